@@ -1,0 +1,178 @@
+"""Everything that can go wrong here, as one tree.
+
+Each class has a stable `code` for machines; each message is one sentence or two for a person and
+says what to do next.
+
+    NciihashError
+    ├── FileRefused               one file cannot be hashed; the others go on
+    │   ├── NotAFile              a directory, a device, a path that does not exist
+    │   ├── UnreadableFile        permission denied, a disk error
+    │   ├── EmptyFile
+    │   ├── UnsupportedFormat     not a picture or a video that we can open
+    │   ├── TooLarge              more bytes, pixels or frames than the limits allow
+    │   ├── CorruptFile           truncated or damaged: never hashed by halves
+    │   ├── TimedOut              decoding took longer than the limit
+    │   └── TooPlain              flat or striped: its hash would match strangers' pictures
+    ├── SandboxUnavailable        the child process that decodes files could not start
+    ├── InvalidSignal             (also a ValueError) not a hash of the type it claims to be
+    ├── IndexFileInvalid          an index file that is truncated, damaged, foreign or newer
+    ├── BankError
+    │   ├── BankLocked            another process is using the bank
+    │   └── BankCorrupt           the snapshot or the journal fails its checksum
+    └── ServiceError              the clearinghouse
+        ├── ServiceUnreachable    no connection, or none in time
+        ├── ProtocolError         an answer that is not what `nciihash.wire` defines
+        └── ServiceRefused        a problem document: `status`, `code`, `title`, `detail`
+            └── CursorExpired     the cursor is too old or of another epoch: start a new bank
+"""
+
+from typing import ClassVar
+
+
+class NciihashError(Exception):
+    """Base of every error raised on purpose here."""
+
+    code: ClassVar[str] = "error"
+
+
+class FileRefused(NciihashError):
+    """One file cannot be hashed; go on with the others."""
+
+    code = "file_refused"
+
+
+class NotAFile(FileRefused):
+    """The path is a directory or a device, or nothing is there: give the path of a file."""
+
+    code = "not_a_file"
+
+
+class UnreadableFile(FileRefused):
+    """The file could not be read: check its permissions, or copy it to another place."""
+
+    code = "unreadable"
+
+
+class EmptyFile(FileRefused):
+    """The file holds no bytes: the copy probably failed, so fetch it from where it came."""
+
+    code = "empty_file"
+
+
+class UnsupportedFormat(FileRefused):
+    """Not a format that can be opened here: export it as JPEG or PNG and try again."""
+
+    code = "unsupported_format"
+
+
+class TooLarge(FileRefused):
+    """The file has more bytes, pixels or frames than the limits allow: make a smaller copy."""
+
+    code = "too_large"
+
+
+class CorruptFile(FileRefused):
+    """The file is truncated or damaged: use another copy of it."""
+
+    code = "corrupt_file"
+
+
+class TimedOut(FileRefused):
+    """Decoding took longer than the limit: export the file anew, or make a smaller copy."""
+
+    code = "timed_out"
+
+
+class TooPlain(FileRefused):
+    """The picture has too little structure to be told from others: choose another one."""
+
+    code = "too_plain"
+
+
+class SandboxUnavailable(NciihashError):
+    """The process that decodes files could not start, so nothing was decoded.
+
+    Hashing never falls back to this process by itself; pass `--no-sandbox` to accept that.
+    """
+
+    code = "sandbox_unavailable"
+
+
+class InvalidSignal(NciihashError, ValueError):
+    """The value is not a hash of that type: check its length and its alphabet."""
+
+    code = "invalid_signal"
+
+
+class IndexFileInvalid(NciihashError):
+    """The index file is truncated, damaged, foreign or newer: build it again from its source."""
+
+    code = "index_file_invalid"
+
+
+class BankError(NciihashError):
+    """Base of what can go wrong with a bank on disk."""
+
+    code = "bank_error"
+
+
+class BankLocked(BankError):
+    """Another process is using this bank: stop it, or use a bank file of your own."""
+
+    code = "bank_locked"
+
+
+class BankCorrupt(BankError):
+    """The bank fails its checksum: move it away and follow the feed again from the beginning."""
+
+    code = "bank_corrupt"
+
+
+class ServiceError(NciihashError):
+    """Base of what can go wrong between here and a clearinghouse."""
+
+    code = "service_error"
+
+
+class ServiceUnreachable(ServiceError):
+    """No connection to the clearinghouse: check the address and the network, then try again."""
+
+    code = "service_unreachable"
+
+
+class ProtocolError(ServiceError):
+    """The answer is not one that this version understands: check the address and the versions."""
+
+    code = "protocol_error"
+
+
+class ServiceRefused(ServiceError):
+    """The clearinghouse answered with a problem document (RFC 9457).
+
+    `status` is the HTTP status; `problem` its stable code; `retry_after` the seconds to wait,
+    where the service named them.
+    """
+
+    code = "service_refused"
+
+    def __init__(
+        self,
+        status: int,
+        problem: str,
+        title: str,
+        detail: str = "",
+        *,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(f"{title}. {detail}" if detail else title)
+        self.status = status
+        self.problem = problem
+        self.title = title
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+class CursorExpired(ServiceRefused):
+    """The place in the feed is gone: fetch the feed from its beginning into a new bank."""
+
+    code = "cursor_expired"

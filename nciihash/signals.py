@@ -1,0 +1,188 @@
+"""The words of the field: signals, what carries them, and what counts as a match."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Self
+
+from nciihash.errors import InvalidSignal
+
+
+class SignalType(StrEnum):
+    """What kind of hash a value is."""
+
+    PDQ = "pdq"
+    PHASH = "phash"
+    DHASH = "dhash"
+    MD5 = "md5"
+    SHA256 = "sha256"
+
+    @property
+    def bits(self) -> int:
+        """Give the length of a value in bits."""
+        return _BITS[self]
+
+    @property
+    def exact(self) -> bool:
+        """Tell whether values match only when equal, so that one identifies the very file."""
+        return self in {SignalType.MD5, SignalType.SHA256}
+
+    @property
+    def threshold(self) -> int:
+        """Give the largest Hamming distance, in bits, that still counts as a match."""
+        return _THRESHOLDS[self]
+
+
+_BITS: Final = {
+    SignalType.PDQ: 256,
+    SignalType.PHASH: 64,
+    SignalType.DHASH: 64,
+    SignalType.MD5: 128,
+    SignalType.SHA256: 256,
+}
+# PDQ: 31 of 256 is the distance that the algorithm's authors recommend and platforms use (Facebook,
+# "The TMK+PDQF Video-Hashing Algorithm and the PDQ Image-Hashing Algorithm", 2019). ImageHash's
+# 64-bit hashes: 10 is the customary figure; pairs of unrelated photos lie around 32.
+_THRESHOLDS: Final = {
+    SignalType.PDQ: 31,
+    SignalType.PHASH: 10,
+    SignalType.DHASH: 10,
+    SignalType.MD5: 0,
+    SignalType.SHA256: 0,
+}
+
+# Below this a PDQ hash says too little about its picture to be submitted (the same paper).
+QUALITY_MIN: Final = 50
+
+
+class Media(StrEnum):
+    """What kind of file an item was made from."""
+
+    IMAGE = "image"
+    VIDEO = "video"
+
+
+class Variant(StrEnum):
+    """Which deliberately altered copy of a picture a hash was made from.
+
+    The names form a closed list, so that the wire has no free text in which a file name or a word
+    about a person could travel.
+    """
+
+    ORIGINAL = "original"
+    ROTATE90 = "rotate90"
+    ROTATE180 = "rotate180"
+    ROTATE270 = "rotate270"
+    FLIPX = "flipx"
+    FLIPY = "flipy"
+    FLIPPLUS1 = "flipplus1"
+    FLIPMINUS1 = "flipminus1"
+
+
+class Band(StrEnum):
+    """How near a match is, in the only two steps that the service tells."""
+
+    STRONG = "strong"
+    LIKELY = "likely"
+
+
+def band(type: SignalType, distance: int) -> Band:
+    """Name the band of a match at `distance` bits: strong up to half the threshold."""
+    return Band.STRONG if distance * 2 <= type.threshold + 1 else Band.LIKELY
+
+
+class Verdict(StrEnum):
+    """What a platform decided about a match."""
+
+    PENDING = "pending"
+    BLOCKED = "blocked"
+    NOT_BLOCKED = "not_blocked"
+    UNSURE = "unsure"
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One hash value with its type.
+
+    `value` is the packed hash, most significant bit first, `type.bits // 8` bytes long.
+
+    Raises:
+        InvalidSignal: the value has another length.
+    """
+
+    type: SignalType
+    value: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.value) * 8 != self.type.bits:
+            raise InvalidSignal(
+                f"A {self.type} value has {self.type.bits // 8} bytes, not {len(self.value)}."
+            )
+
+    @property
+    def hex(self) -> str:
+        """Give the value as lowercase hexadecimal digits."""
+        return self.value.hex()
+
+    @classmethod
+    def from_hex(cls, type: SignalType, digits: str) -> Self:
+        """Read a value from its `type.bits // 4` lowercase or uppercase hexadecimal digits.
+
+        Raises:
+            InvalidSignal: another length, or a character that is no hexadecimal digit.
+        """
+        try:
+            # bytes.fromhex skips white space, which no hash value holds
+            value = b"" if any(c.isspace() for c in digits) else bytes.fromhex(digits)
+        except ValueError:
+            value = b""
+        if not value or len(value) * 8 != type.bits:
+            raise InvalidSignal(
+                f"A {type} value is written in {type.bits // 4} hexadecimal digits."
+            )
+        return cls(type, value)
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """A signal made from a picture here, with what is known about its worth.
+
+    `quality` is PDQ's measure from 0 to 100, None for other types. `tied` says that coefficients
+    tie at the median, so that some bits are rounding noise and another program would not agree.
+    """
+
+    signal: Signal
+    quality: int | None = None
+    variant: Variant = Variant.ORIGINAL
+    tied: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Tell whether the picture is too plain for this hash to be submitted."""
+        return self.tied or (self.quality is not None and self.quality < QUALITY_MIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One file: its kind, and the hashes made from it."""
+
+    media: Media
+    hashes: tuple[Hashed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A bank's answer to one query: what it holds no farther away than the threshold.
+
+    `id` and `item` are the feed's names; `distance` is in bits and known only to a local bank.
+    """
+
+    id: str
+    item: str
+    type: SignalType
+    variant: Variant
+    distance: int
+
+    @property
+    def band(self) -> Band:
+        """Name how near the match is."""
+        return band(self.type, self.distance)
