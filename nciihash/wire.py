@@ -315,7 +315,7 @@ class Hit(Message):
 
 
 class MatchReply(Message):
-    """A list of hits for each query, in the queries' order; `as_of` is how far the index had got."""
+    """Hits for each query, in the queries' order; `as_of` is how far the index had got."""
 
     as_of: OpaqueId
     matches: tuple[tuple[Hit, ...], ...]
