@@ -13,6 +13,7 @@ says what to do next.
     │   ├── CorruptFile           truncated or damaged: never hashed by halves
     │   ├── TimedOut              decoding took longer than the limit
     │   └── TooPlain              flat or striped: its hash would match strangers' pictures
+    ├── InvalidPixels             (also a ValueError) an array that is not 8-bit RGB pixels
     ├── SandboxUnavailable        the child process that decodes files could not start
     ├── InvalidSignal             (also a ValueError) not a hash of the type it claims to be
     ├── IndexFileInvalid          an index file that is truncated, damaged, foreign or newer
@@ -87,6 +88,12 @@ class TooPlain(FileRefused):
     """The picture has too little structure to be told from others: choose another one."""
 
     code = "too_plain"
+
+
+class InvalidPixels(NciihashError, ValueError):
+    """The array is not uint8 (height, width, 3) or is empty: convert the picture to 8-bit RGB."""
+
+    code = "invalid_pixels"
 
 
 class SandboxUnavailable(NciihashError):

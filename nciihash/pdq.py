@@ -1,0 +1,334 @@
+"""PDQ: a picture's 256-bit hash, its quality and its eight dihedral variants, from RGB pixels.
+
+The algorithm is that of Facebook's "The TMK+PDQF Video-Hashing Algorithm and the PDQ Image-Hashing
+Algorithm" (2019): luma, two passes of a box filter along each axis, a 64x64 grid, a 16x16 discrete
+cosine transform, one bit a coefficient. The reference that platforms use is the PyPI package
+`pdqhash`, which filters the full-size picture in single precision with running sums.
+
+Filtering and decimating are linear, so the grid is `A @ luma @ B.T` with banded A and B, which is
+faster and more exact than running sums. Where a decision (a bit, or a step of the quality) lies
+within the reference's rounding noise, the grid is computed once more in the reference's own order
+of operations, so that both programs decide alike.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nciihash.errors import InvalidPixels
+
+GRID: Final = 64  # cells along each side of the grid
+SIDE_MIN: Final = 5  # pixels; the reference gives smaller pictures an all-zero hash of quality 0
+TIE: Final = 1e-6  # coefficients that differ by less at the median tie
+
+_SIDE: Final = 16  # coefficients along each side of the transform
+_LUMA: Final = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+_STRIP: Final = 256  # rows that the reference's filter along rows handles at once
+
+# Noise of the reference's running sums, measured against double precision: upper bounds for the
+# difference of two grid values, per square root of the longer side, and for a coefficient's rank.
+_GRID_NOISE: Final = 2e-4
+_RANK_NOISE: Final = 4e-3
+
+# Signs of the coefficients' columns and rows in the four sign patterns of the dihedral variants.
+_SIGN: Final = np.where(np.arange(_SIDE) % 2 == 0, -1.0, 1.0)
+_FLIP_Y: Final = np.broadcast_to(_SIGN, (_SIDE, _SIDE))
+_FLIP_X: Final = _FLIP_Y.T
+_ROTATE_180: Final = _FLIP_X * _FLIP_Y
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """A picture's hash, and what it is worth.
+
+    `packed` is uint8 (32,), the most significant bit first; `quality` is 0 to 100. `tied` says that
+    in one of the eight dihedral variants coefficients tie at the median, so that some bits are
+    rounding noise, on which programs need not agree.
+    """
+
+    packed: NDArray[np.uint8]
+    quality: int
+    tied: bool
+
+
+def hash_pixels(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
+    """Hash a picture.
+
+    Args:
+        rgb: uint8 (h, w, 3), upright. It need not be contiguous, and is not copied.
+
+    Returns:
+        The packed hash, uint8 (32,), and its quality from 0 to 100. A picture with a side under
+        `SIDE_MIN` pixels has an all-zero hash of quality 0.
+
+    Raises:
+        InvalidPixels: another dtype or shape, or no pixels.
+    """
+    analysis = analyse(rgb)
+    return analysis.packed, analysis.quality
+
+
+def analyse(rgb: NDArray[np.uint8]) -> Analysis:
+    """Hash a picture, and tell whether coefficients tie at the median.
+
+    Args:
+        rgb: uint8 (h, w, 3), upright. A side under `SIDE_MIN` counts as a tie.
+
+    Raises:
+        InvalidPixels: another dtype or shape, or no pixels.
+    """
+    _check(rgb)
+    if min(rgb.shape[:2]) < SIDE_MIN:
+        return Analysis(np.zeros(32, np.uint8), 0, tied=True)
+    grid = _grid(rgb, np.float32)
+    coefficients = _transform(grid)
+    quality = _sure_quality(grid, _noise(rgb))
+    gap = _gap(coefficients)
+    tied = gap < _RANK_NOISE and _gap(_transform(_grid(rgb, np.float64))) < TIE
+    if quality is None or gap < _RANK_NOISE:
+        # the reference does not filter a picture that has the grid's size already
+        small = rgb.shape[:2] == (GRID, GRID)
+        grid = _luma(rgb) if small else _reference_grid(rgb)
+        coefficients = _reference_transform(grid)
+        quality = _quality(grid)
+    return Analysis(_pack(coefficients), quality, tied)
+
+
+def analyse_grid(grid: NDArray[Any]) -> Analysis:
+    """Hash a picture that is filtered and decimated already.
+
+    Args:
+        grid: floating point (64, 64), luma from 0 to 255.
+    """
+    coefficients = _transform(grid)
+    return Analysis(_pack(coefficients), _quality(grid), _gap(coefficients) < TIE)
+
+
+def dihedral(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Hash a picture and its seven rotations and reflections.
+
+    They come from changes of sign and transposition of the picture's own coefficients, which is
+    what `pdqhash.compute_dihedral` gives; hashing rotated pixels gives up to 8 other bits.
+
+    Args:
+        rgb: uint8 (h, w, 3), upright.
+
+    Returns:
+        uint8 (8, 32), packed hashes: original, rotated by 90, 180 and 270 degrees, flipped in x, in
+        y, along the main diagonal and along the other.
+
+    Raises:
+        InvalidPixels: another dtype or shape, or no pixels.
+    """
+    _check(rgb)
+    if min(rgb.shape[:2]) < SIDE_MIN:
+        return np.zeros((8, 32), np.uint8)
+    b = _transform(_grid(rgb, np.float32))
+    if _gap(b) < _RANK_NOISE:
+        b = _reference_transform(_reference_grid(rgb))
+    flip_x, flip_y, half_turn = b * _FLIP_X, b * _FLIP_Y, b * _ROTATE_180
+    variants = (b, flip_y.T, half_turn, flip_x.T, flip_x, flip_y, b.T, half_turn.T)
+    return np.stack([_pack(v) for v in variants])
+
+
+@lru_cache(maxsize=16)
+def operator(length: int) -> NDArray[np.float64]:
+    """Give the filter and decimation of one axis as a matrix.
+
+    Two box passes, each output divided by the number of samples that really lie under its window,
+    then one sample a grid cell, `int((i + 0.5) * length / 64)`.
+
+    Args:
+        length: pixels along the axis, at least 1.
+
+    Returns:
+        float64 (64, length), read only; each row sums to 1. The grid of a luma array is
+        `operator(h) @ luma @ operator(w).T`.
+    """
+    matrix = np.zeros((GRID, length))
+    for row, (start, taps) in zip(matrix, _bands(length, np.dtype(np.float64)), strict=True):
+        row[start : start + len(taps)] = taps
+    matrix.setflags(write=False)
+    return matrix
+
+
+_Band = tuple[int, NDArray[Any]]
+
+
+@lru_cache(maxsize=64)
+def _bands(length: int, dtype: np.dtype[Any]) -> tuple[_Band, ...]:
+    """Give the operator's rows as (first index, weights): at most length / 64 + 2 weights each."""
+    bands = []
+    for cell in _cells(length):
+        outer = _window(cell, length)
+        inner = [_window(i, length) for i in outer]
+        start = inner[0].start
+        taps = np.zeros(inner[-1].stop - start)
+        for under in inner:
+            taps[under.start - start : under.stop - start] += 1 / (len(outer) * len(under))
+        bands.append((start, taps.astype(dtype)))
+    return tuple(bands)
+
+
+def _cells(length: int) -> list[int]:
+    """Give the index that decimation picks for each cell of the grid."""
+    return [int((i + 0.5) * length / GRID) for i in range(GRID)]
+
+
+def _box(length: int) -> tuple[int, int]:
+    """Give the reach of one box pass before and after its centre, in pixels."""
+    window = -(-length // (2 * GRID))
+    return window - window // 2 - 1, window // 2
+
+
+def _window(centre: int, length: int) -> range:
+    before, after = _box(length)
+    return range(max(centre - before, 0), min(centre + after + 1, length))
+
+
+def _check(rgb: NDArray[np.uint8]) -> None:
+    if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8:
+        raise InvalidPixels("Pixels are a NumPy array of uint8: convert the picture to 8-bit RGB.")
+    if rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise InvalidPixels(
+            f"Pixels have the shape (height, width, 3), not {rgb.shape}: convert them to RGB."
+        )
+    if rgb.size == 0:
+        raise InvalidPixels("The array holds no pixels: check how the picture was cut or read.")
+
+
+def _grid(rgb: NDArray[np.uint8], dtype: type[np.floating]) -> NDArray[Any]:
+    """Filter and decimate by the bands: (64, 64). Works row band by row band, channels together."""
+    height, width = rgb.shape[:2]
+    rows = np.empty((GRID, width * 3), dtype)
+    for row, (start, taps) in zip(rows, _bands(height, np.dtype(dtype)), strict=True):
+        pixels = rgb[start : start + len(taps)].astype(dtype, order="C")
+        np.matmul(taps, pixels.reshape(len(taps), -1), out=row)
+    luma = rows.reshape(GRID, width, 3) @ _LUMA.astype(dtype)
+    grid = np.empty((GRID, GRID), dtype)
+    for column, (start, taps) in enumerate(_bands(width, np.dtype(dtype))):
+        np.matmul(luma[:, start : start + len(taps)], taps, out=grid[:, column])
+    return grid
+
+
+@lru_cache(maxsize=1)
+def _cosines() -> NDArray[np.float64]:
+    """Give the transform's matrix D, (16, 64), without the constant row; B = D @ grid @ D.T."""
+    angle = math.pi / 2.0 / GRID
+    rows = [[math.cos(angle * (i + 1) * (2 * j + 1)) for j in range(GRID)] for i in range(_SIDE)]
+    # the reference keeps the factor in single precision
+    return np.array(rows) * float(np.float32(math.sqrt(2 / GRID)))
+
+
+def _transform(grid: NDArray[Any]) -> NDArray[np.float64]:
+    cosines = _cosines()
+    return cosines @ grid.astype(np.float64) @ cosines.T
+
+
+def _pack(coefficients: NDArray[Any]) -> NDArray[np.uint8]:
+    """Set bit 16i + j where coefficient (i, j) exceeds the lower median; bit 255 comes first."""
+    flat = coefficients.ravel()
+    median = np.partition(flat, 127)[127]
+    return np.packbits((flat > median)[::-1])
+
+
+def _gap(coefficients: NDArray[np.float64]) -> float:
+    """Give the smallest step from the 128th to the 129th coefficient in any dihedral variant."""
+    gaps = []
+    for signs in (1.0, _FLIP_X, _FLIP_Y, _ROTATE_180):
+        ranked = np.partition((coefficients * signs).ravel(), (127, 128))
+        gaps.append(float(ranked[128] - ranked[127]))
+    return min(gaps)
+
+
+def _steps(grid: NDArray[Any]) -> NDArray[Any]:
+    """Give the differences of neighbouring cells, in hundredths of the range."""
+    vertical = (grid[:-1] - grid[1:]).ravel()
+    horizontal = (grid[:, :-1] - grid[:, 1:]).ravel()
+    return np.abs(np.concatenate((vertical, horizontal)) * 100 / 255)
+
+
+def _quality(grid: NDArray[Any]) -> int:
+    return min(int(np.floor(_steps(grid)).sum()) // 90, 100)
+
+
+def _sure_quality(grid: NDArray[Any], noise: float) -> int | None:
+    """Give the quality, or None if noise of that size in a step could change it."""
+    steps = _steps(grid)
+    least, most = (
+        min(int(np.floor(np.maximum(steps + e, 0)).sum()) // 90, 100) for e in (-noise, noise)
+    )
+    return least if least == most else None
+
+
+def _noise(rgb: NDArray[np.uint8]) -> float:
+    return _GRID_NOISE * math.sqrt(max(rgb.shape))
+
+
+# --- the reference's own order of operations -------------------------------------------------
+
+
+def _luma(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Give the luma, float32 (h, w), as double precision rounded once would.
+
+    The sum in thousandths is exact in single precision and the division is rounded once; that
+    rounds as the reference's sum in doubles does, whose own error is far too small to matter.
+    """
+    luma = rgb[..., 0] * np.float32(299)
+    luma += rgb[..., 1] * np.float32(587)
+    luma += rgb[..., 2] * np.float32(114)
+    luma /= np.float32(1000)
+    return luma
+
+
+def _reference_grid(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    luma = _luma(rgb)
+    height, width = luma.shape
+    columns = _cells(width)
+    _filter_rows(luma)
+    _filter_columns(luma)
+    _filter_rows(luma)
+    grid = luma[:, columns]
+    _filter_columns(grid)
+    return grid[_cells(height)]
+
+
+def _filter_rows(luma: NDArray[np.float32]) -> None:
+    for start in range(0, len(luma), _STRIP):
+        strip = np.ascontiguousarray(luma[start : start + _STRIP].T)
+        _filter_columns(strip)
+        luma[start : start + _STRIP] = strip.T
+
+
+def _filter_columns(luma: NDArray[np.float32]) -> None:
+    """Replace each column by its box means, from a running sum in single precision."""
+    length = len(luma)
+    before, after = _box(length)
+    total = np.zeros_like(luma[0])
+    for row in luma[:after]:
+        total += row
+    kept = np.empty_like(luma[: before + 1])  # overwritten rows that are still to be subtracted
+    for centre in range(length):
+        if centre + after < length:
+            total += luma[centre + after]
+        slot = kept[centre % (before + 1)]
+        if centre > before:
+            total -= slot
+        slot[:] = luma[centre]
+        np.divide(total, np.float32(len(_window(centre, length))), out=luma[centre])
+
+
+def _reference_transform(grid: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Transform in single precision, adding products one by one as the reference does."""
+    cosines = _cosines().astype(np.float32)
+    half = np.zeros((_SIDE, GRID), np.float32)
+    for k in range(GRID):
+        half += cosines[:, k, None] * grid[k]
+    whole = np.zeros((_SIDE, _SIDE), np.float32)
+    for k in range(GRID):
+        whole += half[:, k, None] * cosines[:, k]
+    return whole.astype(np.float64)
