@@ -1,0 +1,26 @@
+"""The service between survivors and platforms: it takes hashes, and hands them on.
+
+It cannot decode a picture: it imports none of the library's decoding modules, and `serve` refuses
+to load a decoder at all.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clearinghouse.app import create_app
+    from clearinghouse.settings import Settings
+
+__all__ = ["Settings", "create_app"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module attribute can be anything
+    # Lazily, so that `clearinghouse --help` does not wait for the web framework.
+    if name == "create_app":
+        from clearinghouse.app import create_app
+
+        return create_app
+    if name == "Settings":
+        from clearinghouse.settings import Settings
+
+        return Settings
+    raise AttributeError(f"module 'clearinghouse' has no attribute {name!r}")

@@ -1,0 +1,174 @@
+"""Platforms and their keys: who may do what, and by which ids it knows our rows."""
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from clearinghouse.privacy import hour
+from clearinghouse.problems import CredentialsMissing, CredentialsWrong, ScopeMissing, Trouble
+from clearinghouse.store import Store
+from clearinghouse.vault import Names
+
+KEY_DAYS: Final = 400
+KEYS_AT_ONCE: Final = 2  # valid keys of one platform, so that it can change over without a gap
+_PREFIX: Final = "nciik_"  # makes a leaked key findable by secret scanners
+_SECRET_BYTES: Final = 16
+
+
+class Scope(StrEnum):
+    """What a key opens."""
+
+    FEED = "feed"
+    MATCH = "match"
+    FEEDBACK = "feedback"
+
+
+class PlatformExists(Trouble):
+    """There is a platform of this name: rotate its key instead."""
+
+
+class PlatformUnknown(Trouble):
+    """There is no platform of this name: `platform list` shows them."""
+
+
+class KeysInUse(Trouble):
+    """The platform has as many valid keys as it may: revoke the old one first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """A platform as its key let it in."""
+
+    number: int
+    scopes: frozenset[Scope]
+    names: Names
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFacts:
+    """What an operator may see of a key."""
+
+    platform: str
+    key: int
+    scopes: tuple[Scope, ...]
+    added: int
+    expires: int
+    state: str
+
+
+def add_platform(store: Store, name: str, scopes: Iterable[Scope], now: datetime) -> str:
+    """Add a platform and give its first key, which is shown this once.
+
+    Raises:
+        PlatformExists: the name is taken.
+    """
+    with store.write() as tx:
+        if tx.find_platform(name):
+            raise PlatformExists(
+                f"There is a platform of this name. `clearinghouse platform rotate {name}` makes "
+                "a further key for it."
+            )
+        secret = store.vault.seal(secrets.token_bytes(_SECRET_BYTES), "platforms", "secret", name)
+        number = tx.add_platform(name, secret, hour(now))
+        key = _mint()
+        tx.add_key(
+            platform_id=number,
+            lookup=store.vault.lookup("key", key.encode()),
+            scopes=",".join(sorted(set(scopes))),
+            added=hour(now),
+            expires=hour(now + timedelta(days=KEY_DAYS)),
+        )
+    return key
+
+
+def rotate_key(store: Store, name: str, now: datetime) -> str:
+    """Give a platform a further key with the scopes of its newest one.
+
+    Raises:
+        PlatformUnknown: no platform has this name.
+        KeysInUse: two of its keys are valid already.
+    """
+    with store.write() as tx:
+        platform = tx.find_platform(name)
+        if platform is None:
+            raise PlatformUnknown("There is no platform of this name.")
+        held = tx.list_keys(platform.id)
+        valid = [k for k in held if k.revoked is None and k.expires > hour(now)]
+        if len(valid) >= KEYS_AT_ONCE:
+            raise KeysInUse(
+                f"Two keys of {name} are valid already. When it uses the newer one, revoke the "
+                f"older: `clearinghouse platform revoke {name} --key {valid[0].id}`."
+            )
+        key = _mint()
+        tx.add_key(
+            platform_id=platform.id,
+            lookup=store.vault.lookup("key", key.encode()),
+            scopes=held[-1].scopes,
+            added=hour(now),
+            expires=hour(now + timedelta(days=KEY_DAYS)),
+        )
+    return key
+
+
+def revoke_keys(store: Store, name: str, key: int | None, now: datetime) -> int:
+    """Revoke one key of a platform, or all of them; give how many were valid until now.
+
+    Raises:
+        PlatformUnknown: no platform has this name.
+    """
+    with store.write() as tx:
+        platform = tx.find_platform(name)
+        if platform is None:
+            raise PlatformUnknown("There is no platform of this name.")
+        return tx.revoke_keys(platform.id, key, hour(now))
+
+
+def list_keys(store: Store, now: datetime) -> list[KeyFacts]:
+    """List every key, without the key itself."""
+    with store.read() as tx:
+        names = {row.id: row.name for row in tx.list_platforms()}
+        return [
+            KeyFacts(
+                platform=names[row.platform_id],
+                key=row.id,
+                scopes=_scopes(row.scopes),
+                added=row.added,
+                expires=row.expires,
+                state="revoked" if row.revoked else "valid" if row.expires > hour(now) else "old",
+            )
+            for row in tx.list_keys()
+        ]
+
+
+def admit(store: Store, header: str | None, scope: Scope, now: datetime) -> Platform:
+    """Let a platform in by its `Authorization: Bearer` header.
+
+    Raises:
+        CredentialsMissing: no such header.
+        CredentialsWrong: an unknown, revoked or expired key.
+        ScopeMissing: the key does not open this door.
+    """
+    scheme, _, key = (header or "").partition(" ")
+    if scheme.lower() != "bearer" or not key:
+        raise CredentialsMissing
+    lookup = store.vault.lookup("key", key.strip().encode())
+    with store.read() as tx:
+        row = tx.find_key(lookup)
+    if row is None or row.revoked is not None or row.expires <= now.timestamp():
+        raise CredentialsWrong
+    scopes = frozenset(_scopes(row.scopes))
+    if scope not in scopes:
+        raise ScopeMissing
+    secret = store.vault.open(row.secret, "platforms", "secret", row.name)
+    return Platform(row.platform_id, scopes, Names(secret))
+
+
+def _scopes(text: str) -> tuple[Scope, ...]:
+    return tuple(Scope(word) for word in text.split(","))
+
+
+def _mint() -> str:
+    return _PREFIX + secrets.token_urlsafe(32)

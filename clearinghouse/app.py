@@ -1,0 +1,190 @@
+"""The application: settings in, ASGI out, nothing global."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from fastapi_swagger import patch_fastapi
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from clearinghouse.limits import BodyLimits
+from clearinghouse.passphrases import Checks
+from clearinghouse.privacy import PrivateHeaders
+from clearinghouse.problems import (
+    BadBody,
+    Broken,
+    MethodRefused,
+    NotFound,
+    NotJson,
+    Refused,
+)
+from clearinghouse.routes import health, platforms, survivors
+from clearinghouse.service import Service
+from clearinghouse.settings import Settings
+from clearinghouse.store import Store
+from nciihash import __version__
+from nciihash.wire import CASE_SCHEME, PROBLEM, MatchQuery, Problem
+
+_OCTET_PATHS: Final = frozenset({"/v1/match"})
+# The page of the OpenAPI document runs scripts, all of them served from here.
+_DOCS_POLICY: Final = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'"
+)
+
+
+def utc_now() -> datetime:
+    """Give the time as the service sees it."""
+    return datetime.now(UTC)
+
+
+def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> FastAPI:
+    """Build the service. The database is opened, and made or migrated, when serving begins.
+
+    Args:
+        settings: how to run.
+        clock: the time (timezone-aware).
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        store = await asyncio.to_thread(Store.open, settings)
+        try:
+            service = Service(
+                settings,
+                store,
+                Checks(memory=settings.argon2_memory, clock=time.monotonic),
+                clock,
+            )
+            service.waiters.bind()
+            app.state.service = service
+            following = asyncio.create_task(service.follow_log())
+            try:
+                yield
+            finally:
+                service.waiters.close()
+                await following
+        finally:
+            store.close()
+
+    app = FastAPI(
+        title="Clearinghouse",
+        version=__version__,
+        summary="Hashes of intimate pictures, from the people in them to platforms.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        exception_handlers={
+            Refused: _refused,
+            RequestValidationError: _invalid,
+            HTTPException: _framework,
+            Exception: _broken,
+        },
+    )
+    app.include_router(survivors.router)
+    app.include_router(platforms.router)
+    app.include_router(health.router)
+    patch_fastapi(
+        app,
+        docs_url="/docs",
+        redirect_from_root_to_docs=False,
+        swagger_js_url="/docs/swagger-ui.js",
+        swagger_css_url="/docs/swagger-ui.css",
+        swagger_favicon_url="/docs/icon.png",
+        # never keep a key that somebody typed into the page
+        swagger_ui_parameters={"persistAuthorization": False},
+    )
+    app.add_middleware(BodyLimits, body_max=settings.body_max, octets=_OCTET_PATHS)
+    app.add_middleware(PrivateHeaders, policies={"/docs": _DOCS_POLICY})
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # FastAPI's own recipe
+    return app
+
+
+# --- errors ----------------------------------------------------------------------------------
+
+
+def _answer(problem: Problem, refusal: type[Refused], retry_after: float | None) -> Response:
+    headers = {}
+    if refusal.status == 401:
+        headers["WWW-Authenticate"] = f"{CASE_SCHEME}, Bearer"
+    if retry_after is not None:
+        headers["Retry-After"] = str(int(retry_after))
+    body = problem.model_dump_json()
+    return Response(body, refusal.status, headers, media_type=PROBLEM)
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)  # noqa: S101 - registered for this class alone
+    return _answer(error.problem(), type(error), error.retry_after)
+
+
+async def _invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - likewise
+    found = error.errors()
+    if any(e["type"] == "json_invalid" for e in found):
+        return _answer(NotJson.problem(), NotJson, None)
+    detail = f"Fields: {_places(found)}."
+    problem = BadBody.problem().model_copy(update={"detail": detail})
+    return _answer(problem, BadBody, None)
+
+
+def _places(errors: Sequence[Any]) -> str:
+    """Say where and what, in our words only: no input, and no name of an unknown field."""
+    places = []
+    for error in errors[:5]:
+        kind, path = error["type"], list(error["loc"])
+        if kind == "extra_forbidden":
+            path.pop()
+        places.append(f"{'.'.join(map(str, path))} ({kind})")
+    if len(errors) > 5:
+        places.append(f"and {len(errors) - 5} more")
+    return ", ".join(places)
+
+
+async def _framework(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - likewise
+    if error.status_code == 404:
+        return _answer(NotFound.problem(), NotFound, None)
+    if error.status_code == 405:
+        answer = _answer(MethodRefused.problem(), MethodRefused, None)
+        answer.headers.update(error.headers or {})
+        return answer
+    if error.status_code < 500:
+        # such as a body that is not UTF-8
+        return _answer(NotJson.problem(), NotJson, None)
+    return _answer(Broken.problem(), Broken, None)
+
+
+async def _broken(_request: Request, _error: Exception) -> Response:
+    return _answer(Broken.problem(), Broken, None)
+
+
+# --- the OpenAPI document --------------------------------------------------------------------
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, summary=app.summary, routes=app.routes
+        )
+        schema = MatchQuery.model_json_schema(ref_template="#/components/schemas/{model}")
+        components = document["components"]["schemas"]
+        components.update(schema.pop("$defs", {}))
+        components["MatchQuery"] = schema
+        for path in document["paths"].values():
+            for operation in path.values():
+                for response in operation["responses"].values():
+                    content = response.get("content", {})
+                    reference = content.get("application/json", {}).get("schema", {}).get("$ref")
+                    if reference == "#/components/schemas/Problem":
+                        content[PROBLEM] = content.pop("application/json")
+        app.openapi_schema = document
+    return app.openapi_schema

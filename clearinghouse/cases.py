@@ -1,0 +1,270 @@
+"""Cases: open, add, look, withdraw, renew, expire."""
+
+import calendar
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final, Literal
+
+from clearinghouse.access import Scope
+from clearinghouse.idempotency import KEPT_SECONDS
+from clearinghouse.privacy import hour, moment
+from clearinghouse.problems import (
+    CaseClosed,
+    DeclarationMissing,
+    ItemUnknown,
+    NothingAccepted,
+    TooManyItems,
+)
+from clearinghouse.store import AnyRow, Store, Transaction
+from nciihash.signals import QUALITY_MIN, Media, Verdict
+from nciihash.wire import (
+    ITEMS_MAX,
+    CaseOpened,
+    CaseState,
+    CaseStatus,
+    ItemIn,
+    ItemReceipt,
+    ItemsAdded,
+    ItemStatus,
+    OpenCase,
+    PlatformStatus,
+    Reason,
+    Refusal,
+    Withdrawal,
+)
+
+_BATCH: Final = 100  # cases closed in one transaction, so that writers between them are not kept
+
+
+def case_lookup(store: Store, number: str) -> bytes:
+    """Give the value under which a case is found by its number, which is not kept."""
+    return store.vault.lookup("case", number.encode())
+
+
+def open_case(
+    store: Store,
+    tx: Transaction,
+    request: OpenCase,
+    *,
+    number: str,
+    passphrase: str,
+    verifier: str,
+    months: int,
+    now: datetime,
+) -> CaseOpened:
+    """Open a case with its first files.
+
+    Raises:
+        DeclarationMissing: not over 18, or not depicted.
+        NothingAccepted: no signal of any file can be used; no case is opened.
+    """
+    if not (request.declaration.adult and request.declaration.depicted):
+        raise DeclarationMissing
+    expires = _months_after(now, months)
+    case = tx.add_case(
+        lookup=case_lookup(store, number),
+        verifier=verifier,
+        reason=request.reason.value,
+        state=CaseState.OPEN.value,
+        opened=hour(now),
+        expires=expires,
+    )
+    receipts = _add(store, tx, case, request.items, first=1, now=now)
+    return CaseOpened(
+        case=number, passphrase=passphrase, expires=moment(expires), items=tuple(receipts)
+    )
+
+
+def add_items(
+    store: Store,
+    tx: Transaction,
+    case: int,
+    new: Sequence[ItemIn],
+    *,
+    months: int,
+    now: datetime,
+) -> ItemsAdded:
+    """Add files to an open case, and renew it.
+
+    Raises:
+        CaseClosed: it was withdrawn or has expired.
+        TooManyItems: it would hold more than 200 files.
+        NothingAccepted: no signal of any of the files can be used.
+    """
+    if tx.read_case(case).state != CaseState.OPEN:
+        raise CaseClosed
+    live, last = tx.count_items(case)
+    if live + len(new) > ITEMS_MAX:
+        raise TooManyItems
+    expires = _months_after(now, months)
+    receipts = _add(store, tx, case, new, first=last + 1, now=now)
+    tx.update_case(case, expires=expires)
+    return ItemsAdded(expires=moment(expires), items=tuple(receipts))
+
+
+def _add(
+    store: Store,
+    tx: Transaction,
+    case: int,
+    new: Sequence[ItemIn],
+    *,
+    first: int,
+    now: datetime,
+) -> list[ItemReceipt]:
+    receipts = []
+    for ordinal, item in enumerate(new, first):
+        kept = [s for s in item.signals if s.quality is None or s.quality >= QUALITY_MIN]
+        code: Literal["low_quality"] = "low_quality"
+        refused = tuple(
+            Refusal(signal=i, code=code) for i, s in enumerate(item.signals) if s not in kept
+        )
+        receipts.append(ItemReceipt(item=ordinal, accepted=len(kept), refused=refused))
+        if not kept:
+            continue
+        number = tx.add_item(case, ordinal, item.media.value, hour(now))
+        rows = []
+        for place, signal in enumerate(dict.fromkeys(kept)):
+            value = bytes.fromhex(signal.value)
+            rows.append(
+                {
+                    "item_id": number,
+                    "ordinal": place,
+                    "type": signal.type.value,
+                    "value": store.vault.seal(value, "signals", "value", number, place),
+                    "lookup": store.vault.lookup(signal.type, value),
+                    "quality": signal.quality,
+                    "variant": signal.variant.value,
+                }
+            )
+        tx.add_signals(rows)
+    if not any(receipt.accepted for receipt in receipts):
+        raise NothingAccepted
+    return receipts
+
+
+def withdraw(tx: Transaction, case: int, ordinal: int | None, *, now: datetime) -> Withdrawal:
+    """Withdraw one file, or all of them and with them the case. Repeating it changes nothing.
+
+    Raises:
+        ItemUnknown: the case never had a file with this number.
+    """
+    if ordinal is not None and not tx.has_item(case, ordinal):
+        raise ItemUnknown
+    gone = tx.withdraw_items(case, ordinal, hour(now))
+    remaining, _ = tx.count_items(case)
+    state = CaseState(tx.read_case(case).state)
+    if state is CaseState.OPEN and not remaining:
+        state = CaseState.WITHDRAWN
+        tx.update_case(case, state=state.value, closed=hour(now))
+    return Withdrawal(withdrawn=gone, remaining=remaining, state=state)
+
+
+def status(tx: Transaction, case: int, *, months: int, now: datetime) -> CaseStatus:
+    """Tell what became of a case, and renew it while it is open."""
+    row = tx.read_case(case)
+    if row.state == CaseState.OPEN and (expires := _months_after(now, months)) != row.expires:
+        tx.update_case(case, expires=expires)
+        row = tx.read_case(case)
+    listed = _Platforms(tx, case, now)
+    return CaseStatus(
+        state=CaseState(row.state),
+        reason=Reason(row.reason),
+        opened=moment(row.opened),
+        expires=moment(row.expires),
+        items=tuple(
+            ItemStatus(
+                item=item.ordinal,
+                media=Media(item.media),
+                signals=item.signals,
+                added=moment(item.added),
+                withdrawn=None if item.withdrawn is None else moment(item.withdrawn),
+                platforms=listed.about(item),
+            )
+            for item in tx.case_items(case)
+        ),
+    )
+
+
+class _Platforms:
+    """What every platform did about the files of one case."""
+
+    def __init__(self, tx: Transaction, case: int, now: datetime) -> None:
+        self._scopes: dict[int, set[str]] = defaultdict(set)
+        for key in tx.list_keys():
+            if key.revoked is None and key.expires > hour(now):
+                self._scopes[key.platform_id] |= set(key.scopes.split(","))
+        self._confirmed: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for ack in tx.acknowledged():
+            self._confirmed[ack.platform_id].append((ack.seq, ack.hour))
+        self._verdicts: dict[tuple[int, int], dict[Verdict, int]] = defaultdict(dict)
+        for item, platform, verdict, count in tx.case_verdicts(case):
+            self._verdicts[item, platform][Verdict(verdict)] = count
+        self._matches = {(item, by): count for item, by, count in tx.case_matches(case)}
+        self._names = [(row.id, row.name) for row in tx.list_platforms()]
+
+    def about(self, item: AnyRow) -> tuple[PlatformStatus, ...]:
+        """List those that take part, and those that took part and know something of this file."""
+        rows = []
+        for platform, name in self._names:
+            has = self._since(platform, item.added_at, item.removed_at)
+            gone = self._since(platform, item.removed_at) if item.removed_at else None
+            verdicts = self._verdicts.get((item.id, platform), {})
+            met = self._matches.get((item.id, platform), 0)
+            if platform not in self._scopes and not (has or met or verdicts):
+                continue
+            rows.append(
+                PlatformStatus(
+                    platform=name,
+                    # one whose key ended may still hold what it once confirmed
+                    follows=Scope.FEED in self._scopes.get(platform, ()) or has is not None,
+                    has_it_since=has,
+                    matches=met,
+                    verdicts=verdicts,
+                    deletion_acknowledged=gone,
+                )
+            )
+        return tuple(rows)
+
+    def _since(self, platform: int, seq: int, before: int | None = None) -> datetime | None:
+        """Give the first hour in which the platform had confirmed this place in the log.
+
+        With `before`, a confirmation that also covers that place does not count: a platform that
+        confirmed an addition and its removal in one step may never have held the hashes.
+        """
+        confirmed = self._confirmed.get(platform, [])
+        first = next(((reached, at) for reached, at in confirmed if reached >= seq), None)
+        if first is None or (before is not None and first[0] >= before):
+            return None
+        return moment(first[1])
+
+
+def expire(store: Store, now: datetime) -> int:
+    """Close the cases that nobody visited in time, withdrawing all they hold; give their number."""
+    total = 0
+    while True:
+        with store.write() as tx:
+            due = tx.expired_cases(hour(now), _BATCH)
+            for case in due:
+                tx.withdraw_items(case, None, hour(now))
+                tx.update_case(case, state=CaseState.EXPIRED.value, closed=hour(now))
+        total += len(due)
+        if len(due) < _BATCH:
+            return total
+
+
+def purge(store: Store, *, retention_days: int, now: datetime) -> dict[str, int]:
+    """Expire what is due, and forget closed cases and repeatable answers past their time."""
+    expired = expire(store, now)
+    with store.write() as tx:
+        forgotten = tx.forget_cases(hour(now - timedelta(days=retention_days)))
+        replies = tx.forget_replies(hour(now) - KEPT_SECONDS)
+    return {"expired": expired, "forgotten": forgotten, "replies": replies}
+
+
+def _months_after(now: datetime, months: int) -> int:
+    """Give the hour some calendar months later; the 31st becomes a shorter month's last day."""
+    years, month = divmod(now.month - 1 + months, 12)
+    year = now.year + years
+    day = min(now.day, calendar.monthrange(year, month + 1)[1])
+    return hour(now.replace(year=year, month=month + 1, day=day))

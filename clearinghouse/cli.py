@@ -1,0 +1,235 @@
+"""The command line of the charity that runs the service."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from clearinghouse import access, cases
+from clearinghouse.access import Scope
+from clearinghouse.privacy import moment
+from clearinghouse.problems import Trouble
+from clearinghouse.settings import Settings
+from clearinghouse.store import Store
+from nciihash import __version__
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Run a clearinghouse: it takes hashes of intimate pictures from the people in them and "
+    "hands them to platforms. It never sees a picture.",
+)
+platform = typer.Typer(no_args_is_help=True, help="Platforms and their keys.")
+app.add_typer(platform, name="platform")
+
+Database = Annotated[
+    str | None,
+    typer.Option(
+        help="sqlite:///FILE; made and migrated when needed.",
+        envvar="CLEARINGHOUSE_DATABASE",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def main() -> None:
+    """Run the command line; a trouble becomes one line on standard error and exit code 2 or 3."""
+    try:
+        app()
+    except Trouble as trouble:
+        print(f"clearinghouse: {trouble}", file=sys.stderr)  # noqa: T201 - a command line prints
+        sys.exit(2)
+    except OSError as error:
+        print(f"clearinghouse: {error.strerror}: {error.filename}", file=sys.stderr)  # noqa: T201
+        sys.exit(3)
+
+
+def _settings(database: str | None) -> Settings:
+    settings = Settings.from_environment(os.environ)
+    return settings if database is None else replace(settings, database=database)
+
+
+@contextmanager
+def _store(database: str | None) -> Iterator[Store]:
+    store = Store.open(_settings(database))
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _show(as_json: bool, value: Any, table: Callable[[], Table | str]) -> None:  # noqa: ANN401 - any JSON value
+    if as_json:
+        typer.echo(json.dumps(value))
+    else:
+        Console().print(table())
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Hold the options that every command shares."""
+
+
+@app.command()
+def serve(
+    database: Database = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any free port.")] = 8000,
+) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Put a reverse proxy with HTTPS before it, whose access log is off as well.
+    """
+    from clearinghouse.serve import serve as run  # loads the web framework
+
+    def ready(address: str) -> None:
+        typer.echo(f"clearinghouse: listening on {address}")
+        sys.stdout.flush()
+
+    if not run(_settings(database), host=host, port=port, ready=ready):
+        raise typer.Exit(3)
+
+
+@app.command()
+def migrate(database: Database = None) -> None:
+    """Bring the database to this version's tables, or make it."""
+    with _store(database):
+        typer.echo("The database is up to date.", err=True)
+
+
+def _scopes(text: str) -> list[Scope]:
+    try:
+        return [Scope(word.strip()) for word in text.split(",")]
+    except ValueError:
+        names = ", ".join(Scope)
+        raise typer.BadParameter(f"Scopes are a comma-separated list of {names}.") from None
+
+
+@platform.command("add")
+def add_platform(
+    name: Annotated[str, typer.Argument(help="As survivors will read it.")],
+    scope: Annotated[str, typer.Option(help="Comma-separated: feed, match, feedback.")] = "match",
+    database: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add a platform and print its key, this once.
+
+    A key with `feed` gets every hash; `match` alone discloses none.
+    """
+    if not 0 < len(name) <= 64 or not name.isprintable():
+        raise typer.BadParameter("A name has 1 to 64 printable characters.")
+    scopes = _scopes(scope)
+    with _store(database) as store:
+        key = access.add_platform(store, name, scopes, _now())
+    _print_key(name, key, as_json)
+
+
+@platform.command("rotate")
+def rotate(
+    name: str,
+    database: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a further key for a platform; the old one stays valid until it is revoked."""
+    with _store(database) as store:
+        key = access.rotate_key(store, name, _now())
+    _print_key(name, key, as_json)
+
+
+def _print_key(name: str, key: str, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"platform": name, "key": key}))
+    else:
+        typer.echo(key)
+        typer.echo(f"This is the key of {name}. It cannot be shown again.", err=True)
+
+
+@platform.command("list")
+def list_platforms(
+    database: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """List platforms and the states of their keys."""
+    with _store(database) as store:
+        keys = access.list_keys(store, _now())
+
+    def table() -> Table:
+        shown = Table("Platform", "Key", "Scopes", "Added", "Expires", "State")
+        for key in keys:
+            days = (f"{moment(at):%Y-%m-%d}" for at in (key.added, key.expires))
+            shown.add_row(key.platform, str(key.key), ", ".join(key.scopes), *days, key.state)
+        return shown
+
+    rows = [
+        asdict(key)
+        | {"added": moment(key.added).isoformat(), "expires": moment(key.expires).isoformat()}
+        for key in keys
+    ]
+    _show(as_json, rows, table)
+
+
+@platform.command("revoke")
+def revoke(
+    name: str,
+    key: Annotated[int | None, typer.Option(help="One key, by its number in the list.")] = None,
+    database: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """Revoke a platform's keys, from this moment."""
+    with _store(database) as store:
+        revoked = access.revoke_keys(store, name, key, _now())
+    _show(as_json, {"platform": name, "revoked": revoked}, lambda: f"{revoked} key(s) revoked.")
+
+
+def _counts(figures: dict[str, int]) -> Table:
+    table = Table("What", "How many")
+    for name, count in figures.items():
+        table.add_row(name.replace("_", " "), f"{count:,}")
+    return table
+
+
+@app.command()
+def stats(
+    database: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count cases, files, signals and what platforms said. Nothing about anybody."""
+    with _store(database) as store, store.read() as tx:
+        figures = tx.figures()
+    _show(as_json, figures, lambda: _counts(figures))
+
+
+@app.command()
+def purge(
+    database: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """Withdraw what has expired and forget what is past its time. `serve` does it by the hour."""
+    settings = _settings(database)
+    with _store(database) as store:
+        done = cases.purge(store, retention_days=settings.retention_days, now=_now())
+    _show(as_json, done, lambda: _counts(done))

@@ -1,0 +1,74 @@
+"""What platforms say back: verdicts on matches, and acknowledgements of the feed; and the feed."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from clearinghouse.access import Platform
+from clearinghouse.matching import cursor_name, feed_entries
+from clearinghouse.privacy import hour
+from clearinghouse.problems import BadCursor, CursorExpired
+from clearinghouse.store import Store, Transaction
+from clearinghouse.vault import Names
+from nciihash.feed import FeedPage
+from nciihash.wire import Acknowledgement, FeedbackTaken, VerdictIn
+
+
+def read_cursor(store: Store, platform: Platform, cursor: str | None) -> int:
+    """Give the place in the log that a platform's cursor stands for; 0 for none.
+
+    Raises:
+        BadCursor: it was not made for this platform.
+        CursorExpired: it belongs to another epoch of the log.
+    """
+    if cursor is None:
+        return 0
+    place = platform.names.read(Names.CURSOR, cursor)
+    if place is None:
+        raise BadCursor
+    epoch, seq = place
+    if epoch != store.epoch:
+        raise CursorExpired
+    return seq
+
+
+def read_page(store: Store, platform: Platform, after: int, limit: int) -> FeedPage:
+    """Read a page of the log in the platform's own names.
+
+    The page is whole: its cursor stands behind every entry that was looked at, and one state of the
+    database is read.
+    """
+    with store.read() as tx:
+        entries = tx.read_log(after, limit + 1)
+    more = len(entries) > limit
+    entries = entries[:limit]
+    seq = entries[-1].seq if entries else after
+    return FeedPage(
+        feed_entries(entries, store.vault, platform.names), cursor_name(store, platform, seq), more
+    )
+
+
+def acknowledge(
+    store: Store, tx: Transaction, platform: Platform, cursor: str, *, now: datetime
+) -> Acknowledgement:
+    """Record that everything up to a cursor is on the platform's disk and in its matcher.
+
+    Raises:
+        BadCursor, CursorExpired: as `read_cursor`.
+    """
+    seq = read_cursor(store, platform, cursor)
+    if seq > tx.head():
+        raise BadCursor
+    tx.acknowledge(platform.number, seq, hour(now))
+    return Acknowledgement(cursor=cursor)
+
+
+def record(
+    tx: Transaction, platform: Platform, verdicts: Sequence[VerdictIn], *, now: datetime
+) -> FeedbackTaken:
+    """Record verdicts; those on ids that this platform was never given are counted and ignored."""
+    recorded = 0
+    for verdict in verdicts:
+        named = platform.names.read(Names.SIGNAL, verdict.id)
+        if named and tx.add_verdict(platform.number, named[1], verdict.verdict.value, hour(now)):
+            recorded += 1
+    return FeedbackTaken(recorded=recorded, unknown=len(verdicts) - recorded)

@@ -1,0 +1,205 @@
+"""The live index: in memory only, kept by following the service's own log like any platform."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clearinghouse.access import Platform
+from clearinghouse.problems import NotReady
+from clearinghouse.store import LogEntry, Store
+from clearinghouse.vault import Names, Vault
+from nciihash.feed import Added, Entry, FeedPage, Removed, apply
+from nciihash.index import Index
+from nciihash.signals import Media, Signal, SignalType, Variant, band
+from nciihash.wire import Hit, MatchReply
+
+_PAGE: Final = 5_000  # entries of the log taken in at a time
+
+
+class LiveIndex:
+    """Every live signal of the service, searchable by type.
+
+    One thread follows the log; any number of threads query meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._items: dict[int, tuple[SignalType, int]] = {}
+        self._indexes = {type: Index(type.bits) for type in SignalType if not type.exact}
+        self._exact: dict[Signal, set[int]] = defaultdict(set)
+        self._values: dict[int, Signal] = {}  # of exact signals, to find them at removal
+        self._lock = threading.Lock()
+        self._seq = 0
+        self.caught_up = False
+
+    @property
+    def seq(self) -> int:
+        """Give the place in the log up to which everything is in."""
+        return self._seq
+
+    def follow(self, store: Store) -> bool:
+        """Take in what is new in the log; tell whether there was anything."""
+        changed = False
+        while True:
+            with store.read() as tx:
+                entries = tx.read_log(self._seq, _PAGE)
+            if entries:
+                changed = True
+                cursor = entries[-1].seq
+                page = FeedPage(feed_entries(entries, store.vault, None), str(cursor), more=True)
+                with self._lock:
+                    apply(page, self)
+                    self._seq = cursor
+            if len(entries) < _PAGE:
+                self.caught_up = True
+                return changed
+
+    def __contains__(self, id: object) -> bool:
+        """Tell whether a signal, by its row number in digits, is in."""
+        return isinstance(id, str) and int(id) in self._items
+
+    def add(self, added: Sequence[Added]) -> None:
+        """Take in signals (`nciihash.feed.Members`)."""
+        rows: dict[SignalType, list[tuple[int, bytes]]] = defaultdict(list)
+        for entry in added:
+            number = int(entry.id)
+            self._items[number] = (entry.signal.type, int(entry.item))
+            if entry.signal.type.exact:
+                self._exact[entry.signal].add(number)
+                self._values[number] = entry.signal
+            else:
+                rows[entry.signal.type].append((number, entry.signal.value))
+        for type, pairs in rows.items():
+            ids = np.array([number for number, _ in pairs], dtype=np.uint64)
+            packed = np.frombuffer(b"".join(value for _, value in pairs), dtype=np.uint8)
+            self._indexes[type].add(ids, packed.reshape(len(pairs), -1))
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Drop signals (`nciihash.feed.Members`)."""
+        rows: dict[SignalType, list[int]] = defaultdict(list)
+        for number in map(int, ids):
+            type, _ = self._items.pop(number)
+            if type.exact:
+                signal = self._values.pop(number)
+                self._exact[signal].discard(number)
+                if not self._exact[signal]:
+                    del self._exact[signal]
+            else:
+                rows[type].append(number)
+        for type, numbers in rows.items():
+            self._indexes[type].remove(np.array(numbers, dtype=np.uint64))
+
+    def query(
+        self, type: SignalType, packed: NDArray[np.uint8]
+    ) -> tuple[int, list[list[tuple[int, int, int]]]]:
+        """Look for hashes of one type.
+
+        Args:
+            type: their type.
+            packed: uint8 (q, type.bits // 8).
+
+        Returns:
+            The place in the log that the answer covers, and for each query the (signal, item,
+            distance) of every match, nearest first.
+        """
+        with self._lock:
+            seq = self._seq
+            if type.exact:
+                rows = [
+                    [(n, self._items[n][1], 0) for n in sorted(self._exact.get(signal, ()))]
+                    for signal in (Signal(type, row.tobytes()) for row in packed)
+                ]
+                return seq, rows
+        # Outside the lock: the index answers from a consistent state of its own, which is at least
+        # as new as `seq`.
+        found = self._indexes[type].query(packed, radius=type.threshold)
+        ids, distances = found.ids.tolist(), found.distances.tolist()
+        offsets = found.offsets.tolist()
+        rows = []
+        for start, end in pairwise(offsets):
+            row = []
+            for number, distance in zip(ids[start:end], distances[start:end], strict=True):
+                known = self._items.get(number)  # None: removed since
+                if known is not None:
+                    row.append((number, known[1], distance))
+            rows.append(row)
+        return seq, rows
+
+
+def feed_entries(
+    entries: Sequence[LogEntry], vault: Vault, names: Names | None
+) -> tuple[Entry, ...]:
+    """Open entries of the log for a reader: under a platform's names, or row numbers in digits.
+
+    An addition whose value has been purged since is left out; its removal follows.
+    """
+    ids = _write(names, Names.SIGNAL, [e.signal for e in entries])
+    owners = _write(names, Names.ITEM, [e.item or 0 for e in entries])
+    page: list[Entry] = []
+    for entry, id, item in zip(entries, ids, owners, strict=True):
+        if entry.op == "remove":
+            page.append(Removed(id))
+        elif entry.value is not None and entry.item is not None and entry.ordinal is not None:
+            value = vault.open(entry.value, "signals", "value", entry.item, entry.ordinal)
+            signal = Signal(SignalType(entry.type or ""), value)
+            page.append(
+                Added(
+                    id=id,
+                    item=item,
+                    signal=signal,
+                    quality=entry.quality,
+                    media=Media(entry.media or ""),
+                    variant=Variant(entry.variant or ""),
+                )
+            )
+    return tuple(page)
+
+
+def _write(names: Names | None, kind: int, numbers: list[int]) -> list[str]:
+    return [str(n) for n in numbers] if names is None else names.write(kind, numbers)
+
+
+def match(
+    store: Store, live: LiveIndex, platform: Platform, type: SignalType, packed: NDArray[np.uint8]
+) -> MatchReply:
+    """Answer a platform's query in bands, with ids that only it knows, and count the matches.
+
+    Raises:
+        NotReady: the index has not caught up with the log since the start.
+    """
+    if not live.caught_up:
+        raise NotReady
+    seq, rows = live.query(type, packed)
+    with store.read() as tx:
+        # What was withdrawn a moment ago may still be in the index, and must not match any more.
+        gone = tx.removed_after(seq)
+    kept = [[hit for hit in row if hit[0] not in gone] for row in rows]
+    flat = [hit for row in kept for hit in row]
+    if flat:
+        counts: dict[int, int] = defaultdict(int)
+        for row in kept:
+            for item in {item for _, item, _ in row}:
+                counts[item] += 1
+        with store.write() as tx:
+            tx.count_matches(platform.number, counts)
+    ids = iter(platform.names.write(Names.SIGNAL, [signal for signal, _, _ in flat]))
+    owners = iter(platform.names.write(Names.ITEM, [item for _, item, _ in flat]))
+    return MatchReply(
+        as_of=cursor_name(store, platform, seq),
+        matches=tuple(
+            tuple(
+                Hit(id=next(ids), item=next(owners), band=band(type, distance))
+                for _, _, distance in row
+            )
+            for row in kept
+        ),
+    )
+
+
+def cursor_name(store: Store, platform: Platform, seq: int) -> str:
+    """Name a place in the log for one platform."""
+    return platform.names.write(Names.CURSOR, [seq], epoch=store.epoch)[0]

@@ -1,0 +1,238 @@
+"""What can be refused, as exceptions, and the one table that turns each into an HTTP answer.
+
+    Trouble
+    ├── SettingInvalid, KeyMissing, KeyMismatch, NewerDatabase   (the operator's, at start)
+    └── Refused                                                  (a caller's, told over HTTP)
+
+The details are fixed sentences: nothing that a caller sent is ever repeated to her or to a log.
+"""
+
+from typing import ClassVar
+
+from nciihash.wire import Problem
+
+
+class Trouble(Exception):
+    """Base of every error raised on purpose in the service."""
+
+
+class SettingInvalid(Trouble):
+    """A setting does not make sense: the message says which and what would."""
+
+
+class KeyMissing(Trouble):
+    """The database is sealed with a key that was not given: restore it or name its place."""
+
+
+class KeyMismatch(Trouble):
+    """The key is not the one that this database is sealed with."""
+
+
+class NewerDatabase(Trouble):
+    """The database was migrated by a newer version: install that version."""
+
+
+class Refused(Trouble):
+    """Base of what a caller is refused; `status`, `code`, `title` and `detail` are fixed."""
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+    title: ClassVar[str]
+    detail: ClassVar[str] = ""
+    retry_after: float | None = None
+
+    @classmethod
+    def problem(cls) -> Problem:
+        """Write the refusal as a problem document (RFC 9457)."""
+        return Problem(title=cls.title, status=cls.status, detail=cls.detail, code=cls.code)
+
+
+class CredentialsMissing(Refused):
+    """No usable Authorization header."""
+
+    status = 401
+    code = "credentials_missing"
+    title = "Credentials are missing"
+    detail = "Send the Authorization header that this address asks for."
+
+
+class CredentialsWrong(Refused):
+    """An unknown case or a wrong passphrase, which look the same; or an unknown key."""
+
+    status = 401
+    code = "credentials_wrong"
+    title = "The credentials are not right"
+    detail = "Check the case number and the passphrase, or the key, and send them again."
+
+
+class ScopeMissing(Refused):
+    """The key is right and does not open this door."""
+
+    status = 403
+    code = "scope_missing"
+    title = "This key has no scope for that"
+    detail = "Ask the operator of this clearinghouse for a key with the scope."
+
+
+class TooManyChecks(Refused):
+    """Too many passphrases are being checked at the moment."""
+
+    status = 429
+    code = "too_many_checks"
+    title = "Too many requests are being checked right now"
+    detail = "Nothing is lost. Wait a few seconds and send the same request again."
+    retry_after = 3.0
+
+
+class DeclarationMissing(Refused):
+    """Not over 18, or not the person depicted."""
+
+    status = 422
+    code = "declaration_missing"
+    title = "This service is for adults who are in the picture themselves"
+    detail = (
+        "If somebody in the picture was under 18, Take It Down (takeitdown.ncmec.org) and, in the "
+        "United Kingdom, Report Remove can help. Do not copy or send the picture."
+    )
+
+
+class NothingAccepted(Refused):
+    """Every signal of every file was refused."""
+
+    status = 422
+    code = "nothing_accepted"
+    title = "None of these hashes can be used"
+    detail = "They are too plain to tell the pictures from others. Nothing was saved."
+
+
+class TooManyItems(Refused):
+    """The case would hold more files than it may."""
+
+    status = 422
+    code = "too_many_items"
+    title = "A case holds at most 200 files"
+    detail = "Nothing was added. Open another case for the other files."
+
+
+class CaseClosed(Refused):
+    """The case was withdrawn or has expired."""
+
+    status = 409
+    code = "case_closed"
+    title = "This case is closed"
+    detail = "It was withdrawn or has expired. Open a new case to add files."
+
+
+class ItemUnknown(Refused):
+    """The case has no file with this number."""
+
+    status = 404
+    code = "item_unknown"
+    title = "The case has no file with this number"
+    detail = "The status of the case lists the numbers of its files."
+
+
+class BadIdempotencyKey(Refused):
+    """The Idempotency-Key header is not 32 hexadecimal digits."""
+
+    status = 400
+    code = "bad_idempotency_key"
+    title = "The idempotency key is not usable"
+    detail = "Send 128 random bits as 32 lowercase hexadecimal digits, new for each request."
+
+
+class IdempotencyConflict(Refused):
+    """The same key came with another body."""
+
+    status = 422
+    code = "idempotency_conflict"
+    title = "This idempotency key was used for another request"
+    detail = "Use a new key for a new request, and the old one only to repeat the old request."
+
+
+class BadCursor(Refused):
+    """Not a cursor that this platform was given."""
+
+    status = 400
+    code = "bad_cursor"
+    title = "The cursor is not one of yours"
+    detail = "Send the cursor of the last page, unchanged, or none to start from the beginning."
+
+
+class CursorExpired(Refused):
+    """A cursor of another epoch of the log, or from before its retention."""
+
+    status = 410
+    code = "cursor_expired"
+    title = "The cursor has expired"
+    detail = "Follow the feed from its beginning into a new bank, and swap it in when complete."
+
+
+class BadBody(Refused):
+    """The body does not have the form that the address asks for."""
+
+    status = 422
+    code = "invalid_request"
+    title = "The request does not have the right form"
+
+
+class NotJson(Refused):
+    """The body is not JSON."""
+
+    status = 400
+    code = "not_json"
+    title = "The body is not JSON"
+    detail = "Send UTF-8 encoded JSON as the OpenAPI document describes it."
+
+
+class MediaRefused(Refused):
+    """The body is of a type that is never taken, such as a picture."""
+
+    status = 415
+    code = "unsupported_media_type"
+    title = "This service takes hashes, never pictures"
+    detail = "Send application/json (or application/octet-stream where the documents name it)."
+
+
+class TooLarge(Refused):
+    """The body is larger than any valid request."""
+
+    status = 413
+    code = "body_too_large"
+    title = "The request is too large"
+    detail = "Send fewer hashes at a time. Pictures must never be sent here."
+
+
+class NotFound(Refused):
+    """Nothing is at this address."""
+
+    status = 404
+    code = "not_found"
+    title = "There is nothing at this address"
+
+
+class MethodRefused(Refused):
+    """The address does not take this method."""
+
+    status = 405
+    code = "method_not_allowed"
+    title = "This address does not take that method"
+
+
+class NotReady(Refused):
+    """The index has not caught up with the log yet."""
+
+    status = 503
+    code = "not_ready"
+    title = "The service is starting"
+    detail = "It is loading its index. Try again in a moment."
+    retry_after = 1.0
+
+
+class Broken(Refused):
+    """A fault of ours."""
+
+    status = 500
+    code = "internal_error"
+    title = "Something went wrong on our side"
+    detail = "Send the same request again, with the same idempotency key. It is safe to repeat."

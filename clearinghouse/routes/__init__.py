@@ -1,0 +1,1 @@
+"""The doors, one file each. Survivors' and platforms' never import one another."""

@@ -1,0 +1,164 @@
+"""The platforms' door: a key with scopes, a feed, matching, and words back."""
+
+import time
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+import numpy as np
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from clearinghouse import access, feedback, matching
+from clearinghouse.access import Platform, Scope
+from clearinghouse.idempotency import Reply, once
+from clearinghouse.problems import BadBody, NotJson
+from clearinghouse.routes.requests import Repeatable, Serving, answer
+from clearinghouse.store import Transaction
+from nciihash.signals import SignalType
+from nciihash.wire import (
+    OCTETS,
+    PAGE_MAX,
+    PDQ_BYTES,
+    QUERIES_MAX,
+    WAIT_MAX,
+    Acknowledgement,
+    Feedback,
+    FeedbackTaken,
+    FeedReply,
+    MatchQuery,
+    MatchReply,
+    Problem,
+)
+
+_PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
+    400: {"model": Problem},
+    401: {"model": Problem},
+    403: {"model": Problem},
+    413: {"model": Problem},
+    415: {"model": Problem},
+    422: {"model": Problem},
+}
+
+router = APIRouter(prefix="/v1", tags=["platforms"], responses=_PROBLEMS)
+
+
+def _admitted(scope: Scope) -> Callable[..., Platform]:
+    def admit(
+        serving: Serving,
+        authorization: Annotated[
+            str | None, Header(description=f"`Bearer ` and a key with the scope `{scope}`.")
+        ] = None,
+    ) -> Platform:
+        return access.admit(serving.store, authorization, scope, serving.clock())
+
+    return admit
+
+
+Follower = Annotated[Platform, Depends(_admitted(Scope.FEED))]
+Matcher = Annotated[Platform, Depends(_admitted(Scope.MATCH))]
+Judge = Annotated[Platform, Depends(_admitted(Scope.FEEDBACK))]
+
+
+@router.get("/feed", responses={410: {"model": Problem}})
+async def read_feed(
+    platform: Follower,
+    serving: Serving,
+    cursor: Annotated[
+        str | None, Query(max_length=64, description="Of the last page; none for the beginning.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 1000,
+    wait: Annotated[
+        float, Query(ge=0, le=WAIT_MAX, description="Seconds to wait when nothing is new.")
+    ] = 0.0,
+) -> FeedReply:
+    """Read the next page of the log, in its order; with `wait`, as soon as something is new."""
+    after = feedback.read_cursor(serving.store, platform, cursor)
+    # Look first and wait afterwards, for what is new may have come before the question.
+    until = time.monotonic() + wait
+    while True:
+        reply = await run_in_threadpool(_page, serving, platform, after, limit)
+        left = until - time.monotonic()
+        if reply.entries or reply.more or left <= 0 or serving.waiters.closed:
+            return reply
+        await serving.waiters.wait(left)
+
+
+def _page(serving: Serving, platform: Platform, after: int, limit: int) -> FeedReply:
+    return FeedReply.of(feedback.read_page(serving.store, platform, after, limit))
+
+
+@router.post("/feed/ack", response_model=Acknowledgement, responses={410: {"model": Problem}})
+def acknowledge(
+    body: Acknowledgement, platform: Follower, serving: Serving, repeat: Repeatable
+) -> Response:
+    """Confirm that everything up to a cursor is on disk and in what is matched against."""
+    now = serving.clock()
+
+    def act(tx: Transaction) -> Reply:
+        taken = feedback.acknowledge(serving.store, tx, platform, body.cursor, now=now)
+        return Reply.of(200, taken)
+
+    return answer(once(serving.store, repeat, now, act))
+
+
+async def _queries(request: Request) -> tuple[SignalType, NDArray[np.uint8]]:
+    """Read the hashes to look for, in either form.
+
+    Raises:
+        BadBody, NotJson: neither form.
+    """
+    body = await request.body()
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == OCTETS:
+        if not body or len(body) % PDQ_BYTES or len(body) > QUERIES_MAX * PDQ_BYTES:
+            raise BadBody
+        return SignalType.PDQ, np.frombuffer(body, dtype=np.uint8).reshape(-1, PDQ_BYTES)
+    try:
+        query = MatchQuery.model_validate_json(body)
+    except ValidationError as error:
+        if any(e["type"] == "json_invalid" for e in error.errors(include_input=False)):
+            raise NotJson from None
+        raise BadBody from None
+    packed = np.frombuffer(bytes.fromhex("".join(query.values)), dtype=np.uint8)
+    return query.type, packed.reshape(len(query.values), -1)
+
+
+_MATCH_BODY: Final = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"$ref": "#/components/schemas/MatchQuery"}},
+            OCTETS: {
+                "schema": {
+                    "type": "string",
+                    "format": "binary",
+                    "description": f"PDQ hashes of {PDQ_BYTES} bytes, end to end.",
+                }
+            },
+        },
+    }
+}
+
+
+@router.post("/match", responses={503: {"model": Problem}}, openapi_extra=_MATCH_BODY)
+async def match(request: Request, platform: Matcher, serving: Serving) -> MatchReply:
+    """Look for hashes. The answer tells bands and never distances."""
+    type, packed = await _queries(request)
+    return await run_in_threadpool(
+        matching.match, serving.store, serving.live, platform, type, packed
+    )
+
+
+@router.post("/feedback", response_model=FeedbackTaken)
+def give_feedback(
+    body: Feedback, platform: Judge, serving: Serving, repeat: Repeatable
+) -> Response:
+    """Say what was decided about matches."""
+    now = serving.clock()
+
+    def act(tx: Transaction) -> Reply:
+        return Reply.of(200, feedback.record(tx, platform, body.verdicts, now=now))
+
+    return answer(once(serving.store, repeat, now, act))

@@ -1,0 +1,169 @@
+"""The survivor's door: no account, a case number and a passphrase."""
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Header, Path, Response
+from starlette.concurrency import run_in_threadpool
+
+from clearinghouse import cases
+from clearinghouse.idempotency import Reply, once
+from clearinghouse.passphrases import mint_number, mint_passphrase, read_number
+from clearinghouse.problems import CredentialsMissing, CredentialsWrong
+from clearinghouse.routes.requests import Repeatable, Serving, answer
+from clearinghouse.store import Transaction
+from nciihash.wire import (
+    CASE_SCHEME,
+    AddItems,
+    CaseOpened,
+    CaseStatus,
+    ItemsAdded,
+    OpenCase,
+    Problem,
+    Withdrawal,
+)
+
+_PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
+    400: {"model": Problem},
+    401: {"model": Problem},
+    413: {"model": Problem},
+    415: {"model": Problem},
+    422: {"model": Problem},
+    429: {"model": Problem},
+}
+
+router = APIRouter(prefix="/v1", tags=["survivors"], responses=_PROBLEMS)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Somebody who knows a case's number and passphrase."""
+
+    case: int
+
+
+async def admit(
+    serving: Serving,
+    authorization: Annotated[
+        str | None,
+        Header(
+            description="`Case ` and base64(number:passphrase).",
+            examples=["Case SzdRNC0yOVhELU1NM1I6Y29ycmVjdCBob3JzZSBiYXR0ZXJ5"],
+        ),
+    ] = None,
+) -> Holder:
+    """Check number and passphrase; an unknown case costs as much as a wrong passphrase."""
+    number, passphrase = _credentials(authorization)
+    lookup = cases.case_lookup(serving.store, number)
+
+    def find() -> tuple[int, str] | None:
+        with serving.store.read() as tx:
+            row = tx.find_case(lookup)
+            return None if row is None else (row.id, row.verifier)
+
+    found = await run_in_threadpool(find)
+    passed = await serving.checks.passes(lookup, found[1] if found else None, passphrase)
+    if not passed or found is None:
+        raise CredentialsWrong
+    return Holder(found[0])
+
+
+def _credentials(header: str | None) -> tuple[str, str]:
+    scheme, _, encoded = (header or "").partition(" ")
+    if scheme.lower() != CASE_SCHEME.lower():
+        raise CredentialsMissing
+    try:
+        text = base64.b64decode(encoded.strip(), validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        raise CredentialsMissing from None
+    number, colon, passphrase = text.partition(":")
+    written = read_number(number)
+    if not colon or len(passphrase) > 500:
+        raise CredentialsMissing
+    # A number that cannot be one is looked for all the same, and takes as long.
+    return written or number[:64], passphrase
+
+
+Admitted = Annotated[Holder, Depends(admit)]
+
+
+@router.post("/cases", status_code=201, response_model=CaseOpened)
+async def open_case(body: OpenCase, serving: Serving, repeat: Repeatable) -> Response:
+    """Open a case with the hashes of its first files.
+
+    The passphrase is in this answer and nowhere else.
+    """
+    number, passphrase = mint_number(), mint_passphrase()
+    verifier = await serving.checks.make(passphrase)
+    now = serving.clock()
+
+    def act(tx: Transaction) -> Reply:
+        opened = cases.open_case(
+            serving.store,
+            tx,
+            body,
+            number=number,
+            passphrase=passphrase,
+            verifier=verifier,
+            months=serving.settings.case_months,
+            now=now,
+        )
+        return Reply.of(201, opened)
+
+    reply = await run_in_threadpool(once, serving.store, repeat, now, act)
+    serving.waiters.poke()
+    return answer(reply)
+
+
+@router.get("/case")
+def read_case(holder: Admitted, serving: Serving) -> CaseStatus:
+    """Tell what each platform did about each file. Looking renews the case."""
+    with serving.store.write() as tx:
+        return cases.status(
+            tx, holder.case, months=serving.settings.case_months, now=serving.clock()
+        )
+
+
+@router.post(
+    "/case/items", status_code=201, response_model=ItemsAdded, responses={409: {"model": Problem}}
+)
+def add_items(body: AddItems, holder: Admitted, serving: Serving, repeat: Repeatable) -> Response:
+    """Add files to an open case."""
+    now = serving.clock()
+
+    def act(tx: Transaction) -> Reply:
+        added = cases.add_items(
+            serving.store,
+            tx,
+            holder.case,
+            body.items,
+            months=serving.settings.case_months,
+            now=now,
+        )
+        return Reply.of(201, added)
+
+    reply = once(serving.store, repeat, now, act)
+    serving.waiters.poke()
+    return answer(reply)
+
+
+@router.delete("/case/items/{item}", responses={404: {"model": Problem}})
+def withdraw_item(
+    item: Annotated[int, Path(ge=1, le=2**31 - 1)], holder: Admitted, serving: Serving
+) -> Withdrawal:
+    """Withdraw one file. From now on nothing matches it here, and every platform is told."""
+    with serving.store.write() as tx:
+        withdrawal = cases.withdraw(tx, holder.case, item, now=serving.clock())
+    serving.waiters.poke()
+    return withdrawal
+
+
+@router.delete("/case")
+def withdraw_case(holder: Admitted, serving: Serving) -> Withdrawal:
+    """Withdraw all files and close the case. Repeating it is safe."""
+    with serving.store.write() as tx:
+        withdrawal = cases.withdraw(tx, holder.case, None, now=serving.clock())
+    serving.waiters.poke()
+    return withdrawal

@@ -1,0 +1,153 @@
+"""The tables. Times are hours: seconds since 1970 (UTC), cut to the hour.
+
+Row numbers are never used again (AUTOINCREMENT), since platforms' ids stand for them. The values
+of a withdrawn signal are null; its row stays, so that verdicts and acknowledgements keep a place.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+_Row = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER can count by itself there
+
+
+def _number() -> Column[int]:
+    return Column("id", _Row, primary_key=True, autoincrement=True)
+
+
+facts = Table(  # epoch of the log, check value of the key
+    "facts",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+
+cases = Table(
+    "cases",
+    metadata,
+    _number(),
+    Column("lookup", LargeBinary(32), nullable=False, unique=True),  # HMAC of the case number
+    Column("verifier", String(200), nullable=False),  # Argon2id of the passphrase
+    Column("reason", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("opened", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False, index=True),
+    Column("closed", BigInteger),
+    sqlite_autoincrement=True,
+)
+
+items = Table(
+    "items",
+    metadata,
+    _number(),
+    Column("case_id", ForeignKey("cases.id", ondelete="CASCADE"), nullable=False),
+    Column("ordinal", Integer, nullable=False),  # the number that its owner knows it by
+    Column("media", String(8), nullable=False),
+    Column("added", BigInteger, nullable=False),
+    Column("withdrawn", BigInteger),
+    UniqueConstraint("case_id", "ordinal"),
+    sqlite_autoincrement=True,
+)
+
+signals = Table(
+    "signals",
+    metadata,
+    _number(),
+    Column("item_id", ForeignKey("items.id", ondelete="CASCADE"), nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("type", String(8), nullable=False),
+    Column("value", LargeBinary),  # sealed; null once withdrawn
+    Column("lookup", LargeBinary(32), index=True),  # HMAC of the value; null once withdrawn
+    Column("quality", Integer),
+    Column("variant", String(16), nullable=False),
+    UniqueConstraint("item_id", "ordinal"),
+    sqlite_autoincrement=True,
+)
+
+log = Table(  # its order is the order of commit
+    "log",
+    metadata,
+    _number(),
+    Column("op", String(6), nullable=False),  # add, remove
+    # no foreign key: a removal is still sent when the case has long been forgotten
+    Column("signal_id", BigInteger, nullable=False, index=True),
+    sqlite_autoincrement=True,
+)
+
+platforms = Table(
+    "platforms",
+    metadata,
+    _number(),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("secret", LargeBinary, nullable=False),  # sealed; names rows for it, never changes
+    Column("added", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    _number(),
+    Column("platform_id", ForeignKey("platforms.id"), nullable=False, index=True),
+    Column("lookup", LargeBinary(32), nullable=False, unique=True),  # HMAC of the key
+    Column("scopes", String(64), nullable=False),  # comma-separated
+    Column("added", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+    Column("revoked", BigInteger),
+    sqlite_autoincrement=True,
+)
+
+acknowledgements = Table(  # how far each platform had got, by the hour
+    "acknowledgements",
+    metadata,
+    Column("platform_id", ForeignKey("platforms.id"), primary_key=True),
+    Column("hour", BigInteger, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+)
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("platform_id", ForeignKey("platforms.id"), primary_key=True),
+    Column("signal_id", ForeignKey("signals.id", ondelete="CASCADE"), primary_key=True),
+    Column("verdict", String(16), nullable=False),
+    Column("hour", BigInteger, nullable=False),
+    Index("ix_verdicts_signal_id", "signal_id"),
+)
+
+matches = Table(  # how often each platform's queries met each file
+    "matches",
+    metadata,
+    Column("platform_id", ForeignKey("platforms.id"), primary_key=True),
+    Column("item_id", ForeignKey("items.id", ondelete="CASCADE"), primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Index("ix_matches_item_id", "item_id"),
+)
+
+replies = Table(  # answers to idempotent requests, for a day
+    "replies",
+    metadata,
+    Column("lookup", LargeBinary(32), primary_key=True),  # HMAC of key, caller and address
+    Column("body", LargeBinary(32), nullable=False),  # HMAC of the request's body
+    Column("status", Integer, nullable=False),
+    Column("reply", LargeBinary, nullable=False),  # sealed under the idempotency key
+    Column("made", BigInteger, nullable=False, index=True),
+)

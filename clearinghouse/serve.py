@@ -1,0 +1,72 @@
+"""Run the service under uvicorn, so that it ends promptly and writes nothing about anybody."""
+
+import socket
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+import uvicorn
+
+from clearinghouse.app import create_app
+from clearinghouse.decoders import block_decoders
+from clearinghouse.privacy import log_config
+from clearinghouse.settings import Settings
+
+_GRACE: Final = 3  # seconds that requests under way get to finish after SIGTERM
+_KEEP_ALIVE: Final = 65  # seconds; longer than load balancers keep an idle connection
+
+
+class _Server(uvicorn.Server):
+    """Tell where it listens, and let long polls go when it is told to end."""
+
+    def __init__(
+        self, config: uvicorn.Config, *, release: Callable[[], None], ready: Callable[[str], None]
+    ) -> None:
+        super().__init__(config)
+        self._release = release
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say where."""
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            self._ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End: no new connections, waiters answered at once, the rest within the grace."""
+        self._release()
+        super().handle_exit(sig, frame)
+
+
+def serve(settings: Settings, *, host: str, port: int, ready: Callable[[str], None]) -> bool:
+    """Serve until SIGTERM or SIGINT; tell whether it came up at all.
+
+    Args:
+        settings: how to run.
+        host: the address to listen on.
+        port: 0 for any free one.
+        ready: called with the service's address when it answers.
+    """
+    block_decoders()
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_config=log_config(),
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # addresses of clients are never looked at
+        ws="none",
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=_GRACE,
+    )
+
+    def release() -> None:
+        if service := getattr(app.state, "service", None):
+            service.waiters.close()
+
+    server = _Server(config, release=release, ready=ready)
+    server.run()
+    return server.started

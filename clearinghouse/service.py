@@ -1,0 +1,114 @@
+"""What one running service is made of, and the one task that keeps its index up to date."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from clearinghouse.cases import purge
+from clearinghouse.matching import LiveIndex
+from clearinghouse.passphrases import Checks
+from clearinghouse.settings import Settings
+from clearinghouse.store import Store
+
+_log = logging.getLogger(__name__)
+
+_PURGE_EVERY: Final = timedelta(hours=1)
+
+
+class Waiters:
+    """Everybody who waits for something new in the log, woken together.
+
+    Belongs to one event loop; `poke` and `close` may be called from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._poked = asyncio.Event()
+        self.closed = False
+
+    def bind(self) -> None:
+        """Belong to the loop that runs now."""
+        self._loop = asyncio.get_running_loop()
+
+    def poke(self) -> None:
+        """Say that something was written."""
+        self._call(self._poked.set)
+
+    def close(self) -> None:
+        """Let everybody go: the service is ending."""
+        self.closed = True
+        self._call(self._poked.set)
+        self._call(self.wake)
+
+    def _call(self, what: Callable[[], None]) -> None:
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has just ended, and nobody waits any more
+                self._loop.call_soon_threadsafe(what)
+
+    async def poked(self, seconds: float) -> None:
+        """Wait for a poke, or for some seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._poked.wait()
+        self._poked.clear()
+
+    def wake(self) -> None:
+        """Wake everybody who waits."""
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until woken, or for some seconds."""
+        if self.closed:
+            return
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await future
+        finally:
+            self._waiting.discard(future)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The parts that the routes work with."""
+
+    settings: Settings
+    store: Store
+    checks: Checks
+    clock: Callable[[], datetime]
+    live: LiveIndex = field(default_factory=LiveIndex)
+    waiters: Waiters = field(default_factory=Waiters)
+
+    async def follow_log(self) -> None:
+        """Keep the live index behind the log, wake those who wait, and purge by the hour.
+
+        Notices at once what this process writes, and within `poll_interval` what the command line
+        writes beside it. A database that cannot be read is tried again: the index then says how far
+        it has got, and nothing is lost.
+        """
+        purged = self.clock()
+        while not self.waiters.closed:
+            try:
+                if await asyncio.to_thread(self.live.follow, self.store):
+                    self.waiters.wake()
+                if self.clock() - purged >= _PURGE_EVERY:
+                    purged = self.clock()
+                    await asyncio.to_thread(
+                        purge,
+                        self.store,
+                        retention_days=self.settings.retention_days,
+                        now=purged,
+                    )
+            except Exception:  # noqa: BLE001 - whatever it was, the next round may succeed
+                _log.exception("The log could not be followed; trying again.")
+                await asyncio.sleep(1.0)
+            await self.waiters.poked(self.settings.poll_interval)

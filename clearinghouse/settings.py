@@ -1,0 +1,69 @@
+"""What an operator can set: one frozen value, read from the environment or built by hand."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Self
+
+from clearinghouse.problems import SettingInvalid
+
+_PREFIX = "CLEARINGHOUSE_"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How one clearinghouse runs. Each field is also the variable `CLEARINGHOUSE_<FIELD>`.
+
+    Attributes:
+        database: `sqlite:///FILE` (a relative path) or `sqlite:////FILE` (an absolute one).
+        key_file: where the master key lies; made on first start, mode 0600. By default in a folder
+            of its own beside the database, so that a copy of the database holds no key.
+        key: the master key itself as 64 hexadecimal digits, instead of a file.
+        case_months: how long a case stays open after its last visit.
+        retention_days: how long a closed case and the log of its removals are kept.
+        body_max: bytes that a request may have.
+        argon2_memory: KiB of memory for one passphrase check (RFC 9106's second choice).
+        poll_interval: seconds between looks at what the command line wrote to the database.
+    """
+
+    database: str = "sqlite:///clearinghouse.sqlite3"
+    key_file: Path | None = None
+    key: str | None = field(default=None, repr=False)
+    case_months: int = 24
+    retention_days: int = 400
+    body_max: int = 8 * 2**20
+    argon2_memory: int = 64 * 1024
+    poll_interval: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not self.database.startswith("sqlite:///"):
+            raise SettingInvalid("This version keeps its data in SQLite: use sqlite:///FILE.")
+        if self.case_months < 1 or self.retention_days < 1 or self.body_max < 1:
+            raise SettingInvalid("Months, days and bytes must be at least 1.")
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Self:
+        """Read the settings whose variables are set.
+
+        Raises:
+            SettingInvalid: a variable is not of its field's type.
+        """
+        readers: dict[str, type] = {
+            "key_file": Path,
+            "case_months": int,
+            "retention_days": int,
+            "body_max": int,
+            "argon2_memory": int,
+            "poll_interval": float,
+        }
+        values = {}
+        for setting in fields(cls):
+            if text := environ.get(_PREFIX + setting.name.upper()):
+                try:
+                    values[setting.name] = readers.get(setting.name, str)(text)
+                except ValueError:
+                    # the value may be a secret put into the wrong variable: name, don't echo
+                    raise SettingInvalid(
+                        f"{_PREFIX}{setting.name.upper()} is not a number."
+                    ) from None
+        return cls(**values)
