@@ -27,7 +27,7 @@ TIE: Final = 1e-6  # coefficients that differ by less at the median tie
 
 _SIDE: Final = 16  # coefficients along each side of the transform
 _LUMA: Final = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
-_STRIP: Final = 256  # rows that the reference's filter along rows handles at once
+_STRIP: Final = 512  # columns that a pass of the reference's filter handles at once
 
 # Noise of the reference's running sums, measured against double precision: upper bounds for the
 # difference of two grid values, per square root of the longer side, and for a coefficient's rank.
@@ -288,38 +288,34 @@ def _luma(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
 def _reference_grid(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     luma = _luma(rgb)
     height, width = luma.shape
-    columns = _cells(width)
-    _filter_rows(luma)
-    _filter_columns(luma)
-    _filter_rows(luma)
-    grid = luma[:, columns]
-    _filter_columns(grid)
+    _box_pass(luma.T)
+    _box_pass(luma)
+    _box_pass(luma.T)
+    grid = luma[:, _cells(width)]
+    _box_pass(grid)
     return grid[_cells(height)]
 
 
-def _filter_rows(luma: NDArray[np.float32]) -> None:
-    for start in range(0, len(luma), _STRIP):
-        strip = np.ascontiguousarray(luma[start : start + _STRIP].T)
-        _filter_columns(strip)
-        luma[start : start + _STRIP] = strip.T
-
-
-def _filter_columns(luma: NDArray[np.float32]) -> None:
+def _box_pass(luma: NDArray[np.float32]) -> None:
     """Replace each column by its box means, from a running sum in single precision."""
     length = len(luma)
     before, after = _box(length)
-    total = np.zeros_like(luma[0])
-    for row in luma[:after]:
-        total += row
-    kept = np.empty_like(luma[: before + 1])  # overwritten rows that are still to be subtracted
-    for centre in range(length):
-        if centre + after < length:
-            total += luma[centre + after]
-        slot = kept[centre % (before + 1)]
-        if centre > before:
-            total -= slot
-        slot[:] = luma[centre]
-        np.divide(total, np.float32(len(_window(centre, length))), out=luma[centre])
+    window = before + 1 + after
+    under = np.array([len(_window(i, length)) for i in range(length)], np.float32)[:, None]
+    for start in range(0, luma.shape[1], _STRIP):
+        strip = luma[:, start : start + _STRIP]
+        source = np.ascontiguousarray(strip)
+        sums = np.empty_like(source)
+        total = np.zeros_like(source[0])
+        for new in source[:after]:
+            total += new
+        for out, new in zip(sums[: before + 1], source[after:window], strict=True):
+            total = np.add(total, new, out=out)
+        for out, new, old in zip(sums[before + 1 :], source[window:], source, strict=False):
+            total = np.subtract(np.add(total, new, out=out), old, out=out)
+        for out, old in zip(sums[length - after :], source[length - window :], strict=False):
+            total = np.subtract(total, old, out=out)
+        np.divide(sums, under, out=strip)
 
 
 def _reference_transform(grid: NDArray[np.float32]) -> NDArray[np.float64]:
