@@ -27,7 +27,7 @@ TIE: Final = 1e-6  # coefficients that differ by less at the median tie
 
 _SIDE: Final = 16  # coefficients along each side of the transform
 _LUMA: Final = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
-_STRIP: Final = 512  # columns that a pass of the reference's filter handles at once
+_STRIP: Final = 512  # rows or columns that the reference's filter handles at once
 
 # Noise of the reference's running sums, measured against double precision: upper bounds for the
 # difference of two grid values, per square root of the longer side, and for a coefficient's rank.
@@ -135,7 +135,7 @@ def dihedral(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.stack([_pack(v) for v in variants])
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def operator(length: int) -> NDArray[np.float64]:
     """Give the filter and decimation of one axis as a matrix.
 
@@ -278,10 +278,13 @@ def _luma(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     The sum in thousandths is exact in single precision and the division is rounded once; that
     rounds as the reference's sum in doubles does, whose own error is far too small to matter.
     """
-    luma = rgb[..., 0] * np.float32(299)
-    luma += rgb[..., 1] * np.float32(587)
-    luma += rgb[..., 2] * np.float32(114)
-    luma /= np.float32(1000)
+    luma = np.empty(rgb.shape[:2], np.float32)
+    for start in range(0, len(rgb), _STRIP):
+        strip = rgb[start : start + _STRIP]
+        out = np.multiply(strip[..., 0], np.float32(299), out=luma[start : start + _STRIP])
+        out += strip[..., 1] * np.float32(587)
+        out += strip[..., 2] * np.float32(114)
+        out /= np.float32(1000)
     return luma
 
 
