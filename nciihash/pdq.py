@@ -300,25 +300,30 @@ def _reference_grid(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _box_pass(luma: NDArray[np.float32]) -> None:
-    """Replace each column by its box means, from a running sum in single precision."""
-    length = len(luma)
-    before, after = _box(length)
-    window = before + 1 + after
-    under = np.array([len(_window(i, length)) for i in range(length)], np.float32)[:, None]
+    """Replace each column by its box means, some columns at once to spare memory."""
     for start in range(0, luma.shape[1], _STRIP):
         strip = luma[:, start : start + _STRIP]
-        source = np.ascontiguousarray(strip)
-        sums = np.empty_like(source)
-        total = np.zeros_like(source[0])
-        for new in source[:after]:
-            total += new
-        for out, new in zip(sums[: before + 1], source[after:window], strict=True):
-            total = np.add(total, new, out=out)
-        for out, new, old in zip(sums[before + 1 :], source[window:], source, strict=False):
-            total = np.subtract(np.add(total, new, out=out), old, out=out)
-        for out, old in zip(sums[length - after :], source[length - window :], strict=False):
-            total = np.subtract(total, old, out=out)
-        np.divide(sums, under, out=strip)
+        strip[:] = _box_means(np.ascontiguousarray(strip))
+
+
+def _box_means(source: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give each column's box means, from a running sum in single precision."""
+    length = len(source)
+    before, after = _box(length)
+    window = before + 1 + after
+    sums = np.empty_like(source)
+    total = np.zeros_like(source[0])
+    for new in source[:after]:
+        total += new
+    for out, new in zip(sums[: before + 1], source[after:window], strict=True):
+        total = np.add(total, new, out=out)
+    for out, new, old in zip(sums[before + 1 :], source[window:], source, strict=False):
+        total = np.subtract(np.add(total, new, out=out), old, out=out)
+    for out, old in zip(sums[length - after :], source[length - window :], strict=False):
+        total = np.subtract(total, old, out=out)
+    under = np.array([len(_window(i, length)) for i in range(length)], np.float32)
+    sums /= under[:, None]
+    return sums
 
 
 def _reference_transform(grid: NDArray[np.float32]) -> NDArray[np.float64]:
