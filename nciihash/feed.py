@@ -78,7 +78,10 @@ def apply(page: FeedPage, members: Members) -> Applied:
     for run in _runs(page.entries):
         match run[0]:
             case Added():
-                new = {e.id: e for e in run if isinstance(e, Added) and e.id not in members}
+                new: dict[str, Added] = {}
+                for entry in run:
+                    if isinstance(entry, Added) and entry.id not in members:
+                        new.setdefault(entry.id, entry)
                 members.add(tuple(new.values()))
                 added += len(new)
                 ignored += len(run) - len(new)

@@ -134,13 +134,14 @@ def opaque_ids() -> st.SearchStrategy[str]:
 
 def added(ids: st.SearchStrategy[str] | None = None) -> st.SearchStrategy[Added]:
     """Draw additions, with ids from `ids` if given."""
-    return st.tuples(ids or opaque_ids(), opaque_ids(), hashed(), st.sampled_from(Media)).map(
+    ids = opaque_ids() if ids is None else ids
+    return st.tuples(ids, opaque_ids(), hashed(), st.sampled_from(Media)).map(
         lambda d: Added(d[0], d[1], d[2].signal, d[2].quality, d[3], d[2].variant)
     )
 
 
 def pages(ids: st.SearchStrategy[str] | None = None) -> st.SearchStrategy[FeedPage]:
     """Draw pages of additions and removals in any order."""
-    ids = ids or opaque_ids()
+    ids = opaque_ids() if ids is None else ids
     entries = st.lists(st.one_of(added(ids), st.builds(Removed, ids)), max_size=30).map(tuple)
     return st.builds(FeedPage, entries, opaque_ids(), st.booleans())
