@@ -1,0 +1,306 @@
+import json
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from strategies import added, items, pages
+
+from nciihash import wire
+from nciihash.feed import Removed
+from nciihash.signals import Band, Media, SignalType, Variant, Verdict
+
+HOUR = datetime(2026, 3, 1, 17, tzinfo=UTC)
+ID, ITEM = "0a" * 16, "0b" * 16
+PDQ = "0123456789abcdef" * 4
+SIGNAL = {"type": "pdq", "value": PDQ, "quality": 93, "variant": "original"}
+FILE = {"media": "image", "signals": [SIGNAL]}
+DECLARATION = {"adult": True, "depicted": True}
+PLATFORM = {
+    "platform": "example",
+    "follows": True,
+    "has_it_since": HOUR.isoformat(),
+    "matches": 2,
+    "verdicts": {"blocked": 1},
+    "deletion_acknowledged": None,
+}
+ADD = {
+    "op": "add",
+    "id": ID,
+    "item": ITEM,
+    "type": "pdq",
+    "value": PDQ,
+    "quality": 93,
+    "media": "image",
+    "variant": "flipx",
+}
+
+# One valid document for each message: whatever is true of all messages is tested on these.
+DOCUMENTS = {
+    wire.Declaration: DECLARATION,
+    wire.SignalIn: SIGNAL,
+    wire.ItemIn: FILE,
+    wire.OpenCase: {
+        "declaration": DECLARATION,
+        "reason": "precaution",
+        "work": None,
+        "items": [FILE],
+    },
+    wire.AddItems: {"items": [FILE]},
+    wire.Refusal: {"signal": 0, "code": "low_quality"},
+    wire.ItemReceipt: {"item": 1, "accepted": 1, "refused": []},
+    wire.CaseOpened: {
+        "case": "K7Q4-29XD-MM3R",
+        "passphrase": "a b c d e f",
+        "expires": HOUR.isoformat(),
+        "items": [{"item": 1, "accepted": 1, "refused": []}],
+    },
+    wire.ItemsAdded: {"expires": HOUR.isoformat(), "items": []},
+    wire.PlatformStatus: PLATFORM,
+    wire.ItemStatus: {
+        "item": 1,
+        "media": "image",
+        "signals": 1,
+        "added": HOUR.isoformat(),
+        "withdrawn": None,
+        "platforms": [PLATFORM],
+    },
+    wire.CaseStatus: {
+        "state": "open",
+        "reason": "shared",
+        "opened": HOUR.isoformat(),
+        "expires": HOUR.isoformat(),
+        "items": [],
+    },
+    wire.Withdrawal: {"withdrawn": 1, "remaining": 0, "state": "withdrawn"},
+    wire.AddedEntry: ADD,
+    wire.RemovedEntry: {"op": "remove", "id": ID},
+    wire.FeedReply: {
+        "entries": [ADD, {"op": "remove", "id": ID}],
+        "cursor": ID,
+        "more": False,
+    },
+    wire.Acknowledgement: {"cursor": ID},
+    wire.MatchQuery: {"type": "pdq", "values": [PDQ]},
+    wire.Hit: {"id": ID, "item": ITEM, "band": "strong"},
+    wire.MatchReply: {"as_of": ID, "matches": [[], [{"id": ID, "item": ITEM, "band": "likely"}]]},
+    wire.VerdictIn: {"id": ID, "verdict": "blocked"},
+    wire.Feedback: {"verdicts": [{"id": ID, "verdict": "unsure"}]},
+    wire.FeedbackTaken: {"recorded": 1, "unknown": 0},
+}
+BY_NAME = pytest.mark.parametrize(
+    ("model", "document"), DOCUMENTS.items(), ids=[m.__name__ for m in DOCUMENTS]
+)
+
+
+def read(model, document):
+    return model.model_validate_json(json.dumps(document))
+
+
+def refuse(model, document):
+    with pytest.raises(ValidationError):
+        read(model, document)
+
+
+def changed(document, **fields):
+    return {**document, **fields}
+
+
+def test_every_message_has_a_document_here():
+    assert set(DOCUMENTS) == set(wire.Message.__subclasses__())
+
+
+@BY_NAME
+def test_documents_round_trip(model, document):
+    message = read(model, document)
+    assert read(model, json.loads(message.model_dump_json())) == message
+    assert set(json.loads(message.model_dump_json())) == set(document)
+
+
+@BY_NAME
+def test_unknown_fields_are_refused(model, document):
+    for name in ("file_name", "filename", "note", "distance", "extra"):
+        refuse(model, changed(document, **{name: "holiday.jpg"}))
+
+
+@BY_NAME
+def test_no_field_may_be_missing_that_has_no_default(model, document):
+    for name, field in model.model_fields.items():
+        without = {k: v for k, v in document.items() if k != name}
+        if field.is_required():
+            refuse(model, without)
+
+
+@BY_NAME
+def test_messages_are_frozen(model, document):
+    message = read(model, document)
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(message, next(iter(document)), None)
+
+
+@given(items())
+def test_items_round_trip(item):
+    sent = json.loads(wire.ItemIn.of(item).model_dump_json())
+    received = read(wire.ItemIn, sent)
+    assert received.media is item.media
+    assert tuple(s.hashed for s in received.signals) == item.hashes
+
+
+@given(pages())
+def test_pages_of_the_feed_round_trip(page):
+    reply = wire.FeedReply.of(page)
+    assert read(wire.FeedReply, json.loads(reply.model_dump_json())).page == page
+
+
+@given(added())
+def test_a_removal_carries_an_id_and_nothing_else(entry):
+    assert set(wire.RemovedEntry.model_fields) == {"op", "id"}
+    refuse(wire.RemovedEntry, {"op": "remove", "id": entry.id, "value": entry.signal.hex})
+    page = wire.FeedReply(entries=(wire.RemovedEntry(id=entry.id),), cursor=ID, more=False).page
+    assert page.entries == (Removed(entry.id),)
+
+
+@pytest.mark.parametrize("type", list(SignalType))
+@given(length=st.integers(0, 80))
+def test_values_of_another_length_are_refused(type, length):
+    document = changed(SIGNAL, type=type, value="0" * length)
+    if type is not SignalType.PDQ:
+        document["quality"] = None
+    query = {"type": type, "values": ["0" * length]}
+    for model, asked in ((wire.SignalIn, document), (wire.MatchQuery, query)):
+        if length * 4 == type.bits:
+            read(model, asked)
+        else:
+            refuse(model, asked)
+
+
+@pytest.mark.parametrize(
+    "value", [PDQ.upper(), PDQ[:-1] + "g", PDQ[:-1] + "\n", " " + PDQ[1:], PDQ[:-1] + "٣", 7, None]
+)
+def test_values_are_lowercase_hexadecimal_digits(value):
+    refuse(wire.SignalIn, changed(SIGNAL, value=value))
+    refuse(wire.MatchQuery, {"type": "pdq", "values": [value]})
+    refuse(wire.AddedEntry, changed(ADD, value=value))
+
+
+def test_an_addition_in_the_feed_fits_its_type():
+    # `page` gives nothing rather than a signal of a wrong length
+    for type, value in (("phash", PDQ), ("pdq", "0" * 16)):
+        with pytest.raises(ValueError, match="hexadecimal"):
+            _ = read(
+                wire.FeedReply,
+                {"entries": [changed(ADD, type=type, value=value)], "cursor": ID, "more": False},
+            ).page
+
+
+@pytest.mark.parametrize("quality", [-1, 101, 50.5, "93", True, None])
+def test_quality_is_a_whole_number_up_to_100_and_pdq_needs_it(quality):
+    refuse(wire.SignalIn, changed(SIGNAL, quality=quality))
+
+
+def test_other_types_have_no_quality():
+    refuse(wire.SignalIn, changed(SIGNAL, type="sha256"))
+    read(wire.SignalIn, changed(SIGNAL, type="sha256", quality=None))
+
+
+@pytest.mark.parametrize("answer", ["true", 1, "yes", None])
+def test_a_declaration_is_made_in_so_many_words(answer):
+    for name in DECLARATION:
+        refuse(wire.Declaration, changed(DECLARATION, **{name: answer}))
+
+
+@pytest.mark.parametrize("id", ["", ID[:-1], ID + "0", ID.upper(), "g" * 32, ID[:-1] + "\n", 5])
+def test_ids_and_cursors_are_32_hexadecimal_digits(id):
+    refuse(wire.VerdictIn, {"id": id, "verdict": "blocked"})
+    refuse(wire.Acknowledgement, {"cursor": id})
+    refuse(wire.Hit, {"id": id, "item": ITEM, "band": "strong"})
+
+
+@pytest.mark.parametrize(
+    ("model", "document", "most"),
+    [
+        (wire.AddItems, lambda n: {"items": [FILE] * n}, wire.ITEMS_MAX),
+        (
+            wire.ItemIn,
+            lambda n: {"media": "video", "signals": [SIGNAL] * n},
+            wire.SIGNALS_MAX,
+        ),
+        (wire.MatchQuery, lambda n: {"type": "pdq", "values": [PDQ] * n}, wire.QUERIES_MAX),
+        (
+            wire.Feedback,
+            lambda n: {"verdicts": [{"id": ID, "verdict": "blocked"}] * n},
+            wire.VERDICTS_MAX,
+        ),
+    ],
+)
+def test_lists_are_bounded_and_not_empty(model, document, most):
+    read(model, document(1))
+    read(model, document(most))
+    refuse(model, document(0))
+    refuse(model, document(most + 1))
+
+
+@pytest.mark.parametrize(
+    ("model", "field"),
+    [
+        (wire.SignalIn, "type"),
+        (wire.SignalIn, "variant"),
+        (wire.ItemIn, "media"),
+        (wire.OpenCase, "reason"),
+        (wire.VerdictIn, "verdict"),
+        (wire.Hit, "band"),
+    ],
+)
+def test_names_come_from_closed_lists(model, field):
+    for word in ("", "other", "mirror of anna.jpg", "PDQ", 1):
+        refuse(model, changed(DOCUMENTS[model], **{field: word}))
+
+
+def test_no_request_has_room_for_free_text():
+    requests = (
+        wire.OpenCase,
+        wire.AddItems,
+        wire.MatchQuery,
+        wire.Feedback,
+        wire.Acknowledgement,
+    )
+    for model in requests:
+        for name, schema in definitions(model.model_json_schema()):
+            if schema.get("type") == "string":
+                closed = "enum" in schema or "const" in schema
+                assert closed or "pattern" in schema, f"{model.__name__}: {name} is free text"
+
+
+def definitions(schema, name="root"):
+    """Walk over all the schemas in a schema."""
+    if isinstance(schema, dict):
+        yield name, schema
+        for key, value in schema.items():
+            yield from definitions(value, key)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from definitions(value, name)
+
+
+def test_a_hit_never_tells_a_distance():
+    assert set(wire.Hit.model_fields) == {"id", "item", "band"}
+
+
+def test_a_passphrase_hides_in_repr():
+    opened = read(wire.CaseOpened, DOCUMENTS[wire.CaseOpened])
+    assert "a b c d e f" not in repr(opened)
+    assert opened.passphrase == "a b c d e f"
+
+
+def test_a_problem_from_a_newer_service_is_still_read():
+    problem = read(
+        wire.Problem,
+        {"title": "T", "status": 400, "code": "bad_cursor", "trace": "x", "detail": "d"},
+    )
+    assert (problem.code, problem.status, problem.detail) == ("bad_cursor", 400, "d")
+
+
+def test_words_on_the_wire_are_lowercase():
+    for enum in (SignalType, Variant, Media, Band, Verdict, wire.Reason, wire.CaseState):
+        assert all(str(member) == member.value == member.value.lower() for member in enum)
