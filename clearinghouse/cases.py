@@ -166,7 +166,8 @@ def status(tx: Transaction, case: int, *, months: int, now: datetime) -> CaseSta
     if row.state == CaseState.OPEN and (expires := _months_after(now, months)) != row.expires:
         tx.update_case(case, expires=expires)
         row = tx.read_case(case)
-    listed = _Platforms(tx, case, now)
+    held = tx.case_items(case)
+    listed = _Platforms(tx, case, since=min((i.added_at for i in held), default=0), now=now)
     return CaseStatus(
         state=CaseState(row.state),
         reason=Reason(row.reason),
@@ -181,7 +182,7 @@ def status(tx: Transaction, case: int, *, months: int, now: datetime) -> CaseSta
                 withdrawn=None if item.withdrawn is None else moment(item.withdrawn),
                 platforms=listed.about(item),
             )
-            for item in tx.case_items(case)
+            for item in held
         ),
     )
 
@@ -189,13 +190,13 @@ def status(tx: Transaction, case: int, *, months: int, now: datetime) -> CaseSta
 class _Platforms:
     """What every platform did about the files of one case."""
 
-    def __init__(self, tx: Transaction, case: int, now: datetime) -> None:
+    def __init__(self, tx: Transaction, case: int, *, since: int, now: datetime) -> None:
         self._scopes: dict[int, set[str]] = defaultdict(set)
         for key in tx.list_keys():
             if key.revoked is None and key.expires > hour(now):
                 self._scopes[key.platform_id] |= set(key.scopes.split(","))
         self._confirmed: dict[int, list[tuple[int, int]]] = defaultdict(list)
-        for ack in tx.acknowledged():
+        for ack in tx.acknowledged(since):
             self._confirmed[ack.platform_id].append((ack.seq, ack.hour))
         self._verdicts: dict[tuple[int, int], dict[Verdict, int]] = defaultdict(dict)
         for item, platform, verdict, count in tx.case_verdicts(case):

@@ -24,11 +24,13 @@ from sqlalchemy import (
     Engine,
     Row,
     and_,
+    bindparam,
     create_engine,
     delete,
     event,
     func,
     insert,
+    literal,
     make_url,
     select,
     update,
@@ -333,22 +335,26 @@ class Transaction:
             row.on_conflict_do_update(index_elements=["platform_id", "hour"], set_={"seq": seq})
         )
 
-    def acknowledged(self) -> Sequence[AnyRow]:
-        """List all confirmations, oldest first: (platform, hour, seq)."""
-        return self._run(select(acknowledgements).order_by(acknowledgements.c.seq)).all()
+    def acknowledged(self, seq: int) -> Sequence[AnyRow]:
+        """List the confirmations of this place and later ones, in order: (platform, hour, seq)."""
+        query = select(acknowledgements).where(acknowledgements.c.seq >= seq)
+        return self._run(query.order_by(acknowledgements.c.seq)).all()
 
     def count_matches(self, platform: int, counts: dict[int, int]) -> None:
         """Add to the numbers of matches of files; a file that is gone by now is passed over."""
-        for item, count in counts.items():
-            if self._one(select(items.c.id).where(items.c.id == item)) is None:
-                continue
-            row = upsert(matches).values(platform_id=platform, item_id=item, count=count)
-            self._run(
-                row.on_conflict_do_update(
-                    index_elements=["platform_id", "item_id"],
-                    set_={"count": matches.c.count + count},
-                )
-            )
+        row = upsert(matches).from_select(
+            ["platform_id", "item_id", "count"],
+            select(literal(platform), items.c.id, bindparam("met")).where(
+                items.c.id == bindparam("item")
+            ),
+        )
+        self._run(
+            row.on_conflict_do_update(
+                index_elements=["platform_id", "item_id"],
+                set_={"count": matches.c.count + row.excluded.count},
+            ),
+            [{"item": item, "met": count} for item, count in counts.items()],
+        )
 
     def add_verdict(self, platform: int, signal: int, verdict: str, hour: int) -> bool:
         """Record a verdict; tell whether the signal is known."""

@@ -19,7 +19,7 @@ SIGNALS_MAX: Final = 256  # signals of one file: variants of a picture, frames o
 QUERIES_MAX: Final = 10_000  # hashes in one match request
 PAGE_MAX: Final = 10_000  # entries in one page of the feed
 WAIT_MAX: Final = 30.0  # seconds that a long poll may stay open
-VERDICTS_MAX: Final = 10_000  # verdicts in one request
+VERDICTS_MAX: Final = 1_000  # verdicts in one request
 
 OCTETS: Final = "application/octet-stream"
 PROBLEM: Final = "application/problem+json"

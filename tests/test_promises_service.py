@@ -1,0 +1,377 @@
+"""The service's promises, on a real process over real HTTP. Each test fails when one is broken."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+
+import httpx
+import pytest
+from serving import ALL, credentials, item, opening, pdq
+
+PROGRAM = (sys.executable, "-m", "clearinghouse")
+ENVIRONMENT = {"CLEARINGHOUSE_ARGON2_MEMORY": "64", "PYTHONWARNINGS": "default"}
+
+
+class Process:
+    """A serving process on a database file."""
+
+    def __init__(self, folder, **environ):
+        self.database = f"sqlite:///{folder}/db.sqlite3"
+        self.log = (folder / "log.txt").open("ab")
+        self.process = subprocess.Popen(
+            [*PROGRAM, "serve", "--database", self.database, "--port", "0"],
+            env=os.environ | ENVIRONMENT | environ,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+        )
+        line = self.process.stdout.readline()
+        found = re.fullmatch(r"clearinghouse: listening on (http://127\.0\.0\.1:\d+)\n", line)
+        assert found, line
+        self.client = httpx.Client(base_url=found[1], timeout=30)
+
+    def platform(self, name="Example"):
+        done = subprocess.run(
+            [*PROGRAM, "platform", "add", name, "--scope", ",".join(ALL)]  # noqa: RUF005 - two lines
+            + ["--database", self.database, "--json"],
+            env=os.environ | ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return {"Authorization": f"Bearer {json.loads(done.stdout)['key']}"}
+
+    def end(self, number=signal.SIGTERM):
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        self.process.wait(timeout=10)
+        self.process.stdout.close()
+        self.client.close()
+        self.log.close()
+
+
+@pytest.fixture
+def serve(tmp_path):
+    running = []
+
+    def start(**environ):
+        running.append(Process(tmp_path, **environ))
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.end(signal.SIGKILL)
+
+
+def test_the_server_cannot_load_a_decoder(tmp_path):
+    """Promise 2: whatever is installed, the serving process refuses to import a decoder."""
+    code = """
+import sys
+from clearinghouse.decoders import DECODERS, block_decoders
+import clearinghouse.app, clearinghouse.cli, clearinghouse.serve
+assert not DECODERS & set(sys.modules), DECODERS & set(sys.modules)
+import importlib.util
+assert importlib.util.find_spec("PIL"), "Pillow is installed here, so that the refusal is ours"
+block_decoders()
+for name in sorted(DECODERS) + ["PIL.Image", "nciihash.image"]:
+    try:
+        __import__(name)
+    except ImportError as error:
+        assert "must not be loaded by the service" in str(error), error
+    else:
+        raise SystemExit(f"{name} was imported")
+print("refused")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("refused\n", 0), done.stderr
+
+
+def test_serve_installs_the_blocker(tmp_path):
+    code = """
+import sys, uvicorn
+from clearinghouse.serve import serve
+from clearinghouse.settings import Settings
+uvicorn.Server.run = lambda self: __import__("PIL")
+try:
+    serve(Settings(database="sqlite:///" + sys.argv[1]), host="127.0.0.1", port=0, ready=print)
+except ImportError as error:
+    print(type(error).__name__)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "db"], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "DecoderRefused\n", done.stderr
+
+
+def test_nothing_about_anybody_is_logged(serve, tmp_path):
+    """Promise 3: no address, path, number, value, passphrase or key, errors included."""
+    process = serve()
+    bearer, values = process.platform(), [pdq() for _ in range(3)]
+    reply = process.client.post("/v1/cases", json=opening(*(item(v) for v in values)))
+    case = reply.json()
+    headers = credentials(case["case"], case["passphrase"])
+    ask = process.client
+    ask.get("/v1/case", headers=headers)
+    ask.get("/v1/case", headers=credentials(case["case"], "a wrong guess"))
+    ask.post("/v1/match", json={"type": "pdq", "values": values}, headers=bearer)
+    ask.post("/v1/match", json={"type": "pdq", "values": ["secret-value"]}, headers=bearer)
+    ask.post("/v1/cases", json=opening(file_name="secret-name.jpg"))
+    ask.get("/secret-path", params={"q": "secret-query"})
+    ask.post("/v1/cases", content=b"\xff\xd8 secret-pixels", headers={"Content-Type": "image/jpeg"})
+    # a fault inside, with values in its hands: a table is taken away
+    beside = sqlite3.connect(tmp_path / "db.sqlite3")
+    beside.execute("DROP TABLE signals")
+    beside.close()
+    broken = ask.post("/v1/cases", json=opening(item(values[0])))
+    assert broken.json()["code"] == "internal_error"
+    with socket.create_connection(("127.0.0.1", ask.base_url.port)) as raw:
+        raw.sendall(b"secret nonsense\r\n\r\n")
+        raw.recv(1000)
+    process.end()
+    log = (tmp_path / "log.txt").read_text()
+    assert "OperationalError" in log, "the fault was logged, and what follows looks at that"
+    assert "Invalid HTTP request" in log
+    output = log + broken.text
+    for secret in (
+        "127.0.0.1",
+        "secret",
+        "/v1/",
+        "wrong guess",
+        case["case"],
+        case["passphrase"],
+        bearer["Authorization"].split()[1],
+        *values,
+    ):
+        assert secret not in output, output
+
+
+def test_the_log_would_show_a_fault_without_its_words():
+    import logging
+
+    from clearinghouse.privacy import Discreet
+
+    def inner():
+        raise ValueError("secret value")
+
+    try:
+        try:
+            inner()
+        except ValueError as error:
+            raise RuntimeError("secret cause") from error
+    except RuntimeError:
+        record = logging.LogRecord("x", 40, "f", 1, "A fixed sentence.", (), sys.exc_info())
+    text = Discreet("%(message)s").format(record)
+    assert "A fixed sentence." in text
+    assert "builtins.RuntimeError" in text
+    assert "builtins.ValueError" in text
+    assert " in inner" in text
+    assert "secret" not in text
+
+
+def test_what_was_answered_survives_kill_9(serve):
+    """Promise 5, first half: writers at work, killed without warning, many times over."""
+    opened, withdrawn, lock = {}, set(), threading.Lock()
+    bearer = None
+    for round_ in range(6):
+        process = serve()
+        bearer = bearer or process.platform()
+        stop = threading.Event()
+
+        def write(process=process, stop=stop):
+            with httpx.Client(base_url=process.client.base_url, timeout=10) as client:
+                while not stop.is_set():
+                    value = pdq()
+                    try:
+                        reply = client.post("/v1/cases", json=opening(item(value)))
+                        assert reply.status_code == 201
+                        case = reply.json()
+                        with lock:
+                            opened[value] = credentials(case["case"], case["passphrase"])
+                        if len(opened) % 3 == 0:
+                            with lock:
+                                withdrawn.add(value)  # asked for: it may have happened
+                            done = client.delete("/v1/case", headers=opened[value])
+                            assert done.status_code == 200
+                    except httpx.TransportError:
+                        if value in withdrawn:
+                            with lock:
+                                opened.pop(value)
+                                withdrawn.discard(value)
+                        return
+
+        writers = [threading.Thread(target=write) for _ in range(3)]
+        for writer in writers:
+            writer.start()
+        time.sleep(0.3 + 0.13 * round_)
+        process.process.kill()
+        process.process.wait()
+        stop.set()
+        for writer in writers:
+            writer.join()
+    assert len(opened) > 20
+    process = serve()
+    entries, query = [], {"limit": 10000}
+    while True:
+        page = process.client.get("/v1/feed", params=query, headers=bearer).json()
+        entries += page["entries"]
+        query["cursor"] = page["cursor"]
+        if not page["more"]:
+            break
+    live = {e["value"] for e in entries if e["op"] == "add"}
+    assert set(opened) - withdrawn <= live, "a case that was confirmed is gone"
+    assert not withdrawn & live, "a withdrawal that was confirmed was undone"
+    for value in list(opened)[::7]:
+        state = process.client.get("/v1/case", headers=opened[value]).json()["state"]
+        assert state == ("withdrawn" if value in withdrawn else "open")
+
+
+WATCHER = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+/* Notes, in order, when a file is synced, when a database file is written, and when an answer 201
+   is handed to the network. */
+static void note(const char *what) {
+    static int fd = -1;
+    static ssize_t (*put)(int, const void *, size_t);
+    if (!put) put = dlsym(RTLD_NEXT, "write");
+    if (fd < 0) fd = open(getenv("WATCH_TO"), O_WRONLY | O_CREAT | O_APPEND, 0600);
+    put(fd, what, strlen(what));
+}
+int fsync(int fd) {
+    int (*real)(int) = dlsym(RTLD_NEXT, "fsync");
+    int done = real(fd);
+    note("sync\n");
+    return done;
+}
+int fdatasync(int fd) {
+    int (*real)(int) = dlsym(RTLD_NEXT, "fdatasync");
+    int done = real(fd);
+    note("sync\n");
+    return done;
+}
+static void wrote(int fd) {
+    char link[64], path[512];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, path, sizeof path - 1);
+    if (n > 4 && !memcmp(path + n - 4, "-wal", 4)) note("journal\n");
+}
+ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at) {
+    ssize_t (*real)(int, const void *, size_t, off64_t) = dlsym(RTLD_NEXT, "pwrite64");
+    wrote(fd);
+    return real(fd, data, size, at);
+}
+ssize_t pwrite(int fd, const void *data, size_t size, off_t at) {
+    ssize_t (*real)(int, const void *, size_t, off_t) = dlsym(RTLD_NEXT, "pwrite");
+    wrote(fd);
+    return real(fd, data, size, at);
+}
+ssize_t send(int fd, const void *data, size_t size, int flags) {
+    ssize_t (*real)(int, const void *, size_t, int) = dlsym(RTLD_NEXT, "send");
+    if (size > 12 && !memcmp(data, "HTTP/1.1 201", 12)) note("201\n");
+    if (size > 12 && !memcmp(data, "HTTP/1.1 200", 12)) note("200\n");
+    return real(fd, data, size, flags);
+}
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="watches libc under Linux")
+def test_the_disk_has_it_before_the_answer_goes_out(serve, tmp_path):
+    """Promise 5, second half: fsync returns before the answer is sent. kill -9 can't show it."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    assert compiler, "the tests need a C compiler, as the README says"
+    source, library, events = (tmp_path / name for name in ("w.c", "w.so", "events"))
+    source.write_text(WATCHER)
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+    process = serve(LD_PRELOAD=str(library), WATCH_TO=str(events))
+    post = process.client.post
+    for _ in range(5):
+        case = post("/v1/cases", json=opening()).json()
+        headers = credentials(case["case"], case["passphrase"])
+        assert post("/v1/case/items", json={"items": [item(pdq())]}, headers=headers).is_success
+        assert process.client.delete("/v1/case", headers=headers).is_success
+    process.end()
+    seen = events.read_text().split()
+    answers = [i for i, what in enumerate(seen) if what in {"200", "201"}]
+    assert len(answers) >= 15
+    assert "journal" in seen
+    written = None
+    for what in seen:
+        if what == "journal":
+            written = "not yet synced"
+        elif what == "sync" and written:
+            written = "synced"
+        elif what == "201":
+            assert written == "synced", "an answer went out before its write was on the disk"
+            written = None
+
+
+def test_sigterm_ends_it_within_5_seconds_waiters_included(serve):
+    process = serve()
+    bearer = process.platform()
+    replies = []
+
+    def wait():
+        with httpx.Client(base_url=process.client.base_url, timeout=40) as client:
+            replies.append(client.get("/v1/feed", params={"wait": 30}, headers=bearer))
+
+    waiters = [threading.Thread(target=wait) for _ in range(20)]
+    for waiter in waiters:
+        waiter.start()
+    time.sleep(1)
+    assert not replies, "they are waiting"
+    process.process.send_signal(signal.SIGTERM)
+    assert process.process.wait(timeout=5) in {0, -signal.SIGTERM}
+    for waiter in waiters:
+        waiter.join()
+    assert {r.status_code for r in replies} == {200}, "each was answered, empty-handed"
+    assert len(replies) == 20
+
+
+def test_the_operators_commands_print_what_machines_read(tmp_path):
+    database = f"sqlite:///{tmp_path}/db.sqlite3"
+
+    def run(*words, code=0):
+        done = subprocess.run(
+            [*PROGRAM, *words, "--database", database],
+            env=os.environ | ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        return done
+
+    added = json.loads(run("platform", "add", "A & B", "--scope", "feed, match", "--json").stdout)
+    assert set(added) == {"platform", "key"}
+    assert added["key"] not in run("platform", "list").stdout
+    [row] = json.loads(run("platform", "list", "--json").stdout)
+    assert (row["platform"], row["state"], row["scopes"]) == ("A & B", "valid", ["feed", "match"])
+    twice = run("platform", "add", "A & B", code=2)
+    assert twice.stderr.startswith("clearinghouse: There is a platform of this name.")
+    run("platform", "add", "C", "--scope", "everything", code=2)
+    run("platform", "add", "", code=2)
+    run("platform", "revoke", "Nobody", code=2)
+    assert json.loads(run("platform", "rotate", "A & B", "--json").stdout)["key"] != added["key"]
+    assert json.loads(run("platform", "revoke", "A & B", "--json").stdout)["revoked"] == 2
+    assert "revoked" in run("platform", "list").stdout
+    run("migrate")
+    assert json.loads(run("stats", "--json").stdout)["platforms"] == 1
+    assert "cases open" in run("stats").stdout
+    assert set(json.loads(run("purge", "--json").stdout)) == {"expired", "forgotten", "replies"}
+    run("purge")

@@ -1,0 +1,150 @@
+"""The database: made, migrated, sealed, and refused when it is not ours."""
+
+import os
+import secrets
+import stat
+import threading
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from serving import item, opening, pdq
+from sqlalchemy import create_engine, text
+
+from clearinghouse.problems import KeyMismatch, KeyMissing, NewerDatabase, SettingInvalid
+from clearinghouse.schema import metadata
+from clearinghouse.settings import Settings
+from clearinghouse.store import Store
+
+
+@pytest.fixture
+def store(settings):
+    store = Store.open(settings)
+    yield store
+    store.close()
+
+
+def test_the_migrations_lead_to_the_schema(store, settings):
+    engine = create_engine(settings.database)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()
+
+
+def test_the_database_is_its_owners_alone(store, tmp_path):
+    modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir() if p.is_file()}
+    assert "db.sqlite3" in modes
+    assert set(modes.values()) == {0o600}
+
+
+def test_opening_again_changes_nothing(store, settings):
+    again = Store.open(settings)
+    assert again.epoch == store.epoch
+    again.close()
+
+
+def test_two_that_start_at_once_agree(settings):
+    stores, start = [], threading.Barrier(4)
+
+    def open_():
+        start.wait()
+        stores.append(Store.open(settings))
+
+    threads = [threading.Thread(target=open_) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(stores) == 4
+    assert len({s.epoch for s in stores}) == 1
+    for store in stores:
+        store.close()
+
+
+def test_without_its_key_it_does_not_open(store, settings, tmp_path):
+    store.close()
+    key = tmp_path / "db.sqlite3-key" / "master"
+    kept = key.read_text()
+    key.unlink()
+    with pytest.raises(KeyMissing, match="CLEARINGHOUSE_KEY_FILE"):
+        Store.open(settings)
+    assert not key.exists(), "no new key is made for an old database"
+    key.write_text(secrets.token_hex(32))
+    with pytest.raises(KeyMismatch):
+        Store.open(settings)
+    Store.open(Settings(database=settings.database, key=kept.strip())).close()
+
+
+def test_a_newer_database_is_left_alone(store, settings):
+    with store.write() as tx:
+        tx._run(text("UPDATE alembic_version SET version_num = '9999'"))
+    store.close()
+    with pytest.raises(NewerDatabase):
+        Store.open(settings)
+
+
+def test_a_failed_write_leaves_nothing(store):
+    case = {"verifier": "v", "reason": "shared", "state": "open", "opened": 0, "expires": 0}
+
+    def fail():
+        with store.write() as tx:
+            tx.add_item(tx.add_case(lookup=b"x" * 32, **case), 1, "image", 0)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    with store.read() as tx:
+        assert tx.figures()["cases_open"] == 0
+
+
+def test_a_read_cannot_write(store):
+    with pytest.raises(Exception, match="readonly"), store.read() as tx:
+        tx.add_platform("Example", b"", 0)
+
+
+def test_the_files_hold_no_hash_passphrase_key_or_number(service, tmp_path):
+    values = [pdq() for _ in range(20)]
+    key = "ab" * 16
+    reply = service.client.post(
+        "/v1/cases",
+        json=opening(*(item(v) for v in values)),
+        headers={"Idempotency-Key": key},
+    ).json()
+    peer = service.platform()
+    page = peer.feed()
+    peer.post("/v1/feed/ack", {"cursor": page["cursor"]}, **{"Idempotency-Key": key})
+    peer.match(*values)
+    secrets_ = [peer.key, key, reply["passphrase"], reply["case"], reply["case"].replace("-", "")]
+    secrets_ += [e["id"] for e in page["entries"]] + values
+    needles = [s.encode() for s in secrets_]
+    needles += [bytes.fromhex(s) for s in [*values, key]]
+    files = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    assert sum(map(len, files.values())) > 50_000, "this is the database and its journal"
+    for name, data in files.items():
+        for needle in needles:
+            assert needle not in data, f"{name} holds a secret"
+            assert needle.upper() not in data
+    planted = files["db.sqlite3"] + needles[0]
+    assert any(needle in planted for needle in needles), "the search would find one"
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"CLEARINGHOUSE_DATABASE": "postgresql://x"},
+        {"CLEARINGHOUSE_CASE_MONTHS": "many"},
+        {"CLEARINGHOUSE_CASE_MONTHS": "0"},
+        {"CLEARINGHOUSE_BODY_MAX": "-1"},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(environ):
+    with pytest.raises(SettingInvalid):
+        Settings.from_environment(environ)
+
+
+def test_settings_come_from_the_environment():
+    settings = Settings.from_environment(
+        {"CLEARINGHOUSE_CASE_MONTHS": "6", "CLEARINGHOUSE_KEY": "00" * 32, "HOME": os.sep}
+    )
+    assert settings.case_months == 6
+    assert "0000" not in repr(settings)
