@@ -1,0 +1,207 @@
+"""What a file is, by its content, never by its name; and the few bytes of structure we read.
+
+Nothing here decodes pixels, and nothing raises anything but `nciihash.errors.FileRefused`.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Final
+
+from nciihash.errors import CorruptFile, EmptyFile, UnsupportedFormat
+
+
+class Format(StrEnum):
+    """A kind of picture that can be read here."""
+
+    JPEG = "JPEG"
+    PNG = "PNG"
+    WEBP = "WebP"
+    GIF = "GIF"
+    TIFF = "TIFF"
+    BMP = "BMP"
+    AVIF = "AVIF"
+    HEIC = "HEIC"
+
+
+_SIGNATURES: Final = (
+    (b"\xff\xd8", Format.JPEG),
+    (b"\x89PNG\r\n\x1a\n", Format.PNG),
+    (b"GIF87a", Format.GIF),
+    (b"GIF89a", Format.GIF),
+    (b"II*\0", Format.TIFF),
+    (b"MM\0*", Format.TIFF),
+    (b"II+\0", Format.TIFF),
+    (b"MM\0+", Format.TIFF),
+    (b"BM", Format.BMP),
+)
+
+# Brands of ISO base media files (ISO/IEC 23008-12, and the AV1 image file format).
+_AVIF_BRANDS: Final = {b"avif", b"avis"}
+_HEIC_BRANDS: Final = {
+    *(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"),
+}
+_VIDEO_BOXES: Final = {b"ftyp", b"moov", b"mdat", b"wide", b"pnot", b"skip", b"free"}
+
+# What people are likely to hold that is no picture for us, and what to do with it.
+_VIDEO: Final = (
+    "This file is a video, and videos are not supported in this version. "
+    "Take a screenshot of the moment that matters and hash that."
+)
+_EXPORT: Final = "Open it in the program that shows it, export it as JPEG or PNG and try again."
+RAW: Final = f"This is a camera's raw file, which is not supported. {_EXPORT}"
+_FOREIGN: Final = (
+    (b"\x1aE\xdf\xa3", _VIDEO),  # Matroska and WebM
+    (b"OggS", _VIDEO),
+    (b"FLV\x01", _VIDEO),
+    (b"\0\0\1\xba", _VIDEO),  # MPEG program stream
+    (b"\0\0\1\xb3", _VIDEO),  # MPEG video
+    (b"0&\xb2u\x8ef\xcf\x11", _VIDEO),  # Windows Media
+    (b"%PDF", f"This is a PDF document, not a picture. {_EXPORT}"),
+    (b"8BPS", f"This is a Photoshop document, which is not supported. {_EXPORT}"),
+    (b"\0\0\0\x0cjP  ", f"This is a JPEG 2000 picture, which is not supported. {_EXPORT}"),
+    (b"\xffO\xffQ", f"This is a JPEG 2000 picture, which is not supported. {_EXPORT}"),
+    (b"\xff\x0a", f"This is a JPEG XL picture, which is not supported. {_EXPORT}"),
+    (b"\0\0\0\x0cJXL ", f"This is a JPEG XL picture, which is not supported. {_EXPORT}"),
+    (b"FUJIFILMCCD-RAW", RAW),
+    (b"IIU\0", RAW),  # Panasonic
+    (b"IIRO", RAW),  # Olympus
+    (b"PK\x03\x04", "This is a ZIP archive. Unpack it and hash the pictures inside."),
+)
+_OTHER: Final = f"This is not a picture in a format that can be opened here. {_EXPORT}"
+
+
+def detect(data: bytes) -> Format:
+    """Tell a picture's format from its first bytes.
+
+    Raises:
+        EmptyFile: no bytes.
+        UnsupportedFormat: a video, a camera's raw file, a document, text, or something unknown; the
+            message names it where it can.
+    """
+    if not data:
+        raise EmptyFile(
+            "The file is empty: the copy probably failed. Fetch it again from where it came."
+        )
+    for signature, message in _FOREIGN:
+        if data.startswith(signature):
+            raise UnsupportedFormat(message)
+    if data[4:8] in _VIDEO_BOXES:
+        return _media_file(data)
+    if data.startswith(b"RIFF"):
+        if data[8:12] == b"WEBP":
+            return Format.WEBP
+        raise UnsupportedFormat(_VIDEO if data[8:12] == b"AVI " else _OTHER)
+    for signature, format in _SIGNATURES:
+        if data.startswith(signature):
+            if format is Format.TIFF and data[8:10] == b"CR":
+                raise UnsupportedFormat(RAW)  # Canon's raw files begin like TIFF
+            return format
+    if data[:1] == b"G" and data[188:189] == b"G" and data[376:377] == b"G":
+        raise UnsupportedFormat(_VIDEO)  # MPEG transport stream
+    head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if b"<svg" in head:
+        raise UnsupportedFormat(f"This is an SVG drawing, which is not supported. {_EXPORT}")
+    if head.startswith((b"<!doctype html", b"<html")):
+        raise UnsupportedFormat(
+            "This is a web page, not a picture. Save the picture itself and try again."
+        )
+    raise UnsupportedFormat(_OTHER)
+
+
+def _media_file(data: bytes) -> Format:
+    """Tell pictures from videos among ISO base media files by their brands."""
+    if data[4:8] != b"ftyp":
+        raise UnsupportedFormat(_VIDEO)
+    size = min(int.from_bytes(data[:4], "big"), 512, len(data))
+    brands = {data[8:12], *(data[i : i + 4] for i in range(16, size - 3, 4))}
+    if brands & _AVIF_BRANDS:
+        return Format.AVIF
+    if brands & _HEIC_BRANDS:
+        return Format.HEIC
+    if data[8:12] == b"crx ":
+        raise UnsupportedFormat(RAW)
+    raise UnsupportedFormat(_VIDEO)
+
+
+def png_pixels(data: bytes) -> tuple[bytes, int]:
+    """Check a PNG's structure, keep only what says how its picture looks, read its orientation.
+
+    Pillow skips the checksum of the pixels and stops reading at their end, so that a damaged file
+    can pass; and it unpacks every text and colour profile. An animated PNG becomes its still
+    picture.
+
+    Returns:
+        The smaller PNG, and its orientation from 1 to 8.
+
+    Raises:
+        CorruptFile: a chunk that is cut off or fails its checksum, or no pixels, or no end.
+    """
+    view = memoryview(data)
+    kept = [view[:8]]
+    names = []
+    turned = 1
+    for name, start, end in _png_chunks(data):
+        if zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end]):
+            raise CorruptFile(
+                "This PNG picture is damaged: a part of it fails its checksum. "
+                "Use another copy of the file."
+            )
+        names.append(name)
+        if name in {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}:
+            kept.append(view[start:end])
+        elif name == b"eXIf":
+            turned = orientation(data[start + 8 : end - 4])
+        elif not name[0] & 0x20:  # upper case: the file says that nobody can show it without
+            raise CorruptFile(f"This PNG picture has a part of an unknown kind. {_EXPORT}")
+    palette = data[25:26] == b"\3"  # the colour type that needs one
+    if (
+        names[:1] != [b"IHDR"]
+        or names.count(b"IHDR") != 1
+        or b"IDAT" not in names
+        or (palette and b"PLTE" not in names)
+    ):
+        raise CorruptFile("This PNG picture is damaged. Use another copy of the file.")
+    return b"".join(kept), turned
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Walk a PNG's chunks: name, start and end of each, through `IEND`."""
+    position = 8
+    while position + 12 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        if end > len(data):
+            break
+        yield name, position, end
+        if name == b"IEND":
+            return
+        position = end
+    raise CorruptFile(
+        "This PNG picture is cut off before its end. Copy or download the file again."
+    )
+
+
+def orientation(exif: bytes) -> int:
+    """Read the orientation, 1 to 8, from an EXIF block; 1 when it is absent or garbage.
+
+    Written by hand so that a broken block neither raises nor warns: only the first directory's tag
+    274 matters (EXIF 2.32, section 4.6.4).
+    """
+    block = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(block[:2])
+    if order is None:
+        return 1
+    try:
+        (start,) = struct.unpack_from(order + "I", block, 4)
+        (count,) = struct.unpack_from(order + "H", block, start)
+        for i in range(min(count, 512)):
+            tag, kind, number = struct.unpack_from(order + "HHI", block, start + 2 + 12 * i)
+            if tag == 0x0112:
+                code = "H" if kind == 3 else "I"  # a short; some programs write a long
+                (value,) = struct.unpack_from(order + code, block, start + 10 + 12 * i)
+                return value if kind in {3, 4} and number == 1 and 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1

@@ -1,0 +1,113 @@
+"""Hash one picture: from a file or pixels to signals. This decodes in the process that calls it.
+
+`nciihash.sandbox.hash_file` does the same in a child process that can do no harm; use that for
+files from strangers.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from nciihash import pdq
+from nciihash.image import LIMITS, Limits, Source, decode, read_bytes, read_pixels
+from nciihash.signals import Hashed, Item, Media, Signal, SignalType
+
+VARIANTS: Final = ("none",)
+
+
+def hash_image(source: Source, *, fast: bool = False, limits: Limits = LIMITS) -> Hashed:
+    """Hash a picture with PDQ.
+
+    Args:
+        source: a path, a file's bytes, a binary file, a Pillow image, or an array, uint8 (h, w, 3),
+            upright.
+        fast: allow up to 4 bits of difference for speed. In this version it makes none: the exact
+            hash is computed either way.
+        limits: what the file may cost.
+
+    Returns:
+        The hash with its quality; `plain` tells whether it is fit to be submitted.
+
+    Raises:
+        FileRefused: one of its subclasses, with a sentence that says what to do.
+        InvalidPixels: an array of another dtype or shape, or without pixels.
+        TypeError: the source is none of these.
+    """
+    del fast
+    return _pdq(read_pixels(source, limits=limits))
+
+
+def hash_file(
+    path: str | os.PathLike[str],
+    *,
+    variants: str = "none",
+    signals: Sequence[SignalType] = (SignalType.PDQ,),
+    limits: Limits = LIMITS,
+) -> Item:
+    """Hash a file; every hash is of the same bytes, which are read once.
+
+    Args:
+        path: the file.
+        variants: which altered copies to hash as well; "none" is all there is in this version.
+        signals: which types of hash to make; the result has them in this order. `md5` and `sha256`
+            identify this very file. `phash` and `dhash` are ImageHash's, of the upright picture.
+        limits: what the file may cost.
+
+    Raises:
+        FileRefused: one of its subclasses, with a sentence that says what to do. A file that is no
+            readable picture is refused even if only digests are asked for.
+        ValueError: unknown variants, or no signals.
+    """
+    check_request(variants, signals)
+    data = read_bytes(path, limits=limits)
+    rgb = decode(data, limits=limits)
+    return Item(Media.IMAGE, tuple(_hash(type, data, rgb) for type in signals))
+
+
+def check_request(variants: str, signals: Sequence[SignalType]) -> None:
+    """Refuse what `hash_file` cannot give, before any file is opened.
+
+    Raises:
+        ValueError: unknown variants, or no signals.
+    """
+    if variants not in VARIANTS:
+        raise ValueError(
+            f"variants={variants!r} is not supported in this version: leave it at 'none'"
+        )
+    if not signals:
+        raise ValueError("ask for at least one type of signal, for example SignalType.PDQ")
+
+
+def _hash(type: SignalType, data: bytes, rgb: NDArray[np.uint8]) -> Hashed:
+    match type:
+        case SignalType.PDQ:
+            return _pdq(rgb)
+        case SignalType.PHASH | SignalType.DHASH:
+            return Hashed(Signal(type, _imagehash(type, rgb)))
+        case SignalType.MD5:
+            # what platforms exchange, and no claim of security
+            return Hashed(Signal(type, hashlib.md5(data, usedforsecurity=False).digest()))
+        case SignalType.SHA256:
+            return Hashed(Signal(type, hashlib.sha256(data).digest()))
+
+
+def _pdq(rgb: NDArray[np.uint8]) -> Hashed:
+    analysis = pdq.analyse(rgb)
+    return Hashed(
+        Signal(SignalType.PDQ, analysis.packed.tobytes()),
+        quality=analysis.quality,
+        tied=analysis.tied,
+    )
+
+
+def _imagehash(type: SignalType, rgb: NDArray[np.uint8]) -> bytes:
+    """Hash with ImageHash's defaults, 8 x 8 bits, in the order of its hexadecimal digits."""
+    import imagehash  # it loads SciPy, which few callers need and takes a third of a second
+
+    make = imagehash.phash if type is SignalType.PHASH else imagehash.dhash
+    return bytes.fromhex(str(make(Image.fromarray(rgb))))

@@ -1,0 +1,327 @@
+"""Read a picture: a file, bytes, a Pillow image or an array, to upright 8-bit RGB pixels.
+
+One definition of what a picture looks like: EXIF orientation applied, no colour management, alpha
+flattened on white, the first frame of an animation. A file that is cut off, damaged or too large is
+refused aloud, never hashed by halves.
+
+Pillow's format classes are called directly, chosen by `nciihash.formats.detect`: no other decoder
+can be reached, nothing is registered, and the limits are ours rather than Pillow's global ones.
+"""
+
+import io
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pi_heif import HeifImageFile
+from PIL import Image, ImageFile
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from nciihash import jpeg
+from nciihash.errors import (
+    CorruptFile,
+    FileRefused,
+    InvalidPixels,
+    NotAFile,
+    TooLarge,
+    UnreadableFile,
+    UnsupportedFormat,
+)
+from nciihash.formats import RAW, Format, detect, orientation, png_pixels
+
+Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a file may cost.
+
+    `max_bytes` is the size of the file; `max_pixels` counts a picture's pixels as its header states
+    them, before anything is decoded. `memory`, in bytes of address space, and `seconds`, of
+    wall-clock time a file, are kept by `nciihash.sandbox` alone: a process cannot take decoded
+    memory or time back from itself.
+    """
+
+    max_bytes: int = 256 << 20
+    max_pixels: int = 100_000_000
+    memory: int = 2 << 30
+    seconds: float = 20.0
+
+
+LIMITS: Final = Limits()
+
+_PLUGINS: Final[dict[Format, type[ImageFile.ImageFile]]] = {
+    Format.JPEG: JpegImageFile,
+    Format.PNG: PngImageFile,
+    Format.WEBP: WebPImageFile,
+    Format.GIF: GifImageFile,
+    Format.TIFF: TiffImageFile,
+    Format.BMP: BmpImageFile,
+    Format.AVIF: AvifImageFile,
+    Format.HEIC: HeifImageFile,
+}
+_NEARLY: Final = "its hash is nearly the same"
+_CHUNK: Final = 1 << 24  # bytes
+_BAND: Final = 1 << 20  # pixels that are converted at once, so that a large picture needs no copies
+
+
+def read_pixels(source: Source, *, limits: Limits = LIMITS) -> NDArray[np.uint8]:
+    """Read a picture as upright 8-bit RGB.
+
+    Args:
+        source: a path, a file's bytes, a binary file (read from where it stands), a Pillow image
+            (its current frame) or an array, uint8 (h, w, 3), which is returned as it is.
+        limits: what the file may cost.
+
+    Returns:
+        uint8 (h, w, 3), contiguous unless it came as an array.
+
+    Raises:
+        FileRefused: one of its subclasses, with a sentence that says what to do.
+        InvalidPixels: an array of another dtype or shape, or without pixels.
+        TypeError: the source is none of these.
+    """
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or not source.size:
+            raise InvalidPixels(
+                "Give the pixels as a uint8 array of shape (height, width, 3), at least one pixel."
+            )
+        return source
+    if isinstance(source, Image.Image):
+        with _decoder_errors("image"):
+            return _pixels(source, orientation(source.info.get("exif") or b""), limits)
+    data = source if isinstance(source, bytes) else read_bytes(source, limits=limits)
+    return decode(data, limits=limits)
+
+
+def read_bytes(source: str | os.PathLike[str] | BinaryIO, *, limits: Limits = LIMITS) -> bytes:
+    """Read a whole file once, so that every hash of it is of the same bytes.
+
+    Args:
+        source: a path, or a binary file, which is read from where it stands.
+        limits: `max_bytes` holds.
+
+    Raises:
+        NotAFile: nothing is there, or a directory or a device.
+        UnreadableFile: the system refuses to open or read it.
+        TooLarge: more bytes than the limits allow.
+        TypeError: the source is none of these, or a file opened as text.
+    """
+    if not isinstance(source, str | os.PathLike):
+        if not hasattr(source, "read"):
+            raise TypeError(f"a picture cannot be read from a {type(source).__name__}")
+        return _read(source, limits)
+    path = Path(source)
+    try:
+        # A named pipe would block the opening, and a device the reading: look before and after.
+        _check_regular(path.stat())
+        with path.open("rb") as file:
+            _check_regular(os.fstat(file.fileno()))
+            return _read(file, limits)
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise NotAFile("Nothing is there. Check the path of the file.") from error
+    except OSError as error:
+        raise UnreadableFile(
+            "The file cannot be read. Check its permissions, or copy it to another place."
+        ) from error
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise NotAFile("This is a folder. Give the paths of the files inside.")
+    if not stat.S_ISREG(status.st_mode):
+        raise NotAFile("This is not a regular file. Give the path of a picture.")
+
+
+def _read(file: BinaryIO, limits: Limits) -> bytes:
+    chunks: list[bytes] = []
+    left = limits.max_bytes + 1
+    while chunk := file.read(min(left, _CHUNK)):
+        if not isinstance(chunk, bytes):
+            raise TypeError("open the file in binary mode")
+        chunks.append(chunk)
+        left -= len(chunk)
+        if left <= 0:
+            raise TooLarge(
+                f"The file is larger than {limits.max_bytes >> 20} MiB. "
+                f"Save a smaller copy as JPEG and hash that: {_NEARLY}."
+            )
+    return b"".join(chunks)
+
+
+def decode(data: bytes, *, limits: Limits = LIMITS) -> NDArray[np.uint8]:
+    """Decode a file's bytes to upright 8-bit RGB, uint8 (h, w, 3), contiguous.
+
+    Raises:
+        FileRefused: one of its subclasses, with a sentence that says what to do.
+    """
+    format = detect(data)
+    turned = 1
+    with _decoder_errors(format):
+        if format is Format.JPEG:
+            data, turned = jpeg.strip(data)
+            if (known := jpeg.header(data)) is not None:
+                width, height, colours = known
+                _check_size(width, height, limits)
+                return _turn(jpeg.decode(data, colours), turned)
+        elif format is Format.PNG:
+            data, turned = png_pixels(data)
+        with _opening_warnings(format):
+            image = _PLUGINS[format](io.BytesIO(data))
+        del data
+        if isinstance(image, TiffImageFile):  # Pillow turns these itself
+            _check_tiff(image)
+        elif format not in {Format.JPEG, Format.PNG}:
+            # libheif turns pictures itself, and pi_heif then resets the orientation it leaves here
+            turned = orientation(image.info.get("exif") or b"")
+        return _pixels(image, turned, limits)
+
+
+@contextmanager
+def _decoder_errors(name: str) -> Iterator[None]:
+    """Turn whatever a decoder raises into one of our errors, without its text.
+
+    Raises:
+        UnreadableFile: the program has told Pillow to accept files that are cut off.
+    """
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise UnreadableFile(
+            "This program has told Pillow to accept pictures that are cut off, which must not be "
+            "hashed. Set PIL.ImageFile.LOAD_TRUNCATED_IMAGES to False, or use nciihash.sandbox."
+        )
+    try:
+        yield
+    except FileRefused:
+        raise
+    except (MemoryError, Image.DecompressionBombError) as error:
+        raise TooLarge(
+            f"Reading this {name} picture takes more memory than is allowed. "
+            f"Save a smaller copy and hash that: {_NEARLY}."
+        ) from error
+    except Exception as error:  # decoders raise nearly every type there is
+        raise CorruptFile(
+            f"This {name} picture is damaged, cut off or of a rare kind, so it was not hashed. "
+            "Use another copy, or export it anew as JPEG or PNG."
+        ) from error
+
+
+_warnings_lock = threading.Lock()
+
+
+@contextmanager
+def _opening_warnings(format: Format) -> Iterator[None]:
+    """Make an error of a warning with which Pillow opens a damaged TIFF file all the same.
+
+    The list of warning filters is the whole process's, hence the lock, and hence only the formats
+    that need it: AVIF's EXIF is parsed as TIFF, and may be garbage without harm.
+    """
+    if format not in {Format.TIFF, Format.AVIF}:
+        yield
+        return
+    with _warnings_lock, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    if format is Format.TIFF and any("TiffImagePlugin" in w.filename for w in caught):
+        raise CorruptFile(
+            "This TIFF picture's directory is damaged. Use another copy, or export it as JPEG."
+        )
+
+
+def _check_size(width: int, height: int, limits: Limits) -> None:
+    if width * height > limits.max_pixels:
+        raise TooLarge(
+            f"The picture has {width} x {height} pixels, {width * height / 1e6:.0f} megapixels; "
+            f"up to {limits.max_pixels / 1e6:.0f} are read. "
+            f"Save a smaller copy and hash that: {_NEARLY}."
+        )
+
+
+def _check_tiff(image: TiffImageFile) -> None:
+    """Refuse what Pillow reads as something else than it shows: raw files, odd greys.
+
+    Tags (TIFF 6.0; DNG 1.4): 254 subfile type, 258 bits per sample, 262 photometric interpretation,
+    50706 DNG version.
+    """
+    tags = image.tag_v2
+    if 50706 in tags or int(tags.get(254, 0)) & 1:  # the first picture is a raw file's thumbnail
+        raise UnsupportedFormat(RAW)
+    if image.mode.startswith("I;16") and (tags.get(258, (16,))[0] != 16 or tags.get(262) != 1):
+        raise UnsupportedFormat(
+            "This TIFF picture stores its greys in a rare way. Export it as JPEG or PNG."
+        )
+
+
+def _pixels(image: Image.Image, turned: int, limits: Limits) -> NDArray[np.uint8]:
+    """Decode, convert and turn a picture, band by band into the one array that is returned."""
+    _check_size(*image.size, limits)
+    image.load()
+    _check_size(*image.size, limits)  # libheif and libavif learn the true size while they decode
+    width, height = image.size
+    upright = np.empty((width, height, 3) if turned >= 5 else (height, width, 3), np.uint8)
+    stored = _as_stored(upright, turned)
+    rows = max(1, _BAND // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        stored[top:bottom] = _rgb(image.crop((0, top, width, bottom)))
+    return upright
+
+
+def _turn(stored: NDArray[np.uint8], turned: int) -> NDArray[np.uint8]:
+    """Copy a picture upright, unless it is."""
+    if turned == 1:
+        return stored
+    height, width = stored.shape[:2]
+    upright = np.empty((width, height, 3) if turned >= 5 else (height, width, 3), np.uint8)
+    _as_stored(upright, turned)[:] = stored
+    return upright
+
+
+def _as_stored(upright: NDArray[np.uint8], turned: int) -> NDArray[np.uint8]:
+    """View an upright picture as its file stores it.
+
+    `turned` is the EXIF orientation: 2 mirrored, 3 half a turn, 4 upside down, 5 to 8 the same with
+    rows and columns exchanged.
+    """
+    view = upright.transpose(1, 0, 2) if turned >= 5 else upright
+    if turned in {2, 3, 7, 8}:
+        view = view[:, ::-1]
+    if turned in {3, 4, 6, 7}:
+        view = view[::-1]
+    return view
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Convert one band to RGB as a person sees it on a white page.
+
+    Raises:
+        UnsupportedFormat: pixels that are measurements rather than colours.
+    """
+    mode = image.mode
+    if mode.startswith("I;16"):
+        grey = np.asarray(image)
+        if (clear := image.info.get("transparency")) is not None:
+            grey = np.where(grey == clear, 0xFFFF, grey)
+        return np.repeat((grey >> 8).astype(np.uint8)[:, :, np.newaxis], 3, axis=2)
+    if mode in {"I", "F", "LAB"}:
+        raise UnsupportedFormat(
+            "The picture stores measured values rather than colours. Export it as JPEG or PNG."
+        )
+    if image.has_transparency_data:
+        rgba = np.asarray(image.convert("RGBA")).astype(np.uint16)
+        colour, alpha = rgba[:, :, :3], rgba[:, :, 3:]
+        return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    return np.asarray(image if mode == "RGB" else image.convert("RGB"))
