@@ -15,7 +15,7 @@ from clearinghouse.access import Platform, Scope
 from clearinghouse.idempotency import Reply, once
 from clearinghouse.problems import BadBody, NotJson
 from clearinghouse.routes.requests import Repeatable, Serving, answer
-from clearinghouse.store import Transaction
+from clearinghouse.statements import Transaction
 from nciihash.signals import SignalType
 from nciihash.wire import (
     OCTETS,

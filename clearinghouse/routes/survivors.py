@@ -13,7 +13,7 @@ from clearinghouse.idempotency import Reply, once
 from clearinghouse.passphrases import mint_number, mint_passphrase, read_number
 from clearinghouse.problems import CredentialsMissing, CredentialsWrong
 from clearinghouse.routes.requests import Repeatable, Serving, answer
-from clearinghouse.store import Transaction
+from clearinghouse.statements import Transaction
 from nciihash.wire import (
     CASE_SCHEME,
     AddItems,
