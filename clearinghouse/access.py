@@ -87,6 +87,19 @@ def add_platform(store: Store, name: str, scopes: Iterable[Scope], now: datetime
     return key
 
 
+def find(store: Store, name: str) -> int:
+    """Give the row number of a platform.
+
+    Raises:
+        PlatformUnknown: no platform has this name.
+    """
+    with store.read() as tx:
+        row = tx.find_platform(name)
+    if row is None:
+        raise PlatformUnknown("There is no platform of this name.")
+    return int(row.id)
+
+
 def find_or_add(store: Store, name: str, now: datetime) -> int:
     """Give the row of a platform, such as another clearinghouse, made without a key if new."""
     with store.write() as tx:
