@@ -20,7 +20,7 @@ from pydantic import Field, StrictBool, StrictInt, ValidationError
 
 from clearinghouse.access import find_or_add
 from clearinghouse.contributions import Contributed, contribute, lookup_of, take_back
-from clearinghouse.problems import SettingInvalid, Trouble
+from clearinghouse.problems import ContributionsFull, SettingInvalid, Trouble
 from clearinghouse.records import IMPORTED
 from clearinghouse.settings import Settings
 from clearinghouse.stopncii import PAGE_MAX, START, Document, RecordStatus, RecordType
@@ -59,7 +59,7 @@ class _Page(Document):
 
 
 class FollowFailed(Trouble):
-    """The other clearinghouse could not be read to its end; nothing was changed here."""
+    """The other clearinghouse could not be read to its end, or holds too much: the message says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +135,8 @@ def follow(
         pause: waits some seconds before another attempt.
 
     Raises:
-        FollowFailed: the other side could not be read to its end.
-        ContributionsFull: it holds more than `contributions_max`; a part was imported.
+        FollowFailed: the other side could not be read to its end, and nothing was changed; or it
+            holds more than `contributions_max`, and a part of it was imported.
     """
     held, passed_over = _fetch_all(source, pause)
     platform = find_or_add(store, name, clock())
@@ -152,17 +152,23 @@ def follow(
     new = [hash for lookup, hash in wanted.items() if lookup not in there]
     # Once at least, for that renews what is there.
     for batch in list(_batches(new)) or [()]:
-        with store.write() as tx:
-            added += contribute(
-                store,
-                tx,
-                platform,
-                IMPORTED,
-                batch,
-                months=settings.case_months,
-                most=settings.contributions_max,
-                now=clock(),
-            )
+        try:
+            with store.write() as tx:
+                added += contribute(
+                    store,
+                    tx,
+                    platform,
+                    IMPORTED,
+                    batch,
+                    months=settings.case_months,
+                    most=settings.contributions_max,
+                    now=clock(),
+                )
+        except ContributionsFull:
+            raise FollowFailed(
+                f"The other clearinghouse holds more than {settings.contributions_max:,} hashes, "
+                "and a part of them was imported. CLEARINGHOUSE_CONTRIBUTIONS_MAX allows more."
+            ) from None
     return Round(len(held), passed_over, added, removed)
 
 
