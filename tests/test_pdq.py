@@ -119,6 +119,17 @@ def test_a_photo_of_any_size_equals_the_reference(height, width, name):
     assert_equals_reference(np.asarray(photo.resize((width, height))))
 
 
+@pytest.mark.parametrize(("level", "quality"), [(51, 38), (102, 96)])
+def test_quality_follows_the_reference_where_steps_lie_on_whole_numbers(level, quality):
+    # differences of 51 are steps of exactly 20, and rounding decides whether 19 or 20 counts:
+    # exact arithmetic would give 36 and 94
+    down, right = np.mgrid[:500, :640]
+    grey = (down // 5 * 7 + right // 5 * 3) % 2 * level
+    rgb = np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
+    assert pdq.hash_pixels(rgb)[1] == quality
+    assert_equals_reference(rgb)
+
+
 def test_published_vectors(shared_data):
     vectors = json.loads((shared_data / "pdq_vectors" / "vectors.json").read_text())["vectors"]
     for vector in vectors:
