@@ -132,6 +132,13 @@ def test_quality_follows_the_reference_where_steps_lie_on_whole_numbers(level, q
     assert_equals_reference(rgb)
 
 
+@pytest.mark.parametrize("size", [63, 64, 65])
+def test_a_picture_of_the_grids_own_size_is_not_filtered_as_in_the_reference(size):
+    # stripes tie, so that each rounding shows; the dihedral variants are filtered even so
+    rows = np.random.default_rng(0).integers(0, 256, (size, 1, 3), dtype=np.uint8)
+    assert_equals_reference(rows.repeat(size, axis=1))
+
+
 def test_published_vectors(shared_data):
     vectors = json.loads((shared_data / "pdq_vectors" / "vectors.json").read_text())["vectors"]
     for vector in vectors:
