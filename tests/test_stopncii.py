@@ -1,6 +1,7 @@
 """The StopNCII door over HTTP, and the order of its records under every history."""
 
 import secrets
+import sqlite3
 import tempfile
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -495,6 +496,48 @@ def test_nobody_can_open_a_platforms_case(service):
         [row] = tx._run(select(signals.c.value)).all()
     assert row.value
     assert (figures["cases_open"], figures["signals"]) == (0, 1)
+
+
+def test_a_database_from_before_the_door_gets_its_places(settings):
+    """Step 0002 on a database with cases: in the log's order, by their hours, verdicts behind."""
+    old = Store.open(settings)  # for its key, and its tables but for the last step
+    old.close()
+    now = [14 * 3600, 14 * 3600, 12 * 3600, 20 * 3600, 20 * 3600]
+    path = settings.database.removeprefix("sqlite:///")
+    beside = sqlite3.connect(path)
+    beside.executescript(
+        """
+        DROP INDEX ix_signals_place; ALTER TABLE signals DROP COLUMN place;
+        DROP INDEX ix_verdicts_platform_id_place; ALTER TABLE verdicts DROP COLUMN place;
+        DROP TABLE contributions; DELETE FROM facts WHERE name = 'place';
+        UPDATE alembic_version SET version_num = '0001';
+        INSERT INTO cases VALUES (1, x'00', '-', 'shared', 'open', 0, 9999999999, NULL);
+        INSERT INTO platforms VALUES (1, 'Old', x'00', 0);
+        """
+    )
+    for number, at in enumerate(now, 1):
+        media = "video" if number == 4 else "image"  # whose PDQ hash the format cannot name
+        item_ = (number, 1, number, media, at, None)
+        beside.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)", item_)
+        signal = (number, number, 0, "pdq", b"v", bytes([number]), 90, "original")
+        beside.execute("INSERT INTO signals VALUES (?, ?, ?, ?, ?, ?, ?, ?)", signal)
+    said = [(1, 2, "blocked", 16 * 3600), (1, 4, "blocked", 16 * 3600)]
+    beside.executemany("INSERT INTO verdicts VALUES (?, ?, ?, ?)", said)
+    beside.commit()
+    beside.close()
+    store = Store.open(settings)
+    with store.read() as tx:
+        found = dict(tx._run(select(signals.c.id, signals.c.place)).all())
+        heard = dict(tx._run(select(verdicts.c.signal_id, verdicts.c.place)).all())
+        read = tx.read_records(1, 0, 10, first_hand=False)
+        last = tx.last_place()
+    base = 14 * 3600 * 100
+    end = 20 * 3600 * 100
+    assert found == {1: base, 2: base + 1, 3: base + 2, 4: None, 5: end}
+    assert heard == {2: end + 1, 4: None}
+    assert last == end + 1
+    assert [r.number for r in read] == [1, 3, 5, 2]
+    store.close()
 
 
 # --- every history ---------------------------------------------------------------------------
