@@ -356,6 +356,11 @@ class Transaction(Records):
             "cases_closed": select(func.count()).where(cases.c.state != "open", own),
             "items": select(func.count()).where(items.c.withdrawn.is_(None)),
             "signals": select(func.count()).where(signals.c.value.is_not(None)),
+            "signals_not_from_survivors": select(func.count())
+            .select_from(signals)
+            .join(items, items.c.id == signals.c.item_id)
+            .join(contributions, contributions.c.case_id == items.c.case_id)
+            .where(signals.c.value.is_not(None)),
             "log": select(func.count()).select_from(log),
             "platforms": select(func.count()).select_from(platforms),
             "verdicts": select(func.count()).select_from(verdicts),

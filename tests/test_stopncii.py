@@ -496,6 +496,7 @@ def test_nobody_can_open_a_platforms_case(service):
         [row] = tx._run(select(signals.c.value)).all()
     assert row.value
     assert (figures["cases_open"], figures["signals"]) == (0, 1)
+    assert figures["signals_not_from_survivors"] == 1
 
 
 def test_a_database_from_before_the_door_gets_its_places(settings):
