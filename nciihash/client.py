@@ -48,6 +48,11 @@ class _Door:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def unanswered(self) -> bool:
+        """Tell whether a request has begun to leave in the last call and was not answered."""
+        return self._transport.unanswered
+
     def close(self) -> None:
         """Close the connections."""
         self._transport.close()

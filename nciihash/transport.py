@@ -171,6 +171,9 @@ class Transport:
         self._patience = patience
         self._clock = clock
         self._sleep = sleep
+        # Whether anything of the last call has left and may have been carried out unanswered:
+        # what a caller can tell when Ctrl-C breaks a call off.
+        self.unanswered = False
         self._http = httpx.Client(
             transport=http,
             # A proxy that is set for this machine would see a plain request to loopback.
@@ -206,13 +209,14 @@ class Transport:
             ProtocolError: an answer of another form.
         """
         started = self._clock()
-        uncertain = False
+        uncertain = self.unanswered = False
         error: ServiceError
         for attempt in range(1, self._patience.attempts + 1):
             pause = self._patience.pause(attempt)
             try:
                 answer = self._exchange(request, started)
                 if answer.status == status:
+                    self.unanswered = False
                     return _read(reply, answer)
                 error = _refusal(answer)
                 uncertain |= answer.status in _UNCERTAIN
@@ -230,6 +234,7 @@ class Transport:
                 error = fault
                 uncertain = True
                 again = False
+            self.unanswered = uncertain
             late = self._clock() - started + pause > self._patience.total + request.wait
             if not again or late or attempt == self._patience.attempts:
                 break
@@ -237,6 +242,11 @@ class Transport:
         error.uncertain = uncertain and request.method != "GET"
         # The fault's own text may name what was sent, so that it is not chained.
         raise error from None
+
+    def _trace(self, event: str, _info: Mapping[str, object]) -> None:
+        """Hear from the connection what it does, by the names that httpcore gives to its steps."""
+        if event.endswith(".send_request_headers.started"):
+            self.unanswered = True
 
     def _exchange(self, request: Outgoing, started: float) -> _Answer:
         headers = {}
@@ -259,6 +269,7 @@ class Transport:
             params=request.params,
             headers=headers,
             timeout=timeout,
+            extensions={"trace": self._trace},
         ) as response:
             if response.headers.get("content-encoding", "identity").lower() != "identity":
                 raise ProtocolError(_NOT_OURS)
