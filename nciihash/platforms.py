@@ -115,7 +115,7 @@ def _teller(terminal: Terminal) -> "Callable[[Progress], None]":
         if terminal.as_json:
             terminal.line(_described(now))
         elif now.trouble:
-            terminal.say(f"{now.trouble} Trying on.", style="yellow")
+            terminal.say(f"{now.trouble.rstrip('.')}. Trying on.", style="yellow")
         elif now.rebuilding and not before.rebuilding:
             terminal.say("The place in the feed has expired: building the bank anew beside it.")
         elif now.current:
