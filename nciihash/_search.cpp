@@ -313,22 +313,35 @@ const Flips& flips_of(int key_bits) {
 
 using Bytes1 = Array<uint8_t, 1>;
 
+size_t plane_words(int chunks) { return (size_t)chunks * 16 * chosen->lanes / 64; }
+
+// Make the bit-sliced copy of all full blocks of rows, which a flat scan reads three times as fast.
+Numpy<uint64_t, 1> slice_rows(Array<uint8_t, 2> rows) {
+    int chunks = (int)rows.shape(1) / 2;
+    scramble_of(chunks);  // refuses unknown widths
+    size_t blocks = rows.shape(0) / chosen->lanes, words = plane_words(chunks);
+    uint64_t* planes = reserve<uint64_t>(blocks * words);
+    for (size_t b = 0; b < blocks; b++)
+        chosen->slice(chunks, rows.data() + b * chosen->lanes * chunks * 2, planes + b * words);
+    return owned<uint64_t, 1>(planes, {blocks * words});
+}
+
 // A segment's arrays, kept alive and checked for size once; what is in them is checked as it is read.
 struct Segment {
     Array<uint8_t, 2> rows;
     Array<uint64_t, 1> ids;
     std::optional<Bytes1> dead;
+    std::optional<Array<uint64_t, 1>> planes;
     std::optional<Array<uint32_t, 2>> offsets, refs;
     std::optional<Array<uint16_t, 1>> sigs;
-    std::unique_ptr<uint64_t[], void (*)(void*)> planes{nullptr, std::free};
     View view{};
     int chunks;
 
     Segment(Array<uint8_t, 2> rows_, Array<uint64_t, 1> ids_, std::optional<Bytes1> dead_,
-            std::optional<Array<uint32_t, 2>> offsets_, std::optional<Array<uint32_t, 2>> refs_,
+            std::optional<Array<uint64_t, 1>> planes_, std::optional<Array<uint32_t, 2>> offsets_, std::optional<Array<uint32_t, 2>> refs_,
             std::optional<Array<uint16_t, 1>> sigs_)
-        : rows(rows_), ids(ids_), dead(dead_), offsets(offsets_), refs(refs_), sigs(sigs_),
-          chunks((int)rows_.shape(1) / 2) {
+        : rows(rows_), ids(ids_), dead(dead_), planes(planes_), offsets(offsets_), refs(refs_),
+          sigs(sigs_), chunks((int)rows_.shape(1) / 2) {
         scramble_of(chunks);  // refuses unknown widths
         size_t count = rows.shape(0);
         if (count >= UINT32_MAX / 2 || ids.shape(0) != count || rows.shape(1) % 2 ||
@@ -338,6 +351,13 @@ struct Segment {
         view.rows = rows.data();
         view.ids = ids.data();
         view.dead = dead ? dead->data() : nullptr;
+        if (planes) {
+            uint32_t blocks = view.count / chosen->lanes;
+            if (planes->shape(0) != blocks * plane_words(chunks))
+                throw nb::value_error("planes of a segment do not fit");
+            view.planes = planes->data();
+            view.plane_rows = blocks * chosen->lanes;
+        }
         if (offsets) {
             size_t tables = offsets->shape(0), keys = offsets->shape(1) - 1;
             int key_bits = 63 - __builtin_clzll(keys | 1);
@@ -354,23 +374,6 @@ struct Segment {
             view.key_bits = key_bits;
             view.flips = flips_of(key_bits);
         }
-    }
-
-    // Keep a bit-sliced copy, which the flat scan reads three times as fast.
-    void slice() {
-        uint32_t blocks = view.count / chosen->lanes;
-        size_t words = (size_t)chunks * 16 * chosen->lanes / 64;
-        if (!blocks || planes) return;
-        planes.reset(reserve<uint64_t>(blocks * words));
-        for (uint32_t b = 0; b < blocks; b++)
-            chosen->slice(chunks, view.rows + (size_t)b * chosen->lanes * chunks * 2,
-                          planes.get() + b * words);
-        view.planes = planes.get();
-        view.plane_rows = blocks * chosen->lanes;
-    }
-
-    size_t nbytes() const {
-        return planes ? (size_t)view.plane_rows * chunks * 2 : 0;
     }
 };
 
@@ -475,7 +478,6 @@ nb::tuple query(nb::tuple segments, Array<uint8_t, 2> packed, int radius, int th
 
 NB_MODULE(_search, m) {
     chosen = available().front();
-    nb::set_leak_warnings(false);
     m.attr("sig_padding") = sig_padding;
     m.def("backend", [] { return chosen->name; });
     m.def("backends", &backends);
@@ -484,12 +486,11 @@ NB_MODULE(_search, m) {
     m.def("build", &build);
     m.def("query", &query, nb::arg("segments"), nb::arg("packed"), nb::arg("radius"),
           nb::arg("threads"), nb::arg("way") = 0);
+    m.def("slice_rows", &slice_rows);
     nb::class_<Segment>(m, "Segment")
         .def(nb::init<Array<uint8_t, 2>, Array<uint64_t, 1>, std::optional<Bytes1>,
-                      std::optional<Array<uint32_t, 2>>, std::optional<Array<uint32_t, 2>>,
-                      std::optional<Array<uint16_t, 1>>>(),
-             nb::arg("rows"), nb::arg("ids"), nb::arg("dead").none(), nb::arg("offsets").none(),
-             nb::arg("refs").none(), nb::arg("sigs").none())
-        .def("slice", &Segment::slice)
-        .def_prop_ro("nbytes", &Segment::nbytes);
+                      std::optional<Array<uint64_t, 1>>, std::optional<Array<uint32_t, 2>>,
+                      std::optional<Array<uint32_t, 2>>, std::optional<Array<uint16_t, 1>>>(),
+             nb::arg("rows"), nb::arg("ids"), nb::arg("gone").none(), nb::arg("planes").none(),
+             nb::arg("offsets").none(), nb::arg("refs").none(), nb::arg("sigs").none());
 }
