@@ -91,7 +91,7 @@ class Bank:
             BankCorrupt: its files are damaged, foreign or newer.
             OSError: the disk refuses.
         """
-        path = Path(path)
+        path = Path(path).resolve()  # by whatever name, it is the same bank, and stays it
         lock = bankfiles.take_lock(path)
         try:
             bankfiles.delete_remains(path)
@@ -131,7 +131,7 @@ class Bank:
             BankCorrupt: its files are damaged, foreign or newer.
             OSError: the files cannot be opened.
         """
-        path = Path(path)
+        path = Path(path).resolve()  # by whatever name, it is the same bank, and stays it
         if not path.exists():
             raise BankError(f"There is no bank at {path}. Follow a clearinghouse into it first.")
         for _ in range(_TRIES):
@@ -273,15 +273,17 @@ class Bank:
 
     def close(self) -> None:
         """Fold if removed signals wait for it, and let other processes have the bank."""
-        if self._lock is not None and not self._failed and self.withdrawn:
-            self.compact()
-        self._failed = True
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        try:
+            if self._lock is not None and not self._failed and self.withdrawn:
+                self.compact()
+        finally:
+            self._failed = True
+            if self._journal is not None:
+                self._journal.close()
+                self._journal = None
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
 
     def __enter__(self) -> Self:
         """Give the bank itself."""

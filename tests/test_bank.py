@@ -490,7 +490,7 @@ def test_a_flip_of_any_byte_of_the_snapshot_is_refused(path):
             bank.append(page(number))
         bank.compact()
     whole = path.read_bytes()
-    for place in range(len(whole)):
+    for place in (*range(136), *range(136, len(whole), 5)):
         flipped = bytearray(whole)
         flipped[place] ^= 1 << place % 8
         path.write_bytes(flipped)
@@ -563,6 +563,24 @@ def test_after_a_failed_write_the_bank_refuses_more_and_opens_anew(path, call, m
         assert (len(again), again.cursor) == (2, cursor(2))
 
 
+def test_a_fold_that_fails_at_closing_still_gives_the_lock_back(path, monkeypatch):
+    monkeypatch.setattr(banks, "SMALL", -1)
+    bank = Bank.open(path)
+    gone = an_addition(1)
+    bank.append(FeedPage((gone, Removed(gone.id)), cursor(1), more=True))
+    with monkeypatch.context() as broken:
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        broken.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            bank.close()
+    with Bank.open(path) as again:
+        assert (len(again), again.cursor) == (0, cursor(1))
+        assert not on_disk(path, gone.signal.value)
+
+
 # --- locks, readers, permissions -------------------------------------------------------------
 
 
@@ -579,6 +597,23 @@ def test_only_one_process_follows_at_a_time(path):
     for _ in range(2):  # a failed opening gives the lock back
         with pytest.raises(BankCorrupt):
             Bank.open(path)
+
+
+def test_another_name_of_the_bank_and_another_folder_make_no_difference(path, monkeypatch):
+    (path.parent / "elsewhere").mkdir()
+    alias = path.parent / "elsewhere" / "alias"
+    alias.symlink_to(path)
+    monkeypatch.chdir(path.parent)
+    with Bank.open(path.name) as bank:
+        with pytest.raises(BankLocked):
+            Bank.open(alias)
+        monkeypatch.chdir("/")
+        bank.append(page(1))
+        bank.compact()
+    with Bank.read(alias) as reader:
+        assert state(reader) == after(1)
+    assert alias.is_symlink()
+    assert [p.name for p in alias.parent.iterdir()] == ["alias"]
 
 
 def test_a_reader_changes_nothing_and_sees_news_when_it_refreshes(path):
