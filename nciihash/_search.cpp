@@ -384,8 +384,10 @@ struct Found {
     Found(const Found&) = delete;
 };
 
-// Answer a batch against segments of one bank: (offsets, ids, distances), by distance, then by id.
-nb::tuple query(nb::tuple segments, Array<uint8_t, 2> packed, int radius, int threads, int way) {
+// Answer a batch against segments of one bank: as int64 offsets, uint64 ids and uint16 distances, one
+// behind the other; for each query by distance, then by id. Making three arrays here would take
+// longer than NumPy takes to see them in these bytes.
+nb::bytearray query(nb::tuple segments, Array<uint8_t, 2> packed, int radius, int threads, int way) {
     size_t count = packed.shape(0), bytes = packed.shape(1);
     int chunks = (int)bytes / 2;
     const Scramble& table = scramble_of(chunks);
@@ -414,9 +416,6 @@ nb::tuple query(nb::tuple segments, Array<uint8_t, 2> packed, int radius, int th
     }
     std::unique_ptr<Found[]> found(new Found[workers]);
     std::atomic<int> status{(int)Status::ok};
-    int64_t* starts = nullptr;
-    uint64_t* ids = nullptr;
-    uint16_t* distances = nullptr;
     size_t matches = 0;
     auto answer = [&](int worker) {
         size_t begin = count * worker / workers, end = count * (worker + 1) / workers;
@@ -443,35 +442,33 @@ nb::tuple query(nb::tuple segments, Array<uint8_t, 2> packed, int radius, int th
             return a.id < b.id;
         });
     };
-    auto run = [&] {
-        if (workers == 1) answer(0);
-        else spread(workers, workers, answer);
-        for (int w = 0; w < workers; w++) matches += found[w].hits.size;
-        starts = reserve<int64_t>(count + 1);
-        ids = reserve<uint64_t>(matches);
-        distances = reserve<uint16_t>(matches);
-        size_t q = 0, m = 0;
-        for (int w = 0; w < workers; w++) {
-            size_t begin = count * w / workers;
-            const Hits& hits = found[w].hits;
-            for (size_t h = 0; h < hits.size; h++, m++) {
-                for (; q <= begin + hits.data[h].query; q++) starts[q] = (int64_t)m;
-                ids[m] = hits.data[h].id;
-                distances[m] = (uint16_t)hits.data[h].distance;
-            }
-        }
-        for (; q <= count; q++) starts[q] = (int64_t)m;
-    };
     {
         nb::gil_scoped_release free;
-        run();
+        if (workers == 1) answer(0);
+        else spread(workers, workers, answer);
     }
-    auto out_starts = owned<int64_t, 1>(starts, {count + 1});
-    auto out_ids = owned<uint64_t, 1>(ids, {matches});
-    auto out_distances = owned<uint16_t, 1>(distances, {matches});
     if (status == (int)Status::no_memory) throw std::bad_alloc();
     if (status == (int)Status::corrupt) throw nb::value_error("the tables of a segment are damaged");
-    return nb::make_tuple(out_starts, out_ids, out_distances);
+    for (int w = 0; w < workers; w++) matches += found[w].hits.size;
+    PyObject* bytes_out =
+        PyByteArray_FromStringAndSize(nullptr, (Py_ssize_t)(8 * (count + 1) + 10 * matches));
+    if (!bytes_out) throw nb::python_error();
+    // Nobody else knows of these bytes yet; they are aligned as malloc aligns.
+    int64_t* starts = reinterpret_cast<int64_t*>(PyByteArray_AsString(bytes_out));
+    uint64_t* ids = reinterpret_cast<uint64_t*>(starts + count + 1);
+    uint16_t* distances = reinterpret_cast<uint16_t*>(ids + matches);
+    size_t q = 0, m = 0;
+    for (int w = 0; w < workers; w++) {
+        size_t begin = count * w / workers;
+        const Hits& hits = found[w].hits;
+        for (size_t h = 0; h < hits.size; h++, m++) {
+            for (; q <= begin + hits.data[h].query; q++) starts[q] = (int64_t)m;
+            ids[m] = hits.data[h].id;
+            distances[m] = (uint16_t)hits.data[h].distance;
+        }
+    }
+    for (; q <= count; q++) starts[q] = (int64_t)m;
+    return nb::steal<nb::bytearray>(bytes_out);
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ def query(
     radius: int,
     threads: int,
     way: int = 0,
-) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.uint16]]: ...
+) -> bytearray: ...
 
 class Segment:
     def __init__(

@@ -3,10 +3,9 @@
 import operator
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +14,9 @@ from nciihash import indexfile
 from nciihash.backend import backend, search
 from nciihash.errors import IndexFileInvalid, InvalidSignal
 from nciihash.indexfile import IndexFile
-from nciihash.segments import TABLES_FROM, Segment, merge, scan, scrambled
+from nciihash.segments import TABLES_FROM, WIDTHS, Segment, merge, scan, scrambled
 
 __all__ = ["WIDTHS", "Index", "Matches", "backend"]
-
-WIDTHS: Final = (64, 128, 144, 160, 256)  # bits that a hash may have
 
 # Segments smaller than this are merged by the call of `add` itself, each at least twice as long as
 # the next and none shorter than a sixteenth; that costs some ten microseconds a call. Larger ones
@@ -30,8 +27,7 @@ _GROWTH: Final = 8
 _MOST: Final = 16
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Matches:
+class Matches(NamedTuple):
     """What each query of a batch found: rows `offsets[i]` to `offsets[i + 1]` belong to query i.
 
     `offsets`: int64 (q + 1,). `ids`: uint64 (m,). `distances`: uint16 (m,), in bits. Within a
@@ -88,8 +84,6 @@ class Index:
             OSError: the file cannot be opened.
         """
         file = IndexFile.open(Path(path))
-        if file.bits not in WIDTHS:
-            raise IndexFileInvalid(f"{path} holds hashes of {file.bits} bits, which are unknown.")
         segment = file.segment
         tables = segment.tables
         compact = tables is not None and 2 * len(tables.offsets) == file.bits // 16
@@ -230,12 +224,11 @@ class Index:
         if search is None:
             return Matches(*scan(self._segments, scrambled(packed), radius))
         try:
-            return Matches(
-                *search.query(self._engines, np.ascontiguousarray(packed), radius, threads or 0)
-            )
+            answer = search.query(self._engines, np.ascontiguousarray(packed), radius, threads or 0)
         except ValueError as error:
             where = "the index" if self._file is None else str(self._file.path)
             raise IndexFileInvalid(f"The tables in {where} are damaged. Build it again.") from error
+        return _matches(answer, len(packed))
 
     def settle(self) -> None:
         """Wait until nothing is left to merge. Queries and changes never need this."""
@@ -353,6 +346,17 @@ def _plan(segments: Sequence[Segment]) -> Sequence[Segment]:
         if len(segment) * 2 <= len(segment.ids) or (untabled and len(segment) >= TABLES_FROM):
             return [segment]
     return []
+
+
+def _matches(answer: bytearray, queries: int) -> Matches:
+    """See the kernel's answer, whose form _search.cpp tells, as three arrays."""
+    start = 8 * (queries + 1)
+    count = (len(answer) - start) // 10
+    return Matches(
+        np.frombuffer(answer, np.int64, queries + 1),
+        np.frombuffer(answer, np.uint64, count, start),
+        np.frombuffer(answer, np.uint16, count, start + 8 * count),
+    )
 
 
 def _check_ids(ids: NDArray[np.uint64]) -> None:

@@ -35,7 +35,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from nciihash.durable import replacing
 from nciihash.errors import IndexFileInvalid
-from nciihash.segments import SIG_PADDING, Segment, Tables
+from nciihash.segments import SIG_PADDING, WIDTHS, Segment, Tables
 
 _MAGIC: Final = b"NCIIidx\n"
 _MARK: Final = 0x01020304
@@ -128,7 +128,9 @@ class IndexFile:
             if blake2b(fields, digest_size=_DIGEST).digest() != digest or any(rest):
                 raise IndexFileInvalid(f"The header of {path} is damaged. {_AGAIN}")
             _, _, _, bits, keys, count, tables, _, digests = _FIELDS.unpack(fields)
-            if keys > 16 or bits > 256 or tables > bits // 16:
+            if bits not in WIDTHS:
+                raise IndexFileInvalid(f"{path} holds hashes of {bits} bits, which are unknown.")
+            if keys > 16 or tables > bits // 16:
                 raise IndexFileInvalid(f"{path} has tables that are unknown here. {_AGAIN}")
             shapes = _shapes(bits, keys, tables, count)
             sizes = [np.dtype(dtype).itemsize * prod(shape) for dtype, shape in shapes]

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from nciihash.backend import search
 
+WIDTHS: Final = (64, 128, 144, 160, 256)  # bits that a hash may have
+
 # Pairs of a query and a row that are compared at a time. Working memory is about 12 bytes a pair,
 # whatever the bank and the batch; larger blocks fall out of the cache, smaller ones cost calls.
 _BLOCK: Final = 1 << 16
@@ -47,7 +49,7 @@ class Tables:
 
 def key_bits(count: int) -> int:
     """Choose how many bits of a chunk make a key, so that offsets do not outweigh the rows."""
-    return min(16, max(8, count.bit_length() - 5))
+    return min(16, max(8, count.bit_length() - 4))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
