@@ -63,71 +63,76 @@ inline Vec splat(uint32_t word) {
 #endif
 }
 
-// `Near` tells which of the next `step` signatures differ from the query's in at most `limit` bits.
-// Its answer has `bits` bits for each signature, of which one is set.
+// Signatures are read by whole cache lines, of which a bucket rarely touches more than it must.
+// `Near` tells which of the 32 of a line differ from the query's in at most `limit` bits; its answer
+// has `bits` bits for each signature, of which the lowest may be set.
+constexpr uint32_t line_sigs = 32;
+
 #if defined(NCIIHASH_USE_AVX512)
 struct Near {
-    static constexpr uint32_t step = 32;
     static constexpr int bits = 1;
     __m512i sig, limit;
     Near(uint16_t s, int l) : sig(_mm512_set1_epi16((short)s)), limit(_mm512_set1_epi16((short)l)) {}
-    uint64_t operator()(const uint16_t* sigs) const {
-        __m512i x = _mm512_xor_si512(_mm512_loadu_si512(sigs), sig);
+    uint64_t operator()(const uint16_t* line) const {
+        __m512i x = _mm512_xor_si512(_mm512_load_si512(line), sig);
         return _mm512_cmple_epu16_mask(_mm512_popcnt_epi16(x), limit);
     }
 };
 #elif defined(NCIIHASH_USE_AVX2)
 struct Near {
-    static constexpr uint32_t step = 16;
     static constexpr int bits = 2;
     __m256i sig, over;
     Near(uint16_t s, int l)
         : sig(_mm256_set1_epi16((short)s)), over(_mm256_set1_epi16((short)(l + 1))) {}
-    uint64_t operator()(const uint16_t* sigs) const {
+    uint32_t half(const uint16_t* sigs) const {
         const __m256i nibble = _mm256_set1_epi8(15);
         const __m256i counts = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  //
                                                 0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
-        __m256i x = _mm256_xor_si256(_mm256_loadu_si256((const __m256i*)sigs), sig);
+        __m256i x = _mm256_xor_si256(_mm256_load_si256((const __m256i*)sigs), sig);
         __m256i low = _mm256_shuffle_epi8(counts, _mm256_and_si256(x, nibble));
         __m256i high =
             _mm256_shuffle_epi8(counts, _mm256_and_si256(_mm256_srli_epi16(x, 4), nibble));
         __m256i sum = _mm256_maddubs_epi16(_mm256_add_epi8(low, high), _mm256_set1_epi8(1));
-        __m256i near = _mm256_cmpgt_epi16(over, sum);
-        return (uint32_t)_mm256_movemask_epi8(near) & 0x55555555u;
+        return (uint32_t)_mm256_movemask_epi8(_mm256_cmpgt_epi16(over, sum));
+    }
+    uint64_t operator()(const uint16_t* line) const {
+        return ((uint64_t)half(line + 16) << 32 | half(line)) & 0x5555555555555555u;
     }
 };
 #elif defined(NCIIHASH_USE_NEON)
 struct Near {
-    static constexpr uint32_t step = 16;
-    static constexpr int bits = 4;
+    static constexpr int bits = 1;
     uint16x8_t sig, limit;
     Near(uint16_t s, int l) : sig(vdupq_n_u16(s)), limit(vdupq_n_u16((uint16_t)l)) {}
-    uint8x8_t half(const uint16_t* sigs) const {
+    uint64_t eight(const uint16_t* sigs) const {
+        const uint16x8_t weights = {1, 2, 4, 8, 16, 32, 64, 128};
         uint8x16_t x = vreinterpretq_u8_u16(veorq_u16(vld1q_u16(sigs), sig));
-        return vmovn_u16(vcleq_u16(vpaddlq_u8(vcntq_u8(x)), limit));
+        return vaddvq_u16(vandq_u16(vcleq_u16(vpaddlq_u8(vcntq_u8(x)), limit), weights));
     }
-    uint64_t operator()(const uint16_t* sigs) const {
-        uint8x16_t near = vcombine_u8(half(sigs), half(sigs + 8));
-        uint8x8_t packed = vshrn_n_u16(vreinterpretq_u16_u8(near), 4);
-        return vget_lane_u64(vreinterpret_u64_u8(packed), 0) & 0x1111111111111111u;
+    uint64_t operator()(const uint16_t* line) const {
+        return eight(line) | eight(line + 8) << 8 | eight(line + 16) << 16 | eight(line + 24) << 24;
     }
 };
 #else
 struct Near {
-    static constexpr uint32_t step = 4;
-    static constexpr int bits = 16;
+    static constexpr int bits = 2;
     uint64_t sig, room;
     Near(uint16_t s, int l)
         : sig(s * 0x0001000100010001u), room((uint64_t)(0x8000 + l) * 0x0001000100010001u) {}
-    uint64_t operator()(const uint16_t* sigs) const {
-        uint64_t x = 0;
-        for (uint32_t i = 0; i < step; i++) x |= (uint64_t)sigs[i] << (16 * i);
-        x ^= sig;
-        x -= x >> 1 & 0x5555555555555555u;
-        x = (x & 0x3333333333333333u) + (x >> 2 & 0x3333333333333333u);
-        x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu;
-        x = (x + (x >> 8)) & 0x001f001f001f001fu;
-        return (room - x) >> 15 & 0x0001000100010001u;  // the top bit stays while x <= limit
+    uint64_t operator()(const uint16_t* line) const {
+        uint64_t all = 0;
+        for (int word = 7; word >= 0; word--) {
+            uint64_t x = 0;
+            for (int i = 0; i < 4; i++) x |= (uint64_t)line[4 * word + i] << (16 * i);
+            x ^= sig;
+            x -= x >> 1 & 0x5555555555555555u;
+            x = (x & 0x3333333333333333u) + (x >> 2 & 0x3333333333333333u);
+            x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+            x = (x + (x >> 8)) & 0x001f001f001f001fu;
+            x = (room - x) >> 15 & 0x0001000100010001u;  // the top bit stays while x <= limit
+            all = all << 8 | ((x | x >> 14 | x >> 28 | x >> 42) & 0x55);
+        }
+        return all;
     }
 };
 #endif
@@ -348,12 +353,14 @@ struct Flat {
 constexpr uint64_t probe_cost = 320, entry_cost = 2, candidate_cost = 480;
 constexpr uint64_t direct_cost = 16, sliced_cost = 6;  // flat scan, a row
 
-struct Probe {
-    uint32_t at;     // index into offsets
-    uint32_t query;
-    uint32_t begin, end;
-    uint16_t sig;
-    uint8_t table, limit;
+constexpr uint32_t group_room = 32, candidate_room = 64;
+
+// Up to group_room buckets of one table for one query: those whose keys are the query's with the
+// bits masks[first .. first + count) flipped.
+struct Group {
+    uint32_t query, key, first, count;
+    int table, flips;  // how many bits masks[first] flips
+    uint32_t begin[group_room], end[group_room];
 };
 
 struct Candidate {
@@ -362,8 +369,6 @@ struct Candidate {
     uint32_t table;
 };
 
-constexpr uint32_t probe_room = 1024, candidate_room = 64, ahead = 12;
-
 template <int chunks>
 struct Mih {
     const View& view;
@@ -371,8 +376,8 @@ struct Mih {
     int64_t* left;  // what each query may still cost; below 0 it is left to the flat scan
     int thresholds[max_chunks];
     Status status = Status::ok;
-    Probe probes[probe_room];
-    uint32_t probe_count = 0;
+    Group groups[4];  // their offsets are called for, then their signatures; the oldest is scanned
+    uint32_t group_count = 0;
     Candidate candidates[candidate_room];
     uint32_t candidate_count = 0;
 
@@ -436,63 +441,106 @@ struct Mih {
         return (int64_t)cost;
     }
 
+    // Look at all buckets of one table that a query must look at.
     void probe(uint32_t q, int table) {
-        const uint8_t* row = query(q);
-        uint32_t key = key_of(row, table);
-        int next = table * view.stride + 1;
-        uint16_t sig = chunk(row, next < chunks ? next : 0);
-        for (int flips = 0, m = 0; flips <= reach(table); flips++) {
-            int room = limit(table, flips);
-            if (room < 0) return;
-            for (; m < (int)view.flips.ends[flips]; m++) {
-                if (probe_count == probe_room) scan();
-                uint32_t at = key_at(table, key ^ view.flips.masks[m]);
-                __builtin_prefetch(view.offsets + at);
-                probes[probe_count++] =
-                    Probe{at, q, 0, 0, sig, (uint8_t)table, (uint8_t)room};
+        uint32_t key = key_of(query(q), table), first = 0;
+        for (int flips = 0; flips <= reach(table) && limit(table, flips) >= 0;) {
+            // A group goes on over several numbers of flips.
+            uint32_t count = 0;
+            int from = flips;
+            while (count < group_room && flips <= reach(table) && limit(table, flips) >= 0) {
+                uint32_t rest = view.flips.ends[flips] - first - count;
+                count += rest < group_room - count ? rest : group_room - count;
+                if (first + count == view.flips.ends[flips]) flips++;
             }
+            start(Group{q, key, first, count, table, from, {}, {}});
+            first += count;
         }
     }
 
-    // Look up where a probe's bucket lies and call for its signatures.
-    void locate(Probe& p) {
-        if (left[p.query] < 0) return;
-        uint32_t begin = view.offsets[p.at], end = view.offsets[p.at + 1];
-        if (begin > end || end > view.count) {  // only a damaged file
+    // Call for the offsets of a new group, and take the two before it a step further.
+    void start(const Group& group) {
+        Group& fresh = groups[group_count % 4];
+        fresh.query = group.query;
+        fresh.key = group.key;
+        fresh.first = group.first;
+        fresh.count = group.count;
+        fresh.table = group.table;
+        fresh.flips = group.flips;
+        for (uint32_t m = 0; m < fresh.count; m++)
+            __builtin_prefetch(view.offsets + key_at(fresh.table, key_in(fresh, m)));
+        if (group_count > 0) locate(groups[(group_count - 1) % 4]);
+        if (group_count > 2) scan(groups[(group_count - 3) % 4]);
+        group_count++;
+    }
+
+    void finish() {
+        if (group_count > 0) locate(groups[(group_count - 1) % 4]);
+        for (uint32_t back = 3; back > 0; back--)
+            if (group_count >= back) scan(groups[(group_count - back) % 4]);
+        group_count = 0;
+        fetch();
+    }
+
+    uint32_t key_in(const Group& group, uint32_t m) const {
+        return group.key ^ view.flips.masks[group.first + m];
+    }
+
+    // Look up where the buckets of a group lie and call for their signatures.
+    void locate(Group& group) {
+        uint64_t entries = 0;
+        const uint32_t* offsets = view.offsets + key_at(group.table, 0);
+        const uint16_t* sigs = view.sigs + (size_t)group.table * view.count;
+        bool sound = true;
+        for (uint32_t m = 0; m < group.count; m++) {
+            uint32_t key = key_in(group, m), begin = offsets[key], end = offsets[key + 1];
+            sound &= begin <= end && end <= view.count;
+            group.begin[m] = begin;
+            group.end[m] = end;
+            entries += end - begin;
+            // the first and the last line without a question, for most buckets have one or two
+            __builtin_prefetch(sigs + begin);
+            __builtin_prefetch(sigs + end - (begin < end));
+            if (end - begin > line_sigs && sound)
+                for (uint32_t k = 1; k < 8 && begin + line_sigs * k < end; k++)
+                    __builtin_prefetch(sigs + begin + line_sigs * k);
+        }
+        if (!sound) {  // only in a damaged file
             status = Status::corrupt;
-            return;
+            group.count = 0;
         }
-        p.begin = begin;
-        p.end = end;
-        left[p.query] -= (int64_t)(probe_cost + entry_cost * (end - begin));
-        const char* from = (const char*)(view.sigs + (size_t)p.table * view.count + begin);
-        const char* to = from + 2 * (end - begin);
-        for (int line = 0; line < 8 && from < to; line++, from += 64) __builtin_prefetch(from);
-        if (from < to + 64 && begin < end) __builtin_prefetch(to - 1);
+        left[group.query] -= (int64_t)(group.count * probe_cost + entries * entry_cost);
     }
 
-    // Stream the signatures of all probes.
-    void scan() {
-        for (uint32_t k = 0; k < ahead && k < probe_count; k++) locate(probes[k]);
-        for (uint32_t k = 0; k < probe_count; k++) {
-            if (k + ahead < probe_count) locate(probes[k + ahead]);
-            const Probe& p = probes[k];
-            if (p.begin == p.end || left[p.query] < 0) continue;
-            size_t base = (size_t)p.table * view.count;
-            Near near(p.sig, p.limit);
-            for (uint32_t at = p.begin; at < p.end; at += Near::step) {
-                uint64_t found = near(view.sigs + base + at);
-                uint32_t rest = p.end - at;
-                if (rest < Near::step) found &= (1ull << (rest * Near::bits)) - 1;
+    // Stream the signatures of a group.
+    void scan(const Group& group) {
+        if (left[group.query] < 0) return;
+        size_t base = (size_t)group.table * view.count;
+        const uint16_t* sigs = view.sigs + base;
+        int next = group.table * view.stride + 1, flips = group.flips;
+        uint16_t sig = chunk(query(group.query), next < chunks ? next : 0);
+        Near near(sig, limit(group.table, flips));
+        for (uint32_t m = 0; m < group.count; m++) {
+            if (group.first + m == view.flips.ends[flips])
+                near = Near(sig, limit(group.table, ++flips));
+            uint32_t begin = group.begin[m], end = group.end[m];
+            if (begin == end) continue;
+            uint32_t before = (uint32_t)((uintptr_t)(sigs + begin) / 2 % line_sigs);
+            uint64_t wanted = ~0ull << (before * Near::bits);
+            for (int64_t at = (int64_t)begin - before; at < end; at += line_sigs) {
+                uint64_t found = near(sigs + at) & wanted;
+                wanted = ~0ull;
+                int64_t rest = end - at;
+                if (rest < line_sigs) found &= (1ull << (rest * Near::bits)) - 1;
                 for (; found; found &= found - 1) {
                     size_t entry = base + at + (uint32_t)__builtin_ctzll(found) / Near::bits;
                     __builtin_prefetch(view.refs + entry);
-                    candidates[candidate_count++] = Candidate{entry, p.query, p.table};
+                    candidates[candidate_count++] =
+                        Candidate{entry, group.query, (uint32_t)group.table};
                     if (candidate_count == candidate_room) fetch();
                 }
             }
         }
-        probe_count = 0;
     }
 
     // The first table under which a row qualifies.
@@ -535,8 +583,7 @@ struct Mih {
         for (int table = 0; table < view.tables && status == Status::ok; table++)
             for (uint32_t k = 0; k < count; k++)
                 if (left[picked[k]] >= 0) probe(picked[k], table);
-        scan();
-        fetch();
+        finish();
     }
 };
 

@@ -12,7 +12,7 @@ namespace nciihash {
 constexpr int max_chunks = 16;
 // Probes flip at most this many bits of a chunk: 2517 probes a table, more never pays.
 constexpr int max_flips = 4;
-// Entries that may be read, never used, behind the last one of `sigs`.
+// Entries that may be read, never used, behind the last one of `sigs`: the rest of a cache line.
 constexpr uint32_t sig_padding = 64;
 
 // The values of 16 - n bits and less with few bits set, by number of bits set.
@@ -32,7 +32,7 @@ struct View {
     // Tables, or null: table k holds every row under the first key_bits bits of chunk k * stride.
     const uint32_t* offsets;  // tables * (2^key_bits + 1)
     const uint32_t* refs;     // tables * count row numbers, by key
-    const uint16_t* sigs;     // tables * count (+ sig_padding): the chunk after the key's
+    const uint16_t* sigs;     // tables * count (+ sig_padding): the next chunk; 64-byte aligned
     int tables, stride, key_bits;
     Flips flips;
 };

@@ -364,7 +364,8 @@ struct Segment {
             if (!tables || chunks % (int)tables || keys != (size_t)1 << key_bits || key_bits < 8 ||
                 key_bits > 16 || chunks / (int)tables > 2 || !refs || refs->shape(0) != tables ||
                 refs->shape(1) != count || !sigs ||
-                sigs->shape(0) != tables * count + sig_padding)
+                sigs->shape(0) != tables * count + sig_padding ||
+                reinterpret_cast<uintptr_t>(sigs->data()) % 64)
                 throw nb::value_error("tables of a segment do not fit together");
             view.offsets = offsets->data();
             view.refs = refs->data();
