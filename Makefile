@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint
 PHOTOS ?=
 PYTEST_ARGS ?=
 
-.PHONY: setup demo test lint bench lock clean
+.PHONY: setup demo test lint bench bench-search sanitize lock clean
 
 setup: $(VENV)/.dev
 
@@ -43,6 +43,26 @@ $(VENV)/.dev: pyproject.toml requirements-dev.lock | $(VENV)/bin/python
 	@echo "Installing into $(VENV), which takes a minute the first time."
 	@$(PIP) --editable '.[dev,demo,bench]'
 	@touch $@ $(VENV)/.demo
+
+# The search against its peers at a million and ten million hashes: some 20 minutes, 12 GB of memory.
+# On one core; the lines on threads need `BENCH_CORES=` empty.
+BENCH_CORES ?= taskset -c 0
+bench-search: $(VENV)/.dev
+	NCIIHASH_REQUIRE_KERNEL=1 $(PIP) --editable '.[dev,demo,bench,bench-search]'
+	$(BENCH_CORES) $(BIN)/python benchmarks/search.py --full --rows 1e5 1e6 1e7 \
+	    $(if $(PHOTOS),--photos $(PHOTOS)) --out benchmarks/results
+
+# The tests of the index under AddressSanitizer and UndefinedBehaviorSanitizer (gcc on Linux), in an
+# environment of their own. Without -s pytest would swallow a report.
+SANE := build/sanitize
+sanitize:
+	test -x $(SANE)/bin/python || $(PYTHON) -m venv $(SANE)
+	NCIIHASH_REQUIRE_KERNEL=1 $(SANE)/bin/python -m pip --disable-pip-version-check install -qq \
+	    '.[dev]' -C cmake.build-type=Debug -C install.strip=false -C cmake.define.NCIIHASH_SANITIZE=ON
+	cd tests && ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	    PYTHONMALLOC=malloc NCIIHASH_REQUIRE_KERNEL=1 \
+	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
+	    ../$(SANE)/bin/python -P -m pytest -s -p no:cacheprovider test_index.py test_search.py $(PYTEST_ARGS)
 
 # Pin again what the extras ask for, from a fresh environment: names and versions, no addresses.
 lock:

@@ -31,8 +31,7 @@ def real_hashes(folder: Path | None, crops: int, rng: np.random.Generator) -> Pa
         size = [max(64, int(side * rng.uniform(0.15, 0.9))) for side in photo.shape[:2]]
         size = [min(one, side) for one, side in zip(size, photo.shape, strict=False)]
         top, left = (
-            rng.integers(0, side - one + 1)
-            for one, side in zip(size, photo.shape, strict=False)
+            rng.integers(0, side - one + 1) for one, side in zip(size, photo.shape, strict=False)
         )
         crop = photo[top : top + size[0], left : left + size[1]]
         if (shrink := min(size) / 256) > 1:

@@ -657,12 +657,25 @@ void slice_any(int chunks, const uint8_t* rows, uint64_t* planes) {
     }
 }
 
+void scramble(int chunks, const uint64_t* table, const uint8_t* packed, uint8_t* out, size_t rows) {
+    size_t bytes = (size_t)chunks * 2;
+    for (size_t row = 0; row < rows; row++, packed += bytes, out += bytes) {
+        uint64_t sum[4] = {};
+        for (size_t i = 0; i < bytes; i++) {
+            const uint64_t* high = table + (i * 32 + (packed[i] >> 4)) * 4;
+            const uint64_t* low = table + (i * 32 + 16 + (packed[i] & 15)) * 4;
+            for (int w = 0; w < 4; w++) sum[w] |= high[w] | low[w];
+        }
+        std::memcpy(out, sum, bytes);
+    }
+}
+
 #define NCIIHASH_STRING2(x) #x
 #define NCIIHASH_STRING(x) NCIIHASH_STRING2(x)
 #define NCIIHASH_JOIN2(a, b) a##b
 #define NCIIHASH_JOIN(a, b) NCIIHASH_JOIN2(a, b)
 
-const Kernel kernel = {NCIIHASH_STRING(NCIIHASH_ISA), lanes, search_any, slice_any};
+const Kernel kernel = {NCIIHASH_STRING(NCIIHASH_ISA), lanes, search_any, slice_any, scramble};
 
 }  // namespace
 

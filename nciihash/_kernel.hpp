@@ -70,6 +70,9 @@ struct Kernel {
     Status (*search)(int chunks, const View&, const Request&);
     // Bit-slice `lanes` rows: plane p holds bit p of each row; chunks * 16 * lanes / 64 words.
     void (*slice)(int chunks, const uint8_t* rows, uint64_t* planes);
+    // Permute the bits of rows; `table` has four words for each value of each nibble of a row.
+    void (*scramble)(int chunks, const uint64_t* table, const uint8_t* packed, uint8_t* out,
+                     size_t rows);
 };
 
 // Null where this build has none.

@@ -136,16 +136,7 @@ struct Scramble {
     }
 
     void run(const uint8_t* packed, uint8_t* out, size_t rows) const {
-        size_t bytes = (size_t)chunks * 2;
-        for (size_t row = 0; row < rows; row++, packed += bytes, out += bytes) {
-            uint64_t sum[4] = {};
-            for (size_t i = 0; i < bytes; i++) {
-                const uint64_t* high = &table[(i * 32 + (packed[i] >> 4)) * 4];
-                const uint64_t* low = &table[(i * 32 + 16 + (packed[i] & 15)) * 4];
-                for (int w = 0; w < 4; w++) sum[w] |= high[w] | low[w];
-            }
-            std::memcpy(out, sum, bytes);
-        }
+        chosen->scramble(chunks, table.data(), packed, out, rows);
     }
 };
 
@@ -218,28 +209,17 @@ struct Entry {
 
 // Fill one table by two passes of counting sort, each of which stays within the cache: by the upper
 // byte of the key into `entries`, then part by part by the rest.
-void build_table(const uint8_t* rows, uint32_t count, int chunks, int table, int stride,
-                 int key_bits, Entry* entries, uint32_t* offsets, uint32_t* refs, uint16_t* sigs) {
-    int at = table * stride, next = at + 1 < chunks ? at + 1 : 0;
-    size_t bytes = (size_t)chunks * 2;
+void build_table(const uint16_t* keys, const uint16_t* next, uint32_t count, int key_bits,
+                 Entry* entries, uint32_t* offsets, uint32_t* refs, uint16_t* sigs) {
     int low_bits = key_bits - 8;
     uint32_t starts[257] = {};
-    const uint8_t* row = rows;
-    auto read = [](const uint8_t* data, int i) {
-        uint16_t value;
-        std::memcpy(&value, data + 2 * i, 2);
-        return value;
-    };
-    for (uint32_t i = 0; i < count; i++, row += bytes) starts[(read(row, at) >> 8) + 1]++;
+    for (uint32_t i = 0; i < count; i++) starts[(keys[i] >> 8) + 1]++;
     for (int k = 0; k < 256; k++) starts[k + 1] += starts[k];
     uint32_t places[256];
     std::memcpy(places, starts, sizeof places);
-    row = rows;
-    for (uint32_t i = 0; i < count; i++, row += bytes) {
-        uint16_t chunk = read(row, at);
-        entries[places[chunk >> 8]++] =
-            Entry{i, (uint16_t)(chunk >> (16 - key_bits)), read(row, next)};
-    }
+    for (uint32_t i = 0; i < count; i++)
+        entries[places[keys[i] >> 8]++] =
+            Entry{i, (uint16_t)(keys[i] >> (16 - key_bits)), next[i]};
     std::vector<uint32_t> fill((size_t)1 << low_bits);
     for (uint32_t part = 0; part < 256; part++) {
         uint32_t* out = offsets + ((size_t)part << low_bits);
@@ -274,13 +254,21 @@ nb::tuple build(Array<uint8_t, 2> rows, int key_bits, int stride, int threads) {
     std::unique_ptr<uint16_t[], void (*)(void*)> sigs(reserve<uint16_t>(sig_count), std::free);
     {
         nb::gil_scoped_release free;
+        // Chunk by chunk, so that each table reads two columns and not the whole bank.
+        std::unique_ptr<uint16_t[], void (*)(void*)> columns(reserve<uint16_t>(chunks * count),
+                                                             std::free);
+        const uint8_t* row = rows.data();
+        for (size_t i = 0; i < count; i++, row += chunks * 2)
+            for (int k = 0; k < chunks; k++)
+                std::memcpy(columns.get() + k * count + i, row + 2 * k, 2);
         std::fill_n(sigs.get() + tables * count, sig_padding, (uint16_t)0);
         int workers = std::min(threads > 0 ? threads : threads_allowed(), tables);
         spread(workers, workers, [&](int worker) {
             std::unique_ptr<Entry[], void (*)(void*)> entries(reserve<Entry>(count), std::free);
             for (int table = worker; table < tables; table += workers)
-                build_table(rows.data(), (uint32_t)count, chunks, table, stride, key_bits,
-                            entries.get(), offsets.get() + table * keys,
+                build_table(columns.get() + table * stride * count,
+                            columns.get() + (table * stride + 1) % chunks * count, (uint32_t)count,
+                            key_bits, entries.get(), offsets.get() + table * keys,
                             refs.get() + table * count, sigs.get() + table * count);
         });
     }
