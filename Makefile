@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint requirements-dev.lock
 PHOTOS ?=
 PYTEST_ARGS ?=
+KERNEL := CMakeLists.txt nciihash/_search.cpp nciihash/_kernel.cpp nciihash/_kernel.hpp
 
 .PHONY: setup demo test lint bench bench-search sanitize lock clean
 
@@ -35,12 +36,12 @@ $(VENV)/bin/python:
 	    if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.demo: pyproject.toml requirements-dev.lock | $(VENV)/bin/python
+$(VENV)/.demo: pyproject.toml requirements-dev.lock $(KERNEL) | $(VENV)/bin/python
 	@echo "Installing into $(VENV), which takes a minute the first time."
 	@$(PIP) --no-compile --editable '.[demo]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml requirements-dev.lock | $(VENV)/bin/python
+$(VENV)/.dev: pyproject.toml requirements-dev.lock $(KERNEL) | $(VENV)/bin/python
 	@echo "Installing into $(VENV), which takes a minute the first time."
 	@$(PIP) --editable '.[dev,demo,bench]'
 	@touch $@ $(VENV)/.demo

@@ -453,20 +453,20 @@ struct Mih {
                 count += rest < group_room - count ? rest : group_room - count;
                 if (first + count == view.flips.ends[flips]) flips++;
             }
-            start(Group{q, key, first, count, table, from, {}, {}});
+            start(q, key, first, count, table, from);
             first += count;
         }
     }
 
-    // Call for the offsets of a new group, and take the two before it a step further.
-    void start(const Group& group) {
+    // Call for the offsets of a new group, and take those before it a step further.
+    void start(uint32_t q, uint32_t key, uint32_t first, uint32_t count, int table, int flips) {
         Group& fresh = groups[group_count % 4];
-        fresh.query = group.query;
-        fresh.key = group.key;
-        fresh.first = group.first;
-        fresh.count = group.count;
-        fresh.table = group.table;
-        fresh.flips = group.flips;
+        fresh.query = q;
+        fresh.key = key;
+        fresh.first = first;
+        fresh.count = count;
+        fresh.table = table;
+        fresh.flips = flips;
         for (uint32_t m = 0; m < fresh.count; m++)
             __builtin_prefetch(view.offsets + key_at(fresh.table, key_in(fresh, m)));
         if (group_count > 0) locate(groups[(group_count - 1) % 4]);
