@@ -54,17 +54,21 @@ bench-search: $(VENV)/.dev
 	$(BENCH_CORES) $(BIN)/python benchmarks/search.py --full --rows 1e5 1e6 1e7 \
 	    $(if $(PHOTOS),--photos $(PHOTOS)) --out benchmarks/results
 
-# The tests of the index under AddressSanitizer and UndefinedBehaviorSanitizer (gcc on Linux), in an
-# environment of their own. Without -s pytest would swallow a report.
+# The tests of the index under AddressSanitizer and UndefinedBehaviorSanitizer (gcc on Linux): an
+# environment that has a kernel of its own and borrows the rest. Without -s a report is swallowed.
 SANE := build/sanitize
-sanitize:
-	test -x $(SANE)/bin/python || $(PYTHON) -m venv $(SANE)
+SITE := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+sanitize: $(VENV)/.dev
+	$(BIN)/python -m venv --clear $(SANE)
+	$(BIN)/python $(SITE) > "$$($(SANE)/bin/python $(SITE))/borrowed.pth"
 	NCIIHASH_REQUIRE_KERNEL=1 $(SANE)/bin/python -m pip --disable-pip-version-check install -qq \
-	    '.[dev]' -C cmake.build-type=Debug -C install.strip=false -C cmake.define.NCIIHASH_SANITIZE=ON
+	    --no-deps . -C cmake.build-type=Debug -C install.strip=false \
+	    -C cmake.define.NCIIHASH_SANITIZE=ON
 	cd tests && ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    PYTHONMALLOC=malloc NCIIHASH_REQUIRE_KERNEL=1 \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
-	    ../$(SANE)/bin/python -P -m pytest -s -p no:cacheprovider test_index.py test_search.py $(PYTEST_ARGS)
+	    ../$(SANE)/bin/python -P -m pytest -s -p no:cacheprovider test_index.py test_search.py \
+	    $(PYTEST_ARGS)
 
 # Pin again what the extras ask for, from a fresh environment: names and versions, no addresses.
 lock:

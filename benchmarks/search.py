@@ -50,14 +50,15 @@ def compare(rows: peers.Packed, queries: peers.Packed, rounds: int, *, full: boo
         makers += [
             lambda: peers.ours(rows, 1, compact=True)[0],
             lambda: peers.faiss_multihash(rows, 11, 23, 2, scramble=True),
-            lambda: (
-                peers.faiss_hnsw(rows[:200_000]) if count <= 200_000 else peers.faiss_hnsw(rows)
-            ),
-            lambda: peers.usearch_exact(rows),
             lambda: peers.numkong(rows),
         ]
     if full and count <= 100_000:
-        makers += [lambda: peers.threatexchange(rows), lambda: peers.bk_tree(rows)]
+        makers += [
+            lambda: peers.faiss_hnsw(rows),
+            lambda: peers.usearch_exact(rows),
+            lambda: peers.threatexchange(rows),
+            lambda: peers.bk_tree(rows),
+        ]
     for make in makers:
         try:
             found.append(make())
@@ -147,13 +148,13 @@ def by_radius(rows: peers.Packed, queries: peers.Packed) -> list[Results]:
     """Time the index, the flat scan and the choice between them at many radii."""
     _, index = peers.ours(rows, 1)
     lines = []
-    for radius in range(0, 64, 3):
+    for radius in (0, 7, 15, 23, 31, 39, 47, 55, 63):
         line: Results = {"radius": radius}
         for name, way, batch in (
-            ("chosen", 0, queries), ("index", 1, queries[:256]), ("flat scan", 2, queries[:64])
+            ("chosen", 0, queries[:256]), ("index", 1, queries[:256]), ("flat scan", 2, queries[:64])
         ):  # fmt: skip
             took = []
-            for _ in range(3):
+            for _ in range(2):
                 start = time.perf_counter()
                 search.query(index._engines, batch, radius, 1, way)
                 took.append((time.perf_counter() - start) / len(batch))

@@ -270,7 +270,7 @@ int first_stop(int planes, uint32_t radius) {
     return planes;
 }
 
-constexpr uint32_t tile = 32;  // queries whose masks stay in the first-level cache
+constexpr uint32_t tile = 64;  // queries whose first masks stay in the first-level cache
 
 template <int chunks>
 struct Flat {
@@ -351,7 +351,7 @@ struct Flat {
 
 // Costs in sixteenths of a nanosecond, from measurements on one core of a server with DDR4.
 constexpr uint64_t probe_cost = 320, entry_cost = 2, candidate_cost = 480;
-constexpr uint64_t direct_cost = 16, sliced_cost = 6;  // flat scan, a row
+constexpr uint64_t direct_cost = 20, sliced_cost = 8;  // flat scan, a row
 
 constexpr uint32_t group_room = 32, candidate_room = 64;
 
@@ -374,6 +374,7 @@ struct Mih {
     const View& view;
     const Request& request;
     int64_t* left;  // what each query may still cost; below 0 it is left to the flat scan
+    bool measured = false;  // the cost of the buckets has been looked at before
     int thresholds[max_chunks];
     Status status = Status::ok;
     Group groups[4];  // their offsets are called for, then their signatures; the oldest is scanned
@@ -408,7 +409,25 @@ struct Mih {
         return thresholds[table] < 0 ? 0 : view.flips.ends[reach(table)];
     }
 
-    // What a query would cost were the bank uniform, its candidates left out.
+    // What the candidates of a query would cost were the bank uniform.
+    int64_t expected_candidates() const {
+        double share = 0;  // of all rows
+        for (int i = 0; i < view.tables; i++) {
+            double key = 1;  // how many keys have so many bits flipped
+            for (int flips = 0; flips <= reach(i) && limit(i, flips) >= 0; flips++) {
+                double sig = 1, sigs = 0;
+                for (int k = 0; k <= limit(i, flips); k++) {
+                    sigs += sig;
+                    sig *= (16.0 - k) / (k + 1);
+                }
+                share += key / (1u << view.key_bits) * sigs / 65536;
+                key *= double(view.key_bits - flips) / (flips + 1);
+            }
+        }
+        return (int64_t)(share * view.count * candidate_cost);
+    }
+
+    // What a query would cost besides were the bank uniform.
     int64_t expected() const {
         uint64_t cost = 0;
         for (int i = 0; i < view.tables; i++)
@@ -509,7 +528,8 @@ struct Mih {
             status = Status::corrupt;
             group.count = 0;
         }
-        left[group.query] -= (int64_t)(group.count * probe_cost + entries * entry_cost);
+        if (!measured)
+            left[group.query] -= (int64_t)(group.count * probe_cost + entries * entry_cost);
     }
 
     // Stream the signatures of a group.
@@ -537,7 +557,9 @@ struct Mih {
                     __builtin_prefetch(view.refs + entry);
                     candidates[candidate_count++] =
                         Candidate{entry, group.query, (uint32_t)group.table};
-                    if (candidate_count == candidate_room) fetch();
+                    if (candidate_count < candidate_room) continue;
+                    fetch();
+                    if (left[group.query] < 0) return;
                 }
             }
         }
@@ -604,11 +626,16 @@ Status search(const View& view, const Request& request) {
         Mih<chunks> mih(view, request, left);
         int64_t flat = view.count * (int64_t)(count >= 12 ? sliced_cost : direct_cost);
         if (request.way == Way::index) flat = INT64_MAX / 4;
-        int64_t expected = mih.possible() ? mih.expected() : INT64_MAX;
-        bool sure = expected < flat / 20;  // then even a surprise costs little
+        int64_t expected = INT64_MAX / 2, candidates = 0;
+        if (mih.possible()) {
+            candidates = mih.expected_candidates();
+            expected = mih.expected() + candidates;
+        }
+        mih.measured = expected >= flat / 20;  // below, even a surprise costs little
         for (uint32_t q = 0; q < count; q++) {
-            int64_t cost = sure || expected >= flat ? expected : mih.bucket_cost(q);
-            left[q] = flat / 10 + (sure ? 0 : cost);
+            int64_t cost = expected;
+            if (mih.measured && expected < flat) cost = mih.bucket_cost(q) + candidates;
+            left[q] = flat / 10 + (mih.measured ? 2 * candidates : 0);
             if (cost < flat) indexed[indexed_count++] = q;
             else scanned[scanned_count++] = q;
         }
