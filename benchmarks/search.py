@@ -150,9 +150,8 @@ def by_radius(rows: peers.Packed, queries: peers.Packed) -> list[Results]:
     lines = []
     for radius in (0, 7, 15, 23, 31, 39, 47, 55, 63):
         line: Results = {"radius": radius}
-        for name, way, batch in (
-            ("chosen", 0, queries[:256]), ("index", 1, queries[:256]), ("flat scan", 2, queries[:64])
-        ):  # fmt: skip
+        for name, way, asked in (("chosen", 0, 256), ("index", 1, 256), ("flat scan", 2, 64)):
+            batch = queries[:asked]
             took = []
             for _ in range(2):
                 start = time.perf_counter()

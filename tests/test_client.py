@@ -281,8 +281,14 @@ def test_a_feed_that_leads_nowhere_is_no_feed():
 
 def test_a_feed_with_a_value_of_another_length_is_no_feed():
     entry = {
-        "op": "add", "id": "0" * 32, "item": "0" * 32, "type": "pdq", "value": "0" * 16,
-        "quality": 90, "media": "image", "variant": "original",
+        "op": "add",
+        "id": "0" * 32,
+        "item": "0" * 32,
+        "type": "pdq",
+        "value": "0" * 16,
+        "quality": 90,
+        "media": "image",
+        "variant": "original",
     }
 
     def handler(request):
