@@ -51,8 +51,11 @@ $(VENV)/.dev: pyproject.toml requirements-dev.lock $(KERNEL) | $(VENV)/bin/pytho
 BENCH_CORES ?= taskset -c 0
 bench-search: $(VENV)/.dev
 	NCIIHASH_REQUIRE_KERNEL=1 $(PIP) --editable '.[dev,demo,bench,bench-search]'
-	$(BENCH_CORES) $(BIN)/python benchmarks/search.py --full --rows 1e5 1e6 1e7 \
-	    $(if $(PHOTOS),--photos $(PHOTOS)) --out benchmarks/results
+	$(BENCH_CORES) $(BIN)/python benchmarks/search.py --rows 1e5 \
+	    --programs flat 16x16 11x23 compact scrambled numkong numpy hnsw usearch threatexchange \
+	    pybktree $(if $(PHOTOS),--photos $(PHOTOS)) --out benchmarks/results/100k
+	$(BENCH_CORES) $(BIN)/python benchmarks/search.py --rows 1e6 1e7 --radii \
+	    --programs flat 16x16 11x23 $(if $(PHOTOS),--photos $(PHOTOS)) --out benchmarks/results
 
 # The tests of the index under AddressSanitizer and UndefinedBehaviorSanitizer (gcc on Linux): an
 # environment that has a kernel of its own and borrows the rest. Without -s a report is swallowed.

@@ -17,6 +17,7 @@ import platform
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,32 +35,29 @@ BATCH = 1024
 Results = dict[str, Any]
 
 
-def compare(rows: peers.Packed, queries: peers.Packed, rounds: int, *, full: bool) -> Results:
-    """Time all programs on one bank."""
+def compare(
+    rows: peers.Packed, queries: peers.Packed, rounds: int, programs: Sequence[str]
+) -> Results:
+    """Time the chosen programs on one bank."""
     count = len(rows)
     mine, index = peers.ours(rows, 1)
     found = [mine]
-    makers = [
-        lambda: peers.faiss_flat(rows),
-        lambda: peers.faiss_multihash(rows, 16, 16, 1),
-        lambda: peers.faiss_multihash(rows, 11, 23, 2),
-    ]
-    if count <= 1_000_000:
-        makers.append(lambda: peers.numpy(rows))
-    if full and count <= 1_000_000:
-        makers += [
-            lambda: peers.ours(rows, 1, compact=True)[0],
-            lambda: peers.faiss_multihash(rows, 11, 23, 2, scramble=True),
-            lambda: peers.numkong(rows),
-        ]
-    if full and count <= 100_000:
-        makers += [
-            lambda: peers.faiss_hnsw(rows),
-            lambda: peers.usearch_exact(rows),
-            lambda: peers.threatexchange(rows),
-            lambda: peers.bk_tree(rows),
-        ]
-    for make in makers:
+    makers = {
+        "flat": lambda: peers.faiss_flat(rows),
+        "16x16": lambda: peers.faiss_multihash(rows, 16, 16, 1, slow=count > 1_000_000),
+        "11x23": lambda: peers.faiss_multihash(rows, 11, 23, 2),
+        "compact": lambda: peers.ours(rows, 1, compact=True)[0],
+        "scrambled": lambda: peers.faiss_multihash(rows, 11, 23, 2, scramble=True),
+        "numkong": lambda: peers.numkong(rows),
+        "numpy": lambda: peers.numpy(rows),
+        "hnsw": lambda: peers.faiss_hnsw(rows),
+        "usearch": lambda: peers.usearch_exact(rows),
+        "threatexchange": lambda: peers.threatexchange(rows),
+        "pybktree": lambda: peers.bk_tree(rows),
+    }
+    for program, make in makers.items():
+        if program not in programs:
+            continue
         try:
             found.append(make())
         except ImportError as error:
@@ -169,7 +167,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--crops", type=int, default=2500)
     parser.add_argument("--photos", type=Path)
-    parser.add_argument("--full", action="store_true", help="all programs, and all radii")
+    parser.add_argument("--programs", nargs="*", default=["flat", "16x16", "11x23", "numpy"])
+    parser.add_argument("--radii", action="store_true", help="also time many radii")
     parser.add_argument("--out", type=Path, help="folder for search.json, search.md, search.png")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
@@ -185,8 +184,8 @@ def main() -> None:
         planted = peers.flipped(rows[rng.integers(0, count, half)], 31, rng)
         queries = np.concatenate([planted, peers.bootstrap(real, half, rng)])
         queries = queries[rng.permutation(BATCH)]
-        results["banks"].append(compare(rows, queries, options.rounds, full=options.full))
-        if options.full and count <= 1_000_000:
+        results["banks"].append(compare(rows, queries, options.rounds, options.programs))
+        if options.radii and count <= 1_000_000:
             results["by_radius"] = {"rows": count, "times": by_radius(rows, queries)}
         print(report.markdown(results, only=count))
         if options.out:

@@ -100,7 +100,13 @@ def faiss_flat(rows: Packed) -> Peer:
 
 
 def faiss_multihash(
-    rows: Packed, tables: int, bits: int, flips: int, *, scramble: bool = False
+    rows: Packed,
+    tables: int,
+    bits: int,
+    flips: int,
+    *,
+    scramble: bool = False,
+    slow: bool = False,
 ) -> Peer:
     """Look up in hash tables; 16x16 with one flip is what `threatexchange` uses."""
     import faiss
@@ -111,7 +117,7 @@ def faiss_multihash(
     index.nflip = flips
     name = f"faiss MultiHash {tables}x{bits}, {flips} flips"
     if not scramble:
-        return _faiss(name, index, rows)
+        return _faiss(name, index, rows, slow=slow)
     peer = _faiss(name + ", scrambled", index, scrambled(rows))
     return Peer(
         peer.name, lambda q, r: peer.search(scrambled(q), r), peer.build_seconds, peer.bytes_a_hash

@@ -1,5 +1,5 @@
-// The search loops. CMake compiles this file once for each instruction set, with NCIIHASH_ISA as the
-// name of the result; the bindings pick one at run time. Everything is in an unnamed namespace.
+// The search loops. CMake compiles this file once for each instruction set, with NCIIHASH_ISA as
+// the name of the result; the bindings pick one at run time. All of it is in an unnamed namespace.
 //
 // Two ways to find every row within a radius r, both exact:
 //
@@ -17,6 +17,10 @@
 // gives a block up after the first planes when no row can be within the radius any more.
 #include "_kernel.hpp"
 
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "bit-slicing takes the lowest byte of a word to be the first; NumPy searches here instead"
+#endif
+
 #include <cstdlib>
 #include <cstring>
 
@@ -29,7 +33,7 @@
 namespace nciihash {
 namespace {
 
-// ---- what differs between instruction sets -------------------------------------------------------
+// ---- what differs between instruction sets ------------------------------------------------------
 
 #if defined(NCIIHASH_USE_AVX512)
 constexpr uint32_t lanes = 512;
@@ -72,7 +76,8 @@ constexpr uint32_t line_sigs = 32;
 struct Near {
     static constexpr int bits = 1;
     __m512i sig, limit;
-    Near(uint16_t s, int l) : sig(_mm512_set1_epi16((short)s)), limit(_mm512_set1_epi16((short)l)) {}
+    Near(uint16_t s, int l)
+        : sig(_mm512_set1_epi16((short)s)), limit(_mm512_set1_epi16((short)l)) {}
     uint64_t operator()(const uint16_t* line) const {
         __m512i x = _mm512_xor_si512(_mm512_load_si512(line), sig);
         return _mm512_cmple_epu16_mask(_mm512_popcnt_epi16(x), limit);
@@ -137,7 +142,7 @@ struct Near {
 };
 #endif
 
-// ---- small parts ---------------------------------------------------------------------------------
+// ---- small parts --------------------------------------------------------------------------------
 
 inline uint16_t chunk(const uint8_t* row, int i) {
     uint16_t value;
@@ -176,7 +181,7 @@ inline bool report(const View& view, const Request& request, uint32_t query, uin
     return true;
 }
 
-// ---- flat scan -----------------------------------------------------------------------------------
+// ---- flat scan ----------------------------------------------------------------------------------
 
 // Transpose 8 x 8 bits (Hacker's Delight, 7-3).
 inline uint64_t transpose8(uint64_t x) {
@@ -347,7 +352,7 @@ struct Flat {
     }
 };
 
-// ---- multi-index hashing -------------------------------------------------------------------------
+// ---- multi-index hashing ------------------------------------------------------------------------
 
 // Costs in sixteenths of a nanosecond, from measurements on one core of a server with DDR4.
 constexpr uint64_t probe_cost = 320, entry_cost = 2, candidate_cost = 480;
@@ -615,7 +620,8 @@ template <int chunks>
 Status search(const View& view, const Request& request) {
     uint32_t count = request.count;
     // budgets, then the queries for the index, then those for the flat scan
-    int64_t* left = (int64_t*)std::calloc((size_t)count + 1, sizeof(int64_t) + 2 * sizeof(uint32_t));
+    size_t room = sizeof(int64_t) + 2 * sizeof(uint32_t);
+    int64_t* left = (int64_t*)std::calloc((size_t)count + 1, room);
     if (!left) return Status::no_memory;
     uint32_t* indexed = (uint32_t*)(left + count);
     uint32_t* scanned = indexed + count;

@@ -38,7 +38,7 @@ using Array = nb::ndarray<const T, nb::ndim<dims>, nb::c_contig, nb::device::cpu
 template <typename T, int dims>
 using Numpy = nb::ndarray<nb::numpy, T, nb::ndim<dims>>;
 
-// ---- which loops ---------------------------------------------------------------------------------
+// ---- which loops --------------------------------------------------------------------------------
 
 #if !defined(NCIIHASH_HAS_avx2)
 }  // namespace
@@ -92,7 +92,7 @@ void choose(const std::string& name) {
     throw nb::value_error("no such backend on this machine");
 }
 
-// ---- memory --------------------------------------------------------------------------------------
+// ---- memory -------------------------------------------------------------------------------------
 
 // Memory in huge pages where the system has them: a search touches a thousand places at random.
 template <typename T>
@@ -100,7 +100,8 @@ T* reserve(size_t count) {
     size_t bytes = count * sizeof(T), page = size_t{1} << 21;
     bytes = (bytes + 63) / 64 * 64;
     bool huge = bytes >= page;
-    void* data = std::aligned_alloc(huge ? page : 64, huge ? (bytes + page - 1) / page * page : std::max<size_t>(bytes, 64));
+    size_t size = huge ? (bytes + page - 1) / page * page : std::max<size_t>(bytes, 64);
+    void* data = std::aligned_alloc(huge ? page : 64, size);
     if (!data) throw std::bad_alloc();
 #if defined(__linux__)
     if (huge) madvise(data, bytes, MADV_HUGEPAGE);
@@ -108,13 +109,16 @@ T* reserve(size_t count) {
     return static_cast<T*>(data);
 }
 
+template <typename T>
+using Memory = std::unique_ptr<T[], void (*)(void*)>;
+
 template <typename T, int dims>
 Numpy<T, dims> owned(T* data, std::initializer_list<size_t> shape) {
     nb::capsule owner(data, [](void* p) noexcept { std::free(p); });
     return Numpy<T, dims>(data, shape, owner);
 }
 
-// ---- scrambling ----------------------------------------------------------------------------------
+// ---- scrambling ---------------------------------------------------------------------------------
 
 // For every nibble of a hash and each of its values, what it contributes to the scrambled hash.
 struct Scramble {
@@ -129,7 +133,8 @@ struct Scramble {
                 int nibble = from / 4, bit = 3 - from % 4;
                 for (int value = 0; value < 16; value++)
                     if (value >> bit & 1) {
-                        auto* out = reinterpret_cast<uint8_t*>(&table[((size_t)nibble * 16 + value) * 4]);
+                        uint64_t* words = &table[((size_t)nibble * 16 + value) * 4];
+                        auto* out = reinterpret_cast<uint8_t*>(words);
                         out[2 * j + i / 8] |= (uint8_t)(1u << (i % 8));
                     }
             }
@@ -163,7 +168,7 @@ Numpy<uint8_t, 2> scramble(Array<uint8_t, 2> packed) {
     return owned<uint8_t, 2>(out, {rows, bytes});
 }
 
-// ---- building ------------------------------------------------------------------------------------
+// ---- building -----------------------------------------------------------------------------------
 
 int threads_allowed() {
 #if defined(__linux__)
@@ -248,15 +253,14 @@ nb::tuple build(Array<uint8_t, 2> rows, int key_bits, int stride, int threads) {
         count >= UINT32_MAX / 2)
         throw nb::value_error("no such tables");
     size_t keys = ((size_t)1 << key_bits) + 1;
-    std::unique_ptr<uint32_t[], void (*)(void*)> offsets(reserve<uint32_t>(tables * keys), std::free);
-    std::unique_ptr<uint32_t[], void (*)(void*)> refs(reserve<uint32_t>(tables * count), std::free);
     size_t sig_count = tables * count + sig_padding;
-    std::unique_ptr<uint16_t[], void (*)(void*)> sigs(reserve<uint16_t>(sig_count), std::free);
+    Memory<uint32_t> offsets(reserve<uint32_t>(tables * keys), std::free);
+    Memory<uint32_t> refs(reserve<uint32_t>(tables * count), std::free);
+    Memory<uint16_t> sigs(reserve<uint16_t>(sig_count), std::free);
     {
         nb::gil_scoped_release free;
         // Chunk by chunk, so that each table reads two columns and not the whole bank.
-        std::unique_ptr<uint16_t[], void (*)(void*)> columns(reserve<uint16_t>(chunks * count),
-                                                             std::free);
+        Memory<uint16_t> columns(reserve<uint16_t>(chunks * count), std::free);
         const uint8_t* row = rows.data();
         for (size_t i = 0; i < count; i++, row += chunks * 2)
             for (int k = 0; k < chunks; k++)
@@ -264,7 +268,7 @@ nb::tuple build(Array<uint8_t, 2> rows, int key_bits, int stride, int threads) {
         std::fill_n(sigs.get() + tables * count, sig_padding, (uint16_t)0);
         int workers = std::min(threads > 0 ? threads : threads_allowed(), tables);
         spread(workers, workers, [&](int worker) {
-            std::unique_ptr<Entry[], void (*)(void*)> entries(reserve<Entry>(count), std::free);
+            Memory<Entry> entries(reserve<Entry>(count), std::free);
             for (int table = worker; table < tables; table += workers)
                 build_table(columns.get() + table * stride * count,
                             columns.get() + (table * stride + 1) % chunks * count, (uint32_t)count,
@@ -278,7 +282,7 @@ nb::tuple build(Array<uint8_t, 2> rows, int key_bits, int stride, int threads) {
         owned<uint16_t, 1>(sigs.release(), {sig_count}));
 }
 
-// ---- searching -----------------------------------------------------------------------------------
+// ---- searching ----------------------------------------------------------------------------------
 
 const Flips& flips_of(int key_bits) {
     struct All {
@@ -314,7 +318,7 @@ Numpy<uint64_t, 1> slice_rows(Array<uint8_t, 2> rows) {
     return owned<uint64_t, 1>(planes, {blocks * words});
 }
 
-// A segment's arrays, kept alive and checked for size once; what is in them is checked as it is read.
+// A segment's arrays, kept alive and checked for size once; what they hold is checked as it is read.
 struct Segment {
     Array<uint8_t, 2> rows;
     Array<uint64_t, 1> ids;
@@ -326,7 +330,8 @@ struct Segment {
     int chunks;
 
     Segment(Array<uint8_t, 2> rows_, Array<uint64_t, 1> ids_, std::optional<Bytes1> dead_,
-            std::optional<Array<uint64_t, 1>> planes_, std::optional<Array<uint32_t, 2>> offsets_, std::optional<Array<uint32_t, 2>> refs_,
+            std::optional<Array<uint64_t, 1>> planes_,
+            std::optional<Array<uint32_t, 2>> offsets_, std::optional<Array<uint32_t, 2>> refs_,
             std::optional<Array<uint16_t, 1>> sigs_)
         : rows(rows_), ids(ids_), dead(dead_), planes(planes_), offsets(offsets_), refs(refs_),
           sigs(sigs_), chunks((int)rows_.shape(1) / 2) {
@@ -373,10 +378,11 @@ struct Found {
     Found(const Found&) = delete;
 };
 
-// Answer a batch against segments of one bank: as int64 offsets, uint64 ids and uint16 distances, one
-// behind the other; for each query by distance, then by id. Making three arrays here would take
+// Answer a batch against segments of one bank: as int64 offsets, uint64 ids and uint16 distances,
+// one behind the other; for each query by distance, then by id. Making three arrays here would take
 // longer than NumPy takes to see them in these bytes.
-nb::bytearray query(nb::tuple segments, Array<uint8_t, 2> packed, int radius, int threads, int way) {
+nb::bytearray query(nb::tuple segments, Array<uint8_t, 2> packed, int radius, int threads,
+                    int way) {
     size_t count = packed.shape(0), bytes = packed.shape(1);
     int chunks = (int)bytes / 2;
     const Scramble& table = scramble_of(chunks);
@@ -437,7 +443,8 @@ nb::bytearray query(nb::tuple segments, Array<uint8_t, 2> packed, int radius, in
         else spread(workers, workers, answer);
     }
     if (status == (int)Status::no_memory) throw std::bad_alloc();
-    if (status == (int)Status::corrupt) throw nb::value_error("the tables of a segment are damaged");
+    if (status == (int)Status::corrupt)
+        throw nb::value_error("the tables of a segment are damaged");
     for (int w = 0; w < workers; w++) matches += found[w].hits.size;
     PyObject* bytes_out =
         PyByteArray_FromStringAndSize(nullptr, (Py_ssize_t)(8 * (count + 1) + 10 * matches));
