@@ -176,6 +176,7 @@ def main() -> None:
     real = peers.real_hashes(options.photos, options.crops, rng)
     results: Results = {
         "machine": platform.machine(), "cores": len(cores), "backend": backend(),
+        "processors": os.cpu_count(), "load": os.getloadavg()[0],
         "real_hashes": len(real), "banks": [],
     }  # fmt: skip
     for count in map(int, options.rows):
