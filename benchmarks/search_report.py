@@ -18,7 +18,7 @@ def markdown(results: dict[str, Any], only: int | None = None) -> str:
         (
             f"Radius 31, one core, {results['machine']}, backend {results['backend']}, bank and "
             f"queries made of {results['real_hashes']:,} real hashes, load average "
-            f"{results['load']:.1f} on {results['processors']} processors. Ratio: the other's "
+            f"{results['load']:.1f} on {results['processors']} processors. Build in processor time. Ratio: the other's "
             "time over ours; the bar in brackets."
         ),
         "",
@@ -29,7 +29,7 @@ def markdown(results: dict[str, Any], only: int | None = None) -> str:
         lines += [
             f"**{bank['rows']:,} hashes**",
             "",
-            "| program | single, µs | ratio | batch, µs | ratio | found | build, CPU s | B a hash |",
+            "| program | single, µs | ratio | batch, µs | ratio | found | build, s | B a hash |",
             "|---|--:|--:|--:|--:|--:|--:|--:|",
         ]
         for peer in bank["peers"]:
