@@ -18,8 +18,8 @@ def markdown(results: dict[str, Any], only: int | None = None) -> str:
         (
             f"Radius 31, one core, {results['machine']}, backend {results['backend']}, bank and "
             f"queries made of {results['real_hashes']:,} real hashes, load average "
-            f"{results['load']:.1f} on {results['processors']} processors. Build in processor time. Ratio: the other's "
-            "time over ours; the bar in brackets."
+            f"{results['load']:.1f} on {results['processors']} processors. "
+            "Building is in processor time. Ratio: the other's time over ours; the bar in brackets."
         ),
         "",
     ]
