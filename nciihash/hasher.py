@@ -70,6 +70,23 @@ def hash_file(
     """
     check_request(variants, signals)
     data = read_bytes(path, limits=limits)
+    return hash_bytes(data, variants=variants, signals=signals, limits=limits)
+
+
+def hash_bytes(
+    data: bytes,
+    *,
+    variants: str = "none",
+    signals: Sequence[SignalType] = (SignalType.PDQ,),
+    limits: Limits = LIMITS,
+) -> Item:
+    """Hash a file's bytes as `hash_file` does; no file is opened.
+
+    Raises:
+        FileRefused: one of its subclasses, with a sentence that says what to do.
+        ValueError: unknown variants, or no signals.
+    """
+    check_request(variants, signals)
     rgb = decode(data, limits=limits)
     return Item(Media.IMAGE, tuple(_hash(type, data, rgb) for type in signals))
 
