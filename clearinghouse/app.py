@@ -25,7 +25,7 @@ from clearinghouse.problems import (
     NotJson,
     Refused,
 )
-from clearinghouse.routes import health, platforms, survivors
+from clearinghouse.routes import health, pages, platforms, survivors
 from clearinghouse.service import Service
 from clearinghouse.settings import Settings
 from clearinghouse.store import Store
@@ -92,6 +92,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
     app.include_router(survivors.router)
     app.include_router(platforms.router)
     app.include_router(health.router)
+    app.include_router(pages.create_router())
     patch_fastapi(
         app,
         docs_url="/docs",
@@ -103,7 +104,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
         swagger_ui_parameters={"persistAuthorization": False},
     )
     app.add_middleware(BodyLimits, body_max=settings.body_max, octets=_OCTET_PATHS)
-    app.add_middleware(PrivateHeaders, policies={"/docs": _DOCS_POLICY})
+    app.add_middleware(PrivateHeaders, policies={"/docs": _DOCS_POLICY, **pages.POLICIES})
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # FastAPI's own recipe
     return app
 
