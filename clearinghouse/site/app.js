@@ -111,7 +111,7 @@ function chooseLanguage(app) {
       element("option", { value: language, lang: language, selected: language === app.words.language }, name),
     ),
   );
-  return element("label", {}, app.say("language"), choice);
+  return element("label", {}, element("span", { class: "unseen" }, app.say("language")), choice);
 }
 
 function header(app) {
@@ -123,8 +123,9 @@ function listenForLeaving(app) {
   let shifts = 0;
   let last = 0;
   document.getElementById("exit").addEventListener("click", () => app.leave());
-  document.addEventListener("keydown", ({ key, repeat, timeStamp }) => {
-    if (key === "Escape") app.leave();
+  document.addEventListener("keydown", ({ key, repeat, timeStamp, target }) => {
+    // in the list of languages, Escape closes the list
+    if (key === "Escape" && target.localName !== "select") app.leave();
     if (key !== "Shift") shifts = 0;
     else if (!repeat) {
       shifts = timeStamp - last > SHIFT_PAUSE ? 1 : shifts + 1;

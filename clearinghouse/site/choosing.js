@@ -38,7 +38,19 @@ async function drain(app) {
 }
 
 const waiting = ({ files }) => files.find(({ blob }) => blob);
-const prints = ({ files }) => files.filter(({ print }) => print).map(({ print }) => print);
+const ready = ({ files }) => files.filter(({ print }) => print);
+const prints = (state) => ready(state).map(({ print }) => print);
+const megabytes = (words, { size }) => words.number.format(size && Math.max(size / 2 ** 20, 0.1));
+
+/** Tell which file has which number in the case, so that one can be found again to take it back. */
+export function numbers({ say, state, words }, receipts) {
+  return list(
+    ready(state).map((file, n) => [
+      say("file.line", { number: receipts[n].item, size: megabytes(words, file) }),
+      state.names ? element("div", { class: "small", dir: "auto" }, file.name) : null,
+    ]),
+  );
+}
 
 function status({ say, state }, file) {
   if (file.print) return element("p", { class: "ready" }, say("file.ready"));
@@ -49,7 +61,6 @@ function status({ say, state }, file) {
 
 function line(app, file) {
   const { say, words, state } = app;
-  const size = words.number.format(Math.max(file.size / 2 ** 20, 0.1));
   const remove = () => {
     state.files.splice(state.files.indexOf(file), 1);
     app.show();
@@ -57,8 +68,8 @@ function line(app, file) {
   return element(
     "li",
     { id: `file-${file.number}` },
-    paragraph(say("file.line", { number: file.number, size })),
-    state.names && file.name ? paragraph(file.name, { class: "small", dir: "auto" }) : null,
+    paragraph(say("file.line", { number: file.number, size: megabytes(words, file) })),
+    state.names ? paragraph(file.name, { class: "small", dir: "auto" }) : null,
     status(app, file),
     button(say("file.remove", { number: file.number }), remove, "quiet"),
   );
@@ -97,14 +108,14 @@ export function choose(app) {
   app.update = (file) => {
     document.getElementById(`file-${file.number}`)?.replaceWith(line(app, file));
     progress();
-    const told = file.print ? say("file.ready") : file.code ? status(app, file).textContent : say("file.now");
-    app.tell(say("file.told", { number: file.number, what: told }));
+    if (!file.blob) app.tell(say("file.told", { number: file.number, what: status(app, file).textContent }));
   };
   const progress = () => {
     const done = state.files.filter(({ blob }) => !blob).length;
     onward.disabled = done < state.files.length || !prints(state).length;
-    const ready = prints(state).length;
-    count.textContent = done < state.files.length ? say("choose.progress", { done, all: state.files.length }) : say("choose.done", { ready, all: state.files.length });
+    const all = state.files.length;
+    const made = prints(state).length;
+    count.textContent = done < all ? say("choose.progress", { done, all }) : say("choose.done", { ready: made, all });
   };
   progress();
   return [
@@ -132,14 +143,18 @@ export function review(app) {
     title(say("review.title")),
     list([
       say("review.prints", { count: found.length }),
-      state.secret
-        ? say("review.secret")
-        : [say("review.declared"), element("br"), say("review.reason", { reason: say(`reason.${state.reason}`) })],
+      ...(state.secret
+        ? [say("review.secret")]
+        : [say("review.declared"), say("review.reason", { reason: say(`reason.${state.reason}`) })]),
     ]),
     paragraph(say("review.not")),
     more(
       say("review.show"),
-      element("ol", {}, found.map(({ pdq, quality }) => element("li", {}, code(pdq), " ", say("review.quality", { quality })))),
+      element(
+        "ol",
+        {},
+        found.map(({ pdq, quality }) => element("li", {}, code(pdq), " ", say("review.quality", { quality }))),
+      ),
     ),
     fingerprint(app),
     answers(button(say("review.send"), () => send(app), "main")),

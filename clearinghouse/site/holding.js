@@ -1,13 +1,14 @@
 // The case that she holds: its number and passphrase, what became of it, and taking it back.
 
 import { routes } from "./asking.js";
+import { numbers } from "./choosing.js";
 import { answers, box, button, code, element, heading, list, paragraph, row, title } from "./elements.js";
 import { readCase, withdraw } from "./service.js";
 
 const VERDICTS = ["blocked", "not_blocked", "unsure", "pending"];
 
 function save(text) {
-  const address = URL.createObjectURL(new Blob([text], { type: "text/plain" }));
+  const address = URL.createObjectURL(new Blob([text.replace(/[\u2068\u2069]/g, "")], { type: "text/plain" }));
   const anchor = element("a", { href: address, download: "notes.txt" });
   anchor.click();
   setTimeout(() => URL.revokeObjectURL(address), 60_000);
@@ -17,16 +18,11 @@ function save(text) {
 export function receipt(app) {
   const { say, state, words } = app;
   const { case: number, passphrase, expires, items } = state.receipt;
-  const taken = items.filter(({ accepted }) => accepted).length;
   const kept = () => {
     state.kept = true;
   };
-  const text = [
-    `${say("receipt.number")}: ${number}`,
-    `${say("receipt.passphrase")}: ${passphrase}`,
-    say("receipt.until", { date: words.date(expires) }),
-    location.origin,
-  ];
+  const text = () =>
+    [...app.main.querySelectorAll(".box :is(dt, dd, li, p)")].map(({ textContent }) => textContent).join("\n");
   return [
     title(say("receipt.title")),
     paragraph(say("receipt.keep")),
@@ -39,7 +35,7 @@ export function receipt(app) {
         element("dt", {}, say("receipt.passphrase")),
         element("dd", { class: "secret" }, code(passphrase, "span")),
       ),
-      paragraph(say("receipt.taken", { count: taken })),
+      numbers(app, items),
       paragraph(say("receipt.until", { date: words.date(expires) })),
       paragraph(location.origin, { dir: "ltr", class: "small" }),
     ),
@@ -51,7 +47,7 @@ export function receipt(app) {
       }),
       button(say("receipt.save"), () => {
         kept();
-        save(text.join("\n"));
+        save(text());
       }),
     ),
     answers(
@@ -153,10 +149,9 @@ export const looking = ({ say }) => [title(say("looking.title")), paragraph(say(
 
 export function added(app) {
   const { say, state, words } = app;
-  const taken = state.added.items.filter(({ accepted }) => accepted).length;
   return [
     title(say("added.title")),
-    paragraph(say("receipt.taken", { count: taken })),
+    numbers(app, state.added.items),
     paragraph(say("receipt.until", { date: words.date(state.added.expires) })),
     answers(button(say("added.status"), () => look(app, state.secret, null, "status"), "main")),
   ];
@@ -181,6 +176,7 @@ export function status(app) {
     trouble ? box(paragraph(say(named(app, trouble)))) : null,
     paragraph(say("status.opened", { date: words.date(opened) })),
     paragraph(say(`status.${standing}`, { date: words.date(expires) })),
+    items.some(({ platforms }) => platforms.length) ? null : paragraph(say("status.nobody")),
     element("ul", { class: "files" }, items.map((item) => file(app, item, open, ask))),
     answers(
       open ? button(say("status.add"), more) : null,
@@ -199,7 +195,6 @@ function file({ say, words }, item, open, ask) {
     heading(say("status.file", { number, media: say(`media.${media}`) })),
     paragraph(say("status.added", { time: words.time(since) })),
     withdrawn ? paragraph(say("status.gone", { time: words.time(withdrawn) })) : null,
-    platforms.length ? null : paragraph(say("status.nobody"), { class: "hint" }),
     platforms.map((platform) => [
       element("h3", { dir: "auto" }, platform.platform),
       list(facts({ say, words }, platform, withdrawn)),
