@@ -143,16 +143,15 @@ def list_keys(store: Store, now: datetime) -> list[KeyFacts]:
         ]
 
 
-def admit(store: Store, header: str | None, scope: Scope, now: datetime) -> Platform:
-    """Let a platform in by its `Authorization: Bearer` header.
+def admit(store: Store, key: str | None, scope: Scope, now: datetime) -> Platform:
+    """Let a platform in by its key.
 
     Raises:
-        CredentialsMissing: no such header.
+        CredentialsMissing: no key.
         CredentialsWrong: an unknown, revoked or expired key.
         ScopeMissing: the key does not open this door.
     """
-    scheme, _, key = (header or "").partition(" ")
-    if scheme.lower() != "bearer" or not key:
+    if not key:
         raise CredentialsMissing
     lookup = store.vault.lookup("key", key.strip().encode())
     with store.read() as tx:

@@ -16,7 +16,8 @@ from clearinghouse.problems import (
     NothingAccepted,
     TooManyItems,
 )
-from clearinghouse.store import AnyRow, Store, Transaction
+from clearinghouse.statements import AnyRow, Transaction
+from clearinghouse.store import Store
 from nciihash.signals import QUALITY_MIN, Media, Verdict
 from nciihash.wire import (
     ITEMS_MAX,

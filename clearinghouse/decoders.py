@@ -7,7 +7,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Final
 
-DECODERS: Final = frozenset({"PIL", "cv2", "av", "imagehash", "pi_heif"})
+DECODERS: Final = frozenset({"PIL", "cv2", "av", "imagehash", "pi_heif", "simplejpeg"})
 
 
 class DecoderRefused(ImportError):

@@ -7,7 +7,8 @@ from clearinghouse.access import Platform
 from clearinghouse.matching import cursor_name, feed_entries
 from clearinghouse.privacy import hour
 from clearinghouse.problems import BadCursor, CursorExpired
-from clearinghouse.store import Store, Transaction
+from clearinghouse.statements import Transaction
+from clearinghouse.store import Store
 from clearinghouse.vault import Names
 from nciihash.feed import FeedPage
 from nciihash.wire import Acknowledgement, FeedbackTaken, VerdictIn

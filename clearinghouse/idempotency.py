@@ -13,7 +13,8 @@ from typing import Final
 
 from clearinghouse.privacy import hour
 from clearinghouse.problems import BadIdempotencyKey, IdempotencyConflict
-from clearinghouse.store import Store, Transaction
+from clearinghouse.statements import Transaction
+from clearinghouse.store import Store
 from clearinghouse.vault import ReplyVault
 from nciihash.wire import Message
 

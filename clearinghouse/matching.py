@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from clearinghouse.access import Platform
 from clearinghouse.problems import NotReady
-from clearinghouse.store import LogEntry, Store
+from clearinghouse.statements import LogEntry
+from clearinghouse.store import Store
 from clearinghouse.vault import Names, Vault
 from nciihash.feed import Added, Entry, FeedPage, Removed, apply
 from nciihash.index import Index

@@ -20,7 +20,9 @@ says what to do next.
     ├── BankError
     │   ├── BankLocked            another process is using the bank
     │   └── BankCorrupt           the snapshot or the journal fails its checksum
+    ├── ExtraMissing              a part that comes with `pip install "nciihash[…]"` is not there
     └── ServiceError              the clearinghouse
+        ├── InvalidRequest        (also a ValueError) an address, key or value not fit to be sent
         ├── ServiceUnreachable    no connection, or none in time
         ├── ProtocolError         an answer that is not what `nciihash.wire` defines
         └── ServiceRefused        a problem document: `status`, `code`, `title`, `detail`
@@ -135,10 +137,26 @@ class BankCorrupt(BankError):
     code = "bank_corrupt"
 
 
+class ExtraMissing(NciihashError):
+    """This needs packages that are not installed: the message names the command to install them."""
+
+    code = "extra_missing"
+
+
 class ServiceError(NciihashError):
-    """Base of what can go wrong between here and a clearinghouse."""
+    """Base of what can go wrong between here and a clearinghouse.
+
+    `uncertain` says that a write may have been carried out although no usable answer arrived.
+    """
 
     code = "service_error"
+    uncertain: bool = False
+
+
+class InvalidRequest(ServiceError, ValueError):
+    """Nothing was sent, since the address, the key or a value cannot be right: correct it."""
+
+    code = "invalid_request"
 
 
 class ServiceUnreachable(ServiceError):

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nciihash import pdq
-from nciihash.image import LIMITS, Limits, Source, decode, read_bytes, read_pixels
+from nciihash.image import Source, decode, read_bytes, read_pixels
+from nciihash.limits import LIMITS, Limits
 from nciihash.signals import Hashed, Item, Media, Signal, SignalType
 
 VARIANTS: Final = ("none",)

@@ -15,7 +15,6 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
@@ -42,27 +41,10 @@ from nciihash.errors import (
     UnsupportedFormat,
 )
 from nciihash.formats import RAW, Format, detect, orientation, png_pixels
+from nciihash.limits import LIMITS, Limits
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.uint8]
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a file may cost.
-
-    `max_bytes` is the size of the file; `max_pixels` counts a picture's pixels as its header states
-    them, before anything is decoded. `memory`, in bytes of address space, and `seconds`, of
-    wall-clock time a file, are kept by `nciihash.sandbox` alone: a process cannot take decoded
-    memory or time back from itself.
-    """
-
-    max_bytes: int = 256 << 20
-    max_pixels: int = 100_000_000
-    memory: int = 2 << 30
-    seconds: float = 20.0
-
-
-LIMITS: Final = Limits()
 
 _PLUGINS: Final[dict[Format, type[ImageFile.ImageFile]]] = {
     Format.JPEG: JpegImageFile,

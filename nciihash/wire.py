@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar, Final, Literal, Self, assert_never
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, StrictInt, model_validator
 
 from nciihash.feed import Added, FeedPage, Removed
 from nciihash.signals import Band, Hashed, Item, Media, Signal, SignalType, Variant, Verdict
@@ -29,17 +29,29 @@ PDQ_BYTES: Final = SignalType.PDQ.bits // 8
 _HEX: Final = r"^[0-9a-f]+$"
 _OPAQUE: Final = r"^[0-9a-f]{32}$"
 
-HexValue = Annotated[str, Field(min_length=16, max_length=64, pattern=_HEX)]
-OpaqueId = Annotated[str, Field(pattern=_OPAQUE, examples=["9f0c5d3f7be14f4e0b9d3c1f6a2e8d47"])]
-Quality = Annotated[StrictInt, Field(ge=0, le=100)]
-
+_ID_EXAMPLE: Final = "9f0c5d3f7be14f4e0b9d3c1f6a2e8d47"
 _PDQ_EXAMPLE: Final = "255a6ce6f173791f2727dea6d88274b00f1bf03a57d1a922968309b9e09eaa9c"
+
+HexValue = Annotated[str, Field(min_length=16, max_length=64, pattern=_HEX)]
+OpaqueId = Annotated[str, Field(pattern=_OPAQUE, examples=[_ID_EXAMPLE])]
+Quality = Annotated[StrictInt, Field(ge=0, le=100)]
 
 
 class Message(BaseModel):
     """Base of all: frozen, and unknown fields are refused."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
+
+
+def _example(**fields: JsonValue) -> ConfigDict:
+    """Show a whole message in the OpenAPI document."""
+    return ConfigDict(json_schema_extra={"examples": [fields]})
+
+
+_ITEM_EXAMPLE: Final[JsonValue] = {
+    "media": "image",
+    "signals": [{"type": "pdq", "value": _PDQ_EXAMPLE, "quality": 93, "variant": "original"}],
+}
 
 
 class Reason(StrEnum):
@@ -111,6 +123,13 @@ Items = Annotated[tuple[ItemIn, ...], Field(min_length=1, max_length=ITEMS_MAX)]
 class OpenCase(Message):
     """Ask for a case. `work` is kept for a proof of work and is null."""
 
+    model_config = _example(
+        declaration={"adult": True, "depicted": True},
+        reason="threatened",
+        work=None,
+        items=[_ITEM_EXAMPLE],
+    )
+
     declaration: Declaration
     reason: Reason
     work: None = None
@@ -119,6 +138,8 @@ class OpenCase(Message):
 
 class AddItems(Message):
     """Add files to an open case."""
+
+    model_config = _example(items=[_ITEM_EXAMPLE])
 
     items: Items
 
@@ -287,11 +308,15 @@ def _entry(entry: Added | Removed) -> AddedEntry | RemovedEntry:
 class Acknowledgement(Message):
     """Everything up to this cursor is on disk and in what is matched against, removals included."""
 
+    model_config = _example(cursor=_ID_EXAMPLE)
+
     cursor: OpaqueId
 
 
 class MatchQuery(Message):
     """Hashes of one type to look for."""
+
+    model_config = _example(type="pdq", values=[_PDQ_EXAMPLE])
 
     type: SignalType
     values: Annotated[
@@ -330,6 +355,8 @@ class VerdictIn(Message):
 
 class Feedback(Message):
     """Verdicts; a later one about the same signal replaces the earlier."""
+
+    model_config = _example(verdicts=[{"id": _ID_EXAMPLE, "verdict": "blocked"}])
 
     verdicts: Annotated[tuple[VerdictIn, ...], Field(min_length=1, max_length=VERDICTS_MAX)]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["serving"]
+pytest_plugins = ["serving", "local"]
 
 # Deadlines are off: a busy machine is no defect.
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]

@@ -9,6 +9,7 @@ from test_cases import problem
 
 from clearinghouse import access
 from clearinghouse.access import KeysInUse, PlatformExists, PlatformUnknown, Scope
+from nciihash import wire
 from nciihash.feed import apply
 from nciihash.wire import FeedReply, MatchReply
 
@@ -168,7 +169,7 @@ def test_a_cursor_of_another_epoch_has_expired(service):
     from clearinghouse.vault import Names
 
     peer = service.platform()
-    platform = access.admit(service.parts.store, f"Bearer {peer.key}", Scope.FEED, service.clock())
+    platform = access.admit(service.parts.store, peer.key, Scope.FEED, service.clock())
     other = platform.names.write(Names.CURSOR, [0], epoch=service.parts.store.epoch ^ 1)[0]
     reply = service.client.get("/v1/feed", params={"cursor": other}, headers=peer.headers)
     problem(reply, 410, "cursor_expired")
@@ -179,7 +180,7 @@ def test_a_place_that_is_not_in_the_log_cannot_be_confirmed(service):
     from clearinghouse.vault import Names
 
     peer = service.platform()
-    platform = access.admit(service.parts.store, f"Bearer {peer.key}", Scope.FEED, service.clock())
+    platform = access.admit(service.parts.store, peer.key, Scope.FEED, service.clock())
     ahead = platform.names.write(Names.CURSOR, [99], epoch=service.parts.store.epoch)[0]
     problem(peer.post("/v1/feed/ack", {"cursor": ahead}), 400, "bad_cursor")
 
@@ -352,7 +353,11 @@ def test_health_and_documents(service):
                 if int(status) >= 400:
                     assert list(response["content"]) == ["application/problem+json"]
     assert "HTTPValidationError" not in document["components"]["schemas"]
-    assert "MatchQuery" in document["components"]["schemas"]
+    schemas = document["components"]["schemas"]
+    for request in ("OpenCase", "AddItems", "MatchQuery", "Feedback", "Acknowledgement"):
+        [example] = schemas[request]["examples"]
+        getattr(wire, request).model_validate(example)
+    assert set(document["components"]["securitySchemes"]) == {"Case", "Platform key"}
 
 
 def test_answers_stay_out_of_caches_and_frames(service):

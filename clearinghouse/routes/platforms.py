@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 import numpy as np
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -15,7 +16,7 @@ from clearinghouse.access import Platform, Scope
 from clearinghouse.idempotency import Reply, once
 from clearinghouse.problems import BadBody, NotJson
 from clearinghouse.routes.requests import Repeatable, Serving, answer
-from clearinghouse.store import Transaction
+from clearinghouse.statements import Transaction
 from nciihash.signals import SignalType
 from nciihash.wire import (
     OCTETS,
@@ -44,14 +45,20 @@ _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
 router = APIRouter(prefix="/v1", tags=["platforms"], responses=_PROBLEMS)
 
 
+_bearer = HTTPBearer(
+    scheme_name="Platform key",
+    description="The key that the operator gave to the platform, with the scope of the address.",
+    auto_error=False,
+)
+
+
 def _admitted(scope: Scope) -> Callable[..., Platform]:
     def admit(
         serving: Serving,
-        authorization: Annotated[
-            str | None, Header(description=f"`Bearer ` and a key with the scope `{scope}`.")
-        ] = None,
+        bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     ) -> Platform:
-        return access.admit(serving.store, authorization, scope, serving.clock())
+        key = bearer.credentials if bearer else None
+        return access.admit(serving.store, key, scope, serving.clock())
 
     return admit
 

@@ -5,7 +5,8 @@ import binascii
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Header, Path, Response
+from fastapi import APIRouter, Depends, Path, Response
+from fastapi.security import APIKeyHeader
 from starlette.concurrency import run_in_threadpool
 
 from clearinghouse import cases
@@ -13,7 +14,7 @@ from clearinghouse.idempotency import Reply, once
 from clearinghouse.passphrases import mint_number, mint_passphrase, read_number
 from clearinghouse.problems import CredentialsMissing, CredentialsWrong
 from clearinghouse.routes.requests import Repeatable, Serving, answer
-from clearinghouse.store import Transaction
+from clearinghouse.statements import Transaction
 from nciihash.wire import (
     CASE_SCHEME,
     AddItems,
@@ -37,6 +38,14 @@ _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
 router = APIRouter(prefix="/v1", tags=["survivors"], responses=_PROBLEMS)
 
 
+_header = APIKeyHeader(
+    name="Authorization",
+    scheme_name="Case",
+    description=f"`{CASE_SCHEME} ` and base64(number:passphrase).",
+    auto_error=False,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Holder:
     """Somebody who knows a case's number and passphrase."""
@@ -46,13 +55,7 @@ class Holder:
 
 async def admit(
     serving: Serving,
-    authorization: Annotated[
-        str | None,
-        Header(
-            description="`Case ` and base64(number:passphrase).",
-            examples=["Case SzdRNC0yOVhELU1NM1I6Y29ycmVjdCBob3JzZSBiYXR0ZXJ5"],
-        ),
-    ] = None,
+    authorization: Annotated[str | None, Depends(_header)],
 ) -> Holder:
     """Check number and passphrase; an unknown case costs as much as a wrong passphrase."""
     number, passphrase = _credentials(authorization)

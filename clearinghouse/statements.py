@@ -1,0 +1,325 @@
+"""All SQL of the service: the statements that one transaction can run, named by their purpose."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from clearinghouse.schema import (
+    acknowledgements,
+    cases,
+    items,
+    keys,
+    log,
+    matches,
+    platforms,
+    replies,
+    signals,
+    verdicts,
+)
+
+AnyRow = Row[*tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One entry of the log; `value` is sealed, and null where nothing is left to send."""
+
+    seq: int
+    op: Literal["add", "remove"]
+    signal: int
+    item: int | None
+    ordinal: int | None
+    type: str | None
+    value: bytes | None
+    quality: int | None
+    media: str | None
+    variant: str | None
+
+
+class Transaction:
+    """The statements, named after what they are for."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._run = connection.execute
+        self._one = connection.scalar
+
+    # --- cases -------------------------------------------------------------------------------
+
+    def add_case(self, **values: Any) -> int:  # noqa: ANN401 - columns of `cases`
+        """Insert a case and give its row number."""
+        return _key(self._run(insert(cases).values(**values)).inserted_primary_key)
+
+    def find_case(self, lookup: bytes) -> AnyRow | None:
+        """Give the case with this look-up value."""
+        return self._run(select(cases).where(cases.c.lookup == lookup)).one_or_none()
+
+    def read_case(self, case: int) -> AnyRow:
+        """Give the case with this row number."""
+        return self._run(select(cases).where(cases.c.id == case)).one()
+
+    def update_case(self, case: int, **values: Any) -> None:  # noqa: ANN401 - columns of `cases`
+        """Change columns of a case."""
+        self._run(update(cases).where(cases.c.id == case).values(**values))
+
+    def expired_cases(self, hour: int, limit: int) -> list[int]:
+        """Name open cases that ran out before this hour."""
+        query = select(cases.c.id).where(cases.c.state == "open", cases.c.expires <= hour)
+        return list(self._run(query.limit(limit)).scalars())
+
+    def forget_cases(self, hour: int) -> int:
+        """Delete cases that were closed before this hour, with all that hangs on them."""
+        return self._run(delete(cases).where(cases.c.closed < hour)).rowcount
+
+    def add_item(self, case: int, ordinal: int, media: str, hour: int) -> int:
+        """Insert a file of a case and give its row number."""
+        row = insert(items).values(case_id=case, ordinal=ordinal, media=media, added=hour)
+        return _key(self._run(row).inserted_primary_key)
+
+    def count_items(self, case: int) -> tuple[int, int]:
+        """Give the number of files not withdrawn and the highest ordinal ever given."""
+        query = select(
+            func.count().filter(items.c.withdrawn.is_(None)),
+            func.coalesce(func.max(items.c.ordinal), 0),
+        ).where(items.c.case_id == case)
+        row = self._run(query).one()
+        return row[0], row[1]
+
+    def add_signals(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Insert signals of one file and log each addition."""
+        numbers = self._run(
+            insert(signals).returning(signals.c.id, sort_by_parameter_order=True), rows
+        ).scalars()
+        self._run(insert(log), [{"op": "add", "signal_id": number} for number in numbers])
+
+    def withdraw_items(self, case: int, ordinal: int | None, hour: int) -> int:
+        """Withdraw one file or all of a case: purge its values, log each removal, count files."""
+        chosen = [items.c.case_id == case, items.c.withdrawn.is_(None)]
+        if ordinal is not None:
+            chosen.append(items.c.ordinal == ordinal)
+        gone = list(self._run(select(items.c.id).where(*chosen)).scalars())
+        for item in gone:
+            live = and_(signals.c.item_id == item, signals.c.value.is_not(None))
+            numbers = self._run(select(signals.c.id).where(live).order_by(signals.c.id)).scalars()
+            self._run(insert(log), [{"op": "remove", "signal_id": n} for n in numbers])
+            self._run(
+                update(signals)
+                .where(signals.c.item_id == item)
+                .values(value=None, lookup=None, quality=None)
+            )
+            self._run(update(items).where(items.c.id == item).values(withdrawn=hour))
+        return len(gone)
+
+    def has_item(self, case: int, ordinal: int) -> bool:
+        """Tell whether the case ever had a file with this number."""
+        query = select(items.c.id).where(items.c.case_id == case, items.c.ordinal == ordinal)
+        return self._one(query) is not None
+
+    def case_items(self, case: int) -> Sequence[AnyRow]:
+        """List a case's files with their first and last places in the log, and signal counts."""
+        query = (
+            select(
+                items,
+                func.count(signals.c.id.distinct()).label("signals"),
+                func.max(log.c.id).filter(log.c.op == "add").label("added_at"),
+                func.max(log.c.id).filter(log.c.op == "remove").label("removed_at"),
+            )
+            .join(signals, signals.c.item_id == items.c.id)
+            .join(log, log.c.signal_id == signals.c.id)
+            .where(items.c.case_id == case)
+            .group_by(items.c.id)
+            .order_by(items.c.ordinal)
+        )
+        return self._run(query).all()
+
+    def case_verdicts(self, case: int) -> Sequence[AnyRow]:
+        """Count verdicts on a case's files: (item, platform, verdict, count)."""
+        return self._run(
+            select(signals.c.item_id, verdicts.c.platform_id, verdicts.c.verdict, func.count())
+            .join(signals, signals.c.id == verdicts.c.signal_id)
+            .join(items, items.c.id == signals.c.item_id)
+            .where(items.c.case_id == case)
+            .group_by(signals.c.item_id, verdicts.c.platform_id, verdicts.c.verdict)
+        ).all()
+
+    def case_matches(self, case: int) -> Sequence[AnyRow]:
+        """Give match counts of a case's files: (item, platform, count)."""
+        return self._run(
+            select(matches.c.item_id, matches.c.platform_id, matches.c.count)
+            .join(items, items.c.id == matches.c.item_id)
+            .where(items.c.case_id == case)
+        ).all()
+
+    # --- the log -----------------------------------------------------------------------------
+
+    def head(self) -> int:
+        """Give the number of the log's last entry, 0 when it is empty."""
+        return self._one(select(func.coalesce(func.max(log.c.id), 0))) or 0
+
+    def read_log(self, after: int, limit: int) -> list[LogEntry]:
+        """Read entries in their order, with what is left of the signals they speak of."""
+        columns: list[ColumnElement[Any]] = [
+            log.c.id,
+            log.c.op,
+            log.c.signal_id,
+            signals.c.item_id,
+            signals.c.ordinal,
+            signals.c.type,
+            signals.c.value,
+            signals.c.quality,
+            items.c.media,
+            signals.c.variant,
+        ]
+        query = (
+            select(*columns)
+            .outerjoin(signals, signals.c.id == log.c.signal_id)
+            .outerjoin(items, items.c.id == signals.c.item_id)
+            .where(log.c.id > after)
+            .order_by(log.c.id)
+            .limit(limit)
+        )
+        return [LogEntry(*row) for row in self._run(query).all()]
+
+    def removed_after(self, seq: int) -> set[int]:
+        """Name the signals whose removal came behind this place."""
+        query = select(log.c.signal_id).where(log.c.id > seq, log.c.op == "remove")
+        return set(self._run(query).scalars())
+
+    # --- platforms ---------------------------------------------------------------------------
+
+    def add_platform(self, name: str, secret: bytes, hour: int) -> int:
+        """Insert a platform and give its row number."""
+        row = insert(platforms).values(name=name, secret=secret, added=hour)
+        return _key(self._run(row).inserted_primary_key)
+
+    def find_platform(self, name: str) -> AnyRow | None:
+        """Give the platform of this name."""
+        return self._run(select(platforms).where(platforms.c.name == name)).one_or_none()
+
+    def list_platforms(self) -> Sequence[AnyRow]:
+        """List all platforms by name."""
+        return self._run(select(platforms).order_by(platforms.c.name)).all()
+
+    def add_key(self, **values: Any) -> int:  # noqa: ANN401 - columns of `keys`
+        """Insert a key and give its row number."""
+        return _key(self._run(insert(keys).values(**values)).inserted_primary_key)
+
+    def list_keys(self, platform: int | None = None) -> Sequence[AnyRow]:
+        """List the keys of one platform, or of all, oldest first."""
+        query = select(keys).order_by(keys.c.id)
+        if platform is not None:
+            query = query.where(keys.c.platform_id == platform)
+        return self._run(query).all()
+
+    def revoke_keys(self, platform: int, key: int | None, hour: int) -> int:
+        """Revoke one key of a platform or all that are valid; give their number."""
+        chosen = [keys.c.platform_id == platform, keys.c.revoked.is_(None)]
+        if key is not None:
+            chosen.append(keys.c.id == key)
+        return self._run(update(keys).where(*chosen).values(revoked=hour)).rowcount
+
+    def find_key(self, lookup: bytes) -> AnyRow | None:
+        """Give a key with its platform's sealed secret."""
+        return self._run(
+            select(keys, platforms.c.name, platforms.c.secret)
+            .join(platforms, platforms.c.id == keys.c.platform_id)
+            .where(keys.c.lookup == lookup)
+        ).one_or_none()
+
+    def acknowledge(self, platform: int, seq: int, hour: int) -> None:
+        """Keep the farthest place that a platform confirmed, by the hour."""
+        best = self._one(
+            select(func.max(acknowledgements.c.seq)).where(
+                acknowledgements.c.platform_id == platform
+            )
+        )
+        if best is not None and best >= seq:
+            return
+        row = upsert(acknowledgements).values(platform_id=platform, hour=hour, seq=seq)
+        self._run(
+            row.on_conflict_do_update(index_elements=["platform_id", "hour"], set_={"seq": seq})
+        )
+
+    def acknowledged(self, seq: int) -> Sequence[AnyRow]:
+        """List the confirmations of this place and later ones, in order: (platform, hour, seq)."""
+        query = select(acknowledgements).where(acknowledgements.c.seq >= seq)
+        return self._run(query.order_by(acknowledgements.c.seq)).all()
+
+    def count_matches(self, platform: int, counts: dict[int, int]) -> None:
+        """Add to the numbers of matches of files; a file that is gone by now is passed over."""
+        row = upsert(matches).from_select(
+            ["platform_id", "item_id", "count"],
+            select(literal(platform), items.c.id, bindparam("met")).where(
+                items.c.id == bindparam("item")
+            ),
+        )
+        self._run(
+            row.on_conflict_do_update(
+                index_elements=["platform_id", "item_id"],
+                set_={"count": matches.c.count + row.excluded.count},
+            ),
+            [{"item": item, "met": count} for item, count in counts.items()],
+        )
+
+    def add_verdict(self, platform: int, signal: int, verdict: str, hour: int) -> bool:
+        """Record a verdict; tell whether the signal is known."""
+        if self._one(select(signals.c.id).where(signals.c.id == signal)) is None:
+            return False
+        values = {"verdict": verdict, "hour": hour}
+        row = upsert(verdicts).values(platform_id=platform, signal_id=signal, **values)
+        self._run(
+            row.on_conflict_do_update(index_elements=["platform_id", "signal_id"], set_=values)
+        )
+        return True
+
+    # --- replies to idempotent requests ------------------------------------------------------
+
+    def find_reply(self, lookup: bytes) -> AnyRow | None:
+        """Give the sealed answer to an earlier request."""
+        return self._run(select(replies).where(replies.c.lookup == lookup)).one_or_none()
+
+    def add_reply(self, lookup: bytes, body: bytes, status: int, reply: bytes, hour: int) -> None:
+        """Keep the sealed answer to this request."""
+        self._run(
+            insert(replies).values(lookup=lookup, body=body, status=status, reply=reply, made=hour)
+        )
+
+    def forget_replies(self, hour: int) -> int:
+        """Delete answers from before this hour."""
+        return self._run(delete(replies).where(replies.c.made < hour)).rowcount
+
+    # --- figures -----------------------------------------------------------------------------
+
+    def figures(self) -> dict[str, int]:
+        """Count what an operator may know."""
+        counts = {
+            "cases_open": select(func.count()).where(cases.c.state == "open"),
+            "cases_closed": select(func.count()).where(cases.c.state != "open"),
+            "items": select(func.count()).where(items.c.withdrawn.is_(None)),
+            "signals": select(func.count()).where(signals.c.value.is_not(None)),
+            "log": select(func.count()).select_from(log),
+            "platforms": select(func.count()).select_from(platforms),
+            "verdicts": select(func.count()).select_from(verdicts),
+            "matches": select(func.coalesce(func.sum(matches.c.count), 0)),
+        }
+        return {name: self._one(query) or 0 for name, query in counts.items()}
+
+
+def _key(inserted: AnyRow | None) -> int:
+    assert inserted is not None  # noqa: S101 - an insert of one row always has a key
+    number: int = inserted[0]
+    return number

@@ -1,0 +1,23 @@
+"""What a file may cost. Apart from the decoders, so that a process without them can say it too."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a file may cost.
+
+    `max_bytes` is the size of the file; `max_pixels` counts a picture's pixels as its header states
+    them, before anything is decoded. `memory`, in bytes of address space, and `seconds`, of
+    wall-clock time a file, are kept by `nciihash.sandbox` alone: a process cannot take decoded
+    memory or time back from itself.
+    """
+
+    max_bytes: int = 256 << 20
+    max_pixels: int = 100_000_000
+    memory: int = 2 << 30
+    seconds: float = 20.0
+
+
+LIMITS: Final = Limits()

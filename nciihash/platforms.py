@@ -1,0 +1,228 @@
+"""The commands of a platform's engineer: follow, match, feedback."""
+
+import os
+import signal as signal_numbers
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from nciihash import tables
+from nciihash.bank import Bank
+from nciihash.batch import hash_files, wanted_signals
+from nciihash.client import PlatformClient
+from nciihash.errors import FileRefused
+from nciihash.follow import Progress, Stop
+from nciihash.follow import follow as follow_feed
+from nciihash.signals import Item, Match, Signal, SignalType, Verdict
+from nciihash.terminal import AsJson, ExitCode, NoSandbox, Terminal, shown
+from nciihash.wire import Hit
+
+app = typer.Typer()
+
+_PANEL: Final = "If you run a platform"
+_AT_ONCE: Final = 32  # files that are looked for in one query
+
+Server = Annotated[
+    str,
+    typer.Option(
+        envvar="NCIIHASH_SERVER", help="The clearinghouse, https://HOST.", show_default=False
+    ),
+]
+
+
+def _key(terminal: Terminal) -> str:
+    """Read the platform's key; an argument would show in `ps` and in the shell's history."""
+    if key := os.environ.get("NCIIHASH_KEY"):
+        return key
+    terminal.fail(
+        "key_missing",
+        "Put the platform's key into the environment as NCIIHASH_KEY. The clearinghouse's operator "
+        "hands it out.",
+    )
+    raise typer.Exit(ExitCode.USAGE)
+
+
+@app.command(rich_help_panel=_PANEL)
+def follow(
+    server: Server,
+    bank: Annotated[
+        Path, typer.Option(help="The bank's file; made when absent.", show_default=False)
+    ],
+    once: Annotated[
+        bool, typer.Option("--once", help="End when everything there is has been taken in.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Keep a bank up to date with the clearinghouse, and acknowledge what is on disk.
+
+    Needs a key with the scope `feed` in NCIIHASH_KEY. Runs until SIGTERM or Ctrl-C; whenever it is
+    started again it goes on where it was, even after a crash.
+    """
+    terminal = Terminal(as_json=as_json)
+    stop = Stop()
+    with (
+        terminal.guard(),
+        PlatformClient(server, _key(terminal)) as client,
+        Bank.open(bank) as kept,
+        stop.on_signals(),
+    ):
+        end = follow_feed(client, kept, once=once, stop=stop, tell=_teller(terminal))
+        if as_json:
+            terminal.line(_described(end))
+        else:
+            terminal.show(
+                f"{end.signals:,} signals in the bank; {end.added:,} added and {end.removed:,} "
+                "removed in this run."
+            )
+    if stop.signal == signal_numbers.SIGINT:
+        raise typer.Exit(ExitCode.INTERRUPTED)
+
+
+def _teller(terminal: Terminal) -> Callable[[Progress], None]:
+    """Tell what changed since the last time, on standard error; as lines of JSON if asked to."""
+    last = Progress()
+
+    def tell(now: Progress) -> None:
+        nonlocal last
+        before, last = last, now
+        if now == before:
+            return
+        if terminal.as_json:
+            terminal.line(_described(now))
+        elif now.trouble:
+            terminal.say(f"{now.trouble} Trying on.", style="yellow")
+        elif now.rebuilding and not before.rebuilding:
+            terminal.say("The place in the feed has expired: building the bank anew beside it.")
+        elif now.current:
+            terminal.say(f"Up to date: {now.signals:,} signals.")
+        else:
+            terminal.say(f"{now.added:,} added, {now.removed:,} removed so far.")
+
+    return tell
+
+
+def _described(progress: Progress) -> dict[str, object]:
+    return {
+        "signals": progress.signals,
+        "added": progress.added,
+        "removed": progress.removed,
+        "current": progress.current,
+        "rebuilding": progress.rebuilding,
+        "trouble": progress.trouble,
+    }
+
+
+@app.command(rich_help_panel=_PANEL)
+def match(
+    files: Annotated[list[Path], typer.Argument(help="Pictures to look for.")],
+    bank: Annotated[
+        Path | None, typer.Option(help="A bank that `follow` keeps.", show_default=False)
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            help="Ask this clearinghouse instead, with the key in NCIIHASH_KEY. It tells no "
+            "distances.",
+            show_default=False,
+        ),
+    ] = None,
+    signal: Annotated[
+        list[SignalType] | None,
+        typer.Option(help="Another kind of hash to look for beside pdq; may be repeated."),
+    ] = None,
+    no_sandbox: NoSandbox = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find out which pictures are near something in a bank. Only hashes leave this machine."""
+    terminal = Terminal(as_json=as_json)
+    if (bank is None) == (server is None):
+        raise typer.BadParameter("Give either --bank or --server.")
+    failed = False
+    rows: list[tuple[str, list[Found]]] = []
+    with terminal.guard(), ExitStack() as stack:
+        signals = wanted_signals(signal or ())
+        find: Callable[[Sequence[Signal]], Sequence[Sequence[Match | Hit]]]
+        if bank is not None:
+            find = stack.enter_context(Bank.read(bank)).query
+        else:
+            find = stack.enter_context(PlatformClient(server or "", _key(terminal))).match
+        advance = stack.enter_context(terminal.progress("Matching", len(files)))
+        hashed = hash_files(files, signals=signals, sandboxed=not no_sandbox)
+        while batch := list(islice(hashed, _AT_ONCE)):
+            for path, outcome in _find(batch, find):
+                if isinstance(outcome, FileRefused):
+                    failed = True
+                    terminal.refuse(path, outcome)
+                elif as_json:
+                    matches = [_match_described(type, match) for type, match in outcome]
+                    terminal.line({"file": os.fsdecode(path), "matches": matches})
+                else:
+                    rows.append((shown(path), outcome))
+            advance(len(batch))
+    if rows:
+        terminal.show(tables.match_table(rows))
+    if failed:
+        raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+Found = tuple[SignalType, Match | Hit]
+
+
+def _find(
+    batch: Sequence[tuple[Path, Item | FileRefused]],
+    find: Callable[[Sequence[Signal]], Sequence[Sequence[Match | Hit]]],
+) -> Iterator[tuple[Path, list[Found] | FileRefused]]:
+    """Look for the hashes of several files in one query."""
+    signals = [
+        hashed.signal
+        for _, outcome in batch
+        if not isinstance(outcome, FileRefused)
+        for hashed in outcome.hashes
+    ]
+    answers = iter(find(signals) if signals else ())
+    for path, outcome in batch:
+        if isinstance(outcome, FileRefused):
+            yield path, outcome
+        else:
+            yield (
+                path,
+                [
+                    (hashed.signal.type, match)
+                    for hashed in outcome.hashes
+                    for match in next(answers)
+                ],
+            )
+
+
+def _match_described(type: SignalType, match: Match | Hit) -> dict[str, object]:
+    told: dict[str, object] = {"id": match.id, "item": match.item, "type": type.value}
+    if isinstance(match, Match):
+        told |= {"variant": match.variant.value, "distance": match.distance}
+    return told | {"band": match.band.value}
+
+
+@app.command(rich_help_panel=_PANEL)
+def feedback(
+    ids: Annotated[list[str], typer.Argument(help="The ids of the signals that matched.")],
+    verdict: Annotated[Verdict, typer.Option(help="What you decided.", show_default=False)],
+    server: Server,
+    as_json: AsJson = False,
+) -> None:
+    """Tell the clearinghouse what was decided about matches; survivors see it.
+
+    Needs a key with the scope `feedback` in NCIIHASH_KEY.
+    """
+    terminal = Terminal(as_json=as_json)
+    with terminal.guard(), PlatformClient(server, _key(terminal)) as client:
+        taken = client.feedback(dict.fromkeys(ids, verdict))
+        if as_json:
+            terminal.line(taken.model_dump(mode="json"))
+        else:
+            terminal.show(f"{taken.recorded:,} recorded, {taken.unknown:,} unknown.")
+        if taken.unknown:
+            terminal.say("An unknown id is not one that this clearinghouse gave to this platform.")
+            raise typer.Exit(ExitCode.SOME_FAILED)

@@ -1,0 +1,256 @@
+"""What is asked, shown, sent and handed over when a case is opened."""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Self
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from nciihash import tables
+from nciihash.batch import hash_files
+from nciihash.client import Client
+from nciihash.errors import FileRefused, ServiceError, TooPlain
+from nciihash.signals import Item, SignalType
+from nciihash.terminal import ExitCode, Terminal, shown
+from nciihash.transport import new_idempotency_key
+from nciihash.wire import CaseOpened, Reason
+
+_REASONS: Final = (
+    (Reason.THREATENED, "somebody threatens to share them"),
+    (Reason.SHARED, "somebody has shared them"),
+    (Reason.PRECAUTION, "nothing has happened yet; I want to be safe"),
+    (Reason.SYNTHETIC, "they are made up, for example by a computer, and show me"),
+)
+
+_NOT_ADULT: Final = """\
+This service is for pictures of people who were 18 or older. For younger people there is help of \
+their own, free and private, and you need not show anybody the pictures:
+  Take It Down, by NCMEC, anywhere:          https://takeitdown.ncmec.org
+  Report Remove, by IWF and Childline, UK:   https://www.childline.org.uk/remove
+Please do not copy the pictures or send them to anybody, not even to help. Nothing was opened or \
+sent here."""
+
+_NOT_DEPICTED: Final = """\
+Only the person in the pictures can open a case here. If it is somebody you want to help, sit \
+beside them while they do it; the choice is theirs. Nothing was opened or sent."""
+
+_WHAT_IT_IS: Final = """\
+The pictures stay on this device. A fingerprint cannot bring a picture back, but it is not \
+nothing: researchers have made blurry guesses from such fingerprints, and somebody who has the \
+picture could check whether it is listed. Fingerprints may miss edited copies, private messages, \
+and sites that do not take part. You can withdraw at any time."""
+
+_EXACT: Final = """\
+{types} was asked for as well. It identifies this very file: whoever has an identical copy can \
+tell that it was submitted."""
+
+_MAYBE: Final = """\
+It is not known whether the case was opened before the connection failed. If it was, the hashes in \
+it are matched for up to 24 months, and nobody has its passphrase. No picture was sent either \
+way. To have a case that you can look after, run this command again later."""
+
+NOTHING_OPENED: Final = "No case was opened."
+
+_AFTERWARDS: Final = """\
+Write down the number and the passphrase, or keep them in a password manager, where nobody else \
+looks. They are shown this once, nobody can look them up for you, and whoever has both can see and \
+withdraw the case.
+  see what platforms did:   nciihash status {case} --server {server}
+  take everything back:     nciihash withdraw {case} --server {server}
+If the pictures are online already, report them to the site too: a case here is no such notice. In \
+the United States a valid notice under the TAKE IT DOWN Act must be answered within 48 hours."""
+
+
+def declare(terminal: Terminal) -> None:
+    """Ask for the two declarations, before any file is opened.
+
+    Raises:
+        typer.Exit: one of them cannot be made; she has been told where help is.
+    """
+    if not terminal.agree("Were you 18 or older when these pictures were taken?"):
+        terminal.say(_NOT_ADULT)
+        raise typer.Exit(ExitCode.SOME_FAILED)
+    if not terminal.agree("Are you the person in them?"):
+        terminal.say(_NOT_DEPICTED)
+        raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def why(terminal: Terminal) -> Reason:
+    """Ask for the reason, in plain words."""
+    terminal.say("What happened?")
+    for number, (_, words) in enumerate(_REASONS, 1):
+        terminal.say(f"  {number}  {words}")
+    while True:
+        answer = terminal.ask("The number:")
+        if answer in {str(n) for n in range(1, len(_REASONS) + 1)}:
+            return _REASONS[int(answer) - 1][0]
+        terminal.say(f"Please answer with a number from 1 to {len(_REASONS)}.")
+
+
+def prepare(
+    terminal: Terminal, files: Sequence[Path], signals: Sequence[SignalType], *, sandboxed: bool
+) -> tuple[list[tuple[Path, Item]], int]:
+    """Hash the files; give those that can be sent, and the number of the others."""
+    prepared: list[tuple[Path, Item]] = []
+    with terminal.progress("Hashing", len(files)) as advance:
+        for path, outcome in hash_files(files, signals=signals, sandboxed=sandboxed):
+            if isinstance(outcome, FileRefused):
+                terminal.refuse(path, outcome)
+            elif any(hashed.plain for hashed in outcome.hashes):
+                plain = TooPlain(
+                    "This picture is too plain: its fingerprint would match strangers' pictures, "
+                    "so it is not sent."
+                )
+                terminal.refuse(path, plain)
+            else:
+                prepared.append((path, outcome))
+            advance(1)
+    return prepared, len(files) - len(prepared)
+
+
+def explain(
+    terminal: Terminal, prepared: Sequence[tuple[Path, Item]], reason: Reason, *, show_hashes: bool
+) -> None:
+    """Say in words what would be sent, and show the hashes if that was asked for."""
+    words = dict(_REASONS)[reason]
+    terminal.say(
+        f"To be sent, for {len(prepared)} {'file' if len(prepared) == 1 else 'files'}: that it is "
+        "a picture, its fingerprint (letters and digits made from the layout of light and dark), "
+        f'and how clear that is from 0 to 100. With them go your answer, "{words}", and '
+        "that you are in the pictures and were 18 or older. Not sent: the pictures, their names, "
+        "their dates and places, and anything about you or this device."
+    )
+    terminal.say(_WHAT_IT_IS)
+    types = {hashed.signal.type for _, item in prepared for hashed in item.hashes}
+    if exact := sorted(type.value for type in types if type.exact):
+        terminal.say("Take note: " + _EXACT.format(types=" and ".join(exact)), style="bold")
+    if show_hashes:
+        for path, item in prepared:
+            for hashed in item.hashes:
+                terminal.say(f"  {shown(path)}  {hashed.signal.type.value}  {hashed.signal.hex}")
+
+
+def send(
+    terminal: Terminal, client: Client, items: Sequence[Item], reason: Reason, *, ask: bool
+) -> CaseOpened:
+    """Open the case, and be plain about it if nobody can tell whether it was opened.
+
+    Args:
+        terminal: where to speak.
+        client: the way to the clearinghouse.
+        items: the files' hashes.
+        reason: why.
+        ask: offer to repeat the very same request then, under the same idempotency key.
+
+    Raises:
+        ServiceError: it was not opened, or nobody can tell; she has been told which.
+    """
+    key = new_idempotency_key()
+    while True:
+        try:
+            return client.open_case(
+                items, reason=reason, adult=True, depicted=True, idempotency_key=key
+            )
+        except ServiceError as error:
+            if not error.uncertain:
+                terminal.say(NOTHING_OPENED)
+                raise
+            if ask:
+                terminal.say(str(error))
+                if terminal.agree("Try again? It cannot open a second case."):
+                    continue
+            terminal.say(_MAYBE, style="bold")
+            raise
+        except KeyboardInterrupt:
+            terminal.say("")
+            terminal.say(_MAYBE, style="bold")
+            raise
+
+
+def report(terminal: Terminal, opened: CaseOpened, paths: Sequence[Path], server: str) -> None:
+    """Hand over the number and the passphrase, with what to do with them.
+
+    Args:
+        terminal: where to speak.
+        opened: the service's answer.
+        paths: the files that were sent, in their order. An answer about another number of files is
+            no reason to keep the passphrase from her.
+        server: the service's address.
+    """
+    pairs = list(zip(opened.items, paths, strict=False))
+    if terminal.as_json:
+        value = opened.model_dump(mode="json")
+        value["items"] = [
+            {"file": os.fsdecode(path)} | item.model_dump(mode="json") for item, path in pairs
+        ]
+        terminal.line(value)
+        return
+    terminal.show("Your case is open.")
+    facts = Table.grid(padding=(0, 2))
+    facts.add_row("Case number", Text(opened.case, style="bold"))
+    facts.add_row("Passphrase", Text(opened.passphrase, style="bold"))
+    facts.add_row("Open until", f"{tables.when(opened.expires)}; each look at it renews it")
+    for item, path in pairs:
+        taken = "" if item.accepted else " (not taken: too plain)"
+        facts.add_row(f"File {item.item}", Text(f"{shown(path)}{taken}"))
+    terminal.show(facts)
+    terminal.show(_AFTERWARDS.format(case=opened.case, server=server))
+
+
+class Receipt:
+    """A file for the number and the passphrase, made before anything is sent.
+
+    So a folder that cannot be written to is noticed while it is still time. A context manager: the
+    file is gone again when nothing was written into it. It holds no file names.
+
+    Raises:
+        typer.BadParameter: the file exists already.
+        OSError: it cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            # O_EXCL also refuses a link that somebody else put there
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            raise typer.BadParameter(
+                "The file for the receipt exists already; nothing was sent. Name a new one."
+            ) from None
+        self._path = path
+        self._written = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._file)
+        if not self._written:
+            with suppress(OSError):
+                self._path.unlink()
+
+    def write(self, terminal: Terminal, opened: CaseOpened, server: str) -> None:
+        """Write the receipt and say so; if it cannot be written, the screen still shows it all."""
+        text = (
+            f"Case number    {opened.case}\n"
+            f"Passphrase     {opened.passphrase}\n"
+            f"Clearinghouse  {server}\n"
+            f"Files          {sum(1 for item in opened.items if item.accepted)}\n"
+            f"Open until     {tables.when(opened.expires)}; each look at it renews it\n\n"
+        )
+        text += _AFTERWARDS.format(case=opened.case, server=server) + "\n"
+        rest = text.encode()
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+            os.fsync(self._file)
+        except OSError:
+            terminal.say(
+                "The receipt could not be written. Write down what is shown here.", style="bold"
+            )
+            return
+        self._written = True
+        terminal.say(f"The receipt is in {shown(self._path)}.")

@@ -1,0 +1,168 @@
+"""The commands of somebody whose picture it is: submit, status, withdraw."""
+
+import getpass
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from nciihash import submission, tables
+from nciihash.batch import wanted_signals
+from nciihash.client import Client
+from nciihash.signals import SignalType
+from nciihash.submission import Receipt
+from nciihash.terminal import AsJson, ExitCode, NoSandbox, Terminal
+from nciihash.wire import ITEMS_MAX, CaseState, Reason, Withdrawal
+
+app = typer.Typer()
+
+_PANEL: Final = "If it is your picture"
+
+Server = Annotated[
+    str,
+    typer.Option(
+        envvar="NCIIHASH_SERVER", help="The clearinghouse, https://HOST.", show_default=False
+    ),
+]
+Case = Annotated[str, typer.Argument(help="The case number, such as K7Q4-29XD-MM3R.")]
+
+
+@app.command(rich_help_panel=_PANEL)
+def submit(
+    files: Annotated[list[Path], typer.Argument(help="Pictures; they stay on this device.")],
+    server: Server,
+    reason: Annotated[
+        Reason | None, typer.Option(help="Why; asked for when left out.", show_default=False)
+    ] = None,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes",
+            help="Declare that you are in the pictures and were 18 or older, and send without "
+            "asking.",
+        ),
+    ] = False,
+    signal: Annotated[
+        list[SignalType] | None,
+        typer.Option(help="Another kind of hash to send beside pdq; may be repeated."),
+    ] = None,
+    show_hashes: Annotated[
+        bool, typer.Option("--show-hashes", help="Show the hashes themselves before sending.")
+    ] = False,
+    receipt: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write number and passphrase to this new file, which only you can read.",
+            show_default=False,
+        ),
+    ] = None,
+    no_sandbox: NoSandbox = False,
+    as_json: AsJson = False,
+) -> None:
+    """Open a case: hash your pictures here, and send the hashes, never the pictures.
+
+    Platforms that take part can then recognise copies and stop them. You are asked a few questions
+    first, shown what would be sent, and given a number and a passphrase to look after the case.
+    """
+    terminal = Terminal(as_json=as_json)
+    with terminal.guard(), Client(server) as client:
+        if len(files) > ITEMS_MAX:
+            raise typer.BadParameter(
+                f"A case holds at most {ITEMS_MAX} files, and these are {len(files)}. Nothing was "
+                "sent. Open several cases, each with a part of them."
+            )
+        if yes and reason is None:
+            raise typer.BadParameter("With --yes, say why with --reason as well.")
+        if not yes:
+            submission.declare(terminal)
+            reason = reason or submission.why(terminal)
+        prepared, failed = submission.prepare(
+            terminal, files, wanted_signals(signal or ()), sandboxed=not no_sandbox
+        )
+        if not prepared:
+            terminal.say(f"Nothing is left to send. {submission.NOTHING_OPENED}")
+            raise typer.Exit(ExitCode.SOME_FAILED)
+        assert reason is not None  # noqa: S101 - asked for above
+        submission.explain(terminal, prepared, reason, show_hashes=show_hashes)
+        if not yes and not terminal.agree("Send this now?"):
+            terminal.say(f"Nothing was sent. {submission.NOTHING_OPENED}")
+            return
+        with Receipt(receipt) if receipt else nullcontext() as paper:
+            items = [item for _, item in prepared]
+            opened = submission.send(terminal, client, items, reason, ask=not yes)
+            submission.report(terminal, opened, [path for path, _ in prepared], server)
+            if paper:
+                paper.write(terminal, opened, server)
+        if failed or any(item.accepted == 0 for item in opened.items):
+            raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def _passphrase(terminal: Terminal) -> str:
+    """Take the passphrase from the environment or a hidden prompt; arguments show in `ps`."""
+    if given := os.environ.get("NCIIHASH_PASSPHRASE"):
+        return given
+    try:
+        return getpass.getpass("Passphrase: ")
+    except EOFError:
+        terminal.say("A passphrase is needed: type it here, or set NCIIHASH_PASSPHRASE.")
+        raise typer.Exit(ExitCode.USAGE) from None
+
+
+@app.command(rich_help_panel=_PANEL)
+def status(case: Case, server: Server, as_json: AsJson = False) -> None:
+    """See what each platform did about your case. Looking renews it.
+
+    The passphrase is asked for, or read from NCIIHASH_PASSPHRASE.
+    """
+    terminal = Terminal(as_json=as_json)
+    with terminal.guard(), Client(server) as client:
+        found = client.status(case, _passphrase(terminal))
+        if as_json:
+            terminal.line(found.model_dump(mode="json"))
+            return
+        words = {
+            CaseState.OPEN: f"The case is open until {tables.when(found.expires)}.",
+            CaseState.WITHDRAWN: "The case is withdrawn: nothing in it is matched any more.",
+            CaseState.EXPIRED: "The case has expired: nothing in it is matched any more.",
+        }
+        terminal.show(words[found.state])
+        terminal.show(tables.status_table(found))
+
+
+@app.command(rich_help_panel=_PANEL)
+def withdraw(
+    case: Case,
+    server: Server,
+    item: Annotated[
+        int | None,
+        typer.Option(min=1, help="One file, by its number in the status.", show_default=False),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take back one file, or all of them and close the case.
+
+    From that moment nothing of it matches at the clearinghouse, and every platform is told to
+    delete it. The passphrase is asked for, or read from NCIIHASH_PASSPHRASE.
+    """
+    terminal = Terminal(as_json=as_json)
+    with terminal.guard(), Client(server) as client:
+        passphrase = _passphrase(terminal)
+        what = "all files and close the case" if item is None else f"file {item}"
+        if not yes and not terminal.agree(f"Withdraw {what}? Copies will not be stopped any more."):
+            terminal.say("Nothing was changed.")
+            return
+        done = client.withdraw(case, passphrase, item)
+        if as_json:
+            terminal.line(done.model_dump(mode="json"))
+        else:
+            terminal.show(_withdrawn(done))
+
+
+def _withdrawn(done: Withdrawal) -> str:
+    files = "file" if done.withdrawn == 1 else "files"
+    if done.remaining:
+        return f"{done.withdrawn} {files} withdrawn; {done.remaining} of the case still matched."
+    return f"{done.withdrawn} {files} withdrawn. Nothing of the case is matched any more."

@@ -1,0 +1,119 @@
+"""Tables for people: hashes, matches, and what became of a case."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+from rich.table import Table
+from rich.text import Text
+
+from nciihash.signals import Band, Hashed, Item, Match, SignalType, Verdict
+from nciihash.wire import CaseStatus, Hit, ItemStatus, PlatformStatus
+
+_UNKNOWN: Final = "not known"
+
+_VERDICTS: Final = {
+    Verdict.PENDING: "being looked at",
+    Verdict.BLOCKED: "blocked",
+    Verdict.NOT_BLOCKED: "not blocked",
+    Verdict.UNSURE: "unsure",
+}
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def hash_table(rows: Iterable[tuple[str, Item]]) -> Table:
+    """Lay out files' hashes, one a row, each with its quality in figures and in a word."""
+    table = _table("File", "Type", "Hash", "Quality")
+    # Three lines of a 64-digit hash leave room for a name on a narrow terminal.
+    table.columns[2].min_width = 24
+    for name, item in rows:
+        for hashed in item.hashes:
+            table.add_row(
+                Text(name), hashed.signal.type.value, hashed.signal.hex, quality_words(hashed)
+            )
+    return table
+
+
+def quality_words(hashed: Hashed) -> str:
+    """Say how much a hash tells of its picture."""
+    if hashed.quality is None:
+        return "-"
+    return f"{hashed.quality} (too plain to submit)" if hashed.plain else str(hashed.quality)
+
+
+def match_table(rows: Iterable[tuple[str, Sequence[tuple[SignalType, Match | Hit]]]]) -> Table:
+    """Lay out what was found; the clearinghouse, unlike a local bank, tells no distances."""
+    table = _table("File", "Match", "Distance", "Type", "Variant", "Signal")
+    for name, matches in rows:
+        if not matches:
+            table.add_row(Text(name), "none")
+        for type, match in matches:
+            distance, variant = "not told", "not told"
+            if isinstance(match, Match):
+                distance, variant = f"{match.distance} of {type.bits}", match.variant.value
+            word = band_word(match.band)
+            table.add_row(Text(name), word, distance, type.value, variant, match.id)
+    return table
+
+
+def band_word(band: Band) -> Text:
+    """Name a band, the stronger one brighter."""
+    return Text(band.value, style="bold red" if band is Band.STRONG else "yellow")
+
+
+def status_table(status: CaseStatus) -> Table:
+    """Lay out what each platform did about each file of a case."""
+    table = _table("File", "Platform", "Has it since", "Matches", "Decisions", "Deletion confirmed")
+    for item in status.items:
+        name = f"{item.item}" if item.withdrawn is None else f"{item.item} (withdrawn)"
+        if not item.platforms:
+            table.add_row(name, "none takes part yet", "", "", "", "")
+        for platform in item.platforms:
+            table.add_row(
+                name,
+                Text(platform.platform),
+                _has_it(platform),
+                _matches(platform),
+                _decisions(platform),
+                _deletion(item, platform),
+            )
+            name = ""
+    return table
+
+
+def when(moment: datetime) -> str:
+    """Write an hour as people read it, in universal time."""
+    return f"{moment:%Y-%m-%d %H:00} UTC"
+
+
+def _has_it(platform: PlatformStatus) -> str:
+    if not platform.follows:
+        return "keeps no list; asks at each upload"
+    return _UNKNOWN if platform.has_it_since is None else when(platform.has_it_since)
+
+
+def _matches(platform: PlatformStatus) -> str:
+    # one that matches against a list of its own tells its decisions, not how often it matched
+    return _UNKNOWN if platform.follows and not platform.matches else str(platform.matches)
+
+
+def _decisions(platform: PlatformStatus) -> str:
+    told = [f"{count} {_VERDICTS[word]}" for word, count in platform.verdicts.items() if count]
+    if told:
+        return ", ".join(told)
+    return _UNKNOWN if platform.matches else "-"
+
+
+def _deletion(item: ItemStatus, platform: PlatformStatus) -> str:
+    if item.withdrawn is None:
+        return "-"
+    if not platform.follows:
+        return "nothing to delete"
+    since = platform.deletion_acknowledged
+    return _UNKNOWN if since is None else when(since)

@@ -1,0 +1,167 @@
+"""Speak to whoever runs a command: tables and sentences for people, JSON lines for programs.
+
+Results go to standard output; questions, warnings, errors and progress to standard error. With
+`--json` standard output carries one JSON value a line and nothing else, failures among them.
+"""
+
+import errno
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from enum import IntEnum
+from os import PathLike, fsdecode
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from nciihash.errors import BankError, FileRefused, InvalidRequest, NciihashError, ServiceError
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value a line, for programs.")]
+NoSandbox = Annotated[
+    bool,
+    typer.Option(
+        "--no-sandbox",
+        help="Open files in this process itself. Only for files of your own, where the sandbox "
+        "cannot start.",
+    ),
+]
+
+_PIPE_WIDTH: Final = 160  # columns for tables that go to a file or another program
+
+
+class ExitCode(IntEnum):
+    """What a command's exit status means."""
+
+    OK = 0
+    SOME_FAILED = 1
+    USAGE = 2
+    SERVER = 3
+    INTERRUPTED = 130
+
+
+def shown(path: str | PathLike[str]) -> str:
+    """Write a file's name so that no character in it can command a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in fsdecode(path))
+
+
+class Terminal:
+    """The two outputs of one command.
+
+    Args:
+        as_json: whether standard output is for programs.
+    """
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self._out = Console(
+            width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, soft_wrap=False
+        )
+        self._err = Console(stderr=True, highlight=False)
+
+    def line(self, value: Mapping[str, object]) -> None:
+        """Print one JSON value on a line of standard output, at once."""
+        sys.stdout.write(json.dumps(value) + "\n")
+        sys.stdout.flush()
+
+    def show(self, thing: RenderableType) -> None:
+        """Print a result for people on standard output; text is taken as it is, without markup."""
+        self._out.print(Text(thing) if isinstance(thing, str) else thing)
+
+    def say(self, text: str, *, style: str = "") -> None:
+        """Print a sentence on standard error."""
+        self._err.print(Text(text, style=style), soft_wrap=True)
+
+    def refuse(self, path: str | PathLike[str], refusal: FileRefused) -> None:
+        """Tell that one file could not be used, on one line, and why."""
+        reason = " ".join(str(refusal).split())
+        if self.as_json:
+            self.line({"file": fsdecode(path), "error": {"code": refusal.code, "message": reason}})
+        else:
+            self.say(f"{shown(path)}: {reason}", style="yellow")
+
+    def ask(self, question: str) -> str:
+        """Put a question on standard error and read the answer's line.
+
+        Raises:
+            typer.Exit: there is nobody to answer.
+        """
+        sys.stderr.write(f"{question} ")
+        sys.stderr.flush()
+        answer = sys.stdin.readline()
+        if not answer:
+            sys.stderr.write("\n")
+            self.say("The question was not answered, so this ends here.")
+            raise typer.Exit(ExitCode.USAGE)
+        return answer.strip()
+
+    def agree(self, question: str) -> bool:
+        """Ask a question until the answer is yes or no."""
+        while True:
+            answer = self.ask(f"{question} [yes/no]").casefold()
+            if answer in {"y", "yes"}:
+                return True
+            if answer in {"n", "no"}:
+                return False
+            self.say("Please answer yes or no.")
+
+    @contextmanager
+    def progress(self, what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        """Show a bar on standard error, if that is a terminal and nothing else writes to it.
+
+        Gives a function that is called with the number of things done since the last call.
+        """
+        quiet = not self._err.is_terminal or (self.as_json and sys.stdout.isatty())
+        bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self._err,
+            transient=True,
+            redirect_stdout=False,  # results belong on standard output, bar or no bar
+            redirect_stderr=False,
+            disable=quiet,
+        )
+        with bar:
+            task = bar.add_task(what, total=total)
+            yield lambda done: bar.advance(task, done)
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Turn our errors into one line and an exit status.
+
+        Raises:
+            typer.Exit: with the status of whatever error came out of the block.
+        """
+        try:
+            yield
+        except NciihashError as error:
+            self.fail(error.code, str(error))
+            raise typer.Exit(_status(error)) from None
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader has seen enough
+                raise
+            where = "" if error.filename is None else f" ({shown(error.filename)})"
+            self.fail("os_error", f"{error.strerror or 'A file operation failed'}{where}.")
+            raise typer.Exit(ExitCode.USAGE) from None
+
+    def fail(self, code: str, message: str) -> None:
+        """Tell why the command ends: a sentence, and a line for programs if asked to."""
+        message = " ".join(message.split())
+        if self.as_json:
+            self.line({"error": {"code": code, "message": message}})
+        self.say(f"nciihash: {message}", style="red")
+
+
+def _status(error: NciihashError) -> ExitCode:
+    match error:
+        case InvalidRequest() | BankError():
+            return ExitCode.USAGE
+        case ServiceError():
+            return ExitCode.SERVER
+        case _:
+            return ExitCode.SOME_FAILED

@@ -1,0 +1,439 @@
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from pictures import encode, png, scene
+
+from nciihash import errors, hasher, sandbox
+from nciihash.limits import Limits
+from nciihash.sandbox import Sandbox
+from nciihash.signals import SignalType
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def box():
+    with Sandbox() as started:
+        yield started
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "picture.png"
+    path.write_bytes(encode(scene(400, 300), "PNG"))
+    return path
+
+
+def _pid(box):
+    return box._child.pid
+
+
+def _gone(pid):
+    """Wait until a process is no more; True if that happens at all."""
+    for _ in range(500):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_the_child_hashes_as_the_library_does(box, picture):
+    for signals in ((SignalType.PDQ,), tuple(SignalType)):
+        assert box.hash_file(picture, signals=signals) == hasher.hash_file(picture, signals=signals)
+
+
+def test_the_child_is_the_same_from_file_to_file(box, picture):
+    box.hash_file(picture)
+    first = _pid(box)
+    with pytest.raises(errors.EmptyFile):
+        box.hash_file(_file(picture, b""))
+    box.hash_file(picture)
+    assert _pid(box) == first
+
+
+def _file(beside, data):
+    path = beside.with_name("other")
+    path.write_bytes(data)
+    return path
+
+
+def test_every_format_is_read_behind_the_walls(box, tmp_path):
+    import pictures
+
+    files = {
+        "JPEG": encode(scene(), "JPEG"),
+        "PNG": encode(scene(), "PNG"),
+        "WEBP": encode(scene(), "WEBP"),
+        "GIF": encode(scene().quantize(64), "GIF"),
+        "TIFF": encode(scene(), "TIFF", compression="tiff_lzw"),
+        "BMP": encode(scene(), "BMP"),
+        "AVIF": encode(scene(), "AVIF"),
+        "HEIC": pictures.heic(scene()),
+    }
+    for data in files.values():
+        path = tmp_path / "file"
+        path.write_bytes(data)
+        assert box.hash_file(path) == hasher.hash_file(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"", errors.EmptyFile),
+        (b"this is text", errors.UnsupportedFormat),
+        (encode(scene(), "JPEG")[:700], errors.CorruptFile),
+        (png(100_000, 100_000, b""), errors.TooLarge),
+    ],
+)
+def test_refusals_come_through_with_their_sentence(box, picture, data, kind):
+    path = _file(picture, data)
+    with pytest.raises(kind) as refusal:
+        box.hash_file(path)
+    with pytest.raises(kind) as here:
+        hasher.hash_file(path)
+    assert str(refusal.value) == str(here.value)
+
+
+def test_paths_that_are_no_files(box, tmp_path):
+    for path in (tmp_path, tmp_path / "missing", "/dev/zero", "nul\0byte"):
+        with pytest.raises(errors.NotAFile):
+            box.hash_file(path)
+
+
+def test_paths_may_be_relative_or_not_even_unicode(box, picture, monkeypatch):
+    monkeypatch.chdir(picture.parent)
+    assert box.hash_file(picture.name) == hasher.hash_file(picture)
+    strange = os.fsencode(picture.parent) + b"/\xff\xfe.png"
+    Path(os.fsdecode(strange)).write_bytes(picture.read_bytes())
+    assert box.hash_file(os.fsdecode(strange)) == hasher.hash_file(picture)
+
+
+def test_wrong_requests_are_value_errors(box, picture):
+    with pytest.raises(ValueError, match="not supported in this version"):
+        box.hash_file(picture, variants="full")
+    with pytest.raises(ValueError, match="at least one"):
+        box.hash_file(picture, signals=())
+
+
+def test_threads_take_turns(box, picture, tmp_path):
+    other = _file(picture, encode(scene(300, 400, seed=5), "PNG"))
+    expected = {path: hasher.hash_file(path) for path in (picture, other)}
+    with ThreadPoolExecutor(8) as pool:
+        paths = [picture, other] * 30
+        for path, item in zip(paths, pool.map(box.hash_file, paths), strict=True):
+            assert item == expected[path]
+
+
+def test_an_idle_child_that_was_killed_is_replaced(picture):
+    with Sandbox() as box:
+        before = _pid(box)
+        os.kill(before, signal.SIGKILL)
+        assert _gone(before)
+        assert box.hash_file(picture) == hasher.hash_file(picture)
+        assert _pid(box) != before
+
+
+DEATHS = {
+    signal.SIGSEGV: errors.CorruptFile,
+    signal.SIGABRT: errors.CorruptFile,
+    signal.SIGKILL: errors.TooLarge,
+    signal.SIGXCPU: errors.TimedOut,
+}
+
+
+@pytest.mark.parametrize("number", DEATHS)
+def test_a_file_that_kills_the_child_is_refused_and_the_next_one_hashed(picture, number):
+    # the child is held still, so that it surely dies in the middle of this file
+    with Sandbox() as box:
+        child = _pid(box)
+        os.kill(child, signal.SIGSTOP)
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(box.hash_file, picture)
+            while not box._lock.locked():
+                time.sleep(0.01)
+            time.sleep(0.2)
+            os.kill(child, number)
+            os.kill(child, signal.SIGCONT)
+            with pytest.raises(DEATHS[number]):
+                answer.result(30)
+        assert box.hash_file(picture) == hasher.hash_file(picture)
+        assert _pid(box) != child
+
+
+def test_a_file_that_takes_too_long_is_refused_and_the_child_replaced(picture):
+    with Sandbox(Limits(seconds=2.0)) as box:
+        child = _pid(box)
+        os.kill(child, signal.SIGSTOP)
+        with pytest.raises(errors.TimedOut, match="2 seconds"):
+            box.hash_file(picture)
+        assert _gone(child)
+        assert box.hash_file(picture) == hasher.hash_file(picture)
+
+
+def test_memory_is_limited(picture):
+    large = _file(picture, encode(scene(6000, 6000), "JPEG", quality=50))
+    with Sandbox(Limits(memory=400 << 20)) as box:
+        with pytest.raises(errors.TooLarge, match="memory"):
+            box.hash_file(large)
+        assert box.hash_file(picture) == hasher.hash_file(picture)
+
+
+def test_limits_reach_the_child(picture):
+    with Sandbox(Limits(max_pixels=100)) as box, pytest.raises(errors.TooLarge):
+        box.hash_file(picture)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"item": {"media": "image", "hashes": []}},
+        {"item": {"media": "image", "hashes": [{"type": "pdq"}]}},
+        {
+            "item": {
+                "media": "picture",
+                "hashes": [
+                    {
+                        "type": "pdq",
+                        "value": "0" * 64,
+                        "quality": 3,
+                        "variant": "original",
+                        "tied": False,
+                    }
+                ],
+            }
+        },
+        {"refused": "no_such_code", "message": "Text."},
+        {"refused": "corrupt_file", "message": "\x1b]0;a title that is a command\x07"},
+        {"refused": "corrupt_file", "message": "long " * 1000},
+        {"refused": ["corrupt_file"], "message": "Text."},
+        {"refused": "corrupt_file", "message": 7},
+    ],
+)
+def test_nonsense_from_the_child_is_not_believed(answer):
+    with pytest.raises(errors.CorruptFile, match="nonsense"):
+        sandbox._understand(answer, (SignalType.PDQ,))
+
+
+def test_a_child_that_cannot_start_means_that_nothing_is_decoded(picture, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(hasher, "hash_file", decoded.append)
+    for program in ("/nonexistent/python", "/bin/false", "/bin/cat"):
+        monkeypatch.setattr(sys, "executable", program)
+        with pytest.raises(errors.SandboxUnavailable, match="--no-sandbox"):
+            Sandbox().hash_file(picture)
+        with pytest.raises(errors.SandboxUnavailable), Sandbox():
+            pass
+    assert not decoded
+
+
+def _python(code, *arguments, **keywords):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        **keywords,
+    )
+
+
+def test_the_parent_loads_no_decoder(picture):
+    code = (
+        "import sys, nciihash.sandbox as s; s.hash_file(sys.argv[1]);"
+        "print([m for m in ('PIL', 'cv2', 'av', 'pi_heif', 'simplejpeg') if m in sys.modules])"
+    )
+    with _python(code, picture) as process:
+        assert process.communicate(timeout=60)[0] == "[]\n"
+        assert process.returncode == 0
+
+
+WAITING = """
+import sys, time, threading
+from nciihash import sandbox
+sandbox.hash_file(sys.argv[1])
+print(sandbox._shared._child.pid, flush=True)
+try:
+    time.sleep(600)
+except KeyboardInterrupt:
+    pass
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_child_outlives_its_parent(picture, number):
+    with _python(WAITING, picture, start_new_session=True) as parent:
+        child = int(parent.stdout.readline())
+        assert Path(f"/proc/{child}").exists()
+        # to the whole foreground group, as a terminal does
+        os.killpg(parent.pid, number)
+        parent.wait(30)
+        assert _gone(child)
+
+
+BUSY = """
+import os, signal, sys, threading
+from nciihash.sandbox import Sandbox
+box = Sandbox()
+box.hash_file(sys.argv[1])
+child = box._child.pid
+os.kill(child, signal.SIGSTOP)
+print(child, flush=True)
+try:
+    box.hash_file(sys.argv[1])
+except KeyboardInterrupt:
+    os.kill(os.getpid(), 0)
+    print(box._child, box.hash_file(sys.argv[1]).media, flush=True)
+"""
+
+
+def test_ctrl_c_in_the_middle_of_a_file_ends_the_child(picture):
+    with _python(BUSY, picture) as parent:
+        child = int(parent.stdout.readline())
+        time.sleep(0.5)
+        os.kill(parent.pid, signal.SIGINT)
+        assert parent.stdout.readline() == "None image\n"
+        assert parent.wait(30) == 0
+        assert _gone(child)
+
+
+def test_a_child_outlives_the_thread_that_started_it(picture):
+    box = Sandbox()
+    thread = threading.Thread(target=box.hash_file, args=(picture,))
+    thread.start()
+    thread.join()
+    child = _pid(box)
+    time.sleep(0.2)
+    box.hash_file(picture)
+    assert _pid(box) == child
+    box.close()
+    assert _gone(child)
+
+
+FORKED = """
+import os, sys
+from nciihash.sandbox import Sandbox
+box = Sandbox()
+mine = box.hash_file(sys.argv[1])
+child = box._child.pid
+if (fork := os.fork()) == 0:
+    same = box.hash_file(sys.argv[1]) == mine and box._child.pid != child
+    box.close()
+    os._exit(0 if same else 1)
+status = os.waitpid(fork, 0)[1]
+print(status, box.hash_file(sys.argv[1]) == mine, box._child.pid == child)
+box.close()
+"""
+
+
+def test_a_fork_starts_a_child_of_its_own(picture):
+    with _python(FORKED, picture) as process:
+        assert process.communicate(timeout=60)[0] == "0 True True\n"
+
+
+def test_a_closed_sandbox_starts_again(picture):
+    box = Sandbox()
+    box.close()
+    for _ in range(2):
+        assert box.hash_file(picture) == hasher.hash_file(picture)
+        box.close()
+
+
+def test_the_walls_are_named(box):
+    assert box.isolation[0] == "process"
+    assert set(box.isolation) <= set(sandbox._WALLS)
+    if sys.platform == "linux":
+        assert {"memory", "no-file-growth", "few-open-files"} <= set(box.isolation)
+
+
+# What a hostile picture would try from inside, each with what happens to it behind the walls.
+ATTEMPTS = {
+    "socket": "import socket; socket.socket()",
+    "socketpair": "import socket; socket.socketpair()",
+    "write": "open(path, 'r+b')",
+    "create": "open(path + '.new', 'wb')",
+    "append": "open(path, 'ab')",
+    "remove": "os.unlink(path)",
+    "rename": "os.rename(path, path + '.new')",
+    "folder": "os.mkdir(path + '.d')",
+    "link": "os.link(path, path + '.l')",
+    "program": "os.execv('/bin/true', ['true'])",
+    "fork": "os.fork()",
+    "spawn": "os.posix_spawn('/bin/true', ['true'], {})",
+    "kill": "os.kill(os.getppid(), 0)",
+    "limits": "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (5, 5))",
+    "temporary": "open(os.open('/tmp', os.O_RDWR | os.O_TMPFILE))",
+    "mode": "os.chmod(path, 0)",
+    "truncate": "os.truncate(path, 0)",
+}
+CONFINED = """
+import json, os, sys
+from nciihash import confinement
+path, attempts = sys.argv[1], json.loads(sys.argv[2])
+confinement.leave_network()
+confinement.limit(1 << 30)
+filtered = confinement.filter_calls()
+outcome = {}
+for name, code in attempts.items():
+    try:
+        exec(code)
+        outcome[name] = "done"
+    except (OSError, ValueError):  # Python calls a refused limit a ValueError
+        outcome[name] = "refused"
+    except Exception as error:
+        outcome[name] = repr(error)
+with open(path, "rb") as file:
+    outcome["read"] = len(file.read())
+print(json.dumps([filtered, outcome]))
+"""
+
+
+def test_the_walls_keep_out_what_decoding_does_not_need(picture):
+    size = picture.stat().st_size
+    with _python(CONFINED, picture, json.dumps(ATTEMPTS)) as process:
+        filtered, outcome = json.loads(process.communicate(timeout=60)[0])
+    if not filtered:
+        pytest.skip("this system permits no filter of system calls")
+    assert outcome.pop("read") == size
+    assert set(outcome.values()) == {"refused"}, outcome
+    assert picture.stat().st_size == size
+    assert [p.name for p in picture.parent.iterdir()] == [picture.name]
+
+
+def test_the_attempts_work_without_the_walls(picture):
+    # or the test above would prove nothing
+    code = CONFINED.replace("filtered = confinement.filter_calls()", "filtered = False")
+    code = code.replace("confinement.limit(1 << 30)", "")
+    harmless = {
+        name: ATTEMPTS[name]
+        for name in ("socket", "create", "append", "folder", "link", "spawn", "kill", "mode")
+    }
+    with _python(code, picture, json.dumps(harmless)) as process:
+        _, outcome = json.loads(process.communicate(timeout=60)[0])
+    outcome.pop("read")
+    assert set(outcome.values()) == {"done"}, outcome
+
+
+def test_odd_files_through_the_sandbox(box, shared_data):
+    files = sorted(p for p in (shared_data / "odd").rglob("*") if p.is_file())
+    first = None
+    for path in files:
+        with contextlib.suppress(errors.FileRefused):
+            box.hash_file(path)
+        first = first or _pid(box)
+    assert _pid(box) == first, "a file has killed the child"
+    status = Path(f"/proc/{first}/status").read_text()
+    assert int(status.partition("VmHWM:")[2].split()[0]) < 1 << 20  # KiB: a GiB

@@ -1,0 +1,425 @@
+import http.server
+import json
+import socket
+import ssl
+import threading
+import time
+
+import httpx
+import pytest
+
+from nciihash.client import Client, PlatformClient
+from nciihash.errors import (
+    CursorExpired,
+    InvalidRequest,
+    ProtocolError,
+    ServiceRefused,
+    ServiceUnreachable,
+)
+from nciihash.transport import PATIENCE, REPLY_MAX, Outgoing, Patience, Transport, server_address
+from nciihash.wire import FeedbackTaken
+
+CASE, PASSPHRASE = "K7Q4-29XD-MM3R", "correct horse battery staple six words"
+KEY = "nciik_thisisnotarealkeyatall"
+TAKEN = FeedbackTaken(recorded=1, unknown=0)
+
+
+def taken():
+    return httpx.Response(200, json=TAKEN.model_dump())
+
+
+def problem(status, code="some_code", title="No", detail="Do this.", headers=None):
+    return httpx.Response(
+        status,
+        headers={"content-type": "application/problem+json"} | (headers or {}),
+        content=json.dumps({"title": title, "status": status, "detail": detail, "code": code}),
+    )
+
+
+class Script:
+    """Answers requests one after another, and keeps them and the pauses between."""
+
+    def __init__(self, *answers, patience=PATIENCE):
+        self.answers = list(answers)
+        self.requests = []
+        self.pauses = []
+        self.now = 1000.0
+        self.transport = Transport(
+            "http://127.0.0.1:1",
+            patience=patience,
+            http=httpx.MockTransport(self.answer),
+            clock=lambda: self.now,
+            sleep=self.sleep,
+        )
+
+    def answer(self, request):
+        self.requests.append(request)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def sleep(self, seconds):
+        self.pauses.append(seconds)
+        self.now += seconds
+
+    def call(self, method="POST"):
+        request = Outgoing(method, "/v1/feedback", "Bearer x", b"{}", idempotency_key="ab" * 16)
+        return self.transport.call(request, status=200, reply=FeedbackTaken)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("https://example.org", "https://example.org/"),
+        (" https://example.org:8443/hashes/ ", "https://example.org:8443/hashes"),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000/"),
+        ("http://127.8.9.1", "http://127.8.9.1/"),
+        ("http://[::1]:8000", "http://[::1]:8000/"),
+        ("http://localhost:8000", "http://localhost:8000/"),
+    ],
+)
+def test_addresses_that_can_be_right(given, read):
+    assert str(server_address(given)) == read
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        "example.org",
+        "http://example.org",
+        "http://192.168.1.1",
+        "http://0.0.0.0",
+        "http://localhost.example.org",
+        "http://127.0.0.1.example.org",
+        "https://",
+        "https://user:secret@example.org",
+        "https://example.org/?key=secret",
+        "https://example.org/#secret",
+        "https://example.org:port",
+        "ftp://example.org",
+        "file:///etc/passwd",
+        "https://exa\nmple.org",
+    ],
+)
+def test_addresses_that_cannot_be_right(given):
+    with pytest.raises(InvalidRequest) as caught:
+        server_address(given)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_passing_refusals_are_tried_again_under_the_same_key(status):
+    script = Script(problem(status), httpx.Response(status), taken())
+    assert script.call() == TAKEN
+    assert len(script.requests) == 3
+    assert {request.headers["idempotency-key"] for request in script.requests} == {"ab" * 16}
+    assert {request.content for request in script.requests} == {b"{}"}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        httpx.ConnectError("x"),
+        httpx.ConnectTimeout("x"),
+        httpx.ReadTimeout("x"),
+        httpx.ReadError("x"),
+        httpx.WriteError("x"),
+        httpx.RemoteProtocolError("x"),
+    ],
+)
+def test_broken_connections_are_tried_again(fault):
+    script = Script(fault, fault, taken())
+    assert script.call() == TAKEN
+    assert len(script.pauses) == 2
+
+
+def test_pauses_are_drawn_from_a_growing_range():
+    patience = Patience(attempts=6, base=1.0, cap=4.0, total=1000)
+    drawn = [[] for _ in range(5)]
+    for _ in range(200):
+        script = Script(*[problem(503)] * 6, patience=patience)
+        with pytest.raises(ServiceRefused):
+            script.call()
+        for row, pause in zip(drawn, script.pauses, strict=True):
+            row.append(pause)
+    for row, most in zip(drawn, (1, 2, 4, 4, 4), strict=True):
+        # Of 200 even draws none within a tenth of either end: once in 10**9 runs.
+        assert 0 <= min(row) < 0.1 * most
+        assert 0.9 * most < max(row) <= most
+
+
+def test_retry_after_is_honoured():
+    script = Script(problem(429, headers={"retry-after": "7"}), taken())
+    script.call()
+    assert script.pauses[0] >= 7
+
+
+def test_a_retry_after_beyond_patience_is_told_at_once():
+    script = Script(problem(429, headers={"retry-after": "3600"}))
+    with pytest.raises(ServiceRefused) as caught:
+        script.call()
+    assert (script.pauses, caught.value.retry_after) == ([], 3600)
+
+
+def test_attempts_are_bounded_in_number_and_time():
+    script = Script(*[httpx.ConnectError("x")] * 4, patience=Patience(attempts=4))
+    with pytest.raises(ServiceUnreachable, match="No connection"):
+        script.call()
+    assert len(script.requests) == 4
+
+    slow = Script(*[problem(503, headers={"retry-after": "25"})] * 9, patience=Patience(attempts=9))
+    with pytest.raises(ServiceRefused):
+        slow.call()
+    assert len(slow.requests) == 3  # after 0, 25 and 50 seconds; 75 would be past the minute
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 415, 422, 500])
+def test_other_refusals_are_told_at_once(status):
+    script = Script(problem(status, "a_code", "It is so", "Do this."))
+    with pytest.raises(ServiceRefused) as caught:
+        script.call()
+    error = caught.value
+    assert (error.status, error.problem, str(error)) == (status, "a_code", "It is so. Do this.")
+    assert len(script.requests) == 1
+
+
+def test_an_expired_cursor_has_a_class_of_its_own():
+    with pytest.raises(CursorExpired) as caught:
+        Script(problem(410, "cursor_expired")).call()
+    assert caught.value.status == 410
+
+
+@pytest.mark.parametrize(
+    ("answers", "uncertain"),
+    [
+        ([httpx.ConnectError("x")] * 6, False),  # never sent
+        ([httpx.ConnectError("x"), httpx.ReadTimeout("x"), *[httpx.ConnectError("x")] * 4], True),
+        ([httpx.ReadError("x")] * 6, True),
+        ([problem(503)] * 6, False),
+        ([httpx.Response(504)] * 6, True),
+        ([problem(500)], True),
+        ([problem(422)], False),
+        # Had the first been carried out, its answer would have come again.
+        ([httpx.ReadTimeout("x"), problem(422)], False),
+        ([httpx.ReadTimeout("x"), *[problem(429)] * 5], True),
+        ([httpx.Response(200, text="<html>")], True),
+        ([httpx.Response(301, headers={"location": "https://other.example"})], False),
+        ([httpx.ReadTimeout("x"), httpx.Response(403, text="a proxy's words")], True),
+    ],
+)
+def test_it_is_told_whether_a_write_may_have_been_carried_out(answers, uncertain):
+    script = Script(*answers)
+    with pytest.raises((ServiceUnreachable, ServiceRefused, ProtocolError)) as caught:
+        script.call()
+    assert caught.value.uncertain is uncertain
+
+
+def test_a_read_is_never_uncertain():
+    with pytest.raises(ServiceUnreachable) as caught:
+        Script(*[httpx.ReadError("x")] * 6).call("GET")
+    assert not caught.value.uncertain
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(200, text="<html>Please log in</html>"),
+        httpx.Response(200, json={"recorded": 1}),
+        httpx.Response(200, json={"recorded": 1, "unknown": 0, "more": PASSPHRASE}),
+        httpx.Response(200, json=[PASSPHRASE]),
+        httpx.Response(200, headers={"content-type": "application/json"}, content=b"{"),
+        httpx.Response(200, headers={"content-type": "text/html"}, content=TAKEN.model_dump_json()),
+        httpx.Response(201, json=TAKEN.model_dump()),
+        httpx.Response(302, headers={"location": "https://other.example"}),
+        httpx.Response(404, text="not found"),
+        httpx.Response(404, headers={"content-type": "application/problem+json"}, content=b"{}"),
+        httpx.Response(
+            200,
+            headers={"content-type": "application/json", "content-encoding": "gzip"},
+            stream=httpx.ByteStream(b"\x1f\x8b"),
+        ),
+    ],
+)
+def test_an_answer_of_another_form_is_a_protocol_error(answer):
+    script = Script(answer)
+    with pytest.raises(ProtocolError) as caught:
+        script.call()
+    assert PASSPHRASE not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert len(script.requests) == 1  # and redirects are not followed
+
+
+def test_words_from_the_service_cannot_command_a_terminal():
+    with pytest.raises(ServiceRefused) as caught:
+        Script(problem(400, "c\x1b[2J", "A\x1b]0;title\x07\nB", "x" * 10_000)).call()
+    assert str(caught.value).isprintable()
+    assert caught.value.problem.isprintable()
+    assert len(str(caught.value)) < 1100
+
+
+def test_what_is_sent_says_nothing_about_this_machine():
+    script = Script(taken())
+    script.call()
+    (request,) = script.requests
+    assert request.headers["user-agent"] == "nciihash/0.1.0"
+    assert set(request.headers) == {
+        *("accept", "accept-encoding", "authorization", "connection", "content-length"),
+        *("content-type", "host", "idempotency-key", "user-agent"),
+    }
+
+
+def test_cookies_are_not_sent_back():
+    script = Script(taken(), taken())
+    script.answers[0].headers["set-cookie"] = "who=me; Path=/"
+    script.call()
+    script.call()
+    assert "cookie" not in script.requests[1].headers
+
+
+def test_secrets_hide_in_representations():
+    client = PlatformClient("https://example.org", KEY)
+    assert repr(client) == "PlatformClient('https://example.org/')"
+    request = Outgoing("GET", "/v1/case", f"Bearer {KEY}", PASSPHRASE.encode())
+    assert repr(request) == "Outgoing(GET /v1/case)"
+    client.close()
+
+
+@pytest.mark.parametrize("key", ["", "   ", "two words", "line\nbreak", "schlüssel", "x" * 501])
+def test_a_key_that_cannot_be_one_is_refused_without_being_shown(key):
+    with pytest.raises(InvalidRequest) as caught:
+        PlatformClient("https://example.org", key)
+    assert not key.strip() or key not in str(caught.value)
+
+
+# --- over real connections --------------------------------------------------------------------
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.seen.append(self.path)
+        self.server.respond(self)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        running.seen = []
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def address(server):
+    return f"http://127.0.0.1:{server.server_address[1]}"
+
+
+def test_a_redirect_is_not_followed(server):
+    def respond(handler):
+        handler.send_response(307)
+        handler.send_header("Location", f"{address(server)}/elsewhere")
+        handler.end_headers()
+
+    server.respond = respond
+    with Client(address(server)) as client, pytest.raises(ProtocolError, match="another one"):
+        client.status(CASE, PASSPHRASE)
+    assert server.seen == ["/v1/case"]
+
+
+def test_an_endless_answer_is_cut_off(server):
+    sent = 0
+
+    def respond(handler):
+        nonlocal sent
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/json")
+        handler.end_headers()
+        try:
+            while sent < 4 * REPLY_MAX:
+                sent += handler.wfile.write(b" " * 2**20)
+        except OSError:
+            pass  # the client has hung up
+
+    server.respond = respond
+    with Client(address(server)) as client, pytest.raises(ProtocolError, match="larger"):
+        client.status(CASE, PASSPHRASE)
+    assert sent < 2 * REPLY_MAX
+
+
+def test_an_answer_that_trickles_in_is_given_up(server):
+    def respond(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/json")
+        handler.end_headers()
+        try:
+            for _ in range(600):
+                handler.wfile.write(b" ")
+                time.sleep(0.1)
+        except OSError:
+            pass
+
+    server.respond = respond
+    patience = Patience(total=0.3)
+    with (
+        Client(address(server), patience=patience) as client,
+        pytest.raises(ServiceUnreachable, match="in time"),
+    ):
+        client.status(CASE, PASSPHRASE)
+
+
+def test_a_silent_service_is_given_up():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        patience = Patience(attempts=2, base=0.01, answer=0.2)
+        port = silent.getsockname()[1]
+        with (
+            Client(f"http://127.0.0.1:{port}", patience=patience) as client,
+            pytest.raises(ServiceUnreachable, match="in time") as caught,
+        ):
+            client.withdraw(CASE, PASSPHRASE)
+    assert caught.value.uncertain
+
+
+def test_nobody_listens():
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    patience = Patience(attempts=2, base=0.01)
+    with (
+        Client(f"http://127.0.0.1:{port}", patience=patience) as client,
+        pytest.raises(ServiceUnreachable, match="No connection") as caught,
+    ):
+        client.withdraw(CASE, PASSPHRASE)
+    assert not caught.value.uncertain
+    for secret in (CASE, PASSPHRASE, "Case "):
+        assert secret not in str(caught.value)
+
+
+def test_an_untrusted_certificate_is_not_tried_again():
+    fault = httpx.ConnectError("x")
+    fault.__cause__ = ssl.SSLCertVerificationError("x")
+    script = Script(fault)
+    with pytest.raises(ServiceUnreachable, match="certificate"):
+        script.call()
+    assert len(script.requests) == 1
+
+
+def test_a_proxy_for_the_world_is_not_used_for_this_machine(server, monkeypatch):
+    def respond(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/json")
+        handler.end_headers()
+        handler.wfile.write(b"[]")
+
+    server.respond = respond
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with Client(address(server)) as client, pytest.raises(ProtocolError):
+        client.status(CASE, PASSPHRASE)
+    assert server.seen == ["/v1/case"]
