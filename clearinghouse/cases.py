@@ -167,8 +167,7 @@ def status(tx: Transaction, case: int, *, months: int, now: datetime) -> CaseSta
     if row.state == CaseState.OPEN and (expires := _months_after(now, months)) != row.expires:
         tx.update_case(case, expires=expires)
         row = tx.read_case(case)
-    held = tx.case_items(case)
-    listed = _Platforms(tx, case, since=min((i.added_at for i in held), default=0), now=now)
+    listed = _Platforms(tx, case, now)
     return CaseStatus(
         state=CaseState(row.state),
         reason=Reason(row.reason),
@@ -180,10 +179,10 @@ def status(tx: Transaction, case: int, *, months: int, now: datetime) -> CaseSta
                 media=Media(item.media),
                 signals=item.signals,
                 added=moment(item.added),
-                withdrawn=None if item.withdrawn is None else moment(item.withdrawn),
+                withdrawn=_moment(item.withdrawn),
                 platforms=listed.about(item),
             )
-            for item in held
+            for item in tx.case_items(case)
         ),
     )
 
@@ -191,14 +190,15 @@ def status(tx: Transaction, case: int, *, months: int, now: datetime) -> CaseSta
 class _Platforms:
     """What every platform did about the files of one case."""
 
-    def __init__(self, tx: Transaction, case: int, *, since: int, now: datetime) -> None:
+    def __init__(self, tx: Transaction, case: int, now: datetime) -> None:
         self._scopes: dict[int, set[str]] = defaultdict(set)
         for key in tx.list_keys():
             if key.revoked is None and key.expires > hour(now):
                 self._scopes[key.platform_id] |= set(key.scopes.split(","))
-        self._confirmed: dict[int, list[tuple[int, int]]] = defaultdict(list)
-        for ack in tx.acknowledged(since):
-            self._confirmed[ack.platform_id].append((ack.seq, ack.hour))
+        self._confirmed = {
+            (item, platform): (_moment(has), _moment(gone))
+            for item, platform, has, gone in tx.case_confirmations(case)
+        }
         self._verdicts: dict[tuple[int, int], dict[Verdict, int]] = defaultdict(dict)
         for item, platform, verdict, count in tx.case_verdicts(case):
             self._verdicts[item, platform][Verdict(verdict)] = count
@@ -209,8 +209,7 @@ class _Platforms:
         """List those that take part, and those that took part and know something of this file."""
         rows = []
         for platform, name in self._names:
-            has = self._since(platform, item.added_at, item.removed_at)
-            gone = self._since(platform, item.removed_at) if item.removed_at else None
+            has, gone = self._confirmed[item.id, platform]
             verdicts = self._verdicts.get((item.id, platform), {})
             met = self._matches.get((item.id, platform), 0)
             if platform not in self._scopes and not (has or met or verdicts):
@@ -228,17 +227,9 @@ class _Platforms:
             )
         return tuple(rows)
 
-    def _since(self, platform: int, seq: int, before: int | None = None) -> datetime | None:
-        """Give the first hour in which the platform had confirmed this place in the log.
 
-        With `before`, a confirmation that also covers that place does not count: a platform that
-        confirmed an addition and its removal in one step may never have held the hashes.
-        """
-        confirmed = self._confirmed.get(platform, [])
-        first = next(((reached, at) for reached, at in confirmed if reached >= seq), None)
-        if first is None or (before is not None and first[0] >= before):
-            return None
-        return moment(first[1])
+def _moment(seconds: int | None) -> datetime | None:
+    return None if seconds is None else moment(seconds)
 
 
 def expire(store: Store, now: datetime) -> int:

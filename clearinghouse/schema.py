@@ -115,12 +115,12 @@ keys = Table(
     sqlite_autoincrement=True,
 )
 
-acknowledgements = Table(  # how far each platform had got, by the hour
+acknowledgements = Table(  # every place in the log that a platform confirmed, and in which hour
     "acknowledgements",
     metadata,
     Column("platform_id", ForeignKey("platforms.id"), primary_key=True),
-    Column("hour", BigInteger, primary_key=True),
-    Column("seq", BigInteger, nullable=False),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("hour", BigInteger, nullable=False),
 )
 
 verdicts = Table(

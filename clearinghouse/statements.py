@@ -8,13 +8,16 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
+    ScalarSelect,
     and_,
     bindparam,
     delete,
     func,
     insert,
     literal,
+    or_,
     select,
+    true,
     update,
 )
 from sqlalchemy.dialects.sqlite import insert as upsert
@@ -130,19 +133,60 @@ class Transaction:
         return self._one(query) is not None
 
     def case_items(self, case: int) -> Sequence[AnyRow]:
-        """List a case's files with their first and last places in the log, and signal counts."""
+        """List a case's files with the numbers of their signals."""
         query = (
+            select(items, func.count(signals.c.id).label("signals"))
+            .join(signals, signals.c.item_id == items.c.id)
+            .where(items.c.case_id == case)
+            .group_by(items.c.id)
+            .order_by(items.c.ordinal)
+        )
+        return self._run(query).all()
+
+    def case_confirmations(self, case: int) -> Sequence[AnyRow]:
+        """Tell which platform confirmed which file of a case, and its removal, and when.
+
+        Rows of (item, platform, has, gone): the hour of the first confirmation of the whole file
+        and of its whole removal, null where there is none. A confirmation that covers both does not
+        count for the first: that platform may never have held the hashes.
+        """
+        held = (
             select(
-                items,
-                func.count(signals.c.id.distinct()).label("signals"),
-                func.max(log.c.id).filter(log.c.op == "add").label("added_at"),
-                func.max(log.c.id).filter(log.c.op == "remove").label("removed_at"),
+                items.c.id,
+                func.max(log.c.id).filter(log.c.op == "add").label("added"),
+                func.max(log.c.id).filter(log.c.op == "remove").label("removed"),
             )
             .join(signals, signals.c.item_id == items.c.id)
             .join(log, log.c.signal_id == signals.c.id)
             .where(items.c.case_id == case)
             .group_by(items.c.id)
-            .order_by(items.c.ordinal)
+            .subquery()
+        )
+        has, gone = acknowledgements.alias("has"), acknowledgements.alias("gone")
+
+        def first(place: ColumnElement[int]) -> ScalarSelect[int]:
+            confirmed = acknowledgements.alias()
+            return (
+                select(func.min(confirmed.c.seq))
+                .where(confirmed.c.platform_id == platforms.c.id, confirmed.c.seq >= place)
+                .scalar_subquery()
+            )
+
+        query = (
+            select(held.c.id, platforms.c.id, has.c.hour, gone.c.hour)
+            .select_from(held.join(platforms, true()))
+            .outerjoin(
+                has,
+                and_(
+                    has.c.platform_id == platforms.c.id,
+                    has.c.seq == first(held.c.added),
+                    or_(held.c.removed.is_(None), has.c.seq < held.c.removed),
+                ),
+            )
+            .outerjoin(
+                gone,
+                and_(gone.c.platform_id == platforms.c.id, gone.c.seq == first(held.c.removed)),
+            )
         )
         return self._run(query).all()
 
@@ -241,7 +285,7 @@ class Transaction:
         ).one_or_none()
 
     def acknowledge(self, platform: int, seq: int, hour: int) -> None:
-        """Keep the farthest place that a platform confirmed, by the hour."""
+        """Keep a place that a platform confirmed, unless it confirmed a later one before."""
         best = self._one(
             select(func.max(acknowledgements.c.seq)).where(
                 acknowledgements.c.platform_id == platform
@@ -249,15 +293,7 @@ class Transaction:
         )
         if best is not None and best >= seq:
             return
-        row = upsert(acknowledgements).values(platform_id=platform, hour=hour, seq=seq)
-        self._run(
-            row.on_conflict_do_update(index_elements=["platform_id", "hour"], set_={"seq": seq})
-        )
-
-    def acknowledged(self, seq: int) -> Sequence[AnyRow]:
-        """List the confirmations of this place and later ones, in order: (platform, hour, seq)."""
-        query = select(acknowledgements).where(acknowledgements.c.seq >= seq)
-        return self._run(query.order_by(acknowledgements.c.seq)).all()
+        self._run(insert(acknowledgements).values(platform_id=platform, seq=seq, hour=hour))
 
     def count_matches(self, platform: int, counts: dict[int, int]) -> None:
         """Add to the numbers of matches of files; a file that is gone by now is passed over."""

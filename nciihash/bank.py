@@ -257,11 +257,7 @@ class Bank:
                 raise BankError("This bank was closed.")
             before = self._cursor, self._snapshot.generation
             journal = self._journal
-            if (
-                journal is not None
-                and self._snapshot.is_at(self.path)
-                and journal.is_at(journal.path)
-            ):
+            if journal is not None and self._snapshot.is_at(self.path):
                 self._replay(journal)
             else:
                 now = type(self).read(self.path)

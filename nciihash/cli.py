@@ -18,6 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     help="Stop copies of intimate pictures. A picture is turned into a short hash on your own "
     "device; only the hash is sent, and platforms that take part recognise copies by it.",
 )

@@ -212,7 +212,8 @@ class _Follower:
         if self._replacement is not None and not page.more:
             self._bank.adopt(self._replacement)
             self._replacement = None
-        if self._bank.cursor != confirmed:
+            self._pending = page.cursor
+        elif self._bank.cursor != confirmed:
             self._pending = self._bank.cursor
         self.report(
             replace(

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nciihash import pdq
-from nciihash.image import Source, decode, read_bytes, read_pixels
+from nciihash import jpeg, pdq, reduced
+from nciihash.formats import Format, detect
+from nciihash.image import Source, check_size, decode, decoder_errors, read_bytes, read_pixels
 from nciihash.limits import LIMITS, Limits
 from nciihash.signals import Hashed, Item, Media, Signal, SignalType
 
@@ -27,8 +28,8 @@ def hash_image(source: Source, *, fast: bool = False, limits: Limits = LIMITS) -
     Args:
         source: a path, a file's bytes, a binary file, a Pillow image, or an array, uint8 (h, w, 3),
             upright.
-        fast: allow up to 4 bits of difference for speed. In this version it makes none: the exact
-            hash is computed either way.
+        fast: allow up to 4 bits of difference for speed, which large JPEG files give; for anything
+            else the exact hash is computed either way.
         limits: what the file may cost.
 
     Returns:
@@ -39,8 +40,11 @@ def hash_image(source: Source, *, fast: bool = False, limits: Limits = LIMITS) -
         InvalidPixels: an array of another dtype or shape, or without pixels.
         TypeError: the source is none of these.
     """
-    del fast
-    return _pdq(read_pixels(source, limits=limits))
+    if fast and not isinstance(source, Image.Image | np.ndarray):
+        source = source if isinstance(source, bytes) else read_bytes(source, limits=limits)
+        if (analysis := _reduced(source, limits)) is not None:
+            return _hashed(analysis)
+    return _hashed(pdq.analyse(read_pixels(source, limits=limits)))
 
 
 def hash_file(
@@ -87,7 +91,7 @@ def check_request(variants: str, signals: Sequence[SignalType]) -> None:
 def _hash(type: SignalType, data: bytes, rgb: NDArray[np.uint8]) -> Hashed:
     match type:
         case SignalType.PDQ:
-            return _pdq(rgb)
+            return _hashed(pdq.analyse(rgb))
         case SignalType.PHASH | SignalType.DHASH:
             return Hashed(Signal(type, _imagehash(type, rgb)))
         case SignalType.MD5:
@@ -97,8 +101,20 @@ def _hash(type: SignalType, data: bytes, rgb: NDArray[np.uint8]) -> Hashed:
             return Hashed(Signal(type, hashlib.sha256(data).digest()))
 
 
-def _pdq(rgb: NDArray[np.uint8]) -> Hashed:
-    analysis = pdq.analyse(rgb)
+def _reduced(data: bytes, limits: Limits) -> pdq.Analysis | None:
+    """Hash a JPEG from a reduced decode, or give None where that is not possible."""
+    if detect(data) is not Format.JPEG:
+        return None
+    with decoder_errors(Format.JPEG):
+        data, turned = jpeg.strip(data)
+        width, height, colours = jpeg.header(data) or (0, 0, "")
+        check_size(width, height, limits)
+        if colours not in {"YCbCr", "Gray"}:
+            return None
+        return reduced.analyse(data, width, height, turned)
+
+
+def _hashed(analysis: pdq.Analysis) -> Hashed:
     return Hashed(
         Signal(SignalType.PDQ, analysis.packed.tobytes()),
         quality=analysis.quality,

@@ -59,6 +59,7 @@ _PLUGINS: Final[dict[Format, type[ImageFile.ImageFile]]] = {
 _NEARLY: Final = "its hash is nearly the same"
 _CHUNK: Final = 1 << 24  # bytes
 _BAND: Final = 1 << 20  # pixels that are converted at once, so that a large picture needs no copies
+_STRIP: Final = 64  # rows that are turned at once, so that they stay in the processor's cache
 
 
 def read_pixels(source: Source, *, limits: Limits = LIMITS) -> NDArray[np.uint8]:
@@ -84,7 +85,7 @@ def read_pixels(source: Source, *, limits: Limits = LIMITS) -> NDArray[np.uint8]
             )
         return source
     if isinstance(source, Image.Image):
-        with _decoder_errors("image"):
+        with decoder_errors("image"):
             return _pixels(source, orientation(source.info.get("exif") or b""), limits)
     data = source if isinstance(source, bytes) else read_bytes(source, limits=limits)
     return decode(data, limits=limits)
@@ -153,12 +154,12 @@ def decode(data: bytes, *, limits: Limits = LIMITS) -> NDArray[np.uint8]:
     """
     format = detect(data)
     turned = 1
-    with _decoder_errors(format):
+    with decoder_errors(format):
         if format is Format.JPEG:
             data, turned = jpeg.strip(data)
             if (known := jpeg.header(data)) is not None:
                 width, height, colours = known
-                _check_size(width, height, limits)
+                check_size(width, height, limits)
                 return _turn(jpeg.decode(data, colours), turned)
         elif format is Format.PNG:
             data, turned = png_pixels(data)
@@ -174,7 +175,7 @@ def decode(data: bytes, *, limits: Limits = LIMITS) -> NDArray[np.uint8]:
 
 
 @contextmanager
-def _decoder_errors(name: str) -> Iterator[None]:
+def decoder_errors(name: str) -> Iterator[None]:
     """Turn whatever a decoder raises into one of our errors, without its text.
 
     Raises:
@@ -223,7 +224,12 @@ def _opening_warnings(format: Format) -> Iterator[None]:
         )
 
 
-def _check_size(width: int, height: int, limits: Limits) -> None:
+def check_size(width: int, height: int, limits: Limits) -> None:
+    """Refuse a picture that has more pixels than the limits allow.
+
+    Raises:
+        TooLarge: it has.
+    """
     if width * height > limits.max_pixels:
         raise TooLarge(
             f"The picture has {width} x {height} pixels, {width * height / 1e6:.0f} megapixels; "
@@ -249,16 +255,16 @@ def _check_tiff(image: TiffImageFile) -> None:
 
 def _pixels(image: Image.Image, turned: int, limits: Limits) -> NDArray[np.uint8]:
     """Decode, convert and turn a picture, band by band into the one array that is returned."""
-    _check_size(*image.size, limits)
+    check_size(*image.size, limits)
     image.load()
-    _check_size(*image.size, limits)  # libheif and libavif learn the true size while they decode
+    check_size(*image.size, limits)  # libheif and libavif learn the true size while they decode
     width, height = image.size
-    upright = np.empty((width, height, 3) if turned >= 5 else (height, width, 3), np.uint8)
+    upright = _empty(height, width, turned)
     stored = _as_stored(upright, turned)
     rows = max(1, _BAND // width)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        stored[top:bottom] = _rgb(image.crop((0, top, width, bottom)))
+        _copy(_rgb(image.crop((0, top, width, bottom))), stored[top:bottom])
     return upright
 
 
@@ -267,9 +273,25 @@ def _turn(stored: NDArray[np.uint8], turned: int) -> NDArray[np.uint8]:
     if turned == 1:
         return stored
     height, width = stored.shape[:2]
-    upright = np.empty((width, height, 3) if turned >= 5 else (height, width, 3), np.uint8)
-    _as_stored(upright, turned)[:] = stored
+    upright = _empty(height, width, turned)
+    view = _as_stored(upright, turned)
+    for top in range(0, height, _STRIP):
+        _copy(stored[top : top + _STRIP], view[top : top + _STRIP])
     return upright
+
+
+def _empty(height: int, width: int, turned: int) -> NDArray[np.uint8]:
+    """Make room for the upright form of a picture that is stored with this size."""
+    return np.empty((width, height, 3) if turned >= 5 else (height, width, 3), np.uint8)
+
+
+def _copy(source: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
+    """Copy pixels between two orders; by colours, for NumPy is slow where the inner axis is 3."""
+    if target.flags.c_contiguous:
+        target[:] = source
+    else:
+        for colour in range(3):
+            target[..., colour] = source[..., colour]
 
 
 def _as_stored(upright: NDArray[np.uint8], turned: int) -> NDArray[np.uint8]:
@@ -303,7 +325,9 @@ def _rgb(image: Image.Image) -> NDArray[np.uint8]:
             "The picture stores measured values rather than colours. Export it as JPEG or PNG."
         )
     if image.has_transparency_data:
-        rgba = np.asarray(image.convert("RGBA")).astype(np.uint16)
-        colour, alpha = rgba[:, :, :3], rgba[:, :, 3:]
+        rgba = np.asarray(image.convert("RGBA"))
+        colour, alpha = rgba[:, :, :3], rgba[:, :, 3:].astype(np.uint16)
+        if alpha.min() == 255:
+            return colour
         return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
     return np.asarray(image if mode == "RGB" else image.convert("RGB"))

@@ -93,11 +93,6 @@ class Journal:
         """Give the file back."""
         os.close(self._descriptor)
 
-    def is_at(self, path: Path) -> bool:
-        """Tell whether the file at `path` is still this one."""
-        here, there = os.fstat(self._descriptor), path.stat()
-        return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
-
     def read(self) -> Iterator[FeedPage]:
         """Read the records from `offset` to the last valid one, moving `offset` behind each.
 

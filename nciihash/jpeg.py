@@ -74,18 +74,40 @@ def decode(data: bytes, colours: str) -> NDArray[np.uint8]:
         CorruptFile: pixels are damaged or missing.
         ValueError: a kind of JPEG that libjpeg-turbo does not decode.
     """
-    four = colours in {"CMYK", "YCCK"}
-    wanted = "CMYK" if four else "RGB"
+    if colours in {"CMYK", "YCCK"}:
+        return _rgb(_strictly(data, "CMYK"))
+    return _strictly(data, "RGB")
+
+
+def decode_reduced(data: bytes, width: int, height: int) -> NDArray[np.uint8]:
+    """Decode a grey or YCbCr picture to RGB, reduced.
+
+    Args:
+        data: the file.
+        width: the least width of the result; libjpeg-turbo goes down by eighths.
+        height: likewise.
+
+    Returns:
+        uint8 (h, w, 3), the smallest form that has at least that size.
+
+    Raises:
+        CorruptFile: pixels are damaged or missing.
+        ValueError: a kind of JPEG that libjpeg-turbo does not decode.
+    """
+    return _strictly(data, "RGB", min_width=width, min_height=height)
+
+
+def _strictly(data: bytes, colours: str, **least: int) -> NDArray[np.uint8]:
     try:
-        pixels = simplejpeg.decode_jpeg(data, wanted, strict=True)
+        pixels = simplejpeg.decode_jpeg(data, colours, **least, strict=True)
     except ValueError as error:
         if not _HARMLESS.search(str(error)):
             raise CorruptFile(
                 "This JPEG picture is damaged or cut off: part of it is missing. "
                 "Copy or download the file again."
             ) from error
-        pixels = simplejpeg.decode_jpeg(data, wanted, strict=False)
-    return _rgb(pixels) if four else pixels
+        pixels = simplejpeg.decode_jpeg(data, colours, **least, strict=False)
+    return np.asarray(pixels, np.uint8)
 
 
 def _rgb(inks: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Final, Self
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from nciihash import tables
 from nciihash.batch import hash_files
@@ -190,15 +188,19 @@ def report(terminal: Terminal, opened: CaseOpened, paths: Sequence[Path], server
         terminal.line(value)
         return
     terminal.show("Your case is open.")
-    facts = Table.grid(padding=(0, 2))
-    facts.add_row("Case number", Text(opened.case, style="bold"))
-    facts.add_row("Passphrase", Text(opened.passphrase, style="bold"))
-    facts.add_row("Open until", f"{tables.when(opened.expires)}; each look at it renews it")
+    terminal.show(_facts(opened))
     for item, path in pairs:
         taken = "" if item.accepted else " (not taken: too plain)"
-        facts.add_row(f"File {item.item}", Text(f"{shown(path)}{taken}"))
-    terminal.show(facts)
+        terminal.show(f"File {item.item:<9} {shown(path)}{taken}")
     terminal.show(_AFTERWARDS.format(case=opened.case, server=server))
+
+
+def _facts(opened: CaseOpened) -> str:
+    return (
+        f"Case number    {opened.case}\n"
+        f"Passphrase     {opened.passphrase}\n"
+        f"Open until     {tables.when(opened.expires)}; each look at it renews it"
+    )
 
 
 class Receipt:
@@ -234,14 +236,11 @@ class Receipt:
 
     def write(self, terminal: Terminal, opened: CaseOpened, server: str) -> None:
         """Write the receipt and say so; if it cannot be written, the screen still shows it all."""
+        count = sum(1 for item in opened.items if item.accepted)
         text = (
-            f"Case number    {opened.case}\n"
-            f"Passphrase     {opened.passphrase}\n"
-            f"Clearinghouse  {server}\n"
-            f"Files          {sum(1 for item in opened.items if item.accepted)}\n"
-            f"Open until     {tables.when(opened.expires)}; each look at it renews it\n\n"
+            f"{_facts(opened)}\nClearinghouse  {server}\nFiles          {count}\n\n"
+            f"{_AFTERWARDS.format(case=opened.case, server=server)}\n"
         )
-        text += _AFTERWARDS.format(case=opened.case, server=server) + "\n"
         rest = text.encode()
         try:
             while rest:

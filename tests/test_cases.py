@@ -282,6 +282,18 @@ def test_the_status_tells_what_each_platform_did(service):
     assert case.status()["items"][1]["platforms"][1]["deletion_acknowledged"] is None
 
 
+def test_what_was_held_and_deleted_within_an_hour_is_told(service):
+    case = service.open()
+    follower = service.platform()
+    page = follower.feed()
+    follower.post("/v1/feed/ack", {"cursor": page["cursor"]})
+    case.withdraw()
+    page = follower.feed(cursor=page["cursor"])
+    follower.post("/v1/feed/ack", {"cursor": page["cursor"]})
+    [platform] = case.status()["items"][0]["platforms"]
+    assert platform["has_it_since"] == platform["deletion_acknowledged"] == "2026-05-17T13:00:00Z"
+
+
 def test_a_platform_that_never_held_it_is_not_said_to_have_it(service):
     case = service.open()
     case.withdraw()

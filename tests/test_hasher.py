@@ -121,12 +121,43 @@ def test_limits_hold_for_files_and_pictures(picture):
         hasher.hash_file(picture, limits=Limits(max_bytes=100))
 
 
-def test_fast_stays_within_four_bits_of_exact():
-    photo = Image.fromarray(np.asarray(scene(3000, 2000)))
-    data = encode(photo, "JPEG", quality=90)
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(2300, 2101), (1290, 1061), (640, 600), (200, 300)])
+def test_fast_stays_within_four_bits_of_exact(orientation, size):
+    photo = stored(scene(*size, seed=7), orientation)
+    data = encode(photo, "JPEG", quality=90, exif=exif(orientation))
     exact, fast = hasher.hash_image(data), hasher.hash_image(data, fast=True)
     assert exact.quality >= 50
     assert _distance(exact, fast) <= 4
+    assert abs(exact.quality - fast.quality) <= 2
+
+
+def test_fast_is_exact_where_nothing_can_be_reduced(picture):
+    for source in (picture, scene(900, 900), np.asarray(scene(900, 900))):
+        assert hasher.hash_image(source, fast=True) == hasher.hash_image(source)
+    inks = encode(scene(900, 900).convert("CMYK"), "JPEG")
+    assert hasher.hash_image(inks, fast=True) == hasher.hash_image(inks)
+
+
+def test_fast_refuses_what_exact_refuses():
+    data = encode(scene(900, 900), "JPEG")
+    for bad in (data[: len(data) // 2] + b"\xff\xd9", data[:300], b"text"):
+        with pytest.raises(errors.FileRefused):
+            hasher.hash_image(bad, fast=True)
+    with pytest.raises(errors.TooLarge):
+        hasher.hash_image(data, fast=True, limits=Limits(max_pixels=1000))
+
+
+def test_fast_keeps_to_its_bar_on_photos(shared_data):
+    distances = []
+    for folder in ("photos", "photos_large", "exif_orientation"):
+        for path in sorted((shared_data / folder).glob("*.jpg"))[::2]:
+            exact = hasher.hash_image(path)
+            if exact.quality >= 50:
+                distances.append(_distance(exact, hasher.hash_image(path, fast=True)))
+    assert len(distances) > 40
+    assert max(distances) <= 4
+    assert sum(distances) / len(distances) <= 0.5
 
 
 def test_golden_vectors(shared_data):

@@ -77,6 +77,8 @@ def test_golden_hashes_never_change(golden):
     assert packed.tobytes().hex() == golden["pdq"]
     assert quality == golden["quality"]
     assert [v.tobytes().hex() for v in pdq.dihedral(rgb)] == golden["dihedral"]
+    # some have gaps of a few times 1e-4 at the median: near, and no tie
+    assert pdq.analyse(rgb).tied is golden["tied"]
 
 
 def test_golden_hashes_cover_the_range_of_quality():
@@ -117,6 +119,17 @@ def test_any_picture_equals_the_reference(rgb):
 def test_a_photo_of_any_size_equals_the_reference(height, width, name):
     photo = Image.fromarray(getattr(data, name)())
     assert_equals_reference(np.asarray(photo.resize((width, height))))
+
+
+@pytest.mark.parametrize(("level", "quality"), [(51, 38), (102, 96)])
+def test_quality_follows_the_reference_where_steps_lie_on_whole_numbers(level, quality):
+    # differences of 51 are steps of exactly 20, and rounding decides whether 19 or 20 counts:
+    # exact arithmetic would give 36 and 94
+    down, right = np.mgrid[:500, :640]
+    grey = (down // 5 * 7 + right // 5 * 3) % 2 * level
+    rgb = np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
+    assert pdq.hash_pixels(rgb)[1] == quality
+    assert_equals_reference(rgb)
 
 
 def test_published_vectors(shared_data):

@@ -64,12 +64,12 @@ def upgrade() -> None:
     op.create_table(
         "acknowledgements",
         sa.Column("platform_id", ROW, nullable=False),
-        sa.Column("hour", sa.BigInteger(), nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.Column("hour", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(
             ["platform_id"], ["platforms.id"], name=op.f("fk_acknowledgements_platform_id")
         ),
-        sa.PrimaryKeyConstraint("platform_id", "hour", name=op.f("pk_acknowledgements")),
+        sa.PrimaryKeyConstraint("platform_id", "seq", name=op.f("pk_acknowledgements")),
     )
     op.create_table(
         "items",
