@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint
 PHOTOS ?=
 PYTEST_ARGS ?=
 
-.PHONY: setup demo test lint bench lock clean
+.PHONY: setup demo test lint bench screenshots lock clean
 
 setup: $(VENV)/.dev
 
@@ -28,6 +28,10 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done
+
+# Every screen of the survivor's page, on a phone and a desk, light and dark; needs Chromium.
+screenshots: $(VENV)/.dev
+	$(BIN)/python tests/screenshots.py build/screenshots
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=/path/to/it" \

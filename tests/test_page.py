@@ -439,7 +439,7 @@ def test_the_worker_has_no_network(visit):
 
 LEAKS = {
     "an extra fetch": ("fetch('/health/live')", "/health"),
-    "a fetch elsewhere": ("fetch('https://example.org/' + blob.size).catch(() => 0)", "policy: connect"),
+    "a fetch elsewhere": ("fetch('https://example.org/').catch(() => 0)", "policy: connect"),
     "an image beacon": ("new Image().src = '/x.png?n=' + blob.name", "policy: img"),
     "a beacon": ("navigator.sendBeacon('https://example.org/', blob.name)", "policy: connect"),
     "a cookie": ("document.cookie = 'seen=1'", "stored"),
@@ -451,10 +451,9 @@ LEAKS = {
     "a window": ("open('https://example.org/?' + blob.size)", "request"),
     "webrtc": ("new RTCPeerConnection({ iceServers: [{ urls: 'stun:127.0.0.1:9' }] })", "webrtc"),
     "markup": ("document.body.insertAdjacentHTML('beforeend', '<img src=/x>')", "require-trusted"),
-    "a script": ("document.head.append(Object.assign(document.createElement('script'), "
-                 "{ textContent: '1' }))", "require-trusted"),
-    "a form": ("document.body.append(Object.assign(document.createElement('form'), "
-               "{ action: '/x' })); document.forms[0].submit()", "form-action"),
+    "a script": ("document.createElement('script').textContent = '1'", "require-trusted"),
+    "a form": ("const f = document.createElement('form'); document.body.append(f); f.submit()",
+               "form-action"),
 }  # fmt: skip
 
 
@@ -499,7 +498,7 @@ def test_scripts_use_no_door_that_a_policy_leaves_open():
         r"RTC\w*Connection|WebTransport|WebSocket|EventSource|sendBeacon|XMLHttpRequest|\beval\b"
     )
     doors += r"|innerHTML|outerHTML|insertAdjacentHTML|document\.write|Function\(|importScripts"
-    doors += r"|localStorage|sessionStorage|indexedDB|caches|cookie|serviceWorker|history\.|postMessage\(.*\*"
+    doors += r"|localStorage|sessionStorage|indexedDB|caches|cookie|serviceWorker|history\."
     assert re.findall(doors, source) == []
     assert sorted(re.findall(r"fetch\((.*)", source)) == [
         'address, { credentials: "omit" });',
@@ -554,7 +553,7 @@ def test_the_page_is_small_and_needs_nothing_else():
 
 
 def test_a_lost_answer_loses_nothing_and_sends_nothing_twice(visit, serving):
-    """The service gets the request, the answer is lost, she tries again: one case, one passphrase."""
+    """The service gets the request, its answer is lost, she tries again: there is one case."""
     visitor = visit()
     sent = []
 
@@ -671,6 +670,8 @@ def test_the_receipt_is_saved_under_a_neutral_name(visit):
     assert download.value.suggested_filename == "notes.txt"
     text = Path(download.value.path()).read_text(encoding="utf-8")
     assert number in text
+    assert "IMG_0042" not in text
+    assert "(0" in text
     assert passphrase in text
     assert visitor.errors == []
 

@@ -47,7 +47,7 @@ export function numbers({ say, state, words }, receipts) {
   return list(
     ready(state).map((file, n) => [
       say("file.line", { number: receipts[n].item, size: megabytes(words, file) }),
-      state.names ? element("div", { class: "small", dir: "auto" }, file.name) : null,
+      state.names ? element("div", { class: "small screen-only", dir: "auto" }, file.name) : null,
     ]),
   );
 }

@@ -21,8 +21,9 @@ export function receipt(app) {
   const kept = () => {
     state.kept = true;
   };
+  // file names stay on the screen: they are neither printed nor saved
   const text = () =>
-    [...app.main.querySelectorAll(".box :is(dt, dd, li, p)")].map(({ textContent }) => textContent).join("\n");
+    [...app.main.querySelectorAll(".box :is(dt, dd, li, p)")].map((part) => part.firstChild.textContent).join("\n");
   return [
     title(say("receipt.title")),
     paragraph(say("receipt.keep")),
@@ -142,6 +143,7 @@ async function look(app, secret, act = null, failed = "signIn") {
     if (state !== app.state) return;
     state.trouble = error.code ?? "internal_error";
     app.replace(failed);
+    app.tell(app.say(named(app, error.code)));
   }
 }
 
