@@ -64,7 +64,7 @@ def visit(browser, serving):
     def start(language="en", *, arrive=True, **options):
         options = {"viewport": {"width": 320, "height": 640}, "locale": language} | options
         context = browser.new_context(**options)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(30_000)
         contexts.append(context)
         page = context.new_page()
         page.add_init_script(NOTES)
@@ -788,7 +788,8 @@ SEEN = """() => [...document.querySelectorAll("header *, main *")]
         && getComputedStyle(e).display !== "inline"))
   .map(([e]) => e.outerHTML.slice(0, 120))"""
 SMALL = """() => [...document.querySelectorAll("button, a, select, input, summary")]
-  .filter((e) => e.checkVisibility()).map((e) => [e.outerHTML.slice(0, 80), e.getBoundingClientRect()])
+  .filter((e) => e.checkVisibility())
+  .map((e) => [e.outerHTML.slice(0, 80), e.getBoundingClientRect()])
   .filter(([, r]) => r.width < 24 || r.height < 24).map(([e]) => e)"""
 
 

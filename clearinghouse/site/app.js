@@ -12,6 +12,8 @@ const SHIFTS = 3;
 const SHIFT_PAUSE = 1000; // milliseconds between them
 
 const SCREENS = { ...asking, ...choosing, ...holding };
+
+// All that the page knows. Forgetting it means putting a fresh one in its place.
 const fresh = () => ({
   reason: null,
   files: [],
@@ -24,6 +26,7 @@ const fresh = () => ({
   kept: false,
   secret: null,
   status: null,
+  typed: null,
   trouble: null,
 });
 

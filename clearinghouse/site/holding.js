@@ -85,6 +85,7 @@ export function next(app) {
 
 export function signIn(app) {
   const { say, state, back } = app;
+  const { trouble, typed } = state;
   const field = (id, label, hint) => [
     element("label", { for: id }, say(label)),
     element("p", { class: "hint small", id: `${id}-hint` }, say(hint)),
@@ -98,6 +99,7 @@ export function signIn(app) {
       autocorrect: "off",
       spellcheck: "false",
       "aria-describedby": `${id}-hint`,
+      value: typed?.[id] ?? null,
     }),
   ];
   const form = element(
@@ -107,7 +109,9 @@ export function signIn(app) {
       onsubmit: (event) => {
         event.preventDefault();
         const [number, passphrase] = ["number", "passphrase"].map((id) => form.elements[id].value.trim());
-        if (number && passphrase) look(app, { number, passphrase });
+        // what was typed stays for a second try, since one wrong letter in six words is easily made
+        state.typed = { number, passphrase };
+        if (number && passphrase) look(app, state.typed);
         else app.tell(say("trouble.credentials_missing"), true);
       },
     },
@@ -115,8 +119,7 @@ export function signIn(app) {
     field("passphrase", "receipt.passphrase", "signIn.passphrase"),
     element("div", { class: "row" }, element("button", { class: "main" }, say("signIn.go"))),
   );
-  const { trouble } = state;
-  state.trouble = null;
+  Object.assign(state, { trouble: null, typed: null });
   return [
     title(say("signIn.title")),
     trouble ? box(paragraph(say(named(app, trouble)))) : null,
@@ -137,7 +140,7 @@ async function look(app, secret, act = null, failed = "signIn") {
     if (act) await act();
     state.status = await readCase(secret);
     if (state !== app.state) return;
-    state.secret = secret;
+    Object.assign(state, { secret, typed: null });
     app.settle("status");
   } catch (error) {
     if (state !== app.state) return;
