@@ -27,7 +27,7 @@ from nciihash.follow import follow
 from nciihash.gallery import Findings, Gallery, Score, hang
 from nciihash.localservice import LocalService
 from nciihash.signals import Band, Verdict
-from nciihash.terminal import Terminal, shown
+from nciihash.terminal import Terminal
 from nciihash.wire import Reason
 
 _KEEPS: Final = "Platform A"  # follows the feed and matches against a bank of its own
@@ -154,7 +154,7 @@ def _edits_table(gallery: Gallery, kept: Findings, asked: Findings) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("Edit")
     for name in gallery.names:
-        table.add_column(Text(shown(name)[:12]), justify="right")
+        table.add_column(Text(tables.shown(name)[:12]), justify="right")
     table.add_column(_ASKS, justify="right")
     for edit, made in enumerate(EDITS):
         cells = []

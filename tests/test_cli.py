@@ -542,7 +542,7 @@ def test_status_and_withdraw(run, local, key, photos):
     one = run("withdraw", case, "--item", 2, "--json", "--yes", **secret)
     assert one.line == {"withdrawn": 1, "remaining": 2, "state": "open"}
     unknown = run("withdraw", case, "--item", 9, "--json", "--yes", **secret)
-    assert (unknown.code, unknown.line["error"]["code"]) == (3, "service_refused")
+    assert (unknown.code, unknown.line["error"]["code"]) == (3, "item_unknown")
     rest = run("withdraw", case, answers="yes\n", **secret)
     assert "2 files withdrawn. Nothing of the case" in rest.out
     assert "withdrawn: nothing in it is matched" in run("status", case, **secret).out
@@ -652,7 +652,7 @@ def test_a_revoked_or_wrong_key(run, local, tmp_path):
         *("follow", "--server", local.address, "--bank", tmp_path / "bank", "--once", "--json"),
         NCIIHASH_KEY="nciik_wrong",
     )
-    assert (done.code, done.line["error"]["code"]) == (3, "service_refused")
+    assert (done.code, done.line["error"]["code"]) == (3, "credentials_wrong")
     assert "nciik_wrong" not in done.out + done.err
 
 

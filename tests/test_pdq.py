@@ -17,6 +17,9 @@ from nciihash.errors import InvalidPixels, NciihashError
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "pdq.json").read_text())
 
+_I, _J = np.mgrid[:16, :64]
+COSINES = np.sqrt(2 / 64) * np.cos(np.pi / 128 * (_I + 1) * (2 * _J + 1))
+
 
 def reference(rgb):
     bits, quality = pdqhash.compute(np.ascontiguousarray(rgb))
@@ -44,9 +47,7 @@ def gap_at_the_median(rgb):
     """Measure the smallest gap by the definition, with dense matrices in double precision."""
     luma = rgb.astype(float) @ [0.299, 0.587, 0.114]
     grid = dense(rgb.shape[0]) @ luma @ dense(rgb.shape[1]).T
-    i, j = np.mgrid[:16, :64]
-    d = np.sqrt(2 / 64) * np.cos(np.pi / 128 * (i + 1) * (2 * j + 1))
-    b = d @ grid @ d.T
+    b = COSINES @ grid @ COSINES.T
     sign = np.where(np.arange(16) % 2, 1, -1)
     gaps = []
     for signs in (1, sign[:, None], sign, sign[:, None] * sign):
@@ -132,6 +133,13 @@ def test_quality_follows_the_reference_where_steps_lie_on_whole_numbers(level, q
     assert_equals_reference(rgb)
 
 
+@pytest.mark.parametrize("size", [63, 64, 65])
+def test_a_picture_of_the_grids_own_size_is_not_filtered_as_in_the_reference(size):
+    # stripes tie, so that each rounding shows; the dihedral variants are filtered even so
+    rows = np.random.default_rng(0).integers(0, 256, (size, 1, 3), dtype=np.uint8)
+    assert_equals_reference(rows.repeat(size, axis=1))
+
+
 def test_published_vectors(shared_data):
     vectors = json.loads((shared_data / "pdq_vectors" / "vectors.json").read_text())["vectors"]
     for vector in vectors:
@@ -195,6 +203,20 @@ def test_photos_do_not_tie():
         analysis = pdq.analyse(getattr(data, name)())
         assert not analysis.tied
         assert analysis.quality == 100
+
+
+@pytest.mark.parametrize("rows", [1, -1])
+@pytest.mark.parametrize("columns", [1, -1])
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_tie_in_one_sign_pattern_alone_is_a_tie(rows, columns, tied):
+    values = np.arange(256) - 100.3  # no value is another's negative
+    if tied:
+        values[128] = values[127]
+    pattern = np.array([[rows, rows * columns], [1, columns]])  # even and odd rows and columns
+    mixed = np.random.default_rng(0).permutation(values).reshape(16, 16)
+    coefficients = mixed * np.tile(pattern, (8, 8))
+    grid = COSINES.T @ coefficients @ COSINES
+    assert pdq.analyse_grid(grid).tied is tied
 
 
 @given(pictures(side_max=120))
