@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint
 PHOTOS ?=
 PYTEST_ARGS ?=
 
-.PHONY: setup demo test lint bench screenshots lock clean
+.PHONY: setup demo test lint bench screenshots page lock clean
 
 setup: $(VENV)/.dev
 
@@ -29,6 +29,11 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done
+
+# The survivor's page as one file for use without internet, and its SHA-256.
+page: $(VENV)/.dev
+	@mkdir -p build
+	@$(BIN)/python -m clearinghouse.offline build/page.html
 
 # Every screen of the survivor's page, on a phone and a desk, light and dark; needs Chromium.
 screenshots: $(VENV)/.dev

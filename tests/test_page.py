@@ -1,6 +1,7 @@
 """The survivor's page in a real browser against the real service."""
 
 import base64
+import hashlib
 import json
 import re
 import time
@@ -28,6 +29,7 @@ from walking import (
     png,
 )
 
+from clearinghouse import offline
 from nciihash.errors import FileRefused
 from nciihash.hasher import hash_image
 from nciihash.wire import AddItems, OpenCase
@@ -282,7 +284,7 @@ def test_a_canvas_that_alters_pixels_is_never_believed(visit):
         assert bits_apart(got["found"]["pdq"], by_python(data)[0]) <= 2
     assert fingerprints(visitor.page, [encoded(photo, "WEBP")]) == [{"code": "blocked"}]
     visitor.answer_questions()
-    visitor.page.set_input_files("input[type=file]", [file("a.webp", encoded(photo, "WEBP"))])
+    visitor.page.set_input_files("#files", [file("a.webp", encoded(photo, "WEBP"))])
     visitor.sees("refused.blocked")
 
 
@@ -476,7 +478,7 @@ def test_a_planted_leak_is_seen(visit, leak):
     visitor.arrive()
     visitor.answer_questions()
     before = len(visitor.requests)
-    visitor.page.set_input_files("input[type=file]", pictures()[:1])
+    visitor.page.set_input_files("#files", pictures()[:1])
     visitor.page.wait_for_timeout(HOLD_STILL["waiting"])
     if leak is None:
         visitor.page.locator("button.main:enabled").wait_for()
@@ -501,7 +503,7 @@ def test_scripts_use_no_door_that_a_policy_leaves_open():
     doors += r"|localStorage|sessionStorage|indexedDB|caches|cookie|serviceWorker|history\."
     assert re.findall(doors, source) == []
     assert sorted(re.findall(r"fetch\((.*)", source)) == [
-        'address, { credentials: "omit" });',
+        'new URL(`words/${language}.json`, import.meta.url), { credentials: "omit" });',
         "path, {",
     ]
     assert source.count('credentials: "omit"') == 2
@@ -770,7 +772,7 @@ def test_many_files_at_once_leave_the_page_responsive(visit, tmp_path):
         path = tmp_path / f"{n}.png"
         path.write_bytes(png(rgb + rings(150 + n, 200)[n:] // 2))
         files.append(path)
-    page.set_input_files("input[type=file]", files)
+    page.set_input_files("#files", files)
     page.locator("button.main:enabled").wait_for(timeout=60_000)
     assert page.locator(".files li").count() == 200
     visitor.sees("choose.too_many", most=200)
@@ -905,3 +907,57 @@ def test_the_english_is_calm_and_plain():
     assert not re.search(
         r"\b(hash|victim|upload your|algorithm|perceptual|abus\w+|porn)\b", text, re.I
     )
+
+
+# --- without internet ------------------------------------------------------------------------
+
+
+def test_fingerprints_made_without_internet_are_sent_later(visit, tmp_path):
+    """From the single file, opened from the disk, to a case on the service."""
+    (tmp_path / "page.html").write_text(offline.build(), encoding="utf-8")
+    away = visit(arrive=False)
+    away.page.context.set_offline(True)
+    away.page.goto((tmp_path / "page.html").as_uri())
+    away.sees("offline.what")
+    away.answer_questions()
+    chosen = [*pictures(), file("d.webp", encoded(Image.fromarray(photos.coffee()), "WEBP"))]
+    away.choose(chosen)
+    away.press("continue")
+    away.at("offline.review")
+    with away.page.expect_download() as download:
+        away.press("offline.save")
+    away.at("offline.saved")
+    assert away.errors == []
+    assert away.notes() == []
+    assert [r.url for r in away.requests if not r.url.startswith(("file:", "blob:", "data:"))] == []
+    assert download.value.suggested_filename == "notes.json"
+    path = tmp_path / "notes.json"
+    download.value.save_as(path)
+    assert_holds_nothing_of(path.read_bytes(), chosen)
+
+    visitor = visit()
+    visitor.answer_questions()
+    visitor.page.set_input_files("#saved", [file("x.json", b'{"items": "none"}')])
+    visitor.sees("choose.not_saved")
+    visitor.page.set_input_files("#saved", path)
+    visitor.press("continue")
+    with visitor.page.expect_request("**/v1/cases") as request:
+        visitor.press("review.send")
+    visitor.at("receipt.title")
+    sent = OpenCase.model_validate_json(request.value.post_data_buffer)
+    values = [item.signals[0].value for item in sent.items]
+    expected = [by_python(f["buffer"])[0] for f in (*chosen[:2], chosen[3])]
+    assert [bits_apart(a, b) <= 2 for a, b in zip(values, expected, strict=True)] == [True] * 3
+
+
+def test_the_single_file_is_the_same_each_time_and_allows_no_connection():
+    html = offline.build()
+    assert html == offline.build()
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', html)[1]
+    assert "default-src 'none'" in policy
+    assert "connect-src 'none'" in policy
+    assert "unsafe" not in policy
+    script = re.search(r'<script type="module">(.*)</script>', html, re.S)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"'sha256-{digest}'" in policy
+    assert not re.search(r'(src|href)="(?!data:)', html)

@@ -111,7 +111,7 @@ class Person:
         self.at("choose.title")
 
     def choose(self, path):
-        picker = self.client.find_element("css selector", "input[type=file]")
+        picker = self.client.find_element("css selector", "#files")
         # the page's own button opens it; Marionette types into shown elements alone
         self.client.execute_script("arguments[0].hidden = false", [picker])
         picker.send_keys(str(path))

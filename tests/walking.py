@@ -153,7 +153,7 @@ class Visitor:
         self.page.get_by_text(self.say(key, **values), exact=True).first.wait_for()
 
     def choose(self, files):
-        self.page.set_input_files("input[type=file]", files)
+        self.page.set_input_files("#files", files)
         self.page.locator("button.main:enabled").wait_for()
 
     def answer_questions(self, reason="threatened"):

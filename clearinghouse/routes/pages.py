@@ -15,8 +15,17 @@ _TYPES: Final = {
     "json": "application/json",
 }
 _FILES: Final = (
-    *("page.css", "app.js", "asking.js", "canvas.js", "choosing.js", "elements.js", "formats.js"),
-    *("hasher.js", "holding.js", "jpeg.js", "pdq.js", "png.js", "service.js", "words.js"),
+    *("page.css", "app.js", "asking.js", "canvas.js", "choosing.js", "edition.js", "elements.js"),
+    *(
+        "formats.js",
+        "hasher.js",
+        "holding.js",
+        "jpeg.js",
+        "pdq.js",
+        "png.js",
+        "service.js",
+        "words.js",
+    ),
     *("worker.js", *(f"words/{language}.json" for language in LANGUAGES)),
 )
 

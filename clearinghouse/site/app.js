@@ -20,6 +20,7 @@ const fresh = () => ({
   count: 0,
   names: false,
   tooMany: false,
+  notSaved: false,
   busy: false,
   sent: null,
   receipt: null,

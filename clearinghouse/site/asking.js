@@ -1,5 +1,6 @@
 // The questions, one on a screen, and the screens for those whom this service cannot help.
 
+import { online } from "./edition.js";
 import { answers, box, button, element, heading, link, list, more, paragraph, row, title } from "./elements.js";
 
 const HELPLINES = [
@@ -15,13 +16,14 @@ export function start({ say, go, begin }) {
     title(say("start.title")),
     paragraph(say("start.what")),
     paragraph(say("start.kind")),
+    online ? null : box(paragraph(say("offline.what"))),
     box(
       heading(say("start.safety")),
       list([say("start.safety.device"), say("start.safety.leave"), say("start.safety.danger")]),
     ),
     answers(
       button(say("start.go"), begin, "main"),
-      button(say("start.have"), () => go("signIn")),
+      online ? button(say("start.have"), () => go("signIn")) : null,
       button(say("help.title"), () => go("helplines"), "quiet"),
     ),
   ];

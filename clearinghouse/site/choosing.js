@@ -1,8 +1,9 @@
 // Choosing files, fingerprinting them one after the other, looking at what will be sent, sending it.
 
 import { fingerprint } from "./asking.js";
-import { answers, button, code, element, list, more, paragraph, row, title } from "./elements.js";
-import { addingBody, addItems, newKey, openCase, openingBody } from "./service.js";
+import { online } from "./edition.js";
+import { answers, button, code, element, list, more, paragraph, row, save, title } from "./elements.js";
+import { addingBody, addItems, newKey, openCase, openingBody, readBody } from "./service.js";
 
 const FILES_MAX = 200; // in a case
 const UNKNOWN = ["offline", "busy", "internal_error"];
@@ -18,6 +19,19 @@ function take(app, blobs) {
   app.state.tooMany = blobs.length > room;
   app.show();
   drain(app);
+}
+
+/** Take in fingerprints that the page for use without internet has saved. */
+async function takeSaved(app, blob) {
+  const { state } = app;
+  const found = readBody(await blob.text().catch(() => ""));
+  state.notSaved = !found.length;
+  for (const print of found.slice(0, FILES_MAX - state.files.length)) {
+    if (state.files.some((other) => other.print?.pdq === print.pdq)) continue;
+    state.count += 1;
+    state.files.push({ number: state.count, name: "", size: null, blob: null, code: null, print });
+  }
+  if (state === app.state) app.show();
 }
 
 async function drain(app) {
@@ -42,11 +56,17 @@ const ready = ({ files }) => files.filter(({ print }) => print);
 const prints = (state) => ready(state).map(({ print }) => print);
 const megabytes = (words, { size }) => words.number.format(size && Math.max(size / 2 ** 20, 0.1));
 
+const named = ({ say, words }, file, number) =>
+  file.size === null
+    ? say("file.number", { number })
+    : say("file.line", { number, size: megabytes(words, file) });
+
 /** Tell which file has which number in the case, so that one can be found again to take it back. */
-export function numbers({ say, state, words }, receipts) {
+export function numbers(app, receipts) {
+  const { state } = app;
   return list(
     ready(state).map((file, n) => [
-      say("file.line", { number: receipts[n].item, size: megabytes(words, file) }),
+      named(app, file, receipts[n].item),
       state.names ? element("div", { class: "small screen-only", dir: "auto" }, file.name) : null,
     ]),
   );
@@ -60,7 +80,7 @@ function status({ say, state }, file) {
 }
 
 function line(app, file) {
-  const { say, words, state } = app;
+  const { say, state } = app;
   const remove = () => {
     state.files.splice(state.files.indexOf(file), 1);
     app.show();
@@ -68,7 +88,7 @@ function line(app, file) {
   return element(
     "li",
     { id: `file-${file.number}` },
-    paragraph(say("file.line", { number: file.number, size: megabytes(words, file) })),
+    paragraph(named(app, file, file.number)),
     state.names ? paragraph(file.name, { class: "small", dir: "auto" }) : null,
     status(app, file),
     button(say("file.remove", { number: file.number }), remove, "quiet"),
@@ -82,8 +102,16 @@ export function choose(app) {
     type: "file",
     multiple: true,
     hidden: true,
+    id: "files",
     accept: "image/*,video/*",
     onchange: () => take(app, input.files),
+  });
+  const store = element("input", {
+    type: "file",
+    hidden: true,
+    accept: "application/json",
+    id: "saved",
+    onchange: () => takeSaved(app, store.files[0]),
   });
   const area = element(
     "div",
@@ -91,6 +119,8 @@ export function choose(app) {
     input,
     button(say("choose.button"), () => input.click(), state.files.length ? "" : "main"),
     paragraph(say("choose.drop"), { class: "small" }),
+    online ? [store, button(say("choose.saved"), () => store.click(), "quiet")] : null,
+    state.notSaved ? paragraph(say("choose.not_saved")) : null,
   );
   area.addEventListener("dragover", () => area.classList.add("over"));
   area.addEventListener("dragleave", () => area.classList.remove("over"));
@@ -140,14 +170,16 @@ export function review(app) {
   const { say, state, back } = app;
   const found = prints(state);
   return [
-    title(say("review.title")),
+    title(say(online ? "review.title" : "offline.review")),
     list([
       say("review.prints", { count: found.length }),
-      ...(state.secret
-        ? [say("review.secret")]
-        : [say("review.declared"), say("review.reason", { reason: say(`reason.${state.reason}`) })]),
+      ...(!online
+        ? []
+        : state.secret
+          ? [say("review.secret")]
+          : [say("review.declared"), say("review.reason", { reason: say(`reason.${state.reason}`) })]),
     ]),
-    paragraph(say("review.not")),
+    paragraph(say(online ? "review.not" : "offline.only")),
     more(
       say("review.show"),
       element(
@@ -157,7 +189,26 @@ export function review(app) {
       ),
     ),
     fingerprint(app),
-    answers(button(say("review.send"), () => send(app), "main")),
+    answers(
+      online
+        ? button(say("review.send"), () => send(app), "main")
+        : button(say("offline.save"), () => keep(app), "main"),
+    ),
+    row(button(say("back"), back, "quiet")),
+  ];
+}
+
+/** Save the fingerprints, to be sent from the page on the internet. */
+function keep(app) {
+  save("notes.json", addingBody(prints(app.state)), "application/json");
+  app.go("saved");
+}
+
+export function saved({ say, back, startOver }) {
+  return [
+    title(say("offline.saved")),
+    paragraph(say("offline.next", { button: say("choose.saved") })),
+    answers(button(say("next.finish"), startOver, "main")),
     row(button(say("back"), back, "quiet")),
   ];
 }

@@ -36,6 +36,13 @@ export function more(summary, ...children) {
   return element("details", {}, element("summary", {}, summary), children);
 }
 
+/** Let a file be saved; its name says nothing of what it is. */
+export function save(name, text, type) {
+  const address = URL.createObjectURL(new Blob([text], { type }));
+  element("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 60_000);
+}
+
 /** Text that reads from left to right in every language, such as a case number. */
 export function code(text, kind = "code") {
   return element(kind, { dir: "ltr", translate: "no" }, text);

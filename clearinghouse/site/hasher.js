@@ -1,12 +1,14 @@
 // The page's end of the worker: files go in one after the other, fingerprints come out.
 
+import { workerAddress, workerKind } from "./edition.js";
+
 const SECONDS = 90; // for one file; a phone takes three for a large photo
 
 const policy = globalThis.trustedTypes?.createPolicy("w", { createScriptURL: (url) => url });
 
 function start() {
-  const url = new URL("worker.js", import.meta.url).href;
-  return new Worker(policy ? policy.createScriptURL(url) : url, { type: "module" });
+  const url = workerAddress();
+  return new Worker(policy ? policy.createScriptURL(url) : url, workerKind);
 }
 
 /** Fingerprints files in a worker, which is replaced when one of them breaks it. */

@@ -2,17 +2,10 @@
 
 import { routes } from "./asking.js";
 import { numbers } from "./choosing.js";
-import { answers, box, button, code, element, heading, list, paragraph, row, title } from "./elements.js";
+import { answers, box, button, code, element, heading, list, paragraph, row, save, title } from "./elements.js";
 import { readCase, withdraw } from "./service.js";
 
 const VERDICTS = ["blocked", "not_blocked", "unsure", "pending"];
-
-function save(text) {
-  const address = URL.createObjectURL(new Blob([text.replace(/[\u2068\u2069]/g, "")], { type: "text/plain" }));
-  const anchor = element("a", { href: address, download: "notes.txt" });
-  anchor.click();
-  setTimeout(() => URL.revokeObjectURL(address), 60_000);
-}
 
 /** The only screen that ever shows the passphrase. */
 export function receipt(app) {
@@ -48,7 +41,7 @@ export function receipt(app) {
       }),
       button(say("receipt.save"), () => {
         kept();
-        save(text());
+        save("notes.txt", text().replace(/[\u2068\u2069]/g, ""), "text/plain");
       }),
     ),
     answers(

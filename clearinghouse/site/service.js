@@ -40,6 +40,19 @@ export function addingBody(prints) {
   return JSON.stringify({ items: items(prints) });
 }
 
+/** Read such a body back: the fingerprints in it, or none where it is something else. */
+export function readBody(text) {
+  try {
+    return JSON.parse(text).items.flatMap(({ signals }) =>
+      signals
+        .filter(({ type, value, quality }) => type === "pdq" && /^[0-9a-f]{64}$/.test(value) && quality >= 50 && quality <= 100)
+        .map(({ value, quality }) => ({ pdq: value, quality: Math.trunc(quality) })),
+    );
+  } catch {
+    return [];
+  }
+}
+
 export const openCase = (body, key) => ask("POST", "/v1/cases", { body, key });
 export const addItems = (secret, body, key) => ask("POST", "/v1/case/items", { secret, body, key });
 export const readCase = (secret) => ask("GET", "/v1/case", { secret });

@@ -1,5 +1,7 @@
 // What the page says: one JSON catalogue a language, fetched once and kept in memory alone.
 
+import { catalogue } from "./edition.js";
+
 export const LANGUAGES = {
   en: "English",
   es: "Español",
@@ -24,10 +26,7 @@ export class Words {
 
   /** Fetch a language; the first of the browser's that we have, when none is asked for. */
   static async load(language = preferred()) {
-    const address = new URL(`words/${language}.json`, import.meta.url);
-    const reply = await fetch(address, { credentials: "omit" });
-    if (!reply.ok) throw new Error("no catalogue");
-    return new Words(language, await reply.json());
+    return new Words(language, await catalogue(language));
   }
 
   /** Give a sentence; `{name}` is replaced, and set apart from the direction of the text around it. */
