@@ -380,7 +380,7 @@ def test_nothing_is_requested_before_send_and_one_post_afterwards(visit):
     visitor.page.wait_for_timeout(HOLD_STILL["waiting"])
     # the worker's own modules are all that was loaded while files were open
     loaded = {r.url.removeprefix(visitor.url) for r in visitor.requests[before:]}
-    modules = ("worker", "canvas", "formats", "jpeg", "png", "pdq")
+    modules = ("worker", "canvas", "formats", "jpeg", "scan", "png", "pdq")
     assert loaded <= {f"/page/{name}.js" for name in modules}
     ready = len(visitor.requests)
     visitor.press("review.send")
@@ -414,7 +414,7 @@ def test_hashing_again_requests_nothing_at_all(visit):
 def test_the_worker_has_no_network(visit):
     visitor = visit(arrive=False)
     planted = """
-    addEventListener("message", async () => {
+    addEventListener("message", async ({ data: { id } }) => {
       const tried = [];
       for (const address of ["/health/live", "https://example.org/"])
         tried.push(await fetch(address).then(() => "reached", () => "stopped"));
@@ -424,7 +424,7 @@ def test_the_worker_has_no_network(visit):
         socket.onopen = () => resolve("reached");
         socket.onerror = () => resolve("stopped");
       }).catch(() => "stopped"));
-      postMessage({ code: tried.join() });
+      postMessage({ id, code: tried.join() });
     });
     """
 
@@ -485,7 +485,7 @@ def test_a_planted_leak_is_seen(visit, leak):
     extra = [
         f"request: {r.url}"
         for r in visitor.requests[before:]
-        if not re.search(r"/page/(worker|canvas|formats|jpeg|png|pdq)\.js$", r.url)
+        if not re.search(r"/page/(worker|canvas|formats|jpeg|scan|png|pdq)\.js$", r.url)
     ]
     found = leaks(visitor, before) + extra
     assert (found == []) if leak is None else any(sign in what for what in found), found
@@ -754,6 +754,36 @@ def test_the_whole_way_by_keyboard(visit):
     enter("status.withdraw", "withdraw.all")
     enter("withdraw.yes", "status.title")
     visitor.sees("status.withdrawn")
+
+
+def test_one_of_two_equal_pictures_is_sent_whichever_is_taken_off(visit):
+    visitor = visit()
+    visitor.answer_questions()
+    picture = pictures()[0]
+    visitor.choose([picture, picture | {"name": "a copy.png"}, pictures()[1]])
+    visitor.sees("refused.twice", number=1)
+    visitor.press("file.remove", number=1)
+    assert visitor.page.get_by_text(visitor.say("file.ready"), exact=True).count() == 2
+    assert visitor.page.get_by_text("This is the same picture").count() == 0
+
+
+def test_going_away_ends_the_work_and_coming_back_starts_anew(visit):
+    """While a file is being read she goes back; the next case is not disturbed."""
+    visitor = visit()
+    big = encoded(Image.fromarray(np.tile(waves(1000, 1000), (3, 3, 1))), "PNG", compress_level=1)
+    for _ in range(2):
+        visitor.answer_questions()
+        visitor.page.set_input_files("#files", [file("big.png", big)])
+        visitor.page.locator("#file-1").wait_for()
+        for _ in range(5):
+            visitor.press("back")
+        visitor.at("start.title")
+    visitor.answer_questions()
+    visitor.choose(pictures()[:1])
+    visitor.press("continue")
+    visitor.unfold()
+    found = visitor.page.locator("ol code").all_inner_texts()
+    assert found == [by_python(pictures()[0]["buffer"])[0]]
 
 
 def test_many_files_at_once_leave_the_page_responsive(visit, tmp_path):

@@ -16,17 +16,9 @@ _TYPES: Final = {
 }
 _FILES: Final = (
     *("page.css", "app.js", "asking.js", "canvas.js", "choosing.js", "edition.js", "elements.js"),
-    *(
-        "formats.js",
-        "hasher.js",
-        "holding.js",
-        "jpeg.js",
-        "pdq.js",
-        "png.js",
-        "service.js",
-        "words.js",
-    ),
-    *("worker.js", *(f"words/{language}.json" for language in LANGUAGES)),
+    *("formats.js", "hasher.js", "holding.js", "jpeg.js", "pdq.js", "png.js", "scan.js"),
+    *("service.js", "words.js", "worker.js"),
+    *(f"words/{language}.json" for language in LANGUAGES),
 )
 
 _PAGE_POLICY: Final = (

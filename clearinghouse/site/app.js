@@ -44,7 +44,7 @@ class App {
     };
     this.back = () => this.replace(this.trail.pop() ?? "start");
     this.begin = () => {
-      this.state = fresh();
+      this.forget();
       this.go("adult");
     };
     this.startOver = () => {

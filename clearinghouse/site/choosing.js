@@ -14,7 +14,7 @@ function take(app, blobs) {
   const room = FILES_MAX - files.length;
   for (const blob of [...blobs].slice(0, room)) {
     app.state.count += 1;
-    files.push({ number: app.state.count, name: blob.name, size: blob.size, blob, code: null, print: null });
+    files.push({ number: app.state.count, name: blob.name, size: blob.size, blob, code: null, print: null, twin: null });
   }
   app.state.tooMany = blobs.length > room;
   app.show();
@@ -29,7 +29,7 @@ async function takeSaved(app, blob) {
   for (const print of found.slice(0, FILES_MAX - state.files.length)) {
     if (state.files.some((other) => other.print?.pdq === print.pdq)) continue;
     state.count += 1;
-    state.files.push({ number: state.count, name: "", size: null, blob: null, code: null, print });
+    state.files.push({ number: state.count, name: "", size: null, blob: null, code: null, print, twin: null });
   }
   if (state === app.state) app.show();
 }
@@ -83,6 +83,10 @@ function line(app, file) {
   const { say, state } = app;
   const remove = () => {
     state.files.splice(state.files.indexOf(file), 1);
+    // the next copy of the same picture takes its place
+    const [heir, ...others] = state.files.filter(({ twin }) => twin === file.number);
+    if (heir) Object.assign(heir, { print: file.print, code: null, twin: null });
+    for (const other of others) other.twin = heir.number;
     app.show();
   };
   return element(

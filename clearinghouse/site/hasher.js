@@ -14,34 +14,39 @@ function start() {
 /** Fingerprints files in a worker, which is replaced when one of them breaks it. */
 export class Hasher {
   #worker = null;
+  #settle = null;
+  #asked = 0;
 
   /**
    * Give `{ found: { pdq, quality, tied } }`, or `{ code }` that says why there is none.
    * `path` is for tests: "canvas" leaves a file to the browser's decoder, "bytes" a JPEG to ours.
    */
-  hash(blob, path = null) {
+  async hash(blob, path = null) {
     this.#worker ??= start();
     const worker = this.#worker;
-    return new Promise((resolve) => {
-      const settle = (answer, broken) => {
-        clearTimeout(timer);
-        worker.onmessage = worker.onerror = worker.onmessageerror = null;
-        if (broken) this.stop();
-        resolve(answer);
+    const id = ++this.#asked; // so that no file is ever given another one's fingerprint
+    let timer = 0;
+    const answer = await new Promise((resolve) => {
+      this.#settle = resolve;
+      timer = setTimeout(() => this.#fail("too_slow"), SECONDS * 1000);
+      worker.onmessage = ({ data: { id: answered, ...answer } }) => {
+        if (answered === id) resolve(answer);
       };
-      const timer = setTimeout(() => settle({ code: "too_slow" }, true), SECONDS * 1000);
-      worker.onmessage = ({ data }) => {
-        if (!data.ready) settle(data, false);
-      };
-      worker.onerror = () => settle({ code: "failed" }, true);
-      worker.onmessageerror = worker.onerror;
-      worker.postMessage({ blob, path });
+      worker.onerror = worker.onmessageerror = () => this.#fail("failed");
+      worker.postMessage({ id, blob, path });
     });
+    clearTimeout(timer);
+    return answer;
   }
 
-  /** End the worker and forget what it holds. */
-  stop() {
+  #fail(code) {
     this.#worker?.terminate();
     this.#worker = null;
+    this.#settle?.({ code });
+  }
+
+  /** End the worker, with what it was doing. */
+  stop() {
+    this.#fail("failed");
   }
 }

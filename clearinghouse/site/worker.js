@@ -60,14 +60,13 @@ function apart(one, other) {
   return bits;
 }
 
-addEventListener("message", async ({ data: { blob, path } }) => {
+addEventListener("message", async ({ data: { id, blob, path } }) => {
   try {
     const found = await hash(blob, path);
     const plain = found.tied || found.quality < QUALITY_MIN;
-    postMessage(plain ? { code: "too_plain", found } : { found });
+    postMessage(plain ? { id, code: "too_plain", found } : { id, found });
   } catch (error) {
     const memory = error instanceof RangeError;
-    postMessage({ code: error instanceof Refused ? error.code : memory ? "too_large" : "failed" });
+    postMessage({ id, code: error instanceof Refused ? error.code : memory ? "too_large" : "failed" });
   }
 });
-postMessage({ ready: true });
