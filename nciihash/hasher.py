@@ -15,7 +15,15 @@ from PIL import Image
 
 from nciihash import jpeg, pdq, reduced
 from nciihash.formats import Format, detect
-from nciihash.image import Source, check_size, decode, decoder_errors, read_bytes, read_pixels
+from nciihash.image import (
+    Source,
+    check_size,
+    count_frames,
+    decode,
+    decoder_errors,
+    read_bytes,
+    read_pixels,
+)
 from nciihash.limits import LIMITS, Limits
 from nciihash.signals import Hashed, Item, Media, Signal, SignalType
 
@@ -70,8 +78,26 @@ def hash_file(
     """
     check_request(variants, signals)
     data = read_bytes(path, limits=limits)
+    return hash_bytes(data, variants=variants, signals=signals, limits=limits)
+
+
+def hash_bytes(
+    data: bytes,
+    *,
+    variants: str = "none",
+    signals: Sequence[SignalType] = (SignalType.PDQ,),
+    limits: Limits = LIMITS,
+) -> Item:
+    """Hash a file's bytes as `hash_file` does; no file is opened.
+
+    Raises:
+        FileRefused: one of its subclasses, with a sentence that says what to do.
+        ValueError: unknown variants, or no signals.
+    """
+    check_request(variants, signals)
     rgb = decode(data, limits=limits)
-    return Item(Media.IMAGE, tuple(_hash(type, data, rgb) for type in signals))
+    hashes = tuple(_hash(type, data, rgb) for type in signals)
+    return Item(Media.IMAGE, hashes, count_frames(data))
 
 
 def check_request(variants: str, signals: Sequence[SignalType]) -> None:
