@@ -10,7 +10,7 @@ PHOTOS ?=
 PYTEST_ARGS ?=
 KERNEL := CMakeLists.txt nciihash/_search.cpp nciihash/_kernel.cpp nciihash/_kernel.hpp
 
-.PHONY: setup demo test lint bench bench-search sanitize lock clean
+.PHONY: setup demo test lint bench bench-search sanitize screenshots page lock clean
 
 setup: $(VENV)/.dev
 
@@ -30,6 +30,15 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done
+
+# The survivor's page as one file for use without internet, and its SHA-256.
+page: $(VENV)/.dev
+	@mkdir -p build
+	@$(BIN)/python -m clearinghouse.offline build/page.html
+
+# Every screen of the survivor's page, on a phone and a desk, light and dark; needs Chromium.
+screenshots: $(VENV)/.dev
+	$(BIN)/python tests/screenshots.py build/screenshots
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=/path/to/it" \
