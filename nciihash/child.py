@@ -92,7 +92,11 @@ def _answer(request: dict[str, Any], data: bytes, limits: Limits) -> dict[str, A
     except ValueError as error:
         return {"invalid": str(error)}
     return {
-        "item": {"media": item.media, "hashes": [_entry(hashed) for hashed in item.hashes]},
+        "item": {
+            "media": item.media,
+            "hashes": [_entry(hashed) for hashed in item.hashes],
+            "frames": item.frames,
+        },
     }
 
 

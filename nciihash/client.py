@@ -330,7 +330,13 @@ def _credentials(case: str, passphrase: str) -> str:
     case = case.strip()
     if not case or ":" in case or not passphrase.strip():
         raise InvalidRequest("Give the case number and the passphrase as they were handed out.")
-    pair = f"{case}:{passphrase.strip()}".encode()
+    try:
+        pair = f"{case}:{passphrase.strip()}".encode()
+    except UnicodeEncodeError:  # bytes that were no text where they came from
+        raise InvalidRequest(
+            "The case number or the passphrase holds what is no text: type it again as it was "
+            "handed out."
+        ) from None
     return f"{wire.CASE_SCHEME} {base64.b64encode(pair).decode()}"
 
 

@@ -15,7 +15,15 @@ from PIL import Image
 
 from nciihash import jpeg, pdq, reduced
 from nciihash.formats import Format, detect
-from nciihash.image import Source, check_size, decode, decoder_errors, read_bytes, read_pixels
+from nciihash.image import (
+    Source,
+    check_size,
+    count_frames,
+    decode,
+    decoder_errors,
+    read_bytes,
+    read_pixels,
+)
 from nciihash.limits import LIMITS, Limits
 from nciihash.signals import Hashed, Item, Media, Signal, SignalType
 
@@ -88,7 +96,8 @@ def hash_bytes(
     """
     check_request(variants, signals)
     rgb = decode(data, limits=limits)
-    return Item(Media.IMAGE, tuple(_hash(type, data, rgb) for type in signals))
+    hashes = tuple(_hash(type, data, rgb) for type in signals)
+    return Item(Media.IMAGE, hashes, count_frames(data))
 
 
 def check_request(variants: str, signals: Sequence[SignalType]) -> None:

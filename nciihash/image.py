@@ -13,7 +13,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import BinaryIO, Final, TypeAlias
 
 import numpy as np
@@ -140,6 +140,22 @@ def decode(data: bytes, *, limits: Limits = LIMITS) -> NDArray[np.uint8]:
             # libheif turns pictures itself, and pi_heif then resets the orientation it leaves here
             turned = orientation(image.info.get("exif") or b"")
         return _pixels(image, turned, limits)
+
+
+def count_frames(data: bytes) -> int:
+    """Count the pictures in a file that `decode` has read: frames of an animation, or pages.
+
+    Only the first is decoded. What comes after it may be damaged, which is no reason to refuse the
+    first: then it counts as one.
+    """
+    format = detect(data)
+    if format is Format.JPEG:
+        return 1  # previews and depth maps may follow the picture, and are none of their own
+    frames = 1
+    # decoders raise nearly every type there is
+    with suppress(Exception), _opening_warnings(format), _PLUGINS[format](io.BytesIO(data)) as file:
+        frames = int(getattr(file, "n_frames", 1))
+    return max(1, frames)
 
 
 @contextmanager

@@ -124,6 +124,7 @@ def prepare(
                 )
                 terminal.refuse(path, TooPlain(_TOO_REGULAR if regular else _TOO_PLAIN))
             else:
+                terminal.note_frames(path, outcome)
                 prepared.append((path, outcome))
             advance(1)
     return prepared, len(files) - len(prepared)
@@ -197,11 +198,7 @@ def send(
 
 def _settles(error: ServiceError) -> bool:
     """Tell whether an answer shows that no earlier request under the same key was carried out."""
-    return (
-        isinstance(error, ServiceRefused)
-        and 400 <= error.status < 500
-        and error.status != 429
-    )
+    return isinstance(error, ServiceRefused) and 400 <= error.status < 500 and error.status != 429
 
 
 def report(terminal: Terminal, opened: CaseOpened, paths: Sequence[Path], server: str) -> None:

@@ -265,6 +265,38 @@ def test_compare_with_what_is_neither(run, text):
     assert done.line["error"]["code"] == "not_a_file"
 
 
+@pytest.fixture
+def several(tmp_path):
+    """Make files that hold more pictures than one, and one that does not."""
+    first, *others = [scene(320, 240, seed=n) for n in (60, 61, 62)]
+    for name in ("a.gif", "b.webp", "c.tiff", "d.png"):
+        first.save(tmp_path / name, save_all=True, append_images=others)
+    first.save(tmp_path / "single.gif")
+    return [tmp_path / name for name in ("a.gif", "b.webp", "c.tiff", "d.png", "single.gif")]
+
+
+@pytest.mark.parametrize("sandbox", [[], ["--no-sandbox"]])
+def test_it_is_told_that_only_the_first_of_several_pictures_is_covered(run, several, sandbox):
+    done = run("hash", "--json", *sandbox, *several)
+    assert done.code == 0
+    assert [line.keys() for line in done.lines] == [{"file", "media", "hashes"}] * 5
+    notes = done.err.splitlines()
+    assert len(notes) == 4
+    for path, note in zip(several, notes, strict=False):
+        assert note.startswith(f"{path}: only the first of the 3 pictures")
+
+
+def test_submit_tells_of_further_pictures_before_it_asks(run, local, several):
+    done = submit(run, local, "--no-sandbox", several[0], answers="y\ny\n1\nno\n")
+    assert "only the first of the 3 pictures" in done.err.split("Send this now?")[0]
+
+
+def test_a_damaged_second_picture_is_no_reason_to_refuse_the_first(run, several):
+    cut = several[0].with_name("cut.gif")
+    cut.write_bytes(several[0].read_bytes()[:-5000])
+    assert run("hash", "--json", "--no-sandbox", cut).code == 0
+
+
 # --- submit ------------------------------------------------------------------------------------
 
 

@@ -202,7 +202,9 @@ def test_too_few_or_too_many_items_are_never_sent(items):
         client.open_case(items, reason=Reason.SHARED, adult=True, depicted=True)
 
 
-@pytest.mark.parametrize(("case", "passphrase"), [("", "x"), ("a:b", "x"), ("K7Q4", " ")])
+@pytest.mark.parametrize(
+    ("case", "passphrase"), [("", "x"), ("a:b", "x"), ("K7Q4", " "), ("K7Q4", "\udce9")]
+)
 def test_credentials_that_cannot_be_right_are_never_sent(case, passphrase):
     with (
         Client("https://example.org", http=httpx.MockTransport(refuse)) as client,

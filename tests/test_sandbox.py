@@ -469,7 +469,7 @@ ATTEMPTS = {
     "program": "os.execv('/bin/true', ['true'])",
     "fork": "os.fork()",
     "spawn": "os.posix_spawn('/bin/true', ['true'], {})",
-    "kill": "os.kill(os.getppid(), 0)",
+    "kill": "os.kill(parent, 0)",
     "limits": "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (5, 5))",
     "temporary": "open(os.open('/tmp', os.O_RDWR | os.O_TMPFILE))",
     "read": "open(path, 'rb')",
@@ -479,9 +479,9 @@ ATTEMPTS = {
     "look": "os.stat(path)",
     "look without following": "os.lstat(path)",
     "list": "os.listdir('/proc')",
-    "program of the parent": "os.readlink(f'/proc/{os.getppid()}/exe')",
-    "secrets of the parent": "open(f'/proc/{os.getppid()}/environ', 'rb').read()",
-    "memory of the parent": "open(f'/proc/{os.getppid()}/mem', 'rb')",
+    "program of the parent": "os.readlink(f'/proc/{parent}/exe')",
+    "secrets of the parent": "open(f'/proc/{parent}/environ', 'rb').read()",
+    "memory of the parent": "open(f'/proc/{parent}/mem', 'rb')",
     "own memory": "open('/proc/self/mem', 'rb')",
     "memory file": "os.memfd_create('name')",
     "pipe": "os.pipe()",
@@ -490,6 +490,7 @@ ATTEMPTS = {
 }
 CALL = """
 import ctypes, os, resource, socket
+parent = os.getppid()  # asked before the walls stand, for it is refused behind them
 def call(*arguments):
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.syscall(*arguments) < 0:
