@@ -9,7 +9,13 @@ BAR = {
     "faiss MultiHash 16x16, 1 flips": {10**6: (160, 230), 10**7: (800, 1000)},
     "faiss Flat": {10**6: (200, 300), 10**7: (850, 1100)},
 }
-INK = {"nciihash": "#1b6ca8", "nciihash compact": "#63a6d8", "faiss Flat": "#999999"}
+INK = {
+    "nciihash": "#1b6ca8",
+    "nciihash compact": "#63a6d8",
+    "faiss Flat": "#999999",
+    "faiss MultiHash 16x16, 1 flips": "#c44e52",
+    "faiss MultiHash 11x23, 2 flips": "#dd8452",
+}
 
 
 def markdown(results: dict[str, Any], only: int | None = None) -> str:
@@ -117,6 +123,8 @@ def plot(results: dict[str, Any], path: Path) -> None:
         )
         axes[2].grid(alpha=0.3, which="both")
         axes[2].legend()
+    else:
+        axes[2].remove()
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
