@@ -328,10 +328,12 @@ def _understand(reply: dict[str, Any], asked: Sequence[SignalType]) -> Item:
     try:
         match reply:
             case {"item": {"media": media, "hashes": list(hashes), **more}}:
-                frames = int(more.get("frames", 1))
-                item = Item(Media(media), tuple(_hashed(entry) for entry in hashes), frames)
-                if frames >= 1 and {hashed.signal.type for hashed in item.hashes} == set(asked):
-                    return item
+                frames = more.get("frames", 1)
+                told = tuple(_hashed(entry) for entry in hashes)
+                if {hashed.signal.type for hashed in told} == set(asked) and (
+                    isinstance(frames, int) and frames >= 1
+                ):
+                    return Item(Media(media), told, frames)
             case {"refused": code, "message": str(message)} if code in _REFUSALS:
                 # what a person reads in a terminal must not be able to command it
                 if message.isprintable() and len(message) <= _SENTENCE_MAX:
