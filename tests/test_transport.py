@@ -1,3 +1,4 @@
+import contextlib
 import http.server
 import json
 import socket
@@ -492,6 +493,19 @@ def test_https_is_spoken_with_those_who_prove_who_they_are(server, certificate, 
     with Client(place) as client, pytest.raises(ProtocolError):
         client.status(CASE, PASSPHRASE)
     assert server.seen == ["/v1/case"]
+
+    def trickle(handler):
+        with contextlib.suppress(OSError):  # the client hangs up
+            for _ in range(200):
+                handler.wfile.write(b"H")
+                time.sleep(0.1)
+
+    server.respond = trickle
+    with (
+        Client(place, patience=Patience(attempts=1, total=0.3)) as client,
+        pytest.raises(ServiceUnreachable, match="in time"),
+    ):
+        client.status(CASE, PASSPHRASE)
 
 
 def test_a_proxy_for_the_world_is_not_used_for_this_machine(server, monkeypatch):
