@@ -324,6 +324,16 @@ def test_nonsense_from_the_child_is_not_believed(answer):
         sandbox._understand(answer, (SignalType.PDQ,))
 
 
+@pytest.mark.parametrize("frames", [0, -1, "2", None, 1.5, [], {}])
+def test_a_count_of_frames_that_is_none_is_not_believed(frames):
+    entry = {"type": "pdq", "value": "0" * 64, "quality": 3, "variant": "original", "tied": False}
+    answer = {"item": {"media": "image", "hashes": [entry], "frames": 2}}
+    assert sandbox._understand(answer, (SignalType.PDQ,)).frames == 2
+    answer["item"]["frames"] = frames
+    with pytest.raises(errors.CorruptFile, match="nonsense"):
+        sandbox._understand(answer, (SignalType.PDQ,))
+
+
 def test_a_child_that_cannot_start_means_that_nothing_is_decoded(picture, monkeypatch):
     decoded = []
     monkeypatch.setattr(hasher, "hash_file", decoded.append)
