@@ -13,7 +13,8 @@ PYTEST_ARGS ?=
 
 setup: $(VENV)/.dev
 
-# The demonstration needs neither test nor lint tools, so it has an installation of its own.
+# The demonstration needs neither test nor lint tools, so it has an installation of its own, and
+# compiles only what it uses.
 demo: $(VENV)/.demo
 	@$(BIN)/nciihash demo $(PHOTOS)
 
@@ -36,7 +37,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.demo: pyproject.toml requirements-dev.lock | $(VENV)/bin/python
 	@echo "Installing into $(VENV), which takes a minute the first time."
-	@$(PIP) --editable '.[demo]'
+	@$(PIP) --no-compile --editable '.[demo]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml requirements-dev.lock | $(VENV)/bin/python

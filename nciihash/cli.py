@@ -12,7 +12,7 @@ from nciihash import survivors as survivor_commands
 from nciihash.batch import hash_files, wanted_signals
 from nciihash.errors import FileRefused
 from nciihash.signals import Band, Hashed, Item, Signal, SignalType, band
-from nciihash.terminal import AsJson, ExitCode, NoSandbox, Terminal, shown
+from nciihash.terminal import AsJson, ExitCode, NoSandbox, Terminal
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -72,7 +72,7 @@ def hash_command(
             elif as_json:
                 terminal.line({"file": str(path)} | _described(outcome))
             else:
-                rows.append((shown(path), outcome))
+                rows.append((str(path), outcome))
             advance(1)
     if rows:
         terminal.show(tables.hash_table(rows))

@@ -14,7 +14,7 @@ import httpx
 from pydantic import ValidationError
 
 from nciihash import wire
-from nciihash.errors import InvalidRequest, ProtocolError
+from nciihash.errors import InvalidRequest, InvalidSignal, ProtocolError
 from nciihash.feed import FeedPage
 from nciihash.signals import Item, Signal, SignalType, Verdict
 from nciihash.transport import PATIENCE, Outgoing, Patience, Transport, new_idempotency_key
@@ -199,7 +199,13 @@ class PlatformClient(_Door):
         if cursor is not None:
             params["cursor"] = cursor
         request = Outgoing("GET", "/v1/feed", self._bearer, params=params, wait=wait)
-        page = self._transport.call(request, status=200, reply=wire.FeedReply).page
+        try:
+            page = self._transport.call(request, status=200, reply=wire.FeedReply).page
+        except InvalidSignal:
+            raise ProtocolError(
+                "The feed holds a value that is not a hash of its type. Ask the operator of the "
+                "clearinghouse."
+            ) from None
         if page.more and page.cursor == cursor:
             raise ProtocolError(
                 "The feed says that there is more, and leads back to the same place. Ask the "

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +16,7 @@ from types import FrameType
 from typing import Final
 
 from rich.table import Table
+from rich.text import Text
 
 from nciihash import tables
 from nciihash.bank import Bank
@@ -54,10 +56,11 @@ def run(terminal: Terminal, photos: Sequence[Path]) -> bool:
     ):
         folder = Path(name)
         service = stack.enter_context(LocalService(folder))
-        keeper_key = service.add_platform(_KEEPS, "feed,match,feedback")
-        asker_key = service.add_platform(_ASKS, "match,feedback")
+        gallery = hang(terminal, photos, folder)  # while the service starts
         terminal.show(f"A clearinghouse serves at {service.address}, for {_KEEPS} and {_ASKS}.")
-        gallery = hang(terminal, photos, folder)
+        pool = stack.enter_context(ThreadPoolExecutor())
+        wanted = ((_KEEPS, "feed,match,feedback"), (_ASKS, "match,feedback"))
+        keeper_key, asker_key = pool.map(lambda pair: service.add_platform(*pair), wanted)
         score = _walk(
             terminal,
             gallery,
@@ -151,7 +154,7 @@ def _edits_table(gallery: Gallery, kept: Findings, asked: Findings) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("Edit")
     for name in gallery.names:
-        table.add_column(name[:12], justify="right")
+        table.add_column(Text(tables.shown(name)[:12]), justify="right")
     table.add_column(_ASKS, justify="right")
     for edit, made in enumerate(EDITS):
         cells = []

@@ -138,7 +138,7 @@ class BankCorrupt(BankError):
 
 
 class ExtraMissing(NciihashError):
-    """This needs packages that are not installed: the message names the command to install them."""
+    """Packages that this needs are not installed: the message names the command that does it."""
 
     code = "extra_missing"
 

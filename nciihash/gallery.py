@@ -63,6 +63,8 @@ class Gallery:
 def hang(terminal: Terminal, photos: Sequence[Path], folder: Path) -> Gallery:
     """Choose the photos, make their edited copies in a folder, and hash everything.
 
+    Hashing happens in the sandbox; editing decodes the photos in this process.
+
     Args:
         terminal: hears of progress, and of photos that cannot be used.
         photos: what to submit; scikit-image's photos if there are none.

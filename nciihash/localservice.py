@@ -7,6 +7,7 @@ import selectors
 import subprocess
 import sys
 import time
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Self
@@ -26,12 +27,13 @@ _END_SECONDS: Final = 5.0  # the service promises to end within this
 class LocalService:
     """A clearinghouse on a free port of this machine; a context manager.
 
+    It starts at once; `address` waits until it answers.
+
     Args:
         folder: where its database, its key and its log go; they stay there when it has ended.
 
     Raises:
         ExtraMissing: the service's packages are not installed.
-        ServiceUnreachable: it did not start.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -59,14 +61,14 @@ class LocalService:
                 env=self._environment,
                 cwd=folder,
             )
-        try:
-            self.address = self._read_address()
-        except BaseException:
-            self.close()
-            raise
 
-    def _read_address(self) -> str:
-        """Wait for the line in which the service says where it listens."""
+    @cached_property
+    def address(self) -> str:
+        """Wait for the line in which the service says where it listens, and give that.
+
+        Raises:
+            ServiceUnreachable: it did not start.
+        """
         output = self._process.stdout
         assert output is not None  # noqa: S101 - it was asked for
         end = time.monotonic() + _START_SECONDS
@@ -88,6 +90,8 @@ class LocalService:
 
     def add_platform(self, name: str, scopes: str) -> str:
         """Add a platform with the service's own command, and give its key.
+
+        Only when the service has its address: before, it may still be making its database.
 
         Raises:
             ServiceUnreachable: the command failed.

@@ -18,7 +18,7 @@ from nciihash.errors import FileRefused
 from nciihash.follow import Progress, Stop
 from nciihash.follow import follow as follow_feed
 from nciihash.signals import Item, Match, Signal, SignalType, Verdict
-from nciihash.terminal import AsJson, ExitCode, NoSandbox, Terminal, shown
+from nciihash.terminal import AsJson, ExitCode, NoSandbox, Terminal
 from nciihash.wire import Hit
 
 app = typer.Typer()
@@ -161,7 +161,7 @@ def match(
                     matches = [_match_described(type, match) for type, match in outcome]
                     terminal.line({"file": os.fsdecode(path), "matches": matches})
                 else:
-                    rows.append((shown(path), outcome))
+                    rows.append((os.fsdecode(path), outcome))
             advance(len(batch))
     if rows:
         terminal.show(tables.match_table(rows))

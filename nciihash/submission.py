@@ -13,7 +13,7 @@ from nciihash.batch import hash_files
 from nciihash.client import Client
 from nciihash.errors import FileRefused, ServiceError, TooPlain
 from nciihash.signals import Item, SignalType
-from nciihash.terminal import ExitCode, Terminal, shown
+from nciihash.terminal import ExitCode, Terminal
 from nciihash.transport import new_idempotency_key
 from nciihash.wire import CaseOpened, Reason
 
@@ -129,7 +129,9 @@ def explain(
     if show_hashes:
         for path, item in prepared:
             for hashed in item.hashes:
-                terminal.say(f"  {shown(path)}  {hashed.signal.type.value}  {hashed.signal.hex}")
+                terminal.say(
+                    f"  {tables.shown(path)}  {hashed.signal.type.value}  {hashed.signal.hex}"
+                )
 
 
 def send(
@@ -191,14 +193,14 @@ def report(terminal: Terminal, opened: CaseOpened, paths: Sequence[Path], server
     terminal.show(_facts(opened))
     for item, path in pairs:
         taken = "" if item.accepted else " (not taken: too plain)"
-        terminal.show(f"File {item.item:<9} {shown(path)}{taken}")
-    terminal.show(_AFTERWARDS.format(case=opened.case, server=server))
+        terminal.show(f"File {item.item:<9} {tables.shown(path)}{taken}")
+    terminal.show(_AFTERWARDS.format(case=tables.shown(opened.case), server=server))
 
 
 def _facts(opened: CaseOpened) -> str:
     return (
-        f"Case number    {opened.case}\n"
-        f"Passphrase     {opened.passphrase}\n"
+        f"Case number    {tables.shown(opened.case)}\n"
+        f"Passphrase     {tables.shown(opened.passphrase)}\n"
         f"Open until     {tables.when(opened.expires)}; each look at it renews it"
     )
 
@@ -239,7 +241,7 @@ class Receipt:
         count = sum(1 for item in opened.items if item.accepted)
         text = (
             f"{_facts(opened)}\nClearinghouse  {server}\nFiles          {count}\n\n"
-            f"{_AFTERWARDS.format(case=opened.case, server=server)}\n"
+            f"{_AFTERWARDS.format(case=tables.shown(opened.case), server=server)}\n"
         )
         rest = text.encode()
         try:
@@ -252,4 +254,4 @@ class Receipt:
             )
             return
         self._written = True
-        terminal.say(f"The receipt is in {shown(self._path)}.")
+        terminal.say(f"The receipt is in {tables.shown(self._path)}.")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from os import PathLike, fsdecode
 from typing import Final
 
 from rich.table import Table
@@ -20,6 +21,11 @@ _VERDICTS: Final = {
 }
 
 
+def shown(text: str | PathLike[str]) -> str:
+    """Write a file's name, or a service's words, so that nothing in it can command a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in fsdecode(text))
+
+
 def _table(*headings: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
@@ -35,7 +41,10 @@ def hash_table(rows: Iterable[tuple[str, Item]]) -> Table:
     for name, item in rows:
         for hashed in item.hashes:
             table.add_row(
-                Text(name), hashed.signal.type.value, hashed.signal.hex, quality_words(hashed)
+                Text(shown(name)),
+                hashed.signal.type.value,
+                hashed.signal.hex,
+                quality_words(hashed),
             )
     return table
 
@@ -52,13 +61,13 @@ def match_table(rows: Iterable[tuple[str, Sequence[tuple[SignalType, Match | Hit
     table = _table("File", "Match", "Distance", "Type", "Variant", "Signal")
     for name, matches in rows:
         if not matches:
-            table.add_row(Text(name), "none")
+            table.add_row(Text(shown(name)), "none")
         for type, match in matches:
             distance, variant = "not told", "not told"
             if isinstance(match, Match):
                 distance, variant = f"{match.distance} of {type.bits}", match.variant.value
             word = band_word(match.band)
-            table.add_row(Text(name), word, distance, type.value, variant, match.id)
+            table.add_row(Text(shown(name)), word, distance, type.value, variant, match.id)
     return table
 
 
@@ -77,7 +86,7 @@ def status_table(status: CaseStatus) -> Table:
         for platform in item.platforms:
             table.add_row(
                 name,
-                Text(platform.platform),
+                Text(shown(platform.platform)),
                 _has_it(platform),
                 _matches(platform),
                 _decisions(platform),

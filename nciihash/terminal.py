@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
-from os import PathLike, fsdecode
+from os import PathLike, environ, fsdecode
 from typing import Annotated, Final
 
 import typer
@@ -18,7 +18,15 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from nciihash.errors import BankError, FileRefused, InvalidRequest, NciihashError, ServiceError
+from nciihash.errors import (
+    BankError,
+    FileRefused,
+    InvalidRequest,
+    NciihashError,
+    ServiceError,
+    ServiceRefused,
+)
+from nciihash.tables import shown
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value a line, for programs.")]
 NoSandbox = Annotated[
@@ -43,11 +51,6 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-def shown(path: str | PathLike[str]) -> str:
-    """Write a file's name so that no character in it can command a terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in fsdecode(path))
-
-
 class Terminal:
     """The two outputs of one command.
 
@@ -57,9 +60,8 @@ class Terminal:
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
-        self._out = Console(
-            width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, soft_wrap=False
-        )
+        wide = None if sys.stdout.isatty() or "COLUMNS" in environ else _PIPE_WIDTH
+        self._out = Console(width=wide, highlight=False)
         self._err = Console(stderr=True, highlight=False)
 
     def line(self, value: Mapping[str, object]) -> None:
@@ -140,7 +142,9 @@ class Terminal:
         try:
             yield
         except NciihashError as error:
-            self.fail(error.code, str(error))
+            # the service's own code says more than that it refused
+            code = error.problem if isinstance(error, ServiceRefused) else error.code
+            self.fail(code, str(error))
             raise typer.Exit(_status(error)) from None
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader has seen enough

@@ -17,7 +17,7 @@ class Local:
 
     def __init__(self, folder: Path) -> None:
         self.service = LocalService(folder)
-        self.address = self.service.address
+        self.address = self.service.address  # waits until it answers
 
     def platform(self, scopes: str = "feed,match,feedback") -> str:
         """Add a platform under a new name, and give its key."""

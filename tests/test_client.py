@@ -279,6 +279,25 @@ def test_a_feed_that_leads_nowhere_is_no_feed():
             client.feed("0" * 32)
 
 
+def test_a_feed_with_a_value_of_another_length_is_no_feed():
+    entry = {
+        "op": "add",
+        "id": "0" * 32,
+        "item": "0" * 32,
+        "type": "pdq",
+        "value": "0" * 16,
+        "quality": 90,
+        "media": "image",
+        "variant": "original",
+    }
+
+    def handler(request):
+        return httpx.Response(200, json={"entries": [entry], "cursor": "0" * 32, "more": False})
+
+    with answering(handler) as client, pytest.raises(ProtocolError, match="not a hash"):
+        client.feed()
+
+
 def test_a_long_poll_may_take_as_long_as_it_asked_for():
     timeouts = []
 

@@ -17,6 +17,9 @@ from nciihash.errors import InvalidPixels, NciihashError
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "pdq.json").read_text())
 
+_I, _J = np.mgrid[:16, :64]
+COSINES = np.sqrt(2 / 64) * np.cos(np.pi / 128 * (_I + 1) * (2 * _J + 1))
+
 
 def reference(rgb):
     bits, quality = pdqhash.compute(np.ascontiguousarray(rgb))
@@ -44,9 +47,7 @@ def gap_at_the_median(rgb):
     """Measure the smallest gap by the definition, with dense matrices in double precision."""
     luma = rgb.astype(float) @ [0.299, 0.587, 0.114]
     grid = dense(rgb.shape[0]) @ luma @ dense(rgb.shape[1]).T
-    i, j = np.mgrid[:16, :64]
-    d = np.sqrt(2 / 64) * np.cos(np.pi / 128 * (i + 1) * (2 * j + 1))
-    b = d @ grid @ d.T
+    b = COSINES @ grid @ COSINES.T
     sign = np.where(np.arange(16) % 2, 1, -1)
     gaps = []
     for signs in (1, sign[:, None], sign, sign[:, None] * sign):
@@ -77,6 +78,8 @@ def test_golden_hashes_never_change(golden):
     assert packed.tobytes().hex() == golden["pdq"]
     assert quality == golden["quality"]
     assert [v.tobytes().hex() for v in pdq.dihedral(rgb)] == golden["dihedral"]
+    # some have gaps of a few times 1e-4 at the median: near, and no tie
+    assert pdq.analyse(rgb).tied is golden["tied"]
 
 
 def test_golden_hashes_cover_the_range_of_quality():
@@ -117,6 +120,24 @@ def test_any_picture_equals_the_reference(rgb):
 def test_a_photo_of_any_size_equals_the_reference(height, width, name):
     photo = Image.fromarray(getattr(data, name)())
     assert_equals_reference(np.asarray(photo.resize((width, height))))
+
+
+@pytest.mark.parametrize(("level", "quality"), [(51, 38), (102, 96)])
+def test_quality_follows_the_reference_where_steps_lie_on_whole_numbers(level, quality):
+    # differences of 51 are steps of exactly 20, and rounding decides whether 19 or 20 counts:
+    # exact arithmetic would give 36 and 94
+    down, right = np.mgrid[:500, :640]
+    grey = (down // 5 * 7 + right // 5 * 3) % 2 * level
+    rgb = np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
+    assert pdq.hash_pixels(rgb)[1] == quality
+    assert_equals_reference(rgb)
+
+
+@pytest.mark.parametrize("size", [63, 64, 65])
+def test_a_picture_of_the_grids_own_size_is_not_filtered_as_in_the_reference(size):
+    # stripes tie, so that each rounding shows; the dihedral variants are filtered even so
+    rows = np.random.default_rng(0).integers(0, 256, (size, 1, 3), dtype=np.uint8)
+    assert_equals_reference(rows.repeat(size, axis=1))
 
 
 def test_published_vectors(shared_data):
@@ -182,6 +203,20 @@ def test_photos_do_not_tie():
         analysis = pdq.analyse(getattr(data, name)())
         assert not analysis.tied
         assert analysis.quality == 100
+
+
+@pytest.mark.parametrize("rows", [1, -1])
+@pytest.mark.parametrize("columns", [1, -1])
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_tie_in_one_sign_pattern_alone_is_a_tie(rows, columns, tied):
+    values = np.arange(256) - 100.3  # no value is another's negative
+    if tied:
+        values[128] = values[127]
+    pattern = np.array([[rows, rows * columns], [1, columns]])  # even and odd rows and columns
+    mixed = np.random.default_rng(0).permutation(values).reshape(16, 16)
+    coefficients = mixed * np.tile(pattern, (8, 8))
+    grid = COSINES.T @ coefficients @ COSINES
+    assert pdq.analyse_grid(grid).tied is tied
 
 
 @given(pictures(side_max=120))

@@ -4,9 +4,14 @@ import socket
 import ssl
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from nciihash.client import Client, PlatformClient
 from nciihash.errors import (
@@ -406,6 +411,58 @@ def test_an_untrusted_certificate_is_not_tried_again():
     with pytest.raises(ServiceUnreachable, match="certificate"):
         script.call()
     assert len(script.requests) == 1
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """Make a certificate for `localhost` that nobody but itself vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path = tmp_path / "certificate.pem"
+    path.write_bytes(signed.public_bytes(pem) + key.private_bytes(pem, *plain))
+    return path
+
+
+def test_https_is_spoken_with_those_who_prove_who_they_are(server, certificate, monkeypatch):
+    def respond(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/json")
+        handler.end_headers()
+        handler.wfile.write(b"[]")
+
+    server.respond = respond
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    # The handshake belongs to the thread of its connection, not to the one that accepts.
+    server.socket = context.wrap_socket(
+        server.socket, server_side=True, do_handshake_on_connect=False
+    )
+    server.handle_error = lambda *args: None  # a refused handshake is not this test's error
+    place = f"https://localhost:{server.server_address[1]}"
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    with Client(place) as client, pytest.raises(ServiceUnreachable, match="certificate"):
+        client.status(CASE, PASSPHRASE)
+    assert server.seen == []
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with Client(place) as client, pytest.raises(ProtocolError):
+        client.status(CASE, PASSPHRASE)
+    assert server.seen == ["/v1/case"]
 
 
 def test_a_proxy_for_the_world_is_not_used_for_this_machine(server, monkeypatch):

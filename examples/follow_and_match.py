@@ -1,0 +1,39 @@
+"""Keep a bank of one's own up to date, and look for uploads in it.
+
+The key comes from the environment as NCIIHASH_KEY and needs the scopes `feed` and `feedback`.
+
+Run: python follow_and_match.py SERVER BANK UPLOAD…
+"""
+
+import os
+import sys
+
+from nciihash.bank import Bank
+from nciihash.client import PlatformClient
+from nciihash.follow import follow
+from nciihash.sandbox import Sandbox
+from nciihash.signals import Verdict
+
+
+def main(server: str, bank_file: str, uploads: list[str]) -> None:
+    with PlatformClient(server, os.environ["NCIIHASH_KEY"]) as client:
+        # In production a process of its own runs `follow` without `once`, and matchers beside it
+        # open the bank with `Bank.read` and call `refresh`.
+        with Bank.open(bank_file) as bank:
+            end = follow(client, bank, once=True)
+        print(f"{end.signals} signals in the bank")
+
+        blocked: dict[str, Verdict] = {}
+        with Bank.read(bank_file) as bank, Sandbox() as sandbox:
+            for upload in uploads:
+                hashes = sandbox.hash_file(upload).hashes
+                for matches in bank.query([hashed.signal for hashed in hashes]):
+                    for match in matches:
+                        print(f"{upload}: {match.distance} bits from {match.id}, {match.band}")
+                        blocked[match.id] = Verdict.BLOCKED
+        taken = client.feedback(blocked)
+        print(f"{taken.recorded} verdicts recorded")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])

@@ -1,0 +1,5 @@
+"""Run the command line as `python -m nciihash`."""
+
+from nciihash.cli import main
+
+main()

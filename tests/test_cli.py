@@ -1,0 +1,756 @@
+import hashlib
+import io
+import json
+import os
+import pty
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from local import random_item
+from pictures import scene
+from PIL import Image
+
+from nciihash import __version__, cli, transport
+from nciihash.client import PlatformClient
+from nciihash.hasher import hash_file
+from nciihash.signals import SignalType, Variant
+
+PROGRAM = [sys.executable, "-m", "nciihash"]
+PASSING = "correct horse battery staple six words"
+
+
+@dataclass
+class Done:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self):
+        """Read standard output, every line of which must be JSON."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def line(self):
+        (line,) = self.lines
+        return line
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Give a function that runs the command line in this process."""
+    for name in ("NCIIHASH_SERVER", "NCIIHASH_KEY", "NCIIHASH_PASSPHRASE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments, answers="", **environment):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["nciihash", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(answers))
+        capsys.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        return Done(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(3):
+        scene(320, 240, seed=number + 10).save(folder / f"photo{number}.jpg", quality=95)
+    scene(320, 240, seed=10).save(folder / "copy0.jpg", quality=40)
+    Image.new("RGB", (200, 200), (120, 30, 30)).save(folder / "plain.png")
+    stripes = np.zeros((256, 256, 3), np.uint8)
+    stripes[(np.arange(256) // 8) % 2 == 0] = 255
+    Image.fromarray(stripes).save(folder / "stripes.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bad_files(photos):
+    whole = (photos / "photo0.jpg").read_bytes()
+    (photos / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (photos / "text.jpg").write_text("this is no picture\n" * 10)
+    (photos / "empty.jpg").write_bytes(b"")
+    (photos / "folder").mkdir()
+    return [photos / n for n in ("cut.jpg", "text.jpg", "empty.jpg", "folder", "missing.jpg")]
+
+
+# --- hash and compare --------------------------------------------------------------------------
+
+
+def test_version(run):
+    assert run("--version") == Done(0, f"nciihash {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["hash", "compare", "submit", "status", "withdraw", "follow", "match", "feedback", "demo"],
+)
+def test_every_command_explains_itself(run, command):
+    done = run(command, "--help")
+    assert done.code == 0
+    assert "--passphrase" not in done.out
+    assert "--key" not in done.out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["hash"],
+        ["hash", "--signal", "sha1", "x"],
+        ["hash", "--unknown", "x"],
+        ["nonsense"],
+        ["submit", "x"],
+        ["submit", "--server", "https://example.org", "--yes", "x"],
+        ["submit", "--server", "http://example.org", "--yes", "--reason", "shared", "x"],
+        ["status", "K7Q4"],
+        ["withdraw", "K7Q4", "--server", "https://example.org", "--item", "0"],
+        ["follow", "--server", "https://example.org"],
+        ["match", "x"],
+        ["match", "x", "--bank", "b", "--server", "https://example.org"],
+        ["feedback", "0" * 32, "--server", "https://example.org"],
+        ["feedback", "0" * 32, "--server", "https://example.org", "--verdict", "blocked"],
+    ],
+)
+def test_wrong_usage_is_exit_2(run, arguments):
+    done = run(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err
+
+
+def test_hash_as_json(run, photos):
+    files = [photos / "photo0.jpg", photos / "plain.png"]
+    done = run("hash", "--json", *files)
+    assert (done.code, done.err) == (0, "")
+    for line, file in zip(done.lines, files, strict=True):
+        (hashed,) = hash_file(file).hashes
+        assert line == {
+            "file": str(file),
+            "media": "image",
+            "hashes": [
+                {
+                    "type": "pdq",
+                    "value": hashed.signal.hex,
+                    "quality": hashed.quality,
+                    "variant": "original",
+                }
+            ],
+        }
+
+
+def test_hash_with_more_signals(run, photos):
+    file = photos / "photo1.jpg"
+    done = run("hash", "--json", file, "--signal", "sha256", "--signal", "phash", "--signal", "pdq")
+    hashes = {h["type"]: h for h in done.line["hashes"]}
+    assert list(hashes) == ["pdq", "sha256", "phash"]
+    assert hashes["sha256"]["value"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert hashes["sha256"]["quality"] is None
+    assert len(hashes["phash"]["value"]) == 16
+
+
+def test_hash_without_the_sandbox_is_the_same(run, photos):
+    files = [photos / "photo0.jpg", photos / "photo1.jpg"]
+    assert run("hash", "--json", *files).out == run("hash", "--json", "--no-sandbox", *files).out
+
+
+def test_hash_as_a_table(run, photos):
+    done = run("hash", photos / "photo0.jpg", photos / "plain.png", photos / "stripes.png")
+    assert done.code == 0
+    (hashed,) = hash_file(photos / "photo0.jpg").hashes
+    rows = [line for line in done.out.splitlines() if "pdq" in line]
+    assert hashed.signal.hex in rows[0]
+    assert rows[0].rstrip().endswith(str(hashed.quality))
+    assert "0 (too plain to submit)" in rows[1]
+    assert "too plain to submit" in rows[2]
+
+
+@pytest.mark.parametrize("sandbox", [[], ["--no-sandbox"]])
+def test_bad_files_are_told_in_a_line_each_and_the_others_go_on(run, photos, bad_files, sandbox):
+    good = photos / "photo0.jpg"
+    done = run("hash", "--json", *bad_files, good, *sandbox)
+    assert done.code == 1
+    *refused, hashed = done.lines
+    assert hashed["hashes"]
+    assert [line["file"] for line in refused] == [str(path) for path in bad_files]
+    codes = [line["error"]["code"] for line in refused]
+    assert codes == ["corrupt_file", "unsupported_format", "empty_file", "not_a_file", "not_a_file"]
+    for line in refused:
+        assert line.keys() == {"file", "error"}
+        assert "\n" not in line["error"]["message"].strip()
+
+    for_people = run("hash", *bad_files, good, *sandbox)
+    assert for_people.code == 1
+    assert len(for_people.err.splitlines()) == len(bad_files)
+    assert "photo0.jpg" in for_people.out
+
+
+def test_a_name_cannot_command_the_terminal(run, photos, tmp_path):
+    name = "[red]a\x1b[2J\nb.jpg"
+    file = tmp_path / name
+    file.write_bytes((photos / "photo0.jpg").read_bytes())
+    done = run("hash", file)
+    assert "\x1b" not in done.out
+    assert "[red]a\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}b.jpg" in done.out
+    assert run("hash", "--json", file).line["file"] == str(file)
+    missing = run("hash", tmp_path / "no\x1b[2Jthing")
+    assert "\x1b" not in missing.err
+
+
+def test_a_name_that_is_no_text(run, photos, tmp_path):
+    file = os.path.join(os.fsencode(tmp_path), b"caf\xe9.jpg")  # noqa: PTH118 - of bytes
+    Path(os.fsdecode(file)).write_bytes((photos / "photo0.jpg").read_bytes())
+    assert os.fsencode(run("hash", "--json", os.fsdecode(file)).line["file"]) == file
+    assert run("hash", os.fsdecode(file)).code == 0
+
+
+def test_a_sandbox_that_does_not_start_means_nothing_is_decoded(run, photos, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    done = run("hash", "--json", photos / "photo0.jpg")
+    assert done.code == 1
+    assert done.line["error"]["code"] == "sandbox_unavailable"
+
+
+@pytest.mark.parametrize(
+    ("bits", "band", "words"),
+    [
+        (0, "strong", "strong match"),
+        (16, "strong", "strong match"),
+        (17, "likely", "likely match"),
+        (31, "likely", "likely match"),
+        (32, None, "No match"),
+    ],
+)
+def test_compare_hashes(run, bits, band, words):
+    a = "0f" * 32
+    b = f"{int(a, 16) ^ (2**bits - 1):064X}"
+    line = run("compare", a, b, "--json").line
+    assert (line["distance"], line["band"], line["threshold"]) == (bits, band, 31)
+    done = run("compare", a, b)
+    assert f"{bits} of 256 bits" in done.out
+    assert words in done.out
+
+
+def test_compare_files(run, photos):
+    done = run("compare", photos / "photo0.jpg", photos / "copy0.jpg", "--json")
+    assert done.line["band"] == "strong"
+    (hashed,) = hash_file(photos / "photo0.jpg").hashes
+    assert run("compare", hashed.signal.hex, photos / "photo0.jpg", "--json").line["distance"] == 0
+    plain = run("compare", photos / "plain.png", photos / "photo0.jpg")
+    assert "so plain that this says little" in plain.out
+
+
+@pytest.mark.parametrize("text", ["0f" * 31, "zz" * 32, "nothing.jpg"])
+def test_compare_with_what_is_neither(run, text):
+    done = run("compare", "0f" * 32, text, "--json")
+    assert done.code == 1
+    assert done.line["error"]["code"] == "not_a_file"
+
+
+# --- submit ------------------------------------------------------------------------------------
+
+
+def submit(run, local, *arguments, **options):
+    return run("submit", "--server", local.address, *arguments, **options)
+
+
+YES = ("--yes", "--reason", "precaution")
+
+
+def test_submit_without_questions(run, local, photos, bad_files):
+    files = [photos / "photo0.jpg", photos / "plain.png", photos / "photo1.jpg"]
+    done = submit(run, local, *YES, "--json", *files, bad_files[0])
+    assert done.code == 1
+    plain, cut, opened = done.lines
+    assert plain == {"file": str(files[1]), "error": plain["error"]}
+    assert plain["error"]["code"] == "too_plain"
+    assert cut["error"]["code"] == "corrupt_file"
+    assert len(opened["passphrase"].split()) == 6
+    assert [(i["item"], i["file"], i["accepted"]) for i in opened["items"]] == [
+        (1, str(files[0]), 1),
+        (2, str(files[2]), 1),
+    ]
+
+
+def test_the_status_after_submit(run, local, photos):
+    opened = submit(run, local, *YES, "--json", photos / "photo0.jpg").line
+    with local.survivor() as client:
+        status = client.status(opened["case"], opened["passphrase"])
+    assert [item.signals for item in status.items] == [1]
+    assert status.reason == "precaution"
+
+
+def test_submit_asks_first(run, local, photos):
+    done = submit(run, local, photos / "photo0.jpg", answers="maybe\nyes\ny\n7\n2\nyes\n")
+    assert done.code == 0
+    for word in ("18 or older", "Are you the person", "What happened", "To be sent", "Send this"):
+        assert word in done.err
+    assert "somebody has shared them" in done.err
+    assert hash_file(photos / "photo0.jpg").hashes[0].signal.hex not in done.out + done.err
+    case = done.out.split("Case number")[1].split()[0]
+    passphrase = done.out.split("Passphrase")[1].splitlines()[0].strip()
+    with local.survivor() as client:
+        assert client.status(case, passphrase).reason == "shared"
+    assert f"nciihash status {case}" in done.out
+
+
+def test_the_hashes_are_shown_on_request(run, local, photos):
+    done = submit(run, local, *YES, "--show-hashes", photos / "photo0.jpg")
+    assert hash_file(photos / "photo0.jpg").hashes[0].signal.hex in done.err
+
+
+@pytest.fixture
+def nothing_is_hashed_or_sent(monkeypatch):
+    def refuse(*args, **options):
+        raise AssertionError("this should not have been reached")
+
+    monkeypatch.setattr("nciihash.submission.hash_files", refuse)
+    monkeypatch.setattr("nciihash.client.Client.open_case", refuse)
+
+
+@pytest.mark.usefixtures("nothing_is_hashed_or_sent")
+def test_no_file_is_opened_when_she_was_not_of_age(run, local, photos):
+    done = submit(run, local, photos / "photo0.jpg", answers="no\n")
+    assert done.code == 1
+    assert "Take It Down" in done.err
+    assert "Report Remove" in done.err
+    assert "do not copy" in done.err
+
+
+@pytest.mark.usefixtures("nothing_is_hashed_or_sent")
+def test_no_file_is_opened_when_it_is_somebody_else(run, local, photos):
+    done = submit(run, local, photos / "photo0.jpg", answers="yes\nno\n")
+    assert done.code == 1
+    assert "the choice is theirs" in done.err
+
+
+@pytest.mark.usefixtures("nothing_is_hashed_or_sent")
+@pytest.mark.parametrize("answers", ["", "yes\n", "yes\nyes\n"])
+def test_unanswered_questions_end_it(run, local, photos, answers):
+    done = submit(run, local, photos / "photo0.jpg", answers=answers)
+    assert (done.code, done.out) == (2, "")
+
+
+def test_saying_no_at_the_end_sends_nothing(run, local, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("nciihash.client.Client.open_case", None)
+    receipt = tmp_path / "receipt"
+    done = submit(run, local, photos / "photo0.jpg", "--receipt", receipt, answers="y\ny\n1\nno\n")
+    assert (done.code, done.out) == (0, "")
+    assert "Nothing was sent" in done.err
+    assert not receipt.exists()
+
+
+@pytest.mark.usefixtures("nothing_is_hashed_or_sent")
+def test_more_than_200_files(run, local, photos):
+    done = submit(run, local, *YES, *[photos / "photo0.jpg"] * 201)
+    assert done.code == 2
+    assert "at most 200" in " ".join(done.err.split())
+
+
+def test_only_plain_pictures(run, local, photos, monkeypatch):
+    monkeypatch.setattr("nciihash.client.Client.open_case", None)
+    done = submit(run, local, *YES, "--json", photos / "plain.png", photos / "stripes.png")
+    assert done.code == 1
+    assert [line["error"]["code"] for line in done.lines] == ["too_plain"] * 2
+    assert "No case was opened" in done.err
+
+
+@pytest.mark.parametrize("type", [SignalType.MD5, SignalType.SHA256])
+def test_an_exact_digest_is_warned_of(run, local, photos, type):
+    done = submit(run, local, photos / "photo0.jpg", "--signal", type, answers="y\ny\n1\nno\n")
+    assert "identifies this very file" in done.err.split("Send this now?")[0]
+    without = submit(run, local, photos / "photo0.jpg", answers="y\ny\n1\nno\n")
+    assert "identifies" not in without.err
+
+
+def test_a_receipt_only_when_asked_for(run, local, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    submit(run, local, *YES, photos / "photo0.jpg")
+    assert list(tmp_path.iterdir()) == []
+    receipt = tmp_path / "receipt.txt"
+    opened = submit(run, local, *YES, "--json", photos / "photo0.jpg", "--receipt", receipt).line
+    text = receipt.read_text()
+    assert stat.S_IMODE(receipt.stat().st_mode) == 0o600
+    for word in (opened["case"], opened["passphrase"], local.address):
+        assert word in text
+    assert "photo0" not in text
+
+
+@pytest.mark.usefixtures("nothing_is_hashed_or_sent")
+def test_a_receipt_never_overwrites(run, local, photos, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    receipt = tmp_path / "receipt.txt"
+    receipt.write_text("mine")
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "elsewhere")
+    for path in (receipt, link):
+        done = submit(run, local, *YES, photos / "photo0.jpg", "--receipt", path)
+        assert done.code == 2
+        assert done.out == ""
+    assert receipt.read_text() == "mine"
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_receipt_that_cannot_be_written_keeps_nothing_from_her(
+    run, local, photos, tmp_path, monkeypatch
+):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    receipt = tmp_path / "receipt.txt"
+    monkeypatch.setattr("nciihash.submission.os.write", full)
+    done = submit(run, local, *YES, "--no-sandbox", photos / "photo0.jpg", "--receipt", receipt)
+    assert done.code == 0
+    assert "Passphrase" in done.out
+    assert "could not be written" in done.err
+    assert not receipt.exists()
+
+
+class Lossy(ThreadingHTTPServer):
+    """Passes requests on to the service, and loses as many answers as it is told to."""
+
+    def __init__(self, behind):
+        self.behind = behind
+        self.lose = 0
+        self.keys = []
+        super().__init__(("127.0.0.1", 0), _Passing)
+
+    @property
+    def address(self):
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Passing(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.keys.append(self.headers["idempotency-key"])
+        headers = {n: self.headers[n] for n in ("content-type", "idempotency-key")}
+        answer = httpx.post(self.server.behind + self.path, content=body, headers=headers)
+        if self.server.lose:
+            self.server.lose -= 1
+            self.close_connection = True
+            return
+        self.send_response(answer.status_code)
+        self.send_header("Content-Type", answer.headers["content-type"])
+        self.send_header("Content-Length", str(len(answer.content)))
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def lossy(local, monkeypatch):
+    monkeypatch.setattr(transport.Patience, "pause", lambda self, attempt: 0.0)
+    with Lossy(local.address) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_a_lost_answer_is_fetched_by_repeating_the_request(run, lossy, photos, platform):
+    lossy.lose = 3
+    before = len(platform.match([hash_file(photos / "photo2.jpg").hashes[0].signal])[0])
+    done = run("submit", "--server", lossy.address, *YES, "--json", photos / "photo2.jpg")
+    assert done.code == 0
+    assert len(lossy.keys) == 4
+    assert len(set(lossy.keys)) == 1
+    signal_ = hash_file(photos / "photo2.jpg").hashes[0].signal
+    while len(hits := platform.match([signal_])[0]) == before:
+        pass
+    assert len(hits) == before + 1
+
+
+def test_when_no_answer_comes_it_is_said_that_a_case_may_be_open(run, lossy, photos, tmp_path):
+    lossy.lose = 99
+    receipt = tmp_path / "receipt"
+    done = run(
+        *("submit", "--server", lossy.address, *YES, "--json", photos / "photo2.jpg"),
+        *("--receipt", receipt),
+    )
+    assert done.code == 3
+    assert done.line["error"]["code"] == "service_unreachable"
+    assert "not known whether the case was opened" in done.err
+    assert not receipt.exists()
+
+
+def test_she_may_try_again_without_opening_a_second_case(run, lossy, photos):
+    lossy.lose = 6
+    done = run(
+        *("submit", "--server", lossy.address, photos / "photo2.jpg"),
+        answers="y\ny\n4\ny\ny\n",
+    )
+    assert done.code == 0
+    assert "cannot open a second case" in done.err
+    assert "Passphrase" in done.out
+    assert len(set(lossy.keys)) == 1
+
+
+def test_a_service_that_is_away(run, photos, monkeypatch):
+    monkeypatch.setattr(transport.Patience, "pause", lambda self, attempt: 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    done = run("submit", "--server", address, *YES, photos / "photo0.jpg")
+    assert done.code == 3
+    assert "No case was opened" in done.err
+    assert "may" not in done.err.split("No case was opened")[1].split("nciihash:")[0]
+
+
+# --- status and withdraw -----------------------------------------------------------------------
+
+
+def test_status_and_withdraw(run, local, key, photos):
+    case, passphrase = local.open(random_item(), random_item(), random_item())
+    secret = {"NCIIHASH_PASSPHRASE": passphrase, "NCIIHASH_SERVER": local.address}
+    with PlatformClient(local.address, key) as platform:
+        cursor = None
+        while (page := platform.feed(cursor)).more:
+            cursor = page.cursor
+        platform.acknowledge(page.cursor)
+
+    seen = run("status", case, "--json", **secret)
+    assert seen.line["state"] == "open"
+    assert [item["item"] for item in seen.line["items"]] == [1, 2, 3]
+    table = run("status", case, **secret)
+    assert "The case is open until" in table.out
+    assert "UTC" in table.out.split("Has it since")[1]
+    assert "not known" in table.out
+    assert passphrase not in table.out + table.err
+
+    refused = run("withdraw", case, answers="no\n", **secret)
+    assert (refused.code, refused.out) == (0, "")
+    one = run("withdraw", case, "--item", 2, "--json", "--yes", **secret)
+    assert one.line == {"withdrawn": 1, "remaining": 2, "state": "open"}
+    unknown = run("withdraw", case, "--item", 9, "--json", "--yes", **secret)
+    assert (unknown.code, unknown.line["error"]["code"]) == (3, "item_unknown")
+    rest = run("withdraw", case, answers="yes\n", **secret)
+    assert "2 files withdrawn. Nothing of the case" in rest.out
+    assert "withdrawn: nothing in it is matched" in run("status", case, **secret).out
+
+
+def test_a_wrong_passphrase(run, local):
+    case, passphrase = local.open(random_item())
+    done = run("status", case, "--server", local.address, "--json", NCIIHASH_PASSPHRASE=PASSING)
+    assert done.code == 3
+    assert "credentials are not right" in done.line["error"]["message"]
+    for secret in (PASSING, passphrase, case):
+        assert secret not in done.out + done.err
+
+
+def test_the_passphrase_is_asked_for_and_not_shown(local):
+    case, passphrase = local.open(random_item())
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [*PROGRAM, "status", case, "--server", local.address, "--json"],
+        stdin=slave,
+        stdout=subprocess.PIPE,
+        stderr=slave,
+        start_new_session=True,
+        env={k: v for k, v in os.environ.items() if not k.startswith("NCIIHASH")},
+    )
+    os.close(slave)
+    shown = b""
+    while b"Passphrase: " not in shown:
+        shown += os.read(master, 1000)
+    os.write(master, passphrase.encode() + b"\n")
+    assert json.loads(process.stdout.read())["state"] == "open"
+    assert process.wait() == 0
+    process.stdout.close()
+    try:
+        while part := os.read(master, 1000):
+            shown += part
+    except OSError:
+        pass  # that is how a terminal ends
+    os.close(master)
+    assert passphrase.encode() not in shown
+
+
+# --- follow, match, feedback -------------------------------------------------------------------
+
+
+def test_a_platform_follows_matches_and_answers(run, local, photos, tmp_path):
+    key, bank = local.platform(), tmp_path / "bank"
+    secret = {"NCIIHASH_KEY": key, "NCIIHASH_SERVER": local.address}
+    picture, copy = tmp_path / "picture.jpg", tmp_path / "copy.jpg"
+    scene(300, 200, seed=99).save(picture, quality=95)
+    scene(300, 200, seed=99).save(copy, quality=40)
+    original = hash_file(picture, signals=[SignalType.PDQ, SignalType.PHASH])
+    case = local.open(original)
+
+    done = run("follow", "--bank", bank, "--once", "--json", **secret)
+    assert done.code == 0
+    assert done.lines[-1]["current"]
+    assert stat.S_IMODE(bank.stat().st_mode) == 0o600
+
+    files = [copy, photos / "photo1.jpg", tmp_path / "text.jpg"]
+    files[2].write_text("no picture")
+    with PlatformClient(local.address, key) as client:
+        hits = client.match([original.hashes[0].signal])[0]
+    (id,) = ids = {hit.id for hit in hits}
+
+    found = run("match", "--bank", bank, "--json", *files)
+    assert found.code == 1
+    near, other, text = found.lines
+    assert near["file"] == str(copy)
+    (match,) = near["matches"]
+    assert match.keys() == {"id", "item", "type", "variant", "distance", "band"}
+    assert (match["id"], match["type"], match["variant"]) == (id, "pdq", Variant.ORIGINAL)
+    assert match["distance"] <= 16
+    assert match["band"] == "strong"
+    assert not ids & {match["id"] for match in other["matches"]}
+    assert text["error"]["code"] == "unsupported_format"
+
+    more = run("match", "--bank", bank, "--json", files[0], "--signal", "phash")
+    assert {match["type"] for match in more.line["matches"]} == {"pdq", "phash"}
+
+    table = run("match", "--bank", bank, *files[:2])
+    assert "strong" in table.out
+    assert "of 256" in table.out
+
+    remote = run("match", "--server", local.address, "--json", *files[:2], **secret)
+    assert remote.code == 0
+    assert {match["id"] for match in remote.lines[0]["matches"]} == ids
+    assert remote.lines[0]["matches"][0].keys() == {"id", "item", "type", "band"}
+    assert "not told" in run("match", "--server", local.address, files[0], **secret).out
+
+    taken = run("feedback", *ids, "--verdict", "blocked", "--json", **secret)
+    assert taken.line == {"recorded": len(ids), "unknown": 0}
+    unknown = run("feedback", "0" * 32, "--verdict", "unsure", **secret)
+    assert (unknown.code, unknown.out) == (1, "0 recorded, 1 unknown.\n")
+    wrong = run("feedback", "no-id", "--verdict", "unsure", "--json", **secret)
+    assert (wrong.code, wrong.line["error"]["code"]) == (2, "invalid_request")
+
+    local.withdraw(case)
+    assert run("follow", "--bank", bank, "--once", **secret).code == 0
+    gone = run("match", "--bank", bank, "--json", files[0])
+    assert not ids & {match["id"] for match in gone.line["matches"]}
+    assert key not in done.out + done.err + found.out + taken.out
+
+
+def test_a_revoked_or_wrong_key(run, local, tmp_path):
+    done = run(
+        *("follow", "--server", local.address, "--bank", tmp_path / "bank", "--once", "--json"),
+        NCIIHASH_KEY="nciik_wrong",
+    )
+    assert (done.code, done.line["error"]["code"]) == (3, "credentials_wrong")
+    assert "nciik_wrong" not in done.out + done.err
+
+
+def test_a_bank_that_is_not_there_or_is_none(run, photos, tmp_path):
+    done = run("match", "--bank", tmp_path / "none", "--json", photos / "photo0.jpg")
+    assert (done.code, done.line["error"]["code"]) == (2, "bank_error")
+    damaged = tmp_path / "bank"
+    damaged.write_bytes(b"this is not a bank" * 100)
+    done = run("match", "--bank", damaged, "--json", photos / "photo0.jpg")
+    assert (done.code, done.line["error"]["code"]) == (2, "bank_corrupt")
+
+
+def test_a_folder_that_cannot_be_written(run, local, key, tmp_path):
+    done = run(
+        *("follow", "--server", local.address, "--bank", tmp_path / "no" / "bank", "--once"),
+        "--json",
+        NCIIHASH_KEY=key,
+    )
+    assert (done.code, done.line["error"]["code"]) == (2, "os_error")
+
+
+# --- signals and pipes -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_follow_ends_cleanly_on_a_signal(local, key, tmp_path, number, code):
+    process = subprocess.Popen(
+        [*PROGRAM, "follow", "--server", local.address, "--bank", tmp_path / "bank", "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"NCIIHASH_KEY": key},
+    )
+    while not json.loads(process.stdout.readline())["current"]:
+        pass
+    time.sleep(0.2)
+    process.send_signal(number)
+    assert json.loads(process.stdout.read())["current"]
+    assert process.wait() == code
+    process.stdout.close()
+
+
+@pytest.mark.parametrize("sandbox", [[], ["--no-sandbox"]])
+def test_ctrl_c_while_hashing_ends_with_130_and_whole_lines(photos, sandbox):
+    files = [str(photos / "photo0.jpg")] * 5000
+    process = subprocess.Popen(
+        [*PROGRAM, "hash", "--json", *sandbox, *files],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    first = process.stdout.readline()
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the sandbox as well
+    rest, errors = process.communicate()
+    assert process.returncode == 130
+    assert [json.loads(line)["hashes"] for line in (first + rest).splitlines()]
+    assert rest == "" or rest.endswith("\n")
+    assert "Traceback" not in errors
+
+
+def test_ctrl_c_at_a_question_ends_with_130(photos):
+    process = subprocess.Popen(
+        [*PROGRAM, "submit", "--server", "https://example.org", str(photos / "photo0.jpg")],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    shown = b""
+    while b"[yes/no]" not in shown:
+        shown += os.read(process.stderr.fileno(), 1000)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert b"Traceback" not in errors
+
+
+def test_a_reader_that_has_seen_enough(photos):
+    files = [str(photos / "photo0.jpg")] * 200
+    process = subprocess.Popen(
+        [*PROGRAM, "hash", "--json", "--no-sandbox", *files],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert json.loads(process.stdout.readline())
+    process.stdout.close()
+    assert "Traceback" not in process.stderr.read()
+    assert process.wait() == 1
+    process.stderr.close()
+
+
+def test_hashing_prints_json_and_nothing_else_on_a_terminal(photos):
+    master, slave = pty.openpty()
+    done = subprocess.Popen(
+        [*PROGRAM, "hash", "--json", str(photos / "photo0.jpg"), str(photos / "photo1.jpg")],
+        stdout=subprocess.PIPE,
+        stderr=slave,
+    )
+    os.close(slave)
+    out, _ = done.communicate()
+    os.close(master)
+    assert [json.loads(line)["media"] for line in out.splitlines()] == ["image", "image"]

@@ -1,0 +1,86 @@
+"""The examples, run as their own words say."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pictures import scene
+from PIL import Image
+
+from nciihash.hasher import hash_file
+from nciihash.wire import CaseState
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    scene(300, 200, seed=41).save(folder / "a.jpg", quality=95)
+    scene(300, 200, seed=41).save(folder / "copy.jpg", quality=60)
+    scene(300, 200, seed=42).save(folder / "other.jpg")
+    return folder
+
+
+def run(name, *arguments, **environment):
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name, *map(str, arguments)],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def test_hash_folder(pictures):
+    Image.new("RGB", (100, 100)).save(pictures / "plain.png")
+    (pictures / "text.jpg").write_text("no picture")
+    lines = run("hash_folder.py", pictures)
+    (hashed,) = hash_file(pictures / "a.jpg").hashes
+    assert lines[0] == f"a.jpg: {hashed.signal.hex} quality {hashed.quality}"
+    assert [line.partition(":")[0] for line in lines] == [
+        *("a.jpg", "copy.jpg", "other.jpg", "plain.png", "text.jpg"),
+    ]
+    assert lines[3].endswith("(too plain to submit)")
+    assert len(lines[4]) > 20
+
+
+def test_submit_and_withdraw(local, key, pictures):
+    lines = run("submit_and_withdraw.py", local.address, pictures / "a.jpg", pictures / "other.jpg")
+    assert re.fullmatch(r"Case (\w{4}-){2}\w{4}: 2 files, open until \d{4}-\d\d-\d\d", lines[0])
+    assert lines[1].startswith("File 1 is matched; taking part: Platform ")
+    assert lines[3] == f"2 files withdrawn, 0 left: the case is {CaseState.WITHDRAWN}"
+
+
+def test_platforms_examples(local, pictures, tmp_path):
+    key = local.platform()
+    case = local.open(hash_file(pictures / "a.jpg"))
+    uploads = [pictures / "copy.jpg", pictures / "other.jpg"]
+
+    lines = run("follow_and_match.py", local.address, tmp_path / "bank", *uploads, NCIIHASH_KEY=key)
+    assert lines[0] == "1 signals in the bank"
+    found = re.fullmatch(rf"{uploads[0]}: (\d+) bits from ([0-9a-f]{{32}}), strong", lines[1])
+    assert int(found[1]) <= 16
+    assert lines[2:] == ["1 verdicts recorded"]
+
+    lines = run("match_remotely.py", local.address, *uploads, NCIIHASH_KEY=key)
+    assert lines == [f"{uploads[0]}: strong ({found[2]})", f"{uploads[1]}: no match"]
+
+    local.withdraw(case)
+    lines = run("match_remotely.py", local.address, *uploads, NCIIHASH_KEY=key)
+    assert lines == [f"{upload}: no match" for upload in uploads]
+
+
+def test_every_example_is_tested():
+    tested = Path(__file__).read_text()
+    names = [path.name for path in EXAMPLES.glob("*.py")]
+    assert len(names) >= 4
+    for name in names:
+        assert f'"{name}"' in tested
