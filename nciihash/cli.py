@@ -11,7 +11,7 @@ from nciihash import platforms as platform_commands
 from nciihash import survivors as survivor_commands
 from nciihash.batch import hash_files, wanted_signals
 from nciihash.errors import FileRefused
-from nciihash.signals import Band, Hashed, Item, Signal, SignalType, band
+from nciihash.signals import Band, Hashed, Item, Signal, SignalType, VariantSet, band
 from nciihash.terminal import AsJson, ExitCode, NoSandbox, Terminal
 
 app = typer.Typer(
@@ -56,6 +56,9 @@ def hash_command(
         list[SignalType] | None,
         typer.Option(help="Another kind of hash to make beside pdq; may be repeated."),
     ] = None,
+    variants: Annotated[
+        VariantSet, typer.Option(help="Which altered copies to hash as well.")
+    ] = VariantSet.NONE,
     no_sandbox: NoSandbox = False,
     as_json: AsJson = False,
 ) -> None:
@@ -65,7 +68,10 @@ def hash_command(
     failed = False
     with terminal.guard(), terminal.progress("Hashing", len(files)) as advance:
         signals = wanted_signals(signal or ())
-        for path, outcome in hash_files(files, signals=signals, sandboxed=not no_sandbox):
+        hashed = hash_files(
+            files, signals=signals, variants=variants.value, sandboxed=not no_sandbox
+        )
+        for path, outcome in hashed:
             if isinstance(outcome, FileRefused):
                 failed = True
                 terminal.refuse(path, outcome)

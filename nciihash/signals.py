@@ -140,6 +140,19 @@ class Variant(StrEnum):
     CROP14 = "crop14"
 
 
+class VariantSet(StrEnum):
+    """How many altered copies of a picture to hash besides itself.
+
+    `standard` and `full` are what a case is opened with. `match` is for looking copies up: the
+    picture within its frame, where it has one.
+    """
+
+    NONE = "none"
+    MATCH = "match"
+    STANDARD = "standard"
+    FULL = "full"
+
+
 class Band(StrEnum):
     """How near a match is, in the only two steps that the service tells."""
 

@@ -35,7 +35,7 @@ def _table(*headings: str) -> Table:
 
 def hash_table(rows: Iterable[tuple[str, Item]]) -> Table:
     """Lay out files' hashes, one a row, each with its quality in figures and in a word."""
-    table = _table("File", "Type", "Hash", "Quality")
+    table = _table("File", "Type", "Hash", "Quality", "Variant")
     # Three lines of a 64-digit hash leave room for a name on a narrow terminal.
     table.columns[2].min_width = 24
     for name, item in rows:
@@ -45,6 +45,7 @@ def hash_table(rows: Iterable[tuple[str, Item]]) -> Table:
                 hashed.signal.type.value,
                 hashed.signal.hex,
                 quality_words(hashed),
+                hashed.variant.value,
             )
     return table
 

@@ -19,7 +19,6 @@ from nciihash.signals import QUALITY_MIN, Hashed, Signal, SignalType, Variant
 from nciihash.trimming import trim
 from nciihash.views import View, base, grids
 
-SETS: Final = ("none", "match", "standard", "full")
 NEAR: Final = 10  # bits: a hash that is no farther from another finds hardly anything more
 
 _WHITE: Final = 255.0
@@ -130,16 +129,9 @@ def hash_variants(
         rgb: uint8 (h, w, 3), upright, alpha flattened. Where it has a frame or is a screenshot, all
             copies are of the picture within, never of the frame.
         original: the picture's own hash.
-        which: one of `SETS`.
+        which: "match", the trimmed one alone; "standard" or "full".
         raw: its colours without regard to alpha, if it has alpha; not used for "match".
-
-    Raises:
-        ValueError: no such set.
     """
-    if which not in SETS:
-        raise ValueError(f"variants={which!r} is none of {', '.join(SETS)}")
-    if which == "none":
-        return ()
     kept = _Kept(original)
     subject = rgb
     if (region := trim(rgb)) is not None:
@@ -152,8 +144,8 @@ def hash_variants(
     if raw is not None:
         analysis = pdq.analyse(raw)
         kept.add(Variant.RAW, analysis.packed, analysis.quality, tied=analysis.tied)
-    if min(subject.shape[:2]) < pdq.SIDE_MIN:
-        return tuple(kept.hashes)
+    if subject is rgb and original.plain:
+        return tuple(kept.hashes)  # a border would be all that can be seen in its copies
     names = _CHOSEN[which]
     views = (View(), *(VIEWS[name] for name in names))
     packed, quality, tied = pdq.analyse_grids(grids(base(subject), views))
@@ -182,4 +174,3 @@ class _Kept:
 
     def _nearest(self, packed: NDArray[np.uint8]) -> int:
         return int(np.bitwise_count(np.stack(self._packed) ^ packed).sum(axis=1).min())
-

@@ -2,7 +2,7 @@
 
 PDQ is a linear filter, a grid of 64x64 samples and a small transform. A crop or a border only
 moves the samples of an axis, so each view's grid is `A @ base @ B.T`, the base being a copy of
-256x256 cell means, and a mirror or a quarter turn changes no more than signs and order of the transform's
+256x256 cell means, and a mirror or a quarter turn changes only signs and order of the transform's
 coefficients. So dozens of views cost about as much as one decode of the picture itself.
 
 The filter is PDQ's for a large picture, two box passes of half a grid cell each, which make a
@@ -72,10 +72,13 @@ def base(rgb: NDArray[np.uint8]) -> Base:
     return Base(np.asarray(small, np.float32), width / height)
 
 
-def grids(base: Base, views: tuple[View, ...]) -> NDArray[np.float32]:
-    """Give each view's grid of luma, float32 (n, 64, 64); mirrors are left to the coefficients."""
-    out = np.empty((len(views), GRID, GRID), np.float32)
-    rows: dict[tuple[float, float], NDArray[np.float32]] = {}
+def grids(base: Base, views: tuple[View, ...]) -> NDArray[np.float64]:
+    """Give each view's grid of luma, (n, 64, 64); mirrors are left to the coefficients.
+
+    In double precision, so that no bit depends on how a machine's libraries order their sums.
+    """
+    out = np.empty((len(views), GRID, GRID))
+    rows: dict[tuple[float, float], NDArray[np.float64]] = {}
     for grid, view in zip(out, views, strict=True):
         luma = base.luma
         if view.turn:
@@ -114,7 +117,7 @@ def window(view: View, shape: float) -> tuple[tuple[float, float], tuple[float, 
 @lru_cache(maxsize=512)
 def operator(
     start: float, length: float, cells: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Give filter and decimation of a part of an axis as a matrix on the axis's cell means.
 
     Each cell counts as a line with its own mean and its neighbours' slope.
@@ -125,7 +128,7 @@ def operator(
         cells: of the base, along this axis.
 
     Returns:
-        float32 (64, cells), and float32 (64,), the share of each sample that lies in the picture.
+        Float64 (64, cells), and (64,), the share of each sample that lies in the picture.
     """
     centre = start + (np.arange(GRID) + 0.5) / GRID * length
     half = length / (2 * GRID)
@@ -139,7 +142,7 @@ def operator(
     matrix[:, -1] += lever[:, -1]
     matrix[:, :-1] -= lever[:, 1:]
     matrix[:, 0] -= lever[:, 0]
-    return matrix.astype(np.float32), weight.sum(axis=1).astype(np.float32)
+    return matrix, weight.sum(axis=1)
 
 
 def _turned(base: Base, view: View) -> NDArray[np.float32]:
