@@ -125,7 +125,9 @@ def blur_bars(ratio: float) -> Callable[[Picture], Picture]:
     return alter
 
 
-def _text(pen: ImageDraw.ImageDraw, at: tuple[float, float], text: str, size: float, **how) -> None:
+def _text(
+    pen: ImageDraw.ImageDraw, at: tuple[float, float], text: str, size: float, **how: str | int
+) -> None:
     font = ImageFont.load_default(size=max(8, round(size)))
     pen.text(at, text, font=font, **how)
 
@@ -157,8 +159,15 @@ def overlay_text(*, at: float, size: float) -> Callable[[Picture], Picture]:
         letters = page.height * size
         where = (page.width * 0.08, page.height * at)
         edge = max(1, round(letters / 12))
-        _text(pen, where, "LOOK WHO IT IS", letters, fill="white", stroke_width=edge,
-              stroke_fill="black")  # fmt: skip
+        _text(
+            pen,
+            where,
+            "LOOK WHO IT IS",
+            letters,
+            fill="white",
+            stroke_width=edge,
+            stroke_fill="black",
+        )
         return page
 
     return alter
@@ -312,10 +321,12 @@ def _grey(photo: Picture) -> Picture:
 
 
 def _all() -> tuple[Transformation, ...]:
-    def t(group: str, name: str, *steps: Callable[[Picture], Picture], quality: int = 85):
+    def t(
+        group: str, name: str, *steps: Callable[[Picture], Picture], quality: int = 85
+    ) -> Transformation:
         return Transformation(group, name, chain(*steps), quality=quality)
 
-    def held(group: str, name: str, *steps: Callable[[Picture], Picture]):
+    def held(group: str, name: str, *steps: Callable[[Picture], Picture]) -> Transformation:
         return Transformation(group, name, chain(*steps), held=True)
 
     mirror = ImageOps.mirror
@@ -362,8 +373,11 @@ def _all() -> tuple[Transformation, ...]:
         t("frame", "square, white", pad(1.0, "white")),
         t("frame", "9:16, black", pad(9 / 16)),
         t("frame", "square, blurred bars", blur_bars(1.0)),
-        held("frame", "letterbox 2.35:1 or 4:3", lambda p: pad(
-            2.35 if p.width < 1.7 * p.height else 4 / 3)(p)),  # fmt: skip
+        held(
+            "frame",
+            "letterbox 2.35:1 or 4:3",
+            lambda p: pad(2.35 if p.width < 1.7 * p.height else 4 / 3)(p),
+        ),
         held("frame", "9:16, blurred bars", blur_bars(9 / 16)),
         held("frame", "grey border 7 %, mirror", mirror, border(0.07, "#808890")),
         t("screen", "gallery, black", screenshot(dark=True)),
@@ -377,13 +391,18 @@ def _all() -> tuple[Transformation, ...]:
         t("text and stickers", "small sticker", sticker(0.85, 0.15, 0.2, "tomato")),
         held("text and stickers", "meme, words above", caption(0.22, below=False)),
         held("text and stickers", "meme, words below", caption(0.18, below=True)),
-        held("text and stickers", "story sticker and words", sticker(0.3, 0.65, 0.4, "gold"),
-             overlay_text(at=0.1, size=0.09)),
+        held(
+            "text and stickers",
+            "story sticker and words",
+            sticker(0.3, 0.65, 0.4, "gold"),
+            overlay_text(at=0.1, size=0.09),
+        ),
         t("proportions", "10 % wider", scale(1.0, 0.9)),
-        held("proportions", "25 % taller, crop 4 %", scale(0.8, 1.25),
-             crop(0.04, 0.04, 0.04, 0.04)),
+        held(
+            "proportions", "25 % taller, crop 4 %", scale(0.8, 1.25), crop(0.04, 0.04, 0.04, 0.04)
+        ),
         held("collage", "beside another picture", collage),
-    )  # fmt: skip
+    )
 
 
 ALL: Final = _all()

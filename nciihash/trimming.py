@@ -121,8 +121,15 @@ def _edge(lines: Pixels) -> int:
         beyond = share[last + 1 : last + 4]
         if not beyond.size or share[max(last - 1, 0) : last + 1].max() - beyond.min() < _LEAP:
             return cut  # nothing else comes, or it comes by and by
+        if _leap(lines[max(cut + last - 1, 0)], lines[min(cut + last + 2, count - 1)]) < _LEAP:
+            return cut  # a colour that drifts
         cut += last + 1
     return 0
+
+
+def _leap(before: Pixels, after: Pixels) -> float:
+    """Give the share of pixels that differ from one line to another."""
+    return float((cv2.absdiff(before, after).max(axis=1) > _NEAR).mean())
 
 
 def _share(lines: Pixels, colour: NDArray[np.floating]) -> NDArray[np.floating]:
