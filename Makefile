@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint
 PHOTOS ?=
 PYTEST_ARGS ?=
 
-.PHONY: setup demo test lint bench lock clean
+.PHONY: setup demo test lint bench bench-recall lock clean
 
 setup: $(VENV)/.dev
 
@@ -29,6 +29,13 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done
+
+# Which edited copies are found, and how near different pictures come: some minutes. PHOTOS and HARD
+# are folders; without them there are only scikit-image's few photos.
+bench-recall: $(VENV)/.dev
+	@$(PIP) --editable '.[dev,demo,bench-recall]'
+	$(BIN)/python benchmarks/recall.py $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(HARD),--hard $(HARD)) \
+	    --out benchmarks/results
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=/path/to/it" \

@@ -63,8 +63,7 @@ def nearest(queries: Hashes, bank: Hashes) -> int:
 def hash_set(rgb: NDArray[np.uint8], which: str) -> Hashes:
     """Hash a picture as `hash_file` does, from pixels."""
     own = hash_image(rgb)
-    more = () if which == "plain" else hash_variants(rgb, own, which)
-    return packed((own, *more))
+    return packed((own,) if which == "plain" else hash_variants(rgb, own, which))
 
 
 def load(folder: Path | None, side: int, *, every: bool) -> list[tuple[str, Image.Image]]:
@@ -184,7 +183,7 @@ def cost(photo: Image.Image) -> dict[str, float]:
 
     told = {"one fast hash, 12 megapixels": best(lambda: hash_image(data, fast=True))}
     for which in ("match", "standard", "full"):
-        count = len(hash_variants(rgb, own, which))
+        count = len(hash_variants(rgb, own, which)) - 1
         name = f"{which}, {count} hashes besides the own"
         told[name] = best(lambda which=which: hash_variants(rgb, own, which))
     return told

@@ -68,7 +68,8 @@ def hash_file(
         path: the file.
         variants: which altered copies to hash with PDQ as well. "standard", up to 26, and "full",
             up to 65, are what a case is opened with. "match" is for looking copies up: the picture
-            within its frame, where it has one. They follow the picture's own hash.
+            within its frame, where it has one. They follow the picture's own hash, which the first
+            two leave out of a screenshot's: see `nciihash.variants.hash_variants`.
         signals: which types of hash to make; the result has them in this order. `md5` and `sha256`
             identify this very file. `phash` and `dhash` are ImageHash's, of the upright picture.
         limits: what the file may cost.
@@ -83,13 +84,15 @@ def hash_file(
     rgb = decode(data, limits=limits)
     hashes: list[Hashed] = []
     for type in signals:
-        hashes.append(_hash(type, data, rgb))
-        if type is SignalType.PDQ and variants != "none":
+        own = _hash(type, data, rgb)
+        if type is not SignalType.PDQ or variants == "none":
+            hashes.append(own)
+        else:
             # loads OpenCV, which takes a fifth of a second
             from nciihash.variants import hash_variants
 
             raw = None if variants == "match" else decode_raw(data, limits=limits)
-            hashes += hash_variants(rgb, hashes[-1], variants, raw)
+            hashes += hash_variants(rgb, own, variants, raw)
     return Item(Media.IMAGE, tuple(hashes))
 
 

@@ -21,6 +21,7 @@ from nciihash.views import View, base, grids
 
 NEAR: Final = 10  # bits: a hash that is no farther from another finds hardly anything more
 
+_FRAMED: Final = 0.5  # of the whole: what is left of a screenshot is less
 _WHITE: Final = 255.0
 
 
@@ -120,24 +121,29 @@ _CHOSEN: Final[dict[str, tuple[Variant, ...]]] = {
 def hash_variants(
     rgb: NDArray[np.uint8], original: Hashed, which: str, raw: NDArray[np.uint8] | None = None
 ) -> tuple[Hashed, ...]:
-    """Hash a picture's altered copies with PDQ.
+    """Give a picture's own hash and those of its altered copies, all of PDQ.
 
-    Each is at least of quality 50, ties nowhere, and differs from the original and from each other
-    by more than `NEAR` bits; those that do not are left out.
+    A copy's hash is at least of quality 50, ties nowhere, and differs from the original's and each
+    other's by more than `NEAR` bits; those that do not are left out.
 
     Args:
         rgb: uint8 (h, w, 3), upright, alpha flattened. Where it has a frame or is a screenshot, all
             copies are of the picture within, never of the frame.
-        original: the picture's own hash.
+        original: the picture's own hash. It comes first, but is left out of "standard" and "full"
+            where the frame takes more than half: so do other pictures' frames, and screenshots of
+            different photos come near each other.
         which: "match", the trimmed one alone; "standard" or "full".
         raw: its colours without regard to alpha, if it has alpha; not used for "match".
     """
     kept = _Kept(original)
     subject = rgb
+    framed = False
     if (region := trim(rgb)) is not None:
         trimmed = pdq.analyse(region.of(rgb))
         if not trimmed.tied and trimmed.quality >= QUALITY_MIN:
             subject = region.of(rgb)
+            framed = subject.size < _FRAMED * rgb.size
+            raw = None if raw is None else region.of(raw)
         kept.add(Variant.TRIM, trimmed.packed, trimmed.quality, tied=trimmed.tied)
     if which == "match":
         return tuple(kept.hashes)
@@ -154,14 +160,14 @@ def hash_variants(
     for place, name in enumerate(names, 1):
         row = _MIRROR if VIEWS[name].mirror else 0
         kept.add(name, packed[row, place], int(quality[place]), tied=bool(tied[place]))
-    return tuple(kept.hashes)
+    return tuple(kept.hashes[1:] if framed else kept.hashes)
 
 
 class _Kept:
     """The hashes that are worth keeping so far."""
 
     def __init__(self, original: Hashed) -> None:
-        self.hashes: list[Hashed] = []
+        self.hashes = [original]
         self._packed = [np.frombuffer(original.signal.value, np.uint8)]
 
     def add(self, name: Variant, packed: NDArray[np.uint8], quality: int, *, tied: bool) -> None:

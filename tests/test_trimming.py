@@ -27,7 +27,7 @@ def near(region, top, left, bottom, right, by=2):
     st.sampled_from(["white", "black", "#3b5998", "#808080"]),
 )
 def test_a_flat_border_of_any_width_is_found(width, height, sides, colour):
-    left, top, right, bottom = sides
+    left, top, *_ = sides
     page = ImageOps.expand(textured(width, height), border=sides, fill=colour)
     near(trim(np.asarray(page)), top, left, top + height, left + width, by=1)
 
