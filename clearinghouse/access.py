@@ -9,6 +9,7 @@ from typing import Final
 
 from clearinghouse.privacy import hour
 from clearinghouse.problems import CredentialsMissing, CredentialsWrong, ScopeMissing, Trouble
+from clearinghouse.statements import Transaction
 from clearinghouse.store import Store
 from clearinghouse.vault import Names
 
@@ -24,6 +25,7 @@ class Scope(StrEnum):
     FEED = "feed"
     MATCH = "match"
     FEEDBACK = "feedback"
+    CONTRIBUTE = "contribute"
 
 
 class PlatformExists(Trouble):
@@ -43,6 +45,7 @@ class Platform:
     """A platform as its key let it in."""
 
     number: int
+    name: str
     scopes: frozenset[Scope]
     names: Names
 
@@ -63,16 +66,16 @@ def add_platform(store: Store, name: str, scopes: Iterable[Scope], now: datetime
     """Add a platform and give its first key, which is shown this once.
 
     Raises:
-        PlatformExists: the name is taken.
+        PlatformExists: a platform of this name has had a key already.
     """
     with store.write() as tx:
-        if tx.find_platform(name):
+        known = tx.find_platform(name)
+        if known is not None and tx.list_keys(known.id):
             raise PlatformExists(
                 f"There is a platform of this name. `clearinghouse platform rotate {name}` makes "
                 "a further key for it."
             )
-        secret = store.vault.seal(secrets.token_bytes(_SECRET_BYTES), "platforms", "secret", name)
-        number = tx.add_platform(name, secret, hour(now))
+        number = _insert(store, tx, name, now) if known is None else known.id
         key = _mint()
         tx.add_key(
             platform_id=number,
@@ -82,6 +85,31 @@ def add_platform(store: Store, name: str, scopes: Iterable[Scope], now: datetime
             expires=hour(now + timedelta(days=KEY_DAYS)),
         )
     return key
+
+
+def find(store: Store, name: str) -> int:
+    """Give the row number of a platform.
+
+    Raises:
+        PlatformUnknown: no platform has this name.
+    """
+    with store.read() as tx:
+        row = tx.find_platform(name)
+    if row is None:
+        raise PlatformUnknown("There is no platform of this name.")
+    return int(row.id)
+
+
+def find_or_add(store: Store, name: str, now: datetime) -> int:
+    """Give the row of a platform, such as another clearinghouse, made without a key if new."""
+    with store.write() as tx:
+        row = tx.find_platform(name)
+        return _insert(store, tx, name, now) if row is None else int(row.id)
+
+
+def _insert(store: Store, tx: Transaction, name: str, now: datetime) -> int:
+    secret = store.vault.seal(secrets.token_bytes(_SECRET_BYTES), "platforms", "secret", name)
+    return tx.add_platform(name, secret, hour(now))
 
 
 def rotate_key(store: Store, name: str, now: datetime) -> str:
@@ -96,6 +124,10 @@ def rotate_key(store: Store, name: str, now: datetime) -> str:
         if platform is None:
             raise PlatformUnknown("There is no platform of this name.")
         held = tx.list_keys(platform.id)
+        if not held:
+            raise PlatformUnknown(
+                f"{name} has no key yet. `clearinghouse platform add {name}` makes its first one."
+            )
         valid = [k for k in held if k.revoked is None and k.expires > hour(now)]
         if len(valid) >= KEYS_AT_ONCE:
             raise KeysInUse(
@@ -143,13 +175,12 @@ def list_keys(store: Store, now: datetime) -> list[KeyFacts]:
         ]
 
 
-def admit(store: Store, key: str | None, scope: Scope, now: datetime) -> Platform:
-    """Let a platform in by its key.
+def identify(store: Store, key: str | None, now: datetime) -> Platform:
+    """Tell whose key it is.
 
     Raises:
         CredentialsMissing: no key.
         CredentialsWrong: an unknown, revoked or expired key.
-        ScopeMissing: the key does not open this door.
     """
     if not key:
         raise CredentialsMissing
@@ -158,11 +189,21 @@ def admit(store: Store, key: str | None, scope: Scope, now: datetime) -> Platfor
         row = tx.find_key(lookup)
     if row is None or row.revoked is not None or row.expires <= now.timestamp():
         raise CredentialsWrong
-    scopes = frozenset(_scopes(row.scopes))
-    if scope not in scopes:
-        raise ScopeMissing
     secret = store.vault.open(row.secret, "platforms", "secret", row.name)
-    return Platform(row.platform_id, scopes, Names(secret))
+    return Platform(row.platform_id, row.name, frozenset(_scopes(row.scopes)), Names(secret))
+
+
+def admit(store: Store, key: str | None, scope: Scope, now: datetime) -> Platform:
+    """Let a platform in by its key.
+
+    Raises:
+        CredentialsMissing, CredentialsWrong: as `identify`.
+        ScopeMissing: the key does not open this door.
+    """
+    platform = identify(store, key, now)
+    if scope not in platform.scopes:
+        raise ScopeMissing
+    return platform
 
 
 def _scopes(text: str) -> tuple[Scope, ...]:

@@ -25,7 +25,7 @@ from clearinghouse.problems import (
     NotJson,
     Refused,
 )
-from clearinghouse.routes import health, platforms, survivors
+from clearinghouse.routes import health, platforms, stopncii, survivors
 from clearinghouse.service import Service
 from clearinghouse.settings import Settings
 from clearinghouse.store import Store
@@ -91,6 +91,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
     )
     app.include_router(survivors.router)
     app.include_router(platforms.router)
+    app.include_router(stopncii.router)
     app.include_router(health.router)
     patch_fastapi(
         app,

@@ -138,7 +138,7 @@ def _add(
                     "variant": signal.variant.value,
                 }
             )
-        tx.add_signals(rows)
+        tx.add_signals(item.media.value, rows, hour(now))
     if not any(receipt.accepted for receipt in receipts):
         raise NothingAccepted
     return receipts

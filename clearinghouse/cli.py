@@ -3,20 +3,22 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from clearinghouse import access, cases
+from clearinghouse import access, cases, contributions
 from clearinghouse.access import Scope
 from clearinghouse.privacy import moment
-from clearinghouse.problems import Trouble
+from clearinghouse.problems import SettingInvalid, Trouble
 from clearinghouse.settings import Settings
 from clearinghouse.store import Store
 from nciihash import __version__
@@ -121,6 +123,11 @@ def migrate(database: Database = None) -> None:
         typer.echo("The database is up to date.", err=True)
 
 
+def _check_name(name: str) -> None:
+    if not 0 < len(name) <= 64 or not name.isprintable():
+        raise typer.BadParameter("A name has 1 to 64 printable characters.")
+
+
 def _scopes(text: str) -> list[Scope]:
     try:
         return [Scope(word.strip()) for word in text.split(",")]
@@ -132,16 +139,18 @@ def _scopes(text: str) -> list[Scope]:
 @platform.command("add")
 def add_platform(
     name: Annotated[str, typer.Argument(help="As survivors will read it.")],
-    scope: Annotated[str, typer.Option(help="Comma-separated: feed, match, feedback.")] = "match",
+    scope: Annotated[
+        str, typer.Option(help="Comma-separated: feed, match, feedback, contribute.")
+    ] = "match",
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
     """Add a platform and print its key, this once.
 
-    A key with `feed` gets every hash; `match` alone discloses none.
+    A key with `feed` gets every hash; `match` alone discloses none. One with `contribute` adds
+    hashes that no survivor submitted.
     """
-    if not 0 < len(name) <= 64 or not name.isprintable():
-        raise typer.BadParameter("A name has 1 to 64 printable characters.")
+    _check_name(name)
     scopes = _scopes(scope)
     with _store(database) as store:
         key = access.add_platform(store, name, scopes, _now())
@@ -203,6 +212,57 @@ def revoke(
     with _store(database) as store:
         revoked = access.revoke_keys(store, name, key, _now())
     _show(as_json, {"platform": name, "revoked": revoked}, lambda: f"{revoked} key(s) revoked.")
+
+
+@platform.command("withdraw")
+def withdraw(
+    name: str,
+    database: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """Withdraw every hash that a platform contributed, or that was imported from it."""
+    with _store(database) as store:
+        gone = contributions.take_back_all(store, access.find(store, name), now=_now())
+    _show(as_json, {"platform": name, "withdrawn": gone}, lambda: f"{gone} hash(es) withdrawn.")
+
+
+@app.command("follow-stopncii")
+def follow_stopncii(
+    url: Annotated[str, typer.Option(help="What /FetchHashes is added to: https://HOST/…/v1.")],
+    name: Annotated[str, typer.Option(help="The other clearinghouse, as platforms are named.")],
+    every: Annotated[
+        float | None, typer.Option(min=1, help="Go on, with so many seconds between rounds.")
+    ] = None,
+    database: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """Import the hashes of another clearinghouse, and end those that it no longer holds.
+
+    The key that it gave us is read from CLEARINGHOUSE_FOLLOW_KEY: one key, or two for its two
+    headers as FUNCTION,SUBSCRIPTION. Each round fetches everything. With --every a round that fails
+    is told on standard error, and the next one tries again.
+    """
+    from clearinghouse.federation import FollowFailed, Source, follow  # loads a network client
+
+    _check_name(name)
+    key = os.environ.get("CLEARINGHOUSE_FOLLOW_KEY", "")
+    if not key:
+        raise SettingInvalid("Put the other clearinghouse's key into CLEARINGHOUSE_FOLLOW_KEY.")
+    source = Source.of(url, key)
+    with _store(database) as store:
+        while True:
+            try:
+                done = follow(store, _settings(database), name, source, clock=_now)
+            except FollowFailed as trouble:
+                if every is None:
+                    raise
+                typer.echo(f"clearinghouse: {trouble}", err=True)
+            else:
+                _show(as_json, asdict(done), partial(_counts, asdict(done)))
+                sys.stdout.flush()
+            if every is None:
+                return
+            time.sleep(every)
 
 
 def _counts(figures: dict[str, int]) -> Table:

@@ -48,12 +48,12 @@ class Refused(Trouble):
 
 
 class CredentialsMissing(Refused):
-    """No usable Authorization header."""
+    """No usable credentials in the headers."""
 
     status = 401
     code = "credentials_missing"
     title = "Credentials are missing"
-    detail = "Send the Authorization header that this address asks for."
+    detail = "Send the headers with credentials that this address asks for."
 
 
 class CredentialsWrong(Refused):
@@ -112,6 +112,15 @@ class TooManyItems(Refused):
     code = "too_many_items"
     title = "A case holds at most 200 files"
     detail = "Nothing was added. Open another case for the other files."
+
+
+class ContributionsFull(Refused):
+    """The platform would hold more contributed hashes than it may."""
+
+    status = 422
+    code = "contributions_full"
+    title = "This key has contributed as many hashes as it may"
+    detail = "Nothing was added. Take back what is no longer needed, or ask the operator for more."
 
 
 class CaseClosed(Refused):

@@ -33,7 +33,7 @@ def _number() -> Column[int]:
     return Column("id", _Row, primary_key=True, autoincrement=True)
 
 
-facts = Table(  # epoch of the log, check value of the key
+facts = Table(  # epoch of the log, check value of the key, last place of the StopNCII door
     "facts",
     metadata,
     Column("name", String(32), primary_key=True),
@@ -78,6 +78,8 @@ signals = Table(
     Column("lookup", LargeBinary(32), index=True),  # HMAC of the value; null once withdrawn
     Column("quality", Integer),
     Column("variant", String(16), nullable=False),
+    # in the StopNCII door's order (`clearinghouse.records`); null where that door shows nothing
+    Column("place", BigInteger, index=True),
     UniqueConstraint("item_id", "ordinal"),
     sqlite_autoincrement=True,
 )
@@ -130,7 +132,9 @@ verdicts = Table(
     Column("signal_id", ForeignKey("signals.id", ondelete="CASCADE"), primary_key=True),
     Column("verdict", String(16), nullable=False),
     Column("hour", BigInteger, nullable=False),
+    Column("place", BigInteger),  # as in `signals`
     Index("ix_verdicts_signal_id", "signal_id"),
+    Index("ix_verdicts_platform_id_place", "platform_id", "place"),
 )
 
 matches = Table(  # how often each platform's queries met each file
@@ -140,6 +144,14 @@ matches = Table(  # how often each platform's queries met each file
     Column("item_id", ForeignKey("items.id", ondelete="CASCADE"), primary_key=True),
     Column("count", BigInteger, nullable=False),
     Index("ix_matches_item_id", "item_id"),
+)
+
+contributions = Table(  # the case that holds what a platform added, or what was imported from it
+    "contributions",
+    metadata,
+    Column("platform_id", ForeignKey("platforms.id"), primary_key=True),
+    Column("kind", String(12), primary_key=True),  # contributed, imported
+    Column("case_id", ForeignKey("cases.id", ondelete="CASCADE"), nullable=False, index=True),
 )
 
 replies = Table(  # answers to idempotent requests, for a day

@@ -21,6 +21,8 @@ class Settings:
         key: the master key itself as 64 hexadecimal digits, instead of a file.
         case_months: how long a case stays open after its last visit.
         retention_days: how long a closed case and the log of its removals are kept.
+        contributions_max: hashes that one platform may have contributed at a time, and that may be
+            imported from one other clearinghouse.
         body_max: bytes that a request may have.
         argon2_memory: KiB of memory for one passphrase check (RFC 9106's second choice).
         poll_interval: seconds between looks at what the command line wrote to the database.
@@ -31,6 +33,7 @@ class Settings:
     key: str | None = field(default=None, repr=False)
     case_months: int = 24
     retention_days: int = 400
+    contributions_max: int = 2**17
     body_max: int = 8 * 2**20
     argon2_memory: int = 64 * 1024
     poll_interval: float = 0.2
@@ -38,8 +41,9 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.database.startswith("sqlite:///"):
             raise SettingInvalid("This version keeps its data in SQLite: use sqlite:///FILE.")
-        if self.case_months < 1 or self.retention_days < 1 or self.body_max < 1:
-            raise SettingInvalid("Months, days and bytes must be at least 1.")
+        counts = (self.case_months, self.retention_days, self.contributions_max, self.body_max)
+        if min(counts) < 1:
+            raise SettingInvalid("Months, days, hashes and bytes must be at least 1.")
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
@@ -52,6 +56,7 @@ class Settings:
             "key_file": Path,
             "case_months": int,
             "retention_days": int,
+            "contributions_max": int,
             "body_max": int,
             "argon2_memory": int,
             "poll_interval": float,

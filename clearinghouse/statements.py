@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from sqlalchemy import (
     ColumnElement,
-    Connection,
     Row,
     ScalarSelect,
     and_,
@@ -22,9 +21,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from clearinghouse.records import SHOWN, Records
 from clearinghouse.schema import (
     acknowledgements,
     cases,
+    contributions,
     items,
     keys,
     log,
@@ -54,12 +55,8 @@ class LogEntry:
     variant: str | None
 
 
-class Transaction:
+class Transaction(Records):
     """The statements, named after what they are for."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._run = connection.execute
-        self._one = connection.scalar
 
     # --- cases -------------------------------------------------------------------------------
 
@@ -102,8 +99,14 @@ class Transaction:
         row = self._run(query).one()
         return row[0], row[1]
 
-    def add_signals(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Insert signals of one file and log each addition."""
+    def add_signals(self, media: str, rows: Sequence[dict[str, Any]], hour: int) -> None:
+        """Insert signals of one file of this kind, and log each addition."""
+        shown = [(media, row["type"]) in SHOWN for row in rows]
+        places = iter(self.take_places(sum(shown), hour))
+        rows = [
+            row | {"place": next(places) if is_shown else None}
+            for row, is_shown in zip(rows, shown, strict=True)
+        ]
         numbers = self._run(
             insert(signals).returning(signals.c.id, sort_by_parameter_order=True), rows
         ).scalars()
@@ -115,16 +118,20 @@ class Transaction:
         if ordinal is not None:
             chosen.append(items.c.ordinal == ordinal)
         gone = list(self._run(select(items.c.id).where(*chosen)).scalars())
+        shrunk: list[bytes] = []  # the door's records that lose a signal
         for item in gone:
             live = and_(signals.c.item_id == item, signals.c.value.is_not(None))
-            numbers = self._run(select(signals.c.id).where(live).order_by(signals.c.id)).scalars()
-            self._run(insert(log), [{"op": "remove", "signal_id": n} for n in numbers])
+            columns = (signals.c.id, signals.c.lookup, signals.c.place)
+            rows = self._run(select(*columns).where(live).order_by(signals.c.id)).all()
+            self._run(insert(log), [{"op": "remove", "signal_id": row.id} for row in rows])
+            shrunk += [row.lookup for row in rows if row.place is not None]
             self._run(
                 update(signals)
                 .where(signals.c.item_id == item)
-                .values(value=None, lookup=None, quality=None)
+                .values(value=None, lookup=None, quality=None, place=None)
             )
             self._run(update(items).where(items.c.id == item).values(withdrawn=hour))
+        self.move_records(shrunk, hour)
         return len(gone)
 
     def has_item(self, case: int, ordinal: int) -> bool:
@@ -315,7 +322,8 @@ class Transaction:
         """Record a verdict; tell whether the signal is known."""
         if self._one(select(signals.c.id).where(signals.c.id == signal)) is None:
             return False
-        values = {"verdict": verdict, "hour": hour}
+        place = self.take_places(1, hour)[0] if self.has_place(signal) else None
+        values = {"verdict": verdict, "hour": hour, "place": place}
         row = upsert(verdicts).values(platform_id=platform, signal_id=signal, **values)
         self._run(
             row.on_conflict_do_update(index_elements=["platform_id", "signal_id"], set_=values)
@@ -342,11 +350,17 @@ class Transaction:
 
     def figures(self) -> dict[str, int]:
         """Count what an operator may know."""
+        own = cases.c.id.not_in(select(contributions.c.case_id))  # opened by survivors
         counts = {
-            "cases_open": select(func.count()).where(cases.c.state == "open"),
-            "cases_closed": select(func.count()).where(cases.c.state != "open"),
+            "cases_open": select(func.count()).where(cases.c.state == "open", own),
+            "cases_closed": select(func.count()).where(cases.c.state != "open", own),
             "items": select(func.count()).where(items.c.withdrawn.is_(None)),
             "signals": select(func.count()).where(signals.c.value.is_not(None)),
+            "signals_not_from_survivors": select(func.count())
+            .select_from(signals)
+            .join(items, items.c.id == signals.c.item_id)
+            .join(contributions, contributions.c.case_id == items.c.case_id)
+            .where(signals.c.value.is_not(None)),
             "log": select(func.count()).select_from(log),
             "platforms": select(func.count()).select_from(platforms),
             "verdicts": select(func.count()).select_from(verdicts),

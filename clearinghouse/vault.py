@@ -89,6 +89,8 @@ class Names:
     SIGNAL: Final = 1
     ITEM: Final = 2
     CURSOR: Final = 3
+    RECORD: Final = 4
+    PAGE: Final = 5
 
     def __init__(self, secret: bytes) -> None:
         # Single blocks that differ in their number: no mode is needed, and none would help.
@@ -112,7 +114,7 @@ class Names:
         if len(plain) != 16 or plain[0] != kind:
             return None
         epoch, number = int.from_bytes(plain[1:8], "big"), int.from_bytes(plain[8:], "big")
-        if kind != self.CURSOR and epoch:
+        if kind not in {self.CURSOR, self.PAGE} and epoch:
             return None
         return epoch, number
 

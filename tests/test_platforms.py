@@ -357,7 +357,12 @@ def test_health_and_documents(service):
     for request in ("OpenCase", "AddItems", "MatchQuery", "Feedback", "Acknowledgement"):
         [example] = schemas[request]["examples"]
         getattr(wire, request).model_validate(example)
-    assert set(document["components"]["securitySchemes"]) == {"Case", "Platform key"}
+    assert set(document["components"]["securitySchemes"]) == {
+        "Case",
+        "Platform key",
+        "StopNCII function key",
+        "StopNCII subscription key",
+    }
 
 
 def test_answers_stay_out_of_caches_and_frames(service):
