@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from local import random_item
 from pictures import scene
-from PIL import Image
+from PIL import Image, ImageOps
 
 from nciihash import __version__, cli, transport
 from nciihash.client import PlatformClient
@@ -754,3 +754,57 @@ def test_hashing_prints_json_and_nothing_else_on_a_terminal(photos):
     out, _ = done.communicate()
     os.close(master)
     assert [json.loads(line)["media"] for line in out.splitlines()] == ["image", "image"]
+
+
+# --- variants ----------------------------------------------------------------------------------
+
+
+def test_hash_with_variants_names_each(run, photos):
+    hashes = run("hash", "--variants", "standard", "--json", photos / "photo0.jpg").line["hashes"]
+    names = [entry["variant"] for entry in hashes]
+    assert names[0] == "original"
+    assert {"mirror", "rotate90", "crop05"} <= set(names)
+    assert len(set(names)) == len(names) <= 27
+    assert "mirror" in run("hash", "--variants", "full", photos / "photo0.jpg").out
+    assert run("hash", "--variants", "some", photos / "photo0.jpg").code == 2
+
+
+def test_a_mirrored_copy_in_a_border_is_found(run, local, tmp_path):
+    picture, copy, bank = tmp_path / "picture.png", tmp_path / "copy.png", tmp_path / "bank"
+    scene(320, 240, seed=71).save(picture)
+    ImageOps.expand(ImageOps.mirror(scene(320, 240, seed=71)), 40, "white").save(copy)
+    opened = submit(run, local, *YES, "--json", picture)
+    assert 15 < opened.line["items"][0]["accepted"] <= 27
+    secret = {"NCIIHASH_KEY": local.platform(), "NCIIHASH_SERVER": local.address}
+    assert run("follow", "--bank", bank, "--once", **secret).code == 0
+    for where in (("--bank", bank), ("--server", local.address)):
+        matches = run("match", *where, "--json", copy).line["matches"]
+        ids = [match["id"] for match in matches]
+        assert len(set(ids)) == len(ids) > 0
+        if where[0] == "--bank":
+            assert matches[0]["variant"] == "mirror"
+            distances = [match["distance"] for match in matches]
+            assert distances == sorted(distances)
+
+
+def test_check_tells_whether_a_copy_would_be_found(run, photos, tmp_path):
+    item, copy = tmp_path / "item.json", tmp_path / "copy.png"
+    item.write_text(run("hash", "--variants", "standard", "--json", photos / "photo0.jpg").out)
+    picture = Image.open(photos / "photo0.jpg").convert("RGB")
+    ImageOps.mirror(picture).save(copy)
+    done = run("check", copy, "--against", item, "--json")
+    assert done.line["found"] is True
+    assert done.line["variant"] == "mirror"
+    assert "would be found" in run("check", copy, "--against", item).out
+    picture.crop((0, 0, picture.width // 2, picture.height)).save(copy)
+    done = run("check", copy, "--against", item, "--json")
+    assert (done.code, done.line["found"], done.line["band"]) == (0, False, None)
+    assert "would not be found" in run("check", copy, "--against", item).out
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "[1]", '{"hashes": [{"type": "pdq"}]}', "{}"])
+def test_check_against_something_else(run, photos, tmp_path, text):
+    item = tmp_path / "item.json"
+    item.write_text(text)
+    assert run("check", photos / "photo0.jpg", "--against", item).code == 2
+    assert run("check", photos / "photo0.jpg", "--against", tmp_path / "none").code == 2
