@@ -1,8 +1,9 @@
 """The application: settings in, ASGI out, nothing global."""
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -11,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi_swagger import patch_fastapi
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -20,6 +22,7 @@ from clearinghouse.privacy import PrivateHeaders
 from clearinghouse.problems import (
     BadBody,
     Broken,
+    Busy,
     MethodRefused,
     NotFound,
     NotJson,
@@ -30,7 +33,9 @@ from clearinghouse.service import Service
 from clearinghouse.settings import Settings
 from clearinghouse.store import Store
 from nciihash import __version__
-from nciihash.wire import CASE_SCHEME, PROBLEM, MatchQuery, Problem
+from nciihash.wire import CASE_SCHEME, PROBLEM, AddItems, MatchQuery, OpenCase
+
+_log = logging.getLogger(__name__)
 
 _OCTET_PATHS: Final = frozenset({"/v1/match"})
 # The page of the OpenAPI document runs scripts, all of them served from here.
@@ -60,7 +65,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
             service = Service(
                 settings,
                 store,
-                Checks(memory=settings.argon2_memory, clock=time.monotonic),
+                Checks(memory=store.argon2_memory, clock=time.monotonic),
                 clock,
             )
             service.waiters.bind()
@@ -86,6 +91,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
             Refused: _refused,
             RequestValidationError: _invalid,
             HTTPException: _framework,
+            OperationalError: _busy,
             Exception: _broken,
         },
     )
@@ -112,60 +118,53 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
 # --- errors ----------------------------------------------------------------------------------
 
 
-def _answer(problem: Problem, refusal: type[Refused], retry_after: float | None) -> Response:
+def _answer(refusal: Refused) -> Response:
     headers = {}
     if refusal.status == 401:
         headers["WWW-Authenticate"] = f"{CASE_SCHEME}, Bearer"
-    if retry_after is not None:
-        headers["Retry-After"] = str(int(retry_after))
-    body = problem.model_dump_json()
+    if refusal.retry_after is not None:
+        headers["Retry-After"] = str(int(refusal.retry_after))
+    body = refusal.problem().model_dump_json()
     return Response(body, refusal.status, headers, media_type=PROBLEM)
 
 
 async def _refused(_request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)  # noqa: S101 - registered for this class alone
-    return _answer(error.problem(), type(error), error.retry_after)
+    return _answer(error)
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - likewise
     found = error.errors()
     if any(e["type"] == "json_invalid" for e in found):
-        return _answer(NotJson.problem(), NotJson, None)
-    detail = f"Fields: {_places(found)}."
-    problem = BadBody.problem().model_copy(update={"detail": detail})
-    return _answer(problem, BadBody, None)
-
-
-def _places(errors: Sequence[Any]) -> str:
-    """Say where and what, in our words only: no input, and no name of an unknown field."""
-    places = []
-    for error in errors[:5]:
-        kind, path = error["type"], list(error["loc"])
-        if kind == "extra_forbidden":
-            path.pop()
-        places.append(f"{'.'.join(map(str, path))} ({kind})")
-    if len(errors) > 5:
-        places.append(f"and {len(errors) - 5} more")
-    return ", ".join(places)
+        return _answer(NotJson())
+    return _answer(BadBody(found))
 
 
 async def _framework(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - likewise
     if error.status_code == 404:
-        return _answer(NotFound.problem(), NotFound, None)
+        return _answer(NotFound())
     if error.status_code == 405:
-        answer = _answer(MethodRefused.problem(), MethodRefused, None)
+        answer = _answer(MethodRefused())
         answer.headers.update(error.headers or {})
         return answer
     if error.status_code < 500:
         # such as a body that is not UTF-8
-        return _answer(NotJson.problem(), NotJson, None)
-    return _answer(Broken.problem(), Broken, None)
+        return _answer(NotJson())
+    return _answer(Broken())
+
+
+async def _busy(_request: Request, error: Exception) -> Response:
+    # SQLite's own words, and the only way that its driver tells this from other trouble
+    if "database is locked" in str(error):
+        return _answer(Busy())
+    _log.error("The database failed.", exc_info=error)
+    return _answer(Broken())
 
 
 async def _broken(_request: Request, _error: Exception) -> Response:
-    return _answer(Broken.problem(), Broken, None)
+    return _answer(Broken())
 
 
 # --- the OpenAPI document --------------------------------------------------------------------
@@ -176,10 +175,11 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(
             title=app.title, version=app.version, summary=app.summary, routes=app.routes
         )
-        schema = MatchQuery.model_json_schema(ref_template="#/components/schemas/{model}")
         components = document["components"]["schemas"]
-        components.update(schema.pop("$defs", {}))
-        components["MatchQuery"] = schema
+        for model in (OpenCase, AddItems, MatchQuery):  # read by `routes.requests.parsed`
+            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            components.update(schema.pop("$defs", {}))
+            components[model.__name__] = schema
         for path in document["paths"].values():
             for operation in path.values():
                 for response in operation["responses"].values():

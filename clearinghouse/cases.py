@@ -121,9 +121,9 @@ def _add(
             Refusal(signal=i, code=code) for i, s in enumerate(item.signals) if s not in kept
         )
         receipts.append(ItemReceipt(item=ordinal, accepted=len(kept), refused=refused))
+        number = tx.add_item(case, ordinal, item.media.value, hour(now), refused=not kept)
         if not kept:
             continue
-        number = tx.add_item(case, ordinal, item.media.value, hour(now))
         rows = []
         for place, signal in enumerate(dict.fromkeys(kept)):
             value = bytes.fromhex(signal.value)
@@ -161,12 +161,21 @@ def withdraw(tx: Transaction, case: int, ordinal: int | None, *, now: datetime) 
     return Withdrawal(withdrawn=gone, remaining=remaining, state=state)
 
 
-def status(tx: Transaction, case: int, *, months: int, now: datetime) -> CaseStatus:
-    """Tell what became of a case, and renew it while it is open."""
+def renewal_due(tx: Transaction, case: int, *, months: int, now: datetime) -> bool:
+    """Tell whether a visit at this time would move an open case's expiry."""
     row = tx.read_case(case)
-    if row.state == CaseState.OPEN and (expires := _months_after(now, months)) != row.expires:
-        tx.update_case(case, expires=expires)
-        row = tx.read_case(case)
+    return bool(row.state == CaseState.OPEN and row.expires < _months_after(now, months))
+
+
+def renew(tx: Transaction, case: int, *, months: int, now: datetime) -> None:
+    """Move an open case's expiry to its full time after this visit."""
+    if renewal_due(tx, case, months=months, now=now):
+        tx.update_case(case, expires=_months_after(now, months))
+
+
+def status(tx: Transaction, case: int, *, now: datetime) -> CaseStatus:
+    """Tell what became of a case."""
+    row = tx.read_case(case)
     listed = _Platforms(tx, case, now)
     return CaseStatus(
         state=CaseState(row.state),

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy.exc import SQLAlchemyError
 
 from clearinghouse import access, cases, contributions
 from clearinghouse.access import Scope
@@ -51,6 +52,11 @@ def main() -> None:
     except Trouble as trouble:
         print(f"clearinghouse: {trouble}", file=sys.stderr)  # noqa: T201 - a command line prints
         sys.exit(2)
+    except SQLAlchemyError as error:
+        # the driver's word without the statement; no value is in it
+        cause = getattr(error, "orig", None) or type(error).__name__
+        print(f"clearinghouse: The database failed: {cause}.", file=sys.stderr)  # noqa: T201
+        sys.exit(3)
     except OSError as error:
         print(f"clearinghouse: {error.strerror}: {error.filename}", file=sys.stderr)  # noqa: T201
         sys.exit(3)

@@ -37,8 +37,13 @@ def read_page(store: Store, platform: Platform, after: int, limit: int) -> FeedP
 
     The page is whole: its cursor stands behind every entry that was looked at, and one state of the
     database is read.
+
+    Raises:
+        CursorExpired: the log has not got that far, so that it is not the log it was.
     """
     with store.read() as tx:
+        if after > tx.head():
+            raise CursorExpired  # of a log that was longer: the database was put back
         entries = tx.read_log(after, limit + 1)
     more = len(entries) > limit
     entries = entries[:limit]
@@ -58,7 +63,7 @@ def acknowledge(
     """
     seq = read_cursor(store, platform, cursor)
     if seq > tx.head():
-        raise BadCursor
+        raise CursorExpired  # of a log that was longer: the database was put back
     tx.acknowledge(platform.number, seq, hour(now))
     return Acknowledgement(cursor=cursor)
 

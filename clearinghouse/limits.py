@@ -37,13 +37,13 @@ class BodyLimits:
         length = headers.get(b"content-length", b"0")
         chunked = b"transfer-encoding" in headers
         if not length.isdigit() or int(length) > self._max:
-            await _refuse(TooLarge, send)
+            await _refuse(TooLarge(), send)
             return
         if int(length) or chunked:
             kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
             octets = kind == OCTETS.encode() and scope["path"] in self._octets
             if kind != _JSON.encode() and not octets:
-                await _refuse(MediaRefused, send)
+                await _refuse(MediaRefused(), send)
                 return
 
         seen = 0
@@ -68,14 +68,14 @@ class BodyLimits:
         with suppress(_Overflow):
             await self._app(scope, bounded, watched)
         if seen > self._max and not answered:
-            await _refuse(TooLarge, send)
+            await _refuse(TooLarge(), send)
 
 
 class _Overflow(Exception):
     """The body passed the bound while it was read."""
 
 
-async def _refuse(refusal: type[Refused], send: Send) -> None:
+async def _refuse(refusal: Refused, send: Send) -> None:
     body = refusal.problem().model_dump_json().encode()
     headers = [
         (b"content-type", PROBLEM.encode()),

@@ -1,8 +1,9 @@
 """The live index: in memory only, kept by following the service's own log like any platform."""
 
+import logging
 import threading
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clearinghouse.access import Platform
-from clearinghouse.problems import NotReady
+from clearinghouse.problems import KeyMismatch, NotReady
 from clearinghouse.statements import LogEntry
 from clearinghouse.store import Store
 from clearinghouse.vault import Names, Vault
@@ -18,6 +19,8 @@ from nciihash.feed import Added, Entry, FeedPage, Removed, apply
 from nciihash.index import Index
 from nciihash.signals import Media, Signal, SignalType, Variant, band
 from nciihash.wire import Hit, MatchReply
+
+_log = logging.getLogger(__name__)
 
 _PAGE: Final = 5_000  # entries of the log taken in at a time
 
@@ -35,7 +38,9 @@ class LiveIndex:
         self._values: dict[int, Signal] = {}  # of exact signals, to find them at removal
         self._lock = threading.Lock()
         self._seq = 0
+        self._met: Counter[tuple[int, int]] = Counter()
         self.caught_up = False
+        self.removals = 0  # since the start
 
     @property
     def seq(self) -> int:
@@ -53,11 +58,23 @@ class LiveIndex:
                 cursor = entries[-1].seq
                 page = FeedPage(feed_entries(entries, store.vault, None), str(cursor), more=True)
                 with self._lock:
-                    apply(page, self)
+                    removed = apply(page, self).removed
                     self._seq = cursor
+                self.removals += removed
             if len(entries) < _PAGE:
                 self.caught_up = True
                 return changed
+
+    def count(self, platform: int, items: Iterable[int]) -> None:
+        """Count a platform's matches of files, to be written by `take_counts`' caller."""
+        with self._lock:
+            self._met.update((platform, item) for item in items)
+
+    def take_counts(self) -> Counter[tuple[int, int]]:
+        """Hand over the matches counted since the last time, by (platform, file)."""
+        with self._lock:
+            met, self._met = self._met, Counter()
+        return met
 
     def __contains__(self, id: object) -> bool:
         """Tell whether a signal, by its row number in digits, is in."""
@@ -145,7 +162,12 @@ def feed_entries(
         if entry.op == "remove":
             page.append(Removed(id))
         elif entry.value is not None and entry.item is not None and entry.ordinal is not None:
-            value = vault.open(entry.value, "signals", "value", entry.item, entry.ordinal)
+            try:
+                value = vault.open(entry.value, "signals", "value", entry.item, entry.ordinal)
+            except KeyMismatch:
+                # One damaged row must not stop the feed and the index for all others.
+                _log.error("Signal row %d does not open, and is left out", entry.signal)
+                continue
             signal = Signal(SignalType(entry.type or ""), value)
             page.append(
                 Added(
@@ -180,13 +202,8 @@ def match(
         gone = tx.removed_after(seq)
     kept = [[hit for hit in row if hit[0] not in gone] for row in rows]
     flat = [hit for row in kept for hit in row]
-    if flat:
-        counts: dict[int, int] = defaultdict(int)
-        for row in kept:
-            for item in {item for _, item, _ in row}:
-                counts[item] += 1
-        with store.write() as tx:
-            tx.count_matches(platform.number, counts)
+    # Written a moment later by the task that follows the log: an answer must not wait for a count.
+    live.count(platform.number, (i for row in kept for i in {item for _, item, _ in row}))
     ids = iter(platform.names.write(Names.SIGNAL, [signal for signal, _, _ in flat]))
     owners = iter(platform.names.write(Names.ITEM, [item for _, item, _ in flat]))
     return MatchReply(

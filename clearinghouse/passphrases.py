@@ -2,8 +2,10 @@
 
 A passphrase is six words of the EFF's long list (7,776 words: 77 bits), kept as Argon2id. An
 unknown case costs and looks the same as a wrong passphrase. Nobody is ever locked out, since a lock
-would let an abuser shut the survivor out: wrong guesses only make the next check of that case wait
-a little, and at most two checks run at a time, behind a short queue.
+would let an abuser shut the survivor out: wrong guesses make later checks of that case wait a few
+seconds, each for itself. At most two checks run at a time, and openings have a place of their own,
+so that a flood of one does not stop the other. What bounds guessing is the cost of a check (some
+twenty a second in all) against 77 bits.
 """
 
 import asyncio
@@ -16,7 +18,7 @@ from importlib.resources import files
 from typing import Final, TypeVar
 
 from argon2 import PasswordHasher
-from argon2.exceptions import VerificationError
+from argon2.exceptions import InvalidHashError, VerificationError
 from argon2.low_level import Type
 
 from clearinghouse.problems import TooManyChecks
@@ -29,8 +31,11 @@ _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _CONFUSED: Final = str.maketrans("ILO", "110")
 _NUMBER: Final = re.compile(rf"[{_ALPHABET}]{{12}}")
 
-_AT_ONCE: Final = 2
-_QUEUE: Final = 16
+_CHECKS_AT_ONCE: Final = 2
+_OPENINGS_AT_ONCE: Final = 1
+# Waiting costs next to nothing, and a flood of a few dozen connections must not fill the queue; at
+# twenty checks a second its end is ten seconds away.
+_QUEUE: Final = 200
 _REMEMBERED: Final = 10_000  # cases whose recent wrong guesses are counted
 _FREE_GUESSES: Final = 3
 _DELAY_MAX: Final = 5.0  # seconds
@@ -62,8 +67,31 @@ def _normal(passphrase: str) -> str:
     return "".join(c for c in folded if c.isalpha())
 
 
+class _Turns:
+    """So many at a time, behind a queue of bounded length."""
+
+    def __init__(self, at_once: int) -> None:
+        self._slots = asyncio.Semaphore(at_once)
+        self._queued = 0
+
+    async def take(self, work: Callable[[], T]) -> T:
+        """Run work in a thread when it is its turn.
+
+        Raises:
+            TooManyChecks: the queue is full.
+        """
+        if self._queued >= _QUEUE:
+            raise TooManyChecks
+        self._queued += 1
+        try:
+            async with self._slots:
+                return await asyncio.to_thread(work)
+        finally:
+            self._queued -= 1
+
+
 class Checks:
-    """Make and check Argon2id verifiers, two at a time; slow down guessing at one case.
+    """Make and check Argon2id verifiers, few at a time; slow down guessing at one case.
 
     Belongs to one event loop. Wrong guesses are counted in memory only, by the look-up value of the
     case number, known or not.
@@ -76,8 +104,8 @@ class Checks:
     def __init__(self, *, memory: int, clock: Callable[[], float]) -> None:
         self._hasher = PasswordHasher(time_cost=3, memory_cost=memory, parallelism=1, type=Type.ID)
         self._nobody = self._hasher.hash(secrets.token_hex(16))
-        self._slots = asyncio.Semaphore(_AT_ONCE)
-        self._queued = 0
+        self._checking = _Turns(_CHECKS_AT_ONCE)
+        self._opening = _Turns(_OPENINGS_AT_ONCE)
         self._wrong: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
         self._clock = clock
 
@@ -87,7 +115,7 @@ class Checks:
         Raises:
             TooManyChecks: the queue is full.
         """
-        return await self._in_turn(lambda: self._hasher.hash(_normal(passphrase)))
+        return await self._opening.take(lambda: self._hasher.hash(_normal(passphrase)))
 
     async def passes(self, case: bytes, verifier: str | None, passphrase: str) -> bool:
         """Check a passphrase; with no verifier (an unknown case) do the same work and say no.
@@ -100,25 +128,15 @@ class Checks:
         def check() -> bool:
             try:
                 return self._hasher.verify(verifier or self._nobody, _normal(passphrase))
-            except VerificationError:
+            except (VerificationError, InvalidHashError):
                 return False
 
-        passed = await self._in_turn(check) and verifier is not None
+        passed = await self._checking.take(check) and verifier is not None
         if passed:
             self._wrong.pop(case, None)
         else:
             self._count(case)
         return passed
-
-    async def _in_turn(self, work: Callable[[], T]) -> T:
-        if self._queued >= _QUEUE:
-            raise TooManyChecks
-        self._queued += 1
-        try:
-            async with self._slots:
-                return await asyncio.to_thread(work)
-        finally:
-            self._queued -= 1
 
     def _delay(self, case: bytes) -> float:
         """Give the seconds to wait: none for the first guesses, then doubling up to five."""

@@ -34,6 +34,18 @@ class Discreet(logging.Formatter):
     An exception is written as its type and the functions it passed through, without its message.
     """
 
+    def format(self, record: logging.LogRecord) -> str:
+        """Write the record; of other programs' messages only which program spoke, or one line.
+
+        asyncio and others put an exception's words into the message itself.
+        """
+        if not record.name.startswith(("clearinghouse", "uvicorn")):
+            record = logging.makeLogRecord(record.__dict__ | {"msg": "(withheld)", "args": None})
+        elif record.name.startswith("uvicorn"):
+            line = record.getMessage().partition("\n")[0]
+            record = logging.makeLogRecord(record.__dict__ | {"msg": line, "args": None})
+        return super().format(record)
+
     def formatException(  # noqa: N802 - the name that logging calls
         self,
         ei: tuple[type[BaseException], BaseException, TracebackType | None]

@@ -7,7 +7,8 @@
 The details are fixed sentences: nothing that a caller sent is ever repeated to her or to a log.
 """
 
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
 
 from nciihash.wire import Problem
 
@@ -38,13 +39,12 @@ class Refused(Trouble):
     status: ClassVar[int]
     code: ClassVar[str]
     title: ClassVar[str]
-    detail: ClassVar[str] = ""
+    detail: str = ""
     retry_after: float | None = None
 
-    @classmethod
-    def problem(cls) -> Problem:
+    def problem(self) -> Problem:
         """Write the refusal as a problem document (RFC 9457)."""
-        return Problem(title=cls.title, status=cls.status, detail=cls.detail, code=cls.code)
+        return Problem(title=self.title, status=self.status, detail=self.detail, code=self.code)
 
 
 class CredentialsMissing(Refused):
@@ -184,6 +184,26 @@ class BadBody(Refused):
     code = "invalid_request"
     title = "The request does not have the right form"
 
+    def __init__(self, errors: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Take Pydantic's errors, of which the first five are told."""
+        super().__init__()
+        if errors:
+            places = [_place(error) for error in errors[:_TOLD]]
+            if len(errors) > _TOLD:
+                places.append(f"and {len(errors) - _TOLD} more")
+            self.detail = f"Fields: {', '.join(places)}."
+
+
+_TOLD: Final = 5
+
+
+def _place(error: Mapping[str, Any]) -> str:
+    """Say where and what, in our words only: no input, and no name of an unknown field."""
+    kind, path = error["type"], list(error["loc"])
+    if kind == "extra_forbidden":
+        path.pop()
+    return f"{'.'.join(map(str, path))} ({kind})"
+
 
 class NotJson(Refused):
     """The body is not JSON."""
@@ -236,6 +256,16 @@ class NotReady(Refused):
     title = "The service is starting"
     detail = "It is loading its index. Try again in a moment."
     retry_after = 1.0
+
+
+class Busy(Refused):
+    """The database is held by somebody else for longer than a request can wait."""
+
+    status = 503
+    code = "busy"
+    title = "The service is busy"
+    detail = "Nothing is lost. Send the same request again in a moment; it is safe to repeat."
+    retry_after = 2.0
 
 
 class Broken(Refused):

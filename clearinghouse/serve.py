@@ -1,5 +1,6 @@
 """Run the service under uvicorn, so that it ends promptly and writes nothing about anybody."""
 
+import resource
 import socket
 from collections.abc import Callable
 from types import FrameType
@@ -11,8 +12,11 @@ from clearinghouse.app import create_app
 from clearinghouse.decoders import block_decoders
 from clearinghouse.privacy import log_config
 from clearinghouse.settings import Settings
+from clearinghouse.store import Store
 
 _GRACE: Final = 3  # seconds that requests under way get to finish after SIGTERM
+_FILES: Final = 65_536  # descriptors to ask the system for
+_FILES_KEPT: Final = 128  # for the database and the rest
 _KEEP_ALIVE: Final = 65  # seconds; longer than load balancers keep an idle connection
 
 
@@ -49,6 +53,11 @@ def serve(settings: Settings, *, host: str, port: int, ready: Callable[[str], No
         ready: called with the service's address when it answers.
     """
     block_decoders()
+    # Trouble with the database or its key is told in one line, before the server starts.
+    Store.open(settings).close()
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = min(most, _FILES) if most != resource.RLIM_INFINITY else _FILES
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
     app = create_app(settings)
     config = uvicorn.Config(
         app,
@@ -59,6 +68,8 @@ def serve(settings: Settings, *, host: str, port: int, ready: Callable[[str], No
         server_header=False,
         proxy_headers=False,  # addresses of clients are never looked at
         ws="none",
+        # past this an answer 503 at once is better than a server that cannot accept any more
+        limit_concurrency=max(files - _FILES_KEPT, 64),
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=_GRACE,
     )

@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from clearinghouse.cases import purge
@@ -16,7 +17,7 @@ from clearinghouse.store import Store
 
 _log = logging.getLogger(__name__)
 
-_PURGE_EVERY: Final = timedelta(hours=1)
+_PURGE_EVERY: Final = 3600.0  # seconds
 
 
 class Waiters:
@@ -29,6 +30,7 @@ class Waiters:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: set[asyncio.Future[None]] = set()
         self._poked = asyncio.Event()
+        self.generation = 0  # moves with every waking
         self.closed = False
 
     def bind(self) -> None:
@@ -59,13 +61,14 @@ class Waiters:
 
     def wake(self) -> None:
         """Wake everybody who waits."""
+        self.generation += 1
         for future in self._waiting:
             if not future.done():
                 future.set_result(None)
 
-    async def wait(self, seconds: float) -> None:
-        """Wait until woken, or for some seconds."""
-        if self.closed:
+    async def wait(self, seconds: float, seen: int) -> None:
+        """Wait until woken, or for some seconds; not at all if woken since `seen`, a generation."""
+        if self.closed or self.generation != seen:
             return
         future = asyncio.get_running_loop().create_future()
         self._waiting.add(future)
@@ -89,26 +92,49 @@ class Service:
     waiters: Waiters = field(default_factory=Waiters)
 
     async def follow_log(self) -> None:
-        """Keep the live index behind the log, wake those who wait, and purge by the hour.
+        """Keep the live index behind the log, wake those who wait, and tidy up.
 
         Notices at once what this process writes, and within `poll_interval` what the command line
-        writes beside it. A database that cannot be read is tried again: the index then says how far
-        it has got, and nothing is lost.
+        writes beside it. A database that cannot be read is tried again, and the service says that
+        it is not ready until it has caught up; nothing is lost.
         """
-        purged = self.clock()
+        due = time.monotonic() + _PURGE_EVERY
+        swept = 0
         while not self.waiters.closed:
             try:
-                if await asyncio.to_thread(self.live.follow, self.store):
+                if await asyncio.to_thread(self._round):
                     self.waiters.wake()
-                if self.clock() - purged >= _PURGE_EVERY:
-                    purged = self.clock()
-                    await asyncio.to_thread(
-                        purge,
-                        self.store,
-                        retention_days=self.settings.retention_days,
-                        now=purged,
-                    )
+                if swept != (removals := self.live.removals) and await asyncio.to_thread(
+                    self.store.sweep
+                ):
+                    swept = removals
+                if time.monotonic() >= due:
+                    due = time.monotonic() + _PURGE_EVERY
+                    await asyncio.to_thread(self._purge)
             except Exception:  # noqa: BLE001 - whatever it was, the next round may succeed
+                self.live.caught_up = False
                 _log.exception("The log could not be followed; trying again.")
                 await asyncio.sleep(1.0)
             await self.waiters.poked(self.settings.poll_interval)
+        await asyncio.to_thread(self._write_counts)
+
+    def _round(self) -> bool:
+        changed = self.live.follow(self.store)
+        if changed:
+            self.store.note_reached()
+        self._write_counts()
+        return changed
+
+    def _write_counts(self) -> None:
+        counts = self.live.take_counts()
+        if counts:
+            try:
+                with self.store.write() as tx:
+                    tx.count_matches(counts)
+            except BaseException:
+                for (platform, item), count in counts.items():
+                    self.live.count(platform, [item] * count)
+                raise
+
+    def _purge(self) -> None:
+        purge(self.store, retention_days=self.settings.retention_days, now=self.clock())

@@ -24,7 +24,8 @@ class Settings:
         contributions_max: hashes that one platform may have contributed at a time, and that may be
             imported from one other clearinghouse.
         body_max: bytes that a request may have.
-        argon2_memory: KiB of memory for one passphrase check (RFC 9106's second choice).
+        argon2_memory: KiB of memory for one passphrase check (RFC 9106's second choice); counts
+            when a database is made, and stays for its life.
         poll_interval: seconds between looks at what the command line wrote to the database.
     """
 
@@ -34,13 +35,15 @@ class Settings:
     case_months: int = 24
     retention_days: int = 400
     contributions_max: int = 2**17
-    body_max: int = 8 * 2**20
+    body_max: int = 2 * 2**20
     argon2_memory: int = 64 * 1024
     poll_interval: float = 0.2
 
     def __post_init__(self) -> None:
         if not self.database.startswith("sqlite:///"):
             raise SettingInvalid("This version keeps its data in SQLite: use sqlite:///FILE.")
+        if self.database.removeprefix("sqlite:///") in {"", ":memory:"}:
+            raise SettingInvalid("The database must be a file: use sqlite:///FILE.")
         counts = (self.case_months, self.retention_days, self.contributions_max, self.body_max)
         if min(counts) < 1:
             raise SettingInvalid("Months, days, hashes and bytes must be at least 1.")

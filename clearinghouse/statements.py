@@ -1,6 +1,6 @@
 """All SQL of the service: the statements that one transaction can run, named by their purpose."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +13,6 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    literal,
     or_,
     select,
     true,
@@ -85,9 +84,20 @@ class Transaction(Records):
         """Delete cases that were closed before this hour, with all that hangs on them."""
         return self._run(delete(cases).where(cases.c.closed < hour)).rowcount
 
-    def add_item(self, case: int, ordinal: int, media: str, hour: int) -> int:
-        """Insert a file of a case and give its row number."""
-        row = insert(items).values(case_id=case, ordinal=ordinal, media=media, added=hour)
+    def add_item(
+        self, case: int, ordinal: int, media: str, hour: int, *, refused: bool = False
+    ) -> int:
+        """Insert a file of a case and give its row number.
+
+        A refused one has no signals and is not shown; its row keeps its number from being reused.
+        """
+        row = insert(items).values(
+            case_id=case,
+            ordinal=ordinal,
+            media=media,
+            added=hour,
+            withdrawn=hour if refused else None,
+        )
         return _key(self._run(row).inserted_primary_key)
 
     def count_items(self, case: int) -> tuple[int, int]:
@@ -302,11 +312,11 @@ class Transaction(Records):
             return
         self._run(insert(acknowledgements).values(platform_id=platform, seq=seq, hour=hour))
 
-    def count_matches(self, platform: int, counts: dict[int, int]) -> None:
-        """Add to the numbers of matches of files; a file that is gone by now is passed over."""
+    def count_matches(self, counts: Mapping[tuple[int, int], int]) -> None:
+        """Add to matches by (platform, file); a file that is gone by now is passed over."""
         row = upsert(matches).from_select(
             ["platform_id", "item_id", "count"],
-            select(literal(platform), items.c.id, bindparam("met")).where(
+            select(bindparam("platform"), items.c.id, bindparam("met")).where(
                 items.c.id == bindparam("item")
             ),
         )
@@ -315,7 +325,10 @@ class Transaction(Records):
                 index_elements=["platform_id", "item_id"],
                 set_={"count": matches.c.count + row.excluded.count},
             ),
-            [{"item": item, "met": count} for item, count in counts.items()],
+            [
+                {"platform": platform, "item": item, "met": count}
+                for (platform, item), count in counts.items()
+            ],
         )
 
     def add_verdict(self, platform: int, signal: int, verdict: str, hour: int) -> bool:

@@ -6,6 +6,7 @@ commit, since SQLite has one writer and `BEGIN IMMEDIATE` takes its place before
 An answer is sent after the commit, and the commit returns after fsync (`synchronous=FULL`).
 """
 
+import logging
 import os
 import secrets
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from sqlalchemy import (
 )
 
 from clearinghouse.problems import KeyMismatch, NewerDatabase
+from clearinghouse.restoration import EPOCH_BYTES, Reached, begin_epoch_if_restored
 from clearinghouse.schema import (
     facts,
 )
@@ -35,17 +37,30 @@ from clearinghouse.settings import Settings
 from clearinghouse.statements import Transaction
 from clearinghouse.vault import Vault, parse_key, read_key
 
-_BUSY_MS: Final = 20_000  # how long a second writer waits for its turn
+_log = logging.getLogger(__name__)
+
+_BUSY_MS: Final = 5_000  # how long a second writer waits for its turn
 
 
 class Store:
     """One database: short read and write transactions, each on a connection of its own."""
 
-    def __init__(self, writer: Engine, reader: Engine, vault: Vault, epoch: int) -> None:
+    def __init__(
+        self,
+        writer: Engine,
+        reader: Engine,
+        vault: Vault,
+        *,
+        epoch: int,
+        argon2_memory: int,
+        note: Path,
+    ) -> None:
         self._writer = writer
         self._reader = reader
         self.vault = vault
         self.epoch = epoch
+        self.argon2_memory = argon2_memory
+        self._note = note
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -64,18 +79,31 @@ class Store:
                 check = vault.lookup("check", b"")
                 if known is None:
                     connection.execute(insert(facts).values(name="key", value=check))
-                    # 56 bits, so that it fits beside a kind and a number into one AES block
-                    epoch = secrets.token_bytes(7)
+                    epoch = secrets.token_bytes(EPOCH_BYTES)
                     connection.execute(insert(facts).values(name="epoch", value=epoch))
+                    # For the life of the database: were it changed, checks of older cases would
+                    # cost something else than those of unknown ones.
+                    memory = settings.argon2_memory.to_bytes(8, "big")
+                    connection.execute(insert(facts).values(name="argon2", value=memory))
                 else:
                     _compare(known, check)
-                stored = connection.scalar(select(facts.c.value).where(facts.c.name == "epoch"))
-                assert stored is not None  # noqa: S101 - written with the key, in one transaction
+                note = _key_folder(settings) / "reached"
+                if begin_epoch_if_restored(connection, Reached.read(note)):
+                    _log.warning("The database is older than it was: a new epoch of the log begins")
+                epoch = _fact(connection, "epoch")
+                memory = _fact(connection, "argon2")
         except BaseException:
             writer.dispose()
             reader.dispose()
             raise
-        return cls(writer, reader, vault, int.from_bytes(stored, "big"))
+        return cls(
+            writer,
+            reader,
+            vault,
+            epoch=int.from_bytes(epoch, "big"),
+            argon2_memory=int.from_bytes(memory, "big"),
+            note=note,
+        )
 
     def close(self) -> None:
         """Give the connections back."""
@@ -93,6 +121,32 @@ class Store:
         """See one state of the database, without keeping a writer waiting."""
         with self._reader.begin() as connection:
             yield Transaction(connection)
+
+    def note_reached(self) -> None:
+        """Note outside the database how far the log has got (`clearinghouse.restoration`)."""
+        with self.read() as tx:
+            reached = Reached(tx.head(), tx.last_place())
+        reached.write(self._note)
+
+    def sweep(self) -> bool:
+        """Empty the write-ahead log, which may still hold purged values; tell whether it is empty.
+
+        A reader at work can be in the way: try again then.
+        """
+        connection = self._writer.raw_connection()
+        try:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            [(busy, _, _)] = cursor.fetchall()
+            return not busy
+        finally:
+            connection.close()
+
+
+def _fact(connection: Connection, name: str) -> bytes:
+    value = connection.scalar(select(facts.c.value).where(facts.c.name == name))
+    assert isinstance(value, bytes)  # noqa: S101 - written with the key, in one transaction
+    return value
 
 
 def _compare(known: bytes, check: bytes) -> None:
@@ -149,8 +203,12 @@ def _migrate(connection: Connection) -> None:
 def _master(settings: Settings, *, create: bool) -> bytes:
     if settings.key is not None:
         return parse_key(settings.key)
-    path = settings.key_file
-    if path is None:
-        database = Path(make_url(settings.database).database or "clearinghouse.sqlite3")
-        path = database.with_name(database.name + "-key") / "master"
-    return read_key(path, create=create)
+    return read_key(settings.key_file or _key_folder(settings) / "master", create=create)
+
+
+def _key_folder(settings: Settings) -> Path:
+    """Give the folder for what must not lie in the database or in its backups."""
+    if settings.key_file is not None:
+        return settings.key_file.parent
+    database = Path(make_url(settings.database).database or "")
+    return database.with_name(database.name + "-key")

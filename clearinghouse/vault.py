@@ -49,7 +49,7 @@ class Vault:
         """
         try:
             return self._aead.decrypt(sealed[:_NONCE], sealed[_NONCE:], _place(place))
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # the latter when it is too short to be sealed
             raise KeyMismatch("A sealed value does not open with this key.") from None
 
     def lookup(self, kind: str, value: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """The command `nciihash`: hash and compare here; the commands of both doors join in."""
 
 import json
+import os
 import string
 from pathlib import Path
 from typing import Annotated
@@ -33,6 +34,12 @@ def main() -> None:
 
     Exit status: 0 done, 1 some files failed, 2 wrong usage, 3 the clearinghouse, 130 Ctrl-C.
     """
+    # A file opened later would get the number of a standard stream that is closed, and its words.
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
     app()
 
 
@@ -82,8 +89,9 @@ def hash_command(
             else:
                 rows.append((str(path), outcome))
             advance(1)
-    if rows:
-        terminal.show(tables.hash_table(rows))
+    with terminal.guard():
+        if rows:
+            terminal.show(tables.hash_table(rows))
     if failed:
         raise typer.Exit(ExitCode.SOME_FAILED)
 

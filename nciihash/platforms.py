@@ -164,8 +164,9 @@ def match(
                 else:
                     rows.append((os.fsdecode(path), outcome))
             advance(len(batch))
-    if rows:
-        terminal.show(tables.match_table(rows))
+    with terminal.guard():
+        if rows:
+            terminal.show(tables.match_table(rows))
     if failed:
         raise typer.Exit(ExitCode.SOME_FAILED)
 

@@ -203,7 +203,23 @@ def report(terminal: Terminal, opened: CaseOpened, paths: Sequence[Path], server
         paths: the files that were sent, in their order. An answer about another number of files is
             no reason to keep the passphrase from her.
         server: the service's address.
+
+    Raises:
+        typer.Exit: standard output failed; number and passphrase are on standard error instead.
     """
+    try:
+        _report(terminal, opened, paths, server)
+    except (OSError, UnicodeError):
+        terminal.say(
+            "Your case is open, and this is what you need to look after it. It stands here because "
+            "standard output failed.",
+            style="bold",
+        )
+        terminal.say(_facts(opened))
+        raise typer.Exit(ExitCode.SOME_FAILED) from None
+
+
+def _report(terminal: Terminal, opened: CaseOpened, paths: Sequence[Path], server: str) -> None:
     pairs = list(zip(opened.items, paths, strict=False))
     if terminal.as_json:
         value = opened.model_dump(mode="json")
@@ -242,7 +258,7 @@ class Receipt:
     def __init__(self, path: Path) -> None:
         try:
             # O_EXCL also refuses a link that somebody else put there
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
             raise typer.BadParameter(
                 "The file for the receipt exists already; nothing was sent. Name a new one."
@@ -259,22 +275,25 @@ class Receipt:
             with suppress(OSError):
                 self._path.unlink()
 
-    def write(self, terminal: Terminal, opened: CaseOpened, server: str) -> None:
-        """Write the receipt and say so; if it cannot be written, the screen still shows it all."""
+    def write(self, opened: CaseOpened, server: str) -> None:
+        """Write the receipt; if that fails, the screen still shows it all, and `tell` says so."""
         count = sum(1 for item in opened.items if item.accepted)
         text = (
             f"{_facts(opened)}\nClearinghouse  {server}\nFiles          {count}\n\n"
             f"{_AFTERWARDS.format(case=tables.shown(opened.case), server=server)}\n"
         )
         rest = text.encode()
-        try:
+        with suppress(OSError):
             while rest:
                 rest = rest[os.write(self._file, rest) :]
             os.fsync(self._file)
-        except OSError:
+            self._written = True
+
+    def tell(self, terminal: Terminal) -> None:
+        """Say where the receipt is, or that it could not be written."""
+        if self._written:
+            terminal.say(f"The receipt is in {tables.shown(self._path)}.")
+        else:
             terminal.say(
                 "The receipt could not be written. Write down what is shown here.", style="bold"
             )
-            return
-        self._written = True
-        terminal.say(f"The receipt is in {tables.shown(self._path)}.")

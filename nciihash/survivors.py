@@ -1,6 +1,5 @@
 """The commands of somebody whose picture it is: submit, status, withdraw."""
 
-import getpass
 import os
 from contextlib import nullcontext
 from pathlib import Path
@@ -99,9 +98,13 @@ def submit(
         with Receipt(receipt) if receipt else nullcontext() as paper:
             items = [item for _, item in prepared]
             opened = submission.send(terminal, client, items, reason, ask=not yes)
-            submission.report(terminal, opened, [path for path, _ in prepared], server)
             if paper:
-                paper.write(terminal, opened, server)
+                paper.write(opened, server)
+            try:
+                submission.report(terminal, opened, [path for path, _ in prepared], server)
+            finally:
+                if paper:
+                    paper.tell(terminal)
         if failed or any(item.accepted == 0 for item in opened.items):
             raise typer.Exit(ExitCode.SOME_FAILED)
 
@@ -111,7 +114,7 @@ def _passphrase(terminal: Terminal) -> str:
     if given := os.environ.get("NCIIHASH_PASSPHRASE"):
         return given
     try:
-        return getpass.getpass("Passphrase: ")
+        return terminal.ask_hidden("Passphrase")
     except EOFError:
         terminal.say("A passphrase is needed: type it here, or set NCIIHASH_PASSPHRASE.")
         raise typer.Exit(ExitCode.USAGE) from None

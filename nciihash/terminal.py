@@ -5,13 +5,16 @@ Results go to standard output; questions, warnings, errors and progress to stand
 """
 
 import errno
+import getpass
+import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from os import PathLike, environ, fsdecode
-from typing import Annotated, Final
+from typing import Annotated, Final, TextIO
 
 import typer
 from rich.console import Console, RenderableType
@@ -51,31 +54,66 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+class _Console(Console):
+    """A console that lets its caller know when its reader has gone."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
+
+
+@contextmanager
+def _output() -> Iterator[None]:
+    """Write to standard output; once that has failed, let it be, or its end would fail as well."""
+    try:
+        yield
+    except OSError:
+        sys.stdout = io.StringIO()
+        raise
+
+
+def _is_there(stream: TextIO | None) -> bool:
+    """Tell whether a standard stream was open when this process began."""
+    return stream is not None
+
+
 class Terminal:
     """The two outputs of one command.
 
     Args:
         as_json: whether standard output is for programs.
+
+    Raises:
+        typer.Exit: standard output is closed, so that no result could be shown.
     """
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
+        self._err = _Console(stderr=True, highlight=False)
+        for stream in (sys.stdout, sys.stderr):
+            # a name that the terminal's alphabet lacks must not end a command half-way
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
+        if not _is_there(sys.stdout):
+            self.say("nciihash: Standard output is closed, so nothing was done: leave it open.")
+            raise typer.Exit(ExitCode.USAGE)
         wide = None if sys.stdout.isatty() or "COLUMNS" in environ else _PIPE_WIDTH
-        self._out = Console(width=wide, highlight=False)
-        self._err = Console(stderr=True, highlight=False)
+        self._out = _Console(width=wide, highlight=False)
 
     def line(self, value: Mapping[str, object]) -> None:
         """Print one JSON value on a line of standard output, at once."""
-        sys.stdout.write(json.dumps(value) + "\n")
-        sys.stdout.flush()
+        with _output():
+            sys.stdout.write(json.dumps(value) + "\n")
+            sys.stdout.flush()
 
     def show(self, thing: RenderableType) -> None:
         """Print a result for people on standard output; text is taken as it is, without markup."""
-        self._out.print(Text(thing) if isinstance(thing, str) else thing)
+        with _output():
+            self._out.print(Text(thing) if isinstance(thing, str) else thing)
 
     def say(self, text: str, *, style: str = "") -> None:
-        """Print a sentence on standard error."""
-        self._err.print(Text(text, style=style), soft_wrap=True)
+        """Print a sentence on standard error; where that fails, nobody is there to read it."""
+        with suppress(OSError):
+            self._err.print(Text(text, style=style), soft_wrap=True)
 
     def refuse(self, path: str | PathLike[str], refusal: FileRefused) -> None:
         """Tell that one file could not be used, on one line, and why."""
@@ -91,14 +129,30 @@ class Terminal:
         Raises:
             typer.Exit: there is nobody to answer.
         """
-        sys.stderr.write(f"{question} ")
-        sys.stderr.flush()
-        answer = sys.stdin.readline()
+        answer = ""
+        if _is_there(sys.stdin) and _is_there(sys.stderr):
+            with suppress(OSError):
+                sys.stderr.write(f"{question} ")
+                sys.stderr.flush()
+                answer = sys.stdin.readline()
         if not answer:
-            sys.stderr.write("\n")
-            self.say("The question was not answered, so this ends here.")
+            self.say("\nThe question was not answered, so this ends here.")
             raise typer.Exit(ExitCode.USAGE)
         return answer.strip()
+
+    def ask_hidden(self, what: str) -> str:
+        """Read a secret: typed unseen at a terminal, or as one line of what is piped in.
+
+        Raises:
+            EOFError: there is none.
+        """
+        if not _is_there(sys.stdin):
+            raise EOFError
+        if sys.stdin.isatty():
+            return getpass.getpass(f"{what}: ")
+        if line := sys.stdin.readline().rstrip("\r\n"):
+            return line
+        raise EOFError
 
     def agree(self, question: str) -> bool:
         """Ask a question until the answer is yes or no."""
@@ -157,7 +211,8 @@ class Terminal:
         """Tell why the command ends: a sentence, and a line for programs if asked to."""
         message = " ".join(message.split())
         if self.as_json:
-            self.line({"error": {"code": code, "message": message}})
+            with suppress(OSError):  # it may be standard output itself that failed
+                self.line({"error": {"code": code, "message": message}})
         self.say(f"nciihash: {message}", style="red")
 
 

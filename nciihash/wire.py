@@ -9,7 +9,16 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar, Final, Literal, Self, assert_never
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, StrictInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    JsonValue,
+    StrictBool,
+    StrictInt,
+    model_validator,
+)
 
 from nciihash.feed import Added, FeedPage, Removed
 from nciihash.signals import Band, Hashed, Item, Media, Signal, SignalType, Variant, Verdict
@@ -109,7 +118,9 @@ class ItemIn(Message):
     """One file: its kind and its hashes, and nothing else about it."""
 
     media: Media
-    signals: Annotated[tuple[SignalIn, ...], Field(min_length=1, max_length=SIGNALS_MAX)]
+    signals: Annotated[
+        tuple[SignalIn, ...], Field(min_length=1, max_length=SIGNALS_MAX), FailFast()
+    ]
 
     @classmethod
     def of(cls, item: Item) -> Self:
@@ -117,7 +128,8 @@ class ItemIn(Message):
         return cls(media=item.media, signals=tuple(SignalIn.of(h) for h in item.hashes))
 
 
-Items = Annotated[tuple[ItemIn, ...], Field(min_length=1, max_length=ITEMS_MAX)]
+# FailFast: a large list of wrong items must not cost more than its first
+Items = Annotated[tuple[ItemIn, ...], Field(min_length=1, max_length=ITEMS_MAX), FailFast()]
 
 
 class OpenCase(Message):
@@ -322,6 +334,7 @@ class MatchQuery(Message):
     values: Annotated[
         tuple[Annotated[HexValue, Field(examples=[_PDQ_EXAMPLE])], ...],
         Field(min_length=1, max_length=QUERIES_MAX),
+        FailFast(),
     ]
 
     @model_validator(mode="after")

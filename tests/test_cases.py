@@ -43,7 +43,14 @@ def test_the_passphrase_is_needed_in_its_right_form(service):
     case = service.open()
     get = service.client.get
     problem(get("/v1/case"), 401, "credentials_missing")
-    for header in ("Bearer x", "Case", "Case !!!", "Case YWJj", "Basic YTpi"):
+    for header in (
+        "Bearer x",
+        "Case",
+        "Case !!!",
+        "Case YWJj",
+        "Basic YTpi",
+        "Case é".encode("latin-1"),
+    ):
         problem(get("/v1/case", headers={"Authorization": header}), 401, "credentials_missing")
     wrong = get("/v1/case", headers=credentials(case.number, "not these six words at all"))
     unknown = get("/v1/case", headers=credentials("0000-0000-0000", case.passphrase))
@@ -62,6 +69,10 @@ def test_plain_hashes_are_refused_one_by_one(service):
         {"item": 2, "accepted": 0, "refused": [{"signal": 0, "code": "low_quality"}]},
     ]
     assert [i["item"] for i in case.status()["items"]] == [1]
+    added = service.client.post(
+        "/v1/case/items", json={"items": [item(pdq())]}, headers=case.headers
+    ).json()
+    assert [i["item"] for i in added["items"]] == [3], "the refused file keeps its number"
     problem(
         service.client.post("/v1/cases", json=opening(item(pdq(), quality=49))),
         422,
@@ -266,6 +277,7 @@ def test_the_status_tells_what_each_platform_did(service):
     value = page["entries"][0]["value"]
     [[hit]] = asker.match(value)
     asker.post("/v1/feedback", {"verdicts": [{"id": hit["id"], "verdict": "blocked"}]})
+    service.parts._write_counts()
     asked, followed = case.status()["items"][0]["platforms"]
     assert followed["has_it_since"] == "2026-05-17T16:00:00Z"
     assert asked["matches"] == 1

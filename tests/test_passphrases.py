@@ -111,7 +111,7 @@ def test_memory_of_guesses_is_bounded():
     assert len(checks._wrong) == 10_000
 
 
-def test_two_at_a_time_and_a_short_queue(monkeypatch):
+def test_openings_come_one_by_one_behind_a_bounded_queue(monkeypatch):
     async def work():
         checks = Checks(memory=CHEAP, clock=Clock())
         running = most = 0
@@ -126,13 +126,34 @@ def test_two_at_a_time_and_a_short_queue(monkeypatch):
             return "done"
 
         monkeypatch.setattr(asyncio, "to_thread", slow)
-        waiting = [asyncio.create_task(checks.make("x")) for _ in range(16)]
+        waiting = [asyncio.create_task(checks.make("x")) for _ in range(200)]
         await asyncio.sleep(0.01)
-        assert most == 2
+        assert most == 1
         with pytest.raises(TooManyChecks):
             await checks.make("one too many")
         gate.set()
-        assert await asyncio.gather(*waiting) == ["done"] * 16
-        assert most == 2
+        assert await asyncio.gather(*waiting) == ["done"] * 200
+        assert most == 1
+
+    run(work())
+
+
+def test_a_flood_of_openings_does_not_stop_checks(monkeypatch):
+    async def work():
+        checks = Checks(memory=CHEAP, clock=Clock())
+        verifier = await checks.make("right")
+        real, gate = asyncio.to_thread, asyncio.Event()
+
+        async def slow(work):
+            if work.__name__ == "<lambda>":  # the openings
+                await gate.wait()
+            return await real(work)
+
+        monkeypatch.setattr(asyncio, "to_thread", slow)
+        waiting = [asyncio.create_task(checks.make("x")) for _ in range(200)]
+        await asyncio.sleep(0.01)
+        assert await checks.passes(b"case", verifier, "right")
+        gate.set()
+        await asyncio.gather(*waiting)
 
     run(work())

@@ -182,7 +182,9 @@ def test_a_place_that_is_not_in_the_log_cannot_be_confirmed(service):
     peer = service.platform()
     platform = access.admit(service.parts.store, peer.key, Scope.FEED, service.clock())
     ahead = platform.names.write(Names.CURSOR, [99], epoch=service.parts.store.epoch)[0]
-    problem(peer.post("/v1/feed/ack", {"cursor": ahead}), 400, "bad_cursor")
+    problem(peer.post("/v1/feed/ack", {"cursor": ahead}), 410, "cursor_expired")
+    reply = service.client.get("/v1/feed", params={"cursor": ahead}, headers=peer.headers)
+    problem(reply, 410, "cursor_expired")
 
 
 def test_platforms_cannot_join_their_records(service):
@@ -216,6 +218,61 @@ def test_a_long_poll_hears_of_an_addition_at_once(service):
     service.open()
     waiter.join(timeout=15)
     assert len(heard["page"]["entries"]) == 1
+
+
+def test_a_key_revoked_during_a_long_poll_gets_nothing_more(service):
+    peer, heard = service.platform(), {}
+
+    def wait():
+        heard["reply"] = service.client.get("/v1/feed", params={"wait": 20}, headers=peer.headers)
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    time.sleep(0.3)
+    access.revoke_keys(service.parts.store, peer.name, None, service.clock())
+    service.open()
+    waiter.join(timeout=15)
+    problem(heard["reply"], 401, "credentials_wrong")
+
+
+def test_what_is_written_while_a_waiter_looks_ends_its_wait(service, monkeypatch):
+    """The wake-up comes between the look and the wait, which then must not begin."""
+    from clearinghouse.routes import platforms
+
+    peer, look = service.platform(), platforms._page
+    looked = []
+
+    def page(*arguments):
+        reply = look(*arguments)
+        if not looked:
+            looked.append(reply)
+            before = service.parts.waiters.generation
+            service.open()
+            while service.parts.waiters.generation == before:
+                time.sleep(0.01)
+        return reply
+
+    monkeypatch.setattr(platforms, "_page", page)
+    start = time.monotonic()
+    assert len(peer.feed(wait=25)["entries"]) == 1
+    assert time.monotonic() - start < 20, "it heard of it without waiting for the end of the poll"
+
+
+def test_a_damaged_row_is_left_out_and_the_rest_goes_on(service):
+    from sqlalchemy import text
+
+    peer = service.platform()
+    service.parts.waiters.closed = True
+    time.sleep(0.4)
+    values = [pdq(), pdq()]
+    for value in values:
+        service.open(item(value))
+    with service.parts.store.write() as tx:
+        tx._run(text("UPDATE signals SET value = x'00' WHERE id = 1"))
+    service.parts.live.follow(service.parts.store)
+    assert [e["value"] for e in peer.feed()["entries"]] == values[1:]
+    hits = peer.post("/v1/match", {"type": "pdq", "values": values}).json()["matches"]
+    assert [len(h) for h in hits] == [0, 1]
 
 
 def test_a_long_poll_ends_empty_handed(service):

@@ -75,6 +75,90 @@ def test_without_its_key_it_does_not_open(store, settings, tmp_path):
     Store.open(Settings(database=settings.database, key=kept.strip())).close()
 
 
+def put_back(tmp_path, saved):
+    for path in tmp_path.glob("db.sqlite3*"):
+        if path.is_file():
+            path.unlink()
+    (tmp_path / "db.sqlite3").write_bytes(saved)
+
+
+def test_a_restored_database_begins_a_new_epoch_and_reuses_no_number(settings, tmp_path):
+    from datetime import UTC, datetime
+
+    from clearinghouse import access, cases
+    from clearinghouse.access import Scope
+    from clearinghouse.feedback import read_cursor, read_page
+    from clearinghouse.problems import CursorExpired
+    from nciihash.wire import OpenCase
+
+    now = datetime(2026, 5, 17, tzinfo=UTC)
+
+    def open_case(store, number):
+        request = OpenCase.model_validate(opening(item(pdq())))
+        with store.write() as tx:
+            cases.open_case(
+                store, tx, request, number=number, passphrase="p", verifier="v", months=24, now=now
+            )
+
+    first = Store.open(settings)
+    key = access.add_platform(first, "Example", [Scope.FEED], now)
+    open_case(first, "1")
+    assert first.sweep()
+    saved = (tmp_path / "db.sqlite3").read_bytes()
+    open_case(first, "2")
+    first.note_reached()
+    platform = access.admit(first, key, Scope.FEED, now)
+    before = read_page(first, platform, 0, 10)
+    first.close()
+
+    put_back(tmp_path, saved)
+    second = Store.open(settings)
+    platform = access.admit(second, key, Scope.FEED, now)
+    with pytest.raises(CursorExpired):
+        read_cursor(second, platform, before.cursor)
+    open_case(second, "3")
+    after = read_page(second, platform, 0, 10)
+    kept, new = (
+        [e.id for e in after.entries if e.id in {x.id for x in before.entries}],
+        after.entries[-1],
+    )
+    assert kept == [before.entries[0].id]
+    assert new.id not in {e.id for e in before.entries}
+    assert new.item not in {e.item for e in before.entries}
+    epoch = second.epoch
+    second.note_reached()
+    second.close()
+    third = Store.open(settings)
+    assert third.epoch == epoch != first.epoch, "once is enough"
+    third.close()
+
+
+def test_a_withdrawn_value_leaves_the_files(service, tmp_path):
+    import time
+
+    case = service.open(item(pdq()))
+    with service.parts.store.read() as tx:
+        [entry] = tx.read_log(0, 10)
+        sealed = entry.value
+
+    def held():
+        return [p.name for p in tmp_path.iterdir() if p.is_file() and sealed in p.read_bytes()]
+
+    assert held(), "it is found where it is"
+    case.withdraw()
+    end = time.monotonic() + 15
+    while held() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert held() == []
+
+
+def test_the_cost_of_a_check_is_the_databases_own(store, settings):
+    store.close()
+    changed = Store.open(Settings(database=settings.database, argon2_memory=128))
+    assert changed.argon2_memory == settings.argon2_memory == 64
+    changed.close()
+
+
 def test_a_newer_database_is_left_alone(store, settings):
     with store.write() as tx:
         tx._run(text("UPDATE alembic_version SET version_num = '9999'"))
@@ -132,6 +216,8 @@ def test_the_files_hold_no_hash_passphrase_key_or_number(service, tmp_path):
     "environ",
     [
         {"CLEARINGHOUSE_DATABASE": "postgresql://x"},
+        {"CLEARINGHOUSE_DATABASE": "sqlite:///"},
+        {"CLEARINGHOUSE_DATABASE": "sqlite:///:memory:"},
         {"CLEARINGHOUSE_CASE_MONTHS": "many"},
         {"CLEARINGHOUSE_CASE_MONTHS": "0"},
         {"CLEARINGHOUSE_BODY_MAX": "-1"},

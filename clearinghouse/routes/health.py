@@ -10,7 +10,7 @@ router = APIRouter(prefix="/health", tags=["health"])
 
 
 @router.get("/live")
-def live() -> dict[str, str]:
+async def live() -> dict[str, str]:
     """Say that the process answers."""
     return {"status": "live"}
 

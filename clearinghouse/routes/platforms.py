@@ -8,14 +8,13 @@ import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from clearinghouse import access, feedback, matching
 from clearinghouse.access import Platform, Scope
 from clearinghouse.idempotency import Reply, once
-from clearinghouse.problems import BadBody, NotJson
-from clearinghouse.routes.requests import Repeatable, Serving, answer
+from clearinghouse.problems import BadBody
+from clearinghouse.routes.requests import Repeatable, Serving, answer, documented, parse
 from clearinghouse.statements import Transaction
 from nciihash.signals import SignalType
 from nciihash.wire import (
@@ -52,10 +51,13 @@ _bearer = HTTPBearer(
 )
 
 
+Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+
 def _admitted(scope: Scope) -> Callable[..., Platform]:
     def admit(
         serving: Serving,
-        bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+        bearer: Bearer,
     ) -> Platform:
         key = bearer.credentials if bearer else None
         return access.admit(serving.store, key, scope, serving.clock())
@@ -70,7 +72,7 @@ Judge = Annotated[Platform, Depends(_admitted(Scope.FEEDBACK))]
 
 @router.get("/feed", responses={410: {"model": Problem}})
 async def read_feed(
-    platform: Follower,
+    bearer: Bearer,
     serving: Serving,
     cursor: Annotated[
         str | None, Query(max_length=64, description="Of the last page; none for the beginning.")
@@ -81,18 +83,22 @@ async def read_feed(
     ] = 0.0,
 ) -> FeedReply:
     """Read the next page of the log, in its order; with `wait`, as soon as something is new."""
-    after = feedback.read_cursor(serving.store, platform, cursor)
-    # Look first and wait afterwards, for what is new may have come before the question.
+    key = bearer.credentials if bearer else None
     until = time.monotonic() + wait
     while True:
-        reply = await run_in_threadpool(_page, serving, platform, after, limit)
+        # Taken before the look: what is written between the look and the wait ends the wait.
+        seen = serving.waiters.generation
+        reply = await run_in_threadpool(_page, serving, key, cursor, limit)
         left = until - time.monotonic()
         if reply.entries or reply.more or left <= 0 or serving.waiters.closed:
             return reply
-        await serving.waiters.wait(left)
+        await serving.waiters.wait(left, seen)
 
 
-def _page(serving: Serving, platform: Platform, after: int, limit: int) -> FeedReply:
+def _page(serving: Serving, key: str | None, cursor: str | None, limit: int) -> FeedReply:
+    # The key is looked at each time, since it may have been revoked during the wait.
+    platform = access.admit(serving.store, key, Scope.FEED, serving.clock())
+    after = feedback.read_cursor(serving.store, platform, cursor)
     return FeedReply.of(feedback.read_page(serving.store, platform, after, limit))
 
 
@@ -122,34 +128,25 @@ async def _queries(request: Request) -> tuple[SignalType, NDArray[np.uint8]]:
         if not body or len(body) % PDQ_BYTES or len(body) > QUERIES_MAX * PDQ_BYTES:
             raise BadBody
         return SignalType.PDQ, np.frombuffer(body, dtype=np.uint8).reshape(-1, PDQ_BYTES)
-    try:
-        query = MatchQuery.model_validate_json(body)
-    except ValidationError as error:
-        if any(e["type"] == "json_invalid" for e in error.errors(include_input=False)):
-            raise NotJson from None
-        raise BadBody from None
+    query = await run_in_threadpool(parse, MatchQuery, body)
     packed = np.frombuffer(bytes.fromhex("".join(query.values)), dtype=np.uint8)
     return query.type, packed.reshape(len(query.values), -1)
 
 
-_MATCH_BODY: Final = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {"schema": {"$ref": "#/components/schemas/MatchQuery"}},
-            OCTETS: {
-                "schema": {
-                    "type": "string",
-                    "format": "binary",
-                    "description": f"PDQ hashes of {PDQ_BYTES} bytes, end to end.",
-                }
-            },
-        },
+_OCTETS_SCHEMA: Final = {
+    "schema": {
+        "type": "string",
+        "format": "binary",
+        "description": f"PDQ hashes of {PDQ_BYTES} bytes, end to end.",
     }
 }
 
 
-@router.post("/match", responses={503: {"model": Problem}}, openapi_extra=_MATCH_BODY)
+@router.post(
+    "/match",
+    responses={503: {"model": Problem}},
+    openapi_extra=documented(MatchQuery, **{OCTETS: _OCTETS_SCHEMA}),
+)
 async def match(request: Request, platform: Matcher, serving: Serving) -> MatchReply:
     """Look for hashes. The answer tells bands and never distances."""
     type, packed = await _queries(request)

@@ -1,11 +1,17 @@
 """What every door needs of a request: the service behind it, and safe repetition of writes."""
 
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, Header, Request, Response
+from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
 
 from clearinghouse.idempotency import Attempt, Reply, read_attempt
+from clearinghouse.problems import BadBody, NotJson
 from clearinghouse.service import Service
+
+_ERRORS_MAX: Final = 100
 
 
 def service(request: Request) -> Service:
@@ -40,6 +46,43 @@ async def attempt(
 
 
 Repeatable = Annotated[Attempt | None, Depends(attempt)]
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def parsed(model: type[M]) -> Callable[[Request], Awaitable[M]]:
+    """Make a dependency that reads a body which may be large, off the event loop."""
+
+    async def read(request: Request) -> M:
+        return await run_in_threadpool(parse, model, await request.body())
+
+    return read
+
+
+def parse(model: type[M], body: bytes) -> M:
+    """Read a message.
+
+    Raises:
+        NotJson, BadBody: it is none.
+    """
+    if not body:
+        raise BadBody([{"type": "missing", "loc": ("body",)}])
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        if error.error_count() > _ERRORS_MAX:
+            raise BadBody from None  # listing them would cost more than the request is worth
+        found = error.errors(include_input=False, include_url=False, include_context=False)
+        if any(e["type"] == "json_invalid" for e in found):
+            raise NotJson from None
+        raise BadBody([{**e, "loc": ("body", *e["loc"])} for e in found]) from None
+
+
+def documented(model: type[BaseModel], **others: Any) -> dict[str, Any]:  # noqa: ANN401 - OpenAPI
+    """Describe such a body in the OpenAPI document; `others` by their media types."""
+    reference = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
+    return {"requestBody": {"required": True, "content": {"application/json": reference} | others}}
 
 
 def answer(reply: Reply) -> Response:

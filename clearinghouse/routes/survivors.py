@@ -1,7 +1,6 @@
 """The survivor's door: no account, a case number and a passphrase."""
 
 import base64
-import binascii
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -13,7 +12,7 @@ from clearinghouse import cases
 from clearinghouse.idempotency import Reply, once
 from clearinghouse.passphrases import mint_number, mint_passphrase, read_number
 from clearinghouse.problems import CredentialsMissing, CredentialsWrong
-from clearinghouse.routes.requests import Repeatable, Serving, answer
+from clearinghouse.routes.requests import Repeatable, Serving, answer, documented, parsed
 from clearinghouse.statements import Transaction
 from nciihash.wire import (
     CASE_SCHEME,
@@ -79,7 +78,7 @@ def _credentials(header: str | None) -> tuple[str, str]:
         raise CredentialsMissing
     try:
         text = base64.b64decode(encoded.strip(), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no base64, or no UTF-8 in it
         raise CredentialsMissing from None
     number, colon, passphrase = text.partition(":")
     written = read_number(number)
@@ -92,8 +91,15 @@ def _credentials(header: str | None) -> tuple[str, str]:
 Admitted = Annotated[Holder, Depends(admit)]
 
 
-@router.post("/cases", status_code=201, response_model=CaseOpened)
-async def open_case(body: OpenCase, serving: Serving, repeat: Repeatable) -> Response:
+@router.post(
+    "/cases",
+    status_code=201,
+    response_model=CaseOpened,
+    openapi_extra=documented(OpenCase),
+)
+async def open_case(
+    body: Annotated[OpenCase, Depends(parsed(OpenCase))], serving: Serving, repeat: Repeatable
+) -> Response:
     """Open a case with the hashes of its first files.
 
     The passphrase is in this answer and nowhere else.
@@ -123,16 +129,29 @@ async def open_case(body: OpenCase, serving: Serving, repeat: Repeatable) -> Res
 @router.get("/case")
 def read_case(holder: Admitted, serving: Serving) -> CaseStatus:
     """Tell what each platform did about each file. Looking renews the case."""
-    with serving.store.write() as tx:
-        return cases.status(
-            tx, holder.case, months=serving.settings.case_months, now=serving.clock()
-        )
+    now = serving.clock()
+    with serving.store.read() as tx:
+        due = cases.renewal_due(tx, holder.case, months=serving.settings.case_months, now=now)
+    if due:
+        with serving.store.write() as tx:
+            cases.renew(tx, holder.case, months=serving.settings.case_months, now=now)
+    with serving.store.read() as tx:
+        return cases.status(tx, holder.case, now=now)
 
 
 @router.post(
-    "/case/items", status_code=201, response_model=ItemsAdded, responses={409: {"model": Problem}}
+    "/case/items",
+    status_code=201,
+    response_model=ItemsAdded,
+    responses={409: {"model": Problem}},
+    openapi_extra=documented(AddItems),
 )
-def add_items(body: AddItems, holder: Admitted, serving: Serving, repeat: Repeatable) -> Response:
+def add_items(
+    holder: Admitted,  # first, so that nothing is read for a stranger
+    body: Annotated[AddItems, Depends(parsed(AddItems))],
+    serving: Serving,
+    repeat: Repeatable,
+) -> Response:
     """Add files to an open case."""
     now = serving.clock()
 

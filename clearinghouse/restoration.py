@@ -1,0 +1,73 @@
+"""Notice that a database was put back from a backup, and begin a new epoch of the log then.
+
+Row numbers stand behind platforms' ids and cursors. After a restore the same numbers would be given
+again to other rows, and a platform's bank would take them for what it knows. So the farthest place
+that the log has reached is noted in a file beside the key, outside the database and its backups; a
+database that has not got that far was restored. Its log then begins a new epoch, in which every old
+cursor has expired, and its row numbers jump over all that may have been given before.
+"""
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from sqlalchemy import Connection, text
+
+_JUMP: Final = 2**32  # rows that may have been added between the backup and the last note
+_DOOR_JUMP: Final = 100 * 3600  # an hour of `clearinghouse.records`' places
+_NUMBERED: Final = ("cases", "items", "log", "signals")
+EPOCH_BYTES: Final = 7  # fits beside a kind and a number into one AES block
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far the log, and the places of the StopNCII door, had got at the last note."""
+
+    seq: int
+    place: int
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the note; nothing was reached where there is none, or none that makes sense."""
+        try:
+            seq, place = map(int, path.read_text().split())
+        except (FileNotFoundError, ValueError):
+            return cls(0, 0)
+        return cls(seq, place)
+
+    def write(self, path: Path) -> None:
+        """Replace the note."""
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(f"{self.seq} {self.place}\n")
+        draft.replace(path)
+
+
+def begin_epoch_if_restored(connection: Connection, reached: Reached) -> bool:
+    """Begin a new epoch if the log has not got as far as was noted; tell whether it was needed."""
+    head = connection.scalar(text("SELECT coalesce(max(id), 0) FROM log")) or 0
+    if head >= reached.seq:
+        return False
+    for table in _NUMBERED:
+        last = connection.scalar(
+            text("SELECT seq FROM sqlite_sequence WHERE name = :name"), {"name": table}
+        )
+        connection.execute(text("DELETE FROM sqlite_sequence WHERE name = :n"), {"n": table})
+        connection.execute(
+            text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :seq)"),
+            {"name": table, "seq": max(last or 0, reached.seq) + _JUMP},
+        )
+    # The head itself must move: an empty log would look restored again at the next start.
+    connection.execute(text("INSERT INTO log (op, signal_id) VALUES ('remove', 0)"))
+    for name, value in (
+        ("epoch", secrets.token_bytes(EPOCH_BYTES)),
+        ("place", (reached.place + _DOOR_JUMP).to_bytes(8, "big")),
+    ):
+        connection.execute(
+            text("UPDATE facts SET value = :value WHERE name = :name"),
+            {"name": name, "value": value},
+        )
+    return True
