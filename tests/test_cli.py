@@ -283,17 +283,21 @@ def test_submit_without_questions(run, local, photos, bad_files):
     assert plain["error"]["code"] == "too_plain"
     assert cut["error"]["code"] == "corrupt_file"
     assert len(opened["passphrase"].split()) == 6
+    made = [len(hash_file(file, variants="standard").hashes) for file in (files[0], files[2])]
+    assert min(made) > 15
     assert [(i["item"], i["file"], i["accepted"]) for i in opened["items"]] == [
-        (1, str(files[0]), 1),
-        (2, str(files[2]), 1),
+        (1, str(files[0]), made[0]),
+        (2, str(files[2]), made[1]),
     ]
 
 
 def test_the_status_after_submit(run, local, photos):
-    opened = submit(run, local, *YES, "--json", photos / "photo0.jpg").line
-    with local.survivor() as client:
-        status = client.status(opened["case"], opened["passphrase"])
-    assert [item.signals for item in status.items] == [1]
+    given = (*YES, "--json", photos / "photo0.jpg")
+    for more, signals in (((), range(16, 28)), (("--variants", "none"), [1])):
+        opened = submit(run, local, *given, *more).line
+        with local.survivor() as client:
+            status = client.status(opened["case"], opened["passphrase"])
+        assert status.items[0].signals in signals
     assert status.reason == "precaution"
 
 
