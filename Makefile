@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint requirements-dev.lock
 PHOTOS ?=
 PYTEST_ARGS ?=
+KERNEL := CMakeLists.txt nciihash/_search.cpp nciihash/_kernel.cpp nciihash/_kernel.hpp
 
-.PHONY: setup demo test lint bench bench-recall lock clean
+.PHONY: setup demo test lint bench bench-search bench-recall sanitize screenshots page lock clean
 
 setup: $(VENV)/.dev
 
@@ -37,20 +38,56 @@ bench-recall: $(VENV)/.dev
 	$(BIN)/python benchmarks/recall.py $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(HARD),--hard $(HARD)) \
 	    --out benchmarks/results
 
+# The survivor's page as one file for use without internet, and its SHA-256.
+page: $(VENV)/.dev
+	@mkdir -p build
+	@$(BIN)/python -m clearinghouse.offline build/page.html
+
+# Every screen of the survivor's page, on a phone and a desk, light and dark; needs Chromium.
+screenshots: $(VENV)/.dev
+	$(BIN)/python tests/screenshots.py build/screenshots
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=/path/to/it" \
 	    if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.demo: pyproject.toml requirements-dev.lock | $(VENV)/bin/python
+$(VENV)/.demo: pyproject.toml requirements-dev.lock $(KERNEL) | $(VENV)/bin/python
 	@echo "Installing into $(VENV), which takes a minute the first time."
 	@$(PIP) --no-compile --editable '.[demo]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml requirements-dev.lock | $(VENV)/bin/python
+$(VENV)/.dev: pyproject.toml requirements-dev.lock $(KERNEL) | $(VENV)/bin/python
 	@echo "Installing into $(VENV), which takes a minute the first time."
 	@$(PIP) --editable '.[dev,demo,bench]'
 	@touch $@ $(VENV)/.demo
+
+# The search against its peers at a million and ten million hashes: some 20 minutes, 12 GB of memory.
+# On one core; the lines on threads need `BENCH_CORES=` empty.
+BENCH_CORES ?= taskset -c 0
+bench-search: $(VENV)/.dev
+	NCIIHASH_REQUIRE_KERNEL=1 $(PIP) --editable '.[dev,demo,bench,bench-search]'
+	$(BENCH_CORES) $(BIN)/python benchmarks/search.py --rows 1e5 \
+	    --programs flat 16x16 11x23 compact scrambled numkong numpy hnsw usearch threatexchange \
+	    pybktree $(if $(PHOTOS),--photos $(PHOTOS)) --out benchmarks/results/100k
+	$(BENCH_CORES) $(BIN)/python benchmarks/search.py --rows 1e6 1e7 --radii \
+	    --programs flat 16x16 11x23 $(if $(PHOTOS),--photos $(PHOTOS)) --out benchmarks/results
+
+# The tests of the index under AddressSanitizer and UndefinedBehaviorSanitizer (gcc on Linux): an
+# environment that has a kernel of its own and borrows the rest. Without -s a report is swallowed.
+SANE := build/sanitize
+SITE := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+sanitize: $(VENV)/.dev
+	$(BIN)/python -m venv --clear $(SANE)
+	$(BIN)/python $(SITE) > "$$($(SANE)/bin/python $(SITE))/borrowed.pth"
+	NCIIHASH_REQUIRE_KERNEL=1 $(SANE)/bin/python -m pip --disable-pip-version-check install -qq \
+	    --no-deps . -C cmake.build-type=Debug -C install.strip=false \
+	    -C cmake.define.NCIIHASH_SANITIZE=ON
+	cd tests && ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	    PYTHONMALLOC=malloc NCIIHASH_REQUIRE_KERNEL=1 \
+	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
+	    ../$(SANE)/bin/python -P -m pytest -s -p no:cacheprovider test_index.py test_search.py \
+	    $(PYTEST_ARGS)
 
 # Pin again what the extras ask for, from a fresh environment: names and versions, no addresses.
 lock:

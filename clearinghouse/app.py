@@ -28,7 +28,7 @@ from clearinghouse.problems import (
     NotJson,
     Refused,
 )
-from clearinghouse.routes import health, platforms, stopncii, survivors
+from clearinghouse.routes import health, pages, platforms, stopncii, survivors
 from clearinghouse.service import Service
 from clearinghouse.settings import Settings
 from clearinghouse.store import Store
@@ -99,6 +99,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
     app.include_router(platforms.router)
     app.include_router(stopncii.router)
     app.include_router(health.router)
+    app.include_router(pages.create_router())
     patch_fastapi(
         app,
         docs_url="/docs",
@@ -110,7 +111,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
         swagger_ui_parameters={"persistAuthorization": False},
     )
     app.add_middleware(BodyLimits, body_max=settings.body_max, octets=_OCTET_PATHS)
-    app.add_middleware(PrivateHeaders, policies={"/docs": _DOCS_POLICY})
+    app.add_middleware(PrivateHeaders, policies={"/docs": _DOCS_POLICY, **pages.POLICIES})
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # FastAPI's own recipe
     return app
 

@@ -1,7 +1,8 @@
-"""The sandbox's child: confine this process, then hash what the parent names, file by file.
+"""The sandbox's child: confine this process, then hash what the parent sends, file by file.
 
-Started by `nciihash.sandbox`; it reads requests from standard input and answers on what was its
-standard output. It ends when the parent does.
+Started by `nciihash.sandbox`; it reads requests and files' bytes from standard input and answers on
+what was its standard output. It gets no path, and opens nothing once it is confined. It ends when
+the parent does.
 """
 
 import contextlib
@@ -9,14 +10,19 @@ import os
 import select
 import signal
 import threading
-from typing import Any
+from typing import Any, Final
 
-import numpy as np
-
-from nciihash import confinement, errors, hasher, pdq
+from nciihash import confinement, errors, hasher
 from nciihash.limits import Limits
-from nciihash.pipe import receive, send
+from nciihash.pipe import receive, receive_bytes, send
+from nciihash.samples import SAMPLES
 from nciihash.signals import Hashed, SignalType
+
+_TOO_MUCH: Final = {
+    "refused": errors.TooLarge.code,
+    "message": "Hashing this picture takes more memory than is allowed. "
+    "Save a smaller copy and hash that: its hash is nearly the same.",
+}
 
 
 def serve(settings: dict[str, Any]) -> None:
@@ -30,11 +36,10 @@ def serve(settings: dict[str, Any]) -> None:
     answers = os.dup(1)
     os.dup2(2, 1)  # whatever a library prints must not be taken for an answer
     walls = ["process"]
-    # Decoders have loaded their libraries by now; a first hash wakes those that load them late.
-    pdq.analyse(np.zeros((8, 8, 3), np.uint8))
     if confinement.leave_network():
         walls.append("network-namespace")
-    walls += confinement.limit(limits.memory)
+    _wake()
+    walls += confinement.limit(limits.memory, open_files=answers + 1)
     if confinement.filter_calls():
         walls.append("system-call-filter")
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -42,8 +47,22 @@ def serve(settings: dict[str, Any]) -> None:
     with contextlib.suppress(EOFError):
         while True:
             request = receive(0)
+            try:
+                hasher.check_request(request["variants"], request["signals"])
+            except ValueError as error:
+                send(answers, {"invalid": str(error)})
+                continue
+            send(answers, {"file": "wanted"})
             confinement.limit_cpu(limits.seconds)
-            send(answers, _answer(request, limits))
+            data = receive_bytes(0, limits.max_bytes)
+            send(answers, _TOO_MUCH if data is None else _answer(request, data, limits))
+
+
+def _wake() -> None:
+    """Hash a picture in every way there is, so that whatever is loaded late is loaded now."""
+    for sample in SAMPLES.values():
+        for variants in hasher.VARIANTS:
+            hasher.hash_bytes(sample, variants=variants, signals=tuple(SignalType))
 
 
 def _end_with_parent() -> None:
@@ -58,10 +77,10 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-def _answer(request: dict[str, Any], limits: Limits) -> dict[str, Any]:
+def _answer(request: dict[str, Any], data: bytes, limits: Limits) -> dict[str, Any]:
     try:
-        item = hasher.hash_file(
-            request["path"],
+        item = hasher.hash_bytes(
+            data,
             variants=request["variants"],
             signals=[SignalType(type) for type in request["signals"]],
             limits=limits,
@@ -69,15 +88,15 @@ def _answer(request: dict[str, Any], limits: Limits) -> dict[str, Any]:
     except errors.FileRefused as error:
         return {"refused": error.code, "message": str(error)}
     except MemoryError:
-        return {
-            "refused": errors.TooLarge.code,
-            "message": "Hashing this picture takes more memory than is allowed. "
-            "Save a smaller copy and hash that: its hash is nearly the same.",
-        }
+        return _TOO_MUCH
     except ValueError as error:
         return {"invalid": str(error)}
     return {
-        "item": {"media": item.media, "hashes": [_entry(hashed) for hashed in item.hashes]},
+        "item": {
+            "media": item.media,
+            "hashes": [_entry(hashed) for hashed in item.hashes],
+            "frames": item.frames,
+        },
     }
 
 

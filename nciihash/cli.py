@@ -88,6 +88,8 @@ def hash_command(
                 terminal.line({"file": str(path)} | _described(outcome))
             else:
                 rows.append((str(path), outcome))
+            if isinstance(outcome, Item):
+                terminal.note_frames(path, outcome)
             advance(1)
     with terminal.guard():
         if rows:

@@ -14,7 +14,7 @@ import httpx
 from pydantic import ValidationError
 
 from nciihash import wire
-from nciihash.errors import InvalidRequest, InvalidSignal, ProtocolError
+from nciihash.errors import InvalidRequest, ProtocolError, ServiceRefused
 from nciihash.feed import FeedPage
 from nciihash.signals import Item, Signal, SignalType, Verdict
 from nciihash.transport import PATIENCE, Outgoing, Patience, Transport, new_idempotency_key
@@ -47,6 +47,11 @@ class _Door:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def unanswered(self) -> bool:
+        """Tell whether a request has begun to leave in the last call and was not answered."""
+        return self._transport.unanswered
 
     def close(self) -> None:
         """Close the connections."""
@@ -199,13 +204,7 @@ class PlatformClient(_Door):
         if cursor is not None:
             params["cursor"] = cursor
         request = Outgoing("GET", "/v1/feed", self._bearer, params=params, wait=wait)
-        try:
-            page = self._transport.call(request, status=200, reply=wire.FeedReply).page
-        except InvalidSignal:
-            raise ProtocolError(
-                "The feed holds a value that is not a hash of its type. Ask the operator of the "
-                "clearinghouse."
-            ) from None
+        page = self._call(request, wire.FeedReply).page
         if page.more and page.cursor == cursor:
             raise ProtocolError(
                 "The feed says that there is more, and leads back to the same place. Ask the "
@@ -253,7 +252,7 @@ class PlatformClient(_Door):
             query = wire.MatchQuery(type=type, values=tuple(value.hex() for value in values))
             body, content_type = _json(query), "application/json"
         request = Outgoing("POST", "/v1/match", self._bearer, body, content_type)
-        reply = self._transport.call(request, status=200, reply=wire.MatchReply)
+        reply = self._call(request, wire.MatchReply)
         if len(reply.matches) != len(values):
             raise ProtocolError(
                 f"{len(values)} hashes were looked for, and {len(reply.matches)} were answered. "
@@ -294,7 +293,22 @@ class PlatformClient(_Door):
             _json(body),
             idempotency_key=new_idempotency_key(),
         )
-        return self._transport.call(request, status=200, reply=reply)
+        return self._call(request, reply)
+
+    def _call(self, request: Outgoing, reply: type[M]) -> M:
+        try:
+            return self._transport.call(request, status=200, reply=reply)
+        except ServiceRefused as error:
+            if error.status != 401:
+                raise
+            # The service tells nobody whether a key was ever one, and speaks of passphrases too.
+            raise ServiceRefused(
+                error.status,
+                error.problem,
+                "The clearinghouse does not accept this key",
+                "It was mistyped or revoked, or has expired: check it, or ask the operator for a "
+                "new one.",
+            ) from None
 
 
 def _json(message: Message) -> bytes:
@@ -316,7 +330,13 @@ def _credentials(case: str, passphrase: str) -> str:
     case = case.strip()
     if not case or ":" in case or not passphrase.strip():
         raise InvalidRequest("Give the case number and the passphrase as they were handed out.")
-    pair = f"{case}:{passphrase.strip()}".encode()
+    try:
+        pair = f"{case}:{passphrase.strip()}".encode()
+    except UnicodeEncodeError:  # bytes that were no text where they came from
+        raise InvalidRequest(
+            "The case number or the passphrase holds what is no text: type it again as it was "
+            "handed out."
+        ) from None
     return f"{wire.CASE_SCHEME} {base64.b64encode(pair).decode()}"
 
 

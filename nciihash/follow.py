@@ -24,6 +24,7 @@ LIMIT: Final = 5_000  # entries in a page
 # Between attempts that failed although the client itself had tried several times.
 PAUSES: Final = Patience(base=2.0, cap=60.0)
 
+_ASKED_MAX: Final = 600.0  # seconds; a service cannot send a follower to sleep for longer
 _SLICE: Final = 0.2  # seconds between looks at whether to stop
 
 
@@ -163,8 +164,9 @@ def follow(
                 raise
             failures += 1
             follower.report(replace(follower.progress, trouble=str(error)))
+            asked = error.retry_after if isinstance(error, ServiceRefused) else None
             with suppress(_Stopped):
-                stop.sleep(pauses.pause(failures))
+                stop.sleep(max(pauses.pause(failures), min(asked or 0.0, _ASKED_MAX)))
         except _Stopped:
             break
     return follower.progress

@@ -18,6 +18,7 @@ from nciihash.formats import Format, detect
 from nciihash.image import (
     Source,
     check_size,
+    count_frames,
     decode,
     decode_raw,
     decoder_errors,
@@ -81,6 +82,23 @@ def hash_file(
     """
     check_request(variants, signals)
     data = read_bytes(path, limits=limits)
+    return hash_bytes(data, variants=variants, signals=signals, limits=limits)
+
+
+def hash_bytes(
+    data: bytes,
+    *,
+    variants: str = "none",
+    signals: Sequence[SignalType] = (SignalType.PDQ,),
+    limits: Limits = LIMITS,
+) -> Item:
+    """Hash a file's bytes as `hash_file` does; no file is opened.
+
+    Raises:
+        FileRefused: one of its subclasses, with a sentence that says what to do.
+        ValueError: unknown variants, or no signals.
+    """
+    check_request(variants, signals)
     rgb = decode(data, limits=limits)
     hashes: list[Hashed] = []
     for type in signals:
@@ -93,7 +111,7 @@ def hash_file(
 
             raw = None if variants == "match" else decode_raw(data, limits=limits)
             hashes += hash_variants(rgb, own, variants, raw)
-    return Item(Media.IMAGE, tuple(hashes))
+    return Item(Media.IMAGE, tuple(hashes), count_frames(data))
 
 
 def check_request(variants: str, signals: Sequence[SignalType]) -> None:

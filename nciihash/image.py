@@ -10,12 +10,10 @@ can be reached, nothing is registered, and the limits are ours rather than Pillo
 
 import io
 import os
-import stat
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import BinaryIO, Final, TypeAlias
 
 import numpy as np
@@ -35,11 +33,11 @@ from nciihash.errors import (
     CorruptFile,
     FileRefused,
     InvalidPixels,
-    NotAFile,
     TooLarge,
     UnreadableFile,
     UnsupportedFormat,
 )
+from nciihash.files import read_file, read_path
 from nciihash.formats import RAW, Format, detect, orientation, png_pixels
 from nciihash.limits import LIMITS, Limits
 
@@ -57,7 +55,6 @@ _PLUGINS: Final[dict[Format, type[ImageFile.ImageFile]]] = {
     Format.HEIC: HeifImageFile,
 }
 _NEARLY: Final = "its hash is nearly the same"
-_CHUNK: Final = 1 << 24  # bytes
 _BAND: Final = 1 << 20  # pixels that are converted at once, so that a large picture needs no copies
 _STRIP: Final = 64  # rows that are turned at once, so that they stay in the processor's cache
 
@@ -107,43 +104,14 @@ def read_bytes(source: str | os.PathLike[str] | BinaryIO, *, limits: Limits = LI
     if not isinstance(source, str | os.PathLike):
         if not hasattr(source, "read"):
             raise TypeError(f"a picture cannot be read from a {type(source).__name__}")
-        return _read(source, limits)
-    path = Path(source)
-    try:
-        # A named pipe would block the opening, and a device the reading: look before and after.
-        _check_regular(path.stat())
-        with path.open("rb") as file:
-            _check_regular(os.fstat(file.fileno()))
-            return _read(file, limits)
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        raise NotAFile("Nothing is there. Check the path of the file.") from error
-    except OSError as error:
-        raise UnreadableFile(
-            "The file cannot be read. Check its permissions, or copy it to another place."
-        ) from error
+        return _joined(read_file(source, limits=limits))
+    return _joined(read_path(source, limits=limits))
 
 
-def _check_regular(status: os.stat_result) -> None:
-    if stat.S_ISDIR(status.st_mode):
-        raise NotAFile("This is a folder. Give the paths of the files inside.")
-    if not stat.S_ISREG(status.st_mode):
-        raise NotAFile("This is not a regular file. Give the path of a picture.")
-
-
-def _read(file: BinaryIO, limits: Limits) -> bytes:
-    chunks: list[bytes] = []
-    left = limits.max_bytes + 1
-    while chunk := file.read(min(left, _CHUNK)):
-        if not isinstance(chunk, bytes):
-            raise TypeError("open the file in binary mode")
-        chunks.append(chunk)
-        left -= len(chunk)
-        if left <= 0:
-            raise TooLarge(
-                f"The file is larger than {limits.max_bytes >> 20} MiB. "
-                f"Save a smaller copy as JPEG and hash that: {_NEARLY}."
-            )
-    return b"".join(chunks)
+def _joined(chunks: Iterable[bytes]) -> bytes:
+    file = io.BytesIO()  # gives what it holds without another copy
+    file.writelines(chunks)
+    return file.getvalue()
 
 
 def decode(data: bytes, *, limits: Limits = LIMITS) -> NDArray[np.uint8]:
@@ -196,6 +164,22 @@ def _opened(data: bytes, format: Format, turned: int) -> tuple[ImageFile.ImageFi
         # libheif turns pictures itself, and pi_heif then resets the orientation it leaves here
         turned = orientation(image.info.get("exif") or b"")
     return image, turned
+
+
+def count_frames(data: bytes) -> int:
+    """Count the pictures in a file that `decode` has read: frames of an animation, or pages.
+
+    Only the first is decoded. What comes after it may be damaged, which is no reason to refuse the
+    first: then it counts as one.
+    """
+    format = detect(data)
+    if format is Format.JPEG:
+        return 1  # previews and depth maps may follow the picture, and are none of their own
+    frames = 1
+    # decoders raise nearly every type there is
+    with suppress(Exception), _opening_warnings(format), _PLUGINS[format](io.BytesIO(data)) as file:
+        frames = int(getattr(file, "n_frames", 1))
+    return max(1, frames)
 
 
 @contextmanager

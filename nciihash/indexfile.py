@@ -1,76 +1,105 @@
-"""The file of an index: a checked header, then the ids, then the words column by column.
+"""The file of an index: a checked header, then the arrays of one segment, mapped as they are.
 
     offset  bytes  what
     0       8      magic
     8       4      byte-order mark 0x01020304, in the writer's byte order like all that follows
     12      4      version of the format
     16      4      bits of a hash
-    20      4      words of a hash, w
+    20      4      bits of a key, k, 0 without tables
     24      8      rows, n
-    32      16     BLAKE2b-128 of the ids
-    48      16     BLAKE2b-128 of the words
-    64      16     BLAKE2b-128 of the 64 bytes above
-    128     8 n    ids: uint64, ascending, each once
-    …       8 n w  words: uint64 (w, n)
+    32      4      tables, t, 0 to bits / 16
+    36      4      zero
+    40      80     BLAKE2b-128 of each of the five sections, padding included
+    120     16     BLAKE2b-128 of the 120 bytes above
+    192     …      the sections, each padded with zeros to a multiple of 64 bytes:
+                   ids     uint64 (n,), ascending, each once
+                   hashes  uint8 (n, bits / 8), scrambled as nciihash.segments says
+                   offsets uint32 (t, 2^k + 1)
+                   refs    uint32 (t, n)
+                   sigs    uint16 (t * n + 64,)
 
-Nothing follows: the length is 128 + 8 n (1 + w), or the file is refused.
+Nothing follows, and without tables the last three are empty; another length is refused.
 """
 
 import mmap
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
+from math import prod
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from nciihash.durable import replacing
 from nciihash.errors import IndexFileInvalid
-from nciihash.segments import Segment, living_ids, living_words
+from nciihash.segments import SIG_PADDING, WIDTHS, Segment, Tables
 
 _MAGIC: Final = b"NCIIidx\n"
 _MARK: Final = 0x01020304
 _VERSION: Final = 1
-_FIELDS: Final = struct.Struct("=8sIIIIQ16s16s")
+_FIELDS: Final = struct.Struct("=8sIIIIQII80s")
 _DIGEST: Final = 16
-_START: Final = 128
-_CHUNK: Final = 1 << 20  # rows of a column that are checked or written at a time
+_START: Final = 192
+_ALIGN: Final = 64
+_CHUNK: Final = 1 << 24  # bytes of a section that are checked or written at a time
 _AGAIN: Final = "Build it again from its source."
+_SECTIONS: Final = ("ids", "hashes", "offsets", "refs", "sigs")
 
 
-def write(path: Path, bits: int, segments: Sequence[Segment]) -> None:
-    """Write the living rows of segments (at least one), replacing the file that may be there.
+def write(path: Path, bits: int, segment: Segment) -> None:
+    """Write a segment of which nothing has been removed, replacing the file that may be there.
 
     Raises:
         OSError: the file cannot be written; what was there before is unharmed.
     """
-    width = segments[0].words.shape[0]
-    ids, order = living_ids(segments)
+    arrays: list[NDArray[Any]] = [segment.ids, segment.rows]
+    keys = tables = 0
+    if segment.tables is not None:
+        arrays += [segment.tables.offsets, segment.tables.refs, segment.tables.sigs]
+        tables, keys = segment.tables.offsets.shape[0], segment.tables.offsets.shape[1] - 1
+    digests = []
     with replacing(path) as file:
         file.write(bytes(_START))
-        ids_digest = blake2b(digest_size=_DIGEST)
-        for chunk in _chunks(ids):
-            ids_digest.update(chunk)
-            file.write(chunk)
-        words_digest = blake2b(digest_size=_DIGEST)
-        for word in range(width):
-            for chunk in _chunks(living_words(segments, word, order)):
-                words_digest.update(chunk)
+        for array in arrays:
+            state = blake2b(digest_size=_DIGEST)
+            for chunk in _chunks(array):
+                state.update(chunk)
                 file.write(chunk)
+            digests.append(state.digest())
+        empty = blake2b(digest_size=_DIGEST).digest()
+        digests += [empty] * (len(_SECTIONS) - len(digests))
         fields = _FIELDS.pack(
-            _MAGIC, _MARK, _VERSION, bits, width, len(ids),
-            ids_digest.digest(), words_digest.digest(),
+            _MAGIC, _MARK, _VERSION, bits, max(keys.bit_length() - 1, 0), len(segment.ids),
+            tables, 0, b"".join(digests),
         )  # fmt: skip
         file.seek(0)
         file.write(fields + blake2b(fields, digest_size=_DIGEST).digest())
 
 
-def _chunks(column: NDArray[np.uint64]) -> Iterable[memoryview]:
-    column = np.ascontiguousarray(column)
-    return (column[i : i + _CHUNK].data for i in range(0, len(column), _CHUNK))
+def _chunks(array: NDArray[Any]) -> Iterator[memoryview]:
+    """Cut an array and its padding into pieces."""
+    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    for start in range(0, len(flat), _CHUNK):
+        yield flat[start : start + _CHUNK].data
+    yield memoryview(bytes(-len(flat) % _ALIGN))
+
+
+def _shapes(
+    bits: int, keys: int, tables: int, count: int
+) -> tuple[tuple[DTypeLike, tuple[int, ...]], ...]:
+    """Give the type and shape of each section."""
+    head = ((np.uint64, (count,)), (np.uint8, (count, bits // 8)))
+    if not tables:
+        return (*head, (np.uint32, (0,)), (np.uint32, (0,)), (np.uint16, (0,)))
+    return (
+        *head,
+        (np.uint32, (tables, (1 << keys) + 1)),
+        (np.uint32, (tables, count)),
+        (np.uint16, (tables * count + SIG_PADDING,)),
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,8 +109,8 @@ class IndexFile:
     path: Path
     bits: int
     segment: Segment
-    ids_digest: bytes
-    words_digest: bytes
+    sections: tuple[NDArray[np.uint8], ...]
+    digests: bytes
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -98,33 +127,40 @@ class IndexFile:
             rest = header[_FIELDS.size + _DIGEST :]
             if blake2b(fields, digest_size=_DIGEST).digest() != digest or any(rest):
                 raise IndexFileInvalid(f"The header of {path} is damaged. {_AGAIN}")
-            _, _, _, bits, width, count, ids_digest, words_digest = _FIELDS.unpack(fields)
-            length = file.seek(0, 2)
-            expected = _START + 8 * count * (1 + width)
+            _, _, _, bits, keys, count, tables, _, digests = _FIELDS.unpack(fields)
+            if bits not in WIDTHS:
+                raise IndexFileInvalid(f"{path} holds hashes of {bits} bits, which are unknown.")
+            if keys > 16 or tables > bits // 16:
+                raise IndexFileInvalid(f"{path} has tables that are unknown here. {_AGAIN}")
+            shapes = _shapes(bits, keys, tables, count)
+            sizes = [np.dtype(dtype).itemsize * prod(shape) for dtype, shape in shapes]
+            padded = [size + -size % _ALIGN for size in sizes]
+            length, expected = file.seek(0, 2), _START + sum(padded)
             if length != expected:
                 how = "truncated" if length < expected else "longer than its header says"
                 raise IndexFileInvalid(f"The index file {path} is {how}. {_AGAIN}")
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        words = np.frombuffer(mapped, dtype=np.uint64, offset=_START)
-        segment = Segment(words[:count], words[count:].reshape(width, count))
-        return cls(path, bits, segment, ids_digest, words_digest)
+        everything = np.frombuffer(mapped, dtype=np.uint8)
+        sections, arrays, start = [], [], _START
+        for (dtype, shape), size, whole in zip(shapes, sizes, padded, strict=True):
+            sections.append(everything[start : start + whole])
+            arrays.append(everything[start : start + size].view(dtype).reshape(shape))
+            start += whole
+        ids, rows, *of_tables = arrays
+        segment = Segment(ids, rows, Tables(*of_tables) if tables else None)
+        return cls(path, bits, segment, tuple(sections), digests)
 
     def verify(self) -> None:
-        """Check every byte of the ids and the words against their checksums.
+        """Check every byte of the sections against their checksums.
 
         Raises:
             IndexFileInvalid: a section is damaged.
         """
-        ids, words = self.segment.ids, self.segment.words
-        for name, columns, digest in (
-            ("ids", [ids], self.ids_digest),
-            ("hashes", list(words), self.words_digest),
-        ):
+        for number, (name, section) in enumerate(zip(_SECTIONS, self.sections, strict=True)):
             state = blake2b(digest_size=_DIGEST)
-            for column in columns:
-                for chunk in _chunks(column):
-                    state.update(chunk)
-            if state.digest() != digest:
+            for start in range(0, len(section), _CHUNK):
+                state.update(section[start : start + _CHUNK].data)
+            if state.digest() != self.digests[_DIGEST * number : _DIGEST * (number + 1)]:
                 raise IndexFileInvalid(f"The {name} in {self.path} are damaged. {_AGAIN}")
 
 

@@ -4,22 +4,25 @@ import os
 import signal as signal_numbers
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from nciihash import tables
-from nciihash.bank import Bank
 from nciihash.batch import Found, hash_files, once, wanted_signals
 from nciihash.client import PlatformClient
 from nciihash.errors import FileRefused
-from nciihash.follow import Progress, Stop
-from nciihash.follow import follow as follow_feed
 from nciihash.signals import Item, Match, Signal, SignalType, Verdict
 from nciihash.terminal import AsJson, ExitCode, NoSandbox, Terminal
 from nciihash.wire import Hit
+
+# A bank locks its file as POSIX systems do. The commands import it when they need it, so that the
+# others, a survivor's first of all, start on every system.
+if TYPE_CHECKING:
+    from nciihash.follow import Progress
 
 app = typer.Typer()
 
@@ -63,6 +66,11 @@ def follow(
     started again it goes on where it was, even after a crash.
     """
     terminal = Terminal(as_json=as_json)
+    _needs_posix(terminal)
+    from nciihash.bank import Bank
+    from nciihash.follow import Stop
+    from nciihash.follow import follow as follow_feed
+
     stop = Stop()
     with (
         terminal.guard(),
@@ -82,8 +90,21 @@ def follow(
         raise typer.Exit(ExitCode.INTERRUPTED)
 
 
-def _teller(terminal: Terminal) -> Callable[[Progress], None]:
+def _needs_posix(terminal: Terminal) -> None:
+    """End where a bank cannot be kept."""
+    if find_spec("fcntl") is None:
+        terminal.fail(
+            "bank_unavailable",
+            "A bank is locked in a way that this system does not know: keep it on Linux or macOS, "
+            "or match with --server.",
+        )
+        raise typer.Exit(ExitCode.USAGE)
+
+
+def _teller(terminal: Terminal) -> "Callable[[Progress], None]":
     """Tell what changed since the last time, on standard error; as lines of JSON if asked to."""
+    from nciihash.follow import Progress
+
     last = Progress()
 
     def tell(now: Progress) -> None:
@@ -94,7 +115,7 @@ def _teller(terminal: Terminal) -> Callable[[Progress], None]:
         if terminal.as_json:
             terminal.line(_described(now))
         elif now.trouble:
-            terminal.say(f"{now.trouble} Trying on.", style="yellow")
+            terminal.say(f"{now.trouble.rstrip('.')}. Trying on.", style="yellow")
         elif now.rebuilding and not before.rebuilding:
             terminal.say("The place in the feed has expired: building the bank anew beside it.")
         elif now.current:
@@ -105,7 +126,7 @@ def _teller(terminal: Terminal) -> Callable[[Progress], None]:
     return tell
 
 
-def _described(progress: Progress) -> dict[str, object]:
+def _described(progress: "Progress") -> dict[str, object]:
     return {
         "signals": progress.signals,
         "added": progress.added,
@@ -147,6 +168,9 @@ def match(
         signals = wanted_signals(signal or ())
         find: Callable[[Sequence[Signal]], Sequence[Sequence[Match | Hit]]]
         if bank is not None:
+            _needs_posix(terminal)
+            from nciihash.bank import Bank
+
             find = stack.enter_context(Bank.read(bank)).query
         else:
             find = stack.enter_context(PlatformClient(server or "", _key(terminal))).match

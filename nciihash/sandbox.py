@@ -1,9 +1,11 @@
 """Hash files in a child process that a hostile picture cannot use for anything.
 
-The child (`nciihash.child`) opens each path itself, reading only; decodes; and answers with hashes.
-It has limits of memory and time, and where the system permits, no network and no system call that
-it does not need (`nciihash.confinement`). This process never loads a decoder, and never decodes
-when the child fails: a file that kills the child is refused, and the next file meets a new child.
+This process opens each file and sends its bytes on, piece by piece. The child (`nciihash.child`)
+decodes them and answers with hashes; it can open nothing itself, for a process that may read any
+file could read this one's secrets. It has limits of memory and time, and where the system permits,
+no network and no system call that it does not need (`nciihash.confinement`). This process never
+loads a decoder, and never decodes when the child fails: a file that kills the child is refused, and
+the next file meets a new child.
 
 A plain child over pipes: `multiprocessing` would need sockets or a script that can be imported.
 """
@@ -16,13 +18,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, Self
 
 from nciihash import errors
+from nciihash.files import read_path
 from nciihash.limits import LIMITS, Limits
-from nciihash.pipe import receive, send
+from nciihash.pipe import receive, send, send_bytes
 from nciihash.signals import Hashed, Item, Media, Signal, SignalType, Variant
 
 _START_SECONDS: Final = 60.0  # a cold disk is slow
@@ -106,13 +110,13 @@ class Sandbox:
             ValueError: unknown variants, or no signals.
         """
         request = {
-            "path": str(Path(os.fsdecode(path)).absolute()),
             "variants": variants,
             "signals": [SignalType(type) for type in signals],
         }
-        with self._lock:
+        chunks = read_path(os.fsdecode(path), limits=self._limits)
+        with self._lock, closing(chunks):
             try:
-                reply = self._ask(request)
+                reply = self._ask(request, chunks)
             except errors.NciihashError:
                 raise
             except BaseException:
@@ -121,32 +125,57 @@ class Sandbox:
                 raise
             return _understand(reply, signals)
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        for first in (True, False):
-            child = self._ensure()
-            try:
-                send(_out(child), request)
-                break
-            except BrokenPipeError:  # it died while it had nothing to do
-                self._kill()
-                if not first:
-                    raise errors.SandboxUnavailable(
-                        "The process that decodes files ends as soon as it starts. "
-                        "Nothing was decoded; pass --no-sandbox to decode without it."
-                    ) from None
+    def _ask(self, request: dict[str, Any], chunks: Iterator[bytes]) -> dict[str, Any]:
+        chunk = next(chunks, b"")  # a file that cannot be read is no affair of the child's
         try:
-            return receive(_in(child), time.monotonic() + self._limits.seconds)
+            child, reply, deadline = self._announce(request)
+            if reply != {"file": "wanted"}:
+                return reply
+            while chunk:
+                send_bytes(_out(child), chunk, deadline)
+                chunk = next(chunks, b"")
+            send_bytes(_out(child), b"", deadline)
+            return receive(_in(child), deadline)
         except TimeoutError:
             self._kill()
             raise errors.TimedOut(
                 f"The file takes longer than {self._limits.seconds:g} seconds. "
                 "Export it anew as JPEG, or save a smaller copy."
             ) from None
-        except EOFError:
+        except (EOFError, BrokenPipeError):
             raise self._autopsy() from None
+        except errors.FileRefused:  # it cannot be read to its end, for which the child would wait
+            self._kill()
+            raise
         except ValueError:  # it has lost the thread, or somebody else is speaking through it
             self._kill()
             return {}
+
+    def _announce(
+        self, request: dict[str, Any]
+    ) -> tuple[subprocess.Popen[bytes], dict[str, Any], float]:
+        """Tell the child that a file comes; give the child, what it says, and the deadline.
+
+        A child that dies before it says anything has seen no byte of this file, so that the file is
+        not to blame: then another child is started, once.
+
+        Raises:
+            SandboxUnavailable: the second child died as well.
+            TimeoutError: the child says nothing.
+            ValueError: what it says is no message.
+        """
+        for _ in range(2):
+            child = self._ensure()
+            deadline = time.monotonic() + self._limits.seconds
+            try:
+                send(_out(child), request)
+                return child, receive(_in(child), deadline), deadline
+            except (EOFError, BrokenPipeError, BlockingIOError):  # the last: the pipe is full
+                self._kill()
+        raise errors.SandboxUnavailable(
+            "The process that decodes files ends as soon as it starts. "
+            "Nothing was decoded; pass --no-sandbox to decode without it."
+        )
 
     def _autopsy(self) -> errors.FileRefused:
         """Say what the file did to the child, by the signal that ended it."""
@@ -206,7 +235,7 @@ def hash_file(
     return _shared.hash_file(path, variants=variants, signals=signals)
 
 
-# The one global here: a function that starts a child for every file would cost 0.3 s each time, and
+# The one global here: a function that starts a child for every file would cost 0.6 s each time, and
 # one that hands the child to its caller would not be a function of one line in a user's script.
 _shared = Sandbox()
 atexit.register(_shared.close)
@@ -251,6 +280,7 @@ def _start(limits: Limits) -> tuple[subprocess.Popen[bytes], tuple[str, ...]]:
             f"The process that decodes files cannot start. {advice}"
         ) from error
     try:
+        os.set_blocking(_out(child), False)  # a child that reads no more must not hold us up
         reply = receive(_in(child), time.monotonic() + _START_SECONDS)
         walls = tuple(name for name in _WALLS if name in reply["ready"])
     except (EOFError, TimeoutError, ValueError, KeyError, TypeError) as error:
@@ -297,10 +327,13 @@ def _understand(reply: dict[str, Any], asked: Sequence[SignalType]) -> Item:
     invalid = ""
     try:
         match reply:
-            case {"item": {"media": media, "hashes": list(hashes)}}:
-                item = Item(Media(media), tuple(_hashed(entry) for entry in hashes))
-                if {hashed.signal.type for hashed in item.hashes} == set(asked):
-                    return item
+            case {"item": {"media": media, "hashes": list(hashes), **more}}:
+                frames = more.get("frames", 1)
+                told = tuple(_hashed(entry) for entry in hashes)
+                if {hashed.signal.type for hashed in told} == set(asked) and (
+                    isinstance(frames, int) and frames >= 1
+                ):
+                    return Item(Media(media), told, frames)
             case {"refused": code, "message": str(message)} if code in _REFUSALS:
                 # what a person reads in a terminal must not be able to command it
                 if message.isprintable() and len(message) <= _SENTENCE_MAX:

@@ -1,40 +1,108 @@
 """Immutable runs of hashes, sorted by id: what an index is made of, and the plain way to scan one.
 
-A hash of b bits is kept as ceil(b / 64) words of 64 bits, padded with zeros that never differ, and
-the words of a segment lie column by column, so that a scan reads only the words it needs.
+Rows are kept scrambled, as the kernel wants them: the bits of a PDQ hash lie in rows of sixteen
+frequencies, neighbours are alike, and the fixed permutation spreads them evenly over the chunks
+that are looked up. Distances stay as they are. Seen as 16 rows of b / 16 columns, bit (i, c) moves
+to bit i of the chunk j for which c = (step * i + j) mod (b / 16), lowest bit first.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import sqrt
-from typing import Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nciihash.backend import search
+
+WIDTHS: Final = (64, 128, 144, 160, 256)  # bits that a hash may have
 
 # Pairs of a query and a row that are compared at a time. Working memory is about 12 bytes a pair,
 # whatever the bank and the batch; larger blocks fall out of the cache, smaller ones cost calls.
 _BLOCK: Final = 1 << 16
 
+# From here on tables pay for their memory; below, the flat scan takes some microseconds.
+TABLES_FROM: Final = 16384
+
+# Entries behind the last signature that the kernel may read.
+SIG_PADDING: Final = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tables:
+    """Lookup tables of the kernel: every row under the chunks of its hash.
+
+    `offsets`: uint32 (t, 2^k + 1). `refs`: uint32 (t, n). `sigs`: uint16 (t * n + SIG_PADDING,).
+    """
+
+    offsets: NDArray[np.uint32]
+    refs: NDArray[np.uint32]
+    sigs: NDArray[np.uint16]
+
+    @property
+    def nbytes(self) -> int:
+        """Give the bytes of the arrays."""
+        return self.offsets.nbytes + self.refs.nbytes + self.sigs.nbytes
+
+
+def key_bits(count: int) -> int:
+    """Choose how many bits of a chunk make a key, so that offsets do not outweigh the rows."""
+    return min(16, max(8, count.bit_length() - 4))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segment:
-    """Rows that never change. `ids`: uint64 (n,), ascending; `words`: uint64 (w, n).
+    """Rows that never change. `ids`: uint64 (n,), ascending; `rows`: uint8 (n, b), scrambled.
 
     `gone` marks removed rows, a bit a row (most significant first), or is None while there are
-    none; `dead` counts them. A removal makes a new Segment that shares the rows.
+    none; `dead` counts them. A removal makes a new Segment that shares the rows. `planes` is the
+    kernel's bit-sliced copy of a segment without tables, `engine` its view of all that.
     """
 
     ids: NDArray[np.uint64]
-    words: NDArray[np.uint64]
+    rows: NDArray[np.uint8]
+    tables: Tables | None = None
+    planes: NDArray[np.uint64] | None = None
     gone: NDArray[np.uint8] | None = None
     dead: int = 0
+    engine: Any = None
 
     @classmethod
-    def of(cls, ids: NDArray[np.uint64], words: NDArray[np.uint64]) -> Self:
-        """Make a segment of unsorted rows. `words`: uint64 (n, w). Both are copied."""
-        order = np.argsort(ids)
-        return cls(ids[order], np.ascontiguousarray(words[order].T))
+    def of(cls, ids: NDArray[np.uint64], rows: NDArray[np.uint8], stride: int = 1) -> Self:
+        """Make a segment of scrambled rows, which it keeps; ids may be in any order.
+
+        Tables are made of every `stride`-th chunk where the rows are many and the kernel is there.
+        """
+        if not (ids[1:] > ids[:-1]).all():
+            order = np.argsort(ids)
+            ids, rows = ids[order], rows[order]
+        if search is None:
+            return cls(ids, rows)
+        if len(ids) < TABLES_FROM:
+            return cls(ids, rows).sliced()
+        return cls(ids, rows, Tables(*search.build(rows, key_bits(len(ids)), stride, 0))).attached()
+
+    def sliced(self) -> Self:
+        """Make the bit-sliced copy, where the kernel is there and the rows are few."""
+        if search is None or len(self.ids) >= TABLES_FROM:
+            return self.attached()
+        return replace(self, planes=search.slice_rows(self.rows)).attached()
+
+    def attached(self) -> Self:
+        """Show the arrays to the kernel, where there is one.
+
+        Raises:
+            ValueError: the arrays do not fit together.
+        """
+        if search is None:
+            return self
+        tables = self.tables
+        arrays = (None,) * 3 if tables is None else (tables.offsets, tables.refs, tables.sigs)
+        return replace(
+            self, engine=search.Segment(self.rows, self.ids, self.gone, self.planes, *arrays)
+        )
 
     def __len__(self) -> int:
         """Count the living rows."""
@@ -42,8 +110,9 @@ class Segment:
 
     @property
     def nbytes(self) -> int:
-        """Give the bytes of rows, ids and marks."""
-        return self.ids.nbytes + self.words.nbytes + (0 if self.gone is None else self.gone.nbytes)
+        """Give the bytes of rows, ids, tables and marks."""
+        parts = (self.ids, self.rows, self.tables, self.planes, self.gone)
+        return sum(part.nbytes for part in parts if part is not None)
 
     def find(self, ids: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
         """Tell which ids are in and living, and in which rows those are."""
@@ -60,25 +129,23 @@ class Segment:
         marks: NDArray[np.uint8] = self.gone[rows >> 3] << (rows & 7).astype(np.uint8)
         return marks < 0x80
 
-    def without(self, rows: NDArray[np.intp]) -> "Segment":
-        """Remove living rows, each named once. Half-empty segments are written anew."""
-        marks = np.zeros(len(self.ids), dtype=np.bool_)
-        marks[rows] = True
-        gone = np.packbits(marks)
-        if self.gone is not None:
-            gone |= self.gone
-        thinned = replace(self, gone=gone, dead=self.dead + len(rows))
-        return merge([thinned]) if len(thinned) * 2 <= len(self.ids) else thinned
+    def without(self, rows: NDArray[np.intp]) -> Self:
+        """Remove living rows, each named once. What others see of the old segment stays."""
+        size = -(-len(self.ids) // 8)
+        gone = np.zeros(size, dtype=np.uint8) if self.gone is None else self.gone.copy()
+        np.bitwise_or.at(gone, rows >> 3, np.uint8(0x80) >> (rows & 7).astype(np.uint8))
+        return replace(self, gone=gone, dead=self.dead + len(rows)).attached()
 
     def scan(
-        self, queries: NDArray[np.uint64], radius: int
+        self, queries: NDArray[np.uint8], radius: int
     ) -> list[tuple[NDArray[np.intp], NDArray[np.uint64], NDArray[np.uint16]]]:
-        """Find every living row within `radius` bits of each query: uint64 (q, w).
+        """Find every living row within `radius` bits of each scrambled query, without the kernel.
 
         Returns:
             Groups of (query number, id, distance), in no particular order.
         """
-        width, count = self.words.shape
+        asked = _words(queries)
+        count, width = len(self.ids), asked.shape[1]
         first = _first_words(radius, width)
         across = min(count, _BLOCK)
         down = min(len(queries), _BLOCK // max(across, 1))
@@ -91,9 +158,9 @@ class Segment:
         sums = np.empty((down, across), dtype=np.uint8 if first <= 3 else np.uint16)
         hits = []
         for start in range(0, count, across):
-            block = self.words[:, start : start + across]
+            block = np.ascontiguousarray(_words(self.rows[start : start + across]).T)
             for top in range(0, len(queries), down):
-                some = queries[top : top + down]
+                some = asked[top : top + down]
                 at = np.s_[: len(some), : block.shape[1]]
                 for word in range(first):
                     np.bitwise_xor(some[:, word, None], block[word], out=xor[at])
@@ -117,6 +184,48 @@ class Segment:
         return hits
 
 
+def scan(
+    segments: Sequence[Segment], queries: NDArray[np.uint8], radius: int
+) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.uint16]]:
+    """Search segments without the kernel: offsets, ids and distances as `Matches` has them."""
+    hits = [hit for segment in segments for hit in segment.scan(queries, radius)]
+    offsets = np.zeros(len(queries) + 1, dtype=np.int64)
+    if not hits:
+        return offsets, np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.uint16)
+    numbers, ids, distances = (np.concatenate(column) for column in zip(*hits, strict=True))
+    np.cumsum(np.bincount(numbers, minlength=len(queries)), out=offsets[1:])
+    order = np.lexsort((ids, distances, numbers))
+    return offsets, ids[order], distances[order]
+
+
+def scrambled(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Permute the bits of each hash as the head of this file says. Returns a copy, in C order."""
+    if search is not None:
+        return np.asarray(search.scramble(np.ascontiguousarray(packed)))
+    order = _permutation(packed.shape[1] * 8)
+    out = np.empty(packed.shape, dtype=np.uint8)
+    for start in range(0, len(packed), _BLOCK):  # eight times the memory, a block at a time
+        bits = np.unpackbits(packed[start : start + _BLOCK], axis=1)
+        out[start : start + _BLOCK] = np.packbits(bits[:, order], axis=1, bitorder="little")
+    return out
+
+
+@lru_cache(maxsize=8)
+def _permutation(bits: int) -> NDArray[np.intp]:
+    chunks = bits // 16
+    step = 3 if chunks == 10 else 5  # has no factor in common with the number of chunks
+    chunk, row = np.divmod(np.arange(bits), 16)
+    order: NDArray[np.intp] = row * chunks + (step * row + chunk) % chunks
+    return order
+
+
+def _words(rows: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """View rows as words of 64 bits, copying them where they need padding."""
+    if rows.shape[1] % 8:
+        rows = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 8)))
+    return rows.view(np.uint64)
+
+
 def _first_words(radius: int, width: int) -> int:
     """Choose how many words to look at before most rows can be passed over.
 
@@ -130,37 +239,18 @@ def _first_words(radius: int, width: int) -> int:
     return width
 
 
-def merge(segments: Sequence[Segment]) -> Segment:
+def merge(segments: Sequence[Segment], stride: int = 1) -> Segment:
     """Make one segment of the living rows of several, whose living ids differ."""
-    ids, order = living_ids(segments)
-    width = segments[0].words.shape[0]
-    words = np.empty((width, len(ids)), dtype=np.uint64)
-    for word in range(width):
-        words[word] = living_words(segments, word, order)
-    return Segment(ids, words)
-
-
-def living_ids(
-    segments: Sequence[Segment],
-) -> tuple[NDArray[np.uint64], NDArray[np.intp] | None]:
-    """Collect the living ids in ascending order, and the order that `living_words` wants."""
     ids = np.concatenate([_living(s, s.ids) for s in segments])
-    if (ids[1:] > ids[:-1]).all():
-        return ids, None  # already in order, the usual case: feeds number upwards
-    order = np.argsort(ids, kind="stable")
-    return ids[order], order
+    rows = np.concatenate([_living(s, s.rows) for s in segments])
+    return Segment.of(ids, rows, stride)
 
 
-def living_words(
-    segments: Sequence[Segment], word: int, order: NDArray[np.intp] | None
-) -> NDArray[np.uint64]:
-    """Collect one word of the living rows, in the order that `living_ids` gave."""
-    column = np.concatenate([_living(s, s.words[word]) for s in segments])
-    return column if order is None else column[order]
+_T = TypeVar("_T", bound=np.generic)
 
 
-def _living(segment: Segment, column: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def _living(segment: Segment, column: NDArray[_T]) -> NDArray[_T]:
     if segment.gone is None:
         return column
-    kept: NDArray[np.uint64] = column[np.unpackbits(segment.gone, count=len(column)) == 0]
+    kept: NDArray[_T] = column[np.unpackbits(segment.gone, count=len(column)) == 0]
     return kept

@@ -238,10 +238,15 @@ class Hashed:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One file: its kind, and the hashes made from it."""
+    """One file: its kind, and the hashes made from it.
+
+    `frames` is how many pictures the file holds, as an animation or several pages; the hashes are
+    the first one's.
+    """
 
     media: Media
     hashes: tuple[Hashed, ...]
+    frames: int = 1
 
 
 @dataclass(frozen=True, slots=True)

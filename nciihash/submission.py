@@ -1,8 +1,8 @@
 """What is asked, shown, sent and handed over when a case is opened."""
 
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Self
@@ -12,8 +12,8 @@ import typer
 from nciihash import tables
 from nciihash.batch import hash_files
 from nciihash.client import Client
-from nciihash.errors import FileRefused, ServiceError, TooPlain
-from nciihash.signals import Item, SignalType, Variant, VariantSet
+from nciihash.errors import FileRefused, ServiceError, ServiceRefused, TooPlain
+from nciihash.signals import QUALITY_MIN, Item, SignalType, Variant, VariantSet
 from nciihash.terminal import ExitCode, Terminal
 from nciihash.transport import new_idempotency_key
 from nciihash.wire import CaseOpened, Reason
@@ -53,6 +53,7 @@ it are matched for up to 24 months, and nobody has its passphrase. No picture wa
 way. To have a case that you can look after, run this command again later."""
 
 NOTHING_OPENED: Final = "No case was opened."
+NOTHING_SENT: Final = f"Nothing was sent. {NOTHING_OPENED}"
 
 _AFTERWARDS: Final = """\
 Write down the number and the passphrase, or keep them in a password manager, where nobody else \
@@ -61,7 +62,25 @@ withdraw the case.
   see what platforms did:   nciihash status {case} --server {server}
   take everything back:     nciihash withdraw {case} --server {server}
 If the pictures are online already, report them to the site too: a case here is no such notice. In \
-the United States a valid notice under the TAKE IT DOWN Act must be answered within 48 hours."""
+the United States, under the TAKE IT DOWN Act, a site must remove them within 48 hours of a valid \
+notice."""
+
+_TOO_PLAIN: Final = """\
+This picture is too plain: its fingerprint would match strangers' pictures, so it is not sent."""
+
+_TOO_REGULAR: Final = """\
+The pattern of this picture is too regular for a dependable fingerprint, so it is not sent. Use \
+another version of the picture."""
+
+
+@contextmanager
+def nothing_sent_yet(terminal: Terminal) -> Iterator[None]:
+    """Say that nothing was sent to whoever breaks the block off."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        terminal.say(f"\n{NOTHING_SENT}")
+        raise
 
 
 def declare(terminal: Terminal) -> None:
@@ -114,12 +133,13 @@ def prepare(
                 continue
             fit = tuple(hashed for hashed in outcome.hashes if not hashed.plain)
             if not any(hashed.signal.type is SignalType.PDQ for hashed in fit):
-                plain = TooPlain(
-                    "This picture is too plain: its fingerprint would match strangers' pictures, "
-                    "so it is not sent."
+                regular = all(
+                    hashed.quality is None or hashed.quality >= QUALITY_MIN
+                    for hashed in outcome.hashes
                 )
-                terminal.refuse(path, plain)
+                terminal.refuse(path, TooPlain(_TOO_REGULAR if regular else _TOO_PLAIN))
             else:
+                terminal.note_frames(path, outcome)
                 prepared.append((path, replace(outcome, hashes=fit)))
             advance(1)
     return prepared, len(files) - len(prepared)
@@ -142,7 +162,8 @@ def explain(
         "a picture, its fingerprint (letters and digits made from the layout of light and dark)"
         f'{more} and how clear that is from 0 to 100. With them go your answer, "{words}", and '
         "that you are in the pictures and were 18 or older. Not sent: the pictures, their names, "
-        "their dates and places, and anything about you or this device."
+        "their dates and places, and your name. As with any website, the clearinghouse sees your "
+        "network address while you are connected; it does not keep it."
     )
     terminal.say(_WHAT_IT_IS)
     types = {hashed.signal.type for _, item in prepared for hashed in item.hashes}
@@ -173,25 +194,34 @@ def send(
         ServiceError: it was not opened, or nobody can tell; she has been told which.
     """
     key = new_idempotency_key()
-    while True:
-        try:
-            return client.open_case(
-                items, reason=reason, adult=True, depicted=True, idempotency_key=key
-            )
-        except ServiceError as error:
-            if not error.uncertain:
-                terminal.say(NOTHING_OPENED)
-                raise
-            if ask:
+    maybe = False  # whether some request of these may have opened it
+    try:
+        while True:
+            try:
+                return client.open_case(
+                    items, reason=reason, adult=True, depicted=True, idempotency_key=key
+                )
+            except ServiceError as error:
+                maybe = error.uncertain or (maybe and not _settles(error))
+                if not (maybe and ask):
+                    raise
                 terminal.say(str(error))
-                if terminal.agree("Try again? It cannot open a second case."):
-                    continue
-            terminal.say(_MAYBE, style="bold")
-            raise
-        except KeyboardInterrupt:
+                if not terminal.agree("Try again? It cannot open a second case."):
+                    raise
+    except BaseException as end:
+        if isinstance(end, KeyboardInterrupt):
             terminal.say("")
+            maybe = maybe or client.unanswered
+        if maybe:
             terminal.say(_MAYBE, style="bold")
-            raise
+        else:
+            terminal.say(NOTHING_OPENED)
+        raise
+
+
+def _settles(error: ServiceError) -> bool:
+    """Tell whether an answer shows that no earlier request under the same key was carried out."""
+    return isinstance(error, ServiceRefused) and 400 <= error.status < 500 and error.status != 429
 
 
 def report(terminal: Terminal, opened: CaseOpened, paths: Sequence[Path], server: str) -> None:

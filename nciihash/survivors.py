@@ -81,20 +81,21 @@ def submit(
             )
         if yes and reason is None:
             raise typer.BadParameter("With --yes, say why with --reason as well.")
-        if not yes:
-            submission.declare(terminal)
-            reason = reason or submission.why(terminal)
-        prepared, failed = submission.prepare(
-            terminal, files, wanted_signals(signal or ()), variants, sandboxed=not no_sandbox
-        )
-        if not prepared:
-            terminal.say(f"Nothing is left to send. {submission.NOTHING_OPENED}")
-            raise typer.Exit(ExitCode.SOME_FAILED)
-        assert reason is not None  # noqa: S101 - asked for above
-        submission.explain(terminal, prepared, reason, show_hashes=show_hashes)
-        if not yes and not terminal.agree("Send this now?"):
-            terminal.say(f"Nothing was sent. {submission.NOTHING_OPENED}")
-            return
+        with submission.nothing_sent_yet(terminal):
+            if not yes:
+                submission.declare(terminal)
+                reason = reason or submission.why(terminal)
+            prepared, failed = submission.prepare(
+                terminal, files, wanted_signals(signal or ()), variants, sandboxed=not no_sandbox
+            )
+            if not prepared:
+                terminal.say(f"Nothing is left to send. {submission.NOTHING_OPENED}")
+                raise typer.Exit(ExitCode.SOME_FAILED)
+            assert reason is not None  # noqa: S101 - asked for above
+            submission.explain(terminal, prepared, reason, show_hashes=show_hashes)
+            if not yes and not terminal.agree("Send this now?"):
+                terminal.say(submission.NOTHING_SENT)
+                return
         with Receipt(receipt) if receipt else nullcontext() as paper:
             items = [item for _, item in prepared]
             opened = submission.send(terminal, client, items, reason, ask=not yes)
@@ -120,6 +121,12 @@ def _passphrase(terminal: Terminal) -> str:
         raise typer.Exit(ExitCode.USAGE) from None
 
 
+_NO_LONGER: Final = (
+    "The clearinghouse no longer matches anything in it, and has told every platform to delete it. "
+    "The table shows who has confirmed."
+)
+
+
 @app.command(rich_help_panel=_PANEL)
 def status(case: Case, server: Server, as_json: AsJson = False) -> None:
     """See what each platform did about your case. Looking renews it.
@@ -134,8 +141,8 @@ def status(case: Case, server: Server, as_json: AsJson = False) -> None:
             return
         words = {
             CaseState.OPEN: f"The case is open until {tables.when(found.expires)}.",
-            CaseState.WITHDRAWN: "The case is withdrawn: nothing in it is matched any more.",
-            CaseState.EXPIRED: "The case has expired: nothing in it is matched any more.",
+            CaseState.WITHDRAWN: f"The case is withdrawn. {_NO_LONGER}",
+            CaseState.EXPIRED: f"The case has expired. {_NO_LONGER}",
         }
         terminal.show(words[found.state])
         terminal.show(tables.status_table(found))
@@ -168,11 +175,23 @@ def withdraw(
         if as_json:
             terminal.line(done.model_dump(mode="json"))
         else:
-            terminal.show(_withdrawn(done))
+            terminal.show(_withdrawn(done, item))
 
 
-def _withdrawn(done: Withdrawal) -> str:
-    files = "file" if done.withdrawn == 1 else "files"
+def _withdrawn(done: Withdrawal, item: int | None) -> str:
+    """Say what a withdrawal did, and no more than is known: platforms delete in their own time."""
+    if done.withdrawn == 0:
+        first = "The case" if item is None else f"File {item}"
+        said = f"{first} was withdrawn already."
+    else:
+        said = f"{done.withdrawn} {'file' if done.withdrawn == 1 else 'files'} withdrawn."
+        what = "it" if done.withdrawn == 1 else "them"
+        said += (
+            f" The clearinghouse no longer matches {what}, and has told every platform to delete "
+            f"{what}. The status shows who has confirmed."
+        )
     if done.remaining:
-        return f"{done.withdrawn} {files} withdrawn; {done.remaining} of the case still matched."
-    return f"{done.withdrawn} {files} withdrawn. Nothing of the case is matched any more."
+        verb = "file of the case is" if done.remaining == 1 else "files of the case are"
+        return f"{said} {done.remaining} {verb} still matched."
+    closed = " now" if done.withdrawn else ""
+    return f"{said} No file of the case is left, so the case is{closed} closed."

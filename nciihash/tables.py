@@ -8,7 +8,7 @@ from typing import Final
 from rich.table import Table
 from rich.text import Text
 
-from nciihash.signals import Band, Hashed, Item, Match, SignalType, Verdict
+from nciihash.signals import QUALITY_MIN, Band, Hashed, Item, Match, SignalType, Verdict
 from nciihash.wire import CaseStatus, Hit, ItemStatus, PlatformStatus
 
 _UNKNOWN: Final = "not known"
@@ -54,7 +54,9 @@ def quality_words(hashed: Hashed) -> str:
     """Say how much a hash tells of its picture."""
     if hashed.quality is None:
         return "-"
-    return f"{hashed.quality} (too plain to submit)" if hashed.plain else str(hashed.quality)
+    if hashed.quality < QUALITY_MIN:
+        return f"{hashed.quality} (too plain to submit)"
+    return f"{hashed.quality} (too regular to submit)" if hashed.tied else str(hashed.quality)
 
 
 def match_table(rows: Iterable[tuple[str, Sequence[tuple[SignalType, Match | Hit]]]]) -> Table:

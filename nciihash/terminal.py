@@ -29,6 +29,7 @@ from nciihash.errors import (
     ServiceError,
     ServiceRefused,
 )
+from nciihash.signals import Item
 from nciihash.tables import shown
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value a line, for programs.")]
@@ -122,6 +123,15 @@ class Terminal:
             self.line({"file": fsdecode(path), "error": {"code": refusal.code, "message": reason}})
         else:
             self.say(f"{shown(path)}: {reason}", style="yellow")
+
+    def note_frames(self, path: str | PathLike[str], item: Item) -> None:
+        """Say so if a file holds more pictures than the one that was hashed."""
+        if item.frames > 1:
+            self.say(
+                f"{shown(path)}: only the first of the {item.frames:,} pictures in this file is "
+                "covered. Save the others as files of their own.",
+                style="yellow",
+            )
 
     def ask(self, question: str) -> str:
         """Put a question on standard error and read the answer's line.

@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import httpx
 from pydantic import ValidationError
 
 from nciihash import __version__
+from nciihash.deadline import Deadline, Stream
 from nciihash.errors import (
     CursorExpired,
     InvalidRequest,
@@ -57,7 +58,8 @@ class Patience:
     The pause before attempt n + 1 is drawn evenly from 0 to min(`cap`, `base` * 2**(n - 1)) seconds
     ("full jitter"), or is what the service asked for in Retry-After, if that is longer. No attempt
     starts later than `total` seconds after the first. Within an attempt, `connect` seconds are
-    given for a connection, and `answer` seconds for each part that is sent or received.
+    given for a connection, and `answer` seconds for each part that is sent or received; all
+    attempts together end after twice `total`, however steadily an answer trickles in.
     """
 
     attempts: int = 6
@@ -171,6 +173,10 @@ class Transport:
         self._patience = patience
         self._clock = clock
         self._sleep = sleep
+        self._deadline = Deadline()
+        # Whether anything of the last call has left and may have been carried out unanswered:
+        # what a caller can tell when Ctrl-C breaks a call off.
+        self.unanswered = False
         self._http = httpx.Client(
             transport=http,
             # A proxy that is set for this machine would see a plain request to loopback.
@@ -206,13 +212,14 @@ class Transport:
             ProtocolError: an answer of another form.
         """
         started = self._clock()
-        uncertain = False
+        uncertain = self.unanswered = False
         error: ServiceError
         for attempt in range(1, self._patience.attempts + 1):
             pause = self._patience.pause(attempt)
             try:
                 answer = self._exchange(request, started)
                 if answer.status == status:
+                    self.unanswered = False
                     return _read(reply, answer)
                 error = _refusal(answer)
                 uncertain |= answer.status in _UNCERTAIN
@@ -230,6 +237,7 @@ class Transport:
                 error = fault
                 uncertain = True
                 again = False
+            self.unanswered = uncertain
             late = self._clock() - started + pause > self._patience.total + request.wait
             if not again or late or attempt == self._patience.attempts:
                 break
@@ -237,6 +245,13 @@ class Transport:
         error.uncertain = uncertain and request.method != "GET"
         # The fault's own text may name what was sent, so that it is not chained.
         raise error from None
+
+    def _trace(self, event: str, info: Mapping[str, object]) -> None:
+        """Hear from the connection what it does, by the names that httpcore gives to its steps."""
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            self._deadline.bind(cast(Stream, info["return_value"]))
+        if event.endswith(".send_request_headers.started"):
+            self.unanswered = True
 
     def _exchange(self, request: Outgoing, started: float) -> _Answer:
         headers = {}
@@ -252,14 +267,19 @@ class Transport:
             read=self._patience.answer + request.wait,
         )
         url = self.server.copy_with(path=self.server.path.rstrip("/") + request.path)
-        with self._http.stream(
-            request.method,
-            url,
-            content=request.body,
-            params=request.params,
-            headers=headers,
-            timeout=timeout,
-        ) as response:
+        left = started + 2 * self._patience.total + request.wait - self._clock()
+        with (
+            self._deadline.within(left),
+            self._http.stream(
+                request.method,
+                url,
+                content=request.body,
+                params=request.params,
+                headers=headers,
+                timeout=timeout,
+                extensions={"trace": self._trace},
+            ) as response,
+        ):
             if response.headers.get("content-encoding", "identity").lower() != "identity":
                 raise ProtocolError(_NOT_OURS)
             body = bytearray()
@@ -270,9 +290,6 @@ class Transport:
                         "The answer is larger than any that this version expects. Ask for less at "
                         "a time, or check the address of the clearinghouse."
                     )
-                # An answer that trickles in keeps every single read within its timeout.
-                if self._clock() - started > 2 * self._patience.total + request.wait:
-                    raise httpx.ReadTimeout("the answer takes too long")
             return _Answer(
                 response.status_code,
                 response.headers.get("content-type", "").partition(";")[0].strip().lower(),

@@ -255,6 +255,12 @@ class AddedEntry(Message):
     media: Media
     variant: Variant
 
+    @model_validator(mode="after")
+    def _fits_its_type(self) -> Self:
+        if len(self.value) * 4 != self.type.bits:
+            raise ValueError("the value has another length than its type asks for")
+        return self
+
 
 class RemovedEntry(Message):
     """A signal leaves the bank."""

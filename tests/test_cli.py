@@ -23,6 +23,7 @@ from PIL import Image, ImageOps
 
 from nciihash import __version__, cli, transport
 from nciihash.client import PlatformClient
+from nciihash.errors import ServiceUnreachable
 from nciihash.hasher import hash_file
 from nciihash.signals import SignalType, Variant
 
@@ -179,7 +180,7 @@ def test_hash_as_a_table(run, photos):
     assert hashed.signal.hex in rows[0]
     assert rows[0].rstrip().endswith(str(hashed.quality))
     assert "0 (too plain to submit)" in rows[1]
-    assert "too plain to submit" in rows[2]
+    assert "too regular to submit" in rows[2]
 
 
 @pytest.mark.parametrize("sandbox", [[], ["--no-sandbox"]])
@@ -262,6 +263,38 @@ def test_compare_with_what_is_neither(run, text):
     done = run("compare", "0f" * 32, text, "--json")
     assert done.code == 1
     assert done.line["error"]["code"] == "not_a_file"
+
+
+@pytest.fixture
+def several(tmp_path):
+    """Make files that hold more pictures than one, and one that does not."""
+    first, *others = [scene(320, 240, seed=n) for n in (60, 61, 62)]
+    for name in ("a.gif", "b.webp", "c.tiff", "d.png"):
+        first.save(tmp_path / name, save_all=True, append_images=others)
+    first.save(tmp_path / "single.gif")
+    return [tmp_path / name for name in ("a.gif", "b.webp", "c.tiff", "d.png", "single.gif")]
+
+
+@pytest.mark.parametrize("sandbox", [[], ["--no-sandbox"]])
+def test_it_is_told_that_only_the_first_of_several_pictures_is_covered(run, several, sandbox):
+    done = run("hash", "--json", *sandbox, *several)
+    assert done.code == 0
+    assert [line.keys() for line in done.lines] == [{"file", "media", "hashes"}] * 5
+    notes = done.err.splitlines()
+    assert len(notes) == 4
+    for path, note in zip(several, notes, strict=False):
+        assert note.startswith(f"{path}: only the first of the 3 pictures")
+
+
+def test_submit_tells_of_further_pictures_before_it_asks(run, local, several):
+    done = submit(run, local, "--no-sandbox", several[0], answers="y\ny\n1\nno\n")
+    assert "only the first of the 3 pictures" in done.err.split("Send this now?")[0]
+
+
+def test_a_damaged_second_picture_is_no_reason_to_refuse_the_first(run, several):
+    cut = several[0].with_name("cut.gif")
+    cut.write_bytes(several[0].read_bytes()[:-5000])
+    assert run("hash", "--json", "--no-sandbox", cut).code == 0
 
 
 # --- submit ------------------------------------------------------------------------------------
@@ -373,6 +406,10 @@ def test_only_plain_pictures(run, local, photos, monkeypatch):
     done = submit(run, local, *YES, "--json", photos / "plain.png", photos / "stripes.png")
     assert done.code == 1
     assert [line["error"]["code"] for line in done.lines] == ["too_plain"] * 2
+    plain, stripes = (line["error"]["message"] for line in done.lines)
+    assert "too plain" in plain
+    assert "too regular" in stripes
+    assert "plain" not in stripes
     assert "No case was opened" in done.err
 
 
@@ -514,6 +551,36 @@ def test_she_may_try_again_without_opening_a_second_case(run, lossy, photos):
     assert len(set(lossy.keys)) == 1
 
 
+def test_a_second_try_that_fails_does_not_deny_the_first(run, lossy, photos, monkeypatch):
+    lossy.lose = 6  # a whole first call: carried out, and its answers lost
+    reach = transport.Transport.call
+    calls = []
+
+    def call(self, request, **options):
+        calls.append(request)
+        if len(calls) == 2:
+            raise ServiceUnreachable("No connection.")
+        return reach(self, request, **options)
+
+    monkeypatch.setattr(transport.Transport, "call", call)
+    done = run(
+        *("submit", "--server", lossy.address, "--no-sandbox", photos / "photo2.jpg"),
+        answers="y\ny\n4\ny\ny\nno\n",
+    )
+    assert done.code == 3
+    assert len(calls) == 2
+    assert "not known whether the case was opened" in done.err
+    assert "No case was opened" not in done.err
+
+
+def test_what_is_said_of_her_is_true(run, local, photos):
+    done = submit(run, local, *YES, "--no-sandbox", photos / "photo0.jpg")
+    assert "sees your network address while you are connected" in done.err
+    assert "anything about you" not in done.err
+    assert "remove them within 48 hours" in " ".join(done.out.split())
+    assert "answered" not in done.out
+
+
 def test_a_service_that_is_away(run, photos, monkeypatch):
     monkeypatch.setattr(transport.Patience, "pause", lambda self, attempt: 0.0)
     with socket.create_server(("127.0.0.1", 0)) as closed:
@@ -552,8 +619,28 @@ def test_status_and_withdraw(run, local, key, photos):
     unknown = run("withdraw", case, "--item", 9, "--json", "--yes", **secret)
     assert (unknown.code, unknown.line["error"]["code"]) == (3, "item_unknown")
     rest = run("withdraw", case, answers="yes\n", **secret)
-    assert "2 files withdrawn. Nothing of the case" in rest.out
-    assert "withdrawn: nothing in it is matched" in run("status", case, **secret).out
+    assert "2 files withdrawn. The clearinghouse no longer matches them" in rest.out
+    assert "so the case is now closed" in rest.out
+    # a platform may match until it has followed: only it can say that it has deleted
+    for words in (rest.out, run("status", case, **secret).out):
+        assert "told every platform to delete" in words
+        assert "who has confirmed" in words
+        assert "any more" not in words
+    again = run("withdraw", case, "--yes", **secret)
+    assert again.out.startswith("The case was withdrawn already.")
+
+
+def test_withdrawing_files_one_by_one(run, local):
+    case, passphrase = local.open(random_item(), random_item())
+    secret = {"NCIIHASH_PASSPHRASE": passphrase, "NCIIHASH_SERVER": local.address}
+    first = run("withdraw", case, "--item", 1, "--yes", **secret)
+    assert first.out.startswith("1 file withdrawn. The clearinghouse no longer matches it")
+    assert first.out.endswith(" 1 file of the case is still matched.\n")
+    again = run("withdraw", case, "--item", 1, "--yes", **secret)
+    assert again.out == "File 1 was withdrawn already. 1 file of the case is still matched.\n"
+    last = run("withdraw", case, "--item", 2, "--yes", **secret)
+    assert last.out.endswith("No file of the case is left, so the case is now closed.\n")
+    assert run("status", case, **secret).out.startswith("The case is withdrawn.")
 
 
 def test_a_wrong_passphrase(run, local):
@@ -734,6 +821,35 @@ def test_ctrl_c_at_a_question_ends_with_130(photos):
     _, errors = process.communicate()
     assert process.returncode == 130
     assert b"Traceback" not in errors
+    assert b"Nothing was sent. No case was opened." in errors
+
+
+@pytest.mark.parametrize("listening", [False, True])
+def test_ctrl_c_while_sending_tells_whether_anything_may_have_left(photos, listening):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        if not listening:
+            server.close()
+        process = subprocess.Popen(
+            [*PROGRAM, "submit", "--server", address, *YES, "--no-sandbox", photos / "photo0.jpg"],
+            stderr=subprocess.PIPE,
+        )
+        if listening:
+            connection, _ = server.accept()
+            assert connection.recv(10)
+        else:
+            shown = b""
+            while b"withdraw at any time" not in shown:
+                shown += os.read(process.stderr.fileno(), 1000)
+            time.sleep(1)  # into the pauses between attempts, every one of which is refused
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+        if listening:
+            connection.close()
+    assert process.returncode == 130
+    assert (b"not known whether" in errors) == listening
+    assert (b"No case was opened" in errors) == (not listening)
 
 
 def test_a_reader_that_has_seen_enough(photos):

@@ -202,7 +202,9 @@ def test_too_few_or_too_many_items_are_never_sent(items):
         client.open_case(items, reason=Reason.SHARED, adult=True, depicted=True)
 
 
-@pytest.mark.parametrize(("case", "passphrase"), [("", "x"), ("a:b", "x"), ("K7Q4", " ")])
+@pytest.mark.parametrize(
+    ("case", "passphrase"), [("", "x"), ("a:b", "x"), ("K7Q4", " "), ("K7Q4", "\udce9")]
+)
 def test_credentials_that_cannot_be_right_are_never_sent(case, passphrase):
     with (
         Client("https://example.org", http=httpx.MockTransport(refuse)) as client,
@@ -279,6 +281,22 @@ def test_a_feed_that_leads_nowhere_is_no_feed():
             client.feed("0" * 32)
 
 
+@pytest.mark.parametrize("call", [lambda c: c.feed(), lambda c: c.acknowledge("0" * 32)])
+def test_a_key_that_is_not_taken_is_told_in_words_for_a_platform(call):
+    def handler(request):
+        return httpx.Response(
+            401,
+            headers={"content-type": "application/problem+json"},
+            json={"title": "Credentials", "status": 401, "code": "credentials_wrong"},
+        )
+
+    with answering(handler) as client, pytest.raises(ServiceRefused, match="does not accept") as no:
+        call(client)
+    assert (no.value.status, no.value.problem) == (401, "credentials_wrong")
+    assert "revoked" in str(no.value)
+    assert "passphrase" not in str(no.value)
+
+
 def test_a_feed_with_a_value_of_another_length_is_no_feed():
     entry = {
         "op": "add",
@@ -294,7 +312,7 @@ def test_a_feed_with_a_value_of_another_length_is_no_feed():
     def handler(request):
         return httpx.Response(200, json={"entries": [entry], "cursor": "0" * 32, "more": False})
 
-    with answering(handler) as client, pytest.raises(ProtocolError, match="not a hash"):
+    with answering(handler) as client, pytest.raises(ProtocolError, match="not one that"):
         client.feed()
 
 

@@ -76,9 +76,9 @@ class Log:
         return PlatformClient("https://example.org", KEY, http=transport, patience=AT_ONCE)
 
 
-def problem(status, code):
+def problem(status, code, more=None):
     body = {"title": "No", "status": status, "code": code}
-    headers = {"content-type": "application/problem+json"}
+    headers = {"content-type": "application/problem+json"} | (more or {})
     return httpx.Response(status, json=body, headers=headers)
 
 
@@ -227,6 +227,27 @@ def test_a_passing_fault_is_tried_through_and_told(path):
         )
     assert sum(trouble is not None for trouble in troubles) >= 2
     assert (end.trouble, end.signals, log.acknowledged) == (None, 1, [1])
+
+
+def test_a_busy_service_is_given_the_time_it_asks_for(path, monkeypatch):
+    log = Log(added(0))
+    busy = [problem(503, "busy", {"Retry-After": seconds}) for seconds in ("7", "999999", "0")]
+    stop, slept = Stop(), []
+
+    def answer(request):
+        if request.url.path.endswith("/ack"):
+            stop.ask()
+        return busy.pop(0) if busy else None
+
+    log.before = answer
+    monkeypatch.setattr(stop, "sleep", slept.append)
+    with log.client() as client, Bank.open(path) as bank:
+        end = follow(client, bank, stop=stop, pauses=AT_ONCE)
+    assert (end.trouble, end.signals) == (None, 1)
+    first, second, third = slept
+    assert first == 7
+    assert 60 < second < 3600  # no service sends a follower to sleep for days
+    assert third < 7
 
 
 @pytest.mark.parametrize("once", [True, False])

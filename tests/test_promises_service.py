@@ -167,13 +167,18 @@ def test_the_log_would_show_a_fault_without_its_words():
         except ValueError as error:
             raise RuntimeError("secret cause") from error
     except RuntimeError:
-        record = logging.LogRecord("x", 40, "f", 1, "A fixed sentence.", (), sys.exc_info())
+        record = logging.LogRecord(
+            "clearinghouse.x", 40, "f", 1, "A fixed sentence.", (), sys.exc_info()
+        )
     text = Discreet("%(message)s").format(record)
     assert "A fixed sentence." in text
     assert "builtins.RuntimeError" in text
     assert "builtins.ValueError" in text
     assert " in inner" in text
     assert "secret" not in text
+    for name, kept in (("uvicorn.error", "first line"), ("asyncio", "(withheld)")):
+        record = logging.LogRecord(name, 40, "f", 1, "first line\nsecret %s", ("secret",), None)
+        assert Discreet("%(message)s").format(record) == kept
 
 
 def test_what_was_answered_survives_kill_9(serve):
@@ -210,7 +215,11 @@ def test_what_was_answered_survives_kill_9(serve):
         writers = [threading.Thread(target=write) for _ in range(3)]
         for writer in writers:
             writer.start()
-        time.sleep(0.3 + 0.13 * round_)
+        # some writes into the round, and then at any moment of the next
+        enough, end = len(opened) + 5, time.monotonic() + 30
+        while len(opened) < enough and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(0.013 * round_)
         process.process.kill()
         process.process.wait()
         stop.set()

@@ -138,7 +138,7 @@ def test_what_the_readme_says_works(reader, service):
     # she looks, withdraws, and the platform finds nothing any more
     status, withdraw_one, withdraw_all = look_after.splitlines()
     assert "Example Social" in reader.types(status)
-    assert "Nothing of the case is matched any more" in reader.types(withdraw_one, answers="yes\n")
+    assert "so the case is now closed" in reader.types(withdraw_one, answers="yes\n")
     reader.types(withdraw_all)
     for line in follow.splitlines():
         printed = reader.types(line)

@@ -125,3 +125,46 @@ def test_a_passphrase_may_be_piped_in(shell, local, ending):
     assert done.returncode == 0, done.stderr
     assert done.stderr == b""
     assert b'"open"' in done.stdout
+
+
+WITHOUT_POSIX = """
+import os, sys
+for name in ("fcntl", "resource", "pwd", "grp", "termios"):
+    sys.modules[name] = None
+del os.O_CLOEXEC, os.O_DIRECTORY
+from nciihash.cli import main
+main()
+"""
+
+
+def elsewhere(*arguments, **environment):
+    """Run the command line as where Python has none of the modules for POSIX alone."""
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT_POSIX, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"COLUMNS": "200"} | environment,
+        timeout=120,
+    )
+
+
+def test_a_survivor_needs_no_posix_system(local, folder, tmp_path):
+    case, passphrase = local.open(random_item())
+    secret = {"NCIIHASH_PASSPHRASE": passphrase, "NCIIHASH_SERVER": local.address}
+    assert elsewhere("--help").returncode == 0
+    assert "The case is open until" in elsewhere("status", case, **secret).stdout
+    assert "1 file withdrawn" in elsewhere("withdraw", case, "--yes", **secret).stdout
+    receipt = tmp_path / "receipt"
+    done = elsewhere(*SUBMIT.split(), "--receipt", receipt, folder / "a.jpg", **secret)
+    assert done.returncode == 0, done.stderr
+    assert SIX_WORDS.search(receipt.read_text())
+
+
+@pytest.mark.parametrize("command", ["follow", "match"])
+def test_a_bank_says_where_it_can_be_kept(folder, tmp_path, command):
+    more = ["--server", "http://127.0.0.1:9"] if command == "follow" else [folder / "a.jpg"]
+    done = elsewhere(command, "--bank", tmp_path / "bank", *more, NCIIHASH_KEY="x")
+    assert done.returncode == 2
+    assert "Linux or macOS" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,3 +1,4 @@
+import contextlib
 import http.server
 import json
 import socket
@@ -378,6 +379,35 @@ def test_an_answer_that_trickles_in_is_given_up(server):
         client.status(CASE, PASSPHRASE)
 
 
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nX-Long: "])
+def test_headers_that_trickle_in_are_given_up(server, begun):
+    def respond(handler):
+        # also on a connection that has carried a whole answer before
+        if len(server.seen) == 1:
+            handler.protocol_version = "HTTP/1.1"
+            handler.send_response(200)
+            handler.send_header("Content-Type", "application/json")
+            handler.send_header("Content-Length", "2")
+            handler.end_headers()
+            handler.wfile.write(b"{}")
+            return
+        try:
+            handler.wfile.write(begun)
+            for _ in range(200):
+                handler.wfile.write(b"H")
+                time.sleep(0.1)
+        except OSError:
+            pass
+
+    server.respond = respond
+    patience = Patience(attempts=1, total=0.3)
+    with Client(address(server), patience=patience) as client:
+        with pytest.raises(ProtocolError):
+            client.status(CASE, PASSPHRASE)
+        with pytest.raises(ServiceUnreachable, match="in time"):
+            client.status(CASE, PASSPHRASE)
+
+
 def test_a_silent_service_is_given_up():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         patience = Patience(attempts=2, base=0.01, answer=0.2)
@@ -463,6 +493,19 @@ def test_https_is_spoken_with_those_who_prove_who_they_are(server, certificate, 
     with Client(place) as client, pytest.raises(ProtocolError):
         client.status(CASE, PASSPHRASE)
     assert server.seen == ["/v1/case"]
+
+    def trickle(handler):
+        with contextlib.suppress(OSError):  # the client hangs up
+            for _ in range(200):
+                handler.wfile.write(b"H")
+                time.sleep(0.1)
+
+    server.respond = trickle
+    with (
+        Client(place, patience=Patience(attempts=1, total=0.3)) as client,
+        pytest.raises(ServiceUnreachable, match="in time"),
+    ):
+        client.status(CASE, PASSPHRASE)
 
 
 def test_a_proxy_for_the_world_is_not_used_for_this_machine(server, monkeypatch):

@@ -1,0 +1,200 @@
+"""Time the search of PDQ hashes against other programs, in one process, in turn.
+
+    .venv/bin/python benchmarks/search.py                    # 100,000 rows, half a minute
+    .venv/bin/python benchmarks/search.py --rows 1e6 1e7 --out benchmarks/results
+
+The bank looks like photos: hashes of crops of real photos (`--photos`, or those that scikit-image
+brings), cut into four bands and put together anew. Half of the queries are rows with 0 to 31 bits
+flipped, half are strangers made like the bank. Everything runs on one core unless a line says
+otherwise; times are medians over rounds in which all programs take turns, so trust the ratios.
+Programs that are not installed are left out. Exact programs must find the same number of hits.
+"""
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", NCIIHASH_REQUIRE_KERNEL="1")
+
+import numpy as np
+import search_peers as peers
+import search_report as report
+
+from nciihash import Index
+from nciihash.index import backend, search
+
+BATCH = 1024
+Results = dict[str, Any]
+
+
+def compare(
+    rows: peers.Packed, queries: peers.Packed, rounds: int, programs: Sequence[str]
+) -> Results:
+    """Time the chosen programs on one bank."""
+    count = len(rows)
+    mine, index = peers.ours(rows, 1)
+    found = [mine]
+    makers = {
+        "flat": lambda: peers.faiss_flat(rows),
+        "16x16": lambda: peers.faiss_multihash(rows, 16, 16, 1, slow=count > 1_000_000),
+        "11x23": lambda: peers.faiss_multihash(rows, 11, 23, 2),
+        "compact": lambda: peers.ours(rows, 1, compact=True)[0],
+        "scrambled": lambda: peers.faiss_multihash(rows, 11, 23, 2, scramble=True),
+        "numkong": lambda: peers.numkong(rows),
+        "numpy": lambda: peers.numpy(rows),
+        "hnsw": lambda: peers.faiss_hnsw(rows),
+        "usearch": lambda: peers.usearch_exact(rows),
+        "threatexchange": lambda: peers.threatexchange(rows),
+        "pybktree": lambda: peers.bk_tree(rows),
+    }
+    for program, make in makers.items():
+        if program not in programs:
+            continue
+        try:
+            found.append(make())
+        except ImportError as error:
+            print(f"left out: {error}")
+    shots = list(peers.rounds(found, queries, 31, rounds))
+    truth: dict[int, int] = {}
+    for shot in shots:
+        if shot["peer"] == mine.name:
+            truth[shot["asked"]] = shot["hits"]
+    lines = []
+    for peer in found:
+        of_peer = [shot for shot in shots if shot["peer"] == peer.name]
+        of_mine = [shot for shot in shots if shot["peer"] == mine.name]
+        asked, hits = of_peer[0]["asked"], of_peer[0]["hits"]
+        right = truth.get(asked) or mine.search(queries[:asked], 31)
+        if peer.exact and hits != right and "ten nearest" not in peer.name:
+            print(f"{peer.name} found {hits} hits where there are {right}")
+        lines.append({
+            "peer": peer.name, "recall": hits / max(right, 1), "build_seconds": peer.build_seconds,
+            "bytes_a_hash": peer.bytes_a_hash,
+            **{kind: median(s[kind] for s in of_peer) for kind in ("single", "batch")},
+            **{f"{kind}_ratio": median(theirs[kind] / ours[kind] for theirs, ours
+                                       in zip(of_peer, of_mine, strict=True))
+               for kind in ("single", "batch")},
+        })  # fmt: skip
+    return {"rows": count, "peers": lines, "living": living(index, rows, queries)}
+
+
+def living(index: Index, rows: peers.Packed, queries: peers.Packed) -> Results:
+    """Time what surrounds a search: the file, threads, additions and removals under queries."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bank"
+        index.save(path)
+        for _ in range(2):  # the second time the file is in the page cache
+            start = time.perf_counter()
+            opened = Index.open(path)
+            open_seconds = time.perf_counter() - start
+            opened.query(queries[:1], threads=1)
+            first_seconds = time.perf_counter() - start
+        start = time.perf_counter()
+        opened.query(queries, threads=1)
+        mapped = (time.perf_counter() - start) / len(queries)
+        del opened
+    times = {}
+    for threads in (1, 2, 4, 8):
+        if threads <= len(os.sched_getaffinity(0)):
+            many = np.concatenate([queries] * 4)
+            start = time.perf_counter()
+            index.query(many, threads=threads)
+            times[threads] = len(many) / (time.perf_counter() - start)
+    stop, waits = threading.Event(), []
+
+    def ask() -> None:
+        number = 0
+        while not stop.is_set():
+            begin = time.perf_counter()
+            index.query(queries[number : number + 1], threads=1)
+            waits.append(time.perf_counter() - begin)
+            number = (number + 1) % len(queries)
+
+    reader = threading.Thread(target=ask)
+    reader.start()
+    first, added, start = 2**40, 0, time.perf_counter()
+    while time.perf_counter() - start < 3:
+        ids = np.arange(first + added, first + added + 100, dtype=np.uint64)
+        index.add(ids, rows[added % (len(rows) - 100) :][:100])
+        added += 100
+    adding = added / (time.perf_counter() - start)
+    removed, start = 0, time.perf_counter()
+    while time.perf_counter() - start < 1 and removed < added:
+        removed += index.remove(np.arange(first + removed, first + removed + 100, dtype=np.uint64))
+    removing = removed / (time.perf_counter() - start)
+    stop.set()
+    reader.join()
+    index.settle()
+    return {
+        "open_seconds": open_seconds, "open_and_first_query_seconds": first_seconds,
+        "mapped_batch": mapped, "queries_a_second_by_threads": times,
+        "adds_a_second_while_querying": adding, "removals_a_second_while_querying": removing,
+        "query_while_adding_median": median(waits),
+        "query_while_adding_p99": float(np.quantile(waits, 0.99)),
+    }  # fmt: skip
+
+
+def by_radius(rows: peers.Packed, queries: peers.Packed) -> list[Results]:
+    """Time the index, the flat scan and the choice between them at many radii."""
+    _, index = peers.ours(rows, 1)
+    lines = []
+    for radius in (0, 7, 15, 23, 31, 39, 47, 55, 63):
+        line: Results = {"radius": radius}
+        for name, way, asked in (("chosen", 0, 256), ("index", 1, 256), ("flat scan", 2, 64)):
+            batch = queries[:asked]
+            took = []
+            for _ in range(2):
+                start = time.perf_counter()
+                search.query(index._engines, batch, radius, 1, way)
+                took.append((time.perf_counter() - start) / len(batch))
+            line[name] = min(took)
+        lines.append(line)
+    return lines
+
+
+def main() -> None:
+    """Measure, and write the table, the figures and the plots."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rows", type=float, nargs="+", default=[1e5])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--crops", type=int, default=2500)
+    parser.add_argument("--photos", type=Path)
+    parser.add_argument("--programs", nargs="*", default=["flat", "16x16", "11x23", "numpy"])
+    parser.add_argument("--radii", action="store_true", help="also time many radii")
+    parser.add_argument("--out", type=Path, help="folder for search.json, search.md, search.png")
+    options = parser.parse_args()
+    rng = np.random.default_rng(0)
+    cores = os.sched_getaffinity(0)
+    real = peers.real_hashes(options.photos, options.crops, rng)
+    results: Results = {
+        "machine": platform.machine(), "cores": len(cores), "backend": backend(),
+        "processors": os.cpu_count(), "load": os.getloadavg()[0],
+        "real_hashes": len(real), "banks": [],
+    }  # fmt: skip
+    for count in map(int, options.rows):
+        rows = peers.bootstrap(real, count, rng)
+        half = BATCH // 2
+        planted = peers.flipped(rows[rng.integers(0, count, half)], 31, rng)
+        queries = np.concatenate([planted, peers.bootstrap(real, half, rng)])
+        queries = queries[rng.permutation(BATCH)]
+        results["banks"].append(compare(rows, queries, options.rounds, options.programs))
+        if options.radii and count <= 1_000_000:
+            results["by_radius"] = {"rows": count, "times": by_radius(rows, queries)}
+        print(report.markdown(results, only=count))
+        if options.out:
+            options.out.mkdir(parents=True, exist_ok=True)
+            (options.out / "search.json").write_text(json.dumps(results, indent=1) + "\n")
+            (options.out / "search.md").write_text(report.markdown(results))
+            report.plot(results, options.out / "search.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+// Everything that this page ever says to a server, all of it to its own.
+
+const SECONDS = 60;
+const PATIENCE = 3; // times that a busy service is asked again
+
+/** An answer that is no success; `code` names the sentence that she reads. */
+export class Trouble extends Error {
+  constructor(code) {
+    super(code);
+    this.code = code;
+  }
+}
+
+/** Make the mark by which the service knows a request that is sent again: 128 random bits. */
+export function newKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), hex).join("");
+}
+
+const hex = (byte) => byte.toString(16).padStart(2, "0");
+
+/** A case's number and passphrase, as the service wants to hear them. */
+function authorization({ number, passphrase }) {
+  const bytes = new TextEncoder().encode(`${number}:${passphrase}`);
+  return `Case ${btoa(String.fromCharCode(...bytes))}`;
+}
+
+const items = (prints) =>
+  prints.map(({ pdq, quality }) => ({
+    media: "image",
+    signals: [{ type: "pdq", value: pdq, quality, variant: "original" }],
+  }));
+
+/** Write the body that opens a case. It is the whole of what is sent. */
+export function openingBody(reason, prints) {
+  const declaration = { adult: true, depicted: true };
+  return JSON.stringify({ declaration, reason, work: null, items: items(prints) });
+}
+
+export function addingBody(prints) {
+  return JSON.stringify({ items: items(prints) });
+}
+
+/** Read such a body back: the fingerprints in it, or none where it is something else. */
+export function readBody(text) {
+  try {
+    return JSON.parse(text).items.flatMap(({ signals }) =>
+      signals
+        .filter(({ type, value, quality }) => type === "pdq" && /^[0-9a-f]{64}$/.test(value) && quality >= 50 && quality <= 100)
+        .map(({ value, quality }) => ({ pdq: value, quality: Math.trunc(quality) })),
+    );
+  } catch {
+    return [];
+  }
+}
+
+export const openCase = (body, key) => ask("POST", "/v1/cases", { body, key });
+export const addItems = (secret, body, key) => ask("POST", "/v1/case/items", { secret, body, key });
+export const readCase = (secret) => ask("GET", "/v1/case", { secret });
+export const withdraw = (secret, item) =>
+  ask("DELETE", item === null ? "/v1/case" : `/v1/case/items/${item}`, { secret });
+
+async function ask(method, path, { body = null, key = null, secret = null }, tries = PATIENCE) {
+  const headers = {};
+  if (body !== null) headers["Content-Type"] = "application/json";
+  if (key !== null) headers["Idempotency-Key"] = key;
+  if (secret !== null) headers.Authorization = authorization(secret);
+  let reply;
+  let answer;
+  try {
+    reply = await fetch(path, {
+      method,
+      headers,
+      body,
+      credentials: "omit",
+      cache: "no-store",
+      redirect: "error",
+      referrerPolicy: "no-referrer",
+      signal: AbortSignal.timeout(SECONDS * 1000),
+    });
+    answer = await reply.json();
+  } catch {
+    throw new Trouble("offline");
+  }
+  if (reply.ok) return answer;
+  if ([429, 503].includes(reply.status)) {
+    if (tries === 0) throw new Trouble("busy");
+    const wait = Math.min(Number(reply.headers.get("Retry-After")) || 2, 10);
+    await new Promise((resolve) => setTimeout(resolve, wait * 1000));
+    return ask(method, path, { body, key, secret }, tries - 1);
+  }
+  throw new Trouble(answer.code ?? "internal_error");
+}
