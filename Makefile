@@ -10,7 +10,7 @@ PHOTOS ?=
 PYTEST_ARGS ?=
 KERNEL := CMakeLists.txt nciihash/_search.cpp nciihash/_kernel.cpp nciihash/_kernel.hpp
 
-.PHONY: setup demo test lint bench bench-search sanitize screenshots page lock clean
+.PHONY: setup demo test lint bench bench-search bench-recall sanitize screenshots page lock clean
 
 setup: $(VENV)/.dev
 
@@ -30,6 +30,13 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done
+
+# Which edited copies are found, and how near different pictures come: some minutes. PHOTOS and HARD
+# are folders; without them there are only scikit-image's few photos.
+bench-recall: $(VENV)/.dev
+	@$(PIP) --editable '.[dev,demo,bench-recall]'
+	$(BIN)/python benchmarks/recall.py $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(HARD),--hard $(HARD)) \
+	    --out benchmarks/results
 
 # The survivor's page as one file for use without internet, and its SHA-256.
 page: $(VENV)/.dev

@@ -1,5 +1,6 @@
 """The command `nciihash`: hash and compare here; the commands of both doors join in."""
 
+import json
 import os
 import string
 from pathlib import Path
@@ -12,8 +13,9 @@ from nciihash import platforms as platform_commands
 from nciihash import survivors as survivor_commands
 from nciihash.batch import hash_files, wanted_signals
 from nciihash.errors import FileRefused
-from nciihash.signals import Band, Hashed, Item, Signal, SignalType, band
+from nciihash.signals import Band, Hashed, Item, Signal, SignalType, VariantSet, band
 from nciihash.terminal import AsJson, ExitCode, NoSandbox, Terminal
+from nciihash.wire import SignalIn
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -63,6 +65,9 @@ def hash_command(
         list[SignalType] | None,
         typer.Option(help="Another kind of hash to make beside pdq; may be repeated."),
     ] = None,
+    variants: Annotated[
+        VariantSet, typer.Option(help="Which altered copies to hash as well.")
+    ] = VariantSet.NONE,
     no_sandbox: NoSandbox = False,
     as_json: AsJson = False,
 ) -> None:
@@ -72,7 +77,10 @@ def hash_command(
     failed = False
     with terminal.guard(), terminal.progress("Hashing", len(files)) as advance:
         signals = wanted_signals(signal or ())
-        for path, outcome in hash_files(files, signals=signals, sandboxed=not no_sandbox):
+        hashed = hash_files(
+            files, signals=signals, variants=variants.value, sandboxed=not no_sandbox
+        )
+        for path, outcome in hashed:
             if isinstance(outcome, FileRefused):
                 failed = True
                 terminal.refuse(path, outcome)
@@ -152,6 +160,72 @@ def _read(terminal: Terminal, text: str, *, sandboxed: bool) -> Hashed | None:
 
 def _distance(a: Signal, b: Signal) -> int:
     return (int.from_bytes(a.value) ^ int.from_bytes(b.value)).bit_count()
+
+
+@app.command(rich_help_panel="On this device")
+def check(
+    file: Annotated[Path, typer.Argument(help="A copy of a picture, edited perhaps.")],
+    against: Annotated[
+        Path,
+        typer.Option(
+            help="What `nciihash hash --variants standard --json` wrote about the picture.",
+            show_default=False,
+        ),
+    ],
+    no_sandbox: NoSandbox = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find out whether a copy would be found by a platform that trims frames. Nothing is sent."""
+    terminal = Terminal(as_json=as_json)
+    held = _held(against)
+    with terminal.guard():
+        ((_, outcome),) = hash_files(
+            [file],
+            signals=[SignalType.PDQ],
+            variants=VariantSet.MATCH.value,
+            sandboxed=not no_sandbox,
+        )
+        if isinstance(outcome, FileRefused):
+            terminal.refuse(file, outcome)
+            raise typer.Exit(ExitCode.SOME_FAILED)
+    distance, by = min(
+        (_distance(kept.signal, ours.signal), kept.variant)
+        for kept in held
+        for ours in outcome.hashes
+    )
+    near = band(SignalType.PDQ, distance) if distance <= SignalType.PDQ.threshold else None
+    if as_json:
+        terminal.line(
+            {"found": near is not None, "distance": distance, "variant": by, "band": near}
+        )
+        return
+    if near is None:
+        terminal.show(
+            f"It would not be found: {distance} bits differ at least, and up to "
+            f"{SignalType.PDQ.threshold} are a match. Submit this copy as well."
+        )
+    else:
+        terminal.show(f"It would be found: {distance} bits differ from the hash named {by}.")
+
+
+def _held(path: Path) -> list[Hashed]:
+    """Read the PDQ hashes that `hash --json` wrote and that would be submitted."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        entries = [
+            SignalIn.model_validate_json(json.dumps(entry)).hashed
+            for line in lines
+            if line.strip()
+            for entry in json.loads(line).get("hashes", ())
+        ]
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise typer.BadParameter(
+            "The file given with --against is not what `nciihash hash --json` writes."
+        ) from error
+    held = [h for h in entries if h.signal.type is SignalType.PDQ and not h.plain]
+    if not held:
+        raise typer.BadParameter("The file given with --against holds no hash fit to be submitted.")
+    return held
 
 
 app.add_typer(survivor_commands.app)

@@ -83,9 +83,10 @@ def _walk(
 ) -> Score:
     opened = survivor.open_case(gallery.photos, reason=Reason.PRECAUTION, adult=True, depicted=True)
     credentials = opened.case, opened.passphrase
+    hashes = sum(len(photo.hashes) for photo in gallery.photos)
     terminal.show(
-        f"Case {opened.case} is open with one hash for each of {len(gallery.photos)} photos. "
-        "No picture was sent."
+        f"Case {opened.case} is open with {hashes} hashes of {len(gallery.photos)} photos and of "
+        "altered copies, such as crops and mirror images. No picture was sent."
     )
 
     kept = _keep(terminal, gallery, keeper, bank)

@@ -1,7 +1,7 @@
 """Make the copies of a photo that the demo looks for: what people do to pictures they pass on.
 
-The last four are edits that one plain PDQ hash does not see through. They belong here so that the
-demo shows what is missed as well as what is found.
+The last seven are edits that one plain PDQ hash does not see through. The hashes of altered copies
+find the first four of them; the others belong here so that the demo shows what is missed as well.
 """
 
 import io
@@ -107,6 +107,22 @@ def _bordered(photo: Image.Image) -> Image.Image:
     return ImageOps.expand(photo, border=max(photo.size) // 12, fill="white")
 
 
+def _cornered(photo: Image.Image) -> Image.Image:
+    wide, tall = photo.size
+    return photo.crop((0, 0, wide - wide // 7, tall - tall // 9))
+
+
+def _halved(photo: Image.Image) -> Image.Image:
+    return photo.crop((0, 0, photo.width // 2, photo.height))
+
+
+def _collage(photo: Image.Image) -> Image.Image:
+    page = Image.new("RGB", (2 * photo.width, photo.height))
+    page.paste(photo, (0, 0))
+    page.paste(ImageOps.invert(photo.transpose(Image.Transpose.ROTATE_180)), (photo.width, 0))
+    return page
+
+
 EDITS: Final = (
     Edit("saved as JPEG, quality 60", _same, quality=60),
     Edit("saved as JPEG, quality 30", _same, quality=30),
@@ -124,4 +140,7 @@ EDITS: Final = (
     Edit("turned by 3 degrees", _turned),
     Edit("mirrored", _mirrored),
     Edit("white border", _bordered),
+    Edit("corner cropped off", _cornered),
+    Edit("left half alone", _halved),
+    Edit("beside another picture", _collage),
 )

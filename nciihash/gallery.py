@@ -1,7 +1,7 @@
 """The photos of a demo, their edited copies and some strangers: hashed, looked for, counted."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,11 +9,11 @@ from typing import Final, Self
 
 from PIL import Image
 
-from nciihash.batch import hash_files
+from nciihash.batch import hash_files, once
 from nciihash.edits import EDITS
 from nciihash.errors import ExtraMissing, FileRefused, TooPlain
 from nciihash.image import read_pixels
-from nciihash.signals import Hashed, Item, Match, Signal, SignalType
+from nciihash.signals import Item, Match, Signal, SignalType
 from nciihash.terminal import Terminal
 from nciihash.wire import ITEMS_MAX, Hit
 
@@ -43,21 +43,24 @@ class Gallery:
 
     names: tuple[str, ...]
     photos: tuple[Item, ...]
-    copies: tuple[tuple[Hashed, ...], ...]
-    strangers: tuple[Hashed, ...]
+    copies: tuple[tuple[Item, ...], ...]
+    strangers: tuple[Item, ...]
 
     @property
-    def queries(self) -> list[Signal]:
+    def queries(self) -> list[tuple[Signal, ...]]:
         """Give what a platform looks for: the photos, then all copies, then the strangers."""
         copies = [copy for row in self.copies for copy in row]
-        photos = [photo.hashes[0] for photo in self.photos]
-        return [hashed.signal for hashed in (*photos, *copies, *self.strangers)]
+        looked_for = (*copies, *self.strangers)
+        photos = [(photo.hashes[0].signal,) for photo in self.photos]
+        return photos + [tuple(h.signal for h in item.hashes) for item in looked_for]
 
     def distance(self, photo: int, edit: int) -> int:
-        """Give the bits by which a copy's hash differs from its photo's."""
-        pair = (self.photos[photo].hashes[0], self.copies[photo][edit])
-        a, b = (int.from_bytes(hashed.signal.value) for hashed in pair)
-        return (a ^ b).bit_count()
+        """Give the bits by which a copy's hashes differ from its photo's, at least."""
+        ours, theirs = (
+            [int.from_bytes(hashed.signal.value) for hashed in item.hashes]
+            for item in (self.photos[photo], self.copies[photo][edit])
+        )
+        return min((a ^ b).bit_count() for a in ours for b in theirs)
 
 
 def hang(terminal: Terminal, photos: Sequence[Path], folder: Path) -> Gallery:
@@ -82,7 +85,7 @@ def hang(terminal: Terminal, photos: Sequence[Path], folder: Path) -> Gallery:
         )
     chosen = photos or [bundled / name for name in _SUBMITTED if bundled]
     names, items, sources = [], [], []
-    for path, outcome in hash_files(chosen[:ITEMS_MAX], signals=[SignalType.PDQ]):
+    for path, outcome in _hashed(chosen[:ITEMS_MAX], "standard"):
         if isinstance(outcome, FileRefused):
             terminal.refuse(path, outcome)
         elif outcome.hashes[0].plain:
@@ -108,15 +111,19 @@ def hang(terminal: Terminal, photos: Sequence[Path], folder: Path) -> Gallery:
     taken = {_digest(path) for path in sources}
     others = [bundled / name for name in _STRANGERS] if bundled else []
     others = [path for path in others if path.is_file() and _digest(path) not in taken]
-    hashes = []
+    hashes: list[Item] = []
     with terminal.progress("Hashing", len(files) + len(others)) as advance:
-        for _, outcome in hash_files([*files, *others], signals=[SignalType.PDQ]):
+        for _, outcome in _hashed([*files, *others], "match"):
             if isinstance(outcome, FileRefused):
                 raise outcome  # we made it ourselves, or it is known to be good
-            hashes.append(outcome.hashes[0])
+            hashes.append(outcome)
             advance(1)
     rows = [tuple(hashes[start : start + len(EDITS)]) for start in range(0, len(files), len(EDITS))]
     return Gallery(tuple(names), tuple(items), tuple(rows), tuple(hashes[len(files) :]))
+
+
+def _hashed(paths: Sequence[Path], variants: str) -> Iterator[tuple[Path, Item | FileRefused]]:
+    return hash_files(paths, signals=[SignalType.PDQ], variants=variants)
 
 
 def _bundled() -> Path | None:
@@ -132,6 +139,11 @@ def _digest(path: Path) -> bytes:
     return hashlib.sha256(path.read_bytes()).digest()
 
 
+def _merged(answers: Sequence[Found]) -> Found:
+    """Join what a picture and its trimmed form found."""
+    return [m for _, m in once((SignalType.PDQ, m) for matches in answers for m in matches)]
+
+
 @dataclass(frozen=True, slots=True)
 class Findings:
     """What one platform found, arranged as the gallery is."""
@@ -143,11 +155,13 @@ class Findings:
     @classmethod
     def of(cls, gallery: Gallery, query: Query) -> Self:
         """Look for everything in a gallery."""
-        answers = iter(query(gallery.queries))
+        queries = gallery.queries
+        answers = iter(query([signal for signals in queries for signal in signals]))
+        found = iter([_merged([next(answers) for _ in signals]) for signals in queries])
         return cls(
-            tuple(next(answers) for _ in gallery.photos),
-            tuple(tuple(next(answers) for _ in row) for row in gallery.copies),
-            tuple(answers),
+            tuple(next(found) for _ in gallery.photos),
+            tuple(tuple(next(found) for _ in row) for row in gallery.copies),
+            tuple(found),
         )
 
     def nearest(self, photo: int, edit: int) -> Match | Hit | None:
@@ -173,15 +187,13 @@ class Findings:
 
     @property
     def ids(self) -> list[str]:
-        """Name the signals that a copy of their own photo matched."""
-        own = [self._own(photo) for photo in range(len(self.photos))]
+        """Name the signals that were nearest to a copy of their own photo."""
         return sorted(
             {
-                match.id
+                nearest.id
                 for photo, row in enumerate(self.copies)
-                for matches in row
-                for match in matches
-                if match.item in own[photo]
+                for edit in range(len(row))
+                if (nearest := self.nearest(photo, edit))
             }
         )
 

@@ -20,14 +20,15 @@ from nciihash.image import (
     check_size,
     count_frames,
     decode,
+    decode_raw,
     decoder_errors,
     read_bytes,
     read_pixels,
 )
 from nciihash.limits import LIMITS, Limits
-from nciihash.signals import Hashed, Item, Media, Signal, SignalType
+from nciihash.signals import Hashed, Item, Media, Signal, SignalType, VariantSet
 
-VARIANTS: Final = ("none",)
+VARIANTS: Final = tuple(each.value for each in VariantSet)
 
 
 def hash_image(source: Source, *, fast: bool = False, limits: Limits = LIMITS) -> Hashed:
@@ -66,7 +67,10 @@ def hash_file(
 
     Args:
         path: the file.
-        variants: which altered copies to hash as well; "none" is all there is in this version.
+        variants: which altered copies to hash with PDQ as well. "standard", up to 26, and "full",
+            up to 65, are what a case is opened with. "match" is for looking copies up: the picture
+            within its frame, where it has one. They follow the picture's own hash, which the first
+            two leave out of a screenshot's: see `nciihash.variants.hash_variants`.
         signals: which types of hash to make; the result has them in this order. `md5` and `sha256`
             identify this very file. `phash` and `dhash` are ImageHash's, of the upright picture.
         limits: what the file may cost.
@@ -96,8 +100,18 @@ def hash_bytes(
     """
     check_request(variants, signals)
     rgb = decode(data, limits=limits)
-    hashes = tuple(_hash(type, data, rgb) for type in signals)
-    return Item(Media.IMAGE, hashes, count_frames(data))
+    hashes: list[Hashed] = []
+    for type in signals:
+        own = _hash(type, data, rgb)
+        if type is not SignalType.PDQ or variants == "none":
+            hashes.append(own)
+        else:
+            # loads OpenCV, which takes a fifth of a second
+            from nciihash.variants import hash_variants
+
+            raw = None if variants == "match" else decode_raw(data, limits=limits)
+            hashes += hash_variants(rgb, own, variants, raw)
+    return Item(Media.IMAGE, tuple(hashes), count_frames(data))
 
 
 def check_request(variants: str, signals: Sequence[SignalType]) -> None:
@@ -107,9 +121,7 @@ def check_request(variants: str, signals: Sequence[SignalType]) -> None:
         ValueError: unknown variants, or no signals.
     """
     if variants not in VARIANTS:
-        raise ValueError(
-            f"variants={variants!r} is not supported in this version: leave it at 'none'"
-        )
+        raise ValueError(f"variants={variants!r} is unknown: it is one of {', '.join(VARIANTS)}")
     if not signals:
         raise ValueError("ask for at least one type of signal, for example SignalType.PDQ")
 

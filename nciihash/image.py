@@ -129,17 +129,41 @@ def decode(data: bytes, *, limits: Limits = LIMITS) -> NDArray[np.uint8]:
                 width, height, colours = known
                 check_size(width, height, limits)
                 return _turn(jpeg.decode(data, colours), turned)
-        elif format is Format.PNG:
-            data, turned = png_pixels(data)
-        with _opening_warnings(format):
-            image = _PLUGINS[format](io.BytesIO(data))
+        image, turned = _opened(data, format, turned)
         del data
-        if isinstance(image, TiffImageFile):  # Pillow turns these itself
-            _check_tiff(image)
-        elif format not in {Format.JPEG, Format.PNG}:
-            # libheif turns pictures itself, and pi_heif then resets the orientation it leaves here
-            turned = orientation(image.info.get("exif") or b"")
         return _pixels(image, turned, limits)
+
+
+def decode_raw(data: bytes, *, limits: Limits = LIMITS) -> NDArray[np.uint8] | None:
+    """Decode a file's colours as if nothing were transparent; None where the file has no alpha.
+
+    Programs that drop alpha see these pixels, which may show what no person sees.
+
+    Raises:
+        FileRefused: one of its subclasses, with a sentence that says what to do.
+    """
+    format = detect(data)
+    if format in {Format.JPEG, Format.BMP}:
+        return None
+    with decoder_errors(format):
+        image, turned = _opened(data, format, 1)
+        if not image.has_transparency_data:
+            return None
+        return _pixels(image, turned, limits, raw=True)
+
+
+def _opened(data: bytes, format: Format, turned: int) -> tuple[ImageFile.ImageFile, int]:
+    """Open a file with Pillow; give its EXIF orientation with it, which for JPEG is known."""
+    if format is Format.PNG:
+        data, turned = png_pixels(data)
+    with _opening_warnings(format):
+        image = _PLUGINS[format](io.BytesIO(data))
+    if isinstance(image, TiffImageFile):  # Pillow turns these itself
+        _check_tiff(image)
+    elif format not in {Format.JPEG, Format.PNG}:
+        # libheif turns pictures itself, and pi_heif then resets the orientation it leaves here
+        turned = orientation(image.info.get("exif") or b"")
+    return image, turned
 
 
 def count_frames(data: bytes) -> int:
@@ -237,7 +261,9 @@ def _check_tiff(image: TiffImageFile) -> None:
         )
 
 
-def _pixels(image: Image.Image, turned: int, limits: Limits) -> NDArray[np.uint8]:
+def _pixels(
+    image: Image.Image, turned: int, limits: Limits, *, raw: bool = False
+) -> NDArray[np.uint8]:
     """Decode, convert and turn a picture, band by band into the one array that is returned."""
     check_size(*image.size, limits)
     image.load()
@@ -248,7 +274,7 @@ def _pixels(image: Image.Image, turned: int, limits: Limits) -> NDArray[np.uint8
     rows = max(1, _BAND // width)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        _copy(_rgb(image.crop((0, top, width, bottom))), stored[top:bottom])
+        _copy(_rgb(image.crop((0, top, width, bottom)), raw=raw), stored[top:bottom])
     return upright
 
 
@@ -292,8 +318,8 @@ def _as_stored(upright: NDArray[np.uint8], turned: int) -> NDArray[np.uint8]:
     return view
 
 
-def _rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """Convert one band to RGB as a person sees it on a white page.
+def _rgb(image: Image.Image, *, raw: bool = False) -> NDArray[np.uint8]:
+    """Convert one band to RGB as a person sees it on a white page, or `raw`, without its alpha.
 
     Raises:
         UnsupportedFormat: pixels that are measurements rather than colours.
@@ -301,7 +327,7 @@ def _rgb(image: Image.Image) -> NDArray[np.uint8]:
     mode = image.mode
     if mode.startswith("I;16"):
         grey = np.asarray(image)
-        if (clear := image.info.get("transparency")) is not None:
+        if (clear := image.info.get("transparency")) is not None and not raw:
             grey = np.where(grey == clear, 0xFFFF, grey)
         return np.repeat((grey >> 8).astype(np.uint8)[:, :, np.newaxis], 3, axis=2)
     if mode in {"I", "F", "LAB"}:
@@ -311,7 +337,7 @@ def _rgb(image: Image.Image) -> NDArray[np.uint8]:
     if image.has_transparency_data:
         rgba = np.asarray(image.convert("RGBA"))
         colour, alpha = rgba[:, :, :3], rgba[:, :, 3:].astype(np.uint16)
-        if alpha.min() == 255:
+        if raw or alpha.min() == 255:
             return colour
         return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
     return np.asarray(image if mode == "RGB" else image.convert("RGB"))

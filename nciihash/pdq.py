@@ -108,6 +108,36 @@ def analyse_grid(grid: NDArray[Any]) -> Analysis:
     return Analysis(_pack(coefficients), _quality(grid), _gap(coefficients) < TIE)
 
 
+def analyse_grids(
+    grids: NDArray[Any],
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.bool_]]:
+    """Hash many pictures that are filtered and decimated already, each also mirrored.
+
+    Args:
+        grids: floating point (n, 64, 64), luma from 0 to 255.
+
+    Returns:
+        Packed hashes, uint8 (8, n, 32), in the order of `dihedral`; qualities, int64 (n,); and
+        whether coefficients tie, bool (n,).
+    """
+    cosines = _cosines().astype(grids.dtype)
+    b = (cosines @ grids @ cosines.T).astype(np.float64)
+    turned = np.stack((b, b * _FLIP_X, b * _FLIP_Y, b * _ROTATE_180))
+    ranked = np.partition(turned.reshape(4, len(b), -1), (127, 128), axis=-1)
+    tied = (ranked[..., 128] - ranked[..., 127]).min(axis=0) < TIE
+    bits = turned > ranked[..., 127, None, None]
+    # the median of a transpose is the median
+    plain, flip_x, flip_y, half_turn = bits
+    swapped = bits.transpose(0, 1, 3, 2)
+    order = (plain, swapped[2], half_turn, swapped[1], flip_x, flip_y, swapped[0], swapped[3])
+    flat = np.stack(order).reshape(8, len(b), -1)
+    levels = grids * 100 / 255
+    steps = np.floor(np.abs(np.diff(levels, axis=1))).sum(axis=(1, 2))
+    steps += np.floor(np.abs(np.diff(levels, axis=2))).sum(axis=(1, 2))
+    quality = np.minimum(steps.astype(np.int64) // 90, 100)
+    return np.packbits(flat[..., ::-1], axis=-1), quality, tied
+
+
 def dihedral(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Hash a picture and its seven rotations and reflections.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from nciihash import tables
-from nciihash.batch import hash_files, wanted_signals
+from nciihash.batch import Found, hash_files, once, wanted_signals
 from nciihash.client import PlatformClient
 from nciihash.errors import FileRefused
 from nciihash.signals import Item, Match, Signal, SignalType, Verdict
@@ -175,7 +175,8 @@ def match(
         else:
             find = stack.enter_context(PlatformClient(server or "", _key(terminal))).match
         advance = stack.enter_context(terminal.progress("Matching", len(files)))
-        hashed = hash_files(files, signals=signals, sandboxed=not no_sandbox)
+        # the trimmed picture as well, so that a screenshot or a border hides nothing
+        hashed = hash_files(files, signals=signals, variants="match", sandboxed=not no_sandbox)
         while batch := list(islice(hashed, _AT_ONCE)):
             for path, outcome in _find(batch, find):
                 if isinstance(outcome, FileRefused):
@@ -192,9 +193,6 @@ def match(
             terminal.show(tables.match_table(rows))
     if failed:
         raise typer.Exit(ExitCode.SOME_FAILED)
-
-
-Found = tuple[SignalType, Match | Hit]
 
 
 def _find(
@@ -215,11 +213,11 @@ def _find(
         else:
             yield (
                 path,
-                [
+                once(
                     (hashed.signal.type, match)
                     for hashed in outcome.hashes
                     for match in next(answers)
-                ],
+                ),
             )
 
 

@@ -65,7 +65,10 @@ class Variant(StrEnum):
     """Which deliberately altered copy of a picture a hash was made from.
 
     The names form a closed list, so that the wire has no free text in which a file name or a word
-    about a person could travel.
+    about a person could travel. Turns are clockwise. `trim` is the picture within a flat frame or a
+    screen's furniture, `raw` has its colours without regard to alpha, `flipx` is upside down,
+    `flipplus1` and `flipminus1` are mirrored along a diagonal. What the others show, from `mirror`
+    on, is written out in `nciihash.variants.VIEWS`; numbers are hundredths of the side or degrees.
     """
 
     ORIGINAL = "original"
@@ -73,9 +76,81 @@ class Variant(StrEnum):
     ROTATE180 = "rotate180"
     ROTATE270 = "rotate270"
     FLIPX = "flipx"
-    FLIPY = "flipy"
     FLIPPLUS1 = "flipplus1"
     FLIPMINUS1 = "flipminus1"
+    TRIM = "trim"
+    RAW = "raw"
+    MIRROR = "mirror"
+    CCW3 = "ccw3"
+    CW3 = "cw3"
+    CROP10 = "crop10"
+    CROP02 = "crop02"
+    CUT9X16 = "cut9x16"
+    CUT3X4 = "cut3x4"
+    CROP13 = "crop13"
+    CROP07 = "crop07"
+    CCW3_CUT = "ccw3-cut"
+    CW3_CUT = "cw3-cut"
+    TOP04 = "top04"
+    CUT4X3 = "cut4x3"
+    CUT1X1 = "cut1x1"
+    CUT3X2 = "cut3x2"
+    BOTTOM09 = "bottom09"
+    BORDER07_WHITE = "border07-white"
+    MIRROR_CROP04 = "mirror-crop04"
+    BORDER10_BLACK = "border10-black"
+    CUT16X9 = "cut16x9"
+    PAD4X3_BLACK = "pad4x3-black"
+    BOTTOM04 = "bottom04"
+    CW5 = "cw5"
+    LEFT09 = "left09"
+    TOP12 = "top12"
+    CCW5 = "ccw5"
+    RIGHT09 = "right09"
+    MIRROR_CROP09 = "mirror-crop09"
+    MIRROR_CROP14 = "mirror-crop14"
+    CW4_CUT = "cw4-cut"
+    BELOW14 = "below14"
+    ENDS10 = "ends10"
+    RIGHT04 = "right04"
+    CCW5_CUT = "ccw5-cut"
+    LEFT04 = "left04"
+    BORDER04_WHITE = "border04-white"
+    CROP05 = "crop05"
+    BORDER05_BLACK = "border05-black"
+    TOP16 = "top16"
+    LEFT14 = "left14"
+    BOTTOM14 = "bottom14"
+    RIGHT14 = "right14"
+    PAD16X9_BLACK = "pad16x9-black"
+    MIRROR_TOP09 = "mirror-top09"
+    RIGHT18 = "right18"
+    LEFT18 = "left18"
+    PAD9X16_BLACK = "pad9x16-black"
+    MIRROR_CROP07 = "mirror-crop07"
+    PAD1X1_BLACK = "pad1x1-black"
+    BORDER10_WHITE = "border10-white"
+    CCW2_CUT = "ccw2-cut"
+    CW1_CUT = "cw1-cut"
+    TOP18 = "top18"
+    TOP09 = "top09"
+    ABOVE18 = "above18"
+    BOTTOM20 = "bottom20"
+    MIRROR_BOTTOM14 = "mirror-bottom14"
+    CROP14 = "crop14"
+
+
+class VariantSet(StrEnum):
+    """How many altered copies of a picture to hash besides itself.
+
+    `standard` and `full` are what a case is opened with. `match` is for looking copies up: the
+    picture within its frame, where it has one.
+    """
+
+    NONE = "none"
+    MATCH = "match"
+    STANDARD = "standard"
+    FULL = "full"
 
 
 class Band(StrEnum):

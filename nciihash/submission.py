@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -12,7 +13,7 @@ from nciihash import tables
 from nciihash.batch import hash_files
 from nciihash.client import Client
 from nciihash.errors import FileRefused, ServiceError, ServiceRefused, TooPlain
-from nciihash.signals import QUALITY_MIN, Item, SignalType
+from nciihash.signals import QUALITY_MIN, Item, SignalType, Variant, VariantSet
 from nciihash.terminal import ExitCode, Terminal
 from nciihash.transport import new_idempotency_key
 from nciihash.wire import CaseOpened, Reason
@@ -109,15 +110,29 @@ def why(terminal: Terminal) -> Reason:
 
 
 def prepare(
-    terminal: Terminal, files: Sequence[Path], signals: Sequence[SignalType], *, sandboxed: bool
+    terminal: Terminal,
+    files: Sequence[Path],
+    signals: Sequence[SignalType],
+    variants: VariantSet,
+    *,
+    sandboxed: bool,
 ) -> tuple[list[tuple[Path, Item]], int]:
-    """Hash the files; give those that can be sent, and the number of the others."""
+    """Hash the files; give those that can be sent, and the number of the others.
+
+    Where a picture is plain but what its frame holds is not, the hashes of that are sent alone.
+    """
     prepared: list[tuple[Path, Item]] = []
     with terminal.progress("Hashing", len(files)) as advance:
-        for path, outcome in hash_files(files, signals=signals, sandboxed=sandboxed):
+        hashed_files = hash_files(
+            files, signals=signals, variants=variants.value, sandboxed=sandboxed
+        )
+        for path, outcome in hashed_files:
             if isinstance(outcome, FileRefused):
                 terminal.refuse(path, outcome)
-            elif any(hashed.plain for hashed in outcome.hashes):
+                advance(1)
+                continue
+            fit = tuple(hashed for hashed in outcome.hashes if not hashed.plain)
+            if not any(hashed.signal.type is SignalType.PDQ for hashed in fit):
                 regular = all(
                     hashed.quality is None or hashed.quality >= QUALITY_MIN
                     for hashed in outcome.hashes
@@ -125,7 +140,7 @@ def prepare(
                 terminal.refuse(path, TooPlain(_TOO_REGULAR if regular else _TOO_PLAIN))
             else:
                 terminal.note_frames(path, outcome)
-                prepared.append((path, outcome))
+                prepared.append((path, replace(outcome, hashes=fit)))
             advance(1)
     return prepared, len(files) - len(prepared)
 
@@ -135,10 +150,17 @@ def explain(
 ) -> None:
     """Say in words what would be sent, and show the hashes if that was asked for."""
     words = dict(_REASONS)[reason]
+    altered = any(h.variant is not Variant.ORIGINAL for _, item in prepared for h in item.hashes)
+    more = (
+        " as well as those of altered copies that were made here, such as crops and mirror images, "
+        "each with the kind of alteration,"
+        if altered
+        else ","
+    )
     terminal.say(
         f"To be sent, for {len(prepared)} {'file' if len(prepared) == 1 else 'files'}: that it is "
-        "a picture, its fingerprint (letters and digits made from the layout of light and dark), "
-        f'and how clear that is from 0 to 100. With them go your answer, "{words}", and '
+        "a picture, its fingerprint (letters and digits made from the layout of light and dark)"
+        f'{more} and how clear that is from 0 to 100. With them go your answer, "{words}", and '
         "that you are in the pictures and were 18 or older. Not sent: the pictures, their names, "
         "their dates and places, and your name. As with any website, the clearinghouse sees your "
         "network address while you are connected; it does not keep it."
@@ -151,7 +173,8 @@ def explain(
         for path, item in prepared:
             for hashed in item.hashes:
                 terminal.say(
-                    f"  {tables.shown(path)}  {hashed.signal.type.value}  {hashed.signal.hex}"
+                    f"  {tables.shown(path)}  {hashed.signal.type.value}  {hashed.signal.hex}  "
+                    f"{hashed.variant.value}"
                 )
 
 

@@ -10,7 +10,7 @@ import typer
 from nciihash import submission, tables
 from nciihash.batch import wanted_signals
 from nciihash.client import Client
-from nciihash.signals import SignalType
+from nciihash.signals import SignalType, VariantSet
 from nciihash.submission import Receipt
 from nciihash.terminal import AsJson, ExitCode, NoSandbox, Terminal
 from nciihash.wire import ITEMS_MAX, CaseState, Reason, Withdrawal
@@ -47,6 +47,13 @@ def submit(
         list[SignalType] | None,
         typer.Option(help="Another kind of hash to send beside pdq; may be repeated."),
     ] = None,
+    variants: Annotated[
+        VariantSet,
+        typer.Option(
+            help="Which altered copies to hash as well, so that crops, mirror images and frames "
+            "are found too."
+        ),
+    ] = VariantSet.STANDARD,
     show_hashes: Annotated[
         bool, typer.Option("--show-hashes", help="Show the hashes themselves before sending.")
     ] = False,
@@ -79,7 +86,7 @@ def submit(
                 submission.declare(terminal)
                 reason = reason or submission.why(terminal)
             prepared, failed = submission.prepare(
-                terminal, files, wanted_signals(signal or ()), sandboxed=not no_sandbox
+                terminal, files, wanted_signals(signal or ()), variants, sandboxed=not no_sandbox
             )
             if not prepared:
                 terminal.say(f"Nothing is left to send. {submission.NOTHING_OPENED}")

@@ -35,14 +35,15 @@ def _table(*headings: str) -> Table:
 
 def hash_table(rows: Iterable[tuple[str, Item]]) -> Table:
     """Lay out files' hashes, one a row, each with its quality in figures and in a word."""
-    table = _table("File", "Type", "Hash", "Quality")
+    table = _table("File", "Type", "Variant", "Hash", "Quality")
     # Three lines of a 64-digit hash leave room for a name on a narrow terminal.
-    table.columns[2].min_width = 24
+    table.columns[3].min_width = 24
     for name, item in rows:
         for hashed in item.hashes:
             table.add_row(
                 Text(shown(name)),
                 hashed.signal.type.value,
+                hashed.variant.value,
                 hashed.signal.hex,
                 quality_words(hashed),
             )

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from local import random_item
 from pictures import scene
-from PIL import Image
+from PIL import Image, ImageOps
 
 from nciihash import __version__, cli, transport
 from nciihash.client import PlatformClient
@@ -316,17 +316,21 @@ def test_submit_without_questions(run, local, photos, bad_files):
     assert plain["error"]["code"] == "too_plain"
     assert cut["error"]["code"] == "corrupt_file"
     assert len(opened["passphrase"].split()) == 6
+    made = [len(hash_file(file, variants="standard").hashes) for file in (files[0], files[2])]
+    assert min(made) > 15
     assert [(i["item"], i["file"], i["accepted"]) for i in opened["items"]] == [
-        (1, str(files[0]), 1),
-        (2, str(files[2]), 1),
+        (1, str(files[0]), made[0]),
+        (2, str(files[2]), made[1]),
     ]
 
 
 def test_the_status_after_submit(run, local, photos):
-    opened = submit(run, local, *YES, "--json", photos / "photo0.jpg").line
-    with local.survivor() as client:
-        status = client.status(opened["case"], opened["passphrase"])
-    assert [item.signals for item in status.items] == [1]
+    given = (*YES, "--json", photos / "photo0.jpg")
+    for more, signals in (((), range(16, 28)), (("--variants", "none"), [1])):
+        opened = submit(run, local, *given, *more).line
+        with local.survivor() as client:
+            status = client.status(opened["case"], opened["passphrase"])
+        assert status.items[0].signals in signals
     assert status.reason == "precaution"
 
 
@@ -507,15 +511,19 @@ def lossy(local, monkeypatch):
 
 def test_a_lost_answer_is_fetched_by_repeating_the_request(run, lossy, photos, platform):
     lossy.lose = 3
-    before = len(platform.match([hash_file(photos / "photo2.jpg").hashes[0].signal])[0])
+    signal_ = hash_file(photos / "photo2.jpg").hashes[0].signal
+
+    def items():
+        return {hit.item for hit in platform.match([signal_])[0]}
+
+    before = items()
     done = run("submit", "--server", lossy.address, *YES, "--json", photos / "photo2.jpg")
     assert done.code == 0
     assert len(lossy.keys) == 4
     assert len(set(lossy.keys)) == 1
-    signal_ = hash_file(photos / "photo2.jpg").hashes[0].signal
-    while len(hits := platform.match([signal_])[0]) == before:
+    while (after := items()) == before:
         pass
-    assert len(hits) == before + 1
+    assert len(after) == len(before) + 1
 
 
 def test_when_no_answer_comes_it_is_said_that_a_case_may_be_open(run, lossy, photos, tmp_path):
@@ -870,3 +878,57 @@ def test_hashing_prints_json_and_nothing_else_on_a_terminal(photos):
     out, _ = done.communicate()
     os.close(master)
     assert [json.loads(line)["media"] for line in out.splitlines()] == ["image", "image"]
+
+
+# --- variants ----------------------------------------------------------------------------------
+
+
+def test_hash_with_variants_names_each(run, photos):
+    hashes = run("hash", "--variants", "standard", "--json", photos / "photo0.jpg").line["hashes"]
+    names = [entry["variant"] for entry in hashes]
+    assert names[0] == "original"
+    assert {"mirror", "rotate90", "crop05"} <= set(names)
+    assert len(set(names)) == len(names) <= 27
+    assert "mirror" in run("hash", "--variants", "full", photos / "photo0.jpg").out
+    assert run("hash", "--variants", "some", photos / "photo0.jpg").code == 2
+
+
+def test_a_mirrored_copy_in_a_border_is_found(run, local, tmp_path):
+    picture, copy, bank = tmp_path / "picture.png", tmp_path / "copy.png", tmp_path / "bank"
+    scene(320, 240, seed=71).save(picture)
+    ImageOps.expand(ImageOps.mirror(scene(320, 240, seed=71)), 40, "white").save(copy)
+    opened = submit(run, local, *YES, "--json", picture)
+    assert 15 < opened.line["items"][0]["accepted"] <= 27
+    secret = {"NCIIHASH_KEY": local.platform(), "NCIIHASH_SERVER": local.address}
+    assert run("follow", "--bank", bank, "--once", **secret).code == 0
+    for where in (("--bank", bank), ("--server", local.address)):
+        matches = run("match", *where, "--json", copy).line["matches"]
+        ids = [match["id"] for match in matches]
+        assert len(set(ids)) == len(ids) > 0
+        if where[0] == "--bank":
+            assert matches[0]["variant"] == "mirror"
+            distances = [match["distance"] for match in matches]
+            assert distances == sorted(distances)
+
+
+def test_check_tells_whether_a_copy_would_be_found(run, photos, tmp_path):
+    item, copy = tmp_path / "item.json", tmp_path / "copy.png"
+    item.write_text(run("hash", "--variants", "standard", "--json", photos / "photo0.jpg").out)
+    picture = Image.open(photos / "photo0.jpg").convert("RGB")
+    ImageOps.mirror(picture).save(copy)
+    done = run("check", copy, "--against", item, "--json")
+    assert done.line["found"] is True
+    assert done.line["variant"] == "mirror"
+    assert "would be found" in run("check", copy, "--against", item).out
+    picture.crop((0, 0, picture.width // 2, picture.height)).save(copy)
+    done = run("check", copy, "--against", item, "--json")
+    assert (done.code, done.line["found"], done.line["band"]) == (0, False, None)
+    assert "would not be found" in run("check", copy, "--against", item).out
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "[1]", '{"hashes": [{"type": "pdq"}]}', "{}"])
+def test_check_against_something_else(run, photos, tmp_path, text):
+    item = tmp_path / "item.json"
+    item.write_text(text)
+    assert run("check", photos / "photo0.jpg", "--against", item).code == 2
+    assert run("check", photos / "photo0.jpg", "--against", tmp_path / "none").code == 2

@@ -316,3 +316,23 @@ def test_memory_stays_near_one_luma_array_at_most(kind, lumas):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < lumas * height * width * 4
+
+
+def test_many_grids_are_hashed_as_each_alone():
+    photos = [getattr(data, name)() for name in ("astronaut", "coffee", "chelsea", "rocket")]
+    grids = np.stack([grid_of(rgb) for rgb in photos] + [np.zeros((64, 64))])
+    packed, quality, tied = pdq.analyse_grids(grids)
+    assert packed.shape == (8, 5, 32)
+    for place, grid in enumerate(grids):
+        alone = pdq.analyse_grid(grid)
+        assert quality[place] == alone.quality
+        assert tied[place] == alone.tied
+        assert packed[0, place].tolist() == alone.packed.tolist()
+    for place, rgb in enumerate(photos):
+        for ours, known in zip(packed[:, place], pdq.dihedral(rgb), strict=True):
+            assert bits_apart(ours, known) <= 2
+
+
+def grid_of(rgb):
+    luma = rgb @ np.array([0.299, 0.587, 0.114])
+    return pdq.operator(rgb.shape[0]) @ luma @ pdq.operator(rgb.shape[1]).T
