@@ -1,7 +1,8 @@
 """What people do to pictures they pass on: named edits in groups, for the recall benchmark.
 
 `HELD` are the hard ones that had no part in the choice of `nciihash.variants`; they were written
-down before that choice was made. Every edit is deterministic.
+down before that choice was made. (The rules of `nciihash.trimming`, though, were tried on frames
+and screens of both kinds while they were written.) Every edit is deterministic.
 """
 
 import io

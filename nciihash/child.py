@@ -12,6 +12,8 @@ import signal
 import threading
 from typing import Any, Final
 
+import cv2
+
 from nciihash import confinement, errors, hasher
 from nciihash.limits import Limits
 from nciihash.pipe import receive, receive_bytes, send
@@ -60,6 +62,7 @@ def serve(settings: dict[str, Any]) -> None:
 
 def _wake() -> None:
     """Hash a picture in every way there is, so that whatever is loaded late is loaded now."""
+    cv2.setNumThreads(1)  # one a core otherwise, whose stacks fill the memory that is allowed
     for sample in SAMPLES.values():
         for variants in hasher.VARIANTS:
             hasher.hash_bytes(sample, variants=variants, signals=tuple(SignalType))
