@@ -20,7 +20,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/nciihash demo $(PHOTOS)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
