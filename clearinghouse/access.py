@@ -9,7 +9,7 @@ from typing import Final
 
 from clearinghouse.privacy import hour
 from clearinghouse.problems import CredentialsMissing, CredentialsWrong, ScopeMissing, Trouble
-from clearinghouse.statements import Transaction
+from clearinghouse.statements import AnyRow, Transaction
 from clearinghouse.store import Store
 from clearinghouse.vault import Names
 
@@ -76,15 +76,7 @@ def add_platform(store: Store, name: str, scopes: Iterable[Scope], now: datetime
                 "a further key for it."
             )
         number = _insert(store, tx, name, now) if known is None else known.id
-        key = _mint()
-        tx.add_key(
-            platform_id=number,
-            lookup=store.vault.lookup("key", key.encode()),
-            scopes=",".join(sorted(set(scopes))),
-            added=hour(now),
-            expires=hour(now + timedelta(days=KEY_DAYS)),
-        )
-    return key
+        return _add_key(store, tx, number, ",".join(sorted(set(scopes))), now)
 
 
 def find(store: Store, name: str) -> int:
@@ -94,10 +86,7 @@ def find(store: Store, name: str) -> int:
         PlatformUnknown: no platform has this name.
     """
     with store.read() as tx:
-        row = tx.find_platform(name)
-    if row is None:
-        raise PlatformUnknown("There is no platform of this name.")
-    return int(row.id)
+        return int(_named(tx, name).id)
 
 
 def find_or_add(store: Store, name: str, now: datetime) -> int:
@@ -105,6 +94,25 @@ def find_or_add(store: Store, name: str, now: datetime) -> int:
     with store.write() as tx:
         row = tx.find_platform(name)
         return _insert(store, tx, name, now) if row is None else int(row.id)
+
+
+def _named(tx: Transaction, name: str) -> AnyRow:
+    row = tx.find_platform(name)
+    if row is None:
+        raise PlatformUnknown("There is no platform of this name.")
+    return row
+
+
+def _add_key(store: Store, tx: Transaction, platform: int, scopes: str, now: datetime) -> str:
+    key = _PREFIX + secrets.token_urlsafe(32)
+    tx.add_key(
+        platform_id=platform,
+        lookup=store.vault.lookup("key", key.encode()),
+        scopes=scopes,
+        added=hour(now),
+        expires=hour(now + timedelta(days=KEY_DAYS)),
+    )
+    return key
 
 
 def _insert(store: Store, tx: Transaction, name: str, now: datetime) -> int:
@@ -120,9 +128,7 @@ def rotate_key(store: Store, name: str, now: datetime) -> str:
         KeysInUse: two of its keys are valid already.
     """
     with store.write() as tx:
-        platform = tx.find_platform(name)
-        if platform is None:
-            raise PlatformUnknown("There is no platform of this name.")
+        platform = _named(tx, name)
         held = tx.list_keys(platform.id)
         if not held:
             raise PlatformUnknown(
@@ -134,15 +140,7 @@ def rotate_key(store: Store, name: str, now: datetime) -> str:
                 f"Two keys of {name} are valid already. When it uses the newer one, revoke the "
                 f"older: `clearinghouse platform revoke {name} --key {valid[0].id}`."
             )
-        key = _mint()
-        tx.add_key(
-            platform_id=platform.id,
-            lookup=store.vault.lookup("key", key.encode()),
-            scopes=held[-1].scopes,
-            added=hour(now),
-            expires=hour(now + timedelta(days=KEY_DAYS)),
-        )
-    return key
+        return _add_key(store, tx, platform.id, held[-1].scopes, now)
 
 
 def revoke_keys(store: Store, name: str, key: int | None, now: datetime) -> int:
@@ -152,10 +150,7 @@ def revoke_keys(store: Store, name: str, key: int | None, now: datetime) -> int:
         PlatformUnknown: no platform has this name.
     """
     with store.write() as tx:
-        platform = tx.find_platform(name)
-        if platform is None:
-            raise PlatformUnknown("There is no platform of this name.")
-        return tx.revoke_keys(platform.id, key, hour(now))
+        return tx.revoke_keys(_named(tx, name).id, key, hour(now))
 
 
 def list_keys(store: Store, now: datetime) -> list[KeyFacts]:
@@ -208,7 +203,3 @@ def admit(store: Store, key: str | None, scope: Scope, now: datetime) -> Platfor
 
 def _scopes(text: str) -> tuple[Scope, ...]:
     return tuple(Scope(word) for word in text.split(","))
-
-
-def _mint() -> str:
-    return _PREFIX + secrets.token_urlsafe(32)

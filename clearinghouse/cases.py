@@ -4,7 +4,7 @@ import calendar
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Final
 
 from clearinghouse.access import Scope
 from clearinghouse.idempotency import KEPT_SECONDS
@@ -116,9 +116,10 @@ def _add(
     receipts = []
     for ordinal, item in enumerate(new, first):
         kept = [s for s in item.signals if s.quality is None or s.quality >= QUALITY_MIN]
-        code: Literal["low_quality"] = "low_quality"
         refused = tuple(
-            Refusal(signal=i, code=code) for i, s in enumerate(item.signals) if s not in kept
+            Refusal(signal=i, code="low_quality")
+            for i, s in enumerate(item.signals)
+            if s not in kept
         )
         receipts.append(ItemReceipt(item=ordinal, accepted=len(kept), refused=refused))
         number = tx.add_item(case, ordinal, item.media.value, hour(now), refused=not kept)

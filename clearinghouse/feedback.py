@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from clearinghouse.access import Platform
-from clearinghouse.matching import cursor_name, feed_entries
+from clearinghouse.matching import cursor_name, feed_entries, read_place
 from clearinghouse.privacy import hour
-from clearinghouse.problems import BadCursor, CursorExpired
+from clearinghouse.problems import CursorExpired
 from clearinghouse.statements import Transaction
 from clearinghouse.store import Store
 from clearinghouse.vault import Names
@@ -23,13 +23,7 @@ def read_cursor(store: Store, platform: Platform, cursor: str | None) -> int:
     """
     if cursor is None:
         return 0
-    place = platform.names.read(Names.CURSOR, cursor)
-    if place is None:
-        raise BadCursor
-    epoch, seq = place
-    if epoch != store.epoch:
-        raise CursorExpired
-    return seq
+    return read_place(store, platform, Names.CURSOR, cursor)
 
 
 def read_page(store: Store, platform: Platform, after: int, limit: int) -> FeedPage:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clearinghouse.access import Platform
-from clearinghouse.problems import KeyMismatch, NotReady
+from clearinghouse.problems import BadCursor, CursorExpired, KeyMismatch, NotReady
 from clearinghouse.statements import LogEntry
 from clearinghouse.store import Store
 from clearinghouse.vault import Names, Vault
@@ -221,3 +221,19 @@ def match(
 def cursor_name(store: Store, platform: Platform, seq: int) -> str:
     """Name a place in the log for one platform."""
     return platform.names.write(Names.CURSOR, [seq], epoch=store.epoch)[0]
+
+
+def read_place(store: Store, platform: Platform, kind: int, name: str) -> int:
+    """Give the place that a cursor of this kind stands for.
+
+    Raises:
+        BadCursor: it was not made for this platform.
+        CursorExpired: it belongs to another epoch of the log.
+    """
+    place = platform.names.read(kind, name)
+    if place is None:
+        raise BadCursor
+    epoch, number = place
+    if epoch != store.epoch:
+        raise CursorExpired
+    return number

@@ -102,8 +102,10 @@ class Service:
         swept = 0
         while not self.waiters.closed:
             try:
-                if await asyncio.to_thread(self._round):
-                    self.waiters.wake()
+                if await asyncio.to_thread(self.live.follow, self.store):
+                    self.waiters.wake()  # before the notes, which nobody needs to wait for
+                    await asyncio.to_thread(self.store.note_reached)
+                await asyncio.to_thread(self._write_counts)
                 if swept != (removals := self.live.removals) and await asyncio.to_thread(
                     self.store.sweep
                 ):
@@ -117,13 +119,6 @@ class Service:
                 await asyncio.sleep(1.0)
             await self.waiters.poked(self.settings.poll_interval)
         await asyncio.to_thread(self._write_counts)
-
-    def _round(self) -> bool:
-        changed = self.live.follow(self.store)
-        if changed:
-            self.store.note_reached()
-        self._write_counts()
-        return changed
 
     def _write_counts(self) -> None:
         counts = self.live.take_counts()

@@ -26,8 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_
 
 from clearinghouse.access import Platform
 from clearinghouse.contributions import Contributed, contribute, lookup_of, take_back
+from clearinghouse.matching import read_place
 from clearinghouse.privacy import hour
-from clearinghouse.problems import BadCursor, CursorExpired
 from clearinghouse.records import CONTRIBUTED, SHARED, Record
 from clearinghouse.statements import Transaction
 from clearinghouse.store import Store
@@ -241,7 +241,7 @@ def read_hashes(
     """
     after = start * SHARED - 1
     if token:
-        after = max(after, _read_token(store, platform, token))
+        after = max(after, read_place(store, platform, Names.PAGE, token))
         start = max(start, (after + 1) // SHARED)
     limit = max(page_size, PAGE_MIN)
     with store.read() as tx:
@@ -256,16 +256,6 @@ def read_hashes(
         more=more,
         records=tuple(_write(store, platform, record) for record in page),
     )
-
-
-def _read_token(store: Store, platform: Platform, token: str) -> int:
-    place = platform.names.read(Names.PAGE, token)
-    if place is None:
-        raise BadCursor
-    epoch, after = place
-    if epoch != store.epoch:
-        raise CursorExpired
-    return after
 
 
 def _write(store: Store, platform: Platform, record: Record) -> HashRecord:

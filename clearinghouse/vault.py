@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from clearinghouse.problems import KeyMismatch, KeyMissing, SettingInvalid
+from nciihash.durable import sync_folder
 
 KEY_BYTES: Final = 32
 _NONCE: Final = 12  # bytes; random, so one key may seal 2**32 values (NIST SP 800-38D, 8.3)
@@ -141,7 +142,7 @@ def read_key(path: Path, *, create: bool) -> bytes:
             pass
         finally:
             draft.unlink()
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     try:
         return parse_key(path.read_text())
     except FileNotFoundError:
@@ -164,14 +165,6 @@ def parse_key(text: str) -> bytes:
     if len(key) != KEY_BYTES:
         raise SettingInvalid("The master key must be 64 hexadecimal digits.")
     return key
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _derive(master: bytes, use: bytes) -> bytes:
