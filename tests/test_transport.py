@@ -385,12 +385,14 @@ def test_headers_that_trickle_in_are_given_up(server, begun):
         # also on a connection that has carried a whole answer before
         if len(server.seen) == 1:
             handler.protocol_version = "HTTP/1.1"
+            handler.close_connection = False  # what the request's head had already decided
             handler.send_response(200)
             handler.send_header("Content-Type", "application/json")
             handler.send_header("Content-Length", "2")
             handler.end_headers()
             handler.wfile.write(b"{}")
             return
+        handler.close_connection = True
         try:
             handler.wfile.write(begun)
             for _ in range(200):
