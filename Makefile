@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint requirements-dev.lock
 PHOTOS ?=
 PYTEST_ARGS ?=
-KERNEL := CMakeLists.txt nciihash/_search.cpp nciihash/_kernel.cpp nciihash/_kernel.hpp
+KERNEL := CMakeLists.txt $(wildcard nciihash/_*.cpp nciihash/_*.hpp)
 
 .PHONY: setup demo test lint bench bench-search bench-recall sanitize screenshots page lock clean
 
