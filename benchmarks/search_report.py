@@ -22,9 +22,9 @@ def markdown(results: dict[str, Any], only: int | None = None) -> str:
     """Write the tables, of one bank or of all."""
     lines = [
         (
-            f"Radius 31, one core, {results['machine']}, backend {results['backend']}, bank and "
-            f"queries made of {results['real_hashes']:,} real hashes, load average "
-            f"{results['load']:.1f} on {results['processors']} processors. "
+            f"Radius 31, one core, {results['machine']}, backend {results['backend']}, "
+            f"{_origin(results)}, load average {results['load']:.1f} on {results['processors']} "
+            f"processors, {', '.join(map(' '.join, results['versions'].items()))}. "
             "Building is in processor time. Ratio: the other's time over ours; the bar in brackets."
         ),
         "",
@@ -70,7 +70,27 @@ def markdown(results: dict[str, Any], only: int | None = None) -> str:
             ),
             "",
         ]
+    if hostile := results.get("hostile"):
+        lines += [
+            (
+                f"Banks of {hostile[0]['rows']:,} that fill single buckets: the time of a query "
+                "over that of a flat scan."
+            ),
+            "",
+            "| bank | single | batch |",
+            "|---|--:|--:|",
+            *(f"| {one['bank']} | {one['single']:.2f} | {one['batch']:.2f} |" for one in hostile),
+            "",
+        ]
     return "\n".join(lines)
+
+
+def _origin(results: dict[str, Any]) -> str:
+    """Say what bank and queries were made of."""
+    if results["bank"] == "uniform":
+        return "bank and queries of random bits"
+    turned = " in all orientations" if results["bank"] == "turned" else ""
+    return f"bank and queries made of {results['real_hashes']:,} hashes of crops of photos{turned}"
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
