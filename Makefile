@@ -62,16 +62,18 @@ $(VENV)/.dev: pyproject.toml requirements-dev.lock $(KERNEL) | $(VENV)/bin/pytho
 	@$(PIP) --editable '.[dev,demo,bench]'
 	@touch $@ $(VENV)/.demo
 
-# The search against its peers at a million and ten million hashes: some 20 minutes, 12 GB of memory.
-# On one core; the lines on threads need `BENCH_CORES=` empty.
+# The search against its peers at a hundred thousand to ten million hashes: some 20 minutes, 12 GB of
+# memory. On one core; how batches scale with threads is measured on all.
 BENCH_CORES ?= taskset -c 0
+SEARCH = $(BIN)/python benchmarks/search.py $(if $(PHOTOS),--photos $(PHOTOS))
 bench-search: $(VENV)/.dev
 	NCIIHASH_REQUIRE_KERNEL=1 $(PIP) --editable '.[dev,demo,bench,bench-search]'
-	$(BENCH_CORES) $(BIN)/python benchmarks/search.py --rows 1e5 \
-	    --programs flat 16x16 11x23 compact scrambled numkong numpy hnsw usearch threatexchange \
-	    pybktree $(if $(PHOTOS),--photos $(PHOTOS)) --out benchmarks/results/100k
-	$(BENCH_CORES) $(BIN)/python benchmarks/search.py --rows 1e6 1e7 --radii \
-	    --programs flat 16x16 11x23 $(if $(PHOTOS),--photos $(PHOTOS)) --out benchmarks/results
+	$(BENCH_CORES) $(SEARCH) --rows 1e5 --out benchmarks/results/search-all --programs flat 16x16 11x23 \
+	    compact scrambled numkong numpy hnsw usearch usearch-hnsw threatexchange pybktree
+	$(BENCH_CORES) $(SEARCH) --rows 1e6 --bank uniform --programs flat 16x16 11x23 --out benchmarks/results/search-uniform
+	$(BENCH_CORES) $(SEARCH) --rows 1e6 --bank turned --programs flat 16x16 11x23 --out benchmarks/results/search-turned
+	$(SEARCH) --rows 1e6 --programs compact --out benchmarks/results/search-threads
+	$(BENCH_CORES) $(SEARCH) --rows 1e5 1e6 1e7 --radii --hostile --programs flat 16x16 11x23 --out benchmarks/results/search
 
 # The tests of the index under AddressSanitizer and UndefinedBehaviorSanitizer (gcc on Linux): an
 # environment that has a kernel of its own and borrows the rest. Without -s a report is swallowed.

@@ -166,6 +166,24 @@ def usearch_exact(rows: Packed) -> Peer:
     return Peer("usearch exact, ten nearest", run, 0.0, rows.shape[1], slow=True)
 
 
+def usearch_hnsw(rows: Packed) -> Peer:
+    """Walk a graph: approximate, the ten nearest instead of all within a radius."""
+    from usearch.index import Index as Graph
+    from usearch.index import MetricKind, ScalarKind
+
+    before, start = resident(), time.process_time()
+    graph = Graph(ndim=rows.shape[1] * 8, metric=MetricKind.Hamming, dtype=ScalarKind.B1)
+    graph.add(np.arange(len(rows), dtype=np.uint64), rows, threads=1)
+    seconds = time.process_time() - start
+
+    def run(queries: Packed, radius: int) -> int:
+        found = graph.search(queries, 10, threads=1)
+        return int((found.distances <= radius).sum())
+
+    size = (resident() - before) / len(rows)
+    return Peer("usearch HNSW (approximate)", run, seconds, size, exact=False)
+
+
 def numkong(rows: Packed) -> Peer:
     """Compute the matrix of distances, a block of rows at a time, and select from it."""
     import numkong

@@ -66,7 +66,9 @@ def markdown(results: dict[str, Any], only: int | None = None) -> str:
                 f"{living['adds_a_second_while_querying']:,.0f} additions and "
                 f"{living['removals_a_second_while_querying']:,.0f} removals a second, a hundred "
                 f"a call; that thread waits {living['query_while_adding_median'] * 1e6:.0f} µs "
-                f"(median), {living['query_while_adding_p99'] * 1e6:.0f} µs (99 %)."
+                f"(median), {living['query_while_adding_p99'] * 1e6:.0f} µs (99 %). A query that "
+                f"finds something takes {bank['batch_of']['hits'] * 1e6:.1f} µs in a batch, one "
+                f"that finds nothing {bank['batch_of']['misses'] * 1e6:.1f} µs."
             ),
             "",
         ]
