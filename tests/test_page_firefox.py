@@ -121,7 +121,7 @@ class Person:
         self.press("continue")
         self.at("review.title")
         self.client.find_elements("css selector", "summary")[0].click()
-        return [code.text for code in self.client.find_elements("css selector", "ol code")]
+        return [code.text for code in self.client.find_elements("css selector", "ol li > code:first-child")]
 
 
 def files(folder):
