@@ -40,7 +40,8 @@ from nciihash.wire import AddItems, OpenCase
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "pdq.json").read_text())
 ELSEWHERE = "https://www.wikipedia.org/"
 SIZE_MAX = 104_000  # bytes of all that the page is made of, without catalogues
-MODULES = "worker canvas formats jpeg scan png pdq trimming views".split()  # what opens files
+# what opens files
+MODULES = ("worker", "canvas", "formats", "jpeg", "scan", "png", "pdq", "trimming", "views")
 HOLD_STILL = {"path": None, "waiting": 400}  # milliseconds in which a late request would show
 
 pytestmark = pytest.mark.skipif(
