@@ -216,7 +216,7 @@ def test_a_long_poll_hears_of_an_addition_at_once(service):
     time.sleep(0.3)
     assert "page" not in heard, "nothing is new, so it waits"
     service.open()
-    waiter.join(timeout=15)
+    waiter.join(timeout=60)
     assert len(heard["page"]["entries"]) == 1
 
 
@@ -231,7 +231,7 @@ def test_a_key_revoked_during_a_long_poll_gets_nothing_more(service):
     time.sleep(0.3)
     access.revoke_keys(service.parts.store, peer.name, None, service.clock())
     service.open()
-    waiter.join(timeout=15)
+    waiter.join(timeout=60)
     problem(heard["reply"], 401, "credentials_wrong")
 
 
