@@ -10,7 +10,7 @@ PHOTOS ?=
 PYTEST_ARGS ?=
 KERNEL := CMakeLists.txt $(wildcard nciihash/_*.cpp nciihash/_*.hpp)
 
-.PHONY: setup demo test lint bench bench-search bench-recall sanitize screenshots page lock clean
+.PHONY: setup demo test lint bench bench-search bench-recall sanitize kernels screenshots page lock clean
 
 setup: $(VENV)/.dev
 
@@ -90,6 +90,17 @@ sanitize: $(VENV)/.dev
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
 	    ../$(SANE)/bin/python -P -m pytest -s -p no:cacheprovider test_index.py test_search.py \
 	    $(PYTEST_ARGS)
+
+# The loops for ARM, built by a cross-compiler and run in an emulator (on Debian g++-aarch64-linux-gnu
+# and qemu-user), held against a plain comparison.
+ARM := aarch64-linux-gnu-g++ -std=c++17 -O2 -Wall -Wextra -Wno-psabi -static
+kernels:
+	@mkdir -p build/kernels
+	$(ARM) -c nciihash/_kernel.cpp -DNCIIHASH_ISA=portable -o build/kernels/portable.o
+	$(ARM) -c nciihash/_kernel.cpp -DNCIIHASH_ISA=neon -DNCIIHASH_USE_NEON -o build/kernels/neon.o
+	$(ARM) -DNCIIHASH_HAS_neon tests/kernels/compare.cpp nciihash/_build.cpp build/kernels/portable.o \
+	    build/kernels/neon.o -o build/kernels/compare -pthread
+	qemu-aarch64 build/kernels/compare
 
 # Pin again what the extras ask for, from a fresh environment: names and versions, no addresses.
 lock:
