@@ -10,7 +10,7 @@ PHOTOS ?=
 PYTEST_ARGS ?=
 KERNEL := CMakeLists.txt $(wildcard nciihash/_*.cpp nciihash/_*.hpp)
 
-.PHONY: setup demo test lint bench bench-search bench-recall sanitize kernels screenshots page lock clean
+.PHONY: setup demo test lint bench bench-search bench-recall bench-service sanitize kernels screenshots page lock clean
 
 setup: $(VENV)/.dev
 
@@ -74,6 +74,13 @@ bench-search: $(VENV)/.dev
 	$(BENCH_CORES) $(SEARCH) --rows 1e6 --bank turned --programs flat 16x16 11x23 --out benchmarks/results/search-turned
 	$(SEARCH) --rows 1e6 --programs compact --out benchmarks/results/search-threads
 	$(BENCH_CORES) $(SEARCH) --rows 1e5 1e6 1e7 --radii --hostile --programs flat 16x16 11x23 --out benchmarks/results/search
+
+# The service under load and what platforms run today beside it: some 40 minutes. One core each for
+# the service and for the load.
+SOAK ?= 600
+bench-service: $(VENV)/.dev
+	$(PIP) --editable '.[dev,demo,bench,bench-service]'
+	$(BIN)/python benchmarks/service.py --rows 1e5 1e6 --soak $(SOAK) --out benchmarks/results/service
 
 # The tests of the index under AddressSanitizer and UndefinedBehaviorSanitizer (gcc on Linux): an
 # environment that has a kernel of its own and borrows the rest. Without -s a report is swallowed.
