@@ -300,7 +300,7 @@ def run(count: int, options: argparse.Namespace, cores: list[int]) -> Results:
     count -= count % PER_ITEM
     rows = rng.integers(0, 256, (count, 32), dtype=np.uint8)
     asked = queries(rows, 100_000, rng)
-    core = cores[0] if len(cores) > 1 else None
+    core = cores[0] if len(cores) > 1 and not options.shared else None
     program = [sys.executable, "-m", "clearinghouse"]
     with tempfile.TemporaryDirectory() as folder:
         database = options.database or f"sqlite:///{folder}/bank.sqlite3"
@@ -401,6 +401,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="for each kind of load")
     parser.add_argument("--submissions", type=int, default=20)
     parser.add_argument("--soak", type=float, default=0.0, help="seconds of steady load")
+    parser.add_argument("--shared", action="store_true", help="let the service use all cores")
     parser.add_argument("--database", help="an address of a PostgreSQL database that is empty")
     parser.add_argument("--out", type=Path, help="where to write NAME.json and NAME.md")
     options = parser.parse_args()
@@ -408,7 +409,7 @@ def main() -> None:
     if len(cores) > 1:
         os.sched_setaffinity(0, set(cores[1:]))
     results: Results = {
-        "cores": "one core" if len(cores) > 1 else "the generator's core",
+        "cores": "one core" if len(cores) > 1 and not options.shared else "all cores",
         "processors": os.cpu_count(),
         "machine": platform.machine(),
         "database": "PostgreSQL" if options.database else "SQLite",
