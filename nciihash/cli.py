@@ -3,6 +3,8 @@
 import json
 import os
 import string
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +15,10 @@ from nciihash import platforms as platform_commands
 from nciihash import survivors as survivor_commands
 from nciihash.batch import hash_files, wanted_signals
 from nciihash.errors import FileRefused
-from nciihash.signals import Band, Hashed, Item, Signal, SignalType, VariantSet, band
+from nciihash.signals import Band, Hashed, Item, Media, Signal, SignalType, VariantSet, band
 from nciihash.terminal import AsJson, ExitCode, NoSandbox, Terminal
+from nciihash.vpdq import Comparison, Share, frames_of
+from nciihash.vpdq import compare as compare_videos
 from nciihash.wire import SignalIn
 
 app = typer.Typer(
@@ -60,7 +64,7 @@ def options(
 
 @app.command("hash", rich_help_panel="On this device")
 def hash_command(
-    files: Annotated[list[Path], typer.Argument(help="Pictures.")],
+    files: Annotated[list[Path], typer.Argument(help="Pictures and videos.")],
     signal: Annotated[
         list[SignalType] | None,
         typer.Option(help="Another kind of hash to make beside pdq; may be repeated."),
@@ -71,7 +75,7 @@ def hash_command(
     no_sandbox: NoSandbox = False,
     as_json: AsJson = False,
 ) -> None:
-    """Hash pictures. Nothing is sent and no file is written."""
+    """Hash pictures and videos. Nothing is sent and no file is written."""
     terminal = Terminal(as_json=as_json)
     rows: list[tuple[str, Item]] = []
     failed = False
@@ -106,35 +110,44 @@ def _described(item: Item) -> dict[str, object]:
             "quality": hashed.quality,
             "variant": hashed.variant.value,
         }
+        | ({} if hashed.time is None else {"time": round(hashed.time, 3)})
         for hashed in item.hashes
     ]
-    return {"media": item.media.value, "hashes": hashes}
+    told: dict[str, object] = {"media": item.media.value, "hashes": hashes}
+    return told | ({"every": item.every} if item.media is Media.VIDEO else {})
 
 
 @app.command(rich_help_panel="On this device")
 def compare(
-    a: Annotated[str, typer.Argument(help="A picture, or a PDQ hash of 64 digits.")],
-    b: Annotated[str, typer.Argument(help="Another picture, or another hash.")],
+    a: Annotated[str, typer.Argument(help="A picture or video, or a PDQ hash of 64 digits.")],
+    b: Annotated[str, typer.Argument(help="Another one, or another hash.")],
     no_sandbox: NoSandbox = False,
     as_json: AsJson = False,
 ) -> None:
-    """Tell how near two pictures are, in bits and in words. Nothing is sent."""
+    """Tell how near two pictures or videos are, in bits and in words. Nothing is sent."""
     terminal = Terminal(as_json=as_json)
     with terminal.guard():
         found = [_read(terminal, text, sandboxed=not no_sandbox) for text in (a, b)]
         first, second = found
         if first is None or second is None:
             raise typer.Exit(ExitCode.SOME_FAILED)
-        distance = _distance(first.signal, second.signal)
+        pair = compare_videos(frames_of(first), frames_of(second))
+        distance, videos = pair.distance, pair.query.frames > 1 or pair.bank.frames > 1
         near = band(SignalType.PDQ, distance) if distance <= SignalType.PDQ.threshold else None
         if as_json:
-            terminal.line(
-                {
-                    "distance": distance,
-                    "threshold": SignalType.PDQ.threshold,
-                    "band": near,
-                    "qualities": [first.quality, second.quality],
-                }
+            qualities = None if videos else [first[0].quality, second[0].quality]
+            told: dict[str, object] = {
+                "distance": distance,
+                "threshold": SignalType.PDQ.threshold,
+                "band": near,
+                "qualities": qualities,
+            }
+            terminal.line(told | (_shares(pair) if videos else {}))
+            return
+        if videos:
+            terminal.show(
+                f"{_count(pair.query, 'the first')} and {_count(pair.bank, 'the second')} are near "
+                f"each other; {distance} bits differ between the nearest two."
             )
             return
         words = {
@@ -143,32 +156,28 @@ def compare(
             None: "No match: different pictures, or an edit that this hash does not see through.",
         }
         terminal.show(f"{distance} of {SignalType.PDQ.bits} bits differ. {words[near]}")
-        if first.plain or second.plain:
+        if first[0].plain or second[0].plain:
             terminal.show("One of them is so plain that this says little.")
 
 
-def _read(terminal: Terminal, text: str, *, sandboxed: bool) -> Hashed | None:
+def _read(terminal: Terminal, text: str, *, sandboxed: bool) -> Sequence[Hashed] | None:
     """Take a hash as it is, and hash a file; None if the file is refused, which is told."""
     if len(text) == _PDQ_DIGITS and set(text) <= set(string.hexdigits) and not Path(text).exists():
-        return Hashed(Signal.from_hex(SignalType.PDQ, text))
+        return [Hashed(Signal.from_hex(SignalType.PDQ, text))]
     ((_, outcome),) = hash_files([Path(text)], signals=[SignalType.PDQ], sandboxed=sandboxed)
     if isinstance(outcome, FileRefused):
         terminal.refuse(text, outcome)
         return None
-    return outcome.hashes[0]
-
-
-def _distance(a: Signal, b: Signal) -> int:
-    return (int.from_bytes(a.value) ^ int.from_bytes(b.value)).bit_count()
+    return outcome.hashes
 
 
 @app.command(rich_help_panel="On this device")
 def check(
-    file: Annotated[Path, typer.Argument(help="A copy of a picture, edited perhaps.")],
+    file: Annotated[Path, typer.Argument(help="A copy of a picture or video, edited perhaps.")],
     against: Annotated[
         Path,
         typer.Option(
-            help="What `nciihash hash --variants standard --json` wrote about the picture.",
+            help="What `nciihash hash --variants standard --json` wrote about the original.",
             show_default=False,
         ),
     ],
@@ -188,18 +197,25 @@ def check(
         if isinstance(outcome, FileRefused):
             terminal.refuse(file, outcome)
             raise typer.Exit(ExitCode.SOME_FAILED)
-    distance, by = min(
-        (_distance(kept.signal, ours.signal), kept.variant)
-        for kept in held
-        for ours in outcome.hashes
-    )
+    found = compare_videos(frames_of(outcome.hashes), frames_of(held))
+    distance, by = found.distance, found.variant
     near = band(SignalType.PDQ, distance) if distance <= SignalType.PDQ.threshold else None
+    videos = found.query.frames > 1 or found.bank.frames > 1
     if as_json:
-        terminal.line(
-            {"found": near is not None, "distance": distance, "variant": by, "band": near}
-        )
+        told: dict[str, object] = {
+            "found": near is not None,
+            "distance": distance,
+            "variant": by,
+            "band": near,
+        }
+        terminal.line(told | (_shares(found) if videos else {}))
         return
-    if near is None:
+    if near is not None and videos:
+        terminal.show(
+            f"It would be found: {_count(found.query, 'this copy')} and "
+            f"{_count(found.bank, 'the original')} are near each other."
+        )
+    elif near is None:
         terminal.show(
             f"It would not be found: {distance} bits differ at least, and up to "
             f"{SignalType.PDQ.threshold} are a match. Submit this copy as well."
@@ -208,12 +224,20 @@ def check(
         terminal.show(f"It would be found: {distance} bits differ from the hash named {by}.")
 
 
+def _shares(found: Comparison) -> dict[str, object]:
+    return {"query": asdict(found.query), "bank": asdict(found.bank)}
+
+
+def _count(share: Share, of: str) -> str:
+    return f"{share.found:,} of the {share.frames:,} frames of {of} ({share.of_one:.0%})"
+
+
 def _held(path: Path) -> list[Hashed]:
     """Read the PDQ hashes that `hash --json` wrote and that would be submitted."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         entries = [
-            SignalIn.model_validate_json(json.dumps(entry)).hashed
+            _hashed(entry)
             for line in lines
             if line.strip()
             for entry in json.loads(line).get("hashes", ())
@@ -226,6 +250,12 @@ def _held(path: Path) -> list[Hashed]:
     if not held:
         raise typer.BadParameter("The file given with --against holds no hash fit to be submitted.")
     return held
+
+
+def _hashed(entry: dict[str, object]) -> Hashed:
+    time = entry.pop("time", None)
+    hashed = SignalIn.model_validate_json(json.dumps(entry)).hashed
+    return replace(hashed, time=float(time) if isinstance(time, float | int) else None)
 
 
 app.add_typer(survivor_commands.app)

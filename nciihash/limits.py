@@ -12,12 +12,18 @@ class Limits:
     them, before anything is decoded. `memory`, in bytes of address space, and `seconds`, of
     wall-clock time a file, are kept by `nciihash.sandbox` alone: a process cannot take decoded
     memory or time back from itself.
+
+    Videos are read piece by piece, so `video_bytes` may be far more, and have `video_seconds`.
+    Their frames are held to `max_pixels`. `threads` is how many a video's decoder may use.
     """
 
     max_bytes: int = 256 << 20
     max_pixels: int = 100_000_000
     memory: int = 2 << 30
     seconds: float = 20.0
+    video_bytes: int = 64 << 30
+    video_seconds: float = 1800.0
+    threads: int = 4
 
 
 LIMITS: Final = Limits()

@@ -2,8 +2,10 @@
 
 import os
 import signal as signal_numbers
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -12,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from nciihash import tables
-from nciihash.batch import Found, hash_files, once, wanted_signals
+from nciihash.batch import hash_files, wanted_signals
 from nciihash.client import PlatformClient
 from nciihash.errors import FileRefused
-from nciihash.signals import Item, Match, Signal, SignalType, Verdict
+from nciihash.lookup import Find, Kinds, Outcome, look_up
+from nciihash.signals import Match, SignalType, Verdict
 from nciihash.terminal import AsJson, ExitCode, NoSandbox, Terminal
 from nciihash.wire import Hit
 
@@ -139,7 +142,7 @@ def _described(progress: "Progress") -> dict[str, object]:
 
 @app.command(rich_help_panel=_PANEL)
 def match(
-    files: Annotated[list[Path], typer.Argument(help="Pictures to look for.")],
+    files: Annotated[list[Path], typer.Argument(help="Pictures and videos to look for.")],
     bank: Annotated[
         Path | None, typer.Option(help="A bank that `follow` keeps.", show_default=False)
     ] = None,
@@ -158,33 +161,39 @@ def match(
     no_sandbox: NoSandbox = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find out which pictures are near something in a bank. Only hashes leave this machine."""
+    """Find out which files are near something in a bank. Only hashes leave this machine.
+
+    Of a video, the share of its frames that are near an item's is told, and of the item's frames
+    that are near the video's: a short part of a long film has a large share of the one and a small
+    share of the other.
+    """
     terminal = Terminal(as_json=as_json)
     if (bank is None) == (server is None):
         raise typer.BadParameter("Give either --bank or --server.")
     failed = False
-    rows: list[tuple[str, list[Found]]] = []
+    rows: list[tuple[str, Outcome]] = []
     with terminal.guard(), ExitStack() as stack:
         signals = wanted_signals(signal or ())
-        find: Callable[[Sequence[Signal]], Sequence[Sequence[Match | Hit]]]
+        find: Find
+        kinds: Kinds = None
         if bank is not None:
             _needs_posix(terminal)
             from nciihash.bank import Bank
 
-            find = stack.enter_context(Bank.read(bank)).query
+            kept = stack.enter_context(Bank.read(bank))
+            find, kinds = kept.query, partial(kept.kinds, SignalType.PDQ)
         else:
             find = stack.enter_context(PlatformClient(server or "", _key(terminal))).match
         advance = stack.enter_context(terminal.progress("Matching", len(files)))
         # the trimmed picture as well, so that a screenshot or a border hides nothing
         hashed = hash_files(files, signals=signals, variants="match", sandboxed=not no_sandbox)
         while batch := list(islice(hashed, _AT_ONCE)):
-            for path, outcome in _find(batch, find):
+            for path, outcome in look_up(batch, find, kinds):
                 if isinstance(outcome, FileRefused):
                     failed = True
                     terminal.refuse(path, outcome)
                 elif as_json:
-                    matches = [_match_described(type, match) for type, match in outcome]
-                    terminal.line({"file": os.fsdecode(path), "matches": matches})
+                    terminal.line({"file": os.fsdecode(path)} | _outcome_described(outcome))
                 else:
                     rows.append((os.fsdecode(path), outcome))
             advance(len(batch))
@@ -195,30 +204,20 @@ def match(
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
-def _find(
-    batch: Sequence[tuple[Path, Item | FileRefused]],
-    find: Callable[[Sequence[Signal]], Sequence[Sequence[Match | Hit]]],
-) -> Iterator[tuple[Path, list[Found] | FileRefused]]:
-    """Look for the hashes of several files in one query."""
-    signals = [
-        hashed.signal
-        for _, outcome in batch
-        if not isinstance(outcome, FileRefused)
-        for hashed in outcome.hashes
-    ]
-    answers = iter(find(signals) if signals else ())
-    for path, outcome in batch:
-        if isinstance(outcome, FileRefused):
-            yield path, outcome
-        else:
-            yield (
-                path,
-                once(
-                    (hashed.signal.type, match)
-                    for hashed in outcome.hashes
-                    for match in next(answers)
-                ),
-            )
+def _outcome_described(outcome: Outcome) -> dict[str, object]:
+    told: dict[str, object] = {
+        "matches": [_match_described(type, match) for type, match in outcome.found]
+    }
+    if outcome.shared:
+        told["items"] = [
+            {
+                "item": shared.item,
+                "query": asdict(shared.query),
+                "bank": None if shared.bank is None else asdict(shared.bank),
+            }
+            for shared in outcome.shared
+        ]
+    return told
 
 
 def _match_described(type: SignalType, match: Match | Hit) -> dict[str, object]:

@@ -39,7 +39,21 @@ def analyse(data: bytes, width: int, height: int, turned: int) -> pdq.Analysis |
     if pixels.shape != (rows, columns, 3):
         return None
     # from RGB, not from the file's own luma: clipped colours count as they are shown
-    luma = pixels @ _LUMA
+    return analyse_blocks(pixels @ _LUMA, width, height, scale, turned)
+
+
+def analyse_blocks(
+    luma: NDArray[np.float32], width: int, height: int, scale: int, turned: int
+) -> pdq.Analysis:
+    """Hash a picture of which the mean of each block is known.
+
+    Args:
+        luma: float32 (rows, columns), one for each block of `scale` pixels, the last one whole.
+        width: the picture's pixels as stored.
+        height: likewise.
+        scale: pixels along each side of a block; 1 gives the exact grid.
+        turned: its EXIF orientation from 1 to 8.
+    """
     # the operator is not symmetric, so a mirrored axis needs the mirrored one
     down = _folded(height, scale, mirrored=turned in {3, 4, 6, 7})
     across = _folded(width, scale, mirrored=turned in {2, 3, 7, 8})

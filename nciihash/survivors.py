@@ -30,7 +30,9 @@ Case = Annotated[str, typer.Argument(help="The case number, such as K7Q4-29XD-MM
 
 @app.command(rich_help_panel=_PANEL)
 def submit(
-    files: Annotated[list[Path], typer.Argument(help="Pictures; they stay on this device.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Pictures and videos; they stay on this device.")
+    ],
     server: Server,
     reason: Annotated[
         Reason | None, typer.Option(help="Why; asked for when left out.", show_default=False)
@@ -67,7 +69,7 @@ def submit(
     no_sandbox: NoSandbox = False,
     as_json: AsJson = False,
 ) -> None:
-    """Open a case: hash your pictures here, and send the hashes, never the pictures.
+    """Open a case: hash your pictures and videos here, and send the hashes, never the files.
 
     Platforms that take part can then recognise copies and stop them. You are asked a few questions
     first, shown what would be sent, and given a number and a passphrase to look after the case.
@@ -106,7 +108,8 @@ def submit(
             finally:
                 if paper:
                     paper.tell(terminal)
-        if failed or any(item.accepted == 0 for item in opened.items):
+        some_left = len(opened.items) < len(prepared)
+        if failed or some_left or any(item.accepted == 0 for item in opened.items):
             raise typer.Exit(ExitCode.SOME_FAILED)
 
 

@@ -29,8 +29,9 @@ from nciihash.errors import (
     ServiceError,
     ServiceRefused,
 )
-from nciihash.signals import Item
+from nciihash.signals import Item, Media
 from nciihash.tables import shown
+from nciihash.vpdq import EVERY
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value a line, for programs.")]
 NoSandbox = Annotated[
@@ -125,8 +126,16 @@ class Terminal:
             self.say(f"{shown(path)}: {reason}", style="yellow")
 
     def note_frames(self, path: str | PathLike[str], item: Item) -> None:
-        """Say so if a file holds more pictures than the one that was hashed."""
-        if item.frames > 1:
+        """Say so if a file holds more than what was hashed: other pictures, or more moments."""
+        if item.media is Media.VIDEO:
+            if item.every > EVERY:
+                self.say(
+                    f"{shown(path)}: this is so long that one frame was taken every "
+                    f"{item.every:.3g} seconds rather than four a second. Shorter parts of it may "
+                    "be missed.",
+                    style="yellow",
+                )
+        elif item.frames > 1:
             self.say(
                 f"{shown(path)}: only the first of the {item.frames:,} pictures in this file is "
                 "covered. Save the others as files of their own.",
