@@ -4,6 +4,7 @@ import json
 import os
 import string
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -13,10 +14,13 @@ import typer
 from nciihash import __version__, tables
 from nciihash import platforms as platform_commands
 from nciihash import survivors as survivor_commands
-from nciihash.batch import hash_files, wanted_signals
+from nciihash.batch import cores, files_in, hash_files, wanted_signals
+from nciihash.duplicates import groups
 from nciihash.errors import FileRefused
+from nciihash.ledger import Layout, Ledger
 from nciihash.signals import Band, Hashed, Item, Media, Signal, SignalType, VariantSet, band
-from nciihash.terminal import AsJson, ExitCode, NoSandbox, Terminal
+from nciihash.tally import HASHES, Tally, file_name
+from nciihash.terminal import AsJson, ExitCode, Fast, Jobs, NoSandbox, Out, Recursive, Terminal
 from nciihash.vpdq import Comparison, Share, frames_of
 from nciihash.vpdq import compare as compare_videos
 from nciihash.wire import SignalIn
@@ -72,33 +76,115 @@ def hash_command(
     variants: Annotated[
         VariantSet, typer.Option(help="Which altered copies to hash as well.")
     ] = VariantSet.NONE,
+    recursive: Recursive = False,
+    fast: Fast = False,
+    out: Out = None,
+    jobs: Jobs = None,
     no_sandbox: NoSandbox = False,
     as_json: AsJson = False,
 ) -> None:
-    """Hash pictures and videos. Nothing is sent and no file is written."""
+    """Hash pictures and videos. Nothing is sent, and only what --out names is written."""
     terminal = Terminal(as_json=as_json)
+    if fast and (signal or variants is not VariantSet.NONE):
+        raise typer.BadParameter("--fast makes plain pdq hashes: leave --signal and --variants.")
     rows: list[tuple[str, Item]] = []
-    failed = False
-    with terminal.guard(), terminal.progress("Hashing", len(files)) as advance:
-        signals = wanted_signals(signal or ())
+    tally = Tally(terminal, "hashed", skip_foreign=recursive)
+    with terminal.guard(), ExitStack() as stack:
+        ledger = None if out is None else stack.enter_context(_ledger(out, HASHES))
+        todo = tally.left(files_in(files) if recursive else files, ledger)
+        advance = stack.enter_context(terminal.progress("Hashing", len(todo)))
         hashed = hash_files(
-            files, signals=signals, variants=variants.value, sandboxed=not no_sandbox
+            todo,
+            signals=wanted_signals(signal or ()),
+            variants=variants.value,
+            fast=fast,
+            sandboxed=not no_sandbox,
+            jobs=jobs or min(cores(), len(todo)),
         )
-        for path, outcome in hashed:
-            if isinstance(outcome, FileRefused):
-                failed = True
-                terminal.refuse(path, outcome)
-            elif as_json:
-                terminal.line({"file": str(path)} | _described(outcome))
-            else:
-                rows.append((str(path), outcome))
-            if isinstance(outcome, Item):
-                terminal.note_frames(path, outcome)
-            advance(1)
+        stack.enter_context(closing(hashed))
+        with tally.resumable(ledger):
+            for path, outcome in hashed:
+                if isinstance(outcome, FileRefused):
+                    tally.refuse(path, outcome)
+                else:
+                    tally.done()
+                    if ledger:
+                        ledger.add({"file": file_name(path)} | _described(outcome))
+                    elif as_json:
+                        terminal.line({"file": str(path)} | _described(outcome))
+                    else:
+                        rows.append((str(path), outcome))
+                    if not recursive:
+                        terminal.note_frames(path, outcome)
+                advance(1)
     with terminal.guard():
         if rows:
             terminal.show(tables.hash_table(rows))
-    if failed:
+    if recursive or out:
+        tally.say()
+    if tally.failed:
+        raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def _ledger(out: Path, layout: Layout) -> Ledger:
+    try:
+        return Ledger(out, layout)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+@app.command(rich_help_panel="On this device")
+def dedupe(
+    files: Annotated[list[Path], typer.Argument(help="Folders, or pictures and videos.")],
+    within: Annotated[
+        int, typer.Option(min=0, max=64, help="Bits that hashes of one group differ at most.")
+    ] = SignalType.PDQ.threshold,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Take exact hashes, for which JPEG takes longer.")
+    ] = False,
+    jobs: Jobs = None,
+    no_sandbox: NoSandbox = False,
+    as_json: AsJson = False,
+) -> None:
+    """Group files that show nearly the same. Nothing is sent, and no file is changed.
+
+    Pictures are near each other directly or through others; of videos, four fifths of the frames of
+    one must be near the other's. With --json, each group is a line.
+    """
+    terminal = Terminal(as_json=as_json)
+    tally = Tally(terminal, "hashed", skip_foreign=True)
+    names: list[Path] = []
+    items: list[Item] = []
+    with terminal.guard(), ExitStack() as stack:
+        todo = list(files_in(files))
+        advance = stack.enter_context(terminal.progress("Hashing", len(todo)))
+        hashed = hash_files(
+            todo,
+            signals=[SignalType.PDQ],
+            fast=not exact,
+            sandboxed=not no_sandbox,
+            jobs=jobs or min(cores(), len(todo)),
+        )
+        stack.enter_context(closing(hashed))
+        for path, outcome in hashed:
+            if isinstance(outcome, FileRefused):
+                tally.refuse(path, outcome)
+            else:
+                tally.done()
+                names.append(path)
+                items.append(outcome)
+            advance(1)
+    with terminal.guard():
+        found = [[(names[m.file], m.distance) for m in group] for group in groups(items, within)]
+        for number, group in enumerate(found if as_json else (), 1):
+            members = [{"file": os.fsdecode(path), "distance": bits} for path, bits in group]
+            terminal.line({"group": number, "files": members})
+        if found and not as_json:
+            terminal.show(tables.group_table(found))
+        tally.say()
+        count = sum(len(group) for group in found)
+        terminal.say(f"{count:,} of them are in {len(found):,} groups of near-duplicates.")
+    if tally.failed:
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 

@@ -90,7 +90,7 @@ def read_file(file: BinaryIO, *, limits: Limits = LIMITS) -> Iterator[bytes]:
 
 def _check_regular(status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
-        raise NotAFile("This is a folder. Give the paths of the files inside.")
+        raise NotAFile("This is a folder. Give the paths of the files inside, or --recursive.")
     if not stat.S_ISREG(status.st_mode):
         raise NotAFile("This is not a regular file. Give the path of a picture.")
 

@@ -3,7 +3,7 @@
 import os
 import signal as signal_numbers
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from nciihash import tables
-from nciihash.batch import hash_files, wanted_signals
+from nciihash.batch import cores, files_in, hash_files, wanted_signals
 from nciihash.client import PlatformClient
 from nciihash.errors import FileRefused
+from nciihash.ledger import Ledger
 from nciihash.lookup import Find, Kinds, Outcome, look_up
 from nciihash.signals import Match, SignalType, Verdict
-from nciihash.terminal import AsJson, ExitCode, NoSandbox, Terminal
+from nciihash.tally import MATCHES, Tally, file_name
+from nciihash.terminal import AsJson, ExitCode, Fast, Jobs, NoSandbox, Out, Recursive, Terminal
 from nciihash.wire import Hit
 
 # A bank locks its file as POSIX systems do. The commands import it when they need it, so that the
@@ -158,6 +160,10 @@ def match(
         list[SignalType] | None,
         typer.Option(help="Another kind of hash to look for beside pdq; may be repeated."),
     ] = None,
+    recursive: Recursive = False,
+    fast: Fast = False,
+    out: Out = None,
+    jobs: Jobs = None,
     no_sandbox: NoSandbox = False,
     as_json: AsJson = False,
 ) -> None:
@@ -170,10 +176,11 @@ def match(
     terminal = Terminal(as_json=as_json)
     if (bank is None) == (server is None):
         raise typer.BadParameter("Give either --bank or --server.")
-    failed = False
+    if fast and signal:
+        raise typer.BadParameter("--fast looks for plain pdq hashes: leave --signal away.")
     rows: list[tuple[str, Outcome]] = []
+    tally = Tally(terminal, "looked for", skip_foreign=recursive)
     with terminal.guard(), ExitStack() as stack:
-        signals = wanted_signals(signal or ())
         find: Find
         kinds: Kinds = None
         if bank is not None:
@@ -184,23 +191,42 @@ def match(
             find, kinds = kept.query, partial(kept.kinds, SignalType.PDQ)
         else:
             find = stack.enter_context(PlatformClient(server or "", _key(terminal))).match
-        advance = stack.enter_context(terminal.progress("Matching", len(files)))
-        # the trimmed picture as well, so that a screenshot or a border hides nothing
-        hashed = hash_files(files, signals=signals, variants="match", sandboxed=not no_sandbox)
-        while batch := list(islice(hashed, _AT_ONCE)):
-            for path, outcome in look_up(batch, find, kinds):
-                if isinstance(outcome, FileRefused):
-                    failed = True
-                    terminal.refuse(path, outcome)
-                elif as_json:
-                    terminal.line({"file": os.fsdecode(path)} | _outcome_described(outcome))
-                else:
-                    rows.append((os.fsdecode(path), outcome))
-            advance(len(batch))
+        try:
+            ledger = None if out is None else stack.enter_context(Ledger(out, MATCHES))
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        todo = tally.left(files_in(files) if recursive else files, ledger)
+        advance = stack.enter_context(terminal.progress("Matching", len(todo)))
+        hashed = hash_files(
+            todo,
+            signals=wanted_signals(signal or ()),
+            # the trimmed picture as well, so that a screenshot or a border hides nothing
+            variants="none" if fast else "match",
+            fast=fast,
+            sandboxed=not no_sandbox,
+            jobs=jobs or min(cores(), len(todo)),
+        )
+        stack.enter_context(closing(hashed))
+        with tally.resumable(ledger):
+            while batch := list(islice(hashed, _AT_ONCE)):
+                for path, outcome in look_up(batch, find, kinds):
+                    if isinstance(outcome, FileRefused):
+                        tally.refuse(path, outcome)
+                        continue
+                    tally.done()
+                    if ledger:
+                        ledger.add({"file": file_name(path)} | _outcome_described(outcome))
+                    elif as_json:
+                        terminal.line({"file": os.fsdecode(path)} | _outcome_described(outcome))
+                    if not as_json and (outcome.found or not (recursive or out)):
+                        rows.append((os.fsdecode(path), outcome))
+                advance(len(batch))
     with terminal.guard():
         if rows:
             terminal.show(tables.match_table(rows))
-    if failed:
+    if recursive or out:
+        tally.say()
+    if tally.failed:
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 

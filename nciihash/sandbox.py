@@ -62,6 +62,7 @@ class Sandbox:
         self._child: subprocess.Popen[bytes] | None = None
         self._owner = 0
         self._isolation: tuple[str, ...] = ()
+        self._stopped = False
 
     def __enter__(self) -> Self:
         """Start the child, so that a system which permits none says so at once."""
@@ -76,6 +77,15 @@ class Sandbox:
         """End the child; a later call starts another."""
         with self._lock:
             self._kill()
+
+    def stop(self) -> None:
+        """End the child for good from another thread, even in the middle of a file.
+
+        Whoever waits for that file is told that it was refused, and any later call fails.
+        """
+        self._stopped = True
+        if (child := self._child) is not None and self._owner == os.getpid():
+            child.kill()
 
     @property
     def isolation(self) -> tuple[str, ...]:
@@ -227,6 +237,8 @@ class Sandbox:
         )
 
     def _ensure(self) -> subprocess.Popen[bytes]:
+        if self._stopped:
+            raise errors.SandboxUnavailable("This sandbox was stopped. Make another one.")
         if self._child is not None and self._owner != os.getpid():
             _forget(self._child)  # this process is a fork: the child answers to its parent
             self._child = None

@@ -1,8 +1,9 @@
 """Tables for people: hashes, matches, and what became of a case."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from os import PathLike, fsdecode
+from pathlib import Path
 from typing import Final
 
 from rich.table import Table
@@ -63,6 +64,15 @@ def quality_words(hashed: Hashed) -> str:
     if hashed.quality < QUALITY_MIN:
         return f"{hashed.quality} (too plain to submit)"
     return f"{hashed.quality} (too regular to submit)" if hashed.tied else str(hashed.quality)
+
+
+def group_table(found: Iterable[Sequence[tuple[Path, int]]]) -> Table:
+    """Lay out groups of near-duplicates, each file with the bits to the nearest of its group."""
+    table = _table("Group", "File", "Distance")
+    for number, group in enumerate(found, 1):
+        for path, distance in group:
+            table.add_row(f"{number:,}", Text(shown(path)), f"{distance} bits")
+    return table
 
 
 def match_table(rows: Iterable[tuple[str, Outcome]]) -> Table:

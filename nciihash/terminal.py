@@ -14,11 +14,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import IntEnum
 from os import PathLike, environ, fsdecode
+from pathlib import Path
 from typing import Annotated, Final, TextIO
 
 import typer
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from nciihash.errors import (
@@ -43,6 +52,30 @@ NoSandbox = Annotated[
     ),
 ]
 
+Recursive = Annotated[
+    bool, typer.Option("--recursive", "-r", help="Go through folders and the folders in them.")
+]
+Fast = Annotated[
+    bool,
+    typer.Option(
+        "--fast", help="Large JPEG files many times faster, up to 4 bits from the exact hash."
+    ),
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Processes that decode at once; one a processor by default.", show_default=False
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write results to this file, .jsonl or .parquet, as they come; what it holds already "
+        "is not done again.",
+        show_default=False,
+    ),
+]
+
 _PIPE_WIDTH: Final = 160  # columns for tables that go to a file or another program
 
 
@@ -61,6 +94,13 @@ class _Console(Console):
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
+
+
+class _Rate(ProgressColumn):
+    """How many things a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:,.1f}/s")
 
 
 @contextmanager
@@ -194,6 +234,7 @@ class Terminal:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
+            _Rate(),
             TimeRemainingColumn(),
             console=self._err,
             transient=True,

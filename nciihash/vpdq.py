@@ -61,9 +61,9 @@ class Comparison:
 class Reel:
     """The frames of one video that are worth keeping, so far.
 
-    When they become too many, the looks become half as frequent, and of the frames so far those stay
-    that would have been seen then. So a film of any length is covered evenly, moments in which much
-    happens are thinned before those in which little does, and only hashes take memory.
+    When they become too many, the looks become half as frequent, and of the frames so far those
+    stay that would have been seen then. So a film of any length is covered evenly, moments in which
+    much happens are thinned before those in which little does, and only hashes take memory.
 
     Args:
         most: frames to keep at most.

@@ -1047,3 +1047,132 @@ def test_a_case_that_could_not_be_filled_is_handed_over(run, local, photos, monk
     assert opened.line["passphrase"]
     assert len(opened.line["items"]) == 1
     assert "Only the first 1 of 2 files" in opened.err
+
+
+# --- folders -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("collection")
+    (folder / "sub").mkdir()
+    for number in range(8):
+        photo = scene(320, 240, seed=number + 200)
+        photo.save(folder / f"{number}.jpg", quality=90)
+    scene(320, 240, seed=200).save(folder / "sub" / "copy.jpg", quality=35)
+    scene(160, 120, seed=201).save(folder / "sub" / "small.png")
+    (folder / "sub" / "film.mp4").write_bytes(film(moving(24, seed=3)))
+    (folder / "sub" / "shorter.mp4").write_bytes(film(moving(24, seed=3)[:20]))
+    (folder / "notes.txt").write_text("no picture")
+    (folder / "cut.jpg").write_bytes((folder / "1.jpg").read_bytes()[:2000])
+    return folder
+
+
+def _rows(path):
+    if path.suffix == ".parquet":
+        return pytest.importorskip("pyarrow.parquet").read_table(path).to_pylist()
+    return [
+        {"file": line["file"], **hashed}
+        for line in map(json.loads, path.read_text().splitlines())
+        for hashed in line["hashes"]
+    ]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_a_folder_is_hashed_into_a_file(run, collection, tmp_path, ending):
+    out = tmp_path / f"hashes.{ending}"
+    done = run("hash", collection, "--recursive", "--fast", "--jobs", "2", "--out", out)
+    assert (done.code, done.out) == (1, "")
+    rows = _rows(out)
+    alone = {row["file"]: row["value"] for row in rows}
+    assert len(alone) == 12
+    photo = str(collection / "3.jpg")
+    assert alone[photo] == run("hash", "--json", photo).line["hashes"][0]["value"]
+    film_rows = [row for row in rows if row["file"].endswith("film.mp4")]
+    assert [row["time"] for row in film_rows] == pytest.approx([0, 0.5, 1, 1.5], abs=0.09)
+    summary, reason, names = done.err.splitlines()[-3:]
+    assert "12 files hashed in " in summary
+    assert "1 are neither pictures nor videos that can be opened; 1 failed." in summary
+    assert reason.startswith("  1 corrupt_file: ")
+    assert names.strip() == str(collection / "cut.jpg")
+
+    again = run("hash", collection, "--recursive", "--fast", "--out", out)
+    assert "0 files hashed" in again.err
+    assert "12 were done before" in again.err
+    assert _rows(out) == rows
+
+
+def test_an_interrupted_run_is_taken_up_again(collection, tmp_path):
+    folder, out = tmp_path / "many", tmp_path / "hashes.parquet"
+    folder.mkdir()
+    photo = (collection / "0.jpg").read_bytes()
+    for number in range(400):
+        (folder / f"{number:03}.jpg").write_bytes(photo)
+    command = [*PROGRAM, "hash", folder, "--recursive", "--jobs", "2", "--out", out]
+    first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    lines = out.with_name("hashes.parquet.jsonl")
+    while not lines.exists() or not lines.stat().st_size:
+        assert first.poll() is None
+        time.sleep(0.02)
+    os.killpg(first.pid, signal.SIGINT)
+    _, told = first.communicate(timeout=60)
+    assert first.returncode == 130
+    assert "Run the same command again to go on" in told
+    assert not out.exists()
+    kept = lines.read_text().splitlines()
+    assert 0 < len(kept) < 400
+    assert [json.loads(line)["file"] for line in kept] == sorted(map(str, folder.iterdir()))[
+        : len(kept)
+    ]
+    second = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert f"{400 - len(kept):,} files hashed" in second.stderr
+    assert [row["file"] for row in _rows(out)] == sorted(map(str, folder.iterdir()))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hashes.parquet", "many"]
+
+
+def test_fast_is_for_plain_hashes(run, photos):
+    for more in (("--variants", "standard"), ("--signal", "md5")):
+        assert run("hash", "--fast", *more, photos / "photo0.jpg").code == 2
+    assert run("hash", "--out", "x.csv", photos / "photo0.jpg").code == 2
+    assert run("hash", photos).code == 1  # a folder, but not --recursive
+
+
+def test_a_folder_is_matched(run, local, collection, tmp_path):
+    bank, out = tmp_path / "bank", tmp_path / "found.jsonl"
+    submit(run, local, *YES, collection / "0.jpg", collection / "sub" / "film.mp4")
+    secret = {"NCIIHASH_KEY": local.platform(), "NCIIHASH_SERVER": local.address}
+    assert run("follow", "--bank", bank, "--once", **secret).code == 0
+    done = run("match", "--bank", bank, "--recursive", collection)
+    table = [line.split()[0] for line in done.out.splitlines()[1:]]
+    near = {str(collection / name) for name in ("0.jpg", "sub/copy.jpg", "sub/film.mp4")}
+    assert near <= set(table)
+    assert str(collection / "5.jpg") not in table
+    assert "12 files looked for in " in done.err
+
+    done = run("match", "--bank", bank, "-r", "--fast", "--out", out, "--json", collection)
+    assert [line["error"]["code"] for line in done.lines] == ["corrupt_file"]
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(lines) == 12
+    assert near <= {line["file"] for line in lines if line["matches"]}
+    again = run("match", "--bank", bank, "-r", "--out", out, collection)
+    assert "12 were done before" in again.err
+
+
+def test_near_duplicates_are_grouped(run, collection):
+    done = run("dedupe", "--json", "--jobs", "2", collection)
+    groups = [
+        {str(Path(member["file"]).relative_to(collection)) for member in line["files"]}
+        for line in done.lines
+        if "group" in line
+    ]
+    assert groups == [
+        {"0.jpg", "sub/copy.jpg"},
+        {"1.jpg", "sub/small.png"},
+        {"sub/film.mp4", "sub/shorter.mp4"},
+    ]
+    assert done.code == 1  # one was cut off
+    shown = run("dedupe", collection)
+    assert [line.split()[0] for line in shown.out.splitlines()] == ["Group", *"112233"]
+    assert "6 of them are in 3 groups of near-duplicates." in shown.err
+    none = run("dedupe", "--within", "0", "--exact", collection / "2.jpg", collection / "3.jpg")
+    assert (none.code, none.out) == (0, "")

@@ -107,7 +107,10 @@ def test_a_turned_video_is_hashed_upright(turned, size):
 
 def test_times_are_counted_from_the_first_frame_at_any_rate(frames):
     times = [5.0 + 0.04 * n + (2.0 if n > 10 else 0.0) for n in range(len(frames))]
-    looked = [frame.time for frame in looked_at(film(frames, "mpeg4", "matroska", times=times), "matroska")]
+    looked = [
+        frame.time
+        for frame in looked_at(film(frames, "mpeg4", "matroska", times=times), "matroska")
+    ]
     assert looked[0] == 0.0
     assert looked[-1] == pytest.approx(times[-1] - 5.0, abs=0.25)
     assert max(np.diff(looked)) == pytest.approx(2.04, abs=0.25)
@@ -214,7 +217,9 @@ def damaged(frames):
     sound = io.BytesIO()
     with av.open(sound, "w", format="mp4") as container:
         stream = container.add_stream("aac", rate=44100)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+        )
         frame.rate = 44100
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
