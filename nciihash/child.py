@@ -109,6 +109,7 @@ def _answer(request: dict[str, Any], file: bytes | BinaryIO, limits: Limits) -> 
             "hashes": [_entry(hashed) for hashed in item.hashes],
             "frames": item.frames,
             "every": item.every,
+            "reduced": item.reduced,
         },
     }
 

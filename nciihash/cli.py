@@ -200,6 +200,8 @@ def _described(item: Item) -> dict[str, object]:
         for hashed in item.hashes
     ]
     told: dict[str, object] = {"media": item.media.value, "hashes": hashes}
+    if item.reduced:
+        told["fast"] = True
     return told | ({"every": item.every} if item.media is Media.VIDEO else {})
 
 

@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from typing import BinaryIO, Final
 
@@ -41,7 +42,7 @@ def hash_image(source: Source, *, fast: bool = False, limits: Limits = LIMITS) -
 
     Args:
         source: a path, a file's bytes, a binary file, a Pillow image, or an array, uint8 (h, w, 3),
-            upright.
+            upright. A JPEG of more than `max_pixels` is hashed as `fast` does either way.
         fast: allow up to 4 bits of difference for speed, which large JPEG files give; for anything
             else the exact hash is computed either way.
         limits: what the file may cost.
@@ -54,10 +55,12 @@ def hash_image(source: Source, *, fast: bool = False, limits: Limits = LIMITS) -
         InvalidPixels: an array of another dtype or shape, or without pixels.
         TypeError: the source is none of these.
     """
-    if fast and not isinstance(source, Image.Image | np.ndarray):
-        source = source if isinstance(source, bytes) else read_bytes(source, limits=limits)
-        if (analysis := _reduced(source, limits)) is not None:
-            return _hashed(analysis)
+    if not isinstance(source, Image.Image | np.ndarray | bytes):
+        source = read_bytes(source, limits=limits)
+    if isinstance(source, bytes):
+        looked = _look(source, limits, least=0 if fast else limits.max_pixels + 1)
+        if looked is not None:
+            return _hashed(looked[0])
     return _hashed(pdq.analyse(read_pixels(source, limits=limits)))
 
 
@@ -121,9 +124,10 @@ def hash_bytes(
     if video_format(data):
         return hash_video(io.BytesIO(data), variants=variants, signals=signals, limits=limits)
     fast = fast and variants == "none" and tuple(signals) == (SignalType.PDQ,)
-    if fast and (analysis := _reduced(data, limits)) is not None:
-        return Item(Media.IMAGE, (_hashed(analysis),))
-    rgb = decode(data, limits=limits)
+    if fast and (looked := _look(data, limits, least=0)) is not None:
+        return Item(Media.IMAGE, (_hashed(looked[0]),), reduced=True)
+    large = _look(data, limits, least=limits.max_pixels + 1)
+    rgb = decode(data, limits=limits) if large is None else large[1]
     frames = animation(data, limits=limits)
     first = list(islice(frames, 2))
     if len(first) == 2:
@@ -131,6 +135,8 @@ def hash_bytes(
     hashes: list[Hashed] = []
     for type in signals:
         own = _hash(type, data, rgb)
+        if type is SignalType.PDQ and large is not None:
+            own = _hashed(large[0])
         if type is not SignalType.PDQ or variants == "none":
             hashes.append(own)
         else:
@@ -139,7 +145,7 @@ def hash_bytes(
 
             raw = None if variants == "match" else decode_raw(data, limits=limits)
             hashes += hash_variants(rgb, own, variants, raw)
-    return Item(Media.IMAGE, tuple(hashes), count_frames(data))
+    return Item(Media.IMAGE, tuple(hashes), count_frames(data), reduced=large is not None)
 
 
 def hash_video(
@@ -255,17 +261,19 @@ def _hash(type: SignalType, data: bytes, rgb: NDArray[np.uint8]) -> Hashed:
             return Hashed(Signal(type, hashlib.sha256(data).digest()))
 
 
-def _reduced(data: bytes, limits: Limits) -> pdq.Analysis | None:
-    """Hash a JPEG from a reduced decode, or give None where that is not possible."""
+def _look(
+    data: bytes, limits: Limits, *, least: int
+) -> tuple[pdq.Analysis, NDArray[np.uint8]] | None:
+    """Hash a JPEG of at least so many pixels at a reduced size; None for all else."""
     if detect(data) is not Format.JPEG:
         return None
     with decoder_errors(Format.JPEG):
-        data, turned = jpeg.strip(data)
         width, height, colours = jpeg.header(data) or (0, 0, "")
-        check_size(width, height, limits)
-        if colours not in {"YCbCr", "Gray"}:
+        if width * height < least or colours not in {"YCbCr", "Gray"}:
             return None
-        return reduced.analyse(data, width, height, turned)
+        data, turned = jpeg.strip(data)
+        check_size(width, height, replace(limits, max_pixels=limits.reduced_pixels))
+        return reduced.look(data, width, height, turned)
 
 
 def _hashed(analysis: pdq.Analysis) -> Hashed:

@@ -128,7 +128,7 @@ def decode(data: bytes, *, limits: Limits = LIMITS) -> NDArray[np.uint8]:
             if (known := jpeg.header(data)) is not None:
                 width, height, colours = known
                 check_size(width, height, limits)
-                return _turn(jpeg.decode(data, colours), turned)
+                return turn(jpeg.decode(data, colours), turned)
         image, turned = _opened(data, format, turned)
         del data
         return _pixels(image, turned, limits)
@@ -302,8 +302,8 @@ def _pixels(
     return upright
 
 
-def _turn(stored: NDArray[np.uint8], turned: int) -> NDArray[np.uint8]:
-    """Copy a picture upright, unless it is."""
+def turn(stored: NDArray[np.uint8], turned: int) -> NDArray[np.uint8]:
+    """Copy a picture upright, unless it is; `turned` is its EXIF orientation, 1 to 8."""
     if turned == 1:
         return stored
     height, width = stored.shape[:2]

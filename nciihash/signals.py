@@ -244,14 +244,16 @@ class Item:
     """One file: its kind, and the hashes made from it.
 
     Of a picture, `frames` is how many the file holds, as pages or a burst; the hashes are the first
-    one's. Of a video or an animation, it is how many frames were hashed, and `every` how many
-    seconds lay between one look at it and the next.
+    one's; `reduced` says that the picture is so large that it was hashed at a reduced size, up to 4
+    bits from its exact hash. Of a video or an animation, it is how many frames were hashed, and
+    `every` how many seconds lay between one look at it and the next.
     """
 
     media: Media
     hashes: tuple[Hashed, ...]
     frames: int = 1
     every: float = 0.0
+    reduced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
