@@ -1,11 +1,10 @@
 """The command `nciihash`: hash and compare here; the commands of both doors join in."""
 
-import json
 import os
 import string
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -16,14 +15,14 @@ from nciihash import platforms as platform_commands
 from nciihash import survivors as survivor_commands
 from nciihash.batch import cores, files_in, hash_files, wanted_signals
 from nciihash.duplicates import groups
-from nciihash.errors import FileRefused
+from nciihash.errors import FileRefused, InvalidRequest
 from nciihash.ledger import Layout, Ledger
+from nciihash.saved import read_saved
 from nciihash.signals import Band, Hashed, Item, Media, Signal, SignalType, VariantSet, band
 from nciihash.tally import HASHES, Tally, file_name
 from nciihash.terminal import AsJson, ExitCode, Fast, Jobs, NoSandbox, Out, Recursive, Terminal
 from nciihash.vpdq import Comparison, Share, frames_of
 from nciihash.vpdq import compare as compare_videos
-from nciihash.wire import SignalIn
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -265,7 +264,8 @@ def check(
     against: Annotated[
         Path,
         typer.Option(
-            help="What `nciihash hash --variants standard --json` wrote about the original.",
+            help="What `nciihash hash --variants standard --json` wrote about the original, or "
+            "what the page for use without internet saved.",
             show_default=False,
         ),
     ],
@@ -274,8 +274,8 @@ def check(
 ) -> None:
     """Find out whether a copy would be found by a platform that trims frames. Nothing is sent."""
     terminal = Terminal(as_json=as_json)
-    held = _held(against)
     with terminal.guard():
+        held = _held(against)
         ((_, outcome),) = hash_files(
             [file],
             signals=[SignalType.PDQ],
@@ -321,29 +321,12 @@ def _count(share: Share, of: str) -> str:
 
 
 def _held(path: Path) -> list[Hashed]:
-    """Read the PDQ hashes that `hash --json` wrote and that would be submitted."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        entries = [
-            _hashed(entry)
-            for line in lines
-            if line.strip()
-            for entry in json.loads(line).get("hashes", ())
-        ]
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise typer.BadParameter(
-            "The file given with --against is not what `nciihash hash --json` writes."
-        ) from error
+    """Read the PDQ hashes that were saved and would be submitted."""
+    entries = [hashed for item in read_saved(path) for hashed in item.hashes]
     held = [h for h in entries if h.signal.type is SignalType.PDQ and not h.plain]
     if not held:
-        raise typer.BadParameter("The file given with --against holds no hash fit to be submitted.")
+        raise InvalidRequest("The file given with --against holds no hash fit to be submitted.")
     return held
-
-
-def _hashed(entry: dict[str, object]) -> Hashed:
-    time = entry.pop("time", None)
-    hashed = SignalIn.model_validate_json(json.dumps(entry)).hashed
-    return replace(hashed, time=float(time) if isinstance(time, float | int) else None)
 
 
 app.add_typer(survivor_commands.app)
