@@ -10,7 +10,7 @@ PHOTOS ?=
 PYTEST_ARGS ?=
 KERNEL := CMakeLists.txt $(wildcard nciihash/_*.cpp nciihash/_*.hpp)
 
-.PHONY: setup demo test lint bench bench-search bench-recall bench-service sanitize kernels screenshots page lock clean
+.PHONY: setup demo test lint bench bench-search bench-recall bench-service bench-video sanitize kernels screenshots page lock clean
 
 setup: $(VENV)/.dev
 
@@ -37,6 +37,10 @@ bench-recall: $(VENV)/.dev
 	@$(PIP) --editable '.[dev,demo,bench-recall]'
 	$(BIN)/python benchmarks/recall.py $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(HARD),--hard $(HARD)) \
 	    --out benchmarks/results
+
+# Which altered copies of videos are found, and what hashing costs beside decoding: some minutes.
+bench-video: $(VENV)/.dev
+	$(BIN)/python benchmarks/video.py $(if $(VIDEOS),--videos $(VIDEOS))
 
 # The survivor's page as one file for use without internet, and its SHA-256.
 page: $(VENV)/.dev

@@ -1,30 +1,35 @@
 """The sandbox's child: confine this process, then hash what the parent sends, file by file.
 
 Started by `nciihash.sandbox`; it reads requests and files' bytes from standard input and answers on
-what was its standard output. It gets no path, and opens nothing once it is confined. It ends when
-the parent does.
+what was its standard output. Of a video it asks for the pieces it needs. It gets no path, and opens
+nothing once it is confined. It ends when the parent does.
 """
 
 import contextlib
+import io
 import os
 import select
 import signal
 import threading
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
+import av
 import cv2
 
 from nciihash import confinement, errors, hasher
 from nciihash.limits import Limits
-from nciihash.pipe import receive, receive_bytes, send
-from nciihash.samples import SAMPLES
-from nciihash.signals import Hashed, SignalType
+from nciihash.pipe import PIECE, Remote, receive, receive_bytes, send
+from nciihash.samples import SAMPLES, VIDEO
+from nciihash.signals import Hashed, Item, SignalType
 
 _TOO_MUCH: Final = {
     "refused": errors.TooLarge.code,
-    "message": "Hashing this picture takes more memory than is allowed. "
+    "message": "Hashing this file takes more memory than is allowed. "
     "Save a smaller copy and hash that: its hash is nearly the same.",
 }
+
+
+_OF_VIDEOS: Final = (SignalType.PDQ, SignalType.MD5, SignalType.SHA256)
 
 
 def serve(settings: dict[str, Any]) -> None:
@@ -54,6 +59,11 @@ def serve(settings: dict[str, Any]) -> None:
             except ValueError as error:
                 send(answers, {"invalid": str(error)})
                 continue
+            if (size := request["video"]) is not None:
+                confinement.limit_cpu(limits.video_seconds * limits.threads)
+                film: BinaryIO = io.BufferedReader(Remote(0, answers, size), PIECE)
+                send(answers, _answer(request, film, limits))
+                continue
             send(answers, {"file": "wanted"})
             confinement.limit_cpu(limits.seconds)
             data = receive_bytes(0, limits.max_bytes)
@@ -61,11 +71,15 @@ def serve(settings: dict[str, Any]) -> None:
 
 
 def _wake() -> None:
-    """Hash a picture in every way there is, so that whatever is loaded late is loaded now."""
+    """Hash a file in every way there is, so that whatever is loaded late is loaded now."""
+    av.logging.set_level(None)  # or its words would be written to where nobody reads
     cv2.setNumThreads(1)  # one a core otherwise, whose stacks fill the memory that is allowed
     for sample in SAMPLES.values():
         for variants in hasher.VARIANTS:
             hasher.hash_bytes(sample, variants=variants, signals=tuple(SignalType))
+            hasher.hash_bytes(sample, variants=variants, fast=True)
+    for variants in hasher.VARIANTS:
+        hasher.hash_bytes(VIDEO, variants=variants, signals=_OF_VIDEOS)
 
 
 def _end_with_parent() -> None:
@@ -80,14 +94,9 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-def _answer(request: dict[str, Any], data: bytes, limits: Limits) -> dict[str, Any]:
+def _answer(request: dict[str, Any], file: bytes | BinaryIO, limits: Limits) -> dict[str, Any]:
     try:
-        item = hasher.hash_bytes(
-            data,
-            variants=request["variants"],
-            signals=[SignalType(type) for type in request["signals"]],
-            limits=limits,
-        )
+        item = _hash(request, file, limits)
     except errors.FileRefused as error:
         return {"refused": error.code, "message": str(error)}
     except MemoryError:
@@ -99,8 +108,18 @@ def _answer(request: dict[str, Any], data: bytes, limits: Limits) -> dict[str, A
             "media": item.media,
             "hashes": [_entry(hashed) for hashed in item.hashes],
             "frames": item.frames,
+            "every": item.every,
+            "reduced": item.reduced,
         },
     }
+
+
+def _hash(request: dict[str, Any], file: bytes | BinaryIO, limits: Limits) -> Item:
+    variants, fast = request["variants"], request["fast"]
+    signals = [SignalType(type) for type in request["signals"]]
+    if isinstance(file, bytes):
+        return hasher.hash_bytes(file, variants=variants, signals=signals, fast=fast, limits=limits)
+    return hasher.hash_video(file, variants=variants, signals=signals, limits=limits)
 
 
 def _entry(hashed: Hashed) -> dict[str, Any]:
@@ -110,4 +129,5 @@ def _entry(hashed: Hashed) -> dict[str, Any]:
         "quality": hashed.quality,
         "variant": hashed.variant,
         "tied": hashed.tied,
+        "time": hashed.time,
     }

@@ -16,6 +16,7 @@ says what to do next.
     ├── InvalidPixels             (also a ValueError) an array that is not 8-bit RGB pixels
     ├── SandboxUnavailable        the child process that decodes files could not start
     ├── InvalidSignal             (also a ValueError) not a hash of the type it claims to be
+    ├── ResultsInvalid            a file of results that holds something else
     ├── IndexFileInvalid          an index file that is truncated, damaged, foreign or newer
     ├── BankError
     │   ├── BankLocked            another process is using the bank
@@ -111,6 +112,12 @@ class InvalidSignal(NciihashError, ValueError):
     """The value is not a hash of that type: check its length and its alphabet."""
 
     code = "invalid_signal"
+
+
+class ResultsInvalid(NciihashError):
+    """The file for the results holds something else already: name another one."""
+
+    code = "results_invalid"
 
 
 class IndexFileInvalid(NciihashError):

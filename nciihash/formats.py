@@ -46,18 +46,12 @@ _VIDEO_BOXES: Final = {b"ftyp", b"moov", b"mdat", b"wide", b"pnot", b"skip", b"f
 
 # What people are likely to hold that is no picture for us, and what to do with it.
 _VIDEO: Final = (
-    "This file is a video, and videos are not supported in this version. "
-    "Take a screenshot of the moment that matters and hash that."
+    "This file is a video, where a single picture is wanted. "
+    "Hash it with hash_file, or take a screenshot of the moment that matters."
 )
 _EXPORT: Final = "Open it in the program that shows it, export it as JPEG or PNG and try again."
 RAW: Final = f"This is a camera's raw file, which is not supported. {_EXPORT}"
 _FOREIGN: Final = (
-    (b"\x1aE\xdf\xa3", _VIDEO),  # Matroska and WebM
-    (b"OggS", _VIDEO),
-    (b"FLV\x01", _VIDEO),
-    (b"\0\0\1\xba", _VIDEO),  # MPEG program stream
-    (b"\0\0\1\xb3", _VIDEO),  # MPEG video
-    (b"0&\xb2u\x8ef\xcf\x11", _VIDEO),  # Windows Media
     (b"%PDF", f"This is a PDF document, not a picture. {_EXPORT}"),
     (b"8BPS", f"This is a Photoshop document, which is not supported. {_EXPORT}"),
     (b"\0\0\0\x0cjP  ", f"This is a JPEG 2000 picture, which is not supported. {_EXPORT}"),
@@ -72,6 +66,37 @@ _FOREIGN: Final = (
 _OTHER: Final = f"This is not a picture in a format that can be opened here. {_EXPORT}"
 
 
+# How the kinds of videos begin, and FFmpeg's name of what reads each.
+_VIDEOS: Final = (
+    (b"\x1aE\xdf\xa3", "matroska"),  # and WebM
+    (b"OggS", "ogg"),
+    (b"FLV\x01", "flv"),
+    (b"\0\0\1\xba", "mpeg"),  # a program stream
+    (b"\0\0\1\xb3", "mpegvideo"),
+    (b"0&\xb2u\x8ef\xcf\x11", "asf"),  # Windows Media
+)
+
+
+def video_format(data: bytes) -> str | None:
+    """Tell a video by its first 512 bytes: FFmpeg's name of its container, None for anything else.
+
+    Animated pictures are pictures here.
+    """
+    for signature, name in _VIDEOS:
+        if data.startswith(signature):
+            return name
+    if data[4:8] in _VIDEO_BOXES:
+        brands = _brands(data)
+        raw = data[8:12] == b"crx " and data[4:8] == b"ftyp"
+        return None if raw or brands & (_AVIF_BRANDS | _HEIC_BRANDS) else "mov"
+    if data.startswith(b"RIFF") and data[8:12] == b"AVI ":
+        return "avi"
+    if data[:1] == b"G" and data[188:189] == b"G" and data[376:377] == b"G":
+        # a transport stream; GIF has other bytes there, or is none
+        return None if data.startswith(b"GIF8") else "mpegts"
+    return None
+
+
 def detect(data: bytes) -> Format:
     """Tell a picture's format from its first bytes.
 
@@ -84,22 +109,24 @@ def detect(data: bytes) -> Format:
         raise EmptyFile(
             "The file is empty: the copy probably failed. Fetch it again from where it came."
         )
+    if video_format(data):
+        raise UnsupportedFormat(_VIDEO)
     for signature, message in _FOREIGN:
         if data.startswith(signature):
             raise UnsupportedFormat(message)
     if data[4:8] in _VIDEO_BOXES:
-        return _media_file(data)
+        if data[8:12] == b"crx ":
+            raise UnsupportedFormat(RAW)
+        return Format.AVIF if _brands(data) & _AVIF_BRANDS else Format.HEIC
     if data.startswith(b"RIFF"):
         if data[8:12] == b"WEBP":
             return Format.WEBP
-        raise UnsupportedFormat(_VIDEO if data[8:12] == b"AVI " else _OTHER)
+        raise UnsupportedFormat(_OTHER)
     for signature, format in _SIGNATURES:
         if data.startswith(signature):
             if format is Format.TIFF and data[8:10] == b"CR":
                 raise UnsupportedFormat(RAW)  # Canon's raw files begin like TIFF
             return format
-    if data[:1] == b"G" and data[188:189] == b"G" and data[376:377] == b"G":
-        raise UnsupportedFormat(_VIDEO)  # MPEG transport stream
     head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if b"<svg" in head:
         raise UnsupportedFormat(f"This is an SVG drawing, which is not supported. {_EXPORT}")
@@ -110,19 +137,12 @@ def detect(data: bytes) -> Format:
     raise UnsupportedFormat(_OTHER)
 
 
-def _media_file(data: bytes) -> Format:
-    """Tell pictures from videos among ISO base media files by their brands."""
+def _brands(data: bytes) -> set[bytes]:
+    """Read the brands of an ISO base media file, by which pictures differ from videos."""
     if data[4:8] != b"ftyp":
-        raise UnsupportedFormat(_VIDEO)
+        return set()
     size = min(int.from_bytes(data[:4], "big"), 512, len(data))
-    brands = {data[8:12], *(data[i : i + 4] for i in range(16, size - 3, 4))}
-    if brands & _AVIF_BRANDS:
-        return Format.AVIF
-    if brands & _HEIC_BRANDS:
-        return Format.HEIC
-    if data[8:12] == b"crx ":
-        raise UnsupportedFormat(RAW)
-    raise UnsupportedFormat(_VIDEO)
+    return {data[8:12], *(data[i : i + 4] for i in range(16, size - 3, 4))}
 
 
 def png_pixels(data: bytes) -> tuple[bytes, int]:

@@ -1,22 +1,28 @@
-"""Hash one picture: from a file or pixels to signals. This decodes in the process that calls it.
+"""Hash one picture or video: to signals. This decodes in the process that calls it.
 
 `nciihash.sandbox.hash_file` does the same in a child process that can do no harm; use that for
 files from strangers.
 """
 
 import hashlib
+import io
 import os
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain, islice
+from typing import BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nciihash import jpeg, pdq, reduced
-from nciihash.formats import Format, detect
+from nciihash import jpeg, pdq, reduced, vpdq
+from nciihash.errors import UnsupportedFormat
+from nciihash.files import HEAD, check_video_size, opened
+from nciihash.formats import Format, detect, video_format
 from nciihash.image import (
     Source,
+    animation,
     check_size,
     count_frames,
     decode,
@@ -36,7 +42,7 @@ def hash_image(source: Source, *, fast: bool = False, limits: Limits = LIMITS) -
 
     Args:
         source: a path, a file's bytes, a binary file, a Pillow image, or an array, uint8 (h, w, 3),
-            upright.
+            upright. A JPEG of more than `max_pixels` is hashed as `fast` does either way.
         fast: allow up to 4 bits of difference for speed, which large JPEG files give; for anything
             else the exact hash is computed either way.
         limits: what the file may cost.
@@ -49,10 +55,12 @@ def hash_image(source: Source, *, fast: bool = False, limits: Limits = LIMITS) -
         InvalidPixels: an array of another dtype or shape, or without pixels.
         TypeError: the source is none of these.
     """
-    if fast and not isinstance(source, Image.Image | np.ndarray):
-        source = source if isinstance(source, bytes) else read_bytes(source, limits=limits)
-        if (analysis := _reduced(source, limits)) is not None:
-            return _hashed(analysis)
+    if not isinstance(source, Image.Image | np.ndarray | bytes):
+        source = read_bytes(source, limits=limits)
+    if isinstance(source, bytes):
+        looked = _look(source, limits, least=0 if fast else limits.max_pixels + 1)
+        if looked is not None:
+            return _hashed(looked[0])
     return _hashed(pdq.analyse(read_pixels(source, limits=limits)))
 
 
@@ -61,9 +69,15 @@ def hash_file(
     *,
     variants: str = "none",
     signals: Sequence[SignalType] = (SignalType.PDQ,),
+    fast: bool = False,
     limits: Limits = LIMITS,
 ) -> Item:
-    """Hash a file; every hash is of the same bytes, which are read once.
+    """Hash a file: a picture, an animation or a video, as its content says.
+
+    Of a video and an animation, frames are hashed, four a second, each with its time; such as are
+    plain or within 15 bits of the last are left out. Of a film that is so long or so lively that
+    there would be more than the caps in `nciihash.vpdq`, frames are taken less often, and `every`
+    in the result says how often.
 
     Args:
         path: the file.
@@ -72,17 +86,24 @@ def hash_file(
             within its frame, where it has one. They follow the picture's own hash, which the first
             two leave out of a screenshot's: see `nciihash.variants.hash_variants`.
         signals: which types of hash to make; the result has them in this order. `md5` and `sha256`
-            identify this very file. `phash` and `dhash` are ImageHash's, of the upright picture.
+            identify this very file. `phash` and `dhash` are ImageHash's, of the upright picture,
+            and of no video.
+        fast: as in `hash_image`; it holds where PDQ is the only signal, without variants.
         limits: what the file may cost.
 
     Raises:
         FileRefused: one of its subclasses, with a sentence that says what to do. A file that is no
-            readable picture is refused even if only digests are asked for.
+            readable picture or video is refused even if only digests are asked for.
         ValueError: unknown variants, or no signals.
     """
     check_request(variants, signals)
+    with opened(path) as (file, size):
+        if video_format(file.read(HEAD)):
+            check_video_size(size, limits)
+            file.seek(0)
+            return hash_video(file, variants=variants, signals=signals, limits=limits)
     data = read_bytes(path, limits=limits)
-    return hash_bytes(data, variants=variants, signals=signals, limits=limits)
+    return hash_bytes(data, variants=variants, signals=signals, fast=fast, limits=limits)
 
 
 def hash_bytes(
@@ -90,6 +111,7 @@ def hash_bytes(
     *,
     variants: str = "none",
     signals: Sequence[SignalType] = (SignalType.PDQ,),
+    fast: bool = False,
     limits: Limits = LIMITS,
 ) -> Item:
     """Hash a file's bytes as `hash_file` does; no file is opened.
@@ -99,10 +121,22 @@ def hash_bytes(
         ValueError: unknown variants, or no signals.
     """
     check_request(variants, signals)
-    rgb = decode(data, limits=limits)
+    if video_format(data):
+        return hash_video(io.BytesIO(data), variants=variants, signals=signals, limits=limits)
+    fast = fast and variants == "none" and tuple(signals) == (SignalType.PDQ,)
+    if fast and (looked := _look(data, limits, least=0)) is not None:
+        return Item(Media.IMAGE, (_hashed(looked[0]),), reduced=True)
+    large = _look(data, limits, least=limits.max_pixels + 1)
+    rgb = decode(data, limits=limits) if large is None else large[1]
+    frames = animation(data, limits=limits)
+    first = list(islice(frames, 2))
+    if len(first) == 2:
+        return _hash_animation(data, rgb, chain(first, frames), variants, signals)
     hashes: list[Hashed] = []
     for type in signals:
         own = _hash(type, data, rgb)
+        if type is SignalType.PDQ and large is not None:
+            own = _hashed(large[0])
         if type is not SignalType.PDQ or variants == "none":
             hashes.append(own)
         else:
@@ -111,7 +145,95 @@ def hash_bytes(
 
             raw = None if variants == "match" else decode_raw(data, limits=limits)
             hashes += hash_variants(rgb, own, variants, raw)
-    return Item(Media.IMAGE, tuple(hashes), count_frames(data))
+    return Item(Media.IMAGE, tuple(hashes), count_frames(data), reduced=large is not None)
+
+
+def hash_video(
+    file: BinaryIO,
+    *,
+    variants: str = "none",
+    signals: Sequence[SignalType] = (SignalType.PDQ,),
+    limits: Limits = LIMITS,
+) -> Item:
+    """Hash a video as `hash_file` does; it is read piece by piece, and never held as a whole.
+
+    Args:
+        file: binary and seekable, at its beginning.
+        variants: as in `hash_file`.
+        signals: as in `hash_file`.
+        limits: as in `hash_file`.
+
+    Raises:
+        FileRefused: one of its subclasses, with a sentence that says what to do.
+        ValueError: unknown variants, or no signals.
+    """
+    from nciihash import video  # loads FFmpeg and OpenCV
+    from nciihash.variants import hash_variants
+
+    check_request(variants, signals)
+    if {SignalType.PHASH, SignalType.DHASH} & set(signals):
+        raise UnsupportedFormat("This is a video: phash and dhash are made of pictures alone.")
+    format = video_format(file.read(HEAD))
+    if format is None:
+        raise UnsupportedFormat("This is not a video in a format that can be opened here.")
+    file.seek(0)
+    with video.opened(file, format, vpdq.EVERY, limits) as film:
+        reel = vpdq.Reel(_most(variants), film.every)
+        for frame in film.frames(reel.due):
+            own = _hashed(frame.analysis)
+            if reel.take(own):
+                altered = () if variants == "none" else hash_variants(frame.rgb(), own, variants)
+                reel.keep(altered or (own,), frame.time)
+    return _of_reel(reel, signals, variants, lambda asked: _digest(asked, file))
+
+
+def _hash_animation(
+    data: bytes,
+    rgb: NDArray[np.uint8],
+    frames: Iterator[tuple[float, NDArray[np.uint8]]],
+    variants: str,
+    signals: Sequence[SignalType],
+) -> Item:
+    """Hash an animated picture like a video; ImageHash's hashes are of its first frame."""
+    from nciihash.variants import hash_variants
+
+    reel = vpdq.Reel(_most(variants))
+    for time, pixels in frames:
+        if reel.due(time):
+            own = _hashed(pdq.analyse(pixels))
+            if reel.take(own):
+                altered = () if variants == "none" else hash_variants(pixels, own, variants)
+                reel.keep(altered or (own,), time)
+    return _of_reel(reel, signals, variants, lambda asked: _hash(asked, data, rgb))
+
+
+def _most(variants: str) -> int:
+    caps = {"none": vpdq.PLAIN_FRAMES, "match": vpdq.QUERY_FRAMES}
+    return caps.get(variants, vpdq.FRAMES)
+
+
+def _of_reel(
+    reel: vpdq.Reel,
+    signals: Sequence[SignalType],
+    variants: str,
+    other: Callable[[SignalType], Hashed],
+) -> Item:
+    hashes: list[Hashed] = []
+    for type in signals:
+        if type is SignalType.PDQ:
+            hashes += reel.hashes(0 if variants == "match" else vpdq.SIGNALS)
+        else:
+            hashes.append(other(type))
+    return Item(Media.VIDEO, tuple(hashes), max(1, len(reel)), reel.every)
+
+
+def _digest(type: SignalType, file: BinaryIO) -> Hashed:
+    """Digest a whole file by pieces, from its beginning."""
+    file.seek(0)
+    made = hashlib.md5(usedforsecurity=False) if type is SignalType.MD5 else hashlib.sha256()
+    while piece := file.read(1 << 20):
+        made.update(piece)
+    return Hashed(Signal(type, made.digest()))
 
 
 def check_request(variants: str, signals: Sequence[SignalType]) -> None:
@@ -139,17 +261,19 @@ def _hash(type: SignalType, data: bytes, rgb: NDArray[np.uint8]) -> Hashed:
             return Hashed(Signal(type, hashlib.sha256(data).digest()))
 
 
-def _reduced(data: bytes, limits: Limits) -> pdq.Analysis | None:
-    """Hash a JPEG from a reduced decode, or give None where that is not possible."""
+def _look(
+    data: bytes, limits: Limits, *, least: int
+) -> tuple[pdq.Analysis, NDArray[np.uint8]] | None:
+    """Hash a JPEG of at least so many pixels at a reduced size; None for all else."""
     if detect(data) is not Format.JPEG:
         return None
     with decoder_errors(Format.JPEG):
-        data, turned = jpeg.strip(data)
         width, height, colours = jpeg.header(data) or (0, 0, "")
-        check_size(width, height, limits)
-        if colours not in {"YCbCr", "Gray"}:
+        if width * height < least or colours not in {"YCbCr", "Gray"}:
             return None
-        return reduced.analyse(data, width, height, turned)
+        data, turned = jpeg.strip(data)
+        check_size(width, height, replace(limits, max_pixels=limits.reduced_pixels))
+        return reduced.look(data, width, height, turned)
 
 
 def _hashed(analysis: pdq.Analysis) -> Hashed:

@@ -1,6 +1,6 @@
 """What a bank holds, in memory: its snapshot's tables, what came and went since, the indexes."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from nciihash.feed import Added, Applied, FeedPage, apply
 from nciihash.index import Index
 from nciihash.journal import ID_BYTES, encode, raw_id
-from nciihash.signals import Match, Signal, SignalType
+from nciihash.signals import Match, Signal, SignalType, Variant
 from nciihash.snapshot import Table
 
 _CHUNK: Final = 1 << 20  # rows given to an index at a time
@@ -58,6 +58,19 @@ class Shelf:
         for row in range(len(self.table) + len(self.added)):
             if row not in self.removed:
                 yield self.entry(row)
+
+    def kinds(self, item: str) -> Counter[Variant]:
+        """Count the hashes of one item by the copies that they are of."""
+        name = np.frombuffer(bytes.fromhex(item), np.uint8)
+        rows = np.flatnonzero((self.table.items == name).all(axis=1)).tolist()
+        found = [self.table.entry(row) for row in rows if row not in self.removed]
+        first = len(self.table)
+        found += [
+            entry
+            for row, entry in enumerate(self.added, first)
+            if entry.item == item and row not in self.removed
+        ]
+        return Counter(entry.variant for entry in found)
 
     def folded(self) -> Table:
         """Make one table of everything that is in, and of nothing that was removed."""
@@ -172,6 +185,11 @@ class Holdings:
                     return type, row
             return None
         return self._old[id]
+
+    def kinds(self, type: SignalType, item: str) -> Counter[Variant]:
+        """Count the hashes of one type that an item has, by the copies that they are of."""
+        shelf = self._shelves.get(type)
+        return Counter() if shelf is None else shelf.kinds(item)
 
     def query(self, signals: Sequence[Signal]) -> list[tuple[Match, ...]]:
         """Find, for each signal, those of its type within its type's threshold, nearest first."""

@@ -128,7 +128,7 @@ def decode(data: bytes, *, limits: Limits = LIMITS) -> NDArray[np.uint8]:
             if (known := jpeg.header(data)) is not None:
                 width, height, colours = known
                 check_size(width, height, limits)
-                return _turn(jpeg.decode(data, colours), turned)
+                return turn(jpeg.decode(data, colours), turned)
         image, turned = _opened(data, format, turned)
         del data
         return _pixels(image, turned, limits)
@@ -164,6 +164,30 @@ def _opened(data: bytes, format: Format, turned: int) -> tuple[ImageFile.ImageFi
         # libheif turns pictures itself, and pi_heif then resets the orientation it leaves here
         turned = orientation(image.info.get("exif") or b"")
     return image, turned
+
+
+def animation(data: bytes, *, limits: Limits = LIMITS) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Decode an animated GIF, WebP or AVIF that `decode` has read; nothing of any other file.
+
+    A frame that is damaged ends it without complaint, for the first one was good.
+
+    Yields:
+        The time of each frame in seconds from the first, and its pixels, uint8 (h, w, 3), upright.
+    """
+    format = detect(data)
+    if format not in {Format.GIF, Format.WEBP, Format.AVIF}:
+        return
+    time = 0.0
+    # decoders raise nearly every type there is
+    with suppress(Exception):
+        image, turned = _opened(data, format, 1)
+        for number in range(int(getattr(image, "n_frames", 1))):
+            image.seek(number)
+            pixels = _pixels(image, turned, limits)
+            yield time, pixels
+            # browsers show what claims to be shorter than 20 ms for 100 ms
+            shown = float(image.info.get("duration") or 0.0)
+            time += (shown if shown >= 20 else 100) / 1000
 
 
 def count_frames(data: bytes) -> int:
@@ -278,8 +302,8 @@ def _pixels(
     return upright
 
 
-def _turn(stored: NDArray[np.uint8], turned: int) -> NDArray[np.uint8]:
-    """Copy a picture upright, unless it is."""
+def turn(stored: NDArray[np.uint8], turned: int) -> NDArray[np.uint8]:
+    """Copy a picture upright, unless it is; `turned` is its EXIF orientation, 1 to 8."""
     if turned == 1:
         return stored
     height, width = stored.shape[:2]

@@ -1,6 +1,8 @@
 """Messages between the sandbox and its child: JSON with its length before it, over a pipe.
 
-A file's bytes follow in frames, each with its length before it; a frame of no bytes ends them.
+A file's bytes follow in frames, each with its length before it; a frame of no bytes ends them. Of a
+video, the child asks for the pieces that it needs, for it may be larger than any memory:
+`{"read": [START, LENGTH]}`, which is answered with one frame.
 """
 
 import io
@@ -8,10 +10,15 @@ import json
 import os
 import select
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer as Buffer
 
 _MESSAGE_MAX: Final = 1 << 22  # bytes
 _READ: Final = 1 << 16  # bytes, what a pipe holds
+
+PIECE: Final = 1 << 18  # bytes of a video asked for at once
 
 
 def send(descriptor: int, message: dict[str, Any]) -> None:
@@ -66,6 +73,61 @@ def receive_bytes(descriptor: int, limit: int) -> bytes | None:
             except MemoryError:
                 file = None  # and read on, so that the next message is found
     return None if file is None else file.getvalue()
+
+
+class Remote(io.RawIOBase):
+    """A file of which another process reads the pieces that are asked for; binary and seekable.
+
+    Args:
+        inlet: the pipe on which pieces come.
+        outlet: the pipe on which they are asked for.
+        size: of the file, in bytes.
+    """
+
+    def __init__(self, inlet: int, outlet: int, size: int) -> None:
+        super().__init__()
+        self._inlet = inlet
+        self._outlet = outlet
+        self._size = size
+        self._place = 0
+
+    def readable(self) -> bool:
+        """Tell that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Tell that it has places."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place, within the file or at its end."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        self._place = min(max(0, base + offset), self._size)
+        return self._place
+
+    def tell(self) -> int:
+        """Tell the place."""
+        return self._place
+
+    def readinto(self, buffer: "Buffer") -> int:
+        """Read one piece.
+
+        Raises:
+            EOFError: the other side has closed the pipe.
+            ValueError: it sends more than was asked for.
+        """
+        view = memoryview(buffer).cast("B")
+        wanted = min(len(view), PIECE, self._size - self._place)
+        if not wanted:
+            return 0
+        send(self._outlet, {"read": [self._place, wanted]})
+        length = int.from_bytes(_exactly(self._inlet, 4, None))
+        if length > wanted:
+            raise ValueError("a piece of absurd length")
+        piece = _exactly(self._inlet, length, None)
+        view[:length] = piece
+        self._place += length
+        return length
 
 
 def receive(descriptor: int, deadline: float | None = None) -> dict[str, Any]:

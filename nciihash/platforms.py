@@ -2,8 +2,10 @@
 
 import os
 import signal as signal_numbers
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import asdict
+from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -12,11 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from nciihash import tables
-from nciihash.batch import Found, hash_files, once, wanted_signals
+from nciihash.batch import cores, files_in, hash_files, wanted_signals
 from nciihash.client import PlatformClient
 from nciihash.errors import FileRefused
-from nciihash.signals import Item, Match, Signal, SignalType, Verdict
-from nciihash.terminal import AsJson, ExitCode, NoSandbox, Terminal
+from nciihash.ledger import Ledger
+from nciihash.lookup import Find, Kinds, Outcome, look_up
+from nciihash.signals import Match, SignalType, Verdict
+from nciihash.tally import MATCHES, Tally, file_name
+from nciihash.terminal import AsJson, ExitCode, Fast, Jobs, NoSandbox, Out, Recursive, Terminal
 from nciihash.wire import Hit
 
 # A bank locks its file as POSIX systems do. The commands import it when they need it, so that the
@@ -139,7 +144,7 @@ def _described(progress: "Progress") -> dict[str, object]:
 
 @app.command(rich_help_panel=_PANEL)
 def match(
-    files: Annotated[list[Path], typer.Argument(help="Pictures to look for.")],
+    files: Annotated[list[Path], typer.Argument(help="Pictures and videos to look for.")],
     bank: Annotated[
         Path | None, typer.Option(help="A bank that `follow` keeps.", show_default=False)
     ] = None,
@@ -155,70 +160,90 @@ def match(
         list[SignalType] | None,
         typer.Option(help="Another kind of hash to look for beside pdq; may be repeated."),
     ] = None,
+    recursive: Recursive = False,
+    fast: Fast = False,
+    out: Out = None,
+    jobs: Jobs = None,
     no_sandbox: NoSandbox = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find out which pictures are near something in a bank. Only hashes leave this machine."""
+    """Find out which files are near something in a bank. Only hashes leave this machine.
+
+    Of a video, the share of its frames that are near an item's is told, and of the item's frames
+    that are near the video's: a short part of a long film has a large share of the one and a small
+    share of the other.
+    """
     terminal = Terminal(as_json=as_json)
     if (bank is None) == (server is None):
         raise typer.BadParameter("Give either --bank or --server.")
-    failed = False
-    rows: list[tuple[str, list[Found]]] = []
+    if fast and signal:
+        raise typer.BadParameter("--fast looks for plain pdq hashes: leave --signal away.")
+    rows: list[tuple[str, Outcome]] = []
+    tally = Tally(terminal, "looked for", skip_foreign=recursive)
     with terminal.guard(), ExitStack() as stack:
-        signals = wanted_signals(signal or ())
-        find: Callable[[Sequence[Signal]], Sequence[Sequence[Match | Hit]]]
+        find: Find
+        kinds: Kinds = None
         if bank is not None:
             _needs_posix(terminal)
             from nciihash.bank import Bank
 
-            find = stack.enter_context(Bank.read(bank)).query
+            kept = stack.enter_context(Bank.read(bank))
+            find, kinds = kept.query, partial(kept.kinds, SignalType.PDQ)
         else:
             find = stack.enter_context(PlatformClient(server or "", _key(terminal))).match
-        advance = stack.enter_context(terminal.progress("Matching", len(files)))
-        # the trimmed picture as well, so that a screenshot or a border hides nothing
-        hashed = hash_files(files, signals=signals, variants="match", sandboxed=not no_sandbox)
-        while batch := list(islice(hashed, _AT_ONCE)):
-            for path, outcome in _find(batch, find):
-                if isinstance(outcome, FileRefused):
-                    failed = True
-                    terminal.refuse(path, outcome)
-                elif as_json:
-                    matches = [_match_described(type, match) for type, match in outcome]
-                    terminal.line({"file": os.fsdecode(path), "matches": matches})
-                else:
-                    rows.append((os.fsdecode(path), outcome))
-            advance(len(batch))
+        try:
+            ledger = None if out is None else stack.enter_context(Ledger(out, MATCHES))
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        todo = tally.left(files_in(files) if recursive else files, ledger)
+        advance = stack.enter_context(terminal.progress("Matching", len(todo)))
+        hashed = hash_files(
+            todo,
+            signals=wanted_signals(signal or ()),
+            # the trimmed picture as well, so that a screenshot or a border hides nothing
+            variants="none" if fast else "match",
+            fast=fast,
+            sandboxed=not no_sandbox,
+            jobs=jobs or min(cores(), len(todo)),
+        )
+        stack.enter_context(closing(hashed))
+        with tally.resumable(ledger):
+            while batch := list(islice(hashed, _AT_ONCE)):
+                for path, outcome in look_up(batch, find, kinds):
+                    if isinstance(outcome, FileRefused):
+                        tally.refuse(path, outcome)
+                        continue
+                    tally.done()
+                    if ledger:
+                        ledger.add({"file": file_name(path)} | _outcome_described(outcome))
+                    elif as_json:
+                        terminal.line({"file": os.fsdecode(path)} | _outcome_described(outcome))
+                    if not as_json and (outcome.found or not (recursive or out)):
+                        rows.append((os.fsdecode(path), outcome))
+                advance(len(batch))
     with terminal.guard():
         if rows:
             terminal.show(tables.match_table(rows))
-    if failed:
+    if recursive or out:
+        tally.say()
+    if tally.failed:
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
-def _find(
-    batch: Sequence[tuple[Path, Item | FileRefused]],
-    find: Callable[[Sequence[Signal]], Sequence[Sequence[Match | Hit]]],
-) -> Iterator[tuple[Path, list[Found] | FileRefused]]:
-    """Look for the hashes of several files in one query."""
-    signals = [
-        hashed.signal
-        for _, outcome in batch
-        if not isinstance(outcome, FileRefused)
-        for hashed in outcome.hashes
-    ]
-    answers = iter(find(signals) if signals else ())
-    for path, outcome in batch:
-        if isinstance(outcome, FileRefused):
-            yield path, outcome
-        else:
-            yield (
-                path,
-                once(
-                    (hashed.signal.type, match)
-                    for hashed in outcome.hashes
-                    for match in next(answers)
-                ),
-            )
+def _outcome_described(outcome: Outcome) -> dict[str, object]:
+    told: dict[str, object] = {
+        "matches": [_match_described(type, match) for type, match in outcome.found]
+    }
+    if outcome.shared:
+        told["items"] = [
+            {
+                "item": shared.item,
+                "query": asdict(shared.query),
+                "bank": None if shared.bank is None else asdict(shared.bank),
+            }
+            for shared in outcome.shared
+        ]
+    return told
 
 
 def _match_described(type: SignalType, match: Match | Hit) -> dict[str, object]:

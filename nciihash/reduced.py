@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nciihash import jpeg, pdq
+from nciihash.image import turn
 
 _LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as PDQ's
 _SIDE_MIN: Final = 256  # pixels of the reduced picture; below, detail that PDQ sees would be lost
@@ -31,6 +32,14 @@ def analyse(data: bytes, width: int, height: int, turned: int) -> pdq.Analysis |
         CorruptFile: pixels are damaged or missing.
         ValueError: a kind of JPEG that libjpeg-turbo does not decode.
     """
+    looked = look(data, width, height, turned)
+    return None if looked is None else looked[0]
+
+
+def look(
+    data: bytes, width: int, height: int, turned: int
+) -> tuple[pdq.Analysis, NDArray[np.uint8]] | None:
+    """Hash a JPEG as `analyse` does, and give its reduced pixels, uint8 (h, w, 3), upright."""
     scale = next((s for s in (8, 4, 2) if min(width, height) // s >= _SIDE_MIN), None)
     if scale is None:
         return None
@@ -39,7 +48,22 @@ def analyse(data: bytes, width: int, height: int, turned: int) -> pdq.Analysis |
     if pixels.shape != (rows, columns, 3):
         return None
     # from RGB, not from the file's own luma: clipped colours count as they are shown
-    luma = pixels @ _LUMA
+    analysis = analyse_blocks(pixels @ _LUMA, width, height, scale, turned)
+    return analysis, turn(pixels, turned)
+
+
+def analyse_blocks(
+    luma: NDArray[np.float32], width: int, height: int, scale: int, turned: int
+) -> pdq.Analysis:
+    """Hash a picture of which the mean of each block is known.
+
+    Args:
+        luma: float32 (rows, columns), one for each block of `scale` pixels, the last one whole.
+        width: the picture's pixels as stored.
+        height: likewise.
+        scale: pixels along each side of a block; 1 gives the exact grid.
+        turned: its EXIF orientation from 1 to 8.
+    """
     # the operator is not symmetric, so a mirrored axis needs the mirrored one
     down = _folded(height, scale, mirrored=turned in {3, 4, 6, 7})
     across = _folded(width, scale, mirrored=turned in {2, 3, 7, 8})

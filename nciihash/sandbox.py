@@ -1,16 +1,17 @@
 """Hash files in a child process that a hostile picture cannot use for anything.
 
-This process opens each file and sends its bytes on, piece by piece. The child (`nciihash.child`)
-decodes them and answers with hashes; it can open nothing itself, for a process that may read any
-file could read this one's secrets. It has limits of memory and time, and where the system permits,
-no network and no system call that it does not need (`nciihash.confinement`). This process never
-loads a decoder, and never decodes when the child fails: a file that kills the child is refused, and
-the next file meets a new child.
+This process opens each file and sends its bytes on, piece by piece; of a video, those pieces that
+the child asks for. The child (`nciihash.child`) decodes them and answers with hashes; it can open
+nothing itself, for a process that may read any file could read this one's secrets. It has limits of
+memory and time, and where the system permits, no network and no system call that it does not need
+(`nciihash.confinement`). This process never loads a decoder, and never decodes when the child
+fails: a file that kills the child is refused, and the next file meets a new child.
 
 A plain child over pipes: `multiprocessing` would need sockets or a script that can be imported.
 """
 
 import atexit
+import dataclasses
 import json
 import os
 import signal
@@ -19,18 +20,19 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
 from nciihash import errors
-from nciihash.files import read_path
+from nciihash.answers import nonsense, piece, understood
+from nciihash.files import HEAD, check_video_size, opened, read_path
+from nciihash.formats import video_format
 from nciihash.limits import LIMITS, Limits
 from nciihash.pipe import receive, send, send_bytes
-from nciihash.signals import Hashed, Item, Media, Signal, SignalType, Variant
+from nciihash.signals import Item, SignalType
 
 _START_SECONDS: Final = 60.0  # a cold disk is slow
-_SENTENCE_MAX: Final = 500  # characters of a reason
 _WALLS: Final = (
     *("process", "memory", "no-file-growth", "no-core-dump", "few-open-files"),
     *("network-namespace", "system-call-filter"),
@@ -43,15 +45,6 @@ _BOOT: Final = (
 )
 # What the dynamic loader may need; no secret that this process has been given is among it.
 _ENVIRONMENT: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PATH", "LANG", "LC_ALL")
-
-_REFUSALS: Final = {
-    kind.code: kind
-    for kind in (
-        *(errors.FileRefused, errors.NotAFile, errors.UnreadableFile, errors.EmptyFile),
-        *(errors.UnsupportedFormat, errors.TooLarge, errors.CorruptFile, errors.TimedOut),
-        errors.TooPlain,
-    )
-}
 
 
 class Sandbox:
@@ -69,6 +62,7 @@ class Sandbox:
         self._child: subprocess.Popen[bytes] | None = None
         self._owner = 0
         self._isolation: tuple[str, ...] = ()
+        self._stopped = False
 
     def __enter__(self) -> Self:
         """Start the child, so that a system which permits none says so at once."""
@@ -83,6 +77,15 @@ class Sandbox:
         """End the child; a later call starts another."""
         with self._lock:
             self._kill()
+
+    def stop(self) -> None:
+        """End the child for good from another thread, even in the middle of a file.
+
+        Whoever waits for that file is told that it was refused, and any later call fails.
+        """
+        self._stopped = True
+        if (child := self._child) is not None and self._owner == os.getpid():
+            child.kill()
 
     @property
     def isolation(self) -> tuple[str, ...]:
@@ -101,6 +104,7 @@ class Sandbox:
         *,
         variants: str = "none",
         signals: Sequence[SignalType] = (SignalType.PDQ,),
+        fast: bool = False,
     ) -> Item:
         """Hash a file as `nciihash.hasher.hash_file` does, in the child.
 
@@ -109,26 +113,53 @@ class Sandbox:
             SandboxUnavailable: the child does not start; nothing was decoded.
             ValueError: unknown variants, or no signals.
         """
+        path = os.fsdecode(path)
         request = {
             "variants": variants,
             "signals": [SignalType(type) for type in signals],
+            "fast": fast,
+            "video": None,
         }
-        chunks = read_path(os.fsdecode(path), limits=self._limits)
-        with self._lock, closing(chunks):
+        with opened(path) as (file, size):
+            if video_format(file.read(HEAD)):
+                check_video_size(size, self._limits)
+                with self._conversation():
+                    reply = self._serve(request | {"video": size}, file.fileno())
+                return understood(reply, signals)
+        chunks = read_path(path, limits=self._limits)
+        with closing(chunks), self._conversation():
+            reply = self._send(request, chunks)
+        return understood(reply, signals)
+
+    def _serve(self, request: dict[str, Any], file: int) -> dict[str, Any]:
+        """Give the child those pieces of an open video that it asks for, until it answers."""
+        with self._faults(self._limits.video_seconds):
+            child, reply, deadline = self._announce(request, self._limits.video_seconds)
+            while "read" in reply:
+                start, length = piece(reply, request["video"])
+                send_bytes(_out(child), os.pread(file, length, start), deadline)
+                reply = receive(_in(child), deadline)
+            return reply
+
+    @contextmanager
+    def _conversation(self) -> Iterator[None]:
+        """Keep other threads out, and end the child if the talk is broken off, as by Ctrl-C.
+
+        What it says next would answer a question that nobody asks any more.
+        """
+        with self._lock:
             try:
-                reply = self._ask(request, chunks)
+                yield
             except errors.NciihashError:
                 raise
             except BaseException:
-                # Ctrl-C: what the child says next would answer a question nobody asks any more
                 self._kill()
                 raise
-            return _understand(reply, signals)
 
-    def _ask(self, request: dict[str, Any], chunks: Iterator[bytes]) -> dict[str, Any]:
+    def _send(self, request: dict[str, Any], chunks: Iterator[bytes]) -> dict[str, Any]:
         chunk = next(chunks, b"")  # a file that cannot be read is no affair of the child's
-        try:
-            child, reply, deadline = self._announce(request)
+        with self._faults(self._limits.seconds):
+            child, reply, deadline = self._announce(request, self._limits.seconds)
             if reply != {"file": "wanted"}:
                 return reply
             while chunk:
@@ -136,23 +167,33 @@ class Sandbox:
                 chunk = next(chunks, b"")
             send_bytes(_out(child), b"", deadline)
             return receive(_in(child), deadline)
+
+    @contextmanager
+    def _faults(self, seconds: float) -> Iterator[None]:
+        """Turn what goes wrong with the child into a refusal, and let another one follow it.
+
+        Raises:
+            FileRefused: what the file did to the child, or that it cannot be read.
+        """
+        try:
+            yield
         except TimeoutError:
             self._kill()
             raise errors.TimedOut(
-                f"The file takes longer than {self._limits.seconds:g} seconds. "
-                "Export it anew as JPEG, or save a smaller copy."
+                f"The file takes longer than {seconds:g} seconds. "
+                "Export it anew, at a smaller size, and hash that."
             ) from None
         except (EOFError, BrokenPipeError):
             raise self._autopsy() from None
-        except errors.FileRefused:  # it cannot be read to its end, for which the child would wait
-            self._kill()
+        except (errors.FileRefused, OSError):
+            self._kill()  # it cannot be read to its end, for which the child would wait
             raise
         except ValueError:  # it has lost the thread, or somebody else is speaking through it
             self._kill()
-            return {}
+            raise nonsense() from None
 
     def _announce(
-        self, request: dict[str, Any]
+        self, request: dict[str, Any], seconds: float
     ) -> tuple[subprocess.Popen[bytes], dict[str, Any], float]:
         """Tell the child that a file comes; give the child, what it says, and the deadline.
 
@@ -166,7 +207,7 @@ class Sandbox:
         """
         for _ in range(2):
             child = self._ensure()
-            deadline = time.monotonic() + self._limits.seconds
+            deadline = time.monotonic() + seconds
             try:
                 send(_out(child), request)
                 return child, receive(_in(child), deadline), deadline
@@ -196,6 +237,8 @@ class Sandbox:
         )
 
     def _ensure(self) -> subprocess.Popen[bytes]:
+        if self._stopped:
+            raise errors.SandboxUnavailable("This sandbox was stopped. Make another one.")
         if self._child is not None and self._owner != os.getpid():
             _forget(self._child)  # this process is a fork: the child answers to its parent
             self._child = None
@@ -222,6 +265,7 @@ def hash_file(
     *,
     variants: str = "none",
     signals: Sequence[SignalType] = (SignalType.PDQ,),
+    fast: bool = False,
 ) -> Item:
     """Hash a file in a child process that starts with the first call and ends with this process.
 
@@ -232,7 +276,7 @@ def hash_file(
         SandboxUnavailable: the child does not start; nothing was decoded.
         ValueError: unknown variants, or no signals.
     """
-    return _shared.hash_file(path, variants=variants, signals=signals)
+    return _shared.hash_file(path, variants=variants, signals=signals, fast=fast)
 
 
 # The one global here: a function that starts a child for every file would cost 0.6 s each time, and
@@ -258,12 +302,7 @@ def _start(limits: Limits) -> tuple[subprocess.Popen[bytes], tuple[str, ...]]:
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     # without a home, Python asks the system's user database for it, over a socket
     environment |= {"HOME": "/", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
-    settings = {
-        "max_bytes": limits.max_bytes,
-        "max_pixels": limits.max_pixels,
-        "memory": limits.memory,
-        "seconds": limits.seconds,
-    }
+    settings = dataclasses.asdict(limits)
     try:
         child = subprocess.Popen(  # noqa: S603 - this interpreter, with arguments made here
             [sys.executable, "-I", "-B", "-c", _BOOT, json.dumps(modules), json.dumps(settings)],
@@ -315,52 +354,6 @@ def _close(child: subprocess.Popen[bytes]) -> None:
     for pipe in (child.stdin, child.stdout):
         if pipe is not None:
             pipe.close()
-
-
-def _understand(reply: dict[str, Any], asked: Sequence[SignalType]) -> Item:
-    """Read the child's answer, trusting nothing in it.
-
-    Raises:
-        FileRefused: the child refused the file, or its answer is not one.
-        ValueError: the child refused the request.
-    """
-    invalid = ""
-    try:
-        match reply:
-            case {"item": {"media": media, "hashes": list(hashes), **more}}:
-                frames = more.get("frames", 1)
-                told = tuple(_hashed(entry) for entry in hashes)
-                if {hashed.signal.type for hashed in told} == set(asked) and (
-                    isinstance(frames, int) and frames >= 1
-                ):
-                    return Item(Media(media), told, frames)
-            case {"refused": code, "message": str(message)} if code in _REFUSALS:
-                # what a person reads in a terminal must not be able to command it
-                if message.isprintable() and len(message) <= _SENTENCE_MAX:
-                    raise _REFUSALS[code](message)
-            case {"invalid": str(message)} if message.isprintable():
-                invalid = message
-    except (ValueError, TypeError, KeyError):
-        pass
-    if invalid:
-        raise ValueError(invalid)
-    raise errors.CorruptFile(
-        "The process that decodes files answered nonsense about this one, so it was not hashed. "
-        "Use another copy, or export it anew as JPEG or PNG."
-    )
-
-
-def _hashed(entry: dict[str, Any]) -> Hashed:
-    type = SignalType(entry["type"])
-    quality = entry["quality"]
-    if type is SignalType.PDQ and not (isinstance(quality, int) and 0 <= quality <= 100):
-        raise ValueError
-    return Hashed(
-        Signal.from_hex(type, entry["value"]),
-        quality=int(quality) if type is SignalType.PDQ else None,
-        variant=Variant(entry["variant"]),
-        tied=bool(entry["tied"]),
-    )
 
 
 def _out(child: subprocess.Popen[bytes]) -> int:

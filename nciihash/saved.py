@@ -1,6 +1,7 @@
 """Read hashes that were made earlier, or on another device, from the file that holds them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,20 +42,32 @@ def read_saved(path: Path) -> list[Item]:
         ) from error
     if not items:
         raise InvalidRequest(f"{path} holds no hashes.")
-    return [Item(item.media, tuple(signal.hashed for signal in item.signals)) for item in items]
+    return items
 
 
-def _items(text: str) -> list[ItemIn]:
+def _items(text: str) -> list[Item]:
     try:
-        return list(AddItems.model_validate_json(text).items)
+        return [_item(item) for item in AddItems.model_validate_json(text).items]
     except ValidationError:
         if len(lines := text.splitlines()) == 1 and '"items"' in text:
             raise
     entries: list[dict[str, Any]] = [json.loads(line) for line in lines if line.strip()]
-    return [
-        ItemIn.model_validate_json(
-            json.dumps({"media": entry.get("media"), "signals": entry.get("hashes")})
-        )
-        for entry in entries
-        if "error" not in entry
-    ]
+    return [_item_of_line(entry) for entry in entries if "error" not in entry]
+
+
+def _item_of_line(entry: dict[str, Any]) -> Item:
+    """Read an item from what `hash --json` says of one file, the times of frames with it."""
+    signals = entry.get("hashes") or []
+    times = [signal.pop("time", None) for signal in signals]
+    item = _item(
+        ItemIn.model_validate_json(json.dumps({"media": entry.get("media"), "signals": signals}))
+    )
+    hashes = tuple(
+        hashed if time is None else replace(hashed, time=float(time))
+        for hashed, time in zip(item.hashes, times, strict=True)
+    )
+    return replace(item, hashes=hashes)
+
+
+def _item(item: ItemIn) -> Item:
+    return Item(item.media, tuple(signal.hashed for signal in item.signals))

@@ -223,12 +223,15 @@ class Hashed:
 
     `quality` is PDQ's measure from 0 to 100, None for other types. `tied` says that coefficients
     tie at the median, so that some bits are rounding noise and another program would not agree.
+    `time` is where in a video the frame is that was hashed, in seconds from its first; None for
+    pictures and for digests of whole files.
     """
 
     signal: Signal
     quality: int | None = None
     variant: Variant = Variant.ORIGINAL
     tied: bool = False
+    time: float | None = None
 
     @property
     def plain(self) -> bool:
@@ -240,13 +243,17 @@ class Hashed:
 class Item:
     """One file: its kind, and the hashes made from it.
 
-    `frames` is how many pictures the file holds, as an animation or several pages; the hashes are
-    the first one's.
+    Of a picture, `frames` is how many the file holds, as pages or a burst; the hashes are the first
+    one's; `reduced` says that the picture is so large that it was hashed at a reduced size, up to 4
+    bits from its exact hash. Of a video or an animation, it is how many frames were hashed, and
+    `every` how many seconds lay between one look at it and the next.
     """
 
     media: Media
     hashes: tuple[Hashed, ...]
     frames: int = 1
+    every: float = 0.0
+    reduced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from nciihash import tables
 from nciihash.batch import hash_files
 from nciihash.client import Client
 from nciihash.errors import FileRefused, ServiceError, ServiceRefused, TooPlain
-from nciihash.signals import QUALITY_MIN, Item, SignalType, Variant, VariantSet
+from nciihash.signals import QUALITY_MIN, Item, Media, SignalType, Variant, VariantSet
 from nciihash.terminal import ExitCode, Terminal
 from nciihash.transport import new_idempotency_key
 from nciihash.wire import CaseOpened, Reason
@@ -24,6 +24,8 @@ _REASONS: Final = (
     (Reason.PRECAUTION, "nothing has happened yet; I want to be safe"),
     (Reason.SYNTHETIC, "they are made up, for example by a computer, and show me"),
 )
+
+_AT_ONCE: Final = 8000  # hashes in one request; a clearinghouse takes 2 MiB, which are 14,000
 
 _NOT_ADULT: Final = """\
 This service is for pictures of people who were 18 or older. For younger people there is help of \
@@ -46,6 +48,10 @@ and sites that do not take part. You can withdraw at any time."""
 _EXACT: Final = """\
 {types} was asked for as well. It identifies this very file: whoever has an identical copy can \
 tell that it was submitted."""
+
+_VIDEO_MD5: Final = """\
+Some platforms know videos by md5 alone, which finds identical copies and no others. The option \
+--signal md5 reaches those as well."""
 
 _MAYBE: Final = """\
 It is not known whether the case was opened before the connection failed. If it was, the hashes in \
@@ -162,6 +168,14 @@ def explain(
 ) -> None:
     """Say in words what would be sent, and show the hashes if that was asked for."""
     words = dict(_REASONS)[reason]
+    kinds = {item.media for _, item in prepared}
+    what = {
+        frozenset({Media.IMAGE}): "that it is a picture",
+        frozenset({Media.VIDEO}): "that it is a video",
+    }.get(frozenset(kinds), "whether it is a picture or a video")
+    frames = (
+        " of up to four of its frames a second where it is a video," if Media.VIDEO in kinds else ""
+    )
     altered = any(h.variant is not Variant.ORIGINAL for _, item in prepared for h in item.hashes)
     more = (
         " as well as those of altered copies that were made here, such as crops and mirror images, "
@@ -170,15 +184,18 @@ def explain(
         else ","
     )
     terminal.say(
-        f"To be sent, for {len(prepared)} {'file' if len(prepared) == 1 else 'files'}: that it is "
-        "a picture, its fingerprint (letters and digits made from the layout of light and dark)"
-        f'{more} and how clear that is from 0 to 100. With them go your answer, "{words}", and '
+        f"To be sent, for {len(prepared)} {'file' if len(prepared) == 1 else 'files'}: {what}, "
+        "its fingerprint (letters and digits made from the layout of light and dark)"
+        f"{frames}{more} "
+        f'and how clear that is from 0 to 100. With them go your answer, "{words}", and '
         "that you are in the pictures and were 18 or older. Not sent: the pictures, their names, "
         "their dates and places, and your name. As with any website, the clearinghouse sees your "
         "network address while you are connected; it does not keep it."
     )
     terminal.say(_WHAT_IT_IS)
     types = {hashed.signal.type for _, item in prepared for hashed in item.hashes}
+    if Media.VIDEO in kinds and SignalType.MD5 not in types:
+        terminal.say(_VIDEO_MD5)
     if exact := sorted(type.value for type in types if type.exact):
         terminal.say("Take note: " + _EXACT.format(types=" and ".join(exact)), style="bold")
     if show_hashes:
@@ -195,6 +212,9 @@ def send(
 ) -> CaseOpened:
     """Open the case, and be plain about it if nobody can tell whether it was opened.
 
+    What is too much for one request is added to the case in further ones; if one of these fails,
+    she is told, and gets what she needs to look after what the case holds.
+
     Args:
         terminal: where to speak.
         client: the way to the clearinghouse.
@@ -205,6 +225,38 @@ def send(
     Raises:
         ServiceError: it was not opened, or nobody can tell; she has been told which.
     """
+    parts = _parts(items)
+    opened = _open(terminal, client, parts[0], reason, ask=ask)
+    try:
+        for part in parts[1:]:
+            added = client.add(opened.case, opened.passphrase, part)
+            opened = opened.model_copy(update={"items": (*opened.items, *added.items)})
+    except (ServiceError, KeyboardInterrupt) as end:  # the case is open: she must learn its number
+        terminal.say(
+            f"Only the first {len(opened.items)} of {len(items)} files are known to be in the case "
+            f"({str(end).rstrip('.') or 'interrupted'}). Submit the others again in a case of "
+            "their own.",
+            style="bold",
+        )
+    return opened
+
+
+def _parts(items: Sequence[Item]) -> list[list[Item]]:
+    """Divide files among requests, since videos have many hashes."""
+    parts: list[list[Item]] = [[]]
+    signals = 0
+    for item in items:
+        signals += len(item.hashes)
+        if parts[-1] and signals > _AT_ONCE:
+            parts.append([])
+            signals = len(item.hashes)
+        parts[-1].append(item)
+    return parts
+
+
+def _open(
+    terminal: Terminal, client: Client, items: Sequence[Item], reason: Reason, *, ask: bool
+) -> CaseOpened:
     key = new_idempotency_key()
     maybe = False  # whether some request of these may have opened it
     try:

@@ -34,7 +34,7 @@ def submit(
     server: Server,
     files: Annotated[
         list[Path] | None,
-        typer.Argument(help="Pictures; they stay on this device.", show_default=False),
+        typer.Argument(help="Pictures and videos; they stay on this device.", show_default=False),
     ] = None,
     saved: Annotated[
         Path | None,
@@ -80,7 +80,7 @@ def submit(
     no_sandbox: NoSandbox = False,
     as_json: AsJson = False,
 ) -> None:
-    """Open a case: hash your pictures here, and send the hashes, never the pictures.
+    """Open a case: hash your pictures and videos here, and send the hashes, never the files.
 
     Platforms that take part can then recognise copies and stop them. You are asked a few questions
     first, shown what would be sent, and given a number and a passphrase to look after the case.
@@ -126,7 +126,8 @@ def submit(
             finally:
                 if paper:
                     paper.tell(terminal)
-        if failed or any(item.accepted == 0 for item in opened.items):
+        some_left = len(opened.items) < len(prepared)
+        if failed or some_left or any(item.accepted == 0 for item in opened.items):
             raise typer.Exit(ExitCode.SOME_FAILED)
 
 

@@ -3,13 +3,16 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from os import PathLike, fsdecode
+from pathlib import Path
 from typing import Final
 
 from rich.table import Table
 from rich.text import Text
 
+from nciihash.lookup import Outcome
 from nciihash.signals import QUALITY_MIN, Band, Hashed, Item, Match, SignalType, Verdict
-from nciihash.wire import CaseStatus, Hit, ItemStatus, PlatformStatus
+from nciihash.vpdq import Share
+from nciihash.wire import CaseStatus, ItemStatus, PlatformStatus
 
 _UNKNOWN: Final = "not known"
 
@@ -35,13 +38,17 @@ def _table(*headings: str) -> Table:
 
 def hash_table(rows: Iterable[tuple[str, Item]]) -> Table:
     """Lay out files' hashes, one a row, each with its quality in figures and in a word."""
-    table = _table("File", "Type", "Variant", "Hash", "Quality")
+    rows = list(rows)
+    timed = any(hashed.time is not None for _, item in rows for hashed in item.hashes)
+    table = _table("File", *(("Second",) if timed else ()), "Type", "Variant", "Hash", "Quality")
     # Three lines of a 64-digit hash leave room for a name on a narrow terminal.
-    table.columns[3].min_width = 24
+    table.columns[-2].min_width = 24
     for name, item in rows:
         for hashed in item.hashes:
+            time = "" if hashed.time is None else f"{hashed.time:.2f}"
             table.add_row(
                 Text(shown(name)),
+                *((time,) if timed else ()),
                 hashed.signal.type.value,
                 hashed.variant.value,
                 hashed.signal.hex,
@@ -59,19 +66,48 @@ def quality_words(hashed: Hashed) -> str:
     return f"{hashed.quality} (too regular to submit)" if hashed.tied else str(hashed.quality)
 
 
-def match_table(rows: Iterable[tuple[str, Sequence[tuple[SignalType, Match | Hit]]]]) -> Table:
-    """Lay out what was found; the clearinghouse, unlike a local bank, tells no distances."""
+def group_table(found: Iterable[Sequence[tuple[Path, int]]]) -> Table:
+    """Lay out groups of near-duplicates, each file with the bits to the nearest of its group."""
+    table = _table("Group", "File", "Distance")
+    for number, group in enumerate(found, 1):
+        for path, distance in group:
+            table.add_row(f"{number:,}", Text(shown(path)), f"{distance} bits")
+    return table
+
+
+def match_table(rows: Iterable[tuple[str, Outcome]]) -> Table:
+    """Lay out what was found; the clearinghouse, unlike a local bank, tells no distances.
+
+    Of a video, for each item the nearest signal, and how many frames were found on either side.
+    """
     table = _table("File", "Match", "Distance", "Type", "Variant", "Signal")
-    for name, matches in rows:
-        if not matches:
+    rows = list(rows)
+    videos = {name: outcome.shared for name, outcome in rows if outcome.shared}
+    if videos:
+        table.add_column("Frames here", overflow="fold")
+        table.add_column("Frames there", overflow="fold")
+    for name, outcome in rows:
+        frames = {shared.item: shared for shared in videos.get(name, ())}
+        if not outcome.found:
             table.add_row(Text(shown(name)), "none")
-        for type, match in matches:
+        told = set()
+        for type, match in outcome.found:
+            of_item = frames.get(match.item) if type is SignalType.PDQ else None
+            if of_item is not None:
+                if match.item in told:
+                    continue
+                told.add(match.item)
             distance, variant = "not told", "not told"
             if isinstance(match, Match):
                 distance, variant = f"{match.distance} of {type.bits}", match.variant.value
             word = band_word(match.band)
-            table.add_row(Text(shown(name)), word, distance, type.value, variant, match.id)
+            more = () if of_item is None else (_share(of_item.query), _share(of_item.bank))
+            table.add_row(Text(shown(name)), word, distance, type.value, variant, match.id, *more)
     return table
+
+
+def _share(share: Share | None) -> str:
+    return "not told" if share is None else f"{share.found:,} of {share.frames:,}"
 
 
 def band_word(band: Band) -> Text:

@@ -14,11 +14,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import IntEnum
 from os import PathLike, environ, fsdecode
+from pathlib import Path
 from typing import Annotated, Final, TextIO
 
 import typer
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from nciihash.errors import (
@@ -29,8 +38,9 @@ from nciihash.errors import (
     ServiceError,
     ServiceRefused,
 )
-from nciihash.signals import Item
+from nciihash.signals import Item, Media
 from nciihash.tables import shown
+from nciihash.vpdq import EVERY
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value a line, for programs.")]
 NoSandbox = Annotated[
@@ -39,6 +49,30 @@ NoSandbox = Annotated[
         "--no-sandbox",
         help="Open files in this process itself. Only for files of your own, where the sandbox "
         "cannot start.",
+    ),
+]
+
+Recursive = Annotated[
+    bool, typer.Option("--recursive", "-r", help="Go through folders and the folders in them.")
+]
+Fast = Annotated[
+    bool,
+    typer.Option(
+        "--fast", help="Large JPEG files many times faster, up to 4 bits from the exact hash."
+    ),
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Processes that decode at once; one a processor by default.", show_default=False
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write results to this file, .jsonl or .parquet, as they come; what it holds already "
+        "is not done again.",
+        show_default=False,
     ),
 ]
 
@@ -60,6 +94,13 @@ class _Console(Console):
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
+
+
+class _Rate(ProgressColumn):
+    """How many things a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:,.1f}/s")
 
 
 @contextmanager
@@ -125,8 +166,16 @@ class Terminal:
             self.say(f"{shown(path)}: {reason}", style="yellow")
 
     def note_frames(self, path: str | PathLike[str], item: Item) -> None:
-        """Say so if a file holds more pictures than the one that was hashed."""
-        if item.frames > 1:
+        """Say so if a file holds more than what was hashed: other pictures, or more moments."""
+        if item.media is Media.VIDEO:
+            if item.every > EVERY:
+                self.say(
+                    f"{shown(path)}: this is so long that one frame was taken every "
+                    f"{item.every:.3g} seconds rather than four a second. Shorter parts of it may "
+                    "be missed.",
+                    style="yellow",
+                )
+        elif item.frames > 1:
             self.say(
                 f"{shown(path)}: only the first of the {item.frames:,} pictures in this file is "
                 "covered. Save the others as files of their own.",
@@ -185,6 +234,7 @@ class Terminal:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
+            _Rate(),
             TimeRemainingColumn(),
             console=self._err,
             transient=True,

@@ -24,7 +24,7 @@ from nciihash.feed import Added, FeedPage, Removed
 from nciihash.signals import Band, Hashed, Item, Media, Signal, SignalType, Variant, Verdict
 
 ITEMS_MAX: Final = 200  # files in a case
-SIGNALS_MAX: Final = 256  # signals of one file: variants of a picture, frames of a video
+SIGNALS_MAX: Final = 2048  # signals of one file: variants of a picture, frames of a video
 QUERIES_MAX: Final = 10_000  # hashes in one match request
 PAGE_MAX: Final = 10_000  # entries in one page of the feed
 WAIT_MAX: Final = 30.0  # seconds that a long poll may stay open

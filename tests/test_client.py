@@ -9,7 +9,16 @@ from nciihash.client import Client, PlatformClient
 from nciihash.errors import InvalidRequest, ProtocolError, ServiceRefused
 from nciihash.feed import Added, Removed
 from nciihash.signals import Band, Hashed, Item, Media, Signal, SignalType, Variant, Verdict
-from nciihash.wire import ITEMS_MAX, OCTETS, PDQ_BYTES, QUERIES_MAX, VERDICTS_MAX, CaseState, Reason
+from nciihash.wire import (
+    ITEMS_MAX,
+    OCTETS,
+    PDQ_BYTES,
+    QUERIES_MAX,
+    SIGNALS_MAX,
+    VERDICTS_MAX,
+    CaseState,
+    Reason,
+)
 
 KEY = "nciik_thisisnotarealkeyatall"
 
@@ -193,7 +202,9 @@ def refuse(request):
     raise AssertionError("nothing should have been sent")
 
 
-@pytest.mark.parametrize("items", [[], [random_item()] * (ITEMS_MAX + 1), [random_item(257)]])
+@pytest.mark.parametrize(
+    "items", [[], [random_item()] * (ITEMS_MAX + 1), [random_item(SIGNALS_MAX + 1)]]
+)
 def test_too_few_or_too_many_items_are_never_sent(items):
     with (
         Client("https://example.org", http=httpx.MockTransport(refuse)) as client,

@@ -145,7 +145,31 @@ def test_fast_refuses_what_exact_refuses():
         with pytest.raises(errors.FileRefused):
             hasher.hash_image(bad, fast=True)
     with pytest.raises(errors.TooLarge):
-        hasher.hash_image(data, fast=True, limits=Limits(max_pixels=1000))
+        hasher.hash_image(data, fast=True, limits=Limits(max_pixels=9, reduced_pixels=1000))
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_jpeg_of_too_many_pixels_is_hashed_reduced_and_says_so(orientation, tmp_path):
+    photo = stored(scene(2300, 2101, seed=7), orientation)
+    data = encode(photo, "JPEG", quality=90, exif=exif(orientation))
+    few = Limits(max_pixels=1_000_000)
+    whole, large = hasher.hash_bytes(data), hasher.hash_bytes(data, limits=few)
+    assert (whole.reduced, large.reduced) == (False, True)
+    assert large.hashes == hasher.hash_bytes(data, fast=True).hashes
+    assert hasher.hash_image(data, limits=few) == large.hashes[0]
+    (tmp_path / "large.jpg").write_bytes(data)
+    assert hasher.hash_image(tmp_path / "large.jpg", limits=few) == large.hashes[0]
+    assert _distance(whole.hashes[0], large.hashes[0]) <= 4
+    asked = {"variants": "standard", "signals": (SignalType.PDQ, SignalType.PHASH)}
+    exact, reduced = (hasher.hash_bytes(data, limits=each, **asked) for each in (Limits(), few))
+    near = {h.variant: h for h in reduced.hashes if h.signal.type is SignalType.PDQ}
+    for hashed in exact.hashes:
+        if hashed.variant in near and hashed.signal.type is SignalType.PDQ:
+            assert _distance(hashed, near[hashed.variant]) <= 8
+    with pytest.raises(errors.TooLarge):
+        hasher.hash_bytes(data, limits=Limits(max_pixels=9, reduced_pixels=4_000_000))
+    with pytest.raises(errors.TooLarge):
+        hasher.hash_bytes(encode(scene(60, 60), "PNG"), limits=Limits(max_pixels=9))
 
 
 def test_fast_keeps_to_its_bar_on_photos(shared_data):

@@ -3,6 +3,7 @@ import json
 import os
 import platform
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -12,12 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from films import film, moving
 from pictures import encode, png, scene
 
-from nciihash import errors, hasher, sandbox
+from nciihash import answers, errors, hasher, sandbox
 from nciihash.formats import Format, detect
 from nciihash.limits import Limits
-from nciihash.pipe import send_bytes
+from nciihash.pipe import PIECE, send_bytes
 from nciihash.samples import SAMPLES
 from nciihash.sandbox import Sandbox
 from nciihash.signals import SignalType
@@ -236,6 +238,108 @@ def test_every_byte_of_a_large_file_arrives(box, picture):
     assert box.hash_file(large, signals=signals) == hasher.hash_file(large, signals=signals)
 
 
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory):
+    path = tmp_path_factory.mktemp("films") / "film.mp4"
+    path.write_bytes(film(moving(30)))
+    return path
+
+
+@pytest.mark.parametrize("variants", hasher.VARIANTS)
+def test_a_video_is_hashed_in_the_child_as_in_the_library(box, footage, variants):
+    asked = {"variants": variants, "signals": (SignalType.PDQ, SignalType.SHA256)}
+    item = box.hash_file(footage, **asked)
+    assert item == hasher.hash_file(footage, **asked)
+    assert item.frames == 5
+    assert item.hashes[1].time is not None
+
+
+def test_of_a_large_video_only_what_is_needed_is_read(picture):
+    """A gibibyte that holds nothing lies before the frames, as much as the child's memory."""
+    data = film(moving(30))
+    path = picture.with_name("large.mov")
+    gap = 1 << 30
+    with path.open("wb") as file:
+        kind = int.from_bytes(data[:4])
+        file.write(data[:kind] + (1).to_bytes(4) + b"mdat" + gap.to_bytes(8))
+        file.seek(kind + gap)
+        file.write(_moved(data[kind:], gap))
+    tracemalloc.start()
+    try:
+        with Sandbox(Limits(memory=900 << 20, max_bytes=1000)) as box:
+            assert box.hash_file(path).hashes == hasher.hash_bytes(data).hashes
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def _moved(boxes, by):
+    """Correct the places of an MP4's chunks (ISO/IEC 14496-12, 8.7.5)."""
+    at = boxes.index(b"stco")
+    count = int.from_bytes(boxes[at + 8 : at + 12])
+    start, end = at + 12, at + 12 + 4 * count
+    places = struct.unpack(f">{count}I", boxes[start:end])
+    return boxes[:start] + struct.pack(f">{count}I", *(p + by for p in places)) + boxes[end:]
+
+
+@pytest.mark.parametrize("number", DEATHS)
+def test_a_video_that_kills_the_child_is_refused(footage, number, monkeypatch):
+    with Sandbox() as box:
+        child = _pid(box)
+        _while_sending(monkeypatch, lambda: os.kill(child, number))
+        with pytest.raises(DEATHS[number]):
+            box.hash_file(footage)
+        assert box.hash_file(footage).frames == 5
+        assert _pid(box) != child
+
+
+def test_a_video_that_takes_too_long_is_refused(footage, monkeypatch):
+    with Sandbox(Limits(video_seconds=2.0)) as box:
+        child = _pid(box)
+        _while_sending(monkeypatch, lambda: os.kill(child, signal.SIGSTOP))
+        with pytest.raises(errors.TimedOut, match="2 seconds"):
+            box.hash_file(footage)
+        assert _gone(child)
+
+
+def test_a_video_that_can_be_read_no_more_is_refused(box, footage, monkeypatch):
+    def failing(*_):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sandbox.os, "pread", failing)
+        with pytest.raises(errors.UnreadableFile):
+            box.hash_file(footage)
+    assert box.hash_file(footage).frames == 5
+
+
+def test_a_damaged_video_does_not_end_the_child(box, footage):
+    child = _pid(box)
+    for cut in (40, 2000):
+        with pytest.raises(errors.CorruptFile, match="video"):
+            box.hash_file(_file(footage, footage.read_bytes()[:cut]))
+    assert _pid(box) == child
+
+
+@pytest.mark.parametrize(
+    "asked", [[-1, 5], [100, 1], [0, 0], [0], ["0", 1], [0, PIECE + 1], 7, None]
+)
+def test_pieces_that_there_are_not_are_not_handed_out(asked):
+    with pytest.raises(ValueError, match="no piece"):
+        answers.piece({"read": asked}, 100)
+    assert answers.piece({"read": [99, 1]}, 100) == (99, 1)
+
+
+@pytest.mark.parametrize("time", [-1, "0", float("inf"), float("nan"), [], True])
+def test_a_time_that_is_none_is_not_believed(time):
+    entry = {"type": "pdq", "value": "0" * 64, "quality": 3, "variant": "original", "tied": False}
+    answer = {"item": {"media": "video", "hashes": [entry | {"time": time}], "every": 0.25}}
+    with pytest.raises(errors.CorruptFile, match="nonsense"):
+        answers.understood(answer, (SignalType.PDQ,))
+    answer["item"]["hashes"] = [entry | {"time": 0.5}]
+    assert answers.understood(answer, (SignalType.PDQ,)).hashes[0].time == 0.5
+
+
 def _sparse(beside, size):
     path = beside.with_name("sparse")
     with path.open("wb") as file:
@@ -322,17 +426,18 @@ def test_limits_reach_the_child(picture):
 )
 def test_nonsense_from_the_child_is_not_believed(answer):
     with pytest.raises(errors.CorruptFile, match="nonsense"):
-        sandbox._understand(answer, (SignalType.PDQ,))
+        answers.understood(answer, (SignalType.PDQ,))
 
 
 @pytest.mark.parametrize("frames", [0, -1, "2", None, 1.5, [], {}])
 def test_a_count_of_frames_that_is_none_is_not_believed(frames):
     entry = {"type": "pdq", "value": "0" * 64, "quality": 3, "variant": "original", "tied": False}
+    entry["time"] = None
     answer = {"item": {"media": "image", "hashes": [entry], "frames": 2}}
-    assert sandbox._understand(answer, (SignalType.PDQ,)).frames == 2
+    assert answers.understood(answer, (SignalType.PDQ,)).frames == 2
     answer["item"]["frames"] = frames
     with pytest.raises(errors.CorruptFile, match="nonsense"):
-        sandbox._understand(answer, (SignalType.PDQ,))
+        answers.understood(answer, (SignalType.PDQ,))
 
 
 def test_a_child_that_cannot_start_means_that_nothing_is_decoded(picture, monkeypatch):
@@ -653,6 +758,27 @@ def test_whatever_is_loaded_late_is_loaded_before_the_walls_stand(watched, tmp_p
             assert watched.hash_file(path, **asked) == hasher.hash_file(path, **asked)
         assert detect(data) is format
     assert set(SAMPLES) == set(Format)
+
+
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt"),
+    [
+        ("libx264", "yuv420p"),
+        ("libx265", "yuv420p10le"),
+        ("libsvtav1", "yuv420p"),
+        ("libvpx-vp9", "yuv420p"),
+        ("libvpx", "yuv420p"),
+        ("prores_ks", "yuv422p10le"),
+        ("flv", "yuv420p"),
+        ("ffv1", "bgr0"),
+    ],
+)
+def test_videos_need_nothing_that_is_loaded_late(watched, tmp_path, codec, pix_fmt):
+    path = tmp_path / "film"
+    path.write_bytes(film(moving(8), codec, "flv" if codec == "flv" else "matroska", pix_fmt))
+    child = _pid(watched)
+    assert watched.hash_file(path, variants="standard").frames == 2
+    assert _pid(watched) == child
 
 
 def test_odd_files_need_nothing_that_is_loaded_late(watched, shared_data):

@@ -4,8 +4,10 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
+from nciihash.lookup import Outcome, Shared
 from nciihash.signals import Band, Match, Media, SignalType, Variant, Verdict
 from nciihash.tables import match_table, shown, status_table
+from nciihash.vpdq import Share
 from nciihash.wire import CaseState, CaseStatus, Hit, ItemStatus, PlatformStatus, Reason
 
 HOUR = datetime(2026, 5, 17, 13, tzinfo=UTC)
@@ -87,15 +89,30 @@ def test_matches_of_both_kinds():
     near = Match(id, item, SignalType.PDQ, Variant.FLIPX, 20)
     hit = Hit(id=id, item=item, band=Band.STRONG)
     rows = [
-        ("[bold]x", [(SignalType.PDQ, near)]),
-        ("y", [(SignalType.MD5, hit)]),
-        ("z", []),
+        ("[bold]x", Outcome(((SignalType.PDQ, near),))),
+        ("y", Outcome(((SignalType.MD5, hit),))),
+        ("z", Outcome(())),
     ]
     assert drawn(match_table(rows))[1:4] == [
         ["[bold]x", "likely", "20 of 256", "pdq", "flipx", id],
         ["y", "strong", "not told", "md5", "not told", id],
         ["z", "none"],
     ]
+
+
+def test_a_video_takes_one_row_an_item():
+    ids, item, other = ("a" * 32, "c" * 32), "b" * 32, "d" * 32
+    pdq = [Match(id, item, SignalType.PDQ, Variant.ORIGINAL, 3 + i) for i, id in enumerate(ids)]
+    hit = Hit(id="e" * 32, item=other, band=Band.LIKELY)
+    shared = (Shared(item, Share(12, 14), Share(80, 1200)), Shared(other, Share(1, 14), None))
+    found = (*((SignalType.PDQ, match) for match in (*pdq, hit)),)
+    rows = drawn(match_table([("film.mp4", Outcome(found, shared)), ("z.jpg", Outcome(()))]))
+    assert rows[0][-2:] == ["Frames here", "Frames there"]
+    assert [row[-3:] for row in rows[1:3]] == [
+        [ids[0], "12 of 14", "80 of 1,200"],
+        ["e" * 32, "1 of 14", "not told"],
+    ]
+    assert rows[3] == ["z.jpg", "none"]
 
 
 def test_what_is_shown_cannot_command_a_terminal():

@@ -1,0 +1,273 @@
+"""Videos: which altered copies are found, and what hashing costs beside decoding.
+
+    python benchmarks/video.py [--videos FOLDER] [--seconds 10] [--rounds 3] [--json]
+
+Each video is altered, encoded anew, and its frames are looked for among those of the original,
+hashed as they are and with the altered copies of frames that a submission has (the query is then
+trimmed as well). Without --videos, films are made from scikit-image's photos, over which a window
+wanders. The cost is processor time on one thread, each way in turn, the best of some rounds.
+"""
+
+import os
+
+# before NumPy is loaded: one core, as every device has
+os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
+
+import argparse
+import io
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from nciihash import hasher, vpdq
+from nciihash.limits import Limits
+from nciihash.signals import Item
+
+Pixels = NDArray[np.uint8]
+Alter = Callable[[Pixels], Pixels]
+
+LIMITS: Final = Limits(threads=1)
+PHOTOS: Final = (
+    "astronaut.png",
+    "chelsea.png",
+    "coffee.png",
+    "rocket.jpg",
+    "hubble_deep_field.jpg",
+)
+SHOT: Final = 2.5  # seconds
+TIMED: Final = 20.0  # seconds of the film whose cost is taken
+
+
+def same(frame: Pixels) -> Pixels:
+    """Alter nothing."""
+    return frame
+
+
+def cropped(share: float) -> Alter:
+    """Cut a share away on each side."""
+
+    def alter(frame: Pixels) -> Pixels:
+        height, width = frame.shape[:2]
+        y, x = int(height * share), int(width * share)
+        return frame[y : height - y, x : width - x]
+
+    return alter
+
+
+def mirrored(frame: Pixels) -> Pixels:
+    """Exchange left and right."""
+    return frame[:, ::-1]
+
+
+def upright(frame: Pixels) -> Pixels:
+    """Cut to a phone's upright shape."""
+    height, width = frame.shape[:2]
+    wide = min(width, height * 9 // 16)
+    left = (width - wide) // 2
+    return frame[:, left : left + wide]
+
+
+def barred(frame: Pixels) -> Pixels:
+    """Add black bars, half as high as the picture together."""
+    height = frame.shape[0]
+    return np.pad(frame, ((height // 4, height // 4), (0, 0), (0, 0)))
+
+
+def halved(frame: Pixels) -> Pixels:
+    """Halve width and height."""
+    height, width = frame.shape[:2]
+    return np.asarray(Image.fromarray(frame).resize((width // 2, height // 2)))
+
+
+# name: alteration, part of the film, how much faster, constant rate factor of H.264
+COPIES: Final[dict[str, tuple[Alter, tuple[float, float], float, int]]] = {
+    "saved anew, small": (same, (0, 1), 1.0, 35),
+    "half the size": (halved, (0, 1), 1.0, 28),
+    "trimmed to the middle": (same, (0.3, 0.7), 1.0, 28),
+    "a quarter of it": (same, (0.45, 0.7), 1.0, 30),
+    "faster by a quarter": (same, (0, 1), 1.25, 28),
+    "slower by a quarter": (same, (0, 1), 0.8, 28),
+    "cropped by 5 %": (cropped(0.05), (0, 1), 1.0, 28),
+    "cropped by 10 %": (cropped(0.10), (0, 1), 1.0, 28),
+    "cropped by 15 %": (cropped(0.15), (0, 1), 1.0, 28),
+    "mirrored": (mirrored, (0, 1), 1.0, 28),
+    "mirrored and trimmed": (mirrored, (0.3, 0.7), 1.0, 28),
+    "cut to 9:16": (upright, (0, 1), 1.0, 28),
+    "bars above and below": (barred, (0, 1), 1.0, 28),
+}
+
+
+def read(data: bytes) -> tuple[list[Pixels], float]:
+    """Decode a whole video: RGB frames and frames a second."""
+    with av.open(io.BytesIO(data)) as container:
+        stream = container.streams.video[0]
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+        return frames, float(stream.average_rate or 25)
+
+
+def write(frames: Iterator[Pixels], rate: float, crf: int) -> bytes:
+    """Encode frames as H.264 in MP4."""
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=round(rate), options={"crf": str(crf)})
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.options = {"crf": str(crf), "preset": "veryfast"}
+        for number, pixels in enumerate(frames):
+            even = pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]
+            if number == 0:
+                stream.height, stream.width = even.shape[:2]
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return out.getvalue()
+
+
+def wander(photo: Path, seconds: float, rate: int, size: tuple[int, int], seed: int) -> bytes:
+    """Make a film: a window that drifts over a photo, and jumps every few seconds."""
+    random = np.random.default_rng(seed)
+    width, height = size
+    picture = Image.open(photo).convert("RGB")
+    zoom = 1.8 * max(width / picture.width, height / picture.height)
+    big = np.asarray(picture.resize((int(picture.width * zoom), int(picture.height * zoom))))
+
+    def frames() -> Iterator[Pixels]:
+        room = np.array([big.shape[0] - height, big.shape[1] - width])
+        for number in range(int(seconds * rate)):
+            if number % int(SHOT * rate) == 0:
+                start, end = (random.random(2) * room for _ in range(2))
+            along = number % int(SHOT * rate) / (SHOT * rate)
+            top, left = (start + (end - start) * along * 0.4).astype(int)
+            yield big[top : top + height, left : left + width]
+
+    return write(frames(), rate, 20)
+
+
+def group(name: str) -> str:
+    """Tell what a film shows by its file's name, so that no film is a stranger to its copy."""
+    return re.split(r"[-_.0-9]", name)[0]
+
+
+def share(query: Item, bank: Item) -> vpdq.Comparison:
+    """Compare the frames of two films."""
+    return vpdq.compare(vpdq.frames_of(query.hashes), vpdq.frames_of(bank.hashes))
+
+
+def recall(films: dict[str, bytes]) -> list[dict[str, object]]:
+    """Look for each film's copies among its frames; for strangers among all others'."""
+    plain = {name: hasher.hash_bytes(data) for name, data in films.items()}
+    rich = {name: hasher.hash_bytes(data, variants="standard") for name, data in films.items()}
+    counts = {copy: np.zeros(6) for copy in COPIES}
+    false, nearest = 0, 256
+    for name, data in films.items():
+        frames, rate = read(data)
+        for copy, (alter, (start, end), faster, crf) in COPIES.items():
+            part = frames[int(start * len(frames)) : int(end * len(frames))]
+            places = (np.arange(0, len(part) - 0.01, faster)).astype(int)
+            made = write((alter(part[place]) for place in places), rate, crf)
+            query, trimmed = hasher.hash_bytes(made), hasher.hash_bytes(made, variants="match")
+            ours, theirs = share(query, plain[name]), share(trimmed, rich[name])
+            counts[copy] += [
+                *(ours.query.found, ours.query.frames, ours.bank.of_one),
+                *(theirs.query.found, theirs.query.frames, theirs.bank.of_one),
+            ]
+            for other, bank in rich.items():
+                if group(other) != group(name):
+                    stranger = share(trimmed, bank)
+                    false += stranger.query.found
+                    nearest = min(nearest, stranger.distance)
+        print(
+            f"  {name}: {plain[name].frames} frames, {len(rich[name].hashes)} hashes",
+            file=sys.stderr,
+        )
+    rows: list[dict[str, object]] = []
+    for copy, (found, of, bank, found_more, of_more, bank_more) in counts.items():
+        rows.append(
+            {
+                "copy": copy,
+                "query": found / of,
+                "bank": bank / len(films),
+                "query, standard": found_more / of_more,
+                "bank, standard": bank_more / len(films),
+            }
+        )
+    rows.append({"copy": "frames near another film", "frames": int(false), "nearest": nearest})
+    return rows
+
+
+def cost(data: bytes, rounds: int) -> dict[str, float]:
+    """Take the processor time of each way, in turn."""
+
+    def decode() -> None:
+        with av.open(io.BytesIO(data)) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            for _ in container.decode(stream):
+                pass
+
+    ways: dict[str, Callable[[], object]] = {"decoding alone": decode}
+    for variants in ("none", "match", "standard"):
+        ways[variants] = lambda variants=variants: hasher.hash_bytes(
+            data, variants=variants, limits=LIMITS
+        )
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, run in ways.items():
+            start = time.process_time()
+            run()
+            times[way].append(time.process_time() - start)
+    return {way: min(all) for way, all in times.items()}
+
+
+def main() -> None:
+    """Measure, and print tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--videos", type=Path, help="a folder of videos")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of the films that are made")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    from skimage import data_dir
+
+    photos = [Path(data_dir) / name for name in PHOTOS]
+    if options.videos:
+        files = sorted(path for path in options.videos.iterdir() if path.is_file())
+        films = {path.name: path.read_bytes() for path in files}
+    else:
+        films = {
+            path.stem: wander(path, options.seconds, 30, (640, 360), seed)
+            for seed, path in enumerate(photos)
+            if path.exists()
+        }
+    rows = recall(films)
+    times = cost(wander(photos[1], TIMED, 30, (1920, 1080), 7), options.rounds)
+    if options.json:
+        print(json.dumps({"films": len(films), "recall": rows, "seconds": times}))
+        return
+    print(f"Share of frames found, {len(films)} films; of the copy's and of the original's")
+    print(f"{'copy':26} {'plain':>15} {'standard+match':>17}")
+    for row in rows[:-1]:
+        cells = [f"{row[key]:7.0%}" for key in list(row)[1:]]
+        print(f"{row['copy']:26} {' '.join(cells[:2])}   {' '.join(cells[2:])}")
+    stranger = rows[-1]
+    print(
+        f"Frames near another film: {stranger['frames']}; "
+        f"the nearest is {stranger['nearest']} bits off"
+    )
+    print(f"\n{TIMED:g} s of 1080p30 H.264, seconds of one processor")
+    for way, seconds in times.items():
+        print(f"{way:26} {seconds:7.2f} {seconds / times['decoding alone']:6.2f}x")
+
+
+if __name__ == "__main__":
+    main()

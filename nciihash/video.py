@@ -1,0 +1,243 @@
+"""Look at a video a few times a second: its frames, upright, and their hashes.
+
+The luma that the file stores is hashed as it is, at the range that it is shown with; turning it to
+RGB first would cost more than all else and moves up to 4 bits. Only the containers and decoders
+named here can be reached, nothing but the file that was handed over is read, and a file that is
+damaged or cut off is refused aloud, never hashed by halves.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Final, NoReturn, cast
+
+import av
+import cv2
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from nciihash import pdq, reduced
+from nciihash.errors import CorruptFile, FileRefused, TooLarge, UnsupportedFormat
+from nciihash.image import check_size
+from nciihash.limits import Limits
+
+_DECODERS: Final = frozenset(
+    (
+        *("h264", "hevc", "av1", "libdav1d", "vp8", "vp9", "libvpx", "libvpx-vp9", "mpeg4"),
+        *("prores", "h263", "mpeg1video", "mpeg2video", "mjpeg", "theora", "flv", "dvvideo"),
+        *("wmv1", "wmv2", "wmv3", "vc1", "msmpeg4", "msmpeg4v2", "msmpeg4v3", "dnxhd", "ffv1"),
+        *("vp6", "vp6f", "cinepak", "svq3", "rawvideo", "apv", "vvc"),
+    )
+)
+_SIDE_MIN: Final = 256  # pixels of the reduced picture, as for JPEG
+_LOOKS: Final = 2400  # at most, as far as the length is known: ten minutes at four a second
+_KEY_FRAMES: Final = 1.0  # seconds between looks from which those frames do that stand alone
+_APART: Final = 30.0  # seconds between them on average up to which they do
+
+# How an encoder's depth and range become 8-bit luma from 0 to 255 (ITU-R BT.601 and BT.709: 16 is
+# black and 235 white unless the file says that the whole range is used).
+_EXPAND: Final = np.clip(np.rint((np.arange(256) - 16) * 255 / 219), 0, 255).astype(np.uint8)
+_PLANAR_8: Final = frozenset(
+    ("yuv420p", "yuv422p", "yuv444p", "yuv411p", "yuv410p", "nv12", "nv21", "gray")
+) | {"yuvj420p", "yuvj422p", "yuvj444p"}
+_PLANAR_16: Final = {
+    **dict.fromkeys(("yuv420p10le", "yuv422p10le", "yuv444p10le"), 2),
+    **dict.fromkeys(("yuv420p12le", "yuv422p12le", "yuv444p12le"), 4),
+    "p010le": 8,
+}
+_FULL_RANGE: Final = 2  # AVCOL_RANGE_JPEG
+_TURNED: Final = {0: 1, -90: 6, 90: 8, 180: 3, -180: 3}  # EXIF's number for a rotation to the left
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame: its time in seconds from the first, its hash, and on request its upright RGB."""
+
+    time: float
+    analysis: pdq.Analysis
+    rgb: Callable[[], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """An open video.
+
+    `seconds` is its length as far as the file tells it, else 0; `every` how many seconds to leave
+    between looks so that these do not become too many.
+    """
+
+    seconds: float
+    every: float
+    _container: InputContainer
+    _stream: VideoStream
+    _limits: Limits
+
+    def frames(self, due: Callable[[float], bool]) -> Iterator[Frame]:
+        """Go through the frames that are due, in the order in which they are shown.
+
+        Args:
+            due: is asked about each frame by its time, in seconds from the first.
+
+        Raises:
+            FileRefused: damaged, cut off, or frames of too many pixels.
+        """
+        if self._key_frames():
+            self._stream.codec_context.skip_frame = "NONKEY"
+        first: float | None = None
+        end = 0.0
+        with _decoder_errors():
+            for number, frame in enumerate(self._container.decode(self._stream)):
+                # a bare stream has no clock
+                now = number / float(self._stream.average_rate or 25)
+                now = now if frame.time is None else frame.time
+                first = now if first is None else first
+                end = max(end, now + float((frame.duration or 0) * (frame.time_base or 0)))
+                if frame.is_corrupt or not due(now - first):
+                    continue
+                check_size(frame.width, frame.height, self._limits)
+                yield _looked_at(frame, now - first)
+            if first is None:
+                raise CorruptFile(f"No frame of this video can be read. {_OTHER_COPY}")
+        self._check_end(end)
+
+    def _key_frames(self) -> bool:
+        """Tell whether the frames that stand alone are enough: then others are not decoded."""
+        if self.every < _KEY_FRAMES:
+            return False
+        count = sum(1 for entry in self._stream.index_entries if entry.is_keyframe)
+        return count * _APART >= self.seconds
+
+    def _check_end(self, end: float) -> None:
+        """Refuse a video of which more than a moment is missing at the end.
+
+        Some kinds count their length from the first frame and some from zero, where `end` counts
+        from: so a video that does not start at zero is given the benefit of the doubt.
+        """
+        slack = max(1.0, 0.02 * self.seconds) + 2 * _APART * (self.every >= _KEY_FRAMES)
+        if self.seconds - end > slack + 1 / float(self._stream.average_rate or 1):
+            raise CorruptFile(f"This video is cut off before its end. {_OTHER_COPY}")
+
+
+_OTHER_COPY: Final = "Use another copy, or copy or download the file again."
+
+
+@contextmanager
+def opened(file: BinaryIO, format: str, every: float, limits: Limits) -> Iterator[Film]:
+    """Open a video.
+
+    Args:
+        file: binary and seekable.
+        format: what `nciihash.formats.video_format` says.
+        every: seconds between looks, unless the film is so long that there would be too many.
+        limits: `max_pixels` holds for each frame; `threads` is how many the decoder may use.
+
+    Raises:
+        FileRefused: one of its subclasses, with a sentence that says what to do.
+    """
+    with _decoder_errors():
+        # a file that names others, as a playlist does, gets none of them
+        container = av.open(
+            file, "r", format=format, metadata_errors="replace", buffer_size=1 << 16, io_open=_none
+        )
+    with container:
+        stream = next((s for s in container.streams.video if not _is_cover(s)), None)
+        if stream is None:
+            raise UnsupportedFormat("There is no video in this file, only sound or nothing at all.")
+        context = stream.codec_context
+        if context is None or context.name not in _DECODERS:
+            raise UnsupportedFormat(
+                "This video is stored in a rare way that is not supported. Export it as MP4 "
+                "(H.264) in the program that plays it, and try again."
+            )
+        check_size(context.width, context.height, limits)
+        context.thread_type = "AUTO"
+        context.thread_count = limits.threads
+        seconds = _seconds(stream)
+        yield Film(seconds, max(every, seconds / _LOOKS), container, stream, limits)
+
+
+def _none(*_: object) -> NoReturn:
+    raise PermissionError
+
+
+def _is_cover(stream: VideoStream) -> bool:
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def _seconds(stream: VideoStream) -> float:
+    """Read how long the pictures last; sound may last longer, so the file's own length won't do."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    try:  # Matroska: 00:01:02.345
+        hours, minutes, seconds = stream.metadata.get("DURATION", "").split(":")
+        return max(0.0, int(hours) * 3600 + int(minutes) * 60 + float(seconds))
+    except ValueError:
+        return 0.0
+
+
+@contextmanager
+def _decoder_errors() -> Iterator[None]:
+    """Turn whatever FFmpeg raises into one of our errors, without its text."""
+    try:
+        yield
+    except FileRefused:
+        raise
+    except MemoryError as error:
+        raise TooLarge(
+            "Reading this video takes more memory than is allowed. "
+            "Export it at a smaller size and hash that: its hashes are nearly the same."
+        ) from error
+    except (av.error.FFmpegError, OSError, ValueError, OverflowError) as error:
+        raise CorruptFile(f"This video is damaged or of a rare kind. {_OTHER_COPY}") from error
+
+
+def _looked_at(frame: av.VideoFrame, time: float) -> Frame:
+    turned = _TURNED.get(round(frame.rotation / 90) * 90, 1)
+
+    def rgb() -> NDArray[np.uint8]:
+        pixels = cast("NDArray[np.uint8]", frame.to_ndarray(format="rgb24"))
+        return np.ascontiguousarray(np.rot90(pixels, {1: 0, 8: 1, 3: 2, 6: 3}[turned]))
+
+    height, width = frame.height, frame.width
+    if min(height, width) < pdq.GRID:
+        return Frame(time, pdq.analyse(rgb()), rgb)
+    scale = next((s for s in (8, 4, 2) if min(width, height) // s >= _SIDE_MIN), 1)
+    blocks = _blocks(_luma(frame), scale)
+    return Frame(time, reduced.analyse_blocks(blocks, width, height, scale, turned), rgb)
+
+
+def _blocks(luma: NDArray[np.uint8], scale: int) -> NDArray[np.float32]:
+    """Average blocks of `scale` pixels; the last ones are filled up with the edge's."""
+    height, width = luma.shape
+    if scale > 1:
+        rows, columns = -(-height // scale), -(-width // scale)
+        if (rows * scale, columns * scale) != (height, width):
+            lacking = ((0, rows * scale - height), (0, columns * scale - width))
+            luma = np.pad(luma, lacking, mode="edge")
+        # eighths of a level are no matter where dozens of blocks are averaged again
+        luma = np.asarray(cv2.resize(luma, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
+    return luma.astype(np.float32)
+
+
+def _luma(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    """Give a frame's luma from 0 to 255, uint8 (h, w), as it is stored, not turned."""
+    name = frame.format.name
+    if name in _PLANAR_8:
+        luma = _plane(frame, np.dtype(np.uint8))
+    elif (shift := _PLANAR_16.get(name)) is not None:
+        luma = (_plane(frame, np.dtype("<u2")) >> shift).astype(np.uint8)
+    else:
+        pixels = frame.to_ndarray(format="rgb24")
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
+    if name.startswith("yuvj") or name == "gray" or frame.color_range == _FULL_RANGE:
+        return luma
+    return np.asarray(cv2.LUT(luma, _EXPAND), np.uint8)
+
+
+def _plane(frame: av.VideoFrame, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """View the first plane, without the bytes that fill up its lines."""
+    plane = frame.planes[0]
+    lines = np.frombuffer(plane, dtype).reshape(-1, plane.line_size // dtype.itemsize)  # type: ignore[call-overload]  # a plane is a buffer, which PyAV's types do not say
+    return np.asarray(lines[: frame.height, : frame.width])

@@ -1,0 +1,216 @@
+"""Videos as sets of frame hashes: which frames to keep, and how much two videos share.
+
+The scheme is vPDQ's (Facebook's ThreatExchange, 2022): frames are hashed with PDQ, and two videos
+are compared by the share of the one's frames that have a near frame in the other, and the other way
+round. Each share says something of its own: a short cut from a long film has all of its frames in
+the film, and few of the film's.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nciihash.hamming import distances
+from nciihash.signals import Hashed, Match, SignalType, Variant
+
+EVERY: Final = (
+    0.25  # seconds between looks at a video: with one a second half the copies are missed
+)
+SAME: Final = 15  # bits: a frame that is no farther from the last one kept adds nothing
+NEAR: Final = 10  # bits: an altered copy's hash that is no farther from another adds nothing
+
+# Frames of one video, at most: in one query, and in one submission without or with altered copies;
+# and PDQ hashes in one submission. 512 frames are two minutes in which everything moves.
+QUERY_FRAMES: Final = 4096
+PLAIN_FRAMES: Final = 2000
+FRAMES: Final = 512
+SIGNALS: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How many of a video's frames have a near frame in another video."""
+
+    found: int
+    frames: int
+
+    @property
+    def of_one(self) -> float:
+        """Give the share, from 0 to 1; nothing of nothing is 0."""
+        return self.found / self.frames if self.frames else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What two videos share.
+
+    `query` and `bank` count frames of the one and of the other; `distance` is that of the nearest
+    pair of hashes, in bits, and `variant` names what of the bank it is.
+    """
+
+    query: Share
+    bank: Share
+    distance: int
+    variant: Variant
+
+
+class Reel:
+    """The frames of one video that are worth keeping, so far.
+
+    When they become too many, the looks become half as frequent, and of the frames so far those
+    stay that would have been seen then. So a film of any length is covered evenly, moments in which
+    much happens are thinned before those in which little does, and only hashes take memory.
+
+    Args:
+        most: frames to keep at most.
+        every: seconds between looks.
+    """
+
+    def __init__(self, most: int, every: float = EVERY) -> None:
+        self.every = every
+        self._most = most
+        self._due = 0.0
+        self._frames: list[tuple[float, list[Hashed]]] = []
+        self._last: Hashed | None = None
+        self._best: Hashed | None = None
+
+    def due(self, time: float) -> bool:
+        """Tell whether to look at the frame of this time, in seconds from the first."""
+        if time < self._due:
+            return False
+        self._due = (time // self.every + 1) * self.every
+        return True
+
+    def take(self, frame: Hashed) -> bool:
+        """Tell whether to keep a frame: it is not plain, and differs from the last one kept."""
+        if self._best is None or _worth(frame) > _worth(self._best):
+            self._best = frame
+        if frame.plain or (self._last is not None and _bits(frame, self._last) <= SAME):
+            return False
+        self._last = frame
+        return True
+
+    def keep(self, hashes: Iterable[Hashed], time: float) -> None:
+        """Keep a frame's hashes: its own, and those of its altered copies."""
+        self._frames.append((time, [replace(hashed, time=time) for hashed in hashes]))
+        while len(self._frames) > self._most:
+            self.every *= 2
+            self._due = (time // self.every + 1) * self.every
+            seen: dict[float, tuple[float, list[Hashed]]] = {}
+            for frame in self._frames:
+                seen.setdefault(frame[0] // self.every, frame)
+            self._frames = list(seen.values())
+
+    def __len__(self) -> int:
+        """Count the frames."""
+        return len(self._frames)
+
+    def hashes(self, most: int = 0) -> tuple[Hashed, ...]:
+        """Give all hashes in the order of their frames; of plain frames alone, the least plain one.
+
+        Args:
+            most: how many at most; 0 for no bound. Then only every second, third … frame has those
+                of altered copies, and such as say what another one says are left out.
+        """
+        if not self._frames:
+            return () if self._best is None else (self._best,)
+        if not most:
+            return tuple(hashed for _, frame in self._frames for hashed in frame)
+        own = len(self._frames)
+        step = 1
+        while len(kept := self._spread(step)) > most and step < own:
+            excess = (len(kept) - own) // max(1, most - own)
+            step = max(step + 1, step * excess)
+        return tuple(kept)
+
+    def _spread(self, step: int) -> list[Hashed]:
+        """Give each frame's first hash, and of every `step`-th those others that say more."""
+        frames = [frame for _, frame in self._frames]
+        rows = [np.array([np.frombuffer(frame[0].signal.value, np.uint8) for frame in frames])]
+        kept = []
+        for number, frame in enumerate(frames):
+            kept.append(frame[0])
+            if number % step or len(frame) == 1:
+                continue
+            others = frame[1:]
+            values = np.array([np.frombuffer(h.signal.value, np.uint8) for h in others])
+            far = distances(values, np.concatenate(rows)).min(axis=1) > NEAR
+            kept += [hashed for hashed, fit in zip(others, far, strict=True) if fit]
+            rows.append(values[far])
+        return kept
+
+
+def frames_of(hashes: Iterable[Hashed]) -> list[list[Hashed]]:
+    """Put together the PDQ hashes of each frame, by their times; of a picture, all of them."""
+    frames: dict[float | None, list[Hashed]] = defaultdict(list)
+    for hashed in hashes:
+        if hashed.signal.type is SignalType.PDQ:
+            frames[hashed.time].append(hashed)
+    return list(frames.values())
+
+
+def compare(query: Sequence[Sequence[Hashed]], bank: Sequence[Sequence[Hashed]]) -> Comparison:
+    """Compare two videos, or pictures, which are videos of one frame.
+
+    Args:
+        query: for each frame its PDQ hashes; a frame is found if one of them is.
+        bank: likewise, of at least one frame.
+
+    Raises:
+        ValueError: no frames.
+    """
+    asked, held = ([hashed for frame in side for hashed in frame] for side in (query, bank))
+    if not asked or not held:
+        raise ValueError("a video without frames cannot be compared")
+    a, b = (
+        np.array([np.frombuffer(hashed.signal.value, np.uint8) for hashed in side])
+        for side in (asked, held)
+    )
+    away = distances(a, b)
+    near = away <= SignalType.PDQ.threshold
+    row, column = np.unravel_index(int(away.argmin()), away.shape)
+    return Comparison(
+        _share(np.asarray(near.any(axis=1)), query),
+        _share(np.asarray(near.any(axis=0)), bank),
+        int(away[row, column]),
+        held[int(column)].variant,
+    )
+
+
+def bank_share(matches: Iterable[Match], held: Mapping[Variant, int]) -> Share:
+    """Tell how much of one item in a bank was found.
+
+    A bank knows which altered copy each hash is of, but not of which frame. So this counts, of the
+    kind of copy that was found most often, how many hashes there are and how many were found: for
+    a mirrored copy of a video, its mirrored frames.
+
+    Args:
+        matches: with hashes of that item.
+        held: how many hashes of each kind the item has in the bank.
+    """
+    found = Counter(variant for _, variant in {(match.id, match.variant) for match in matches})
+    if not found:
+        return Share(0, max(held.values(), default=0))
+    variant, count = max(found.items(), key=lambda pair: (pair[1], held.get(pair[0], 0)))
+    return Share(count, max(count, held.get(variant, 0)))
+
+
+def _share(found: NDArray[np.bool_], frames: Sequence[Sequence[Hashed]]) -> Share:
+    """Count the frames of which some hash is found; `found` is in the order of the hashes."""
+    place = count = 0
+    for frame in frames:
+        count += bool(found[place : place + len(frame)].any())
+        place += len(frame)
+    return Share(count, len(frames))
+
+
+def _bits(a: Hashed, b: Hashed) -> int:
+    return (int.from_bytes(a.signal.value) ^ int.from_bytes(b.signal.value)).bit_count()
+
+
+def _worth(frame: Hashed) -> tuple[bool, int]:
+    return not frame.tied, frame.quality or 0

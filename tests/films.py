@@ -1,0 +1,79 @@
+"""Videos for tests, drawn and encoded here: a scene that moves, in any codec and container."""
+
+import io
+import struct
+from fractions import Fraction
+
+import av
+import numpy as np
+from PIL import Image
+
+RATE = 12
+
+
+def moving(count=24, width=320, height=240, *, seed=1, still=6):
+    """Draw frames, RGB uint8 (h, w, 3): a window that jumps over a scene every `still` frames."""
+    steps = np.random.default_rng(seed)
+    whole = _texture(steps, 2 * width, 2 * height)
+    frames = []
+    for number in range(count):
+        if number % still == 0:
+            top, left = steps.integers(0, height), steps.integers(0, width)
+        frames.append(np.ascontiguousarray(whole[top : top + height, left : left + width]))
+    return frames
+
+
+def _texture(random, width, height):
+    """Draw patches of all sizes, coarse ones stronger, as photos have them."""
+    total = np.zeros((height, width, 3), np.float32)
+    for cells in (3, 6, 12, 24, 48):
+        small = random.integers(0, 256, (cells, cells, 3), np.uint8)
+        large = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+        total += np.asarray(large, np.float32) * cells**-0.3
+    low, high = np.percentile(total, (5, 95))
+    return np.clip((total - low) * 255 / (high - low), 0, 255).astype(np.uint8)
+
+
+def film(
+    frames,
+    codec="libx264",
+    format="mp4",
+    pix_fmt="yuv420p",
+    *,
+    rate=RATE,
+    times=None,
+    options=None,
+    turned=0,
+):
+    """Encode frames to a video's bytes.
+
+    Args:
+        frames: RGB arrays.
+        times: of each frame in seconds; by default `rate` frames a second.
+        turned: degrees clockwise that a player is to turn an MP4 by.
+    """
+    out = io.BytesIO()
+    fast = {"libx264": {"preset": "ultrafast"}, "libx265": {"preset": "ultrafast"}}
+    fast |= {"libsvtav1": {"preset": "12"}, "libvpx-vp9": {"deadline": "realtime"}}
+    with av.open(out, "w", format=format) as container:
+        stream = container.add_stream(codec, rate=rate, options=options or fast.get(codec, {}))
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = pix_fmt
+        if times is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for number, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            if times is not None:
+                frame.pts, frame.time_base = round(times[number] * 1000), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    data = out.getvalue()
+    return _turned(data, turned) if turned else data
+
+
+def _turned(data, degrees):
+    """Write a turn into an MP4's track header, as a phone does (ISO/IEC 14496-12, 8.3.2)."""
+    a, b = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
+    at = data.index(b"tkhd") + 4 + 40
+    matrix = struct.pack(">9i", a << 16, b << 16, 0, -b << 16, a << 16, 0, 0, 0, 1 << 30)
+    return data[:at] + matrix + data[at + 36 :]

@@ -1,0 +1,139 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nciihash import vpdq
+from nciihash.signals import Hashed, Match, Signal, SignalType, Variant
+from nciihash.vpdq import Reel, Share
+
+RANDOM = np.random.default_rng(5)
+
+
+def hashed(value=None, *, flip=0, quality=90, variant=Variant.ORIGINAL, time=None, tied=False):
+    """Make a hash; `flip` of its first bits differ from `value`."""
+    value = RANDOM.bytes(32) if value is None else value
+    bits = int.from_bytes(value) ^ (((1 << flip) - 1) << (256 - flip) if flip else 0)
+    signal = Signal(SignalType.PDQ, bits.to_bytes(32))
+    return Hashed(signal, quality, variant, tied, time)
+
+
+def filled(reel, count):
+    for number in range(count):
+        time = number * vpdq.EVERY
+        if reel.due(time):
+            frame = hashed()
+            assert reel.take(frame)
+            reel.keep((frame,), time)
+    return reel
+
+
+def test_a_reel_looks_four_times_a_second_whatever_the_rate():
+    for rate in (24, 29.97, 30, 60, 240):
+        reel = Reel(1000)
+        looked = [n / rate for n in range(int(10 * rate)) if reel.due(n / rate)]
+        assert len(looked) == 40
+        assert np.diff(looked).max() <= 0.25 + 1 / rate
+
+
+def test_a_gap_in_time_is_one_look():
+    reel = Reel(1000)
+    assert [reel.due(t) for t in (0.0, 0.1, 7.3, 7.4, 7.5)] == [True, False, True, False, True]
+
+
+def test_near_frames_and_plain_ones_are_left_out():
+    reel, value = Reel(10), RANDOM.bytes(32)
+    assert reel.take(hashed(value))
+    assert not reel.take(hashed(value, flip=15))
+    assert not reel.take(hashed(quality=49))
+    assert not reel.take(hashed(tied=True))
+    assert reel.take(hashed(value, flip=16))
+    assert not reel.take(hashed(value, flip=1))  # within 15 of the last one kept
+
+
+def test_of_plain_frames_alone_the_best_is_given():
+    reel = Reel(10)
+    for quality, tied in ((3, False), (60, True), (7, False), (5, False)):
+        assert not reel.take(hashed(quality=quality, tied=tied))
+    (only,) = reel.hashes()
+    assert only.quality == 7
+    assert only.plain
+
+
+@pytest.mark.parametrize("count", [99, 100, 101, 201, 1000, 5000])
+def test_a_long_film_is_thinned_evenly_and_says_so(count):
+    reel = filled(Reel(100), count)
+    times = [h.time for h in reel.hashes()]
+    assert min(count, 50) <= len(times) <= 100
+    assert times[0] == 0.0
+    assert set(np.diff(times)) == {reel.every}
+    assert times[-1] + reel.every > (count - 1) * vpdq.EVERY
+    assert (reel.every > vpdq.EVERY) == (count > 100)
+
+
+@given(st.integers(1, 40), st.integers(0, 12), st.integers(1, 300))
+def test_a_bound_on_hashes_holds_and_no_frame_is_lost(frames, copies, most):
+    reel = Reel(1000)
+    for number in range(frames):
+        own = hashed()
+        altered = [hashed(variant=Variant.MIRROR) for _ in range(copies)]
+        reel.keep((own, *altered), float(number))
+    kept = reel.hashes(most)
+    assert len(kept) <= max(most, frames + copies)
+    assert [h.time for h in kept if h.variant is Variant.ORIGINAL] == list(range(frames))
+    assert list(kept) == sorted(kept, key=lambda h: h.time)
+    if frames * (1 + copies) <= most:
+        assert len(kept) == frames * (1 + copies)
+
+
+def test_copies_that_say_the_same_are_left_out():
+    reel, value = Reel(10), RANDOM.bytes(32)
+    for time in (0.0, 1.0):
+        own = hashed()
+        reel.keep((own, hashed(value, flip=int(time), variant=Variant.CROP05)), time)
+    assert [h.variant.value for h in reel.hashes(100)] == ["original", "crop05", "original"]
+    assert len(reel.hashes()) == 4
+
+
+def test_shares_are_counted_on_either_side():
+    film = [[hashed(time=float(n))] for n in range(20)]
+    cut = [[hashed(f[0].signal.value, flip=31)] for f in film[5:10]] + [[hashed()]]
+    both = vpdq.compare(cut, film)
+    assert (both.query, both.bank, both.distance) == (Share(5, 6), Share(5, 20), 31)
+    back = vpdq.compare(film, cut)
+    assert (back.query, back.bank) == (Share(5, 20), Share(5, 6))
+    assert both.bank.of_one == 0.25
+    strangers = vpdq.compare([[hashed()]], film)
+    assert strangers.query.found == strangers.bank.found == 0
+    assert strangers.distance > 31
+
+
+def test_any_hash_of_a_frame_finds_it():
+    value = RANDOM.bytes(32)
+    bank = [[hashed(), hashed(value, variant=Variant.MIRROR)], [hashed()]]
+    found = vpdq.compare([[hashed(), hashed(value, flip=3)]], bank)
+    assert (found.query, found.bank) == (Share(1, 1), Share(1, 2))
+    assert (found.distance, found.variant) == (3, Variant.MIRROR)
+
+
+def test_frames_are_told_by_their_times():
+    file = Hashed(Signal(SignalType.MD5, bytes(16)))
+    parts = [hashed(time=0.0), hashed(time=0.0), hashed(time=0.25), file]
+    assert vpdq.frames_of(parts) == [parts[:2], parts[2:3]]
+    assert vpdq.frames_of([hashed(), hashed()])[0].__len__() == 2
+    with pytest.raises(ValueError, match="without frames"):
+        vpdq.compare([], [parts])
+
+
+def _match(id, variant):
+    return Match(id, "item", SignalType.PDQ, variant, 9)
+
+
+def test_of_a_bank_those_hashes_count_of_which_most_were_found():
+    mirrored = [_match(str(n), Variant.MIRROR) for n in range(8)] * 2
+    stray = [_match("x", Variant.CROP05)]
+    held = {Variant.ORIGINAL: 40, Variant.MIRROR: 10, Variant.CROP05: 1}
+    assert vpdq.bank_share([*mirrored, *stray], held) == Share(8, 10)
+    assert vpdq.bank_share([], held) == Share(0, 40)
+    assert vpdq.bank_share([], {}).of_one == 0.0
+    assert vpdq.bank_share(stray, {}) == Share(1, 1)  # withdrawn between the two questions
