@@ -57,6 +57,8 @@ class Records:
     def __init__(self, connection: Connection) -> None:
         self._run = connection.execute
         self._one = connection.scalar
+        self._is_postgres = connection.dialect.name == "postgresql"
+        self.grew = False  # whether the log has
 
     # --- places ------------------------------------------------------------------------------
 

@@ -15,9 +15,11 @@ from typing import Final, Self
 
 from sqlalchemy import Connection, text
 
+from clearinghouse.databases import Database
+
 _JUMP: Final = 2**32  # rows that may have been added between the backup and the last note
 _DOOR_JUMP: Final = 100 * 3600  # an hour of `clearinghouse.records`' places
-_NUMBERED: Final = ("cases", "items", "log", "signals")
+_NUMBERED: Final = ("cases", "items", "log", "signals", "platforms", "keys")
 EPOCH_BYTES: Final = 7  # fits beside a kind and a number into one AES block
 
 
@@ -46,20 +48,14 @@ class Reached:
         draft.replace(path)
 
 
-def begin_epoch_if_restored(connection: Connection, reached: Reached) -> bool:
+def begin_epoch_if_restored(database: Database, connection: Connection, reached: Reached) -> bool:
     """Begin a new epoch if the log has not got as far as was noted; tell whether it was needed."""
     head = connection.scalar(text("SELECT coalesce(max(id), 0) FROM log")) or 0
     if head >= reached.seq:
         return False
     for table in _NUMBERED:
-        last = connection.scalar(
-            text("SELECT seq FROM sqlite_sequence WHERE name = :name"), {"name": table}
-        )
-        connection.execute(text("DELETE FROM sqlite_sequence WHERE name = :n"), {"n": table})
-        connection.execute(
-            text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :seq)"),
-            {"name": table, "seq": max(last or 0, reached.seq) + _JUMP},
-        )
+        last = max(database.last_number(connection, table), reached.seq)
+        database.jump(connection, table, last + _JUMP)
     # The head itself must move: an empty log would look restored again at the next start.
     connection.execute(text("INSERT INTO log (op, signal_id) VALUES ('remove', 0)"))
     for name, value in (

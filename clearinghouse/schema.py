@@ -1,7 +1,8 @@
 """The tables. Times are hours: seconds since 1970 (UTC), cut to the hour.
 
-Row numbers are never used again (AUTOINCREMENT), since platforms' ids stand for them. The values
-of a withdrawn signal are null; its row stays, so that verdicts and acknowledgements keep a place.
+Row numbers are never used again (AUTOINCREMENT, or a sequence), since platforms' ids stand for
+them. The values of a withdrawn signal are null; its row stays, so that verdicts and
+acknowledgements keep a place.
 """
 
 from sqlalchemy import (

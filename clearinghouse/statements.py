@@ -1,13 +1,15 @@
 """All SQL of the service: the statements that one transaction can run, named by their purpose."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Row,
     ScalarSelect,
+    Table,
     and_,
     bindparam,
     delete,
@@ -18,7 +20,7 @@ from sqlalchemy import (
     true,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.dialects import postgresql, sqlite
 
 from clearinghouse.records import SHOWN, Records
 from clearinghouse.schema import (
@@ -120,7 +122,7 @@ class Transaction(Records):
         numbers = self._run(
             insert(signals).returning(signals.c.id, sort_by_parameter_order=True), rows
         ).scalars()
-        self._run(insert(log), [{"op": "add", "signal_id": number} for number in numbers])
+        self._log("add", numbers)
 
     def withdraw_items(self, case: int, ordinal: int | None, hour: int) -> int:
         """Withdraw one file or all of a case: purge its values, log each removal, count files."""
@@ -133,7 +135,7 @@ class Transaction(Records):
             live = and_(signals.c.item_id == item, signals.c.value.is_not(None))
             columns = (signals.c.id, signals.c.lookup, signals.c.place)
             rows = self._run(select(*columns).where(live).order_by(signals.c.id)).all()
-            self._run(insert(log), [{"op": "remove", "signal_id": row.id} for row in rows])
+            self._log("remove", [row.id for row in rows])
             shrunk += [row.lookup for row in rows if row.place is not None]
             self._run(
                 update(signals)
@@ -227,6 +229,13 @@ class Transaction(Records):
 
     # --- the log -----------------------------------------------------------------------------
 
+    def _log(self, op: Literal["add", "remove"], signals: Iterable[int]) -> None:
+        """Append to the log; everything that changes what platforms may hold comes through here."""
+        rows = [{"op": op, "signal_id": number} for number in signals]
+        if rows:
+            self._run(insert(log), rows)
+            self.grew = True
+
     def head(self) -> int:
         """Give the number of the log's last entry, 0 when it is empty."""
         return self._one(select(func.coalesce(func.max(log.c.id), 0))) or 0
@@ -314,11 +323,13 @@ class Transaction(Records):
 
     def count_matches(self, counts: Mapping[tuple[int, int], int]) -> None:
         """Add to matches by (platform, file); a file that is gone by now is passed over."""
-        row = upsert(matches).from_select(
+        row = self._upsert(matches).from_select(
             ["platform_id", "item_id", "count"],
-            select(bindparam("platform"), items.c.id, bindparam("met")).where(
-                items.c.id == bindparam("item")
-            ),
+            select(
+                bindparam("platform", type_=BigInteger),
+                items.c.id,
+                bindparam("met", type_=BigInteger),
+            ).where(items.c.id == bindparam("item")),
         )
         self._run(
             row.on_conflict_do_update(
@@ -337,7 +348,7 @@ class Transaction(Records):
             return False
         place = self.take_places(1, hour)[0] if self.has_place(signal) else None
         values = {"verdict": verdict, "hour": hour, "place": place}
-        row = upsert(verdicts).values(platform_id=platform, signal_id=signal, **values)
+        row = self._upsert(verdicts).values(platform_id=platform, signal_id=signal, **values)
         self._run(
             row.on_conflict_do_update(index_elements=["platform_id", "signal_id"], set_=values)
         )
@@ -379,7 +390,11 @@ class Transaction(Records):
             "verdicts": select(func.count()).select_from(verdicts),
             "matches": select(func.coalesce(func.sum(matches.c.count), 0)),
         }
-        return {name: self._one(query) or 0 for name, query in counts.items()}
+        return {name: int(self._one(query) or 0) for name, query in counts.items()}
+
+    def _upsert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
+        """Begin an insert that may change the row that is there already."""
+        return postgresql.insert(table) if self._is_postgres else sqlite.insert(table)
 
 
 def _key(inserted: AnyRow | None) -> int:

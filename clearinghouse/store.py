@@ -1,45 +1,34 @@
-"""The database: opening it, migrating it, and the transactions in which it is read and written.
+"""The store: opening the database, migrating it, and the transactions that read and write it.
 
-One change log has three readers: platforms' feeds, the live index, and the acknowledgements. A
-write and its entries in the log share a transaction, and the order of the log is the order of
-commit, since SQLite has one writer and `BEGIN IMMEDIATE` takes its place before a number is given.
-An answer is sent after the commit, and the commit returns after fsync (`synchronous=FULL`).
+One change log has three readers: platforms' feeds, each worker's live index, and the
+acknowledgements. A write and its entries in the log share a transaction, and the order of the log
+is the order of commit (`clearinghouse.databases` says how). An answer is sent after the commit, and
+the commit returns after fsync.
 """
 
 import logging
-import os
 import secrets
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Self
 
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import (
-    Connection,
-    Engine,
-    create_engine,
-    event,
-    insert,
-    make_url,
-    select,
-)
+from sqlalchemy import Connection, insert, make_url, select
 
+from clearinghouse.databases import Database, open_database
 from clearinghouse.problems import KeyMismatch, NewerDatabase
 from clearinghouse.restoration import EPOCH_BYTES, Reached, begin_epoch_if_restored
-from clearinghouse.schema import (
-    facts,
-)
+from clearinghouse.schema import facts
 from clearinghouse.settings import Settings
 from clearinghouse.statements import Transaction
 from clearinghouse.vault import Vault, parse_key, read_key
 
 _log = logging.getLogger(__name__)
-
-_BUSY_MS: Final = 5_000  # how long a second writer waits for its turn
 
 
 class Store:
@@ -47,16 +36,14 @@ class Store:
 
     def __init__(
         self,
-        writer: Engine,
-        reader: Engine,
+        database: Database,
         vault: Vault,
         *,
         epoch: int,
         argon2_memory: int,
         note: Path,
     ) -> None:
-        self._writer = writer
-        self._reader = reader
+        self._database = database
         self.vault = vault
         self.epoch = epoch
         self.argon2_memory = argon2_memory
@@ -66,14 +53,16 @@ class Store:
     def open(cls, settings: Settings) -> Self:
         """Open the database, make or migrate it where needed, and check that the key is its own.
 
+        All of it in the one writer's place, so that two that start at once follow each other.
+
         Raises:
             KeyMissing, KeyMismatch: the database is sealed with a key that is not here.
             NewerDatabase: a newer version migrated it.
         """
-        writer, reader = _engine(settings, write=True), _engine(settings, write=False)
+        database = open_database(settings)
         try:
-            with writer.begin() as connection:
-                _migrate(connection)
+            with database.writer.begin() as connection:
+                migrate(connection)
                 known = connection.scalar(select(facts.c.value).where(facts.c.name == "key"))
                 vault = Vault(_master(settings, create=known is None))
                 check = vault.lookup("check", b"")
@@ -88,17 +77,16 @@ class Store:
                 else:
                     _compare(known, check)
                 note = _key_folder(settings) / "reached"
-                if begin_epoch_if_restored(connection, Reached.read(note)):
+                if begin_epoch_if_restored(database, connection, Reached.read(note)):
                     _log.warning("The database is older than it was: a new epoch of the log begins")
                 epoch = _fact(connection, "epoch")
                 memory = _fact(connection, "argon2")
         except BaseException:
-            writer.dispose()
-            reader.dispose()
+            database.writer.dispose()
+            database.reader.dispose()
             raise
         return cls(
-            writer,
-            reader,
+            database,
             vault,
             epoch=int.from_bytes(epoch, "big"),
             argon2_memory=int.from_bytes(memory, "big"),
@@ -107,19 +95,22 @@ class Store:
 
     def close(self) -> None:
         """Give the connections back."""
-        self._writer.dispose()
-        self._reader.dispose()
+        self._database.writer.dispose()
+        self._database.reader.dispose()
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
         """Hold the one writer's place; commit durably at the end, or undo everything."""
-        with self._writer.begin() as connection:
-            yield Transaction(connection)
+        with self._database.writer.begin() as connection:
+            tx = Transaction(connection)
+            yield tx
+            if tx.grew:
+                self._database.announce(connection)
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """See one state of the database, without keeping a writer waiting."""
-        with self._reader.begin() as connection:
+        with self._database.reader.begin() as connection:
             yield Transaction(connection)
 
     def note_reached(self) -> None:
@@ -128,19 +119,19 @@ class Store:
             reached = Reached(tx.head(), tx.last_place())
         reached.write(self._note)
 
+    def listen(self, heard: Callable[[], None], ended: threading.Event) -> None:
+        """Call `heard` whenever another process has written to the log, until `ended`.
+
+        Returns at once where nobody tells. What is missed must be found by looking.
+        """
+        self._database.listen(heard, ended)
+
     def sweep(self) -> bool:
-        """Empty the write-ahead log, which may still hold purged values; tell whether it is empty.
+        """Empty what may still hold purged values beside the tables; tell whether it is done.
 
         A reader at work can be in the way: try again then.
         """
-        connection = self._writer.raw_connection()
-        try:
-            cursor = connection.cursor()
-            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            [(busy, _, _)] = cursor.fetchall()
-            return not busy
-        finally:
-            connection.close()
+        return self._database.sweep()
 
 
 def _fact(connection: Connection, name: str) -> bytes:
@@ -157,35 +148,12 @@ def _compare(known: bytes, check: bytes) -> None:
         )
 
 
-def _engine(settings: Settings, *, write: bool) -> Engine:
-    if path := make_url(settings.database).database:
-        # Made here, since SQLite would make it readable for everybody.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    # hide_parameters: an error's text must not carry the values that were being written
-    engine = create_engine(settings.database, hide_parameters=True, pool_size=20, max_overflow=40)
+def migrate(connection: Connection) -> None:
+    """Bring the tables to this version's, in the transaction of the caller.
 
-    @event.listens_for(engine, "connect")
-    def configure(connection: Any, _record: Any) -> None:  # noqa: ANN401 - the driver's own
-        connection.isolation_level = None  # transactions are begun below, not by the driver
-        for pragma in (
-            f"busy_timeout={_BUSY_MS}",
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-            "secure_delete=ON",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
-        if not write:
-            connection.execute("PRAGMA query_only=ON")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-    return engine
-
-
-def _migrate(connection: Connection) -> None:
+    Raises:
+        NewerDatabase: a newer version migrated them.
+    """
     with as_file(files("clearinghouse") / "migrations") as folder:
         config = Config()
         config.set_main_option("script_location", str(folder).replace("%", "%%"))
@@ -210,5 +178,7 @@ def _key_folder(settings: Settings) -> Path:
     """Give the folder for what must not lie in the database or in its backups."""
     if settings.key_file is not None:
         return settings.key_file.parent
+    if not settings.database.startswith("sqlite:"):
+        return Path("clearinghouse-key")
     database = Path(make_url(settings.database).database or "")
     return database.with_name(database.name + "-key")
