@@ -22,6 +22,7 @@ from clearinghouse.limits import BodyLimits
 from clearinghouse.passphrases import Checks
 from clearinghouse.privacy import PrivateHeaders
 from clearinghouse.problems import (
+    Away,
     BadBody,
     Broken,
     MethodRefused,
@@ -100,6 +101,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
             RequestValidationError: _invalid,
             HTTPException: _framework,
             SQLAlchemyError: _database_failed,
+            OSError: _disk_failed,
             Exception: _broken,
         },
     )
@@ -170,6 +172,12 @@ async def _database_failed(_request: Request, error: Exception) -> Response:
         return _answer(refused)
     _log.error("The database failed.", exc_info=error)
     return _answer(Broken())
+
+
+async def _disk_failed(_request: Request, error: Exception) -> Response:
+    # such as a disk without space for the journal of withdrawals
+    _log.error("The disk failed.", exc_info=error)
+    return _answer(Away())
 
 
 async def _broken(_request: Request, _error: Exception) -> Response:

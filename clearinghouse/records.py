@@ -58,7 +58,10 @@ class Records:
         self._run = connection.execute
         self._one = connection.scalar
         self._is_postgres = connection.dialect.name == "postgresql"
-        self.grew = False  # whether the log has
+        # what this transaction did, for the store to act on when it is committed
+        self.grew = False  # whether the log has new entries
+        self.removed = False  # whether removals are among them
+        self.revoked: list[int] = []  # keys
 
     # --- places ------------------------------------------------------------------------------
 

@@ -4,9 +4,11 @@ Row numbers stand behind platforms' ids and cursors. After a restore the same nu
 again to other rows, and a platform's bank would take them for what it knows. So the farthest place
 that the log has reached is noted in a file beside the key, outside the database and its backups; a
 database that has not got that far was restored. Its log then begins a new epoch, in which every old
-cursor has expired, and its row numbers jump over all that may have been given before.
+cursor has expired, and its row numbers jump over all that may have been given before. What was
+withdrawn since the backup is withdrawn again, as the journal says (`clearinghouse.withdrawals`).
 """
 
+import logging
 import os
 import secrets
 from dataclasses import dataclass
@@ -16,9 +18,14 @@ from typing import Final, Self
 from sqlalchemy import Connection, text
 
 from clearinghouse.databases import Database
+from clearinghouse.statements import Transaction
+from clearinghouse.withdrawals import Journal
+
+_log = logging.getLogger(__name__)
 
 _JUMP: Final = 2**32  # rows that may have been added between the backup and the last note
 _DOOR_JUMP: Final = 100 * 3600  # an hour of `clearinghouse.records`' places
+_BATCH: Final = 500  # signals withdrawn again with one statement
 _NUMBERED: Final = ("cases", "items", "log", "signals", "platforms", "keys")
 EPOCH_BYTES: Final = 7  # fits beside a kind and a number into one AES block
 
@@ -40,7 +47,9 @@ class Reached:
         return cls(seq, place)
 
     def write(self, path: Path) -> None:
-        """Replace the note."""
+        """Replace the note, unless another worker has noted more already."""
+        if self.seq <= self.read(path).seq:
+            return
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -48,7 +57,38 @@ class Reached:
         draft.replace(path)
 
 
-def begin_epoch_if_restored(database: Database, connection: Connection, reached: Reached) -> bool:
+def settle(
+    database: Database, connection: Connection, reached: Reached, journal: Journal, hour: int
+) -> int:
+    """Bring a database that was put back up to what lies outside of it.
+
+    Args:
+        database: whose row numbers jump.
+        connection: in the writer's place.
+        reached: how far the log had got at the last note.
+        journal: what was withdrawn.
+        hour: the time.
+
+    Returns:
+        How many signals were withdrawn again.
+    """
+    reached = Reached(max(reached.seq, journal.reached()), reached.place)
+    if _begin_epoch_if_restored(database, connection, reached):
+        _log.warning("The database is older than it was: a new epoch of the log begins.")
+    tx = Transaction(connection)
+    if journal.is_of(tx.epoch()):
+        return 0
+    gone = 0
+    for signals, keys in journal.replay(_BATCH):
+        gone += tx.withdraw_signals(signals, hour)
+        tx.revoke_again(keys, hour)
+    if gone:
+        database.announce(connection)
+        _log.warning("%d signals that had been withdrawn were withdrawn again.", gone)
+    return gone
+
+
+def _begin_epoch_if_restored(database: Database, connection: Connection, reached: Reached) -> bool:
     """Begin a new epoch if the log has not got as far as was noted; tell whether it was needed."""
     head = connection.scalar(text("SELECT coalesce(max(id), 0) FROM log")) or 0
     if head >= reached.seq:

@@ -21,6 +21,8 @@ class Settings:
         key_file: where the master key lies; made on first start, mode 0600. By default in a folder
             of its own: beside the SQLite file, so that a copy of the database holds no key, or
             `clearinghouse-key` where the service is started. Every worker needs the same key.
+        notes: the folder for what must outlive a database that is put back from a backup: the
+            journal of withdrawals, and how far the log had got. By default the key's.
         key: the master key itself as 64 hexadecimal digits, instead of a file.
         case_months: how long a case stays open after its last visit.
         retention_days: how long a closed case and the log of its removals are kept.
@@ -37,6 +39,7 @@ class Settings:
     # may hold a password
     database: str = field(default="sqlite:///clearinghouse.sqlite3", repr=False)
     key_file: Path | None = None
+    notes: Path | None = None
     key: str | None = field(default=None, repr=False)
     case_months: int = 24
     retention_days: int = 400
@@ -68,6 +71,7 @@ class Settings:
         """
         readers: dict[str, type] = {
             "key_file": Path,
+            "notes": Path,
             "case_months": int,
             "retention_days": int,
             "contributions_max": int,

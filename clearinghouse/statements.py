@@ -27,6 +27,7 @@ from clearinghouse.schema import (
     acknowledgements,
     cases,
     contributions,
+    facts,
     items,
     keys,
     log,
@@ -146,6 +147,41 @@ class Transaction(Records):
         self.move_records(shrunk, hour)
         return len(gone)
 
+    def withdraw_signals(self, numbers: Sequence[int], hour: int) -> int:
+        """Withdraw those of these signals that are live, wherever they are, and count them.
+
+        A file none of whose signals is left is withdrawn, and a survivor's case without files is
+        closed.
+        """
+        live = and_(signals.c.id.in_(numbers), signals.c.value.is_not(None))
+        columns = (signals.c.id, signals.c.item_id, signals.c.lookup, signals.c.place)
+        rows = self._run(select(*columns).where(live).order_by(signals.c.id)).all()
+        if not rows:
+            return 0
+        self._log("remove", [row.id for row in rows])
+        self._run(
+            update(signals)
+            .where(signals.c.id.in_([row.id for row in rows]))
+            .values(value=None, lookup=None, quality=None, place=None)
+        )
+        left = select(signals.c.item_id).where(signals.c.value.is_not(None))
+        bare = [items.c.id.in_({row.item_id for row in rows}), items.c.withdrawn.is_(None)]
+        self._run(update(items).where(*bare, items.c.id.not_in(left)).values(withdrawn=hour))
+        touched = select(items.c.case_id).where(items.c.id.in_({row.item_id for row in rows}))
+        full = select(items.c.case_id).where(items.c.withdrawn.is_(None))
+        self._run(
+            update(cases)
+            .where(
+                cases.c.id.in_(touched),
+                cases.c.state == "open",
+                cases.c.id.not_in(full),
+                cases.c.id.not_in(select(contributions.c.case_id)),
+            )
+            .values(state="withdrawn", closed=hour)
+        )
+        self.move_records([row.lookup for row in rows if row.place is not None], hour)
+        return len(rows)
+
     def has_item(self, case: int, ordinal: int) -> bool:
         """Tell whether the case ever had a file with this number."""
         query = select(items.c.id).where(items.c.case_id == case, items.c.ordinal == ordinal)
@@ -235,6 +271,12 @@ class Transaction(Records):
         if rows:
             self._run(insert(log), rows)
             self.grew = True
+            self.removed |= op == "remove"
+
+    def epoch(self) -> int:
+        """Give the epoch of the log."""
+        epoch = self._one(select(facts.c.value).where(facts.c.name == "epoch"))
+        return int.from_bytes(epoch or b"", "big")
 
     def head(self) -> int:
         """Give the number of the log's last entry, 0 when it is empty."""
@@ -269,6 +311,11 @@ class Transaction(Records):
         query = select(log.c.signal_id).where(log.c.id > seq, log.c.op == "remove")
         return set(self._run(query).scalars())
 
+    def removals(self, after: int, limit: int) -> list[tuple[int, int]]:
+        """List removals behind a place in the log, as (place, signal)."""
+        query = select(log.c.id, log.c.signal_id).where(log.c.id > after, log.c.op == "remove")
+        return [(row[0], row[1]) for row in self._run(query.order_by(log.c.id).limit(limit)).all()]
+
     # --- platforms ---------------------------------------------------------------------------
 
     def add_platform(self, name: str, secret: bytes, hour: int) -> int:
@@ -300,7 +347,15 @@ class Transaction(Records):
         chosen = [keys.c.platform_id == platform, keys.c.revoked.is_(None)]
         if key is not None:
             chosen.append(keys.c.id == key)
-        return self._run(update(keys).where(*chosen).values(revoked=hour)).rowcount
+        gone = list(self._run(select(keys.c.id).where(*chosen)).scalars())
+        self._run(update(keys).where(keys.c.id.in_(gone)).values(revoked=hour))
+        self.revoked += gone
+        return len(gone)
+
+    def revoke_again(self, numbers: Sequence[int], hour: int) -> None:
+        """Revoke these keys, of whatever platform, where they are not."""
+        chosen = (keys.c.id.in_(numbers), keys.c.revoked.is_(None))
+        self._run(update(keys).where(*chosen).values(revoked=hour))
 
     def find_key(self, lookup: bytes) -> AnyRow | None:
         """Give a key with its platform's sealed secret."""

@@ -6,11 +6,11 @@ is the order of commit (`clearinghouse.databases` says how). An answer is sent a
 the commit returns after fsync.
 """
 
-import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Self
@@ -21,33 +21,29 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, insert, make_url, select
 
 from clearinghouse.databases import Database, open_database
+from clearinghouse.privacy import hour
 from clearinghouse.problems import KeyMismatch, NewerDatabase
-from clearinghouse.restoration import EPOCH_BYTES, Reached, begin_epoch_if_restored
+from clearinghouse.restoration import EPOCH_BYTES, Reached, settle
 from clearinghouse.schema import facts
 from clearinghouse.settings import Settings
 from clearinghouse.statements import Transaction
 from clearinghouse.vault import Vault, parse_key, read_key
-
-_log = logging.getLogger(__name__)
+from clearinghouse.withdrawals import Journal
 
 
 class Store:
     """One database: short read and write transactions, each on a connection of its own."""
 
     def __init__(
-        self,
-        database: Database,
-        vault: Vault,
-        *,
-        epoch: int,
-        argon2_memory: int,
-        note: Path,
+        self, database: Database, vault: Vault, *, argon2_memory: int, note: Path, journal: Journal
     ) -> None:
         self._database = database
         self.vault = vault
-        self.epoch = epoch
+        self.epoch = 0
         self.argon2_memory = argon2_memory
         self._note = note
+        self._journal = journal
+        self._owed = False  # whether the journal may lack a withdrawal
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -58,40 +54,64 @@ class Store:
         Raises:
             KeyMissing, KeyMismatch: the database is sealed with a key that is not here.
             NewerDatabase: a newer version migrated it.
+            OSError: the folder of the key cannot be written.
         """
         database = open_database(settings)
         try:
             with database.writer.begin() as connection:
                 migrate(connection)
-                known = connection.scalar(select(facts.c.value).where(facts.c.name == "key"))
+                known = _fact(connection, "key")
                 vault = Vault(_master(settings, create=known is None))
                 check = vault.lookup("check", b"")
                 if known is None:
-                    connection.execute(insert(facts).values(name="key", value=check))
-                    epoch = secrets.token_bytes(EPOCH_BYTES)
-                    connection.execute(insert(facts).values(name="epoch", value=epoch))
-                    # For the life of the database: were it changed, checks of older cases would
-                    # cost something else than those of unknown ones.
-                    memory = settings.argon2_memory.to_bytes(8, "big")
-                    connection.execute(insert(facts).values(name="argon2", value=memory))
+                    for name, value in (
+                        ("key", check),
+                        ("epoch", secrets.token_bytes(EPOCH_BYTES)),
+                        # For the life of the database: were it changed, checks of older cases
+                        # would cost something else than those of unknown ones.
+                        ("argon2", settings.argon2_memory.to_bytes(8, "big")),
+                    ):
+                        connection.execute(insert(facts).values(name=name, value=value))
                 else:
                     _compare(known, check)
-                note = _key_folder(settings) / "reached"
-                if begin_epoch_if_restored(database, connection, Reached.read(note)):
-                    _log.warning("The database is older than it was: a new epoch of the log begins")
-                epoch = _fact(connection, "epoch")
-                memory = _fact(connection, "argon2")
+                memory = _fact(connection, "argon2") or b""
+                # What lies outside belongs to this database and to its backups alone.
+                identity = _fact(connection, "identity")
+                if identity is None:
+                    identity = secrets.token_bytes(8)
+                    connection.execute(insert(facts).values(name="identity", value=identity))
+            folder = settings.notes or _key_folder(settings)
+            store = cls(
+                database,
+                vault,
+                argon2_memory=int.from_bytes(memory, "big"),
+                note=folder / f"reached-{identity.hex()}",
+                journal=Journal(folder / f"withdrawals-{identity.hex()}"),
+            )
+            store.settle()
         except BaseException:
             database.writer.dispose()
             database.reader.dispose()
             raise
-        return cls(
-            database,
-            vault,
-            epoch=int.from_bytes(epoch, "big"),
-            argon2_memory=int.from_bytes(memory, "big"),
-            note=note,
-        )
+        return store
+
+    def settle(self) -> None:
+        """Bring a database that was put back from a backup up to what lies outside of it.
+
+        When it is opened, and when one is found in its place while serving.
+
+        Raises:
+            KeyMismatch: another database is there now.
+        """
+        with self._database.writer.begin() as connection:
+            _compare(_fact(connection, "key") or b"", self.vault.lookup("check", b""))
+            reached = Reached.read(self._note)
+            now = hour(datetime.now(UTC))
+            settle(self._database, connection, reached, self._journal, now)
+            self.epoch = Transaction(connection).epoch()
+        self._journal.begin(self.epoch)
+        self.note_reached()
+        self.keep_withdrawals()
 
     def close(self) -> None:
         """Give the connections back."""
@@ -100,12 +120,20 @@ class Store:
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
-        """Hold the one writer's place; commit durably at the end, or undo everything."""
+        """Hold the one writer's place; commit durably at the end, or undo everything.
+
+        What was withdrawn is in the journal as well when this ends.
+        """
         with self._database.writer.begin() as connection:
             tx = Transaction(connection)
             yield tx
             if tx.grew:
                 self._database.announce(connection)
+        self._owed |= tx.removed
+        if self._owed:
+            self.keep_withdrawals()
+        if tx.revoked:
+            self._journal.add_keys(tx.revoked)
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -118,6 +146,17 @@ class Store:
         with self.read() as tx:
             reached = Reached(tx.head(), tx.last_place())
         reached.write(self._note)
+
+    def keep_withdrawals(self) -> None:
+        """Write down outside the database what was withdrawn (`clearinghouse.withdrawals`).
+
+        Raises:
+            OSError: it cannot be written. It is owed then, and the next write does it.
+        """
+        self._owed = True
+        with self.read() as tx:
+            self._journal.catch_up(tx.head(), tx.removals)
+        self._owed = False
 
     def listen(self, heard: Callable[[], None], ended: threading.Event) -> None:
         """Call `heard` whenever another process has written to the log, until `ended`.
@@ -134,9 +173,8 @@ class Store:
         return self._database.sweep()
 
 
-def _fact(connection: Connection, name: str) -> bytes:
-    value = connection.scalar(select(facts.c.value).where(facts.c.name == name))
-    assert isinstance(value, bytes)  # noqa: S101 - written with the key, in one transaction
+def _fact(connection: Connection, name: str) -> bytes | None:
+    value: bytes | None = connection.scalar(select(facts.c.value).where(facts.c.name == name))
     return value
 
 
