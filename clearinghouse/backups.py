@@ -1,0 +1,127 @@
+"""Back up a database in SQLite while it is served, and put a backup back, once it is checked.
+
+A backup is one file, sealed like the database, and holds no key: keep the key's folder elsewhere,
+with the journal of withdrawals that lies in it. On PostgreSQL the server's own tools do this.
+"""
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import make_url
+
+from clearinghouse.problems import Trouble
+from clearinghouse.settings import Settings
+from clearinghouse.store import Store
+from nciihash.durable import replacing
+
+_BATCH: Final = 5_000  # entries of the log that are opened at a time
+_BUSY_SECONDS: Final = 30.0
+
+
+class BackupRefused(Trouble):
+    """A backup cannot be made or put back: the message says why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What came of a restore.
+
+    `signals` that are live now; `withdrawn_again` had been withdrawn since the backup was made.
+    """
+
+    signals: int
+    withdrawn_again: int
+
+
+def back_up(settings: Settings, target: Path) -> int:
+    """Copy the database into one file, whole and checked, while it is served.
+
+    Args:
+        settings: which database.
+        target: the file; replaced when the copy is on the disk, mode 0600.
+
+    Returns:
+        Bytes of the copy.
+
+    Raises:
+        BackupRefused: the database is not in SQLite, or the copy is damaged.
+        OSError: the file cannot be written.
+    """
+    source = _file(settings)
+    with replacing(target) as file:
+        copy = Path(file.name)
+        # In one step: in many, each write of the service would make it begin again.
+        with closing(_connect(source)) as here, closing(sqlite3.connect(copy)) as there:
+            here.backup(there)
+            there.execute("PRAGMA journal_mode=DELETE")  # so that one file is all there is
+            _check_pages(there)
+        return copy.stat().st_size
+
+
+def restore(settings: Settings, source: Path) -> Restored:
+    """Check a backup, put it in the place of the database, and withdraw what was withdrawn since.
+
+    One transaction of SQLite: it happens whole or not at all, and a service that runs meanwhile
+    goes on with what was put back.
+
+    Args:
+        settings: which database; its key must be the backup's.
+        source: the backup.
+
+    Raises:
+        BackupRefused: it is not a whole backup, or the database is not in SQLite.
+        KeyMismatch, KeyMissing: it is sealed with another key.
+    """
+    target = _file(settings)
+    if not source.is_file():
+        raise BackupRefused("There is no such backup.")
+    with closing(_connect(source)) as here:
+        _check_pages(here)
+        _check_values(settings, here)
+        try:
+            # opened so that it exists, has its mode, and is in the form that we write
+            Store.open(settings).close()
+        except sqlite3.DatabaseError:
+            raise BackupRefused(
+                "The database that is there is damaged. Move it away, with its -wal and -shm "
+                "files, and restore again."
+            ) from None
+        with closing(_connect(target)) as there:
+            here.backup(there)
+    store = Store.open(settings)
+    try:
+        with store.read() as tx:
+            return Restored(tx.figures()["signals"], store.withdrawn_again)
+    finally:
+        store.close()
+
+
+def _file(settings: Settings) -> Path:
+    if not settings.database.startswith("sqlite:"):
+        raise BackupRefused(
+            "This database is on PostgreSQL: back it up with pg_dump, or with base backups and "
+            "archived WAL, and restore it with their tools. docs/operating.md says how."
+        )
+    return Path(make_url(settings.database).database or "")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)
+    connection.execute(f"PRAGMA busy_timeout={_BUSY_SECONDS * 1000:.0f}")
+    connection.execute("PRAGMA secure_delete=ON")
+    connection.execute("PRAGMA synchronous=FULL")
+    return connection
+
+
+def _check_pages(connection: sqlite3.Connection) -> None:
+    try:
+        whole = connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        whole &= connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        whole &= connection.execute("SELECT count(*) FROM facts").fetchone()[0] > 0
+    except sqlite3.DatabaseError:
+        whole = False
+    if not whole:
+        raise BackupRefused("This is not a whole backup of a clearinghouse. Nothing was changed.")
