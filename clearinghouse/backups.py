@@ -12,12 +12,12 @@ from typing import Final
 
 from sqlalchemy import make_url
 
-from clearinghouse.problems import Trouble
+from clearinghouse.masters import read_masters, unlock
+from clearinghouse.problems import KeyMismatch, Trouble
 from clearinghouse.settings import Settings
 from clearinghouse.store import Store
 from nciihash.durable import replacing
 
-_BATCH: Final = 5_000  # entries of the log that are opened at a time
 _BUSY_SECONDS: Final = 30.0
 
 
@@ -125,3 +125,20 @@ def _check_pages(connection: sqlite3.Connection) -> None:
         whole = False
     if not whole:
         raise BackupRefused("This is not a whole backup of a clearinghouse. Nothing was changed.")
+
+
+def _check_values(settings: Settings, connection: sqlite3.Connection) -> None:
+    """Open every sealed value, so that a backup of which we have no key is not put back."""
+    facts = dict(connection.execute("SELECT name, value FROM facts").fetchall())
+    vault = unlock(facts, read_masters(settings, create=False))
+    rows = connection.execute("SELECT item_id, ordinal, value FROM signals WHERE value IS NOT NULL")
+    bad = 0
+    for item, ordinal, value in rows:
+        try:
+            vault.open(value, "signals", "value", item, ordinal)
+        except KeyMismatch:
+            bad += 1
+    if bad:
+        raise BackupRefused(
+            f"{bad} values of this backup do not open: it is damaged. Nothing was changed."
+        )

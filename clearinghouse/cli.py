@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -276,6 +277,78 @@ def _counts(figures: dict[str, int]) -> Table:
     for name, count in figures.items():
         table.add_row(name.replace("_", " "), f"{count:,}")
     return table
+
+
+@app.command("rotate-key")
+def rotate_master_key(
+    database: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change the master key while the service runs; broken off, the same command goes on.
+
+    A key in a file is made, and put in its place; the old one is kept beside it, since older
+    backups open with it alone. Give the new file to other machines before their workers start
+    again. In the place of a key in CLEARINGHOUSE_KEY, put the new one into CLEARINGHOUSE_NEXT_KEY.
+    """
+    from clearinghouse.rotation import rotate
+    from clearinghouse.vault import parse_key
+
+    settings = _settings(database)
+    given = os.environ.get("CLEARINGHOUSE_NEXT_KEY")
+    shown = sys.stderr.isatty()
+
+    def told(count: int) -> None:
+        if shown:
+            typer.echo(f"\r{count:,} values sealed anew", err=True, nl=False)
+
+    with _store(database) as store:
+        done = rotate(
+            store,
+            settings,
+            date=f"{_now():%Y-%m-%d}",
+            successor=parse_key(given) if given else None,
+            told=told,
+        )
+    if shown:
+        typer.echo(err=True)
+    _show(as_json, asdict(done), lambda: _counts(asdict(done)))
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="Where to; an older one there is replaced.")],
+    database: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a database in SQLite into one file, whole and checked, while it is served.
+
+    The copy is sealed and holds no key: keep the key's folder elsewhere.
+    """
+    from clearinghouse.backups import back_up
+
+    size = back_up(_settings(database), file)
+    shown = {"file": str(file), "bytes": size}
+    _show(as_json, shown, lambda: f"{file}: {size:,} bytes, checked.")
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="What `backup` made.")],
+    database: Database = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check a backup and put it in the place of the database, all of it or nothing.
+
+    What was withdrawn since is withdrawn again, as the journal beside the key says. Cases that were
+    opened since are gone. Platforms begin the feed anew.
+    """
+    from clearinghouse.backups import restore as put_back
+
+    if not yes:
+        typer.confirm("Replace all that the database holds by this backup?", abort=True)
+    done = asdict(put_back(_settings(database), file))
+    _show(as_json, done, lambda: _counts(done))
 
 
 @app.command()

@@ -55,6 +55,7 @@ class Records:
     """The statements, as a part of `clearinghouse.statements.Transaction`."""
 
     def __init__(self, connection: Connection) -> None:
+        self.connection = connection
         self._run = connection.execute
         self._one = connection.scalar
         self._is_postgres = connection.dialect.name == "postgresql"

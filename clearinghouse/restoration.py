@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from sqlalchemy import Connection, text
-
 from clearinghouse.databases import Database
 from clearinghouse.statements import Transaction
 from clearinghouse.withdrawals import Journal
@@ -58,13 +56,13 @@ class Reached:
 
 
 def settle(
-    database: Database, connection: Connection, reached: Reached, journal: Journal, hour: int
+    database: Database, tx: Transaction, reached: Reached, journal: Journal, hour: int
 ) -> int:
     """Bring a database that was put back up to what lies outside of it.
 
     Args:
         database: whose row numbers jump.
-        connection: in the writer's place.
+        tx: in the writer's place.
         reached: how far the log had got at the last note.
         journal: what was withdrawn.
         hour: the time.
@@ -73,9 +71,8 @@ def settle(
         How many signals were withdrawn again.
     """
     reached = Reached(max(reached.seq, journal.reached()), reached.place)
-    if _begin_epoch_if_restored(database, connection, reached):
+    if _begin_epoch_if_restored(database, tx, reached):
         _log.warning("The database is older than it was: a new epoch of the log begins.")
-    tx = Transaction(connection)
     if journal.is_of(tx.epoch()):
         return 0
     gone = 0
@@ -83,27 +80,19 @@ def settle(
         gone += tx.withdraw_signals(signals, hour)
         tx.revoke_again(keys, hour)
     if gone:
-        database.announce(connection)
         _log.warning("%d signals that had been withdrawn were withdrawn again.", gone)
     return gone
 
 
-def _begin_epoch_if_restored(database: Database, connection: Connection, reached: Reached) -> bool:
+def _begin_epoch_if_restored(database: Database, tx: Transaction, reached: Reached) -> bool:
     """Begin a new epoch if the log has not got as far as was noted; tell whether it was needed."""
-    head = connection.scalar(text("SELECT coalesce(max(id), 0) FROM log")) or 0
-    if head >= reached.seq:
+    if tx.head() >= reached.seq:
         return False
     for table in _NUMBERED:
-        last = max(database.last_number(connection, table), reached.seq)
-        database.jump(connection, table, last + _JUMP)
+        last = max(database.last_number(tx.connection, table), reached.seq)
+        database.jump(tx.connection, table, last + _JUMP)
     # The head itself must move: an empty log would look restored again at the next start.
-    connection.execute(text("INSERT INTO log (op, signal_id) VALUES ('remove', 0)"))
-    for name, value in (
-        ("epoch", secrets.token_bytes(EPOCH_BYTES)),
-        ("place", (reached.place + _DOOR_JUMP).to_bytes(8, "big")),
-    ):
-        connection.execute(
-            text("UPDATE facts SET value = :value WHERE name = :name"),
-            {"name": name, "value": value},
-        )
+    tx.log_removals([0])
+    tx.set_fact("epoch", secrets.token_bytes(EPOCH_BYTES))
+    tx.set_fact("place", (reached.place + _DOOR_JUMP).to_bytes(8, "big"))
     return True

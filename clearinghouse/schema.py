@@ -34,7 +34,9 @@ def _number() -> Column[int]:
     return Column("id", _Row, primary_key=True, autoincrement=True)
 
 
-facts = Table(  # epoch of the log, check value of the key, last place of the StopNCII door
+# Epoch of the log, last place of the StopNCII door, cost of a passphrase check, and how it all is
+# sealed (`clearinghouse.masters`).
+facts = Table(
     "facts",
     metadata,
     Column("name", String(32), primary_key=True),
@@ -79,6 +81,8 @@ signals = Table(
     Column("lookup", LargeBinary(32), index=True),  # HMAC of the value; null once withdrawn
     Column("quality", Integer),
     Column("variant", String(16), nullable=False),
+    # the same under the next master key, while it is being changed (`clearinghouse.rotation`)
+    Column("next_lookup", LargeBinary(32)),
     # in the StopNCII door's order (`clearinghouse.records`); null where that door shows nothing
     Column("place", BigInteger, index=True),
     UniqueConstraint("item_id", "ordinal"),

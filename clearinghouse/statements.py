@@ -136,12 +136,12 @@ class Transaction(Records):
             live = and_(signals.c.item_id == item, signals.c.value.is_not(None))
             columns = (signals.c.id, signals.c.lookup, signals.c.place)
             rows = self._run(select(*columns).where(live).order_by(signals.c.id)).all()
-            self._log("remove", [row.id for row in rows])
+            self.log_removals([row.id for row in rows])
             shrunk += [row.lookup for row in rows if row.place is not None]
             self._run(
                 update(signals)
                 .where(signals.c.item_id == item)
-                .values(value=None, lookup=None, quality=None, place=None)
+                .values(value=None, lookup=None, next_lookup=None, quality=None, place=None)
             )
             self._run(update(items).where(items.c.id == item).values(withdrawn=hour))
         self.move_records(shrunk, hour)
@@ -158,11 +158,11 @@ class Transaction(Records):
         rows = self._run(select(*columns).where(live).order_by(signals.c.id)).all()
         if not rows:
             return 0
-        self._log("remove", [row.id for row in rows])
+        self.log_removals([row.id for row in rows])
         self._run(
             update(signals)
             .where(signals.c.id.in_([row.id for row in rows]))
-            .values(value=None, lookup=None, quality=None, place=None)
+            .values(value=None, lookup=None, next_lookup=None, quality=None, place=None)
         )
         left = select(signals.c.item_id).where(signals.c.value.is_not(None))
         bare = [items.c.id.in_({row.item_id for row in rows}), items.c.withdrawn.is_(None)]
@@ -265,6 +265,10 @@ class Transaction(Records):
 
     # --- the log -----------------------------------------------------------------------------
 
+    def log_removals(self, signals: Iterable[int]) -> None:
+        """Tell every reader of the log that these signals are gone."""
+        self._log("remove", signals)
+
     def _log(self, op: Literal["add", "remove"], signals: Iterable[int]) -> None:
         """Append to the log; everything that changes what platforms may hold comes through here."""
         rows = [{"op": op, "signal_id": number} for number in signals]
@@ -272,6 +276,17 @@ class Transaction(Records):
             self._run(insert(log), rows)
             self.grew = True
             self.removed |= op == "remove"
+
+    def facts(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Give those of these facts that there are."""
+        query = select(facts.c.name, facts.c.value).where(facts.c.name.in_(names))
+        return {row.name: row.value for row in self._run(query)}
+
+    def set_fact(self, name: str, value: bytes | None) -> None:
+        """Put a fact in the place of an older one; None for none."""
+        self._run(delete(facts).where(facts.c.name == name))
+        if value is not None:
+            self._run(insert(facts).values(name=name, value=value))
 
     def epoch(self) -> int:
         """Give the epoch of the log."""
@@ -315,6 +330,33 @@ class Transaction(Records):
         """List removals behind a place in the log, as (place, signal)."""
         query = select(log.c.id, log.c.signal_id).where(log.c.id > after, log.c.op == "remove")
         return [(row[0], row[1]) for row in self._run(query.order_by(log.c.id).limit(limit)).all()]
+
+    # --- another master key ------------------------------------------------------------------
+
+    def sealed_signals(self, after: int, limit: int) -> Sequence[AnyRow]:
+        """List live signals behind this row that have no look-up value under the next key yet."""
+        columns = (signals.c.id, signals.c.item_id, signals.c.ordinal, signals.c.type)
+        chosen = (signals.c.value.is_not(None), signals.c.next_lookup.is_(None))
+        query = select(*columns, signals.c.value).where(signals.c.id > after, *chosen)
+        return self._run(query.order_by(signals.c.id).limit(limit)).all()
+
+    def reseal_signals(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Replace `sealed` values, and give the look-up values of the next key, by `number`."""
+        if rows:
+            query = update(signals).where(signals.c.id == bindparam("number"))
+            self._run(query.values(value=bindparam("sealed"), next_lookup=bindparam("found")), rows)
+
+    def take_next_lookups(self) -> None:
+        """Let all signals be found by the look-up values of the next key from now on."""
+        self._run(
+            update(signals)
+            .where(signals.c.next_lookup.is_not(None))
+            .values(lookup=signals.c.next_lookup, next_lookup=None)
+        )
+
+    def reseal_platform(self, platform: int, secret: bytes) -> None:
+        """Replace a platform's sealed secret by the same under another key."""
+        self._run(update(platforms).where(platforms.c.id == platform).values(secret=secret))
 
     # --- platforms ---------------------------------------------------------------------------
 

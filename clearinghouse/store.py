@@ -8,7 +8,7 @@ the commit returns after fsync.
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
@@ -18,16 +18,16 @@ from typing import Self
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, insert, make_url, select
+from sqlalchemy import Connection
 
 from clearinghouse.databases import Database, open_database
+from clearinghouse.masters import FACTS, KEY, STEADY, key_file, read_masters, unlock
 from clearinghouse.privacy import hour
 from clearinghouse.problems import KeyMismatch, NewerDatabase
 from clearinghouse.restoration import EPOCH_BYTES, Reached, settle
-from clearinghouse.schema import facts
 from clearinghouse.settings import Settings
 from clearinghouse.statements import Transaction
-from clearinghouse.vault import Vault, parse_key, read_key
+from clearinghouse.vault import KEY_BYTES, Vault
 from clearinghouse.withdrawals import Journal
 
 
@@ -35,15 +35,25 @@ class Store:
     """One database: short read and write transactions, each on a connection of its own."""
 
     def __init__(
-        self, database: Database, vault: Vault, *, argon2_memory: int, note: Path, journal: Journal
+        self,
+        database: Database,
+        masters: Callable[[], Sequence[bytes]],
+        *,
+        argon2_memory: int,
+        note: Path,
+        journal: Journal,
     ) -> None:
         self._database = database
-        self.vault = vault
-        self.epoch = 0
-        self.argon2_memory = argon2_memory
+        self._masters = masters
+        self._sealed: dict[str, bytes] = {}  # the facts that the vault was made from
+        self._unlocking = threading.Lock()
         self._note = note
         self._journal = journal
         self._owed = False  # whether the journal may lack a withdrawal
+        self.vault: Vault
+        self.epoch = 0
+        self.argon2_memory = argon2_memory
+        self.withdrawn_again = 0  # signals, when the database was opened
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -60,58 +70,72 @@ class Store:
         try:
             with database.writer.begin() as connection:
                 migrate(connection)
-                known = _fact(connection, "key")
-                vault = Vault(_master(settings, create=known is None))
-                check = vault.lookup("check", b"")
-                if known is None:
-                    for name, value in (
-                        ("key", check),
-                        ("epoch", secrets.token_bytes(EPOCH_BYTES)),
-                        # For the life of the database: were it changed, checks of older cases
-                        # would cost something else than those of unknown ones.
-                        ("argon2", settings.argon2_memory.to_bytes(8, "big")),
-                    ):
-                        connection.execute(insert(facts).values(name=name, value=value))
-                else:
-                    _compare(known, check)
-                memory = _fact(connection, "argon2") or b""
-                # What lies outside belongs to this database and to its backups alone.
-                identity = _fact(connection, "identity")
-                if identity is None:
-                    identity = secrets.token_bytes(8)
-                    connection.execute(insert(facts).values(name="identity", value=identity))
-            folder = settings.notes or _key_folder(settings)
+                tx = Transaction(connection)
+                if KEY not in tx.facts([KEY]):
+                    vault = Vault(read_masters(settings, create=True)[0])
+                    tx.set_fact(KEY, vault.check())
+                    steady = vault.seal(secrets.token_bytes(KEY_BYTES), "facts", STEADY)
+                    tx.set_fact(STEADY, steady)
+                    tx.set_fact("epoch", secrets.token_bytes(EPOCH_BYTES))
+                    # For the life of the database: were it changed, checks of older cases would
+                    # cost something else than those of unknown ones.
+                    tx.set_fact("argon2", settings.argon2_memory.to_bytes(8, "big"))
+                if not tx.facts(["identity"]):
+                    tx.set_fact("identity", secrets.token_bytes(8))
+                known = tx.facts(["identity", "argon2"])
+            # What lies outside belongs to this database and to its backups alone.
+            folder = settings.notes or key_file(settings).parent
+            identity = known["identity"].hex()
             store = cls(
                 database,
-                vault,
-                argon2_memory=int.from_bytes(memory, "big"),
-                note=folder / f"reached-{identity.hex()}",
-                journal=Journal(folder / f"withdrawals-{identity.hex()}"),
+                lambda: read_masters(settings, create=False),
+                argon2_memory=int.from_bytes(known["argon2"], "big"),
+                note=folder / f"reached-{identity}",
+                journal=Journal(folder / f"withdrawals-{identity}"),
             )
-            store.settle()
+            store.withdrawn_again = store.settle()
         except BaseException:
             database.writer.dispose()
             database.reader.dispose()
             raise
         return store
 
-    def settle(self) -> None:
+    def settle(self) -> int:
         """Bring a database that was put back from a backup up to what lies outside of it.
 
-        When it is opened, and when one is found in its place while serving.
+        When it is opened, and when one is found in its place while serving. Gives the number of
+        signals that were withdrawn again.
 
         Raises:
             KeyMismatch: another database is there now.
         """
-        with self._database.writer.begin() as connection:
-            _compare(_fact(connection, "key") or b"", self.vault.lookup("check", b""))
+        now = hour(datetime.now(UTC))
+        with self.write() as tx:
             reached = Reached.read(self._note)
-            now = hour(datetime.now(UTC))
-            settle(self._database, connection, reached, self._journal, now)
-            self.epoch = Transaction(connection).epoch()
-        self._journal.begin(self.epoch)
+            again = settle(self._database, tx, reached, self._journal, now)
+            epoch = tx.epoch()
+        self._journal.begin(epoch)
+        self.epoch = epoch
         self.note_reached()
         self.keep_withdrawals()
+        return again
+
+    def _unlock(self, tx: Transaction) -> None:
+        """Have the vault of the key that the database has in this transaction.
+
+        Keys are never forgotten before the process ends: what was read a moment ago may still have
+        to be opened with an old one.
+        """
+        sealed = tx.facts(FACTS)
+        if sealed == self._sealed:
+            return
+        with self._unlocking:
+            known = self.vault.masters if self._sealed else ()
+            try:
+                vault = unlock(sealed, known or self._masters())
+            except KeyMismatch:
+                vault = unlock(sealed, [*known, *self._masters()])
+            self.vault, self._sealed = vault, sealed
 
     def close(self) -> None:
         """Give the connections back."""
@@ -126,6 +150,7 @@ class Store:
         """
         with self._database.writer.begin() as connection:
             tx = Transaction(connection)
+            self._unlock(tx)
             yield tx
             if tx.grew:
                 self._database.announce(connection)
@@ -139,7 +164,9 @@ class Store:
     def read(self) -> Iterator[Transaction]:
         """See one state of the database, without keeping a writer waiting."""
         with self._database.reader.begin() as connection:
-            yield Transaction(connection)
+            tx = Transaction(connection)
+            self._unlock(tx)
+            yield tx
 
     def note_reached(self) -> None:
         """Note outside the database how far the log has got (`clearinghouse.restoration`)."""
@@ -173,19 +200,6 @@ class Store:
         return self._database.sweep()
 
 
-def _fact(connection: Connection, name: str) -> bytes | None:
-    value: bytes | None = connection.scalar(select(facts.c.value).where(facts.c.name == name))
-    return value
-
-
-def _compare(known: bytes, check: bytes) -> None:
-    if not secrets.compare_digest(known, check):
-        raise KeyMismatch(
-            "This key does not belong to this database. Name the right file in "
-            "CLEARINGHOUSE_KEY_FILE."
-        )
-
-
 def migrate(connection: Connection) -> None:
     """Bring the tables to this version's, in the transaction of the caller.
 
@@ -204,19 +218,3 @@ def migrate(connection: Connection) -> None:
             raise NewerDatabase(
                 "A newer version of this service wrote the database. Install that version."
             ) from None
-
-
-def _master(settings: Settings, *, create: bool) -> bytes:
-    if settings.key is not None:
-        return parse_key(settings.key)
-    return read_key(settings.key_file or _key_folder(settings) / "master", create=create)
-
-
-def _key_folder(settings: Settings) -> Path:
-    """Give the folder for what must not lie in the database or in its backups."""
-    if settings.key_file is not None:
-        return settings.key_file.parent
-    if not settings.database.startswith("sqlite:"):
-        return Path("clearinghouse-key")
-    database = Path(make_url(settings.database).database or "")
-    return database.with_name(database.name + "-key")

@@ -29,7 +29,7 @@ def shared_data() -> Path:
 # clients and the device, for which it makes no difference.
 _ON_BOTH = {
     *("test_store", "test_cases", "test_platforms", "test_stopncii", "test_federation"),
-    "test_promises_service",
+    *("test_promises_service", "test_rotation", "test_restoration"),
 }
 
 
