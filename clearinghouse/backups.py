@@ -4,6 +4,8 @@ A backup is one file, sealed like the database, and holds no key: keep the key's
 with the journal of withdrawals that lies in it. On PostgreSQL the server's own tools do this.
 """
 
+import os
+import secrets
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,14 +13,16 @@ from pathlib import Path
 from typing import Final
 
 from sqlalchemy import make_url
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from clearinghouse.masters import read_masters, unlock
 from clearinghouse.problems import KeyMismatch, Trouble
 from clearinghouse.settings import Settings
 from clearinghouse.store import Store
-from nciihash.durable import replacing
+from nciihash.durable import sync_folder
 
 _BUSY_SECONDS: Final = 30.0
+_NOT_WHOLE: Final = "This is not a whole backup of a clearinghouse. Nothing was changed."
 
 
 class BackupRefused(Trouble):
@@ -51,14 +55,23 @@ def back_up(settings: Settings, target: Path) -> int:
         OSError: the file cannot be written.
     """
     source = _file(settings)
-    with replacing(target) as file:
-        copy = Path(file.name)
+    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         # In one step: in many, each write of the service would make it begin again.
-        with closing(_connect(source)) as here, closing(sqlite3.connect(copy)) as there:
+        with closing(_connect(source)) as here, closing(_connect(draft)) as there:
             here.backup(there)
             there.execute("PRAGMA journal_mode=DELETE")  # so that one file is all there is
             _check_pages(there)
-        return copy.stat().st_size
+        with draft.open("rb") as copy:
+            os.fsync(copy.fileno())
+        size = draft.stat().st_size
+        draft.replace(target)
+    finally:
+        for end in ("", "-wal", "-shm", "-journal"):
+            draft.with_name(draft.name + end).unlink(missing_ok=True)
+    sync_folder(target.parent)
+    return size
 
 
 def restore(settings: Settings, source: Path) -> Restored:
@@ -78,13 +91,19 @@ def restore(settings: Settings, source: Path) -> Restored:
     target = _file(settings)
     if not source.is_file():
         raise BackupRefused("There is no such backup.")
-    with closing(_connect(source)) as here:
+    try:
+        opened = _connect(source, mode="ro")
+    except sqlite3.DatabaseError:
+        raise BackupRefused(_NOT_WHOLE) from None
+    with closing(opened) as here:
         _check_pages(here)
         _check_values(settings, here)
         try:
             # opened so that it exists, has its mode, and is in the form that we write
             Store.open(settings).close()
-        except sqlite3.DatabaseError:
+        except DatabaseError as error:
+            if isinstance(error, OperationalError):
+                raise  # locked, or no space: nothing is wrong with it
             raise BackupRefused(
                 "The database that is there is damaged. Move it away, with its -wal and -shm "
                 "files, and restore again."
@@ -108,8 +127,8 @@ def _file(settings: Settings) -> Path:
     return Path(make_url(settings.database).database or "")
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)
+def _connect(path: Path, *, mode: str = "rw") -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True)
     connection.execute(f"PRAGMA busy_timeout={_BUSY_SECONDS * 1000:.0f}")
     connection.execute("PRAGMA secure_delete=ON")
     connection.execute("PRAGMA synchronous=FULL")
@@ -124,7 +143,7 @@ def _check_pages(connection: sqlite3.Connection) -> None:
     except sqlite3.DatabaseError:
         whole = False
     if not whole:
-        raise BackupRefused("This is not a whole backup of a clearinghouse. Nothing was changed.")
+        raise BackupRefused(_NOT_WHOLE)
 
 
 def _check_values(settings: Settings, connection: sqlite3.Connection) -> None:

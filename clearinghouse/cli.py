@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
-from clearinghouse import access, cases, contributions
+from clearinghouse import access, audit, cases, contributions
 from clearinghouse.access import Scope
 from clearinghouse.privacy import moment
 from clearinghouse.problems import SettingInvalid, Trouble
@@ -34,6 +34,8 @@ app = typer.Typer(
 )
 platform = typer.Typer(no_args_is_help=True, help="Platforms and their keys.")
 app.add_typer(platform, name="platform")
+trail = typer.Typer(no_args_is_help=True, help="The trail of what operators did.")
+app.add_typer(trail, name="audit")
 
 Database = Annotated[
     str | None,
@@ -279,6 +281,58 @@ def _counts(figures: dict[str, int]) -> Table:
     return table
 
 
+@trail.command("verify")
+def verify_audit(
+    digest: Annotated[
+        str | None, typer.Option(help="One that was told earlier, and must be there.")
+    ] = None,
+    database: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check the trail from its beginning: that nothing was changed, taken out or put in.
+
+    Write the digest down elsewhere: with it a later check sees that the end was not cut off. Exit
+    code 1 when something is wrong.
+    """
+    with _store(database) as store, store.read() as tx:
+        found = audit.verify(store.vault, tx, digest)
+
+    def told() -> str:
+        if found.broken is not None:
+            return f"Entry {found.broken} is not what was written. The {found.entries} before are."
+        missing = "" if found.found else " The digest that was looked for is not among them."
+        return f"{found.entries} entries are whole.{missing} Digest: {found.digest}"
+
+    _show(as_json, asdict(found), told)
+    if found.broken is not None or not found.found:
+        raise typer.Exit(1)
+
+
+@trail.command("list")
+def list_audit(
+    last: Annotated[int, typer.Option(min=1, help="How many of the newest.")] = 50,
+    database: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what operators did, by the hour."""
+    with _store(database) as store, store.read() as tx:
+        rows = audit.entries(tx, last)
+
+    def table() -> Table:
+        shown = Table("Entry", "Hour (UTC)", "What", "Platform", "How many")
+        for row in rows:
+            at = f"{moment(row.hour):%Y-%m-%d %H:00}"
+            shown.add_row(str(row.number), at, row.act, row.subject, f"{row.amount:,}")
+        return shown
+
+    listed = [
+        {"entry": row.number, "hour": moment(row.hour).isoformat(), "act": row.act}
+        | {"platform": row.subject or None, "count": row.amount}
+        for row in rows
+    ]
+    _show(as_json, listed, table)
+
+
 @app.command("rotate-key")
 def rotate_master_key(
     database: Database = None,
@@ -305,7 +359,7 @@ def rotate_master_key(
         done = rotate(
             store,
             settings,
-            date=f"{_now():%Y-%m-%d}",
+            now=_now(),
             successor=parse_key(given) if given else None,
             told=told,
         )

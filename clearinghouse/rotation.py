@@ -26,10 +26,14 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from clearinghouse import audit
+from clearinghouse.audit import Act
 from clearinghouse.masters import KEY, NEXT, STEADY, key_file, read_masters, successor_file
+from clearinghouse.privacy import hour
 from clearinghouse.problems import KeyMismatch, SettingInvalid
 from clearinghouse.settings import Settings
 from clearinghouse.statements import Transaction
@@ -55,7 +59,7 @@ def rotate(
     store: Store,
     settings: Settings,
     *,
-    date: str,
+    now: datetime,
     successor: bytes | None = None,
     told: Callable[[int], None] = lambda _count: None,
     pause: Callable[[float], None] = time.sleep,
@@ -65,7 +69,7 @@ def rotate(
     Args:
         store: opened with the old key.
         settings: they say where keys lie.
-        date: by which the old key's file is named.
+        now: the time; the old key's file is named by its day.
         successor: the new key, where it is not in a file.
         told: called with the number of values done.
         pause: waits some seconds.
@@ -122,8 +126,9 @@ def rotate(
             tx.take_next_lookups()
             tx.set_fact(STEADY, new.seal(new.steady, "facts", STEADY))
             tx.set_fact(KEY, new.check())
+            audit.record(store.vault, tx, Act.MASTER_CHANGED, count=done, hour=hour(now))
     if settings.key is None:
-        _replace_file(settings, new, date)
+        _replace_file(settings, new, f"{now:%Y-%m-%d}")
     pause(_SEEN)
     with store.write() as tx:
         tx.set_fact(NEXT, None)

@@ -168,3 +168,14 @@ replies = Table(  # answers to idempotent requests, for a day
     Column("reply", LargeBinary, nullable=False),  # sealed under the idempotency key
     Column("made", BigInteger, nullable=False, index=True),
 )
+
+audit = Table(  # what operators did; each digest holds the one before (`clearinghouse.audit`)
+    "audit",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("act", String(32), nullable=False),
+    Column("subject", String(64), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("hour", BigInteger, nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+)

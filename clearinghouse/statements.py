@@ -25,6 +25,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from clearinghouse.records import SHOWN, Records
 from clearinghouse.schema import (
     acknowledgements,
+    audit,
     cases,
     contributions,
     facts,
@@ -369,6 +370,10 @@ class Transaction(Records):
         """Give the platform of this name."""
         return self._run(select(platforms).where(platforms.c.name == name)).one_or_none()
 
+    def platform_name(self, platform: int) -> str:
+        """Give the name of a platform."""
+        return str(self._one(select(platforms.c.name).where(platforms.c.id == platform)))
+
     def list_platforms(self) -> Sequence[AnyRow]:
         """List all platforms by name."""
         return self._run(select(platforms).order_by(platforms.c.name)).all()
@@ -450,6 +455,24 @@ class Transaction(Records):
             row.on_conflict_do_update(index_elements=["platform_id", "signal_id"], set_=values)
         )
         return True
+
+    # --- the trail of what operators did -----------------------------------------------------
+
+    def add_audit(
+        self, number: int, act: str, subject: str, amount: int, hour: int, digest: bytes
+    ) -> None:
+        """Append an entry."""
+        row = {"number": number, "act": act, "subject": subject, "amount": amount, "hour": hour}
+        self._run(insert(audit).values(**row, digest=digest))
+
+    def last_audit(self) -> AnyRow | None:
+        """Give the last entry."""
+        return self._run(select(audit).order_by(audit.c.number.desc()).limit(1)).one_or_none()
+
+    def read_audit(self, after: int, limit: int) -> Sequence[AnyRow]:
+        """Read entries behind this one, in their order."""
+        query = select(audit).where(audit.c.number > after)
+        return self._run(query.order_by(audit.c.number).limit(limit)).all()
 
     # --- replies to idempotent requests ------------------------------------------------------
 

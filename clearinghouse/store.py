@@ -20,6 +20,8 @@ from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Connection
 
+from clearinghouse import audit
+from clearinghouse.audit import Act
 from clearinghouse.databases import Database, open_database
 from clearinghouse.masters import FACTS, KEY, STEADY, key_file, read_masters, unlock
 from clearinghouse.privacy import hour
@@ -112,8 +114,11 @@ class Store:
         now = hour(datetime.now(UTC))
         with self.write() as tx:
             reached = Reached.read(self._note)
+            before = tx.epoch()
             again = settle(self._database, tx, reached, self._journal, now)
             epoch = tx.epoch()
+            if again or epoch != before:
+                audit.record(self.vault, tx, Act.RESTORED, count=again, hour=now)
         self._journal.begin(epoch)
         self.epoch = epoch
         self.note_reached()

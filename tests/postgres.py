@@ -57,11 +57,6 @@ class Server:
     def stop(self, mode="fast"):
         self._run("pg_ctl", "stop", "--wait", "--mode", mode)
 
-    def dump(self, name):
-        """Give a whole database as pg_dump writes it."""
-        command = [self.bin / "pg_dump", "-h", self.folder, "-U", "tests", "--inserts", name]
-        return subprocess.run(command, capture_output=True, check=True).stdout
-
     def _run(self, program, *words):
         # to a file, since what pg_ctl starts would hold a pipe open
         with (self.folder / "output").open("w+b") as output:
@@ -80,8 +75,9 @@ class Server:
 class Databases:
     """Where fresh databases come from: copies of one that is migrated and empty."""
 
-    def __init__(self, address):
+    def __init__(self, address, server=None):
         self.address = make_url(address)
+        self._server = server
         self._engine = create_engine(self.address, isolation_level="AUTOCOMMIT")
         self._template = self._name()
         self._run(f"CREATE DATABASE {self._template} TEMPLATE template0 ENCODING 'UTF8'")
@@ -109,6 +105,19 @@ class Databases:
             yield self._url(name)
         finally:
             self._run(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def dump(self, address):
+        """Give what pg_dump writes of a database, and a server of ours has in its files."""
+        bin = programs()
+        plain = make_url(address).set(drivername="postgresql").render_as_string(False)
+        command = [bin / "pg_dump" if bin else "pg_dump", "--dbname", plain]
+        found = {"dump": subprocess.run(command, capture_output=True, check=True).stdout}
+        if self._server is not None:
+            self._run("CHECKPOINT")
+            for path in (self._server.folder / "data").rglob("*"):
+                if path.is_file():
+                    found[str(path)] = path.read_bytes()
+        return found
 
     def close(self):
         self._run(f"DROP DATABASE {self._template} WITH (FORCE)")
@@ -143,7 +152,7 @@ def databases():
     with server() as running:
         if running is None:
             pytest.skip(f"no PostgreSQL in /usr/lib/postgresql, and {ADDRESS} names none")
-        made = Databases(running.address)
+        made = Databases(running.address, running)
         yield made
         made.close()
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -150,6 +151,36 @@ def test_what_was_answered_survives_kill_9(tmp_path, database):
     tally = Loop(tmp_path, database).run(kills=6)
     assert tally.acknowledged > 20
     assert (tally.lost, tally.doubled) == (0, 0), tally
+
+
+@pytest.mark.sqlite
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits another process under Linux")
+def test_a_full_disk_loses_nothing_and_is_told(serve, tmp_path):
+    process = serve()
+    bearer, kept = process.platform(), []
+    largest = max(path.stat().st_size for path in tmp_path.iterdir() if path.is_file())
+    number = resource.RLIMIT_FSIZE
+    soft, hard = resource.prlimit(process.process.pid, number)
+    resource.prlimit(process.process.pid, number, (largest + 300_000, hard))
+    while True:
+        assert len(kept) < 1000, "the disk is never full"
+        value, key = pdq(), {"Idempotency-Key": os.urandom(16).hex()}
+        reply = process.client.post("/v1/cases", json=opening(item(value)), headers=key)
+        if reply.status_code != 201:
+            break
+        kept.append(value)
+    assert (reply.status_code, reply.json()["code"]) == (503, "database_away")
+    assert int(reply.headers["retry-after"]) > 0
+    assert kept
+    feed = {"limit": 10_000}
+    page = process.client.get("/v1/feed", params=feed, headers=bearer).json()
+    assert [e["value"] for e in page["entries"]] == kept, "what is there can be read"
+    resource.prlimit(process.process.pid, number, (soft, hard))
+    reply = process.client.post("/v1/cases", json=opening(item(value)), headers=key)
+    assert reply.status_code == 201
+    process.end(signal.SIGKILL)
+    page = serve().client.get("/v1/feed", params=feed, headers=bearer).json()
+    assert [e["value"] for e in page["entries"]] == [*kept, value]
 
 
 WATCHER = r"""

@@ -200,6 +200,21 @@ def test_what_is_no_whole_backup_is_refused_and_changes_nothing(service, setting
 
 
 @pytest.mark.sqlite
+def test_a_damaged_database_must_be_moved_away_first(settings, tmp_path):
+    file, own = tmp_path / "backup", tmp_path / "db.sqlite3"
+    with served(settings) as service:
+        service.open()
+        back_up(settings, file)
+    own.write_bytes(b"nonsense" * 1000)
+    with pytest.raises(BackupRefused, match="Move it away"):
+        restore(settings, file)
+    for path in tmp_path.glob("db.sqlite3*"):
+        if path.is_file():
+            path.unlink()
+    assert restore(settings, file).signals == 1
+
+
+@pytest.mark.sqlite
 def test_a_backup_from_before_a_rotation_is_put_back(settings, tmp_path):
     from clearinghouse.rotation import rotate
 
@@ -208,7 +223,7 @@ def test_a_backup_from_before_a_rotation_is_put_back(settings, tmp_path):
         peer, value = service.platform(), pdq()
         service.open(item(value))
         back_up(settings, file)
-        rotate(service.parts.store, settings, date="2026-05-17", pause=lambda _seconds: None)
+        rotate(service.parts.store, settings, now=NOW, pause=lambda _seconds: None)
     assert restore(settings, file).signals == 1
     with served(settings) as service:
         peer.service = service
