@@ -4,13 +4,16 @@
     python benchmarks/kills.py --kills 200 --postgres
 
 Without warning (SIGKILL), at random moments, on either database. Every write is sent until it is
-acknowledged; the tally says how many of them the service lost, and how many it did twice.
+acknowledged; the tally says how many of them the service lost, and how many it did twice. Ctrl-C
+ends it after this round, with the tally of what was done.
 """
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
+import threading
 import time
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -30,6 +33,8 @@ def main() -> None:
     parser.add_argument("--postgres", action="store_true", help="on a server of its own")
     parser.add_argument("--json", action="store_true")
     wanted = parser.parse_args()
+    interrupted = threading.Event()
+    signal.signal(signal.SIGINT, lambda _number, _frame: interrupted.set())
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ch-kills-")))
         database = None
@@ -46,7 +51,8 @@ def main() -> None:
             if done % 10 == 0:
                 print(f"\r{done} kills, {time.monotonic() - start:.0f} s", end="", file=sys.stderr)
 
-        tally = Loop(folder, database, writers=wanted.writers).run(wanted.kills, told=told)
+        loop = Loop(folder, database, writers=wanted.writers)
+        tally = loop.run(wanted.kills, told=told, enough=interrupted.is_set)
     print(file=sys.stderr)
     name = "PostgreSQL" if wanted.postgres else "SQLite"
     if wanted.json:

@@ -47,8 +47,8 @@ class Loop:
     removed: int = 0
     cut_off: int = 0
 
-    def run(self, kills, *, told=lambda round_: None):
-        """Kill the service so many times, and count."""
+    def run(self, kills, *, told=lambda round_: None, enough=lambda: False):
+        """Kill the service so many times, or until it is `enough`, and count."""
         self._lock, self._up, self._stop = threading.Lock(), threading.Event(), threading.Event()
         self._failures, self._held, self._entries, cursor = [], {}, {"add": 0, "remove": 0}, None
         threads = [threading.Thread(target=self._guarded) for _ in range(self.writers)]
@@ -63,11 +63,11 @@ class Loop:
                     for thread in threads:
                         thread.start()
                 cursor = self._follow(process, bearer, cursor)
-                if round_ == kills:
+                if round_ == kills or enough():
                     break
                 # some writes into the round, and then at any moment of the next one
-                enough, end = self.added + 10, time.monotonic() + 30
-                while self.added < enough and time.monotonic() < end and not self._failures:
+                wanted, end = self.added + 10, time.monotonic() + 30
+                while self.added < wanted and time.monotonic() < end and not self._failures:
                     time.sleep(0.002)
                 time.sleep(secrets.randbelow(40) / 1000)
                 self._up.clear()
@@ -79,7 +79,7 @@ class Loop:
                 thread.join()
             assert not self._failures, self._failures
             self._follow(process, bearer, cursor)
-            return self._count(process, kills)
+            return self._count(process, round_)
         finally:
             self._stop.set()
             self._up.set()

@@ -29,6 +29,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=self.log,
             text=True,
+            start_new_session=True,  # Ctrl-C is for the test, and not for what it runs
         )
         line = self.process.stdout.readline()
         found = re.fullmatch(r"clearinghouse: listening on (http://127\.0\.0\.1:\d+)\n", line)
