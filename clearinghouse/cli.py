@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -110,6 +111,14 @@ def serve(
     database: Database = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any free port.")] = 8000,
+    sandbox: Annotated[
+        bool,
+        typer.Option(
+            "--sandbox",
+            help="Serve made-up cases out of a temporary folder, with trouble on request, so that "
+            "a platform can try out its client.",
+        ),
+    ] = False,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
@@ -121,8 +130,19 @@ def serve(
         typer.echo(f"clearinghouse: listening on {address}")
         sys.stdout.flush()
 
-    if not run(_settings(database), host=host, port=port, ready=ready):
-        raise typer.Exit(3)
+    if not sandbox:
+        if not run(_settings(database), host=host, port=port, ready=ready):
+            raise typer.Exit(3)
+        return
+    # whatever database is set elsewhere must never be mixed with what is made up
+    with TemporaryDirectory(prefix="clearinghouse-") as folder:
+        settings = Settings(database=f"sqlite:///{folder}/sandbox.sqlite3")
+        store = Store.open(settings)
+        key = access.add_platform(store, "Sandbox", list(Scope), _now())
+        store.close()
+        typer.echo(f"clearinghouse: the sandbox's key is {key}")
+        if not run(settings, host=host, port=port, ready=ready, sandbox=True):
+            raise typer.Exit(3)
 
 
 @app.command()

@@ -10,6 +10,7 @@ import typer
 from nciihash import submission, tables
 from nciihash.batch import wanted_signals
 from nciihash.client import Client
+from nciihash.saved import read_saved
 from nciihash.signals import SignalType, VariantSet
 from nciihash.submission import Receipt
 from nciihash.terminal import AsJson, ExitCode, NoSandbox, Terminal
@@ -30,8 +31,20 @@ Case = Annotated[str, typer.Argument(help="The case number, such as K7Q4-29XD-MM
 
 @app.command(rich_help_panel=_PANEL)
 def submit(
-    files: Annotated[list[Path], typer.Argument(help="Pictures; they stay on this device.")],
     server: Server,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Pictures; they stay on this device.", show_default=False),
+    ] = None,
+    saved: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Send hashes made before: the file that the page for use without internet saved, "
+            "or what `nciihash hash --variants standard --json` wrote.",
+            show_default=False,
+        ),
+    ] = None,
     reason: Annotated[
         Reason | None, typer.Option(help="Why; asked for when left out.", show_default=False)
     ] = None,
@@ -74,9 +87,13 @@ def submit(
     """
     terminal = Terminal(as_json=as_json)
     with terminal.guard(), Client(server) as client:
-        if len(files) > ITEMS_MAX:
+        earlier = read_saved(saved) if saved else []
+        files = files or []
+        if not files and not saved:
+            raise typer.BadParameter("Name the pictures, or hashes made before with --from.")
+        if (count := len(files) + len(earlier)) > ITEMS_MAX:
             raise typer.BadParameter(
-                f"A case holds at most {ITEMS_MAX} files, and these are {len(files)}. Nothing was "
+                f"A case holds at most {ITEMS_MAX} files, and these are {count}. Nothing was "
                 "sent. Open several cases, each with a part of them."
             )
         if yes and reason is None:
@@ -88,6 +105,9 @@ def submit(
             prepared, failed = submission.prepare(
                 terminal, files, wanted_signals(signal or ()), variants, sandboxed=not no_sandbox
             )
+            if saved:
+                fit, unfit = submission.choose(terminal, saved, earlier)
+                prepared, failed = prepared + fit, failed + unfit
             if not prepared:
                 terminal.say(f"Nothing is left to send. {submission.NOTHING_OPENED}")
                 raise typer.Exit(ExitCode.SOME_FAILED)

@@ -122,7 +122,7 @@ class Loop:
             self._up.wait()
             try:
                 reply = httpx.request(
-                    method, self._address + path, headers=headers, timeout=30, **content
+                    method, self._address + path, headers=headers, timeout=60, **content
                 )
             except httpx.TransportError:
                 with self._lock:

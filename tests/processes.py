@@ -39,7 +39,7 @@ class Process:
             self.log.close()
             raise AssertionError(f"the service did not start: {line!r}")
         self.address = found[1]
-        self.client = httpx.Client(base_url=self.address, timeout=30)
+        self.client = httpx.Client(base_url=self.address, timeout=60)
 
     def command(self, *words, code=0):
         """Run a command of the operator on the same database, and give what it printed."""
@@ -61,7 +61,7 @@ class Process:
     def end(self, number=signal.SIGTERM):
         if self.process.poll() is None:
             self.process.send_signal(number)
-        self.process.wait(timeout=10)
+        self.process.wait(timeout=60)
         self.process.stdout.close()
         self.client.close()
         self.log.close()
