@@ -7,7 +7,8 @@ with the journal of withdrawals that lies in it. On PostgreSQL the server's own 
 import os
 import secrets
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -55,9 +56,7 @@ def back_up(settings: Settings, target: Path) -> int:
         OSError: the file cannot be written.
     """
     source = _file(settings)
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    with _draft(target) as draft:
         # In one step: in many, each write of the service would make it begin again.
         with closing(_connect(source)) as here, closing(_connect(draft)) as there:
             here.backup(there)
@@ -67,9 +66,6 @@ def back_up(settings: Settings, target: Path) -> int:
             os.fsync(copy.fileno())
         size = draft.stat().st_size
         draft.replace(target)
-    finally:
-        for end in ("", "-wal", "-shm", "-journal"):
-            draft.with_name(draft.name + end).unlink(missing_ok=True)
     sync_folder(target.parent)
     return size
 
@@ -100,7 +96,7 @@ def restore(settings: Settings, source: Path) -> Restored:
         _check_values(settings, here)
         try:
             # opened so that it exists, has its mode, and is in the form that we write
-            Store.open(settings).close()
+            store = Store.open(settings)
         except DatabaseError as error:
             if isinstance(error, OperationalError):
                 raise  # locked, or no space: nothing is wrong with it
@@ -108,14 +104,33 @@ def restore(settings: Settings, source: Path) -> Restored:
                 "The database that is there is damaged. Move it away, with its -wal and -shm "
                 "files, and restore again."
             ) from None
-        with closing(_connect(target)) as there:
-            here.backup(there)
+        reached = store.reached()
+        store.close()
+        # Made ready beside it, so that no worker ever writes into a log of before.
+        with _draft(target) as draft:
+            with closing(_connect(draft)) as copy:
+                here.backup(copy)
+            again = Store.settle_copy(settings, draft, reached)
+            with closing(_connect(draft)) as copy, closing(_connect(target)) as there:
+                copy.backup(there)
     store = Store.open(settings)
     try:
         with store.read() as tx:
-            return Restored(tx.figures()["signals"], store.withdrawn_again)
+            return Restored(tx.figures()["signals"], again)
     finally:
         store.close()
+
+
+@contextmanager
+def _draft(target: Path) -> Iterator[Path]:
+    """Make an empty file beside another one, mode 0600, that is gone with its log in the end."""
+    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        yield draft
+    finally:
+        for end in ("", "-wal", "-shm", "-journal"):
+            draft.with_name(draft.name + end).unlink(missing_ok=True)
 
 
 def _file(settings: Settings) -> Path:

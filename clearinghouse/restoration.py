@@ -56,7 +56,13 @@ class Reached:
 
 
 def settle(
-    database: Database, tx: Transaction, reached: Reached, journal: Journal, hour: int
+    database: Database,
+    tx: Transaction,
+    reached: Reached,
+    journal: Journal,
+    hour: int,
+    *,
+    anew: bool,
 ) -> int:
     """Bring a database that was put back up to what lies outside of it.
 
@@ -66,12 +72,16 @@ def settle(
         reached: how far the log had got at the last note.
         journal: what was withdrawn.
         hour: the time.
+        anew: begin a new epoch in any case.
 
     Returns:
         How many signals were withdrawn again.
     """
-    reached = Reached(max(reached.seq, journal.reached()), reached.place)
-    if _begin_epoch_if_restored(database, tx, reached):
+    head = tx.head()
+    last = max(reached.seq, journal.reached())
+    if anew or head < last:
+        reached = Reached(max(last, head), max(reached.place, tx.last_place()))
+        _begin_epoch(database, tx, reached)
         _log.warning("The database is older than it was: a new epoch of the log begins.")
     if journal.is_of(tx.epoch()):
         return 0
@@ -84,10 +94,7 @@ def settle(
     return gone
 
 
-def _begin_epoch_if_restored(database: Database, tx: Transaction, reached: Reached) -> bool:
-    """Begin a new epoch if the log has not got as far as was noted; tell whether it was needed."""
-    if tx.head() >= reached.seq:
-        return False
+def _begin_epoch(database: Database, tx: Transaction, reached: Reached) -> None:
     for table in _NUMBERED:
         last = max(database.last_number(tx.connection, table), reached.seq)
         database.jump(tx.connection, table, last + _JUMP)
@@ -95,4 +102,3 @@ def _begin_epoch_if_restored(database: Database, tx: Transaction, reached: Reach
     tx.log_removals([0])
     tx.set_fact("epoch", secrets.token_bytes(EPOCH_BYTES))
     tx.set_fact("place", (reached.place + _DOOR_JUMP).to_bytes(8, "big"))
-    return True

@@ -10,6 +10,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Self
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection
+from sqlalchemy import URL, Connection
 
 from clearinghouse import audit
 from clearinghouse.audit import Act
@@ -70,37 +71,61 @@ class Store:
         """
         database = open_database(settings)
         try:
-            with database.writer.begin() as connection:
-                migrate(connection)
-                tx = Transaction(connection)
-                if KEY not in tx.facts([KEY]):
-                    vault = Vault(read_masters(settings, create=True)[0])
-                    tx.set_fact(KEY, vault.check())
-                    steady = vault.seal(secrets.token_bytes(KEY_BYTES), "facts", STEADY)
-                    tx.set_fact(STEADY, steady)
-                    tx.set_fact("epoch", secrets.token_bytes(EPOCH_BYTES))
-                    # For the life of the database: were it changed, checks of older cases would
-                    # cost something else than those of unknown ones.
-                    tx.set_fact("argon2", settings.argon2_memory.to_bytes(8, "big"))
-                if not tx.facts(["identity"]):
-                    tx.set_fact("identity", secrets.token_bytes(8))
-                known = tx.facts(["identity", "argon2"])
-            # What lies outside belongs to this database and to its backups alone.
-            folder = settings.notes or key_file(settings).parent
-            identity = known["identity"].hex()
-            store = cls(
-                database,
-                lambda: read_masters(settings, create=False),
-                argon2_memory=int.from_bytes(known["argon2"], "big"),
-                note=folder / f"reached-{identity}",
-                journal=Journal(folder / f"withdrawals-{identity}"),
-            )
+            store = cls._over(database, settings)
             store.withdrawn_again = store.settle()
         except BaseException:
-            database.writer.dispose()
-            database.reader.dispose()
+            _close(database)
             raise
         return store
+
+    @classmethod
+    def settle_copy(cls, settings: Settings, copy: Path, reached: Reached) -> int:
+        """Make a copy of the database in SQLite ready to take its place.
+
+        It gets today's tables and a new epoch of the log behind all that was `reached`, and loses
+        what was withdrawn since. What lies outside is read and not changed: the copy may never come
+        into its place. Gives the number of signals that were withdrawn again.
+
+        Raises:
+            KeyMissing, KeyMismatch, NewerDatabase: as `open`.
+        """
+        address = URL.create("sqlite", database=str(copy.absolute()))
+        database = open_database(replace(settings, database=address.render_as_string()))
+        try:
+            store = cls._over(database, settings)
+            noted = Reached.read(store._note)
+            reached = Reached(max(reached.seq, noted.seq), max(reached.place, noted.place))
+            return store._settle(reached, anew=True)
+        finally:
+            _close(database)
+
+    @classmethod
+    def _over(cls, database: Database, settings: Settings) -> Self:
+        with database.writer.begin() as connection:
+            migrate(connection)
+            tx = Transaction(connection)
+            if KEY not in tx.facts([KEY]):
+                vault = Vault(read_masters(settings, create=True)[0])
+                tx.set_fact(KEY, vault.check())
+                steady = vault.seal(secrets.token_bytes(KEY_BYTES), "facts", STEADY)
+                tx.set_fact(STEADY, steady)
+                tx.set_fact("epoch", secrets.token_bytes(EPOCH_BYTES))
+                # For the life of the database: were it changed, checks of older cases would cost
+                # something else than those of unknown ones.
+                tx.set_fact("argon2", settings.argon2_memory.to_bytes(8, "big"))
+            if not tx.facts(["identity"]):
+                tx.set_fact("identity", secrets.token_bytes(8))
+            known = tx.facts(["identity", "argon2"])
+        # What lies outside belongs to this database and to its backups alone.
+        folder = settings.notes or key_file(settings).parent
+        identity = known["identity"].hex()
+        return cls(
+            database,
+            lambda: read_masters(settings, create=False),
+            argon2_memory=int.from_bytes(known["argon2"], "big"),
+            note=folder / f"reached-{identity}",
+            journal=Journal(folder / f"withdrawals-{identity}"),
+        )
 
     def settle(self) -> int:
         """Bring a database that was put back from a backup up to what lies outside of it.
@@ -111,18 +136,26 @@ class Store:
         Raises:
             KeyMismatch: another database is there now.
         """
-        now = hour(datetime.now(UTC))
-        with self.write() as tx:
-            reached = Reached.read(self._note)
-            before = tx.epoch()
-            again = settle(self._database, tx, reached, self._journal, now)
+        again = self._settle(Reached.read(self._note), anew=False)
+        with self.read() as tx:
             epoch = tx.epoch()
-            if again or epoch != before:
-                audit.record(self.vault, tx, Act.RESTORED, count=again, hour=now)
         self._journal.begin(epoch)
         self.epoch = epoch
         self.note_reached()
         self.keep_withdrawals()
+        return again
+
+    def _settle(self, reached: Reached, *, anew: bool) -> int:
+        now = hour(datetime.now(UTC))
+        with self._database.writer.begin() as connection:
+            tx = Transaction(connection)
+            self._unlock(tx)
+            before = tx.epoch()
+            again = settle(self._database, tx, reached, self._journal, now, anew=anew)
+            if again or tx.epoch() != before:
+                audit.record(self.vault, tx, Act.RESTORED, count=again, hour=now)
+            if tx.grew:
+                self._database.announce(connection)
         return again
 
     def _unlock(self, tx: Transaction) -> None:
@@ -144,8 +177,7 @@ class Store:
 
     def close(self) -> None:
         """Give the connections back."""
-        self._database.writer.dispose()
-        self._database.reader.dispose()
+        _close(self._database)
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
@@ -173,11 +205,14 @@ class Store:
             self._unlock(tx)
             yield tx
 
+    def reached(self) -> Reached:
+        """Tell how far the log has got."""
+        with self.read() as tx:
+            return Reached(tx.head(), tx.last_place())
+
     def note_reached(self) -> None:
         """Note outside the database how far the log has got (`clearinghouse.restoration`)."""
-        with self.read() as tx:
-            reached = Reached(tx.head(), tx.last_place())
-        reached.write(self._note)
+        self.reached().write(self._note)
 
     def keep_withdrawals(self) -> None:
         """Write down outside the database what was withdrawn (`clearinghouse.withdrawals`).
@@ -203,6 +238,11 @@ class Store:
         A reader at work can be in the way: try again then.
         """
         return self._database.sweep()
+
+
+def _close(database: Database) -> None:
+    database.writer.dispose()
+    database.reader.dispose()
 
 
 def migrate(connection: Connection) -> None:
