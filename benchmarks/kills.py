@@ -28,7 +28,7 @@ from postgres import Databases, server
 def main() -> None:
     """Run the loop as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--writers", type=int, default=3)
     parser.add_argument("--postgres", action="store_true", help="on a server of its own")
     parser.add_argument("--json", action="store_true")

@@ -41,7 +41,8 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ch-workers-")))
         running = stack.enter_context(server())
         if running is None:
-            sys.exit("There is no PostgreSQL in /usr/lib/postgresql.")
+            print("There is no PostgreSQL in /usr/lib/postgresql.", file=sys.stderr)
+            return
         made = Databases(running.address)
         stack.callback(made.close)
         database = stack.enter_context(made.fresh())
