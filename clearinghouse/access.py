@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from clearinghouse import audit
+from clearinghouse.audit import Act
 from clearinghouse.privacy import hour
 from clearinghouse.problems import CredentialsMissing, CredentialsWrong, ScopeMissing, Trouble
 from clearinghouse.statements import AnyRow, Transaction
@@ -76,6 +78,7 @@ def add_platform(store: Store, name: str, scopes: Iterable[Scope], now: datetime
                 "a further key for it."
             )
         number = _insert(store, tx, name, now) if known is None else known.id
+        audit.record(store.vault, tx, Act.KEY_MADE, name, count=1, hour=hour(now))
         return _add_key(store, tx, number, ",".join(sorted(set(scopes))), now)
 
 
@@ -117,6 +120,7 @@ def _add_key(store: Store, tx: Transaction, platform: int, scopes: str, now: dat
 
 def _insert(store: Store, tx: Transaction, name: str, now: datetime) -> int:
     secret = store.vault.seal(secrets.token_bytes(_SECRET_BYTES), "platforms", "secret", name)
+    audit.record(store.vault, tx, Act.PLATFORM_ADDED, name, count=1, hour=hour(now))
     return tx.add_platform(name, secret, hour(now))
 
 
@@ -140,6 +144,7 @@ def rotate_key(store: Store, name: str, now: datetime) -> str:
                 f"Two keys of {name} are valid already. When it uses the newer one, revoke the "
                 f"older: `clearinghouse platform revoke {name} --key {valid[0].id}`."
             )
+        audit.record(store.vault, tx, Act.KEY_MADE, name, count=1, hour=hour(now))
         return _add_key(store, tx, platform.id, held[-1].scopes, now)
 
 
@@ -150,7 +155,9 @@ def revoke_keys(store: Store, name: str, key: int | None, now: datetime) -> int:
         PlatformUnknown: no platform has this name.
     """
     with store.write() as tx:
-        return tx.revoke_keys(_named(tx, name).id, key, hour(now))
+        gone = tx.revoke_keys(_named(tx, name).id, key, hour(now))
+        audit.record(store.vault, tx, Act.KEYS_REVOKED, name, count=gone, hour=hour(now))
+        return gone
 
 
 def list_keys(store: Store, now: datetime) -> list[KeyFacts]:

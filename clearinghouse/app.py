@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,17 +13,18 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi_swagger import patch_fastapi
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from clearinghouse.databases import refusal
 from clearinghouse.limits import BodyLimits
 from clearinghouse.passphrases import Checks
 from clearinghouse.privacy import PrivateHeaders
 from clearinghouse.problems import (
+    Away,
     BadBody,
     Broken,
-    Busy,
     MethodRefused,
     NotFound,
     NotJson,
@@ -76,11 +78,18 @@ def create_app(
             service.waiters.bind()
             app.state.service = service
             following = asyncio.create_task(service.follow_log())
+            ended = threading.Event()
+            listening = threading.Thread(
+                target=store.listen, args=(service.waiters.poke, ended), daemon=True
+            )
+            listening.start()
             try:
                 yield
             finally:
+                ended.set()
                 service.waiters.close()
                 await following
+                await asyncio.to_thread(listening.join)
         finally:
             store.close()
 
@@ -96,7 +105,8 @@ def create_app(
             Refused: _refused,
             RequestValidationError: _invalid,
             HTTPException: _framework,
-            OperationalError: _busy,
+            SQLAlchemyError: _database_failed,
+            OSError: _disk_failed,
             Exception: _broken,
         },
     )
@@ -165,12 +175,18 @@ async def _framework(_request: Request, error: Exception) -> Response:
     return _answer(Broken())
 
 
-async def _busy(_request: Request, error: Exception) -> Response:
-    # SQLite's own words, and the only way that its driver tells this from other trouble
-    if "database is locked" in str(error):
-        return _answer(Busy())
+async def _database_failed(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, SQLAlchemyError)  # noqa: S101 - likewise
+    if refused := refusal(error):
+        return _answer(refused)
     _log.error("The database failed.", exc_info=error)
     return _answer(Broken())
+
+
+async def _disk_failed(_request: Request, error: Exception) -> Response:
+    # such as a disk without space for the journal of withdrawals
+    _log.error("The disk failed.", exc_info=error)
+    return _answer(Away())
 
 
 async def _broken(_request: Request, _error: Exception) -> Response:

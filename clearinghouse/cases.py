@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+from clearinghouse import audit
 from clearinghouse.access import Scope
+from clearinghouse.audit import Act
 from clearinghouse.idempotency import KEPT_SECONDS
 from clearinghouse.privacy import hour, moment
 from clearinghouse.problems import (
@@ -262,6 +264,9 @@ def purge(store: Store, *, retention_days: int, now: datetime) -> dict[str, int]
     with store.write() as tx:
         forgotten = tx.forget_cases(hour(now - timedelta(days=retention_days)))
         replies = tx.forget_replies(hour(now) - KEPT_SECONDS)
+        if expired or forgotten:
+            count = expired + forgotten
+            audit.record(store.vault, tx, Act.PURGED, count=count, hour=hour(now))
     return {"expired": expired, "forgotten": forgotten, "replies": replies}
 
 

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from clearinghouse import audit
+from clearinghouse.audit import Act
 from clearinghouse.privacy import hour
 from clearinghouse.problems import ContributionsFull
 from clearinghouse.records import CONTRIBUTED, IMPORTED
@@ -140,4 +142,7 @@ def take_back_all(store: Store, platform: int, *, now: datetime) -> int:
                 if case is None or not files:
                     break
                 total += sum(tx.withdraw_items(case, ordinal, hour(now)) for ordinal in files)
+    with store.write() as tx:
+        name = tx.platform_name(platform)
+        audit.record(store.vault, tx, Act.PLATFORM_WITHDRAWN, name, count=total, hour=hour(now))
     return total

@@ -25,6 +25,10 @@ _log = logging.getLogger(__name__)
 _PAGE: Final = 5_000  # entries of the log taken in at a time
 
 
+class Replaced(Exception):
+    """The database was put back from a backup, under a service that runs."""
+
+
 class LiveIndex:
     """Every live signal of the service, searchable by type.
 
@@ -32,15 +36,23 @@ class LiveIndex:
     """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._met: Counter[tuple[int, int]] = Counter()
+        self.removals = 0  # since the start
+        self._begin()
+
+    def _begin(self) -> None:
+        self.caught_up = False
+        self._seq = 0
         self._items: dict[int, tuple[SignalType, int]] = {}
         self._indexes = {type: Index(type.bits) for type in SignalType if not type.exact}
         self._exact: dict[Signal, set[int]] = defaultdict(set)
         self._values: dict[int, Signal] = {}  # of exact signals, to find them at removal
-        self._lock = threading.Lock()
-        self._seq = 0
-        self._met: Counter[tuple[int, int]] = Counter()
-        self.caught_up = False
-        self.removals = 0  # since the start
+
+    def begin_anew(self) -> None:
+        """Forget everything, to follow another log from its beginning."""
+        with self._lock:
+            self._begin()
 
     @property
     def seq(self) -> int:
@@ -48,10 +60,16 @@ class LiveIndex:
         return self._seq
 
     def follow(self, store: Store) -> bool:
-        """Take in what is new in the log; tell whether there was anything."""
+        """Take in what is new in the log; tell whether there was anything.
+
+        Raises:
+            Replaced: the log is not the one that was followed.
+        """
         changed = False
         while True:
             with store.read() as tx:
+                if tx.epoch() != store.epoch or tx.head() < self._seq:
+                    raise Replaced
                 entries = tx.read_log(self._seq, _PAGE)
             if entries:
                 changed = True

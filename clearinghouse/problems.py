@@ -268,6 +268,19 @@ class Busy(Refused):
     retry_after = 2.0
 
 
+class Away(Refused):
+    """The database cannot be reached, or has no space left."""
+
+    status = 503
+    code = "database_away"
+    title = "The service cannot reach its records at the moment"
+    detail = (
+        "Send the same request again in a moment, with the same idempotency key. It is safe to "
+        "repeat."
+    )
+    retry_after = 5.0
+
+
 class Broken(Refused):
     """A fault of ours."""
 

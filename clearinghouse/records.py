@@ -55,8 +55,14 @@ class Records:
     """The statements, as a part of `clearinghouse.statements.Transaction`."""
 
     def __init__(self, connection: Connection) -> None:
+        self.connection = connection
         self._run = connection.execute
         self._one = connection.scalar
+        self._is_postgres = connection.dialect.name == "postgresql"
+        # what this transaction did, for the store to act on when it is committed
+        self.grew = False  # whether the log has new entries
+        self.removed = False  # whether removals are among them
+        self.revoked: list[int] = []  # keys
 
     # --- places ------------------------------------------------------------------------------
 

@@ -4,20 +4,27 @@ Row numbers stand behind platforms' ids and cursors. After a restore the same nu
 again to other rows, and a platform's bank would take them for what it knows. So the farthest place
 that the log has reached is noted in a file beside the key, outside the database and its backups; a
 database that has not got that far was restored. Its log then begins a new epoch, in which every old
-cursor has expired, and its row numbers jump over all that may have been given before.
+cursor has expired, and its row numbers jump over all that may have been given before. What was
+withdrawn since the backup is withdrawn again, as the journal says (`clearinghouse.withdrawals`).
 """
 
+import logging
 import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from sqlalchemy import Connection, text
+from clearinghouse.databases import Database
+from clearinghouse.statements import Transaction
+from clearinghouse.withdrawals import Journal
+
+_log = logging.getLogger(__name__)
 
 _JUMP: Final = 2**32  # rows that may have been added between the backup and the last note
 _DOOR_JUMP: Final = 100 * 3600  # an hour of `clearinghouse.records`' places
-_NUMBERED: Final = ("cases", "items", "log", "signals")
+_BATCH: Final = 500  # signals withdrawn again with one statement
+_NUMBERED: Final = ("cases", "items", "log", "signals", "platforms", "keys")
 EPOCH_BYTES: Final = 7  # fits beside a kind and a number into one AES block
 
 
@@ -38,7 +45,9 @@ class Reached:
         return cls(seq, place)
 
     def write(self, path: Path) -> None:
-        """Replace the note."""
+        """Replace the note, unless another worker has noted more already."""
+        if self.seq <= self.read(path).seq:
+            return
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -46,28 +55,50 @@ class Reached:
         draft.replace(path)
 
 
-def begin_epoch_if_restored(connection: Connection, reached: Reached) -> bool:
-    """Begin a new epoch if the log has not got as far as was noted; tell whether it was needed."""
-    head = connection.scalar(text("SELECT coalesce(max(id), 0) FROM log")) or 0
-    if head >= reached.seq:
-        return False
+def settle(
+    database: Database,
+    tx: Transaction,
+    reached: Reached,
+    journal: Journal,
+    hour: int,
+    *,
+    anew: bool,
+) -> int:
+    """Bring a database that was put back up to what lies outside of it.
+
+    Args:
+        database: whose row numbers jump.
+        tx: in the writer's place.
+        reached: how far the log had got at the last note.
+        journal: what was withdrawn.
+        hour: the time.
+        anew: begin a new epoch in any case.
+
+    Returns:
+        How many signals were withdrawn again.
+    """
+    head = tx.head()
+    last = max(reached.seq, journal.reached())
+    if anew or head < last:
+        reached = Reached(max(last, head), max(reached.place, tx.last_place()))
+        _begin_epoch(database, tx, reached)
+        _log.warning("The database is older than it was: a new epoch of the log begins.")
+    if journal.is_of(tx.epoch()):
+        return 0
+    gone = 0
+    for signals, keys in journal.replay(_BATCH):
+        gone += tx.withdraw_signals(signals, hour)
+        tx.revoke_again(keys, hour)
+    if gone:
+        _log.warning("%d signals that had been withdrawn were withdrawn again.", gone)
+    return gone
+
+
+def _begin_epoch(database: Database, tx: Transaction, reached: Reached) -> None:
     for table in _NUMBERED:
-        last = connection.scalar(
-            text("SELECT seq FROM sqlite_sequence WHERE name = :name"), {"name": table}
-        )
-        connection.execute(text("DELETE FROM sqlite_sequence WHERE name = :n"), {"n": table})
-        connection.execute(
-            text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :seq)"),
-            {"name": table, "seq": max(last or 0, reached.seq) + _JUMP},
-        )
+        last = max(database.last_number(tx.connection, table), reached.seq)
+        database.jump(tx.connection, table, last + _JUMP)
     # The head itself must move: an empty log would look restored again at the next start.
-    connection.execute(text("INSERT INTO log (op, signal_id) VALUES ('remove', 0)"))
-    for name, value in (
-        ("epoch", secrets.token_bytes(EPOCH_BYTES)),
-        ("place", (reached.place + _DOOR_JUMP).to_bytes(8, "big")),
-    ):
-        connection.execute(
-            text("UPDATE facts SET value = :value WHERE name = :name"),
-            {"name": name, "value": value},
-        )
-    return True
+    tx.log_removals([0])
+    tx.set_fact("epoch", secrets.token_bytes(EPOCH_BYTES))
+    tx.set_fact("place", (reached.place + _DOOR_JUMP).to_bytes(8, "big"))

@@ -1,7 +1,8 @@
 """The tables. Times are hours: seconds since 1970 (UTC), cut to the hour.
 
-Row numbers are never used again (AUTOINCREMENT), since platforms' ids stand for them. The values
-of a withdrawn signal are null; its row stays, so that verdicts and acknowledgements keep a place.
+Row numbers are never used again (AUTOINCREMENT, or a sequence), since platforms' ids stand for
+them. The values of a withdrawn signal are null; its row stays, so that verdicts and
+acknowledgements keep a place.
 """
 
 from sqlalchemy import (
@@ -33,7 +34,9 @@ def _number() -> Column[int]:
     return Column("id", _Row, primary_key=True, autoincrement=True)
 
 
-facts = Table(  # epoch of the log, check value of the key, last place of the StopNCII door
+# Epoch of the log, last place of the StopNCII door, cost of a passphrase check, and how it all is
+# sealed (`clearinghouse.masters`).
+facts = Table(
     "facts",
     metadata,
     Column("name", String(32), primary_key=True),
@@ -78,6 +81,8 @@ signals = Table(
     Column("lookup", LargeBinary(32), index=True),  # HMAC of the value; null once withdrawn
     Column("quality", Integer),
     Column("variant", String(16), nullable=False),
+    # the same under the next master key, while it is being changed (`clearinghouse.rotation`)
+    Column("next_lookup", LargeBinary(32)),
     # in the StopNCII door's order (`clearinghouse.records`); null where that door shows nothing
     Column("place", BigInteger, index=True),
     UniqueConstraint("item_id", "ordinal"),
@@ -162,4 +167,15 @@ replies = Table(  # answers to idempotent requests, for a day
     Column("status", Integer, nullable=False),
     Column("reply", LargeBinary, nullable=False),  # sealed under the idempotency key
     Column("made", BigInteger, nullable=False, index=True),
+)
+
+audit = Table(  # what operators did; each digest holds the one before (`clearinghouse.audit`)
+    "audit",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("act", String(32), nullable=False),
+    Column("subject", String(64), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("hour", BigInteger, nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
 )

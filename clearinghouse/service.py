@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from clearinghouse.cases import purge
-from clearinghouse.matching import LiveIndex
+from clearinghouse.matching import LiveIndex, Replaced
 from clearinghouse.passphrases import Checks
 from clearinghouse.settings import Settings
 from clearinghouse.store import Store
@@ -18,6 +18,7 @@ from clearinghouse.store import Store
 _log = logging.getLogger(__name__)
 
 _PURGE_EVERY: Final = 3600.0  # seconds
+_PAUSE: Final = 0.5  # seconds before a database that failed is tried again
 
 
 class Waiters:
@@ -94,17 +95,18 @@ class Service:
     async def follow_log(self) -> None:
         """Keep the live index behind the log, wake those who wait, and tidy up.
 
-        Notices at once what this process writes, and within `poll_interval` what the command line
-        writes beside it. A database that cannot be read is tried again, and the service says that
-        it is not ready until it has caught up; nothing is lost.
+        Notices at once what this process writes and what a notification tells, and within
+        `poll_interval` everything else. A database that cannot be read is tried again, and the
+        service says that it is not ready until it has caught up; nothing is lost. One that was put
+        back from a backup meanwhile is followed from its beginning.
         """
         due = time.monotonic() + _PURGE_EVERY
-        swept = 0
+        swept, told = 0, False
         while not self.waiters.closed:
             try:
                 if await asyncio.to_thread(self.live.follow, self.store):
                     self.waiters.wake()  # before the notes, which nobody needs to wait for
-                    await asyncio.to_thread(self.store.note_reached)
+                    await asyncio.to_thread(self._note)
                 await asyncio.to_thread(self._write_counts)
                 if swept != (removals := self.live.removals) and await asyncio.to_thread(
                     self.store.sweep
@@ -113,12 +115,30 @@ class Service:
                 if time.monotonic() >= due:
                     due = time.monotonic() + _PURGE_EVERY
                     await asyncio.to_thread(self._purge)
-            except Exception:  # noqa: BLE001 - whatever it was, the next round may succeed
+                told = False
+            except Exception as error:  # noqa: BLE001 - whatever it was, the next round may succeed
                 self.live.caught_up = False
-                _log.exception("The log could not be followed; trying again.")
-                await asyncio.sleep(1.0)
+                if not told:  # once, and not each second while a database is away
+                    _log.exception("The log could not be followed; trying again.")
+                told = True
+                await self._recover(error)
             await self.waiters.poked(self.settings.poll_interval)
-        await asyncio.to_thread(self._write_counts)
+        try:
+            await asyncio.to_thread(self._write_counts)
+        except Exception:  # noqa: BLE001 - the service ends all the same
+            _log.exception("The last counts of matches could not be written.")
+
+    async def _recover(self, error: Exception) -> None:
+        if isinstance(error, Replaced):
+            with suppress(Exception):  # tried again, as everything is
+                await asyncio.to_thread(self.store.settle)
+                self.live.begin_anew()
+                return
+        await asyncio.sleep(_PAUSE)
+
+    def _note(self) -> None:
+        self.store.note_reached()
+        self.store.keep_withdrawals()
 
     def _write_counts(self) -> None:
         counts = self.live.take_counts()

@@ -8,6 +8,7 @@ from typing import Self
 from clearinghouse.problems import SettingInvalid
 
 _PREFIX = "CLEARINGHOUSE_"
+_CONNECTIONS_MIN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,9 +16,13 @@ class Settings:
     """How one clearinghouse runs. Each field is also the variable `CLEARINGHOUSE_<FIELD>`.
 
     Attributes:
-        database: `sqlite:///FILE` (a relative path) or `sqlite:////FILE` (an absolute one).
+        database: `sqlite:///FILE` (a relative path) or `sqlite:////FILE` (an absolute one); or
+            `postgresql+psycopg://USER:PASSWORD@HOST/NAME`.
         key_file: where the master key lies; made on first start, mode 0600. By default in a folder
-            of its own beside the database, so that a copy of the database holds no key.
+            of its own: beside the SQLite file, so that a copy of the database holds no key, or
+            `clearinghouse-key` where the service is started. Every worker needs the same key.
+        notes: the folder for what must outlive a database that is put back from a backup: the
+            journal of withdrawals, and how far the log had got. By default the key's.
         key: the master key itself as 64 hexadecimal digits, instead of a file.
         case_months: how long a case stays open after its last visit.
         retention_days: how long a closed case and the log of its removals are kept.
@@ -26,11 +31,15 @@ class Settings:
         body_max: bytes that a request may have.
         argon2_memory: KiB of memory for one passphrase check (RFC 9106's second choice); counts
             when a database is made, and stays for its life.
-        poll_interval: seconds between looks at what the command line wrote to the database.
+        poll_interval: seconds between looks at what the command line or another worker wrote to
+            the database, where no notification comes.
+        connections: how many one worker may hold open to PostgreSQL, and one more to listen.
     """
 
-    database: str = "sqlite:///clearinghouse.sqlite3"
+    # may hold a password
+    database: str = field(default="sqlite:///clearinghouse.sqlite3", repr=False)
     key_file: Path | None = None
+    notes: Path | None = None
     key: str | None = field(default=None, repr=False)
     case_months: int = 24
     retention_days: int = 400
@@ -38,12 +47,17 @@ class Settings:
     body_max: int = 2 * 2**20
     argon2_memory: int = 64 * 1024
     poll_interval: float = 0.2
+    connections: int = 20
 
     def __post_init__(self) -> None:
-        if not self.database.startswith("sqlite:///"):
-            raise SettingInvalid("This version keeps its data in SQLite: use sqlite:///FILE.")
+        if not self.database.startswith(("sqlite:///", "postgresql+psycopg://")):
+            raise SettingInvalid(
+                "The database must be sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME."
+            )
         if self.database.removeprefix("sqlite:///") in {"", ":memory:"}:
             raise SettingInvalid("The database must be a file: use sqlite:///FILE.")
+        if self.connections < _CONNECTIONS_MIN:
+            raise SettingInvalid(f"A worker needs at least {_CONNECTIONS_MIN} connections.")
         counts = (self.case_months, self.retention_days, self.contributions_max, self.body_max)
         if min(counts) < 1:
             raise SettingInvalid("Months, days, hashes and bytes must be at least 1.")
@@ -57,12 +71,14 @@ class Settings:
         """
         readers: dict[str, type] = {
             "key_file": Path,
+            "notes": Path,
             "case_months": int,
             "retention_days": int,
             "contributions_max": int,
             "body_max": int,
             "argon2_memory": int,
             "poll_interval": float,
+            "connections": int,
         }
         values = {}
         for setting in fields(cls):

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
-    Row,
     ScalarSelect,
+    Table,
     and_,
     bindparam,
     delete,
@@ -18,9 +19,9 @@ from sqlalchemy import (
     true,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.dialects import postgresql, sqlite
 
-from clearinghouse.records import SHOWN, Records
+from clearinghouse.records import SHOWN
 from clearinghouse.schema import (
     acknowledgements,
     cases,
@@ -34,8 +35,9 @@ from clearinghouse.schema import (
     signals,
     verdicts,
 )
+from clearinghouse.upkeep import AnyRow, Upkeep
 
-AnyRow = Row[*tuple[Any, ...]]
+__all__ = ["AnyRow", "LogEntry", "Transaction"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class LogEntry:
     variant: str | None
 
 
-class Transaction(Records):
+class Transaction(Upkeep):
     """The statements, named after what they are for."""
 
     # --- cases -------------------------------------------------------------------------------
@@ -120,7 +122,7 @@ class Transaction(Records):
         numbers = self._run(
             insert(signals).returning(signals.c.id, sort_by_parameter_order=True), rows
         ).scalars()
-        self._run(insert(log), [{"op": "add", "signal_id": number} for number in numbers])
+        self._log("add", numbers)
 
     def withdraw_items(self, case: int, ordinal: int | None, hour: int) -> int:
         """Withdraw one file or all of a case: purge its values, log each removal, count files."""
@@ -133,12 +135,12 @@ class Transaction(Records):
             live = and_(signals.c.item_id == item, signals.c.value.is_not(None))
             columns = (signals.c.id, signals.c.lookup, signals.c.place)
             rows = self._run(select(*columns).where(live).order_by(signals.c.id)).all()
-            self._run(insert(log), [{"op": "remove", "signal_id": row.id} for row in rows])
+            self.log_removals([row.id for row in rows])
             shrunk += [row.lookup for row in rows if row.place is not None]
             self._run(
                 update(signals)
                 .where(signals.c.item_id == item)
-                .values(value=None, lookup=None, quality=None, place=None)
+                .values(value=None, lookup=None, next_lookup=None, quality=None, place=None)
             )
             self._run(update(items).where(items.c.id == item).values(withdrawn=hour))
         self.move_records(shrunk, hour)
@@ -271,6 +273,10 @@ class Transaction(Records):
         """Give the platform of this name."""
         return self._run(select(platforms).where(platforms.c.name == name)).one_or_none()
 
+    def platform_name(self, platform: int) -> str:
+        """Give the name of a platform."""
+        return str(self._one(select(platforms.c.name).where(platforms.c.id == platform)))
+
     def list_platforms(self) -> Sequence[AnyRow]:
         """List all platforms by name."""
         return self._run(select(platforms).order_by(platforms.c.name)).all()
@@ -291,7 +297,10 @@ class Transaction(Records):
         chosen = [keys.c.platform_id == platform, keys.c.revoked.is_(None)]
         if key is not None:
             chosen.append(keys.c.id == key)
-        return self._run(update(keys).where(*chosen).values(revoked=hour)).rowcount
+        gone = list(self._run(select(keys.c.id).where(*chosen)).scalars())
+        self._run(update(keys).where(keys.c.id.in_(gone)).values(revoked=hour))
+        self.revoked += gone
+        return len(gone)
 
     def find_key(self, lookup: bytes) -> AnyRow | None:
         """Give a key with its platform's sealed secret."""
@@ -314,11 +323,13 @@ class Transaction(Records):
 
     def count_matches(self, counts: Mapping[tuple[int, int], int]) -> None:
         """Add to matches by (platform, file); a file that is gone by now is passed over."""
-        row = upsert(matches).from_select(
+        row = self._upsert(matches).from_select(
             ["platform_id", "item_id", "count"],
-            select(bindparam("platform"), items.c.id, bindparam("met")).where(
-                items.c.id == bindparam("item")
-            ),
+            select(
+                bindparam("platform", type_=BigInteger),
+                items.c.id,
+                bindparam("met", type_=BigInteger),
+            ).where(items.c.id == bindparam("item")),
         )
         self._run(
             row.on_conflict_do_update(
@@ -337,7 +348,7 @@ class Transaction(Records):
             return False
         place = self.take_places(1, hour)[0] if self.has_place(signal) else None
         values = {"verdict": verdict, "hour": hour, "place": place}
-        row = upsert(verdicts).values(platform_id=platform, signal_id=signal, **values)
+        row = self._upsert(verdicts).values(platform_id=platform, signal_id=signal, **values)
         self._run(
             row.on_conflict_do_update(index_elements=["platform_id", "signal_id"], set_=values)
         )
@@ -379,7 +390,11 @@ class Transaction(Records):
             "verdicts": select(func.count()).select_from(verdicts),
             "matches": select(func.coalesce(func.sum(matches.c.count), 0)),
         }
-        return {name: self._one(query) or 0 for name, query in counts.items()}
+        return {name: int(self._one(query) or 0) for name, query in counts.items()}
+
+    def _upsert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
+        """Begin an insert that may change the row that is there already."""
+        return postgresql.insert(table) if self._is_postgres else sqlite.insert(table)
 
 
 def _key(inserted: AnyRow | None) -> int:

@@ -1,45 +1,37 @@
-"""The database: opening it, migrating it, and the transactions in which it is read and written.
+"""The store: opening the database, migrating it, and the transactions that read and write it.
 
-One change log has three readers: platforms' feeds, the live index, and the acknowledgements. A
-write and its entries in the log share a transaction, and the order of the log is the order of
-commit, since SQLite has one writer and `BEGIN IMMEDIATE` takes its place before a number is given.
-An answer is sent after the commit, and the commit returns after fsync (`synchronous=FULL`).
+One change log has three readers: platforms' feeds, each worker's live index, and the
+acknowledgements. A write and its entries in the log share a transaction, and the order of the log
+is the order of commit (`clearinghouse.databases` says how). An answer is sent after the commit, and
+the commit returns after fsync.
 """
 
-import logging
-import os
 import secrets
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Self
 
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import (
-    Connection,
-    Engine,
-    create_engine,
-    event,
-    insert,
-    make_url,
-    select,
-)
+from sqlalchemy import URL, Connection
 
+from clearinghouse import audit
+from clearinghouse.audit import Act
+from clearinghouse.databases import Database, open_database
+from clearinghouse.masters import FACTS, KEY, STEADY, key_file, read_masters, unlock
+from clearinghouse.privacy import hour
 from clearinghouse.problems import KeyMismatch, NewerDatabase
-from clearinghouse.restoration import EPOCH_BYTES, Reached, begin_epoch_if_restored
-from clearinghouse.schema import (
-    facts,
-)
+from clearinghouse.restoration import EPOCH_BYTES, Reached, settle
 from clearinghouse.settings import Settings
 from clearinghouse.statements import Transaction
-from clearinghouse.vault import Vault, parse_key, read_key
-
-_log = logging.getLogger(__name__)
-
-_BUSY_MS: Final = 5_000  # how long a second writer waits for its turn
+from clearinghouse.vault import KEY_BYTES, Vault
+from clearinghouse.withdrawals import Journal
 
 
 class Store:
@@ -47,145 +39,218 @@ class Store:
 
     def __init__(
         self,
-        writer: Engine,
-        reader: Engine,
-        vault: Vault,
+        database: Database,
+        masters: Callable[[], Sequence[bytes]],
         *,
-        epoch: int,
         argon2_memory: int,
         note: Path,
+        journal: Journal,
     ) -> None:
-        self._writer = writer
-        self._reader = reader
-        self.vault = vault
-        self.epoch = epoch
-        self.argon2_memory = argon2_memory
+        self._database = database
+        self._masters = masters
+        self._sealed: dict[str, bytes] = {}  # the facts that the vault was made from
+        self._unlocking = threading.Lock()
         self._note = note
+        self._journal = journal
+        self._owed = False  # whether the journal may lack a withdrawal
+        self.vault: Vault
+        self.epoch = 0
+        self.argon2_memory = argon2_memory
+        self.withdrawn_again = 0  # signals, when the database was opened
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
         """Open the database, make or migrate it where needed, and check that the key is its own.
 
+        All of it in the one writer's place, so that two that start at once follow each other.
+
         Raises:
             KeyMissing, KeyMismatch: the database is sealed with a key that is not here.
             NewerDatabase: a newer version migrated it.
+            OSError: the folder of the key cannot be written.
         """
-        writer, reader = _engine(settings, write=True), _engine(settings, write=False)
+        database = open_database(settings)
         try:
-            with writer.begin() as connection:
-                _migrate(connection)
-                known = connection.scalar(select(facts.c.value).where(facts.c.name == "key"))
-                vault = Vault(_master(settings, create=known is None))
-                check = vault.lookup("check", b"")
-                if known is None:
-                    connection.execute(insert(facts).values(name="key", value=check))
-                    epoch = secrets.token_bytes(EPOCH_BYTES)
-                    connection.execute(insert(facts).values(name="epoch", value=epoch))
-                    # For the life of the database: were it changed, checks of older cases would
-                    # cost something else than those of unknown ones.
-                    memory = settings.argon2_memory.to_bytes(8, "big")
-                    connection.execute(insert(facts).values(name="argon2", value=memory))
-                else:
-                    _compare(known, check)
-                note = _key_folder(settings) / "reached"
-                if begin_epoch_if_restored(connection, Reached.read(note)):
-                    _log.warning("The database is older than it was: a new epoch of the log begins")
-                epoch = _fact(connection, "epoch")
-                memory = _fact(connection, "argon2")
+            store = cls._over(database, settings)
+            store.withdrawn_again = store.settle()
         except BaseException:
-            writer.dispose()
-            reader.dispose()
+            _close(database)
             raise
+        return store
+
+    @classmethod
+    def settle_copy(cls, settings: Settings, copy: Path, reached: Reached) -> int:
+        """Make a copy of the database in SQLite ready to take its place.
+
+        It gets today's tables and a new epoch of the log behind all that was `reached`, and loses
+        what was withdrawn since. What lies outside is read and not changed: the copy may never come
+        into its place. Gives the number of signals that were withdrawn again.
+
+        Raises:
+            KeyMissing, KeyMismatch, NewerDatabase: as `open`.
+        """
+        address = URL.create("sqlite", database=str(copy.absolute()))
+        database = open_database(replace(settings, database=address.render_as_string()))
+        try:
+            store = cls._over(database, settings)
+            noted = Reached.read(store._note)
+            reached = Reached(max(reached.seq, noted.seq), max(reached.place, noted.place))
+            return store._settle(reached, anew=True)
+        finally:
+            _close(database)
+
+    @classmethod
+    def _over(cls, database: Database, settings: Settings) -> Self:
+        with database.writer.begin() as connection:
+            migrate(connection)
+            tx = Transaction(connection)
+            if KEY not in tx.facts([KEY]):
+                vault = Vault(read_masters(settings, create=True)[0])
+                tx.set_fact(KEY, vault.check())
+                steady = vault.seal(secrets.token_bytes(KEY_BYTES), "facts", STEADY)
+                tx.set_fact(STEADY, steady)
+                tx.set_fact("epoch", secrets.token_bytes(EPOCH_BYTES))
+                # For the life of the database: were it changed, checks of older cases would cost
+                # something else than those of unknown ones.
+                tx.set_fact("argon2", settings.argon2_memory.to_bytes(8, "big"))
+            if not tx.facts(["identity"]):
+                tx.set_fact("identity", secrets.token_bytes(8))
+            known = tx.facts(["identity", "argon2"])
+        # What lies outside belongs to this database and to its backups alone.
+        folder = settings.notes or key_file(settings).parent
+        identity = known["identity"].hex()
         return cls(
-            writer,
-            reader,
-            vault,
-            epoch=int.from_bytes(epoch, "big"),
-            argon2_memory=int.from_bytes(memory, "big"),
-            note=note,
+            database,
+            lambda: read_masters(settings, create=False),
+            argon2_memory=int.from_bytes(known["argon2"], "big"),
+            note=folder / f"reached-{identity}",
+            journal=Journal(folder / f"withdrawals-{identity}"),
         )
+
+    def settle(self) -> int:
+        """Bring a database that was put back from a backup up to what lies outside of it.
+
+        When it is opened, and when one is found in its place while serving. Gives the number of
+        signals that were withdrawn again.
+
+        Raises:
+            KeyMismatch: another database is there now.
+        """
+        again = self._settle(Reached.read(self._note), anew=False)
+        with self.read() as tx:
+            epoch = tx.epoch()
+        self._journal.begin(epoch)
+        self.epoch = epoch
+        self.note_reached()
+        self.keep_withdrawals()
+        return again
+
+    def _settle(self, reached: Reached, *, anew: bool) -> int:
+        now = hour(datetime.now(UTC))
+        with self._database.writer.begin() as connection:
+            tx = Transaction(connection)
+            self._unlock(tx)
+            before = tx.epoch()
+            again = settle(self._database, tx, reached, self._journal, now, anew=anew)
+            if again or tx.epoch() != before:
+                audit.record(self.vault, tx, Act.RESTORED, count=again, hour=now)
+            if tx.grew:
+                self._database.announce(connection)
+        return again
+
+    def _unlock(self, tx: Transaction) -> None:
+        """Have the vault of the key that the database has in this transaction.
+
+        Keys are never forgotten before the process ends: what was read a moment ago may still have
+        to be opened with an old one.
+        """
+        sealed = tx.facts(FACTS)
+        if sealed == self._sealed:
+            return
+        with self._unlocking:
+            known = self.vault.masters if self._sealed else ()
+            try:
+                vault = unlock(sealed, known or self._masters())
+            except KeyMismatch:
+                vault = unlock(sealed, [*known, *self._masters()])
+            self.vault, self._sealed = vault, sealed
 
     def close(self) -> None:
         """Give the connections back."""
-        self._writer.dispose()
-        self._reader.dispose()
+        _close(self._database)
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
-        """Hold the one writer's place; commit durably at the end, or undo everything."""
-        with self._writer.begin() as connection:
-            yield Transaction(connection)
+        """Hold the one writer's place; commit durably at the end, or undo everything.
+
+        What was withdrawn is in the journal as well when this ends.
+        """
+        with self._database.writer.begin() as connection:
+            tx = Transaction(connection)
+            self._unlock(tx)
+            yield tx
+            if tx.grew:
+                self._database.announce(connection)
+        self._owed |= tx.removed
+        if self._owed:
+            self.keep_withdrawals()
+        if tx.revoked:
+            self._journal.add_keys(tx.revoked)
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """See one state of the database, without keeping a writer waiting."""
-        with self._reader.begin() as connection:
-            yield Transaction(connection)
+        with self._database.reader.begin() as connection:
+            tx = Transaction(connection)
+            self._unlock(tx)
+            yield tx
+
+    def reached(self) -> Reached:
+        """Tell how far the log has got."""
+        with self.read() as tx:
+            return Reached(tx.head(), tx.last_place())
 
     def note_reached(self) -> None:
         """Note outside the database how far the log has got (`clearinghouse.restoration`)."""
+        self.reached().write(self._note)
+
+    def keep_withdrawals(self) -> None:
+        """Write down outside the database what was withdrawn (`clearinghouse.withdrawals`).
+
+        Raises:
+            OSError: it cannot be written. It is owed then, and the next write does it.
+        """
+        self._owed = True
         with self.read() as tx:
-            reached = Reached(tx.head(), tx.last_place())
-        reached.write(self._note)
+            self._journal.catch_up(tx.head(), tx.removals)
+        self._owed = False
+
+    def listen(self, heard: Callable[[], None], ended: threading.Event) -> None:
+        """Call `heard` whenever another process has written to the log, until `ended`.
+
+        Returns at once where nobody tells. What is missed must be found by looking.
+        """
+        self._database.listen(heard, ended)
 
     def sweep(self) -> bool:
-        """Empty the write-ahead log, which may still hold purged values; tell whether it is empty.
+        """Empty what may still hold purged values beside the tables; tell whether it is done.
 
         A reader at work can be in the way: try again then.
         """
-        connection = self._writer.raw_connection()
-        try:
-            cursor = connection.cursor()
-            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            [(busy, _, _)] = cursor.fetchall()
-            return not busy
-        finally:
-            connection.close()
+        return self._database.sweep()
 
 
-def _fact(connection: Connection, name: str) -> bytes:
-    value = connection.scalar(select(facts.c.value).where(facts.c.name == name))
-    assert isinstance(value, bytes)  # noqa: S101 - written with the key, in one transaction
-    return value
+def _close(database: Database) -> None:
+    database.writer.dispose()
+    database.reader.dispose()
 
 
-def _compare(known: bytes, check: bytes) -> None:
-    if not secrets.compare_digest(known, check):
-        raise KeyMismatch(
-            "This key does not belong to this database. Name the right file in "
-            "CLEARINGHOUSE_KEY_FILE."
-        )
+def migrate(connection: Connection) -> None:
+    """Bring the tables to this version's, in the transaction of the caller.
 
-
-def _engine(settings: Settings, *, write: bool) -> Engine:
-    if path := make_url(settings.database).database:
-        # Made here, since SQLite would make it readable for everybody.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    # hide_parameters: an error's text must not carry the values that were being written
-    engine = create_engine(settings.database, hide_parameters=True, pool_size=20, max_overflow=40)
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: Any, _record: Any) -> None:  # noqa: ANN401 - the driver's own
-        connection.isolation_level = None  # transactions are begun below, not by the driver
-        for pragma in (
-            f"busy_timeout={_BUSY_MS}",
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-            "secure_delete=ON",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
-        if not write:
-            connection.execute("PRAGMA query_only=ON")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-    return engine
-
-
-def _migrate(connection: Connection) -> None:
+    Raises:
+        NewerDatabase: a newer version migrated them.
+    """
     with as_file(files("clearinghouse") / "migrations") as folder:
         config = Config()
         config.set_main_option("script_location", str(folder).replace("%", "%%"))
@@ -198,17 +263,3 @@ def _migrate(connection: Connection) -> None:
             raise NewerDatabase(
                 "A newer version of this service wrote the database. Install that version."
             ) from None
-
-
-def _master(settings: Settings, *, create: bool) -> bytes:
-    if settings.key is not None:
-        return parse_key(settings.key)
-    return read_key(settings.key_file or _key_folder(settings) / "master", create=create)
-
-
-def _key_folder(settings: Settings) -> Path:
-    """Give the folder for what must not lie in the database or in its backups."""
-    if settings.key_file is not None:
-        return settings.key_file.parent
-    database = Path(make_url(settings.database).database or "")
-    return database.with_name(database.name + "-key")

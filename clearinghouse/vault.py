@@ -9,6 +9,8 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -20,20 +22,35 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from clearinghouse.problems import KeyMismatch, KeyMissing, SettingInvalid
 from nciihash.durable import sync_folder
+from nciihash.signals import SignalType
 
 KEY_BYTES: Final = 32
+_SIGNALS: Final = frozenset(SignalType)
 _NONCE: Final = 12  # bytes; random, so one key may seal 2**32 values (NIST SP 800-38D, 8.3)
 _NUMBER_BITS: Final = 48  # what row numbers and places in the log stay below
 
 
 class Vault:
-    """Seal, open and look up, with keys derived from one master key of 32 bytes."""
+    """Seal, open and look up, with keys derived from a master key of 32 bytes.
 
-    def __init__(self, master: bytes) -> None:
-        if len(master) != KEY_BYTES:
-            raise SettingInvalid("The master key must have 32 bytes: 64 hexadecimal digits.")
-        self._aead = AESGCM(_derive(master, b"values"))
+    Args:
+        master: seals, and finds equal values.
+        others: master keys that this one followed, or that will follow it; they open as well.
+        steady: 32 bytes that find again what is not kept and cannot be looked up anew when the
+            master key changes: case numbers, platforms' keys, idempotency keys. All of them are
+            random and long. By default as derived from the master key.
+    """
+
+    def __init__(
+        self, master: bytes, *, others: Sequence[bytes] = (), steady: bytes | None = None
+    ) -> None:
+        self.masters = (master, *others)
+        for key in self.masters:
+            if len(key) != KEY_BYTES:
+                raise SettingInvalid("The master key must have 32 bytes: 64 hexadecimal digits.")
+        self._aeads = [AESGCM(_derive(key, b"values")) for key in self.masters]
         self._lookup = _derive(master, b"lookups")
+        self.steady = steady or self._lookup
 
     def __repr__(self) -> str:
         return "Vault(…)"
@@ -41,7 +58,7 @@ class Vault:
     def seal(self, plain: bytes, *place: str | int) -> bytes:
         """Encrypt a value for its place, such as ("signals", "value", item, ordinal)."""
         nonce = os.urandom(_NONCE)
-        return nonce + self._aead.encrypt(nonce, plain, _place(place))
+        return nonce + self._aeads[0].encrypt(nonce, plain, _place(place))
 
     def open(self, sealed: bytes, *place: str | int) -> bytes:
         """Decrypt what was sealed for this place.
@@ -49,14 +66,26 @@ class Vault:
         Raises:
             KeyMismatch: another key, another place, or damage.
         """
-        try:
-            return self._aead.decrypt(sealed[:_NONCE], sealed[_NONCE:], _place(place))
-        except (InvalidTag, ValueError):  # the latter when it is too short to be sealed
-            raise KeyMismatch("A sealed value does not open with this key.") from None
+        for aead in self._aeads:
+            # a ValueError when it is too short to be sealed
+            with suppress(InvalidTag, ValueError):
+                return aead.decrypt(sealed[:_NONCE], sealed[_NONCE:], _place(place))
+        raise KeyMismatch("A sealed value does not open with this key.")
 
     def lookup(self, kind: str, value: bytes) -> bytes:
-        """Give the 32 bytes under which an equal value of this kind is found again."""
-        return hmac.digest(self._lookup, kind.encode() + b"\0" + value, hashlib.sha256)
+        """Give the 32 bytes under which an equal value of this kind is found again.
+
+        Of a signal, whose kind is its type, they change with the master key.
+        """
+        return _lookup(self._lookup if kind in _SIGNALS else self.steady, kind, value)
+
+    def check(self) -> bytes:
+        """Give the 32 bytes by which a database knows its master key."""
+        return _lookup(self._lookup, "check", b"")
+
+
+def _lookup(key: bytes, kind: str, value: bytes) -> bytes:
+    return hmac.digest(key, kind.encode() + b"\0" + value, hashlib.sha256)
 
 
 class ReplyVault:

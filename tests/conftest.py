@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["serving", "local"]
+pytest_plugins = ["postgres", "serving", "local"]
 
 # Deadlines are off: a busy machine is no defect.
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -23,3 +23,18 @@ def shared_data() -> Path:
     if not _SHARED.is_dir():
         pytest.skip("no sample files in ../shared/data")
     return _SHARED
+
+
+# Modules whose tests of the service run on PostgreSQL as well as on SQLite; the others test pages,
+# clients and the device, for which it makes no difference.
+_ON_BOTH = {
+    *("test_store", "test_cases", "test_platforms", "test_stopncii", "test_federation"),
+    *("test_promises_service", "test_rotation", "test_restoration"),
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what uses a database on both, in the modules that say so."""
+    own = metafunc.definition.get_closest_marker("sqlite")
+    if metafunc.module.__name__ in _ON_BOTH and "database" in metafunc.fixturenames and not own:
+        metafunc.parametrize("database", ["sqlite", "postgres"], indirect=True)

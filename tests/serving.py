@@ -145,8 +145,10 @@ class Running:
 
 
 @pytest.fixture
-def settings(tmp_path):
-    return Settings(database=f"sqlite:///{tmp_path}/db.sqlite3", argon2_memory=64)
+def settings(database, tmp_path):
+    # where SQLite has its key by default
+    key = tmp_path / "db.sqlite3-key" / "master"
+    return Settings(database=database, argon2_memory=64, key_file=key)
 
 
 @pytest.fixture

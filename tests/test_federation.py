@@ -5,17 +5,17 @@ import os
 import signal
 import subprocess
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from processes import ENVIRONMENT, PROGRAM, Process
 from serving import ALL, credentials, item, opening, pdq
-from test_promises_service import ENVIRONMENT, PROGRAM, Process
 from test_stopncii import fetch_all, submit, values
 
 from clearinghouse import access
 from clearinghouse.federation import FollowFailed, Round, Source, follow
 from clearinghouse.problems import SettingInvalid
-from clearinghouse.settings import Settings
 
 
 class Other:
@@ -162,7 +162,7 @@ def test_an_import_is_bounded_and_leaves_survivors_values_alone(service, other):
     assert round_(service, other).added == 0
     case.withdraw()
     assert peer.match(value) == [[]]
-    tight = Settings(database=service.settings.database, contributions_max=2)
+    tight = replace(service.settings, contributions_max=2)
     other.say(*(record(pdq()) for _ in range(3)))
     with pytest.raises(FollowFailed, match="CLEARINGHOUSE_CONTRIBUTIONS_MAX"):
         follow(
@@ -181,7 +181,7 @@ def test_the_operator_ends_all_that_came_from_one_side(service, other):
     command = [*PROGRAM, "platform", "withdraw", "Friends"]
     done = subprocess.run(
         [*command, "--json", "--database", service.settings.database],
-        env=os.environ | ENVIRONMENT,
+        env=os.environ | ENVIRONMENT | {"CLEARINGHOUSE_KEY_FILE": str(service.settings.key_file)},
         capture_output=True,
         text=True,
         check=True,

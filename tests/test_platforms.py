@@ -5,10 +5,12 @@ import time
 
 import pytest
 from serving import item, near, pdq
+from sqlalchemy import update
 from test_cases import problem
 
 from clearinghouse import access
 from clearinghouse.access import KeysInUse, PlatformExists, PlatformUnknown, Scope
+from clearinghouse.schema import signals
 from nciihash import wire
 from nciihash.feed import apply
 from nciihash.wire import FeedReply, MatchReply
@@ -259,7 +261,6 @@ def test_what_is_written_while_a_waiter_looks_ends_its_wait(service, monkeypatch
 
 
 def test_a_damaged_row_is_left_out_and_the_rest_goes_on(service):
-    from sqlalchemy import text
 
     peer = service.platform()
     service.parts.waiters.closed = True
@@ -268,7 +269,7 @@ def test_a_damaged_row_is_left_out_and_the_rest_goes_on(service):
     for value in values:
         service.open(item(value))
     with service.parts.store.write() as tx:
-        tx._run(text("UPDATE signals SET value = x'00' WHERE id = 1"))
+        tx._run(update(signals).where(signals.c.id == 1).values(value=b"\0"))
     service.parts.live.follow(service.parts.store)
     assert [e["value"] for e in peer.feed()["entries"]] == values[1:]
     hits = peer.post("/v1/match", {"type": "pdq", "values": values}).json()["matches"]

@@ -3,11 +3,10 @@
 import http.client
 import json
 import os
-import re
+import resource
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -15,56 +14,18 @@ import time
 
 import httpx
 import pytest
-from serving import ALL, credentials, item, opening, pdq
-
-PROGRAM = (sys.executable, "-m", "clearinghouse")
-ENVIRONMENT = {"CLEARINGHOUSE_ARGON2_MEMORY": "64", "PYTHONWARNINGS": "default"}
-
-
-class Process:
-    """A serving process on a database file."""
-
-    def __init__(self, folder, **environ):
-        self.database = f"sqlite:///{folder}/db.sqlite3"
-        self.log = (folder / "log.txt").open("ab")
-        self.process = subprocess.Popen(
-            [*PROGRAM, "serve", "--database", self.database, "--port", "0"],
-            env=os.environ | ENVIRONMENT | environ,
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            text=True,
-        )
-        line = self.process.stdout.readline()
-        found = re.fullmatch(r"clearinghouse: listening on (http://127\.0\.0\.1:\d+)\n", line)
-        assert found, line
-        self.client = httpx.Client(base_url=found[1], timeout=60)
-
-    def platform(self, name="Example"):
-        done = subprocess.run(
-            [*PROGRAM, "platform", "add", name, "--scope", ",".join(ALL)]  # noqa: RUF005 - two lines
-            + ["--database", self.database, "--json"],
-            env=os.environ | ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return {"Authorization": f"Bearer {json.loads(done.stdout)['key']}"}
-
-    def end(self, number=signal.SIGTERM):
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        self.process.wait(timeout=60)
-        self.process.stdout.close()
-        self.client.close()
-        self.log.close()
+from killing import Loop
+from processes import ENVIRONMENT, PROGRAM, Process
+from serving import credentials, item, opening, pdq
+from sqlalchemy import create_engine
 
 
 @pytest.fixture
-def serve(tmp_path):
+def serve(tmp_path, database):
     running = []
 
     def start(**environ):
-        running.append(Process(tmp_path, **environ))
+        running.append(Process(tmp_path, database, **environ))
         return running[-1]
 
     yield start
@@ -112,7 +73,7 @@ except ImportError as error:
     assert done.stdout == "DecoderRefused\n", done.stderr
 
 
-def test_nothing_about_anybody_is_logged(serve, tmp_path):
+def test_nothing_about_anybody_is_logged(serve, database, tmp_path):
     """Promise 3: no address, path, number, value, passphrase or key, errors included."""
     process = serve()
     bearer, values = process.platform(), [pdq() for _ in range(3)]
@@ -128,9 +89,10 @@ def test_nothing_about_anybody_is_logged(serve, tmp_path):
     ask.get("/secret-path", params={"q": "secret-query"})
     ask.post("/v1/cases", content=b"\xff\xd8 secret-pixels", headers={"Content-Type": "image/jpeg"})
     # a fault inside, with values in its hands: a table is taken away
-    beside = sqlite3.connect(tmp_path / "db.sqlite3")
-    beside.execute("DROP TABLE signals")
-    beside.close()
+    beside = create_engine(database)
+    with beside.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE signals RENAME TO elsewhere")
+    beside.dispose()
     broken = ask.post("/v1/cases", json=opening(item(values[0])))
     assert broken.json()["code"] == "internal_error"
     with socket.create_connection(("127.0.0.1", ask.base_url.port)) as raw:
@@ -138,7 +100,7 @@ def test_nothing_about_anybody_is_logged(serve, tmp_path):
         raw.recv(1000)
     process.end()
     log = (tmp_path / "log.txt").read_text()
-    assert "OperationalError" in log, "the fault was logged, and what follows looks at that"
+    assert "sqlalchemy.exc" in log, "the fault was logged, and what follows looks at that"
     assert "Invalid HTTP request" in log
     output = log + broken.text
     for secret in (
@@ -182,65 +144,44 @@ def test_the_log_would_show_a_fault_without_its_words():
         assert Discreet("%(message)s").format(record) == kept
 
 
-def test_what_was_answered_survives_kill_9(serve):
-    """Promise 5, first half: writers at work, killed without warning, many times over."""
-    opened, withdrawn, lock = {}, set(), threading.Lock()
-    bearer = None
-    for round_ in range(6):
-        process = serve()
-        bearer = bearer or process.platform()
-        stop = threading.Event()
+def test_what_was_answered_survives_kill_9(tmp_path, database):
+    """Promise 5, first half: writers at work, killed without warning, a few times.
 
-        def write(process=process, stop=stop):
-            with httpx.Client(base_url=process.client.base_url, timeout=60) as client:
-                while not stop.is_set():
-                    value = pdq()
-                    try:
-                        reply = client.post("/v1/cases", json=opening(item(value)))
-                        assert reply.status_code == 201
-                        case = reply.json()
-                        with lock:
-                            opened[value] = credentials(case["case"], case["passphrase"])
-                        if len(opened) % 3 == 0:
-                            with lock:
-                                withdrawn.add(value)  # asked for: it may have happened
-                            done = client.delete("/v1/case", headers=opened[value])
-                            assert done.status_code == 200
-                    except httpx.TransportError:
-                        if value in withdrawn:
-                            with lock:
-                                opened.pop(value)
-                                withdrawn.discard(value)
-                        return
+    `benchmarks/kills.py` does it hundreds of times.
+    """
+    tally = Loop(tmp_path, database).run(kills=6)
+    assert tally.acknowledged > 20
+    assert (tally.lost, tally.doubled) == (0, 0), tally
 
-        writers = [threading.Thread(target=write) for _ in range(3)]
-        for writer in writers:
-            writer.start()
-        # some writes into the round, and then at any moment of the next
-        enough, end = len(opened) + 5, time.monotonic() + 30
-        while len(opened) < enough and time.monotonic() < end:
-            time.sleep(0.01)
-        time.sleep(0.013 * round_)
-        process.process.kill()
-        process.process.wait()
-        stop.set()
-        for writer in writers:
-            writer.join()
-    assert len(opened) > 20
+
+@pytest.mark.sqlite
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits another process under Linux")
+def test_a_full_disk_loses_nothing_and_is_told(serve, tmp_path):
     process = serve()
-    entries, query = [], {"limit": 10000}
+    bearer, kept = process.platform(), []
+    largest = max(path.stat().st_size for path in tmp_path.iterdir() if path.is_file())
+    number = resource.RLIMIT_FSIZE
+    soft, hard = resource.prlimit(process.process.pid, number)
+    resource.prlimit(process.process.pid, number, (largest + 300_000, hard))
     while True:
-        page = process.client.get("/v1/feed", params=query, headers=bearer).json()
-        entries += page["entries"]
-        query["cursor"] = page["cursor"]
-        if not page["more"]:
+        assert len(kept) < 1000, "the disk is never full"
+        value, key = pdq(), {"Idempotency-Key": os.urandom(16).hex()}
+        reply = process.client.post("/v1/cases", json=opening(item(value)), headers=key)
+        if reply.status_code != 201:
             break
-    live = {e["value"] for e in entries if e["op"] == "add"}
-    assert set(opened) - withdrawn <= live, "a case that was confirmed is gone"
-    assert not withdrawn & live, "a withdrawal that was confirmed was undone"
-    for value in list(opened)[::7]:
-        state = process.client.get("/v1/case", headers=opened[value]).json()["state"]
-        assert state == ("withdrawn" if value in withdrawn else "open")
+        kept.append(value)
+    assert (reply.status_code, reply.json()["code"]) == (503, "database_away")
+    assert int(reply.headers["retry-after"]) > 0
+    assert kept
+    feed = {"limit": 10_000}
+    page = process.client.get("/v1/feed", params=feed, headers=bearer).json()
+    assert [e["value"] for e in page["entries"]] == kept, "what is there can be read"
+    resource.prlimit(process.process.pid, number, (soft, hard))
+    reply = process.client.post("/v1/cases", json=opening(item(value)), headers=key)
+    assert reply.status_code == 201
+    process.end(signal.SIGKILL)
+    page = serve().client.get("/v1/feed", params=feed, headers=bearer).json()
+    assert [e["value"] for e in page["entries"]] == [*kept, value]
 
 
 WATCHER = r"""
@@ -300,6 +241,7 @@ ssize_t send(int fd, const void *data, size_t size, int flags) {
 """
 
 
+@pytest.mark.sqlite
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="watches libc under Linux")
 def test_the_disk_has_it_before_the_answer_goes_out(serve, tmp_path):
     """Promise 5, second half: fsync returns before the answer is sent. kill -9 can't show it."""

@@ -500,6 +500,7 @@ def test_nobody_can_open_a_platforms_case(service):
     assert figures["signals_not_from_survivors"] == 1
 
 
+@pytest.mark.sqlite
 def test_a_database_from_before_the_door_gets_its_places(settings):
     """Step 0002 on a database with cases: in the log's order, by their hours, verdicts behind."""
     old = Store.open(settings)  # for its key, and its tables but for the last step
@@ -602,8 +603,8 @@ class Histories(RuleBasedStateMachine):
         path = Path(self.folder.name) / "db"
         self.store = Store.open(Settings(database=f"sqlite:///{path}"))
         # nothing is lost here but time
-        event.listen(self.store._writer, "connect", _unsynced)
-        self.store._writer.dispose()
+        event.listen(self.store._database.writer, "connect", _unsynced)
+        self.store._database.writer.dispose()
         self.now = datetime(2026, 5, 17, 13, 45, tzinfo=UTC)
         self.platforms = []
         for name in ("One", "Two"):

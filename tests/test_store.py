@@ -4,12 +4,14 @@ import os
 import secrets
 import stat
 import threading
+from dataclasses import replace
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from serving import item, opening, pdq
+from serving import Case, item, opening, pdq
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import DBAPIError
 
 from clearinghouse.problems import KeyMismatch, KeyMissing, NewerDatabase, SettingInvalid
 from clearinghouse.schema import metadata
@@ -31,6 +33,7 @@ def test_the_migrations_lead_to_the_schema(store, settings):
     engine.dispose()
 
 
+@pytest.mark.sqlite
 def test_the_database_is_its_owners_alone(store, tmp_path):
     modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir() if p.is_file()}
     assert "db.sqlite3" in modes
@@ -72,7 +75,7 @@ def test_without_its_key_it_does_not_open(store, settings, tmp_path):
     key.write_text(secrets.token_hex(32))
     with pytest.raises(KeyMismatch):
         Store.open(settings)
-    Store.open(Settings(database=settings.database, key=kept.strip())).close()
+    Store.open(replace(settings, key_file=None, key=kept.strip())).close()
 
 
 def put_back(tmp_path, saved):
@@ -82,6 +85,7 @@ def put_back(tmp_path, saved):
     (tmp_path / "db.sqlite3").write_bytes(saved)
 
 
+@pytest.mark.sqlite
 def test_a_restored_database_begins_a_new_epoch_and_reuses_no_number(settings, tmp_path):
     from datetime import UTC, datetime
 
@@ -133,6 +137,7 @@ def test_a_restored_database_begins_a_new_epoch_and_reuses_no_number(settings, t
     third.close()
 
 
+@pytest.mark.sqlite
 def test_a_withdrawn_value_leaves_the_files(service, tmp_path):
     import time
 
@@ -154,7 +159,7 @@ def test_a_withdrawn_value_leaves_the_files(service, tmp_path):
 
 def test_the_cost_of_a_check_is_the_databases_own(store, settings):
     store.close()
-    changed = Store.open(Settings(database=settings.database, argon2_memory=128))
+    changed = Store.open(replace(settings, argon2_memory=128))
     assert changed.argon2_memory == settings.argon2_memory == 64
     changed.close()
 
@@ -182,34 +187,60 @@ def test_a_failed_write_leaves_nothing(store):
 
 
 def test_a_read_cannot_write(store):
-    with pytest.raises(Exception, match="readonly"), store.read() as tx:
+    with pytest.raises(DBAPIError, match=r"read.?only"), store.read() as tx:
         tx.add_platform("Example", b"", 0)
 
 
-def test_the_files_hold_no_hash_passphrase_key_or_number(service, tmp_path):
+def written(request, settings, tmp_path):
+    """Give all that the database has on the disk, by name, with the files that lie beside it."""
+    outside = settings.key_file.parent.iterdir()
+    found = {p.name: p.read_bytes() for p in outside if p.name != "master"}
+    if settings.database.startswith("sqlite"):
+        return found | {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    return found | request.getfixturevalue("databases").dump(settings.database)
+
+
+def test_the_files_hold_no_hash_passphrase_key_or_name(service, settings, tmp_path, request):
+    """Of SQLite its file and its log; of PostgreSQL what pg_dump writes, its files and its log."""
     values = [pdq() for _ in range(20)]
-    key = "ab" * 16
+    key = "ab12" * 8
     reply = service.client.post(
         "/v1/cases",
         json=opening(*(item(v) for v in values)),
         headers={"Idempotency-Key": key},
     ).json()
-    peer = service.platform()
+    service.client.post("/v1/cases", json=opening(item(pdq()), file_name="her-own-name.jpg"))
+    peer = service.platform("Told in the clear")
     page = peer.feed()
     peer.post("/v1/feed/ack", {"cursor": page["cursor"]}, **{"Idempotency-Key": key})
     peer.match(*values)
-    secrets_ = [peer.key, key, reply["passphrase"], reply["case"], reply["case"].replace("-", "")]
-    secrets_ += [e["id"] for e in page["entries"]] + values
-    needles = [s.encode() for s in secrets_]
-    needles += [bytes.fromhex(s) for s in [*values, key]]
-    files = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    wrong = {"Authorization": peer.headers["Authorization"] + "x"}
+    service.client.get("/v1/feed", headers=wrong)
+    Case(service.client, reply["case"], reply["passphrase"], reply).withdraw(3)
+    master = settings.key_file.read_text().strip()
+    words = [peer.key, key, reply["passphrase"], reply["case"], reply["case"].replace("-", "")]
+    words += [e["id"] for e in page["entries"]] + values + ["her-own-name", master]
+    needles = [s.encode() for s in words]
+    needles += [bytes.fromhex(s) for s in [*values, key, master]]
+
+    def forms(needle):
+        # as it is, in capitals, and as a dump writes bytes
+        return needle, needle.upper(), needle.hex().encode()
+
+    files = written(request, settings, tmp_path)
     assert sum(map(len, files.values())) > 50_000, "this is the database and its journal"
     for name, data in files.items():
         for needle in needles:
-            assert needle not in data, f"{name} holds a secret"
-            assert needle.upper() not in data
-    planted = files["db.sqlite3"] + needles[0]
-    assert any(needle in planted for needle in needles), "the search would find one"
+            for form in forms(needle):
+                assert form not in data, f"{name} holds a secret"
+    for needle in (b"Told in the clear", sealed_value(service)):
+        assert any(form in data for data in files.values() for form in forms(needle)), "it looks"
+
+
+def sealed_value(service):
+    """Give a sealed value, which a search must find."""
+    with service.parts.store.read() as tx:
+        return tx.read_log(0, 1)[0].value
 
 
 @pytest.mark.parametrize(
@@ -217,6 +248,7 @@ def test_the_files_hold_no_hash_passphrase_key_or_number(service, tmp_path):
     [
         {"CLEARINGHOUSE_DATABASE": "postgresql://x"},
         {"CLEARINGHOUSE_DATABASE": "sqlite:///"},
+        {"CLEARINGHOUSE_CONNECTIONS": "1"},
         {"CLEARINGHOUSE_DATABASE": "sqlite:///:memory:"},
         {"CLEARINGHOUSE_CASE_MONTHS": "many"},
         {"CLEARINGHOUSE_CASE_MONTHS": "0"},
@@ -234,3 +266,7 @@ def test_settings_come_from_the_environment():
     )
     assert settings.case_months == 6
     assert "0000" not in repr(settings)
+    address = "postgresql+psycopg://charity:a-word@host/clearinghouse"
+    settings = Settings.from_environment({"CLEARINGHOUSE_DATABASE": address})
+    assert settings.database == address
+    assert "a-word" not in repr(settings)

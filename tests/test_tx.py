@@ -9,8 +9,8 @@ import warnings
 
 import httpx
 import pytest
+from processes import Process
 from serving import credentials, item, near, opening, pdq
-from test_promises_service import Process
 
 pytest.importorskip("threatexchange", reason="`pip install threatexchange faiss-cpu` for these")
 pytest.importorskip("faiss", reason="`pip install threatexchange faiss-cpu` for these")

@@ -39,6 +39,7 @@ _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     413: {"model": Problem},
     415: {"model": Problem},
     422: {"model": Problem},
+    503: {"model": Problem},
 }
 
 router = APIRouter(prefix="/v1", tags=["platforms"], responses=_PROBLEMS)
@@ -145,7 +146,6 @@ _OCTETS_SCHEMA: Final = {
 @router.post(
     "/match",
     response_model=MatchReply,
-    responses={503: {"model": Problem}},
     openapi_extra=documented(MatchQuery, **{OCTETS: _OCTETS_SCHEMA}),
 )
 async def match(request: Request, platform: Matcher, serving: Serving) -> Response:

@@ -31,6 +31,7 @@ _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     413: {"model": Problem},
     415: {"model": Problem},
     422: {"model": Problem},
+    503: {"model": Problem},
     429: {"model": Problem},
 }
 

@@ -1,0 +1,12 @@
+"""A place for look-up values under the next master key, while it is being changed."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    """Make the step."""
+    op.add_column("signals", sa.Column("next_lookup", sa.LargeBinary(length=32), nullable=True))

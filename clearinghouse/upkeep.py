@@ -1,0 +1,147 @@
+"""The statements behind the upkeep: the log, its epoch, the journal, the keys, and the trail."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from sqlalchemy import Row, and_, bindparam, delete, insert, select, update
+
+from clearinghouse.records import Records
+from clearinghouse.schema import (
+    audit,
+    cases,
+    contributions,
+    facts,
+    items,
+    keys,
+    log,
+    platforms,
+    signals,
+)
+
+AnyRow = Row[*tuple[Any, ...]]
+
+
+class Upkeep(Records):
+    """The statements, as a part of `clearinghouse.statements.Transaction`."""
+
+    # --- the log and its epoch ---------------------------------------------------------------
+
+    def log_removals(self, signals: Iterable[int]) -> None:
+        """Tell every reader of the log that these signals are gone."""
+        self._log("remove", signals)
+
+    def _log(self, op: Literal["add", "remove"], signals: Iterable[int]) -> None:
+        """Append to the log; everything that changes what platforms may hold comes through here."""
+        rows = [{"op": op, "signal_id": number} for number in signals]
+        if rows:
+            self._run(insert(log), rows)
+            self.grew = True
+            self.removed |= op == "remove"
+
+    def facts(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Give those of these facts that there are."""
+        query = select(facts.c.name, facts.c.value).where(facts.c.name.in_(names))
+        return {row.name: row.value for row in self._run(query)}
+
+    def set_fact(self, name: str, value: bytes | None) -> None:
+        """Put a fact in the place of an older one; None for none."""
+        self._run(delete(facts).where(facts.c.name == name))
+        if value is not None:
+            self._run(insert(facts).values(name=name, value=value))
+
+    def epoch(self) -> int:
+        """Give the epoch of the log."""
+        epoch = self._one(select(facts.c.value).where(facts.c.name == "epoch"))
+        return int.from_bytes(epoch or b"", "big")
+
+    # --- what a restored backup must lose again ----------------------------------------------
+
+    def removals(self, after: int, limit: int) -> list[tuple[int, int]]:
+        """List removals behind a place in the log, as (place, signal)."""
+        query = select(log.c.id, log.c.signal_id).where(log.c.id > after, log.c.op == "remove")
+        return [(row[0], row[1]) for row in self._run(query.order_by(log.c.id).limit(limit)).all()]
+
+    def withdraw_signals(self, numbers: Sequence[int], hour: int) -> int:
+        """Withdraw those of these signals that are live, wherever they are, and count them.
+
+        A file none of whose signals is left is withdrawn, and a survivor's case without files is
+        closed.
+        """
+        live = and_(signals.c.id.in_(numbers), signals.c.value.is_not(None))
+        columns = (signals.c.id, signals.c.item_id, signals.c.lookup, signals.c.place)
+        rows = self._run(select(*columns).where(live).order_by(signals.c.id)).all()
+        if not rows:
+            return 0
+        self.log_removals([row.id for row in rows])
+        self._run(
+            update(signals)
+            .where(signals.c.id.in_([row.id for row in rows]))
+            .values(value=None, lookup=None, next_lookup=None, quality=None, place=None)
+        )
+        left = select(signals.c.item_id).where(signals.c.value.is_not(None))
+        bare = [items.c.id.in_({row.item_id for row in rows}), items.c.withdrawn.is_(None)]
+        self._run(update(items).where(*bare, items.c.id.not_in(left)).values(withdrawn=hour))
+        touched = select(items.c.case_id).where(items.c.id.in_({row.item_id for row in rows}))
+        full = select(items.c.case_id).where(items.c.withdrawn.is_(None))
+        self._run(
+            update(cases)
+            .where(
+                cases.c.id.in_(touched),
+                cases.c.state == "open",
+                cases.c.id.not_in(full),
+                cases.c.id.not_in(select(contributions.c.case_id)),
+            )
+            .values(state="withdrawn", closed=hour)
+        )
+        self.move_records([row.lookup for row in rows if row.place is not None], hour)
+        return len(rows)
+
+    def revoke_again(self, numbers: Sequence[int], hour: int) -> None:
+        """Revoke these keys, of whatever platform, where they are not."""
+        chosen = (keys.c.id.in_(numbers), keys.c.revoked.is_(None))
+        self._run(update(keys).where(*chosen).values(revoked=hour))
+
+    # --- another master key ------------------------------------------------------------------
+
+    def sealed_signals(self, after: int, limit: int) -> Sequence[AnyRow]:
+        """List live signals behind this row that have no look-up value under the next key yet."""
+        columns = (signals.c.id, signals.c.item_id, signals.c.ordinal, signals.c.type)
+        chosen = (signals.c.value.is_not(None), signals.c.next_lookup.is_(None))
+        query = select(*columns, signals.c.value).where(signals.c.id > after, *chosen)
+        return self._run(query.order_by(signals.c.id).limit(limit)).all()
+
+    def reseal_signals(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Replace `sealed` values, and give the look-up values of the next key, by `number`."""
+        if rows:
+            query = update(signals).where(signals.c.id == bindparam("number"))
+            self._run(query.values(value=bindparam("sealed"), next_lookup=bindparam("found")), rows)
+
+    def take_next_lookups(self) -> None:
+        """Let all signals be found by the look-up values of the next key from now on."""
+        self._run(
+            update(signals)
+            .where(signals.c.next_lookup.is_not(None))
+            .values(lookup=signals.c.next_lookup, next_lookup=None)
+        )
+
+    def reseal_platform(self, platform: int, secret: bytes) -> None:
+        """Replace a platform's sealed secret by the same under another key."""
+        self._run(update(platforms).where(platforms.c.id == platform).values(secret=secret))
+
+    # --- the trail of what operators did -----------------------------------------------------
+
+    def add_audit(
+        self, number: int, act: str, subject: str, amount: int, hour: int, digest: bytes
+    ) -> None:
+        """Append an entry."""
+        row = {"number": number, "act": act, "subject": subject, "amount": amount, "hour": hour}
+        self._run(insert(audit).values(**row, digest=digest))
+
+    def last_audit(self) -> AnyRow | None:
+        """Give the last entry."""
+        return self._run(select(audit).order_by(audit.c.number.desc()).limit(1)).one_or_none()
+
+    def read_audit(self, after: int, limit: int) -> Sequence[AnyRow]:
+        """Read entries behind this one, in their order."""
+        query = select(audit).where(audit.c.number > after)
+        return self._run(query.order_by(audit.c.number).limit(limit)).all()

@@ -1,0 +1,67 @@
+"""The service as a process of its own, over real HTTP."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import httpx
+from serving import ALL
+
+PROGRAM = (sys.executable, "-m", "clearinghouse")
+ENVIRONMENT = {"CLEARINGHOUSE_ARGON2_MEMORY": "64", "PYTHONWARNINGS": "default"}
+
+
+class Process:
+    """A serving process on a database, by default on a file in its folder."""
+
+    def __init__(self, folder, database=None, **environ):
+        self.database = database or f"sqlite:///{folder}/db.sqlite3"
+        # where SQLite has its key by default
+        key = {"CLEARINGHOUSE_KEY_FILE": str(folder / "db.sqlite3-key" / "master")}
+        self.environ = os.environ | ENVIRONMENT | key | environ
+        self.log = (folder / "log.txt").open("ab")
+        self.process = subprocess.Popen(
+            [*PROGRAM, "serve", "--database", self.database, "--port", "0"],
+            env=self.environ,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for the test, and not for what it runs
+        )
+        line = self.process.stdout.readline()
+        found = re.fullmatch(r"clearinghouse: listening on (http://127\.0\.0\.1:\d+)\n", line)
+        if not found:
+            self.process.wait()
+            self.process.stdout.close()
+            self.log.close()
+            raise AssertionError(f"the service did not start: {line!r}")
+        self.address = found[1]
+        self.client = httpx.Client(base_url=self.address, timeout=60)
+
+    def command(self, *words, code=0):
+        """Run a command of the operator on the same database, and give what it printed."""
+        done = subprocess.run(
+            [*PROGRAM, *words, "--database", self.database],
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        return done
+
+    def platform(self, name="Example"):
+        """Add a platform with every scope, and give its headers."""
+        words = ("platform", "add", name, "--scope", ",".join(ALL), "--json")
+        return {"Authorization": f"Bearer {json.loads(self.command(*words).stdout)['key']}"}
+
+    def end(self, number=signal.SIGTERM):
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        self.process.wait(timeout=60)
+        self.process.stdout.close()
+        self.client.close()
+        self.log.close()
