@@ -32,6 +32,7 @@ from clearinghouse.routes import health, pages, platforms, stopncii, survivors
 from clearinghouse.service import Service
 from clearinghouse.settings import Settings
 from clearinghouse.store import Store
+from clearinghouse.work import Gate
 from nciihash import __version__
 from nciihash.wire import CASE_SCHEME, PROBLEM, AddItems, MatchQuery, OpenCase
 
@@ -66,6 +67,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
                 settings,
                 store,
                 Checks(memory=store.argon2_memory, clock=time.monotonic),
+                Gate(store.vault, quiet=settings.quiet_openings),
                 clock,
             )
             service.waiters.bind()

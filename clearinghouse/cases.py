@@ -18,6 +18,7 @@ from clearinghouse.problems import (
 )
 from clearinghouse.statements import AnyRow, Transaction
 from clearinghouse.store import Store
+from clearinghouse.work import LIFE
 from nciihash.signals import QUALITY_MIN, Media, Verdict
 from nciihash.wire import (
     ITEMS_MAX,
@@ -262,6 +263,7 @@ def purge(store: Store, *, retention_days: int, now: datetime) -> dict[str, int]
     with store.write() as tx:
         forgotten = tx.forget_cases(hour(now - timedelta(days=retention_days)))
         replies = tx.forget_replies(hour(now) - KEPT_SECONDS)
+        tx.forget_spent(hour(now) - 2 * LIFE)
     return {"expired": expired, "forgotten": forgotten, "replies": replies}
 
 

@@ -84,6 +84,18 @@ class TooManyChecks(Refused):
     retry_after = 3.0
 
 
+class WorkNeeded(Refused):
+    """Many cases are being opened, and a fresh proof of work has to come with this one."""
+
+    status = 428
+    code = "work_needed"
+    title = "Opening a case takes a little work right now"
+    detail = (
+        "Nothing was saved. Solve the challenge of GET /v1/work, and send the same request again "
+        "with it."
+    )
+
+
 class DeclarationMissing(Refused):
     """Not over 18, or not the person depicted."""
 

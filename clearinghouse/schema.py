@@ -154,6 +154,13 @@ contributions = Table(  # the case that holds what a platform added, or what was
     Column("case_id", ForeignKey("cases.id", ondelete="CASCADE"), nullable=False, index=True),
 )
 
+spent = Table(  # proofs of work that opened a case, until they have run out
+    "spent",
+    metadata,
+    Column("mark", LargeBinary(32), primary_key=True),  # HMAC of the challenge
+    Column("hour", BigInteger, nullable=False, index=True),
+)
+
 replies = Table(  # answers to idempotent requests, for a day
     "replies",
     metadata,

@@ -14,6 +14,7 @@ from clearinghouse.matching import LiveIndex
 from clearinghouse.passphrases import Checks
 from clearinghouse.settings import Settings
 from clearinghouse.store import Store
+from clearinghouse.work import Gate
 
 _log = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ class Service:
     settings: Settings
     store: Store
     checks: Checks
+    gate: Gate
     clock: Callable[[], datetime]
     live: LiveIndex = field(default_factory=LiveIndex)
     waiters: Waiters = field(default_factory=Waiters)

@@ -21,6 +21,8 @@ class Settings:
         key: the master key itself as 64 hexadecimal digits, instead of a file.
         case_months: how long a case stays open after its last visit.
         retention_days: how long a closed case and the log of its removals are kept.
+        quiet_openings: cases opened in a minute for which no proof of work is asked; beyond it, up
+            to about a second's worth of a desk computer.
         contributions_max: hashes that one platform may have contributed at a time, and that may be
             imported from one other clearinghouse.
         body_max: bytes that a request may have.
@@ -34,6 +36,7 @@ class Settings:
     key: str | None = field(default=None, repr=False)
     case_months: int = 24
     retention_days: int = 400
+    quiet_openings: int = 60
     contributions_max: int = 2**17
     body_max: int = 2 * 2**20
     argon2_memory: int = 64 * 1024
@@ -44,9 +47,12 @@ class Settings:
             raise SettingInvalid("This version keeps its data in SQLite: use sqlite:///FILE.")
         if self.database.removeprefix("sqlite:///") in {"", ":memory:"}:
             raise SettingInvalid("The database must be a file: use sqlite:///FILE.")
-        counts = (self.case_months, self.retention_days, self.contributions_max, self.body_max)
+        counts = (
+            *(self.case_months, self.retention_days, self.quiet_openings),
+            *(self.contributions_max, self.body_max),
+        )
         if min(counts) < 1:
-            raise SettingInvalid("Months, days, hashes and bytes must be at least 1.")
+            raise SettingInvalid("Months, days, openings, hashes and bytes must be at least 1.")
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
@@ -59,6 +65,7 @@ class Settings:
             "key_file": Path,
             "case_months": int,
             "retention_days": int,
+            "quiet_openings": int,
             "contributions_max": int,
             "body_max": int,
             "argon2_memory": int,

@@ -20,7 +20,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from clearinghouse.records import SHOWN, Records
+from clearinghouse.oversight import Oversight
+from clearinghouse.records import SHOWN
 from clearinghouse.schema import (
     acknowledgements,
     cases,
@@ -54,7 +55,7 @@ class LogEntry:
     variant: str | None
 
 
-class Transaction(Records):
+class Transaction(Oversight):
     """The statements, named after what they are for."""
 
     # --- cases -------------------------------------------------------------------------------

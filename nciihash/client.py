@@ -6,8 +6,9 @@ no passphrase, key or hash.
 """
 
 import base64
+import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Self, TypeVar
 
 import httpx
@@ -19,9 +20,13 @@ from nciihash.feed import FeedPage
 from nciihash.signals import Item, Signal, SignalType, Verdict
 from nciihash.transport import PATIENCE, Outgoing, Patience, Transport, new_idempotency_key
 from nciihash.wire import Hit, Message, Reason
+from nciihash.work import DIFFICULTY_MAX, PUZZLES, Work, WorkAsked, solve
 
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,500}")
 _ID: Final = re.compile(r"[0-9a-f]{32}")
+
+_WORK_NEEDED: Final = "work_needed"
+_WORK_ATTEMPTS: Final = 4  # openings refused before it is given up
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
@@ -78,8 +83,11 @@ class Client(_Door):
         adult: bool,
         depicted: bool,
         idempotency_key: str | None = None,
+        working: Callable[[int, int], object] = lambda _done, _all: None,
     ) -> wire.CaseOpened:
         """Open a case with the hashes of up to 200 files.
+
+        While many cases are being opened, the service asks for some computing, which is done here.
 
         Args:
             items: the files' hashes.
@@ -88,6 +96,8 @@ class Client(_Door):
             depicted: whether they show the person who opens the case.
             idempotency_key: that of an earlier call whose outcome is unknown, to repeat it without
                 opening a second case; a new one by default.
+            working: called during that computing with the number of puzzles solved, from 0, and
+                their number in all.
 
         Returns:
             The case number, the passphrase (given this once) and what became of each file.
@@ -102,11 +112,33 @@ class Client(_Door):
             items=_items(items),
         )
         key = idempotency_key or new_idempotency_key()
-        return self._transport.call(
-            Outgoing("POST", "/v1/cases", body=_json(opening), idempotency_key=key),
-            status=201,
-            reply=wire.CaseOpened,
+        for attempt in range(1, _WORK_ATTEMPTS + 1):
+            request = Outgoing("POST", "/v1/cases", body=_json(opening), idempotency_key=key)
+            try:
+                return self._transport.call(request, status=201, reply=wire.CaseOpened)
+            except ServiceRefused as error:
+                # more may be asked than a moment ago
+                if error.problem != _WORK_NEEDED or attempt == _WORK_ATTEMPTS:
+                    raise
+            opening = opening.model_copy(update={"work": self._work(working)})
+        raise AssertionError("the last attempt returns or raises")
+
+    def _work(self, working: Callable[[int, int], object]) -> Work | None:
+        """Ask what opening a case takes, and do it."""
+        asked = self._transport.call(Outgoing("GET", "/v1/work"), status=200, reply=WorkAsked)
+        if asked.challenge is None:
+            return None
+        if asked.puzzles != PUZZLES or not 0 <= asked.difficulty <= DIFFICULTY_MAX:
+            raise ProtocolError(
+                "The clearinghouse asks for more computing than this version does. Bring this "
+                "program up to date, or ask the operator."
+            )
+        done = itertools.count(1)
+        working(0, PUZZLES)
+        nonces = solve(
+            asked.challenge, asked.difficulty, solved=lambda: working(next(done), PUZZLES)
         )
+        return Work(challenge=asked.challenge, nonces=nonces)
 
     def add(self, case: str, passphrase: str, items: Sequence[Item]) -> wire.ItemsAdded:
         """Add files to an open case.

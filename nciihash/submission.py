@@ -1,8 +1,8 @@
 """What is asked, shown, sent and handed over when a case is opened."""
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Self
@@ -198,9 +198,15 @@ def send(
     try:
         while True:
             try:
-                return client.open_case(
-                    items, reason=reason, adult=True, depicted=True, idempotency_key=key
-                )
+                with _working(terminal) as working:
+                    return client.open_case(
+                        items,
+                        reason=reason,
+                        adult=True,
+                        depicted=True,
+                        idempotency_key=key,
+                        working=working,
+                    )
             except ServiceError as error:
                 maybe = error.uncertain or (maybe and not _settles(error))
                 if not (maybe and ask):
@@ -217,6 +223,23 @@ def send(
         else:
             terminal.say(NOTHING_OPENED)
         raise
+
+
+@contextmanager
+def _working(terminal: Terminal) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar while the service's puzzles are being solved, once it asks for that."""
+    with ExitStack() as bar:
+        advances: list[Callable[[int], None]] = []
+
+        def working(done: int, puzzles: int) -> None:
+            if done:
+                advances[-1](1)
+                return
+            bar.close()  # of the attempt before
+            terminal.say("Many people are opening cases, so that this one takes a moment more.")
+            advances.append(bar.enter_context(terminal.progress("Working", puzzles)))
+
+        yield working
 
 
 def _settles(error: ServiceError) -> bool:

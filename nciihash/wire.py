@@ -7,21 +7,16 @@ its OpenAPI document from them; the clients build requests and read answers with
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, ClassVar, Final, Literal, Self, assert_never
+from typing import Annotated, Final, Literal, Self, assert_never
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    FailFast,
-    Field,
-    JsonValue,
-    StrictBool,
-    StrictInt,
-    model_validator,
-)
+from pydantic import FailFast, Field, JsonValue, StrictBool, StrictInt, model_validator
 
 from nciihash.feed import Added, FeedPage, Removed
+from nciihash.message import Message as Message
+from nciihash.message import Problem as Problem
+from nciihash.message import example
 from nciihash.signals import Band, Hashed, Item, Media, Signal, SignalType, Variant, Verdict
+from nciihash.work import Work
 
 ITEMS_MAX: Final = 200  # files in a case
 SIGNALS_MAX: Final = 256  # signals of one file: variants of a picture, frames of a video
@@ -44,17 +39,6 @@ _PDQ_EXAMPLE: Final = "255a6ce6f173791f2727dea6d88274b00f1bf03a57d1a922968309b9e
 HexValue = Annotated[str, Field(min_length=16, max_length=64, pattern=_HEX)]
 OpaqueId = Annotated[str, Field(pattern=_OPAQUE, examples=[_ID_EXAMPLE])]
 Quality = Annotated[StrictInt, Field(ge=0, le=100)]
-
-
-class Message(BaseModel):
-    """Base of all: frozen, and unknown fields are refused."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
-
-
-def _example(**fields: JsonValue) -> ConfigDict:
-    """Show a whole message in the OpenAPI document."""
-    return ConfigDict(json_schema_extra={"examples": [fields]})
 
 
 _ITEM_EXAMPLE: Final[JsonValue] = {
@@ -133,9 +117,9 @@ Items = Annotated[tuple[ItemIn, ...], Field(min_length=1, max_length=ITEMS_MAX),
 
 
 class OpenCase(Message):
-    """Ask for a case. `work` is kept for a proof of work and is null."""
+    """Ask for a case. `work` may be null while `GET /v1/work` asks for nothing."""
 
-    model_config = _example(
+    model_config = example(
         declaration={"adult": True, "depicted": True},
         reason="threatened",
         work=None,
@@ -144,14 +128,14 @@ class OpenCase(Message):
 
     declaration: Declaration
     reason: Reason
-    work: None = None
+    work: Work | None = None
     items: Items
 
 
 class AddItems(Message):
     """Add files to an open case."""
 
-    model_config = _example(items=[_ITEM_EXAMPLE])
+    model_config = example(items=[_ITEM_EXAMPLE])
 
     items: Items
 
@@ -326,7 +310,7 @@ def _entry(entry: Added | Removed) -> AddedEntry | RemovedEntry:
 class Acknowledgement(Message):
     """Everything up to this cursor is on disk and in what is matched against, removals included."""
 
-    model_config = _example(cursor=_ID_EXAMPLE)
+    model_config = example(cursor=_ID_EXAMPLE)
 
     cursor: OpaqueId
 
@@ -334,7 +318,7 @@ class Acknowledgement(Message):
 class MatchQuery(Message):
     """Hashes of one type to look for."""
 
-    model_config = _example(type="pdq", values=[_PDQ_EXAMPLE])
+    model_config = example(type="pdq", values=[_PDQ_EXAMPLE])
 
     type: SignalType
     values: Annotated[
@@ -375,7 +359,7 @@ class VerdictIn(Message):
 class Feedback(Message):
     """Verdicts; a later one about the same signal replaces the earlier."""
 
-    model_config = _example(verdicts=[{"id": _ID_EXAMPLE, "verdict": "blocked"}])
+    model_config = example(verdicts=[{"id": _ID_EXAMPLE, "verdict": "blocked"}])
 
     verdicts: Annotated[tuple[VerdictIn, ...], Field(min_length=1, max_length=VERDICTS_MAX)]
 
@@ -385,15 +369,3 @@ class FeedbackTaken(Message):
 
     recorded: int
     unknown: int
-
-
-class Problem(BaseModel):
-    """An error (RFC 9457). `code` is stable; the other members are for people."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore")
-
-    type: Annotated[str, Field(examples=["about:blank"])] = "about:blank"
-    title: Annotated[str, Field(examples=["The cursor is not one of ours"])]
-    status: Annotated[int, Field(examples=[400])]
-    detail: Annotated[str, Field(examples=["Send the cursor of the last page, unchanged."])] = ""
-    code: Annotated[str, Field(examples=["bad_cursor"])]

@@ -55,12 +55,12 @@ def catalogue(language):
 class Serving:
     """A serving process over a database of its own."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, **environment):
         self.path = folder / "db.sqlite3"
         self.database = f"sqlite:///{self.path}"
         self.process = subprocess.Popen(
             [*PROGRAM, "serve", "--database", self.database, "--port", "0"],
-            env=os.environ | ENVIRONMENT,
+            env=os.environ | ENVIRONMENT | environment,
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -9,11 +9,12 @@ from fastapi.security import APIKeyHeader
 from starlette.concurrency import run_in_threadpool
 
 from clearinghouse import cases
-from clearinghouse.idempotency import Reply, once
+from clearinghouse.idempotency import Attempt, Reply, about, earlier, once
 from clearinghouse.passphrases import mint_number, mint_passphrase, read_number
 from clearinghouse.problems import CredentialsMissing, CredentialsWrong
 from clearinghouse.routes.requests import Repeatable, Serving, answer, documented, parsed
 from clearinghouse.statements import Transaction
+from clearinghouse.work import spend
 from nciihash.wire import (
     CASE_SCHEME,
     AddItems,
@@ -24,6 +25,7 @@ from nciihash.wire import (
     Problem,
     Withdrawal,
 )
+from nciihash.work import WorkAsked
 
 _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     400: {"model": Problem},
@@ -91,10 +93,17 @@ def _credentials(header: str | None) -> tuple[str, str]:
 Admitted = Annotated[Holder, Depends(admit)]
 
 
+@router.get("/work")
+async def ask_for_work(serving: Serving) -> WorkAsked:
+    """Ask what opening a case takes: nothing while it is quiet, else puzzles to solve."""
+    return serving.gate.challenge(serving.clock())
+
+
 @router.post(
     "/cases",
     status_code=201,
     response_model=CaseOpened,
+    responses={428: {"model": Problem}},
     openapi_extra=documented(OpenCase),
 )
 async def open_case(
@@ -104,11 +113,17 @@ async def open_case(
 
     The passphrase is in this answer and nowhere else.
     """
+    now = serving.clock()
+    repeat, known = await run_in_threadpool(_repeated, serving, repeat, body)
+    if known is not None:
+        return answer(known)
+    mark = serving.gate.check(body.work, now)
+    serving.gate.count(now)
     number, passphrase = mint_number(), mint_passphrase()
     verifier = await serving.checks.make(passphrase)
-    now = serving.clock()
 
     def act(tx: Transaction) -> Reply:
+        spend(tx, mark, now)
         opened = cases.open_case(
             serving.store,
             tx,
@@ -124,6 +139,17 @@ async def open_case(
     reply = await run_in_threadpool(once, serving.store, repeat, now, act)
     serving.waiters.poke()
     return answer(reply)
+
+
+def _repeated(
+    serving: Serving, repeat: Attempt | None, body: OpenCase
+) -> tuple[Attempt | None, Reply | None]:
+    """Look for an answer given before; the request may come again with another proof of work."""
+    if repeat is None:
+        return None, None
+    bare = body.model_copy(update={"work": None}).model_dump_json().encode()
+    repeat = about(serving.store, repeat, bare)
+    return repeat, earlier(serving.store, repeat)
 
 
 @router.get("/case")
