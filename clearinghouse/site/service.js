@@ -30,10 +30,10 @@ const items = (prints) =>
     signals: [{ type: "pdq", value: pdq, quality, variant: "original" }],
   }));
 
-/** Write the body that opens a case. It is the whole of what is sent. */
-export function openingBody(reason, prints) {
+/** Write the body that opens a case. With the proof of work it is the whole of what is sent. */
+export function openingBody(reason, prints, work = null) {
   const declaration = { adult: true, depicted: true };
-  return JSON.stringify({ declaration, reason, work: null, items: items(prints) });
+  return JSON.stringify({ declaration, reason, work, items: items(prints) });
 }
 
 export function addingBody(prints) {
@@ -53,6 +53,7 @@ export function readBody(text) {
   }
 }
 
+export const askForWork = () => ask("GET", "/v1/work", {});
 export const openCase = (body, key) => ask("POST", "/v1/cases", { body, key });
 export const addItems = (secret, body, key) => ask("POST", "/v1/case/items", { secret, body, key });
 export const readCase = (secret) => ask("GET", "/v1/case", { secret });

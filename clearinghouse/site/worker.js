@@ -1,10 +1,11 @@
-// Opens one file at a time and gives back its fingerprint. This script is served with a policy of
+// Opens one file at a time and gives back its fingerprint, or solves a proof of work. This script is served with a policy of
 // its own that allows no connection, so what opens files cannot send anything anywhere.
 
 import { hashByCanvas } from "./canvas.js";
 import { BYTES_MAX, checkStructure, detect, Refused } from "./formats.js";
 import { hashJpeg } from "./jpeg.js";
 import { hashPng } from "./png.js";
+import { solve } from "./work.js";
 
 const HEAD = 4096;
 const SHOWN = ["jpeg", "png", "gif", "bmp", "webp", "avif"]; // every browser opens these when sound
@@ -60,7 +61,11 @@ function apart(one, other) {
   return bits;
 }
 
-addEventListener("message", async ({ data: { id, blob, path } }) => {
+addEventListener("message", async ({ data: { id, blob, path, work } }) => {
+  if (work) {
+    postMessage({ nonces: solve(work) });
+    return;
+  }
   try {
     const found = await hash(blob, path);
     const plain = found.tied || found.quality < QUALITY_MIN;
