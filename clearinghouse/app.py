@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from clearinghouse.budgets import Budgets
 from clearinghouse.limits import BodyLimits
 from clearinghouse.passphrases import Checks
 from clearinghouse.privacy import PrivateHeaders
@@ -68,6 +69,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
                 store,
                 Checks(memory=store.argon2_memory, clock=time.monotonic),
                 Gate(store.vault, quiet=settings.quiet_openings),
+                Budgets(hour=settings.match_hour, day=settings.match_day),
                 clock,
             )
             service.waiters.bind()

@@ -264,6 +264,7 @@ def purge(store: Store, *, retention_days: int, now: datetime) -> dict[str, int]
         forgotten = tx.forget_cases(hour(now - timedelta(days=retention_days)))
         replies = tx.forget_replies(hour(now) - KEPT_SECONDS)
         tx.forget_spent(hour(now) - 2 * LIFE)
+        tx.forget_budgets(hour(now - timedelta(days=2)))
     return {"expired": expired, "forgotten": forgotten, "replies": replies}
 
 

@@ -244,6 +244,29 @@ class TooLarge(Refused):
     detail = "Send fewer hashes at a time. Pictures must never be sent here."
 
 
+class TooSlow(Refused):
+    """The body did not arrive in time."""
+
+    status = 408
+    code = "too_slow"
+    title = "The request arrived too slowly"
+    detail = "Nothing was saved. Check the connection and send the same request again."
+
+
+class BudgetSpent(Refused):
+    """The key has looked for as many hashes as it may in this hour or on this day."""
+
+    status = 429
+    code = "budget_spent"
+    title = "This key has looked for as many hashes as it may for now"
+    detail = "Wait as long as Retry-After says, or ask the operator for a larger budget."
+
+    def __init__(self, retry_after: float) -> None:
+        """Take the seconds until there is more."""
+        super().__init__()
+        self.retry_after = retry_after
+
+
 class NotFound(Refused):
     """Nothing is at this address."""
 

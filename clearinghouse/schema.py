@@ -154,6 +154,14 @@ contributions = Table(  # the case that holds what a platform added, or what was
     Column("case_id", ForeignKey("cases.id", ondelete="CASCADE"), nullable=False, index=True),
 )
 
+budgets = Table(  # how many hashes each key may have looked for in each hour: leased, not counted
+    "budgets",
+    metadata,
+    Column("key_id", ForeignKey("keys.id"), primary_key=True),
+    Column("hour", BigInteger, primary_key=True, autoincrement=False, index=True),
+    Column("leased", BigInteger, nullable=False),
+)
+
 spent = Table(  # proofs of work that opened a case, until they have run out
     "spent",
     metadata,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from clearinghouse.budgets import Budgets
 from clearinghouse.cases import purge
 from clearinghouse.matching import LiveIndex
 from clearinghouse.passphrases import Checks
@@ -89,6 +90,7 @@ class Service:
     store: Store
     checks: Checks
     gate: Gate
+    budgets: Budgets
     clock: Callable[[], datetime]
     live: LiveIndex = field(default_factory=LiveIndex)
     waiters: Waiters = field(default_factory=Waiters)

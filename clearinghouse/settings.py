@@ -23,6 +23,9 @@ class Settings:
         retention_days: how long a closed case and the log of its removals are kept.
         quiet_openings: cases opened in a minute for which no proof of work is asked; beyond it, up
             to about a second's worth of a desk computer.
+        match_hour: hashes that one key may look for in an hour (UTC).
+        match_day: hashes that one key may look for on a day (UTC).
+        connections_max: connections that are open at a time; less where the system allows less.
         contributions_max: hashes that one platform may have contributed at a time, and that may be
             imported from one other clearinghouse.
         body_max: bytes that a request may have.
@@ -37,6 +40,9 @@ class Settings:
     case_months: int = 24
     retention_days: int = 400
     quiet_openings: int = 60
+    match_hour: int = 10_000_000
+    match_day: int = 100_000_000
+    connections_max: int = 10_000
     contributions_max: int = 2**17
     body_max: int = 2 * 2**20
     argon2_memory: int = 64 * 1024
@@ -49,10 +55,13 @@ class Settings:
             raise SettingInvalid("The database must be a file: use sqlite:///FILE.")
         counts = (
             *(self.case_months, self.retention_days, self.quiet_openings),
+            *(self.match_hour, self.match_day, self.connections_max),
             *(self.contributions_max, self.body_max),
         )
         if min(counts) < 1:
-            raise SettingInvalid("Months, days, openings, hashes and bytes must be at least 1.")
+            raise SettingInvalid(
+                "Months, days, openings, hashes, connections and bytes must be at least 1."
+            )
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
@@ -66,6 +75,9 @@ class Settings:
             "case_months": int,
             "retention_days": int,
             "quiet_openings": int,
+            "match_hour": int,
+            "match_day": int,
+            "connections_max": int,
             "contributions_max": int,
             "body_max": int,
             "argon2_memory": int,

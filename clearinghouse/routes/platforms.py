@@ -36,6 +36,7 @@ _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     400: {"model": Problem},
     401: {"model": Problem},
     403: {"model": Problem},
+    408: {"model": Problem},
     413: {"model": Problem},
     415: {"model": Problem},
     422: {"model": Problem},
@@ -144,15 +145,18 @@ _OCTETS_SCHEMA: Final = {
 
 @router.post(
     "/match",
-    responses={503: {"model": Problem}},
+    responses={429: {"model": Problem}, 503: {"model": Problem}},
     openapi_extra=documented(MatchQuery, **{OCTETS: _OCTETS_SCHEMA}),
 )
 async def match(request: Request, platform: Matcher, serving: Serving) -> MatchReply:
     """Look for hashes. The answer tells bands and never distances."""
     type, packed = await _queries(request)
-    return await run_in_threadpool(
-        matching.match, serving.store, serving.live, platform, type, packed
-    )
+
+    def look() -> MatchReply:
+        serving.budgets.take(serving.store, platform.key, len(packed), now=serving.clock())
+        return matching.match(serving.store, serving.live, platform, type, packed)
+
+    return await run_in_threadpool(look)
 
 
 @router.post("/feedback", response_model=FeedbackTaken)

@@ -30,6 +30,7 @@ from nciihash.work import WorkAsked
 _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     400: {"model": Problem},
     401: {"model": Problem},
+    408: {"model": Problem},
     413: {"model": Problem},
     415: {"model": Problem},
     422: {"model": Problem},
