@@ -84,6 +84,10 @@ def asked(line):
     return answer
 
 
+def holds_back(line):
+    return line.transport.get_write_buffer_size() > 0
+
+
 @pytest.mark.parametrize(
     "sent",
     [
@@ -147,7 +151,7 @@ def test_an_answer_that_nobody_takes_ends_the_connection():
         line.recv(1)
         deadline = time.monotonic() + 60
         with connected(address) as other:
-            while b"200" in asked(other) and len(lines.unused) > 1:
+            while b"200" in asked(other) and any(map(holds_back, list(lines.unused))):
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
         assert len(rest(line)) < len(LARGE)
