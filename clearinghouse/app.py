@@ -17,7 +17,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from clearinghouse.budgets import Budgets
+from clearinghouse.lawful import LawfulList
 from clearinghouse.limits import BodyLimits
+from clearinghouse.oracle import Watch
 from clearinghouse.passphrases import Checks
 from clearinghouse.privacy import PrivateHeaders
 from clearinghouse.problems import (
@@ -70,6 +72,8 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
                 Checks(memory=store.argon2_memory, clock=time.monotonic),
                 Gate(store.vault, quiet=settings.quiet_openings),
                 Budgets(hour=settings.match_hour, day=settings.match_day),
+                Watch(edge=settings.oracle_edge, any=settings.oracle_any),
+                LawfulList(store.vault),
                 clock,
             )
             service.waiters.bind()

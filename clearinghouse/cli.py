@@ -4,24 +4,24 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from dataclasses import asdict
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
 from clearinghouse import access, cases, contributions
 from clearinghouse.access import Scope
+from clearinghouse.console import AsJson, Database
+from clearinghouse.console import now as _now
+from clearinghouse.console import opened as _store
+from clearinghouse.console import settings as _settings
+from clearinghouse.console import show as _show
+from clearinghouse.desk import review
 from clearinghouse.privacy import moment
 from clearinghouse.problems import SettingInvalid, Trouble
-from clearinghouse.settings import Settings
-from clearinghouse.store import Store
 from nciihash import __version__
 
 app = typer.Typer(
@@ -33,16 +33,7 @@ app = typer.Typer(
 )
 platform = typer.Typer(no_args_is_help=True, help="Platforms and their keys.")
 app.add_typer(platform, name="platform")
-
-Database = Annotated[
-    str | None,
-    typer.Option(
-        help="sqlite:///FILE; made and migrated when needed.",
-        envvar="CLEARINGHOUSE_DATABASE",
-        show_default=False,
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+app.add_typer(review, name="review")
 
 
 def main() -> None:
@@ -60,31 +51,6 @@ def main() -> None:
     except OSError as error:
         print(f"clearinghouse: {error.strerror}: {error.filename}", file=sys.stderr)  # noqa: T201
         sys.exit(3)
-
-
-def _settings(database: str | None) -> Settings:
-    settings = Settings.from_environment(os.environ)
-    return settings if database is None else replace(settings, database=database)
-
-
-@contextmanager
-def _store(database: str | None) -> Iterator[Store]:
-    store = Store.open(_settings(database))
-    try:
-        yield store
-    finally:
-        store.close()
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def _show(as_json: bool, value: Any, table: Callable[[], Table | str]) -> None:  # noqa: ANN401 - any JSON value
-    if as_json:
-        typer.echo(json.dumps(value))
-    else:
-        Console().print(table())
 
 
 def _version(value: bool) -> None:

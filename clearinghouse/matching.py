@@ -4,6 +4,7 @@ import logging
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from itertools import pairwise
 from typing import Final
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clearinghouse.access import Platform
+from clearinghouse.oracle import Watch
 from clearinghouse.problems import BadCursor, CursorExpired, KeyMismatch, NotReady
 from clearinghouse.statements import LogEntry
 from clearinghouse.store import Store
@@ -187,7 +189,14 @@ def _write(names: Names | None, kind: int, numbers: list[int]) -> list[str]:
 
 
 def match(
-    store: Store, live: LiveIndex, platform: Platform, type: SignalType, packed: NDArray[np.uint8]
+    store: Store,
+    live: LiveIndex,
+    watch: Watch,
+    platform: Platform,
+    type: SignalType,
+    packed: NDArray[np.uint8],
+    *,
+    now: datetime,
 ) -> MatchReply:
     """Answer a platform's query in bands, with ids that only it knows, and count the matches.
 
@@ -204,6 +213,7 @@ def match(
     flat = [hit for row in kept for hit in row]
     # Written a moment later by the task that follows the log: an answer must not wait for a count.
     live.count(platform.number, (i for row in kept for i in {item for _, item, _ in row}))
+    watch.look(platform.key, type, packed, kept, now=now)
     ids = iter(platform.names.write(Names.SIGNAL, [signal for signal, _, _ in flat]))
     owners = iter(platform.names.write(Names.ITEM, [item for _, item, _ in flat]))
     return MatchReply(

@@ -162,6 +162,38 @@ budgets = Table(  # how many hashes each key may have looked for in each hour: l
     Column("leased", BigInteger, nullable=False),
 )
 
+lawful = Table(  # what the operator knows to be lawful pictures, such as famous photographs
+    "lawful",
+    metadata,
+    _number(),
+    Column("type", String(8), nullable=False),
+    Column("value", LargeBinary, nullable=False),  # sealed for its look-up value
+    Column("lookup", LargeBinary(32), nullable=False, unique=True),  # HMAC of the value
+    Column("added", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+reviews = Table(  # what the operator is asked to decide on
+    "reviews",
+    metadata,
+    _number(),
+    Column("kind", String(12), nullable=False),  # quarantined, lawful, hits, oracle
+    Column("item_id", ForeignKey("items.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("key_id", ForeignKey("keys.id")),  # whose queries gather around the file
+    Column("count", BigInteger, nullable=False),  # of queries, or of platforms
+    Column("state", String(8), nullable=False, index=True),  # open, kept, removed
+    Column("opened", BigInteger, nullable=False),
+    Column("closed", BigInteger),
+    sqlite_autoincrement=True,
+)
+
+removals = Table(  # files that others than their holder took out
+    "removals",
+    metadata,
+    Column("item_id", ForeignKey("items.id", ondelete="CASCADE"), primary_key=True),
+    Column("by", String(12), nullable=False),  # operator, platforms
+)
+
 spent = Table(  # proofs of work that opened a case, until they have run out
     "spent",
     metadata,

@@ -25,6 +25,11 @@ class Settings:
             to about a second's worth of a desk computer.
         match_hour: hashes that one key may look for in an hour (UTC).
         match_day: hashes that one key may look for on a day (UTC).
+        oracle_edge: different queries of one key in a day that meet one file and lie at the edge of
+            an answer, beyond which the operator is warned.
+        oracle_any: the same for all that meet it.
+        flag_platforms: platforms at which a file is met on its first day, from which on the
+            operator is asked to look at it.
         connections_max: connections that are open at a time; less where the system allows less.
         contributions_max: hashes that one platform may have contributed at a time, and that may be
             imported from one other clearinghouse.
@@ -42,6 +47,9 @@ class Settings:
     quiet_openings: int = 60
     match_hour: int = 10_000_000
     match_day: int = 100_000_000
+    oracle_edge: int = 8
+    oracle_any: int = 250
+    flag_platforms: int = 3
     connections_max: int = 10_000
     contributions_max: int = 2**17
     body_max: int = 2 * 2**20
@@ -56,12 +64,11 @@ class Settings:
         counts = (
             *(self.case_months, self.retention_days, self.quiet_openings),
             *(self.match_hour, self.match_day, self.connections_max),
+            *(self.oracle_edge, self.oracle_any, self.flag_platforms),
             *(self.contributions_max, self.body_max),
         )
         if min(counts) < 1:
-            raise SettingInvalid(
-                "Months, days, openings, hashes, connections and bytes must be at least 1."
-            )
+            raise SettingInvalid("Every number but the memory and the interval must be at least 1.")
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
@@ -77,6 +84,9 @@ class Settings:
             "quiet_openings": int,
             "match_hour": int,
             "match_day": int,
+            "oracle_edge": int,
+            "oracle_any": int,
+            "flag_platforms": int,
             "connections_max": int,
             "contributions_max": int,
             "body_max": int,

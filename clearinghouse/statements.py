@@ -110,9 +110,14 @@ class Transaction(Oversight):
         row = self._run(query).one()
         return row[0], row[1]
 
-    def add_signals(self, media: str, rows: Sequence[dict[str, Any]], hour: int) -> None:
-        """Insert signals of one file of this kind, and log each addition."""
-        shown = [(media, row["type"]) in SHOWN for row in rows]
+    def add_signals(
+        self, media: str, rows: Sequence[dict[str, Any]], hour: int, *, held_back: bool = False
+    ) -> None:
+        """Insert signals of one file of this kind, and log each addition.
+
+        Those of a file that is held back stand in no log and no order, until they are released.
+        """
+        shown = [(media, row["type"]) in SHOWN and not held_back for row in rows]
         places = iter(self.take_places(sum(shown), hour))
         rows = [
             row | {"place": next(places) if is_shown else None}
@@ -121,7 +126,8 @@ class Transaction(Oversight):
         numbers = self._run(
             insert(signals).returning(signals.c.id, sort_by_parameter_order=True), rows
         ).scalars()
-        self._run(insert(log), [{"op": "add", "signal_id": number} for number in numbers])
+        if not held_back:
+            self._append("add", list(numbers))
 
     def withdraw_items(self, case: int, ordinal: int | None, hour: int) -> int:
         """Withdraw one file or all of a case: purge its values, log each removal, count files."""
@@ -129,18 +135,9 @@ class Transaction(Oversight):
         if ordinal is not None:
             chosen.append(items.c.ordinal == ordinal)
         gone = list(self._run(select(items.c.id).where(*chosen)).scalars())
-        shrunk: list[bytes] = []  # the door's records that lose a signal
+        shrunk: list[bytes] = []
         for item in gone:
-            live = and_(signals.c.item_id == item, signals.c.value.is_not(None))
-            columns = (signals.c.id, signals.c.lookup, signals.c.place)
-            rows = self._run(select(*columns).where(live).order_by(signals.c.id)).all()
-            self._run(insert(log), [{"op": "remove", "signal_id": row.id} for row in rows])
-            shrunk += [row.lookup for row in rows if row.place is not None]
-            self._run(
-                update(signals)
-                .where(signals.c.item_id == item)
-                .values(value=None, lookup=None, quality=None, place=None)
-            )
+            shrunk += self._end_signals(signals.c.item_id == item)
             self._run(update(items).where(items.c.id == item).values(withdrawn=hour))
         self.move_records(shrunk, hour)
         return len(gone)

@@ -24,6 +24,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
+from clearinghouse import review
 from clearinghouse.access import Platform
 from clearinghouse.contributions import Contributed, contribute, lookup_of, take_back
 from clearinghouse.matching import read_place
@@ -300,8 +301,11 @@ def _record(
 ) -> None:
     if value.takes_back:
         take_back(tx, platform.number, CONTRIBUTED, [lookup], now=now)
-    for signal in tx.record_signals(lookup):
+    signals = tx.record_signals(lookup)
+    for signal in signals:
         tx.add_verdict(platform.number, signal, value.verdict.value, hour(now))
+    if value is FeedbackValue.NOT_BLOCKED:
+        review.weigh(tx, signals, now=now)
 
 
 def take_hashes(

@@ -16,7 +16,7 @@ from nciihash.errors import FileRefused, ServiceError, ServiceRefused, TooPlain
 from nciihash.signals import QUALITY_MIN, Item, SignalType, Variant, VariantSet
 from nciihash.terminal import ExitCode, Terminal
 from nciihash.transport import new_idempotency_key
-from nciihash.wire import CaseOpened, Reason
+from nciihash.wire import CaseOpened, ItemReceipt, Reason
 
 _REASONS: Final = (
     (Reason.THREATENED, "somebody threatens to share them"),
@@ -284,9 +284,15 @@ def _report(terminal: Terminal, opened: CaseOpened, paths: Sequence[Path], serve
     terminal.show("Your case is open.")
     terminal.show(_facts(opened))
     for item, path in pairs:
-        taken = "" if item.accepted else " (not taken: too plain)"
+        taken = "" if item.accepted else f" ({_why_not(item)})"
         terminal.show(f"File {item.item:<9} {tables.shown(path)}{taken}")
     terminal.show(_AFTERWARDS.format(case=tables.shown(opened.case), server=server))
+
+
+def _why_not(item: ItemReceipt) -> str:
+    if any(refusal.code == "quarantined" for refusal in item.refused):
+        return "held back: it is like a known harmless picture, so the clearinghouse decides first"
+    return "not taken: too plain"
 
 
 def _facts(opened: CaseOpened) -> str:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nciihash.signals import QUALITY_MIN, Band, Hashed, Item, Match, SignalType, Verdict
-from nciihash.wire import CaseStatus, Hit, ItemStatus, PlatformStatus
+from nciihash.wire import CaseStatus, Hit, ItemStatus, PlatformStatus, TakenOut
 
 _UNKNOWN: Final = "not known"
 
@@ -83,7 +83,7 @@ def status_table(status: CaseStatus) -> Table:
     """Lay out what each platform did about each file of a case."""
     table = _table("File", "Platform", "Has it since", "Matches", "Decisions", "Deletion confirmed")
     for item in status.items:
-        name = f"{item.item}" if item.withdrawn is None else f"{item.item} (withdrawn)"
+        name = f"{item.item}{_standing(item)}"
         if not item.platforms:
             table.add_row(name, "none takes part yet", "", "", "", "")
         for platform in item.platforms:
@@ -97,6 +97,17 @@ def status_table(status: CaseStatus) -> Table:
             )
             name = ""
     return table
+
+
+def _standing(item: ItemStatus) -> str:
+    match item.taken_out:
+        case TakenOut.OPERATOR:
+            return " (taken out by the clearinghouse)"
+        case TakenOut.PLATFORMS:
+            return " (taken out: platforms did not block it)"
+    if item.withdrawn is not None:
+        return " (withdrawn)"
+    return " (held back until the clearinghouse decides)" if item.held_back else ""
 
 
 def when(moment: datetime) -> str:

@@ -195,14 +195,27 @@ class PlatformStatus(Message):
     deletion_acknowledged: datetime | None
 
 
+class TakenOut(StrEnum):
+    """Who took a file out, if not its holder: the operator, or platforms that did not block it."""
+
+    OPERATOR = "operator"
+    PLATFORMS = "platforms"
+
+
 class ItemStatus(Message):
-    """One file of a case."""
+    """One file of a case.
+
+    `held_back`: it is like a picture that the operator knows to be lawful, and goes to no platform
+    until the operator has decided. `taken_out`: it was not its holder who withdrew it.
+    """
 
     item: int
     media: Media
     signals: int
     added: datetime
     withdrawn: datetime | None
+    held_back: bool = False
+    taken_out: TakenOut | None = None
     platforms: tuple[PlatformStatus, ...]
 
 

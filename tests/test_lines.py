@@ -133,14 +133,14 @@ def test_a_body_that_stops_is_answered_and_cut():
 
 
 def test_a_body_that_keeps_a_slow_phones_pace_passes():
-    with running(Lines(10), seconds=1.0) as address, connected(address) as line:
+    with running(Lines(10), seconds=2.0) as address, connected(address) as line:
         line.sendall(
             b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            b"Content-Length: 40000\r\nConnection: close\r\n\r\n"
+            b"Content-Length: 400000\r\nConnection: close\r\n\r\n"
         )
-        for _ in range(10):  # two seconds in all, and each earns almost one
-            line.sendall(b" " * 4000)
-            time.sleep(0.2)
+        for _ in range(10):  # three seconds in all, and each part earns ten
+            line.sendall(b" " * 40_000)
+            time.sleep(0.3)
         assert rest(line).startswith(b"HTTP/1.1 200")
 
 

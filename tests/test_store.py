@@ -88,6 +88,7 @@ def test_a_restored_database_begins_a_new_epoch_and_reuses_no_number(settings, t
     from clearinghouse import access, cases
     from clearinghouse.access import Scope
     from clearinghouse.feedback import read_cursor, read_page
+    from clearinghouse.lawful import LawfulList
     from clearinghouse.problems import CursorExpired
     from nciihash.wire import OpenCase
 
@@ -97,7 +98,15 @@ def test_a_restored_database_begins_a_new_epoch_and_reuses_no_number(settings, t
         request = OpenCase.model_validate(opening(item(pdq())))
         with store.write() as tx:
             cases.open_case(
-                store, tx, request, number=number, passphrase="p", verifier="v", months=24, now=now
+                store,
+                LawfulList(store.vault),
+                tx,
+                request,
+                number=number,
+                passphrase="p",
+                verifier="v",
+                months=24,
+                now=now,
             )
 
     first = Store.open(settings)

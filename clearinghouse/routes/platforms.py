@@ -153,8 +153,11 @@ async def match(request: Request, platform: Matcher, serving: Serving) -> MatchR
     type, packed = await _queries(request)
 
     def look() -> MatchReply:
-        serving.budgets.take(serving.store, platform.key, len(packed), now=serving.clock())
-        return matching.match(serving.store, serving.live, platform, type, packed)
+        now = serving.clock()
+        serving.budgets.take(serving.store, platform.key, len(packed), now=now)
+        return matching.match(
+            serving.store, serving.live, serving.watch, platform, type, packed, now=now
+        )
 
     return await run_in_threadpool(look)
 
@@ -169,4 +172,6 @@ def give_feedback(
     def act(tx: Transaction) -> Reply:
         return Reply.of(200, feedback.record(tx, platform, body.verdicts, now=now))
 
-    return answer(once(serving.store, repeat, now, act))
+    reply = once(serving.store, repeat, now, act)
+    serving.waiters.poke()  # platforms may have agreed to take something out
+    return answer(reply)

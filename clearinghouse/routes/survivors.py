@@ -127,6 +127,7 @@ async def open_case(
         spend(tx, mark, now)
         opened = cases.open_case(
             serving.store,
+            serving.lawful,
             tx,
             body,
             number=number,
@@ -185,6 +186,7 @@ def add_items(
     def act(tx: Transaction) -> Reply:
         added = cases.add_items(
             serving.store,
+            serving.lawful,
             tx,
             holder.case,
             body.items,

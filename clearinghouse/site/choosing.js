@@ -68,6 +68,9 @@ export function numbers(app, receipts) {
   return list(
     ready(state).map((file, n) => [
       named(app, file, receipts[n].item),
+      receipts[n].refused.some(({ code }) => code === "quarantined")
+        ? element("div", { class: "small" }, app.say("status.held_back"))
+        : null,
       state.names ? element("div", { class: "small screen-only", dir: "auto" }, file.name) : null,
     ]),
   );

@@ -186,13 +186,15 @@ export function status(app) {
 }
 
 function file({ say, words }, item, open, ask) {
-  const { item: number, media, added: since, withdrawn, platforms } = item;
+  const { item: number, media, added: since, withdrawn, held_back: held, taken_out: by, platforms } = item;
   return element(
     "li",
     {},
     heading(say("status.file", { number, media: say(`media.${media}`) })),
     paragraph(say("status.added", { time: words.time(since) })),
-    withdrawn ? paragraph(say("status.gone", { time: words.time(withdrawn) })) : null,
+    held && !withdrawn ? paragraph(say("status.held_back")) : null,
+    withdrawn && !by ? paragraph(say("status.gone", { time: words.time(withdrawn) })) : null,
+    by ? paragraph(say(`status.taken_out.${by}`)) : null,
     platforms.map((platform) => [
       element("h3", { dir: "auto" }, platform.platform),
       list(facts({ say, words }, platform, withdrawn)),
