@@ -31,12 +31,13 @@ from clearinghouse.problems import (
     NotJson,
     Refused,
 )
-from clearinghouse.routes import health, pages, platforms, stopncii, survivors
+from clearinghouse.routes import advocates, health, pages, platforms, stopncii, survivors
 from clearinghouse.service import Service
 from clearinghouse.settings import Settings
 from clearinghouse.store import Store
 from clearinghouse.work import Gate
 from nciihash import __version__
+from nciihash.advocacy import OpenForOther
 from nciihash.wire import CASE_SCHEME, PROBLEM, AddItems, MatchQuery, OpenCase
 
 _log = logging.getLogger(__name__)
@@ -104,6 +105,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
         },
     )
     app.include_router(survivors.router)
+    app.include_router(advocates.router)
     app.include_router(platforms.router)
     app.include_router(stopncii.router)
     app.include_router(health.router)
@@ -185,7 +187,12 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             title=app.title, version=app.version, summary=app.summary, routes=app.routes
         )
         components = document["components"]["schemas"]
-        for model in (OpenCase, AddItems, MatchQuery):  # read by `routes.requests.parsed`
+        for model in (
+            OpenCase,
+            AddItems,
+            MatchQuery,
+            OpenForOther,
+        ):  # read by `routes.requests.parsed`
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             components.update(schema.pop("$defs", {}))
             components[model.__name__] = schema

@@ -22,6 +22,7 @@ from clearinghouse.problems import (
 from clearinghouse.statements import AnyRow, Transaction
 from clearinghouse.store import Store
 from clearinghouse.work import LIFE
+from nciihash.advocacy import ASSISTED_ITEMS_MAX
 from nciihash.signals import QUALITY_MIN, Media, Verdict
 from nciihash.wire import (
     ITEMS_MAX,
@@ -97,13 +98,13 @@ def add_items(
 
     Raises:
         CaseClosed: it was withdrawn or has expired.
-        TooManyItems: it would hold more than 200 files.
+        TooManyItems: it would hold more than 200 files, or 1,000 if an advocate opened it.
         NothingAccepted: no signal of any of the files can be used.
     """
     if tx.read_case(case).state != CaseState.OPEN:
         raise CaseClosed
     live, last = tx.count_items(case)
-    if live + len(new) > ITEMS_MAX:
+    if live + len(new) > (ASSISTED_ITEMS_MAX if tx.is_assisted(case) else ITEMS_MAX):
         raise TooManyItems
     expires = _months_after(now, months)
     receipts = _add(store, lawful, tx, case, new, first=last + 1, now=now)

@@ -19,7 +19,7 @@ from clearinghouse.console import now as _now
 from clearinghouse.console import opened as _store
 from clearinghouse.console import settings as _settings
 from clearinghouse.console import show as _show
-from clearinghouse.desk import review
+from clearinghouse.desk import advocate, review
 from clearinghouse.privacy import moment
 from clearinghouse.problems import SettingInvalid, Trouble
 from nciihash import __version__
@@ -34,6 +34,7 @@ app = typer.Typer(
 platform = typer.Typer(no_args_is_help=True, help="Platforms and their keys.")
 app.add_typer(platform, name="platform")
 app.add_typer(review, name="review")
+app.add_typer(advocate, name="advocate")
 
 
 def main() -> None:

@@ -122,8 +122,8 @@ class TooManyItems(Refused):
 
     status = 422
     code = "too_many_items"
-    title = "A case holds at most 200 files"
-    detail = "Nothing was added. Open another case for the other files."
+    title = "The case would hold more files than it may"
+    detail = "A case holds 200 files. Nothing was added. Open another case for the other files."
 
 
 class ContributionsFull(Refused):
@@ -142,6 +142,33 @@ class CaseClosed(Refused):
     code = "case_closed"
     title = "This case is closed"
     detail = "It was withdrawn or has expired. Open a new case to add files."
+
+
+class ConsentMissing(Refused):
+    """The advocate does not say that the person agreed."""
+
+    status = 422
+    code = "consent_missing"
+    title = "The person in the picture has to agree first"
+    detail = "Ask whether this is wanted, and say yes for them only then. Nothing was saved."
+
+
+class CaseUnknown(Refused):
+    """No case with this reference is in this advocate's hands."""
+
+    status = 404
+    code = "case_unknown"
+    title = "No case with this reference is in your hands"
+    detail = "List your cases. A case that was handed over belongs to its holder alone."
+
+
+class CodeUnknown(Refused):
+    """The code was never given, has been used, or has run out."""
+
+    status = 404
+    code = "code_unknown"
+    title = "This code does not open a case"
+    detail = "Check each letter. If it was used or is older than a week, ask for a new one."
 
 
 class ItemUnknown(Refused):

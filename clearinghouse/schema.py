@@ -162,6 +162,31 @@ budgets = Table(  # how many hashes each key may have looked for in each hour: l
     Column("leased", BigInteger, nullable=False),
 )
 
+advocates = Table(  # helplines that open cases for others
+    "advocates",
+    metadata,
+    _number(),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("lookup", LargeBinary(32), nullable=False, unique=True),  # HMAC of the key
+    Column("added", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+    Column("revoked", BigInteger),
+    sqlite_autoincrement=True,
+)
+
+assisted = Table(  # cases that were opened for somebody; in whose hands is forgotten afterwards
+    "assisted",
+    metadata,
+    Column("case_id", ForeignKey("cases.id", ondelete="CASCADE"), primary_key=True),
+    Column("advocate_id", ForeignKey("advocates.id")),  # null once it was handed over
+    Column("reference", String(8)),  # by which she finds it; null likewise
+    Column("consent", BigInteger, nullable=False),  # the hour in which it was given
+    Column("reported", BigInteger),  # the hour in which a site was sent a notice
+    Column("code", LargeBinary(32), unique=True),  # HMAC of what hands it over
+    Column("code_expires", BigInteger),
+    UniqueConstraint("advocate_id", "reference"),
+)
+
 lawful = Table(  # what the operator knows to be lawful pictures, such as famous photographs
     "lawful",
     metadata,

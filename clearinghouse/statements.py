@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from clearinghouse.oversight import Oversight
+from clearinghouse.assistance import Assistance
 from clearinghouse.records import SHOWN
 from clearinghouse.schema import (
     acknowledgements,
@@ -55,7 +55,7 @@ class LogEntry:
     variant: str | None
 
 
-class Transaction(Oversight):
+class Transaction(Assistance):
     """The statements, named after what they are for."""
 
     # --- cases -------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NoReturn, Self
 
 import typer
 
@@ -90,11 +90,20 @@ def declare(terminal: Terminal) -> None:
         typer.Exit: one of them cannot be made; she has been told where help is.
     """
     if not terminal.agree("Were you 18 or older when these pictures were taken?"):
-        terminal.say(_NOT_ADULT)
-        raise typer.Exit(ExitCode.SOME_FAILED)
+        refuse_minors(terminal)
     if not terminal.agree("Are you the person in them?"):
         terminal.say(_NOT_DEPICTED)
         raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def refuse_minors(terminal: Terminal) -> NoReturn:
+    """Name the services for pictures of people under 18, and end.
+
+    Raises:
+        typer.Exit: always.
+    """
+    terminal.say(_NOT_ADULT)
+    raise typer.Exit(ExitCode.SOME_FAILED)
 
 
 def why(terminal: Terminal) -> Reason:
@@ -145,11 +154,28 @@ def prepare(
     return prepared, len(files) - len(prepared)
 
 
+def with_hers(reason: Reason) -> str:
+    """Say what goes with the hashes of somebody's own pictures."""
+    return (
+        f'With them go your answer, "{dict(_REASONS)[reason]}", and that you are in the pictures '
+        "and were 18 or older."
+    )
+
+
+def with_others(reason: Reason | None) -> str:
+    """Say what goes with the hashes of pictures of somebody else, for a new case."""
+    if reason is None:
+        return "With them goes the reference of the case."
+    return (
+        f'With them go the reason, "{dict(_REASONS)[reason]}", and your word that the person in '
+        "the pictures was 18 or older and agreed."
+    )
+
+
 def explain(
-    terminal: Terminal, prepared: Sequence[tuple[Path, Item]], reason: Reason, *, show_hashes: bool
+    terminal: Terminal, prepared: Sequence[tuple[Path, Item]], goes_with: str, *, show_hashes: bool
 ) -> None:
     """Say in words what would be sent, and show the hashes if that was asked for."""
-    words = dict(_REASONS)[reason]
     altered = any(h.variant is not Variant.ORIGINAL for _, item in prepared for h in item.hashes)
     more = (
         " as well as those of altered copies that were made here, such as crops and mirror images, "
@@ -160,10 +186,9 @@ def explain(
     terminal.say(
         f"To be sent, for {len(prepared)} {'file' if len(prepared) == 1 else 'files'}: that it is "
         "a picture, its fingerprint (letters and digits made from the layout of light and dark)"
-        f'{more} and how clear that is from 0 to 100. With them go your answer, "{words}", and '
-        "that you are in the pictures and were 18 or older. Not sent: the pictures, their names, "
-        "their dates and places, and your name. As with any website, the clearinghouse sees your "
-        "network address while you are connected; it does not keep it."
+        f"{more} and how clear that is from 0 to 100. {goes_with} Not sent: the pictures, their "
+        "names, their dates and places, and any person's name. As with any website, the "
+        "clearinghouse sees your network address while you are connected; it does not keep it."
     )
     terminal.say(_WHAT_IT_IS)
     types = {hashed.signal.type for _, item in prepared for hashed in item.hashes}
@@ -284,12 +309,13 @@ def _report(terminal: Terminal, opened: CaseOpened, paths: Sequence[Path], serve
     terminal.show("Your case is open.")
     terminal.show(_facts(opened))
     for item, path in pairs:
-        taken = "" if item.accepted else f" ({_why_not(item)})"
+        taken = "" if item.accepted else f" ({why_not(item)})"
         terminal.show(f"File {item.item:<9} {tables.shown(path)}{taken}")
     terminal.show(_AFTERWARDS.format(case=tables.shown(opened.case), server=server))
 
 
-def _why_not(item: ItemReceipt) -> str:
+def why_not(item: ItemReceipt) -> str:
+    """Say why no hash of a file was taken."""
     if any(refusal.code == "quarantined" for refusal in item.refused):
         return "held back: it is like a known harmless picture, so the clearinghouse decides first"
     return "not taken: too plain"

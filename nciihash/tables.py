@@ -8,6 +8,7 @@ from typing import Final
 from rich.table import Table
 from rich.text import Text
 
+from nciihash.advocacy import AssistedCase
 from nciihash.signals import QUALITY_MIN, Band, Hashed, Item, Match, SignalType, Verdict
 from nciihash.wire import CaseStatus, Hit, ItemStatus, PlatformStatus, TakenOut
 
@@ -97,6 +98,24 @@ def status_table(status: CaseStatus) -> Table:
             )
             name = ""
     return table
+
+
+def assisted_table(cases: Sequence[AssistedCase], *, now: datetime) -> Table:
+    """Lay out an advocate's open cases and the hours that sites she reported to have left."""
+    table = _table("Case", "Opened", "Why", "Files", "Site has until", "Hand-over code until")
+    for case in cases:
+        left = "-" if case.due is None else _left(case.due, now)
+        code = "-" if case.code_until is None else when(case.code_until)
+        row = (case.reference, when(case.opened), case.reason.value, str(case.files), left, code)
+        table.add_row(*map(shown, row))
+    return table
+
+
+def _left(due: datetime, now: datetime) -> str:
+    hours = int((due - now).total_seconds() // 3600)
+    if hours < 0:
+        return f"{when(due)} (over)"
+    return f"{when(due)} ({hours} h left)"
 
 
 def _standing(item: ItemStatus) -> str:

@@ -41,7 +41,7 @@ OpaqueId = Annotated[str, Field(pattern=_OPAQUE, examples=[_ID_EXAMPLE])]
 Quality = Annotated[StrictInt, Field(ge=0, le=100)]
 
 
-_ITEM_EXAMPLE: Final[JsonValue] = {
+ITEM_EXAMPLE: Final[JsonValue] = {
     "media": "image",
     "signals": [{"type": "pdq", "value": _PDQ_EXAMPLE, "quality": 93, "variant": "original"}],
 }
@@ -123,7 +123,7 @@ class OpenCase(Message):
         declaration={"adult": True, "depicted": True},
         reason="threatened",
         work=None,
-        items=[_ITEM_EXAMPLE],
+        items=[ITEM_EXAMPLE],
     )
 
     declaration: Declaration
@@ -135,7 +135,7 @@ class OpenCase(Message):
 class AddItems(Message):
     """Add files to an open case."""
 
-    model_config = example(items=[_ITEM_EXAMPLE])
+    model_config = example(items=[ITEM_EXAMPLE])
 
     items: Items
 

@@ -8,13 +8,14 @@ from fastapi import APIRouter, Depends, Path, Response
 from fastapi.security import APIKeyHeader
 from starlette.concurrency import run_in_threadpool
 
-from clearinghouse import cases
+from clearinghouse import advocates, cases
 from clearinghouse.idempotency import Attempt, Reply, about, earlier, once
 from clearinghouse.passphrases import mint_number, mint_passphrase, read_number
 from clearinghouse.problems import CredentialsMissing, CredentialsWrong
 from clearinghouse.routes.requests import Repeatable, Serving, answer, documented, parsed
 from clearinghouse.statements import Transaction
 from clearinghouse.work import spend
+from nciihash.advocacy import Claim
 from nciihash.wire import (
     CASE_SCHEME,
     AddItems,
@@ -141,6 +142,42 @@ async def open_case(
     reply = await run_in_threadpool(once, serving.store, repeat, now, act)
     serving.waiters.poke()
     return answer(reply)
+
+
+@router.post("/claim", response_model=CaseOpened, responses={404: {"model": Problem}})
+async def claim(body: Claim, serving: Serving, repeat: Repeatable) -> Response:
+    """Take over a case that an advocate opened for you, by the code that she gave you.
+
+    Number and passphrase are in this answer and nowhere else, and the advocate's access ends.
+    """
+    now = serving.clock()
+
+    def look() -> Reply | None:
+        if repeat is not None and (known := earlier(serving.store, repeat)) is not None:
+            return known
+        with serving.store.read() as tx:
+            advocates.claimable(serving.store, tx, body.code, now=now)
+        return None
+
+    if (known := await run_in_threadpool(look)) is not None:
+        return answer(known)
+    number, passphrase = mint_number(), mint_passphrase()
+    verifier = await serving.checks.make(passphrase)
+
+    def act(tx: Transaction) -> Reply:
+        claimed = advocates.claim(
+            serving.store,
+            tx,
+            body.code,
+            number=number,
+            passphrase=passphrase,
+            verifier=verifier,
+            months=serving.settings.case_months,
+            now=now,
+        )
+        return Reply.of(200, claimed)
+
+    return answer(await run_in_threadpool(once, serving.store, repeat, now, act))
 
 
 def _repeated(
