@@ -10,7 +10,7 @@ PHOTOS ?=
 PYTEST_ARGS ?=
 KERNEL := CMakeLists.txt nciihash/_search.cpp nciihash/_kernel.cpp nciihash/_kernel.hpp
 
-.PHONY: setup demo test lint bench bench-search bench-recall sanitize screenshots page lock clean
+.PHONY: setup demo test fuzz lint bench bench-search bench-recall sanitize screenshots page lock clean
 
 setup: $(VENV)/.dev
 
@@ -21,6 +21,11 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST_ARGS)
+
+# What the service answers to whatever its OpenAPI document allows, and to what it does not: longer
+# than in the tests.
+fuzz: $(VENV)/.dev
+	SCHEMATHESIS_EXAMPLES=200 $(BIN)/python -m pytest tests/test_openapi.py $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

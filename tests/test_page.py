@@ -34,6 +34,7 @@ from clearinghouse import offline
 from nciihash.client import Client
 from nciihash.errors import FileRefused
 from nciihash.hasher import hash_image
+from nciihash.helpline import AdvocateClient
 from nciihash.wire import AddItems, OpenCase, Reason
 from nciihash.work import solves
 
@@ -771,6 +772,63 @@ def test_what_platforms_did_is_shown_and_nothing_is_made_up(visit, serving):
         visitor.press("status.refresh")
         visitor.page.get_by_text("Told us that it deleted the fingerprint").wait_for()
         assert visitor.page.get_by_text("Told us that it deleted the fingerprint").count() == 1
+
+
+def test_a_case_is_taken_over_with_a_code_and_a_lost_answer_is_had_again(visit, serving):
+    key = serving.command("advocate", "add", "Helpline")["key"]
+    with AdvocateClient(serving.url, key) as advocate:
+        facts = {"reason": Reason.SHARED, "consent": True, "adult": True, "depicted": True}
+        reference = advocate.open_case([random_item()], **facts).reference
+        code = advocate.hand_over(reference).code
+        visitor = visit()
+        visitor.press("start.have")
+        visitor.press("claim.have")
+        visitor.at("claim.title")
+        visitor.page.fill("#code", "K7Q4-29XD-0000")
+        visitor.press("claim.go")
+        visitor.sees("trouble.code_unknown")
+        lost = []
+
+        def lose(route):
+            lost.append(route.fetch().status)
+            route.abort()
+
+        visitor.page.route("**/v1/claim", lose, times=1)
+        visitor.page.fill("#code", code.lower().replace("-", " "))
+        visitor.press("claim.go")
+        visitor.sees("trouble.offline")
+        assert lost == [200]
+        visitor.press("claim.go")
+        visitor.at("receipt.title")
+        secret = visitor.page.locator(".secret").all_inner_texts()
+        assert advocate.cases().cases == ()
+    visitor.press("receipt.done")
+    visitor.press("next.finish")
+    visitor.sign_in(*secret)
+    visitor.sees("status.file", number=1, media="picture")
+    assert leaks(visitor) == [f"request: {visitor.url}/"]
+
+
+def test_what_is_held_back_and_who_took_it_out_is_told(visit, serving, tmp_path):
+    photo = pictures()[0]
+    flags = tmp_path / "flags.txt"
+    flags.write_text(by_python(photo["buffer"])[0])
+    serving.command("review", "lawful", "add", str(flags))
+    try:
+        visitor = visit()
+        secret = visitor.open_case([photo])
+        visitor.sees("status.held_back")
+        visitor.press("receipt.done")
+        visitor.press("next.finish")
+        visitor.sign_in(*secret)
+        visitor.sees("status.held_back")
+        held = [q for q in serving.command("review", "list") if q["kind"] == "quarantined"]
+        serving.command("review", "remove", str(held[-1]["number"]))
+        visitor.press("status.refresh")
+        visitor.sees("status.taken_out.operator")
+        assert visitor.page.get_by_text(visitor.say("status.held_back")).count() == 0
+    finally:
+        serving.command("review", "lawful", "remove", str(flags))
 
 
 def test_files_are_added_with_one_post_that_holds_only_hashes(visit):

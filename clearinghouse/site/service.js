@@ -56,6 +56,7 @@ export function readBody(text) {
 export const askForWork = () => ask("GET", "/v1/work", {});
 export const openCase = (body, key) => ask("POST", "/v1/cases", { body, key });
 export const addItems = (secret, body, key) => ask("POST", "/v1/case/items", { secret, body, key });
+export const claimCase = (code, key) => ask("POST", "/v1/claim", { body: JSON.stringify({ code }), key });
 export const readCase = (secret) => ask("GET", "/v1/case", { secret });
 export const withdraw = (secret, item) =>
   ask("DELETE", item === null ? "/v1/case" : `/v1/case/items/${item}`, { secret });
