@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
-from clearinghouse import access, cases, contributions
+from clearinghouse import access, cases, contributions, transparency
 from clearinghouse.access import Scope
 from clearinghouse.console import AsJson, Database
 from clearinghouse.console import now as _now
@@ -245,12 +245,34 @@ def _counts(figures: dict[str, int]) -> Table:
     return table
 
 
+def _months(months: dict[str, dict[str, int | None]]) -> Table:
+    names = list(next(iter(months.values()), {}))
+    table = Table("Month", *(name.replace("_", " ") for name in names))
+    for month, counts in months.items():
+        shown = (
+            f"under {transparency.SMALLEST}" if n is None else f"{n:,}" for n in counts.values()
+        )
+        table.add_row(month, *shown)
+    return table
+
+
 @app.command()
 def stats(
+    by_month: Annotated[
+        bool,
+        typer.Option(
+            "--transparency", help="Counts by month to publish: rounded, small ones hidden."
+        ),
+    ] = False,
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
     """Count cases, files, signals and what platforms said. Nothing about anybody."""
+    if by_month:
+        with _store(database) as store:
+            months = transparency.by_month(store)
+        _show(as_json, months, lambda: _months(months))
+        return
     with _store(database) as store, store.read() as tx:
         figures = tx.figures()
     _show(as_json, figures, lambda: _counts(figures))

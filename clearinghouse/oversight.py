@@ -9,6 +9,8 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from clearinghouse.records import SHOWN, Records
 from clearinghouse.schema import (
     budgets,
+    cases,
+    contributions,
     items,
     keys,
     lawful,
@@ -182,6 +184,24 @@ class Oversight(Records):
     def item_of(self, signal: int) -> int | None:
         """Give the file to which a signal belongs."""
         return self._one(select(signals.c.item_id).where(signals.c.id == signal))
+
+    # --- figures by hour ---------------------------------------------------------------------
+
+    def counts_by_hour(self) -> dict[str, Sequence[Row[*tuple[Any, ...]]]]:
+        """Count by hours, as (hour, number), what a report about months is made of."""
+        own = items.c.case_id.not_in(select(contributions.c.case_id))  # submitted by survivors
+        hers = cases.c.id.not_in(select(contributions.c.case_id))
+
+        def by(column: ColumnElement[Any], *chosen: ColumnElement[bool]) -> Any:  # noqa: ANN401 - rows
+            return self._run(select(column, func.count()).where(*chosen).group_by(column)).all()
+
+        return {
+            "cases_opened": by(cases.c.opened, hers),
+            "files_submitted": by(items.c.added, own),
+            "files_withdrawn": by(items.c.withdrawn, own, items.c.withdrawn.is_not(None)),
+            "verdicts_blocked": by(verdicts.c.hour, verdicts.c.verdict == "blocked"),
+            "verdicts_not_blocked": by(verdicts.c.hour, verdicts.c.verdict == "not_blocked"),
+        }
 
     # --- known-lawful pictures ---------------------------------------------------------------
 
