@@ -8,9 +8,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint requirements-dev.lock
 PHOTOS ?=
 PYTEST_ARGS ?=
-KERNEL := CMakeLists.txt nciihash/_search.cpp nciihash/_kernel.cpp nciihash/_kernel.hpp
+KERNEL := CMakeLists.txt $(wildcard nciihash/_*.cpp nciihash/_*.hpp)
 
-.PHONY: setup demo test fuzz lint bench bench-search bench-recall sanitize screenshots page lock clean
+.PHONY: setup demo test fuzz lint bench bench-search bench-recall bench-service sanitize kernels screenshots page lock clean
 
 setup: $(VENV)/.dev
 
@@ -67,16 +67,25 @@ $(VENV)/.dev: pyproject.toml requirements-dev.lock $(KERNEL) | $(VENV)/bin/pytho
 	@$(PIP) --editable '.[dev,demo,bench]'
 	@touch $@ $(VENV)/.demo
 
-# The search against its peers at a million and ten million hashes: some 20 minutes, 12 GB of memory.
-# On one core; the lines on threads need `BENCH_CORES=` empty.
+# The search against its peers at a hundred thousand to ten million hashes: some 20 minutes, 12 GB of
+# memory. On one core; how batches scale with threads is measured on all.
 BENCH_CORES ?= taskset -c 0
+SEARCH = $(BIN)/python benchmarks/search.py $(if $(PHOTOS),--photos $(PHOTOS))
 bench-search: $(VENV)/.dev
 	NCIIHASH_REQUIRE_KERNEL=1 $(PIP) --editable '.[dev,demo,bench,bench-search]'
-	$(BENCH_CORES) $(BIN)/python benchmarks/search.py --rows 1e5 \
-	    --programs flat 16x16 11x23 compact scrambled numkong numpy hnsw usearch threatexchange \
-	    pybktree $(if $(PHOTOS),--photos $(PHOTOS)) --out benchmarks/results/100k
-	$(BENCH_CORES) $(BIN)/python benchmarks/search.py --rows 1e6 1e7 --radii \
-	    --programs flat 16x16 11x23 $(if $(PHOTOS),--photos $(PHOTOS)) --out benchmarks/results
+	$(BENCH_CORES) $(SEARCH) --rows 1e5 --out benchmarks/results/search-all --programs flat 16x16 11x23 \
+	    compact scrambled numkong numpy hnsw usearch usearch-hnsw threatexchange pybktree
+	$(BENCH_CORES) $(SEARCH) --rows 1e6 --bank uniform --programs flat 16x16 11x23 --out benchmarks/results/search-uniform
+	$(BENCH_CORES) $(SEARCH) --rows 1e6 --bank turned --programs flat 16x16 11x23 --out benchmarks/results/search-turned
+	$(SEARCH) --rows 1e6 --programs compact --out benchmarks/results/search-threads
+	$(BENCH_CORES) $(SEARCH) --rows 1e5 1e6 1e7 --radii --hostile --programs flat 16x16 11x23 --out benchmarks/results/search
+
+# The service under load and what platforms run today beside it: some 40 minutes. One core each for
+# the service and for the load.
+SOAK ?= 600
+bench-service: $(VENV)/.dev
+	$(PIP) --editable '.[dev,demo,bench,bench-service]'
+	$(BIN)/python benchmarks/service.py --rows 1e5 1e6 --soak $(SOAK) --out benchmarks/results/service
 
 # The tests of the index under AddressSanitizer and UndefinedBehaviorSanitizer (gcc on Linux): an
 # environment that has a kernel of its own and borrows the rest. Without -s a report is swallowed.
@@ -93,6 +102,17 @@ sanitize: $(VENV)/.dev
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
 	    ../$(SANE)/bin/python -P -m pytest -s -p no:cacheprovider test_index.py test_search.py \
 	    $(PYTEST_ARGS)
+
+# The loops for ARM, built by a cross-compiler and run in an emulator (on Debian g++-aarch64-linux-gnu
+# and qemu-user), held against a plain comparison.
+ARM := aarch64-linux-gnu-g++ -std=c++17 -O2 -Wall -Wextra -Wno-psabi -static
+kernels:
+	@mkdir -p build/kernels
+	$(ARM) -c nciihash/_kernel.cpp -DNCIIHASH_ISA=portable -o build/kernels/portable.o
+	$(ARM) -c nciihash/_kernel.cpp -DNCIIHASH_ISA=neon -DNCIIHASH_USE_NEON -o build/kernels/neon.o
+	$(ARM) -DNCIIHASH_HAS_neon tests/kernels/compare.cpp nciihash/_build.cpp build/kernels/portable.o \
+	    build/kernels/neon.o -o build/kernels/compare -pthread
+	qemu-aarch64 build/kernels/compare
 
 # Pin again what the extras ask for, from a fresh environment: names and versions, no addresses.
 lock:

@@ -1,16 +1,19 @@
 """Time the search of PDQ hashes against other programs, in one process, in turn.
 
     .venv/bin/python benchmarks/search.py                    # 100,000 rows, half a minute
-    .venv/bin/python benchmarks/search.py --rows 1e6 1e7 --out benchmarks/results
+    .venv/bin/python benchmarks/search.py --rows 1e6 1e7 --radii --out search
 
 The bank looks like photos: hashes of crops of real photos (`--photos`, or those that scikit-image
-brings), cut into four bands and put together anew. Half of the queries are rows with 0 to 31 bits
-flipped, half are strangers made like the bank. Everything runs on one core unless a line says
-otherwise; times are medians over rounds in which all programs take turns, so trust the ratios.
-Programs that are not installed are left out. Exact programs must find the same number of hits.
+brings), cut into four bands and put together anew; with `--bank turned` in all eight orientations,
+as a bank with variants has them, with `--bank uniform` of random bits. Half of the queries are rows
+with 0 to 31 bits flipped, half are strangers made like the bank. Everything runs on one core unless
+a line says otherwise; times are medians over rounds in which all programs take turns, so trust the
+ratios. Programs that are not installed are left out. Exact programs must find the same number of
+hits.
 """
 
 import argparse
+import importlib.metadata
 import json
 import os
 import platform
@@ -52,6 +55,7 @@ def compare(
         "numpy": lambda: peers.numpy(rows),
         "hnsw": lambda: peers.faiss_hnsw(rows),
         "usearch": lambda: peers.usearch_exact(rows),
+        "usearch-hnsw": lambda: peers.usearch_hnsw(rows),
         "threatexchange": lambda: peers.threatexchange(rows),
         "pybktree": lambda: peers.bk_tree(rows),
     }
@@ -83,7 +87,22 @@ def compare(
                                        in zip(of_peer, of_mine, strict=True))
                for kind in ("single", "batch")},
         })  # fmt: skip
-    return {"rows": count, "peers": lines, "living": living(index, rows, queries)}
+    found_some = np.diff(index.query(queries, 31, threads=1).offsets) > 0
+    alike = {"hits": queries[found_some], "misses": queries[~found_some]}
+    return {
+        "rows": count, "peers": lines, "living": living(index, rows, queries),
+        "batch_of": {name: best_of_five(index, some) for name, some in alike.items()},
+    }  # fmt: skip
+
+
+def best_of_five(index: Index, queries: peers.Packed) -> float:
+    """Time a batch: seconds a query, the quickest of five runs."""
+    took = []
+    for _ in range(5):
+        start = time.perf_counter()
+        index.query(queries, 31, threads=1)
+        took.append(time.perf_counter() - start)
+    return min(took) / max(len(queries), 1)
 
 
 def living(index: Index, rows: peers.Packed, queries: peers.Packed) -> Results:
@@ -160,24 +179,75 @@ def by_radius(rows: peers.Packed, queries: peers.Packed) -> list[Results]:
     return lines
 
 
+def hostile(count: int, rng: np.random.Generator) -> list[Results]:
+    """Time the choice against the flat scan, as a ratio, on banks that fill single buckets."""
+    centres = rng.integers(0, 256, (1000, 32), dtype=np.uint8)
+    halves = rng.integers(0, 256, (count, 32), dtype=np.uint8)
+    halves[:, :16] = 0x5A
+    banks = {
+        "a thousand clusters": peers.flipped(centres[rng.integers(0, 1000, count)], 80, rng),
+        "half of each hash alike": halves,
+        "one chunk takes 16 values": np.concatenate(
+            [rng.integers(0, 16, (count, 1), np.uint8), halves[:, 1:16] & 0, halves[:, 16:]], axis=1
+        ),
+        "a hundred hashes, many times each": centres[rng.integers(0, 100, count)],
+        "one hash": np.repeat(centres[:1], count, axis=0),
+    }
+    lines = []
+    for name, rows in banks.items():
+        _, index = peers.ours(rows, 1)
+        some = peers.flipped(rows[rng.integers(0, count, 64)], 60, rng)
+        line: Results = {"bank": name, "rows": count}
+        for kind, batches in (("single", [some[n : n + 1] for n in range(16)]), ("batch", [some])):
+            ratios = []
+            for _ in range(5):
+                took = []
+                for way in (0, 2):
+                    start = time.perf_counter()
+                    for batch in batches:
+                        search.query(index._engines, batch, 31, 1, way)
+                    took.append(time.perf_counter() - start)
+                ratios.append(took[0] / took[1])
+            line[kind] = median(ratios)
+        lines.append(line)
+    return lines
+
+
+def versions() -> dict[str, str]:
+    """Name the versions of the programs that are compared."""
+    found = {}
+    for name in ("numpy", "faiss-cpu", "usearch", "numkong", "pybktree", "threatexchange"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
 def main() -> None:
     """Measure, and write the table, the figures and the plots."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=float, nargs="+", default=[1e5])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--crops", type=int, default=2500)
+    parser.add_argument("--bank", choices=("photos", "turned", "uniform"), default="photos")
+    parser.add_argument("--crops", type=int, default=10_000)
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--programs", nargs="*", default=["flat", "16x16", "11x23", "numpy"])
     parser.add_argument("--radii", action="store_true", help="also time many radii")
-    parser.add_argument("--out", type=Path, help="folder for search.json, search.md, search.png")
+    parser.add_argument("--hostile", action="store_true", help="also time hostile banks")
+    parser.add_argument("--out", type=Path, help="where to write NAME.json, NAME.md and NAME.png")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     cores = os.sched_getaffinity(0)
-    real = peers.real_hashes(options.photos, options.crops, rng)
+    if options.bank == "uniform":
+        real = rng.integers(0, 256, (2**20, 32), dtype=np.uint8)
+    else:
+        turned = options.bank == "turned"
+        real = peers.real_hashes(options.photos, options.crops, rng, turned=turned)
     results: Results = {
         "machine": platform.machine(), "cores": len(cores), "backend": backend(),
         "processors": os.cpu_count(), "load": os.getloadavg()[0],
-        "real_hashes": len(real), "banks": [],
+        "bank": options.bank, "real_hashes": len(real), "versions": versions(), "banks": [],
     }  # fmt: skip
     for count in map(int, options.rows):
         rows = peers.bootstrap(real, count, rng)
@@ -188,12 +258,14 @@ def main() -> None:
         results["banks"].append(compare(rows, queries, options.rounds, options.programs))
         if options.radii and count <= 1_000_000:
             results["by_radius"] = {"rows": count, "times": by_radius(rows, queries)}
+        if options.hostile and count <= 1_000_000:
+            results["hostile"] = hostile(count, rng)
         print(report.markdown(results, only=count))
         if options.out:
-            options.out.mkdir(parents=True, exist_ok=True)
-            (options.out / "search.json").write_text(json.dumps(results, indent=1) + "\n")
-            (options.out / "search.md").write_text(report.markdown(results))
-            report.plot(results, options.out / "search.png")
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
+            options.out.with_suffix(".md").write_text(report.markdown(results))
+            report.plot(results, options.out.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -17,8 +17,10 @@ Packed = NDArray[np.uint8]
 Search = Callable[[Packed, int], int]  # queries, radius -> how many hits
 
 
-def real_hashes(folder: Path | None, crops: int, rng: np.random.Generator) -> Packed:
-    """Hash random crops of photos in all eight orientations; flat crops are left out."""
+def real_hashes(
+    folder: Path | None, crops: int, rng: np.random.Generator, *, turned: bool = False
+) -> Packed:
+    """Hash random crops of photos, upright or in all eight orientations; flat ones are left out."""
     if folder is not None and folder.is_dir():
         photos = [_pixels(path) for path in sorted(folder.iterdir())]
     else:
@@ -27,7 +29,7 @@ def real_hashes(folder: Path | None, crops: int, rng: np.random.Generator) -> Pa
         names = ("astronaut", "coffee", "chelsea", "rocket", "cat", "immunohistochemistry")
         photos = [getattr(data, name)() for name in names]
     hashes: list[Packed] = []
-    while len(hashes) < crops:
+    while sum(map(len, hashes)) < crops:
         photo = photos[rng.integers(len(photos))]
         size = [max(64, int(side * rng.uniform(0.15, 0.9))) for side in photo.shape[:2]]
         size = [min(one, side) for one, side in zip(size, photo.shape, strict=False)]
@@ -39,7 +41,7 @@ def real_hashes(folder: Path | None, crops: int, rng: np.random.Generator) -> Pa
             smaller = Image.fromarray(crop).resize((int(size[1] / shrink), int(size[0] / shrink)))
             crop = np.asarray(smaller)
         if pdq.hash_pixels(crop)[1] >= 50:
-            hashes.append(pdq.dihedral(crop))
+            hashes.append(pdq.dihedral(crop)[: 8 if turned else 1])
     return np.concatenate(hashes)
 
 
@@ -162,6 +164,24 @@ def usearch_exact(rows: Packed) -> Peer:
         return int((found.distances <= radius).sum())
 
     return Peer("usearch exact, ten nearest", run, 0.0, rows.shape[1], slow=True)
+
+
+def usearch_hnsw(rows: Packed) -> Peer:
+    """Walk a graph: approximate, the ten nearest instead of all within a radius."""
+    from usearch.index import Index as Graph
+    from usearch.index import MetricKind, ScalarKind
+
+    before, start = resident(), time.process_time()
+    graph = Graph(ndim=rows.shape[1] * 8, metric=MetricKind.Hamming, dtype=ScalarKind.B1)
+    graph.add(np.arange(len(rows), dtype=np.uint64), rows, threads=1)
+    seconds = time.process_time() - start
+
+    def run(queries: Packed, radius: int) -> int:
+        found = graph.search(queries, 10, threads=1)
+        return int((found.distances <= radius).sum())
+
+    size = (resident() - before) / len(rows)
+    return Peer("usearch HNSW (approximate)", run, seconds, size, exact=False)
 
 
 def numkong(rows: Packed) -> Peer:

@@ -22,9 +22,9 @@ def markdown(results: dict[str, Any], only: int | None = None) -> str:
     """Write the tables, of one bank or of all."""
     lines = [
         (
-            f"Radius 31, one core, {results['machine']}, backend {results['backend']}, bank and "
-            f"queries made of {results['real_hashes']:,} real hashes, load average "
-            f"{results['load']:.1f} on {results['processors']} processors. "
+            f"Radius 31, one core, {results['machine']}, backend {results['backend']}, "
+            f"{_origin(results)}, load average {results['load']:.1f} on {results['processors']} "
+            f"processors, {', '.join(map(' '.join, results['versions'].items()))}. "
             "Building is in processor time. Ratio: the other's time over ours; the bar in brackets."
         ),
         "",
@@ -66,11 +66,33 @@ def markdown(results: dict[str, Any], only: int | None = None) -> str:
                 f"{living['adds_a_second_while_querying']:,.0f} additions and "
                 f"{living['removals_a_second_while_querying']:,.0f} removals a second, a hundred "
                 f"a call; that thread waits {living['query_while_adding_median'] * 1e6:.0f} µs "
-                f"(median), {living['query_while_adding_p99'] * 1e6:.0f} µs (99 %)."
+                f"(median), {living['query_while_adding_p99'] * 1e6:.0f} µs (99 %). A query that "
+                f"finds something takes {bank['batch_of']['hits'] * 1e6:.1f} µs in a batch, one "
+                f"that finds nothing {bank['batch_of']['misses'] * 1e6:.1f} µs."
             ),
             "",
         ]
+    if hostile := results.get("hostile"):
+        lines += [
+            (
+                f"Banks of {hostile[0]['rows']:,} that fill single buckets: the time of a query "
+                "over that of a flat scan."
+            ),
+            "",
+            "| bank | single | batch |",
+            "|---|--:|--:|",
+            *(f"| {one['bank']} | {one['single']:.2f} | {one['batch']:.2f} |" for one in hostile),
+            "",
+        ]
     return "\n".join(lines)
+
+
+def _origin(results: dict[str, Any]) -> str:
+    """Say what bank and queries were made of."""
+    if results["bank"] == "uniform":
+        return "bank and queries of random bits"
+    turned = " in all orientations" if results["bank"] == "turned" else ""
+    return f"bank and queries made of {results['real_hashes']:,} hashes of crops of photos{turned}"
 
 
 def plot(results: dict[str, Any], path: Path) -> None:

@@ -32,6 +32,8 @@ from clearinghouse.problems import (
     Refused,
 )
 from clearinghouse.routes import advocates, health, pages, platforms, stopncii, survivors
+from clearinghouse.routes import sandbox as rehearsals
+from clearinghouse.routes.sandbox import Faults, Rehearsal
 from clearinghouse.service import Service
 from clearinghouse.settings import Settings
 from clearinghouse.store import Store
@@ -55,12 +57,15 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> FastAPI:
+def create_app(
+    settings: Settings, *, clock: Callable[[], datetime] = utc_now, sandbox: bool = False
+) -> FastAPI:
     """Build the service. The database is opened, and made or migrated, when serving begins.
 
     Args:
         settings: how to run.
         clock: the time (timezone-aware).
+        sandbox: add what a platform needs to try out its client; never with anybody's cases in it.
     """
 
     @asynccontextmanager
@@ -110,6 +115,10 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
     app.include_router(stopncii.router)
     app.include_router(health.router)
     app.include_router(pages.create_router())
+    if sandbox:
+        rehearsal = app.state.rehearsal = Rehearsal()
+        app.include_router(rehearsals.router)
+        app.add_middleware(Faults, rehearsal=rehearsal)
     patch_fastapi(
         app,
         docs_url="/docs",

@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import asdict
 from functools import partial
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -22,6 +23,8 @@ from clearinghouse.console import show as _show
 from clearinghouse.desk import advocate, review
 from clearinghouse.privacy import moment
 from clearinghouse.problems import SettingInvalid, Trouble
+from clearinghouse.settings import Settings
+from clearinghouse.store import Store
 from nciihash import __version__
 
 app = typer.Typer(
@@ -74,6 +77,14 @@ def serve(
     database: Database = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any free port.")] = 8000,
+    sandbox: Annotated[
+        bool,
+        typer.Option(
+            "--sandbox",
+            help="Serve made-up cases out of a temporary folder, with trouble on request, so that "
+            "a platform can try out its client.",
+        ),
+    ] = False,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
@@ -85,8 +96,19 @@ def serve(
         typer.echo(f"clearinghouse: listening on {address}")
         sys.stdout.flush()
 
-    if not run(_settings(database), host=host, port=port, ready=ready):
-        raise typer.Exit(3)
+    if not sandbox:
+        if not run(_settings(database), host=host, port=port, ready=ready):
+            raise typer.Exit(3)
+        return
+    # whatever database is set elsewhere must never be mixed with what is made up
+    with TemporaryDirectory(prefix="clearinghouse-") as folder:
+        settings = Settings(database=f"sqlite:///{folder}/sandbox.sqlite3")
+        store = Store.open(settings)
+        key = access.add_platform(store, "Sandbox", list(Scope), _now())
+        store.close()
+        typer.echo(f"clearinghouse: the sandbox's key is {key}")
+        if not run(settings, host=host, port=port, ready=ready, sandbox=True):
+            raise typer.Exit(3)
 
 
 @app.command()

@@ -20,7 +20,8 @@ from clearinghouse.routes.pages import LANGUAGES
 
 # In the order in which they need each other.
 _WORKER: Final = (
-    *("pdq.js", "formats.js", "scan.js", "jpeg.js", "png.js", "canvas.js", "work.js", "worker.js"),
+    *("pdq.js", "formats.js", "scan.js", "jpeg.js", "png.js", "views.js", "trimming.js"),
+    *("canvas.js", "work.js", "worker.js"),
 )
 _PAGE: Final = (
     *("edition.js", "elements.js", "hasher.js", "words.js", "service.js", "proof.js"),

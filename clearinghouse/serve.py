@@ -44,7 +44,14 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve(settings: Settings, *, host: str, port: int, ready: Callable[[str], None]) -> bool:
+def serve(
+    settings: Settings,
+    *,
+    host: str,
+    port: int,
+    ready: Callable[[str], None],
+    sandbox: bool = False,
+) -> bool:
     """Serve until SIGTERM or SIGINT; tell whether it came up at all.
 
     Args:
@@ -52,6 +59,7 @@ def serve(settings: Settings, *, host: str, port: int, ready: Callable[[str], No
         host: the address to listen on.
         port: 0 for any free one.
         ready: called with the service's address when it answers.
+        sandbox: as `create_app` takes it.
     """
     block_decoders()
     # Trouble with the database or its key is told in one line, before the server starts.
@@ -59,7 +67,7 @@ def serve(settings: Settings, *, host: str, port: int, ready: Callable[[str], No
     files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = min(most, _FILES) if most != resource.RLIM_INFINITY else _FILES
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
-    app = create_app(settings)
+    app = create_app(settings, sandbox=sandbox)
     room = max(files - _FILES_KEPT, 64)
     lines = Lines(min(settings.connections_max, room - 1))
     config = uvicorn.Config(

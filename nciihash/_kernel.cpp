@@ -434,15 +434,15 @@ struct Mih {
 
     // What a query would cost besides were the bank uniform.
     int64_t expected() const {
-        uint64_t cost = 0;
+        uint64_t cost = 0, entries = (uint64_t)view.count >> view.key_bits;
+        if (view.words > 1) entries = entries * 5 / 8;
         for (int i = 0; i < view.tables; i++)
-            cost += probes_of(i) *
-                    (probe_cost + entry_cost * ((uint64_t)view.count >> view.key_bits));
+            cost += probes_of(i) * (probe_cost + entry_cost * entries);
         return (int64_t)cost;
     }
 
-    uint32_t key_at(int table, uint32_t key) const {
-        return (uint32_t)table * ((1u << view.key_bits) + 1) + key;
+    const uint32_t* offset_of(int table, uint32_t key) const {
+        return view.offsets + ((size_t)table * ((1u << view.key_bits) + 1) + key) * view.words;
     }
 
     const uint8_t* query(uint32_t q) const { return request.queries + (size_t)q * chunks * 2; }
@@ -457,8 +457,8 @@ struct Mih {
         for (int i = 0; i < view.tables; i++) {
             uint32_t key = key_of(query(q), i);
             for (uint32_t m = 0; m < probes_of(i); m++) {
-                const uint32_t* offset = view.offsets + key_at(i, key ^ view.flips.masks[m]);
-                uint32_t size = offset[1] - offset[0];
+                const uint32_t* offset = offset_of(i, key ^ view.flips.masks[m]);
+                uint32_t size = offset[view.words] - offset[0];
                 cost += probe_cost + entry_cost * (size < view.count ? size : view.count);
             }
         }
@@ -492,7 +492,7 @@ struct Mih {
         fresh.table = table;
         fresh.flips = flips;
         for (uint32_t m = 0; m < fresh.count; m++)
-            __builtin_prefetch(view.offsets + key_at(fresh.table, key_in(fresh, m)));
+            __builtin_prefetch(offset_of(fresh.table, key_in(fresh, m)));
         if (group_count > 0) locate(groups[(group_count - 1) % 4]);
         if (group_count > 2) scan(groups[(group_count - 3) % 4]);
         group_count++;
@@ -510,15 +510,38 @@ struct Mih {
         return group.key ^ view.flips.masks[group.first + m];
     }
 
+    // The chunk that a table keeps beside its keys.
+    uint16_t sig_of(uint32_t q, int table) const {
+        int next = table * view.stride + 1;
+        return chunk(query(q), next < chunks ? next : 0);
+    }
+
+    // The part of a bucket in which signatures can have as many ones as `ones`, give or take `room`.
+    static void narrow(const uint32_t* offset, int ones, int room, uint32_t& begin, uint32_t& end) {
+        const uint8_t* bounds = (const uint8_t*)(offset + 1);
+        uint64_t size = end - begin;
+        int least = ones - room - window_first, above = ones + room + 1 - window_first;
+        if (above < window_bounds) {
+            uint32_t parts = bounds[above > 0 ? above : 0] + 1u;
+            end = begin + (uint32_t)((size * parts + 255) >> 8);
+        }
+        if (least >= 0)
+            begin += (uint32_t)(size * bounds[least < window_bounds ? least : window_bounds - 1] >> 8);
+    }
+
     // Look up where the buckets of a group lie and call for their signatures.
     void locate(Group& group) {
         uint64_t entries = 0;
-        const uint32_t* offsets = view.offsets + key_at(group.table, 0);
+        const uint32_t* offsets = offset_of(group.table, 0);
         const uint16_t* sigs = view.sigs + (size_t)group.table * view.count;
+        int ones = __builtin_popcount(sig_of(group.query, group.table)), flips = group.flips;
         bool sound = true;
         for (uint32_t m = 0; m < group.count; m++) {
-            uint32_t key = key_in(group, m), begin = offsets[key], end = offsets[key + 1];
+            if (group.first + m == view.flips.ends[flips]) flips++;
+            const uint32_t* offset = offsets + (size_t)key_in(group, m) * view.words;
+            uint32_t begin = offset[0], end = offset[view.words];
             sound &= begin <= end && end <= view.count;
+            if (view.words > 1) narrow(offset, ones, limit(group.table, flips), begin, end);
             group.begin[m] = begin;
             group.end[m] = end;
             entries += end - begin;
@@ -542,8 +565,8 @@ struct Mih {
         if (left[group.query] < 0) return;
         size_t base = (size_t)group.table * view.count;
         const uint16_t* sigs = view.sigs + base;
-        int next = group.table * view.stride + 1, flips = group.flips;
-        uint16_t sig = chunk(query(group.query), next < chunks ? next : 0);
+        int flips = group.flips;
+        uint16_t sig = sig_of(group.query, group.table);
         Near near(sig, limit(group.table, flips));
         for (uint32_t m = 0; m < group.count; m++) {
             if (group.first + m == view.flips.ends[flips])

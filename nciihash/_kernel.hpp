@@ -12,6 +12,11 @@ namespace nciihash {
 constexpr int max_chunks = 16;
 // Probes flip at most this many bits of a chunk: 2517 probes a table, more never pays.
 constexpr int max_flips = 4;
+// Where buckets are long, those of a table are sorted by the number of ones in the signature: what
+// differs from the query's in few bits has about as many. An offset then has four words, the last
+// three of which hold twelve bytes: byte j tells where signatures with window_first + j ones begin,
+// in parts of 256 of the bucket, rounded down.
+constexpr int window_bounds = 12, window_first = 3;
 // Entries that may be read, never used, behind the last one of `sigs`: the rest of a cache line.
 constexpr uint32_t sig_padding = 64;
 
@@ -30,10 +35,10 @@ struct View {
     const uint64_t* planes;  // the first plane_rows rows bit-sliced, see `slice`, or null
     uint32_t plane_rows;
     // Tables, or null: table k holds every row under the first key_bits bits of chunk k * stride.
-    const uint32_t* offsets;  // tables * (2^key_bits + 1)
+    const uint32_t* offsets;  // tables * (2^key_bits + 1) * words
     const uint32_t* refs;     // tables * count row numbers, by key
     const uint16_t* sigs;     // tables * count (+ sig_padding): the next chunk; 64-byte aligned
-    int tables, stride, key_bits;
+    int tables, stride, key_bits, words;
     Flips flips;
 };
 

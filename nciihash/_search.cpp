@@ -1,5 +1,5 @@
-// The compiled side of nciihash.index: the bindings, the building of segments, and the choice of the
-// loops in _kernel.cpp by what the processor can do.
+// The compiled side of nciihash.index: the bindings, and the choice of the loops in _kernel.cpp by
+// what the processor can do.
 //
 // Hashes are scrambled before anything else: the bits of a PDQ hash are frequencies in rows of
 // sixteen, neighbours are alike, and chunks cut straight from it fill some buckets a hundred times
@@ -11,21 +11,13 @@
 #include <nanobind/stl/string.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <mutex>
-#include <stdexcept>
 #include <string>
-#include <thread>
 #include <vector>
 
-#if defined(__linux__)
-#include <sched.h>
-#include <sys/mman.h>
-#endif
-
+#include "_build.hpp"
 #include "_kernel.hpp"
 
 namespace nb = nanobind;
@@ -92,25 +84,7 @@ void choose(const std::string& name) {
     throw nb::value_error("no such backend on this machine");
 }
 
-// ---- memory -------------------------------------------------------------------------------------
-
-// Memory in huge pages where the system has them: a search touches a thousand places at random.
-template <typename T>
-T* reserve(size_t count) {
-    size_t bytes = count * sizeof(T), page = size_t{1} << 21;
-    bytes = (bytes + 63) / 64 * 64;
-    bool huge = bytes >= page;
-    size_t size = huge ? (bytes + page - 1) / page * page : std::max<size_t>(bytes, 64);
-    void* data = std::aligned_alloc(huge ? page : 64, size);
-    if (!data) throw std::bad_alloc();
-#if defined(__linux__)
-    if (huge) madvise(data, bytes, MADV_HUGEPAGE);
-#endif
-    return static_cast<T*>(data);
-}
-
-template <typename T>
-using Memory = std::unique_ptr<T[], void (*)(void*)>;
+// ---- arrays -------------------------------------------------------------------------------------
 
 template <typename T, int dims>
 Numpy<T, dims> owned(T* data, std::initializer_list<size_t> shape) {
@@ -170,114 +144,25 @@ Numpy<uint8_t, 2> scramble(Array<uint8_t, 2> packed) {
 
 // ---- building -----------------------------------------------------------------------------------
 
-int threads_allowed() {
-#if defined(__linux__)
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
-#endif
-    return std::max(1, (int)std::thread::hardware_concurrency());
-}
-
-// Run `work(k)` for k in [0, count) on several threads; the first exception comes back.
-template <typename Work>
-void spread(int count, int threads, Work work) {
-    std::atomic<int> next{0};
-    std::exception_ptr failure;
-    std::mutex guard;
-    auto loop = [&] {
-        for (int k; (k = next++) < count;) {
-            try {
-                work(k);
-            } catch (...) {
-                std::lock_guard<std::mutex> lock(guard);
-                if (!failure) failure = std::current_exception();
-            }
-        }
-    };
-    std::vector<std::thread> pool;
-    for (int t = 1; t < std::min(threads, count); t++) {
-        try {
-            pool.emplace_back(loop);
-        } catch (const std::system_error&) {
-            break;  // no more threads to be had: those that run do the work
-        }
-    }
-    loop();
-    for (std::thread& thread : pool) thread.join();
-    if (failure) std::rethrow_exception(failure);
-}
-
-struct Entry {
-    uint32_t row;
-    uint16_t key, sig;
-};
-
-// Fill one table by two passes of counting sort, each of which stays within the cache: by the upper
-// byte of the key into `entries`, then part by part by the rest.
-void build_table(const uint16_t* keys, const uint16_t* next, uint32_t count, int key_bits,
-                 Entry* entries, uint32_t* offsets, uint32_t* refs, uint16_t* sigs) {
-    int low_bits = key_bits - 8;
-    uint32_t starts[257] = {};
-    for (uint32_t i = 0; i < count; i++) starts[(keys[i] >> 8) + 1]++;
-    for (int k = 0; k < 256; k++) starts[k + 1] += starts[k];
-    uint32_t places[256];
-    std::memcpy(places, starts, sizeof places);
-    for (uint32_t i = 0; i < count; i++)
-        entries[places[keys[i] >> 8]++] =
-            Entry{i, (uint16_t)(keys[i] >> (16 - key_bits)), next[i]};
-    std::vector<uint32_t> fill((size_t)1 << low_bits);
-    for (uint32_t part = 0; part < 256; part++) {
-        uint32_t* out = offsets + ((size_t)part << low_bits);
-        uint32_t mask = (1u << low_bits) - 1;
-        std::fill(fill.begin(), fill.end(), 0);
-        for (uint32_t i = starts[part]; i < starts[part + 1]; i++) fill[entries[i].key & mask]++;
-        uint32_t place = starts[part];
-        for (uint32_t k = 0; k <= mask; k++) {
-            out[k] = place;
-            place += fill[k];
-            fill[k] = out[k];
-        }
-        for (uint32_t i = starts[part]; i < starts[part + 1]; i++) {
-            uint32_t to = fill[entries[i].key & mask]++;
-            refs[to] = entries[i].row;
-            sigs[to] = entries[i].sig;
-        }
-    }
-    offsets[(size_t)1 << key_bits] = count;
-}
-
-nb::tuple build(Array<uint8_t, 2> rows, int key_bits, int stride, int threads) {
+nb::tuple build(Array<uint8_t, 2> rows, int key_bits, int stride, bool windows, int threads) {
     size_t count = rows.shape(0);
     int chunks = (int)rows.shape(1) / 2, tables = chunks / stride;
     if (key_bits < 8 || key_bits > 16 || stride < 1 || stride > 2 || chunks % stride ||
         count >= UINT32_MAX / 2)
         throw nb::value_error("no such tables");
-    size_t keys = ((size_t)1 << key_bits) + 1;
+    Source source{rows.data(), (uint32_t)count, chunks, stride, key_bits, windows ? 4 : 1};
+    size_t words = (((size_t)1 << key_bits) + 1) * source.words;
     size_t sig_count = tables * count + sig_padding;
-    Memory<uint32_t> offsets(reserve<uint32_t>(tables * keys), std::free);
+    Memory<uint32_t> offsets(reserve<uint32_t>(tables * words), std::free);
     Memory<uint32_t> refs(reserve<uint32_t>(tables * count), std::free);
     Memory<uint16_t> sigs(reserve<uint16_t>(sig_count), std::free);
     {
         nb::gil_scoped_release free;
-        // Chunk by chunk, so that each table reads two columns and not the whole bank.
-        Memory<uint16_t> columns(reserve<uint16_t>(chunks * count), std::free);
-        const uint8_t* row = rows.data();
-        for (size_t i = 0; i < count; i++, row += chunks * 2)
-            for (int k = 0; k < chunks; k++)
-                std::memcpy(columns.get() + k * count + i, row + 2 * k, 2);
-        std::fill_n(sigs.get() + tables * count, sig_padding, (uint16_t)0);
-        int workers = std::min(threads > 0 ? threads : threads_allowed(), tables);
-        spread(workers, workers, [&](int worker) {
-            Memory<Entry> entries(reserve<Entry>(count), std::free);
-            for (int table = worker; table < tables; table += workers)
-                build_table(columns.get() + table * stride * count,
-                            columns.get() + (table * stride + 1) % chunks * count, (uint32_t)count,
-                            key_bits, entries.get(), offsets.get() + table * keys,
-                            refs.get() + table * count, sigs.get() + table * count);
-        });
+        build_tables(source, threads > 0 ? threads : threads_allowed(), offsets.get(), refs.get(),
+                     sigs.get());
     }
     return nb::make_tuple(
-        owned<uint32_t, 2>(offsets.release(), {(size_t)tables, keys}),
+        owned<uint32_t, 2>(offsets.release(), {(size_t)tables, words}),
         owned<uint32_t, 2>(refs.release(), {(size_t)tables, count}),
         owned<uint16_t, 1>(sigs.release(), {sig_count}));
 }
@@ -352,9 +237,10 @@ struct Segment {
             view.plane_rows = blocks * chosen->lanes;
         }
         if (offsets) {
-            size_t tables = offsets->shape(0), keys = offsets->shape(1) - 1;
+            size_t tables = offsets->shape(0), words = offsets->shape(1) % 4 ? 1 : 4;
+            size_t keys = offsets->shape(1) / words - 1;
             int key_bits = 63 - __builtin_clzll(keys | 1);
-            if (!tables || chunks % (int)tables || keys != (size_t)1 << key_bits || key_bits < 8 ||
+            if (!tables || chunks % (int)tables || offsets->shape(1) % words || keys != (size_t)1 << key_bits || key_bits < 8 ||
                 key_bits > 16 || chunks / (int)tables > 2 || !refs || refs->shape(0) != tables ||
                 refs->shape(1) != count || !sigs ||
                 sigs->shape(0) != tables * count + sig_padding ||
@@ -366,6 +252,7 @@ struct Segment {
             view.tables = (int)tables;
             view.stride = chunks / (int)tables;
             view.key_bits = key_bits;
+            view.words = (int)words;
             view.flips = flips_of(key_bits);
         }
     }

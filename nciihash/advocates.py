@@ -15,6 +15,7 @@ from nciihash.batch import wanted_signals
 from nciihash.client import Client
 from nciihash.errors import ServiceError
 from nciihash.helpline import AdvocateClient
+from nciihash.saved import read_saved
 from nciihash.signals import Item, SignalType, VariantSet
 from nciihash.submission import Receipt
 from nciihash.terminal import AsJson, ExitCode, Terminal
@@ -75,6 +76,7 @@ def submit_for_other(
     files: Sequence[Path],
     server: str,
     *,
+    saved: Path | None,
     reason: Reason | None,
     yes: bool,
     signal: Sequence[SignalType],
@@ -88,10 +90,13 @@ def submit_for_other(
     Raises:
         typer.Exit: some files failed, or the person did not agree.
     """
-    if len(files) > ASSISTED_ITEMS_MAX:
+    earlier = read_saved(saved) if saved else []
+    if not files and not saved:
+        raise typer.BadParameter("Name the pictures, or hashes made before with --from.")
+    if (count := len(files) + len(earlier)) > ASSISTED_ITEMS_MAX:
         raise typer.BadParameter(
-            f"A case holds at most {ASSISTED_ITEMS_MAX} files, and these are {len(files)}. Nothing "
-            "was sent."
+            f"A case holds at most {ASSISTED_ITEMS_MAX} files, and these are {count}. Nothing was "
+            "sent."
         )
     with door(server) as client:
         with submission.nothing_sent_yet(terminal):
@@ -101,6 +106,9 @@ def submit_for_other(
             prepared, failed = submission.prepare(
                 terminal, files, wanted_signals(signal), variants, sandboxed=sandboxed
             )
+            if saved:
+                fit, unfit = submission.choose(terminal, saved, earlier)
+                prepared, failed = prepared + fit, failed + unfit
             if not prepared:
                 terminal.say(submission.NOTHING_SENT)
                 raise typer.Exit(ExitCode.SOME_FAILED)

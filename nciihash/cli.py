@@ -1,6 +1,5 @@
 """The command `nciihash`: hash and compare here; the commands of both doors join in."""
 
-import json
 import os
 import string
 from pathlib import Path
@@ -13,10 +12,10 @@ from nciihash import advocates as advocate_commands
 from nciihash import platforms as platform_commands
 from nciihash import survivors as survivor_commands
 from nciihash.batch import hash_files, wanted_signals
-from nciihash.errors import FileRefused
+from nciihash.errors import FileRefused, InvalidRequest
+from nciihash.saved import read_saved
 from nciihash.signals import Band, Hashed, Item, Signal, SignalType, VariantSet, band
 from nciihash.terminal import AsJson, ExitCode, NoSandbox, Terminal
-from nciihash.wire import SignalIn
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -169,7 +168,8 @@ def check(
     against: Annotated[
         Path,
         typer.Option(
-            help="What `nciihash hash --variants standard --json` wrote about the picture.",
+            help="What `nciihash hash --variants standard --json` wrote about the picture, or what "
+            "the page for use without internet saved.",
             show_default=False,
         ),
     ],
@@ -178,8 +178,8 @@ def check(
 ) -> None:
     """Find out whether a copy would be found by a platform that trims frames. Nothing is sent."""
     terminal = Terminal(as_json=as_json)
-    held = _held(against)
     with terminal.guard():
+        held = _held(against)
         ((_, outcome),) = hash_files(
             [file],
             signals=[SignalType.PDQ],
@@ -210,22 +210,11 @@ def check(
 
 
 def _held(path: Path) -> list[Hashed]:
-    """Read the PDQ hashes that `hash --json` wrote and that would be submitted."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        entries = [
-            SignalIn.model_validate_json(json.dumps(entry)).hashed
-            for line in lines
-            if line.strip()
-            for entry in json.loads(line).get("hashes", ())
-        ]
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise typer.BadParameter(
-            "The file given with --against is not what `nciihash hash --json` writes."
-        ) from error
+    """Read the PDQ hashes that were saved and would be submitted."""
+    entries = [hashed for item in read_saved(path) for hashed in item.hashes]
     held = [h for h in entries if h.signal.type is SignalType.PDQ and not h.plain]
     if not held:
-        raise typer.BadParameter("The file given with --against holds no hash fit to be submitted.")
+        raise InvalidRequest("The file given with --against holds no hash fit to be submitted.")
     return held
 
 

@@ -8,13 +8,13 @@
     20      4      bits of a key, k, 0 without tables
     24      8      rows, n
     32      4      tables, t, 0 to bits / 16
-    36      4      zero
+    36      4      words of an offset, w, 1 or 4; 0 without tables
     40      80     BLAKE2b-128 of each of the five sections, padding included
     120     16     BLAKE2b-128 of the 120 bytes above
     192     …      the sections, each padded with zeros to a multiple of 64 bytes:
                    ids     uint64 (n,), ascending, each once
                    hashes  uint8 (n, bits / 8), scrambled as nciihash.segments says
-                   offsets uint32 (t, 2^k + 1)
+                   offsets uint32 (t, (2^k + 1) * w)
                    refs    uint32 (t, n)
                    sigs    uint16 (t * n + 64,)
 
@@ -56,10 +56,10 @@ def write(path: Path, bits: int, segment: Segment) -> None:
         OSError: the file cannot be written; what was there before is unharmed.
     """
     arrays: list[NDArray[Any]] = [segment.ids, segment.rows]
-    keys = tables = 0
-    if segment.tables is not None:
-        arrays += [segment.tables.offsets, segment.tables.refs, segment.tables.sigs]
-        tables, keys = segment.tables.offsets.shape[0], segment.tables.offsets.shape[1] - 1
+    key_bits = tables = words = 0
+    if (made := segment.tables) is not None:
+        arrays += [made.offsets, made.refs, made.sigs]
+        tables, key_bits, words = len(made.offsets), made.key_bits, made.words
     digests = []
     with replacing(path) as file:
         file.write(bytes(_START))
@@ -72,8 +72,8 @@ def write(path: Path, bits: int, segment: Segment) -> None:
         empty = blake2b(digest_size=_DIGEST).digest()
         digests += [empty] * (len(_SECTIONS) - len(digests))
         fields = _FIELDS.pack(
-            _MAGIC, _MARK, _VERSION, bits, max(keys.bit_length() - 1, 0), len(segment.ids),
-            tables, 0, b"".join(digests),
+            _MAGIC, _MARK, _VERSION, bits, key_bits, len(segment.ids), tables, words,
+            b"".join(digests),
         )  # fmt: skip
         file.seek(0)
         file.write(fields + blake2b(fields, digest_size=_DIGEST).digest())
@@ -88,7 +88,7 @@ def _chunks(array: NDArray[Any]) -> Iterator[memoryview]:
 
 
 def _shapes(
-    bits: int, keys: int, tables: int, count: int
+    bits: int, keys: int, tables: int, words: int, count: int
 ) -> tuple[tuple[DTypeLike, tuple[int, ...]], ...]:
     """Give the type and shape of each section."""
     head = ((np.uint64, (count,)), (np.uint8, (count, bits // 8)))
@@ -96,7 +96,7 @@ def _shapes(
         return (*head, (np.uint32, (0,)), (np.uint32, (0,)), (np.uint16, (0,)))
     return (
         *head,
-        (np.uint32, (tables, (1 << keys) + 1)),
+        (np.uint32, (tables, ((1 << keys) + 1) * words)),
         (np.uint32, (tables, count)),
         (np.uint16, (tables * count + SIG_PADDING,)),
     )
@@ -127,12 +127,12 @@ class IndexFile:
             rest = header[_FIELDS.size + _DIGEST :]
             if blake2b(fields, digest_size=_DIGEST).digest() != digest or any(rest):
                 raise IndexFileInvalid(f"The header of {path} is damaged. {_AGAIN}")
-            _, _, _, bits, keys, count, tables, _, digests = _FIELDS.unpack(fields)
+            _, _, _, bits, keys, count, tables, words, digests = _FIELDS.unpack(fields)
             if bits not in WIDTHS:
                 raise IndexFileInvalid(f"{path} holds hashes of {bits} bits, which are unknown.")
-            if keys > 16 or tables > bits // 16:
+            if keys > 16 or tables > bits // 16 or (tables and words not in {1, 4}):
                 raise IndexFileInvalid(f"{path} has tables that are unknown here. {_AGAIN}")
-            shapes = _shapes(bits, keys, tables, count)
+            shapes = _shapes(bits, keys, tables, words, count)
             sizes = [np.dtype(dtype).itemsize * prod(shape) for dtype, shape in shapes]
             padded = [size + -size % _ALIGN for size in sizes]
             length, expected = file.seek(0, 2), _START + sum(padded)

@@ -26,6 +26,10 @@ _BLOCK: Final = 1 << 16
 # From here on tables pay for their memory; below, the flat scan takes some microseconds.
 TABLES_FROM: Final = 16384
 
+# From here on buckets are long enough, at 64 entries, that three in ten of their cache lines can be
+# left unread for three more words an offset (see window_bounds in _kernel.hpp).
+WINDOWS_FROM: Final = 1 << 22
+
 # Entries behind the last signature that the kernel may read.
 SIG_PADDING: Final = 64
 
@@ -34,12 +38,23 @@ SIG_PADDING: Final = 64
 class Tables:
     """Lookup tables of the kernel: every row under the chunks of its hash.
 
-    `offsets`: uint32 (t, 2^k + 1). `refs`: uint32 (t, n). `sigs`: uint16 (t * n + SIG_PADDING,).
+    `offsets`: uint32 (t, (2^k + 1) * w), w = `words`. `refs`: uint32 (t, n). `sigs`: uint16
+    (t * n + SIG_PADDING,).
     """
 
     offsets: NDArray[np.uint32]
     refs: NDArray[np.uint32]
     sigs: NDArray[np.uint16]
+
+    @property
+    def words(self) -> int:
+        """Give the words of an offset: 4 where buckets have windows, else 1."""
+        return 1 if self.offsets.shape[1] % 4 else 4
+
+    @property
+    def key_bits(self) -> int:
+        """Give the bits of a key."""
+        return int(self.offsets.shape[1] // self.words - 1).bit_length() - 1
 
     @property
     def nbytes(self) -> int:
@@ -82,7 +97,8 @@ class Segment:
             return cls(ids, rows)
         if len(ids) < TABLES_FROM:
             return cls(ids, rows).sliced()
-        return cls(ids, rows, Tables(*search.build(rows, key_bits(len(ids)), stride, 0))).attached()
+        arrays = search.build(rows, key_bits(len(ids)), stride, len(ids) >= WINDOWS_FROM, 0)
+        return cls(ids, rows, Tables(*arrays)).attached()
 
     def sliced(self) -> Self:
         """Make the bit-sliced copy, where the kernel is there and the rows are few."""

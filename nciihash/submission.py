@@ -140,16 +140,9 @@ def prepare(
                 terminal.refuse(path, outcome)
                 advance(1)
                 continue
-            fit = tuple(hashed for hashed in outcome.hashes if not hashed.plain)
-            if not any(hashed.signal.type is SignalType.PDQ for hashed in fit):
-                regular = all(
-                    hashed.quality is None or hashed.quality >= QUALITY_MIN
-                    for hashed in outcome.hashes
-                )
-                terminal.refuse(path, TooPlain(_TOO_REGULAR if regular else _TOO_PLAIN))
-            else:
+            if item := _fit(terminal, path, outcome):
                 terminal.note_frames(path, outcome)
-                prepared.append((path, replace(outcome, hashes=fit)))
+                prepared.append((path, item))
             advance(1)
     return prepared, len(files) - len(prepared)
 
@@ -170,6 +163,25 @@ def with_others(reason: Reason | None) -> str:
         f'With them go the reason, "{dict(_REASONS)[reason]}", and your word that the person in '
         "the pictures was 18 or older and agreed."
     )
+
+
+def choose(
+    terminal: Terminal, path: Path, items: Sequence[Item]
+) -> tuple[list[tuple[Path, Item]], int]:
+    """Give those of saved items that can be sent, named by their place, and count the others."""
+    named = [(Path(f"{path}, number {number}"), item) for number, item in enumerate(items, 1)]
+    fit = [(name, kept) for name, item in named if (kept := _fit(terminal, name, item))]
+    return fit, len(items) - len(fit)
+
+
+def _fit(terminal: Terminal, path: Path, item: Item) -> Item | None:
+    """Keep the hashes that may be sent; where none is left, say why."""
+    fit = tuple(hashed for hashed in item.hashes if not hashed.plain)
+    if any(hashed.signal.type is SignalType.PDQ for hashed in fit):
+        return replace(item, hashes=fit)
+    regular = all(hashed.quality is None or hashed.quality >= QUALITY_MIN for hashed in item.hashes)
+    terminal.refuse(path, TooPlain(_TOO_REGULAR if regular else _TOO_PLAIN))
+    return None
 
 
 def explain(

@@ -10,6 +10,7 @@ import typer
 from nciihash import advocates, submission, tables
 from nciihash.batch import wanted_signals
 from nciihash.client import Client
+from nciihash.saved import read_saved
 from nciihash.signals import SignalType, VariantSet
 from nciihash.submission import Receipt
 from nciihash.terminal import AsJson, ExitCode, NoSandbox, Terminal
@@ -30,8 +31,20 @@ Case = Annotated[str, typer.Argument(help="The case number, such as K7Q4-29XD-MM
 
 @app.command(rich_help_panel=_PANEL)
 def submit(
-    files: Annotated[list[Path], typer.Argument(help="Pictures; they stay on this device.")],
     server: Server,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Pictures; they stay on this device.", show_default=False),
+    ] = None,
+    saved: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Send hashes made before: the file that the page for use without internet saved, "
+            "or what `nciihash hash --variants standard --json` wrote.",
+            show_default=False,
+        ),
+    ] = None,
     reason: Annotated[
         Reason | None, typer.Option(help="Why; asked for when left out.", show_default=False)
     ] = None,
@@ -97,8 +110,9 @@ def submit(
         with terminal.guard():
             advocates.submit_for_other(
                 terminal,
-                files,
+                files or (),
                 server,
+                saved=saved,
                 reason=reason,
                 yes=yes,
                 signal=signal or (),
@@ -111,9 +125,13 @@ def submit(
     if resume:
         raise typer.BadParameter("--resume goes with --advocate.")
     with terminal.guard(), Client(server) as client:
-        if len(files) > ITEMS_MAX:
+        earlier = read_saved(saved) if saved else []
+        files = files or []
+        if not files and not saved:
+            raise typer.BadParameter("Name the pictures, or hashes made before with --from.")
+        if (count := len(files) + len(earlier)) > ITEMS_MAX:
             raise typer.BadParameter(
-                f"A case holds at most {ITEMS_MAX} files, and these are {len(files)}. Nothing was "
+                f"A case holds at most {ITEMS_MAX} files, and these are {count}. Nothing was "
                 "sent. Open several cases, each with a part of them."
             )
         with submission.nothing_sent_yet(terminal):
@@ -123,6 +141,9 @@ def submit(
             prepared, failed = submission.prepare(
                 terminal, files, wanted_signals(signal or ()), variants, sandboxed=not no_sandbox
             )
+            if saved:
+                fit, unfit = submission.choose(terminal, saved, earlier)
+                prepared, failed = prepared + fit, failed + unfit
             if not prepared:
                 terminal.say(f"Nothing is left to send. {submission.NOTHING_OPENED}")
                 raise typer.Exit(ExitCode.SOME_FAILED)

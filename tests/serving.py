@@ -134,7 +134,7 @@ class Running:
 
     def caught_up(self):
         """Wait until the live index has everything that is in the log."""
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while True:
             with self.parts.store.read() as tx:
                 head = tx.head()

@@ -84,3 +84,58 @@ def test_every_example_is_tested():
     assert len(names) >= 4
     for name in names:
         assert f'"{name}"' in tested
+
+
+def check_client(*arguments):
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "check_client.py", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+def test_our_own_client_passes_the_sandbox():
+    follow = "-m nciihash follow --once --server {server} --bank {folder}/bank"
+    held = EXAMPLES / "held.py"
+    code, said = check_client(
+        *("--follow", f"{sys.executable} {follow}"),
+        *("--held", f"{sys.executable} {held} {{folder}}/bank"),
+    )
+    assert code == 0, said
+    assert said.count("well") == len(said.splitlines()) == 9
+
+
+NAIVE = """
+import http.client, json, pathlib, sys, urllib.parse
+server, key, file = sys.argv[1:]
+connection = http.client.HTTPConnection(urllib.parse.urlsplit(server).netloc)
+connection.request("GET", "/v1/feed", headers={"Authorization": "Bearer " + key})
+answer = connection.getresponse()
+assert answer.status == 200
+try:
+    page = answer.read()
+except http.client.IncompleteRead as cut:
+    page = cut.partial
+with pathlib.Path(file).open("a") as held:
+    for entry in page.decode().split('"value":"')[1:]:
+        held.write(entry.partition('"')[0] + "\\n")
+"""
+
+
+def test_a_client_that_reads_one_page_and_no_removals_is_told(tmp_path):
+    script, cat = tmp_path / "naive.py", tmp_path / "cat.py"
+    script.write_text(NAIVE)
+    cat.write_text("import pathlib, sys; print(pathlib.Path(sys.argv[1]).read_text())")
+    code, said = check_client(
+        *("--follow", f"{sys.executable} {script} {{server}} {{key}} {{folder}}/held"),
+        *("--held", f"{sys.executable} {cat} {{folder}}/held"),
+    )
+    assert code == 1
+    assert "well   an empty feed" in said
+    assert "WRONG  4,000 hashes of one moment: 3000 hashes are missing" in said
+    assert "are held more often than once" in said
+    wrong_at_the_end = said.partition("WRONG  all withdrawn: ")[2]
+    assert "are held that were withdrawn" in wrong_at_the_end

@@ -319,5 +319,5 @@ def test_it_goes_on_and_ends_when_told(pair):
         assert json.loads(running.stdout.readline())["added"] == 0
     finally:
         running.terminate()
-        running.wait(timeout=10)
+        running.wait(timeout=60)
         running.stdout.close()

@@ -183,6 +183,7 @@ def test_any_interleaving_equals_brute_force(backend, small, tmp_path, monkeypat
     monkeypatch.setattr(index_module, "_SMALL", small)  # so that several segments come about
     for module in (segments, index_module):
         monkeypatch.setattr(module, "TABLES_FROM", small)  # and the tables
+    monkeypatch.setattr(segments, "WINDOWS_FROM", 4 * small)  # and their windows
     if kernel:
         query = partial(kernel.query, way=1)  # the cost model would scan such small banks
         monkeypatch.setattr(segments, "_BLOCK", 7)

@@ -7,11 +7,12 @@ import re
 import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from golden.pictures import KINDS, blocks, rings, waves
 from local import random_item
-from PIL import Image
+from PIL import Image, ImageFilter
 from skimage import data as photos
 from walking import (
     LANGUAGES,
@@ -33,14 +34,18 @@ from walking import (
 from clearinghouse import offline
 from nciihash.client import Client
 from nciihash.errors import FileRefused
-from nciihash.hasher import hash_image
+from nciihash.hasher import hash_file, hash_image
 from nciihash.helpline import AdvocateClient
+from nciihash.variants import _CHOSEN, VIEWS
+from nciihash.views import View
 from nciihash.wire import AddItems, OpenCase, Reason
 from nciihash.work import solves
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "pdq.json").read_text())
 ELSEWHERE = "https://www.wikipedia.org/"
-SIZE_MAX = 100_000  # bytes of all that the page is made of, without catalogues
+SIZE_MAX = 104_000  # bytes of all that the page is made of, without catalogues
+# what opens files
+MODULES = ("worker", "canvas", "formats", "jpeg", "scan", "png", "pdq", "trimming", "views", "work")
 HOLD_STILL = {"path": None, "waiting": 400}  # milliseconds in which a late request would show
 
 pytestmark = pytest.mark.skipif(
@@ -150,6 +155,74 @@ def test_photos_hash_as_in_python(page, name):
     ):
         (got,) = fingerprints(page, [data])
         assert_equal(got, data)
+
+
+def by_python_with_copies(data, folder):
+    (folder / "file").write_bytes(data)
+    hashed = hash_file(folder / "file", variants="standard").hashes
+    return {h.variant.value: (h.signal.hex, h.quality) for h in hashed}
+
+
+def by_browser_with_copies(page, data):
+    (got,) = fingerprints(page, [data])
+    signals = got["found"]["signals"]
+    return {s["variant"]: (s["value"], s["quality"]) for s in signals}
+
+
+def assert_alike(found, wanted):
+    """Near-equal copies are left out on either side, so a few may be on one side alone."""
+    shared = found.keys() & wanted.keys()
+    assert len(shared) >= 0.9 * max(len(found), len(wanted)), found.keys() ^ wanted.keys()
+    apart = sorted(bits_apart(found[name][0], wanted[name][0]) for name in shared)
+    assert apart[len(apart) // 2] <= 2, apart
+    assert apart[-1] <= 8, apart
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_altered_copies_hash_as_in_python(page, name, tmp_path):
+    image = Image.fromarray(getattr(photos, name)())
+    for data in (encoded(image, "JPEG", quality=90), encoded(image, "PNG")):
+        found = by_browser_with_copies(page, data)
+        assert_alike(found, by_python_with_copies(data, tmp_path))
+        assert "original" in found
+        assert len(found) > 15
+
+
+def framed(image, border, colour):
+    wide = Image.new("RGB", (image.width + 2 * border, image.height + 4 * border), colour)
+    wide.paste(image, (border, 2 * border))
+    return wide
+
+
+@pytest.mark.parametrize(
+    ("border", "colour", "whole"), [(30, "white", True), (30, (20, 60, 30), True), (150, 0, False)]
+)
+def test_copies_of_a_framed_picture_are_of_what_is_within(page, border, colour, whole, tmp_path):
+    data = encoded(framed(Image.fromarray(photos.chelsea()), border, colour), "PNG")
+    found = by_browser_with_copies(page, data)
+    wanted = by_python_with_copies(data, tmp_path)
+    assert "trim" in found
+    assert ("original" in found) == ("original" in wanted) == whole
+    assert bits_apart(found["trim"][0], wanted["trim"][0]) <= 2
+    assert_alike(found, wanted)
+
+
+def test_bars_of_a_blurred_copy_are_trimmed_as_in_python(page, tmp_path):
+    image = Image.fromarray(photos.coffee())
+    wide = image.resize((1100, 734)).crop((0, 67, 1100, 667)).filter(ImageFilter.GaussianBlur(40))
+    wide.paste(image.resize((600, 400)).crop((0, 0, 600, 400)).resize((900, 600)), (100, 0))
+    data = encoded(wide, "PNG")
+    assert "trim" in by_python_with_copies(data, tmp_path)
+    assert_alike(by_browser_with_copies(page, data), by_python_with_copies(data, tmp_path))
+
+
+def test_the_browser_makes_the_copies_that_python_makes(page):
+    views = page.evaluate("import('/page/views.js').then((views) => views.STANDARD)")
+    names = [name for name in VIEWS if name in _CHOSEN["standard"]]
+    assert list(views) == [name.value for name in names]
+    for name in names:
+        cut = views[name.value].pop("cut", (0, 0, 0, 0))
+        assert View(cut=tuple(cut), **views[name.value]) == VIEWS[name], name
 
 
 @pytest.mark.parametrize("name", PHOTOS)
@@ -384,8 +457,7 @@ def test_nothing_is_requested_before_send_and_one_post_afterwards(visit):
     visitor.page.wait_for_timeout(HOLD_STILL["waiting"])
     # the worker's own modules are all that was loaded while files were open
     loaded = {r.url.removeprefix(visitor.url) for r in visitor.requests[before:]}
-    modules = ("worker", "canvas", "formats", "jpeg", "scan", "png", "pdq", "work")
-    assert loaded <= {f"/page/{name}.js" for name in modules}
+    assert loaded <= {f"/page/{name}.js" for name in MODULES}
     ready = len(visitor.requests)
     visitor.press("review.send")
     visitor.at("receipt.title")
@@ -489,7 +561,7 @@ def test_a_planted_leak_is_seen(visit, leak):
     extra = [
         f"request: {r.url}"
         for r in visitor.requests[before:]
-        if not re.search(r"/page/(worker|canvas|formats|jpeg|scan|png|pdq|work)\.js$", r.url)
+        if not re.search(rf"/page/({'|'.join(MODULES)})\.js$", r.url)
     ]
     found = leaks(visitor, before) + extra
     assert (found == []) if leak is None else any(sign in what for what in found), found
@@ -544,6 +616,15 @@ def test_the_page_and_its_worker_have_their_policies(browser, serving):
         assert headers["cache-control"] == "no-store"
         assert headers["cross-origin-resource-policy"] == "same-origin"
         assert "set-cookie" not in headers
+    with httpx.Client(base_url=serving.url) as client:
+        for path in ("/", "/page/app.js", "/page/words/ar.json"):
+            plain = client.get(path, headers={"Accept-Encoding": "identity"})
+            packed = client.get(path, headers={"Accept-Encoding": "br, gzip"})
+            assert "content-encoding" not in plain.headers
+            assert packed.headers["content-encoding"] == "gzip"
+            assert packed.content == plain.content
+            assert int(packed.headers["content-length"]) < len(plain.content) * 0.6
+            assert packed.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
     for path in ("/page/index.html", "/page/../app.py", "/page/words/de.json", "/page/"):
         assert context.request.get(serving.url + path).status == 404
     context.close()
@@ -972,7 +1053,7 @@ def test_going_away_ends_the_work_and_coming_back_starts_anew(visit):
     visitor.choose(pictures()[:1])
     visitor.press("continue")
     visitor.unfold()
-    found = visitor.page.locator("ol code").all_inner_texts()
+    found = visitor.page.locator("ol li > code:first-child").all_inner_texts()
     assert found == [by_python(pictures()[0]["buffer"])[0]]
 
 

@@ -74,7 +74,11 @@ def firefox(tmp_path):
     yield start
     for process in started:
         process.terminate()
-        process.wait(timeout=20)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 class Person:
@@ -85,7 +89,7 @@ class Person:
         client.navigate(url + "/")
         self.at("start.title")
 
-    def find(self, what, seconds=20):
+    def find(self, what, seconds=90):
         """Wait for the first shown element whose whole text is the given one."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -121,7 +125,10 @@ class Person:
         self.press("continue")
         self.at("review.title")
         self.client.find_elements("css selector", "summary")[0].click()
-        return [code.text for code in self.client.find_elements("css selector", "ol code")]
+        return [
+            code.text
+            for code in self.client.find_elements("css selector", "ol li > code:first-child")
+        ]
 
 
 def files(folder):

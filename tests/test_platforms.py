@@ -208,7 +208,7 @@ def test_a_long_poll_hears_of_an_addition_at_once(service):
     cursor = peer.feed()["cursor"]
 
     def wait():
-        heard["page"] = peer.feed(cursor=cursor, wait=20)
+        heard["page"] = peer.feed(cursor=cursor, wait=30)
         heard["at"] = time.monotonic()
 
     waiter = threading.Thread(target=wait)
@@ -216,7 +216,7 @@ def test_a_long_poll_hears_of_an_addition_at_once(service):
     time.sleep(0.3)
     assert "page" not in heard, "nothing is new, so it waits"
     service.open()
-    waiter.join(timeout=15)
+    waiter.join(timeout=25)
     assert len(heard["page"]["entries"]) == 1
 
 
@@ -224,14 +224,14 @@ def test_a_key_revoked_during_a_long_poll_gets_nothing_more(service):
     peer, heard = service.platform(), {}
 
     def wait():
-        heard["reply"] = service.client.get("/v1/feed", params={"wait": 20}, headers=peer.headers)
+        heard["reply"] = service.client.get("/v1/feed", params={"wait": 30}, headers=peer.headers)
 
     waiter = threading.Thread(target=wait)
     waiter.start()
     time.sleep(0.3)
     access.revoke_keys(service.parts.store, peer.name, None, service.clock())
     service.open()
-    waiter.join(timeout=15)
+    waiter.join(timeout=25)
     problem(heard["reply"], 401, "credentials_wrong")
 
 
@@ -254,8 +254,8 @@ def test_what_is_written_while_a_waiter_looks_ends_its_wait(service, monkeypatch
 
     monkeypatch.setattr(platforms, "_page", page)
     start = time.monotonic()
-    assert len(peer.feed(wait=25)["entries"]) == 1
-    assert time.monotonic() - start < 20, "it heard of it without waiting for the end of the poll"
+    assert len(peer.feed(wait=30)["entries"]) == 1
+    assert time.monotonic() - start < 25, "it heard of it without waiting for the end of the poll"
 
 
 def test_a_damaged_row_is_left_out_and_the_rest_goes_on(service):

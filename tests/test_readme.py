@@ -104,7 +104,7 @@ def service(reader):
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=10) in (0, -signal.SIGTERM)
+        assert process.wait(timeout=60) in (0, -signal.SIGTERM)
         process.stdout.close()
 
 

@@ -93,13 +93,16 @@ def test_both_ways_equal_brute_force_at_every_radius(bits, make, stride, backend
     rows = scrambled(packed)
     flat = search.Segment(rows, ids, gone, search.slice_rows(rows), None, None, None)
     key_bits = (8, 11, 16)[bits % 3]
-    tables = search.build(rows, key_bits, stride, 2)
-    tabled = search.Segment(rows, ids, gone, None, *tables)
+    tabled, windowed = (
+        search.Segment(rows, ids, gone, None, *search.build(rows, key_bits, stride, windows, 2))
+        for windows in (False, True)
+    )
     radii = range(64) if bits == 256 else range(17)
     for radius in [*radii, 64, 100, bits]:
         for some in (slice(None), slice(3, 4), slice(17, 18)):
             answer = expected(ids, living, apart[some], radius)
-            for segment, way in ((flat, 0), (tabled, INDEX), (tabled, SCAN), (tabled, 0)):
+            ways = ((flat, 0), (tabled, INDEX), (windowed, INDEX), (tabled, SCAN), (tabled, 0))
+            for segment, way in ways:
                 raw = search.query((segment,), queries[some], radius, 1, way)
                 found = _matches(raw, len(queries[some]))
                 for got, wanted in zip(found, answer, strict=True):
@@ -115,17 +118,37 @@ def test_the_kernel_and_numpy_scramble_alike(bits, monkeypatch):
     np.testing.assert_array_equal(unscrambled(compiled), packed)
 
 
-def test_tables_hold_every_row_once_under_its_key():
+@pytest.mark.parametrize("windows", [False, True])
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_tables_hold_every_row_once_under_its_key(windows, threads):
     rows = clustered(np.random.default_rng(1), 3000, 32)
-    offsets, refs, sigs = search.build(rows, 12, 1, 2)
+    offsets, refs, sigs = search.build(rows, 12, 1, windows, threads)
+    assert offsets.shape == (16, ((1 << 12) + 1) * (4 if windows else 1))
     chunks = rows.view(np.uint16)
     assert sigs.shape == (16 * 3000 + SIG_PADDING,)
     for table in range(16):
         np.testing.assert_array_equal(np.sort(refs[table]), np.arange(3000))
-        keys = np.repeat(np.arange(1 << 12), np.diff(offsets[table]))
+        starts = offsets[table].reshape((1 << 12) + 1, -1)[:, 0]
+        keys = np.repeat(np.arange(1 << 12), np.diff(starts))
         np.testing.assert_array_equal(keys, chunks[refs[table], table] >> 4)
         following = chunks[refs[table], (table + 1) % 16]
         np.testing.assert_array_equal(sigs[3000 * table :][:3000], following)
+
+
+def test_windows_tell_where_signatures_with_more_ones_begin():
+    rows = clustered(np.random.default_rng(1), 3000, 32)
+    offsets, _, sigs = search.build(rows, 8, 1, True, 1)
+    for table in range(16):
+        records = offsets[table].reshape(257, 4)
+        ones = np.bitwise_count(sigs[3000 * table :][:3000])
+        for start, stop, bounds in zip(
+            records[:-1, 0], records[1:, 0], records[:-1, 1:].copy().view(np.uint8), strict=True
+        ):
+            bucket = ones[start:stop]
+            assert (np.diff(bucket.astype(int)) >= 0).all()
+            first = np.searchsorted(bucket, np.arange(3, 15))
+            wanted = np.minimum(first * 256 // max(len(bucket), 1), 255)
+            np.testing.assert_array_equal(bounds, wanted)
 
 
 def test_threads_and_batches_change_nothing():
@@ -186,7 +209,11 @@ def damaged(tables: Tables, **changes) -> Tables:
 
 @pytest.mark.parametrize("fill", [0, 1, 2**31, 2**32 - 1])
 @pytest.mark.parametrize("what", ["offsets", "refs"])
-def test_damaged_tables_are_an_error_or_a_wrong_answer_never_a_crash(what, fill):
+@pytest.mark.parametrize("windows_from", [1, 1 << 40])
+def test_damaged_tables_are_an_error_or_a_wrong_answer_never_a_crash(
+    what, fill, windows_from, monkeypatch
+):
+    monkeypatch.setattr(segments, "WINDOWS_FROM", windows_from)
     rng = np.random.default_rng(4)
     packed = uniform(rng, 20_000, 32)
     good = Segment.of(np.arange(20_000, dtype=np.uint64), scrambled(packed))
@@ -221,9 +248,19 @@ def test_a_damaged_file_is_an_error_when_it_is_searched(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("bits", "compact", "bytes_a_hash"), [(256, False, 147), (256, True, 93), (64, False, 49)]
+    ("bits", "compact", "windows_from", "bytes_a_hash"),
+    [
+        (256, False, 1 << 40, 147),
+        (256, True, 1 << 40, 93),
+        (64, False, 1 << 40, 49),
+        (256, False, 1, 193),
+        (256, True, 1, 117),
+    ],
 )
-def test_a_saved_index_keeps_its_tables_and_its_form(bits, compact, bytes_a_hash, tmp_path):
+def test_a_saved_index_keeps_its_tables_and_its_form(
+    bits, compact, windows_from, bytes_a_hash, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(segments, "WINDOWS_FROM", windows_from)
     rng = np.random.default_rng(6)
     packed = uniform(rng, 70_000, bits // 8)
     index = Index(bits, compact=compact)

@@ -402,7 +402,7 @@ def test_headers_that_trickle_in_are_given_up(server, begun):
             pass
 
     server.respond = respond
-    patience = Patience(attempts=1, total=0.3)
+    patience = Patience(attempts=1, total=1.5)
     with Client(address(server), patience=patience) as client:
         with pytest.raises(ProtocolError):
             client.status(CASE, PASSPHRASE)

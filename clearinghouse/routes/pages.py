@@ -1,10 +1,11 @@
 """The survivor's page: a closed list of files, each read once, and the policies they come with."""
 
+import gzip
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Final
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 LANGUAGES: Final = ("en", "es", "pt", "fr", "ar", "ur", "hi")
 
@@ -17,7 +18,7 @@ _TYPES: Final = {
 _FILES: Final = (
     *("page.css", "app.js", "asking.js", "canvas.js", "choosing.js", "edition.js", "elements.js"),
     *("formats.js", "hasher.js", "holding.js", "jpeg.js", "pdq.js", "png.js", "proof.js"),
-    *("scan.js", "service.js", "words.js", "work.js", "worker.js"),
+    *("scan.js", "service.js", "trimming.js", "views.js", "words.js", "work.js", "worker.js"),
     *(f"words/{language}.json" for language in LANGUAGES),
 )
 
@@ -47,8 +48,14 @@ def create_router() -> APIRouter:
 
 def _add(router: APIRouter, path: str, name: str, content: bytes) -> None:
     media_type = _TYPES[name.rpartition(".")[2]]
+    # Nothing in these files is secret, so that their length as packed tells nobody anything.
+    packed = gzip.compress(content, mtime=0)
 
-    async def read() -> Response:
-        return Response(content, media_type=media_type)
+    async def read(request: Request) -> Response:
+        headers = {"Vary": "Accept-Encoding"}
+        if "gzip" not in request.headers.get("Accept-Encoding", ""):
+            return Response(content, media_type=media_type, headers=headers)
+        headers["Content-Encoding"] = "gzip"
+        return Response(packed, media_type=media_type, headers=headers)
 
     router.add_api_route(path, read, methods=["GET", "HEAD"])

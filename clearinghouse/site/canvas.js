@@ -1,12 +1,17 @@
-// Pixels by way of the browser's own decoder and a canvas, in strips, for files that are neither
-// JPEG nor PNG. Some private browsers alter what a canvas reads back; that is found out first.
+// Pixels by way of the browser's own decoder and a canvas, in strips: for files that are neither JPEG
+// nor PNG, and for the altered copies of all. Some private browsers alter what a canvas reads back;
+// that is found out first.
 
 import { checkSize, Refused } from "./formats.js";
 import { Rows } from "./pdq.js";
+import { Copy, trim } from "./trimming.js";
+import { alteredCopies, Cells } from "./views.js";
 
 const STRIP = 128;
 const SIDE = 64;
 const NOISE = 8; // levels; a browser that hides the canvas is off by far more
+const QUALITY_MIN = 50; // below it a fingerprint says too little about its picture
+const FRAMED = 0.5; // of the whole: what is left of a screenshot is less
 
 function canvas(width, height) {
   const surface = new OffscreenCanvas(width, height);
@@ -34,7 +39,12 @@ export function canvasIsTrue() {
   return true;
 }
 
-/** Hash a file that the browser can open. Throws `Refused("unopened")` where it can't. */
+/**
+ * Hash a file that the browser can open, with its altered copies: `{ pdq, quality, tied, signals }`.
+ * Where the picture has a frame or is a screenshot, the copies are of the picture within; the whole
+ * is left out where the frame takes more than half, since other pictures' frames look like it.
+ * Throws `Refused("unopened")` where the browser can't.
+ */
 export async function hashByCanvas(blob) {
   if (!canvasIsTrue()) throw new Refused("blocked");
   let bitmap;
@@ -46,24 +56,49 @@ export async function hashByCanvas(blob) {
   try {
     const { width, height } = bitmap;
     checkSize(width, height);
-    const rows = new Rows(width, height);
-    const context = canvas(width, Math.min(STRIP, height));
-    const luma = new Float64Array(width);
-    context.fillStyle = "#fff";
-    for (let top = 0; top < height; top += STRIP) {
-      const tall = Math.min(STRIP, height - top);
-      context.fillRect(0, 0, width, tall);
-      context.drawImage(bitmap, 0, -top);
-      const { data } = context.getImageData(0, 0, width, tall);
-      for (let y = 0; y < tall; y++) {
-        for (let x = 0, at = y * width * 4; x < width; x++, at += 4) {
-          luma[x] = 0.299 * data[at] + 0.587 * data[at + 1] + 0.114 * data[at + 2];
-        }
-        rows.add(luma);
-      }
+    const copy = new Copy(width, height);
+    const whole = look(bitmap, { left: 0, top: 0, width, height }, copy);
+    const signals = fit(whole) ? [{ value: whole.pdq, quality: whole.quality, variant: "original" }] : [];
+    const region = trim(copy);
+    const inner = region && look(bitmap, region);
+    const known = [{ value: whole.pdq }];
+    let { cells } = whole;
+    if (inner && fit(inner)) {
+      cells = inner.cells;
+      if (region.width * region.height < FRAMED * width * height) signals.pop();
+      signals.push({ value: inner.pdq, quality: inner.quality, variant: "trim" });
+      known.push(signals.at(-1));
     }
-    return rows.hash();
+    // of a plain picture, a border would be all that can be seen in its copies
+    if (signals.length) signals.push(...alteredCopies(cells, known));
+    return { pdq: whole.pdq, quality: whole.quality, tied: whole.tied, signals };
   } finally {
     bitmap.close();
   }
+}
+
+const fit = ({ quality, tied }) => !tied && quality >= QUALITY_MIN;
+
+/** Look at a part of a picture strip by strip: its fingerprint, and the small copy for its views. */
+function look(bitmap, { left, top, width, height }, copy = null) {
+  const rows = new Rows(width, height);
+  const cells = new Cells(width, height);
+  const context = canvas(width, Math.min(STRIP, height));
+  const luma = new Float64Array(width);
+  context.fillStyle = "#fff";
+  for (let from = 0; from < height; from += STRIP) {
+    const tall = Math.min(STRIP, height - from);
+    context.fillRect(0, 0, width, tall);
+    context.drawImage(bitmap, -left, -top - from);
+    const { data } = context.getImageData(0, 0, width, tall);
+    for (let y = 0; y < tall; y++) {
+      for (let x = 0, at = y * width * 4; x < width; x++, at += 4) {
+        luma[x] = 0.299 * data[at] + 0.587 * data[at + 1] + 0.114 * data[at + 2];
+      }
+      rows.add(luma);
+      cells.add(luma);
+      copy?.add(data, y * width * 4);
+    }
+  }
+  return { ...rows.hash(), cells };
 }

@@ -181,6 +181,7 @@ export function review(app) {
     title(say(online ? "review.title" : "offline.review")),
     list([
       say("review.prints", { count: found.length }),
+      ...(found.some(({ signals }) => signals.length > 1) ? [say("review.altered")] : []),
       ...(!online
         ? []
         : state.secret
@@ -193,7 +194,19 @@ export function review(app) {
       element(
         "ol",
         {},
-        found.map(({ pdq, quality }) => element("li", {}, code(pdq), " ", say("review.quality", { quality }))),
+        found.map(({ signals }) =>
+          element(
+            "li",
+            {},
+            signals.map(({ value, quality, variant }) => [
+              code(value),
+              " ",
+              element("span", { dir: "ltr" }, variant),
+              " ",
+              say("review.quality", { quality }),
+            ]),
+          ),
+        ),
       ),
     ),
     fingerprint(app),

@@ -19,7 +19,7 @@ export class Hasher {
   #asked = 0;
 
   /**
-   * Give `{ found: { pdq, quality, tied } }`, or `{ code }` that says why there is none.
+   * Give `{ found: { pdq, quality, tied, signals } }`, or `{ code }` that says why there is none.
    * `path` is for tests: "canvas" leaves a file to the browser's decoder, "bytes" a JPEG to ours.
    */
   async hash(blob, path = null) {

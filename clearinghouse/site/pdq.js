@@ -95,14 +95,14 @@ export class Rows {
 
 /** The hash of a picture with a side under 5 pixels. */
 export function tooSmall() {
-  return { pdq: "0".repeat(64), quality: 0, tied: true };
+  return { pdq: "0".repeat(64), quality: 0, tied: true, grid: null };
 }
 
 export function isSmall(width, height) {
   return Math.min(width, height) < SIDE_MIN;
 }
 
-/** Hash an upright 64 x 64 grid of luma: 64 digits, quality 0 to 100, and whether bits are noise. */
+/** Hash an upright 64 x 64 grid of luma: 64 digits, quality 0 to 100, whether bits are noise; and it. */
 export function hashGrid(grid) {
   const coefficients = transform(grid);
   const median = ranked(coefficients)[127];
@@ -112,7 +112,7 @@ export function hashGrid(grid) {
     for (let bit = 3; bit >= 0; bit--) value = value * 2 + (coefficients[digit * 4 + bit] > median);
     pdq += value.toString(16);
   }
-  return { pdq, quality: quality(grid), tied: gap(coefficients) < TIE };
+  return { pdq, quality: quality(grid), tied: gap(coefficients) < TIE, grid };
 }
 
 function transform(grid) {

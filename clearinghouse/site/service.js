@@ -25,10 +25,7 @@ function authorization({ number, passphrase }) {
 }
 
 const items = (prints) =>
-  prints.map(({ pdq, quality }) => ({
-    media: "image",
-    signals: [{ type: "pdq", value: pdq, quality, variant: "original" }],
-  }));
+  prints.map(({ signals }) => ({ media: "image", signals: signals.map((signal) => ({ type: "pdq", ...signal })) }));
 
 /** Write the body that opens a case. With the proof of work it is the whole of what is sent. */
 export function openingBody(reason, prints, work = null) {
@@ -43,15 +40,23 @@ export function addingBody(prints) {
 /** Read such a body back: the fingerprints in it, or none where it is something else. */
 export function readBody(text) {
   try {
-    return JSON.parse(text).items.flatMap(({ signals }) =>
-      signals
-        .filter(({ type, value, quality }) => type === "pdq" && /^[0-9a-f]{64}$/.test(value) && quality >= 50 && quality <= 100)
-        .map(({ value, quality }) => ({ pdq: value, quality: Math.trunc(quality) })),
-    );
+    return JSON.parse(text).items.map(({ signals }) => {
+      const read = signals.filter(sound).map(({ value, quality, variant }) => ({ value, quality, variant }));
+      if (read.length !== signals.length || !read.length) throw new Trouble("not_saved");
+      return { pdq: read[0].value, quality: read[0].quality, signals: read };
+    });
   } catch {
     return [];
   }
 }
+
+const sound = ({ type, value, quality, variant }) =>
+  type === "pdq" &&
+  /^[0-9a-f]{64}$/.test(value) &&
+  Number.isInteger(quality) &&
+  quality >= 50 &&
+  quality <= 100 &&
+  /^[a-z0-9-]{1,20}$/.test(variant);
 
 export const askForWork = () => ask("GET", "/v1/work", {});
 export const openCase = (body, key) => ask("POST", "/v1/cases", { body, key });

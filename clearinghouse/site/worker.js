@@ -5,12 +5,13 @@ import { hashByCanvas } from "./canvas.js";
 import { BYTES_MAX, checkStructure, detect, Refused } from "./formats.js";
 import { hashJpeg } from "./jpeg.js";
 import { hashPng } from "./png.js";
+import { apart, turnedCopies } from "./views.js";
 import { solve } from "./work.js";
 
 const HEAD = 4096;
 const SHOWN = ["jpeg", "png", "gif", "bmp", "webp", "avif"]; // every browser opens these when sound
 const BITMAP_MAX = 50_000_000; // pixels that a phone still has memory for
-const AGREE = 8; // bits between the two readings of a JPEG
+const AGREE = 8; // bits between two readings of a file
 const QUALITY_MIN = 50; // below it a fingerprint says too little about its picture
 
 async function bytes(blob) {
@@ -25,9 +26,10 @@ async function hash(blob, path) {
   const kind = detect(await bytes(blob.slice(0, HEAD)));
   if (blob.size > BYTES_MAX) throw new Refused("too_large");
   const data = await bytes(blob);
-  if (kind === "png" && path !== "canvas") return hashPng(data);
-  const own = kind === "jpeg" && path !== "canvas" ? hashJpeg(data) : null;
-  if (own) return path === "bytes" || own.pixels > BITMAP_MAX ? own : closest(own, blob);
+  if (path !== "canvas") {
+    const own = kind === "png" ? await hashPng(data) : kind === "jpeg" ? hashJpeg(data) : null;
+    if (own) return path === "bytes" || own.pixels > BITMAP_MAX ? alone(own) : agreed(own, kind, blob);
+  }
   checkStructure(kind, data);
   try {
     return await hashByCanvas(blob);
@@ -44,21 +46,27 @@ async function hash(blob, path) {
  * while both agree: a canvas that alters what it gives back, or colours that were converted, do not
  * pass. The file's soundness has been checked by our own reading either way.
  */
-async function closest(own, blob) {
+async function agreed(own, kind, blob) {
   try {
     const seen = await hashByCanvas(blob);
-    return apart(own.pdq, seen.pdq) <= AGREE ? seen : own;
+    if (apart(own.pdq, seen.pdq) > AGREE) return alone(own);
+    if (kind === "jpeg") return seen;
+    // our reading of a PNG is exact
+    const { pdq, quality, tied } = own;
+    const signals = seen.signals.map((signal) =>
+      signal.variant === "original" ? { value: pdq, quality, variant: "original" } : signal,
+    );
+    return { pdq, quality, tied, signals };
   } catch {
-    return own;
+    return alone(own);
   }
 }
 
-function apart(one, other) {
-  let bits = 0;
-  for (let n = 0; n < one.length; n++) {
-    for (let d = parseInt(one[n], 16) ^ parseInt(other[n], 16); d; d >>= 1) bits += d & 1;
-  }
-  return bits;
+/** What can be said without the browser's pixels: the picture as it is, turned and mirrored. */
+function alone({ pdq, quality, tied, grid }) {
+  const original = { value: pdq, quality, variant: "original" };
+  const plain = tied || quality < QUALITY_MIN;
+  return { pdq, quality, tied, signals: plain ? [] : [original, ...turnedCopies(grid, [original])] };
 }
 
 addEventListener("message", async ({ data: { id, blob, path, work } }) => {
@@ -68,8 +76,7 @@ addEventListener("message", async ({ data: { id, blob, path, work } }) => {
   }
   try {
     const found = await hash(blob, path);
-    const plain = found.tied || found.quality < QUALITY_MIN;
-    postMessage(plain ? { id, code: "too_plain", found } : { id, found });
+    postMessage(found.signals.length ? { id, found } : { id, code: "too_plain", found });
   } catch (error) {
     const memory = error instanceof RangeError;
     postMessage({ id, code: error instanceof Refused ? error.code : memory ? "too_large" : "failed" });

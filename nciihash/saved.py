@@ -1,0 +1,60 @@
+"""Read hashes that were made earlier, or on another device, from the file that holds them."""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from nciihash.errors import InvalidRequest
+from nciihash.signals import Item
+from nciihash.wire import AddItems, ItemIn
+
+_BYTES_MAX: Final = 64 * 2**20  # a case of 200 files with all their altered copies takes 2
+
+
+def read_saved(path: Path) -> list[Item]:
+    """Read the items in a file.
+
+    Args:
+        path: what the survivor's page saved for later, or what `nciihash hash --json` wrote. Lines
+            about files that could not be hashed are passed over.
+
+    Raises:
+        InvalidRequest: it is neither, is too large, cannot be read, or holds nothing.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_BYTES_MAX + 1)
+    except OSError as error:
+        raise InvalidRequest(
+            f"{path} cannot be read: {(error.strerror or 'unknown').lower()}."
+        ) from error
+    if len(data) > _BYTES_MAX:
+        raise InvalidRequest(f"{path} is larger than any file of saved hashes. Check the path.")
+    try:
+        items = _items(data.decode("utf-8-sig"))
+    except (ValueError, AttributeError, TypeError) as error:  # a ValidationError is a ValueError
+        raise InvalidRequest(
+            f"{path} is neither what the page saves nor what `nciihash hash --json` writes, or it "
+            "is damaged."
+        ) from error
+    if not items:
+        raise InvalidRequest(f"{path} holds no hashes.")
+    return [Item(item.media, tuple(signal.hashed for signal in item.signals)) for item in items]
+
+
+def _items(text: str) -> list[ItemIn]:
+    try:
+        return list(AddItems.model_validate_json(text).items)
+    except ValidationError:
+        if len(lines := text.splitlines()) == 1 and '"items"' in text:
+            raise
+    entries: list[dict[str, Any]] = [json.loads(line) for line in lines if line.strip()]
+    return [
+        ItemIn.model_validate_json(
+            json.dumps({"media": entry.get("media"), "signals": entry.get("hashes")})
+        )
+        for entry in entries
+        if "error" not in entry
+    ]
