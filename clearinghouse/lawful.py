@@ -4,16 +4,21 @@ Somebody may submit them to have lawful pictures blocked everywhere. A submitted
 one of them is held back: it is kept, and handed to nobody, until the operator has decided.
 """
 
+import logging
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 
+from clearinghouse.problems import KeyMismatch
 from clearinghouse.statements import Transaction
 from clearinghouse.vault import Vault
 from nciihash.index import Index
 from nciihash.signals import Signal, SignalType
+
+_log = logging.getLogger(__name__)
 
 
 class LawfulList:
@@ -46,7 +51,12 @@ class LawfulList:
     def _read(self, tx: Transaction) -> None:
         values: dict[SignalType, list[bytes]] = defaultdict(list)
         for type, sealed, lookup in tx.read_lawful():
-            value = self._vault.open(sealed, "lawful", "value", lookup.hex())
+            try:
+                value = self._vault.open(sealed, "lawful", "value", lookup.hex())
+            except KeyMismatch:
+                # One damaged row must not keep anybody from opening a case.
+                _log.error("A lawful picture's hash does not open, and is left out")
+                continue
             values[SignalType(type)].append(value)
         self._exact = {Signal(t, v) for t, many in values.items() if t.exact for v in many}
         self._indexes = {}
@@ -54,6 +64,14 @@ class LawfulList:
             if not type.exact:
                 index = self._indexes[type] = Index(type.bits)
                 index.add(np.arange(len(many), dtype=np.uint64), _packed(type, many))
+
+
+def reseal(tx: Transaction, old: Vault, new: Vault) -> None:
+    """Seal the list anew, for a change of the master key."""
+    for _, sealed, lookup in tx.read_lawful():
+        place = ("lawful", "value", lookup.hex())
+        with suppress(KeyMismatch):
+            tx.reseal_lawful(lookup, new.seal(old.open(sealed, *place), *place))
 
 
 def _packed(

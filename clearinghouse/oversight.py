@@ -3,7 +3,8 @@
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, Table, and_, delete, func, insert, select, update
+from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from clearinghouse.records import SHOWN, Records
@@ -51,9 +52,9 @@ class Oversight(Records):
         shown = [row.id for row in rows if (row.media, row.type) in SHOWN]
         for number, place in zip(shown, self.take_places(len(shown), hour), strict=True):
             self._run(update(signals).where(signals.c.id == number).values(place=place))
-        self._append("add", [row.id for row in rows])
+        self._log("add", [row.id for row in rows])
 
-    def _append(self, op: str, numbers: Sequence[int]) -> None:
+    def _log(self, op: str, numbers: Sequence[int]) -> None:
         """Add entries about signals to the end of the log."""
         if numbers:
             self._run(insert(log), [{"op": op, "signal_id": number} for number in numbers])
@@ -78,11 +79,15 @@ class Oversight(Records):
         live = and_(chosen, signals.c.value.is_not(None))
         columns = (signals.c.id, signals.c.lookup, signals.c.place)
         rows = self._run(select(*columns).where(live).order_by(signals.c.id)).all()
-        self._append("remove", [row.id for row in rows])
+        self._log("remove", [row.id for row in rows])
         self._run(
             update(signals).where(chosen).values(value=None, lookup=None, quality=None, place=None)
         )
         return [row.lookup for row in rows if row.place is not None]
+
+    def _upsert(self, table: Table) -> Insert:
+        """Begin an insert that may change the row that is there already."""
+        return upsert(table)
 
     # --- what the operator decides on --------------------------------------------------------
 
@@ -216,6 +221,10 @@ class Oversight(Records):
         """Forget a lawful hash; tell whether it was there."""
         return bool(self._run(delete(lawful).where(lawful.c.lookup == lookup)).rowcount)
 
+    def reseal_lawful(self, lookup: bytes, value: bytes) -> None:
+        """Replace a sealed value by the same under another key."""
+        self._run(update(lawful).where(lawful.c.lookup == lookup).values(value=value))
+
     def lawful_version(self) -> tuple[int, int]:
         """Give what changes with every change of the list."""
         query = select(func.count(), func.coalesce(func.max(lawful.c.id), 0)).select_from(lawful)
@@ -243,7 +252,7 @@ class Oversight(Records):
 
         The row is changed before it is read, so that of two workers one waits for the other.
         """
-        row = upsert(budgets).values(key_id=key, hour=hour, leased=count)
+        row = self._upsert(budgets).values(key_id=key, hour=hour, leased=count)
         self._run(
             row.on_conflict_do_update(
                 index_elements=["key_id", "hour"],

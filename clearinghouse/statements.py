@@ -127,7 +127,7 @@ class Transaction(Assistance):
             insert(signals).returning(signals.c.id, sort_by_parameter_order=True), rows
         ).scalars()
         if not held_back:
-            self._append("add", list(numbers))
+            self._log("add", list(numbers))
 
     def withdraw_items(self, case: int, ordinal: int | None, hour: int) -> int:
         """Withdraw one file or all of a case: purge its values, log each removal, count files."""

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_
 from clearinghouse import review
 from clearinghouse.access import Platform
 from clearinghouse.contributions import Contributed, contribute, lookup_of, take_back
+from clearinghouse.lawful import LawfulList
 from clearinghouse.matching import read_place
 from clearinghouse.privacy import hour
 from clearinghouse.records import CONTRIBUTED, SHARED, Record
@@ -310,6 +311,7 @@ def _record(
 
 def take_hashes(
     store: Store,
+    lawful: LawfulList,
     tx: Transaction,
     platform: Platform,
     records: Sequence[NewRecord],
@@ -324,6 +326,7 @@ def take_hashes(
 
     Args:
         store: for its vault.
+        lawful: what is like one of these is passed over.
         tx: a write transaction.
         platform: who contributes.
         records: the hashes.
@@ -336,7 +339,9 @@ def take_hashes(
     """
     new = [r.contributed for r in records if not any(f.value.takes_back for f in r.feedbacks)]
     if new:
-        contribute(store, tx, platform.number, CONTRIBUTED, new, months=months, most=most, now=now)
+        contribute(
+            store, lawful, tx, platform.number, CONTRIBUTED, new, months=months, most=most, now=now
+        )
     for record in records:
         for feedback in record.feedbacks:
             lookup = lookup_of(store, record.contributed.signal)

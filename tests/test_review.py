@@ -9,6 +9,8 @@ from test_oracle import run
 
 from clearinghouse import review
 from clearinghouse.contributions import lookup_of
+from clearinghouse.lawful import LawfulList, reseal
+from clearinghouse.vault import Vault
 from nciihash.signals import Signal, SignalType
 
 FLAG = pdq(7)
@@ -150,6 +152,38 @@ def test_nothing_of_the_list_stands_in_clear(listed, store):
         (row,) = tx._run(text("SELECT value, lookup FROM lawful")).all()
     assert bytes.fromhex(FLAG) not in row.value + row.lookup
     assert row.lookup != lookup_of(store, signal(FLAG)), "look-ups of one kind are not the other's"
+
+
+def test_what_a_platform_adds_is_passed_over(listed, store):
+    peer = listed.platform()
+    headers = {"x-functions-key": peer.key, "Ocp-Apim-Subscription-Key": peer.key}
+    wanted = pdq()
+    records = [{"signalType": "ImagePDQ", "hashValue": value} for value in (near(FLAG, 31), wanted)]
+    reply = listed.client.post(
+        "/stopncii/v1/SubmitHashes",
+        json={"count": 2, "hashRecords": records},
+        headers=headers,
+    )
+    assert reply.json() == {"count": 2}
+    assert [e["value"] for e in peer.feed()["entries"]] == [wanted]
+    assert review.questions(store) == []
+
+
+def test_the_list_outlives_a_change_of_the_master_key(listed, store):
+    old, new = store.vault, Vault(b"\7" * 32)
+    with store.write() as tx:
+        reseal(tx, old, new)
+    with store.read() as tx:
+        assert LawfulList(new).near(tx, [signal(near(FLAG, 4)), signal(pdq())]) == [True, False]
+
+
+def test_a_damaged_row_keeps_nobody_from_opening_a_case(listed, store, caplog):
+    with store.write() as tx:
+        ((_, _, lookup),) = tx.read_lawful()
+        tx.reseal_lawful(lookup, b"damaged")
+    listed.parts.lawful._version = (0, 0)
+    assert listed.open(item(FLAG)).reply["items"][0]["accepted"] == 1
+    assert "does not open" in caplog.text
 
 
 # --- flags -----------------------------------------------------------------------------------

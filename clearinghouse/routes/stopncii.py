@@ -114,6 +114,7 @@ def submit_hashes(body: SubmitHashes, platform: Contributor, serving: Serving) -
     with serving.store.write() as tx:
         taken = stopncii.take_hashes(
             serving.store,
+            serving.lawful,
             tx,
             platform,
             body.records,
