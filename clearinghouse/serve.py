@@ -69,7 +69,7 @@ def serve(
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
     app = create_app(settings, sandbox=sandbox)
     room = max(files - _FILES_KEPT, 64)
-    lines = Lines(min(settings.connections_max, room - 1))
+    lines = Lines(min(settings.clients_max, room - 1))
     config = uvicorn.Config(
         app,
         http=lines.protocol(),

@@ -30,7 +30,7 @@ class Settings:
         oracle_any: the same for all that meet it.
         flag_platforms: platforms at which a file is met on its first day, from which on the
             operator is asked to look at it.
-        connections_max: connections that are open at a time; less where the system allows less.
+        clients_max: connections that are open at a time; less where the system allows less.
         contributions_max: hashes that one platform may have contributed at a time, and that may be
             imported from one other clearinghouse.
         body_max: bytes that a request may have.
@@ -50,7 +50,7 @@ class Settings:
     oracle_edge: int = 8
     oracle_any: int = 250
     flag_platforms: int = 3
-    connections_max: int = 10_000
+    clients_max: int = 10_000
     contributions_max: int = 2**17
     body_max: int = 2 * 2**20
     argon2_memory: int = 64 * 1024
@@ -63,7 +63,7 @@ class Settings:
             raise SettingInvalid("The database must be a file: use sqlite:///FILE.")
         counts = (
             *(self.case_months, self.retention_days, self.quiet_openings),
-            *(self.match_hour, self.match_day, self.connections_max),
+            *(self.match_hour, self.match_day, self.clients_max),
             *(self.oracle_edge, self.oracle_any, self.flag_platforms),
             *(self.contributions_max, self.body_max),
         )
@@ -87,7 +87,7 @@ class Settings:
             "oracle_edge": int,
             "oracle_any": int,
             "flag_platforms": int,
-            "connections_max": int,
+            "clients_max": int,
             "contributions_max": int,
             "body_max": int,
             "argon2_memory": int,
