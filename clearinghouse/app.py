@@ -19,6 +19,7 @@ from starlette.responses import Response
 from clearinghouse.budgets import Budgets
 from clearinghouse.lawful import LawfulList
 from clearinghouse.limits import BodyLimits
+from clearinghouse.metrics import Measured, Metrics
 from clearinghouse.oracle import Watch
 from clearinghouse.passphrases import Checks
 from clearinghouse.privacy import PrivateHeaders
@@ -114,6 +115,7 @@ def create_app(
     app.include_router(platforms.router)
     app.include_router(stopncii.router)
     app.include_router(health.router)
+    app.include_router(health.metrics_router)
     app.include_router(pages.create_router())
     if sandbox:
         rehearsal = app.state.rehearsal = Rehearsal()
@@ -129,8 +131,10 @@ def create_app(
         # never keep a key that somebody typed into the page
         swagger_ui_parameters={"persistAuthorization": False},
     )
+    app.state.metrics = metrics = Metrics()
     app.add_middleware(BodyLimits, body_max=settings.body_max, octets=_OCTET_PATHS)
     app.add_middleware(PrivateHeaders, policies={"/docs": _DOCS_POLICY, **pages.POLICIES})
+    app.add_middleware(Measured, metrics=metrics)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # FastAPI's own recipe
     return app
 

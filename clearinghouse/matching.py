@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -42,6 +43,7 @@ class LiveIndex:
         self._seq = 0
         self._met: Counter[tuple[int, int]] = Counter()
         self.caught_up = False
+        self.caught_up_at = time.monotonic()
         self.removals = 0  # since the start
 
     @property
@@ -65,6 +67,7 @@ class LiveIndex:
                 self.removals += removed
             if len(entries) < _PAGE:
                 self.caught_up = True
+                self.caught_up_at = time.monotonic()
                 return changed
 
     def count(self, platform: int, items: Iterable[int]) -> None:

@@ -36,6 +36,7 @@ class Settings:
         body_max: bytes that a request may have.
         argon2_memory: KiB of memory for one passphrase check (RFC 9106's second choice); counts
             when a database is made, and stays for its life.
+        metrics_key: the bearer token for `GET /metrics`; without one that address does not exist.
         poll_interval: seconds between looks at what the command line wrote to the database.
     """
 
@@ -54,6 +55,7 @@ class Settings:
     contributions_max: int = 2**17
     body_max: int = 2 * 2**20
     argon2_memory: int = 64 * 1024
+    metrics_key: str | None = field(default=None, repr=False)
     poll_interval: float = 0.2
 
     def __post_init__(self) -> None:
