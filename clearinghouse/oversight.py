@@ -281,10 +281,8 @@ class Oversight(Records):
 
     def spend(self, mark: bytes, hour: int) -> bool:
         """Note that a proof was used; tell whether this is the first time."""
-        if self._one(select(spent.c.mark).where(spent.c.mark == mark)) is not None:
-            return False
-        self._run(insert(spent).values(mark=mark, hour=hour))
-        return True
+        row = self._upsert(spent).values(mark=mark, hour=hour)
+        return bool(self._run(row.on_conflict_do_nothing()).rowcount)
 
     def forget_spent(self, hour: int) -> int:
         """Delete the notes on proofs from before this hour."""

@@ -23,6 +23,7 @@ from nciihash.wire import TakenOut
 
 AGREEING: Final = 2  # platforms that say `not_blocked`
 _SUDDEN: Final = timedelta(days=1)
+_PART: Final = 500  # files that one query names
 _PAGE: Final = 5_000  # signals compared with a new lawful picture at a time
 
 
@@ -59,8 +60,10 @@ class Question:
 
 def flag_hits(tx: Transaction, items: Collection[int], *, platforms: int, now: datetime) -> None:
     """Ask about those files that so many platforms met within a day of their addition."""
-    if items:
-        for item, count in tx.met_by_many(items, platforms, hour(now - _SUDDEN)):
+    chosen = sorted(items)
+    for start in range(0, len(chosen), _PART):
+        part = chosen[start : start + _PART]
+        for item, count in tx.met_by_many(part, platforms, hour(now - _SUDDEN)):
             tx.add_review(HITS, item, None, count, hour(now))
 
 

@@ -209,6 +209,12 @@ def test_hits_at_many_platforms_ask_and_take_nothing_out(service, store):
     assert review.questions(store) == [], "it was answered"
 
 
+def test_any_number_of_files_may_be_met_at_once(service, store):
+    with store.write() as tx:
+        review.flag_hits(tx, range(100_000), platforms=1, now=service.clock())
+    assert review.questions(store) == []
+
+
 def test_an_older_file_that_spreads_is_no_reason(service, store):
     value = pdq()
     service.open(item(value))
