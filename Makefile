@@ -10,7 +10,8 @@ PHOTOS ?=
 PYTEST_ARGS ?=
 KERNEL := CMakeLists.txt $(wildcard nciihash/_*.cpp nciihash/_*.hpp)
 
-.PHONY: setup demo test lint bench bench-search bench-recall bench-service bench-video sanitize kernels screenshots page lock clean
+.PHONY: setup demo test fuzz lint bench bench-search bench-recall bench-service bench-video sanitize
+.PHONY: kernels screenshots page lock clean
 
 setup: $(VENV)/.dev
 
@@ -21,6 +22,11 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST_ARGS)
+
+# What the service answers to whatever its OpenAPI document allows, and to what it does not: longer
+# than in the tests.
+fuzz: $(VENV)/.dev
+	SCHEMATHESIS_EXAMPLES=200 $(BIN)/python -m pytest tests/test_openapi.py $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -50,6 +50,7 @@ class Platform:
     name: str
     scopes: frozenset[Scope]
     names: Names
+    key: int  # the row number of the key that let it in
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +193,8 @@ def identify(store: Store, key: str | None, now: datetime) -> Platform:
     if row is None or row.revoked is not None or row.expires <= now.timestamp():
         raise CredentialsWrong
     secret = store.vault.open(row.secret, "platforms", "secret", row.name)
-    return Platform(row.platform_id, row.name, frozenset(_scopes(row.scopes)), Names(secret))
+    scopes = frozenset(_scopes(row.scopes))
+    return Platform(row.platform_id, row.name, scopes, Names(secret), row.id)
 
 
 def admit(store: Store, key: str | None, scope: Scope, now: datetime) -> Platform:

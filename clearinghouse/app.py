@@ -17,8 +17,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from clearinghouse.budgets import Budgets
 from clearinghouse.databases import refusal
+from clearinghouse.lawful import LawfulList
 from clearinghouse.limits import BodyLimits
+from clearinghouse.metrics import Measured, Metrics
+from clearinghouse.oracle import Watch
 from clearinghouse.passphrases import Checks
 from clearinghouse.privacy import PrivateHeaders
 from clearinghouse.problems import (
@@ -30,13 +34,15 @@ from clearinghouse.problems import (
     NotJson,
     Refused,
 )
-from clearinghouse.routes import health, pages, platforms, stopncii, survivors
+from clearinghouse.routes import advocates, health, pages, platforms, stopncii, survivors
 from clearinghouse.routes import sandbox as rehearsals
 from clearinghouse.routes.sandbox import Faults, Rehearsal
 from clearinghouse.service import Service
 from clearinghouse.settings import Settings
 from clearinghouse.store import Store
+from clearinghouse.work import Gate
 from nciihash import __version__
+from nciihash.advocacy import OpenForOther
 from nciihash.wire import CASE_SCHEME, PROBLEM, AddItems, MatchQuery, OpenCase
 
 _log = logging.getLogger(__name__)
@@ -73,6 +79,10 @@ def create_app(
                 settings,
                 store,
                 Checks(memory=store.argon2_memory, clock=time.monotonic),
+                Gate(store.vault, quiet=settings.quiet_openings),
+                Budgets(hour=settings.match_hour, day=settings.match_day),
+                Watch(edge=settings.oracle_edge, any=settings.oracle_any),
+                LawfulList(store),
                 clock,
             )
             service.waiters.bind()
@@ -111,9 +121,11 @@ def create_app(
         },
     )
     app.include_router(survivors.router)
+    app.include_router(advocates.router)
     app.include_router(platforms.router)
     app.include_router(stopncii.router)
     app.include_router(health.router)
+    app.include_router(health.metrics_router)
     app.include_router(pages.create_router())
     if sandbox:
         rehearsal = app.state.rehearsal = Rehearsal()
@@ -129,8 +141,10 @@ def create_app(
         # never keep a key that somebody typed into the page
         swagger_ui_parameters={"persistAuthorization": False},
     )
+    app.state.metrics = metrics = Metrics()
     app.add_middleware(BodyLimits, body_max=settings.body_max, octets=_OCTET_PATHS)
     app.add_middleware(PrivateHeaders, policies={"/docs": _DOCS_POLICY, **pages.POLICIES})
+    app.add_middleware(Measured, metrics=metrics)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # FastAPI's own recipe
     return app
 
@@ -202,7 +216,12 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             title=app.title, version=app.version, summary=app.summary, routes=app.routes
         )
         components = document["components"]["schemas"]
-        for model in (OpenCase, AddItems, MatchQuery):  # read by `routes.requests.parsed`
+        for model in (
+            OpenCase,
+            AddItems,
+            MatchQuery,
+            OpenForOther,
+        ):  # read by `routes.requests.parsed`
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             components.update(schema.pop("$defs", {}))
             components[model.__name__] = schema

@@ -4,12 +4,15 @@ import calendar
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Final
 
 from clearinghouse import audit
 from clearinghouse.access import Scope
 from clearinghouse.audit import Act
 from clearinghouse.idempotency import KEPT_SECONDS
+from clearinghouse.lawful import LawfulList
+from clearinghouse.oversight import QUARANTINED
 from clearinghouse.privacy import hour, moment
 from clearinghouse.problems import (
     CaseClosed,
@@ -20,6 +23,8 @@ from clearinghouse.problems import (
 )
 from clearinghouse.statements import AnyRow, Transaction
 from clearinghouse.store import Store
+from clearinghouse.work import LIFE
+from nciihash.advocacy import ASSISTED_ITEMS_MAX
 from nciihash.signals import QUALITY_MIN, Media, Verdict
 from nciihash.wire import (
     ITEMS_MAX,
@@ -34,6 +39,7 @@ from nciihash.wire import (
     PlatformStatus,
     Reason,
     Refusal,
+    TakenOut,
     Withdrawal,
 )
 
@@ -47,6 +53,7 @@ def case_lookup(store: Store, number: str) -> bytes:
 
 def open_case(
     store: Store,
+    lawful: LawfulList,
     tx: Transaction,
     request: OpenCase,
     *,
@@ -73,7 +80,7 @@ def open_case(
         opened=hour(now),
         expires=expires,
     )
-    receipts = _add(store, tx, case, request.items, first=1, now=now)
+    receipts = _add(store, lawful, tx, case, request.items, first=1, now=now)
     return CaseOpened(
         case=number, passphrase=passphrase, expires=moment(expires), items=tuple(receipts)
     )
@@ -81,6 +88,7 @@ def open_case(
 
 def add_items(
     store: Store,
+    lawful: LawfulList,
     tx: Transaction,
     case: int,
     new: Sequence[ItemIn],
@@ -92,22 +100,23 @@ def add_items(
 
     Raises:
         CaseClosed: it was withdrawn or has expired.
-        TooManyItems: it would hold more than 200 files.
+        TooManyItems: it would hold more than 200 files, or 1,000 if an advocate opened it.
         NothingAccepted: no signal of any of the files can be used.
     """
     if tx.read_case(case).state != CaseState.OPEN:
         raise CaseClosed
     live, last = tx.count_items(case)
-    if live + len(new) > ITEMS_MAX:
+    if live + len(new) > (ASSISTED_ITEMS_MAX if tx.is_assisted(case) else ITEMS_MAX):
         raise TooManyItems
     expires = _months_after(now, months)
-    receipts = _add(store, tx, case, new, first=last + 1, now=now)
+    receipts = _add(store, lawful, tx, case, new, first=last + 1, now=now)
     tx.update_case(case, expires=expires)
     return ItemsAdded(expires=moment(expires), items=tuple(receipts))
 
 
 def _add(
     store: Store,
+    lawful: LawfulList,
     tx: Transaction,
     case: int,
     new: Sequence[ItemIn],
@@ -115,15 +124,23 @@ def _add(
     first: int,
     now: datetime,
 ) -> list[ItemReceipt]:
+    fit = [
+        [s for s in item.signals if s.quality is None or s.quality >= QUALITY_MIN] for item in new
+    ]
+    near = iter(lawful.near(tx, [s.hashed.signal for kept in fit for s in kept]))
     receipts = []
-    for ordinal, item in enumerate(new, first):
-        kept = [s for s in item.signals if s.quality is None or s.quality >= QUALITY_MIN]
+    held_any = False
+    for ordinal, (item, kept) in enumerate(zip(new, fit, strict=True), first):
+        # one is enough: the others are made from the same picture
+        held = any(list(islice(near, len(kept))))
+        held_any |= held
         refused = tuple(
-            Refusal(signal=i, code="low_quality")
+            Refusal(signal=i, code="quarantined" if s in kept else "low_quality")
             for i, s in enumerate(item.signals)
-            if s not in kept
+            if held or s not in kept
         )
-        receipts.append(ItemReceipt(item=ordinal, accepted=len(kept), refused=refused))
+        accepted = 0 if held else len(kept)
+        receipts.append(ItemReceipt(item=ordinal, accepted=accepted, refused=refused))
         number = tx.add_item(case, ordinal, item.media.value, hour(now), refused=not kept)
         if not kept:
             continue
@@ -141,8 +158,10 @@ def _add(
                     "variant": signal.variant.value,
                 }
             )
-        tx.add_signals(item.media.value, rows, hour(now))
-    if not any(receipt.accepted for receipt in receipts):
+        tx.add_signals(item.media.value, rows, hour(now), held_back=held)
+        if held:
+            tx.add_review(QUARANTINED, number, None, 1, hour(now))
+    if not held_any and not any(receipt.accepted for receipt in receipts):
         raise NothingAccepted
     return receipts
 
@@ -180,6 +199,7 @@ def status(tx: Transaction, case: int, *, now: datetime) -> CaseStatus:
     """Tell what became of a case."""
     row = tx.read_case(case)
     listed = _Platforms(tx, case, now)
+    marks = tx.case_marks(case)
     return CaseStatus(
         state=CaseState(row.state),
         reason=Reason(row.reason),
@@ -192,6 +212,8 @@ def status(tx: Transaction, case: int, *, now: datetime) -> CaseStatus:
                 signals=item.signals,
                 added=moment(item.added),
                 withdrawn=_moment(item.withdrawn),
+                held_back=marks[item.id][0],
+                taken_out=_taken_out(marks[item.id][1]),
                 platforms=listed.about(item),
             )
             for item in tx.case_items(case)
@@ -221,7 +243,8 @@ class _Platforms:
         """List those that take part, and those that took part and know something of this file."""
         rows = []
         for platform, name in self._names:
-            has, gone = self._confirmed[item.id, platform]
+            # a file that is held back stands in no log
+            has, gone = self._confirmed.get((item.id, platform), (None, None))
             verdicts = self._verdicts.get((item.id, platform), {})
             met = self._matches.get((item.id, platform), 0)
             if platform not in self._scopes and not (has or met or verdicts):
@@ -238,6 +261,10 @@ class _Platforms:
                 )
             )
         return tuple(rows)
+
+
+def _taken_out(by: str | None) -> TakenOut | None:
+    return None if by is None else TakenOut(by)
 
 
 def _moment(seconds: int | None) -> datetime | None:
@@ -267,6 +294,8 @@ def purge(store: Store, *, retention_days: int, now: datetime) -> dict[str, int]
         if expired or forgotten:
             count = expired + forgotten
             audit.record(store.vault, tx, Act.PURGED, count=count, hour=hour(now))
+        tx.forget_spent(hour(now) - 2 * LIFE)
+        tx.forget_budgets(hour(now - timedelta(days=2)))
     return {"expired": expired, "forgotten": forgotten, "replies": replies}
 
 

@@ -4,22 +4,24 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
-from clearinghouse import access, audit, cases, contributions
+from clearinghouse import access, audit, cases, contributions, transparency
 from clearinghouse.access import Scope
+from clearinghouse.console import AsJson, Database
+from clearinghouse.console import now as _now
+from clearinghouse.console import opened as _store
+from clearinghouse.console import settings as _settings
+from clearinghouse.console import show as _show
+from clearinghouse.desk import advocate, review
 from clearinghouse.privacy import moment
 from clearinghouse.problems import SettingInvalid, Trouble
 from clearinghouse.settings import Settings
@@ -37,16 +39,8 @@ platform = typer.Typer(no_args_is_help=True, help="Platforms and their keys.")
 app.add_typer(platform, name="platform")
 trail = typer.Typer(no_args_is_help=True, help="The trail of what operators did.")
 app.add_typer(trail, name="audit")
-
-Database = Annotated[
-    str | None,
-    typer.Option(
-        help="sqlite:///FILE; made and migrated when needed.",
-        envvar="CLEARINGHOUSE_DATABASE",
-        show_default=False,
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+app.add_typer(review, name="review")
+app.add_typer(advocate, name="advocate")
 
 
 def main() -> None:
@@ -64,31 +58,6 @@ def main() -> None:
     except OSError as error:
         print(f"clearinghouse: {error.strerror}: {error.filename}", file=sys.stderr)  # noqa: T201
         sys.exit(3)
-
-
-def _settings(database: str | None) -> Settings:
-    settings = Settings.from_environment(os.environ)
-    return settings if database is None else replace(settings, database=database)
-
-
-@contextmanager
-def _store(database: str | None) -> Iterator[Store]:
-    store = Store.open(_settings(database))
-    try:
-        yield store
-    finally:
-        store.close()
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def _show(as_json: bool, value: Any, table: Callable[[], Table | str]) -> None:  # noqa: ANN401 - any JSON value
-    if as_json:
-        typer.echo(json.dumps(value))
-    else:
-        Console().print(table())
 
 
 def _version(value: bool) -> None:
@@ -301,6 +270,17 @@ def _counts(figures: dict[str, int]) -> Table:
     return table
 
 
+def _months(months: dict[str, dict[str, int | None]]) -> Table:
+    names = list(next(iter(months.values()), {}))
+    table = Table("Month", *(name.replace("_", " ") for name in names))
+    for month, counts in months.items():
+        shown = (
+            f"under {transparency.SMALLEST}" if n is None else f"{n:,}" for n in counts.values()
+        )
+        table.add_row(month, *shown)
+    return table
+
+
 @trail.command("verify")
 def verify_audit(
     digest: Annotated[
@@ -427,10 +407,21 @@ def restore(
 
 @app.command()
 def stats(
+    by_month: Annotated[
+        bool,
+        typer.Option(
+            "--transparency", help="Counts by month to publish: rounded, small ones hidden."
+        ),
+    ] = False,
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
     """Count cases, files, signals and what platforms said. Nothing about anybody."""
+    if by_month:
+        with _store(database) as store:
+            months = transparency.by_month(store)
+        _show(as_json, months, lambda: _months(months))
+        return
     with _store(database) as store, store.read() as tx:
         figures = tx.figures()
     _show(as_json, figures, lambda: _counts(figures))

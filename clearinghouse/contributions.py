@@ -9,6 +9,8 @@ removals, the same index.
   PDQ hash comes without its quality, since the StopNCII format has no word for it, and is taken on
   the platform's word that it looked. Only such hashes may lack it.
 - **Bounds.** At most `contributions_max` hashes are live at a time for each platform and kind.
+- **Nothing that is known to be lawful.** What is like a picture on the operator's list is passed
+  over. (What a survivor submits is held back instead, for the operator to decide.)
 - **Never against a survivor.** A value that a survivor's open case holds is not filed again, so
   that her withdrawal ends it, even where a platform sends back everything that it was given.
 - **Going out.** The platform that added a hash takes it back by sending it with the feedback
@@ -24,6 +26,7 @@ from typing import Final
 
 from clearinghouse import audit
 from clearinghouse.audit import Act
+from clearinghouse.lawful import LawfulList
 from clearinghouse.privacy import hour
 from clearinghouse.problems import ContributionsFull
 from clearinghouse.records import CONTRIBUTED, IMPORTED
@@ -52,6 +55,7 @@ def lookup_of(store: Store, signal: Signal) -> bytes:
 
 def contribute(
     store: Store,
+    lawful: LawfulList,
     tx: Transaction,
     platform: int,
     kind: str,
@@ -65,6 +69,7 @@ def contribute(
 
     Args:
         store: for its vault.
+        lawful: what is like one of these is not filed.
         tx: a write transaction.
         platform: its row number.
         kind: `CONTRIBUTED` or `IMPORTED`.
@@ -82,7 +87,12 @@ def contribute(
     case = _open(tx, platform, kind, expires=hour(now + months * _MONTH), now=now)
     wanted = {lookup_of(store, hash.signal): hash for hash in hashes}
     there = tx.case_values(case, list(wanted))
-    new = {at: hash for at, hash in wanted.items() if at not in there and not tx.held(at)}
+    near = lawful.near(tx, [hash.signal for hash in wanted.values()])
+    new = {
+        at: hash
+        for (at, hash), is_lawful in zip(wanted.items(), near, strict=True)
+        if at not in there and not is_lawful and not tx.held(at)
+    }
     live, last = tx.count_items(case)
     if live + len(new) > most:
         raise ContributionsFull

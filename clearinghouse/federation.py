@@ -20,6 +20,7 @@ from pydantic import Field, StrictBool, StrictInt, ValidationError
 
 from clearinghouse.access import find_or_add
 from clearinghouse.contributions import Contributed, contribute, lookup_of, take_back
+from clearinghouse.lawful import LawfulList
 from clearinghouse.problems import ContributionsFull, SettingInvalid, Trouble
 from clearinghouse.records import IMPORTED
 from clearinghouse.settings import Settings
@@ -139,6 +140,7 @@ def follow(
             holds more than `contributions_max`, and a part of it was imported.
     """
     held, passed_over = _fetch_all(source, pause)
+    lawful = LawfulList(store)
     platform = find_or_add(store, name, clock())
     wanted = {lookup_of(store, hash.signal): hash for hash in held}
     with store.read() as tx:
@@ -156,6 +158,7 @@ def follow(
             with store.write() as tx:
                 added += contribute(
                     store,
+                    lawful,
                     tx,
                     platform,
                     IMPORTED,

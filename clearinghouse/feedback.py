@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from clearinghouse import review
 from clearinghouse.access import Platform
 from clearinghouse.matching import cursor_name, feed_entries, read_place
 from clearinghouse.privacy import hour
@@ -11,6 +12,7 @@ from clearinghouse.statements import Transaction
 from clearinghouse.store import Store
 from clearinghouse.vault import Names
 from nciihash.feed import FeedPage
+from nciihash.signals import Verdict
 from nciihash.wire import Acknowledgement, FeedbackTaken, VerdictIn
 
 
@@ -71,4 +73,6 @@ def record(
         named = platform.names.read(Names.SIGNAL, verdict.id)
         if named and tx.add_verdict(platform.number, named[1], verdict.verdict.value, hour(now)):
             recorded += 1
+            if verdict.verdict is Verdict.NOT_BLOCKED:
+                review.weigh(tx, [named[1]], now=now)
     return FeedbackTaken(recorded=recorded, unknown=len(verdicts) - recorded)

@@ -7,7 +7,7 @@ at which one exists without the other.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -58,7 +58,35 @@ def read_attempt(
         raise BadIdempotencyKey
     key = bytes.fromhex(header)
     lookup = store.vault.lookup("attempt", b"\0".join((key, caller.encode(), address.encode())))
-    return Attempt(key, lookup, store.vault.lookup("body", key + body))
+    return Attempt(key, lookup, _mark(store, key, body))
+
+
+def about(store: Store, attempt: Attempt, body: bytes) -> Attempt:
+    """Let another body stand for the one that was sent, such as one without its proof of work."""
+    return replace(attempt, body=_mark(store, attempt.key, body))
+
+
+def _mark(store: Store, key: bytes, body: bytes) -> bytes:
+    return store.vault.lookup("body", key + body)
+
+
+def earlier(store: Store, attempt: Attempt) -> Reply | None:
+    """Give the answer of an earlier sending, before anything is asked of this one.
+
+    Raises:
+        IdempotencyConflict: the key was used with another body.
+    """
+    with store.read() as tx:
+        return _found(tx, attempt)
+
+
+def _found(tx: Transaction, attempt: Attempt) -> Reply | None:
+    row = tx.find_reply(attempt.lookup)
+    if row is None:
+        return None
+    if row.body != attempt.body:
+        raise IdempotencyConflict
+    return Reply(row.status, ReplyVault(attempt.key).open(row.reply))
 
 
 def once(
@@ -72,11 +100,8 @@ def once(
     with store.write() as tx:
         if attempt is None:
             return act(tx)
-        earlier = tx.find_reply(attempt.lookup)
-        if earlier is not None:
-            if earlier.body != attempt.body:
-                raise IdempotencyConflict
-            return Reply(earlier.status, ReplyVault(attempt.key).open(earlier.reply))
+        if (found := _found(tx, attempt)) is not None:
+            return found
         reply = act(tx)
         sealed = ReplyVault(attempt.key).seal(reply.body)
         tx.add_reply(attempt.lookup, attempt.body, reply.status, sealed, hour(now))

@@ -1,13 +1,16 @@
-"""Bounds on what a request may bring, as plain ASGI: size and kind of its body."""
+"""Bounds on what a request may bring, as plain ASGI: size, kind and pace of its body."""
 
+import asyncio
 from contextlib import suppress
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from clearinghouse.problems import MediaRefused, Refused, TooLarge
+from clearinghouse.problems import MediaRefused, Refused, TooLarge, TooSlow
 from nciihash.wire import OCTETS, PROBLEM
 
+BODY_SECONDS: Final = 20.0  # for a body that brings nothing
+BODY_PACE: Final = 4096  # bytes that earn one second more; the slowest phones send twice as many
 _JSON: Final = "application/json"
 
 
@@ -15,18 +18,28 @@ class BodyLimits:
     """Refuse a body that is too large or of a type that the service never takes.
 
     A declared length is refused before a byte is read; a chunked body as soon as it passes the
-    bound. Either way the connection is closed, so that the rest is never received.
+    bound. Either way the connection is closed, so that the rest is never received. So it is when
+    the body comes too slowly.
 
     Args:
         app: what serves the requests that pass.
         body_max: the bound, in bytes.
         octets: the paths that take `application/octet-stream` beside JSON.
+        seconds: for a body to arrive, and one more for each `BODY_PACE` bytes of it.
     """
 
-    def __init__(self, app: ASGIApp, *, body_max: int, octets: frozenset[str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        body_max: int,
+        octets: frozenset[str],
+        seconds: float = BODY_SECONDS,
+    ) -> None:
         self._app = app
         self._max = body_max
         self._octets = octets
+        self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -47,32 +60,42 @@ class BodyLimits:
                 return
 
         seen = 0
-        answered = False
+        whole = answered = False
+        cut: Refused | None = None
+        begun = asyncio.get_running_loop().time()
 
         async def bounded() -> Message:
-            nonlocal seen
-            message = await receive()
+            nonlocal seen, whole, cut
+            end = None if whole else begun + self._seconds + seen / BODY_PACE
+            try:
+                async with asyncio.timeout_at(end):
+                    message = await receive()
+            except TimeoutError:
+                cut = TooSlow()
+                raise _Cut from None
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
+                whole = not message.get("more_body", False)
                 if seen > self._max:
-                    raise _Overflow
+                    cut = TooLarge()
+                    raise _Cut
             return message
 
         async def watched(message: Message) -> None:
             nonlocal answered
-            if seen <= self._max or answered:
+            if cut is None or answered:
                 answered = True
                 await send(message)
-            # Past the bound whatever the application makes of it is replaced by the refusal below.
+            # Once it is cut, whatever the application makes of it is replaced by the refusal below.
 
-        with suppress(_Overflow):
+        with suppress(_Cut):
             await self._app(scope, bounded, watched)
-        if seen > self._max and not answered:
-            await _refuse(TooLarge(), send)
+        if cut is not None and not answered:
+            await _refuse(cut, send)
 
 
-class _Overflow(Exception):
-    """The body passed the bound while it was read."""
+class _Cut(Exception):
+    """The body passed a bound while it was read."""
 
 
 async def _refuse(refusal: Refused, send: Send) -> None:

@@ -2,8 +2,10 @@
 
 import logging
 import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from itertools import pairwise
 from typing import Final
 
@@ -11,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clearinghouse.access import Platform
+from clearinghouse.oracle import Watch
 from clearinghouse.problems import BadCursor, CursorExpired, KeyMismatch, NotReady
 from clearinghouse.statements import LogEntry
 from clearinghouse.store import Store
@@ -43,6 +46,7 @@ class LiveIndex:
 
     def _begin(self) -> None:
         self.caught_up = False
+        self.caught_up_at = time.monotonic()
         self._seq = 0
         self._items: dict[int, tuple[SignalType, int]] = {}
         self._indexes = {type: Index(type.bits) for type in SignalType if not type.exact}
@@ -81,6 +85,7 @@ class LiveIndex:
                 self.removals += removed
             if len(entries) < _PAGE:
                 self.caught_up = True
+                self.caught_up_at = time.monotonic()
                 return changed
 
     def count(self, platform: int, items: Iterable[int]) -> None:
@@ -205,7 +210,14 @@ def _write(names: Names | None, kind: int, numbers: list[int]) -> list[str]:
 
 
 def match(
-    store: Store, live: LiveIndex, platform: Platform, type: SignalType, packed: NDArray[np.uint8]
+    store: Store,
+    live: LiveIndex,
+    watch: Watch,
+    platform: Platform,
+    type: SignalType,
+    packed: NDArray[np.uint8],
+    *,
+    now: datetime,
 ) -> MatchReply:
     """Answer a platform's query in bands, with ids that only it knows, and count the matches.
 
@@ -222,6 +234,7 @@ def match(
     flat = [hit for row in kept for hit in row]
     # Written a moment later by the task that follows the log: an answer must not wait for a count.
     live.count(platform.number, (i for row in kept for i in {item for _, item, _ in row}))
+    watch.look(platform.key, type, packed, kept, now=now)
     ids = iter(platform.names.write(Names.SIGNAL, [signal for signal, _, _ in flat]))
     owners = iter(platform.names.write(Names.ITEM, [item for _, item, _ in flat]))
     return MatchReply(

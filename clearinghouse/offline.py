@@ -21,11 +21,11 @@ from clearinghouse.routes.pages import LANGUAGES
 # In the order in which they need each other.
 _WORKER: Final = (
     *("pdq.js", "formats.js", "scan.js", "jpeg.js", "png.js", "views.js", "trimming.js"),
-    *("canvas.js", "worker.js"),
+    *("canvas.js", "work.js", "worker.js"),
 )
 _PAGE: Final = (
-    *("edition.js", "elements.js", "hasher.js", "words.js", "service.js", "asking.js"),
-    *("choosing.js", "holding.js", "app.js"),
+    *("edition.js", "elements.js", "hasher.js", "words.js", "service.js", "proof.js"),
+    *("asking.js", "choosing.js", "holding.js", "app.js"),
 )
 _IMPORT: Final = re.compile(
     r'^import (?:\* as (?P<whole>\w+)|(?P<names>\{[^}]*\})) from "\./(?P<file>[\w.]+)";$', re.M

@@ -84,6 +84,18 @@ class TooManyChecks(Refused):
     retry_after = 3.0
 
 
+class WorkNeeded(Refused):
+    """Many cases are being opened, and a fresh proof of work has to come with this one."""
+
+    status = 428
+    code = "work_needed"
+    title = "Opening a case takes a little work right now"
+    detail = (
+        "Nothing was saved. Solve the challenge of GET /v1/work, and send the same request again "
+        "with it."
+    )
+
+
 class DeclarationMissing(Refused):
     """Not over 18, or not the person depicted."""
 
@@ -110,8 +122,8 @@ class TooManyItems(Refused):
 
     status = 422
     code = "too_many_items"
-    title = "A case holds at most 200 files"
-    detail = "Nothing was added. Open another case for the other files."
+    title = "The case would hold more files than it may"
+    detail = "A case holds 200 files. Nothing was added. Open another case for the other files."
 
 
 class ContributionsFull(Refused):
@@ -130,6 +142,33 @@ class CaseClosed(Refused):
     code = "case_closed"
     title = "This case is closed"
     detail = "It was withdrawn or has expired. Open a new case to add files."
+
+
+class ConsentMissing(Refused):
+    """The advocate does not say that the person agreed."""
+
+    status = 422
+    code = "consent_missing"
+    title = "The person in the picture has to agree first"
+    detail = "Ask whether this is wanted, and say yes for them only then. Nothing was saved."
+
+
+class CaseUnknown(Refused):
+    """No case with this reference is in this advocate's hands."""
+
+    status = 404
+    code = "case_unknown"
+    title = "No case with this reference is in your hands"
+    detail = "List your cases. A case that was handed over belongs to its holder alone."
+
+
+class CodeUnknown(Refused):
+    """The code was never given, has been used, or has run out."""
+
+    status = 404
+    code = "code_unknown"
+    title = "This code does not open a case"
+    detail = "Check each letter. If it was used or is older than a week, ask for a new one."
 
 
 class ItemUnknown(Refused):
@@ -230,6 +269,29 @@ class TooLarge(Refused):
     code = "body_too_large"
     title = "The request is too large"
     detail = "Send fewer hashes at a time. Pictures must never be sent here."
+
+
+class TooSlow(Refused):
+    """The body did not arrive in time."""
+
+    status = 408
+    code = "too_slow"
+    title = "The request arrived too slowly"
+    detail = "Nothing was saved. Check the connection and send the same request again."
+
+
+class BudgetSpent(Refused):
+    """The key has looked for as many hashes as it may in this hour or on this day."""
+
+    status = 429
+    code = "budget_spent"
+    title = "This key has looked for as many hashes as it may for now"
+    detail = "Wait as long as Retry-After says, or ask the operator for a larger budget."
+
+    def __init__(self, retry_after: float) -> None:
+        """Take the seconds until there is more."""
+        super().__init__()
+        self.retry_after = retry_after
 
 
 class NotFound(Refused):

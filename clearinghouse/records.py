@@ -23,12 +23,14 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     FromClause,
+    Table,
     func,
     insert,
     select,
     union_all,
     update,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 
 from clearinghouse.schema import contributions, facts, items, signals, verdicts
 
@@ -63,6 +65,10 @@ class Records:
         self.grew = False  # whether the log has new entries
         self.removed = False  # whether removals are among them
         self.revoked: list[int] = []  # keys
+
+    def _upsert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
+        """Begin an insert that may change the row that is there already."""
+        return postgresql.insert(table) if self._is_postgres else sqlite.insert(table)
 
     # --- places ------------------------------------------------------------------------------
 

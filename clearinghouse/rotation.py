@@ -7,8 +7,8 @@ In this order, so that a crash at any point loses nothing and the same command g
 2. Values are sealed anew, some hundred at a time, and their look-ups under the new key are written
    beside the old ones. What is done already is passed over. Writers in between seal with the old
    key, and find by the old look-ups.
-3. In one transaction: what came meanwhile, the platforms' secrets, all look-ups at once, and the
-   database belongs to the new key. Nobody ever sees look-ups of both keys.
+3. In one transaction: what came meanwhile, the platforms' secrets, the list of lawful pictures,
+   all look-ups at once, and the database belongs to the new key. Nobody ever sees look-ups of both.
 4. The successor's file takes the key's place, and the old one is kept beside it as
    `master.old.DATE`: older backups open with it alone. Delete both together.
 5. After some seconds, in which every worker has seen it, the note is deleted from the database.
@@ -123,6 +123,10 @@ def rotate(
                 with suppress(KeyMismatch):
                     secret = store.vault.open(row.secret, *place)
                     tx.reseal_platform(row.id, new.seal(secret, *place))
+            for _, sealed, lookup in tx.read_lawful():
+                place = ("lawful", "value", lookup.hex())
+                with suppress(KeyMismatch):
+                    tx.reseal_lawful(lookup, new.seal(store.vault.open(sealed, *place), *place))
             tx.take_next_lookups()
             tx.set_fact(STEADY, new.seal(new.steady, "facts", STEADY))
             tx.set_fact(KEY, new.check())

@@ -159,6 +159,78 @@ contributions = Table(  # the case that holds what a platform added, or what was
     Column("case_id", ForeignKey("cases.id", ondelete="CASCADE"), nullable=False, index=True),
 )
 
+budgets = Table(  # how many hashes each key may have looked for in each hour: leased, not counted
+    "budgets",
+    metadata,
+    Column("key_id", ForeignKey("keys.id"), primary_key=True),
+    Column("hour", BigInteger, primary_key=True, autoincrement=False, index=True),
+    Column("leased", BigInteger, nullable=False),
+)
+
+advocates = Table(  # helplines that open cases for others
+    "advocates",
+    metadata,
+    _number(),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("lookup", LargeBinary(32), nullable=False, unique=True),  # HMAC of the key
+    Column("added", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+    Column("revoked", BigInteger),
+    sqlite_autoincrement=True,
+)
+
+assisted = Table(  # cases that were opened for somebody; in whose hands is forgotten afterwards
+    "assisted",
+    metadata,
+    Column("case_id", ForeignKey("cases.id", ondelete="CASCADE"), primary_key=True),
+    Column("advocate_id", ForeignKey("advocates.id")),  # null once it was handed over
+    Column("reference", String(8)),  # by which she finds it; null likewise
+    Column("consent", BigInteger, nullable=False),  # the hour in which it was given
+    Column("reported", BigInteger),  # the hour in which a site was sent a notice
+    Column("code", LargeBinary(32), unique=True),  # HMAC of what hands it over
+    Column("code_expires", BigInteger),
+    UniqueConstraint("advocate_id", "reference"),
+)
+
+lawful = Table(  # what the operator knows to be lawful pictures, such as famous photographs
+    "lawful",
+    metadata,
+    _number(),
+    Column("type", String(8), nullable=False),
+    Column("value", LargeBinary, nullable=False),  # sealed for its look-up value
+    Column("lookup", LargeBinary(32), nullable=False, unique=True),  # HMAC of the value
+    Column("added", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+reviews = Table(  # what the operator is asked to decide on
+    "reviews",
+    metadata,
+    _number(),
+    Column("kind", String(12), nullable=False),  # quarantined, lawful, hits, oracle
+    Column("item_id", ForeignKey("items.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("key_id", ForeignKey("keys.id")),  # whose queries gather around the file
+    Column("count", BigInteger, nullable=False),  # of queries, or of platforms
+    Column("state", String(8), nullable=False, index=True),  # open, kept, removed
+    Column("opened", BigInteger, nullable=False),
+    Column("closed", BigInteger),
+    sqlite_autoincrement=True,
+)
+
+removals = Table(  # files that others than their holder took out
+    "removals",
+    metadata,
+    Column("item_id", ForeignKey("items.id", ondelete="CASCADE"), primary_key=True),
+    Column("by", String(12), nullable=False),  # operator, platforms
+)
+
+spent = Table(  # proofs of work that opened a case, until they have run out
+    "spent",
+    metadata,
+    Column("mark", LargeBinary(32), primary_key=True),  # HMAC of the challenge
+    Column("hour", BigInteger, nullable=False, index=True),
+)
+
 replies = Table(  # answers to idempotent requests, for a day
     "replies",
     metadata,

@@ -10,6 +10,7 @@ import uvicorn
 
 from clearinghouse.app import create_app
 from clearinghouse.decoders import block_decoders
+from clearinghouse.lines import Lines
 from clearinghouse.privacy import log_config
 from clearinghouse.settings import Settings
 from clearinghouse.store import Store
@@ -67,8 +68,11 @@ def serve(
     files = min(most, _FILES) if most != resource.RLIM_INFINITY else _FILES
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
     app = create_app(settings, sandbox=sandbox)
+    room = max(files - _FILES_KEPT, 64)
+    lines = Lines(min(settings.clients_max, room - 1))
     config = uvicorn.Config(
         app,
+        http=lines.protocol(),
         host=host,
         port=port,
         log_config=log_config(),
@@ -77,7 +81,7 @@ def serve(
         proxy_headers=False,  # addresses of clients are never looked at
         ws="none",
         # past this an answer 503 at once is better than a server that cannot accept any more
-        limit_concurrency=max(files - _FILES_KEPT, 64),
+        limit_concurrency=room,
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=_GRACE,
     )

@@ -9,11 +9,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from clearinghouse import review
+from clearinghouse.budgets import Budgets
 from clearinghouse.cases import purge
+from clearinghouse.lawful import LawfulList
 from clearinghouse.matching import LiveIndex, Replaced
+from clearinghouse.oracle import Watch
 from clearinghouse.passphrases import Checks
 from clearinghouse.settings import Settings
 from clearinghouse.store import Store
+from clearinghouse.work import Gate
 
 _log = logging.getLogger(__name__)
 
@@ -88,6 +93,10 @@ class Service:
     settings: Settings
     store: Store
     checks: Checks
+    gate: Gate
+    budgets: Budgets
+    watch: Watch
+    lawful: LawfulList
     clock: Callable[[], datetime]
     live: LiveIndex = field(default_factory=LiveIndex)
     waiters: Waiters = field(default_factory=Waiters)
@@ -141,15 +150,30 @@ class Service:
         self.store.keep_withdrawals()
 
     def _write_counts(self) -> None:
-        counts = self.live.take_counts()
-        if counts:
-            try:
-                with self.store.write() as tx:
+        """Write down what was counted and noticed in memory; keep it if that fails."""
+        counts, alarms = self.live.take_counts(), self.watch.take()
+        if not counts and not alarms:
+            return
+        now = self.clock()
+        try:
+            with self.store.write() as tx:
+                if counts:
                     tx.count_matches(counts)
-            except BaseException:
-                for (platform, item), count in counts.items():
-                    self.live.count(platform, [item] * count)
-                raise
+                review.flag_hits(
+                    tx,
+                    {item for _, item in counts},
+                    platforms=self.settings.flag_platforms,
+                    now=now,
+                )
+                review.raise_alarms(tx, alarms, now=now)
+        except BaseException:
+            for (platform, item), count in counts.items():
+                self.live.count(platform, [item] * count)
+            self.watch.give_back(alarms)
+            raise
+        for alarm in alarms:
+            # a row number is all that a log may hold of it
+            _log.warning("Key %d asks around one file: see `clearinghouse review list`.", alarm.key)
 
     def _purge(self) -> None:
         purge(self.store, retention_days=self.settings.retention_days, now=self.clock())

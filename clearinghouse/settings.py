@@ -26,11 +26,22 @@ class Settings:
         key: the master key itself as 64 hexadecimal digits, instead of a file.
         case_months: how long a case stays open after its last visit.
         retention_days: how long a closed case and the log of its removals are kept.
+        quiet_openings: cases opened in a minute for which no proof of work is asked; beyond it, up
+            to about a second's worth of a desk computer.
+        match_hour: hashes that one key may look for in an hour (UTC).
+        match_day: hashes that one key may look for on a day (UTC).
+        oracle_edge: different queries of one key in a day that meet one file and lie at the edge of
+            an answer, beyond which the operator is warned.
+        oracle_any: the same for all that meet it.
+        flag_platforms: platforms at which a file is met on its first day, from which on the
+            operator is asked to look at it.
+        clients_max: connections that are open at a time; less where the system allows less.
         contributions_max: hashes that one platform may have contributed at a time, and that may be
             imported from one other clearinghouse.
         body_max: bytes that a request may have.
         argon2_memory: KiB of memory for one passphrase check (RFC 9106's second choice); counts
             when a database is made, and stays for its life.
+        metrics_key: the bearer token for `GET /metrics`; without one that address does not exist.
         poll_interval: seconds between looks at what the command line or another worker wrote to
             the database, where no notification comes.
         connections: how many one worker may hold open to PostgreSQL, and one more to listen.
@@ -43,9 +54,17 @@ class Settings:
     key: str | None = field(default=None, repr=False)
     case_months: int = 24
     retention_days: int = 400
+    quiet_openings: int = 60
+    match_hour: int = 10_000_000
+    match_day: int = 100_000_000
+    oracle_edge: int = 8
+    oracle_any: int = 250
+    flag_platforms: int = 3
+    clients_max: int = 10_000
     contributions_max: int = 2**17
     body_max: int = 2 * 2**20
     argon2_memory: int = 64 * 1024
+    metrics_key: str | None = field(default=None, repr=False)
     poll_interval: float = 0.2
     connections: int = 20
 
@@ -58,9 +77,14 @@ class Settings:
             raise SettingInvalid("The database must be a file: use sqlite:///FILE.")
         if self.connections < _CONNECTIONS_MIN:
             raise SettingInvalid(f"A worker needs at least {_CONNECTIONS_MIN} connections.")
-        counts = (self.case_months, self.retention_days, self.contributions_max, self.body_max)
+        counts = (
+            *(self.case_months, self.retention_days, self.quiet_openings),
+            *(self.match_hour, self.match_day, self.clients_max),
+            *(self.oracle_edge, self.oracle_any, self.flag_platforms),
+            *(self.contributions_max, self.body_max),
+        )
         if min(counts) < 1:
-            raise SettingInvalid("Months, days, hashes and bytes must be at least 1.")
+            raise SettingInvalid("Every number but the memory and the interval must be at least 1.")
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
@@ -74,6 +98,13 @@ class Settings:
             "notes": Path,
             "case_months": int,
             "retention_days": int,
+            "quiet_openings": int,
+            "match_hour": int,
+            "match_day": int,
+            "oracle_edge": int,
+            "oracle_any": int,
+            "flag_platforms": int,
+            "clients_max": int,
             "contributions_max": int,
             "body_max": int,
             "argon2_memory": int,

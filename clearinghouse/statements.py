@@ -8,7 +8,6 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     ScalarSelect,
-    Table,
     and_,
     bindparam,
     delete,
@@ -19,8 +18,8 @@ from sqlalchemy import (
     true,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
+from clearinghouse.assistance import Assistance
 from clearinghouse.records import SHOWN
 from clearinghouse.schema import (
     acknowledgements,
@@ -35,7 +34,7 @@ from clearinghouse.schema import (
     signals,
     verdicts,
 )
-from clearinghouse.upkeep import AnyRow, Upkeep
+from clearinghouse.upkeep import AnyRow
 
 __all__ = ["AnyRow", "LogEntry", "Transaction"]
 
@@ -56,7 +55,7 @@ class LogEntry:
     variant: str | None
 
 
-class Transaction(Upkeep):
+class Transaction(Assistance):
     """The statements, named after what they are for."""
 
     # --- cases -------------------------------------------------------------------------------
@@ -111,9 +110,14 @@ class Transaction(Upkeep):
         row = self._run(query).one()
         return row[0], row[1]
 
-    def add_signals(self, media: str, rows: Sequence[dict[str, Any]], hour: int) -> None:
-        """Insert signals of one file of this kind, and log each addition."""
-        shown = [(media, row["type"]) in SHOWN for row in rows]
+    def add_signals(
+        self, media: str, rows: Sequence[dict[str, Any]], hour: int, *, held_back: bool = False
+    ) -> None:
+        """Insert signals of one file of this kind, and log each addition.
+
+        Those of a file that is held back stand in no log and no order, until they are released.
+        """
+        shown = [(media, row["type"]) in SHOWN and not held_back for row in rows]
         places = iter(self.take_places(sum(shown), hour))
         rows = [
             row | {"place": next(places) if is_shown else None}
@@ -122,7 +126,8 @@ class Transaction(Upkeep):
         numbers = self._run(
             insert(signals).returning(signals.c.id, sort_by_parameter_order=True), rows
         ).scalars()
-        self._log("add", numbers)
+        if not held_back:
+            self._log("add", numbers)
 
     def withdraw_items(self, case: int, ordinal: int | None, hour: int) -> int:
         """Withdraw one file or all of a case: purge its values, log each removal, count files."""
@@ -130,18 +135,9 @@ class Transaction(Upkeep):
         if ordinal is not None:
             chosen.append(items.c.ordinal == ordinal)
         gone = list(self._run(select(items.c.id).where(*chosen)).scalars())
-        shrunk: list[bytes] = []  # the door's records that lose a signal
+        shrunk: list[bytes] = []
         for item in gone:
-            live = and_(signals.c.item_id == item, signals.c.value.is_not(None))
-            columns = (signals.c.id, signals.c.lookup, signals.c.place)
-            rows = self._run(select(*columns).where(live).order_by(signals.c.id)).all()
-            self.log_removals([row.id for row in rows])
-            shrunk += [row.lookup for row in rows if row.place is not None]
-            self._run(
-                update(signals)
-                .where(signals.c.item_id == item)
-                .values(value=None, lookup=None, next_lookup=None, quality=None, place=None)
-            )
+            shrunk += self._end_signals(signals.c.item_id == item)
             self._run(update(items).where(items.c.id == item).values(withdrawn=hour))
         self.move_records(shrunk, hour)
         return len(gone)
@@ -391,10 +387,6 @@ class Transaction(Upkeep):
             "matches": select(func.coalesce(func.sum(matches.c.count), 0)),
         }
         return {name: int(self._one(query) or 0) for name, query in counts.items()}
-
-    def _upsert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
-        """Begin an insert that may change the row that is there already."""
-        return postgresql.insert(table) if self._is_postgres else sqlite.insert(table)
 
 
 def _key(inserted: AnyRow | None) -> int:

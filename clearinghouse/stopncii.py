@@ -24,8 +24,10 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
+from clearinghouse import review
 from clearinghouse.access import Platform
 from clearinghouse.contributions import Contributed, contribute, lookup_of, take_back
+from clearinghouse.lawful import LawfulList
 from clearinghouse.matching import read_place
 from clearinghouse.privacy import hour
 from clearinghouse.records import CONTRIBUTED, SHARED, Record
@@ -300,12 +302,16 @@ def _record(
 ) -> None:
     if value.takes_back:
         take_back(tx, platform.number, CONTRIBUTED, [lookup], now=now)
-    for signal in tx.record_signals(lookup):
+    signals = tx.record_signals(lookup)
+    for signal in signals:
         tx.add_verdict(platform.number, signal, value.verdict.value, hour(now))
+    if value is FeedbackValue.NOT_BLOCKED:
+        review.weigh(tx, signals, now=now)
 
 
 def take_hashes(
     store: Store,
+    lawful: LawfulList,
     tx: Transaction,
     platform: Platform,
     records: Sequence[NewRecord],
@@ -320,6 +326,7 @@ def take_hashes(
 
     Args:
         store: for its vault.
+        lawful: what is like one of these is passed over.
         tx: a write transaction.
         platform: who contributes.
         records: the hashes.
@@ -332,7 +339,9 @@ def take_hashes(
     """
     new = [r.contributed for r in records if not any(f.value.takes_back for f in r.feedbacks)]
     if new:
-        contribute(store, tx, platform.number, CONTRIBUTED, new, months=months, most=most, now=now)
+        contribute(
+            store, lawful, tx, platform.number, CONTRIBUTED, new, months=months, most=most, now=now
+        )
     for record in records:
         for feedback in record.feedbacks:
             lookup = lookup_of(store, record.contributed.signal)

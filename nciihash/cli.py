@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from nciihash import __version__, tables
+from nciihash import advocates as advocate_commands
 from nciihash import platforms as platform_commands
 from nciihash import survivors as survivor_commands
 from nciihash.batch import cores, files_in, hash_files, wanted_signals
@@ -330,6 +331,7 @@ def _held(path: Path) -> list[Hashed]:
 
 
 app.add_typer(survivor_commands.app)
+app.add_typer(advocate_commands.app)
 app.add_typer(platform_commands.app)
 
 

@@ -6,59 +6,35 @@ no passphrase, key or hash.
 """
 
 import base64
+import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, Self, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, TypeVar
 
 import httpx
 from pydantic import ValidationError
 
 from nciihash import wire
+from nciihash.advocacy import Claim
+from nciihash.door import Door, bearer, call_with_key, encoded, wire_items
 from nciihash.errors import InvalidRequest, ProtocolError, ServiceRefused
 from nciihash.feed import FeedPage
 from nciihash.signals import Item, Signal, SignalType, Verdict
-from nciihash.transport import PATIENCE, Outgoing, Patience, Transport, new_idempotency_key
+from nciihash.transport import PATIENCE, Outgoing, Patience, new_idempotency_key
 from nciihash.wire import Hit, Message, Reason
+from nciihash.work import DIFFICULTY_MAX, PUZZLES, Work, WorkAsked, solve
 
-_KEY: Final = re.compile(r"[\x21-\x7e]{1,500}")
 _ID: Final = re.compile(r"[0-9a-f]{32}")
+
+_CODE_MAX: Final = 40
+_WORK_NEEDED: Final = "work_needed"
+_WORK_ATTEMPTS: Final = 4  # openings refused before it is given up
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
 
 
-class _Door:
-    """What both clients are made of."""
-
-    def __init__(
-        self,
-        server: str,
-        *,
-        patience: Patience = PATIENCE,
-        http: httpx.BaseTransport | None = None,
-    ) -> None:
-        self._transport = Transport(server, patience=patience, http=http)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self._transport.server)!r})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @property
-    def unanswered(self) -> bool:
-        """Tell whether a request has begun to leave in the last call and was not answered."""
-        return self._transport.unanswered
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._transport.close()
-
-
-class Client(_Door):
+class Client(Door):
     """What a survivor, or somebody beside her, asks of a clearinghouse.
 
     Args:
@@ -78,8 +54,11 @@ class Client(_Door):
         adult: bool,
         depicted: bool,
         idempotency_key: str | None = None,
+        working: Callable[[int, int], object] = lambda _done, _all: None,
     ) -> wire.CaseOpened:
         """Open a case with the hashes of up to 200 files.
+
+        While many cases are being opened, the service asks for some computing, which is done here.
 
         Args:
             items: the files' hashes.
@@ -88,6 +67,8 @@ class Client(_Door):
             depicted: whether they show the person who opens the case.
             idempotency_key: that of an earlier call whose outcome is unknown, to repeat it without
                 opening a second case; a new one by default.
+            working: called during that computing with the number of puzzles solved, from 0, and
+                their number in all.
 
         Returns:
             The case number, the passphrase (given this once) and what became of each file.
@@ -99,14 +80,36 @@ class Client(_Door):
         opening = wire.OpenCase(
             declaration=wire.Declaration(adult=adult, depicted=depicted),
             reason=reason,
-            items=_items(items),
+            items=wire_items(items),
         )
         key = idempotency_key or new_idempotency_key()
-        return self._transport.call(
-            Outgoing("POST", "/v1/cases", body=_json(opening), idempotency_key=key),
-            status=201,
-            reply=wire.CaseOpened,
+        for attempt in range(1, _WORK_ATTEMPTS + 1):
+            request = Outgoing("POST", "/v1/cases", body=encoded(opening), idempotency_key=key)
+            try:
+                return self._transport.call(request, status=201, reply=wire.CaseOpened)
+            except ServiceRefused as error:
+                # more may be asked than a moment ago
+                if error.problem != _WORK_NEEDED or attempt == _WORK_ATTEMPTS:
+                    raise
+            opening = opening.model_copy(update={"work": self._work(working)})
+        raise AssertionError("the last attempt returns or raises")
+
+    def _work(self, working: Callable[[int, int], object]) -> Work | None:
+        """Ask what opening a case takes, and do it."""
+        asked = self._transport.call(Outgoing("GET", "/v1/work"), status=200, reply=WorkAsked)
+        if asked.challenge is None:
+            return None
+        if asked.puzzles != PUZZLES or not 0 <= asked.difficulty <= DIFFICULTY_MAX:
+            raise ProtocolError(
+                "The clearinghouse asks for more computing than this version does. Bring this "
+                "program up to date, or ask the operator."
+            )
+        done = itertools.count(1)
+        working(0, PUZZLES)
+        nonces = solve(
+            asked.challenge, asked.difficulty, solved=lambda: working(next(done), PUZZLES)
         )
+        return Work(challenge=asked.challenge, nonces=nonces)
 
     def add(self, case: str, passphrase: str, items: Sequence[Item]) -> wire.ItemsAdded:
         """Add files to an open case.
@@ -115,7 +118,7 @@ class Client(_Door):
             InvalidRequest: as `open_case`.
             ServiceError: wrong credentials, a closed case, or no answer.
         """
-        body = _json(wire.AddItems(items=_items(items)))
+        body = encoded(wire.AddItems(items=wire_items(items)))
         return self._transport.call(
             Outgoing(
                 "POST",
@@ -127,6 +130,23 @@ class Client(_Door):
             status=201,
             reply=wire.ItemsAdded,
         )
+
+    def claim(self, code: str, *, idempotency_key: str | None = None) -> wire.CaseOpened:
+        """Take over a case that an advocate opened for you, by the code that she gave you.
+
+        Returns:
+            The case number and the passphrase (given this once), and the files in it.
+
+        Raises:
+            InvalidRequest: it cannot be such a code.
+            ServiceError: the code is unknown, was used or has run out, or there is no answer.
+        """
+        if not 0 < len(code.strip()) <= _CODE_MAX:
+            raise InvalidRequest("The code has twelve letters and digits: type it as you got it.")
+        key = idempotency_key or new_idempotency_key()
+        body = encoded(Claim(code=code.strip()))
+        request = Outgoing("POST", "/v1/claim", body=body, idempotency_key=key)
+        return self._transport.call(request, status=200, reply=wire.CaseOpened)
 
     def status(self, case: str, passphrase: str) -> wire.CaseStatus:
         """Ask what each platform did about each file. Asking renews the case.
@@ -152,7 +172,7 @@ class Client(_Door):
         return self._transport.call(request, status=200, reply=wire.Withdrawal)
 
 
-class PlatformClient(_Door):
+class PlatformClient(Door):
     """What a platform asks of a clearinghouse.
 
     Args:
@@ -173,14 +193,9 @@ class PlatformClient(_Door):
         patience: Patience = PATIENCE,
         http: httpx.BaseTransport | None = None,
     ) -> None:
-        key = key.strip()
-        if not _KEY.fullmatch(key):
-            raise InvalidRequest(
-                "The key is empty or holds characters that no key has: copy it again, whole, as "
-                "the clearinghouse gave it."
-            )
+        authorization = bearer(key)
         super().__init__(server, patience=patience, http=http)
-        self._bearer = f"Bearer {key}"
+        self._bearer = authorization
 
     def feed(self, cursor: str | None = None, *, limit: int = 1_000, wait: float = 0.0) -> FeedPage:
         """Read the next page of the feed.
@@ -250,7 +265,7 @@ class PlatformClient(_Door):
             assert len(body) == len(values) * wire.PDQ_BYTES  # noqa: S101 - Signal checks its length
         else:
             query = wire.MatchQuery(type=type, values=tuple(value.hex() for value in values))
-            body, content_type = _json(query), "application/json"
+            body, content_type = encoded(query), "application/json"
         request = Outgoing("POST", "/v1/match", self._bearer, body, content_type)
         reply = self._call(request, wire.MatchReply)
         if len(reply.matches) != len(values):
@@ -290,40 +305,13 @@ class PlatformClient(_Door):
             "POST",
             path,
             self._bearer,
-            _json(body),
+            encoded(body),
             idempotency_key=new_idempotency_key(),
         )
         return self._call(request, reply)
 
     def _call(self, request: Outgoing, reply: type[M]) -> M:
-        try:
-            return self._transport.call(request, status=200, reply=reply)
-        except ServiceRefused as error:
-            if error.status != 401:
-                raise
-            # The service tells nobody whether a key was ever one, and speaks of passphrases too.
-            raise ServiceRefused(
-                error.status,
-                error.problem,
-                "The clearinghouse does not accept this key",
-                "It was mistyped or revoked, or has expired: check it, or ask the operator for a "
-                "new one.",
-            ) from None
-
-
-def _json(message: Message) -> bytes:
-    return message.model_dump_json().encode()
-
-
-def _items(items: Sequence[Item]) -> tuple[wire.ItemIn, ...]:
-    if not 1 <= len(items) <= wire.ITEMS_MAX:
-        raise InvalidRequest(f"A request holds 1 to {wire.ITEMS_MAX} files, not {len(items)}.")
-    try:
-        return tuple(wire.ItemIn.of(item) for item in items)
-    except ValidationError:
-        raise InvalidRequest(
-            f"A file has 1 to {wire.SIGNALS_MAX} hashes, and PDQ ones come with their quality."
-        ) from None
+        return call_with_key(self._transport, request, 200, reply)
 
 
 def _credentials(case: str, passphrase: str) -> str:

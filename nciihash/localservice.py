@@ -16,7 +16,7 @@ from nciihash.errors import ExtraMissing, ServiceUnreachable
 
 _NEEDED: Final = (
     *("alembic", "argon2", "clearinghouse", "cryptography", "fastapi", "fastapi_swagger"),
-    *("sqlalchemy", "uvicorn", "xkcdpass"),
+    *("prometheus_client", "sqlalchemy", "uvicorn", "xkcdpass"),
 )
 _LISTENING: Final = re.compile(r"clearinghouse: listening on (http://\S+)")
 _PROGRAM: Final = (sys.executable, "-m", "clearinghouse")

@@ -1,11 +1,11 @@
 """What is asked, shown, sent and handed over when a case is opened."""
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NoReturn, Self
 
 import typer
 
@@ -16,7 +16,7 @@ from nciihash.errors import FileRefused, ServiceError, ServiceRefused, TooPlain
 from nciihash.signals import QUALITY_MIN, Item, Media, SignalType, Variant, VariantSet
 from nciihash.terminal import ExitCode, Terminal
 from nciihash.transport import new_idempotency_key
-from nciihash.wire import CaseOpened, Reason
+from nciihash.wire import CaseOpened, ItemReceipt, Reason
 
 _REASONS: Final = (
     (Reason.THREATENED, "somebody threatens to share them"),
@@ -96,11 +96,20 @@ def declare(terminal: Terminal) -> None:
         typer.Exit: one of them cannot be made; she has been told where help is.
     """
     if not terminal.agree("Were you 18 or older when these pictures were taken?"):
-        terminal.say(_NOT_ADULT)
-        raise typer.Exit(ExitCode.SOME_FAILED)
+        refuse_minors(terminal)
     if not terminal.agree("Are you the person in them?"):
         terminal.say(_NOT_DEPICTED)
         raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def refuse_minors(terminal: Terminal) -> NoReturn:
+    """Name the services for pictures of people under 18, and end.
+
+    Raises:
+        typer.Exit: always.
+    """
+    terminal.say(_NOT_ADULT)
+    raise typer.Exit(ExitCode.SOME_FAILED)
 
 
 def why(terminal: Terminal) -> Reason:
@@ -144,6 +153,24 @@ def prepare(
     return prepared, len(files) - len(prepared)
 
 
+def with_hers(reason: Reason) -> str:
+    """Say what goes with the hashes of somebody's own pictures."""
+    return (
+        f'With them go your answer, "{dict(_REASONS)[reason]}", and that you are in the pictures '
+        "and were 18 or older."
+    )
+
+
+def with_others(reason: Reason | None) -> str:
+    """Say what goes with the hashes of pictures of somebody else, for a new case."""
+    if reason is None:
+        return "With them goes the reference of the case."
+    return (
+        f'With them go the reason, "{dict(_REASONS)[reason]}", and your word that the person in '
+        "the pictures was 18 or older and agreed."
+    )
+
+
 def choose(
     terminal: Terminal, path: Path, items: Sequence[Item]
 ) -> tuple[list[tuple[Path, Item]], int]:
@@ -164,10 +191,9 @@ def _fit(terminal: Terminal, path: Path, item: Item) -> Item | None:
 
 
 def explain(
-    terminal: Terminal, prepared: Sequence[tuple[Path, Item]], reason: Reason, *, show_hashes: bool
+    terminal: Terminal, prepared: Sequence[tuple[Path, Item]], goes_with: str, *, show_hashes: bool
 ) -> None:
     """Say in words what would be sent, and show the hashes if that was asked for."""
-    words = dict(_REASONS)[reason]
     kinds = {item.media for _, item in prepared}
     what = {
         frozenset({Media.IMAGE}): "that it is a picture",
@@ -186,11 +212,9 @@ def explain(
     terminal.say(
         f"To be sent, for {len(prepared)} {'file' if len(prepared) == 1 else 'files'}: {what}, "
         "its fingerprint (letters and digits made from the layout of light and dark)"
-        f"{frames}{more} "
-        f'and how clear that is from 0 to 100. With them go your answer, "{words}", and '
-        "that you are in the pictures and were 18 or older. Not sent: the pictures, their names, "
-        "their dates and places, and your name. As with any website, the clearinghouse sees your "
-        "network address while you are connected; it does not keep it."
+        f"{frames}{more} and how clear that is from 0 to 100. {goes_with} Not sent: the pictures, "
+        "their names, their dates and places, and any person's name. As with any website, the "
+        "clearinghouse sees your network address while you are connected; it does not keep it."
     )
     terminal.say(_WHAT_IT_IS)
     types = {hashed.signal.type for _, item in prepared for hashed in item.hashes}
@@ -262,9 +286,15 @@ def _open(
     try:
         while True:
             try:
-                return client.open_case(
-                    items, reason=reason, adult=True, depicted=True, idempotency_key=key
-                )
+                with _working(terminal) as working:
+                    return client.open_case(
+                        items,
+                        reason=reason,
+                        adult=True,
+                        depicted=True,
+                        idempotency_key=key,
+                        working=working,
+                    )
             except ServiceError as error:
                 maybe = error.uncertain or (maybe and not _settles(error))
                 if not (maybe and ask):
@@ -281,6 +311,23 @@ def _open(
         else:
             terminal.say(NOTHING_OPENED)
         raise
+
+
+@contextmanager
+def _working(terminal: Terminal) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar while the service's puzzles are being solved, once it asks for that."""
+    with ExitStack() as bar:
+        advances: list[Callable[[int], None]] = []
+
+        def working(done: int, puzzles: int) -> None:
+            if done:
+                advances[-1](1)
+                return
+            bar.close()  # of the attempt before
+            terminal.say("Many people are opening cases, so that this one takes a moment more.")
+            advances.append(bar.enter_context(terminal.progress("Working", puzzles)))
+
+        yield working
 
 
 def _settles(error: ServiceError) -> bool:
@@ -325,9 +372,16 @@ def _report(terminal: Terminal, opened: CaseOpened, paths: Sequence[Path], serve
     terminal.show("Your case is open.")
     terminal.show(_facts(opened))
     for item, path in pairs:
-        taken = "" if item.accepted else " (not taken: too plain)"
+        taken = "" if item.accepted else f" ({why_not(item)})"
         terminal.show(f"File {item.item:<9} {tables.shown(path)}{taken}")
     terminal.show(_AFTERWARDS.format(case=tables.shown(opened.case), server=server))
+
+
+def why_not(item: ItemReceipt) -> str:
+    """Say why no hash of a file was taken."""
+    if any(refusal.code == "quarantined" for refusal in item.refused):
+        return "held back: it is like a known harmless picture, so the clearinghouse decides first"
+    return "not taken: too plain"
 
 
 def _facts(opened: CaseOpened) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from nciihash import submission, tables
+from nciihash import advocates, submission, tables
 from nciihash.batch import wanted_signals
 from nciihash.client import Client
 from nciihash.saved import read_saved
@@ -77,6 +77,20 @@ def submit(
             show_default=False,
         ),
     ] = None,
+    advocate: Annotated[
+        bool,
+        typer.Option(
+            "--advocate",
+            help="For helplines: open it for somebody who agreed, with the key in "
+            "NCIIHASH_ADVOCATE_KEY. With --yes you declare that they agreed and were 18 or older.",
+        ),
+    ] = False,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            help="With --advocate: add to the case with this reference.", show_default=False
+        ),
+    ] = None,
     no_sandbox: NoSandbox = False,
     as_json: AsJson = False,
 ) -> None:
@@ -86,6 +100,30 @@ def submit(
     first, shown what would be sent, and given a number and a passphrase to look after the case.
     """
     terminal = Terminal(as_json=as_json)
+    if yes and reason is None and resume is None:
+        raise typer.BadParameter("With --yes, say why with --reason as well.")
+    if advocate:
+        if receipt:
+            raise typer.BadParameter(
+                "A case opened for somebody has no receipt until they claim it."
+            )
+        with terminal.guard():
+            advocates.submit_for_other(
+                terminal,
+                files or (),
+                server,
+                saved=saved,
+                reason=reason,
+                yes=yes,
+                signal=signal or (),
+                variants=variants,
+                show_hashes=show_hashes,
+                sandboxed=not no_sandbox,
+                resume=resume,
+            )
+        return
+    if resume:
+        raise typer.BadParameter("--resume goes with --advocate.")
     with terminal.guard(), Client(server) as client:
         earlier = read_saved(saved) if saved else []
         files = files or []
@@ -96,8 +134,6 @@ def submit(
                 f"A case holds at most {ITEMS_MAX} files, and these are {count}. Nothing was "
                 "sent. Open several cases, each with a part of them."
             )
-        if yes and reason is None:
-            raise typer.BadParameter("With --yes, say why with --reason as well.")
         with submission.nothing_sent_yet(terminal):
             if not yes:
                 submission.declare(terminal)
@@ -112,7 +148,8 @@ def submit(
                 terminal.say(f"Nothing is left to send. {submission.NOTHING_OPENED}")
                 raise typer.Exit(ExitCode.SOME_FAILED)
             assert reason is not None  # noqa: S101 - asked for above
-            submission.explain(terminal, prepared, reason, show_hashes=show_hashes)
+            goes_with = submission.with_hers(reason)
+            submission.explain(terminal, prepared, goes_with, show_hashes=show_hashes)
             if not yes and not terminal.agree("Send this now?"):
                 terminal.say(submission.NOTHING_SENT)
                 return

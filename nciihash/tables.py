@@ -9,10 +9,11 @@ from typing import Final
 from rich.table import Table
 from rich.text import Text
 
+from nciihash.advocacy import AssistedCase
 from nciihash.lookup import Outcome
 from nciihash.signals import QUALITY_MIN, Band, Hashed, Item, Match, SignalType, Verdict
 from nciihash.vpdq import Share
-from nciihash.wire import CaseStatus, ItemStatus, PlatformStatus
+from nciihash.wire import CaseStatus, ItemStatus, PlatformStatus, TakenOut
 
 _UNKNOWN: Final = "not known"
 
@@ -119,7 +120,7 @@ def status_table(status: CaseStatus) -> Table:
     """Lay out what each platform did about each file of a case."""
     table = _table("File", "Platform", "Has it since", "Matches", "Decisions", "Deletion confirmed")
     for item in status.items:
-        name = f"{item.item}" if item.withdrawn is None else f"{item.item} (withdrawn)"
+        name = f"{item.item}{_standing(item)}"
         if not item.platforms:
             table.add_row(name, "none takes part yet", "", "", "", "")
         for platform in item.platforms:
@@ -133,6 +134,35 @@ def status_table(status: CaseStatus) -> Table:
             )
             name = ""
     return table
+
+
+def assisted_table(cases: Sequence[AssistedCase], *, now: datetime) -> Table:
+    """Lay out an advocate's open cases and the hours that sites she reported to have left."""
+    table = _table("Case", "Opened", "Why", "Files", "Site has until", "Hand-over code until")
+    for case in cases:
+        left = "-" if case.due is None else _left(case.due, now)
+        code = "-" if case.code_until is None else when(case.code_until)
+        row = (case.reference, when(case.opened), case.reason.value, str(case.files), left, code)
+        table.add_row(*map(shown, row))
+    return table
+
+
+def _left(due: datetime, now: datetime) -> str:
+    hours = int((due - now).total_seconds() // 3600)
+    if hours < 0:
+        return f"{when(due)} (over)"
+    return f"{when(due)} ({hours} h left)"
+
+
+def _standing(item: ItemStatus) -> str:
+    match item.taken_out:
+        case TakenOut.OPERATOR:
+            return " (taken out by the clearinghouse)"
+        case TakenOut.PLATFORMS:
+            return " (taken out: platforms did not block it)"
+    if item.withdrawn is not None:
+        return " (withdrawn)"
+    return " (held back until the clearinghouse decides)" if item.held_back else ""
 
 
 def when(moment: datetime) -> str:

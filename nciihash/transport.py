@@ -177,6 +177,7 @@ class Transport:
         # Whether anything of the last call has left and may have been carried out unanswered:
         # what a caller can tell when Ctrl-C breaks a call off.
         self.unanswered = False
+        self._writing = False
         self._http = httpx.Client(
             transport=http,
             # A proxy that is set for this machine would see a plain request to loopback.
@@ -213,6 +214,7 @@ class Transport:
         """
         started = self._clock()
         uncertain = self.unanswered = False
+        self._writing = request.method != "GET"
         error: ServiceError
         for attempt in range(1, self._patience.attempts + 1):
             pause = self._patience.pause(attempt)
@@ -251,7 +253,7 @@ class Transport:
         if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             self._deadline.bind(cast(Stream, info["return_value"]))
         if event.endswith(".send_request_headers.started"):
-            self.unanswered = True
+            self.unanswered = self._writing
 
     def _exchange(self, request: Outgoing, started: float) -> _Answer:
         headers = {}

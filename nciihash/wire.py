@@ -7,21 +7,16 @@ its OpenAPI document from them; the clients build requests and read answers with
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, ClassVar, Final, Literal, Self, assert_never
+from typing import Annotated, Final, Literal, Self, assert_never
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    FailFast,
-    Field,
-    JsonValue,
-    StrictBool,
-    StrictInt,
-    model_validator,
-)
+from pydantic import FailFast, Field, JsonValue, StrictBool, StrictInt, model_validator
 
 from nciihash.feed import Added, FeedPage, Removed
+from nciihash.message import Message as Message
+from nciihash.message import Problem as Problem
+from nciihash.message import example
 from nciihash.signals import Band, Hashed, Item, Media, Signal, SignalType, Variant, Verdict
+from nciihash.work import Work
 
 ITEMS_MAX: Final = 200  # files in a case
 SIGNALS_MAX: Final = 2048  # signals of one file: variants of a picture, frames of a video
@@ -46,18 +41,7 @@ OpaqueId = Annotated[str, Field(pattern=_OPAQUE, examples=[_ID_EXAMPLE])]
 Quality = Annotated[StrictInt, Field(ge=0, le=100)]
 
 
-class Message(BaseModel):
-    """Base of all: frozen, and unknown fields are refused."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
-
-
-def _example(**fields: JsonValue) -> ConfigDict:
-    """Show a whole message in the OpenAPI document."""
-    return ConfigDict(json_schema_extra={"examples": [fields]})
-
-
-_ITEM_EXAMPLE: Final[JsonValue] = {
+ITEM_EXAMPLE: Final[JsonValue] = {
     "media": "image",
     "signals": [{"type": "pdq", "value": _PDQ_EXAMPLE, "quality": 93, "variant": "original"}],
 }
@@ -133,25 +117,25 @@ Items = Annotated[tuple[ItemIn, ...], Field(min_length=1, max_length=ITEMS_MAX),
 
 
 class OpenCase(Message):
-    """Ask for a case. `work` is kept for a proof of work and is null."""
+    """Ask for a case. `work` may be null while `GET /v1/work` asks for nothing."""
 
-    model_config = _example(
+    model_config = example(
         declaration={"adult": True, "depicted": True},
         reason="threatened",
         work=None,
-        items=[_ITEM_EXAMPLE],
+        items=[ITEM_EXAMPLE],
     )
 
     declaration: Declaration
     reason: Reason
-    work: None = None
+    work: Work | None = None
     items: Items
 
 
 class AddItems(Message):
     """Add files to an open case."""
 
-    model_config = _example(items=[_ITEM_EXAMPLE])
+    model_config = example(items=[ITEM_EXAMPLE])
 
     items: Items
 
@@ -211,14 +195,27 @@ class PlatformStatus(Message):
     deletion_acknowledged: datetime | None
 
 
+class TakenOut(StrEnum):
+    """Who took a file out, if not its holder: the operator, or platforms that did not block it."""
+
+    OPERATOR = "operator"
+    PLATFORMS = "platforms"
+
+
 class ItemStatus(Message):
-    """One file of a case."""
+    """One file of a case.
+
+    `held_back`: it is like a picture that the operator knows to be lawful, and goes to no platform
+    until the operator has decided. `taken_out`: it was not its holder who withdrew it.
+    """
 
     item: int
     media: Media
     signals: int
     added: datetime
     withdrawn: datetime | None
+    held_back: bool = False
+    taken_out: TakenOut | None = None
     platforms: tuple[PlatformStatus, ...]
 
 
@@ -326,7 +323,7 @@ def _entry(entry: Added | Removed) -> AddedEntry | RemovedEntry:
 class Acknowledgement(Message):
     """Everything up to this cursor is on disk and in what is matched against, removals included."""
 
-    model_config = _example(cursor=_ID_EXAMPLE)
+    model_config = example(cursor=_ID_EXAMPLE)
 
     cursor: OpaqueId
 
@@ -334,7 +331,7 @@ class Acknowledgement(Message):
 class MatchQuery(Message):
     """Hashes of one type to look for."""
 
-    model_config = _example(type="pdq", values=[_PDQ_EXAMPLE])
+    model_config = example(type="pdq", values=[_PDQ_EXAMPLE])
 
     type: SignalType
     values: Annotated[
@@ -375,7 +372,7 @@ class VerdictIn(Message):
 class Feedback(Message):
     """Verdicts; a later one about the same signal replaces the earlier."""
 
-    model_config = _example(verdicts=[{"id": _ID_EXAMPLE, "verdict": "blocked"}])
+    model_config = example(verdicts=[{"id": _ID_EXAMPLE, "verdict": "blocked"}])
 
     verdicts: Annotated[tuple[VerdictIn, ...], Field(min_length=1, max_length=VERDICTS_MAX)]
 
@@ -385,15 +382,3 @@ class FeedbackTaken(Message):
 
     recorded: int
     unknown: int
-
-
-class Problem(BaseModel):
-    """An error (RFC 9457). `code` is stable; the other members are for people."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore")
-
-    type: Annotated[str, Field(examples=["about:blank"])] = "about:blank"
-    title: Annotated[str, Field(examples=["The cursor is not one of ours"])]
-    status: Annotated[int, Field(examples=[400])]
-    detail: Annotated[str, Field(examples=["Send the cursor of the last page, unchanged."])] = ""
-    code: Annotated[str, Field(examples=["bad_cursor"])]

@@ -11,6 +11,7 @@ import httpx
 import numpy as np
 import pytest
 from golden.pictures import KINDS, blocks, rings, waves
+from local import random_item
 from PIL import Image, ImageFilter
 from skimage import data as photos
 from walking import (
@@ -31,17 +32,20 @@ from walking import (
 )
 
 from clearinghouse import offline
+from nciihash.client import Client
 from nciihash.errors import FileRefused
 from nciihash.hasher import hash_file, hash_image
+from nciihash.helpline import AdvocateClient
 from nciihash.variants import _CHOSEN, VIEWS
 from nciihash.views import View
-from nciihash.wire import AddItems, OpenCase
+from nciihash.wire import AddItems, OpenCase, Reason
+from nciihash.work import solves
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "pdq.json").read_text())
 ELSEWHERE = "https://www.wikipedia.org/"
-SIZE_MAX = 104_000  # bytes of all that the page is made of, without catalogues
+SIZE_MAX = 113_000  # bytes of all that the page is made of, without catalogues
 # what opens files
-MODULES = ("worker", "canvas", "formats", "jpeg", "scan", "png", "pdq", "trimming", "views")
+MODULES = ("worker", "canvas", "formats", "jpeg", "scan", "png", "pdq", "trimming", "views", "work")
 HOLD_STILL = {"path": None, "waiting": 400}  # milliseconds in which a late request would show
 
 pytestmark = pytest.mark.skipif(
@@ -632,6 +636,131 @@ def test_the_page_is_small_and_needs_nothing_else():
     assert sum(p.stat().st_size for p in parts) <= SIZE_MAX
 
 
+# --- the proof of work -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def flooded(tmp_path_factory):
+    """Give a service that asks for work when two cases were opened in a minute."""
+    process = Serving(tmp_path_factory.mktemp("flooded"), CLEARINGHOUSE_QUIET_OPENINGS="1")
+    yield process
+    process.end()
+
+
+def crowd(process):
+    """Open a few cases, so that it asks for work during the next minute."""
+    with Client(process.url) as client:
+        for _ in range(4):
+            client.open_case([random_item()], reason=Reason.SHARED, adult=True, depicted=True)
+
+
+def asked_for_work(visitor):
+    return [r for r in visitor.requests if r.url == visitor.url + "/v1/work"]
+
+
+def test_work_is_asked_about_while_the_page_is_loaded_and_says_nothing(visit):
+    visitor = visit()
+    (asked,) = asked_for_work(visitor)
+    assert asked.method == "GET"
+    assert asked.post_data_buffer is None
+    ours = {"authorization", "cookie", "referer", "idempotency-key", "content-type"}
+    assert not ours & set(asked.all_headers())
+    visitor.open_case(pictures())
+    assert len(asked_for_work(visitor)) == 1
+    visitor.press("receipt.done")
+    visitor.press("next.finish")
+    visitor.open_case(pictures())
+    assert len(asked_for_work(visitor)) == 2, "a second case asks again"
+
+
+def test_the_work_is_done_while_she_fills_in_the_form(visit, flooded):
+    crowd(flooded)
+    visitor = visit(arrive=False)
+    visitor.url = flooded.url
+    visitor.arrive()
+    assert len(visitor.page.workers) == 0, "who only reads does not compute"
+    visitor.answer_questions()
+    visitor.choose(pictures())
+    visitor.press("continue")
+    visitor.at("review.title")
+    # the worker that hashes stays, and the one that solved is gone before anything is sent
+    deadline = time.monotonic() + 60
+    while len(visitor.page.workers) > 1:
+        assert time.monotonic() < deadline
+        visitor.page.wait_for_timeout(50)
+    before = len(visitor.requests)
+    visitor.press("review.send")
+    visitor.at("receipt.title")
+    (post,) = visitor.requests[before:]
+    work = OpenCase.model_validate_json(post.post_data_buffer).work
+    assert solves(work.challenge, int(work.challenge[:2], 16), work.nonces)
+    assert len(asked_for_work(visitor)) == 1
+    assert leaks(visitor) == [f"request: {visitor.url}/"]
+
+
+def test_more_work_than_was_asked_at_first_is_done_at_sending(visit, flooded):
+    """She came while it was quiet, or stayed longer than a proof lasts."""
+    visitor = visit(arrive=False)
+    visitor.url = flooded.url
+    quiet = '{"challenge":null,"difficulty":0,"puzzles":16}'
+    path = "**/v1/work"
+    visitor.page.route(path, lambda route: route.fulfill(body=quiet), times=1)
+    visitor.arrive()
+    visitor.answer_questions()
+    visitor.choose(pictures())
+    visitor.press("continue")
+    visitor.at("review.title")
+    crowd(flooded)
+    before = len(visitor.requests)
+    visitor.press("review.send")
+    visitor.at("receipt.title")
+    sent = [r.method for r in visitor.requests[before:] if "/page/" not in r.url]
+    assert sent == ["POST", "GET", "POST"]
+    first, second = (r for r in visitor.requests[before:] if r.method == "POST")
+    keys = {r.headers["idempotency-key"] for r in (first, second)}
+    assert len(keys) == 1
+    assert json.loads(second.post_data) == json.loads(first.post_data) | {
+        "work": json.loads(second.post_data)["work"]
+    }
+
+
+def test_a_service_that_always_asks_for_more_is_called_busy(visit):
+    visitor = visit(arrive=False)
+    asked = json.dumps({"challenge": "0" * 82, "difficulty": 4, "puzzles": 16})
+    tries = []
+
+    def never(route):
+        tries.append(route.request.post_data)
+        route.fulfill(status=428, body='{"code":"work_needed"}')
+
+    visitor.page.route("**/v1/work", lambda route: route.fulfill(body=asked))
+    visitor.page.route("**/v1/cases", never)
+    visitor.arrive()
+    visitor.answer_questions()
+    visitor.choose(pictures()[:1])
+    visitor.press("continue")
+    visitor.press("review.send")
+    visitor.sees("trouble.busy")
+    assert len(tries) == 4
+    visitor.page.unroute("**/v1/cases")
+    visitor.page.unroute("**/v1/work")
+    visitor.press("again")
+    visitor.at("receipt.title")
+
+
+def test_leaving_ends_the_work(visit):
+    visitor = visit(arrive=False)
+    asked = json.dumps({"challenge": "0" * 82, "difficulty": 32, "puzzles": 16})
+    visitor.page.route("**/v1/work", lambda route: route.fulfill(body=asked))
+    visitor.page.route(ELSEWHERE, lambda route: route.fulfill(body="x", content_type="text/html"))
+    visitor.arrive()
+    with visitor.page.expect_worker() as worker:
+        visitor.press("start.go")
+    with worker.value.expect_event("close"):
+        visitor.press("exit")
+    visitor.page.wait_for_url(ELSEWHERE)
+
+
 # --- the whole way ---------------------------------------------------------------------------
 
 
@@ -724,6 +853,63 @@ def test_what_platforms_did_is_shown_and_nothing_is_made_up(visit, serving):
         visitor.press("status.refresh")
         visitor.page.get_by_text("Told us that it deleted the fingerprint").wait_for()
         assert visitor.page.get_by_text("Told us that it deleted the fingerprint").count() == 1
+
+
+def test_a_case_is_taken_over_with_a_code_and_a_lost_answer_is_had_again(visit, serving):
+    key = serving.command("advocate", "add", "Helpline")["key"]
+    with AdvocateClient(serving.url, key) as advocate:
+        facts = {"reason": Reason.SHARED, "consent": True, "adult": True, "depicted": True}
+        reference = advocate.open_case([random_item()], **facts).reference
+        code = advocate.hand_over(reference).code
+        visitor = visit()
+        visitor.press("start.have")
+        visitor.press("claim.have")
+        visitor.at("claim.title")
+        visitor.page.fill("#code", "K7Q4-29XD-0000")
+        visitor.press("claim.go")
+        visitor.sees("trouble.code_unknown")
+        lost = []
+
+        def lose(route):
+            lost.append(route.fetch().status)
+            route.abort()
+
+        visitor.page.route("**/v1/claim", lose, times=1)
+        visitor.page.fill("#code", code.lower().replace("-", " "))
+        visitor.press("claim.go")
+        visitor.sees("trouble.offline")
+        assert lost == [200]
+        visitor.press("claim.go")
+        visitor.at("receipt.title")
+        secret = visitor.page.locator(".secret").all_inner_texts()
+        assert advocate.cases().cases == ()
+    visitor.press("receipt.done")
+    visitor.press("next.finish")
+    visitor.sign_in(*secret)
+    visitor.sees("status.file", number=1, media="picture")
+    assert leaks(visitor) == [f"request: {visitor.url}/"]
+
+
+def test_what_is_held_back_and_who_took_it_out_is_told(visit, serving, tmp_path):
+    photo = pictures()[0]
+    flags = tmp_path / "flags.txt"
+    flags.write_text(by_python(photo["buffer"])[0])
+    serving.command("review", "lawful", "add", str(flags))
+    try:
+        visitor = visit()
+        secret = visitor.open_case([photo])
+        visitor.sees("status.held_back")
+        visitor.press("receipt.done")
+        visitor.press("next.finish")
+        visitor.sign_in(*secret)
+        visitor.sees("status.held_back")
+        held = [q for q in serving.command("review", "list") if q["kind"] == "quarantined"]
+        serving.command("review", "remove", str(held[-1]["number"]))
+        visitor.press("status.refresh")
+        visitor.sees("status.taken_out.operator")
+        assert visitor.page.get_by_text(visitor.say("status.held_back")).count() == 0
+    finally:
+        serving.command("review", "lawful", "remove", str(flags))
 
 
 def test_files_are_added_with_one_post_that_holds_only_hashes(visit):

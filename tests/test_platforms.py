@@ -416,6 +416,7 @@ def test_health_and_documents(service):
         [example] = schemas[request]["examples"]
         getattr(wire, request).model_validate(example)
     assert set(document["components"]["securitySchemes"]) == {
+        "Advocate key",
         "Case",
         "Platform key",
         "StopNCII function key",

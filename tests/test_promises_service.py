@@ -9,10 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 
-import httpx
 import pytest
 from killing import Loop
 from processes import ENVIRONMENT, PROGRAM, Process

@@ -21,6 +21,7 @@ from clearinghouse import access, records, stopncii
 from clearinghouse.access import Scope
 from clearinghouse.app import create_app
 from clearinghouse.contributions import Contributed, contribute, lookup_of, take_back
+from clearinghouse.lawful import LawfulList
 from clearinghouse.privacy import hour
 from clearinghouse.records import CONTRIBUTED, IMPORTED
 from clearinghouse.schema import items, signals, verdicts
@@ -480,8 +481,8 @@ def test_a_record_never_falls_back_behind_a_reader(service, kind):
             number = access.find_or_add(store, name, service.clock())
             with store.write() as tx:
                 hashes = [Contributed(Media.IMAGE, value)]
-                now = service.clock()
-                contribute(store, tx, number, kind, hashes, months=1, most=9, now=now)
+                now, lawful = service.clock(), service.parts.lawful
+                contribute(store, lawful, tx, number, kind, hashes, months=1, most=9, now=now)
         service.clock.pass_(hours=1)
     assert [r["lastModtimestamp"] for r in fetch_all(peer)] == times[1:]
     with store.write() as tx:
@@ -512,7 +513,8 @@ def test_a_database_from_before_the_door_gets_its_places(settings):
         """
         DROP INDEX ix_signals_place; ALTER TABLE signals DROP COLUMN place;
         DROP INDEX ix_verdicts_platform_id_place; ALTER TABLE verdicts DROP COLUMN place;
-        DROP TABLE contributions; DELETE FROM facts WHERE name = 'place';
+        DROP TABLE spent; DROP TABLE budgets; DROP TABLE lawful; DROP TABLE reviews;
+        DROP TABLE removals; DROP TABLE contributions; DELETE FROM facts WHERE name = 'place';
         UPDATE alembic_version SET version_num = '0001';
         INSERT INTO cases VALUES (1, x'00', '-', 'shared', 'open', 0, 9999999999, NULL);
         INSERT INTO platforms VALUES (1, 'Old', x'00', 0);
@@ -707,6 +709,7 @@ class Histories(RuleBasedStateMachine):
         with self.store.write() as tx:
             new = contribute(
                 self.store,
+                LawfulList(self.store),
                 tx,
                 number,
                 kind,

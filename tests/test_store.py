@@ -92,6 +92,7 @@ def test_a_restored_database_begins_a_new_epoch_and_reuses_no_number(settings, t
     from clearinghouse import access, cases
     from clearinghouse.access import Scope
     from clearinghouse.feedback import read_cursor, read_page
+    from clearinghouse.lawful import LawfulList
     from clearinghouse.problems import CursorExpired
     from nciihash.wire import OpenCase
 
@@ -101,7 +102,15 @@ def test_a_restored_database_begins_a_new_epoch_and_reuses_no_number(settings, t
         request = OpenCase.model_validate(opening(item(pdq())))
         with store.write() as tx:
             cases.open_case(
-                store, tx, request, number=number, passphrase="p", verifier="v", months=24, now=now
+                store,
+                LawfulList(store),
+                tx,
+                request,
+                number=number,
+                passphrase="p",
+                verifier="v",
+                months=24,
+                now=now,
             )
 
     first = Store.open(settings)
@@ -270,3 +279,4 @@ def test_settings_come_from_the_environment():
     settings = Settings.from_environment({"CLEARINGHOUSE_DATABASE": address})
     assert settings.database == address
     assert "a-word" not in repr(settings)
+    assert "00" * 32 not in repr(settings)

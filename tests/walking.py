@@ -55,12 +55,12 @@ def catalogue(language):
 class Serving:
     """A serving process over a database of its own."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, **environment):
         self.path = folder / "db.sqlite3"
         self.database = f"sqlite:///{self.path}"
         self.process = subprocess.Popen(
             [*PROGRAM, "serve", "--database", self.database, "--port", "0"],
-            env=os.environ | ENVIRONMENT,
+            env=os.environ | ENVIRONMENT | environment,
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -73,16 +73,19 @@ class Serving:
         database.close()
         return count
 
-    def platform(self, name, scopes="feed,match,feedback"):
-        words = ("platform", "add", name, "--scope", scopes, "--database", self.database, "--json")
+    def command(self, *words):
+        """Run a command of the operator beside it, and read the JSON that it prints."""
         done = subprocess.run(
-            [*PROGRAM, *words],
+            [*PROGRAM, *words, "--database", self.database, "--json"],
             env=os.environ | ENVIRONMENT,
             capture_output=True,
             text=True,
             check=True,
         )
-        key = json.loads(done.stdout)["key"]
+        return json.loads(done.stdout)
+
+    def platform(self, name, scopes="feed,match,feedback"):
+        key = self.command("platform", "add", name, "--scope", scopes)["key"]
         return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {key}"})
 
     def end(self):
@@ -222,6 +225,11 @@ class Visitor:
         self.press("receipt.done")
         yield self.at("next.title")
         self.press("next.finish")
+        self.press("start.have")
+        self.press("claim.have")
+        yield self.at("claim.title")
+        self.press("back")
+        self.at("signIn.title")
         self.sign_in(secret[0], "not these words")
         self.sees("trouble.credentials_wrong")
         assert self.page.input_value("#passphrase") == "not these words"

@@ -1,8 +1,12 @@
 """Whether the process is up, and whether its index answers for the whole log."""
 
-from fastapi import APIRouter
+import secrets
+from typing import Annotated
 
-from clearinghouse.problems import NotReady
+from fastapi import APIRouter, Header, Request, Response
+
+from clearinghouse.metrics import CONTENT_TYPE, Metrics
+from clearinghouse.problems import CredentialsWrong, NotFound, NotReady
 from clearinghouse.routes.requests import Serving
 from nciihash.wire import Problem
 
@@ -23,3 +27,22 @@ def ready(serving: Serving) -> dict[str, str]:
     with serving.store.read() as tx:
         tx.head()
     return {"status": "ready"}
+
+
+metrics_router = APIRouter(include_in_schema=False)
+
+
+@metrics_router.get("/metrics")
+def metrics(
+    request: Request,
+    serving: Serving,
+    authorization: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Give the figures for Prometheus to whoever has the key, if the operator set one."""
+    key = serving.settings.metrics_key
+    if key is None:
+        raise NotFound
+    if not secrets.compare_digest((authorization or "").encode(), f"Bearer {key}".encode()):
+        raise CredentialsWrong
+    counted: Metrics = request.app.state.metrics
+    return Response(counted.read(serving), media_type=CONTENT_TYPE)

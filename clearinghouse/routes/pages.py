@@ -17,8 +17,8 @@ _TYPES: Final = {
 }
 _FILES: Final = (
     *("page.css", "app.js", "asking.js", "canvas.js", "choosing.js", "edition.js", "elements.js"),
-    *("formats.js", "hasher.js", "holding.js", "jpeg.js", "pdq.js", "png.js", "scan.js"),
-    *("service.js", "trimming.js", "views.js", "words.js", "worker.js"),
+    *("formats.js", "hasher.js", "holding.js", "jpeg.js", "pdq.js", "png.js", "proof.js"),
+    *("scan.js", "service.js", "trimming.js", "views.js", "words.js", "work.js", "worker.js"),
     *(f"words/{language}.json" for language in LANGUAGES),
 )
 

@@ -36,6 +36,7 @@ _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     400: {"model": Problem},
     401: {"model": Problem},
     403: {"model": Problem},
+    408: {"model": Problem},
     413: {"model": Problem},
     415: {"model": Problem},
     422: {"model": Problem},
@@ -146,14 +147,21 @@ _OCTETS_SCHEMA: Final = {
 @router.post(
     "/match",
     response_model=MatchReply,
+    responses={429: {"model": Problem}},
     openapi_extra=documented(MatchQuery, **{OCTETS: _OCTETS_SCHEMA}),
 )
 async def match(request: Request, platform: Matcher, serving: Serving) -> Response:
     """Look for hashes. The answer tells bands and never distances."""
     type, packed = await _queries(request)
-    reply = await run_in_threadpool(
-        matching.match, serving.store, serving.live, platform, type, packed
-    )
+
+    def look() -> MatchReply:
+        now = serving.clock()
+        serving.budgets.take(serving.store, platform.key, len(packed), now=now)
+        return matching.match(
+            serving.store, serving.live, serving.watch, platform, type, packed, now=now
+        )
+
+    reply = await run_in_threadpool(look)
     # Written here, since FastAPI would check ten thousand rows of our own making once more.
     return Response(reply.model_dump_json(), media_type="application/json")
 
@@ -168,4 +176,6 @@ def give_feedback(
     def act(tx: Transaction) -> Reply:
         return Reply.of(200, feedback.record(tx, platform, body.verdicts, now=now))
 
-    return answer(once(serving.store, repeat, now, act))
+    reply = once(serving.store, repeat, now, act)
+    serving.waiters.poke()  # platforms may have agreed to take something out
+    return answer(reply)

@@ -140,7 +140,7 @@ def burst(body: Burst, serving: Serving, making: Rehearsing) -> Values:
             values = tuple(secrets.token_hex(32) for _ in range(body.files))
             number = mint_number()
             cases.open_case(
-                serving.store, tx, _request(values), number=number, passphrase="",
+                serving.store, serving.lawful, tx, _request(values), number=number, passphrase="",
                 # no passphrase opens it, for what stands here is no verifier
                 verifier="", months=serving.settings.case_months, now=now,
             )  # fmt: skip

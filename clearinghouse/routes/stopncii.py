@@ -14,7 +14,7 @@ from clearinghouse.stopncii import FetchReply, SubmitFeedback, SubmitHashes, Tak
 from nciihash.wire import Problem
 
 _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": Problem} for status in (400, 401, 403, 413, 415, 422)
+    status: {"model": Problem} for status in (400, 401, 403, 408, 413, 415, 422)
 }
 
 router = APIRouter(prefix="/stopncii/v1", tags=["platforms, StopNCII format"], responses=_PROBLEMS)
@@ -114,6 +114,7 @@ def submit_hashes(body: SubmitHashes, platform: Contributor, serving: Serving) -
     with serving.store.write() as tx:
         taken = stopncii.take_hashes(
             serving.store,
+            serving.lawful,
             tx,
             platform,
             body.records,

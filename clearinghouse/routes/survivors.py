@@ -8,12 +8,14 @@ from fastapi import APIRouter, Depends, Path, Response
 from fastapi.security import APIKeyHeader
 from starlette.concurrency import run_in_threadpool
 
-from clearinghouse import cases
-from clearinghouse.idempotency import Reply, once
+from clearinghouse import advocates, cases
+from clearinghouse.idempotency import Attempt, Reply, about, earlier, once
 from clearinghouse.passphrases import mint_number, mint_passphrase, read_number
 from clearinghouse.problems import CredentialsMissing, CredentialsWrong
 from clearinghouse.routes.requests import Repeatable, Serving, answer, documented, parsed
 from clearinghouse.statements import Transaction
+from clearinghouse.work import spend
+from nciihash.advocacy import Claim
 from nciihash.wire import (
     CASE_SCHEME,
     AddItems,
@@ -24,10 +26,12 @@ from nciihash.wire import (
     Problem,
     Withdrawal,
 )
+from nciihash.work import WorkAsked
 
 _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     400: {"model": Problem},
     401: {"model": Problem},
+    408: {"model": Problem},
     413: {"model": Problem},
     415: {"model": Problem},
     422: {"model": Problem},
@@ -92,10 +96,17 @@ def _credentials(header: str | None) -> tuple[str, str]:
 Admitted = Annotated[Holder, Depends(admit)]
 
 
+@router.get("/work")
+async def ask_for_work(serving: Serving) -> WorkAsked:
+    """Ask what opening a case takes: nothing while it is quiet, else puzzles to solve."""
+    return serving.gate.challenge(serving.clock())
+
+
 @router.post(
     "/cases",
     status_code=201,
     response_model=CaseOpened,
+    responses={428: {"model": Problem}},
     openapi_extra=documented(OpenCase),
 )
 async def open_case(
@@ -105,13 +116,20 @@ async def open_case(
 
     The passphrase is in this answer and nowhere else.
     """
+    now = serving.clock()
+    repeat, known = await run_in_threadpool(_repeated, serving, repeat, body)
+    if known is not None:
+        return answer(known)
+    mark = serving.gate.check(body.work, now)
+    serving.gate.count(now)
     number, passphrase = mint_number(), mint_passphrase()
     verifier = await serving.checks.make(passphrase)
-    now = serving.clock()
 
     def act(tx: Transaction) -> Reply:
+        spend(tx, mark, now)
         opened = cases.open_case(
             serving.store,
+            serving.lawful,
             tx,
             body,
             number=number,
@@ -125,6 +143,53 @@ async def open_case(
     reply = await run_in_threadpool(once, serving.store, repeat, now, act)
     serving.waiters.poke()
     return answer(reply)
+
+
+@router.post("/claim", response_model=CaseOpened, responses={404: {"model": Problem}})
+async def claim(body: Claim, serving: Serving, repeat: Repeatable) -> Response:
+    """Take over a case that an advocate opened for you, by the code that she gave you.
+
+    Number and passphrase are in this answer and nowhere else, and the advocate's access ends.
+    """
+    now = serving.clock()
+
+    def look() -> Reply | None:
+        if repeat is not None and (known := earlier(serving.store, repeat)) is not None:
+            return known
+        with serving.store.read() as tx:
+            advocates.claimable(serving.store, tx, body.code, now=now)
+        return None
+
+    if (known := await run_in_threadpool(look)) is not None:
+        return answer(known)
+    number, passphrase = mint_number(), mint_passphrase()
+    verifier = await serving.checks.make(passphrase)
+
+    def act(tx: Transaction) -> Reply:
+        claimed = advocates.claim(
+            serving.store,
+            tx,
+            body.code,
+            number=number,
+            passphrase=passphrase,
+            verifier=verifier,
+            months=serving.settings.case_months,
+            now=now,
+        )
+        return Reply.of(200, claimed)
+
+    return answer(await run_in_threadpool(once, serving.store, repeat, now, act))
+
+
+def _repeated(
+    serving: Serving, repeat: Attempt | None, body: OpenCase
+) -> tuple[Attempt | None, Reply | None]:
+    """Look for an answer given before; the request may come again with another proof of work."""
+    if repeat is None:
+        return None, None
+    bare = body.model_copy(update={"work": None}).model_dump_json().encode()
+    repeat = about(serving.store, repeat, bare)
+    return repeat, earlier(serving.store, repeat)
 
 
 @router.get("/case")
@@ -159,6 +224,7 @@ def add_items(
     def act(tx: Transaction) -> Reply:
         added = cases.add_items(
             serving.store,
+            serving.lawful,
             tx,
             holder.case,
             body.items,

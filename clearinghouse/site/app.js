@@ -5,6 +5,7 @@ import * as choosing from "./choosing.js";
 import { element } from "./elements.js";
 import { Hasher } from "./hasher.js";
 import * as holding from "./holding.js";
+import { Proof } from "./proof.js";
 import { LANGUAGES, Words } from "./words.js";
 
 const ELSEWHERE = "https://www.wikipedia.org/"; // an everyday page, reached without a trace of this one
@@ -32,9 +33,10 @@ const fresh = () => ({
 });
 
 class App {
-  constructor(words) {
+  constructor(words, proof) {
     this.words = words;
     this.hasher = new Hasher();
+    this.proof = proof;
     this.main = document.getElementById("main");
     this.news = document.getElementById("news");
     this.say = (key, values) => this.words.say(key, values);
@@ -45,6 +47,7 @@ class App {
     this.back = () => this.replace(this.trail.pop() ?? "start");
     this.begin = () => {
       this.forget();
+      this.proof.begin();
       this.go("adult");
     };
     this.startOver = () => {
@@ -87,6 +90,7 @@ class App {
 
   forget() {
     this.hasher.stop();
+    this.proof.stop();
     this.state = fresh();
     this.trail = [];
     this.tell("");
@@ -154,7 +158,9 @@ function listenForLeaving(app) {
   }
 }
 
-const app = new App(await Words.load().catch(() => Words.load("en")));
+const proof = new Proof();
+proof.ask();
+const app = new App(await Words.load().catch(() => Words.load("en")), proof);
 header(app);
 listenForLeaving(app);
 app.replace("start");

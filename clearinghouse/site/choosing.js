@@ -3,9 +3,10 @@
 import { fingerprint } from "./asking.js";
 import { online } from "./edition.js";
 import { answers, button, code, element, list, more, paragraph, row, save, title } from "./elements.js";
-import { addingBody, addItems, newKey, openCase, openingBody, readBody } from "./service.js";
+import { addingBody, addItems, newKey, openCase, openingBody, readBody, Trouble } from "./service.js";
 
 const FILES_MAX = 200; // in a case
+const WORKED_MAX = 3; // times that more work than was done may be asked for
 const UNKNOWN = ["offline", "busy", "internal_error"];
 
 /** Take files in; each is fingerprinted in its turn. */
@@ -67,6 +68,9 @@ export function numbers(app, receipts) {
   return list(
     ready(state).map((file, n) => [
       named(app, file, receipts[n].item),
+      receipts[n].refused.some(({ code }) => code === "quarantined")
+        ? element("div", { class: "small" }, app.say("status.held_back"))
+        : null,
       state.names ? element("div", { class: "small screen-only", dir: "auto" }, file.name) : null,
     ]),
   );
@@ -243,7 +247,7 @@ async function send(app) {
       if (state !== app.state) return;
       app.settle("added");
     } else {
-      state.receipt = await openCase(body, state.sent.key);
+      state.receipt = await sendOpening(app, found);
       if (state !== app.state) return;
       app.settle("receipt");
     }
@@ -251,6 +255,22 @@ async function send(app) {
     if (state !== app.state) return;
     state.trouble = error.code ?? "internal_error";
     app.replace("notSent");
+  }
+}
+
+/** Open the case, with as much work as the service asks for by then. */
+async function sendOpening({ state, proof }, found) {
+  for (let left = WORKED_MAX; ; left--) {
+    const body = openingBody(state.reason, found, await proof.take());
+    try {
+      const receipt = await openCase(body, state.sent.key);
+      proof.spend();
+      return receipt;
+    } catch (error) {
+      if (error.code !== "work_needed") throw error;
+      proof.spend();
+      if (left === 0) throw new Trouble("busy");
+    }
   }
 }
 

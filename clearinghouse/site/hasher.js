@@ -6,7 +6,8 @@ const SECONDS = 90; // for one file; a phone takes three for a large photo
 
 const policy = globalThis.trustedTypes?.createPolicy("w", { createScriptURL: (url) => url });
 
-function start() {
+/** Start a worker, which has no network. */
+export function start() {
   const url = workerAddress();
   return new Worker(policy ? policy.createScriptURL(url) : url, workerKind);
 }

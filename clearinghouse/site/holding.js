@@ -3,7 +3,7 @@
 import { routes } from "./asking.js";
 import { numbers } from "./choosing.js";
 import { answers, box, button, code, element, heading, list, paragraph, row, save, title } from "./elements.js";
-import { readCase, withdraw } from "./service.js";
+import { claimCase, newKey, readCase, withdraw } from "./service.js";
 
 const VERDICTS = ["blocked", "not_blocked", "unsure", "pending"];
 
@@ -76,25 +76,27 @@ export function next(app) {
   ];
 }
 
+/** A line of text to be typed; what was typed before stays. */
+const field = ({ say, state }, id, label, hint) => [
+  element("label", { for: id }, say(label)),
+  element("p", { class: "hint small", id: `${id}-hint` }, say(hint)),
+  element("input", {
+    type: "text",
+    id,
+    dir: "ltr",
+    required: true,
+    autocomplete: "off",
+    autocapitalize: "none",
+    autocorrect: "off",
+    spellcheck: "false",
+    "aria-describedby": `${id}-hint`,
+    value: state.typed?.[id] ?? null,
+  }),
+];
+
 export function signIn(app) {
-  const { say, state, back } = app;
-  const { trouble, typed } = state;
-  const field = (id, label, hint) => [
-    element("label", { for: id }, say(label)),
-    element("p", { class: "hint small", id: `${id}-hint` }, say(hint)),
-    element("input", {
-      type: "text",
-      id,
-      dir: "ltr",
-      required: true,
-      autocomplete: "off",
-      autocapitalize: "none",
-      autocorrect: "off",
-      spellcheck: "false",
-      "aria-describedby": `${id}-hint`,
-      value: typed?.[id] ?? null,
-    }),
-  ];
+  const { say, state, back, go } = app;
+  const { trouble } = state;
   const form = element(
     "form",
     {
@@ -108,8 +110,8 @@ export function signIn(app) {
         else app.tell(say("trouble.credentials_missing"), true);
       },
     },
-    field("number", "receipt.number", "signIn.number"),
-    field("passphrase", "receipt.passphrase", "signIn.passphrase"),
+    field(app, "number", "receipt.number", "signIn.number"),
+    field(app, "passphrase", "receipt.passphrase", "signIn.passphrase"),
     element("div", { class: "row" }, element("button", { class: "main" }, say("signIn.go"))),
   );
   Object.assign(state, { trouble: null, typed: null });
@@ -118,8 +120,55 @@ export function signIn(app) {
     trouble ? box(paragraph(say(named(app, trouble)))) : null,
     form,
     paragraph(say("signIn.lost"), { class: "small" }),
+    answers(button(say("claim.have"), () => go("claim"), "quiet")),
     row(button(say("back"), back, "quiet")),
   ];
+}
+
+/** The screen on which somebody takes over a case that a helpline opened for them. */
+export function claim(app) {
+  const { say, state, back } = app;
+  const { trouble } = state;
+  const form = element(
+    "form",
+    {
+      novalidate: true,
+      onsubmit: (event) => {
+        event.preventDefault();
+        const code = form.elements.code.value.trim();
+        if (code) takeOver(app, code);
+        else app.tell(say("trouble.code_unknown"), true);
+      },
+    },
+    field(app, "code", "claim.code", "claim.hint"),
+    element("div", { class: "row" }, element("button", { class: "main" }, say("claim.go"))),
+  );
+  Object.assign(state, { trouble: null, typed: null });
+  return [
+    title(say("claim.title")),
+    trouble ? box(paragraph(say(named(app, trouble)))) : null,
+    paragraph(say("claim.what")),
+    form,
+    row(button(say("back"), back, "quiet")),
+  ];
+}
+
+/** Ask for the case behind a code; the same code goes under the same key, should an answer be lost. */
+async function takeOver(app, code) {
+  const { state } = app;
+  if (state.sent?.body !== code) state.sent = { body: code, key: newKey() };
+  state.typed = { code };
+  app.replace("looking");
+  try {
+    state.receipt = await claimCase(code, state.sent.key);
+    if (state !== app.state) return;
+    app.settle("receipt");
+  } catch (error) {
+    if (state !== app.state) return;
+    state.trouble = error.code ?? "internal_error";
+    app.replace("claim");
+    app.tell(app.say(named(app, error.code)));
+  }
 }
 
 const named = ({ words }, trouble) =>
@@ -186,13 +235,15 @@ export function status(app) {
 }
 
 function file({ say, words }, item, open, ask) {
-  const { item: number, media, added: since, withdrawn, platforms } = item;
+  const { item: number, media, added: since, withdrawn, held_back: held, taken_out: by, platforms } = item;
   return element(
     "li",
     {},
     heading(say("status.file", { number, media: say(`media.${media}`) })),
     paragraph(say("status.added", { time: words.time(since) })),
-    withdrawn ? paragraph(say("status.gone", { time: words.time(withdrawn) })) : null,
+    held && !withdrawn ? paragraph(say("status.held_back")) : null,
+    withdrawn && !by ? paragraph(say("status.gone", { time: words.time(withdrawn) })) : null,
+    by ? paragraph(say(`status.taken_out.${by}`)) : null,
     platforms.map((platform) => [
       element("h3", { dir: "auto" }, platform.platform),
       list(facts({ say, words }, platform, withdrawn)),

@@ -27,10 +27,10 @@ function authorization({ number, passphrase }) {
 const items = (prints) =>
   prints.map(({ signals }) => ({ media: "image", signals: signals.map((signal) => ({ type: "pdq", ...signal })) }));
 
-/** Write the body that opens a case. It is the whole of what is sent. */
-export function openingBody(reason, prints) {
+/** Write the body that opens a case. With the proof of work it is the whole of what is sent. */
+export function openingBody(reason, prints, work = null) {
   const declaration = { adult: true, depicted: true };
-  return JSON.stringify({ declaration, reason, work: null, items: items(prints) });
+  return JSON.stringify({ declaration, reason, work, items: items(prints) });
 }
 
 export function addingBody(prints) {
@@ -58,8 +58,10 @@ const sound = ({ type, value, quality, variant }) =>
   quality <= 100 &&
   /^[a-z0-9-]{1,20}$/.test(variant);
 
+export const askForWork = () => ask("GET", "/v1/work", {});
 export const openCase = (body, key) => ask("POST", "/v1/cases", { body, key });
 export const addItems = (secret, body, key) => ask("POST", "/v1/case/items", { secret, body, key });
+export const claimCase = (code, key) => ask("POST", "/v1/claim", { body: JSON.stringify({ code }), key });
 export const readCase = (secret) => ask("GET", "/v1/case", { secret });
 export const withdraw = (secret, item) =>
   ask("DELETE", item === null ? "/v1/case" : `/v1/case/items/${item}`, { secret });

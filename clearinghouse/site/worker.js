@@ -1,4 +1,4 @@
-// Opens one file at a time and gives back its fingerprint. This script is served with a policy of
+// Opens one file at a time and gives back its fingerprint, or solves a proof of work. This script is served with a policy of
 // its own that allows no connection, so what opens files cannot send anything anywhere.
 
 import { hashByCanvas } from "./canvas.js";
@@ -6,6 +6,7 @@ import { BYTES_MAX, checkStructure, detect, Refused } from "./formats.js";
 import { hashJpeg } from "./jpeg.js";
 import { hashPng } from "./png.js";
 import { apart, turnedCopies } from "./views.js";
+import { solve } from "./work.js";
 
 const HEAD = 4096;
 const SHOWN = ["jpeg", "png", "gif", "bmp", "webp", "avif"]; // every browser opens these when sound
@@ -68,7 +69,11 @@ function alone({ pdq, quality, tied, grid }) {
   return { pdq, quality, tied, signals: plain ? [] : [original, ...turnedCopies(grid, [original])] };
 }
 
-addEventListener("message", async ({ data: { id, blob, path } }) => {
+addEventListener("message", async ({ data: { id, blob, path, work } }) => {
+  if (work) {
+    postMessage({ nonces: solve(work) });
+    return;
+  }
   try {
     const found = await hash(blob, path);
     postMessage(found.signals.length ? { id, found } : { id, code: "too_plain", found });

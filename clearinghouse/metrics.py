@@ -1,0 +1,103 @@
+"""Figures for Prometheus: how many requests, how long they took, how far the index has got.
+
+Nothing about anybody: a request is counted under its address's pattern, its method and its status;
+what is at no address of ours is counted as one. Figures about cases are the operator's own counts
+(`clearinghouse stats`). Each application has a registry of its own.
+"""
+
+import time
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from clearinghouse.service import Service
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 35.0)
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE"})
+_ELSEWHERE: Final = "none"  # what is no address of ours
+
+
+class Metrics:
+    """The counters of one application."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "clearinghouse_requests",
+            "Requests answered.",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self.seconds = Histogram(
+            "clearinghouse_request_seconds",
+            "From a request's headers to the end of its answer; a feed that waits counts too.",
+            ("route",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._log = self._gauge("log_entries", "The last place in the log.")
+        self._lag = self._gauge("index_lag_entries", "Places of the log that the index lacks.")
+        self._age = self._gauge("index_age_seconds", "Since the index was last up to date.")
+        self._ready = self._gauge("index_ready", "Whether the index answers for the whole log.")
+        self._waiting = self._gauge("reviews_open", "Questions that wait for the operator.")
+        self._figures = Gauge(
+            "clearinghouse_figures",
+            "What `clearinghouse stats` counts.",
+            ("what",),
+            registry=self.registry,
+        )
+
+    def _gauge(self, name: str, says: str) -> Gauge:
+        return Gauge(f"clearinghouse_{name}", says, registry=self.registry)
+
+    def read(self, service: Service) -> bytes:
+        """Write all of it down for Prometheus, as it stands now."""
+        with service.store.read() as tx:
+            head, figures, questions = tx.head(), tx.figures(), len(tx.open_reviews())
+        live = service.live
+        self._log.set(head)
+        self._lag.set(max(head - live.seq, 0))
+        self._age.set(max(time.monotonic() - live.caught_up_at, 0.0))
+        self._ready.set(live.caught_up)
+        self._waiting.set(questions)
+        for name, count in figures.items():
+            self._figures.labels(name).set(count)
+        return generate_latest(self.registry)
+
+
+class Measured:
+    """Count each request and the seconds that it took.
+
+    Args:
+        app: what serves the requests.
+        metrics: where they are counted.
+    """
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 500
+        begun = time.monotonic()
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            # what routing has found; the path itself may hold anything
+            route = getattr(scope.get("route"), "path", _ELSEWHERE)
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.requests.labels(method, route, status).inc()
+            self._metrics.seconds.labels(route).observe(time.monotonic() - begun)

@@ -1,0 +1,165 @@
+"""The advocates' door: a helpline's key, and cases by reference."""
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Path, Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from clearinghouse import advocates, cases
+from clearinghouse.advocates import Advocate
+from clearinghouse.idempotency import Reply, once
+from clearinghouse.routes.requests import Repeatable, Serving, answer, documented, parsed
+from clearinghouse.statements import Transaction
+from nciihash.advocacy import AssistedCases, HandOver, OpenedForOther, OpenForOther
+from nciihash.wire import AddItems, CaseStatus, ItemsAdded, Problem, Withdrawal
+
+_PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"model": Problem} for status in (400, 401, 408, 413, 415, 422)
+}
+_UNKNOWN: Final[dict[int | str, dict[str, Any]]] = {404: {"model": Problem}}
+_CLOSED: Final[dict[int | str, dict[str, Any]]] = {**_UNKNOWN, 409: {"model": Problem}}
+
+router = APIRouter(prefix="/v1/advocate", tags=["advocates"], responses=_PROBLEMS)
+
+_bearer = HTTPBearer(
+    scheme_name="Advocate key",
+    description="The key that the operator gave to the helpline.",
+    auto_error=False,
+)
+
+
+def _admit(
+    serving: Serving, bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Advocate:
+    key = bearer.credentials if bearer else None
+    return advocates.admit(serving.store, key, serving.clock())
+
+
+Admitted = Annotated[Advocate, Depends(_admit)]
+Referred = Annotated[
+    str, Path(pattern=r"^[0-9A-Za-z]{4}$", description="As the list shows it.", examples=["7KQ2"])
+]
+
+
+@router.post(
+    "/cases", status_code=201, response_model=OpenedForOther, openapi_extra=documented(OpenForOther)
+)
+def open_case(
+    advocate: Admitted,  # first, so that nothing is read for a stranger
+    body: Annotated[OpenForOther, Depends(parsed(OpenForOther))],
+    serving: Serving,
+    repeat: Repeatable,
+) -> Response:
+    """Open a case for somebody who agreed. No proof of work is asked for."""
+    now = serving.clock()
+
+    def act(tx: Transaction) -> Reply:
+        opened = advocates.open_for_other(
+            serving.store,
+            serving.lawful,
+            tx,
+            advocate,
+            body,
+            months=serving.settings.case_months,
+            now=now,
+        )
+        return Reply.of(201, opened)
+
+    reply = once(serving.store, repeat, now, act)
+    serving.waiters.poke()
+    return answer(reply)
+
+
+@router.get("/cases")
+def list_cases(advocate: Admitted, serving: Serving) -> AssistedCases:
+    """List the open cases in your hands, with their clocks."""
+    with serving.store.read() as tx:
+        return advocates.list_cases(tx, advocate, now=serving.clock())
+
+
+@router.get("/cases/{reference}", responses=_UNKNOWN)
+def read_case(reference: Referred, advocate: Admitted, serving: Serving) -> CaseStatus:
+    """Tell what each platform did about each file. Looking renews the case."""
+    now = serving.clock()
+    with serving.store.write() as tx:
+        case = advocates.find(tx, advocate, reference)
+        cases.renew(tx, case, months=serving.settings.case_months, now=now)
+        return cases.status(tx, case, now=now)
+
+
+@router.post(
+    "/cases/{reference}/items",
+    status_code=201,
+    response_model=ItemsAdded,
+    responses=_CLOSED,
+    openapi_extra=documented(AddItems),
+)
+def add_items(
+    reference: Referred,
+    advocate: Admitted,
+    body: Annotated[AddItems, Depends(parsed(AddItems))],
+    serving: Serving,
+    repeat: Repeatable,
+) -> Response:
+    """Add files to an open case, up to 1,000 in all."""
+    now = serving.clock()
+
+    def act(tx: Transaction) -> Reply:
+        case = advocates.find(tx, advocate, reference)
+        months = serving.settings.case_months
+        added = cases.add_items(
+            serving.store, serving.lawful, tx, case, body.items, months=months, now=now
+        )
+        return Reply.of(201, added)
+
+    reply = once(serving.store, repeat, now, act)
+    serving.waiters.poke()
+    return answer(reply)
+
+
+@router.delete("/cases/{reference}/items/{item}", responses=_UNKNOWN)
+def withdraw_item(
+    reference: Referred,
+    item: Annotated[int, Path(ge=1, le=2**31 - 1)],
+    advocate: Admitted,
+    serving: Serving,
+) -> Withdrawal:
+    """Withdraw one file."""
+    return _withdraw(serving, advocate, reference, item)
+
+
+@router.delete("/cases/{reference}", responses=_UNKNOWN)
+def withdraw_case(reference: Referred, advocate: Admitted, serving: Serving) -> Withdrawal:
+    """Withdraw all files and close the case. Repeating it is safe."""
+    return _withdraw(serving, advocate, reference, None)
+
+
+def _withdraw(serving: Serving, advocate: Advocate, reference: str, item: int | None) -> Withdrawal:
+    with serving.store.write() as tx:
+        case = advocates.find(tx, advocate, reference)
+        withdrawal = cases.withdraw(tx, case, item, now=serving.clock())
+    serving.waiters.poke()
+    return withdrawal
+
+
+@router.post("/cases/{reference}/reported", responses=_UNKNOWN)
+def note_report(reference: Referred, advocate: Admitted, serving: Serving) -> AssistedCases:
+    """Start the case's clock of 48 hours: a site was sent a notice in this hour."""
+    now = serving.clock()
+    with serving.store.write() as tx:
+        advocates.note_report(tx, advocates.find(tx, advocate, reference), now=now)
+        return advocates.list_cases(tx, advocate, now=now)
+
+
+@router.post("/cases/{reference}/handover", response_model=HandOver, responses=_UNKNOWN)
+def hand_over(
+    reference: Referred, advocate: Admitted, serving: Serving, repeat: Repeatable
+) -> Response:
+    """Make the code by which the person takes the case over, on a device of their own."""
+    now = serving.clock()
+
+    def act(tx: Transaction) -> Reply:
+        case = advocates.find(tx, advocate, reference)
+        return Reply.of(200, advocates.hand_over(serving.store, tx, case, now=now))
+
+    return answer(once(serving.store, repeat, now, act))
