@@ -6,7 +6,6 @@ import sys
 import time
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
@@ -14,9 +13,9 @@ import typer
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
-from clearinghouse import access, audit, cases, contributions, transparency
+from clearinghouse import access, cases, contributions, maintenance, transparency
 from clearinghouse.access import Scope
-from clearinghouse.console import AsJson, Database
+from clearinghouse.console import AsJson, Database, counts
 from clearinghouse.console import now as _now
 from clearinghouse.console import opened as _store
 from clearinghouse.console import settings as _settings
@@ -37,8 +36,7 @@ app = typer.Typer(
 )
 platform = typer.Typer(no_args_is_help=True, help="Platforms and their keys.")
 app.add_typer(platform, name="platform")
-trail = typer.Typer(no_args_is_help=True, help="The trail of what operators did.")
-app.add_typer(trail, name="audit")
+app.add_typer(maintenance.app)
 app.add_typer(review, name="review")
 app.add_typer(advocate, name="advocate")
 
@@ -256,153 +254,22 @@ def follow_stopncii(
                     raise
                 typer.echo(f"clearinghouse: {trouble}", err=True)
             else:
-                _show(as_json, asdict(done), partial(_counts, asdict(done)))
+                _show(as_json, asdict(done), partial(counts, asdict(done)))
                 sys.stdout.flush()
             if every is None:
                 return
             time.sleep(every)
 
 
-def _counts(figures: dict[str, int]) -> Table:
-    table = Table("What", "How many")
-    for name, count in figures.items():
-        table.add_row(name.replace("_", " "), f"{count:,}")
-    return table
-
-
 def _months(months: dict[str, dict[str, int | None]]) -> Table:
     names = list(next(iter(months.values()), {}))
     table = Table("Month", *(name.replace("_", " ") for name in names))
-    for month, counts in months.items():
+    for month, found in months.items():
         shown = (
-            f"under {transparency.SMALLEST}" if n is None else f"{n:,}" for n in counts.values()
+            f"under {transparency.SMALLEST}" if n is None else f"{n:,}" for n in found.values()
         )
         table.add_row(month, *shown)
     return table
-
-
-@trail.command("verify")
-def verify_audit(
-    digest: Annotated[
-        str | None, typer.Option(help="One that was told earlier, and must be there.")
-    ] = None,
-    database: Database = None,
-    as_json: AsJson = False,
-) -> None:
-    """Check the trail from its beginning: that nothing was changed, taken out or put in.
-
-    Write the digest down elsewhere: with it a later check sees that the end was not cut off. Exit
-    code 1 when something is wrong.
-    """
-    with _store(database) as store, store.read() as tx:
-        found = audit.verify(store.vault, tx, digest)
-
-    def told() -> str:
-        if found.broken is not None:
-            return f"Entry {found.broken} is not what was written. The {found.entries} before are."
-        missing = "" if found.found else " The digest that was looked for is not among them."
-        return f"{found.entries} entries are whole.{missing} Digest: {found.digest}"
-
-    _show(as_json, asdict(found), told)
-    if found.broken is not None or not found.found:
-        raise typer.Exit(1)
-
-
-@trail.command("list")
-def list_audit(
-    last: Annotated[int, typer.Option(min=1, help="How many of the newest.")] = 50,
-    database: Database = None,
-    as_json: AsJson = False,
-) -> None:
-    """List what operators did, by the hour."""
-    with _store(database) as store, store.read() as tx:
-        rows = audit.entries(tx, last)
-
-    def table() -> Table:
-        shown = Table("Entry", "Hour (UTC)", "What", "Platform", "How many")
-        for row in rows:
-            at = f"{moment(row.hour):%Y-%m-%d %H:00}"
-            shown.add_row(str(row.number), at, row.act, row.subject, f"{row.amount:,}")
-        return shown
-
-    listed = [
-        {"entry": row.number, "hour": moment(row.hour).isoformat(), "act": row.act}
-        | {"platform": row.subject or None, "count": row.amount}
-        for row in rows
-    ]
-    _show(as_json, listed, table)
-
-
-@app.command("rotate-key")
-def rotate_master_key(
-    database: Database = None,
-    as_json: AsJson = False,
-) -> None:
-    """Change the master key while the service runs; broken off, the same command goes on.
-
-    A key in a file is made, and put in its place; the old one is kept beside it, since older
-    backups open with it alone. Give the new file to other machines before their workers start
-    again. In the place of a key in CLEARINGHOUSE_KEY, put the new one into CLEARINGHOUSE_NEXT_KEY.
-    """
-    from clearinghouse.rotation import rotate
-    from clearinghouse.vault import parse_key
-
-    settings = _settings(database)
-    given = os.environ.get("CLEARINGHOUSE_NEXT_KEY")
-    shown = sys.stderr.isatty()
-
-    def told(count: int) -> None:
-        if shown:
-            typer.echo(f"\r{count:,} values sealed anew", err=True, nl=False)
-
-    with _store(database) as store:
-        done = rotate(
-            store,
-            settings,
-            now=_now(),
-            successor=parse_key(given) if given else None,
-            told=told,
-        )
-    if shown:
-        typer.echo(err=True)
-    _show(as_json, asdict(done), lambda: _counts(asdict(done)))
-
-
-@app.command()
-def backup(
-    file: Annotated[Path, typer.Argument(help="Where to; an older one there is replaced.")],
-    database: Database = None,
-    as_json: AsJson = False,
-) -> None:
-    """Copy a database in SQLite into one file, whole and checked, while it is served.
-
-    The copy is sealed and holds no key: keep the key's folder elsewhere.
-    """
-    from clearinghouse.backups import back_up
-
-    size = back_up(_settings(database), file)
-    shown = {"file": str(file), "bytes": size}
-    _show(as_json, shown, lambda: f"{file}: {size:,} bytes, checked.")
-
-
-@app.command()
-def restore(
-    file: Annotated[Path, typer.Argument(help="What `backup` made.")],
-    database: Database = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Check a backup and put it in the place of the database, all of it or nothing.
-
-    What was withdrawn since is withdrawn again, as the journal beside the key says. Cases that were
-    opened since are gone. Platforms begin the feed anew.
-    """
-    from clearinghouse.backups import restore as put_back
-
-    if not yes:
-        typer.confirm("Replace all that the database holds by this backup?", abort=True)
-    done = asdict(put_back(_settings(database), file))
-    _show(as_json, done, lambda: _counts(done))
 
 
 @app.command()
@@ -424,7 +291,7 @@ def stats(
         return
     with _store(database) as store, store.read() as tx:
         figures = tx.figures()
-    _show(as_json, figures, lambda: _counts(figures))
+    _show(as_json, figures, lambda: counts(figures))
 
 
 @app.command()
@@ -436,4 +303,4 @@ def purge(
     settings = _settings(database)
     with _store(database) as store:
         done = cases.purge(store, retention_days=settings.retention_days, now=_now())
-    _show(as_json, done, lambda: _counts(done))
+    _show(as_json, done, lambda: counts(done))

@@ -53,3 +53,11 @@ def show(as_json: bool, value: Any, table: Callable[[], Table | str]) -> None:  
         typer.echo(json.dumps(value))
     else:
         Console().print(table())
+
+
+def counts(figures: dict[str, int]) -> Table:
+    """Show figures by their names."""
+    table = Table("What", "How many")
+    for name, count in figures.items():
+        table.add_row(name.replace("_", " "), f"{count:,}")
+    return table

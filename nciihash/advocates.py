@@ -15,9 +15,9 @@ from nciihash.batch import wanted_signals
 from nciihash.client import Client
 from nciihash.errors import ServiceError
 from nciihash.helpline import AdvocateClient
+from nciihash.receipt import Receipt, report, why_not
 from nciihash.saved import read_saved
 from nciihash.signals import Item, SignalType, VariantSet
-from nciihash.submission import Receipt
 from nciihash.terminal import AsJson, ExitCode, Terminal
 from nciihash.transport import new_idempotency_key
 from nciihash.wire import ITEMS_MAX, CaseStatus, ItemReceipt, Reason, Withdrawal
@@ -190,7 +190,7 @@ def _report(
         return
     terminal.show(f"The case is open. Its reference is {tables.shown(reference)}.")
     for item, path in pairs:
-        taken = "" if item.accepted else f" ({submission.why_not(item)})"
+        taken = "" if item.accepted else f" ({why_not(item)})"
         terminal.show(f"File {item.item:<9} {tables.shown(path)}{taken}")
     terminal.show(
         f"Hand it over when the person is ready:  nciihash advocate hand-over {reference}"
@@ -299,7 +299,7 @@ def claim(
             if paper:
                 paper.write(opened, server)
             try:
-                submission.report(terminal, opened, [], server)
+                report(terminal, opened, [], server)
             finally:
                 if paper:
                     paper.tell(terminal)

@@ -10,9 +10,9 @@ import typer
 from nciihash import advocates, submission, tables
 from nciihash.batch import wanted_signals
 from nciihash.client import Client
+from nciihash.receipt import Receipt, report
 from nciihash.saved import read_saved
 from nciihash.signals import SignalType, VariantSet
-from nciihash.submission import Receipt
 from nciihash.terminal import AsJson, ExitCode, NoSandbox, Terminal
 from nciihash.wire import ITEMS_MAX, CaseState, Reason, Withdrawal
 
@@ -159,7 +159,7 @@ def submit(
             if paper:
                 paper.write(opened, server)
             try:
-                submission.report(terminal, opened, [path for path, _ in prepared], server)
+                report(terminal, opened, [path for path, _ in prepared], server)
             finally:
                 if paper:
                     paper.tell(terminal)

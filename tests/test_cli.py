@@ -490,7 +490,7 @@ def test_a_receipt_that_cannot_be_written_keeps_nothing_from_her(
         raise OSError(28, "No space left on device")
 
     receipt = tmp_path / "receipt.txt"
-    monkeypatch.setattr("nciihash.submission.os.write", full)
+    monkeypatch.setattr("nciihash.receipt.os.write", full)
     done = submit(run, local, *YES, "--no-sandbox", photos / "photo0.jpg", "--receipt", receipt)
     assert done.code == 0
     assert "Passphrase" in done.out
