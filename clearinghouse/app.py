@@ -47,6 +47,7 @@ from nciihash.wire import CASE_SCHEME, PROBLEM, AddItems, MatchQuery, OpenCase
 
 _log = logging.getLogger(__name__)
 
+_LISTENER_ENDS: Final = 2.0  # seconds
 _OCTET_PATHS: Final = frozenset({"/v1/match"})
 # The page of the OpenAPI document runs scripts, all of them served from here.
 _DOCS_POLICY: Final = (
@@ -99,7 +100,8 @@ def create_app(
                 ended.set()
                 service.waiters.close()
                 await following
-                await asyncio.to_thread(listening.join)
+                # a server that is away must not keep us
+                await asyncio.to_thread(listening.join, _LISTENER_ENDS)
         finally:
             store.close()
 
