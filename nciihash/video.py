@@ -1,6 +1,6 @@
 """Look at a video a few times a second: its frames, upright, and their hashes.
 
-The luma that the file stores is hashed as it is, at the range that it is shown with; turning it to
+The luma that the file stores is hashed as it is, at the range that it is shown with: turning it to
 RGB first would cost more than all else and moves up to 4 bits. Only the containers and decoders
 named here can be reached, nothing but the file that was handed over is read, and a file that is
 damaged or cut off is refused aloud, never hashed by halves.
@@ -9,12 +9,13 @@ damaged or cut off is refused aloud, never hashed by halves.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final, NoReturn, cast
+from typing import BinaryIO, Final, NoReturn, cast
 
 import av
 import cv2
 import numpy as np
 from av.container import InputContainer
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -36,18 +37,6 @@ _LOOKS: Final = 2400  # at most, as far as the length is known: ten minutes at f
 _KEY_FRAMES: Final = 1.0  # seconds between looks from which those frames do that stand alone
 _APART: Final = 30.0  # seconds between them on average up to which they do
 
-# How an encoder's depth and range become 8-bit luma from 0 to 255 (ITU-R BT.601 and BT.709: 16 is
-# black and 235 white unless the file says that the whole range is used).
-_EXPAND: Final = np.clip(np.rint((np.arange(256) - 16) * 255 / 219), 0, 255).astype(np.uint8)
-_PLANAR_8: Final = frozenset(
-    ("yuv420p", "yuv422p", "yuv444p", "yuv411p", "yuv410p", "nv12", "nv21", "gray")
-) | {"yuvj420p", "yuvj422p", "yuvj444p"}
-_PLANAR_16: Final = {
-    **dict.fromkeys(("yuv420p10le", "yuv422p10le", "yuv444p10le"), 2),
-    **dict.fromkeys(("yuv420p12le", "yuv422p12le", "yuv444p12le"), 4),
-    "p010le": 8,
-}
-_FULL_RANGE: Final = 2  # AVCOL_RANGE_JPEG
 _TURNED: Final = {0: 1, -90: 6, 90: 8, 180: 3, -180: 3}  # EXIF's number for a rotation to the left
 
 
@@ -85,6 +74,7 @@ class Film:
         """
         if self._key_frames():
             self._stream.codec_context.skip_frame = "NONKEY"
+        reformatter = VideoReformatter()
         first: float | None = None
         end = 0.0
         with _decoder_errors():
@@ -97,7 +87,7 @@ class Film:
                 if frame.is_corrupt or not due(now - first):
                     continue
                 check_size(frame.width, frame.height, self._limits)
-                yield _looked_at(frame, now - first)
+                yield _looked_at(frame, now - first, reformatter)
             if first is None:
                 raise CorruptFile(f"No frame of this video can be read. {_OTHER_COPY}")
         self._check_end(end)
@@ -193,7 +183,7 @@ def _decoder_errors() -> Iterator[None]:
         raise CorruptFile(f"This video is damaged or of a rare kind. {_OTHER_COPY}") from error
 
 
-def _looked_at(frame: av.VideoFrame, time: float) -> Frame:
+def _looked_at(frame: av.VideoFrame, time: float, reformatter: VideoReformatter) -> Frame:
     turned = _TURNED.get(round(frame.rotation / 90) * 90, 1)
 
     def rgb() -> NDArray[np.uint8]:
@@ -204,40 +194,25 @@ def _looked_at(frame: av.VideoFrame, time: float) -> Frame:
     if min(height, width) < pdq.GRID:
         return Frame(time, pdq.analyse(rgb()), rgb)
     scale = next((s for s in (8, 4, 2) if min(width, height) // s >= _SIDE_MIN), 1)
-    blocks = _blocks(_luma(frame), scale)
+    blocks = _blocks(frame, scale, reformatter)
     return Frame(time, reduced.analyse_blocks(blocks, width, height, scale, turned), rgb)
 
 
-def _blocks(luma: NDArray[np.uint8], scale: int) -> NDArray[np.float32]:
-    """Average blocks of `scale` pixels; the last ones are filled up with the edge's."""
-    height, width = luma.shape
-    if scale > 1:
-        rows, columns = -(-height // scale), -(-width // scale)
-        if (rows * scale, columns * scale) != (height, width):
-            lacking = ((0, rows * scale - height), (0, columns * scale - width))
-            luma = np.pad(luma, lacking, mode="edge")
-        # eighths of a level are no matter where dozens of blocks are averaged again
+def _blocks(frame: av.VideoFrame, scale: int, reformatter: VideoReformatter) -> NDArray[np.float32]:
+    """Average a frame's luma, from 0 to 255, over blocks; the last ones are filled up.
+
+    FFmpeg knows each format's depth and range. Rounding means to whole levels is no matter where
+    dozens of them are averaged again.
+    """
+    rows, columns = -(-frame.height // scale), -(-frame.width // scale)
+    exact = (rows * scale, columns * scale) == (frame.height, frame.width)
+    size = (columns, rows) if exact else (frame.width, frame.height)
+    grey = reformatter.reformat(frame, *size, "gray", interpolation="AREA")
+    plane = grey.planes[0]
+    lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # type: ignore[call-overload]  # a plane is a buffer, which PyAV's types do not say
+    luma = lines[: grey.height, : grey.width]
+    if not exact:
+        lacking = ((0, rows * scale - grey.height), (0, columns * scale - grey.width))
+        luma = np.pad(luma, lacking, mode="edge")
         luma = np.asarray(cv2.resize(luma, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
-    return luma.astype(np.float32)
-
-
-def _luma(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    """Give a frame's luma from 0 to 255, uint8 (h, w), as it is stored, not turned."""
-    name = frame.format.name
-    if name in _PLANAR_8:
-        luma = _plane(frame, np.dtype(np.uint8))
-    elif (shift := _PLANAR_16.get(name)) is not None:
-        luma = (_plane(frame, np.dtype("<u2")) >> shift).astype(np.uint8)
-    else:
-        pixels = frame.to_ndarray(format="rgb24")
-        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
-    if name.startswith("yuvj") or name == "gray" or frame.color_range == _FULL_RANGE:
-        return luma
-    return np.asarray(cv2.LUT(luma, _EXPAND), np.uint8)
-
-
-def _plane(frame: av.VideoFrame, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """View the first plane, without the bytes that fill up its lines."""
-    plane = frame.planes[0]
-    lines = np.frombuffer(plane, dtype).reshape(-1, plane.line_size // dtype.itemsize)  # type: ignore[call-overload]  # a plane is a buffer, which PyAV's types do not say
-    return np.asarray(lines[: frame.height, : frame.width])
+    return np.asarray(luma, np.float32)
