@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -100,6 +101,7 @@ class Service:
     clock: Callable[[], datetime]
     live: LiveIndex = field(default_factory=LiveIndex)
     waiters: Waiters = field(default_factory=Waiters)
+    writing: threading.Lock = field(default_factory=threading.Lock)
 
     async def follow_log(self) -> None:
         """Keep the live index behind the log, wake those who wait, and tidy up.
@@ -151,6 +153,10 @@ class Service:
 
     def _write_counts(self) -> None:
         """Write down what was counted and noticed in memory; keep it if that fails."""
+        with self.writing:  # whoever comes second finds all of it written
+            self._write_what_was_counted()
+
+    def _write_what_was_counted(self) -> None:
         counts, alarms = self.live.take_counts(), self.watch.take()
         if not counts and not alarms:
             return
