@@ -10,7 +10,7 @@ PHOTOS ?=
 PYTEST_ARGS ?=
 KERNEL := CMakeLists.txt $(wildcard nciihash/_*.cpp nciihash/_*.hpp)
 
-.PHONY: setup demo test lint bench bench-search bench-recall bench-service bench-video sanitize kernels screenshots page lock clean
+.PHONY: setup demo test lint bench bench-search bench-recall bench-service bench-video fuzz sanitize kernels screenshots page lock clean
 
 setup: $(VENV)/.dev
 
@@ -41,6 +41,11 @@ bench-recall: $(VENV)/.dev
 # Which altered copies of videos are found, and what hashing costs beside decoding: some minutes.
 bench-video: $(VENV)/.dev
 	$(BIN)/python benchmarks/video.py $(if $(VIDEOS),--videos $(VIDEOS))
+
+# Mutated pictures and videos through the sandbox; MINUTES of them.
+MINUTES ?= 10
+fuzz: $(VENV)/.dev
+	$(BIN)/python tests/fuzz.py --minutes $(MINUTES)
 
 # The survivor's page as one file for use without internet, and its SHA-256.
 page: $(VENV)/.dev

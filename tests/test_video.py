@@ -214,6 +214,9 @@ def damaged(frames):
     yield "no index", film(frames)[:-200], errors.CorruptFile
     yield "header alone", data[:40], errors.CorruptFile
     yield "noise", b"\x1aE\xdf\xa3" + bytes(range(256)) * 9, errors.CorruptFile
+    stream = film(frames, "mpeg2video", "mpegts", rate=24, options={"g": "100"})
+    start, rest = stream[: 188 * 4], stream[len(stream) // 376 * 188 :]
+    yield "no key frame", start + rest, errors.CorruptFile
     sound = io.BytesIO()
     with av.open(sound, "w", format="mp4") as container:
         stream = container.add_stream("aac", rate=44100)
