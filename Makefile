@@ -10,7 +10,7 @@ PHOTOS ?=
 PYTEST_ARGS ?=
 KERNEL := CMakeLists.txt $(wildcard nciihash/_*.cpp nciihash/_*.hpp)
 
-.PHONY: setup demo test fuzz lint bench bench-search bench-recall bench-service bench-video sanitize
+.PHONY: setup demo test fuzz-service fuzz-files lint bench bench-search bench-recall bench-service bench-video sanitize
 .PHONY: kernels screenshots page lock clean
 
 setup: $(VENV)/.dev
@@ -25,7 +25,7 @@ test: $(VENV)/.dev
 
 # What the service answers to whatever its OpenAPI document allows, and to what it does not: longer
 # than in the tests.
-fuzz: $(VENV)/.dev
+fuzz-service: $(VENV)/.dev
 	SCHEMATHESIS_EXAMPLES=200 $(BIN)/python -m pytest tests/test_openapi.py $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
@@ -34,8 +34,9 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# What takes a minute or two and needs no other programs; the large ones have targets of their own.
 bench: $(VENV)/.dev
-	@for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done
+	@for name in pdq search oracle; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 # Which edited copies are found, and how near different pictures come: some minutes. PHOTOS and HARD
 # are folders; without them there are only scikit-image's few photos.
@@ -47,6 +48,11 @@ bench-recall: $(VENV)/.dev
 # Which altered copies of videos are found, and what hashing costs beside decoding: some minutes.
 bench-video: $(VENV)/.dev
 	$(BIN)/python benchmarks/video.py $(if $(VIDEOS),--videos $(VIDEOS))
+
+# Mutated pictures and videos through the sandbox; MINUTES of them.
+MINUTES ?= 10
+fuzz-files: $(VENV)/.dev
+	$(BIN)/python tests/fuzz.py --minutes $(MINUTES)
 
 # The survivor's page as one file for use without internet, and its SHA-256.
 page: $(VENV)/.dev

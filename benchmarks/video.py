@@ -166,7 +166,7 @@ def recall(films: dict[str, bytes]) -> list[dict[str, object]]:
     """Look for each film's copies among its frames; for strangers among all others'."""
     plain = {name: hasher.hash_bytes(data) for name, data in films.items()}
     rich = {name: hasher.hash_bytes(data, variants="standard") for name, data in films.items()}
-    counts = {copy: np.zeros(6) for copy in COPIES}
+    counts = {copy: np.zeros(8) for copy in COPIES}
     false, nearest = 0, 256
     for name, data in films.items():
         frames, rate = read(data)
@@ -177,8 +177,9 @@ def recall(films: dict[str, bytes]) -> list[dict[str, object]]:
             query, trimmed = hasher.hash_bytes(made), hasher.hash_bytes(made, variants="match")
             ours, theirs = share(query, plain[name]), share(trimmed, rich[name])
             counts[copy] += [
-                *(ours.query.found, ours.query.frames, ours.bank.of_one),
+                *(ours.query.found, ours.query.frames, ours.bank.of_one, ours.query.found > 0),
                 *(theirs.query.found, theirs.query.frames, theirs.bank.of_one),
+                theirs.query.found > 0,
             ]
             for other, bank in rich.items():
                 if group(other) != group(name):
@@ -190,12 +191,14 @@ def recall(films: dict[str, bytes]) -> list[dict[str, object]]:
             file=sys.stderr,
         )
     rows: list[dict[str, object]] = []
-    for copy, (found, of, bank, found_more, of_more, bank_more) in counts.items():
+    for copy, (found, of, bank, copies, found_more, of_more, bank_more, more) in counts.items():
         rows.append(
             {
                 "copy": copy,
+                "copies": copies / len(films),
                 "query": found / of,
                 "bank": bank / len(films),
+                "copies, standard": more / len(films),
                 "query, standard": found_more / of_more,
                 "bank, standard": bank_more / len(films),
             }
@@ -254,11 +257,11 @@ def main() -> None:
     if options.json:
         print(json.dumps({"films": len(films), "recall": rows, "seconds": times}))
         return
-    print(f"Share of frames found, {len(films)} films; of the copy's and of the original's")
-    print(f"{'copy':26} {'plain':>15} {'standard+match':>17}")
+    print(f"{len(films)} films; copies found by any frame, and shares of frames found: the copy's,")
+    print("the original's; as they are, and with altered copies and trimming")
     for row in rows[:-1]:
-        cells = [f"{row[key]:7.0%}" for key in list(row)[1:]]
-        print(f"{row['copy']:26} {' '.join(cells[:2])}   {' '.join(cells[2:])}")
+        cells = [f"{row[key]:6.0%}" for key in list(row)[1:]]
+        print(f"{row['copy']:26} {' '.join(cells[:3])}   {' '.join(cells[3:])}")
     stranger = rows[-1]
     print(
         f"Frames near another film: {stranger['frames']}; "

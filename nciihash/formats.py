@@ -25,8 +25,10 @@ class Format(StrEnum):
     HEIC = "HEIC"
 
 
+JPEG_START: Final = b"\xff\xd8"
+
 _SIGNATURES: Final = (
-    (b"\xff\xd8", Format.JPEG),
+    (JPEG_START, Format.JPEG),
     (b"\x89PNG\r\n\x1a\n", Format.PNG),
     (b"GIF87a", Format.GIF),
     (b"GIF89a", Format.GIF),

@@ -19,7 +19,7 @@ from PIL import Image
 from nciihash import jpeg, pdq, reduced, vpdq
 from nciihash.errors import UnsupportedFormat
 from nciihash.files import HEAD, check_video_size, opened
-from nciihash.formats import Format, detect, video_format
+from nciihash.formats import JPEG_START, Format, video_format
 from nciihash.image import (
     Source,
     animation,
@@ -265,7 +265,7 @@ def _look(
     data: bytes, limits: Limits, *, least: int
 ) -> tuple[pdq.Analysis, NDArray[np.uint8]] | None:
     """Hash a JPEG of at least so many pixels at a reduced size; None for all else."""
-    if detect(data) is not Format.JPEG:
+    if not data.startswith(JPEG_START):
         return None
     with decoder_errors(Format.JPEG):
         width, height, colours = jpeg.header(data) or (0, 0, "")

@@ -76,6 +76,7 @@ class Film:
             self._stream.codec_context.skip_frame = "NONKEY"
         reformatter = VideoReformatter()
         first: float | None = None
+        looked = False
         end = 0.0
         with _decoder_errors():
             for number, frame in enumerate(self._container.decode(self._stream)):
@@ -83,12 +84,15 @@ class Film:
                 now = number / float(self._stream.average_rate or 25)
                 now = now if frame.time is None else frame.time
                 first = now if first is None else first
+                # times that run backwards are none, and their frames are shown with those before
+                since = max(0.0, now - first)
                 end = max(end, now + float((frame.duration or 0) * (frame.time_base or 0)))
-                if frame.is_corrupt or not due(now - first):
+                if frame.is_corrupt or not due(since):
                     continue
                 check_size(frame.width, frame.height, self._limits)
-                yield _looked_at(frame, now - first, reformatter)
-            if first is None:
+                looked = True
+                yield _looked_at(frame, since, reformatter)
+            if not looked:
                 raise CorruptFile(f"No frame of this video can be read. {_OTHER_COPY}")
         self._check_end(end)
 

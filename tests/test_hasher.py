@@ -165,7 +165,8 @@ def test_a_jpeg_of_too_many_pixels_is_hashed_reduced_and_says_so(orientation, tm
     near = {h.variant: h for h in reduced.hashes if h.signal.type is SignalType.PDQ}
     for hashed in exact.hashes:
         if hashed.variant in near and hashed.signal.type is SignalType.PDQ:
-            assert _distance(hashed, near[hashed.variant]) <= 8
+            # of the copy at an eighth of the size, hardly more than what crops are made from here
+            assert _distance(hashed, near[hashed.variant]) <= 16
     with pytest.raises(errors.TooLarge):
         hasher.hash_bytes(data, limits=Limits(max_pixels=9, reduced_pixels=4_000_000))
     with pytest.raises(errors.TooLarge):

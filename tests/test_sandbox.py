@@ -358,7 +358,7 @@ def test_a_large_file_passes_through_this_process_by_pieces(box, picture):
 
 
 def test_a_file_larger_than_the_childs_memory_does_not_end_it(picture):
-    with Sandbox(Limits(memory=700 << 20, max_bytes=1 << 30)) as box:
+    with Sandbox(Limits(memory=700 << 20, max_bytes=1 << 30, seconds=300)) as box:
         child = _pid(box)
         with pytest.raises(errors.TooLarge, match="memory"):
             box.hash_file(_sparse(picture, 800 << 20))

@@ -232,6 +232,15 @@ def test_what_is_damaged_is_refused_aloud(frames):
             pytest.fail(f"{name}: {hasher.hash_bytes(data)}")
 
 
+def test_a_video_of_which_no_frame_can_be_looked_at_is_refused(frames):
+    file = io.BytesIO(film(frames))
+    with (
+        opened(file, "mov", 0.25, LIMITS) as unseen,
+        pytest.raises(errors.CorruptFile, match="No frame"),
+    ):
+        list(unseen.frames(lambda _: False))
+
+
 def test_frames_are_held_to_the_limit_of_pixels(frames):
     with pytest.raises(errors.TooLarge, match="pixels"):
         hasher.hash_bytes(film(frames), limits=Limits(max_pixels=320 * 240 - 1))
