@@ -130,6 +130,9 @@ class Loop:
                 tries += 1
                 time.sleep(0.01)
                 continue
+            if reply.status_code == 503:  # busy, which a client waits for
+                time.sleep(0.1)
+                continue
             assert reply.status_code == expected, reply.text
             return reply.json()
 
