@@ -108,7 +108,9 @@ def changed(document, **fields):
 
 
 def test_every_message_has_a_document_here():
-    assert set(DOCUMENTS) == set(wire.Message.__subclasses__())
+    # other doors, whose tests may run in this process too, have messages of their own
+    here = {m for m in wire.Message.__subclasses__() if m.__module__ == wire.__name__}
+    assert {m for m in DOCUMENTS if m.__module__ == wire.__name__} == here
 
 
 @BY_NAME
