@@ -64,6 +64,8 @@ DOCUMENTS = {
         "signals": 1,
         "added": HOUR.isoformat(),
         "withdrawn": None,
+        "held_back": False,
+        "taken_out": None,
         "platforms": [PLATFORM],
     },
     wire.CaseStatus: {
