@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-RUNS = 5  # times that a client may need to get over a trouble
+RUNS = 3  # times that a client may need to get over a trouble
 
 
 class Client:

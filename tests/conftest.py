@@ -28,7 +28,7 @@ def shared_data() -> Path:
 # Modules whose tests of the service run on PostgreSQL as well as on SQLite; the others test pages,
 # clients and the device, for which it makes no difference.
 _ON_BOTH = {
-    *("test_store", "test_cases", "test_platforms", "test_stopncii", "test_federation"),
+    *("test_store", "test_cases", "test_platforms", "test_stopncii"),
     *("test_promises_service", "test_rotation", "test_restoration"),
 }
 

@@ -1074,7 +1074,7 @@ def test_many_files_at_once_leave_the_page_responsive(visit, tmp_path):
         path.write_bytes(png(rgb + rings(150 + n, 200)[n:] // 2))
         files.append(path)
     page.set_input_files("#files", files)
-    page.locator("button.main:enabled").wait_for(timeout=60_000)
+    page.locator("button.main:enabled").wait_for(timeout=300_000)
     assert page.locator(".files li").count() == 200
     visitor.sees("choose.too_many", most=200)
     assert page.evaluate("worst") < 1500

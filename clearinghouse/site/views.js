@@ -175,15 +175,17 @@ function samples(start, length, cells) {
     let inside = 0;
     let first = cells;
     let last = 0;
-    for (let k = 0; k < cells; k++) {
-      const [from, to] = [at(k), at(k + 1)];
-      if (from === to) continue;
+    const end = Math.min(Math.ceil((centre + half) * cells), cells);
+    for (let k = Math.max(Math.floor((centre - half) * cells), 0); k < end; k++) {
+      const from = at(k);
+      const to = at(k + 1);
       const area = (t) => t - (t * Math.abs(t)) / 2; // under the triangle
       const moment = (t) => (t * t) / 2 - Math.abs(t) ** 3 / 3;
       const weight = area(to) - area(from);
       const middle = (k + 0.5) / cells;
       const lever = ((half * (moment(to) - moment(from)) + (centre - middle) * weight) * cells) / 2;
-      const [before, after] = [Math.max(k - 1, 0), Math.min(k + 1, cells - 1)];
+      const before = Math.max(k - 1, 0);
+      const after = Math.min(k + 1, cells - 1);
       weights[k] += weight;
       weights[after] += lever;
       weights[before] -= lever;
