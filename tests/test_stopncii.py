@@ -514,7 +514,8 @@ def test_a_database_from_before_the_door_gets_its_places(settings):
         DROP INDEX ix_signals_place; ALTER TABLE signals DROP COLUMN place;
         DROP INDEX ix_verdicts_platform_id_place; ALTER TABLE verdicts DROP COLUMN place;
         ALTER TABLE signals DROP COLUMN next_lookup; DROP TABLE audit;
-        DROP TABLE assisted; DROP TABLE advocates; DROP TABLE spent; DROP TABLE budgets; DROP TABLE lawful; DROP TABLE reviews;
+        DROP TABLE assisted; DROP TABLE advocates; DROP TABLE spent; DROP TABLE budgets;
+        DROP TABLE lawful; DROP TABLE reviews;
         DROP TABLE removals; DROP TABLE contributions; DELETE FROM facts WHERE name = 'place';
         UPDATE alembic_version SET version_num = '0001';
         INSERT INTO cases VALUES (1, x'00', '-', 'shared', 'open', 0, 9999999999, NULL);
