@@ -75,7 +75,9 @@ def test_without_its_key_it_does_not_open(store, settings, tmp_path):
     key.write_text(secrets.token_hex(32))
     with pytest.raises(KeyMismatch):
         Store.open(settings)
-    Store.open(replace(settings, key_file=None, key=kept.strip())).close()
+    Store.open(
+        replace(settings, key_file=None, notes=settings.key_file.parent, key=kept.strip())
+    ).close()
 
 
 def put_back(tmp_path, saved):
