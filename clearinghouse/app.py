@@ -36,6 +36,7 @@ from clearinghouse.problems import (
 )
 from clearinghouse.routes import advocates, health, pages, platforms, stopncii, survivors
 from clearinghouse.routes import sandbox as rehearsals
+from clearinghouse.routes.requests import refusal_answer
 from clearinghouse.routes.sandbox import Faults, Rehearsal
 from clearinghouse.service import Service
 from clearinghouse.settings import Settings
@@ -43,7 +44,7 @@ from clearinghouse.store import Store
 from clearinghouse.work import Gate
 from nciihash import __version__
 from nciihash.advocacy import OpenForOther
-from nciihash.wire import CASE_SCHEME, PROBLEM, AddItems, MatchQuery, OpenCase
+from nciihash.wire import PROBLEM, AddItems, MatchQuery, OpenCase
 
 _log = logging.getLogger(__name__)
 
@@ -154,59 +155,49 @@ def create_app(
 # --- errors ----------------------------------------------------------------------------------
 
 
-def _answer(refusal: Refused) -> Response:
-    headers = {}
-    if refusal.status == 401:
-        headers["WWW-Authenticate"] = f"{CASE_SCHEME}, Bearer"
-    if refusal.retry_after is not None:
-        headers["Retry-After"] = str(int(refusal.retry_after))
-    body = refusal.problem().model_dump_json()
-    return Response(body, refusal.status, headers, media_type=PROBLEM)
-
-
 async def _refused(_request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)  # noqa: S101 - registered for this class alone
-    return _answer(error)
+    return refusal_answer(error)
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - likewise
     found = error.errors()
     if any(e["type"] == "json_invalid" for e in found):
-        return _answer(NotJson())
-    return _answer(BadBody(found))
+        return refusal_answer(NotJson())
+    return refusal_answer(BadBody(found))
 
 
 async def _framework(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - likewise
     if error.status_code == 404:
-        return _answer(NotFound())
+        return refusal_answer(NotFound())
     if error.status_code == 405:
-        answer = _answer(MethodRefused())
+        answer = refusal_answer(MethodRefused())
         answer.headers.update(error.headers or {})
         return answer
     if error.status_code < 500:
         # such as a body that is not UTF-8
-        return _answer(NotJson())
-    return _answer(Broken())
+        return refusal_answer(NotJson())
+    return refusal_answer(Broken())
 
 
 async def _database_failed(_request: Request, error: Exception) -> Response:
     assert isinstance(error, SQLAlchemyError)  # noqa: S101 - likewise
     if refused := refusal(error):
-        return _answer(refused)
+        return refusal_answer(refused)
     _log.error("The database failed.", exc_info=error)
-    return _answer(Broken())
+    return refusal_answer(Broken())
 
 
 async def _disk_failed(_request: Request, error: Exception) -> Response:
     # such as a disk without space for the journal of withdrawals
     _log.error("The disk failed.", exc_info=error)
-    return _answer(Away())
+    return refusal_answer(Away())
 
 
 async def _broken(_request: Request, _error: Exception) -> Response:
-    return _answer(Broken())
+    return refusal_answer(Broken())
 
 
 # --- the OpenAPI document --------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, delete, func, insert, select, update
 
 from clearinghouse.records import SHOWN
 from clearinghouse.schema import (
@@ -62,23 +62,6 @@ class Oversight(Upkeep):
         chosen = update(items).where(items.c.id == item, items.c.withdrawn.is_(None))
         self._run(chosen.values(withdrawn=hour))
         return False
-
-    def _end_signals(self, chosen: ColumnElement[bool]) -> list[bytes]:
-        """Purge the values of live signals and log their removal.
-
-        Gives the look-up values of the records that the StopNCII door showed, which must then be
-        moved.
-        """
-        live = and_(chosen, signals.c.value.is_not(None))
-        columns = (signals.c.id, signals.c.lookup, signals.c.place)
-        rows = self._run(select(*columns).where(live).order_by(signals.c.id)).all()
-        self.log_removals([row.id for row in rows])
-        self._run(
-            update(signals)
-            .where(chosen)
-            .values(value=None, lookup=None, next_lookup=None, quality=None, place=None)
-        )
-        return [row.lookup for row in rows if row.place is not None]
 
     # --- what the operator decides on --------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import Row, and_, bindparam, delete, insert, select, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, insert, select, update
 
 from clearinghouse.records import Records
 from clearinghouse.schema import (
@@ -68,16 +68,10 @@ class Upkeep(Records):
         closed.
         """
         live = and_(signals.c.id.in_(numbers), signals.c.value.is_not(None))
-        columns = (signals.c.id, signals.c.item_id, signals.c.lookup, signals.c.place)
-        rows = self._run(select(*columns).where(live).order_by(signals.c.id)).all()
+        rows = self._run(select(signals.c.id, signals.c.item_id).where(live)).all()
         if not rows:
             return 0
-        self.log_removals([row.id for row in rows])
-        self._run(
-            update(signals)
-            .where(signals.c.id.in_([row.id for row in rows]))
-            .values(value=None, lookup=None, next_lookup=None, quality=None, place=None)
-        )
+        shrunk = self._end_signals(signals.c.id.in_([row.id for row in rows]))
         left = select(signals.c.item_id).where(signals.c.value.is_not(None))
         bare = [items.c.id.in_({row.item_id for row in rows}), items.c.withdrawn.is_(None)]
         self._run(update(items).where(*bare, items.c.id.not_in(left)).values(withdrawn=hour))
@@ -93,8 +87,25 @@ class Upkeep(Records):
             )
             .values(state="withdrawn", closed=hour)
         )
-        self.move_records([row.lookup for row in rows if row.place is not None], hour)
+        self.move_records(shrunk, hour)
         return len(rows)
+
+    def _end_signals(self, chosen: ColumnElement[bool]) -> list[bytes]:
+        """Purge the values of live signals and log their removal.
+
+        Gives the look-up values of the records that the StopNCII door showed, which must then be
+        moved.
+        """
+        live = and_(chosen, signals.c.value.is_not(None))
+        columns = (signals.c.id, signals.c.lookup, signals.c.place)
+        rows = self._run(select(*columns).where(live).order_by(signals.c.id)).all()
+        self.log_removals([row.id for row in rows])
+        self._run(
+            update(signals)
+            .where(chosen)
+            .values(value=None, lookup=None, next_lookup=None, quality=None, place=None)
+        )
+        return [row.lookup for row in rows if row.place is not None]
 
     def revoke_again(self, numbers: Sequence[int], hour: int) -> None:
         """Revoke these keys, of whatever platform, where they are not."""

@@ -11,16 +11,15 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
-import httpx
 from pydantic import ValidationError
 
 from nciihash import wire
 from nciihash.advocacy import Claim
-from nciihash.door import Door, bearer, call_with_key, encoded, wire_items
+from nciihash.door import Door, KeyedDoor, encoded, wire_items
 from nciihash.errors import InvalidRequest, ProtocolError, ServiceRefused
 from nciihash.feed import FeedPage
 from nciihash.signals import Item, Signal, SignalType, Verdict
-from nciihash.transport import PATIENCE, Outgoing, Patience, new_idempotency_key
+from nciihash.transport import Outgoing, new_idempotency_key
 from nciihash.wire import Hit, Message, Reason
 from nciihash.work import DIFFICULTY_MAX, PUZZLES, Work, WorkAsked, solve
 
@@ -172,7 +171,7 @@ class Client(Door):
         return self._transport.call(request, status=200, reply=wire.Withdrawal)
 
 
-class PlatformClient(Door):
+class PlatformClient(KeyedDoor):
     """What a platform asks of a clearinghouse.
 
     Args:
@@ -184,18 +183,6 @@ class PlatformClient(Door):
     Raises:
         InvalidRequest: the address or the key cannot be right.
     """
-
-    def __init__(
-        self,
-        server: str,
-        key: str,
-        *,
-        patience: Patience = PATIENCE,
-        http: httpx.BaseTransport | None = None,
-    ) -> None:
-        authorization = bearer(key)
-        super().__init__(server, patience=patience, http=http)
-        self._bearer = authorization
 
     def feed(self, cursor: str | None = None, *, limit: int = 1_000, wait: float = 0.0) -> FeedPage:
         """Read the next page of the feed.
@@ -309,9 +296,6 @@ class PlatformClient(Door):
             idempotency_key=new_idempotency_key(),
         )
         return self._call(request, reply)
-
-    def _call(self, request: Outgoing, reply: type[M]) -> M:
-        return call_with_key(self._transport, request, 200, reply)
 
 
 def _credentials(case: str, passphrase: str) -> str:

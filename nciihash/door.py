@@ -49,21 +49,35 @@ class Door:
         self._transport.close()
 
 
-def call_with_key(transport: Transport, request: Outgoing, status: int, reply: type[M]) -> M:
-    """Send a request that a key opens, and say so where the key is refused."""
-    try:
-        return transport.call(request, status=status, reply=reply)
-    except ServiceRefused as error:
-        if error.status != 401:
-            raise
-        # The service tells nobody whether a key was ever one, and speaks of passphrases too.
-        raise ServiceRefused(
-            error.status,
-            error.problem,
-            "The clearinghouse does not accept this key",
-            "It was mistyped or revoked, or has expired: check it, or ask the operator for a new "
-            "one.",
-        ) from None
+class KeyedDoor(Door):
+    """A door that a key opens."""
+
+    def __init__(
+        self,
+        server: str,
+        key: str,
+        *,
+        patience: Patience = PATIENCE,
+        http: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._bearer = bearer(key)
+        super().__init__(server, patience=patience, http=http)
+
+    def _call(self, request: Outgoing, reply: type[M], *, status: int = 200) -> M:
+        """Send a request, and say so where the key is refused."""
+        try:
+            return self._transport.call(request, status=status, reply=reply)
+        except ServiceRefused as error:
+            if error.status != 401:
+                raise
+            # The service tells nobody whether a key was ever one, and speaks of passphrases too.
+            raise ServiceRefused(
+                error.status,
+                error.problem,
+                "The clearinghouse does not accept this key",
+                "It was mistyped or revoked, or has expired: check it, or ask the operator for a "
+                "new one.",
+            ) from None
 
 
 def bearer(key: str) -> str:

@@ -4,20 +4,18 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-import httpx
-
 from nciihash import wire
 from nciihash.advocacy import AssistedCases, HandOver, OpenedForOther, OpenForOther
-from nciihash.door import Door, bearer, call_with_key, encoded, wire_items
+from nciihash.door import KeyedDoor, encoded, wire_items
 from nciihash.errors import InvalidRequest
 from nciihash.signals import Item
-from nciihash.transport import PATIENCE, Outgoing, Patience, new_idempotency_key
+from nciihash.transport import Outgoing, new_idempotency_key
 from nciihash.wire import Reason
 
 _REFERENCE: Final = re.compile(r"[0-9A-Z]{4}")
 
 
-class AdvocateClient(Door):
+class AdvocateClient(KeyedDoor):
     """What an advocate asks of a clearinghouse; she knows her cases by references.
 
     Args:
@@ -29,18 +27,6 @@ class AdvocateClient(Door):
     Raises:
         InvalidRequest: the address or the key cannot be right.
     """
-
-    def __init__(
-        self,
-        server: str,
-        key: str,
-        *,
-        patience: Patience = PATIENCE,
-        http: httpx.BaseTransport | None = None,
-    ) -> None:
-        authorization = bearer(key)
-        super().__init__(server, patience=patience, http=http)
-        self._bearer = authorization
 
     def open_case(
         self,
@@ -74,11 +60,11 @@ class AdvocateClient(Door):
         )
         key = idempotency_key or new_idempotency_key()
         request = self._request("POST", "", encoded(body), key)
-        return call_with_key(self._transport, request, 201, OpenedForOther)
+        return self._call(request, OpenedForOther, status=201)
 
     def cases(self) -> AssistedCases:
         """List your open cases, with their clocks."""
-        return call_with_key(self._transport, self._request("GET", ""), 200, AssistedCases)
+        return self._call(self._request("GET", ""), AssistedCases)
 
     def add(
         self, reference: str, items: Sequence[Item], *, idempotency_key: str | None = None
@@ -92,29 +78,29 @@ class AdvocateClient(Door):
         body = encoded(wire.AddItems(items=wire_items(items)))
         key = idempotency_key or new_idempotency_key()
         request = self._request("POST", f"{_named(reference)}/items", body, key)
-        return call_with_key(self._transport, request, 201, wire.ItemsAdded)
+        return self._call(request, wire.ItemsAdded, status=201)
 
     def status(self, reference: str) -> wire.CaseStatus:
         """Ask what each platform did about each file. Asking renews the case."""
         request = self._request("GET", _named(reference))
-        return call_with_key(self._transport, request, 200, wire.CaseStatus)
+        return self._call(request, wire.CaseStatus)
 
     def withdraw(self, reference: str, item: int | None = None) -> wire.Withdrawal:
         """Withdraw one file by its number, or all of them and with them the case."""
         rest = "" if item is None else f"/items/{item}"
         request = self._request("DELETE", _named(reference) + rest)
-        return call_with_key(self._transport, request, 200, wire.Withdrawal)
+        return self._call(request, wire.Withdrawal)
 
     def note_report(self, reference: str) -> AssistedCases:
         """Start a case's clock of 48 hours, when a site was sent a notice; list your cases."""
         request = self._request("POST", f"{_named(reference)}/reported")
-        return call_with_key(self._transport, request, 200, AssistedCases)
+        return self._call(request, AssistedCases)
 
     def hand_over(self, reference: str) -> HandOver:
         """Get the code by which the person takes the case over; an earlier one ends."""
         key = new_idempotency_key()
         request = self._request("POST", f"{_named(reference)}/handover", None, key)
-        return call_with_key(self._transport, request, 200, HandOver)
+        return self._call(request, HandOver)
 
     def _request(
         self, method: str, rest: str, body: bytes | None = None, key: str | None = None

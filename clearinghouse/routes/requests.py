@@ -8,8 +8,9 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from clearinghouse.idempotency import Attempt, Reply, read_attempt
-from clearinghouse.problems import BadBody, NotJson
+from clearinghouse.problems import BadBody, NotJson, Refused
 from clearinghouse.service import Service
+from nciihash.wire import CASE_SCHEME, PROBLEM
 
 _ERRORS_MAX: Final = 100
 
@@ -88,3 +89,14 @@ def documented(model: type[BaseModel], **others: Any) -> dict[str, Any]:  # noqa
 def answer(reply: Reply) -> Response:
     """Send a stored or fresh reply as JSON."""
     return Response(reply.body, reply.status, media_type="application/json")
+
+
+def refusal_answer(refusal: Refused) -> Response:
+    """Write a refusal as a problem document."""
+    headers = {}
+    if refusal.status == 401:
+        headers["WWW-Authenticate"] = f"{CASE_SCHEME}, Bearer"
+    if refusal.retry_after is not None:
+        headers["Retry-After"] = str(int(refusal.retry_after))
+    body = refusal.problem().model_dump_json()
+    return Response(body, refusal.status, headers, media_type=PROBLEM)

@@ -5,7 +5,6 @@ case is in it, and everything is gone when it ends. `examples/check_client.py` r
 it and says what it gets wrong.
 """
 
-import json
 import secrets
 import threading
 from collections import deque
@@ -19,11 +18,10 @@ from starlette.types import Message as Event
 
 from clearinghouse import cases
 from clearinghouse.passphrases import mint_number
-from clearinghouse.problems import Busy, CursorExpired, Refused
-from clearinghouse.routes.requests import Serving
+from clearinghouse.problems import Busy, CursorExpired
+from clearinghouse.routes.requests import Serving, refusal_answer
 from nciihash.signals import Media, SignalType, Variant
 from nciihash.wire import (
-    PROBLEM,
     CaseState,
     Declaration,
     ItemIn,
@@ -210,22 +208,13 @@ class Faults:
             first = b"cursor=" not in scope["query_string"]
             fault = self._rehearsal.next_fault(first_page=first)
         if fault is Fault.BUSY:
-            await _refuse(send, Busy())
+            await refusal_answer(Busy())(scope, receive, send)
         elif fault is Fault.EXPIRED:
-            await _refuse(send, CursorExpired())
+            await refusal_answer(CursorExpired())(scope, receive, send)
         elif fault is Fault.CUT:
             await self._app(scope, receive, _cut(send))
         else:
             await self._app(scope, receive, send)
-
-
-async def _refuse(send: Send, refusal: Refused) -> None:
-    body = json.dumps(refusal.problem().model_dump(mode="json")).encode()
-    headers = [(b"content-type", PROBLEM.encode()), (b"content-length", b"%d" % len(body))]
-    if refusal.retry_after is not None:
-        headers.append((b"retry-after", b"%d" % refusal.retry_after))
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
 
 
 def _cut(send: Send) -> Send:

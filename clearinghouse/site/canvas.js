@@ -3,14 +3,13 @@
 // that is found out first.
 
 import { checkSize, Refused } from "./formats.js";
-import { Rows } from "./pdq.js";
+import { Rows, telling } from "./pdq.js";
 import { Copy, trim } from "./trimming.js";
 import { alteredCopies, Cells } from "./views.js";
 
 const STRIP = 128;
 const SIDE = 64;
 const NOISE = 8; // levels; a browser that hides the canvas is off by far more
-const QUALITY_MIN = 50; // below it a fingerprint says too little about its picture
 const FRAMED = 0.5; // of the whole: what is left of a screenshot is less
 
 function canvas(width, height) {
@@ -58,12 +57,12 @@ export async function hashByCanvas(blob) {
     checkSize(width, height);
     const copy = new Copy(width, height);
     const whole = look(bitmap, { left: 0, top: 0, width, height }, copy);
-    const signals = fit(whole) ? [{ value: whole.pdq, quality: whole.quality, variant: "original" }] : [];
+    const signals = telling(whole) ? [{ value: whole.pdq, quality: whole.quality, variant: "original" }] : [];
     const region = trim(copy);
     const inner = region && look(bitmap, region);
     const known = [{ value: whole.pdq }];
     let { cells } = whole;
-    if (inner && fit(inner)) {
+    if (inner && telling(inner)) {
       cells = inner.cells;
       if (region.width * region.height < FRAMED * width * height) signals.pop();
       signals.push({ value: inner.pdq, quality: inner.quality, variant: "trim" });
@@ -76,8 +75,6 @@ export async function hashByCanvas(blob) {
     bitmap.close();
   }
 }
-
-const fit = ({ quality, tied }) => !tied && quality >= QUALITY_MIN;
 
 /** Look at a part of a picture strip by strip: its fingerprint, and the small copy for its views. */
 function look(bitmap, { left, top, width, height }, copy = null) {

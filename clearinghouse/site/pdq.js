@@ -6,6 +6,9 @@ const SIDE = 16;
 const SIDE_MIN = 5; // pixels; smaller pictures have an all-zero hash of quality 0
 const TIE = 1e-6; // coefficients that differ by less at the median tie
 
+/** Tell whether a fingerprint says enough about its picture; nciihash.signals has the bound. */
+export const telling = ({ quality, tied }) => !tied && quality >= 50;
+
 // The transform's matrix without the constant row; the reference keeps the factor in single precision.
 const COSINES = Float64Array.from({ length: SIDE * GRID }, (_, n) => {
   const i = Math.floor(n / GRID);

@@ -2,11 +2,10 @@
 // nciihash/views.py, from which the formulas are: each view's grid comes from one small copy of cell
 // means, and a crop or a border only moves the samples of an axis.
 
-import { GRID, hashGrid } from "./pdq.js";
+import { GRID, hashGrid, telling } from "./pdq.js";
 
 const CELLS = 256; // of the small copy, along each axis
 const NEAR = 10; // bits: a fingerprint that is no farther from another finds hardly anything more
-const QUALITY_MIN = 50; // below it a fingerprint says too little about its picture
 
 const all = (share, more = {}) => ({ cut: [share, share, share, share], ...more });
 const shaped = (shape, more = {}) => ({ shape, ...more });
@@ -110,7 +109,7 @@ class Kept {
   }
 
   add(variant, { pdq, quality, tied }) {
-    if (tied || quality < QUALITY_MIN || this.values.some((value) => apart(value, pdq) <= NEAR)) return;
+    if (!telling({ quality, tied }) || this.values.some((value) => apart(value, pdq) <= NEAR)) return;
     this.values.push(pdq);
     this.added.push({ value: pdq, quality, variant });
   }

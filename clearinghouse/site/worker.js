@@ -4,6 +4,7 @@
 import { hashByCanvas } from "./canvas.js";
 import { BYTES_MAX, checkStructure, detect, Refused } from "./formats.js";
 import { hashJpeg } from "./jpeg.js";
+import { telling } from "./pdq.js";
 import { hashPng } from "./png.js";
 import { apart, turnedCopies } from "./views.js";
 import { solve } from "./work.js";
@@ -12,7 +13,6 @@ const HEAD = 4096;
 const SHOWN = ["jpeg", "png", "gif", "bmp", "webp", "avif"]; // every browser opens these when sound
 const BITMAP_MAX = 50_000_000; // pixels that a phone still has memory for
 const AGREE = 8; // bits between two readings of a file
-const QUALITY_MIN = 50; // below it a fingerprint says too little about its picture
 
 async function bytes(blob) {
   try {
@@ -65,8 +65,8 @@ async function agreed(own, kind, blob) {
 /** What can be said without the browser's pixels: the picture as it is, turned and mirrored. */
 function alone({ pdq, quality, tied, grid }) {
   const original = { value: pdq, quality, variant: "original" };
-  const plain = tied || quality < QUALITY_MIN;
-  return { pdq, quality, tied, signals: plain ? [] : [original, ...turnedCopies(grid, [original])] };
+  const signals = telling({ quality, tied }) ? [original, ...turnedCopies(grid, [original])] : [];
+  return { pdq, quality, tied, signals };
 }
 
 addEventListener("message", async ({ data: { id, blob, path, work } }) => {
