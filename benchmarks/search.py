@@ -256,7 +256,7 @@ def main() -> None:
         queries = np.concatenate([planted, peers.bootstrap(real, half, rng)])
         queries = queries[rng.permutation(BATCH)]
         results["banks"].append(compare(rows, queries, options.rounds, options.programs))
-        # at the first size that is not too large: give the largest first, whose memory is fresh then
+        # at the first size that is not too large: the largest comes first, for its fresh memory
         if options.radii and count <= 1_000_000 and "by_radius" not in results:
             results["by_radius"] = {"rows": count, "times": by_radius(rows, queries)}
         if options.hostile and count <= 1_000_000 and "hostile" not in results:

@@ -1,14 +1,20 @@
 """The service as a process of its own, over real HTTP."""
 
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import httpx
 from serving import ALL
+
+from clearinghouse import access
+from clearinghouse.access import Scope
+from clearinghouse.settings import Settings
+from clearinghouse.store import Store
 
 PROGRAM = (sys.executable, "-m", "clearinghouse")
 ENVIRONMENT = {
@@ -16,6 +22,18 @@ ENVIRONMENT = {
     "CLEARINGHOUSE_QUIET_OPENINGS": "1000000",  # what asks for work has tests of its own
     "PYTHONWARNINGS": "default",
 }
+
+
+def add_platform(settings, name, scopes):
+    """Add a platform beside a process that serves, as the command does, and give its key.
+
+    The command itself takes more than a second to start, and is tested once.
+    """
+    store = Store.open(settings)
+    try:
+        return access.add_platform(store, name, [Scope(s) for s in scopes], datetime.now(UTC))
+    finally:
+        store.close()
 
 
 class Process:
@@ -59,8 +77,8 @@ class Process:
 
     def platform(self, name="Example"):
         """Add a platform with every scope, and give its headers."""
-        words = ("platform", "add", name, "--scope", ",".join(ALL), "--json")
-        return {"Authorization": f"Bearer {json.loads(self.command(*words).stdout)['key']}"}
+        settings = replace(Settings.from_environment(self.environ), database=self.database)
+        return {"Authorization": f"Bearer {add_platform(settings, name, ALL)}"}
 
     def end(self, number=signal.SIGTERM):
         if self.process.poll() is None:

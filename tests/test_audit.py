@@ -8,10 +8,11 @@ import pytest
 from processes import ENVIRONMENT, PROGRAM
 from sqlalchemy import delete, insert, update
 
-from clearinghouse import access, audit, cases, contributions
+from clearinghouse import access, advocates, audit, cases, contributions, review
 from clearinghouse.audit import Act
 from clearinghouse.rotation import rotate
 from clearinghouse.schema import audit as table
+from nciihash.signals import Signal, SignalType
 
 
 def look(service, sought=None):
@@ -35,6 +36,10 @@ def test_what_operators_do_is_in_it_and_nothing_of_anybody(service, settings):
     rotate(store, settings, now=now, pause=lambda _seconds: None)
     service.clock.pass_(days=800)
     cases.purge(store, retention_days=400, now=service.clock())
+    review.list_lawful(store, [Signal(SignalType.PDQ, bytes(32))], now=now)
+    review.unlist_lawful(store, [Signal(SignalType.PDQ, bytes(32))], now=now)
+    advocates.add(store, "Helpline", now)
+    advocates.revoke(store, "Helpline", now)
     assert acts(service) == [
         (Act.PLATFORM_ADDED, "One", 1),
         (Act.KEY_MADE, "One", 1),
@@ -43,9 +48,13 @@ def test_what_operators_do_is_in_it_and_nothing_of_anybody(service, settings):
         (Act.PLATFORM_WITHDRAWN, "One", 0),
         (Act.MASTER_CHANGED, "", 1),
         (Act.PURGED, "", 1),
+        (Act.LAWFUL_LISTED, "", 1),
+        (Act.LAWFUL_UNLISTED, "", 1),
+        (Act.ADVOCATE_KEY, "Helpline", 1),
+        (Act.ADVOCATE_REVOKED, "Helpline", 1),
     ]
     found = look(service)
-    assert (found.entries, found.broken) == (7, None), "whole, over a change of the key"
+    assert (found.entries, found.broken) == (11, None), "whole, over a change of the key"
     assert case.number not in str(acts(service))
 
 

@@ -17,6 +17,7 @@ from nciihash.wire import FeedReply, MatchReply
 
 DOORS = [
     ("GET", "/v1/feed", Scope.FEED, None),
+    ("GET", "/v1/feed/snapshot", Scope.FEED, None),
     ("POST", "/v1/feed/ack", Scope.FEED, {"cursor": "0" * 32}),
     ("POST", "/v1/match", Scope.MATCH, {"type": "pdq", "values": ["0" * 64]}),
     ("POST", "/v1/feedback", Scope.FEEDBACK, {"verdicts": [{"id": "0" * 32, "verdict": "unsure"}]}),
