@@ -1,11 +1,9 @@
 """The trail of what operators did: whole, or the first entry that is not."""
 
 import json
-import os
-import subprocess
 
 import pytest
-from processes import ENVIRONMENT, PROGRAM
+from processes import command
 from sqlalchemy import delete, insert, update
 
 from clearinghouse import access, advocates, audit, cases, contributions, review
@@ -99,15 +97,7 @@ def test_a_cut_end_is_found_by_a_digest_that_was_written_down(service):
 
 def test_the_commands(tmp_path):
     def run(*words, code=0):
-        done = subprocess.run(
-            [*PROGRAM, *words, "--database", f"sqlite:///{tmp_path}/db.sqlite3"],
-            env=os.environ | ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == code, done.stderr
-        return done.stdout
+        return command(*words, database=f"sqlite:///{tmp_path}/db.sqlite3", code=code).stdout
 
     run("platform", "add", "Example")
     assert "platform added" in run("audit", "list")
