@@ -19,6 +19,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from hashlib import blake2b
 from typing import Final
 
@@ -132,6 +133,7 @@ class Watch:
             seen.any.clear()
 
 
+@cache
 def at_edge(type: SignalType, distance: int) -> bool:
     """Tell whether a bit more or less could change the answer, or could have."""
     near = range(max(distance - _REACH, 0), distance + _REACH + 1)
