@@ -39,11 +39,16 @@ Results = dict[str, Any]
 
 
 def compare(
-    rows: peers.Packed, queries: peers.Packed, rounds: int, programs: Sequence[str]
+    rows: peers.Packed,
+    queries: peers.Packed,
+    rounds: int,
+    programs: Sequence[str],
+    *,
+    compact: bool,
 ) -> Results:
-    """Time the chosen programs on one bank."""
+    """Time the chosen programs on one bank, against our index or its compact form."""
     count = len(rows)
-    mine, index = peers.ours(rows, 1)
+    mine, index = peers.ours(rows, 1, compact=compact)
     found = [mine]
     makers = {
         "flat": lambda: peers.faiss_flat(rows),
@@ -233,6 +238,7 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=10_000)
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--programs", nargs="*", default=["flat", "16x16", "11x23", "numpy"])
+    parser.add_argument("--compact", action="store_true", help="our compact form, for large banks")
     parser.add_argument("--radii", action="store_true", help="also time many radii")
     parser.add_argument("--hostile", action="store_true", help="also time hostile banks")
     parser.add_argument("--out", type=Path, help="where to write NAME.json, NAME.md and NAME.png")
@@ -255,7 +261,9 @@ def main() -> None:
         planted = peers.flipped(rows[rng.integers(0, count, half)], 31, rng)
         queries = np.concatenate([planted, peers.bootstrap(real, half, rng)])
         queries = queries[rng.permutation(BATCH)]
-        results["banks"].append(compare(rows, queries, options.rounds, options.programs))
+        results["banks"].append(
+            compare(rows, queries, options.rounds, options.programs, compact=options.compact)
+        )
         # at the first size that is not too large: the largest comes first, for its fresh memory
         if options.radii and count <= 1_000_000 and "by_radius" not in results:
             results["by_radius"] = {"rows": count, "times": by_radius(rows, queries)}
