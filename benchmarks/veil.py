@@ -5,9 +5,9 @@
 Giving away: a linear inverse (ridge regression from bits, as -1 and 1, to thumbnails of 32 x 32
 pixels) learns on crops of two thirds of the photos and is judged on photos that it never saw, by
 the correlation with the true thumbnail and by how often the true one is the nearest of all. From
-one hash, and from a set of altered copies of it. Candidates and time: strangers, which match nothing,
-against banks of crops of other photos put together anew, as in benchmarks/search.py, and against
-random bits. A better inverse than a linear one exists; what is told here is a lower bound.
+one hash, and from a set of altered copies of it. Candidates and time: strangers, which match
+nothing, against banks of crops of other photos put together anew, as in benchmarks/search.py, and
+against random bits. A better inverse than a linear one exists; what is told here is a lower bound.
 """
 
 import argparse
@@ -182,7 +182,7 @@ def markdown(results: Results) -> str:
     given = results["giving_away"]
     learned_on = f"{given['crops']:,} crops ({given['crops_of_sets']:,} for sets)"
     parts = [
-        f"{results['photos']} photos; a linear inverse learned on {learned_on}, judged on unseen.\n",
+        f"{results['photos']} photos; linear inverses learned on {learned_on}, judged on others.\n",
         "| bits published | correlation, median | right one first | of |\n|---|--:|--:|--:|",
         *(
             f"| {one['bits']} | {one['correlation']:.2f} | {one['first']:.0%} | {one['of']} |"
