@@ -260,6 +260,7 @@ def test_the_status_tells_what_each_platform_did(service):
     asker = service.platform("Asker", [Scope.MATCH, Scope.FEEDBACK])
     before = case.status()["items"][0]["platforms"]
     unknown = {
+        "veiled": False,
         "has_it_since": None,
         "matches": 0,
         "verdicts": {},

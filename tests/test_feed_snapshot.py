@@ -53,7 +53,7 @@ def test_each_line_of_a_snapshot_leads_on_in_the_feed(service, monkeypatch):
     case = service.open(*[item(pdq()) for _ in range(5)])
     case.withdraw(2)
     platform = access.identify(service.parts.store, peer.key, service.clock())
-    pages = feedback.read_snapshot(service.parts.store, platform)
+    pages = feedback.read_snapshot(service.parts.store, platform, None)
     first = next(pages)
     case.withdraw(1)
     case.withdraw(4)
@@ -75,7 +75,7 @@ def test_a_snapshot_ends_where_the_database_is_put_back(service, monkeypatch):
     peer = service.platform()
     service.open(item(pdq()), item(pdq()))
     platform = access.identify(service.parts.store, peer.key, service.clock())
-    pages = feedback.read_snapshot(service.parts.store, platform)
+    pages = feedback.read_snapshot(service.parts.store, platform, None)
     next(pages)
     with service.parts.store.write() as tx:
         tx.set_fact("epoch", (tx.epoch() + 1).to_bytes(8, "big"))

@@ -272,7 +272,7 @@ def test_a_bad_page_token_and_bad_numbers_are_refused(service):
         {"nextPageToken": "0" * 65},
     ):
         problem(ask(ours, **query), 422, "invalid_request")
-    platform = access.admit(service.parts.store, ours.key, Scope.FEED, service.clock())
+    platform = access.admit(service.parts.store, ours.key, {Scope.FEED}, service.clock())
     names = platform.names
     other = names.write(names.PAGE, [5], epoch=service.parts.store.epoch ^ 1)[0]
     problem(ask(ours, nextPageToken=other), 410, "cursor_expired")

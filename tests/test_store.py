@@ -122,13 +122,13 @@ def test_a_restored_database_begins_a_new_epoch_and_reuses_no_number(settings, t
     saved = (tmp_path / "db.sqlite3").read_bytes()
     open_case(first, "2")
     first.note_reached()
-    platform = access.admit(first, key, Scope.FEED, now)
+    platform = access.admit(first, key, {Scope.FEED}, now)
     before = read_page(first, platform, 0, 10)
     first.close()
 
     put_back(tmp_path, saved)
     second = Store.open(settings)
-    platform = access.admit(second, key, Scope.FEED, now)
+    platform = access.admit(second, key, {Scope.FEED}, now)
     with pytest.raises(CursorExpired):
         read_cursor(second, platform, before.cursor)
     open_case(second, "3")

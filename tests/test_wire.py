@@ -9,7 +9,7 @@ from strategies import added, items, pages
 
 from nciihash import wire
 from nciihash.feed import Removed
-from nciihash.signals import Band, Media, SignalType, Variant, Verdict
+from nciihash.signals import MADE, Band, Media, SignalType, Variant, Verdict
 
 HOUR = datetime(2026, 3, 1, 17, tzinfo=UTC)
 ID, ITEM = "0a" * 16, "0b" * 16
@@ -20,6 +20,7 @@ DECLARATION = {"adult": True, "depicted": True}
 PLATFORM = {
     "platform": "example",
     "follows": True,
+    "veiled": False,
     "has_it_since": HOUR.isoformat(),
     "matches": 2,
     "verdicts": {"blocked": 1},
@@ -165,7 +166,7 @@ def test_a_removal_carries_an_id_and_nothing_else(entry):
     assert page.entries == (Removed(entry.id),)
 
 
-@pytest.mark.parametrize("type", list(SignalType))
+@pytest.mark.parametrize("type", MADE)
 @given(length=st.integers(0, 80))
 def test_values_of_another_length_are_refused(type, length):
     document = changed(SIGNAL, type=type, value="0" * length)
