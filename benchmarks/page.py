@@ -2,9 +2,9 @@
 
     PYTHONPATH=tests python benchmarks/page.py [--photos FOLDER …] [--out FILE] [--only PART …]
 
-or `make bench-page`. Needs Chromium and Firefox. Without --photos there are only scikit-image's. Parts
-are bits (against Python, in both browsers), hiding (Firefox with a canvas that lies), cost (time and
-memory of large photos and long videos), requests (of a whole case), axe and sizes.
+or `make bench-page`. Needs Chromium and Firefox. Without --photos there are only scikit-image's.
+Parts are bits (against Python, in both browsers), hiding (Firefox with a canvas that lies), cost
+(time and memory of large photos and long videos), requests (of a whole case), axe and sizes.
 """
 
 import argparse
@@ -33,7 +33,6 @@ from walking import (
     Visitor,
     bits_apart,
     clip,
-    file,
     launched,
     pictures,
 )
@@ -121,7 +120,9 @@ def in_firefox(folder: Path, url: str, paths: list[Path], **preferences: str) ->
                 person.choose(path)
             _until_enabled(person)
             prints = person.prints()
-            found |= {part[n - 1]: all[0][1] for n, all in prints.items() if all[0][0] == "original"}
+            found |= {
+                part[n - 1]: all[0][1] for n, all in prints.items() if all[0][0] == "original"
+            }
     return found
 
 
@@ -269,7 +270,9 @@ PARTS: Final = ("bits", "hiding", "cost", "requests", "axe", "sizes")
 
 def main() -> None:
     """Run the parts that are asked for, and print what they found."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--photos", type=Path, nargs="*", default=[])
     parser.add_argument("--out", type=Path, help="a JSON file")
     parser.add_argument("--only", choices=PARTS, nargs="*", default=PARTS)

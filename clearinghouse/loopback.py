@@ -1,9 +1,10 @@
 """The survivor's page from a server on her own machine: for advocates, and without internet.
 
-What the page says goes on to a clearinghouse elsewhere: the survivors' requests and no others, each
-as it is, with nothing about who asked. Without a clearinghouse this serves the edition that can send
-nothing and saves the fingerprints instead. Nobody but this machine's own browser is answered, and
-that only under the address that this server has, so that no other website can reach it.
+What the page says goes on to a clearinghouse elsewhere: the survivors' requests and no others,
+each as it is, with nothing about who asked. Without a clearinghouse this serves the edition that
+can send nothing and saves the fingerprints instead. Nobody but this machine's own browser is
+answered, and that only under the address that this server has, so that no other website can reach
+it.
 """
 
 import socket
@@ -48,8 +49,8 @@ _GRACE: Final = 3  # seconds that requests under way get when this ends
 class OwnAddressOnly:
     """Serve only requests made to this server's own address, and by its own page.
 
-    A website elsewhere could have its name lead here, or send a request across: either names another
-    host, or another origin.
+    A website elsewhere could have its name lead here, or send a request across: either names
+    another host, or another origin.
 
     Args:
         app: what serves the requests that pass.

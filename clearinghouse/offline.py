@@ -3,8 +3,8 @@
 The same sources as on the server, each module wrapped into a function, so that no tool is needed to
 read or to build it. Its policy names its script and its style by their digests and allows no
 connection at all. It cannot send anything: fingerprints are saved as a file, to be sent later.
-`python -m clearinghouse.offline FILE DIGESTS` writes it, and the SHA-256 of it and of each file that
-a server hands out, which the service shows at `/digests.json`.
+`python -m clearinghouse.offline FILE DIGESTS` writes it, and the SHA-256 of it and of each file
+that a server hands out, which the service shows at `/digests.json`.
 """
 
 import base64

@@ -9,7 +9,7 @@ LANGUAGES: Final = ("en", "es", "pt", "fr", "ar", "ur", "hi")
 # What opens files, in a worker without network.
 WORKER: Final = (
     *("prints.js", "pdq.js", "formats.js", "scan.js", "jpeg.js", "png.js", "views.js"),
-    *("trimming.js", "canvas.js", "reel.js", "work.js", "worker.js"),
+    *("trimming.js", "pixels.js", "canvas.js", "frames.js", "reel.js", "work.js", "worker.js"),
 )
 # What she sees.
 PAGE: Final = (

@@ -1,4 +1,4 @@
-"""Start parts of a clearinghouse on this machine: all of it for the demo, the page for advocates."""
+"""Start parts of a clearinghouse on this machine: all of it for the demo, or the page alone."""
 
 import json
 import os
@@ -27,8 +27,7 @@ _END_SECONDS: Final = 5.0  # the service promises to end within this
 def _check_installed(what: str, extra: str) -> None:
     if any(find_spec(name) is None for name in _NEEDED):
         raise ExtraMissing(
-            f"{what}, which needs packages that are not installed: "
-            f'pip install "nciihash[{extra}]"'
+            f'{what}, which needs packages that are not installed: pip install "nciihash[{extra}]"'
         )
 
 

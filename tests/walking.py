@@ -188,9 +188,12 @@ class Visitor:
         self.press("signIn.go")
 
     def unfold(self):
-        """Open all that is folded, and in it what was folded there."""
-        while self.page.locator("details:not([open]) > summary:visible").count():
-            self.page.locator("details:not([open]) > summary:visible").first.click()
+        """Open all that is folded, but of the files in a list only the first."""
+        folded = self.page.locator(
+            "details:not([open], details details + details) > summary:visible"
+        )
+        while folded.count():
+            folded.first.click()
 
     def stored(self):
         return self.page.evaluate(STORED)

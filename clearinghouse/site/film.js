@@ -26,7 +26,7 @@ function until(video, happening, code) {
 }
 
 /**
- * Show a video to `look(frame, time, seconds)`: a bitmap, its time, and how long the video is, or 0
+ * Show a video to `look(frame, time, seconds)`: a frame, its time, and how long the video is, or 0
  * where nobody knows. It gives the time of the next frame that is due, or null to stop. Frames that
  * come later than asked, as the last one may, are shown as they are.
  */
@@ -45,7 +45,9 @@ export async function watch(blob, look) {
 			video.currentTime = Math.min(time + LATER, duration);
 			await sought;
 			if (video.currentTime < time) return; // it was shorter than it said, or never said
-			const frame = await createImageBitmap(video, { colorSpaceConversion: "none" });
+			const frame = globalThis.VideoFrame
+				? new VideoFrame(video)
+				: await createImageBitmap(video, { colorSpaceConversion: "none" });
 			time = await look(frame, time, Number.isFinite(duration) ? duration : 0);
 		}
 	} finally {

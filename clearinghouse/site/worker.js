@@ -2,9 +2,11 @@
 // served with a policy of its own that allows no connection, so what opens files cannot send anything
 // anywhere. A video is played by the page, which hands over frame after frame.
 
-import { canvasIsTrue, hashBitmap, hashByCanvas } from "./canvas.js";
+import { hashByCanvas } from "./canvas.js";
 import { BYTES_MAX, checkStructure, detect, FILMS, Refused } from "./formats.js";
+import { pixelsOf } from "./frames.js";
 import { hashJpeg } from "./jpeg.js";
+import { hashPixels } from "./pixels.js";
 import { hashPng } from "./png.js";
 import { apart, telling } from "./prints.js";
 import { Reel } from "./reel.js";
@@ -17,6 +19,7 @@ const BITMAP_MAX = 50_000_000; // pixels that a phone still has memory for
 const AGREE = 8; // bits between two readings of a file
 
 let reel = null; // of the video that is being played
+let old = false; // whether its codec is VP8, which knows one standard of colours
 
 async function bytes(blob) {
 	try {
@@ -27,10 +30,12 @@ async function bytes(blob) {
 }
 
 async function hash(blob, path) {
-	const kind = detect(await bytes(blob.slice(0, HEAD)));
+	const start = await bytes(blob.slice(0, HEAD));
+	const kind = detect(start);
 	if (FILMS.includes(kind)) {
 		await checkStructure(kind, blob);
 		reel = null;
+		old = new TextDecoder("latin1").decode(start).includes("V_VP8");
 		throw new Refused("video"); // which the page takes for a request to play it
 	}
 	if (blob.size > BYTES_MAX) throw new Refused("too_large");
@@ -79,16 +84,17 @@ function alone({ pdq, quality, tied, grid }) {
 }
 
 /** Look at a frame of a video, and say when the next one is due. */
-function look(frame, time, seconds) {
-	if (time === 0) {
-		if (!canvasIsTrue()) throw new Refused("hidden");
-		reel = new Reel(seconds);
+async function look(frame, time, seconds) {
+	try {
+		if (time === 0) reel = new Reel(seconds);
+		let kept = false;
+		const { signals } = hashPixels(await pixelsOf(frame, old), (own) => (kept = reel.take(own)));
+		if (kept) reel.keep(time, signals);
+		reel.next(time);
+		return { due: reel.due };
+	} finally {
+		frame.close();
 	}
-	let kept = false;
-	const { signals } = hashBitmap(frame, (own) => (kept = reel.take(own)));
-	if (kept) reel.keep(time, signals);
-	reel.next(time);
-	return { due: reel.due };
 }
 
 function ofFilm() {
