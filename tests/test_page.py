@@ -52,8 +52,8 @@ from nciihash.work import solves
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "pdq.json").read_text())
 ELSEWHERE = "https://www.wikipedia.org/"
-SIZE_MAX = 126_000  # bytes of all that the page is made of, without catalogues
-SENT_MAX = 50_000  # bytes of the same as they are sent
+SIZE_MAX = 130_000  # bytes of all that the page is made of, without catalogues
+SENT_MAX = 52_000  # bytes of the same as they are sent
 # what opens files
 MODULES = tuple(name.removesuffix(".js") for name in sources.WORKER)
 HOLD_STILL = {"path": None, "waiting": 400}  # milliseconds in which a late request would show
@@ -687,6 +687,7 @@ def test_a_planted_leak_is_seen(visit, leak):
     before = len(visitor.requests)
     visitor.page.set_input_files("#files", pictures()[:1])
     visitor.page.wait_for_timeout(HOLD_STILL["waiting"])
+    visitor.page.wait_for_load_state()  # of where a changed address has led
     if leak is None:
         visitor.page.locator("button.main:enabled").wait_for()
     extra = [
@@ -1127,7 +1128,7 @@ def test_whether_a_copy_would_be_found_is_told_without_sending_anything(visit, t
     visitor.answer_questions()
     visitor.choose([file("a.png", encoded(photo, "PNG")), clip()])
     visitor.press("continue")
-    visitor.press("check.title")
+    visitor.press("check.open")
     before = len(visitor.requests)
     page = visitor.page
     small = file("b.jpg", encoded(photo.resize((300, 200)), "JPEG", quality=60))
@@ -1155,7 +1156,7 @@ def test_whether_a_copy_would_be_found_is_told_without_sending_anything(visit, t
     saved = tmp_path / "notes.json"
     saved.write_text(AddItems(items=(ItemIn.of(item),)).model_dump_json())
     visitor.arrive()
-    visitor.press("check.title")
+    visitor.press("check.open")
     page.set_input_files("#kept", file("x.json", b"{}"))
     visitor.sees("choose.not_saved")
     page.set_input_files("#kept", saved)
@@ -1429,6 +1430,23 @@ def test_the_english_is_calm_and_plain():
     assert not re.search(
         r"\b(hash|victim|upload your|algorithm|perceptual|abus\w+|porn)\b", text, re.I
     )
+
+
+def syllables(word):
+    groups = len(re.findall(r"[aeiouy]+", word.lower()))
+    return max(1, groups - (groups > 1 and word.endswith("e") and not word.endswith("le")))
+
+
+def test_the_english_can_be_read_by_children_of_ten():
+    """By Flesch and Kincaid's grade; of all whole sentences it was 3.3 when it was measured."""
+    said = [text for key, text in catalogue("en").items() if key != "_status" and text[-1] in ".?"]
+    text = " ".join(re.sub(r"\{\w+\}", "one", part) for part in said)
+    words = re.findall(r"[A-Za-z\u2019]+", text)
+    sentences = re.findall(r"[^.?:…]+[.?:…](?=\s|$)", text)
+    grade = 0.39 * len(words) / len(sentences)
+    grade += 11.8 * sum(map(syllables, words)) / len(words) - 15.59
+    assert len(words) > 1000
+    assert grade < 4.5
 
 
 # --- without internet ------------------------------------------------------------------------

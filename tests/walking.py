@@ -227,7 +227,7 @@ class Visitor:
         self.at("review.title")
         self.unfold()
         yield "review"
-        self.press("check.title")
+        self.press("check.open")
         self.at("check.title")
         self.page.set_input_files("#copy", pictures()[:1])
         self.at("check.found", level=2)

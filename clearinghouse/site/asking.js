@@ -24,7 +24,7 @@ export function start({ say, go, begin, checkCopy }) {
 		answers(
 			button(say("start.go"), begin, "main"),
 			online ? button(say("start.have"), () => go("signIn")) : null,
-			button(say("check.title"), checkCopy, "quiet"),
+			button(say("check.open"), checkCopy, "quiet"),
 			button(say("help.title"), () => go("helplines"), "quiet"),
 		),
 	];

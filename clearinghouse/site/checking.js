@@ -27,7 +27,9 @@ function compare(copy, files) {
 	return { copy, number: best?.number ?? null, near: near.length, of: nearest.length };
 }
 
-const own = ({ checked, files }) => checked.files ?? ready({ files });
+/** What a copy is held against, by the numbers that she knows: those of her case once she has one. */
+const own = ({ checked, files, receipt }) =>
+	checked.files ?? ready({ files }).map((file, n) => ({ ...file, number: receipt?.items[n]?.item ?? file.number }));
 
 /** The screen on which a copy is chosen, and on which the answer appears. */
 export function check(app) {

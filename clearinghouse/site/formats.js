@@ -17,7 +17,7 @@ const starts = (data, prefix) => text(data, 0, prefix.length) === prefix;
 const AVIF = ["avif", "avis"];
 const HEIC = ["heic", "heix", "heim", "heis", "hevc", "hevx", "hevm", "hevs", "mif1", "msf1"];
 const VIDEO_BOXES = ["ftyp", "moov", "mdat", "wide", "pnot", "skip", "free"];
-const BOXES = [...VIDEO_BOXES, "meta", "moof"];
+const BOXES = [...VIDEO_BOXES, "meta", "moof", "sidx", "styp", "uuid"];
 const MATROSKA = "\x1aE\xdf\xa3";
 const VIDEO_STARTS = ["OggS", "FLV\x01", "\0\0\x01\xba", "\0\0\x01\xb3", "0&\xb2u\x8ef\xcf\x11"];
 const PICTURES = [
@@ -79,7 +79,7 @@ export async function checkStructure(kind, blob, data = new Uint8Array()) {
 		if (kind === "webp") checkWebp(view, data);
 		if (kind === "gif") checkGif(view, data);
 		if (kind === "bmp") checkBmp(view, data);
-		if (["avif", "heic", "mp4"].includes(kind)) await checkBoxes(blob);
+		if (["avif", "heic", "mp4"].includes(kind)) await checkBoxes(blob, kind);
 		if (kind === "webm") await checkSegment(blob);
 	} catch (error) {
 		throw error instanceof RangeError ? new Refused("damaged") : error;
@@ -132,17 +132,21 @@ function checkBmp(view, data) {
 
 const head = async (blob, at) => new Uint8Array(await blob.slice(at, at + 16).arrayBuffer());
 
-async function checkBoxes(blob) {
+async function checkBoxes(blob, kind) {
+	let seen = kind !== "mp4"; // a video without its table of contents lacks its end
 	for (let at = 0; at < blob.size; ) {
 		const start = await head(blob, at);
-		if (!BOXES.includes(text(start, 4, 8))) return; // some cameras write words of their own at the end
+		const name = text(start, 4, 8);
+		if (!BOXES.includes(name)) return; // some cameras write words of their own at the end
 		const view = new DataView(start.buffer);
 		const size = view.getUint32(0);
 		const long = size === 1 ? Number(view.getBigUint64(8)) : size;
 		if (long === 0) return; // to the end of the file
 		if (long < 8 || at + long > blob.size) throw new Refused("damaged");
 		at += long;
+		seen ||= name === "moov";
 	}
+	if (!seen) throw new Refused("damaged");
 }
 
 /** Matroska's header and the one segment after it, each with its length (RFC 8794). */

@@ -70,7 +70,7 @@ export function next(app) {
 		heading(say("next.also")),
 		routes(app),
 		answers(
-			ready(state).length ? button(say("check.title"), () => go("check")) : null,
+			ready(state).length ? button(say("check.open"), () => go("check")) : null,
 			button(say("help.title"), () => go("helplines")),
 			button(say("next.finish"), startOver, "main"),
 		),

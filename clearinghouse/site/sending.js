@@ -35,7 +35,7 @@ export function review(app) {
 			online
 				? button(say("review.send"), () => send(app), "main")
 				: button(say("offline.save"), () => keep(app, 0), "main"),
-			button(say("check.title"), () => go("check"), "quiet"),
+			button(say("check.open"), () => go("check"), "quiet"),
 		),
 		row(button(say("back"), back, "quiet")),
 	];
