@@ -12,6 +12,7 @@ import gzip
 import io
 import json
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -215,6 +216,7 @@ def cost(browser: Browser, url: str, folder: Path) -> dict[str, Any]:
                 "said": page.locator("#file-2 p").nth(1).inner_text(),
             }
         page.close()
+        print(f"{name}: {found[name]}", file=sys.stderr, flush=True)
     return found
 
 
