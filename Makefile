@@ -10,8 +10,8 @@ PHOTOS ?=
 PYTEST_ARGS ?=
 KERNEL := CMakeLists.txt $(wildcard nciihash/_*.cpp nciihash/_*.hpp)
 
-.PHONY: setup demo test fuzz-service fuzz-files lint bench bench-search bench-recall bench-service bench-video bench-page
-.PHONY: kernels sanitize screenshots page lock clean
+.PHONY: setup demo test fuzz-service fuzz-files lint bench bench-search bench-recall bench-service bench-video
+.PHONY: bench-page bench-veil kernels sanitize screenshots page lock clean
 
 setup: $(VENV)/.dev
 
@@ -103,6 +103,10 @@ SOAK ?= 600
 bench-service: $(VENV)/.dev
 	$(PIP) --editable '.[dev,demo,bench,bench-service]'
 	$(BIN)/python benchmarks/service.py --rows 1e5 1e6 --soak $(SOAK) --out benchmarks/results/service
+
+# What a veiled list gives away, how many candidates it makes, and what it costs: some minutes.
+bench-veil: $(VENV)/.dev
+	$(BIN)/python benchmarks/veil.py $(if $(PHOTOS),--photos $(PHOTOS)) --out benchmarks/results/veil
 
 # The tests of the index under AddressSanitizer and UndefinedBehaviorSanitizer (gcc on Linux): an
 # environment that has a kernel of its own and borrows the rest. Without -s a report is swallowed.

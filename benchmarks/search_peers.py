@@ -17,20 +17,24 @@ Packed = NDArray[np.uint8]
 Search = Callable[[Packed, int], int]  # queries, radius -> how many hits
 
 
+def photos(folder: Path | None) -> list[Packed]:
+    """Read the photos of a folder, or those that scikit-image brings."""
+    if folder is not None and folder.is_dir():
+        return [_pixels(path) for path in sorted(folder.iterdir())]
+    from skimage import data
+
+    names = ("astronaut", "coffee", "chelsea", "rocket", "cat", "immunohistochemistry")
+    return [getattr(data, name)() for name in names]
+
+
 def real_hashes(
     folder: Path | None, crops: int, rng: np.random.Generator, *, turned: bool = False
 ) -> Packed:
     """Hash random crops of photos, upright or in all eight orientations; flat ones are left out."""
-    if folder is not None and folder.is_dir():
-        photos = [_pixels(path) for path in sorted(folder.iterdir())]
-    else:
-        from skimage import data
-
-        names = ("astronaut", "coffee", "chelsea", "rocket", "cat", "immunohistochemistry")
-        photos = [getattr(data, name)() for name in names]
+    pictures = photos(folder)
     hashes: list[Packed] = []
     while sum(map(len, hashes)) < crops:
-        photo = photos[rng.integers(len(photos))]
+        photo = pictures[rng.integers(len(pictures))]
         size = [max(64, int(side * rng.uniform(0.15, 0.9))) for side in photo.shape[:2]]
         size = [min(one, side) for one, side in zip(size, photo.shape, strict=False)]
         top, left = (

@@ -1,7 +1,7 @@
 """Platforms and their keys: who may do what, and by which ids it knows our rows."""
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -14,6 +14,8 @@ from clearinghouse.problems import CredentialsMissing, CredentialsWrong, ScopeMi
 from clearinghouse.statements import AnyRow, Transaction
 from clearinghouse.store import Store
 from clearinghouse.vault import Names
+from nciihash.signals import SignalType
+from nciihash.veil import Veil
 
 KEY_DAYS: Final = 400
 KEYS_AT_ONCE: Final = 2  # valid keys of one platform, so that it can change over without a gap
@@ -25,9 +27,20 @@ class Scope(StrEnum):
     """What a key opens."""
 
     FEED = "feed"
+    VEIL = "veil"  # the feed, but of each hash the part that says least (`nciihash.veil`)
+    VEIL144 = "veil144"
+    VEIL160 = "veil160"
     MATCH = "match"
     FEEDBACK = "feedback"
     CONTRIBUTE = "contribute"
+
+
+_VEILS: Final = {
+    Scope.VEIL: SignalType.PDQ_VEIL128,
+    Scope.VEIL144: SignalType.PDQ_VEIL144,
+    Scope.VEIL160: SignalType.PDQ_VEIL160,
+}
+FOLLOWING: Final = frozenset({Scope.FEED, *_VEILS})  # what opens the feed, whole or veiled
 
 
 class PlatformExists(Trouble):
@@ -51,6 +64,13 @@ class Platform:
     scopes: frozenset[Scope]
     names: Names
     key: int  # the row number of the key that let it in
+
+    @property
+    def veil(self) -> Veil:
+        """Give the veil of its list: as much of each hash as its key allows, at least 128 bits."""
+        allowed = [type for scope, type in _VEILS.items() if scope in self.scopes]
+        type = allowed[-1] if allowed else SignalType.PDQ_VEIL128
+        return Veil(type, self.names.veil_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,15 +219,21 @@ def identify(store: Store, key: str | None, now: datetime) -> Platform:
     return Platform(row.platform_id, row.name, scopes, Names(secret), row.id)
 
 
-def admit(store: Store, key: str | None, scope: Scope, now: datetime) -> Platform:
+def admit(store: Store, key: str | None, scopes: Collection[Scope], now: datetime) -> Platform:
     """Let a platform in by its key.
+
+    Args:
+        store: where keys are.
+        key: as it was sent.
+        scopes: those of which one opens this door.
+        now: the time.
 
     Raises:
         CredentialsMissing, CredentialsWrong: as `identify`.
         ScopeMissing: the key does not open this door.
     """
     platform = identify(store, key, now)
-    if scope not in platform.scopes:
+    if platform.scopes.isdisjoint(scopes):
         raise ScopeMissing
     return platform
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from clearinghouse.access import Scope, read_scopes
+from clearinghouse.access import FOLLOWING, read_scopes
 from clearinghouse.privacy import hour, moment
 from clearinghouse.statements import Transaction
 
@@ -91,7 +91,7 @@ def alerts(tx: Transaction, *, now: datetime) -> list[Alert]:
         last = max(key.expires for key in keys)
         if last <= hour(now + EXPIRING):
             found.append(Alert(platform.name, Concern.EXPIRING, last))
-        if last <= hour(now) or not any(Scope.FEED in read_scopes(key.scopes) for key in keys):
+        if last <= hour(now) or all(FOLLOWING.isdisjoint(read_scopes(key.scopes)) for key in keys):
             continue
         seen = max(key.used or key.added for key in keys)
         if seen < hour(now - SILENT):

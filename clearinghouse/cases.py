@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Final
 
 from clearinghouse import audit
-from clearinghouse.access import Scope
+from clearinghouse.access import FOLLOWING, Scope, read_scopes
 from clearinghouse.audit import Act
 from clearinghouse.idempotency import KEPT_SECONDS
 from clearinghouse.lawful import LawfulList
@@ -225,10 +225,10 @@ class _Platforms:
     """What every platform did about the files of one case."""
 
     def __init__(self, tx: Transaction, case: int, now: datetime) -> None:
-        self._scopes: dict[int, set[str]] = defaultdict(set)
+        self._scopes: dict[int, set[Scope]] = defaultdict(set)
         for key in tx.list_keys():
             if key.revoked is None and key.expires > hour(now):
-                self._scopes[key.platform_id] |= set(key.scopes.split(","))
+                self._scopes[key.platform_id] |= set(read_scopes(key.scopes))
         self._confirmed = {
             (item, platform): (_moment(has), _moment(gone))
             for item, platform, has, gone in tx.case_confirmations(case)
@@ -243,6 +243,7 @@ class _Platforms:
         """List those that take part, and those that took part and know something of this file."""
         rows = []
         for platform, name in self._names:
+            scopes = self._scopes.get(platform, set())
             # a file that is held back stands in no log
             has, gone = self._confirmed.get((item.id, platform), (None, None))
             verdicts = self._verdicts.get((item.id, platform), {})
@@ -253,7 +254,8 @@ class _Platforms:
                 PlatformStatus(
                     platform=name,
                     # one whose key ended may still hold what it once confirmed
-                    follows=Scope.FEED in self._scopes.get(platform, ()) or has is not None,
+                    follows=not FOLLOWING.isdisjoint(scopes) or has is not None,
+                    veiled=Scope.FEED not in scopes and not FOLLOWING.isdisjoint(scopes),
                     has_it_since=has,
                     matches=met,
                     verdicts=verdicts,

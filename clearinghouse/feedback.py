@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final
 
 from clearinghouse import review
-from clearinghouse.access import Platform
+from clearinghouse.access import Platform, Scope
 from clearinghouse.matching import cursor_name, feed_entries, read_place
 from clearinghouse.privacy import hour
 from clearinghouse.problems import CursorExpired
@@ -14,6 +14,7 @@ from clearinghouse.store import Store
 from clearinghouse.vault import Names
 from nciihash.feed import FeedPage
 from nciihash.signals import Verdict
+from nciihash.veil import Veil
 from nciihash.wire import Acknowledgement, FeedbackTaken, VerdictIn
 
 _SNAPSHOT_PAGE: Final = 1_000  # signals
@@ -31,7 +32,14 @@ def read_cursor(store: Store, platform: Platform, cursor: str | None) -> int:
     return read_place(store, platform, Names.CURSOR, cursor)
 
 
-def read_page(store: Store, platform: Platform, after: int, limit: int) -> FeedPage:
+def view(platform: Platform, *, veil: bool) -> Veil | None:
+    """Give the veil through which a platform sees the feed: if it asks for it, or may not else."""
+    return platform.veil if veil or Scope.FEED not in platform.scopes else None
+
+
+def read_page(
+    store: Store, platform: Platform, after: int, limit: int, veil: Veil | None
+) -> FeedPage:
     """Read a page of the log in the platform's own names.
 
     The page is whole: its cursor stands behind every entry that was looked at, and one state of the
@@ -48,11 +56,13 @@ def read_page(store: Store, platform: Platform, after: int, limit: int) -> FeedP
     entries = entries[:limit]
     seq = entries[-1].seq if entries else after
     return FeedPage(
-        feed_entries(entries, store.vault, platform.names), cursor_name(store, platform, seq), more
+        feed_entries(entries, store.vault, platform.names, veil),
+        cursor_name(store, platform, seq),
+        more,
     )
 
 
-def read_snapshot(store: Store, platform: Platform) -> Iterator[FeedPage]:
+def read_snapshot(store: Store, platform: Platform, veil: Veil | None) -> Iterator[FeedPage]:
     """Read every signal that is live now, in pages, without what has come and gone.
 
     Each page's cursor stands where the feed goes on behind that page: removals that are left out
@@ -74,7 +84,7 @@ def read_snapshot(store: Store, platform: Platform) -> Iterator[FeedPage]:
         entries = entries[:_SNAPSHOT_PAGE]
         after = entries[-1].seq if more else head
         yield FeedPage(
-            feed_entries(entries, store.vault, platform.names),
+            feed_entries(entries, store.vault, platform.names, veil),
             cursor_name(store, platform, after),
             more,
         )

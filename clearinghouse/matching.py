@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -19,7 +20,8 @@ from clearinghouse.store import Store
 from clearinghouse.vault import Names, Vault
 from nciihash.feed import Added, Entry, FeedPage, Removed, apply
 from nciihash.index import Index
-from nciihash.signals import Media, Signal, SignalType, Variant, band
+from nciihash.signals import MADE, Media, Signal, SignalType, Variant, band
+from nciihash.veil import Veil
 from nciihash.wire import Hit, MatchReply
 
 _log = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ class LiveIndex:
         self.caught_up_at = time.monotonic()
         self._seq = 0
         self._items: dict[int, tuple[SignalType, int]] = {}
-        self._indexes = {type: Index(type.bits) for type in SignalType if not type.exact}
+        self._indexes = {type: Index(type.bits) for type in MADE if not type.exact}
         self._exact: dict[Signal, set[int]] = defaultdict(set)
         self._values: dict[int, Signal] = {}  # of exact signals, to find them at removal
 
@@ -171,11 +173,12 @@ class LiveIndex:
 
 
 def feed_entries(
-    entries: Sequence[LogEntry], vault: Vault, names: Names | None
+    entries: Sequence[LogEntry], vault: Vault, names: Names | None, veil: Veil | None = None
 ) -> tuple[Entry, ...]:
     """Open entries of the log for a reader: under a platform's names, or row numbers in digits.
 
-    An addition whose value has been purged since is left out; its removal follows.
+    An addition whose value has been purged since is left out; its removal follows. Under a veil,
+    so is what has no veiled form.
     """
     ids = _write(names, Names.SIGNAL, [e.signal for e in entries])
     owners = _write(names, Names.ITEM, [e.item or 0 for e in entries])
@@ -201,7 +204,18 @@ def feed_entries(
                     variant=Variant(entry.variant or ""),
                 )
             )
-    return tuple(page)
+    return tuple(page) if veil is None else _veiled(page, veil)
+
+
+def _veiled(page: Sequence[Entry], veil: Veil) -> tuple[Entry, ...]:
+    parts = iter(veil.over([entry.signal for entry in page if isinstance(entry, Added)]))
+    shown: list[Entry] = []
+    for entry in page:
+        if isinstance(entry, Removed):
+            shown.append(entry)
+        elif (part := next(parts)) is not None:
+            shown.append(replace(entry, signal=part))
+    return tuple(shown)
 
 
 def _write(names: Names | None, kind: int, numbers: list[int]) -> list[str]:

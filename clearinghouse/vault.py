@@ -126,6 +126,7 @@ class Names:
     def __init__(self, secret: bytes) -> None:
         # Single blocks that differ in their number: no mode is needed, and none would help.
         self._cipher = Cipher(algorithms.AES(secret), modes.ECB())  # noqa: S305 - see above
+        self.veil_key = hmac.digest(secret, b"veil", hashlib.sha256)
 
     def write(self, kind: int, numbers: list[int], *, epoch: int = 0) -> list[str]:
         """Name rows: 32 hexadecimal digits for each number."""

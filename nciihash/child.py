@@ -20,7 +20,7 @@ from nciihash import confinement, errors, hasher
 from nciihash.limits import Limits
 from nciihash.pipe import PIECE, Remote, receive, receive_bytes, send
 from nciihash.samples import SAMPLES, VIDEO
-from nciihash.signals import Hashed, Item, SignalType
+from nciihash.signals import MADE, Hashed, Item, SignalType
 
 _TOO_MUCH: Final = {
     "refused": errors.TooLarge.code,
@@ -76,7 +76,7 @@ def _wake() -> None:
     cv2.setNumThreads(1)  # one a core otherwise, whose stacks fill the memory that is allowed
     for sample in SAMPLES.values():
         for variants in hasher.VARIANTS:
-            hasher.hash_bytes(sample, variants=variants, signals=tuple(SignalType))
+            hasher.hash_bytes(sample, variants=variants, signals=MADE)
             hasher.hash_bytes(sample, variants=variants, fast=True)
     for variants in hasher.VARIANTS:
         hasher.hash_bytes(VIDEO, variants=variants, signals=_OF_VIDEOS)

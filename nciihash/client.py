@@ -20,6 +20,8 @@ from nciihash.errors import InvalidRequest, ProtocolError, ServiceRefused
 from nciihash.feed import FeedPage
 from nciihash.signals import Item, Signal, SignalType, Verdict
 from nciihash.transport import Outgoing, new_idempotency_key
+from nciihash.veil import Veil
+from nciihash.veiling import VeilReply
 from nciihash.wire import Hit, Message, Reason
 from nciihash.work import DIFFICULTY_MAX, PUZZLES, Work, WorkAsked, solve
 
@@ -184,13 +186,29 @@ class PlatformClient(KeyedDoor):
         InvalidRequest: the address or the key cannot be right.
     """
 
-    def feed(self, cursor: str | None = None, *, limit: int = 1_000, wait: float = 0.0) -> FeedPage:
+    def veil(self) -> Veil:
+        """Ask how the veiled list of this platform is made.
+
+        Raises:
+            ServiceError: a wrong key, or no answer.
+        """
+        return self._call(Outgoing("GET", "/v1/veil", self._bearer), VeilReply).veil
+
+    def feed(
+        self,
+        cursor: str | None = None,
+        *,
+        limit: int = 1_000,
+        wait: float = 0.0,
+        veil: bool = False,
+    ) -> FeedPage:
         """Read the next page of the feed.
 
         Args:
             cursor: that of the last page; None for the beginning.
             limit: entries in the page, at most 10,000.
             wait: seconds, at most 30, that the service may wait when nothing is new.
+            veil: only a part of each hash, although the key opens the whole feed.
 
         Raises:
             CursorExpired: fetch the feed from its beginning into a new bank.
@@ -205,6 +223,8 @@ class PlatformClient(KeyedDoor):
         params = {"limit": str(limit), "wait": f"{wait:.3f}"}
         if cursor is not None:
             params["cursor"] = cursor
+        if veil:
+            params["veil"] = "true"
         request = Outgoing("GET", "/v1/feed", self._bearer, params=params, wait=wait)
         page = self._call(request, wire.FeedReply).page
         if page.more and page.cursor == cursor:

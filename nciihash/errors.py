@@ -159,6 +159,11 @@ class ServiceError(NciihashError):
     code = "service_error"
     uncertain: bool = False
 
+    @property
+    def passing(self) -> bool:
+        """Tell whether the same request may be answered later."""
+        return False
+
 
 class InvalidRequest(ServiceError, ValueError):
     """Nothing was sent, since the address, the key or a value cannot be right: correct it."""
@@ -170,6 +175,11 @@ class ServiceUnreachable(ServiceError):
     """No connection to the clearinghouse: check the address and the network, then try again."""
 
     code = "service_unreachable"
+
+    @property
+    def passing(self) -> bool:
+        """Say yes."""
+        return True
 
 
 class ProtocolError(ServiceError):
@@ -202,6 +212,11 @@ class ServiceRefused(ServiceError):
         self.title = title
         self.detail = detail
         self.retry_after = retry_after
+
+    @property
+    def passing(self) -> bool:
+        """Tell whether the service is only busy or out of order."""
+        return self.status == 429 or self.status >= 500
 
 
 class CursorExpired(ServiceRefused):

@@ -15,7 +15,7 @@ from typing import Final
 
 from nciihash.bank import Bank
 from nciihash.client import PlatformClient
-from nciihash.errors import CursorExpired, ServiceError, ServiceRefused, ServiceUnreachable
+from nciihash.errors import CursorExpired, ServiceRefused, ServiceUnreachable
 from nciihash.holdings import Replacement
 from nciihash.transport import Patience
 
@@ -118,6 +118,7 @@ def follow(
     tell: Callable[[Progress], None] | None = None,
     limit: int = LIMIT,
     wait: float = WAIT,
+    veil: bool = False,
     pauses: Patience = PAUSES,
 ) -> Progress:
     """Pull the feed into a bank until told to stop.
@@ -135,6 +136,7 @@ def follow(
         tell: hears of each page, of trouble, and of its end.
         limit: entries in a page.
         wait: seconds that the service may hold back an answer when nothing is new.
+        veil: take only a part of each hash, for a bank that is veiled.
         pauses: how long to wait between attempts.
 
     Returns:
@@ -146,7 +148,7 @@ def follow(
         OSError: the disk is full or failing.
     """
     stop = stop or Stop()
-    follower = _Follower(client, bank, stop, tell, limit)
+    follower = _Follower(client, bank, stop, tell, limit, veil=veil)
     failures = 0
     while not stop.asked:
         try:
@@ -160,7 +162,7 @@ def follow(
                 raise
             follower.rebuild()
         except (ServiceUnreachable, ServiceRefused) as error:
-            if once or not _passing(error):
+            if once or not error.passing:
                 raise
             failures += 1
             follower.report(replace(follower.progress, trouble=str(error)))
@@ -182,6 +184,8 @@ class _Follower:
         stop: Stop,
         tell: Callable[[Progress], None] | None,
         limit: int,
+        *,
+        veil: bool,
     ) -> None:
         self.progress = Progress(signals=len(bank))
         self._client = client
@@ -189,6 +193,7 @@ class _Follower:
         self._stop = stop
         self._tell = tell
         self._limit = limit
+        self._veil = veil
         self._replacement: Replacement | None = None
         # Once, until a cursor is taken again: a service that refuses those it has just given
         # would be asked for its whole feed for ever.
@@ -208,7 +213,7 @@ class _Follower:
         """Fetch the next page and make it durable."""
         target = self._bank if self._replacement is None else self._replacement
         with self._stop.waiting():
-            page = self._client.feed(target.cursor, limit=self._limit, wait=wait)
+            page = self._client.feed(target.cursor, limit=self._limit, wait=wait, veil=self._veil)
         confirmed = self._bank.cursor
         applied = target.append(page)
         if self._replacement is not None and not page.more:
@@ -241,9 +246,3 @@ class _Follower:
         self.progress = progress
         if self._tell is not None:
             self._tell(progress)
-
-
-def _passing(error: ServiceError) -> bool:
-    if isinstance(error, ServiceRefused):
-        return error.status == 429 or error.status >= 500
-    return True

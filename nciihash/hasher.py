@@ -32,7 +32,7 @@ from nciihash.image import (
     read_pixels,
 )
 from nciihash.limits import LIMITS, Limits
-from nciihash.signals import Hashed, Item, Media, Signal, SignalType, VariantSet
+from nciihash.signals import MADE, Hashed, Item, Media, Signal, SignalType, VariantSet
 
 VARIANTS: Final = tuple(each.value for each in VariantSet)
 
@@ -244,6 +244,8 @@ def check_request(variants: str, signals: Sequence[SignalType]) -> None:
     """
     if variants not in VARIANTS:
         raise ValueError(f"variants={variants!r} is unknown: it is one of {', '.join(VARIANTS)}")
+    if not set(signals) <= set(MADE):
+        raise ValueError(f"of a file only {', '.join(MADE)} can be made")
     if not signals:
         raise ValueError("ask for at least one type of signal, for example SignalType.PDQ")
 
@@ -259,6 +261,8 @@ def _hash(type: SignalType, data: bytes, rgb: NDArray[np.uint8]) -> Hashed:
             return Hashed(Signal(type, hashlib.md5(data, usedforsecurity=False).digest()))
         case SignalType.SHA256:
             return Hashed(Signal(type, hashlib.sha256(data).digest()))
+        case _:
+            raise ValueError(f"{type} is not made of a file")
 
 
 def _look(

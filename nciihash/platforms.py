@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from nciihash import tables
-from nciihash.batch import cores, files_in, hash_files, wanted_signals
+from nciihash.batch import cores, files_in, hash_files, once, wanted_signals
 from nciihash.client import PlatformClient
 from nciihash.errors import FileRefused
 from nciihash.ledger import Ledger
 from nciihash.lookup import Find, Kinds, Outcome, look_up
-from nciihash.signals import Match, SignalType, Verdict
+from nciihash.signals import Item, Match, SignalType, Verdict
 from nciihash.tally import MATCHES, Tally, file_name
 from nciihash.terminal import AsJson, ExitCode, Fast, Jobs, NoSandbox, Out, Recursive, Terminal
 from nciihash.wire import Hit
@@ -27,6 +27,7 @@ from nciihash.wire import Hit
 # A bank locks its file as POSIX systems do. The commands import it when they need it, so that the
 # others, a survivor's first of all, start on every system.
 if TYPE_CHECKING:
+    from nciihash.candidates import Confirmer, Waiting
     from nciihash.follow import Progress
 
 app = typer.Typer()
@@ -60,6 +61,14 @@ def follow(
     bank: Annotated[
         Path, typer.Option(help="The bank's file; made when absent.", show_default=False)
     ],
+    veil: Annotated[
+        bool,
+        typer.Option(
+            "--veil",
+            help="Keep only a part of each hash, from which less of a picture could be computed; "
+            "`match --confirm` asks the clearinghouse about what is like one.",
+        ),
+    ] = False,
     once: Annotated[
         bool, typer.Option("--once", help="End when everything there is has been taken in.")
     ] = False,
@@ -67,12 +76,13 @@ def follow(
 ) -> None:
     """Keep a bank up to date with the clearinghouse, and acknowledge what is on disk.
 
-    Needs a key with the scope `feed` in NCIIHASH_KEY. Runs until SIGTERM or Ctrl-C; whenever it is
-    started again it goes on where it was, even after a crash.
+    Needs a key with the scope `feed` in NCIIHASH_KEY, or with `veil` for a veiled bank. Runs until
+    SIGTERM or Ctrl-C; whenever it is started again it goes on where it was, even after a crash.
     """
     terminal = Terminal(as_json=as_json)
     _needs_posix(terminal)
     from nciihash.bank import Bank
+    from nciihash.candidates import keep_veil, kept_veil
     from nciihash.follow import Stop
     from nciihash.follow import follow as follow_feed
 
@@ -83,7 +93,15 @@ def follow(
         Bank.open(bank) as kept,
         stop.on_signals(),
     ):
-        end = follow_feed(client, kept, once=once, stop=stop, tell=_teller(terminal))
+        if veil != (kept_veil(bank) is not None):
+            if not veil or kept.cursor is not None:
+                raise typer.BadParameter(
+                    "This bank holds whole hashes. Give --veil another file."
+                    if veil
+                    else "This bank is veiled: give --veil, or another file."
+                )
+            keep_veil(bank, client.veil())
+        end = follow_feed(client, kept, once=once, veil=veil, stop=stop, tell=_teller(terminal))
         if as_json:
             terminal.line(_described(end))
         else:
@@ -156,6 +174,14 @@ def match(
             show_default=False,
         ),
     ] = None,
+    confirm: Annotated[
+        bool,
+        typer.Option(
+            "--confirm",
+            help="The bank is veiled: ask --server about what is like something in it. What cannot "
+            "be asked now waits beside the bank for `confirm`.",
+        ),
+    ] = False,
     signal: Annotated[
         list[SignalType] | None,
         typer.Option(help="Another kind of hash to look for beside pdq; may be repeated."),
@@ -174,23 +200,41 @@ def match(
     share of the other.
     """
     terminal = Terminal(as_json=as_json)
-    if (bank is None) == (server is None):
+    if confirm and (bank is None or server is None):
+        raise typer.BadParameter("--confirm needs a veiled --bank, and the --server it is from.")
+    if not confirm and (bank is None) == (server is None):
         raise typer.BadParameter("Give either --bank or --server.")
     if fast and signal:
         raise typer.BadParameter("--fast looks for plain pdq hashes: leave --signal away.")
     rows: list[tuple[str, Outcome]] = []
     tally = Tally(terminal, "looked for", skip_foreign=recursive)
+    waiting = 0
     with terminal.guard(), ExitStack() as stack:
         find: Find
         kinds: Kinds = None
-        if bank is not None:
+        waits: Callable[[Path, Item], bool] | None = None
+        if bank is None:
+            find = stack.enter_context(PlatformClient(server or "", _key(terminal))).match
+        else:
             _needs_posix(terminal)
             from nciihash.bank import Bank
+            from nciihash.candidates import Confirmer, Waiting, kept_veil
 
             kept = stack.enter_context(Bank.read(bank))
-            find, kinds = kept.query, partial(kept.kinds, SignalType.PDQ)
-        else:
-            find = stack.enter_context(PlatformClient(server or "", _key(terminal))).match
+            veil = kept_veil(bank)
+            if confirm != (veil is not None):
+                raise typer.BadParameter(
+                    "This bank holds whole hashes: leave --confirm and --server away."
+                    if confirm
+                    else "This bank is veiled, and what it finds are candidates: give --confirm "
+                    "and --server."
+                )
+            if veil is None:
+                find, kinds = kept.query, partial(kept.kinds, SignalType.PDQ)
+            else:
+                client = stack.enter_context(PlatformClient(server or "", _key(terminal)))
+                confirmer = Confirmer(kept, veil, client.match)
+                find, waits = confirmer.find, partial(_let_wait, confirmer, Waiting(bank))
         try:
             ledger = None if out is None else stack.enter_context(Ledger(out, MATCHES))
         except ValueError as error:
@@ -209,15 +253,21 @@ def match(
         stack.enter_context(closing(hashed))
         with tally.resumable(ledger):
             while batch := list(islice(hashed, _AT_ONCE)):
+                hashes = dict(batch)
                 for path, outcome in look_up(batch, find, kinds):
                     if isinstance(outcome, FileRefused):
                         tally.refuse(path, outcome)
                         continue
                     tally.done()
+                    described = _outcome_described(outcome)
+                    item = hashes[path]
+                    if waits and isinstance(item, Item) and waits(path, item):
+                        waiting += 1
+                        described["waiting"] = True
                     if ledger:
-                        ledger.add({"file": file_name(path)} | _outcome_described(outcome))
+                        ledger.add({"file": file_name(path)} | described)
                     elif as_json:
-                        terminal.line({"file": os.fsdecode(path)} | _outcome_described(outcome))
+                        terminal.line({"file": os.fsdecode(path)} | described)
                     if not as_json and (outcome.found or not (recursive or out)):
                         rows.append((os.fsdecode(path), outcome))
                 advance(len(batch))
@@ -226,8 +276,63 @@ def match(
             terminal.show(tables.match_table(rows))
     if recursive or out:
         tally.say()
-    if tally.failed:
+    if waiting:
+        terminal.say(
+            f"The clearinghouse does not answer, and {waiting:,} file(s) may match: their hashes "
+            "wait beside the bank. Run `nciihash confirm` later.",
+            style="yellow",
+        )
+    if tally.failed or waiting:
         raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def _let_wait(confirmer: "Confirmer", waiting: "Waiting", path: Path, item: Item) -> bool:
+    """Let a file wait if it has a candidate that could not be confirmed; tell whether it does."""
+    from nciihash.candidates import Candidate
+
+    signals = tuple(h.signal for h in item.hashes if h.signal in confirmer.unanswered)
+    if signals:
+        waiting.add(Candidate(os.fsdecode(path), signals))
+    return bool(signals)
+
+
+@app.command(rich_help_panel=_PANEL)
+def confirm(
+    server: Server,
+    bank: Annotated[Path, typer.Option(help="A veiled bank.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Ask the clearinghouse about candidates that wait, because it did not answer before.
+
+    Needs a key with the scope `match` in NCIIHASH_KEY.
+    """
+    terminal = Terminal(as_json=as_json)
+    _needs_posix(terminal)
+    from nciihash.candidates import Waiting
+
+    waiting = Waiting(bank)
+    rows: list[tuple[str, Outcome]] = []
+    with terminal.guard(), PlatformClient(server, _key(terminal)) as client:
+        todo = waiting.read()
+        advance = terminal.progress("Confirming", len(todo))
+        with advance as done:
+            for start in range(0, len(todo), _AT_ONCE):
+                part = todo[start : start + _AT_ONCE]
+                signals = [signal for candidate in part for signal in candidate.signals]
+                answers = iter(client.match(signals))
+                for candidate in part:
+                    found = [(s.type, hit) for s in candidate.signals for hit in next(answers)]
+                    outcome = Outcome(tuple(once(found)))
+                    if as_json:
+                        terminal.line({"file": candidate.file} | _outcome_described(outcome))
+                    else:
+                        rows.append((candidate.file, outcome))
+                waiting.drop(len(part))
+                done(len(part))
+        if rows:
+            terminal.show(tables.match_table(rows))
+        elif not todo:
+            terminal.say("Nothing waits.")
 
 
 def _outcome_described(outcome: Outcome) -> dict[str, object]:

@@ -8,13 +8,21 @@ from nciihash.errors import InvalidSignal
 
 
 class SignalType(StrEnum):
-    """What kind of hash a value is."""
+    """What kind of hash a value is.
+
+    The last five are made of others by a clearinghouse, for lists that may leak (`nciihash.veil`).
+    """
 
     PDQ = "pdq"
     PHASH = "phash"
     DHASH = "dhash"
     MD5 = "md5"
     SHA256 = "sha256"
+    PDQ_VEIL128 = "pdq-veil128"
+    PDQ_VEIL144 = "pdq-veil144"
+    PDQ_VEIL160 = "pdq-veil160"
+    MD5_VEIL = "md5-veil"
+    SHA256_VEIL = "sha256-veil"
 
     @property
     def bits(self) -> int:
@@ -24,7 +32,12 @@ class SignalType(StrEnum):
     @property
     def exact(self) -> bool:
         """Tell whether values match only when equal, so that one identifies the very file."""
-        return self in {SignalType.MD5, SignalType.SHA256}
+        return not self.threshold
+
+    @property
+    def veils(self) -> "SignalType | None":
+        """Give the type of which this one shows a part; None for one that is made of a file."""
+        return _VEILED.get(self)
 
     @property
     def threshold(self) -> int:
@@ -38,6 +51,11 @@ _BITS: Final = {
     SignalType.DHASH: 64,
     SignalType.MD5: 128,
     SignalType.SHA256: 256,
+    SignalType.PDQ_VEIL128: 128,
+    SignalType.PDQ_VEIL144: 144,
+    SignalType.PDQ_VEIL160: 160,
+    SignalType.MD5_VEIL: 128,
+    SignalType.SHA256_VEIL: 256,
 }
 # PDQ: 31 of 256 is the distance that the algorithm's authors recommend and platforms use (Facebook,
 # "The TMK+PDQF Video-Hashing Algorithm and the PDQ Image-Hashing Algorithm", 2019). ImageHash's
@@ -48,7 +66,22 @@ _THRESHOLDS: Final = {
     SignalType.DHASH: 10,
     SignalType.MD5: 0,
     SignalType.SHA256: 0,
+    # two hashes that differ in 31 bits differ in 31 of any part, so that no match is lost
+    SignalType.PDQ_VEIL128: 31,
+    SignalType.PDQ_VEIL144: 31,
+    SignalType.PDQ_VEIL160: 31,
+    SignalType.MD5_VEIL: 0,
+    SignalType.SHA256_VEIL: 0,
 }
+_VEILED: Final = {
+    SignalType.PDQ_VEIL128: SignalType.PDQ,
+    SignalType.PDQ_VEIL144: SignalType.PDQ,
+    SignalType.PDQ_VEIL160: SignalType.PDQ,
+    SignalType.MD5_VEIL: SignalType.MD5,
+    SignalType.SHA256_VEIL: SignalType.SHA256,
+}
+# What can be made of a file.
+MADE: Final = tuple(type for type in SignalType if type.veils is None)
 
 # Below this a PDQ hash says too little about its picture to be submitted (the same paper).
 QUALITY_MIN: Final = 50

@@ -173,7 +173,9 @@ def when(moment: datetime) -> str:
 def _has_it(platform: PlatformStatus) -> str:
     if not platform.follows:
         return "keeps no list; asks at each upload"
-    return _UNKNOWN if platform.has_it_since is None else when(platform.has_it_since)
+    if platform.has_it_since is None:
+        return _UNKNOWN
+    return when(platform.has_it_since) + (" (parts of hashes only)" if platform.veiled else "")
 
 
 def _matches(platform: PlatformStatus) -> str:

@@ -76,6 +76,8 @@ class SignalIn(Message):
 
     @model_validator(mode="after")
     def _fits_its_type(self) -> Self:
+        if self.type.veils is not None:
+            raise ValueError("a part of a hash cannot be submitted")
         if len(self.value) * 4 != self.type.bits:
             raise ValueError("the value has another length than its type asks for")
         if (self.quality is None) == (self.type is SignalType.PDQ):
@@ -184,11 +186,13 @@ class PlatformStatus(Message):
 
     `has_it_since`: the hour in which it confirmed that it matches against this file's hashes.
     `deletion_acknowledged`: the hour in which it confirmed that it no longer does.
-    `follows` is false for a platform that holds no list and asks us at every upload.
+    `follows` is false for a platform that holds no list and asks us at every upload. `veiled`: its
+    list holds only a part of each hash, and it asks us about what is like one.
     """
 
     platform: str
     follows: bool
+    veiled: bool = False
     has_it_since: datetime | None
     matches: int
     verdicts: dict[Verdict, int]
@@ -342,6 +346,8 @@ class MatchQuery(Message):
 
     @model_validator(mode="after")
     def _fit_their_type(self) -> Self:
+        if self.type.veils is not None:
+            raise ValueError("a part of a hash cannot be asked for")
         if any(len(value) * 4 != self.type.bits for value in self.values):
             raise ValueError("a value has another length than its type asks for")
         return self

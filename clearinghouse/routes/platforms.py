@@ -2,7 +2,7 @@
 
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Annotated, Any, Final
 
 import numpy as np
@@ -20,6 +20,7 @@ from clearinghouse.routes.requests import Repeatable, Serving, answer, documente
 from clearinghouse.service import Service
 from clearinghouse.statements import Transaction
 from nciihash.signals import SignalType
+from nciihash.veiling import VeilReply
 from nciihash.wire import (
     OCTETS,
     PAGE_MAX,
@@ -59,26 +60,37 @@ _bearer = HTTPBearer(
 Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-def _admitted(scope: Scope) -> Callable[..., Platform]:
+def _admitted(*scopes: Scope) -> Callable[..., Platform]:
     def admit(
         serving: Serving,
         bearer: Bearer,
     ) -> Platform:
-        return _let_in(serving, bearer.credentials if bearer else None, scope)
+        return _let_in(serving, bearer.credentials if bearer else None, scopes)
 
     return admit
 
 
-def _let_in(serving: Service, key: str | None, scope: Scope) -> Platform:
+def _let_in(serving: Service, key: str | None, scopes: Collection[Scope]) -> Platform:
     now = serving.clock()
-    platform = access.admit(serving.store, key, scope, now)
+    platform = access.admit(serving.store, key, scopes, now)
     serving.uses.note(platform.key, now)
     return platform
 
 
-Follower = Annotated[Platform, Depends(_admitted(Scope.FEED))]
+Follower = Annotated[Platform, Depends(_admitted(*access.FOLLOWING))]
 Matcher = Annotated[Platform, Depends(_admitted(Scope.MATCH))]
 Judge = Annotated[Platform, Depends(_admitted(Scope.FEEDBACK))]
+
+
+Veiled = Annotated[
+    bool, Query(description="Only a part of each hash, although the key opens the whole feed.")
+]
+
+
+@router.get("/veil")
+def read_veil(platform: Follower) -> VeilReply:
+    """Tell with what a veiled list is searched: which bits, and the key of exact hashes."""
+    return VeilReply.of(platform.veil)
 
 
 @router.get("/feed", responses={410: {"model": Problem}})
@@ -92,25 +104,33 @@ async def read_feed(
     wait: Annotated[
         float, Query(ge=0, le=WAIT_MAX, description="Seconds to wait when nothing is new.")
     ] = 0.0,
+    *,
+    veil: Veiled = False,
 ) -> FeedReply:
-    """Read the next page of the log, in its order; with `wait`, as soon as something is new."""
+    """Read the next page of the log, in its order; with `wait`, as soon as something is new.
+
+    A key with a scope `veil…` and without `feed` is given a part of each hash.
+    """
     key = bearer.credentials if bearer else None
     until = time.monotonic() + wait
     while True:
         # Taken before the look: what is written between the look and the wait ends the wait.
         seen = serving.waiters.generation
-        reply = await run_in_threadpool(_page, serving, key, cursor, limit)
+        reply = await run_in_threadpool(_page, serving, key, cursor, limit, veil=veil)
         left = until - time.monotonic()
         if reply.entries or reply.more or left <= 0 or serving.waiters.closed:
             return reply
         await serving.waiters.wait(left, seen)
 
 
-def _page(serving: Serving, key: str | None, cursor: str | None, limit: int) -> FeedReply:
+def _page(
+    serving: Serving, key: str | None, cursor: str | None, limit: int, *, veil: bool
+) -> FeedReply:
     # The key is looked at each time, since it may have been revoked during the wait.
-    platform = _let_in(serving, key, Scope.FEED)
+    platform = _let_in(serving, key, access.FOLLOWING)
     after = feedback.read_cursor(serving.store, platform, cursor)
-    return FeedReply.of(feedback.read_page(serving.store, platform, after, limit))
+    through = feedback.view(platform, veil=veil)
+    return FeedReply.of(feedback.read_page(serving.store, platform, after, limit, through))
 
 
 _LINES: Final = "application/x-ndjson"
@@ -124,6 +144,8 @@ _LINES: Final = "application/x-ndjson"
 def read_snapshot(
     platform: Follower,
     serving: Serving,
+    *,
+    veil: Veiled = False,
     accept: Annotated[str, Header(alias="Accept-Encoding", include_in_schema=False)] = "",
 ) -> StreamingResponse:
     """Read the whole bank at once: pages as the feed has them, one a line, until `more` is false.
@@ -131,7 +153,7 @@ def read_snapshot(
     The last cursor is that from which the feed goes on. If the lines break off, go on in the feed
     from the last whole one.
     """
-    pages = feedback.read_snapshot(serving.store, platform)
+    pages = feedback.read_snapshot(serving.store, platform, feedback.view(platform, veil=veil))
     lines = (FeedReply.of(page).model_dump_json().encode() + b"\n" for page in pages)
     if "gzip" not in accept:
         return StreamingResponse(lines, media_type=_LINES)

@@ -40,7 +40,7 @@ def _admitted(scope: Scope) -> Callable[..., Platform]:
         subscription_key: Annotated[str | None, Depends(_subscription_key)],
     ) -> Platform:
         now = serving.clock()
-        platform = access.admit(serving.store, function_key, scope, now)
+        platform = access.admit(serving.store, function_key, {scope}, now)
         if access.identify(serving.store, subscription_key, now).number != platform.number:
             raise CredentialsWrong
         serving.uses.note(platform.key, now)
