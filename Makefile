@@ -10,8 +10,8 @@ PHOTOS ?=
 PYTEST_ARGS ?=
 KERNEL := CMakeLists.txt $(wildcard nciihash/_*.cpp nciihash/_*.hpp)
 
-.PHONY: setup demo test fuzz-service fuzz-files lint bench bench-search bench-recall bench-service bench-video bench-veil sanitize
-.PHONY: kernels screenshots page lock clean
+.PHONY: setup demo test fuzz-service fuzz-files lint bench bench-search bench-recall bench-service bench-video
+.PHONY: bench-page bench-veil kernels sanitize screenshots page lock clean
 
 setup: $(VENV)/.dev
 
@@ -49,15 +49,21 @@ bench-recall: $(VENV)/.dev
 bench-video: $(VENV)/.dev
 	$(BIN)/python benchmarks/video.py $(if $(VIDEOS),--videos $(VIDEOS))
 
+# The survivor's page in Chromium and Firefox: bits from Python, time and memory of large photos and
+# long videos, requests of a case, axe's findings, sizes: some minutes. PHOTOS are folders.
+bench-page: $(VENV)/.dev
+	PYTHONPATH=tests $(BIN)/python benchmarks/page.py $(if $(PHOTOS),--photos $(PHOTOS)) --out build/bench-page.json
+
 # Mutated pictures and videos through the sandbox; MINUTES of them.
 MINUTES ?= 10
 fuzz-files: $(VENV)/.dev
 	$(BIN)/python tests/fuzz.py --minutes $(MINUTES)
 
-# The survivor's page as one file for use without internet, and its SHA-256.
+# The survivor's page as one file for use without internet, and the SHA-256 of it and of each file that
+# the service sends, as it shows them at /digests.json.
 page: $(VENV)/.dev
 	@mkdir -p build
-	@$(BIN)/python -m clearinghouse.offline build/page.html
+	@$(BIN)/python -m clearinghouse.offline build/page.html build/digests.json
 
 # Every screen of the survivor's page, on a phone and a desk, light and dark; needs Chromium.
 screenshots: $(VENV)/.dev

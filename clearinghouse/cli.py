@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+import webbrowser
 from dataclasses import asdict
 from functools import partial
 from tempfile import TemporaryDirectory
@@ -110,6 +111,36 @@ def serve(
         typer.echo(f"clearinghouse: the sandbox's key is {key}")
         if not run(settings, host=host, port=port, ready=ready, sandbox=True):
             raise typer.Exit(3)
+
+
+@app.command("app")
+def serve_page(
+    server: Annotated[
+        str | None,
+        typer.Option(
+            help="The clearinghouse to which the page sends, https://HOST; without one it saves "
+            "the fingerprints as a file.",
+            show_default=False,
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any free port.")] = 0,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")
+    ] = True,
+) -> None:
+    """Show the survivor's page from this machine alone, until Ctrl-C. `nciihash app` is the same.
+
+    For people without internet, and for helplines with many files. It needs no database.
+    """
+    from clearinghouse.loopback import serve as run  # loads the web framework
+
+    def ready(address: str) -> None:
+        typer.echo(f"clearinghouse: the page is at {address}")
+        sys.stdout.flush()
+        if browser:
+            webbrowser.open(address)
+
+    run(server, port=port, ready=ready)
 
 
 @app.command()

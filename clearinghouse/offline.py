@@ -3,7 +3,8 @@
 The same sources as on the server, each module wrapped into a function, so that no tool is needed to
 read or to build it. Its policy names its script and its style by their digests and allows no
 connection at all. It cannot send anything: fingerprints are saved as a file, to be sent later.
-`python -m clearinghouse.offline FILE` writes it and prints its SHA-256.
+`python -m clearinghouse.offline FILE DIGESTS` writes it, and the SHA-256 of it and of each file
+that a server hands out, which the service shows at `/digests.json`.
 """
 
 import base64
@@ -12,21 +13,13 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from importlib.resources import files
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from clearinghouse.routes.pages import LANGUAGES
+from clearinghouse import sources
 
-# In the order in which they need each other.
-_WORKER: Final = (
-    *("pdq.js", "formats.js", "scan.js", "jpeg.js", "png.js", "views.js", "trimming.js"),
-    *("canvas.js", "work.js", "worker.js"),
-)
-_PAGE: Final = (
-    *("edition.js", "elements.js", "hasher.js", "words.js", "service.js", "proof.js"),
-    *("asking.js", "choosing.js", "holding.js", "app.js"),
-)
 _IMPORT: Final = re.compile(
     r'^import (?:\* as (?P<whole>\w+)|(?P<names>\{[^}]*\})) from "\./(?P<file>[\w.]+)";$', re.M
 )
@@ -39,26 +32,28 @@ export const workerKind = {};
 """
 
 
-def build() -> str:
-    """Give the single file's HTML; the same sources give the same bytes."""
-    folder = files("clearinghouse") / "site"
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """The single file, and the Content-Security-Policy that stands in it."""
 
-    def read(name: str) -> str:
-        return (folder / name).read_text(encoding="utf-8")
+    html: str
+    policy: str
 
-    words = {language: json.loads(read(f"words/{language}.json")) for language in LANGUAGES}
-    edition = (
-        f"const CATALOGUES = {_quoted(words)};\n"
-        f"const WORKER = {_quoted(_bundle([(name, read(name)) for name in _WORKER]))};\n{_EDITION}"
-    )
-    script = _bundle([(n, edition if n == "edition.js" else read(n)) for n in _PAGE])
-    style = read("page.css")
+
+@lru_cache(maxsize=1)
+def build() -> Edition:
+    """Build the single file; the same sources give the same bytes."""
+    words = {name: json.loads(sources.read(f"words/{name}.json")) for name in sources.LANGUAGES}
+    worker = _bundle([(name, _text(name)) for name in sources.WORKER])
+    edition = f"const CATALOGUES = {_quoted(words)};\nconst WORKER = {_quoted(worker)};\n{_EDITION}"
+    script = _bundle([(n, edition if n == "edition.js" else _text(n)) for n in sources.PAGE])
+    style = _text("page.css")
     policy = (
         f"default-src 'none'; script-src '{_digest(script)}' blob:; style-src '{_digest(style)}'; "
-        "img-src data:; worker-src blob:; connect-src 'none'; base-uri 'none'; form-action 'none'; "
-        "require-trusted-types-for 'script'; trusted-types w"
+        "img-src data:; media-src blob:; worker-src blob:; connect-src 'none'; base-uri 'none'; "
+        "form-action 'none'; require-trusted-types-for 'script'; trusted-types w"
     )
-    html = read("index.html")
+    html = _text("index.html")
     for old, new in (
         (
             "<meta charset",
@@ -73,7 +68,22 @@ def build() -> str:
         if html.count(old) != 1:
             raise ValueError(f"index.html has no single {old!r}")
         html = html.replace(old, new)
-    return html
+    return Edition(html, policy)
+
+
+@lru_cache(maxsize=1)
+def digests() -> bytes:
+    """Give the SHA-256 of the single file and of each path of the page, as JSON.
+
+    Whoever has the sources of a version can make the same bytes, and compare what a server sends.
+    """
+    paths = {path: hashlib.sha256(content).hexdigest() for path, _, content in sources.served()}
+    single = hashlib.sha256(build().html.encode()).hexdigest()
+    return (json.dumps({"single_file": single, "paths": paths}, indent=1) + "\n").encode()
+
+
+def _text(name: str) -> str:
+    return sources.read(name).decode()
 
 
 def _bundle(modules: Sequence[tuple[str, str]]) -> str:
@@ -107,7 +117,7 @@ def _digest(text: str) -> str:
 
 
 if __name__ == "__main__":
-    html = build()
-    Path(sys.argv[1]).write_text(html, encoding="utf-8")
-    digest = hashlib.sha256(html.encode()).hexdigest()
-    sys.stdout.write(f"{digest}  {sys.argv[1]}\n")
+    page, manifest = map(Path, sys.argv[1:])
+    page.write_text(build().html, encoding="utf-8")
+    manifest.write_bytes(digests())
+    sys.stdout.write(f"{json.loads(digests())['single_file']}  {page}\n")

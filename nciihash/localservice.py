@@ -1,4 +1,4 @@
-"""Start a clearinghouse on this machine as a child process, for the demo and for trying out."""
+"""Start parts of a clearinghouse on this machine: all of it for the demo, or the page alone."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import time
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NoReturn, Self
 
 from nciihash.errors import ExtraMissing, ServiceUnreachable
 
@@ -22,6 +22,31 @@ _LISTENING: Final = re.compile(r"clearinghouse: listening on (http://\S+)")
 _PROGRAM: Final = (sys.executable, "-m", "clearinghouse")
 _START_SECONDS: Final = 60.0  # a cold disk is slow
 _END_SECONDS: Final = 5.0  # the service promises to end within this
+
+
+def _check_installed(what: str, extra: str) -> None:
+    if any(find_spec(name) is None for name in _NEEDED):
+        raise ExtraMissing(
+            f'{what}, which needs packages that are not installed: pip install "nciihash[{extra}]"'
+        )
+
+
+def become_page(server: str | None, port: int, *, browser: bool) -> NoReturn:
+    """Turn this process into the one that serves the page, for the library has no part of it.
+
+    Args:
+        server: the clearinghouse to which the page sends; None to save fingerprints instead.
+        port: 0 for any free one.
+        browser: open the page in the browser.
+
+    Raises:
+        ExtraMissing: the service's packages are not installed.
+    """
+    _check_installed("The page is part of the clearinghouse", "server")
+    words = ["app", "--port", str(port), "--browser" if browser else "--no-browser"]
+    if server is not None:
+        words += ["--server", server]
+    os.execv(sys.executable, (*_PROGRAM, *words))  # noqa: S606 - our own program
 
 
 class LocalService:
@@ -37,12 +62,7 @@ class LocalService:
     """
 
     def __init__(self, folder: Path) -> None:
-        missing = [name for name in _NEEDED if find_spec(name) is None]
-        if missing:
-            raise ExtraMissing(
-                "This starts a clearinghouse, which needs packages that are not installed: "
-                'pip install "nciihash[demo]"'
-            )
+        _check_installed("This starts a clearinghouse", "demo")
         self._database = f"sqlite:///{folder}/clearinghouse.sqlite3"
         # What is set for a real service has nothing to do with this one.
         self._environment = {

@@ -10,6 +10,7 @@ import typer
 from nciihash import advocates, submission, tables
 from nciihash.batch import wanted_signals
 from nciihash.client import Client
+from nciihash.localservice import become_page
 from nciihash.receipt import Receipt, report
 from nciihash.saved import read_saved
 from nciihash.signals import SignalType, VariantSet
@@ -166,6 +167,31 @@ def submit(
         some_left = len(opened.items) < len(prepared)
         if failed or some_left or any(item.accepted == 0 for item in opened.items):
             raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+@app.command("app", rich_help_panel=_PANEL)
+def open_page(
+    server: Annotated[
+        str | None,
+        typer.Option(
+            envvar="NCIIHASH_SERVER",
+            help="The clearinghouse to which the page sends, https://HOST; without one it saves "
+            "the fingerprints, for `submit --from` or the page on the internet.",
+            show_default=False,
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any free port.")] = 0,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open it in the browser.")
+    ] = True,
+) -> None:
+    """Open the page in your browser, from this machine alone, until Ctrl-C.
+
+    For somebody without internet, and for helplines with many files. Only what the page of a
+    clearinghouse would send is passed on, and nothing is written down.
+    """
+    with Terminal().guard():
+        become_page(server, port, browser=browser)
 
 
 def _passphrase(terminal: Terminal) -> str:

@@ -44,6 +44,7 @@ def film(
     times=None,
     options=None,
     turned=0,
+    out=None,
 ):
     """Encode frames to a video's bytes.
 
@@ -51,8 +52,9 @@ def film(
         frames: RGB arrays.
         times: of each frame in seconds; by default `rate` frames a second.
         turned: degrees clockwise that a player is to turn an MP4 by.
+        out: a binary file to write to, in the place of one in memory.
     """
-    out = io.BytesIO()
+    out = io.BytesIO() if out is None else out
     fast = {"libx264": {"preset": "ultrafast"}, "libx265": {"preset": "ultrafast"}}
     fast |= {"libsvtav1": {"preset": "12"}, "libvpx-vp9": {"deadline": "realtime"}}
     with av.open(out, "w", format=format) as container:

@@ -11,10 +11,12 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import httpx
-from golden.pictures import rings, waves
+from films import film, moving
+from golden.pictures import blocks, rings, waves
 from PIL import Image
 
 SITE = Path(__file__).resolve().parents[1] / "clearinghouse" / "site"
@@ -117,6 +119,12 @@ def pictures():
     ]
 
 
+@cache
+def clip():
+    """A short video with three scenes, in a kind that every browser plays."""
+    return file("IMG_0043.webm", film(moving(18), "libvpx-vp9", "webm"), "video/webm")
+
+
 class Visitor:
     """Somebody at the page, who reads its words in one language."""
 
@@ -142,10 +150,10 @@ class Visitor:
     def say(self, key, **values):
         return re.sub(r"\{(\w+)\}", lambda m: f"\u2068{values[m[1]]}\u2069", self.words[key])
 
-    def at(self, key, **values):
-        """Wait until the screen with this title is shown."""
+    def at(self, key, *, level=1, **values):
+        """Wait until the screen with this title, or a lower heading on it, is shown."""
         self.page.get_by_role(
-            "heading", level=1, name=self.say(key, **values), exact=True
+            "heading", level=level, name=self.say(key, **values), exact=True
         ).wait_for()
         return key.removesuffix(".title")
 
@@ -180,8 +188,12 @@ class Visitor:
         self.press("signIn.go")
 
     def unfold(self):
-        for summary in self.page.locator("summary").all():
-            summary.click()
+        """Open all that is folded, but of the files in a list only the first."""
+        folded = self.page.locator(
+            "details:not([open], details details + details) > summary:visible"
+        )
+        while folded.count():
+            folded.first.click()
 
     def stored(self):
         return self.page.evaluate(STORED)
@@ -207,7 +219,7 @@ class Visitor:
         yield self.at("reason.title")
         self.press("reason.synthetic")
         yield self.at("choose.title")
-        self.choose(pictures())
+        self.choose([*pictures(), clip()])
         self.page.locator("label.tick input").check()
         self.unfold()
         yield "chosen"
@@ -215,6 +227,16 @@ class Visitor:
         self.at("review.title")
         self.unfold()
         yield "review"
+        self.press("check.open")
+        self.at("check.title")
+        self.page.set_input_files("#copy", pictures()[:1])
+        self.at("check.found", level=2)
+        yield "found"
+        self.page.set_input_files("#copy", file("x.png", png(blocks(300, 400))))
+        self.at("check.lost", level=2)
+        yield "lost"
+        self.press("back")
+        self.at("review.title")
         self.page.route("**/v1/cases", lambda route: route.abort())
         self.press("review.send")
         yield self.at("unsent.title")
@@ -255,6 +277,32 @@ class Visitor:
         yield "closed"
 
 
+class Axe:
+    """The accessibility checker, on a page of Chromium."""
+
+    RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
+
+    def __init__(self, page):
+        import axe_playwright_python
+
+        folder = Path(axe_playwright_python.__file__).parent
+        self.script = (folder / "axe.min.js").read_text(encoding="utf-8")
+        # through the debugger: the page's policy lets no other script in
+        self.channel = page.context.new_cdp_session(page)
+
+    def look(self):
+        """Give what it finds on the screen, as (rule, markup), and how many rules are kept."""
+        self.channel.send("Runtime.evaluate", {"expression": self.script})
+        run = {
+            "expression": f"axe.run({{ runOnly: {json.dumps(self.RULES)} }})",
+            "awaitPromise": True,
+            "returnByValue": True,
+        }
+        result = self.channel.send("Runtime.evaluate", run)["result"]["value"]
+        found = [(v["id"], node["html"]) for v in result["violations"] for node in v["nodes"]]
+        return found, len(result["passes"])
+
+
 @contextmanager
 def launched(playwright):
     browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
@@ -270,7 +318,7 @@ HASH = """async ([files, path]) => {
   const found = [];
   for (const file of files) {
     const bytes = Uint8Array.from(atob(file), (c) => c.charCodeAt(0));
-    found.push(await hasher.hash(new Blob([bytes]), path));
+    found.push(await hasher.hash(new Blob([bytes]), { path }));
   }
   return found;
 }"""

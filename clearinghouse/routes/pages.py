@@ -2,12 +2,12 @@
 
 import gzip
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
-LANGUAGES: Final = ("en", "es", "pt", "fr", "ar", "ur", "hi")
+from clearinghouse import sources
+from clearinghouse.offline import digests
 
 _TYPES: Final = {
     "css": "text/css; charset=utf-8",
@@ -15,12 +15,6 @@ _TYPES: Final = {
     "js": "text/javascript; charset=utf-8",
     "json": "application/json",
 }
-_FILES: Final = (
-    *("page.css", "app.js", "asking.js", "canvas.js", "choosing.js", "edition.js", "elements.js"),
-    *("formats.js", "hasher.js", "holding.js", "jpeg.js", "pdq.js", "png.js", "proof.js"),
-    *("scan.js", "service.js", "trimming.js", "views.js", "words.js", "work.js", "worker.js"),
-    *(f"words/{language}.json" for language in LANGUAGES),
-)
 
 _PAGE_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; media-src blob:; "
@@ -37,16 +31,16 @@ POLICIES: Final[Mapping[str, str]] = {"/": _PAGE_POLICY, "/page/worker.js": _WOR
 
 
 def create_router() -> APIRouter:
-    """Read the page's files, and give the routes that serve them."""
+    """Read the page's files, and give the routes that serve them and their digests."""
     router = APIRouter(include_in_schema=False)
-    folder = files("clearinghouse") / "site"
-    _add(router, "/", "index.html", (folder / "index.html").read_bytes())
-    for name in _FILES:
-        _add(router, f"/page/{name}", name, (folder / name).read_bytes())
+    for path, name, content in sources.served():
+        add_file(router, path, name, content)
+    add_file(router, "/digests.json", "digests.json", digests())
     return router
 
 
-def _add(router: APIRouter, path: str, name: str, content: bytes) -> None:
+def add_file(router: APIRouter, path: str, name: str, content: bytes) -> None:
+    """Serve a file, whose kind its name's ending tells, packed to whom that suits."""
     media_type = _TYPES[name.rpartition(".")[2]]
     # Nothing in these files is secret, so that their length as packed tells nobody anything.
     packed = gzip.compress(content, mtime=0)

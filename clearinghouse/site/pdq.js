@@ -6,14 +6,11 @@ const SIDE = 16;
 const SIDE_MIN = 5; // pixels; smaller pictures have an all-zero hash of quality 0
 const TIE = 1e-6; // coefficients that differ by less at the median tie
 
-/** Tell whether a fingerprint says enough about its picture; nciihash.signals has the bound. */
-export const telling = ({ quality, tied }) => !tied && quality >= 50;
-
 // The transform's matrix without the constant row; the reference keeps the factor in single precision.
 const COSINES = Float64Array.from({ length: SIDE * GRID }, (_, n) => {
-  const i = Math.floor(n / GRID);
-  const j = n % GRID;
-  return Math.cos((Math.PI / 2 / GRID) * (i + 1) * (2 * j + 1)) * Math.fround(Math.sqrt(2 / GRID));
+	const i = Math.floor(n / GRID);
+	const j = n % GRID;
+	return Math.cos((Math.PI / 2 / GRID) * (i + 1) * (2 * j + 1)) * Math.fround(Math.sqrt(2 / GRID));
 });
 
 /**
@@ -22,21 +19,21 @@ const COSINES = Float64Array.from({ length: SIDE * GRID }, (_, n) => {
  * `reversed` is for files that store this axis backwards.
  */
 export function bands(length, reversed = false) {
-  const window = Math.ceil(length / (2 * GRID));
-  const after = window >> 1;
-  const before = window - after - 1;
-  const under = (i) => [Math.max(i - before, 0), Math.min(i + after + 1, length)];
-  return Array.from({ length: GRID }, (_, i) => {
-    const [first, last] = under(Math.floor(((i + 0.5) * length) / GRID));
-    const start = under(first)[0];
-    const stop = under(last - 1)[1];
-    const taps = new Float64Array(stop - start);
-    for (let j = first; j < last; j++) {
-      const [from, to] = under(j);
-      for (let k = from; k < to; k++) taps[k - start] += 1 / ((last - first) * (to - from));
-    }
-    return reversed ? { start: length - stop, taps: taps.reverse() } : { start, taps };
-  });
+	const window = Math.ceil(length / (2 * GRID));
+	const after = window >> 1;
+	const before = window - after - 1;
+	const under = (i) => [Math.max(i - before, 0), Math.min(i + after + 1, length)];
+	return Array.from({ length: GRID }, (_, i) => {
+		const [first, last] = under(Math.floor(((i + 0.5) * length) / GRID));
+		const start = under(first)[0];
+		const stop = under(last - 1)[1];
+		const taps = new Float64Array(stop - start);
+		for (let j = first; j < last; j++) {
+			const [from, to] = under(j);
+			for (let k = from; k < to; k++) taps[k - start] += 1 / ((last - first) * (to - from));
+		}
+		return reversed ? { start: length - stop, taps: taps.reverse() } : { start, taps };
+	});
 }
 
 /**
@@ -45,125 +42,125 @@ export function bands(length, reversed = false) {
  * rows and columns exchanged. Reversing bands and transposing the grid turn the picture upright.
  */
 export function storedBands(width, height, turned) {
-  return {
-    columns: bands(width, [2, 3, 7, 8].includes(turned)),
-    rows: bands(height, [3, 4, 6, 7].includes(turned)),
-  };
+	return {
+		columns: bands(width, [2, 3, 7, 8].includes(turned)),
+		rows: bands(height, [3, 4, 6, 7].includes(turned)),
+	};
 }
 
 /** Turn the grid of a stored picture upright. */
 export function upright(grid, turned) {
-  return turned < 5 ? grid : grid.map((_, n) => grid[(n % GRID) * GRID + Math.floor(n / GRID)]);
+	return turned < 5 ? grid : grid.map((_, n) => grid[(n % GRID) * GRID + Math.floor(n / GRID)]);
 }
 
 /** Collects rows of luma, from the top of the stored picture to its bottom. */
 export class Rows {
-  constructor(width, height, turned = 1) {
-    this.turned = turned;
-    this.small = Math.min(width, height) < SIDE_MIN;
-    const { columns, rows } = storedBands(width, height, turned);
-    this.columns = columns;
-    this.grid = new Float64Array(GRID * GRID);
-    this.cells = Array.from({ length: height }, () => []);
-    rows.forEach(({ start, taps }, cell) => {
-      taps.forEach((weight, k) => this.cells[start + k].push({ cell, weight }));
-    });
-    this.y = 0;
-  }
+	constructor(width, height, turned = 1) {
+		this.turned = turned;
+		this.small = Math.min(width, height) < SIDE_MIN;
+		const { columns, rows } = storedBands(width, height, turned);
+		this.columns = columns;
+		this.grid = new Float64Array(GRID * GRID);
+		this.cells = Array.from({ length: height }, () => []);
+		rows.forEach(({ start, taps }, cell) => {
+			taps.forEach((weight, k) => this.cells[start + k].push({ cell, weight }));
+		});
+		this.y = 0;
+	}
 
-  /** Tell whether the next row counts at all; some lie between two cells. */
-  get counts() {
-    return this.cells[this.y].length > 0;
-  }
+	/** Tell whether the next row counts at all; some lie between two cells. */
+	get counts() {
+		return this.cells[this.y].length > 0;
+	}
 
-  skip() {
-    this.y += 1;
-  }
+	skip() {
+		this.y += 1;
+	}
 
-  add(luma) {
-    const cells = this.cells[this.y++];
-    if (!cells.length) return;
-    for (let column = 0; column < GRID; column++) {
-      const { start, taps } = this.columns[column];
-      let sum = 0;
-      for (let k = 0; k < taps.length; k++) sum += taps[k] * luma[start + k];
-      for (const { cell, weight } of cells) this.grid[cell * GRID + column] += weight * sum;
-    }
-  }
+	add(luma) {
+		const cells = this.cells[this.y++];
+		if (!cells.length) return;
+		for (let column = 0; column < GRID; column++) {
+			const { start, taps } = this.columns[column];
+			let sum = 0;
+			for (let k = 0; k < taps.length; k++) sum += taps[k] * luma[start + k];
+			for (const { cell, weight } of cells) this.grid[cell * GRID + column] += weight * sum;
+		}
+	}
 
-  hash() {
-    return this.small ? tooSmall() : hashGrid(upright(this.grid, this.turned));
-  }
+	hash() {
+		return this.small ? tooSmall() : hashGrid(upright(this.grid, this.turned));
+	}
 }
 
 /** The hash of a picture with a side under 5 pixels. */
 export function tooSmall() {
-  return { pdq: "0".repeat(64), quality: 0, tied: true, grid: null };
+	return { pdq: "0".repeat(64), quality: 0, tied: true, grid: null };
 }
 
 export function isSmall(width, height) {
-  return Math.min(width, height) < SIDE_MIN;
+	return Math.min(width, height) < SIDE_MIN;
 }
 
 /** Hash an upright 64 x 64 grid of luma: 64 digits, quality 0 to 100, whether bits are noise; and it. */
 export function hashGrid(grid) {
-  const coefficients = transform(grid);
-  const median = ranked(coefficients)[127];
-  let pdq = "";
-  for (let digit = 63; digit >= 0; digit--) {
-    let value = 0;
-    for (let bit = 3; bit >= 0; bit--) value = value * 2 + (coefficients[digit * 4 + bit] > median);
-    pdq += value.toString(16);
-  }
-  return { pdq, quality: quality(grid), tied: gap(coefficients) < TIE, grid };
+	const coefficients = transform(grid);
+	const median = ranked(coefficients)[127];
+	let pdq = "";
+	for (let digit = 63; digit >= 0; digit--) {
+		let value = 0;
+		for (let bit = 3; bit >= 0; bit--) value = value * 2 + (coefficients[digit * 4 + bit] > median);
+		pdq += value.toString(16);
+	}
+	return { pdq, quality: quality(grid), tied: gap(coefficients) < TIE, grid };
 }
 
 function transform(grid) {
-  const half = new Float64Array(SIDE * GRID);
-  const whole = new Float64Array(SIDE * SIDE);
-  for (let i = 0; i < SIDE; i++) {
-    for (let k = 0; k < GRID; k++) {
-      const cosine = COSINES[i * GRID + k];
-      for (let j = 0; j < GRID; j++) half[i * GRID + j] += cosine * grid[k * GRID + j];
-    }
-    for (let j = 0; j < SIDE; j++) {
-      let sum = 0;
-      for (let k = 0; k < GRID; k++) sum += half[i * GRID + k] * COSINES[j * GRID + k];
-      whole[i * SIDE + j] = sum;
-    }
-  }
-  return whole;
+	const half = new Float64Array(SIDE * GRID);
+	const whole = new Float64Array(SIDE * SIDE);
+	for (let i = 0; i < SIDE; i++) {
+		for (let k = 0; k < GRID; k++) {
+			const cosine = COSINES[i * GRID + k];
+			for (let j = 0; j < GRID; j++) half[i * GRID + j] += cosine * grid[k * GRID + j];
+		}
+		for (let j = 0; j < SIDE; j++) {
+			let sum = 0;
+			for (let k = 0; k < GRID; k++) sum += half[i * GRID + k] * COSINES[j * GRID + k];
+			whole[i * SIDE + j] = sum;
+		}
+	}
+	return whole;
 }
 
 function ranked(values) {
-  return values.slice().sort();
+	return values.slice().sort();
 }
 
 /** Give the smallest step at the median in any of the eight rotations and reflections. */
 function gap(coefficients) {
-  const patterns = [
-    () => 1,
-    (i) => (i % 2 ? 1 : -1),
-    (i, j) => (j % 2 ? 1 : -1),
-    (i, j) => ((i + j) % 2 ? -1 : 1),
-  ];
-  return Math.min(
-    ...patterns.map((sign) => {
-      const flipped = coefficients.map((b, n) => b * sign(Math.floor(n / SIDE), n % SIDE));
-      const order = ranked(flipped);
-      return order[128] - order[127];
-    }),
-  );
+	const patterns = [
+		() => 1,
+		(i) => (i % 2 ? 1 : -1),
+		(i, j) => (j % 2 ? 1 : -1),
+		(i, j) => ((i + j) % 2 ? -1 : 1),
+	];
+	return Math.min(
+		...patterns.map((sign) => {
+			const flipped = coefficients.map((b, n) => b * sign(Math.floor(n / SIDE), n % SIDE));
+			const order = ranked(flipped);
+			return order[128] - order[127];
+		}),
+	);
 }
 
 function quality(grid) {
-  let sum = 0;
-  for (let i = 0; i < GRID; i++) {
-    for (let j = 0; j < GRID; j++) {
-      const here = grid[i * GRID + j];
-      if (i + 1 < GRID) sum += Math.floor(Math.abs(((here - grid[(i + 1) * GRID + j]) * 100) / 255));
-      if (j + 1 < GRID) sum += Math.floor(Math.abs(((here - grid[i * GRID + j + 1]) * 100) / 255));
-    }
-  }
-  return Math.min(Math.floor(sum / 90), 100);
+	let sum = 0;
+	for (let i = 0; i < GRID; i++) {
+		for (let j = 0; j < GRID; j++) {
+			const here = grid[i * GRID + j];
+			if (i + 1 < GRID) sum += Math.floor(Math.abs(((here - grid[(i + 1) * GRID + j]) * 100) / 255));
+			if (j + 1 < GRID) sum += Math.floor(Math.abs(((here - grid[i * GRID + j + 1]) * 100) / 255));
+		}
+	}
+	return Math.min(Math.floor(sum / 90), 100);
 }

@@ -11,70 +11,70 @@ const DEPTHS = { 0: [1, 2, 4, 8, 16], 2: [8, 16], 3: [1, 2, 4, 8], 4: [8, 16], 6
 const KNOWN = ["IHDR", "PLTE", "IDAT", "IEND"];
 // x and y of the first pixel and the steps between pixels in the seven passes of Adam7
 const PASSES = [
-  [0, 0, 8, 8],
-  [4, 0, 8, 8],
-  [0, 4, 4, 8],
-  [2, 0, 4, 4],
-  [0, 2, 2, 4],
-  [1, 0, 2, 2],
-  [0, 1, 1, 2],
+	[0, 0, 8, 8],
+	[4, 0, 8, 8],
+	[0, 4, 4, 8],
+	[2, 0, 4, 4],
+	[0, 2, 2, 4],
+	[1, 0, 2, 2],
+	[0, 1, 1, 2],
 ];
 
 const CHECKSUMS = Uint32Array.from({ length: 256 }, (_, n) => {
-  let sum = n;
-  for (let bit = 0; bit < 8; bit++) sum = sum & 1 ? (sum >>> 1) ^ 0xedb88320 : sum >>> 1;
-  return sum;
+	let sum = n;
+	for (let bit = 0; bit < 8; bit++) sum = sum & 1 ? (sum >>> 1) ^ 0xedb88320 : sum >>> 1;
+	return sum;
 });
 
 function checksum(data, from, to) {
-  let sum = 0xffffffff;
-  for (let at = from; at < to; at++) sum = (sum >>> 8) ^ CHECKSUMS[(sum ^ data[at]) & 0xff];
-  return ~sum >>> 0;
+	let sum = 0xffffffff;
+	for (let at = from; at < to; at++) sum = (sum >>> 8) ^ CHECKSUMS[(sum ^ data[at]) & 0xff];
+	return ~sum >>> 0;
 }
 
 /** Hash a PNG. Throws `Refused` for a damaged file. */
 export async function hashPng(data) {
-  const picture = structure(data);
-  const rows = new Rows(picture.width, picture.height, picture.turned);
-  const source = new Inflated(picture.packed);
-  await (picture.interlaced ? passes(picture, source, rows) : lines(picture, source, rows));
-  await source.end();
-  return rows.hash();
+	const picture = structure(data);
+	const rows = new Rows(picture.width, picture.height, picture.turned);
+	const source = new Inflated(picture.packed);
+	await (picture.interlaced ? passes(picture, source, rows) : lines(picture, source, rows));
+	await source.end();
+	return rows.hash();
 }
 
 function structure(data) {
-  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
-  const picture = { packed: [], turned: 1 };
-  const names = [];
-  for (let at = 8; names.at(-1) !== "IEND"; ) {
-    if (at + 12 > data.length) throw damaged();
-    const end = at + 12 + view.getUint32(at);
-    if (end > data.length) throw damaged();
-    if (checksum(data, at + 4, end - 4) !== view.getUint32(end - 4)) throw damaged();
-    const name = String.fromCharCode(...data.subarray(at + 4, at + 8));
-    const body = data.subarray(at + 8, end - 4);
-    if (name === "IHDR") Object.assign(picture, header(body));
-    else if (name === "PLTE") picture.palette = body;
-    else if (name === "tRNS") picture.clear = body;
-    else if (name === "IDAT") picture.packed.push(body);
-    else if (name === "eXIf") picture.turned = orientation(body);
-    else if (!KNOWN.includes(name) && !(data[at + 4] & 0x20)) throw damaged();
-    names.push(name);
-    at = end;
-  }
-  const one = names[0] === "IHDR" && names.lastIndexOf("IHDR") === 0;
-  if (!one || !picture.packed.length || (picture.colour === 3 && !picture.palette)) throw damaged();
-  return { ...picture, luma: lumaOf(picture) };
+	const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+	const picture = { packed: [], turned: 1 };
+	const names = [];
+	for (let at = 8; names.at(-1) !== "IEND"; ) {
+		if (at + 12 > data.length) throw damaged();
+		const end = at + 12 + view.getUint32(at);
+		if (end > data.length) throw damaged();
+		if (checksum(data, at + 4, end - 4) !== view.getUint32(end - 4)) throw damaged();
+		const name = String.fromCharCode(...data.subarray(at + 4, at + 8));
+		const body = data.subarray(at + 8, end - 4);
+		if (name === "IHDR") Object.assign(picture, header(body));
+		else if (name === "PLTE") picture.palette = body;
+		else if (name === "tRNS") picture.clear = body;
+		else if (name === "IDAT") picture.packed.push(body);
+		else if (name === "eXIf") picture.turned = orientation(body);
+		else if (!KNOWN.includes(name) && !(data[at + 4] & 0x20)) throw damaged();
+		names.push(name);
+		at = end;
+	}
+	const one = names[0] === "IHDR" && names.lastIndexOf("IHDR") === 0;
+	if (!one || !picture.packed.length || (picture.colour === 3 && !picture.palette)) throw damaged();
+	return { ...picture, luma: lumaOf(picture) };
 }
 
 function header(body) {
-  if (body.length !== 13) throw damaged();
-  const view = new DataView(body.buffer, body.byteOffset, 13);
-  const [width, height] = [view.getUint32(0), view.getUint32(4)];
-  const [depth, colour, packing, filtering, interlaced] = body.subarray(8);
-  if (!DEPTHS[colour]?.includes(depth) || packing || filtering || interlaced > 1) throw damaged();
-  checkSize(width, height);
-  return { width, height, depth, colour, interlaced, bits: depth * CHANNELS[colour] };
+	if (body.length !== 13) throw damaged();
+	const view = new DataView(body.buffer, body.byteOffset, 13);
+	const [width, height] = [view.getUint32(0), view.getUint32(4)];
+	const [depth, colour, packing, filtering, interlaced] = body.subarray(8);
+	if (!DEPTHS[colour]?.includes(depth) || packing || filtering || interlaced > 1) throw damaged();
+	checkSize(width, height);
+	return { width, height, depth, colour, interlaced, bits: depth * CHANNELS[colour] };
 }
 
 const mixed = (colour, alpha) => Math.floor((colour * alpha + 255 * (255 - alpha) + 127) / 255);
@@ -82,173 +82,173 @@ const weigh = (red, green, blue) => 0.299 * red + 0.587 * green + 0.114 * blue;
 
 /** Give what turns a row's bytes into luma as seen on white paper, from 0 to 255. */
 function lumaOf({ depth, colour, palette, clear }) {
-  if (colour === 0 || colour === 3) {
-    const seen = (value) => {
-      if (colour === 0) {
-        const hidden = clear?.length >= 2 && ((clear[0] << 8) | clear[1]) === value;
-        return hidden ? 255 : depth === 16 ? value >> 8 : (value * 255) / (2 ** depth - 1);
-      }
-      if (3 * value + 3 > palette.length) throw damaged();
-      const alpha = clear?.[value] ?? 255;
-      return weigh(...Array.from(palette.subarray(3 * value, 3 * value + 3), (c) => mixed(c, alpha)));
-    };
-    if (depth === 16) {
-      return (row, out) => out.forEach((_, x) => (out[x] = seen((row[2 * x] << 8) | row[2 * x + 1])));
-    }
-    const table = new Float64Array(2 ** depth).fill(NaN);
-    const each = 8 / depth;
-    return (row, out) => {
-      for (let x = 0; x < out.length; x++) {
-        const shift = 8 - depth * ((x % each) + 1);
-        const value = (row[Math.floor(x / each)] >> shift) & (2 ** depth - 1);
-        if (Number.isNaN(table[value])) table[value] = seen(value);
-        out[x] = table[value];
-      }
-    };
-  }
-  const wide = depth / 8; // the high byte comes first, and is all that counts
-  const grey = colour === 4;
-  const step = CHANNELS[colour] * wide;
-  const opaque = colour === 2;
-  const hidden = opaque && clear?.length >= 6 ? clear : null;
-  const isHidden = (row, at) => {
-    for (let n = 0; n < 6; n++) {
-      const byte = wide === 2 ? row[at + n] : n % 2 ? row[at + (n >> 1)] : 0;
-      if (hidden[n] !== byte) return false;
-    }
-    return true;
-  };
-  return (row, out) => {
-    for (let x = 0, at = 0; x < out.length; x++, at += step) {
-      const red = row[at];
-      const green = grey ? red : row[at + wide];
-      const blue = grey ? red : row[at + 2 * wide];
-      if (opaque) {
-        out[x] = hidden && isHidden(row, at) ? 255 : weigh(red, green, blue);
-        continue;
-      }
-      const alpha = row[at + step - wide];
-      out[x] =
-        alpha === 255
-          ? weigh(red, green, blue)
-          : weigh(mixed(red, alpha), mixed(green, alpha), mixed(blue, alpha));
-    }
-  };
+	if (colour === 0 || colour === 3) {
+		const seen = (value) => {
+			if (colour === 0) {
+				const hidden = clear?.length >= 2 && ((clear[0] << 8) | clear[1]) === value;
+				return hidden ? 255 : depth === 16 ? value >> 8 : (value * 255) / (2 ** depth - 1);
+			}
+			if (3 * value + 3 > palette.length) throw damaged();
+			const alpha = clear?.[value] ?? 255;
+			return weigh(...Array.from(palette.subarray(3 * value, 3 * value + 3), (c) => mixed(c, alpha)));
+		};
+		if (depth === 16) {
+			return (row, out) => out.forEach((_, x) => (out[x] = seen((row[2 * x] << 8) | row[2 * x + 1])));
+		}
+		const table = new Float64Array(2 ** depth).fill(NaN);
+		const each = 8 / depth;
+		return (row, out) => {
+			for (let x = 0; x < out.length; x++) {
+				const shift = 8 - depth * ((x % each) + 1);
+				const value = (row[Math.floor(x / each)] >> shift) & (2 ** depth - 1);
+				if (Number.isNaN(table[value])) table[value] = seen(value);
+				out[x] = table[value];
+			}
+		};
+	}
+	const wide = depth / 8; // the high byte comes first, and is all that counts
+	const grey = colour === 4;
+	const step = CHANNELS[colour] * wide;
+	const opaque = colour === 2;
+	const hidden = opaque && clear?.length >= 6 ? clear : null;
+	const isHidden = (row, at) => {
+		for (let n = 0; n < 6; n++) {
+			const byte = wide === 2 ? row[at + n] : n % 2 ? row[at + (n >> 1)] : 0;
+			if (hidden[n] !== byte) return false;
+		}
+		return true;
+	};
+	return (row, out) => {
+		for (let x = 0, at = 0; x < out.length; x++, at += step) {
+			const red = row[at];
+			const green = grey ? red : row[at + wide];
+			const blue = grey ? red : row[at + 2 * wide];
+			if (opaque) {
+				out[x] = hidden && isHidden(row, at) ? 255 : weigh(red, green, blue);
+				continue;
+			}
+			const alpha = row[at + step - wide];
+			out[x] =
+				alpha === 255
+					? weigh(red, green, blue)
+					: weigh(mixed(red, alpha), mixed(green, alpha), mixed(blue, alpha));
+		}
+	};
 }
 
 async function lines({ width, height, bits, luma }, source, rows) {
-  const step = Math.max(1, bits >> 3);
-  let above = new Uint8Array(Math.ceil((width * bits) / 8));
-  let row = above.slice();
-  const out = new Float64Array(width);
-  for (let y = 0; y < height; y++) {
-    if (!source.fill(1 + row.length)) await source.wait(1 + row.length);
-    unfilter(source.byte(), source.take(row), above, step);
-    if (rows.counts) {
-      luma(row, out);
-      rows.add(out);
-    } else {
-      rows.skip();
-    }
-    [above, row] = [row, above];
-  }
+	const step = Math.max(1, bits >> 3);
+	let above = new Uint8Array(Math.ceil((width * bits) / 8));
+	let row = above.slice();
+	const out = new Float64Array(width);
+	for (let y = 0; y < height; y++) {
+		if (!source.fill(1 + row.length)) await source.wait(1 + row.length);
+		unfilter(source.byte(), source.take(row), above, step);
+		if (rows.counts) {
+			luma(row, out);
+			rows.add(out);
+		} else {
+			rows.skip();
+		}
+		[above, row] = [row, above];
+	}
 }
 
 async function passes({ width, height, bits, luma }, source, rows) {
-  const step = Math.max(1, bits >> 3);
-  const whole = new Float32Array(width * height);
-  for (const [left, top, right, down] of PASSES) {
-    const across = Math.ceil((width - left) / right);
-    if (across < 1) continue;
-    let above = new Uint8Array(Math.ceil((across * bits) / 8));
-    let row = above.slice();
-    const out = new Float64Array(across);
-    for (let y = top; y < height; y += down) {
-      if (!source.fill(1 + row.length)) await source.wait(1 + row.length);
-      unfilter(source.byte(), source.take(row), above, step);
-      luma(row, out);
-      for (let x = 0; x < across; x++) whole[y * width + left + x * right] = out[x];
-      [above, row] = [row, above];
-    }
-  }
-  for (let y = 0; y < height; y++) rows.add(whole.subarray(y * width, (y + 1) * width));
+	const step = Math.max(1, bits >> 3);
+	const whole = new Float32Array(width * height);
+	for (const [left, top, right, down] of PASSES) {
+		const across = Math.ceil((width - left) / right);
+		if (across < 1) continue;
+		let above = new Uint8Array(Math.ceil((across * bits) / 8));
+		let row = above.slice();
+		const out = new Float64Array(across);
+		for (let y = top; y < height; y += down) {
+			if (!source.fill(1 + row.length)) await source.wait(1 + row.length);
+			unfilter(source.byte(), source.take(row), above, step);
+			luma(row, out);
+			for (let x = 0; x < across; x++) whole[y * width + left + x * right] = out[x];
+			[above, row] = [row, above];
+		}
+	}
+	for (let y = 0; y < height; y++) rows.add(whole.subarray(y * width, (y + 1) * width));
 }
 
 function unfilter(kind, row, above, step) {
-  if (kind > 4) throw damaged();
-  const length = row.length;
-  if (kind === 1) for (let x = step; x < length; x++) row[x] += row[x - step];
-  if (kind === 2) for (let x = 0; x < length; x++) row[x] += above[x];
-  if (kind === 3) {
-    for (let x = 0; x < length; x++) row[x] += ((x < step ? 0 : row[x - step]) + above[x]) >> 1;
-  }
-  if (kind === 4) {
-    for (let x = 0; x < length; x++) {
-      const a = x < step ? 0 : row[x - step];
-      const b = above[x];
-      const c = x < step ? 0 : above[x - step];
-      const pa = Math.abs(b - c);
-      const pb = Math.abs(a - c);
-      const pc = Math.abs(a + b - 2 * c);
-      row[x] += pa <= pb && pa <= pc ? a : pb <= pc ? b : c;
-    }
-  }
+	if (kind > 4) throw damaged();
+	const length = row.length;
+	if (kind === 1) for (let x = step; x < length; x++) row[x] += row[x - step];
+	if (kind === 2) for (let x = 0; x < length; x++) row[x] += above[x];
+	if (kind === 3) {
+		for (let x = 0; x < length; x++) row[x] += ((x < step ? 0 : row[x - step]) + above[x]) >> 1;
+	}
+	if (kind === 4) {
+		for (let x = 0; x < length; x++) {
+			const a = x < step ? 0 : row[x - step];
+			const b = above[x];
+			const c = x < step ? 0 : above[x - step];
+			const pa = Math.abs(b - c);
+			const pb = Math.abs(a - c);
+			const pc = Math.abs(a + b - 2 * c);
+			row[x] += pa <= pb && pa <= pc ? a : pb <= pc ? b : c;
+		}
+	}
 }
 
 /** The unpacked bytes, piece by piece; asking for more than there are means that the file is cut. */
 class Inflated {
-  constructor(pieces) {
-    const stream = new Blob(pieces).stream().pipeThrough(new DecompressionStream("deflate"));
-    this.reader = stream.getReader();
-    this.chunks = [];
-    this.ready = 0; // bytes in the chunks
-    this.at = 0; // position in the first
-  }
+	constructor(pieces) {
+		const stream = new Blob(pieces).stream().pipeThrough(new DecompressionStream("deflate"));
+		this.reader = stream.getReader();
+		this.chunks = [];
+		this.ready = 0; // bytes in the chunks
+		this.at = 0; // position in the first
+	}
 
-  fill(count) {
-    return this.ready >= count;
-  }
+	fill(count) {
+		return this.ready >= count;
+	}
 
-  async wait(count) {
-    while (this.ready < count) {
-      const { done, value } = await this.read();
-      if (done) throw damaged();
-      this.chunks.push(value);
-      this.ready += value.length;
-    }
-  }
+	async wait(count) {
+		while (this.ready < count) {
+			const { done, value } = await this.read();
+			if (done) throw damaged();
+			this.chunks.push(value);
+			this.ready += value.length;
+		}
+	}
 
-  async read() {
-    try {
-      return await this.reader.read();
-    } catch {
-      throw damaged(); // the stream's own word for bad data differs between browsers
-    }
-  }
+	async read() {
+		try {
+			return await this.reader.read();
+		} catch {
+			throw damaged(); // the stream's own word for bad data differs between browsers
+		}
+	}
 
-  byte() {
-    const one = new Uint8Array(1);
-    return this.take(one)[0];
-  }
+	byte() {
+		const one = new Uint8Array(1);
+		return this.take(one)[0];
+	}
 
-  take(out) {
-    for (let filled = 0; filled < out.length; ) {
-      const [first] = this.chunks;
-      const part = first.subarray(this.at, this.at + out.length - filled);
-      out.set(part, filled);
-      filled += part.length;
-      this.at += part.length;
-      if (this.at === first.length) {
-        this.chunks.shift();
-        this.at = 0;
-      }
-    }
-    this.ready -= out.length;
-    return out;
-  }
+	take(out) {
+		for (let filled = 0; filled < out.length; ) {
+			const [first] = this.chunks;
+			const part = first.subarray(this.at, this.at + out.length - filled);
+			out.set(part, filled);
+			filled += part.length;
+			this.at += part.length;
+			if (this.at === first.length) {
+				this.chunks.shift();
+				this.at = 0;
+			}
+		}
+		this.ready -= out.length;
+		return out;
+	}
 
-  /** Read on to the end, where the stream's own checksum is checked. */
-  async end() {
-    for (let got = await this.read(); !got.done; got = await this.read());
-  }
+	/** Read on to the end, where the stream's own checksum is checked. */
+	async end() {
+		for (let got = await this.read(); !got.done; got = await this.read());
+	}
 }

@@ -1,12 +1,16 @@
-// Opens one file at a time and gives back its fingerprint, or solves a proof of work. This script is served with a policy of
-// its own that allows no connection, so what opens files cannot send anything anywhere.
+// Opens one file at a time and gives back its fingerprint, or solves a proof of work. This script is
+// served with a policy of its own that allows no connection, so what opens files cannot send anything
+// anywhere. A video is played by the page, which hands over frame after frame.
 
 import { hashByCanvas } from "./canvas.js";
-import { BYTES_MAX, checkStructure, detect, Refused } from "./formats.js";
+import { BYTES_MAX, checkStructure, detect, FILMS, Refused } from "./formats.js";
+import { pixelsOf } from "./frames.js";
 import { hashJpeg } from "./jpeg.js";
-import { telling } from "./pdq.js";
+import { hashPixels } from "./pixels.js";
 import { hashPng } from "./png.js";
-import { apart, turnedCopies } from "./views.js";
+import { apart, telling } from "./prints.js";
+import { Reel } from "./reel.js";
+import { turnedCopies } from "./views.js";
 import { solve } from "./work.js";
 
 const HEAD = 4096;
@@ -14,31 +18,41 @@ const SHOWN = ["jpeg", "png", "gif", "bmp", "webp", "avif"]; // every browser op
 const BITMAP_MAX = 50_000_000; // pixels that a phone still has memory for
 const AGREE = 8; // bits between two readings of a file
 
+let reel = null; // of the video that is being played
+let old = false; // whether its codec is VP8, which knows one standard of colours
+
 async function bytes(blob) {
-  try {
-    return new Uint8Array(await blob.arrayBuffer());
-  } catch {
-    throw new Refused("unreadable"); // moved or deleted since it was chosen, or not enough memory
-  }
+	try {
+		return new Uint8Array(await blob.arrayBuffer());
+	} catch {
+		throw new Refused("unreadable"); // moved or deleted since it was chosen, or not enough memory
+	}
 }
 
 async function hash(blob, path) {
-  const kind = detect(await bytes(blob.slice(0, HEAD)));
-  if (blob.size > BYTES_MAX) throw new Refused("too_large");
-  const data = await bytes(blob);
-  if (path !== "canvas") {
-    const own = kind === "png" ? await hashPng(data) : kind === "jpeg" ? hashJpeg(data) : null;
-    if (own) return path === "bytes" || own.pixels > BITMAP_MAX ? alone(own) : agreed(own, kind, blob);
-  }
-  checkStructure(kind, data);
-  try {
-    return await hashByCanvas(blob);
-  } catch (error) {
-    if (error instanceof Refused && error.code === "unopened") {
-      throw new Refused(kind === "heic" ? "heic" : SHOWN.includes(kind) ? "damaged" : "unopened");
-    }
-    throw error;
-  }
+	const start = await bytes(blob.slice(0, HEAD));
+	const kind = detect(start);
+	if (FILMS.includes(kind)) {
+		await checkStructure(kind, blob);
+		reel = null;
+		old = new TextDecoder("latin1").decode(start).includes("V_VP8");
+		throw new Refused("video"); // which the page takes for a request to play it
+	}
+	if (blob.size > BYTES_MAX) throw new Refused("too_large");
+	const data = await bytes(blob);
+	if (path !== "canvas") {
+		const own = kind === "png" ? await hashPng(data) : kind === "jpeg" ? hashJpeg(data) : null;
+		if (own) return path === "bytes" || own.pixels > BITMAP_MAX ? alone(own) : agreed(own, kind, blob);
+	}
+	await checkStructure(kind, blob, data);
+	try {
+		return await hashByCanvas(blob);
+	} catch (error) {
+		if (error instanceof Refused && error.code === "unopened") {
+			throw new Refused(kind === "heic" ? "heic" : SHOWN.includes(kind) ? "damaged" : "unopened");
+		}
+		throw error;
+	}
 }
 
 /**
@@ -47,38 +61,60 @@ async function hash(blob, path) {
  * pass. The file's soundness has been checked by our own reading either way.
  */
 async function agreed(own, kind, blob) {
-  try {
-    const seen = await hashByCanvas(blob);
-    if (apart(own.pdq, seen.pdq) > AGREE) return alone(own);
-    if (kind === "jpeg") return seen;
-    // our reading of a PNG is exact
-    const { pdq, quality, tied } = own;
-    const signals = seen.signals.map((signal) =>
-      signal.variant === "original" ? { value: pdq, quality, variant: "original" } : signal,
-    );
-    return { pdq, quality, tied, signals };
-  } catch {
-    return alone(own);
-  }
+	try {
+		const seen = await hashByCanvas(blob);
+		if (apart(own.pdq, seen.pdq) > AGREE) return alone(own);
+		if (kind === "jpeg") return seen;
+		// our reading of a PNG is exact
+		const { pdq, quality, tied } = own;
+		const signals = seen.signals.map((signal) =>
+			signal.variant === "original" ? { value: pdq, quality, variant: "original" } : signal,
+		);
+		return { pdq, quality, tied, signals };
+	} catch {
+		return alone(own);
+	}
 }
 
 /** What can be said without the browser's pixels: the picture as it is, turned and mirrored. */
 function alone({ pdq, quality, tied, grid }) {
-  const original = { value: pdq, quality, variant: "original" };
-  const signals = telling({ quality, tied }) ? [original, ...turnedCopies(grid, [original])] : [];
-  return { pdq, quality, tied, signals };
+	const original = { value: pdq, quality, variant: "original" };
+	const signals = telling({ quality, tied }) ? [original, ...turnedCopies(grid, [original])] : [];
+	return { pdq, quality, tied, signals };
 }
 
-addEventListener("message", async ({ data: { id, blob, path, work } }) => {
-  if (work) {
-    postMessage({ nonces: solve(work) });
-    return;
-  }
-  try {
-    const found = await hash(blob, path);
-    postMessage(found.signals.length ? { id, found } : { id, code: "too_plain", found });
-  } catch (error) {
-    const memory = error instanceof RangeError;
-    postMessage({ id, code: error instanceof Refused ? error.code : memory ? "too_large" : "failed" });
-  }
+/** Look at a frame of a video, and say when the next one is due. */
+async function look(frame, time, seconds) {
+	try {
+		if (time === 0) reel = new Reel(seconds);
+		let kept = false;
+		const { signals } = hashPixels(await pixelsOf(frame, old), (own) => (kept = reel.take(own)));
+		if (kept) reel.keep(time, signals);
+		reel.next(time);
+		return { due: reel.due };
+	} finally {
+		frame.close();
+	}
+}
+
+function ofFilm() {
+	if (!reel) throw new Refused("damaged"); // there was no frame
+	const { every, frames } = reel;
+	return { media: "video", signals: reel.signals(), moments: frames.length, every };
+}
+
+async function answer({ blob, path, frame, time, seconds, work }) {
+	if (work) return { nonces: solve(work) };
+	if (frame) return look(frame, time, seconds);
+	const found = blob ? { media: "image", ...(await hash(blob, path)) } : ofFilm();
+	return found.signals.length ? { found } : { code: "too_plain", found };
+}
+
+addEventListener("message", async ({ data: { id, ...asked } }) => {
+	try {
+		postMessage({ id, ...(await answer(asked)) });
+	} catch (error) {
+		const memory = error instanceof RangeError;
+		postMessage({ id, code: error instanceof Refused ? error.code : memory ? "too_large" : "failed" });
+	}
 });
