@@ -2,9 +2,10 @@
 
     python benchmarks/video.py [--videos FOLDER] [--seconds 10] [--rounds 3] [--json]
 
-Each video is altered, encoded anew, and its frames are looked for among those of the original,
-hashed as they are and with the altered copies of frames that a submission has (the query is then
-trimmed as well). Without --videos, films are made from scikit-image's photos, over which a window
+Each video is altered, encoded anew, and its frames are looked for among those of the original, as
+`nciihash match` does: without trimming, where the original is hashed as it is; with trimming, where
+it has the altered copies of frames that a submission has. A copy's frames are counted by moments of
+a quarter second. Without --videos, films are made from scikit-image's photos, over which a window
 wanders. The cost is processor time on one thread, each way in turn, the best of some rounds.
 """
 
@@ -20,6 +21,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +33,7 @@ from PIL import Image
 
 from nciihash import hasher, vpdq
 from nciihash.limits import Limits
-from nciihash.signals import Item
+from nciihash.signals import Item, Variant
 
 Pixels = NDArray[np.uint8]
 Alter = Callable[[Pixels], Pixels]
@@ -174,7 +176,9 @@ def recall(films: dict[str, bytes]) -> list[dict[str, object]]:
             part = frames[int(start * len(frames)) : int(end * len(frames))]
             places = (np.arange(0, len(part) - 0.01, faster)).astype(int)
             made = write((alter(part[place]) for place in places), rate, crf)
-            query, trimmed = hasher.hash_bytes(made), hasher.hash_bytes(made, variants="match")
+            trimmed = hasher.hash_bytes(made, variants="match", limits=LIMITS)
+            whole = tuple(h for h in trimmed.hashes if h.variant is Variant.ORIGINAL)
+            query = replace(trimmed, hashes=whole)
             ours, theirs = share(query, plain[name]), share(trimmed, rich[name])
             counts[copy] += [
                 *(ours.query.found, ours.query.frames, ours.bank.of_one, ours.query.found > 0),

@@ -176,8 +176,6 @@ def match(
     terminal = Terminal(as_json=as_json)
     if (bank is None) == (server is None):
         raise typer.BadParameter("Give either --bank or --server.")
-    if fast and signal:
-        raise typer.BadParameter("--fast looks for plain pdq hashes: leave --signal away.")
     rows: list[tuple[str, Outcome]] = []
     tally = Tally(terminal, "looked for", skip_foreign=recursive)
     with terminal.guard(), ExitStack() as stack:
@@ -201,7 +199,7 @@ def match(
             todo,
             signals=wanted_signals(signal or ()),
             # the trimmed picture as well, so that a screenshot or a border hides nothing
-            variants="none" if fast else "match",
+            variants="match",
             fast=fast,
             sandboxed=not no_sandbox,
             jobs=jobs or min(cores(), len(todo)),
