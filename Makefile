@@ -39,9 +39,11 @@ bench: $(VENV)/.dev
 	@for name in hashing search oracle; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 # Hashing against its peers, from path to hash, and bit for bit: some ten minutes. PHOTOS is a folder;
-# without it there are only scikit-image's few photos.
+# without it there are only scikit-image's few photos. The package perception asks for an OpenCV of
+# its own and an old Rich, and works with ours.
 bench-hashing: $(VENV)/.dev
 	@$(PIP) --editable '.[dev,demo,bench-hashing]'
+	@$(PIP) --no-deps 'perception>=0.9'
 	$(BENCH_CORES) $(BIN)/python benchmarks/hashing.py $(if $(PHOTOS),--photos $(PHOTOS)) --rounds 9 \
 	    --out benchmarks/results/hashing
 

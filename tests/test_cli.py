@@ -347,7 +347,20 @@ def test_submit_what_was_hashed_before(run, local, photos, tmp_path, by):
     assert len(both.lines[-1]["items"]) == 3
 
 
-@pytest.mark.parametrize("text", ["", "no JSON", "[1]", "{}", '{"items": []}', '{"items": [1]}'])
+_DEEP = "[" * 3000
+_ENDLESS = json.dumps(
+    {
+        "media": "video",
+        "hashes": [{"type": "pdq", "value": "0" * 64, "quality": 9, "time": 10**400}],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "no JSON", "[1]", "{}", '{"items": []}', '{"items": [1]}', _DEEP, _ENDLESS],
+    ids=["empty", "words", "list", "object", "none", "number", "deep", "endless"],
+)
 def test_submit_from_something_else(run, local, tmp_path, text):
     saved = tmp_path / "notes.json"
     saved.write_text(text)
