@@ -45,7 +45,11 @@ def coded(
     hidden: bool = False,
     refers: tuple[bytes, tuple[int, ...]] | None = None,
 ) -> Item:
-    """Encode a picture with even sides as one HEVC frame."""
+    """Encode a picture with even sides as one HEVC frame.
+
+    Sides are 64 or more: for less, x265 takes smaller blocks, which it refuses while the process
+    has other encoders open.
+    """
     out = io.BytesIO()
     with av.open(out, "w", format="matroska") as container:
         stream = container.add_stream("libx265", rate=1)

@@ -267,7 +267,7 @@ def heic_photos():
     return {
         "deep": heic(upright, pix_fmt="yuv420p10le"),
         "tiled": tiled(upright, 1, 2),
-        "depth": with_depth(upright, scene(64, 48, seed=9).convert("L").convert("RGB")),
+        "depth": with_depth(upright, scene(64, 64, seed=9).convert("L").convert("RGB")),
         "burst": heif([coded(other), coded(upright)], primary=2),
     }
 
