@@ -38,7 +38,7 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@for name in hashing search oracle; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
-# Hashing against its peers, from path to hash, and bit for bit: some ten minutes. PHOTOS is a folder;
+# Hashing against its peers, from path to hash, and bit for bit: some ten minutes. PHOTOS: folders;
 # without it there are only scikit-image's few photos. The package perception asks for an OpenCV of
 # its own and an old Rich, and works with ours.
 bench-hashing: $(VENV)/.dev

@@ -1,7 +1,7 @@
 """Time hashing from path to hash against other programs, in one process, in turn; compare bits.
 
     .venv/bin/python benchmarks/hashing.py                     # half a minute
-    .venv/bin/python benchmarks/hashing.py --photos FOLDER --rounds 9 --out results/hashing
+    .venv/bin/python benchmarks/hashing.py --photos FOLDER … --rounds 9 --out results/hashing
 
 Every program hashes every file in each round, on one core; a ratio is the median over files and
 rounds of one program's processor time over another's in the same round, which is what to trust.
@@ -55,16 +55,21 @@ PACKAGES: Final = (
 )
 
 
-def pictures(folder: Path | None) -> Iterator[tuple[str, Pixels]]:
-    """Read every picture of a folder, upright, or those that scikit-image brings."""
-    if folder is None:
+def inside(folders: Sequence[Path]) -> list[Path]:
+    """Give the files in folders and in theirs, in the order of names."""
+    return [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+def pictures(folders: Sequence[Path]) -> Iterator[tuple[str, Pixels]]:
+    """Read every picture in folders, upright, or those that scikit-image brings."""
+    if not folders:
         from skimage import data
 
         for name in BUNDLED:
             pixels = np.asarray(Image.fromarray(getattr(data, name)()).convert("RGB"))
             yield f"{name} (scikit-image)", pixels
         return
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in inside(folders):
         try:
             yield path.name, read_pixels(path)
         except FileRefused:
@@ -103,7 +108,7 @@ def enlarged(pixels: Pixels) -> bytes:
     return out.getvalue()
 
 
-def write_files(folder: Path, photos: Path | None, count: int) -> dict[str, list[Path]]:
+def write_files(folder: Path, photos: Sequence[Path], count: int) -> dict[str, list[Path]]:
     """Put the files to time into a folder: large ones, real large ones, small ones."""
     files: dict[str, list[Path]] = {"12 megapixels": [], "photos of 8 to 20 megapixels": []}
     files["photos as they are"] = []
@@ -120,11 +125,13 @@ def write_files(folder: Path, photos: Path | None, count: int) -> dict[str, list
                 path = folder / f"large{number}.jpg"
                 path.write_bytes(enlarged(pixels))
                 files["12 megapixels"].append(path)
-    for path in sorted(photos.rglob("*.jpg")) if photos else ():
+    for path in (path for path in inside(photos) if path.suffix == ".jpg"):
         with Image.open(path) as picture:
             real = 8e6 <= picture.width * picture.height <= 20e6
         if real and len(files["photos of 8 to 20 megapixels"]) < count:
             files["photos of 8 to 20 megapixels"].append(path)
+    if photos and not files["12 megapixels"]:  # nothing to enlarge: take those that are bundled
+        files["12 megapixels"] = write_files(folder, (), count)["12 megapixels"]
     return {name: paths for name, paths in files.items() if paths}
 
 
@@ -245,13 +252,13 @@ def _distance(a: Hashed, b: Hashed) -> int:
     return (int.from_bytes(a.signal.value) ^ int.from_bytes(b.signal.value)).bit_count()
 
 
-def jpegs(folder: Path | None, made: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
-    """Give large JPEGs: the folder's own, and all its pictures at three sizes that are reduced."""
+def jpegs(folders: Sequence[Path], made: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
+    """Give large JPEGs: the folders' own, and all their pictures at three sizes."""
     for path in made:
         yield path.name, path.read_bytes()
-    for path in sorted(folder.rglob("*.jp*g")) if folder else ():
+    for path in (path for path in inside(folders) if path.suffix in {".jpg", ".jpeg"}):
         yield path.name, path.read_bytes()
-    for name, pixels in pictures(folder):
+    for name, pixels in pictures(folders):
         for width in (600, 1400, 2500):
             picture = Image.fromarray(pixels)
             height = max(1, round(width * picture.height / picture.width))
@@ -265,7 +272,7 @@ def jpegs(folder: Path | None, made: Sequence[Path]) -> Iterator[tuple[str, byte
 def main() -> None:
     """Measure, and write the tables, the figures and the plot."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--photos", type=Path, help="a folder of photos")
+    parser.add_argument("--photos", type=Path, nargs="+", default=[], help="folders of photos")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--files", type=int, default=4, help="large files of each kind")
     parser.add_argument("--out", type=Path, help="where to write NAME.json, NAME.md and NAME.png")
