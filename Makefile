@@ -103,7 +103,7 @@ bench-search: $(VENV)/.dev
 	$(BENCH_CORES) $(SEARCH) --rows 1e6 --bank uniform --programs flat 16x16 11x23 --out benchmarks/results/search-uniform
 	$(BENCH_CORES) $(SEARCH) --rows 1e6 --bank turned --programs flat 16x16 11x23 --out benchmarks/results/search-turned
 	$(SEARCH) --rows 1e6 --programs compact --out benchmarks/results/search-threads
-	$(BENCH_CORES) $(SEARCH) --rows 1e5 1e6 1e7 --radii --hostile --programs flat 16x16 11x23 --out benchmarks/results/search
+	$(BENCH_CORES) $(SEARCH) --rows 1e7 1e6 1e5 --radii --hostile --programs flat 16x16 11x23 --out benchmarks/results/search
 
 # The service under load and what platforms run today beside it: some 40 minutes. One core each for
 # the service and for the load.

@@ -55,13 +55,14 @@ class Platform:
 
 @dataclass(frozen=True, slots=True)
 class KeyFacts:
-    """What an operator may see of a key."""
+    """What an operator may see of a key; `used` is the last hour in which it was."""
 
     platform: str
     key: int
     scopes: tuple[Scope, ...]
     added: int
     expires: int
+    used: int | None
     state: str
 
 
@@ -169,9 +170,10 @@ def list_keys(store: Store, now: datetime) -> list[KeyFacts]:
             KeyFacts(
                 platform=names[row.platform_id],
                 key=row.id,
-                scopes=_scopes(row.scopes),
+                scopes=read_scopes(row.scopes),
                 added=row.added,
                 expires=row.expires,
+                used=row.used,
                 state="revoked" if row.revoked else "valid" if row.expires > hour(now) else "old",
             )
             for row in tx.list_keys()
@@ -193,7 +195,7 @@ def identify(store: Store, key: str | None, now: datetime) -> Platform:
     if row is None or row.revoked is not None or row.expires <= now.timestamp():
         raise CredentialsWrong
     secret = store.vault.open(row.secret, "platforms", "secret", row.name)
-    scopes = frozenset(_scopes(row.scopes))
+    scopes = frozenset(read_scopes(row.scopes))
     return Platform(row.platform_id, row.name, scopes, Names(secret), row.id)
 
 
@@ -210,5 +212,6 @@ def admit(store: Store, key: str | None, scope: Scope, now: datetime) -> Platfor
     return platform
 
 
-def _scopes(text: str) -> tuple[Scope, ...]:
+def read_scopes(text: str) -> tuple[Scope, ...]:
+    """Read the scopes of a key as they are stored."""
     return tuple(Scope(word) for word in text.split(","))

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from clearinghouse import cases
+from clearinghouse import audit, cases
 from clearinghouse.access import KEY_DAYS
+from clearinghouse.audit import Act
 from clearinghouse.lawful import LawfulList
 from clearinghouse.passphrases import mint_number, read_number
 from clearinghouse.privacy import hour, moment
@@ -74,6 +75,7 @@ def add(store: Store, name: str, now: datetime) -> str:
             )
         key, values = _new_key(store, now)
         tx.add_advocate(name=name, added=hour(now), **values)
+        audit.record(store.vault, tx, Act.ADVOCATE_KEY, name, count=1, hour=hour(now))
     return key
 
 
@@ -86,6 +88,7 @@ def rotate(store: Store, name: str, now: datetime) -> str:
     with store.write() as tx:
         key, values = _new_key(store, now)
         tx.update_advocate(_named(tx, name).id, revoked=None, **values)
+        audit.record(store.vault, tx, Act.ADVOCATE_KEY, name, count=1, hour=hour(now))
     return key
 
 
@@ -97,6 +100,7 @@ def revoke(store: Store, name: str, now: datetime) -> None:
     """
     with store.write() as tx:
         tx.update_advocate(_named(tx, name).id, revoked=hour(now))
+        audit.record(store.vault, tx, Act.ADVOCATE_REVOKED, name, count=1, hour=hour(now))
 
 
 def _named(tx: Transaction, name: str) -> AnyRow:

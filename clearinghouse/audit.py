@@ -1,10 +1,10 @@
 """The trail of what operators did, each entry chained to the one before.
 
-An entry says what was done, to which platform, to how many, and in which hour: no value, no case.
-Its digest is an HMAC over itself and the digest before it, under the secret of the database that
-stays when the master key changes. So whoever can write to the database but has no key can neither
-change an entry, nor take one out of the middle, nor put one in. That the end was cut off is seen by
-a digest that somebody wrote down: `verify` tells it, and looks for it.
+An entry says what was done, to which platform or advocate, to how many, and in which hour: no
+value, no case. Its digest is an HMAC over itself and the digest before it, under the secret of the
+database that stays when the master key changes. So whoever can write to the database but has no key
+can neither change an entry, nor take one out of the middle, nor put one in. That the end was cut
+off is seen by a digest that somebody wrote down: `verify` tells it, and looks for it.
 """
 
 from collections.abc import Sequence
@@ -29,6 +29,12 @@ class Act(StrEnum):
     PURGED = "purged"
     MASTER_CHANGED = "master key changed"
     RESTORED = "backup restored"
+    FILE_KEPT = "file kept"
+    FILE_REMOVED = "file removed"
+    LAWFUL_LISTED = "lawful listed"
+    LAWFUL_UNLISTED = "lawful unlisted"
+    ADVOCATE_KEY = "advocate key made"
+    ADVOCATE_REVOKED = "advocate revoked"
 
 
 @dataclass(frozen=True, slots=True)

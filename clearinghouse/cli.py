@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
-from clearinghouse import access, cases, contributions, maintenance, transparency
+from clearinghouse import access, attendance, cases, contributions, maintenance, transparency
 from clearinghouse.access import Scope
 from clearinghouse.console import AsJson, Database, counts
 from clearinghouse.console import now as _now
@@ -183,18 +183,37 @@ def list_platforms(
         keys = access.list_keys(store, _now())
 
     def table() -> Table:
-        shown = Table("Platform", "Key", "Scopes", "Added", "Expires", "State")
+        shown = Table("Platform", "Key", "Scopes", "Added", "Expires", "Last used", "State")
         for key in keys:
-            days = (f"{moment(at):%Y-%m-%d}" for at in (key.added, key.expires))
+            days = (_day(at) for at in (key.added, key.expires, key.used))
             shown.add_row(key.platform, str(key.key), ", ".join(key.scopes), *days, key.state)
         return shown
 
     rows = [
         asdict(key)
         | {"added": moment(key.added).isoformat(), "expires": moment(key.expires).isoformat()}
+        | {"used": None if key.used is None else moment(key.used).isoformat()}
         for key in keys
     ]
     _show(as_json, rows, table)
+
+
+def _day(at: int | None) -> str:
+    return "never" if at is None else f"{moment(at):%Y-%m-%d}"
+
+
+@platform.command("check")
+def check(database: Database = None, as_json: AsJson = False) -> None:
+    """Tell which platforms no longer come or confirm, and whose keys end; exit code 1 if any."""
+    with _store(database) as store, store.read() as tx:
+        found = attendance.alerts(tx, now=_now())
+    rows = [
+        {"platform": a.platform, "concern": a.concern, "since": moment(a.since).isoformat()}
+        for a in found
+    ]
+    _show(as_json, rows, lambda: "\n".join(a.words for a in found) or "All is well.")
+    if found:
+        raise typer.Exit(1)
 
 
 @platform.command("revoke")

@@ -100,7 +100,7 @@ def remove_lawful(file: Hashes, database: Database = None, as_json: AsJson = Fal
     """Take pictures off the list. What you decided stays decided."""
     hashes = _read(file)
     with opened(database) as store:
-        gone = reviewing.unlist_lawful(store, hashes)
+        gone = reviewing.unlist_lawful(store, hashes, now=now())
     show(as_json, {"unlisted": gone}, lambda: f"{gone} hash(es) taken off the list.")
 
 

@@ -1,7 +1,8 @@
 """What platforms say back: verdicts on matches, and acknowledgements of the feed; and the feed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from typing import Final
 
 from clearinghouse import review
 from clearinghouse.access import Platform
@@ -14,6 +15,8 @@ from clearinghouse.vault import Names
 from nciihash.feed import FeedPage
 from nciihash.signals import Verdict
 from nciihash.wire import Acknowledgement, FeedbackTaken, VerdictIn
+
+_SNAPSHOT_PAGE: Final = 1_000  # signals
 
 
 def read_cursor(store: Store, platform: Platform, cursor: str | None) -> int:
@@ -47,6 +50,34 @@ def read_page(store: Store, platform: Platform, after: int, limit: int) -> FeedP
     return FeedPage(
         feed_entries(entries, store.vault, platform.names), cursor_name(store, platform, seq), more
     )
+
+
+def read_snapshot(store: Store, platform: Platform) -> Iterator[FeedPage]:
+    """Read every signal that is live now, in pages, without what has come and gone.
+
+    Each page's cursor stands where the feed goes on behind that page: removals that are left out
+    came before the first page was read, so that they concern nothing in any page.
+
+    Raises:
+        CursorExpired: the database was put back from a backup meanwhile.
+    """
+    epoch = store.epoch
+    with store.read() as tx:
+        head = tx.head()
+    after, more = 0, True
+    while more:
+        with store.read() as tx:
+            entries = tx.read_log(after, _SNAPSHOT_PAGE + 1, live_until=head)
+            if tx.epoch() != epoch:
+                raise CursorExpired
+        more = len(entries) > _SNAPSHOT_PAGE
+        entries = entries[:_SNAPSHOT_PAGE]
+        after = entries[-1].seq if more else head
+        yield FeedPage(
+            feed_entries(entries, store.vault, platform.names),
+            cursor_name(store, platform, after),
+            more,
+        )
 
 
 def acknowledge(

@@ -6,7 +6,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -136,7 +135,7 @@ class LiveIndex:
 
     def query(
         self, type: SignalType, packed: NDArray[np.uint8]
-    ) -> tuple[int, list[list[tuple[int, int, int]]]]:
+    ) -> tuple[int, dict[int, list[tuple[int, int, int]]]]:
         """Look for hashes of one type.
 
         Args:
@@ -144,30 +143,30 @@ class LiveIndex:
             packed: uint8 (q, type.bits // 8).
 
         Returns:
-            The place in the log that the answer covers, and for each query the (signal, item,
-            distance) of every match, nearest first.
+            The place in the log that the answer covers, and for each query that met something, by
+            its place among `packed`, the (signal, item, distance) of every match, nearest first.
         """
         with self._lock:
             seq = self._seq
             if type.exact:
-                rows = [
-                    [(n, self._items[n][1], 0) for n in sorted(self._exact.get(signal, ()))]
-                    for signal in (Signal(type, row.tobytes()) for row in packed)
-                ]
-                return seq, rows
+                signals = (Signal(type, row.tobytes()) for row in packed)
+                return seq, {
+                    place: [(n, self._items[n][1], 0) for n in sorted(numbers)]
+                    for place, signal in enumerate(signals)
+                    if (numbers := self._exact.get(signal))
+                }
         # Outside the lock: the index answers from a consistent state of its own, which is at least
         # as new as `seq`.
         found = self._indexes[type].query(packed, radius=type.threshold)
-        ids, distances = found.ids.tolist(), found.distances.tolist()
-        offsets = found.offsets.tolist()
-        rows = []
-        for start, end in pairwise(offsets):
-            row = []
-            for number, distance in zip(ids[start:end], distances[start:end], strict=True):
-                known = self._items.get(number)  # None: removed since
-                if known is not None:
-                    row.append((number, known[1], distance))
-            rows.append(row)
+        # Most queries of a platform meet nothing, and cost nothing here.
+        queries = np.repeat(np.arange(len(packed)), np.diff(found.offsets)).tolist()
+        rows: dict[int, list[tuple[int, int, int]]] = {}
+        for place, number, distance in zip(
+            queries, found.ids.tolist(), found.distances.tolist(), strict=True
+        ):
+            known = self._items.get(number)  # None: removed since
+            if known is not None:
+                rows.setdefault(place, []).append((number, known[1], distance))
         return seq, rows
 
 
@@ -227,25 +226,29 @@ def match(
     if not live.caught_up:
         raise NotReady
     seq, rows = live.query(type, packed)
-    with store.read() as tx:
-        # What was withdrawn a moment ago may still be in the index, and must not match any more.
-        gone = tx.removed_after(seq)
-    kept = [[hit for hit in row if hit[0] not in gone] for row in rows]
-    flat = [hit for row in kept for hit in row]
+    if rows:
+        with store.read() as tx:
+            # What was withdrawn a moment ago may still be in the index, and must not match any
+            # more.
+            gone = tx.removed_after(seq)
+        left = {place: [hit for hit in row if hit[0] not in gone] for place, row in rows.items()}
+        rows = {place: row for place, row in left.items() if row}
+    flat = [hit for row in rows.values() for hit in row]
     # Written a moment later by the task that follows the log: an answer must not wait for a count.
-    live.count(platform.number, (i for row in kept for i in {item for _, item, _ in row}))
-    watch.look(platform.key, type, packed, kept, now=now)
+    live.count(platform.number, (i for row in rows.values() for i in {item for _, item, _ in row}))
+    watch.look(platform.key, type, packed, rows, now=now)
     ids = iter(platform.names.write(Names.SIGNAL, [signal for signal, _, _ in flat]))
     owners = iter(platform.names.write(Names.ITEM, [item for _, item, _ in flat]))
+    hits = {
+        place: tuple(
+            Hit(id=next(ids), item=next(owners), band=band(type, distance))
+            for _, _, distance in row
+        )
+        for place, row in rows.items()
+    }
     return MatchReply(
         as_of=cursor_name(store, platform, seq),
-        matches=tuple(
-            tuple(
-                Hit(id=next(ids), item=next(owners), band=band(type, distance))
-                for _, _, distance in row
-            )
-            for row in kept
-        ),
+        matches=tuple(hits.get(place, ()) for place in range(len(packed))),
     )
 
 

@@ -6,11 +6,13 @@ what is at no address of ours is counted as one. Figures about cases are the ope
 """
 
 import time
+from collections import Counter as Counted
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from clearinghouse.attendance import Concern, alerts
 from clearinghouse.service import Service
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -42,6 +44,12 @@ class Metrics:
         self._age = self._gauge("index_age_seconds", "Since the index was last up to date.")
         self._ready = self._gauge("index_ready", "Whether the index answers for the whole log.")
         self._waiting = self._gauge("reviews_open", "Questions that wait for the operator.")
+        self._alerts = Gauge(
+            "clearinghouse_platform_alerts",
+            "Platforms that do not come, do not confirm, or whose last key ends soon.",
+            ("concern",),
+            registry=self.registry,
+        )
         self._figures = Gauge(
             "clearinghouse_figures",
             "What `clearinghouse stats` counts.",
@@ -56,12 +64,15 @@ class Metrics:
         """Write all of it down for Prometheus, as it stands now."""
         with service.store.read() as tx:
             head, figures, questions = tx.head(), tx.figures(), len(tx.open_reviews())
+            concerns = Counted(alert.concern for alert in alerts(tx, now=service.clock()))
         live = service.live
         self._log.set(head)
         self._lag.set(max(head - live.seq, 0))
         self._age.set(max(time.monotonic() - live.caught_up_at, 0.0))
         self._ready.set(live.caught_up)
         self._waiting.set(questions)
+        for concern in Concern:
+            self._alerts.labels(concern).set(concerns[concern])
         for name, count in figures.items():
             self._figures.labels(name).set(count)
         return generate_latest(self.registry)

@@ -16,9 +16,10 @@ once the alarm was given. A key that keeps below the bounds needs days where it 
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from hashlib import blake2b
 from typing import Final
 
@@ -74,7 +75,7 @@ class Watch:
         key: int,
         type: SignalType,
         packed: NDArray[np.uint8],
-        rows: Sequence[Sequence[tuple[int, int, int]]],
+        rows: Mapping[int, Sequence[tuple[int, int, int]]],
         *,
         now: datetime,
     ) -> None:
@@ -84,18 +85,17 @@ class Watch:
             key: its row number.
             type: of the queries; exact ones are passed over, since they have no edge.
             packed: uint8 (q, type.bits // 8).
-            rows: for each query the (signal, item, distance) of each match.
+            rows: for each query that met something, by its place among `packed`, the (signal, item,
+                distance) of each match.
             now: the time.
         """
         if type.exact:
             return
-        for query, row in zip(packed, rows, strict=True):
-            if not row:
-                continue
+        for place, row in rows.items():
             nearest: dict[int, int] = {}
             for _, item, distance in row:
                 nearest[item] = min(distance, nearest.get(item, distance))
-            digest = blake2b(query.tobytes(), digest_size=_DIGEST, key=self._key).digest()
+            digest = blake2b(packed[place].tobytes(), digest_size=_DIGEST, key=self._key).digest()
             with self._lock:
                 self._turn(int(now.timestamp()) // 86_400)
                 for item, distance in nearest.items():
@@ -133,6 +133,7 @@ class Watch:
             seen.any.clear()
 
 
+@cache
 def at_edge(type: SignalType, distance: int) -> bool:
     """Tell whether a bit more or less could change the answer, or could have."""
     near = range(max(distance - _REACH, 0), distance + _REACH + 1)

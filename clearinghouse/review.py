@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from clearinghouse import audit
+from clearinghouse.audit import Act
 from clearinghouse.lawful import LawfulList
 from clearinghouse.oracle import Alarm
 from clearinghouse.oversight import HITS, KEPT, LAWFUL, ORACLE, QUARANTINED
@@ -130,6 +132,7 @@ def keep(store: Store, number: int, *, now: datetime) -> None:
         if row.kind == QUARANTINED:
             tx.release(row.item_id, hour(now))
         tx.close_review(number, KEPT, hour(now))
+        audit.record(store.vault, tx, Act.FILE_KEPT, count=1, hour=hour(now))
 
 
 def remove(store: Store, number: int, *, now: datetime) -> None:
@@ -149,6 +152,7 @@ def remove(store: Store, number: int, *, now: datetime) -> None:
         tx.withdraw_items(row.case_id, row.ordinal, hour(now))
         tx.add_removal(row.item_id, TakenOut.OPERATOR)
         tx.close_reviews(row.item_id, hour(now))
+        audit.record(store.vault, tx, Act.FILE_REMOVED, count=1, hour=hour(now))
 
 
 def _find(tx: Transaction, number: int) -> Any:  # noqa: ANN401 - a row of the database
@@ -176,16 +180,21 @@ def list_lawful(store: Store, hashes: Sequence[Signal], *, now: datetime) -> tup
             sealed = store.vault.seal(signal.value, "lawful", "value", lookup.hex())
             if tx.add_lawful(signal.type, sealed, lookup, hour(now)):
                 new.append(signal)
+        if new:
+            audit.record(store.vault, tx, Act.LAWFUL_LISTED, count=len(new), hour=hour(now))
     return len(new), _ask_about_near(store, now=now) if new else 0
 
 
-def unlist_lawful(store: Store, hashes: Sequence[Signal]) -> int:
+def unlist_lawful(store: Store, hashes: Sequence[Signal], *, now: datetime) -> int:
     """Take hashes off the list; give how many were on it. What was decided stays."""
     with store.write() as tx:
-        return sum(
+        gone = sum(
             tx.remove_lawful(store.vault.lookup(f"lawful {signal.type}", signal.value))
             for signal in dict.fromkeys(hashes)
         )
+        if gone:
+            audit.record(store.vault, tx, Act.LAWFUL_UNLISTED, count=gone, hour=hour(now))
+        return gone
 
 
 def _ask_about_near(store: Store, *, now: datetime) -> int:

@@ -119,6 +119,7 @@ keys = Table(
     Column("added", BigInteger, nullable=False),
     Column("expires", BigInteger, nullable=False),
     Column("revoked", BigInteger),
+    Column("used", BigInteger),  # the last hour in which it opened a door
     sqlite_autoincrement=True,
 )
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from clearinghouse import review
+from clearinghouse.attendance import Alert, Uses, alerts
 from clearinghouse.budgets import Budgets
 from clearinghouse.cases import purge
 from clearinghouse.lawful import LawfulList
@@ -101,6 +102,7 @@ class Service:
     clock: Callable[[], datetime]
     live: LiveIndex = field(default_factory=LiveIndex)
     waiters: Waiters = field(default_factory=Waiters)
+    uses: Uses = field(default_factory=Uses)
     writing: threading.Lock = field(default_factory=threading.Lock)
 
     async def follow_log(self) -> None:
@@ -112,7 +114,7 @@ class Service:
         back from a backup meanwhile is followed from its beginning.
         """
         due = time.monotonic() + _PURGE_EVERY
-        swept, told = 0, False
+        swept, told, alerted = 0, False, frozenset[Alert]()
         while not self.waiters.closed:
             try:
                 if await asyncio.to_thread(self.live.follow, self.store):
@@ -126,6 +128,7 @@ class Service:
                 if time.monotonic() >= due:
                     due = time.monotonic() + _PURGE_EVERY
                     await asyncio.to_thread(self._purge)
+                    alerted = await asyncio.to_thread(self._alert, alerted)
                 told = False
             except Exception as error:  # noqa: BLE001 - whatever it was, the next round may succeed
                 self.live.caught_up = False
@@ -157,8 +160,8 @@ class Service:
             self._write_what_was_counted()
 
     def _write_what_was_counted(self) -> None:
-        counts, alarms = self.live.take_counts(), self.watch.take()
-        if not counts and not alarms:
+        counts, alarms, uses = self.live.take_counts(), self.watch.take(), self.uses.take()
+        if not counts and not alarms and not uses:
             return
         now = self.clock()
         try:
@@ -172,10 +175,13 @@ class Service:
                     now=now,
                 )
                 review.raise_alarms(tx, alarms, now=now)
+                if uses:
+                    tx.note_uses(uses)
         except BaseException:
             for (platform, item), count in counts.items():
                 self.live.count(platform, [item] * count)
             self.watch.give_back(alarms)
+            self.uses.give_back(uses)
             raise
         for alarm in alarms:
             # a row number is all that a log may hold of it
@@ -183,3 +189,12 @@ class Service:
 
     def _purge(self) -> None:
         purge(self.store, retention_days=self.settings.retention_days, now=self.clock())
+
+    def _alert(self, told: frozenset[Alert]) -> frozenset[Alert]:
+        """Tell the operator, once each, what is wrong with platforms; give what is."""
+        with self.store.read() as tx:
+            found = alerts(tx, now=self.clock())
+        for alert in found:
+            if alert not in told:
+                _log.warning("%s", alert.words)
+        return frozenset(found)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from sqlalchemy import (
     BigInteger,
@@ -30,13 +30,22 @@ from clearinghouse.schema import (
     log,
     matches,
     platforms,
-    replies,
     signals,
     verdicts,
 )
 from clearinghouse.upkeep import AnyRow
 
 __all__ = ["AnyRow", "LogEntry", "Transaction"]
+
+# What every request of a platform asks, made once.
+_FIND_KEY: Final = (
+    select(keys, platforms.c.name, platforms.c.secret)
+    .join(platforms, platforms.c.id == keys.c.platform_id)
+    .where(keys.c.lookup == bindparam("lookup"))
+)
+_REMOVED_AFTER: Final = select(log.c.signal_id).where(
+    log.c.id > bindparam("seq"), log.c.op == "remove"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,8 +238,14 @@ class Transaction(Assistance):
         """Give the number of the log's last entry, 0 when it is empty."""
         return self._one(select(func.coalesce(func.max(log.c.id), 0))) or 0
 
-    def read_log(self, after: int, limit: int) -> list[LogEntry]:
-        """Read entries in their order, with what is left of the signals they speak of."""
+    def read_log(self, after: int, limit: int, *, live_until: int | None = None) -> list[LogEntry]:
+        """Read entries in their order, with what is left of the signals they speak of.
+
+        Args:
+            after: the place behind which to begin.
+            limit: how many.
+            live_until: only additions of signals that are still live, up to this place.
+        """
         columns: list[ColumnElement[Any]] = [
             log.c.id,
             log.c.op,
@@ -251,12 +266,14 @@ class Transaction(Assistance):
             .order_by(log.c.id)
             .limit(limit)
         )
+        if live_until is not None:
+            live = (log.c.op == "add", signals.c.value.is_not(None))
+            query = query.where(log.c.id <= live_until, *live)
         return [LogEntry(*row) for row in self._run(query).all()]
 
     def removed_after(self, seq: int) -> set[int]:
         """Name the signals whose removal came behind this place."""
-        query = select(log.c.signal_id).where(log.c.id > seq, log.c.op == "remove")
-        return set(self._run(query).scalars())
+        return set(self._run(_REMOVED_AFTER, {"seq": seq}).scalars())
 
     # --- platforms ---------------------------------------------------------------------------
 
@@ -300,11 +317,7 @@ class Transaction(Assistance):
 
     def find_key(self, lookup: bytes) -> AnyRow | None:
         """Give a key with its platform's sealed secret."""
-        return self._run(
-            select(keys, platforms.c.name, platforms.c.secret)
-            .join(platforms, platforms.c.id == keys.c.platform_id)
-            .where(keys.c.lookup == lookup)
-        ).one_or_none()
+        return self._run(_FIND_KEY, {"lookup": lookup}).one_or_none()
 
     def acknowledge(self, platform: int, seq: int, hour: int) -> None:
         """Keep a place that a platform confirmed, unless it confirmed a later one before."""
@@ -349,22 +362,6 @@ class Transaction(Assistance):
             row.on_conflict_do_update(index_elements=["platform_id", "signal_id"], set_=values)
         )
         return True
-
-    # --- replies to idempotent requests ------------------------------------------------------
-
-    def find_reply(self, lookup: bytes) -> AnyRow | None:
-        """Give the sealed answer to an earlier request."""
-        return self._run(select(replies).where(replies.c.lookup == lookup)).one_or_none()
-
-    def add_reply(self, lookup: bytes, body: bytes, status: int, reply: bytes, hour: int) -> None:
-        """Keep the sealed answer to this request."""
-        self._run(
-            insert(replies).values(lookup=lookup, body=body, status=status, reply=reply, made=hour)
-        )
-
-    def forget_replies(self, hour: int) -> int:
-        """Delete answers from before this hour."""
-        return self._run(delete(replies).where(replies.c.made < hour)).rowcount
 
     # --- figures -----------------------------------------------------------------------------
 

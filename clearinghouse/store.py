@@ -13,13 +13,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Self
 
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
-from sqlalchemy import URL, Connection
+from sqlalchemy import URL, Connection, inspect, text
 
 from clearinghouse import audit
 from clearinghouse.audit import Act
@@ -251,7 +249,22 @@ def migrate(connection: Connection) -> None:
     Raises:
         NewerDatabase: a newer version migrated them.
     """
-    with as_file(files("clearinghouse") / "migrations") as folder:
+    folder = files("clearinghouse") / "migrations"
+    newest = max(file.name for file in (folder / "versions").iterdir() if file.name[0].isdigit())
+    if inspect(connection).has_table("alembic_version"):
+        version = connection.scalar(text("SELECT version_num FROM alembic_version"))
+        if version == newest.partition("_")[0]:
+            return
+    _upgrade(connection, folder)
+
+
+def _upgrade(connection: Connection, migrations: Traversable) -> None:
+    # a tenth of a second to load, for what is needed once in a version's life
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    with as_file(migrations) as folder:
         config = Config()
         config.set_main_option("script_location", str(folder).replace("%", "%%"))
         config.set_main_option("path_separator", "os")

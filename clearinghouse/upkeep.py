@@ -1,12 +1,25 @@
-"""The statements behind the upkeep: the log, its epoch, the journal, the keys, and the trail."""
+"""The statements behind the upkeep: the log, the journal, keys, repeated requests, the trail."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Row,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from clearinghouse.records import Records
 from clearinghouse.schema import (
+    acknowledgements,
     audit,
     cases,
     contributions,
@@ -15,10 +28,15 @@ from clearinghouse.schema import (
     keys,
     log,
     platforms,
+    replies,
     signals,
 )
 
 AnyRow = Row[*tuple[Any, ...]]
+
+# Made once, since every transaction begins with it: making a statement takes longer than it does.
+# There are never more than a dozen facts.
+_FACTS: Final = select(facts.c.name, facts.c.value)
 
 
 class Upkeep(Records):
@@ -40,8 +58,8 @@ class Upkeep(Records):
 
     def facts(self, names: Iterable[str]) -> dict[str, bytes]:
         """Give those of these facts that there are."""
-        query = select(facts.c.name, facts.c.value).where(facts.c.name.in_(names))
-        return {row.name: row.value for row in self._run(query)}
+        wanted = set(names)
+        return {name: value for name, value in self._run(_FACTS).all() if name in wanted}
 
     def set_fact(self, name: str, value: bytes | None) -> None:
         """Put a fact in the place of an older one; None for none."""
@@ -112,6 +130,43 @@ class Upkeep(Records):
         chosen = (keys.c.id.in_(numbers), keys.c.revoked.is_(None))
         self._run(update(keys).where(*chosen).values(revoked=hour))
 
+    # --- whether platforms still follow -------------------------------------------------------
+
+    def note_uses(self, uses: Mapping[int, int]) -> None:
+        """Note for each of these keys the hour of its last use."""
+        query = update(keys).where(
+            keys.c.id == bindparam("number"),
+            func.coalesce(keys.c.used, 0) < bindparam("now", type_=BigInteger),
+        )
+        rows = [{"number": key, "now": hour} for key, hour in uses.items()]
+        self._run(query.values(used=bindparam("now", type_=BigInteger)), rows)
+
+    def unconfirmed_since(self, platform: int) -> int | None:
+        """Give the hour of the oldest change that a platform has not confirmed; None for none.
+
+        The log holds no hours; they are those of the files. Of a case that has been forgotten
+        since nothing is left, so some of the next changes are looked at as well.
+        """
+        confirmed = select(func.coalesce(func.max(acknowledgements.c.seq), 0)).where(
+            acknowledgements.c.platform_id == platform
+        )
+        next_ones = (
+            select(log.c.op, log.c.signal_id)
+            .where(log.c.id > confirmed.scalar_subquery())
+            .order_by(log.c.id)
+            .limit(100)
+            .subquery()
+        )
+        hour = case((next_ones.c.op == "add", items.c.added), else_=items.c.withdrawn)
+        query = (
+            select(func.min(hour))
+            .select_from(next_ones)
+            .join(signals, signals.c.id == next_ones.c.signal_id)
+            .join(items, items.c.id == signals.c.item_id)
+        )
+        since: int | None = self._one(query)
+        return since
+
     # --- another master key ------------------------------------------------------------------
 
     def sealed_signals(self, after: int, limit: int) -> Sequence[AnyRow]:
@@ -138,6 +193,22 @@ class Upkeep(Records):
     def reseal_platform(self, platform: int, secret: bytes) -> None:
         """Replace a platform's sealed secret by the same under another key."""
         self._run(update(platforms).where(platforms.c.id == platform).values(secret=secret))
+
+    # --- replies to idempotent requests ------------------------------------------------------
+
+    def find_reply(self, lookup: bytes) -> AnyRow | None:
+        """Give the sealed answer to an earlier request."""
+        return self._run(select(replies).where(replies.c.lookup == lookup)).one_or_none()
+
+    def add_reply(self, lookup: bytes, body: bytes, status: int, reply: bytes, hour: int) -> None:
+        """Keep the sealed answer to this request."""
+        self._run(
+            insert(replies).values(lookup=lookup, body=body, status=status, reply=reply, made=hour)
+        )
+
+    def forget_replies(self, hour: int) -> int:
+        """Delete answers from before this hour."""
+        return self._run(delete(replies).where(replies.c.made < hour)).rowcount
 
     # --- the trail of what operators did -----------------------------------------------------
 

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from processes import add_platform
 
+from clearinghouse.settings import Settings
 from nciihash.client import Client, PlatformClient
 from nciihash.localservice import LocalService
 from nciihash.signals import Hashed, Item, Media, Signal, SignalType
@@ -17,11 +19,13 @@ class Local:
 
     def __init__(self, folder: Path) -> None:
         self.service = LocalService(folder)
+        self._settings = Settings(database=f"sqlite:///{folder}/clearinghouse.sqlite3")
         self.address = self.service.address  # waits until it answers
 
     def platform(self, scopes: str = "feed,match,feedback") -> str:
         """Add a platform under a new name, and give its key."""
-        return self.service.add_platform(f"Platform {secrets.token_hex(4)}", scopes)
+        name = f"Platform {secrets.token_hex(4)}"
+        return add_platform(self._settings, name, scopes.split(","))
 
     def survivor(self) -> Client:
         return Client(self.address)

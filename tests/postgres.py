@@ -1,4 +1,4 @@
-"""PostgreSQL for the tests: a server of their own, and a fresh database for each test.
+"""Databases for the tests: a fresh one for each, on a server of PostgreSQL of their own or a file.
 
 A server is started from Debian's programs, once for each process of the test run, when the first
 test asks for it; or CLEARINGHOUSE_TEST_POSTGRES names one, as postgresql+psycopg://USER@HOST/NAME,
@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, make_url
 
-from clearinghouse.databases import Postgres
+from clearinghouse.databases import Postgres, open_database
 from clearinghouse.settings import Settings
 from clearinghouse.store import migrate
 
@@ -124,6 +124,15 @@ class Databases:
         self._engine.dispose()
 
 
+def _memory():
+    """Give a folder in memory that holds the servers of a test run; None where there is none."""
+    shared = Path("/dev/shm")
+    try:
+        return shared if shutil.disk_usage(shared).free > 4 * 2**30 else None
+    except OSError:
+        return None
+
+
 @contextmanager
 def server():
     """Run a server from Debian's programs; None where there are none."""
@@ -131,8 +140,9 @@ def server():
     if bin is None:
         yield None
         return
-    # not under pytest's folder, which is closed to other users, and with a short name for a socket
-    folder = Path(tempfile.mkdtemp(prefix="ch-pg-"))
+    # not under pytest's folder, which is closed to other users, and with a short name for a socket;
+    # in memory where there is enough of it, since a server waits for its disk at each commit
+    folder = Path(tempfile.mkdtemp(prefix="ch-pg-", dir=_memory()))
     running = Server(folder, bin)
     try:
         yield running
@@ -166,10 +176,24 @@ def own_server():
         yield running
 
 
+@pytest.fixture(scope="session")
+def empty_file(tmp_path_factory):
+    """Give a file of SQLite with today's tables and nothing in them."""
+    path = tmp_path_factory.mktemp("empty") / "db.sqlite3"
+    database = open_database(Settings(database=f"sqlite:///{path}"))
+    with database.writer.begin() as connection:
+        migrate(connection)
+    for engine in {database.reader, database.writer}:
+        engine.dispose()
+    return path
+
+
 @pytest.fixture
 def database(request, tmp_path):
     """Give the address of a fresh database, in SQLite unless `conftest` asks for both."""
     if getattr(request, "param", "sqlite") == "sqlite":
+        # a copy, since making the tables takes longer than most tests
+        shutil.copy(request.getfixturevalue("empty_file"), tmp_path / "db.sqlite3")
         yield f"sqlite:///{tmp_path}/db.sqlite3"
         return
     with request.getfixturevalue("databases").fresh() as address:

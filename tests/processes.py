@@ -1,14 +1,23 @@
 """The service as a process of its own, over real HTTP."""
 
-import json
+import io
 import os
 import re
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from unittest import mock
 
 import httpx
 from serving import ALL
+
+from clearinghouse import access, cli
+from clearinghouse.access import Scope
+from clearinghouse.settings import Settings
+from clearinghouse.store import Store
 
 PROGRAM = (sys.executable, "-m", "clearinghouse")
 ENVIRONMENT = {
@@ -16,6 +25,50 @@ ENVIRONMENT = {
     "CLEARINGHOUSE_QUIET_OPENINGS": "1000000",  # what asks for work has tests of its own
     "PYTHONWARNINGS": "default",
 }
+
+
+def add_platform(settings, name, scopes):
+    """Add a platform beside a process that serves, as the command does, and give its key.
+
+    The command itself takes more than a second to start, and is tested once.
+    """
+    store = Store.open(settings)
+    try:
+        return access.add_platform(store, name, [Scope(s) for s in scopes], datetime.now(UTC))
+    finally:
+        store.close()
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command printed, and how it ended."""
+
+    stdout: str
+    stderr: str
+    code: int
+
+
+def command(*words, database, code=0, typed="", **environ):
+    """Run a command of the operator in this process, since one of its own starts in a second.
+
+    Whatever it waits for is read from `typed`; its end must be `code`.
+    """
+    given = os.environ | ENVIRONMENT | {"COLUMNS": "200"} | environ
+    with (
+        mock.patch.dict(os.environ, given, clear=True),
+        mock.patch.object(sys, "argv", ["clearinghouse", *words, "--database", database]),
+        mock.patch.object(sys, "stdin", io.StringIO(typed)),
+        redirect_stdout(io.StringIO()) as out,
+        redirect_stderr(io.StringIO()) as err,
+    ):
+        try:
+            cli.main()
+            ended = 0
+        except SystemExit as end:
+            ended = end.code or 0
+    done = Done(out.getvalue(), err.getvalue(), ended)
+    assert done.code == code, done.stderr
+    return done
 
 
 class Process:
@@ -47,20 +100,12 @@ class Process:
 
     def command(self, *words, code=0):
         """Run a command of the operator on the same database, and give what it printed."""
-        done = subprocess.run(
-            [*PROGRAM, *words, "--database", self.database],
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == code, done.stderr
-        return done
+        return command(*words, database=self.database, code=code, **self.environ)
 
     def platform(self, name="Example"):
         """Add a platform with every scope, and give its headers."""
-        words = ("platform", "add", name, "--scope", ",".join(ALL), "--json")
-        return {"Authorization": f"Bearer {json.loads(self.command(*words).stdout)['key']}"}
+        settings = replace(Settings.from_environment(self.environ), database=self.database)
+        return {"Authorization": f"Bearer {add_platform(settings, name, ALL)}"}
 
     def end(self, number=signal.SIGTERM):
         if self.process.poll() is None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from local import random_item
 from pictures import scene
+from processes import command
 from serving import credentials, item, near, pdq
 from test_cases import figures, problem
 from test_cli import run as nciihash  # noqa: F401 - a fixture, asked for by name
@@ -306,13 +307,7 @@ def test_the_operator_lets_advocates_in(service, capsys, monkeypatch):
 
 @pytest.fixture(scope="module")
 def key(local):
-    import subprocess
-    import sys
-
-    words = ("advocate", "add", "Helpline", "--database", local.service._database)
-    done = subprocess.run(
-        [sys.executable, "-m", "clearinghouse", *words], capture_output=True, text=True, check=True
-    )
+    done = command("advocate", "add", "Helpline", database=local.service._database)
     return done.stdout.strip()
 
 

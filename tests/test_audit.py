@@ -1,17 +1,16 @@
 """The trail of what operators did: whole, or the first entry that is not."""
 
 import json
-import os
-import subprocess
 
 import pytest
-from processes import ENVIRONMENT, PROGRAM
+from processes import command
 from sqlalchemy import delete, insert, update
 
-from clearinghouse import access, audit, cases, contributions
+from clearinghouse import access, advocates, audit, cases, contributions, review
 from clearinghouse.audit import Act
 from clearinghouse.rotation import rotate
 from clearinghouse.schema import audit as table
+from nciihash.signals import Signal, SignalType
 
 
 def look(service, sought=None):
@@ -35,6 +34,10 @@ def test_what_operators_do_is_in_it_and_nothing_of_anybody(service, settings):
     rotate(store, settings, now=now, pause=lambda _seconds: None)
     service.clock.pass_(days=800)
     cases.purge(store, retention_days=400, now=service.clock())
+    review.list_lawful(store, [Signal(SignalType.PDQ, bytes(32))], now=now)
+    review.unlist_lawful(store, [Signal(SignalType.PDQ, bytes(32))], now=now)
+    advocates.add(store, "Helpline", now)
+    advocates.revoke(store, "Helpline", now)
     assert acts(service) == [
         (Act.PLATFORM_ADDED, "One", 1),
         (Act.KEY_MADE, "One", 1),
@@ -43,9 +46,13 @@ def test_what_operators_do_is_in_it_and_nothing_of_anybody(service, settings):
         (Act.PLATFORM_WITHDRAWN, "One", 0),
         (Act.MASTER_CHANGED, "", 1),
         (Act.PURGED, "", 1),
+        (Act.LAWFUL_LISTED, "", 1),
+        (Act.LAWFUL_UNLISTED, "", 1),
+        (Act.ADVOCATE_KEY, "Helpline", 1),
+        (Act.ADVOCATE_REVOKED, "Helpline", 1),
     ]
     found = look(service)
-    assert (found.entries, found.broken) == (7, None), "whole, over a change of the key"
+    assert (found.entries, found.broken) == (11, None), "whole, over a change of the key"
     assert case.number not in str(acts(service))
 
 
@@ -90,15 +97,7 @@ def test_a_cut_end_is_found_by_a_digest_that_was_written_down(service):
 
 def test_the_commands(tmp_path):
     def run(*words, code=0):
-        done = subprocess.run(
-            [*PROGRAM, *words, "--database", f"sqlite:///{tmp_path}/db.sqlite3"],
-            env=os.environ | ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == code, done.stderr
-        return done.stdout
+        return command(*words, database=f"sqlite:///{tmp_path}/db.sqlite3", code=code).stdout
 
     run("platform", "add", "Example")
     assert "platform added" in run("audit", "list")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from processes import ENVIRONMENT, PROGRAM, Process
+from processes import ENVIRONMENT, PROGRAM, Process, command
 from serving import ALL, credentials, item, opening, pdq
 from test_stopncii import fetch_all, submit, values
 
@@ -178,14 +178,9 @@ def test_the_operator_ends_all_that_came_from_one_side(service, other):
     other.say(*(record(pdq()) for _ in range(3)))
     round_(service, other)
     assert len(fetch_all(peer)) == 5
-    command = [*PROGRAM, "platform", "withdraw", "Friends"]
-    done = subprocess.run(
-        [*command, "--json", "--database", service.settings.database],
-        env=os.environ | ENVIRONMENT | {"CLEARINGHOUSE_KEY_FILE": str(service.settings.key_file)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    words = ("platform", "withdraw", "Friends", "--json")
+    key = str(service.settings.key_file)
+    done = command(*words, database=service.settings.database, CLEARINGHOUSE_KEY_FILE=key)
     assert json.loads(done.stdout) == {"platform": "Friends", "withdrawn": 4}
     assert len(fetch_all(peer)) == 1
 
@@ -242,17 +237,12 @@ class Pair:
     def follow(self, side, code=0, key=None):
         """Let one side import what the other holds."""
         url = f"{str(self.sides[1 - side].client.base_url).rstrip('/')}/stopncii/v1"
-        command = [*PROGRAM, "follow-stopncii", "--url", url, "--name", "The other"]
-        done = subprocess.run(
-            [*command, "--json", "--database", self.sides[side].database],
-            env=os.environ
-            | ENVIRONMENT
-            | {"CLEARINGHOUSE_FOLLOW_KEY": self.keys[1 - side] if key is None else key},
-            capture_output=True,
-            text=True,
-            check=False,
+        done = command(
+            *("follow-stopncii", "--url", url, "--name", "The other", "--json"),
+            database=self.sides[side].database,
+            code=code,
+            CLEARINGHOUSE_FOLLOW_KEY=self.keys[1 - side] if key is None else key,
         )
-        assert done.returncode == code, done.stderr
         return json.loads(done.stdout) if code == 0 else done.stderr
 
     def matched(self, side, value):
@@ -307,9 +297,9 @@ def test_two_clearinghouses_share_and_withdraw(pair):
 def test_it_goes_on_and_ends_when_told(pair):
     pair.open(1, pdq())
     url = f"{str(pair.sides[1].client.base_url).rstrip('/')}/stopncii/v1"
-    command = [*PROGRAM, "follow-stopncii", "--url", url, "--name", "The other", "--every", "1"]
+    words = ("follow-stopncii", "--url", url, "--name", "The other", "--every", "1")
     running = subprocess.Popen(
-        [*command, "--database", pair.sides[0].database, "--json"],
+        [*PROGRAM, *words, "--database", pair.sides[0].database, "--json"],
         env=os.environ | ENVIRONMENT | {"CLEARINGHOUSE_FOLLOW_KEY": pair.keys[1]},
         stdout=subprocess.PIPE,
         text=True,

@@ -53,9 +53,12 @@ def test_what_is_done_is_counted_by_patterns(service):
     assert samples["clearinghouse_index_lag_entries",] == 0
     assert samples["clearinghouse_index_ready",] == 1
     assert samples["clearinghouse_figures", "signals"] == 0
+    assert samples["clearinghouse_platform_alerts", "silent"] == 0
     for secret in (value, case.number, case.passphrase.split()[0], peer.key, "Secret", "BREW"):
         assert secret not in text
     assert re.findall(r"nowhere|testclient|127\.0", text) == []
+    service.clock.pass_(days=3)
+    assert read(service)[0]["clearinghouse_platform_alerts", "silent"] == 1
 
 
 def test_it_takes_the_key(service):

@@ -23,7 +23,7 @@ def queries(count):
 
 def look(watch, distances, *, key=1, item=5, packed=None, now=NOW, type=PDQ):
     packed = queries(len(distances)) if packed is None else packed
-    watch.look(key, type, packed, [[(9, item, d)] for d in distances], now=now)
+    watch.look(key, type, packed, {n: [(9, item, d)] for n, d in enumerate(distances)}, now=now)
 
 
 def test_the_edges_are_where_an_answer_changes():
@@ -67,12 +67,12 @@ def test_keys_files_and_days_are_counted_apart():
 
 def test_a_file_counts_by_its_nearest_signal_and_exact_hashes_do_not_count():
     watch = Watch(edge=0, any=100)
-    watch.look(1, PDQ, queries(1), [[(1, 5, 31), (2, 5, 4)]], now=NOW)
+    watch.look(1, PDQ, queries(1), {0: [(1, 5, 31), (2, 5, 4)]}, now=NOW)
     assert watch.take() == []
     look(watch, [0] * 5, type=SignalType.MD5)
-    watch.look(1, PDQ, queries(2), [[], []], now=NOW)
+    watch.look(1, PDQ, queries(2), {}, now=NOW)
     assert watch.take() == []
-    watch.look(1, PDQ, queries(1), [[(1, 5, 4), (2, 6, 31)]], now=NOW)
+    watch.look(1, PDQ, queries(1), {0: [(1, 5, 4), (2, 6, 31)]}, now=NOW)
     assert [alarm.item for alarm in watch.take()] == [6]
 
 

@@ -17,6 +17,7 @@ from nciihash.wire import FeedReply, MatchReply
 
 DOORS = [
     ("GET", "/v1/feed", Scope.FEED, None),
+    ("GET", "/v1/feed/snapshot", Scope.FEED, None),
     ("POST", "/v1/feed/ack", Scope.FEED, {"cursor": "0" * 32}),
     ("POST", "/v1/match", Scope.MATCH, {"type": "pdq", "values": ["0" * 64]}),
     ("POST", "/v1/feedback", Scope.FEEDBACK, {"verdicts": [{"id": "0" * 32, "verdict": "unsure"}]}),
@@ -430,3 +431,25 @@ def test_answers_stay_out_of_caches_and_frames(service):
         assert reply.headers["referrer-policy"] == "no-referrer"
         assert reply.headers["x-content-type-options"] == "nosniff"
         assert "set-cookie" not in reply.headers
+
+
+def test_a_clock_that_goes_back_loses_nothing_and_changes_no_order(service):
+    peer, values = service.platform(), [pdq() for _ in range(3)]
+    case = service.open(item(values[0]))
+    expires = case.status()["expires"]
+    page = peer.feed()
+    service.clock.pass_(days=-3)
+    late = service.open(item(values[1]))
+    assert peer.match(*values[:2]) != [[], []]
+    assert [entry["value"] for entry in peer.feed(cursor=page["cursor"])["entries"]] == [values[1]]
+    assert peer.post("/v1/feed/ack", {"cursor": peer.feed()["cursor"]}).status_code == 200
+    assert case.status()["expires"] == expires, "a visit never shortens it"
+    assert case.withdraw().status_code == 200
+    assert case.status()["state"] == "withdrawn"
+    assert late.status()["state"] == "open"
+    assert peer.match(*values[:2])[0] == []
+    page = peer.feed(cursor=page["cursor"])
+    assert [entry["op"] for entry in page["entries"]] == ["add", "remove"]
+    assert peer.post("/v1/feed/ack", {"cursor": page["cursor"]}).status_code == 200
+    [told] = [p for p in case.status()["items"][0]["platforms"] if p["platform"] == peer.name]
+    assert told["deletion_acknowledged"] is not None

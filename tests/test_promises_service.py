@@ -13,7 +13,7 @@ import time
 
 import pytest
 from killing import Loop
-from processes import ENVIRONMENT, PROGRAM, Process
+from processes import Process, command
 from serving import credentials, item, opening, pdq
 from sqlalchemy import create_engine
 
@@ -300,15 +300,7 @@ def test_the_operators_commands_print_what_machines_read(tmp_path):
     database = f"sqlite:///{tmp_path}/db.sqlite3"
 
     def run(*words, code=0):
-        done = subprocess.run(
-            [*PROGRAM, *words, "--database", database],
-            env=os.environ | ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == code, done.stderr
-        return done
+        return command(*words, database=database, code=code)
 
     added = json.loads(run("platform", "add", "A & B", "--scope", "feed, match", "--json").stdout)
     assert set(added) == {"platform", "key"}
@@ -323,6 +315,8 @@ def test_the_operators_commands_print_what_machines_read(tmp_path):
     assert json.loads(run("platform", "rotate", "A & B", "--json").stdout)["key"] != added["key"]
     assert json.loads(run("platform", "revoke", "A & B", "--json").stdout)["revoked"] == 2
     assert "revoked" in run("platform", "list").stdout
+    assert run("platform", "check").stdout == "All is well.\n"
+    assert json.loads(run("platform", "check", "--json").stdout) == []
     run("migrate")
     assert json.loads(run("stats", "--json").stdout)["platforms"] == 1
     assert "cases open" in run("stats").stdout

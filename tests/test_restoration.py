@@ -1,17 +1,15 @@
 """Backups, and what a restored one must not bring back."""
 
 import json
-import os
 import secrets
 import sqlite3
 import stat
-import subprocess
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from processes import ENVIRONMENT, PROGRAM
+from processes import command
 from serving import Running, item, pdq
 from sqlalchemy import create_engine, make_url
 from starlette.testclient import TestClient
@@ -231,21 +229,9 @@ def test_a_backup_from_before_a_rotation_is_put_back(settings, tmp_path):
 
 
 def test_backup_on_postgresql_says_what_to_do_instead(databases, tmp_path):
-    def run(*words):
-        with databases.fresh() as address:
-            return subprocess.run(
-                [*PROGRAM, *words, "--database", address],
-                env=os.environ | ENVIRONMENT,
-                cwd=tmp_path,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-
     for words in (["backup", "x"], ["restore", "x", "--yes"]):
-        done = run(*words)
-        assert done.returncode == 2
-        assert "pg_dump" in done.stderr
+        with databases.fresh() as address, chdir(tmp_path):
+            assert "pg_dump" in command(*words, database=address, code=2).stderr
     assert not (tmp_path / "x").exists()
 
 
@@ -255,24 +241,15 @@ def test_the_commands(settings, tmp_path):
         service.open()
         case = service.open()
 
-    def run(*words, code=0, **others):
-        done = subprocess.run(
-            [*PROGRAM, *words, "--database", settings.database],
-            env=os.environ | ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            check=False,
-            **others,
-        )
-        assert done.returncode == code, done.stderr
-        return done
+    def run(*words, **others):
+        return command(*words, database=settings.database, **others)
 
     file = str(tmp_path / "backup")
     assert json.loads(run("backup", file, "--json").stdout)["bytes"] > 10_000
     with served(settings) as service:
         case.client = service.client
         case.withdraw()
-    run("restore", file, code=1, input="n\n")
+    run("restore", file, code=1, typed="n\n")
     done = json.loads(run("restore", file, "--yes", "--json").stdout)
     assert done == {"signals": 1, "withdrawn_again": 1}
 

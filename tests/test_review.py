@@ -131,7 +131,7 @@ def test_the_list_changes_while_serving(service, store):
     assert one(store).kind == "lawful"
     assert review.list_lawful(store, [signal(FLAG)], now=now) == (0, 0)
     assert service.open(item(FLAG)).reply["items"][0]["accepted"] == 0
-    assert review.unlist_lawful(store, [signal(FLAG), signal(pdq())]) == 1
+    assert review.unlist_lawful(store, [signal(FLAG), signal(pdq())], now=service.clock()) == 1
     assert service.open(item(FLAG)).reply["items"][0]["accepted"] == 1
 
 

@@ -81,10 +81,15 @@ def list_cases(advocate: Admitted, serving: Serving) -> AssistedCases:
 def read_case(reference: Referred, advocate: Admitted, serving: Serving) -> CaseStatus:
     """Tell what each platform did about each file. Looking renews the case."""
     now = serving.clock()
-    with serving.store.write() as tx:
+    months = serving.settings.case_months
+    with serving.store.read() as tx:
         case = advocates.find(tx, advocate, reference)
-        cases.renew(tx, case, months=serving.settings.case_months, now=now)
-        return cases.status(tx, case, now=now)
+        due = cases.renewal_due(tx, case, months=months, now=now)
+    if due:
+        with serving.store.write() as tx:
+            cases.renew(tx, case, months=months, now=now)
+    with serving.store.read() as tx:
+        return cases.status(tx, advocates.find(tx, advocate, reference), now=now)
 
 
 @router.post(

@@ -1,11 +1,13 @@
 """The platforms' door: a key with scopes, a feed, matching, and words back."""
 
 import time
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, Final
 
 import numpy as np
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from numpy.typing import NDArray
 from starlette.concurrency import run_in_threadpool
@@ -15,6 +17,7 @@ from clearinghouse.access import Platform, Scope
 from clearinghouse.idempotency import Reply, once
 from clearinghouse.problems import BadBody
 from clearinghouse.routes.requests import Repeatable, Serving, answer, documented, parse
+from clearinghouse.service import Service
 from clearinghouse.statements import Transaction
 from nciihash.signals import SignalType
 from nciihash.wire import (
@@ -61,10 +64,16 @@ def _admitted(scope: Scope) -> Callable[..., Platform]:
         serving: Serving,
         bearer: Bearer,
     ) -> Platform:
-        key = bearer.credentials if bearer else None
-        return access.admit(serving.store, key, scope, serving.clock())
+        return _let_in(serving, bearer.credentials if bearer else None, scope)
 
     return admit
+
+
+def _let_in(serving: Service, key: str | None, scope: Scope) -> Platform:
+    now = serving.clock()
+    platform = access.admit(serving.store, key, scope, now)
+    serving.uses.note(platform.key, now)
+    return platform
 
 
 Follower = Annotated[Platform, Depends(_admitted(Scope.FEED))]
@@ -99,9 +108,47 @@ async def read_feed(
 
 def _page(serving: Serving, key: str | None, cursor: str | None, limit: int) -> FeedReply:
     # The key is looked at each time, since it may have been revoked during the wait.
-    platform = access.admit(serving.store, key, Scope.FEED, serving.clock())
+    platform = _let_in(serving, key, Scope.FEED)
     after = feedback.read_cursor(serving.store, platform, cursor)
     return FeedReply.of(feedback.read_page(serving.store, platform, after, limit))
+
+
+_LINES: Final = "application/x-ndjson"
+
+
+@router.get(
+    "/feed/snapshot",
+    response_class=StreamingResponse,
+    responses={200: {"content": {_LINES: {"schema": {"type": "string"}}}}},
+)
+def read_snapshot(
+    platform: Follower,
+    serving: Serving,
+    accept: Annotated[str, Header(alias="Accept-Encoding", include_in_schema=False)] = "",
+) -> StreamingResponse:
+    """Read the whole bank at once: pages as the feed has them, one a line, until `more` is false.
+
+    The last cursor is that from which the feed goes on. If the lines break off, go on in the feed
+    from the last whole one.
+    """
+    pages = feedback.read_snapshot(serving.store, platform)
+    lines = (FeedReply.of(page).model_dump_json().encode() + b"\n" for page in pages)
+    if "gzip" not in accept:
+        return StreamingResponse(lines, media_type=_LINES)
+    headers = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+    return StreamingResponse(_packed(lines), media_type=_LINES, headers=headers)
+
+
+def _packed(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Compress by the frequency of characters alone.
+
+    Were repetitions sought as well, somebody who submits hashes and sees lengths on the network
+    could find out the hashes beside them, bit by bit.
+    """
+    packer = zlib.compressobj(wbits=31, strategy=zlib.Z_HUFFMAN_ONLY)
+    for line in lines:
+        yield packer.compress(line)
+    yield packer.flush()
 
 
 @router.post("/feed/ack", response_model=Acknowledgement, responses={410: {"model": Problem}})

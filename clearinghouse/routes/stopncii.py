@@ -43,6 +43,7 @@ def _admitted(scope: Scope) -> Callable[..., Platform]:
         platform = access.admit(serving.store, function_key, scope, now)
         if access.identify(serving.store, subscription_key, now).number != platform.number:
             raise CredentialsWrong
+        serving.uses.note(platform.key, now)
         return platform
 
     return admit
