@@ -10,8 +10,8 @@ PHOTOS ?=
 PYTEST_ARGS ?=
 KERNEL := CMakeLists.txt $(wildcard nciihash/_*.cpp nciihash/_*.hpp)
 
-.PHONY: setup demo test fuzz-service fuzz-files lint bench bench-search bench-recall bench-service bench-video
-.PHONY: bench-page bench-veil kernels sanitize screenshots page lock clean
+.PHONY: setup demo test fuzz-service fuzz-files fuzz-code lint bench bench-hashing bench-search bench-recall
+.PHONY: bench-service bench-video bench-page bench-veil kernels sanitize screenshots page lock clean
 
 setup: $(VENV)/.dev
 
@@ -36,7 +36,16 @@ lint: $(VENV)/.dev
 
 # What takes a minute or two and needs no other programs; the large ones have targets of their own.
 bench: $(VENV)/.dev
-	@for name in pdq search oracle; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	@for name in hashing search oracle; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+# Hashing against its peers, from path to hash, and bit for bit: some ten minutes. PHOTOS: folders;
+# without it there are only scikit-image's few photos. The package perception asks for an OpenCV of
+# its own and an old Rich, and works with ours.
+bench-hashing: $(VENV)/.dev
+	@$(PIP) --editable '.[dev,demo,bench-hashing]'
+	@$(PIP) --no-deps 'perception>=0.9'
+	$(BENCH_CORES) $(BIN)/python benchmarks/hashing.py $(if $(PHOTOS),--photos $(PHOTOS)) --rounds 9 \
+	    --out benchmarks/results/hashing
 
 # Which edited copies are found, and how near different pictures come: some minutes. PHOTOS and HARD
 # are folders; without them there are only scikit-image's few photos.
@@ -58,6 +67,11 @@ bench-page: $(VENV)/.dev
 MINUTES ?= 10
 fuzz-files: $(VENV)/.dev
 	$(BIN)/python tests/fuzz.py --minutes $(MINUTES)
+
+# What reads strangers' bytes by hand, guided by coverage; MINUTES for all targets together.
+fuzz-code: $(VENV)/.dev
+	@$(PIP) --editable '.[dev,demo,bench,fuzz]'
+	$(BIN)/python tests/fuzz_code.py --minutes $(MINUTES)
 
 # The survivor's page as one file for use without internet, and the SHA-256 of it and of each file that
 # the service sends, as it shows them at /digests.json.

@@ -35,8 +35,9 @@ def understood(reply: dict[str, Any], asked: Sequence[SignalType]) -> Item:
                 if {hashed.signal.type for hashed in told} == set(asked) and (
                     isinstance(frames, int) and frames >= 1
                 ):
-                    every, reduced = _seconds(more.get("every", 0.0)), more.get("reduced", False)
-                    return Item(Media(media), told, frames, every, bool(reduced))
+                    every = _seconds(more.get("every", 0.0))
+                    marks = (bool(more.get(mark, False)) for mark in ("reduced", "motion"))
+                    return Item(Media(media), told, frames, every, *marks)
             case {"refused": code, "message": str(message)} if code in _REFUSALS:
                 # what a person reads in a terminal must not be able to command it
                 if message.isprintable() and len(message) <= _SENTENCE_MAX:

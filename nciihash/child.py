@@ -110,6 +110,7 @@ def _answer(request: dict[str, Any], file: bytes | BinaryIO, limits: Limits) -> 
             "frames": item.frames,
             "every": item.every,
             "reduced": item.reduced,
+            "motion": item.motion,
         },
     }
 

@@ -19,7 +19,17 @@ from nciihash.duplicates import groups
 from nciihash.errors import FileRefused, InvalidRequest
 from nciihash.ledger import Layout, Ledger
 from nciihash.saved import read_saved
-from nciihash.signals import Band, Hashed, Item, Media, Signal, SignalType, VariantSet, band
+from nciihash.signals import (
+    Band,
+    Hashed,
+    Item,
+    Media,
+    Signal,
+    SignalType,
+    Variant,
+    VariantSet,
+    band,
+)
 from nciihash.tally import HASHES, Tally, file_name
 from nciihash.terminal import AsJson, ExitCode, Fast, Jobs, NoSandbox, Out, Recursive, Terminal
 from nciihash.vpdq import Comparison, Share, frames_of
@@ -85,8 +95,6 @@ def hash_command(
 ) -> None:
     """Hash pictures and videos. Nothing is sent, and only what --out names is written."""
     terminal = Terminal(as_json=as_json)
-    if fast and (signal or variants is not VariantSet.NONE):
-        raise typer.BadParameter("--fast makes plain pdq hashes: leave --signal and --variants.")
     rows: list[tuple[str, Item]] = []
     tally = Tally(terminal, "hashed", skip_foreign=recursive)
     with terminal.guard(), ExitStack() as stack:
@@ -202,6 +210,8 @@ def _described(item: Item) -> dict[str, object]:
     told: dict[str, object] = {"media": item.media.value, "hashes": hashes}
     if item.reduced:
         told["fast"] = True
+    if item.motion:
+        told["motion"] = True
     return told | ({"every": item.every} if item.media is Media.VIDEO else {})
 
 
@@ -215,8 +225,9 @@ def compare(
     """Tell how near two pictures or videos are, in bits and in words. Nothing is sent."""
     terminal = Terminal(as_json=as_json)
     with terminal.guard():
-        found = [_read(terminal, text, sandboxed=not no_sandbox) for text in (a, b)]
-        first, second = found
+        # of one of two videos as many frames as matching takes: they may be cut at other moments
+        first = _read(terminal, a, VariantSet.MATCH, sandboxed=not no_sandbox)
+        second = _read(terminal, b, VariantSet.NONE, sandboxed=not no_sandbox)
         if first is None or second is None:
             raise typer.Exit(ExitCode.SOME_FAILED)
         pair = compare_videos(frames_of(first), frames_of(second))
@@ -248,15 +259,19 @@ def compare(
             terminal.show("One of them is so plain that this says little.")
 
 
-def _read(terminal: Terminal, text: str, *, sandboxed: bool) -> Sequence[Hashed] | None:
-    """Take a hash as it is, and hash a file; None if the file is refused, which is told."""
+def _read(
+    terminal: Terminal, text: str, variants: VariantSet, *, sandboxed: bool
+) -> Sequence[Hashed] | None:
+    """Take a hash as it is, and hash a file, untrimmed; None if it is refused, which is told."""
     if len(text) == _PDQ_DIGITS and set(text) <= set(string.hexdigits) and not Path(text).exists():
         return [Hashed(Signal.from_hex(SignalType.PDQ, text))]
-    ((_, outcome),) = hash_files([Path(text)], signals=[SignalType.PDQ], sandboxed=sandboxed)
+    ((_, outcome),) = hash_files(
+        [Path(text)], signals=[SignalType.PDQ], variants=variants.value, sandboxed=sandboxed
+    )
     if isinstance(outcome, FileRefused):
         terminal.refuse(text, outcome)
         return None
-    return outcome.hashes
+    return [hashed for hashed in outcome.hashes if hashed.variant is Variant.ORIGINAL]
 
 
 @app.command(rich_help_panel="On this device")

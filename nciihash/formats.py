@@ -53,6 +53,7 @@ _VIDEO: Final = (
 )
 _EXPORT: Final = "Open it in the program that shows it, export it as JPEG or PNG and try again."
 RAW: Final = f"This is a camera's raw file, which is not supported. {_EXPORT}"
+_OF_CAMERAS: Final = {32767, 32769, 32770, 34713, 34892, 65000, 65535}
 _FOREIGN: Final = (
     (b"%PDF", f"This is a PDF document, not a picture. {_EXPORT}"),
     (b"8BPS", f"This is a Photoshop document, which is not supported. {_EXPORT}"),
@@ -62,7 +63,12 @@ _FOREIGN: Final = (
     (b"\0\0\0\x0cJXL ", f"This is a JPEG XL picture, which is not supported. {_EXPORT}"),
     (b"FUJIFILMCCD-RAW", RAW),
     (b"IIU\0", RAW),  # Panasonic
-    (b"IIRO", RAW),  # Olympus
+    (b"IIRO", RAW),  # Olympus, and the next two
+    (b"IIRS", RAW),
+    (b"MMOR", RAW),
+    (b"II\x1a\0\0\0HEAPCCDR", RAW),  # Canon, of old
+    (b"\0MRM", RAW),  # Minolta
+    (b"FOVb", RAW),  # Sigma
     (b"PK\x03\x04", "This is a ZIP archive. Unpack it and hash the pictures inside."),
 )
 _OTHER: Final = f"This is not a picture in a format that can be opened here. {_EXPORT}"
@@ -126,8 +132,8 @@ def detect(data: bytes) -> Format:
         raise UnsupportedFormat(_OTHER)
     for signature, format in _SIGNATURES:
         if data.startswith(signature):
-            if format is Format.TIFF and data[8:10] == b"CR":
-                raise UnsupportedFormat(RAW)  # Canon's raw files begin like TIFF
+            if format is Format.TIFF and _is_raw(data):
+                raise UnsupportedFormat(RAW)
             return format
     head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if b"<svg" in head:
@@ -137,6 +143,48 @@ def detect(data: bytes) -> Format:
             "This is a web page, not a picture. Save the picture itself and try again."
         )
     raise UnsupportedFormat(_OTHER)
+
+
+def _is_raw(data: bytes) -> bool:
+    """Tell a camera's raw file from the TIFF as which it begins.
+
+    Either it is marked (Canon's CR2, DNG's tag 50706), or its first picture is but a small copy
+    (tag 254), or is compressed as only cameras do (tag 259; TIFF 6.0, DNG 1.4, ExifTool's lists).
+    """
+    if data[8:10] == b"CR":
+        return True
+    return any(
+        tag == 50706 or (tag == 254 and value & 1) or (tag == 259 and value in _OF_CAMERAS)
+        for tag, _, _, value in _directory(data)
+    )
+
+
+def holds_video(data: bytes) -> bool:
+    """Tell whether a short video lies behind a photo, as phones put it there when it can move.
+
+    In JPEG an MP4 follows the picture; in HEIC it has a box of its own, `mpvd`. (Of a "live photo"
+    that is a pair of files, each is a file for itself.)
+    """
+    if data.startswith(JPEG_START):
+        at = data.find(b"ftyp", 4)
+        while at >= 4:
+            if video_format(data[at - 4 : at + 508]) == "mov" and not any(data[at - 4 : at - 1]):
+                return True
+            at = data.find(b"ftyp", at + 4)
+        return False
+    if data[4:8] != b"ftyp":
+        return False
+    place = 0
+    while place + 16 <= len(data):
+        size, name = struct.unpack_from(">I4s", data, place)
+        if name == b"mpvd":
+            return True
+        if size == 1:  # the size comes after the name
+            (size,) = struct.unpack_from(">Q", data, place + 8)
+        if size < 8:  # to the end of the file, or nonsense
+            return False
+        place += size
+    return False
 
 
 def _brands(data: bytes) -> set[bytes]:
@@ -211,19 +259,23 @@ def orientation(exif: bytes) -> int:
     Written by hand so that a broken block neither raises nor warns: only the first directory's tag
     274 matters (EXIF 2.32, section 4.6.4).
     """
-    block = exif.removeprefix(b"Exif\0\0")
+    for tag, kind, number, value in _directory(exif.removeprefix(b"Exif\0\0")):
+        if tag == 0x0112:  # a short; some programs write a long
+            return value if kind in {3, 4} and number == 1 and 1 <= value <= 8 else 1
+    return 1
+
+
+def _directory(block: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Walk the first directory of a TIFF as far as it goes: tag, kind, how many, first value."""
     order = {b"II": "<", b"MM": ">"}.get(block[:2])
     if order is None:
-        return 1
+        return
     try:
         (start,) = struct.unpack_from(order + "I", block, 4)
         (count,) = struct.unpack_from(order + "H", block, start)
         for i in range(min(count, 512)):
             tag, kind, number = struct.unpack_from(order + "HHI", block, start + 2 + 12 * i)
-            if tag == 0x0112:
-                code = "H" if kind == 3 else "I"  # a short; some programs write a long
-                (value,) = struct.unpack_from(order + code, block, start + 10 + 12 * i)
-                return value if kind in {3, 4} and number == 1 and 1 <= value <= 8 else 1
+            code = "H" if kind == 3 else "I"
+            yield tag, kind, number, *struct.unpack_from(order + code, block, start + 10 + 12 * i)
     except struct.error:
-        pass
-    return 1
+        return

@@ -7,8 +7,9 @@ files from strangers.
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain, islice
 from typing import BinaryIO, Final
 
@@ -19,7 +20,7 @@ from PIL import Image
 from nciihash import jpeg, pdq, reduced, vpdq
 from nciihash.errors import UnsupportedFormat
 from nciihash.files import HEAD, check_video_size, opened
-from nciihash.formats import JPEG_START, Format, video_format
+from nciihash.formats import JPEG_START, Format, holds_video, video_format
 from nciihash.image import (
     Source,
     animation,
@@ -32,9 +33,19 @@ from nciihash.image import (
     read_pixels,
 )
 from nciihash.limits import LIMITS, Limits
-from nciihash.signals import MADE, Hashed, Item, Media, Signal, SignalType, VariantSet
+from nciihash.signals import (
+    MADE,
+    Hashed,
+    Item,
+    Media,
+    Signal,
+    SignalType,
+    Variant,
+    VariantSet,
+)
 
 VARIANTS: Final = tuple(each.value for each in VariantSet)
+_IMAGEHASHS: Final = frozenset((SignalType.PHASH, SignalType.DHASH))
 
 
 def hash_image(source: Source, *, fast: bool = False, limits: Limits = LIMITS) -> Hashed:
@@ -60,7 +71,7 @@ def hash_image(source: Source, *, fast: bool = False, limits: Limits = LIMITS) -
     if isinstance(source, bytes):
         looked = _look(source, limits, least=0 if fast else limits.max_pixels + 1)
         if looked is not None:
-            return _hashed(looked[0])
+            return _hashed(looked.analysis)
     return _hashed(pdq.analyse(read_pixels(source, limits=limits)))
 
 
@@ -77,7 +88,8 @@ def hash_file(
     Of a video and an animation, frames are hashed, four a second, each with its time; such as are
     plain or within 15 bits of the last are left out. Of a film that is so long or so lively that
     there would be more than the caps in `nciihash.vpdq`, frames are taken less often, and `every`
-    in the result says how often.
+    in the result says how often. With `variants="match"` up to every frame is hashed where much
+    moves, and all frames of a quarter second have its time: the original was looked at during one.
 
     Args:
         path: the file.
@@ -88,7 +100,8 @@ def hash_file(
         signals: which types of hash to make; the result has them in this order. `md5` and `sha256`
             identify this very file. `phash` and `dhash` are ImageHash's, of the upright picture,
             and of no video.
-        fast: as in `hash_image`; it holds where PDQ is the only signal, without variants.
+        fast: as in `hash_image`, altered copies too; it does nothing where ImageHash's hashes are
+            asked for, which are always of the whole picture.
         limits: what the file may cost.
 
     Raises:
@@ -123,20 +136,19 @@ def hash_bytes(
     check_request(variants, signals)
     if video_format(data):
         return hash_video(io.BytesIO(data), variants=variants, signals=signals, limits=limits)
-    fast = fast and variants == "none" and tuple(signals) == (SignalType.PDQ,)
-    if fast and (looked := _look(data, limits, least=0)) is not None:
-        return Item(Media.IMAGE, (_hashed(looked[0]),), reduced=True)
-    large = _look(data, limits, least=limits.max_pixels + 1)
-    rgb = decode(data, limits=limits) if large is None else large[1]
+    fast = fast and not _IMAGEHASHS & set(signals)
+    looked = _look(data, limits, least=0 if fast else limits.max_pixels + 1)
+    rgb = decode(data, limits=limits) if looked is None else looked.rgb
     frames = animation(data, limits=limits)
     first = list(islice(frames, 2))
     if len(first) == 2:
         return _hash_animation(data, rgb, chain(first, frames), variants, signals)
     hashes: list[Hashed] = []
     for type in signals:
-        own = _hash(type, data, rgb)
-        if type is SignalType.PDQ and large is not None:
-            own = _hashed(large[0])
+        if type is SignalType.PDQ and looked is not None:
+            own = _hashed(looked.analysis)
+        else:
+            own = _hash(type, data, rgb)
         if type is not SignalType.PDQ or variants == "none":
             hashes.append(own)
         else:
@@ -144,8 +156,15 @@ def hash_bytes(
             from nciihash.variants import hash_variants
 
             raw = None if variants == "match" else decode_raw(data, limits=limits)
-            hashes += hash_variants(rgb, own, variants, raw)
-    return Item(Media.IMAGE, tuple(hashes), count_frames(data), reduced=large is not None)
+            scale = 1 if looked is None else looked.scale
+            hashes += hash_variants(rgb, own, variants, raw, scale)
+    return Item(
+        Media.IMAGE,
+        tuple(hashes),
+        count_frames(data),
+        reduced=looked is not None,
+        motion=holds_video(data),
+    )
 
 
 def hash_video(
@@ -168,22 +187,18 @@ def hash_video(
         ValueError: unknown variants, or no signals.
     """
     from nciihash import video  # loads FFmpeg and OpenCV
-    from nciihash.variants import hash_variants
 
     check_request(variants, signals)
-    if {SignalType.PHASH, SignalType.DHASH} & set(signals):
+    if _IMAGEHASHS & set(signals):
         raise UnsupportedFormat("This is a video: phash and dhash are made of pictures alone.")
     format = video_format(file.read(HEAD))
     if format is None:
         raise UnsupportedFormat("This is not a video in a format that can be opened here.")
     file.seek(0)
     with video.opened(file, format, vpdq.EVERY, limits) as film:
-        reel = vpdq.Reel(_most(variants), film.every)
-        for frame in film.frames(reel.due):
-            own = _hashed(frame.analysis)
-            if reel.take(own):
-                altered = () if variants == "none" else hash_variants(frame.rgb(), own, variants)
-                reel.keep(altered or (own,), frame.time)
+        close = variants == "match" and film.every == vpdq.EVERY
+        reel = vpdq.Reel(_most(variants), film.every, close=close)
+        _fill(reel, ((f.analysis, f.rgb) for f in film.frames(reel.due)), variants)
     return _of_reel(reel, signals, variants, lambda asked: _digest(asked, file))
 
 
@@ -195,16 +210,32 @@ def _hash_animation(
     signals: Sequence[SignalType],
 ) -> Item:
     """Hash an animated picture like a video; ImageHash's hashes are of its first frame."""
+    reel = vpdq.Reel(_most(variants), close=variants == "match")
+    due = (pixels for time, pixels in frames if reel.due(time))
+    _fill(reel, ((pdq.analyse(rgb), partial(np.asarray, rgb)) for rgb in due), variants)
+    return _of_reel(reel, signals, variants, lambda asked: _hash(asked, data, rgb))
+
+
+def _fill(
+    reel: vpdq.Reel,
+    frames: Iterable[tuple[pdq.Analysis, Callable[[], NDArray[np.uint8]]]],
+    variants: str,
+) -> None:
+    """Let a reel keep the frames that it wants: their hashes and those of their altered copies."""
     from nciihash.variants import hash_variants
 
-    reel = vpdq.Reel(_most(variants))
-    for time, pixels in frames:
-        if reel.due(time):
-            own = _hashed(pdq.analyse(pixels))
-            if reel.take(own):
-                altered = () if variants == "none" else hash_variants(pixels, own, variants)
-                reel.keep(altered or (own,), time)
-    return _of_reel(reel, signals, variants, lambda asked: _hash(asked, data, rgb))
+    framed = False
+    for analysis, rgb in frames:
+        own = _hashed(analysis)
+        if not reel.take(own):
+            continue
+        # a frame around the picture stays for a while: one look a moment finds it
+        if variants == "none" or not (framed or reel.opens()):
+            reel.keep((own,))
+            continue
+        altered = hash_variants(rgb(), own, variants)
+        framed = any(hashed.variant is Variant.TRIM for hashed in altered)
+        reel.keep(altered or (own,))
 
 
 def _most(variants: str) -> int:
@@ -265,9 +296,7 @@ def _hash(type: SignalType, data: bytes, rgb: NDArray[np.uint8]) -> Hashed:
             raise ValueError(f"{type} is not made of a file")
 
 
-def _look(
-    data: bytes, limits: Limits, *, least: int
-) -> tuple[pdq.Analysis, NDArray[np.uint8]] | None:
+def _look(data: bytes, limits: Limits, *, least: int) -> reduced.Reduced | None:
     """Hash a JPEG of at least so many pixels at a reduced size; None for all else."""
     if not data.startswith(JPEG_START):
         return None
@@ -275,7 +304,7 @@ def _look(
         width, height, colours = jpeg.header(data) or (0, 0, "")
         if width * height < least or colours not in {"YCbCr", "Gray"}:
             return None
-        data, turned = jpeg.strip(data)
+        turned = jpeg.turned(data)
         check_size(width, height, replace(limits, max_pixels=limits.reduced_pixels))
         return reduced.look(data, width, height, turned)
 

@@ -38,7 +38,7 @@ from nciihash.errors import (
     UnsupportedFormat,
 )
 from nciihash.files import read_file, read_path
-from nciihash.formats import RAW, Format, detect, orientation, png_pixels
+from nciihash.formats import Format, detect, orientation, png_pixels
 from nciihash.limits import LIMITS, Limits
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.uint8]
@@ -124,11 +124,12 @@ def decode(data: bytes, *, limits: Limits = LIMITS) -> NDArray[np.uint8]:
     turned = 1
     with decoder_errors(format):
         if format is Format.JPEG:
-            data, turned = jpeg.strip(data)
+            turned = jpeg.turned(data)
             if (known := jpeg.header(data)) is not None:
                 width, height, colours = known
                 check_size(width, height, limits)
                 return turn(jpeg.decode(data, colours), turned)
+            data = jpeg.strip(data)
         image, turned = _opened(data, format, turned)
         del data
         return _pixels(image, turned, limits)
@@ -271,14 +272,11 @@ def check_size(width: int, height: int, limits: Limits) -> None:
 
 
 def _check_tiff(image: TiffImageFile) -> None:
-    """Refuse what Pillow reads as something else than it shows: raw files, odd greys.
+    """Refuse what Pillow reads as something else than it shows: odd greys.
 
-    Tags (TIFF 6.0; DNG 1.4): 254 subfile type, 258 bits per sample, 262 photometric interpretation,
-    50706 DNG version.
+    Tags (TIFF 6.0): 258 bits per sample, 262 photometric interpretation.
     """
     tags = image.tag_v2
-    if 50706 in tags or int(tags.get(254, 0)) & 1:  # the first picture is a raw file's thumbnail
-        raise UnsupportedFormat(RAW)
     if image.mode.startswith("I;16") and (tags.get(258, (16,))[0] != 16 or tags.get(262) != 1):
         raise UnsupportedFormat(
             "This TIFF picture stores its greys in a rare way. Export it as JPEG or PNG."

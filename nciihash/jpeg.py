@@ -6,6 +6,7 @@ about half the time.
 """
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -23,37 +24,54 @@ _HARMLESS: Final = re.compile(
 _BAND: Final = 1 << 20  # pixels that are converted at once
 
 
-def strip(data: bytes) -> tuple[bytes, int]:
-    """Keep of a JPEG only what says how its picture looks, and read its orientation.
+def turned(data: bytes) -> int:
+    """Read a JPEG's EXIF orientation, 1 to 8.
+
+    Raises:
+        CorruptFile: no pixels follow the header.
+    """
+    for marker, start, end in _segments(data):
+        if marker == 0xE1 and data[start + 4 : start + 10] == b"Exif\0\0":
+            return orientation(data[start + 10 : end])
+    return 1
+
+
+def strip(data: bytes) -> bytes:
+    """Keep of a JPEG only what says how its picture looks.
 
     Pillow parses EXIF while it opens a file, and warns or fails where that is garbage; the further
     pictures of a phone's multi-picture file are of no use here. So all application segments go but
     JFIF's and Adobe's, which say how the colours are stored.
-
-    Returns:
-        The smaller JPEG, and its EXIF orientation from 1 to 8.
 
     Raises:
         CorruptFile: no pixels follow the header.
     """
     view = memoryview(data)
     kept = [view[:2]]
-    turned: int | None = None
+    for marker, start, end in _segments(data):
+        if marker in {0xE0, 0xEE} or not 0xE0 <= marker <= 0xEF:
+            kept.append(view[start:end])
+    return b"".join(kept)
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Walk a JPEG's segments: marker, start and end of each; the pixels are the last, to the end.
+
+    Raises:
+        CorruptFile: there are none.
+    """
     position = 2
     while position + 4 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
         if marker == 0xFF:  # fill byte
             position += 1
             continue
-        if marker == 0xDA:  # start of scan: the pixels
-            kept.append(view[position:])
-            return b"".join(kept), turned or 1
+        if marker == 0xDA:  # start of scan
+            yield marker, position, len(data)
+            return
         alone = marker in range(0xD0, 0xD9) or marker == 0x01
         end = position + 2 + (0 if alone else int.from_bytes(data[position + 2 : position + 4]))
-        if marker == 0xE1 and data[position + 4 : position + 10] == b"Exif\0\0":
-            turned = turned or orientation(data[position + 10 : end])
-        if marker in {0xE0, 0xEE} or not 0xE0 <= marker <= 0xEF:
-            kept.append(view[position:end])
+        yield marker, position, end
         position = end
     raise CorruptFile("This JPEG picture is cut off or damaged. Copy or download the file again.")
 

@@ -145,7 +145,10 @@ def receive(descriptor: int, deadline: float | None = None) -> dict[str, Any]:
     length = int.from_bytes(_exactly(descriptor, 4, deadline))
     if length > _MESSAGE_MAX:
         raise ValueError("a message of absurd length")
-    message = json.loads(_exactly(descriptor, length, deadline))
+    try:
+        message = json.loads(_exactly(descriptor, length, deadline))
+    except RecursionError:
+        raise ValueError("a message of absurd depth") from None
     if isinstance(message, dict):
         return message
     raise ValueError("a message is an object")

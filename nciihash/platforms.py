@@ -204,8 +204,6 @@ def match(
         raise typer.BadParameter("--confirm needs a veiled --bank, and the --server it is from.")
     if not confirm and (bank is None) == (server is None):
         raise typer.BadParameter("Give either --bank or --server.")
-    if fast and signal:
-        raise typer.BadParameter("--fast looks for plain pdq hashes: leave --signal away.")
     rows: list[tuple[str, Outcome]] = []
     tally = Tally(terminal, "looked for", skip_foreign=recursive)
     waiting = 0
@@ -245,7 +243,7 @@ def match(
             todo,
             signals=wanted_signals(signal or ()),
             # the trimmed picture as well, so that a screenshot or a border hides nothing
-            variants="none" if fast else "match",
+            variants="match",
             fast=fast,
             sandboxed=not no_sandbox,
             jobs=jobs or min(cores(), len(todo)),

@@ -6,6 +6,7 @@ a plane with its own mean and its neighbours' slope, and the picture hashed at i
 (Hashing the small picture itself would be another filter, and 6 bits off on average.)
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -19,7 +20,19 @@ _LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as P
 _SIDE_MIN: Final = 256  # pixels of the reduced picture; below, detail that PDQ sees would be lost
 
 
-def analyse(data: bytes, width: int, height: int, turned: int) -> pdq.Analysis | None:
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """A picture's hash, and its reduced pixels, uint8 (h, w, 3), upright.
+
+    `scale` is how many pixels of the file lie along each side of one of these.
+    """
+
+    analysis: pdq.Analysis
+    rgb: NDArray[np.uint8]
+    scale: int
+
+
+def look(data: bytes, width: int, height: int, turned: int) -> Reduced | None:
     """Hash a grey or YCbCr JPEG, or give None where it is too small to be reduced.
 
     Args:
@@ -32,14 +45,6 @@ def analyse(data: bytes, width: int, height: int, turned: int) -> pdq.Analysis |
         CorruptFile: pixels are damaged or missing.
         ValueError: a kind of JPEG that libjpeg-turbo does not decode.
     """
-    looked = look(data, width, height, turned)
-    return None if looked is None else looked[0]
-
-
-def look(
-    data: bytes, width: int, height: int, turned: int
-) -> tuple[pdq.Analysis, NDArray[np.uint8]] | None:
-    """Hash a JPEG as `analyse` does, and give its reduced pixels, uint8 (h, w, 3), upright."""
     scale = next((s for s in (8, 4, 2) if min(width, height) // s >= _SIDE_MIN), None)
     if scale is None:
         return None
@@ -49,7 +54,23 @@ def look(
         return None
     # from RGB, not from the file's own luma: clipped colours count as they are shown
     analysis = analyse_blocks(pixels @ _LUMA, width, height, scale, turned)
-    return analysis, turn(pixels, turned)
+    return Reduced(analysis, turn(pixels, turned), scale)
+
+
+def analyse_part(part: NDArray[np.uint8], scale: int) -> pdq.Analysis:
+    """Hash a part of a picture, cut from its reduced pixels, as if cut from the picture itself.
+
+    Args:
+        part: uint8 (h, w, 3), upright.
+        scale: as in `Reduced`; 1 for a picture that is not reduced.
+
+    Raises:
+        InvalidPixels: another dtype or shape, or no pixels.
+    """
+    if scale == 1:
+        return pdq.analyse(part)
+    height, width = part.shape[:2]
+    return analyse_blocks(part @ _LUMA, width * scale, height * scale, scale, 1)
 
 
 def analyse_blocks(

@@ -1,6 +1,7 @@
 """Read hashes that were made earlier, or on another device, from the file that holds them."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -35,7 +36,8 @@ def read_saved(path: Path) -> list[Item]:
         raise InvalidRequest(f"{path} is larger than any file of saved hashes. Check the path.")
     try:
         items = _items(data.decode("utf-8-sig"))
-    except (ValueError, AttributeError, TypeError) as error:  # a ValidationError is a ValueError
+    # a ValidationError is a ValueError; the last two come of depth and of numbers without end
+    except (ValueError, AttributeError, TypeError, RecursionError, OverflowError) as error:
         raise InvalidRequest(
             f"{path} is neither what the page saves nor what `nciihash hash --json` writes, or it "
             "is damaged."
@@ -63,10 +65,16 @@ def _item_of_line(entry: dict[str, Any]) -> Item:
         ItemIn.model_validate_json(json.dumps({"media": entry.get("media"), "signals": signals}))
     )
     hashes = tuple(
-        hashed if time is None else replace(hashed, time=float(time))
+        hashed if time is None else replace(hashed, time=_seconds(time))
         for hashed, time in zip(item.hashes, times, strict=True)
     )
     return replace(item, hashes=hashes)
+
+
+def _seconds(time: float) -> float:
+    if not 0 <= (seconds := float(time)) < math.inf:
+        raise ValueError("a time that is none")
+    return seconds
 
 
 def _item(item: ItemIn) -> Item:

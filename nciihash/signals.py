@@ -276,10 +276,12 @@ class Hashed:
 class Item:
     """One file: its kind, and the hashes made from it.
 
-    Of a picture, `frames` is how many the file holds, as pages or a burst; the hashes are the first
-    one's; `reduced` says that the picture is so large that it was hashed at a reduced size, up to 4
-    bits from its exact hash. Of a video or an animation, it is how many frames were hashed, and
-    `every` how many seconds lay between one look at it and the next.
+    Of a picture, `frames` is how many the file holds, as pages or a burst; the hashes are those of
+    the first, or of the one that the file says to show. `reduced` says that it was hashed at a
+    reduced size, up to 4 bits from its exact hash, for it is very large or was to be hashed fast;
+    `motion` that a short video lies behind it, which is not hashed. Of a video or an animation,
+    `frames` is how many were hashed, or of how many moments, and `every` how many seconds lay
+    between one look at it and the next.
     """
 
     media: Media
@@ -287,6 +289,7 @@ class Item:
     frames: int = 1
     every: float = 0.0
     reduced: bool = False
+    motion: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,9 @@ Recursive = Annotated[
 Fast = Annotated[
     bool,
     typer.Option(
-        "--fast", help="Large JPEG files many times faster, up to 4 bits from the exact hash."
+        "--fast",
+        help="Large JPEG files many times faster, up to 4 bits from the exact hash. phash and "
+        "dhash stay exact.",
     ),
 ]
 Jobs = Annotated[
@@ -179,6 +181,12 @@ class Terminal:
             self.say(
                 f"{shown(path)}: only the first of the {item.frames:,} pictures in this file is "
                 "covered. Save the others as files of their own.",
+                style="yellow",
+            )
+        if item.motion:
+            self.say(
+                f"{shown(path)}: this photo holds a short video, which is not covered. Export that "
+                "as a video in the program that plays it, and take it as well.",
                 style="yellow",
             )
 

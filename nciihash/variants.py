@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nciihash import pdq
+from nciihash import pdq, reduced
 from nciihash.signals import QUALITY_MIN, Hashed, Signal, SignalType, Variant
 from nciihash.trimming import trim
 from nciihash.views import View, base, grids
@@ -119,7 +119,11 @@ _CHOSEN: Final[dict[str, tuple[Variant, ...]]] = {
 
 
 def hash_variants(
-    rgb: NDArray[np.uint8], original: Hashed, which: str, raw: NDArray[np.uint8] | None = None
+    rgb: NDArray[np.uint8],
+    original: Hashed,
+    which: str,
+    raw: NDArray[np.uint8] | None = None,
+    scale: int = 1,
 ) -> tuple[Hashed, ...]:
     """Give a picture's own hash and those of its altered copies, all of PDQ.
 
@@ -134,12 +138,13 @@ def hash_variants(
             different photos come near each other.
         which: "match", the trimmed one alone; "standard" or "full".
         raw: its colours without regard to alpha, if it has alpha; not used for "match".
+        scale: by how much its pixels are reduced, as in `nciihash.reduced.Reduced`.
     """
     kept = _Kept(original)
     subject = rgb
     framed = False
     if (region := trim(rgb)) is not None:
-        trimmed = pdq.analyse(region.of(rgb))
+        trimmed = reduced.analyse_part(region.of(rgb), scale)
         if not trimmed.tied and trimmed.quality >= QUALITY_MIN:
             subject = region.of(rgb)
             framed = subject.size < _FRAMED * rgb.size

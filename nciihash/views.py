@@ -79,10 +79,9 @@ def grids(base: Base, views: tuple[View, ...]) -> NDArray[np.float64]:
     """
     out = np.empty((len(views), GRID, GRID))
     rows: dict[tuple[float, float], NDArray[np.float64]] = {}
+    upright = base.luma.astype(np.float64)
     for grid, view in zip(out, views, strict=True):
-        luma = base.luma
-        if view.turn:
-            luma = _turned(base, view)
+        luma = _turned(base, view).astype(np.float64) if view.turn else upright
         (left, width), (top, height) = window(view, base.shape)
         across, inside_x = operator(left, width, luma.shape[1])
         down, inside_y = operator(top, height, luma.shape[0])

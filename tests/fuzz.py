@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 from films import film, moving
-from pictures import encode, heic, scene
+from heifs import heic
+from pictures import encode, scene
 
 from nciihash import hasher
 from nciihash.errors import FileRefused

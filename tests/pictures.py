@@ -5,7 +5,6 @@ import struct
 import zlib
 from typing import Any
 
-import av
 import numpy as np
 from PIL import Image
 
@@ -69,68 +68,3 @@ def stored(image: Image.Image, orientation: int) -> Image.Image:
         8: Image.Transpose.ROTATE_270,
     }.get(orientation)
     return image if turn is None else image.transpose(turn)
-
-
-def _box(name: bytes, *parts: bytes) -> bytes:
-    body = b"".join(parts)
-    return struct.pack(">I4s", 8 + len(body), name) + body
-
-
-def _full(name: bytes, *parts: bytes, version: int = 0, flags: int = 0) -> bytes:
-    return _box(name, struct.pack(">I", version << 24 | flags), *parts)
-
-
-def heic(image: Image.Image, quarter_turns: int = 0, block: bytes = b"") -> bytes:
-    """Save a picture as a phone's HEIC: one HEVC frame, a turn to show it by, and EXIF.
-
-    `image` is the picture as stored, with even sides; a viewer turns it by so many quarter turns
-    against the clock (`irot`). See ISO/IEC 23008-12 for the boxes.
-    """
-    out = io.BytesIO()
-    with av.open(out, "w", format="matroska") as container:
-        stream = container.add_stream("libx265", rate=1)
-        stream.width, stream.height = image.size
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "4", "x265-params": "log-level=none"}
-        container.mux(stream.encode(av.VideoFrame.from_image(image)))
-        container.mux(stream.encode(None))
-    out.seek(0)
-    with av.open(out) as container:
-        config = _box(b"hvcC", container.streams.video[0].codec_context.extradata)
-        sample = bytes(next(container.demux(video=0)))
-
-    metadata = b"\0\0\0\6" + block if block else b""
-    kinds = [b"hvc1", b"Exif"] if block else [b"hvc1"]
-    properties = [config, _full(b"ispe", struct.pack(">II", *image.size))]
-    if quarter_turns:
-        properties.append(_box(b"irot", bytes([quarter_turns])))
-    entries = [
-        _full(b"infe", struct.pack(">HH4sx", n + 1, 0, kind), version=2)
-        for n, kind in enumerate(kinds)
-    ]
-    links = bytes([0x81, *range(2, len(properties) + 1)])
-    reference = _full(b"iref", _box(b"cdsc", struct.pack(">HHH", 2, 1, 1))) if block else b""
-
-    def meta(offset: int) -> bytes:
-        places = [(1, offset, len(sample)), (2, offset + len(sample), len(metadata))][: len(kinds)]
-        return _full(
-            b"meta",
-            _full(b"hdlr", bytes(4), b"pict", bytes(13)),
-            _full(b"pitm", struct.pack(">H", 1)),
-            _full(
-                b"iloc",
-                struct.pack(">BBH", 0x44, 0, len(places)),
-                *(struct.pack(">HHHII", item, 0, 1, at, size) for item, at, size in places),
-            ),
-            _full(b"iinf", struct.pack(">H", len(entries)), *entries),
-            reference,
-            _box(
-                b"iprp",
-                _box(b"ipco", *properties),
-                _full(b"ipma", struct.pack(">IHB", 1, 1, len(properties)), links),
-            ),
-        )
-
-    head = _box(b"ftyp", b"heic", bytes(4), b"mif1", b"heic")
-    start = len(head) + len(meta(0)) + 8
-    return head + meta(start) + _box(b"mdat", sample, metadata)

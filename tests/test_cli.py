@@ -347,7 +347,20 @@ def test_submit_what_was_hashed_before(run, local, photos, tmp_path, by):
     assert len(both.lines[-1]["items"]) == 3
 
 
-@pytest.mark.parametrize("text", ["", "no JSON", "[1]", "{}", '{"items": []}', '{"items": [1]}'])
+_DEEP = "[" * 3000
+_ENDLESS = json.dumps(
+    {
+        "media": "video",
+        "hashes": [{"type": "pdq", "value": "0" * 64, "quality": 9, "time": 10**400}],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "no JSON", "[1]", "{}", '{"items": []}', '{"items": [1]}', _DEEP, _ENDLESS],
+    ids=["empty", "words", "list", "object", "none", "number", "deep", "endless"],
+)
 def test_submit_from_something_else(run, local, tmp_path, text):
     saved = tmp_path / "notes.json"
     saved.write_text(text)
@@ -1161,9 +1174,14 @@ def test_an_interrupted_run_is_taken_up_again(collection, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hashes.parquet", "many"]
 
 
-def test_fast_is_for_plain_hashes(run, photos):
-    for more in (("--variants", "standard"), ("--signal", "md5")):
-        assert run("hash", "--fast", *more, photos / "photo0.jpg").code == 2
+def test_fast_goes_with_altered_copies_and_digests(run, photos, tmp_path):
+    scene(700, 600).save(tmp_path / "large.jpg", quality=90)
+    asked = ("--variants", "standard", "--signal", "md5", "--json", tmp_path / "large.jpg")
+    [exact], [fast] = run("hash", *asked).lines, run("hash", "--fast", *asked).lines
+    assert (exact.get("fast"), fast.get("fast")) == (None, True)
+    assert len(fast["hashes"]) > 15
+    assert exact["hashes"][-1] == fast["hashes"][-1]
+    assert exact["hashes"][-1]["type"] == "md5"
     assert run("hash", "--out", "x.csv", photos / "photo0.jpg").code == 2
     assert run("hash", photos).code == 1  # a folder, but not --recursive
 

@@ -132,6 +132,27 @@ def test_fast_stays_within_four_bits_of_exact(orientation, size):
     assert abs(exact.quality - fast.quality) <= 2
 
 
+def test_fast_makes_altered_copies_and_digests_too():
+    inner = scene(2300, 1700, seed=7)
+    page = Image.new("RGB", (2700, 3900), "white")
+    page.paste(inner, (200, 1000))
+    data = encode(page, "JPEG", quality=90)
+    asked = {"signals": (SignalType.PDQ, SignalType.MD5)}
+    for variants, least in (("match", 3), ("standard", 15)):
+        exact = hasher.hash_bytes(data, variants=variants, **asked)
+        fast = hasher.hash_bytes(data, variants=variants, fast=True, **asked)
+        assert (exact.reduced, fast.reduced) == (False, True)
+        assert exact.hashes[-1] == fast.hashes[-1]
+        near = {hashed.variant: hashed for hashed in fast.hashes[:-1]}
+        both = [h for h in exact.hashes[:-1] if h.variant in near]
+        assert len(both) + 1 >= least
+        for hashed in both:
+            within = 6 if hashed.variant in {Variant.ORIGINAL, Variant.TRIM} else 24
+            assert _distance(hashed, near[hashed.variant]) <= within, hashed.variant
+    asked = {"signals": (SignalType.PDQ, SignalType.PHASH)}  # ImageHash's are of the whole picture
+    assert hasher.hash_bytes(data, fast=True, **asked) == hasher.hash_bytes(data, **asked)
+
+
 def test_fast_is_exact_where_nothing_can_be_reduced(picture):
     for source in (picture, scene(900, 900), np.asarray(scene(900, 900))):
         assert hasher.hash_image(source, fast=True) == hasher.hash_image(source)

@@ -7,10 +7,11 @@ import zlib
 
 import numpy as np
 import pytest
+from heifs import box, coded, heic, heif, tiled, with_depth
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import chunk, encode, exif, heic, jpeg_with_size, png, scene, stored
-from PIL import Image, ImageFile, ImageOps
+from pictures import chunk, encode, exif, jpeg_with_size, png, scene, stored
+from PIL import Image, ImageCms, ImageFile, ImageOps
 
 from nciihash import errors, formats, image
 from nciihash.limits import Limits
@@ -233,11 +234,86 @@ def test_measured_values_are_refused():
         image.decode(floats)
 
 
-def test_a_raw_files_thumbnail_is_not_taken_for_the_picture():
-    with pytest.raises(errors.UnsupportedFormat, match="raw file"):
-        image.decode(encode(scene(), "TIFF", tiffinfo={254: 1}))
-    with pytest.raises(errors.UnsupportedFormat, match="raw file"):
-        image.decode(b"II*\0\x10\0\0\0CR\x02\0" + bytes(100))
+RAWS = {
+    "Nikon, Sony": encode(scene(), "TIFF", tiffinfo={254: 1}),
+    "DNG": encode(scene(), "TIFF", tiffinfo={50706: b"\1\4\0\0"}),
+    "Canon": b"II*\0\x10\0\0\0CR\x02\0" + bytes(100),
+    "Canon, new": b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + bytes(100),
+    # a directory of one entry, which says how the pixels are packed
+    "Pentax": b"MM\0*\0\0\0\x08\0\1\1\3\0\3\0\0\0\1\xff\xff\0\0\0\0\0\0",
+    "Sony, packed": b"II*\0\x08\0\0\0\1\0\3\1\3\0\1\0\0\0\xff\x7f\0\0\0\0\0\0",
+    "Fuji": b"FUJIFILMCCD-RAW 0201" + bytes(100),
+    "Olympus": b"IIRS\x08\0\0\0" + bytes(100),
+    "Panasonic": b"IIU\0\x18\0\0\0" + bytes(100),
+}
+
+
+@pytest.mark.parametrize("kind", RAWS)
+def test_a_cameras_raw_file_is_refused_and_told_what_to_do(kind):
+    # what Pillow would show of some is a thumbnail
+    with pytest.raises(errors.UnsupportedFormat, match=r"raw file.*export it as JPEG"):
+        image.decode(RAWS[kind])
+
+
+def test_a_tiff_is_no_raw_file():
+    for options in ({}, {"compression": "tiff_lzw"}, {"compression": "packbits"}):
+        image.decode(encode(scene(), "TIFF", tiffinfo={254: 0}, **options))
+
+
+@pytest.fixture(scope="module")
+def heic_photos():
+    """Encode a few pictures once; the encoder is slow."""
+    upright, other = scene(128, 96), scene(128, 96, seed=4)
+    return {
+        "deep": heic(upright, pix_fmt="yuv420p10le"),
+        "tiled": tiled(upright, 1, 2),
+        "depth": with_depth(upright, scene(64, 64, seed=9).convert("L").convert("RGB")),
+        "burst": heif([coded(other), coded(upright)], primary=2),
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "frames"), [("deep", 1), ("tiled", 1), ("depth", 1), ("burst", 2)]
+)
+def test_of_a_heic_the_picture_is_hashed_that_a_person_sees(heic_photos, kind, frames):
+    data = heic_photos[kind]
+    pixels = image.decode(data)
+    assert pixels.shape == (96, 128, 3)
+    assert np.abs(pixels.astype(int) - np.asarray(scene(128, 96))).mean() < 6
+    assert image.count_frames(data) == frames
+
+
+def test_a_wide_gamut_is_not_converted():
+    # platforms' own hashes do not convert it either, and colours move few bits
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    odd = profile[:200] + bytes(100) + profile[300:]  # another profile, whatever it says
+    for kind in ("JPEG", "PNG", "WEBP", "TIFF"):
+        plain = encode(scene(), kind)
+        for each in (profile, odd):
+            np.testing.assert_array_equal(
+                image.decode(encode(scene(), kind, icc_profile=each)), image.decode(plain)
+            )
+
+
+def test_a_moving_photo_is_told_from_a_still_one(heic_photos):
+    film = b"\0\0\0\x1cftypmp42\0\0\0\0mp42isom" + bytes(400)
+    still = encode(scene(), "JPEG")
+    np.testing.assert_array_equal(image.decode(still + film), image.decode(still))
+    assert formats.holds_video(still + film)
+    assert formats.holds_video(still + b"MotionPhoto_Data" + film + b"SEFT")
+    for more in (b"", b"ftypmp42", still, heic_photos["deep"]):
+        assert not formats.holds_video(still + more)
+    photo = heic_photos["deep"]
+    assert formats.holds_video(photo + box(b"mpvd", film))
+    for more in (b"", box(b"free", film), b"\0\0\0\0mpv", bytes(40), box(b"mdat", b"mpvd" * 9)):
+        assert not formats.holds_video(photo + more)
+    np.testing.assert_array_equal(image.decode(photo + box(b"mpvd", film)), image.decode(photo))
+
+
+@given(st.binary(max_size=200))
+def test_whatever_follows_a_photo_is_looked_at_in_peace(data):
+    formats.holds_video(b"\xff\xd8" + data)
+    formats.holds_video(b"\0\0\0\x10ftypheic" + data)
 
 
 VIDEOS = [

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 from films import film, moving
-from pictures import encode, exif, heic, scene
+from heifs import heic
+from pictures import encode, exif, scene
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -16,7 +16,7 @@ import pytest
 from films import film, moving
 from pictures import encode, png, scene
 
-from nciihash import answers, errors, hasher, sandbox
+from nciihash import answers, errors, hasher, pipe, sandbox
 from nciihash.formats import Format, detect
 from nciihash.limits import Limits
 from nciihash.pipe import PIECE, send_bytes
@@ -78,7 +78,7 @@ def _file(beside, data):
 
 
 def test_every_format_is_read_behind_the_walls(box, tmp_path):
-    import pictures
+    import heifs  # loads an encoder
 
     files = {
         "JPEG": encode(scene(), "JPEG"),
@@ -88,7 +88,7 @@ def test_every_format_is_read_behind_the_walls(box, tmp_path):
         "TIFF": encode(scene(), "TIFF", compression="tiff_lzw"),
         "BMP": encode(scene(), "BMP"),
         "AVIF": encode(scene(), "AVIF"),
-        "HEIC": pictures.heic(scene()),
+        "HEIC": heifs.heic(scene()),
     }
     for data in files.values():
         path = tmp_path / "file"
@@ -427,6 +427,15 @@ def test_limits_reach_the_child(picture):
 def test_nonsense_from_the_child_is_not_believed(answer):
     with pytest.raises(errors.CorruptFile, match="nonsense"):
         answers.understood(answer, (SignalType.PDQ,))
+
+
+def test_a_message_of_absurd_depth_is_none():
+    inlet, outlet = os.pipe()
+    os.write(outlet, (50_000).to_bytes(4) + b"[" * 50_000)
+    with pytest.raises(ValueError, match="depth"):
+        pipe.receive(inlet)
+    os.close(inlet)
+    os.close(outlet)
 
 
 @pytest.mark.parametrize("frames", [0, -1, "2", None, 1.5, [], {}])

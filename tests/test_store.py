@@ -123,7 +123,7 @@ def test_a_restored_database_begins_a_new_epoch_and_reuses_no_number(settings, t
     open_case(first, "2")
     first.note_reached()
     platform = access.admit(first, key, {Scope.FEED}, now)
-    before = read_page(first, platform, 0, 10)
+    before = read_page(first, platform, 0, 10, None)
     first.close()
 
     put_back(tmp_path, saved)
@@ -132,7 +132,7 @@ def test_a_restored_database_begins_a_new_epoch_and_reuses_no_number(settings, t
     with pytest.raises(CursorExpired):
         read_cursor(second, platform, before.cursor)
     open_case(second, "3")
-    after = read_page(second, platform, 0, 10)
+    after = read_page(second, platform, 0, 10, None)
     kept, new = (
         [e.id for e in after.entries if e.id in {x.id for x in before.entries}],
         after.entries[-1],

@@ -151,6 +151,19 @@ def test_altered_copies_of_frames_find_mirrors_and_crops(frames, original):
         assert shares(copy, standard).bank.of_one == 1.0
 
 
+def test_a_cut_copy_of_what_moves_fast_is_found():
+    whole = moving(8, 900, 240, still=1, seed=3)[0]
+    drifting = [np.ascontiguousarray(whole[:, 5 * n : 5 * n + 320]) for n in range(116)]
+    bank = hasher.hash_bytes(film(drifting, rate=30))
+    assert bank.frames >= 14
+    part = film(drifting[19:103], rate=30, options={"crf": "30"})
+    seldom, close = hasher.hash_bytes(part), hasher.hash_bytes(part, variants="match")
+    assert shares(seldom, bank).query.of_one < 0.6  # it was cut between two looks
+    assert shares(close, bank).query.of_one >= 0.9
+    assert close.frames <= 12
+    assert len(close.hashes) > 30
+
+
 def test_bars_are_trimmed_to_match(frames, original):
     barred = [np.pad(f, ((0, 0), (107, 107), (0, 0)))[:, : 320 + 214] for f in frames]
     data = film([np.ascontiguousarray(f) for f in barred])

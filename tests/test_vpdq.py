@@ -24,7 +24,7 @@ def filled(reel, count):
         if reel.due(time):
             frame = hashed()
             assert reel.take(frame)
-            reel.keep((frame,), time)
+            reel.keep((frame,))
     return reel
 
 
@@ -77,7 +77,8 @@ def test_a_bound_on_hashes_holds_and_no_frame_is_lost(frames, copies, most):
     for number in range(frames):
         own = hashed()
         altered = [hashed(variant=Variant.MIRROR) for _ in range(copies)]
-        reel.keep((own, *altered), float(number))
+        assert reel.due(float(number))
+        reel.keep((own, *altered))
     kept = reel.hashes(most)
     assert len(kept) <= max(most, frames + copies)
     assert [h.time for h in kept if h.variant is Variant.ORIGINAL] == list(range(frames))
@@ -86,11 +87,57 @@ def test_a_bound_on_hashes_holds_and_no_frame_is_lost(frames, copies, most):
         assert len(kept) == frames * (1 + copies)
 
 
+def asked(scene, seconds=10, rate=30):
+    """Look at a film for a query; `scene` gives its frame of a time. Give times, and the reel."""
+    reel, times = Reel(1000, close=True), []
+    for number in range(seconds * rate):
+        if reel.due(time := number / rate):
+            times.append(time)
+            if reel.take(frame := scene(time)):
+                reel.keep((frame,))
+    return times, reel
+
+
+def test_for_a_query_what_moves_is_looked_at_closely():
+    value = RANDOM.bytes(32)
+    moving = range(4, 7)
+    times, reel = asked(lambda t: hashed() if int(t) in moving else hashed(value))
+    fast = [t for t in times if int(t) in moving]
+    assert len(fast) >= 0.9 * 3 * 30
+    assert len([t for t in times if t < 3.5]) <= 3.5 * 4 + 6
+    assert len([t for t in times if t >= 8]) <= 2 * 4 + 1
+    assert len(reel.hashes()) >= len(fast)
+
+
+def test_frames_of_one_moment_are_told_as_one():
+    film = [[hashed(time=n / 4)] for n in range(40)]
+    # in each moment of the copy there is one frame that the original was looked at
+    _, reel = asked(lambda t: film[int(t * 4)][0] if (t * 4) % 1 < 0.2 else hashed(), seconds=9)
+    moments = vpdq.frames_of(reel.hashes())
+    assert len(moments) == len(reel) == 36
+    assert {m[0].time for m in moments} == {n / 4 for n in range(36)}
+    assert max(len(m) for m in moments) > 5
+    found = vpdq.compare(moments, film)
+    assert (found.query, found.bank) == (Share(36, 36), Share(36, 40))
+
+
+def test_a_lively_query_is_thinned_to_one_frame_a_moment_first():
+    reel = Reel(60, close=True)
+    for number in range(15 * 30):
+        if reel.due(number / 30) and reel.take(frame := hashed()):
+            reel.keep((frame,))
+    times = [h.time for h in reel.hashes()]
+    assert reel.every == vpdq.EVERY
+    assert len(times) == len(reel) == 60
+    assert set(np.diff(times).round(2)) <= {0.23, 0.25, 0.27}
+
+
 def test_copies_that_say_the_same_are_left_out():
     reel, value = Reel(10), RANDOM.bytes(32)
     for time in (0.0, 1.0):
         own = hashed()
-        reel.keep((own, hashed(value, flip=int(time), variant=Variant.CROP05)), time)
+        assert reel.due(time)
+        reel.keep((own, hashed(value, flip=int(time), variant=Variant.CROP05)))
     assert [h.variant.value for h in reel.hashes(100)] == ["original", "crop05", "original"]
     assert len(reel.hashes()) == 4
 

@@ -1,0 +1,53 @@
+"""What the benchmarks' reports have in common: where they were made, and their files."""
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+def versions(names: Iterable[str]) -> dict[str, str]:
+    """Name the versions of those packages that are installed."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def setting(names: Iterable[str]) -> dict[str, Any]:
+    """Tell the machine, how busy it is, and the versions of packages."""
+    return {
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "cores": len(os.sched_getaffinity(0)),
+        "processors": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "versions": versions(names),
+    }
+
+
+def write(out: Path, results: dict[str, Any], text: str) -> None:
+    """Write what was measured to NAME.json, and the tables to NAME.md."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    out.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
+
+
+def pyplot() -> ModuleType | None:
+    """Give Matplotlib's pyplot, drawing into files, or say why there will be no plots."""
+    try:
+        import matplotlib as mpl
+
+        mpl.use("Agg")
+        from matplotlib import pyplot as plt
+    except ImportError as error:
+        print(f"no plots: {error}")
+        return None
+    return plt
