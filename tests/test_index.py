@@ -189,7 +189,12 @@ def test_any_interleaving_equals_brute_force(backend, small, tmp_path, monkeypat
         monkeypatch.setattr(segments, "_BLOCK", 7)
         if index_module.search:
             monkeypatch.setattr(index_module, "search", SimpleNamespace(query=query))
-    run_state_machine_as_test(Interleaving, settings=settings(stateful_step_count=30))
+    run_state_machine_as_test(
+        Interleaving,
+        settings=settings(
+            max_examples=max(20, settings().max_examples // 2), stateful_step_count=30
+        ),
+    )
 
 
 @pytest.mark.parametrize("bits", WIDTHS)
