@@ -22,14 +22,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 HASHING = """
 from nciihash import hasher, errors
-from nciihash.signals import SignalType
+from nciihash.signals import MADE, SignalType
 for path in sys.argv[1:]:
     try:
         if path.endswith(".mp4"):
             hasher.hash_file(path, variants="standard", signals=[SignalType.PDQ, SignalType.MD5])
             hashed += 1
             continue
-        hasher.hash_file(path, signals=tuple(SignalType))
+        hasher.hash_file(path, signals=MADE)
         hasher.hash_image(path)
         with open(path, "rb") as file:
             hasher.hash_image(file)
@@ -39,12 +39,12 @@ for path in sys.argv[1:]:
 """
 SANDBOXED = """
 from nciihash import sandbox, errors
-from nciihash.signals import SignalType
+from nciihash.signals import MADE, SignalType
 with sandbox.Sandbox() as box:
     for path in sys.argv[1:]:
         try:
             film = path.endswith(".mp4")
-            signals = [SignalType.PDQ, SignalType.MD5] if film else tuple(SignalType)
+            signals = [SignalType.PDQ, SignalType.MD5] if film else MADE
             box.hash_file(path, variants="standard" if film else "none", signals=signals)
             hashed += 1
         except errors.FileRefused:

@@ -147,7 +147,7 @@ def test_what_was_answered_survives_kill_9(tmp_path, database):
 
     `benchmarks/kills.py` does it hundreds of times.
     """
-    tally = Loop(tmp_path, database).run(kills=6)
+    tally = Loop(tmp_path, database).run(kills=4)
     assert tally.acknowledged > 20
     assert (tally.lost, tally.doubled) == (0, 0), tally
 

@@ -4,17 +4,23 @@ from hypothesis import strategies as st
 from strategies import signals
 
 from nciihash.errors import InvalidSignal, NciihashError
-from nciihash.signals import Band, Hashed, Match, Signal, SignalType, Variant, band
+from nciihash.signals import MADE, Band, Hashed, Match, Signal, SignalType, Variant, band
 
 BITS = {"pdq": 256, "phash": 64, "dhash": 64, "md5": 128, "sha256": 256}
+PARTS = {"pdq-veil128": 128, "pdq-veil144": 144, "pdq-veil160": 160}
+PARTS |= {"md5-veil": 128, "sha256-veil": 256}
 THRESHOLDS = {"pdq": 31, "phash": 10, "dhash": 10, "md5": 0, "sha256": 0}
 
 
 def test_types_are_their_names_on_the_wire():
-    assert [str(t) for t in SignalType] == list(BITS)
-    assert {t.value: t.bits for t in SignalType} == BITS
-    assert {t.value: t.threshold for t in SignalType} == THRESHOLDS
-    assert {t for t in SignalType if t.exact} == {SignalType.MD5, SignalType.SHA256}
+    assert [str(t) for t in MADE] == list(BITS)
+    assert {t.value: t.bits for t in SignalType} == BITS | PARTS
+    assert {t.value: t.threshold for t in MADE} == THRESHOLDS
+    assert {t for t in MADE if t.exact} == {SignalType.MD5, SignalType.SHA256}
+    for part in set(SignalType) - set(MADE):
+        assert part.veils in MADE
+        assert part.value.startswith(f"{part.veils.value}-veil")
+        assert (part.threshold, part.exact) == (part.veils.threshold, part.veils.exact)
 
 
 @given(signals())

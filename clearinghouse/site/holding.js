@@ -256,14 +256,15 @@ function file({ say, words }, item, open, ask) {
 
 /** Say what is known of a platform and a file, and that the rest is not known. */
 function facts({ say, words }, platform, withdrawn) {
-	const { follows, has_it_since: since, matches, verdicts, deletion_acknowledged: deleted } = platform;
+	const { follows, veiled, has_it_since: since, matches, verdicts, deletion_acknowledged: deleted } = platform;
 	const known = [];
 	if (!follows) known.push(say("platform.asks"));
 	else if (since) known.push(say("platform.has", { time: words.time(since) }));
 	else known.push(say("platform.unknown"));
+	if (veiled) known.push(say("platform.part"));
 	const counted = VERDICTS.filter((verdict) => verdicts[verdict]);
 	if (matches) known.push(say("platform.matches", { count: matches }));
-	else if (!counted.length) known.push(say(follows ? "platform.silent" : "platform.none"));
+	else if (!counted.length) known.push(say(follows && !veiled ? "platform.silent" : "platform.none"));
 	for (const verdict of counted) known.push(say(`verdict.${verdict}`, { count: verdicts[verdict] }));
 	if (withdrawn && follows) {
 		known.push(deleted ? say("platform.deleted", { time: words.time(deleted) }) : say("platform.not_deleted"));
