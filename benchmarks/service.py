@@ -196,7 +196,8 @@ def matching(
 
         return ask
 
-    return load(1 if batch > 1000 else 4, seconds, make)
+    # two, so that the service has something to do while an answer is read
+    return load(2 if batch > 1000 else 4, seconds, make)
 
 
 def peer(rows: Packed, asked: Packed, seconds: float, core: int | None) -> Results:

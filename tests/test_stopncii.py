@@ -209,6 +209,7 @@ def test_records_are_not_joined_by_their_numbers(service):
     assert len({*numbers[0], *numbers[1]}) == 10
 
 
+@pytest.mark.sqlite  # nothing in it depends on the database, and it takes a while
 def test_many_records_of_one_moment_are_read_in_pieces(service):
     """A thousand in one hour: times spread, no reader stalls, and stopping loses nothing."""
     hashes = [pdq() for _ in range(1000)]
