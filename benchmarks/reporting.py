@@ -37,7 +37,7 @@ def write(out: Path, results: dict[str, Any], text: str) -> None:
     """Write what was measured to NAME.json, and the tables to NAME.md."""
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    out.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
+    out.with_suffix(".md").write_text(text.rstrip() + "\n", encoding="utf-8")
 
 
 def pyplot() -> ModuleType | None:

@@ -13,8 +13,6 @@ hits.
 """
 
 import argparse
-import importlib.metadata
-import json
 import os
 import platform
 import tempfile
@@ -28,6 +26,7 @@ from typing import Any
 os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", NCIIHASH_REQUIRE_KERNEL="1")
 
 import numpy as np
+import reporting
 import search_peers as peers
 import search_report as report
 
@@ -35,6 +34,7 @@ from nciihash import Index
 from nciihash.index import backend, search
 
 BATCH = 1024
+PACKAGES = ("numpy", "faiss-cpu", "usearch", "numkong", "pybktree", "threatexchange")
 Results = dict[str, Any]
 
 
@@ -218,17 +218,6 @@ def hostile(count: int, rng: np.random.Generator) -> list[Results]:
     return lines
 
 
-def versions() -> dict[str, str]:
-    """Name the versions of the programs that are compared."""
-    found = {}
-    for name in ("numpy", "faiss-cpu", "usearch", "numkong", "pybktree", "threatexchange"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def main() -> None:
     """Measure, and write the table, the figures and the plots."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -253,7 +242,8 @@ def main() -> None:
     results: Results = {
         "machine": platform.machine(), "cores": len(cores), "backend": backend(),
         "processors": os.cpu_count(), "load": os.getloadavg()[0],
-        "bank": options.bank, "real_hashes": len(real), "versions": versions(), "banks": [],
+        "bank": options.bank, "real_hashes": len(real), "banks": [],
+        "versions": reporting.versions(PACKAGES),
     }  # fmt: skip
     for count in map(int, options.rows):
         rows = peers.bootstrap(real, count, rng)
@@ -271,9 +261,7 @@ def main() -> None:
             results["hostile"] = hostile(count, rng)
         print(report.markdown(results, only=count))
         if options.out:
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            options.out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
-            options.out.with_suffix(".md").write_text(report.markdown(results))
+            reporting.write(options.out, results, report.markdown(results))
             report.plot(results, options.out.with_suffix(".png"))
 
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import reporting
+
 # What to reach on one core at radius 31: how many times as fast, one at a time and in batches.
 BAR = {
     "faiss MultiHash 11x23, 2 flips": {10**6: (40, 60), 10**7: (85, 115)},
@@ -97,13 +99,8 @@ def _origin(results: dict[str, Any]) -> str:
 
 def plot(results: dict[str, Any], path: Path) -> None:
     """Draw time against size, memory against size, and time against radius."""
-    try:
-        import matplotlib as mpl
-
-        mpl.use("Agg")
-        from matplotlib import pyplot as plt
-    except ImportError as error:
-        print(f"no plots: {error}")
+    plt = reporting.pyplot()
+    if plt is None:
         return
     figure, axes = plt.subplots(1, 3, figsize=(16, 5))
     names = list(dict.fromkeys(p["peer"] for bank in results["banks"] for p in bank["peers"]))

@@ -28,6 +28,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+import reporting
 from numpy.typing import NDArray
 
 Packed = NDArray[np.uint8]
@@ -421,9 +422,7 @@ def main() -> None:
         results["banks"].append(run(count, options, cores))
         print(markdown(results | {"banks": results["banks"][-1:]}))
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
-        options.out.with_suffix(".md").write_text(markdown(results))
+        reporting.write(options.out, results, markdown(results))
 
 
 if __name__ == "__main__":

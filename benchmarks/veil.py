@@ -11,7 +11,6 @@ against random bits. A better inverse than a linear one exists; what is told her
 """
 
 import argparse
-import json
 import os
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", NCIIHASH_REQUIRE_KERNEL="1")
 
 import numpy as np
+import reporting
 import search_peers as peers
 from numpy.typing import NDArray
 from PIL import Image
@@ -216,7 +216,7 @@ def main() -> None:
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     photos = peers.photos(options.photos)
-    rng.shuffle(photos)  # type: ignore[arg-type] # a list of arrays of several shapes
+    photos = [photos[n] for n in rng.permutation(len(photos))]
     middle = 2 * len(photos) // 3
     train, test = crops(photos[:middle], options.crops, rng), crops(photos[middle:], 499, rng)
     results: Results = {"photos": len(photos), "banks": []}
@@ -231,9 +231,7 @@ def main() -> None:
             results["banks"].append({"kind": kind} | candidates(rows, asked, options.rounds))
     print(markdown(results))
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
-        options.out.with_suffix(".md").write_text(markdown(results))
+        reporting.write(options.out, results, markdown(results))
 
 
 if __name__ == "__main__":

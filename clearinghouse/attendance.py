@@ -6,6 +6,7 @@ comes when something is uploaded.
 """
 
 import threading
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -83,9 +84,13 @@ class Uses:
 
 def alerts(tx: Transaction, *, now: datetime) -> list[Alert]:
     """List what is wrong, platform by platform in the order of their names."""
+    held = defaultdict(list)
+    for key in tx.list_keys():
+        if key.revoked is None:
+            held[key.platform_id].append(key)
     found = []
     for platform in tx.list_platforms():
-        keys = [key for key in tx.list_keys(platform.id) if key.revoked is None]
+        keys = held[platform.id]
         if not keys:
             continue  # it has left, or is a clearinghouse that we follow
         last = max(key.expires for key in keys)

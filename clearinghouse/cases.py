@@ -244,6 +244,7 @@ class _Platforms:
         rows = []
         for platform, name in self._names:
             scopes = self._scopes.get(platform, set())
+            follows = not FOLLOWING.isdisjoint(scopes)
             # a file that is held back stands in no log
             has, gone = self._confirmed.get((item.id, platform), (None, None))
             verdicts = self._verdicts.get((item.id, platform), {})
@@ -254,8 +255,8 @@ class _Platforms:
                 PlatformStatus(
                     platform=name,
                     # one whose key ended may still hold what it once confirmed
-                    follows=not FOLLOWING.isdisjoint(scopes) or has is not None,
-                    veiled=Scope.FEED not in scopes and not FOLLOWING.isdisjoint(scopes),
+                    follows=follows or has is not None,
+                    veiled=follows and Scope.FEED not in scopes,
                     has_it_since=has,
                     matches=met,
                     verdicts=verdicts,

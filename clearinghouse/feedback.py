@@ -9,7 +9,7 @@ from clearinghouse.access import Platform, Scope
 from clearinghouse.matching import cursor_name, feed_entries, read_place
 from clearinghouse.privacy import hour
 from clearinghouse.problems import CursorExpired
-from clearinghouse.statements import Transaction
+from clearinghouse.statements import LogEntry, Transaction
 from clearinghouse.store import Store
 from clearinghouse.vault import Names
 from nciihash.feed import FeedPage
@@ -55,11 +55,7 @@ def read_page(
     more = len(entries) > limit
     entries = entries[:limit]
     seq = entries[-1].seq if entries else after
-    return FeedPage(
-        feed_entries(entries, store.vault, platform.names, veil),
-        cursor_name(store, platform, seq),
-        more,
-    )
+    return _page(store, platform, entries, seq, veil, more=more)
 
 
 def read_snapshot(store: Store, platform: Platform, veil: Veil | None) -> Iterator[FeedPage]:
@@ -83,11 +79,21 @@ def read_snapshot(store: Store, platform: Platform, veil: Veil | None) -> Iterat
         more = len(entries) > _SNAPSHOT_PAGE
         entries = entries[:_SNAPSHOT_PAGE]
         after = entries[-1].seq if more else head
-        yield FeedPage(
-            feed_entries(entries, store.vault, platform.names, veil),
-            cursor_name(store, platform, after),
-            more,
-        )
+        yield _page(store, platform, entries, after, veil, more=more)
+
+
+def _page(
+    store: Store,
+    platform: Platform,
+    entries: Sequence[LogEntry],
+    seq: int,
+    veil: Veil | None,
+    *,
+    more: bool,
+) -> FeedPage:
+    """Write entries, and the place behind them, in the platform's own names."""
+    shown = feed_entries(entries, store.vault, platform.names, veil)
+    return FeedPage(shown, cursor_name(store, platform, seq), more)
 
 
 def acknowledge(

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from clearinghouse.decoders import block_decoders
 from clearinghouse.limits import BodyLimits
+from clearinghouse.listening import Server
 from clearinghouse.offline import build
 from clearinghouse.privacy import PrivateHeaders, log_config
 from clearinghouse.problems import SettingInvalid
@@ -151,20 +152,6 @@ def _unreachable() -> Response:
     return Response('{"code":"offline"}', 502, media_type="application/json")
 
 
-class _Server(uvicorn.Server):
-    """Say when the page can be opened."""
-
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._ready = ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then say so."""
-        await super().startup(sockets)
-        if self.started:
-            self._ready()
-
-
 def serve(server: str | None, *, port: int, ready: Callable[[str], None]) -> None:
     """Serve the page until SIGTERM or Ctrl-C.
 
@@ -191,4 +178,4 @@ def serve(server: str | None, *, port: int, ready: Callable[[str], None]) -> Non
             ws="none",
             timeout_graceful_shutdown=_GRACE,
         )
-        _Server(config, lambda: ready(f"http://{host}/")).run(sockets=[listening])
+        Server(config, ready=lambda address: ready(f"{address}/")).run(sockets=[listening])

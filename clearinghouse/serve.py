@@ -1,9 +1,7 @@
 """Run the service under uvicorn, so that it ends promptly and writes nothing about anybody."""
 
 import resource
-import socket
 from collections.abc import Callable
-from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -11,6 +9,7 @@ import uvicorn
 from clearinghouse.app import create_app
 from clearinghouse.decoders import block_decoders
 from clearinghouse.lines import Lines
+from clearinghouse.listening import Server
 from clearinghouse.privacy import log_config
 from clearinghouse.settings import Settings
 from clearinghouse.store import Store
@@ -19,29 +18,6 @@ _GRACE: Final = 3  # seconds that requests under way get to finish after SIGTERM
 _FILES: Final = 65_536  # descriptors to ask the system for
 _FILES_KEPT: Final = 128  # for the database and the rest
 _KEEP_ALIVE: Final = 65  # seconds; longer than load balancers keep an idle connection
-
-
-class _Server(uvicorn.Server):
-    """Tell where it listens, and let long polls go when it is told to end."""
-
-    def __init__(
-        self, config: uvicorn.Config, *, release: Callable[[], None], ready: Callable[[str], None]
-    ) -> None:
-        super().__init__(config)
-        self._release = release
-        self._ready = ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then say where."""
-        await super().startup(sockets)
-        if self.started:
-            host, port = self.servers[0].sockets[0].getsockname()[:2]
-            self._ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """End: no new connections, waiters answered at once, the rest within the grace."""
-        self._release()
-        super().handle_exit(sig, frame)
 
 
 def serve(
@@ -90,6 +66,6 @@ def serve(
         if service := getattr(app.state, "service", None):
             service.waiters.close()
 
-    server = _Server(config, release=release, ready=ready)
+    server = Server(config, release=release, ready=ready)
     server.run()
     return server.started

@@ -127,10 +127,6 @@ class Waiting:
     def __init__(self, bank: Path) -> None:
         self.path = _beside(bank, "waiting")
 
-    def __len__(self) -> int:
-        """Count the files that wait."""
-        return len(self.read())
-
     def add(self, candidate: Candidate) -> None:
         """Let a file wait, durably.
 
