@@ -48,7 +48,8 @@ def coded(
     """Encode a picture with even sides as one HEVC frame.
 
     Sides are 64 or more: for less, x265 takes smaller blocks, which it refuses while the process
-    has other encoders open.
+    has other encoders open. It gives the only frame of a film a time of decoding that it never set,
+    whatever its memory holds, so that it is set here.
     """
     out = io.BytesIO()
     with av.open(out, "w", format="matroska") as container:
@@ -56,8 +57,9 @@ def coded(
         stream.width, stream.height = image.size
         stream.pix_fmt = pix_fmt
         stream.options = {"crf": "4", "x265-params": "log-level=none"}
-        container.mux(stream.encode(av.VideoFrame.from_image(image)))
-        container.mux(stream.encode(None))
+        for packet in (*stream.encode(av.VideoFrame.from_image(image)), *stream.encode(None)):
+            packet.dts = packet.pts
+            container.mux(packet)
     out.seek(0)
     with av.open(out) as container:
         config = box(b"hvcC", container.streams.video[0].codec_context.extradata)
