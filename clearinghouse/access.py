@@ -146,8 +146,10 @@ def _insert(store: Store, tx: Transaction, name: str, now: datetime) -> int:
     return tx.add_platform(name, secret, hour(now))
 
 
-def rotate_key(store: Store, name: str, now: datetime) -> str:
-    """Give a platform a further key with the scopes of its newest one.
+def rotate_key(
+    store: Store, name: str, now: datetime, *, scopes: Iterable[Scope] | None = None
+) -> str:
+    """Give a platform a further key, with the scopes of its newest one unless told others.
 
     Raises:
         PlatformUnknown: no platform has this name.
@@ -167,7 +169,8 @@ def rotate_key(store: Store, name: str, now: datetime) -> str:
                 f"older: `clearinghouse platform revoke {name} --key {valid[0].id}`."
             )
         audit.record(store.vault, tx, Act.KEY_MADE, name, count=1, hour=hour(now))
-        return _add_key(store, tx, platform.id, held[-1].scopes, now)
+        own = held[-1].scopes if scopes is None else ",".join(sorted(set(scopes)))
+        return _add_key(store, tx, platform.id, own, now)
 
 
 def revoke_keys(store: Store, name: str, key: int | None, now: datetime) -> int:

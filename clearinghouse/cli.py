@@ -187,12 +187,17 @@ def add_platform(
 @platform.command("rotate")
 def rotate(
     name: str,
+    scope: Annotated[
+        str | None,
+        typer.Option(help="Other scopes than the old key's, comma-separated.", show_default=False),
+    ] = None,
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
     """Print a further key for a platform; the old one stays valid until it is revoked."""
+    scopes = None if scope is None else _scopes(scope)
     with _store(database) as store:
-        key = access.rotate_key(store, name, _now())
+        key = access.rotate_key(store, name, _now(), scopes=scopes)
     _print_key(name, key, as_json)
 
 

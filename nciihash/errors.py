@@ -20,7 +20,8 @@ says what to do next.
     ├── IndexFileInvalid          an index file that is truncated, damaged, foreign or newer
     ├── BankError
     │   ├── BankLocked            another process is using the bank
-    │   └── BankCorrupt           the snapshot or the journal fails its checksum
+    │   ├── BankCorrupt           the snapshot or the journal fails its checksum
+    │   └── VeilChanged           the veiled list shows another part of each hash
     ├── ExtraMissing              a part that comes with `pip install "nciihash[…]"` is not there
     └── ServiceError              the clearinghouse
         ├── InvalidRequest        (also a ValueError) an address, key or value not fit to be sent
@@ -142,6 +143,12 @@ class BankCorrupt(BankError):
     """The bank fails its checksum: move it away and follow the feed again from the beginning."""
 
     code = "bank_corrupt"
+
+
+class VeilChanged(BankError):
+    """The veiled list shows another part of each hash than this bank has: follow into a new one."""
+
+    code = "veil_changed"
 
 
 class ExtraMissing(NciihashError):

@@ -15,9 +15,11 @@ from typing import Final
 
 from nciihash.bank import Bank
 from nciihash.client import PlatformClient
-from nciihash.errors import CursorExpired, ServiceRefused, ServiceUnreachable
+from nciihash.errors import CursorExpired, ServiceRefused, ServiceUnreachable, VeilChanged
+from nciihash.feed import Added, FeedPage
 from nciihash.holdings import Replacement
 from nciihash.transport import Patience
+from nciihash.veil import VEILS, Veil
 
 WAIT: Final = 25.0  # seconds of one long poll; under the 30 that some proxies allow
 LIMIT: Final = 5_000  # entries in a page
@@ -118,7 +120,7 @@ def follow(
     tell: Callable[[Progress], None] | None = None,
     limit: int = LIMIT,
     wait: float = WAIT,
-    veil: bool = False,
+    veil: Veil | None = None,
     pauses: Patience = PAUSES,
 ) -> Progress:
     """Pull the feed into a bank until told to stop.
@@ -136,7 +138,7 @@ def follow(
         tell: hears of each page, of trouble, and of its end.
         limit: entries in a page.
         wait: seconds that the service may hold back an answer when nothing is new.
-        veil: take only a part of each hash, for a bank that is veiled.
+        veil: how the bank is veiled, when it is to hold only a part of each hash.
         pauses: how long to wait between attempts.
 
     Returns:
@@ -145,6 +147,7 @@ def follow(
     Raises:
         ServiceError: the key is wrong, an answer makes no sense, or, with `once`, no answer.
         BankError: the bank cannot be written.
+        VeilChanged: the service now shows another part of each hash; nothing of it was taken in.
         OSError: the disk is full or failing.
     """
     stop = stop or Stop()
@@ -185,7 +188,7 @@ class _Follower:
         tell: Callable[[Progress], None] | None,
         limit: int,
         *,
-        veil: bool,
+        veil: Veil | None,
     ) -> None:
         self.progress = Progress(signals=len(bank))
         self._client = client
@@ -213,7 +216,11 @@ class _Follower:
         """Fetch the next page and make it durable."""
         target = self._bank if self._replacement is None else self._replacement
         with self._stop.waiting():
-            page = self._client.feed(target.cursor, limit=self._limit, wait=wait, veil=self._veil)
+            page = self._client.feed(
+                target.cursor, limit=self._limit, wait=wait, veil=self._veil is not None
+            )
+        if self._veil is not None:
+            _require(self._veil, page)
         confirmed = self._bank.cursor
         applied = target.append(page)
         if self._replacement is not None and not page.more:
@@ -246,3 +253,14 @@ class _Follower:
         self.progress = progress
         if self._tell is not None:
             self._tell(progress)
+
+
+def _require(veil: Veil, page: FeedPage) -> None:
+    """Refuse a page that a bank under this veil would never be asked for."""
+    for entry in page.entries:
+        type = entry.signal.type if isinstance(entry, Added) else veil.type
+        if type in VEILS and type is not veil.type:
+            raise VeilChanged(
+                f"The clearinghouse now shows this key {type} of each hash, and the bank holds "
+                f"{veil.type}. Follow into a new --bank, then match against that one."
+            )

@@ -93,15 +93,17 @@ def follow(
         Bank.open(bank) as kept,
         stop.on_signals(),
     ):
-        if veil != (kept_veil(bank) is not None):
+        own = kept_veil(bank)
+        if veil != (own is not None):
             if not veil or kept.cursor is not None:
                 raise typer.BadParameter(
                     "This bank holds whole hashes. Give --veil another file."
                     if veil
                     else "This bank is veiled: give --veil, or another file."
                 )
-            keep_veil(bank, client.veil())
-        end = follow_feed(client, kept, once=once, veil=veil, stop=stop, tell=_teller(terminal))
+            own = client.veil()
+            keep_veil(bank, own)
+        end = follow_feed(client, kept, once=once, veil=own, stop=stop, tell=_teller(terminal))
         if as_json:
             terminal.line(_described(end))
         else:

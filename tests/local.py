@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from processes import add_platform
+from processes import add_platform, rotate_key
 
 from clearinghouse.settings import Settings
 from nciihash.client import Client, PlatformClient
@@ -22,10 +22,14 @@ class Local:
         self._settings = Settings(database=f"sqlite:///{folder}/clearinghouse.sqlite3")
         self.address = self.service.address  # waits until it answers
 
-    def platform(self, scopes: str = "feed,match,feedback") -> str:
-        """Add a platform under a new name, and give its key."""
-        name = f"Platform {secrets.token_hex(4)}"
+    def platform(self, scopes: str = "feed,match,feedback", name: str | None = None) -> str:
+        """Add a platform, by default under a new name, and give its key."""
+        name = name or f"Platform {secrets.token_hex(4)}"
         return add_platform(self._settings, name, scopes.split(","))
+
+    def rotated(self, name: str, scopes: str) -> str:
+        """Give a platform a further key, with other scopes."""
+        return rotate_key(self._settings, name, scopes.split(","))
 
     def survivor(self) -> Client:
         return Client(self.address)

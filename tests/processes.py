@@ -39,6 +39,17 @@ def add_platform(settings, name, scopes):
         store.close()
 
 
+def rotate_key(settings, name, scopes):
+    """Give a platform a further key with other scopes, beside a process that serves."""
+    store = Store.open(settings)
+    try:
+        return access.rotate_key(
+            store, name, datetime.now(UTC), scopes=[Scope(scope) for scope in scopes]
+        )
+    finally:
+        store.close()
+
+
 @dataclass(frozen=True)
 class Done:
     """What a command printed, and how it ended."""

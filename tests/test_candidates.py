@@ -188,6 +188,20 @@ def test_a_bank_of_whole_hashes_is_not_veiled_afterwards(run, local, tmp_path, p
     assert run("match", photo, "--bank", bank, "--confirm", NCIIHASH_KEY=key).code == 2
 
 
+def test_a_bank_takes_nothing_of_another_width_than_its_own(run, local, tmp_path):  # noqa: F811
+    bank = tmp_path / "bank"
+    follow = ("follow", "--server", local.address, "--bank", bank, "--once", "--veil")
+    local.open(random_item())
+    assert run(*follow, NCIIHASH_KEY=local.platform("veil", name="Grown")).code == 0
+    with Bank.read(bank) as before:
+        held = len(before)
+    local.open(random_item())
+    done = run(*follow, NCIIHASH_KEY=local.rotated("Grown", "veil160"))
+    assert (done.code, "new --bank" in done.err) == (2, True)
+    with Bank.read(bank) as after:
+        assert len(after) == held
+
+
 def test_the_client_asks_for_the_veil(local):
     with PlatformClient(local.address, local.platform("veil160")) as client:
         assert client.veil().type is SignalType.PDQ_VEIL160

@@ -18,6 +18,7 @@ import httpx
 from films import film, moving
 from golden.pictures import blocks, rings, waves
 from PIL import Image
+from playwright.sync_api import TimeoutError as TooLong
 
 SITE = Path(__file__).resolve().parents[1] / "clearinghouse" / "site"
 LANGUAGES = ("en", "es", "pt", "fr", "ar", "ur", "hi")
@@ -152,16 +153,24 @@ class Visitor:
 
     def at(self, key, *, level=1, **values):
         """Wait until the screen with this title, or a lower heading on it, is shown."""
-        self.page.get_by_role(
+        heading = self.page.get_by_role(
             "heading", level=level, name=self.say(key, **values), exact=True
-        ).wait_for()
+        )
+        self._wait_for(heading, key)
         return key.removesuffix(".title")
+
+    def _wait_for(self, locator, key):
+        try:
+            locator.wait_for()
+        except TooLong as error:
+            shown = self.page.locator("main").inner_text()
+            raise AssertionError(f"{key} did not appear, but: {shown}") from error
 
     def press(self, key, **values):
         self.page.get_by_role("button", name=self.say(key, **values), exact=True).click()
 
     def sees(self, key, **values):
-        self.page.get_by_text(self.say(key, **values), exact=True).first.wait_for()
+        self._wait_for(self.page.get_by_text(self.say(key, **values), exact=True).first, key)
 
     def choose(self, files):
         self.page.set_input_files("#files", files)
