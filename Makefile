@@ -11,7 +11,7 @@ PYTEST_ARGS ?=
 KERNEL := CMakeLists.txt $(wildcard nciihash/_*.cpp nciihash/_*.hpp)
 
 .PHONY: setup demo test fuzz-service fuzz-files fuzz-code lint bench bench-hashing bench-search bench-recall
-.PHONY: bench-service bench-video bench-page bench-veil kernels sanitize screenshots page lock clean
+.PHONY: bench-service bench-video bench-page bench-veil bench-inversion kernels sanitize screenshots page lock clean
 
 setup: $(VENV)/.dev
 
@@ -118,9 +118,15 @@ bench-service: $(VENV)/.dev
 	$(PIP) --editable '.[dev,demo,bench,bench-service]'
 	$(BIN)/python benchmarks/service.py --rows 1e5 1e6 --soak $(SOAK) --out benchmarks/results/service
 
-# What a veiled list gives away, how many candidates it makes, and what it costs: some minutes.
+# How many candidates a veiled list makes, and what searching it costs: some minutes.
 bench-veil: $(VENV)/.dev
 	$(BIN)/python benchmarks/veil.py $(if $(PHOTOS),--photos $(PHOTOS)) --out benchmarks/results/veil
+
+# What hashes give away of their pictures, by scope: some ten minutes, `QUICK=--quick` under one.
+bench-inversion: $(VENV)/.dev
+	@$(PIP) --editable '.[dev,demo,bench-inversion]'
+	$(BIN)/python benchmarks/inversion.py $(if $(PHOTOS),--photos $(PHOTOS)) $(QUICK) \
+	    --out $(if $(QUICK),build/inversion,benchmarks/results/inversion)
 
 # The tests of the index under AddressSanitizer and UndefinedBehaviorSanitizer (gcc on Linux): an
 # environment that has a kernel of its own and borrows the rest. Without -s a report is swallowed.
