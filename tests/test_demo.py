@@ -93,8 +93,9 @@ def test_a_demo_without_a_photo_that_can_be_used(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["text.jpg"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("line", ["A clearinghouse serves", "Case "])
+@pytest.mark.parametrize(
+    ("number", "line"), [(signal.SIGINT, "Case "), (signal.SIGTERM, "A clearinghouse serves")]
+)
 def test_a_demo_that_is_broken_off_leaves_nothing_behind(tmp_path, number, line):
     process = subprocess.Popen(
         PROGRAM,
