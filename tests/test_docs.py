@@ -90,6 +90,8 @@ def test_a_ratio_that_got_worse_is_named():
     assert evidence.worse(new, old, 0.5) == ([], 1)
     [named], compared = evidence.worse(new, old, 0.3)
     assert ("single_ratio: 5, stored 9" in named, compared) == (True, 1)
+    race = {"hashing": {"ways": [{"way": "fast", "times as fast": {"peer": 4.0, "other": 2.0}}]}}
+    assert evidence.worse(race, race, 0.3) == ([], 2)
     shares = {"veil": {"lines": [{"bits": 128, "of_the_flat_scan": 1.0}]}}
     slower = {"veil": {"lines": [{"bits": 128, "of_the_flat_scan": 2.0}]}}
     assert evidence.worse(slower, shares, 0.3)[0]
