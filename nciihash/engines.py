@@ -23,9 +23,15 @@ from queue import SimpleQueue
 from typing import Any, Final, TypeAlias
 
 from nciihash.blocks import Block
-from nciihash.errors import EngineUnavailable, ExtraMissing, NciihashError
+from nciihash.errors import (
+    EngineUnavailable,
+    ExtraMissing,
+    NciihashError,
+    NotAFile,
+    UnreadableFile,
+)
 from nciihash.scanner import Done, Job, Scanner, open_bank, open_scanner
-from nciihash.stores import store
+from nciihash.stores import Store, store
 
 _RETRIES: Final = 10  # times that a block is begun again when machines are lost under it
 _AHEAD: Final = 2  # blocks for each core that Ray is given before the first are done
@@ -118,7 +124,7 @@ def ray(job: Job, blocks: Iterable[Block]) -> Generator[Outcome, None, None]:
                 "RAY_ADDRESS; or scan with --engine local."
             ) from None
     task = cluster.remote(num_cpus=1, max_retries=_RETRIES)(_in_worker)
-    shared = cluster.put(job)
+    shared, where = cluster.put(job), store(job.source)
     left = iter(blocks)
     waiting: dict[Any, int] = {}
     try:
@@ -141,13 +147,26 @@ def ray(job: Job, blocks: Iterable[Block]) -> Generator[Outcome, None, None]:
                     continue
                 if isinstance(outcome, NciihashError):
                     raise outcome
-                yield outcome
+                yield believed(outcome, where)
     finally:
         for each in waiting:
             with suppress(Exception):  # the cluster may be what has gone
                 cluster.cancel(each, force=True)
         if joined:
             cluster.shutdown()
+
+
+def believed(outcome: Outcome, where: Store) -> Outcome:
+    """Doubt a machine that does not see a file which this one sees: it lacks the source.
+
+    Else its files would count as gone, and their matches would be lost.
+    """
+    if isinstance(outcome, Done):
+        for each in outcome.refused:
+            if each.code in {NotAFile.code, UnreadableFile.code} and where.sees(each.name):
+                reason = f"A machine of the cluster cannot open {each.name}; this one can."
+                return Undone(outcome.number, f"{reason} Let all see the source by one name.")
+    return outcome
 
 
 def _in_worker(job: Job, block: Block) -> Outcome | NciihashError:

@@ -18,6 +18,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -131,11 +132,15 @@ class Findings:
             "fingerprint": plan.fingerprint,
         }
         if not self._manifest.exists():
-            pin = self._pin(bank)
-            self._matches.mkdir(mode=0o700, exist_ok=True)
-            self._write_manifest(
-                {"format": _FORMAT, "bank": asdict(pin), "listing": listed, "how": how}
-            )
+            try:
+                pin = self._pin(bank)
+                self._matches.mkdir(mode=0o700, exist_ok=True)
+                self._write_manifest(
+                    {"format": _FORMAT, "bank": asdict(pin), "listing": listed, "how": how}
+                )
+            except BaseException:
+                self._delete_bank()
+                raise
             return self._bank(pin, bank), pin
         manifest = self._read_manifest()
         pin = Pin(**manifest["bank"])
@@ -184,7 +189,7 @@ class Findings:
             for each in (*refused, *self.refused()):
                 file.write(json.dumps(asdict(each)).encode() + b"\n")
         if complete:
-            shutil.rmtree(self.path / "bank", ignore_errors=True)
+            self._delete_bank()
 
     def refused(self) -> Iterator[Refused]:
         """Go through what was refused in all finished blocks."""
@@ -202,8 +207,13 @@ class Findings:
     def _pin(self, bank: Path) -> Pin:
         if _is_index(bank):
             return pin_index(bank)
-        shutil.rmtree(self.path / "bank", ignore_errors=True)  # of a run that died right here
+        self._delete_bank()  # of a run that died right here
         return freeze(bank, self.path / "bank")
+
+    def _delete_bank(self) -> None:
+        """Delete the copy: it may hold hashes that were withdrawn since."""
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self.path / "bank")
 
     def _check_bank(self, pin: Pin, bank: Path) -> None:
         """See that a bank is the one of the manifest, and that what is looked in is unharmed."""

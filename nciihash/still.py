@@ -163,7 +163,9 @@ class Still:
 
 
 def freeze(bank: Path, folder: Path) -> Pin:
-    """Copy a bank, as it is now, into a new folder; a crash leaves no folder of that name.
+    """Copy a bank, as it is now, into a new folder.
+
+    After any exception nothing is left; a crash leaves no folder of that name.
 
     Takes memory for the bank's index twice.
 
@@ -177,12 +179,16 @@ def freeze(bank: Path, folder: Path) -> Pin:
     making = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(mode=0o700)
-    snapshots.write(making / _NAMES, lineage, 1, cursor, tables)
-    for table in tables:
-        index = Index(table.type.bits)
-        index.add(np.arange(len(table), dtype=np.uint64), table.values)
-        index.save(_index_path(making, table.type))
-    making.rename(folder)
+    try:
+        snapshots.write(making / _NAMES, lineage, 1, cursor, tables)
+        for table in tables:
+            index = Index(table.type.bits)
+            index.add(np.arange(len(table), dtype=np.uint64), table.values)
+            index.save(_index_path(making, table.type))
+        making.rename(folder)
+    except BaseException:
+        shutil.rmtree(making)
+        raise
     sync_folder(folder.parent)
     return Pin(lineage.hex(), cursor, fingerprint(folder), sum(map(len, tables)))
 

@@ -57,6 +57,10 @@ class Folder:
         """Open a file for reading."""
         return Path(name).open("rb")
 
+    def sees(self, name: str) -> bool:
+        """Tell whether a file is there and can be opened."""
+        return _sees(self, name)
+
     @contextmanager
     def at_hand(self, name: str) -> Iterator[Path]:
         """Give a file's path on this machine."""
@@ -105,6 +109,10 @@ class Objects:
         opened: BinaryIO = self._files.open(name, "rb")
         return opened
 
+    def sees(self, name: str) -> bool:
+        """Tell whether an object is there and can be opened."""
+        return _sees(self, name)
+
     @contextmanager
     def at_hand(self, name: str) -> Iterator[Path]:
         """Fetch an object into a folder that only this user reads, and delete it afterwards.
@@ -133,3 +141,11 @@ def store(source: str) -> Store:
         ExtraMissing, SourceInvalid: as `Objects` does.
     """
     return Objects(source) if "://" in source else Folder(Path(source))
+
+
+def _sees(store: Store, name: str) -> bool:
+    try:
+        store.opened(name).close()
+    except OSError:
+        return False
+    return True

@@ -16,7 +16,7 @@ from pictures import encode, scene
 
 from nciihash import cli, engines, findings, scanner
 from nciihash.bank import Bank
-from nciihash.blocks import Kind, plan
+from nciihash.blocks import Kind, Refused, plan
 from nciihash.engines import Undone
 from nciihash.errors import BankError, ExtraMissing, NotAFile, ResultsInvalid, SourceInvalid
 from nciihash.feed import Added, FeedPage, Removed
@@ -111,12 +111,8 @@ def hashes(tmp_path_factory, asked):
                 "time": pa.array([None] * len(some), "float64"),
             }
         )
-        parquet.write_table(table, folder / start_name(place), row_group_size=group)
+        parquet.write_table(table, folder / place, row_group_size=group)
     return folder
-
-
-def start_name(place):
-    return Path(place)
 
 
 @pytest.fixture(scope="module")
@@ -425,6 +421,31 @@ def picture_bank(tmp_path_factory, photos):
     with Bank.open(path) as kept:
         kept.append(FeedPage(entries, "c", more=False))
     return path
+
+
+def test_a_machine_that_does_not_see_the_source_is_not_believed(photos):
+    def done(name, code):
+        refused = (Refused(str(name), code, "It is not there."),)
+        return Done(7, 2, 0, Counter({code: 1}), refused, 0.1, None)
+
+    where = Folder(photos)
+    for code in ("not_a_file", "unreadable"):
+        outcome = engines.believed(done(photos / "1.jpg", code), where)
+        assert isinstance(outcome, Undone)
+        assert outcome.number == 7
+    gone, cut = done(photos / "gone.jpg", "not_a_file"), done(photos / "cut.jpg", "corrupt_file")
+    assert engines.believed(gone, where) is gone
+    assert engines.believed(cut, where) is cut
+
+
+def test_a_copy_that_fails_leaves_nothing(hashes, bank, tmp_path, monkeypatch):
+    def full(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Index, "save", full)
+    with pytest.raises(KeyboardInterrupt):
+        begin((hashes, "--bank", bank, "--out", tmp_path / "out", "--block", 64))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["lock"]
 
 
 def test_photos_and_object_stores(run, photos, picture_bank, tmp_path):
