@@ -104,8 +104,7 @@ def serve(
         return
     # whatever database is set elsewhere must never be mixed with what is made up
     with TemporaryDirectory(prefix="clearinghouse-") as folder:
-        # nobody's passphrase is in it, and hundreds of cases are to be opened in a moment
-        settings = Settings(database=f"sqlite:///{folder}/sandbox.sqlite3", argon2_memory=64)
+        settings = Settings(database=f"sqlite:///{folder}/sandbox.sqlite3")
         store = Store.open(settings)
         key = access.add_platform(store, "Sandbox", list(Scope), _now())
         store.close()
