@@ -558,6 +558,7 @@ def cluster():
     ray = pytest.importorskip("ray")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(
+        address="local",  # not one that happens to run here
         num_cpus=2,
         object_store_memory=100 << 20,
         include_dashboard=False,
