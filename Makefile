@@ -10,7 +10,7 @@ PHOTOS ?=
 PYTEST_ARGS ?=
 KERNEL := CMakeLists.txt $(wildcard nciihash/_*.cpp nciihash/_*.hpp)
 
-.PHONY: setup demo test fuzz-service fuzz-files fuzz-code lint docs
+.PHONY: setup demo test fuzz-service fuzz-files fuzz-code lint docs dist
 .PHONY: bench bench-check bench-full bench-hashing bench-search bench-recall
 .PHONY: bench-service bench-scan bench-video bench-page bench-veil kernels sanitize screenshots page lock clean
 
@@ -182,6 +182,19 @@ kernels:
 	$(ARM) -DNCIIHASH_HAS_neon tests/kernels/compare.cpp nciihash/_build.cpp build/kernels/portable.o \
 	    build/kernels/neon.o -o build/kernels/compare -pthread
 	qemu-aarch64 build/kernels/compare
+
+# A wheel and an sdist, the same bytes whenever they are made of the same commit; then the wheel in an
+# environment of its own, whose packages are listed (CycloneDX) and looked up among known weaknesses.
+dist: $(VENV)/.dev
+	@$(PIP) --editable '.[dev,demo,bench,dist]'
+	rm -rf dist build/dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --outdir dist .
+	$(PYTHON) -m venv build/dist
+	build/dist/bin/python -m pip --disable-pip-version-check install --quiet dist/*.whl
+	cd build && dist/bin/python -c 'from nciihash.index import backend; print("the wheel searches with", backend())'
+	$(BIN)/cyclonedx-py environment --output-reproducible --output-file dist/sbom.json build/dist/bin/python
+	cd dist && sha256sum * | tee ../build/SHA256SUMS && mv ../build/SHA256SUMS .
+	$(BIN)/pip-audit --path "$$(build/dist/bin/python $(SITE))"
 
 # Pin again what the extras ask for, from a fresh environment: names and versions, no addresses.
 lock:
