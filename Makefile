@@ -12,7 +12,7 @@ KERNEL := CMakeLists.txt $(wildcard nciihash/_*.cpp nciihash/_*.hpp)
 
 .PHONY: setup demo test fuzz-service fuzz-files fuzz-code lint docs dist
 .PHONY: bench bench-check bench-full bench-hashing bench-search bench-recall
-.PHONY: bench-service bench-video bench-page bench-veil kernels sanitize screenshots page lock clean
+.PHONY: bench-service bench-scan bench-video bench-page bench-veil kernels sanitize screenshots page lock clean
 
 setup: $(VENV)/.dev
 
@@ -143,6 +143,14 @@ SOAK ?= 600
 bench-service: $(VENV)/.dev
 	$(PIP) --editable '.[dev,demo,bench,bench-service]'
 	$(BIN)/python benchmarks/service.py --rows 1e5 1e6 --soak $(SOAK) --out benchmarks/results/service
+
+# Scans of stored hashes on all cores and on a Ray cluster of processes, one of which is killed, and
+# what large ones would cost: some minutes, and 5 GB of memory and disk.
+SCAN_ROWS ?= 1e6 1e7
+bench-scan: $(VENV)/.dev
+	NCIIHASH_REQUIRE_KERNEL=1 $(PIP) --editable '.[dev,demo,bench-scan]'
+	$(BIN)/python benchmarks/scan.py $(if $(PHOTOS),--photos $(PHOTOS)) --rows $(SCAN_ROWS) \
+	    --out benchmarks/results/scan
 
 # What a veiled list gives away, how many candidates it makes, and what it costs: some minutes.
 bench-veil: $(VENV)/.dev

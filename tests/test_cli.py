@@ -104,7 +104,18 @@ def test_version(run):
 
 @pytest.mark.parametrize(
     "command",
-    ["hash", "compare", "submit", "status", "withdraw", "follow", "match", "feedback", "demo"],
+    [
+        "hash",
+        "compare",
+        "submit",
+        "status",
+        "withdraw",
+        "follow",
+        "match",
+        "scan",
+        "feedback",
+        "demo",
+    ],
 )
 def test_every_command_explains_itself(run, command):
     done = run(command, "--help")
