@@ -18,7 +18,7 @@ from nciihash.client import PlatformClient
 from nciihash.errors import CursorExpired, ServiceRefused, ServiceUnreachable, VeilChanged
 from nciihash.feed import Added, FeedPage
 from nciihash.holdings import Replacement
-from nciihash.transport import Patience
+from nciihash.protocol import Patience
 from nciihash.veil import VEILS, Veil
 
 WAIT: Final = 25.0  # seconds of one long poll; under the 30 that some proxies allow

@@ -1,3 +1,4 @@
+import asyncio
 import contextlib
 import http.server
 import json
@@ -22,7 +23,8 @@ from nciihash.errors import (
     ServiceRefused,
     ServiceUnreachable,
 )
-from nciihash.transport import PATIENCE, REPLY_MAX, Outgoing, Patience, Transport, server_address
+from nciihash.protocol import PATIENCE, REPLY_MAX, Outgoing, Patience, asking
+from nciihash.transport import AsyncTransport, Transport, server_address
 from nciihash.wire import FeedbackTaken
 
 CASE, PASSPHRASE = "K7Q4-29XD-MM3R", "correct horse battery staple six words"
@@ -50,7 +52,7 @@ class Script:
         self.requests = []
         self.pauses = []
         self.now = 1000.0
-        self.transport = Transport(
+        self.transport = self.way(
             "http://127.0.0.1:1",
             patience=patience,
             http=httpx.MockTransport(self.answer),
@@ -63,15 +65,42 @@ class Script:
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        # an answer is read once, and several tests may give this one
+        body = httpx.ByteStream(b"".join(answer.stream))
+        return httpx.Response(answer.status_code, headers=answer.headers, stream=body)
+
+    def talk(self, method):
+        request = Outgoing(method, "/v1/feedback", "Bearer x", b"{}", idempotency_key="ab" * 16)
+        patience, clock = self.transport.patience, self.transport.clock
+        return asking(request, FeedbackTaken, status=200, patience=patience, clock=clock)
+
+
+class InThread(Script):
+    way = Transport
 
     def sleep(self, seconds):
         self.pauses.append(seconds)
         self.now += seconds
 
     def call(self, method="POST"):
-        request = Outgoing(method, "/v1/feedback", "Bearer x", b"{}", idempotency_key="ab" * 16)
-        return self.transport.call(request, status=200, reply=FeedbackTaken)
+        return self.transport.run(self.talk(method))
+
+
+class InAsyncio(Script):
+    way = AsyncTransport
+
+    async def sleep(self, seconds):
+        self.pauses.append(seconds)
+        self.now += seconds
+
+    def call(self, method="POST"):
+        return asyncio.run(self.transport.run(self.talk(method)))
+
+
+@pytest.fixture(params=[InThread, InAsyncio])
+def script(request):
+    """Give the way to make a script, for each kind of client: both keep the same promises."""
+    return request.param
 
 
 @pytest.mark.parametrize(
@@ -116,12 +145,12 @@ def test_addresses_that_cannot_be_right(given):
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_passing_refusals_are_tried_again_under_the_same_key(status):
-    script = Script(problem(status), httpx.Response(status), taken())
-    assert script.call() == TAKEN
-    assert len(script.requests) == 3
-    assert {request.headers["idempotency-key"] for request in script.requests} == {"ab" * 16}
-    assert {request.content for request in script.requests} == {b"{}"}
+def test_passing_refusals_are_tried_again_under_the_same_key(status, script):
+    scripted = script(problem(status), httpx.Response(status), taken())
+    assert scripted.call() == TAKEN
+    assert len(scripted.requests) == 3
+    assert {request.headers["idempotency-key"] for request in scripted.requests} == {"ab" * 16}
+    assert {request.content for request in scripted.requests} == {b"{}"}
 
 
 @pytest.mark.parametrize(
@@ -135,20 +164,20 @@ def test_passing_refusals_are_tried_again_under_the_same_key(status):
         httpx.RemoteProtocolError("x"),
     ],
 )
-def test_broken_connections_are_tried_again(fault):
-    script = Script(fault, fault, taken())
-    assert script.call() == TAKEN
-    assert len(script.pauses) == 2
+def test_broken_connections_are_tried_again(fault, script):
+    scripted = script(fault, fault, taken())
+    assert scripted.call() == TAKEN
+    assert len(scripted.pauses) == 2
 
 
-def test_pauses_are_drawn_from_a_growing_range():
+def test_pauses_are_drawn_from_a_growing_range(script):
     patience = Patience(attempts=6, base=1.0, cap=4.0, total=1000)
     drawn = [[] for _ in range(5)]
     for _ in range(200):
-        script = Script(*[problem(503)] * 6, patience=patience)
+        scripted = script(*[problem(503)] * 6, patience=patience)
         with pytest.raises(ServiceRefused):
-            script.call()
-        for row, pause in zip(drawn, script.pauses, strict=True):
+            scripted.call()
+        for row, pause in zip(drawn, scripted.pauses, strict=True):
             row.append(pause)
     for row, most in zip(drawn, (1, 2, 4, 4, 4), strict=True):
         # Of 200 even draws none within a tenth of either end: once in 10**9 runs.
@@ -156,44 +185,44 @@ def test_pauses_are_drawn_from_a_growing_range():
         assert 0.9 * most < max(row) <= most
 
 
-def test_retry_after_is_honoured():
-    script = Script(problem(429, headers={"retry-after": "7"}), taken())
-    script.call()
-    assert script.pauses[0] >= 7
+def test_retry_after_is_honoured(script):
+    scripted = script(problem(429, headers={"retry-after": "7"}), taken())
+    scripted.call()
+    assert scripted.pauses[0] >= 7
 
 
-def test_a_retry_after_beyond_patience_is_told_at_once():
-    script = Script(problem(429, headers={"retry-after": "3600"}))
+def test_a_retry_after_beyond_patience_is_told_at_once(script):
+    scripted = script(problem(429, headers={"retry-after": "3600"}))
     with pytest.raises(ServiceRefused) as caught:
-        script.call()
-    assert (script.pauses, caught.value.retry_after) == ([], 3600)
+        scripted.call()
+    assert (scripted.pauses, caught.value.retry_after) == ([], 3600)
 
 
-def test_attempts_are_bounded_in_number_and_time():
-    script = Script(*[httpx.ConnectError("x")] * 4, patience=Patience(attempts=4))
+def test_attempts_are_bounded_in_number_and_time(script):
+    scripted = script(*[httpx.ConnectError("x")] * 4, patience=Patience(attempts=4))
     with pytest.raises(ServiceUnreachable, match="No connection"):
-        script.call()
-    assert len(script.requests) == 4
+        scripted.call()
+    assert len(scripted.requests) == 4
 
-    slow = Script(*[problem(503, headers={"retry-after": "25"})] * 9, patience=Patience(attempts=9))
+    slow = script(*[problem(503, headers={"retry-after": "25"})] * 9, patience=Patience(attempts=9))
     with pytest.raises(ServiceRefused):
         slow.call()
     assert len(slow.requests) == 3  # after 0, 25 and 50 seconds; 75 would be past the minute
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 415, 422, 500])
-def test_other_refusals_are_told_at_once(status):
-    script = Script(problem(status, "a_code", "It is so", "Do this."))
+def test_other_refusals_are_told_at_once(status, script):
+    scripted = script(problem(status, "a_code", "It is so", "Do this."))
     with pytest.raises(ServiceRefused) as caught:
-        script.call()
+        scripted.call()
     error = caught.value
     assert (error.status, error.problem, str(error)) == (status, "a_code", "It is so. Do this.")
-    assert len(script.requests) == 1
+    assert len(scripted.requests) == 1
 
 
-def test_an_expired_cursor_has_a_class_of_its_own():
+def test_an_expired_cursor_has_a_class_of_its_own(script):
     with pytest.raises(CursorExpired) as caught:
-        Script(problem(410, "cursor_expired")).call()
+        script(problem(410, "cursor_expired")).call()
     assert caught.value.status == 410
 
 
@@ -215,16 +244,16 @@ def test_an_expired_cursor_has_a_class_of_its_own():
         ([httpx.ReadTimeout("x"), httpx.Response(403, text="a proxy's words")], True),
     ],
 )
-def test_it_is_told_whether_a_write_may_have_been_carried_out(answers, uncertain):
-    script = Script(*answers)
+def test_it_is_told_whether_a_write_may_have_been_carried_out(answers, uncertain, script):
+    scripted = script(*answers)
     with pytest.raises((ServiceUnreachable, ServiceRefused, ProtocolError)) as caught:
-        script.call()
+        scripted.call()
     assert caught.value.uncertain is uncertain
 
 
-def test_a_read_is_never_uncertain():
+def test_a_read_is_never_uncertain(script):
     with pytest.raises(ServiceUnreachable) as caught:
-        Script(*[httpx.ReadError("x")] * 6).call("GET")
+        script(*[httpx.ReadError("x")] * 6).call("GET")
     assert not caught.value.uncertain
 
 
@@ -248,27 +277,27 @@ def test_a_read_is_never_uncertain():
         ),
     ],
 )
-def test_an_answer_of_another_form_is_a_protocol_error(answer):
-    script = Script(answer)
+def test_an_answer_of_another_form_is_a_protocol_error(answer, script):
+    scripted = script(answer)
     with pytest.raises(ProtocolError) as caught:
-        script.call()
+        scripted.call()
     assert PASSPHRASE not in str(caught.value)
     assert caught.value.__cause__ is None
-    assert len(script.requests) == 1  # and redirects are not followed
+    assert len(scripted.requests) == 1  # and redirects are not followed
 
 
-def test_words_from_the_service_cannot_command_a_terminal():
+def test_words_from_the_service_cannot_command_a_terminal(script):
     with pytest.raises(ServiceRefused) as caught:
-        Script(problem(400, "c\x1b[2J", "A\x1b]0;title\x07\nB", "x" * 10_000)).call()
+        script(problem(400, "c\x1b[2J", "A\x1b]0;title\x07\nB", "x" * 10_000)).call()
     assert str(caught.value).isprintable()
     assert caught.value.problem.isprintable()
     assert len(str(caught.value)) < 1100
 
 
-def test_what_is_sent_says_nothing_about_this_machine():
-    script = Script(taken())
-    script.call()
-    (request,) = script.requests
+def test_what_is_sent_says_nothing_about_this_machine(script):
+    scripted = script(taken())
+    scripted.call()
+    (request,) = scripted.requests
     assert request.headers["user-agent"] == "nciihash/0.1.0"
     assert set(request.headers) == {
         *("accept", "accept-encoding", "authorization", "connection", "content-length"),
@@ -276,12 +305,12 @@ def test_what_is_sent_says_nothing_about_this_machine():
     }
 
 
-def test_cookies_are_not_sent_back():
-    script = Script(taken(), taken())
-    script.answers[0].headers["set-cookie"] = "who=me; Path=/"
-    script.call()
-    script.call()
-    assert "cookie" not in script.requests[1].headers
+def test_cookies_are_not_sent_back(script):
+    scripted = script(taken(), taken())
+    scripted.answers[0].headers["set-cookie"] = "who=me; Path=/"
+    scripted.call()
+    scripted.call()
+    assert "cookie" not in scripted.requests[1].headers
 
 
 def test_secrets_hide_in_representations():
@@ -436,13 +465,13 @@ def test_nobody_listens():
         assert secret not in str(caught.value)
 
 
-def test_an_untrusted_certificate_is_not_tried_again():
+def test_an_untrusted_certificate_is_not_tried_again(script):
     fault = httpx.ConnectError("x")
     fault.__cause__ = ssl.SSLCertVerificationError("x")
-    script = Script(fault)
+    scripted = script(fault)
     with pytest.raises(ServiceUnreachable, match="certificate"):
-        script.call()
-    assert len(script.requests) == 1
+        scripted.call()
+    assert len(scripted.requests) == 1
 
 
 @pytest.fixture
