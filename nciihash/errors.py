@@ -22,6 +22,8 @@ says what to do next.
     │   ├── BankLocked            another process is using the bank
     │   ├── BankCorrupt           the snapshot or the journal fails its checksum
     │   └── VeilChanged           the veiled list shows another part of each hash
+    ├── QueueFull                 too many verdicts wait to be sent
+    ├── QueueInvalid              a queue of verdicts that is damaged, foreign or newer
     ├── ExtraMissing              a part that comes with `pip install "nciihash[…]"` is not there
     └── ServiceError              the clearinghouse
         ├── InvalidRequest        (also a ValueError) an address, key or value not fit to be sent
@@ -149,6 +151,18 @@ class VeilChanged(BankError):
     """The veiled list shows another part of each hash than this bank has: follow into a new one."""
 
     code = "veil_changed"
+
+
+class QueueFull(NciihashError):
+    """Too many verdicts wait: see why the clearinghouse does not take them, then add again."""
+
+    code = "queue_full"
+
+
+class QueueInvalid(NciihashError):
+    """The queue is damaged, foreign or newer: move it away, or name another file."""
+
+    code = "queue_invalid"
 
 
 class ExtraMissing(NciihashError):

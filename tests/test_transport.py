@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from nciihash.client import Client, PlatformClient
+from nciihash.client import AsyncPlatformClient, Client, PlatformClient
 from nciihash.errors import (
     CursorExpired,
     InvalidRequest,
@@ -24,6 +24,7 @@ from nciihash.errors import (
     ServiceUnreachable,
 )
 from nciihash.protocol import PATIENCE, REPLY_MAX, Outgoing, Patience, asking
+from nciihash.signals import Verdict
 from nciihash.transport import AsyncTransport, Transport, server_address
 from nciihash.wire import FeedbackTaken
 
@@ -336,6 +337,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.seen.append(self.path)
         self.server.respond(self)
 
+    do_POST = do_GET  # noqa: N815 - as `http.server` calls it
+
     def log_message(self, *args):
         pass
 
@@ -406,6 +409,117 @@ def test_an_answer_that_trickles_in_is_given_up(server):
         pytest.raises(ServiceUnreachable, match="in time"),
     ):
         client.status(CASE, PASSPHRASE)
+
+
+def awaiting(server, call, **options):
+    """Make a call from asyncio."""
+
+    async def run():
+        async with AsyncPlatformClient(address(server), KEY, **options) as client:
+            return await call(client)
+
+    return asyncio.run(run())
+
+
+def test_an_endless_answer_is_cut_off_in_asyncio(server):
+    sent = 0
+
+    def respond(handler):
+        nonlocal sent
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/json")
+        handler.end_headers()
+        with contextlib.suppress(OSError):  # the client hangs up
+            while sent < 4 * REPLY_MAX:
+                sent += handler.wfile.write(b" " * 2**20)
+
+    server.respond = respond
+    with pytest.raises(ProtocolError, match="larger"):
+        awaiting(server, lambda client: client.feed())
+    assert sent < 2 * REPLY_MAX
+
+
+def test_an_answer_that_trickles_in_is_given_up_in_asyncio(server):
+    def respond(handler):
+        with contextlib.suppress(OSError):  # the client hangs up
+            for _ in range(600):
+                handler.wfile.write(b"H")
+                time.sleep(0.1)
+
+    server.respond = respond
+    with pytest.raises(ServiceUnreachable, match="in time") as caught:
+        awaiting(server, lambda client: client.feed(), patience=Patience(attempts=1, total=0.3))
+    assert not caught.value.uncertain
+    assert server.seen == ["/v1/feed?limit=1000&wait=0.000"]
+
+
+def test_a_redirect_is_not_followed_in_asyncio(server):
+    def respond(handler):
+        handler.send_response(307)
+        handler.send_header("Location", f"{address(server)}/elsewhere")
+        handler.end_headers()
+
+    server.respond = respond
+    with pytest.raises(ProtocolError, match="another one"):
+        awaiting(server, lambda client: client.veil())
+    assert server.seen == ["/v1/veil"]
+
+
+# Were it not broken off, a call would take an hour.
+PATIENT = Patience(total=3600.0, answer=3600.0, base=3600.0, cap=3600.0)
+
+
+def broken_off(place, begun):
+    """Break off a call that another thread is in, once it is known to have begun."""
+    errors = []
+    with PlatformClient(place, KEY, patience=PATIENT) as client:
+
+        def call():
+            try:
+                client.feedback({"ab" * 16: Verdict.BLOCKED})
+            except ServiceUnreachable as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        begun.wait()
+        client.break_off()
+        thread.join()
+        with pytest.raises(ServiceUnreachable, match="broken off"):
+            client.feed()
+    (error,) = errors
+    assert "broken off" in str(error)
+    return error
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"])
+def test_a_call_is_broken_off_from_another_thread(server, answer):
+    begun, over = threading.Event(), threading.Event()
+
+    def respond(handler):
+        handler.wfile.write(answer)
+        begun.set()
+        over.wait()
+
+    server.respond = respond
+    try:
+        assert broken_off(address(server), begun).uncertain
+    finally:
+        over.set()
+    assert len(server.seen) == 1
+
+
+def test_a_pause_between_attempts_is_broken_off(server):
+    begun = threading.Event()
+
+    def respond(handler):
+        handler.send_response(503)
+        handler.end_headers()
+        begun.set()
+
+    server.respond = respond
+    assert not broken_off(address(server), begun).uncertain
+    assert len(server.seen) == 1
 
 
 @pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nX-Long: "])
@@ -524,6 +638,18 @@ def test_https_is_spoken_with_those_who_prove_who_they_are(server, certificate, 
     with Client(place) as client, pytest.raises(ProtocolError):
         client.status(CASE, PASSPHRASE)
     assert server.seen == ["/v1/case"]
+
+    begun, over = threading.Event(), threading.Event()
+
+    def wait(handler):
+        begun.set()
+        over.wait()
+
+    server.respond = wait
+    try:
+        assert broken_off(place, begun).uncertain
+    finally:
+        over.set()
 
     def trickle(handler):
         with contextlib.suppress(OSError):  # the client hangs up
