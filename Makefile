@@ -10,7 +10,8 @@ PHOTOS ?=
 PYTEST_ARGS ?=
 KERNEL := CMakeLists.txt $(wildcard nciihash/_*.cpp nciihash/_*.hpp)
 
-.PHONY: setup demo test fuzz-service fuzz-files fuzz-code lint bench bench-hashing bench-search bench-recall
+.PHONY: setup demo test fuzz-service fuzz-files fuzz-code lint docs dist
+.PHONY: bench bench-check bench-full bench-hashing bench-search bench-recall
 .PHONY: bench-service bench-video bench-page bench-veil kernels sanitize screenshots page lock clean
 
 setup: $(VENV)/.dev
@@ -34,9 +35,28 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# What takes a minute or two and needs no other programs; the large ones have targets of their own.
+# Everything at a size that takes a quarter of an hour on two cores, into OUT; PHOTOS are folders. The
+# large ones, whose results docs/evidence.md shows, have targets of their own: bench-full runs them all.
+OUT ?= benchmarks/results/quick
+SMALL = $(if $(PHOTOS),--photos $(firstword $(PHOTOS)))
 bench: $(VENV)/.dev
-	@for name in hashing search oracle; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	@$(PIP) --editable '.[dev,demo,bench,bench-recall,bench-service]'
+	$(BIN)/python benchmarks/search.py --rows 1e5 $(SMALL) --programs flat 16x16 11x23 numpy --out $(OUT)/search
+	$(BIN)/python benchmarks/hashing.py $(if $(PHOTOS),--photos $(PHOTOS)) --out $(OUT)/hashing
+	$(BIN)/python benchmarks/recall.py $(SMALL) --side 320 --most 60 --out $(OUT)
+	$(BIN)/python benchmarks/veil.py $(SMALL) --rows 1e5 --crops 1500 --sets 500 --out $(OUT)/veil
+	$(BIN)/python benchmarks/service.py --rows 2e4 --seconds 4 --submissions 10 --out $(OUT)/service
+	$(BIN)/python benchmarks/oracle.py --runs 2
+
+# Is anything worse than it was? Ratios of a new run are held against the stored ones.
+bench-check:
+	$(MAKE) bench OUT=build/bench PHOTOS="$(PHOTOS)"
+	$(BIN)/python benchmarks/evidence.py --check build/bench --against benchmarks/results/quick
+
+bench-full:
+	for name in hashing search recall video veil service page; do \
+	    $(MAKE) bench-$$name PHOTOS="$(PHOTOS)" || exit 1; done
+	$(BIN)/python benchmarks/evidence.py
 
 # Hashing against its peers, from path to hash, and bit for bit: some ten minutes. PHOTOS: folders;
 # without it there are only scikit-image's few photos. The package perception asks for an OpenCV of
@@ -72,6 +92,12 @@ fuzz-files: $(VENV)/.dev
 fuzz-code: $(VENV)/.dev
 	@$(PIP) --editable '.[dev,demo,bench,fuzz]'
 	$(BIN)/python tests/fuzz_code.py --minutes $(MINUTES)
+
+# The documentation as a site, in build/site.
+docs: $(VENV)/.dev
+	@$(PIP) --editable '.[dev,demo,bench,docs]'
+	@mkdir -p docs/plots && cp benchmarks/results/*.png docs/plots/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --site-dir build/site
 
 # The survivor's page as one file for use without internet, and the SHA-256 of it and of each file that
 # the service sends, as it shows them at /digests.json.
@@ -148,6 +174,19 @@ kernels:
 	$(ARM) -DNCIIHASH_HAS_neon tests/kernels/compare.cpp nciihash/_build.cpp build/kernels/portable.o \
 	    build/kernels/neon.o -o build/kernels/compare -pthread
 	qemu-aarch64 build/kernels/compare
+
+# A wheel and an sdist, the same bytes whenever they are made of the same commit; then the wheel in an
+# environment of its own, whose packages are listed (CycloneDX) and looked up among known weaknesses.
+dist: $(VENV)/.dev
+	@$(PIP) --editable '.[dev,demo,bench,dist]'
+	rm -rf dist build/dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --outdir dist .
+	$(PYTHON) -m venv build/dist
+	build/dist/bin/python -m pip --disable-pip-version-check install --quiet dist/*.whl
+	cd build && dist/bin/python -c 'from nciihash.index import backend; print("the wheel searches with", backend())'
+	$(BIN)/cyclonedx-py environment --output-reproducible --output-file dist/sbom.json build/dist/bin/python
+	cd dist && sha256sum * | tee ../build/SHA256SUMS && mv ../build/SHA256SUMS .
+	$(BIN)/pip-audit --path "$$(build/dist/bin/python $(SITE))"
 
 # Pin again what the extras ask for, from a fresh environment: names and versions, no addresses.
 lock:

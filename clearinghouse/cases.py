@@ -21,7 +21,7 @@ from clearinghouse.problems import (
     NothingAccepted,
     TooManyItems,
 )
-from clearinghouse.statements import AnyRow, Transaction
+from clearinghouse.statements import AnyRow, NewItem, NewSignals, Transaction
 from clearinghouse.store import Store
 from clearinghouse.work import LIFE
 from nciihash.advocacy import ASSISTED_ITEMS_MAX
@@ -128,12 +128,20 @@ def _add(
         [s for s in item.signals if s.quality is None or s.quality >= QUALITY_MIN] for item in new
     ]
     near = iter(lawful.near(tx, [s.hashed.signal for kept in fit for s in kept]))
-    receipts = []
-    held_any = False
-    for ordinal, (item, kept) in enumerate(zip(new, fit, strict=True), first):
-        # one is enough: the others are made from the same picture
-        held = any(list(islice(near, len(kept))))
-        held_any |= held
+    # of what is lawful one is enough: the others are made from the same picture
+    quarantined = [any(list(islice(near, len(kept)))) for kept in fit]
+    numbers = tx.add_items(
+        case,
+        [
+            NewItem(ordinal, item.media.value, refused=not kept)
+            for ordinal, (item, kept) in enumerate(zip(new, fit, strict=True), first)
+        ],
+        hour(now),
+    )
+    receipts, added = [], []
+    for ordinal, (item, kept, held, number) in enumerate(
+        zip(new, fit, quarantined, numbers, strict=True), first
+    ):
         refused = tuple(
             Refusal(signal=i, code="quarantined" if s in kept else "low_quality")
             for i, s in enumerate(item.signals)
@@ -141,9 +149,6 @@ def _add(
         )
         accepted = 0 if held else len(kept)
         receipts.append(ItemReceipt(item=ordinal, accepted=accepted, refused=refused))
-        number = tx.add_item(case, ordinal, item.media.value, hour(now), refused=not kept)
-        if not kept:
-            continue
         rows = []
         for place, signal in enumerate(dict.fromkeys(kept)):
             value = bytes.fromhex(signal.value)
@@ -158,10 +163,12 @@ def _add(
                     "variant": signal.variant.value,
                 }
             )
-        tx.add_signals(item.media.value, rows, hour(now), held_back=held)
+        added.append(NewSignals(item.media.value, rows, held_back=held))
+    tx.add_signals(added, hour(now))
+    for number, held in zip(numbers, quarantined, strict=True):
         if held:
             tx.add_review(QUARANTINED, number, None, 1, hour(now))
-    if not held_any and not any(receipt.accepted for receipt in receipts):
+    if not any(quarantined) and not any(receipt.accepted for receipt in receipts):
         raise NothingAccepted
     return receipts
 

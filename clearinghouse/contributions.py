@@ -30,7 +30,7 @@ from clearinghouse.lawful import LawfulList
 from clearinghouse.privacy import hour
 from clearinghouse.problems import ContributionsFull
 from clearinghouse.records import CONTRIBUTED, IMPORTED
-from clearinghouse.statements import Transaction
+from clearinghouse.statements import NewItem, NewSignals, Transaction
 from clearinghouse.store import Store
 from nciihash.signals import Media, Signal, Variant
 
@@ -96,8 +96,10 @@ def contribute(
     live, last = tx.count_items(case)
     if live + len(new) > most:
         raise ContributionsFull
-    for ordinal, (lookup, hash) in enumerate(new.items(), last + 1):
-        item = tx.add_item(case, ordinal, hash.media.value, hour(now))
+    files = [NewItem(n, hash.media.value) for n, hash in enumerate(new.values(), last + 1)]
+    numbers = tx.add_items(case, files, hour(now))
+    added = []
+    for item, (lookup, hash) in zip(numbers, new.items(), strict=True):
         row = {
             "item_id": item,
             "ordinal": 0,
@@ -107,7 +109,8 @@ def contribute(
             "quality": None,
             "variant": Variant.ORIGINAL.value,
         }
-        tx.add_signals(hash.media.value, [row], hour(now))
+        added.append(NewSignals(hash.media.value, [row]))
+    tx.add_signals(added, hour(now))
     return len(new)
 
 

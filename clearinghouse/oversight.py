@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Row, delete, func, insert, select, update
 
+from clearinghouse.arrivals import Arrivals
 from clearinghouse.records import SHOWN
 from clearinghouse.schema import (
     budgets,
@@ -20,7 +21,6 @@ from clearinghouse.schema import (
     spent,
     verdicts,
 )
-from clearinghouse.upkeep import Upkeep
 
 # Kinds of questions to the operator.
 QUARANTINED: Final = "quarantined"  # near a lawful picture, held back until she decides
@@ -34,7 +34,7 @@ KEPT: Final = "kept"
 REMOVED: Final = "removed"
 
 
-class Oversight(Upkeep):
+class Oversight(Arrivals):
     """The statements, as a part of `clearinghouse.statements.Transaction`."""
 
     # --- what the log and the order of the StopNCII door share -------------------------------

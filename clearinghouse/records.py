@@ -34,6 +34,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from clearinghouse.schema import contributions, facts, items, signals, verdicts
 
+PARAMETERS: Final = 500  # in one statement; SQLite may allow no more than 999
 SHARED: Final = 100  # records that may carry the same time
 SHOWN: Final = frozenset({("image", "pdq"), ("video", "md5")})  # what the format has words for
 CONTRIBUTED: Final = "contributed"  # added by a platform
@@ -94,7 +95,7 @@ class Records:
 
         Without that a record could fall back behind a reader who had not come to it yet.
         """
-        for lookup in set(lookups):
+        for lookup in self._still_shown(lookups):
             imported = _is_imported(signals)
             for only in (~imported, imported):  # some readers see the former alone
                 newest = self._one(
@@ -106,6 +107,18 @@ class Records:
                 if newest is not None:
                     [place] = self.take_places(1, hour)
                     self._run(update(signals).where(signals.c.id == newest).values(place=place))
+
+    def _still_shown(self, lookups: Iterable[bytes]) -> list[bytes]:
+        """Choose those of these look-up values that a live signal has, each once."""
+        found: list[bytes] = []
+        wanted = sorted(set(lookups))
+        for first in range(0, len(wanted), PARAMETERS):
+            some = wanted[first : first + PARAMETERS]
+            query = select(signals.c.lookup).where(
+                signals.c.lookup.in_(some), signals.c.place.is_not(None)
+            )
+            found += self._run(query.distinct()).scalars()
+        return found
 
     # --- records -----------------------------------------------------------------------------
 

@@ -19,8 +19,9 @@ from sqlalchemy import (
     update,
 )
 
+from clearinghouse.arrivals import NewItem, NewSignals
 from clearinghouse.assistance import Assistance
-from clearinghouse.records import SHOWN
+from clearinghouse.records import PARAMETERS
 from clearinghouse.schema import (
     acknowledgements,
     cases,
@@ -35,7 +36,7 @@ from clearinghouse.schema import (
 )
 from clearinghouse.upkeep import AnyRow
 
-__all__ = ["AnyRow", "LogEntry", "Transaction"]
+__all__ = ["AnyRow", "LogEntry", "NewItem", "NewSignals", "Transaction"]
 
 # What every request of a platform asks, made once.
 _FIND_KEY: Final = (
@@ -94,22 +95,6 @@ class Transaction(Assistance):
         """Delete cases that were closed before this hour, with all that hangs on them."""
         return self._run(delete(cases).where(cases.c.closed < hour)).rowcount
 
-    def add_item(
-        self, case: int, ordinal: int, media: str, hour: int, *, refused: bool = False
-    ) -> int:
-        """Insert a file of a case and give its row number.
-
-        A refused one has no signals and is not shown; its row keeps its number from being reused.
-        """
-        row = insert(items).values(
-            case_id=case,
-            ordinal=ordinal,
-            media=media,
-            added=hour,
-            withdrawn=hour if refused else None,
-        )
-        return _key(self._run(row).inserted_primary_key)
-
     def count_items(self, case: int) -> tuple[int, int]:
         """Give the number of files not withdrawn and the highest ordinal ever given."""
         query = select(
@@ -119,35 +104,17 @@ class Transaction(Assistance):
         row = self._run(query).one()
         return row[0], row[1]
 
-    def add_signals(
-        self, media: str, rows: Sequence[dict[str, Any]], hour: int, *, held_back: bool = False
-    ) -> None:
-        """Insert signals of one file of this kind, and log each addition.
-
-        Those of a file that is held back stand in no log and no order, until they are released.
-        """
-        shown = [(media, row["type"]) in SHOWN and not held_back for row in rows]
-        places = iter(self.take_places(sum(shown), hour))
-        rows = [
-            row | {"place": next(places) if is_shown else None}
-            for row, is_shown in zip(rows, shown, strict=True)
-        ]
-        numbers = self._run(
-            insert(signals).returning(signals.c.id, sort_by_parameter_order=True), rows
-        ).scalars()
-        if not held_back:
-            self._log("add", numbers)
-
     def withdraw_items(self, case: int, ordinal: int | None, hour: int) -> int:
         """Withdraw one file or all of a case: purge its values, log each removal, count files."""
         chosen = [items.c.case_id == case, items.c.withdrawn.is_(None)]
         if ordinal is not None:
             chosen.append(items.c.ordinal == ordinal)
-        gone = list(self._run(select(items.c.id).where(*chosen)).scalars())
+        gone = list(self._run(select(items.c.id).where(*chosen).order_by(items.c.id)).scalars())
         shrunk: list[bytes] = []
-        for item in gone:
-            shrunk += self._end_signals(signals.c.item_id == item)
-            self._run(update(items).where(items.c.id == item).values(withdrawn=hour))
+        for first in range(0, len(gone), PARAMETERS):
+            some = gone[first : first + PARAMETERS]
+            shrunk += self._end_signals(signals.c.item_id.in_(some))
+            self._run(update(items).where(items.c.id.in_(some)).values(withdrawn=hour))
         self.move_records(shrunk, hour)
         return len(gone)
 

@@ -110,19 +110,19 @@ def difference(client: Client, sandbox: Sandbox) -> str:
 def steps(sandbox: Sandbox) -> Iterator[tuple[str, str]]:
     """Arrange one thing after the other; give its name, and what a client that fails does wrong."""
     yield "an empty feed", "It should end well when there is nothing."
-    sandbox.ask("burst", cases=200, files=20)
+    sandbox.ask("burst", cases=50, files=30)
     yield (
-        "4,000 hashes of one moment",
+        "1,500 hashes of one moment",
         ("It probably asks by time and not by cursor, or stops after the first page."),
     )
     sandbox.ask("burst", cases=1, files=1)
     yield "one more hash", "It should go on from the cursor of the last page."
-    sandbox.ask("withdraw", cases=60)
-    yield "1,200 withdrawn", "An entry with `op: remove` must take the hash out of what it matches."
-    sandbox.ask("burst", cases=100, files=20)
-    sandbox.ask("withdraw", cases=40)
+    sandbox.ask("withdraw", cases=15)
+    yield "450 withdrawn", "An entry with `op: remove` must take the hash out of what it matches."
+    sandbox.ask("burst", cases=25, files=20)
+    sandbox.ask("withdraw", cases=10)
     yield "added and withdrawn in one page", "Entries must be applied in the order of the page."
-    sandbox.ask("burst", cases=50, files=20)
+    sandbox.ask("burst", cases=20, files=20)
     sandbox.ask("fault", fault="cut", times=2)
     yield (
         "pages cut short",

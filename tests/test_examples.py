@@ -199,7 +199,7 @@ def test_a_client_that_reads_one_page_and_no_removals_is_told(tmp_path):
     )
     assert code == 1
     assert "well   an empty feed" in said
-    assert "WRONG  4,000 hashes of one moment: 3000 hashes are missing" in said
+    assert "WRONG  1,500 hashes of one moment: 500 hashes are missing" in said
     assert "are held more often than once" in said
     wrong_at_the_end = said.partition("WRONG  all withdrawn: ")[2]
     assert "are held that were withdrawn" in wrong_at_the_end

@@ -26,6 +26,7 @@ from clearinghouse.privacy import hour
 from clearinghouse.records import CONTRIBUTED, IMPORTED
 from clearinghouse.schema import items, signals, verdicts
 from clearinghouse.settings import Settings
+from clearinghouse.statements import NewItem, NewSignals
 from clearinghouse.store import Store
 from nciihash.signals import Media, Signal, SignalType
 
@@ -683,7 +684,7 @@ class Histories(RuleBasedStateMachine):
                     opened=0,
                     expires=2**40,
                 )
-                item = tx.add_item(case, 1, "image", hour(self.now))
+                [item] = tx.add_items(case, [NewItem(1, "image")], hour(self.now))
                 row = {
                     "item_id": item,
                     "ordinal": 0,
@@ -693,7 +694,7 @@ class Histories(RuleBasedStateMachine):
                     "quality": 90,
                     "variant": "original",
                 }
-                tx.add_signals("image", [row], hour(self.now))
+                tx.add_signals([NewSignals("image", [row])], hour(self.now))
             self.open.append((case, signal))
 
     @precondition(lambda self: self.open)

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from clearinghouse.problems import KeyMismatch, KeyMissing, NewerDatabase, SettingInvalid
 from clearinghouse.schema import metadata
 from clearinghouse.settings import Settings
+from clearinghouse.statements import NewItem
 from clearinghouse.store import Store
 
 
@@ -188,7 +189,7 @@ def test_a_failed_write_leaves_nothing(store):
 
     def fail():
         with store.write() as tx:
-            tx.add_item(tx.add_case(lookup=b"x" * 32, **case), 1, "image", 0)
+            tx.add_items(tx.add_case(lookup=b"x" * 32, **case), [NewItem(1, "image")], 0)
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
