@@ -24,6 +24,8 @@ says what to do next.
     │   ├── BankCorrupt           the snapshot or the journal fails its checksum
     │   └── VeilChanged           the veiled list shows another part of each hash
     ├── EngineUnavailable         the machines that were to scan are not there
+    ├── QueueFull                 too many verdicts wait to be sent
+    ├── QueueInvalid              a queue of verdicts that is damaged, foreign or newer
     ├── ExtraMissing              a part that comes with `pip install "nciihash[…]"` is not there
     └── ServiceError              the clearinghouse
         ├── InvalidRequest        (also a ValueError) an address, key or value not fit to be sent
@@ -163,6 +165,18 @@ class EngineUnavailable(NciihashError):
     """The machines that were to scan are not there: start them, or scan on this one."""
 
     code = "engine_unavailable"
+
+
+class QueueFull(NciihashError):
+    """Too many verdicts wait: see why the clearinghouse does not take them, then add again."""
+
+    code = "queue_full"
+
+
+class QueueInvalid(NciihashError):
+    """The queue is damaged, foreign or newer: move it away, or name another file."""
+
+    code = "queue_invalid"
 
 
 class ExtraMissing(NciihashError):
