@@ -10,9 +10,10 @@ PHOTOS ?=
 PYTEST_ARGS ?=
 KERNEL := CMakeLists.txt $(wildcard nciihash/_*.cpp nciihash/_*.hpp)
 
-.PHONY: setup demo test fuzz-service fuzz-files fuzz-code lint docs
+.PHONY: setup demo test fuzz-service fuzz-files fuzz-code lint docs dist
 .PHONY: bench bench-check bench-full bench-hashing bench-search bench-recall
-.PHONY: bench-service bench-video bench-page bench-veil bench-inversion kernels sanitize screenshots page lock clean
+.PHONY: bench-service bench-scan bench-video bench-page bench-veil bench-inversion
+.PHONY: kernels sanitize screenshots page lock clean
 
 setup: $(VENV)/.dev
 
@@ -144,6 +145,14 @@ bench-service: $(VENV)/.dev
 	$(PIP) --editable '.[dev,demo,bench,bench-service]'
 	$(BIN)/python benchmarks/service.py --rows 1e5 1e6 --soak $(SOAK) --out benchmarks/results/service
 
+# Scans of stored hashes on all cores and on a Ray cluster of processes, one of which is killed, and
+# what large ones would cost: some minutes, and 5 GB of memory and disk.
+SCAN_ROWS ?= 1e6 1e7
+bench-scan: $(VENV)/.dev
+	NCIIHASH_REQUIRE_KERNEL=1 $(PIP) --editable '.[dev,demo,bench-scan]'
+	$(BIN)/python benchmarks/scan.py $(if $(PHOTOS),--photos $(PHOTOS)) --rows $(SCAN_ROWS) \
+	    --out benchmarks/results/scan
+
 # How many candidates a veiled list makes, and what searching it costs: some minutes.
 bench-veil: $(VENV)/.dev
 	$(BIN)/python benchmarks/veil.py $(if $(PHOTOS),--photos $(PHOTOS)) --out benchmarks/results/veil
@@ -180,6 +189,19 @@ kernels:
 	$(ARM) -DNCIIHASH_HAS_neon tests/kernels/compare.cpp nciihash/_build.cpp build/kernels/portable.o \
 	    build/kernels/neon.o -o build/kernels/compare -pthread
 	qemu-aarch64 build/kernels/compare
+
+# A wheel and an sdist, the same bytes whenever they are made of the same commit; then the wheel in an
+# environment of its own, whose packages are listed (CycloneDX) and looked up among known weaknesses.
+dist: $(VENV)/.dev
+	@$(PIP) --editable '.[dev,demo,bench,dist]'
+	rm -rf dist build/dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --outdir dist .
+	$(PYTHON) -m venv build/dist
+	build/dist/bin/python -m pip --disable-pip-version-check install --quiet dist/*.whl
+	cd build && dist/bin/python -c 'from nciihash.index import backend; print("the wheel searches with", backend())'
+	$(BIN)/cyclonedx-py environment --output-reproducible --output-file dist/sbom.json build/dist/bin/python
+	cd dist && sha256sum * | tee ../build/SHA256SUMS && mv ../build/SHA256SUMS .
+	$(BIN)/pip-audit --path "$$(build/dist/bin/python $(SITE))"
 
 # Pin again what the extras ask for, from a fresh environment: names and versions, no addresses.
 lock:

@@ -7,34 +7,49 @@ pure modules, never loads a decoder.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nciihash.client import AsyncPlatformClient, PlatformClient
+    from nciihash.follower import Follower
     from nciihash.hasher import hash_file, hash_image
     from nciihash.index import Index, Matches
-    from nciihash.signals import Hashed, Item, Match, Media, Signal, SignalType, Variant
+    from nciihash.signals import Hashed, Item, Match, Media, Signal, SignalType, Variant, Verdict
+    from nciihash.verdicts import VerdictQueue, VerdictSender
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncPlatformClient",
+    "Follower",
     "Hashed",
     "Index",
     "Item",
     "Match",
     "Matches",
     "Media",
+    "PlatformClient",
     "Signal",
     "SignalType",
     "Variant",
+    "Verdict",
+    "VerdictQueue",
+    "VerdictSender",
     "__version__",
     "hash_file",
     "hash_image",
 ]
 
 _HOMES = {
+    "AsyncPlatformClient": "client",
+    "PlatformClient": "client",
+    "Follower": "follower",
+    "VerdictQueue": "verdicts",
+    "VerdictSender": "verdicts",
     "hash_file": "hasher",
     "hash_image": "hasher",
     "Index": "index",
     "Matches": "index",
     **dict.fromkeys(
-        ("Hashed", "Item", "Match", "Media", "Signal", "SignalType", "Variant"), "signals"
+        ("Hashed", "Item", "Match", "Media", "Signal", "SignalType", "Variant", "Verdict"),
+        "signals",
     ),
 }
 

@@ -15,11 +15,11 @@ from nciihash.batch import wanted_signals
 from nciihash.client import Client
 from nciihash.errors import ServiceError
 from nciihash.helpline import AdvocateClient
+from nciihash.protocol import new_idempotency_key
 from nciihash.receipt import Receipt, report, why_not
 from nciihash.saved import read_saved
 from nciihash.signals import Item, SignalType, VariantSet
 from nciihash.terminal import AsJson, ExitCode, Terminal
-from nciihash.transport import new_idempotency_key
 from nciihash.wire import ITEMS_MAX, CaseStatus, ItemReceipt, Reason, Withdrawal
 
 advocate = typer.Typer(

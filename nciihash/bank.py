@@ -44,7 +44,7 @@ from nciihash.feed import Added, Applied, FeedPage
 from nciihash.holdings import Holdings, Replacement
 from nciihash.journal import Journal, encode
 from nciihash.signals import Match, Signal, SignalType, Variant
-from nciihash.snapshot import Snapshot
+from nciihash.snapshot import Snapshot, Table
 
 JOURNAL_BYTES: Final = 4 << 20  # below this a journal is not worth a fold
 SMALL: Final = 100_000  # signals in a bank that is folded at every removal
@@ -193,6 +193,15 @@ class Bank:
         Looks through the whole bank: some ten milliseconds a million hashes.
         """
         return self._holdings.kinds(type, item)
+
+    @property
+    def lineage(self) -> bytes:
+        """Give the 16 random bytes by which a bank is told from every other."""
+        return self._snapshot.lineage
+
+    def tables(self) -> list[Table]:
+        """Make a table of each type of signal, for a copy of the bank as it is now."""
+        return self._holdings.folded()
 
     def append(self, page: FeedPage) -> Applied:
         """Apply a page, durably: when this returns, page and cursor survive a power cut.

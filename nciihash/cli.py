@@ -13,6 +13,7 @@ import typer
 from nciihash import __version__, tables
 from nciihash import advocates as advocate_commands
 from nciihash import platforms as platform_commands
+from nciihash import scan as scan_commands
 from nciihash import survivors as survivor_commands
 from nciihash.batch import cores, files_in, hash_files, wanted_signals
 from nciihash.duplicates import groups
@@ -348,6 +349,7 @@ def _held(path: Path) -> list[Hashed]:
 app.add_typer(survivor_commands.app)
 app.add_typer(advocate_commands.app)
 app.add_typer(platform_commands.app)
+app.add_typer(scan_commands.app)
 
 
 @app.command(rich_help_panel="To try it out")

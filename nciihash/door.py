@@ -1,21 +1,28 @@
 """What the clients of all doors are made of."""
 
+import inspect
 import re
-from collections.abc import Sequence
-from typing import Final, Self, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+from functools import wraps
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar, get_args
 
 import httpx
 from pydantic import ValidationError
 
 from nciihash import wire
 from nciihash.errors import InvalidRequest, ServiceRefused
+from nciihash.protocol import PATIENCE, Outgoing, Patience, Talk, asking
 from nciihash.signals import Item
-from nciihash.transport import PATIENCE, Outgoing, Patience, Transport
+from nciihash.transport import AsyncTransport, Transport
 from nciihash.wire import Message
 
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,500}")
 
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., object])
 M = TypeVar("M", bound=Message)
+P = ParamSpec("P")
 
 
 class Door:
@@ -48,6 +55,53 @@ class Door:
         """Close the connections."""
         self._transport.close()
 
+    def break_off(self) -> None:
+        """End the calls that other threads are in, and let all later ones fail at once.
+
+        They raise `ServiceUnreachable`. What is connecting goes on for up to ten seconds.
+        """
+        self._transport.break_off()
+
+    def _call(self, request: Outgoing, reply: type[M], *, status: int) -> M:
+        """Send a request and read its answer."""
+        way = self._transport
+        return way.run(
+            asking(request, reply, status=status, patience=way.patience, clock=way.clock)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHolder:
+    """Who asks by a key, and with what patience."""
+
+    bearer: str = field(repr=False)
+    patience: Patience
+    clock: Callable[[], float]
+
+    def ask(self, request: Outgoing, reply: type[M], *, status: int = 200) -> Talk[M]:
+        """Ask as `nciihash.protocol.asking` does, and say so where the key is refused."""
+        try:
+            return (
+                yield from asking(
+                    replace(request, authorization=self.bearer),
+                    reply,
+                    status=status,
+                    patience=self.patience,
+                    clock=self.clock,
+                )
+            )
+        except ServiceRefused as error:
+            if error.status != 401:
+                raise
+            # The service tells nobody whether a key was ever one, and speaks of passphrases too.
+            raise ServiceRefused(
+                error.status,
+                error.problem,
+                "The clearinghouse does not accept this key",
+                "It was mistyped or revoked, or has expired: check it, or ask the operator for a "
+                "new one.",
+            ) from None
+
 
 class KeyedDoor(Door):
     """A door that a key opens."""
@@ -60,24 +114,79 @@ class KeyedDoor(Door):
         patience: Patience = PATIENCE,
         http: httpx.BaseTransport | None = None,
     ) -> None:
-        self._bearer = bearer(key)
+        held = bearer(key)
         super().__init__(server, patience=patience, http=http)
+        self._holder = KeyHolder(held, patience, self._transport.clock)
 
     def _call(self, request: Outgoing, reply: type[M], *, status: int = 200) -> M:
-        """Send a request, and say so where the key is refused."""
-        try:
-            return self._transport.call(request, status=status, reply=reply)
-        except ServiceRefused as error:
-            if error.status != 401:
-                raise
-            # The service tells nobody whether a key was ever one, and speaks of passphrases too.
-            raise ServiceRefused(
-                error.status,
-                error.problem,
-                "The clearinghouse does not accept this key",
-                "It was mistyped or revoked, or has expired: check it, or ask the operator for a "
-                "new one.",
-            ) from None
+        """Send a request and read its answer, and say so where the key is refused."""
+        return self._transport.run(self._holder.ask(request, reply, status=status))
+
+
+class AsyncKeyedDoor:
+    """A door that a key opens, for asyncio."""
+
+    def __init__(
+        self,
+        server: str,
+        key: str,
+        *,
+        patience: Patience = PATIENCE,
+        http: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        held = bearer(key)
+        self._transport = AsyncTransport(server, patience=patience, http=http)
+        self._holder = KeyHolder(held, patience, self._transport.clock)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self._transport.server)!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._transport.close()
+
+
+def answered(
+    call: Callable[Concatenate[KeyHolder, P], Talk[T]],
+) -> Callable[Concatenate[KeyedDoor, P], T]:
+    """Make a method that returns what a call ends with."""
+
+    @wraps(call)
+    def method(self: KeyedDoor, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._transport.run(call(self._holder, *args, **kwargs))
+
+    return _signed(method, call)
+
+
+def awaited(
+    call: Callable[Concatenate[KeyHolder, P], Talk[T]],
+) -> Callable[Concatenate[AsyncKeyedDoor, P], Coroutine[Any, Any, T]]:
+    """Make a method that is awaited for what a call ends with."""
+
+    @wraps(call)
+    async def method(self: AsyncKeyedDoor, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._transport.run(call(self._holder, *args, **kwargs))
+
+    return _signed(method, call)
+
+
+def _signed(method: F, call: Callable[..., object]) -> F:
+    """Let a method's signature end in what the call ends with, for those who look it up."""
+    whole = inspect.signature(call)
+    _attempt, _outcome, result = get_args(whole.return_annotation)
+    first, *others = whole.parameters.values()
+    shown = whole.replace(
+        parameters=[first.replace(name="self", annotation=first.empty), *others],
+        return_annotation=result,
+    )
+    vars(method)["__signature__"] = shown
+    return method
 
 
 def bearer(key: str) -> str:

@@ -17,11 +17,15 @@ says what to do next.
     ├── SandboxUnavailable        the child process that decodes files could not start
     ├── InvalidSignal             (also a ValueError) not a hash of the type it claims to be
     ├── ResultsInvalid            a file of results that holds something else
+    ├── SourceInvalid             what is to be scanned is not there, or of several kinds
     ├── IndexFileInvalid          an index file that is truncated, damaged, foreign or newer
     ├── BankError
     │   ├── BankLocked            another process is using the bank
     │   ├── BankCorrupt           the snapshot or the journal fails its checksum
     │   └── VeilChanged           the veiled list shows another part of each hash
+    ├── EngineUnavailable         the machines that were to scan are not there
+    ├── QueueFull                 too many verdicts wait to be sent
+    ├── QueueInvalid              a queue of verdicts that is damaged, foreign or newer
     ├── ExtraMissing              a part that comes with `pip install "nciihash[…]"` is not there
     └── ServiceError              the clearinghouse
         ├── InvalidRequest        (also a ValueError) an address, key or value not fit to be sent
@@ -121,6 +125,12 @@ class ResultsInvalid(NciihashError):
     code = "results_invalid"
 
 
+class SourceInvalid(NciihashError):
+    """What is to be scanned is not there, or not of one kind: name a folder of one kind of file."""
+
+    code = "source_invalid"
+
+
 class IndexFileInvalid(NciihashError):
     """The index file is truncated, damaged, foreign or newer: build it again from its source."""
 
@@ -149,6 +159,24 @@ class VeilChanged(BankError):
     """The veiled list shows another part of each hash than this bank has: follow into a new one."""
 
     code = "veil_changed"
+
+
+class EngineUnavailable(NciihashError):
+    """The machines that were to scan are not there: start them, or scan on this one."""
+
+    code = "engine_unavailable"
+
+
+class QueueFull(NciihashError):
+    """Too many verdicts wait: see why the clearinghouse does not take them, then add again."""
+
+    code = "queue_full"
+
+
+class QueueInvalid(NciihashError):
+    """The queue is damaged, foreign or newer: move it away, or name another file."""
+
+    code = "queue_invalid"
 
 
 class ExtraMissing(NciihashError):

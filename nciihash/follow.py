@@ -18,7 +18,7 @@ from nciihash.client import PlatformClient
 from nciihash.errors import CursorExpired, ServiceRefused, ServiceUnreachable, VeilChanged
 from nciihash.feed import Added, FeedPage
 from nciihash.holdings import Replacement
-from nciihash.transport import Patience
+from nciihash.protocol import Patience
 from nciihash.veil import VEILS, Veil
 
 WAIT: Final = 25.0  # seconds of one long poll; under the 30 that some proxies allow
@@ -219,8 +219,7 @@ class _Follower:
             page = self._client.feed(
                 target.cursor, limit=self._limit, wait=wait, veil=self._veil is not None
             )
-        if self._veil is not None:
-            _require(self._veil, page)
+        _require(self._veil, page)
         confirmed = self._bank.cursor
         applied = target.append(page)
         if self._replacement is not None and not page.more:
@@ -255,12 +254,18 @@ class _Follower:
             self._tell(progress)
 
 
-def _require(veil: Veil, page: FeedPage) -> None:
-    """Refuse a page that a bank under this veil would never be asked for."""
+def _require(veil: Veil | None, page: FeedPage) -> None:
+    """Refuse a page that a bank under this veil, or under none, would never be asked for."""
     for entry in page.entries:
-        type = entry.signal.type if isinstance(entry, Added) else veil.type
-        if type in VEILS and type is not veil.type:
+        if not isinstance(entry, Added) or entry.signal.type not in VEILS:
+            continue
+        if veil is None:
             raise VeilChanged(
-                f"The clearinghouse now shows this key {type} of each hash, and the bank holds "
-                f"{veil.type}. Follow into a new --bank, then match against that one."
+                "The clearinghouse shows this key only a part of each hash. Follow with --veil, "
+                "into a bank of its own."
+            )
+        if entry.signal.type is not veil.type:
+            raise VeilChanged(
+                f"The clearinghouse now shows this key {entry.signal.type} of each hash, and the "
+                f"bank holds {veil.type}. Follow into a new --bank, then match against that one."
             )

@@ -8,8 +8,8 @@ from nciihash import wire
 from nciihash.advocacy import AssistedCases, HandOver, OpenedForOther, OpenForOther
 from nciihash.door import KeyedDoor, encoded, wire_items
 from nciihash.errors import InvalidRequest
+from nciihash.protocol import Outgoing, new_idempotency_key
 from nciihash.signals import Item
-from nciihash.transport import Outgoing, new_idempotency_key
 from nciihash.wire import Reason
 
 _REFERENCE: Final = re.compile(r"[0-9A-Z]{4}")
@@ -106,7 +106,7 @@ class AdvocateClient(KeyedDoor):
         self, method: str, rest: str, body: bytes | None = None, key: str | None = None
     ) -> Outgoing:
         path = f"/v1/advocate/cases{rest}"
-        return Outgoing(method, path, self._bearer, body, idempotency_key=key)
+        return Outgoing(method, path, body=body, idempotency_key=key)
 
 
 def _named(reference: str) -> str:

@@ -37,7 +37,7 @@ from nciihash.durable import replacing
 from nciihash.errors import IndexFileInvalid
 from nciihash.segments import SIG_PADDING, WIDTHS, Segment, Tables
 
-_MAGIC: Final = b"NCIIidx\n"
+MAGIC: Final = b"NCIIidx\n"
 _MARK: Final = 0x01020304
 _VERSION: Final = 1
 _FIELDS: Final = struct.Struct("=8sIIIIQII80s")
@@ -72,7 +72,7 @@ def write(path: Path, bits: int, segment: Segment) -> None:
         empty = blake2b(digest_size=_DIGEST).digest()
         digests += [empty] * (len(_SECTIONS) - len(digests))
         fields = _FIELDS.pack(
-            _MAGIC, _MARK, _VERSION, bits, key_bits, len(segment.ids), tables, words,
+            MAGIC, _MARK, _VERSION, bits, key_bits, len(segment.ids), tables, words,
             b"".join(digests),
         )  # fmt: skip
         file.seek(0)
@@ -166,7 +166,7 @@ class IndexFile:
 
 def _check_start(path: Path, header: bytes) -> None:
     """Tell foreign, byte-swapped, newer and truncated files apart, in this order."""
-    if header[:8] != _MAGIC[: len(header)] or not header:
+    if header[:8] != MAGIC[: len(header)] or not header:
         raise IndexFileInvalid(f"{path} is not an index file. Check the path.")
     if len(header) < _START:
         raise IndexFileInvalid(f"The index file {path} is truncated. {_AGAIN}")

@@ -12,9 +12,9 @@ from nciihash import tables
 from nciihash.batch import hash_files
 from nciihash.client import Client
 from nciihash.errors import FileRefused, ServiceError, ServiceRefused, TooPlain
+from nciihash.protocol import new_idempotency_key
 from nciihash.signals import QUALITY_MIN, Item, Media, SignalType, Variant, VariantSet
 from nciihash.terminal import ExitCode, Terminal
-from nciihash.transport import new_idempotency_key
 from nciihash.wire import CaseOpened, Reason
 
 _REASONS: Final = (

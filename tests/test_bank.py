@@ -96,14 +96,17 @@ def page(number: int) -> FeedPage:
     return FeedPage(tuple(entries), cursor(number), more=draw.random() < 0.5)
 
 
-@cache
+_HELD: list[dict[str, Added]] = [{}]
+
+
 def after(count: int) -> dict[str, Added]:
     """Give what a bank holds after pages 1 to `count`."""
-    model = Model()
-    if count:
-        model.members = dict(after(count - 1))
-        feed.apply(page(count), model)
-    return model.members
+    while len(_HELD) <= count:
+        model = Model()
+        model.members = dict(_HELD[-1])
+        feed.apply(page(len(_HELD)), model)
+        _HELD.append(model.members)
+    return _HELD[count]
 
 
 def number_of(bank: Bank) -> int:
@@ -276,6 +279,10 @@ def _journal(path: Path) -> Path:
 # --- crashes ---------------------------------------------------------------------------------
 
 
+# A child that nobody kills for long would write more, on a quick disk, than can be checked.
+PAGES = 500
+
+
 def follow(path: Path, acknowledge: int, prepare: Callable[[], None]) -> int:
     """Append page after page in a child process, naming each that is done; give its pid."""
     pid = os.fork()
@@ -285,9 +292,11 @@ def follow(path: Path, acknowledge: int, prepare: Callable[[], None]) -> int:
         prepare()
         bank = Bank.open(path)
         os.write(acknowledge, number_of(bank).to_bytes(4, "big"))
-        while number_of(bank) < 100_000:
-            bank.append(page(number_of(bank) + 1))
+        for number in range(number_of(bank) + 1, number_of(bank) + 1 + PAGES):
+            bank.append(page(number))
             os.write(acknowledge, number_of(bank).to_bytes(4, "big"))
+        while True:
+            signal.pause()  # until it is killed
     finally:
         os._exit(1)
 

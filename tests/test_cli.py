@@ -104,7 +104,18 @@ def test_version(run):
 
 @pytest.mark.parametrize(
     "command",
-    ["hash", "compare", "submit", "status", "withdraw", "follow", "match", "feedback", "demo"],
+    [
+        "hash",
+        "compare",
+        "submit",
+        "status",
+        "withdraw",
+        "follow",
+        "match",
+        "scan",
+        "feedback",
+        "demo",
+    ],
 )
 def test_every_command_explains_itself(run, command):
     done = run(command, "--help")
@@ -600,7 +611,7 @@ def test_she_may_try_again_without_opening_a_second_case(run, lossy, photos):
 
 def test_a_second_try_that_fails_does_not_deny_the_first(run, lossy, photos, monkeypatch):
     lossy.lose = 6  # a whole first call: carried out, and its answers lost
-    reach = transport.Transport.call
+    reach = transport.Transport.run
     calls = []
 
     def call(self, request, **options):
@@ -609,7 +620,7 @@ def test_a_second_try_that_fails_does_not_deny_the_first(run, lossy, photos, mon
             raise ServiceUnreachable("No connection.")
         return reach(self, request, **options)
 
-    monkeypatch.setattr(transport.Transport, "call", call)
+    monkeypatch.setattr(transport.Transport, "run", call)
     done = run(
         *("submit", "--server", lossy.address, "--no-sandbox", photos / "photo2.jpg"),
         answers="y\ny\n4\ny\ny\nno\n",

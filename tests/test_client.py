@@ -1,3 +1,5 @@
+import asyncio
+import inspect
 import secrets
 import threading
 
@@ -5,9 +7,9 @@ import httpx
 import pytest
 from local import random_item
 
-from nciihash.client import Client, PlatformClient
+from nciihash.client import AsyncPlatformClient, Client, PlatformClient
 from nciihash.errors import InvalidRequest, ProtocolError, ServiceRefused
-from nciihash.feed import Added, Removed
+from nciihash.feed import Added, FeedPage, Removed
 from nciihash.signals import Band, Hashed, Item, Media, Signal, SignalType, Variant, Verdict
 from nciihash.wire import (
     ITEMS_MAX,
@@ -17,6 +19,7 @@ from nciihash.wire import (
     SIGNALS_MAX,
     VERDICTS_MAX,
     CaseState,
+    FeedbackTaken,
     Reason,
 )
 
@@ -192,6 +195,83 @@ def test_a_foreign_cursor(platform):
 
 
 # --- what is never sent, and answers that make no sense ----------------------------------------
+
+
+def test_all_calls_are_the_same_in_asyncio(local, key, platform):
+    case = local.open(item := random_item())
+    signal = item.hashes[0].signal
+
+    async def run():
+        async with AsyncPlatformClient(local.address, key) as client:
+            cursor, entries = None, []
+            while True:
+                page = await client.feed(cursor)
+                assert page == platform.feed(cursor)
+                entries += page.entries
+                cursor = page.cursor
+                if not page.more:
+                    break
+            await client.acknowledge(cursor)
+            # many at once over one client
+            found = await asyncio.gather(*(client.match([pdq(), signal]) for _ in range(8)))
+            assert found == [platform.match([pdq(), signal])] * 8
+            ((none, (hit,)), *_) = found
+            assert none == ()
+            taken = await client.feedback(
+                {hit.id: Verdict.BLOCKED, secrets.token_hex(16): Verdict.UNSURE}
+            )
+            assert (taken.recorded, taken.unknown) == (1, 1)
+            assert await client.veil() == platform.veil()
+        async with AsyncPlatformClient(local.address, KEY) as stranger:
+            with pytest.raises(ServiceRefused, match="does not accept this key"):
+                await stranger.veil()
+
+    asyncio.run(run())
+    with local.survivor() as client:
+        (seen,) = client.status(*case).items
+        assert any(p.has_it_since and p.verdicts.get(Verdict.BLOCKED) for p in seen.platforms)
+
+
+def test_news_end_a_wait_in_asyncio_and_a_wait_can_be_cancelled(local, key, platform):
+    cursor = None
+    while (page := platform.feed(cursor)).entries or page.more:
+        cursor = page.cursor
+
+    async def run():
+        async with AsyncPlatformClient(local.address, key) as client:
+            waiting = asyncio.create_task(client.feed(cursor, wait=30))
+            cancelled = asyncio.create_task(client.feed(cursor, wait=30))
+            await asyncio.sleep(0.2)
+            cancelled.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await cancelled
+            await asyncio.to_thread(local.open, item := random_item())
+            page = await waiting
+            assert [entry.signal for entry in page.entries] == [item.hashes[0].signal]
+
+    asyncio.run(run())
+
+
+def test_methods_show_their_signatures_and_words_on_both_clients():
+    names = ("veil", "feed", "acknowledge", "match", "feedback")
+    for name in names:
+        waits, awaits = getattr(PlatformClient, name), getattr(AsyncPlatformClient, name)
+        assert inspect.signature(waits) == inspect.signature(awaits)
+        assert next(iter(inspect.signature(waits).parameters)) == "self"
+        assert waits.__doc__ == awaits.__doc__
+        assert inspect.iscoroutinefunction(awaits)
+        assert not inspect.iscoroutinefunction(waits)
+    assert inspect.signature(PlatformClient.feed).return_annotation is FeedPage
+    assert inspect.signature(PlatformClient.feedback).return_annotation is FeedbackTaken
+    public = {name for name in dir(AsyncPlatformClient) if not name.startswith("_")}
+    assert public == {*names, "aclose"}
+    assert public - {"aclose"} <= set(dir(PlatformClient))
+
+
+def test_one_key_goes_with_one_request():
+    many = dict.fromkeys((f"{n:032x}" for n in range(VERDICTS_MAX + 1)), Verdict.BLOCKED)
+    with answering(refuse) as client, pytest.raises(InvalidRequest, match="One key"):
+        client.feedback(many, idempotency_key="ab" * 16)
 
 
 def answering(handler):

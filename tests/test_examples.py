@@ -2,15 +2,20 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from pictures import scene
 from PIL import Image
+from starlette.testclient import TestClient
 
+from nciihash import Verdict
 from nciihash.hasher import hash_file
+from nciihash.verdicts import VerdictQueue
 from nciihash.wire import CaseState
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -76,6 +81,65 @@ def test_platforms_examples(local, pictures, tmp_path):
     local.withdraw(case)
     lines = run("match_remotely.py", local.address, *uploads, NCIIHASH_KEY=key)
     assert lines == [f"{upload}: no match" for upload in uploads]
+
+
+def seen_by_survivor(local, case):
+    """Give the verdicts that a survivor sees on her first file."""
+    with local.survivor() as client:
+        (item, *_) = client.status(*case).items
+    return [v for platform in item.platforms for v, count in platform.verdicts.items() if count]
+
+
+def until(true):
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_uploads_are_checked_inside_a_web_service(local, pictures, tmp_path, monkeypatch):
+    case = local.open(hash_file(pictures / "a.jpg"))
+    monkeypatch.setenv("NCIIHASH_SERVER", local.address)
+    monkeypatch.setenv("NCIIHASH_KEY", local.platform("feed,feedback"))
+    monkeypatch.setenv("NCIIHASH_FOLDER", str(tmp_path))
+    example = runpy.run_path(str(EXAMPLES / "check_uploads.py"))
+
+    def post(name):
+        return web.post("/uploads", content=(pictures / name).read_bytes())
+
+    with TestClient(example["create_app"]()) as web:
+        assert web.get("/health").json()["bank"]["current"]
+        assert post("other.jpg").status_code == 201
+        refused = post("copy.jpg")
+        assert (refused.status_code, "not be shared" in refused.json()["error"]) == (403, True)
+        assert web.post("/uploads", content=b"no picture").status_code == 422
+        until(lambda: web.get("/health").json()["verdicts"]["recorded"] == 1)
+        assert Verdict.BLOCKED in seen_by_survivor(local, case)
+
+        local.withdraw(case)
+        until(lambda: post("copy.jpg").status_code == 201)
+        health = web.get("/health")
+        assert (health.status_code, health.json()["bank"]["trouble"]) == (200, None)
+
+
+def test_a_worker_goes_through_an_inbox(local, pictures, tmp_path, monkeypatch, capsys):
+    case = local.open(hash_file(pictures / "a.jpg"))
+    monkeypatch.setenv("NCIIHASH_KEY", local.platform("feed,feedback"))
+    (pictures / "text.jpg").write_text("no picture")
+    worker = runpy.run_path(str(EXAMPLES / "work_through_inbox.py"))["main"]
+
+    worker(local.address, str(tmp_path / "bank"), str(pictures), once=True)
+    assert sorted(f.name for f in (pictures / "held").iterdir()) == [
+        "a.jpg",
+        "copy.jpg",
+        "text.jpg",
+    ]
+    assert [f.name for f in (pictures / "shown").iterdir()] == ["other.jpg"]
+    assert "copy.jpg: held" in capsys.readouterr().out.splitlines()
+    assert Verdict.BLOCKED in seen_by_survivor(local, case)
+    with VerdictQueue(pictures / ".verdicts") as verdicts:
+        assert len(verdicts) == 0
+    local.withdraw(case)
 
 
 def test_every_example_is_tested():

@@ -17,8 +17,8 @@ from nciihash.client import PlatformClient
 from nciihash.errors import CursorExpired, ProtocolError, ServiceRefused, ServiceUnreachable
 from nciihash.feed import Added, FeedPage, Removed
 from nciihash.follow import Progress, Stop, follow
+from nciihash.protocol import Patience
 from nciihash.signals import Media, Signal, SignalType, Variant
-from nciihash.transport import Patience
 from nciihash.wire import FeedReply
 
 KEY = "nciik_thisisnotarealkeyatall"

@@ -389,6 +389,24 @@ def test_near_equal_moments_are_dropped_and_a_video_without_its_length_is_read_t
     assert whole["found"]["moments"] == 6
 
 
+LATE = """(times) => {
+  const Real = globalThis.VideoFrame;
+  globalThis.VideoFrame = class extends Real {
+    constructor(...args) {
+      if (times-- > 0) throw new DOMException("no frame yet", "InvalidStateError");
+      super(...args);
+      globalThis.VideoFrame = Real;
+    }
+  };
+}"""
+
+
+def test_a_frame_that_comes_late_is_waited_for(page):
+    page.evaluate(LATE, 3)
+    (got,) = fingerprints(page, [film(moving(18), "libvpx-vp9", "webm")])
+    assert got["found"]["moments"] == 3
+
+
 def test_a_video_that_cannot_be_used_is_refused_with_a_sentence(page):
     frames = moving(18)
     mp4, webm = film(frames), film(frames, "libvpx-vp9", "webm")

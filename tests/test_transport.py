@@ -1,3 +1,4 @@
+import asyncio
 import contextlib
 import http.server
 import json
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from nciihash.client import Client, PlatformClient
+from nciihash.client import AsyncPlatformClient, Client, PlatformClient
 from nciihash.errors import (
     CursorExpired,
     InvalidRequest,
@@ -22,7 +23,9 @@ from nciihash.errors import (
     ServiceRefused,
     ServiceUnreachable,
 )
-from nciihash.transport import PATIENCE, REPLY_MAX, Outgoing, Patience, Transport, server_address
+from nciihash.protocol import PATIENCE, REPLY_MAX, Outgoing, Patience, asking
+from nciihash.signals import Verdict
+from nciihash.transport import AsyncTransport, Transport, server_address
 from nciihash.wire import FeedbackTaken
 
 CASE, PASSPHRASE = "K7Q4-29XD-MM3R", "correct horse battery staple six words"
@@ -50,7 +53,7 @@ class Script:
         self.requests = []
         self.pauses = []
         self.now = 1000.0
-        self.transport = Transport(
+        self.transport = self.way(
             "http://127.0.0.1:1",
             patience=patience,
             http=httpx.MockTransport(self.answer),
@@ -63,15 +66,42 @@ class Script:
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        # an answer is read once, and several tests may give this one
+        body = httpx.ByteStream(b"".join(answer.stream))
+        return httpx.Response(answer.status_code, headers=answer.headers, stream=body)
+
+    def talk(self, method):
+        request = Outgoing(method, "/v1/feedback", "Bearer x", b"{}", idempotency_key="ab" * 16)
+        patience, clock = self.transport.patience, self.transport.clock
+        return asking(request, FeedbackTaken, status=200, patience=patience, clock=clock)
+
+
+class InThread(Script):
+    way = Transport
 
     def sleep(self, seconds):
         self.pauses.append(seconds)
         self.now += seconds
 
     def call(self, method="POST"):
-        request = Outgoing(method, "/v1/feedback", "Bearer x", b"{}", idempotency_key="ab" * 16)
-        return self.transport.call(request, status=200, reply=FeedbackTaken)
+        return self.transport.run(self.talk(method))
+
+
+class InAsyncio(Script):
+    way = AsyncTransport
+
+    async def sleep(self, seconds):
+        self.pauses.append(seconds)
+        self.now += seconds
+
+    def call(self, method="POST"):
+        return asyncio.run(self.transport.run(self.talk(method)))
+
+
+@pytest.fixture(params=[InThread, InAsyncio])
+def script(request):
+    """Give the way to make a script, for each kind of client: both keep the same promises."""
+    return request.param
 
 
 @pytest.mark.parametrize(
@@ -116,12 +146,12 @@ def test_addresses_that_cannot_be_right(given):
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_passing_refusals_are_tried_again_under_the_same_key(status):
-    script = Script(problem(status), httpx.Response(status), taken())
-    assert script.call() == TAKEN
-    assert len(script.requests) == 3
-    assert {request.headers["idempotency-key"] for request in script.requests} == {"ab" * 16}
-    assert {request.content for request in script.requests} == {b"{}"}
+def test_passing_refusals_are_tried_again_under_the_same_key(status, script):
+    scripted = script(problem(status), httpx.Response(status), taken())
+    assert scripted.call() == TAKEN
+    assert len(scripted.requests) == 3
+    assert {request.headers["idempotency-key"] for request in scripted.requests} == {"ab" * 16}
+    assert {request.content for request in scripted.requests} == {b"{}"}
 
 
 @pytest.mark.parametrize(
@@ -135,20 +165,20 @@ def test_passing_refusals_are_tried_again_under_the_same_key(status):
         httpx.RemoteProtocolError("x"),
     ],
 )
-def test_broken_connections_are_tried_again(fault):
-    script = Script(fault, fault, taken())
-    assert script.call() == TAKEN
-    assert len(script.pauses) == 2
+def test_broken_connections_are_tried_again(fault, script):
+    scripted = script(fault, fault, taken())
+    assert scripted.call() == TAKEN
+    assert len(scripted.pauses) == 2
 
 
-def test_pauses_are_drawn_from_a_growing_range():
+def test_pauses_are_drawn_from_a_growing_range(script):
     patience = Patience(attempts=6, base=1.0, cap=4.0, total=1000)
     drawn = [[] for _ in range(5)]
     for _ in range(200):
-        script = Script(*[problem(503)] * 6, patience=patience)
+        scripted = script(*[problem(503)] * 6, patience=patience)
         with pytest.raises(ServiceRefused):
-            script.call()
-        for row, pause in zip(drawn, script.pauses, strict=True):
+            scripted.call()
+        for row, pause in zip(drawn, scripted.pauses, strict=True):
             row.append(pause)
     for row, most in zip(drawn, (1, 2, 4, 4, 4), strict=True):
         # Of 200 even draws none within a tenth of either end: once in 10**9 runs.
@@ -156,44 +186,44 @@ def test_pauses_are_drawn_from_a_growing_range():
         assert 0.9 * most < max(row) <= most
 
 
-def test_retry_after_is_honoured():
-    script = Script(problem(429, headers={"retry-after": "7"}), taken())
-    script.call()
-    assert script.pauses[0] >= 7
+def test_retry_after_is_honoured(script):
+    scripted = script(problem(429, headers={"retry-after": "7"}), taken())
+    scripted.call()
+    assert scripted.pauses[0] >= 7
 
 
-def test_a_retry_after_beyond_patience_is_told_at_once():
-    script = Script(problem(429, headers={"retry-after": "3600"}))
+def test_a_retry_after_beyond_patience_is_told_at_once(script):
+    scripted = script(problem(429, headers={"retry-after": "3600"}))
     with pytest.raises(ServiceRefused) as caught:
-        script.call()
-    assert (script.pauses, caught.value.retry_after) == ([], 3600)
+        scripted.call()
+    assert (scripted.pauses, caught.value.retry_after) == ([], 3600)
 
 
-def test_attempts_are_bounded_in_number_and_time():
-    script = Script(*[httpx.ConnectError("x")] * 4, patience=Patience(attempts=4))
+def test_attempts_are_bounded_in_number_and_time(script):
+    scripted = script(*[httpx.ConnectError("x")] * 4, patience=Patience(attempts=4))
     with pytest.raises(ServiceUnreachable, match="No connection"):
-        script.call()
-    assert len(script.requests) == 4
+        scripted.call()
+    assert len(scripted.requests) == 4
 
-    slow = Script(*[problem(503, headers={"retry-after": "25"})] * 9, patience=Patience(attempts=9))
+    slow = script(*[problem(503, headers={"retry-after": "25"})] * 9, patience=Patience(attempts=9))
     with pytest.raises(ServiceRefused):
         slow.call()
     assert len(slow.requests) == 3  # after 0, 25 and 50 seconds; 75 would be past the minute
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 415, 422, 500])
-def test_other_refusals_are_told_at_once(status):
-    script = Script(problem(status, "a_code", "It is so", "Do this."))
+def test_other_refusals_are_told_at_once(status, script):
+    scripted = script(problem(status, "a_code", "It is so", "Do this."))
     with pytest.raises(ServiceRefused) as caught:
-        script.call()
+        scripted.call()
     error = caught.value
     assert (error.status, error.problem, str(error)) == (status, "a_code", "It is so. Do this.")
-    assert len(script.requests) == 1
+    assert len(scripted.requests) == 1
 
 
-def test_an_expired_cursor_has_a_class_of_its_own():
+def test_an_expired_cursor_has_a_class_of_its_own(script):
     with pytest.raises(CursorExpired) as caught:
-        Script(problem(410, "cursor_expired")).call()
+        script(problem(410, "cursor_expired")).call()
     assert caught.value.status == 410
 
 
@@ -215,16 +245,16 @@ def test_an_expired_cursor_has_a_class_of_its_own():
         ([httpx.ReadTimeout("x"), httpx.Response(403, text="a proxy's words")], True),
     ],
 )
-def test_it_is_told_whether_a_write_may_have_been_carried_out(answers, uncertain):
-    script = Script(*answers)
+def test_it_is_told_whether_a_write_may_have_been_carried_out(answers, uncertain, script):
+    scripted = script(*answers)
     with pytest.raises((ServiceUnreachable, ServiceRefused, ProtocolError)) as caught:
-        script.call()
+        scripted.call()
     assert caught.value.uncertain is uncertain
 
 
-def test_a_read_is_never_uncertain():
+def test_a_read_is_never_uncertain(script):
     with pytest.raises(ServiceUnreachable) as caught:
-        Script(*[httpx.ReadError("x")] * 6).call("GET")
+        script(*[httpx.ReadError("x")] * 6).call("GET")
     assert not caught.value.uncertain
 
 
@@ -248,27 +278,27 @@ def test_a_read_is_never_uncertain():
         ),
     ],
 )
-def test_an_answer_of_another_form_is_a_protocol_error(answer):
-    script = Script(answer)
+def test_an_answer_of_another_form_is_a_protocol_error(answer, script):
+    scripted = script(answer)
     with pytest.raises(ProtocolError) as caught:
-        script.call()
+        scripted.call()
     assert PASSPHRASE not in str(caught.value)
     assert caught.value.__cause__ is None
-    assert len(script.requests) == 1  # and redirects are not followed
+    assert len(scripted.requests) == 1  # and redirects are not followed
 
 
-def test_words_from_the_service_cannot_command_a_terminal():
+def test_words_from_the_service_cannot_command_a_terminal(script):
     with pytest.raises(ServiceRefused) as caught:
-        Script(problem(400, "c\x1b[2J", "A\x1b]0;title\x07\nB", "x" * 10_000)).call()
+        script(problem(400, "c\x1b[2J", "A\x1b]0;title\x07\nB", "x" * 10_000)).call()
     assert str(caught.value).isprintable()
     assert caught.value.problem.isprintable()
     assert len(str(caught.value)) < 1100
 
 
-def test_what_is_sent_says_nothing_about_this_machine():
-    script = Script(taken())
-    script.call()
-    (request,) = script.requests
+def test_what_is_sent_says_nothing_about_this_machine(script):
+    scripted = script(taken())
+    scripted.call()
+    (request,) = scripted.requests
     assert request.headers["user-agent"] == "nciihash/0.1.0"
     assert set(request.headers) == {
         *("accept", "accept-encoding", "authorization", "connection", "content-length"),
@@ -276,12 +306,12 @@ def test_what_is_sent_says_nothing_about_this_machine():
     }
 
 
-def test_cookies_are_not_sent_back():
-    script = Script(taken(), taken())
-    script.answers[0].headers["set-cookie"] = "who=me; Path=/"
-    script.call()
-    script.call()
-    assert "cookie" not in script.requests[1].headers
+def test_cookies_are_not_sent_back(script):
+    scripted = script(taken(), taken())
+    scripted.answers[0].headers["set-cookie"] = "who=me; Path=/"
+    scripted.call()
+    scripted.call()
+    assert "cookie" not in scripted.requests[1].headers
 
 
 def test_secrets_hide_in_representations():
@@ -306,6 +336,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.seen.append(self.path)
         self.server.respond(self)
+
+    do_POST = do_GET  # noqa: N815 - as `http.server` calls it
 
     def log_message(self, *args):
         pass
@@ -379,6 +411,117 @@ def test_an_answer_that_trickles_in_is_given_up(server):
         client.status(CASE, PASSPHRASE)
 
 
+def awaiting(server, call, **options):
+    """Make a call from asyncio."""
+
+    async def run():
+        async with AsyncPlatformClient(address(server), KEY, **options) as client:
+            return await call(client)
+
+    return asyncio.run(run())
+
+
+def test_an_endless_answer_is_cut_off_in_asyncio(server):
+    sent = 0
+
+    def respond(handler):
+        nonlocal sent
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/json")
+        handler.end_headers()
+        with contextlib.suppress(OSError):  # the client hangs up
+            while sent < 4 * REPLY_MAX:
+                sent += handler.wfile.write(b" " * 2**20)
+
+    server.respond = respond
+    with pytest.raises(ProtocolError, match="larger"):
+        awaiting(server, lambda client: client.feed())
+    assert sent < 2 * REPLY_MAX
+
+
+def test_an_answer_that_trickles_in_is_given_up_in_asyncio(server):
+    def respond(handler):
+        with contextlib.suppress(OSError):  # the client hangs up
+            for _ in range(600):
+                handler.wfile.write(b"H")
+                time.sleep(0.1)
+
+    server.respond = respond
+    with pytest.raises(ServiceUnreachable, match="in time") as caught:
+        awaiting(server, lambda client: client.feed(), patience=Patience(attempts=1, total=0.3))
+    assert not caught.value.uncertain
+    assert server.seen == ["/v1/feed?limit=1000&wait=0.000"]
+
+
+def test_a_redirect_is_not_followed_in_asyncio(server):
+    def respond(handler):
+        handler.send_response(307)
+        handler.send_header("Location", f"{address(server)}/elsewhere")
+        handler.end_headers()
+
+    server.respond = respond
+    with pytest.raises(ProtocolError, match="another one"):
+        awaiting(server, lambda client: client.veil())
+    assert server.seen == ["/v1/veil"]
+
+
+# Were it not broken off, a call would take an hour.
+PATIENT = Patience(total=3600.0, answer=3600.0, base=3600.0, cap=3600.0)
+
+
+def broken_off(place, begun):
+    """Break off a call that another thread is in, once it is known to have begun."""
+    errors = []
+    with PlatformClient(place, KEY, patience=PATIENT) as client:
+
+        def call():
+            try:
+                client.feedback({"ab" * 16: Verdict.BLOCKED})
+            except ServiceUnreachable as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        begun.wait()
+        client.break_off()
+        thread.join()
+        with pytest.raises(ServiceUnreachable, match="broken off"):
+            client.feed()
+    (error,) = errors
+    assert "broken off" in str(error)
+    return error
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"])
+def test_a_call_is_broken_off_from_another_thread(server, answer):
+    begun, over = threading.Event(), threading.Event()
+
+    def respond(handler):
+        handler.wfile.write(answer)
+        begun.set()
+        over.wait()
+
+    server.respond = respond
+    try:
+        assert broken_off(address(server), begun).uncertain
+    finally:
+        over.set()
+    assert len(server.seen) == 1
+
+
+def test_a_pause_between_attempts_is_broken_off(server):
+    begun = threading.Event()
+
+    def respond(handler):
+        handler.send_response(503)
+        handler.end_headers()
+        begun.set()
+
+    server.respond = respond
+    assert not broken_off(address(server), begun).uncertain
+    assert len(server.seen) == 1
+
+
 @pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nX-Long: "])
 def test_headers_that_trickle_in_are_given_up(server, begun):
     def respond(handler):
@@ -436,13 +579,13 @@ def test_nobody_listens():
         assert secret not in str(caught.value)
 
 
-def test_an_untrusted_certificate_is_not_tried_again():
+def test_an_untrusted_certificate_is_not_tried_again(script):
     fault = httpx.ConnectError("x")
     fault.__cause__ = ssl.SSLCertVerificationError("x")
-    script = Script(fault)
+    scripted = script(fault)
     with pytest.raises(ServiceUnreachable, match="certificate"):
-        script.call()
-    assert len(script.requests) == 1
+        scripted.call()
+    assert len(scripted.requests) == 1
 
 
 @pytest.fixture
@@ -495,6 +638,18 @@ def test_https_is_spoken_with_those_who_prove_who_they_are(server, certificate, 
     with Client(place) as client, pytest.raises(ProtocolError):
         client.status(CASE, PASSPHRASE)
     assert server.seen == ["/v1/case"]
+
+    begun, over = threading.Event(), threading.Event()
+
+    def wait(handler):
+        begun.set()
+        over.wait()
+
+    server.respond = wait
+    try:
+        assert broken_off(place, begun).uncertain
+    finally:
+        over.set()
 
     def trickle(handler):
         with contextlib.suppress(OSError):  # the client hangs up

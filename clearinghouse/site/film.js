@@ -2,10 +2,12 @@
 // a worker has no player; what it gives are pixels, which the worker looks at.
 
 const PATIENCE = 30_000; // milliseconds for one step
+const TRIES = 200; // to take the frame that is shown
+const PAUSE = 50; // milliseconds between them
 const LATER = 0.02; // seconds: exactly between two frames, browsers show now the one, now the other
 
 /** Why a video cannot be looked at; `code` names the sentence that she reads. */
-class Unseen extends Error {
+export class Unseen extends Error {
 	constructor(code) {
 		super(code);
 		this.code = code;
@@ -23,6 +25,20 @@ function until(video, happening, code) {
 		video[`on${happening}`] = then(resolve);
 		video.onerror = then(() => reject(new Unseen(code)));
 	});
+}
+
+/** Give the frame that a player shows. Where much else goes on it comes a while after its seeking. */
+async function shown(video) {
+	for (let tries = 1; ; tries++) {
+		try {
+			return globalThis.VideoFrame
+				? new VideoFrame(video)
+				: await createImageBitmap(video, { colorSpaceConversion: "none" });
+		} catch {
+			if (tries === TRIES) throw new Unseen("too_slow");
+			await new Promise((resolve) => setTimeout(resolve, PAUSE));
+		}
+	}
 }
 
 /**
@@ -45,10 +61,7 @@ export async function watch(blob, look) {
 			video.currentTime = Math.min(time + LATER, duration);
 			await sought;
 			if (video.currentTime < time) return; // it was shorter than it said, or never said
-			const frame = globalThis.VideoFrame
-				? new VideoFrame(video)
-				: await createImageBitmap(video, { colorSpaceConversion: "none" });
-			time = await look(frame, time, Number.isFinite(duration) ? duration : 0);
+			time = await look(await shown(video), time, Number.isFinite(duration) ? duration : 0);
 		}
 	} finally {
 		video.onerror = null;

@@ -1,7 +1,7 @@
 // The page's end of the worker: files go in one after the other, fingerprints come out.
 
 import { workerAddress, workerKind } from "./edition.js";
-import { watch } from "./film.js";
+import { Unseen, watch } from "./film.js";
 
 const SECONDS = 90; // for one picture; a phone takes three for a large photo
 
@@ -49,7 +49,7 @@ export class Hasher {
 				return code ? null : due;
 			});
 		} catch (error) {
-			return { code: error.code ?? "damaged" };
+			return { code: error instanceof Unseen ? error.code : "damaged" };
 		}
 		return refused ? { code: refused } : this.#ask({ frame: null });
 	}
