@@ -45,7 +45,9 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/search.py --rows 1e5 $(SMALL) --programs flat 16x16 11x23 numpy --out $(OUT)/search
 	$(BIN)/python benchmarks/hashing.py $(if $(PHOTOS),--photos $(PHOTOS)) --out $(OUT)/hashing
 	$(BIN)/python benchmarks/recall.py $(SMALL) --side 320 --most 60 --out $(OUT)
-	$(BIN)/python benchmarks/veil.py $(SMALL) --rows 1e5 --crops 1500 --sets 500 --out $(OUT)/veil
+	$(BIN)/python benchmarks/veil.py $(SMALL) --rows 1e5 --crops 1500 --out $(OUT)/veil
+	$(BIN)/python benchmarks/inversion.py $(SMALL) --quick --no-network --out $(OUT)/inversion
+	$(BIN)/python benchmarks/scan.py $(SMALL) --rows 1e5 --asked 5e5 --local-only --out $(OUT)/scan
 	$(BIN)/python benchmarks/service.py --rows 2e4 --seconds 4 --submissions 10 --out $(OUT)/service
 	$(BIN)/python benchmarks/oracle.py --runs 2
 
@@ -153,9 +155,10 @@ bench-scan: $(VENV)/.dev
 	$(BIN)/python benchmarks/scan.py $(if $(PHOTOS),--photos $(PHOTOS)) --rows $(SCAN_ROWS) \
 	    --out benchmarks/results/scan
 
-# How many candidates a veiled list makes, and what searching it costs: some minutes.
+# How many candidates a veiled list makes, and what searching it and an upload cost: some minutes.
 bench-veil: $(VENV)/.dev
-	$(BIN)/python benchmarks/veil.py $(if $(PHOTOS),--photos $(PHOTOS)) --out benchmarks/results/veil
+	$(BIN)/python benchmarks/veil.py $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(HARD),--hard $(HARD)) \
+	    --out benchmarks/results/veil
 
 # What hashes give away of their pictures, by scope: some ten minutes, `QUICK=--quick` under one.
 bench-inversion: $(VENV)/.dev

@@ -27,6 +27,7 @@ from time import process_time
 from typing import Any, Final
 
 import cv2
+import folders
 import hashing_peers as peers
 import hashing_report as report
 import numpy as np
@@ -36,9 +37,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nciihash import pdq
-from nciihash.errors import FileRefused
 from nciihash.hasher import hash_bytes, hash_file
-from nciihash.image import read_pixels
 from nciihash.sandbox import Sandbox
 from nciihash.signals import Hashed, Variant
 
@@ -55,25 +54,16 @@ PACKAGES: Final = (
 )
 
 
-def inside(folders: Sequence[Path]) -> list[Path]:
-    """Give the files in folders and in theirs, in the order of names."""
-    return [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
-
-
-def pictures(folders: Sequence[Path]) -> Iterator[tuple[str, Pixels]]:
+def pictures(photos: Sequence[Path]) -> Iterator[tuple[str, Pixels]]:
     """Read every picture in folders, upright, or those that scikit-image brings."""
-    if not folders:
+    if not photos:
         from skimage import data
 
         for name in BUNDLED:
             pixels = np.asarray(Image.fromarray(getattr(data, name)()).convert("RGB"))
             yield f"{name} (scikit-image)", pixels
         return
-    for path in inside(folders):
-        try:
-            yield path.name, read_pixels(path)
-        except FileRefused:
-            continue
+    yield from ((path.name, pixels) for path, pixels in folders.pictures(*photos))
 
 
 def drawn() -> Iterator[tuple[str, Pixels]]:
@@ -125,7 +115,7 @@ def write_files(folder: Path, photos: Sequence[Path], count: int) -> dict[str, l
                 path = folder / f"large{number}.jpg"
                 path.write_bytes(enlarged(pixels))
                 files["12 megapixels"].append(path)
-    for path in (path for path in inside(photos) if path.suffix == ".jpg"):
+    for path in (path for path in folders.inside(*photos) if path.suffix == ".jpg"):
         with Image.open(path) as picture:
             real = 8e6 <= picture.width * picture.height <= 20e6
         if real and len(files["photos of 8 to 20 megapixels"]) < count:
@@ -252,13 +242,13 @@ def _distance(a: Hashed, b: Hashed) -> int:
     return (int.from_bytes(a.signal.value) ^ int.from_bytes(b.signal.value)).bit_count()
 
 
-def jpegs(folders: Sequence[Path], made: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
+def jpegs(photos: Sequence[Path], made: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
     """Give large JPEGs: the folders' own, and all their pictures at three sizes."""
     for path in made:
         yield path.name, path.read_bytes()
-    for path in (path for path in inside(folders) if path.suffix in {".jpg", ".jpeg"}):
+    for path in (path for path in folders.inside(*photos) if path.suffix in {".jpg", ".jpeg"}):
         yield path.name, path.read_bytes()
-    for name, pixels in pictures(folders):
+    for name, pixels in pictures(photos):
         for width in (600, 1400, 2500):
             picture = Image.fromarray(pixels)
             height = max(1, round(width * picture.height / picture.width))

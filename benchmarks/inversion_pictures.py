@@ -7,6 +7,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Final, Self
 
+import folders
 import imagehash
 import numpy as np
 from inverses import CELLS, SIDE, unit
@@ -15,6 +16,7 @@ from PIL import Image
 
 from nciihash import pdq
 from nciihash.hasher import hash_image
+from nciihash.image import read_pixels
 from nciihash.signals import QUALITY_MIN, Variant
 from nciihash.variants import QUARTERS, VIEWS, hash_variants
 from nciihash.vpdq import Reel
@@ -96,7 +98,7 @@ def photos(folder: Path | None) -> tuple[list[Pixels], list[Pixels], int]:
     shown = [read(own / name) for name in SHOWN]
     others = [read(own / name) for name in _OTHERS]
     if folder is not None:
-        others += [read(path) for path in sorted(folder.iterdir()) if path.is_file()]
+        others += [pixels for _, pixels in folders.pictures(folder, side=_LARGE)]
     order = np.random.default_rng(0).permutation(len(others))
     third = len(others) // 3
     train, test, hashes = [], list(shown), [pdq.dihedral(one) for one in shown]
@@ -117,9 +119,7 @@ def photos(folder: Path | None) -> tuple[list[Pixels], list[Pixels], int]:
 
 def read(path: Path) -> Pixels:
     """Read a photo in colour, not larger than is needed."""
-    picture = Image.open(path).convert("RGB")
-    picture.thumbnail((_LARGE, _LARGE))
-    return np.asarray(picture)
+    return folders.shrunk(read_pixels(path), _LARGE)
 
 
 def thumbnail(pixels: Pixels) -> NDArray[np.float32]:

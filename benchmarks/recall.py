@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Final
 
 import cv2
+import folders
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -75,12 +76,8 @@ def load(folder: Path | None, side: int, *, every: bool) -> list[tuple[str, Imag
         sources = [(name, np.asarray(getattr(data, name)())) for name in _BUNDLED]
         files = [(n, Image.fromarray(p).convert("RGB")) for n, p in sources]
     else:
-        files = []
-        for path in sorted(folder.iterdir())[0 if every else 1 :: 1 if every else 2]:
-            try:
-                files.append((path.name, Image.fromarray(read_pixels(path))))
-            except FileRefused as refusal:
-                print(f"left out: {path.name}: {refusal.code}")
+        whole = ((path.name, Image.fromarray(pixels)) for path, pixels in folders.pictures(folder))
+        files = [one for number, one in enumerate(whole) if every or number % 2]
     for name, photo in files:
         photo.thumbnail((side, side), Image.Resampling.LANCZOS)
         if not hash_image(np.asarray(photo)).plain:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import folders
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -20,7 +21,7 @@ Search = Callable[[Packed, int], int]  # queries, radius -> how many hits
 def photos(folder: Path | None) -> list[Packed]:
     """Read the photos of a folder, or those that scikit-image brings."""
     if folder is not None and folder.is_dir():
-        return [_pixels(path) for path in sorted(folder.iterdir())]
+        return [pixels for _, pixels in folders.pictures(folder, side=1600)]
     from skimage import data
 
     names = ("astronaut", "coffee", "chelsea", "rocket", "cat", "immunohistochemistry")
@@ -47,12 +48,6 @@ def real_hashes(
         if pdq.hash_pixels(crop)[1] >= 50:
             hashes.append(pdq.dihedral(crop)[: 8 if turned else 1])
     return np.concatenate(hashes)
-
-
-def _pixels(path: Path) -> Packed:
-    picture = Image.open(path).convert("RGB")
-    picture.thumbnail((1600, 1600))
-    return np.asarray(picture)
 
 
 def bootstrap(real: Packed, count: int, rng: np.random.Generator) -> Packed:
