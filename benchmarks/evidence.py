@@ -147,6 +147,17 @@ def visible(results: Results) -> dict[str, float]:
 
 SEARCH = "make bench-search"
 _SPEED = "{one:,.0f} times faster for one query and {batch:,.0f} times in batches than "
+
+
+def scanned(results: Results) -> dict[str, float]:
+    """Give how many stored hashes a core looks up in a second, and how many runs went astray."""
+    speeds = [bank(results, rows) for rows in (1e6, 1e7)]
+    million, ten = (one["scanned"] / one["core_seconds"] for one in speeds)
+    ray = results["ray"]
+    differing = sum(not equal for equal in ray["equal"].values())
+    return {"million": million, "ten": ten, "nodes": ray["nodes"], "differing": differing}
+
+
 CLAIMS = (
     Claim(
         "From a 12-megapixel JPEG to its hash, fast: {ms:.0f} ms on one core, {pdqhash:.0f} times "
@@ -219,6 +230,12 @@ CLAIMS = (
     Claim(
         "Half of {platforms:.0f} waiting platforms have a submission within {p50:.0f} ms, 99 of "
         "100 within {p99:.0f} ms, on one core.", visible, "service", "make bench-service",
+    ),
+    Claim(
+        "A scan looks up {million:,.0f} stored hashes a second and core in a bank of a million, "
+        "{ten:,.0f} in one of ten million. Of two scans on a Ray cluster, one with one of its "
+        "{nodes:.0f} nodes killed midway, {differing:.0f} differ from the local one.",
+        scanned, "scan", "make bench-scan",
     ),
 )  # fmt: skip
 
