@@ -57,7 +57,7 @@ bench-check:
 	$(BIN)/python benchmarks/evidence.py --check build/bench --against benchmarks/results/quick
 
 bench-full:
-	for name in hashing search recall video veil service page; do \
+	for name in hashing search recall video veil inversion scan service page; do \
 	    $(MAKE) bench-$$name PHOTOS="$(PHOTOS)" || exit 1; done
 	$(BIN)/python benchmarks/evidence.py
 
@@ -160,7 +160,7 @@ bench-veil: $(VENV)/.dev
 	$(BIN)/python benchmarks/veil.py $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(HARD),--hard $(HARD)) \
 	    --out benchmarks/results/veil
 
-# What hashes give away of their pictures, by scope: some ten minutes, `QUICK=--quick` under one.
+# What hashes give away of their pictures, by scope: a quarter of an hour, `QUICK=--quick` some minutes.
 bench-inversion: $(VENV)/.dev
 	@$(PIP) --editable '.[dev,demo,bench-inversion]'
 	$(BIN)/python benchmarks/inversion.py $(if $(PHOTOS),--photos $(PHOTOS)) $(QUICK) \

@@ -145,10 +145,6 @@ def visible(results: Results) -> dict[str, float]:
     return {"p50": found["p50_ms"], "p99": found["p99_ms"], "platforms": found["platforms"]}
 
 
-SEARCH = "make bench-search"
-_SPEED = "{one:,.0f} times faster for one query and {batch:,.0f} times in batches than "
-
-
 def scanned(results: Results) -> dict[str, float]:
     """Give how many stored hashes a core looks up in a second, and how many runs went astray."""
     speeds = [bank(results, rows) for rows in (1e6, 1e7)]
@@ -158,6 +154,8 @@ def scanned(results: Results) -> dict[str, float]:
     return {"million": million, "ten": ten, "nodes": ray["nodes"], "differing": differing}
 
 
+SEARCH = "make bench-search"
+_SPEED = "{one:,.0f} times faster for one query and {batch:,.0f} times in batches than "
 CLAIMS = (
     Claim(
         "From a 12-megapixel JPEG to its hash, fast: {ms:.0f} ms on one core, {pdqhash:.0f} times "

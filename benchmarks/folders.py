@@ -30,6 +30,6 @@ def pictures(*folders: Path, side: int | None = None) -> Iterator[tuple[Path, Pi
 
 def shrunk(pixels: Pixels, side: int) -> Pixels:
     """Make a picture's longer side no longer than that."""
-    picture = Image.fromarray(pixels).convert("RGB")
+    picture = Image.fromarray(pixels)
     picture.thumbnail((side, side))
     return np.asarray(picture)

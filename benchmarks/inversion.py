@@ -32,7 +32,7 @@ import inversion_report as report
 import numpy as np
 import reporting
 from inverses import Floats, Inverse, Lessons, Places, signs
-from inversion_pictures import COPIES, FRAMES, Pieces, Wish, cut, photos, whole
+from inversion_pictures import COPIES, FRAMES, Pieces, Wish, cut, photos, spread, whole
 
 from nciihash.signals import Variant
 from nciihash.veil import positions
@@ -191,16 +191,11 @@ def choice(learn: Pieces) -> tuple[Places, Results]:
     return best[4], {"cost": best[3], "shared_with_highest": shared, "fits": bool(fitting)}
 
 
-def spread(total: int, count: int) -> int:
-    """Give how many pieces of each photo make about so many in all."""
-    return max(1, -(-total // count))
-
-
 def main() -> None:
     """Measure, and write the tables and the figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--photos", type=Path, help="a folder of photos, besides scikit-image's")
-    parser.add_argument("--quick", action="store_true", help="in under a minute, on fewer crops")
+    parser.add_argument("--quick", action="store_true", help="fewer crops and steps")
     parser.add_argument("--no-network", action="store_true", help="leave the network out")
     parser.add_argument("--out", type=Path, help="where to write NAME.json, NAME.md and NAME.png")
     options = parser.parse_args()

@@ -117,6 +117,11 @@ def photos(folder: Path | None) -> tuple[list[Pixels], list[Pixels], int]:
     return train, test, left_out
 
 
+def spread(total: int, count: int) -> int:
+    """Give how many pieces of each photo make about so many in all."""
+    return max(1, -(-total // count))
+
+
 def read(path: Path) -> Pixels:
     """Read a photo in colour, not larger than is needed."""
     return folders.shrunk(read_pixels(path), _LARGE)
@@ -206,7 +211,7 @@ def _crop(photo: Pixels, rng: np.random.Generator) -> Pixels:
     """Cut 40 to 100 % of each side out, small enough to be hashed quickly."""
     size = [min(s, max(64, int(s * rng.uniform(0.4, 1.0)))) for s in photo.shape[:2]]
     top, left = (rng.integers(0, s - o + 1) for o, s in zip(size, photo.shape, strict=False))
-    return _shrunk(photo[top : top + size[0], left : left + size[1]])
+    return folders.shrunk(photo[top : top + size[0], left : left + size[1]], _SMALL)
 
 
 def _film(photo: Pixels, rng: np.random.Generator) -> list[Pixels]:
@@ -217,15 +222,9 @@ def _film(photo: Pixels, rng: np.random.Generator) -> list[Pixels]:
     reel, kept = Reel(FRAMES), []
     for share in np.linspace(0, 1, 24):
         top, left = (start + (end - start) * share).astype(int)
-        frame = _shrunk(photo[top : top + size[0], left : left + size[1]])
+        frame = folders.shrunk(photo[top : top + size[0], left : left + size[1]], _SMALL)
         if reel.take(hash_image(frame)):
             kept.append(frame)
         if len(kept) == FRAMES:
             break
     return kept
-
-
-def _shrunk(pixels: Pixels) -> Pixels:
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((_SMALL, _SMALL))
-    return np.asarray(picture)

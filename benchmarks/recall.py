@@ -33,9 +33,7 @@ from PIL import Image
 from transformations import ALL, HELD
 
 from nciihash import jpeg
-from nciihash.errors import FileRefused
 from nciihash.hasher import hash_image
-from nciihash.image import read_pixels
 from nciihash.signals import Hashed
 from nciihash.variants import hash_variants
 
@@ -193,14 +191,11 @@ def hard_negatives(folder: Path) -> str:
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     for kind in sorted(p for p in folder.iterdir() if p.is_dir()):
-        sets = []
-        for path in sorted(kind.iterdir()):
-            try:
-                rgb = read_pixels(path)
-            except FileRefused:
-                continue
-            if not hash_image(rgb).plain:
-                sets.append([hash_set(rgb, which) for which in ("plain", "standard", "match")])
+        sets = [
+            [hash_set(rgb, which) for which in ("plain", "standard", "match")]
+            for _, rgb in folders.pictures(kind)
+            if not hash_image(rgb).plain
+        ]
         cells = []
         for bank, query in ((0, 0), (1, 2)):
             apart = [nearest(a[query], b[bank]) for a in sets for b in sets if a is not b]

@@ -24,7 +24,7 @@ import numpy as np
 import reporting
 import search_peers as peers
 import veil_uploads
-from inversion_pictures import Wish, cut, photos
+from inversion_pictures import Wish, cut, photos, spread
 
 from nciihash import Index
 from nciihash.hasher import hash_image
@@ -36,29 +36,33 @@ _TYPES: Final = {str(type.bits): type for type in VEILS}
 WIDTHS: Final = ("256", *sorted(_TYPES, reverse=True))
 
 
-def candidates(rows: peers.Packed, queries: peers.Packed, rounds: int) -> Results:
-    """Count what strangers meet, and time the search of parts beside that of whole hashes."""
-    ids = np.arange(len(rows), dtype=np.uint64)
-    banks = {"256": (Index(256), rows, queries)}
-    for type in VEILS:
-        banks[str(type.bits)] = (Index(type.bits), veil_pdq(rows, type), veil_pdq(queries, type))
-    for index, whole, _ in banks.values():
-        index.add(ids, whole)
+def built(rows: peers.Packed) -> dict[str, Index]:
+    """Build a bank of whole hashes, and one of each width of their parts, by their bits."""
+    held = {"256": rows} | {bits: veil_pdq(rows, type) for bits, type in _TYPES.items()}
+    banks = {bits: Index(int(bits)) for bits in held}
+    for bits, index in banks.items():
+        index.add(np.arange(len(rows), dtype=np.uint64), held[bits])
         index.settle()
+    return banks
+
+
+def candidates(banks: dict[str, Index], queries: peers.Packed, rounds: int) -> Results:
+    """Count what strangers meet, and time the search of parts beside that of whole hashes."""
+    asked = {"256": queries} | {bits: veil_pdq(queries, type) for bits, type in _TYPES.items()}
     times: dict[str, list[float]] = {name: [] for name in (*banks, "256, flat scan")}
     counts = {}
     for _ in range(rounds):
-        for name, (index, _, asked) in banks.items():
+        for name, index in banks.items():
             start = time.perf_counter()
-            found = index.query(asked, 31, threads=1)
-            times[name].append((time.perf_counter() - start) / len(asked))
-            counts[name] = len(found.ids) / len(asked)
+            found = index.query(asked[name], 31, threads=1)
+            times[name].append((time.perf_counter() - start) / len(queries))
+            counts[name] = len(found.ids) / len(queries)
         start = time.perf_counter()
-        search.query(banks["256"][0]._engines, queries[:128], 31, 1, 2)
+        search.query(banks["256"]._engines, queries[:128], 31, 1, 2)
         times["256, flat scan"].append((time.perf_counter() - start) / 128)
     flat = times["256, flat scan"]
     return {
-        "rows": len(rows),
+        "rows": len(banks["256"]),
         "asked": len(queries),
         "lines": [
             {
@@ -148,21 +152,22 @@ def main() -> None:
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     train, test, _ = photos(options.photos)
-    near = cut(train, Wish(-(-options.crops // len(train))), seed=1).pdq
-    strangers = cut(test, Wish(-(-499 // len(test))), seed=2).pdq
+    near = cut(train, Wish(spread(options.crops, len(train))), seed=1).pdq
+    strangers = cut(test, Wish(spread(499, len(test))), seed=2).pdq
     results: Results = {"photos": len(train) + len(test), "banks": []}
     if options.hard:
         results["hard"], hard = alike(options.hard)
     for count in map(int, options.rows):
-        photographs = peers.bootstrap(near, count, rng)
+        photographs = built(peers.bootstrap(near, count, rng))
+        noise, asked = (rng.integers(0, 256, (n, 32), np.uint8) for n in (count, 512))
         kinds = [
             ("of crops of other photos", photographs, strangers),
-            ("random bits", *(rng.integers(0, 256, (n, 32), np.uint8) for n in (count, 512))),
+            ("random bits", built(noise), asked),
         ]
         if options.hard:
             kinds.append(("of crops of photos; asked, pictures that look alike", photographs, hard))
-        for kind, rows, asked in kinds:
-            results["banks"].append({"kind": kind} | candidates(rows, asked, options.rounds))
+        for kind, banks, queries in kinds:
+            results["banks"].append({"kind": kind} | candidates(banks, queries, options.rounds))
     shares = {one["bits"]: one["candidates"] for one in results["banks"][-len(kinds)]["lines"]}
     veiled = {bits: shares[bits] for bits in _TYPES}
     results["uploads"] = veil_uploads.measure(test, photographs, veiled)

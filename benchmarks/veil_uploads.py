@@ -24,7 +24,7 @@ Results = dict[str, Any]
 LARGE: Final = (4000, 3000)
 
 
-def measure(photos: Sequence[Pixels], rows: Pixels, shares: dict[str, float]) -> Results:
+def measure(photos: Sequence[Pixels], banks: dict[str, Index], shares: dict[str, float]) -> Results:
     """Time the steps of an upload one after another, and what they come to.
 
     The service that confirms runs on this machine and holds little, so that a question takes a
@@ -32,7 +32,7 @@ def measure(photos: Sequence[Pixels], rows: Pixels, shares: dict[str, float]) ->
 
     Args:
         photos: the uploads; as they are, and a dozen of them enlarged as well.
-        rows: the hashes of the list, uint8 (n, 32).
+        banks: of the list, by their bits, "256" the whole hashes.
         shares: candidates an upload, by the bits of a veiled list.
     """
     jpegs = {
@@ -45,27 +45,25 @@ def measure(photos: Sequence[Pixels], rows: Pixels, shares: dict[str, float]) ->
     }
     items = [hash_bytes(data, fast=True) for data in jpegs["up to 1600 pixels"]]
     asked = np.stack([np.frombuffer(item.hashes[0].signal.value, np.uint8) for item in items])
-    searching = {"256": alone(rows, asked)}
+    searching = {"256": alone(banks["256"], asked)}
     for type in VEILS:
-        searching[str(type.bits)] = alone(veil_pdq(rows, type), veil_pdq(asked, type))
+        searching[str(type.bits)] = alone(banks[str(type.bits)], veil_pdq(asked, type))
     with tempfile.TemporaryDirectory() as name, LocalService(Path(name)) as service:
         asking = confirming(service, items[0], asked)
-    ways = []
-    for kind, took in hashing.items():
-        base = took + searching["256"]
-        ways.append({"uploads": kind, "list": "whole", "seconds": base, "of_whole": 1.0})
-        for bits, share in shares.items():
-            seconds = took + searching[bits] + share * asking["1"]
-            ways.append({
-                "uploads": kind, "list": f"veiled, {bits} bits", "seconds": seconds,
-                "of_whole": seconds / base,
-            })  # fmt: skip
-        seconds = took + asking["1"]
-        ways.append(
-            {"uploads": kind, "list": "none", "seconds": seconds, "of_whole": seconds / base}
-        )
+    looking = {"whole": searching["256"]}
+    for bits, share in shares.items():
+        looking[f"veiled, {bits} bits"] = searching[bits] + share * asking["1"]
+    looking["none"] = asking["1"]
+    ways = [
+        {
+            "uploads": kind, "list": held, "seconds": hashed + looked,
+            "of_whole": (hashed + looked) / (hashed + looking["whole"]),
+        }
+        for kind, hashed in hashing.items()
+        for held, looked in looking.items()
+    ]  # fmt: skip
     return {
-        "rows": len(rows), "hashing": hashing, "searching": searching, "asking": asking,
+        "rows": len(banks["256"]), "hashing": hashing, "searching": searching, "asking": asking,
         "shares": shares, "ways": ways,
     }  # fmt: skip
 
@@ -87,11 +85,8 @@ def timed(work: Callable[[], object]) -> float:
     return took
 
 
-def alone(rows: Pixels, asked: Pixels) -> float:
+def alone(index: Index, asked: Pixels) -> float:
     """Give the seconds that looking up one hash takes, each by itself."""
-    index = Index(rows.shape[1] * 8)
-    index.add(np.arange(len(rows), dtype=np.uint64), rows)
-    index.settle()
     return median(
         timed(lambda one=one: index.query(one, 31, threads=1)) for one in asked[:64, None]
     )
