@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import folders
 import numpy as np
 from films import film, moving
 from firefox import Person, started
@@ -47,12 +48,12 @@ KINDS: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".av
 SIZES: Final = {"12 MP": (4000, 3000), "48 MP": (8000, 6000)}
 
 
-def photos(folders: list[Path]) -> list[Path]:
-    """List the photos: those of the folders, and scikit-image's."""
+def photos(given: list[Path]) -> list[Path]:
+    """List the photos of the folders, and scikit-image's, by names that any browser can open."""
     from skimage import data_dir
 
-    found = [p for folder in (*folders, Path(data_dir)) for p in sorted(folder.rglob("*"))]
-    return [p for p in found if p.suffix.lower() in KINDS]
+    found = folders.inside(*given, Path(data_dir))
+    return [path.absolute() for path in found if path.suffix.lower() in KINDS]
 
 
 def by_python(paths: list[Path]) -> dict[Path, tuple[str, int] | None]:
