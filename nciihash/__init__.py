@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nciihash.client import AsyncPlatformClient, PlatformClient
-    from nciihash.follower import Follower
+    from nciihash.follower import Follower, VeiledFollower
     from nciihash.hasher import hash_file, hash_image
     from nciihash.index import Index, Matches
     from nciihash.signals import Hashed, Item, Match, Media, Signal, SignalType, Variant, Verdict
@@ -29,6 +29,7 @@ __all__ = [
     "Signal",
     "SignalType",
     "Variant",
+    "VeiledFollower",
     "Verdict",
     "VerdictQueue",
     "VerdictSender",
@@ -41,6 +42,7 @@ _HOMES = {
     "AsyncPlatformClient": "client",
     "PlatformClient": "client",
     "Follower": "follower",
+    "VeiledFollower": "follower",
     "VerdictQueue": "verdicts",
     "VerdictSender": "verdicts",
     "hash_file": "hasher",

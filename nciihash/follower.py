@@ -2,7 +2,9 @@
 
 import threading
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -12,15 +14,19 @@ import httpx
 
 from nciihash.background import Background
 from nciihash.bank import Bank
-from nciihash.candidates import kept_veil
+from nciihash.candidates import Confirmer, keep_veil, kept_veil
 from nciihash.client import PlatformClient
 from nciihash.errors import BankError, NciihashError, ServiceError
 from nciihash.follow import PAUSES, WAIT, Progress, Stop, follow
 from nciihash.protocol import PATIENCE, Patience
 from nciihash.signals import Match, Signal
+from nciihash.veil import Veil
+from nciihash.wire import Hit
 
 # Between attempts after what does not pass by itself: a wrong key, a full disk, a damaged file.
 REPAIRS: Final = Patience(base=10.0, cap=300.0)
+# For one question about an upload, whose sender waits.
+CONFIRMING: Final = Patience(attempts=3, total=5.0, base=0.2, cap=1.0, connect=2.0, answer=5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +50,8 @@ class Health:
     trouble: str | None
 
 
-class Follower(Background):
-    """A bank that follows a clearinghouse's feed in a thread, and answers at any moment.
-
-        with Follower("https://clearinghouse.example", key, "bank") as follower:
-            follower.ready()
-            [matches] = follower.query([hashed.signal])
-
-    In asyncio it is `async with`, and `await asyncio.to_thread(follower.query, signals)`, since a
-    query computes. Any number of threads may ask. Each answer is exact, of the bank as it is at
-    that moment: after an expired cursor of the old one whole, until the new one is whole.
+class Following(Background):
+    """What follows a feed into a bank in a thread: a `Follower`, or a `VeiledFollower`.
 
     It never gives up. What goes wrong is told in `health` and tried again; meanwhile the bank
     answers from what it has. Leaving the block breaks off the request that waits for news.
@@ -63,7 +61,7 @@ class Follower(Background):
 
     Args:
         server: the address, `https://HOST`; `http://` on this machine alone.
-        key: the platform's key, with the scope `feed`.
+        key: the platform's key, with the scope `feed`, or `veil` for a `VeiledFollower`.
         bank: the bank's file; made when absent.
         wait: seconds that the service may hold back an answer when nothing is new.
         patience: how often and how long to try a request again.
@@ -75,7 +73,7 @@ class Follower(Background):
     Raises:
         InvalidRequest: at the beginning of the block, like the following: the address or the key
             cannot be right.
-        BankError: another process follows into the bank, or it is damaged or veiled.
+        BankError: another process follows into the bank, or it is damaged, or of the other kind.
         OSError: the disk refuses.
     """
 
@@ -93,15 +91,17 @@ class Follower(Background):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
-        self._client: Callable[[], PlatformClient] = lambda: PlatformClient(
+        self._client: Callable[[Patience], PlatformClient] = lambda patience: PlatformClient(
             server, key, patience=patience, http=http
         )
+        self._patience = patience
         self._path = Path(bank)
         self._wait = wait
         self._pauses = pauses
         self._repairs = repairs
         self._clock = clock
         self._bank: Bank | None = None
+        self._known: Veil | None = None  # how the bank is veiled
         self._filled = threading.Event()
         self._progress = Progress()
         self._looked: float | None = None
@@ -117,14 +117,6 @@ class Follower(Background):
         if self._bank is None:
             raise BankError("The follower has not begun: use it in a `with` block.")
         return self._bank
-
-    def query(self, signals: Sequence[Signal]) -> list[tuple[Match, ...]]:
-        """Find, for each signal, the bank's signals of its type within the type's threshold.
-
-        Returns:
-            One tuple for each signal, sorted by distance, then by id.
-        """
-        return self.bank.query(signals)
 
     def ready(self, timeout: float | None = None) -> bool:
         """Wait until the bank has held everything in the feed once; tell whether it has.
@@ -148,18 +140,21 @@ class Follower(Background):
             trouble=progress.trouble,
         )
 
+    @abstractmethod
+    def _admit(self) -> None:
+        """Refuse a bank of the other kind."""
+
+    @abstractmethod
+    def _veil(self) -> Veil | None:
+        """Tell how the bank is veiled, in the thread that follows."""
+
     def _open(self) -> None:
-        if kept_veil(self._path) is not None:
-            raise BankError(
-                "This bank is veiled, and a follower keeps whole hashes. Give it another file, or "
-                "run `nciihash follow --veil` and `nciihash match --confirm`."
-            )
-        self._asking = self._client()
-        try:
-            self._bank = Bank.open(self._path)
-        except BaseException:
-            self._asking.close()
-            raise
+        with ExitStack() as opened:
+            self._asking = opened.enter_context(self._client(self._patience))
+            self._bank = opened.enter_context(Bank.open(self._path))
+            self._known = kept_veil(self._path)
+            self._admit()
+            opened.pop_all()
         self._filled.clear()
         self._progress, self._looked, self._failures = Progress(), None, 0
         self._stop = Stop()
@@ -173,6 +168,7 @@ class Follower(Background):
                     stop=self._stop,
                     tell=self._hear,
                     wait=self._wait,
+                    veil=self._veil(),
                     pauses=self._pauses,
                 )
             except Exception as error:  # noqa: BLE001 - whatever it is, `health` must tell it
@@ -217,3 +213,116 @@ class Follower(Background):
             self.bank.close()
         finally:
             self._asking.close()
+
+
+class Follower(Following):
+    """A bank that follows a clearinghouse's feed in a thread, and answers at any moment.
+
+        with Follower("https://clearinghouse.example", key, "bank") as follower:
+            follower.ready()
+            [matches] = follower.query([hashed.signal])
+
+    In asyncio it is `async with`, and `await asyncio.to_thread(follower.query, signals)`, since a
+    query computes. Any number of threads may ask. Each answer is exact, of the bank as it is at
+    that moment: after an expired cursor of the old one whole, until the new one is whole.
+    """
+
+    def query(self, signals: Sequence[Signal]) -> list[tuple[Match, ...]]:
+        """Find, for each signal, the bank's signals of its type within the type's threshold.
+
+        Returns:
+            One tuple for each signal, sorted by distance, then by id.
+        """
+        return self.bank.query(signals)
+
+    def _admit(self) -> None:
+        if self._known is not None:
+            raise BankError(
+                "This bank is veiled, and a Follower keeps whole hashes. Give it another file, or "
+                "use a VeiledFollower."
+            )
+
+    def _veil(self) -> None:
+        return None
+
+
+class VeiledFollower(Following):
+    """A bank of parts of hashes that follows in a thread, and has candidates confirmed.
+
+        with VeiledFollower("https://clearinghouse.example", key, "bank") as follower:
+            follower.ready()
+            [hits] = follower.query([hashed.signal])
+
+    The key has the scopes `veil` and `match`. What is like nothing in the bank is answered here,
+    and does not leave this machine; the clearinghouse is asked about the rest, and its answer is a
+    band. Otherwise it is as a `Follower`.
+
+    Args:
+        confirming: how often and how long to ask about candidates.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        key: str,
+        bank: str | PathLike[str],
+        *,
+        wait: float = WAIT,
+        patience: Patience = PATIENCE,
+        confirming: Patience = CONFIRMING,
+        pauses: Patience = PAUSES,
+        repairs: Patience = REPAIRS,
+        http: httpx.BaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(
+            server,
+            key,
+            bank,
+            wait=wait,
+            patience=patience,
+            pauses=pauses,
+            repairs=repairs,
+            http=http,
+            clock=clock,
+        )
+        self._confirming = confirming
+
+    def query(self, signals: Sequence[Signal]) -> list[tuple[Hit, ...]]:
+        """Find what each signal matches; the hashes of candidates go to the clearinghouse.
+
+        Raises:
+            ServiceError: there are candidates and nobody confirms them: hold what they are of back,
+                and ask again. Signals without candidates raise nothing, so ask file by file.
+        """
+        if self._known is None:  # nothing has come yet
+            return [()] * len(signals)
+        confirmer = Confirmer(self.bank, self._known, self._asker.match)
+        hits = confirmer.find(signals)
+        if confirmer.trouble is not None:
+            raise confirmer.trouble
+        return hits
+
+    def _admit(self) -> None:
+        if self._known is None and self.bank.cursor is not None:
+            raise BankError(
+                "This bank holds whole hashes, and a VeiledFollower keeps parts of them. Give it "
+                "another file, or use a Follower."
+            )
+
+    def _veil(self) -> Veil:
+        if (veil := self._known) is None:
+            veil = self._asking.veil()
+            keep_veil(self._path, veil)
+            self._known = veil
+        return veil
+
+    def _open(self) -> None:
+        super()._open()
+        self._asker = self._client(self._confirming)
+
+    def _close(self) -> None:
+        try:
+            super()._close()
+        finally:
+            self._asker.close()

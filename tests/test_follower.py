@@ -3,6 +3,7 @@ import secrets
 import socket
 import threading
 import time
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -10,14 +11,15 @@ from local import random_item
 from test_follow import AT_ONCE, KEY, Log, added, name, problem
 
 from nciihash.bank import Bank
-from nciihash.candidates import keep_veil
-from nciihash.errors import BankError, BankLocked, InvalidRequest
+from nciihash.candidates import keep_veil, kept_veil
+from nciihash.errors import BankError, BankLocked, InvalidRequest, ServiceRefused
 from nciihash.feed import Removed
-from nciihash.follower import Follower
+from nciihash.follower import Follower, VeiledFollower
 from nciihash.journal import Journal
 from nciihash.protocol import Patience
-from nciihash.signals import SignalType
+from nciihash.signals import Band, SignalType
 from nciihash.veil import Veil
+from nciihash.veiling import VeilReply
 
 NEVER = Patience(total=3600.0, answer=3600.0, base=3600.0, cap=3600.0)
 
@@ -218,10 +220,19 @@ def test_what_can_fail_at_the_beginning_fails_there(path):
         pass
 
 
-def test_a_veiled_bank_is_no_followers(path):
+def test_a_bank_of_the_other_kind_is_refused(path, tmp_path):
     keep_veil(path, Veil(SignalType.PDQ_VEIL128, secrets.token_bytes(32)))
     with pytest.raises(BankError, match="veiled"), Live().follower(path):
         pass
+    whole = tmp_path / "whole"
+    with Live(added(0)).follower(whole) as follower:
+        assert follower.ready()
+    with (
+        pytest.raises(BankError, match="whole hashes"),
+        VeiledFollower("https://example.org", KEY, whole),
+    ):
+        pass
+    Bank.open(whole).close()  # it was not left locked
 
 
 def test_in_asyncio_the_loop_goes_on(path):
@@ -298,4 +309,64 @@ def test_with_the_real_service(local, path):
         until(lambda: any(platform.has_it_since for platform in seen()))
         local.withdraw(case)
         until(lambda: not follower.query(signals)[0])
+        assert follower.health().trouble is None
+
+
+def test_veiled_only_candidates_are_asked_about_with_the_real_service(local, path):
+    asked = []
+
+    class Watched(httpx.HTTPTransport):
+        def handle_request(self, request):
+            if request.url.path == "/v1/match":
+                asked.append(request.read().decode())
+            return super().handle_request(request)
+
+    key = local.platform("veil,match")
+    item, stranger = random_item(), random_item()
+    [signal] = [hashed.signal for hashed in item.hashes]
+    [other] = [hashed.signal for hashed in stranger.hashes]
+    with VeiledFollower(local.address, key, path, http=Watched()) as follower:
+        assert follower.ready()
+        assert follower.query([signal, other]) == [(), ()]
+        case = local.open(item)
+        until(lambda: len(follower.bank))
+        [hits, none] = follower.query([signal, other])
+        assert ([hit.band for hit in hits], none) == ([Band.STRONG], ())
+        assert len(asked) == 1
+        assert signal.hex in asked[0]
+        assert other.hex not in asked[0]
+    assert kept_veil(path).type is SignalType.PDQ_VEIL128
+    assert signal.value not in path.read_bytes()
+    with VeiledFollower(local.address, key, path) as again:
+        assert again.ready()
+        assert again.query([signal])[0]
+        local.withdraw(case)
+        until(lambda: not len(again.bank))
+        assert again.query([signal]) == [()]
+
+
+def test_veiled_a_candidate_that_nobody_confirms_is_told(path):
+    veil = Veil(SignalType.PDQ_VEIL128, secrets.token_bytes(32))
+    [part] = veil.over([added(0).signal])
+    log = Live(replace(added(0), signal=part))
+
+    def answer(request):
+        if request.url.path == "/v1/veil":
+            return httpx.Response(200, json=VeilReply.of(veil).model_dump(mode="json"))
+        if request.url.path == "/v1/match":
+            return problem(503, "busy")
+        return log.answer(request)
+
+    with VeiledFollower(
+        "https://example.org",
+        KEY,
+        path,
+        http=httpx.MockTransport(answer),
+        patience=AT_ONCE,
+        confirming=AT_ONCE,
+    ) as follower:
+        assert follower.ready()
+        assert follower.query([added(1).signal]) == [()]
+        with pytest.raises(ServiceRefused):
+            follower.query([added(0).signal])
         assert follower.health().trouble is None
