@@ -81,8 +81,8 @@ bench-recall: $(VENV)/.dev
 bench-video: $(VENV)/.dev
 	$(BIN)/python benchmarks/video.py $(if $(VIDEOS),--videos $(VIDEOS))
 
-# The survivor's page in Chromium and Firefox: bits from Python, time and memory of large photos and
-# long videos, requests of a case, axe's findings, sizes: some minutes. PHOTOS are folders.
+# The survivor's page in Chromium, Firefox and WebKit: bits from Python, time and memory of large photos
+# and long videos, requests of a case, axe's findings, sizes: some minutes. PHOTOS are folders.
 bench-page: $(VENV)/.dev
 	PYTHONPATH=tests $(BIN)/python benchmarks/page.py $(if $(PHOTOS),--photos $(PHOTOS)) --out build/bench-page.json
 

@@ -2,9 +2,10 @@
 
     PYTHONPATH=tests python benchmarks/page.py [--photos FOLDER …] [--out FILE] [--only PART …]
 
-or `make bench-page`. Needs Chromium and Firefox. Without --photos there are only scikit-image's.
-Parts are bits (against Python, in both browsers), hiding (Firefox with a canvas that lies), cost
-(time and memory of large photos and long videos), requests (of a whole case), axe and sizes.
+or `make bench-page`. Needs Chromium and Firefox, and takes WebKitGTK where it is installed. Without
+--photos there are only scikit-image's. Parts are bits (against Python, in each browser), hiding
+(Firefox with a canvas that lies), cost (time and memory of large photos and long videos), requests
+(of a whole case), axe and sizes.
 """
 
 import argparse
@@ -17,14 +18,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import firefox
 import folders
 import numpy as np
+import webkit
 from films import film, moving
-from firefox import Person, started
+from person import Person
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 from walking import (
@@ -108,16 +111,16 @@ def in_chromium(browser: Browser, url: str, paths: list[Path]) -> dict[Path, str
     return found
 
 
-def in_firefox(folder: Path, url: str, paths: list[Path], **preferences: str) -> dict[Path, str]:
-    """Do the same in Firefox."""
+def steered(
+    start: Callable[[Path], AbstractContextManager[Any]], folder: Path, url: str, paths: list[Path]
+) -> dict[Path, str]:
+    """Do the same in a browser that is started with a folder of its own, and steered."""
     found = {}
-    for start in range(0, len(paths), BATCH):
-        place = folder / f"firefox-{start}-{len(preferences)}"
-        place.mkdir()
-        with started(place, **preferences) as client:
+    for first in range(0, len(paths), BATCH):
+        with tempfile.TemporaryDirectory(dir=folder) as place, start(Path(place)) as client:
             person = Person(client, url)
             person.to_files()
-            part = paths[start : start + BATCH]
+            part = paths[first : first + BATCH]
             for path in part:
                 person.choose(path)
             _until_enabled(person)
@@ -126,6 +129,11 @@ def in_firefox(folder: Path, url: str, paths: list[Path], **preferences: str) ->
                 part[n - 1]: all[0][1] for n, all in prints.items() if all[0][0] == "original"
             }
     return found
+
+
+def hiding(folder: Path) -> AbstractContextManager[Any]:
+    """Start Firefox such that a canvas gives back what was never drawn."""
+    return firefox.started(folder, **{"privacy.resistFingerprinting": "true"})
 
 
 def _until_enabled(person: Person) -> None:
@@ -293,12 +301,12 @@ def main() -> None:
                 runs: dict[str, Callable[[], Any]] = {
                     "bits": lambda: {
                         "Chromium": compared(wanted, in_chromium(browser, url, paths)),
-                        "Firefox": compared(wanted, in_firefox(folder, url, paths)),
+                        "Firefox": compared(wanted, steered(firefox.started, folder, url, paths)),
+                        "WebKit": compared(wanted, steered(webkit.started, folder, url, paths))
+                        if webkit.installed()
+                        else "not installed",
                     },
-                    "hiding": lambda: compared(
-                        wanted,
-                        in_firefox(folder, url, paths, **{"privacy.resistFingerprinting": "true"}),
-                    ),
+                    "hiding": lambda: compared(wanted, steered(hiding, folder, url, paths)),
                     "cost": lambda: cost(browser, url, folder),
                     "requests": lambda: requests(browser, url),
                     "axe": lambda: axe(browser, url),

@@ -6,8 +6,6 @@ import subprocess
 import time
 from contextlib import contextmanager
 
-from walking import catalogue
-
 FIREFOX = shutil.which("firefox-esr") or shutil.which("firefox")
 PREFERENCES = {
     "datareporting.policy.dataSubmissionEnabled": "false",
@@ -15,7 +13,6 @@ PREFERENCES = {
     "intl.accept_languages": '"en"',
     "browser.aboutwelcome.enabled": "false",
 }
-WORDS = catalogue("en")
 
 
 def _wait_for(port, seconds=60):
@@ -61,54 +58,3 @@ def started(folder, **preferences):
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-class Person:
-    """Somebody who uses the page in Firefox."""
-
-    def __init__(self, client, url):
-        self.client = client
-        client.navigate(url + "/")
-        self.at("start.title")
-
-    def find(self, what, seconds=90):
-        """Wait for the first shown element whose whole text is the given one."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            for element in self.client.find_elements("css selector", "h1, button, p"):
-                try:
-                    if element.text == what and element.is_enabled():
-                        return element
-                except Exception as error:
-                    if "stale" not in str(error).lower():
-                        raise
-            time.sleep(0.1)
-        raise AssertionError(f"{what!r} is not shown")
-
-    def at(self, key):
-        self.find(WORDS[key])
-
-    def press(self, key):
-        self.find(WORDS[key]).click()
-
-    def to_files(self):
-        for key in ("start.go", "adult.yes", "depicted.yes", "having.yes", "reason.shared"):
-            self.press(key)
-        self.at("choose.title")
-
-    def choose(self, path):
-        picker = self.client.find_element("css selector", "#files")
-        # the page's own button opens it; Marionette types into shown elements alone
-        self.client.execute_script("arguments[0].hidden = false", [picker])
-        picker.send_keys(str(path))
-
-    def prints(self):
-        """Give the fingerprints that the page is about to send: for each file's number, all."""
-        self.press("continue")
-        self.at("review.title")
-        shown = self.client.execute_script(
-            "return [...document.querySelectorAll('details details')].map((file) => ["
-            "file.querySelector('summary').textContent.match(/\\d+/)[0],"
-            "[...file.querySelectorAll('li > b, li > code')].map((part) => part.textContent)])"
-        )
-        return {int(n): list(zip(parts[::2], parts[1::2], strict=True)) for n, parts in shown}

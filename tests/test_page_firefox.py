@@ -2,7 +2,8 @@
 
 import pytest
 from films import film, moving
-from firefox import FIREFOX, WORDS, Person, started
+from firefox import FIREFOX, started
+from person import WORDS, Person
 from PIL import Image
 from skimage import data as photos
 from walking import Serving, bits_apart, encoded

@@ -1,0 +1,104 @@
+"""The survivor's page in WebKit, the engine of every browser on an iPhone."""
+
+import pytest
+import webkit
+from films import film, moving
+from person import WORDS, Person
+from PIL import Image
+from skimage import data as photos
+from walking import Serving, bits_apart, encoded
+
+from nciihash.hasher import hash_bytes, hash_image
+
+pytestmark = pytest.mark.skipif(
+    not webkit.installed(),
+    reason="no WebKitGTK is installed (apt-get install webkit2gtk-driver xvfb)",
+)
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory):
+    process = Serving(tmp_path_factory.mktemp("service"))
+    yield process
+    process.end()
+
+
+@pytest.fixture(scope="module")
+def steered(tmp_path_factory):
+    with webkit.started(tmp_path_factory.mktemp("webkit")) as client:
+        yield client
+
+
+@pytest.fixture
+def person(serving, steered):
+    return Person(steered, serving.url)
+
+
+@pytest.fixture
+def chosen(tmp_path):
+    photo = Image.fromarray(photos.astronaut())
+    made = []
+    for name, format, options in (
+        ("a.jpg", "JPEG", {"quality": 90}),
+        ("b.png", "PNG", {}),
+        ("c.webp", "WEBP", {"lossless": True}),
+    ):
+        path = tmp_path / name
+        path.write_bytes(encoded(photo.rotate(90 * len(made)), format, **options))
+        made.append(path)
+    return made
+
+
+def test_webkit_makes_the_same_fingerprints_and_opens_a_case(person, serving, chosen):
+    person.to_files()
+    for path in chosen:
+        person.choose(path)
+    person.find(f"Fingerprints ready: \u2068{3}\u2069 of \u2068{3}\u2069")
+    found = person.prints()
+    expected = [hash_image(path.read_bytes()).signal.hex for path in chosen]
+    assert [bits_apart(found[n + 1][0][1], value) for n, value in enumerate(expected)] == [0, 0, 0]
+    for n, path in enumerate(chosen):
+        wanted = {
+            hashed.variant.value: hashed.signal.hex
+            for hashed in hash_bytes(path.read_bytes(), variants="standard").hashes
+        }
+        both = [(value, wanted[name]) for name, value in found[n + 1] if name in wanted]
+        assert len(both) >= 20
+        assert max(bits_apart(one, other) for one, other in both) <= 8
+    before = serving.cases()
+    person.press("review.send")
+    person.at("receipt.title")
+    assert serving.cases() == before + 1
+
+
+def test_what_cannot_be_opened_is_told(person, tmp_path):
+    person.to_files()
+    photo = Image.fromarray(photos.chelsea())
+    for name, content, reason in (
+        ("a.jpg", b"", "empty"),
+        ("b.jpg", encoded(photo, "JPEG")[:9000], "damaged"),
+        ("c.txt", b"words", "not_picture"),
+        ("d.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), "heic"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        person.choose(tmp_path / name)
+        person.find(WORDS[f"refused.{reason}"])
+
+
+def test_a_video_is_hashed_or_told_to_be_out_of_reach(person, tmp_path):
+    """Which kinds it plays depends on what is installed beside it."""
+    path = tmp_path / "film.webm"
+    path.write_bytes(film(moving(18), "libvpx-vp9", "webm"))
+    person.to_files()
+    person.choose(path)
+    ready = f"Fingerprints ready: \u2068{1}\u2069 of \u2068{1}\u2069"
+    if person.find(ready, WORDS["refused.unplayable"]).text != ready:
+        pytest.skip("this WebKitGTK plays no WebM (apt-get install gstreamer1.0-plugins-good)")
+    found = [value for variant, value in person.prints()[1] if variant == "original"]
+    wanted = [
+        hashed.signal.hex
+        for hashed in hash_bytes(path.read_bytes(), variants="standard").hashes
+        if hashed.variant.value == "original"
+    ]
+    assert len(found) == len(wanted) == 3
+    assert max(bits_apart(a, b) for a, b in zip(found, wanted, strict=True)) <= 6
