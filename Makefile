@@ -5,7 +5,8 @@ SHELL := /bin/sh
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint requirements-dev.lock
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --no-compile \
+    --constraint requirements-dev.lock
 PHOTOS ?=
 PYTEST_ARGS ?=
 KERNEL := CMakeLists.txt $(wildcard nciihash/_*.cpp nciihash/_*.hpp)
@@ -41,7 +42,7 @@ lint: $(VENV)/.dev
 OUT ?= benchmarks/results/quick
 SMALL = $(if $(PHOTOS),--photos $(firstword $(PHOTOS)))
 bench: $(VENV)/.dev
-	@$(PIP) --editable '.[dev,demo,bench,bench-recall,bench-service]'
+	@$(PIP) 'nciihash[bench-recall,bench-service]'
 	$(BIN)/python benchmarks/search.py --rows 1e5 $(SMALL) --programs flat 16x16 11x23 numpy --out $(OUT)/search
 	$(BIN)/python benchmarks/hashing.py $(if $(PHOTOS),--photos $(PHOTOS)) --out $(OUT)/hashing
 	$(BIN)/python benchmarks/recall.py $(SMALL) --side 320 --most 60 --out $(OUT)
@@ -65,7 +66,7 @@ bench-full:
 # without it there are only scikit-image's few photos. The package perception asks for an OpenCV of
 # its own and an old Rich, and works with ours.
 bench-hashing: $(VENV)/.dev
-	@$(PIP) --editable '.[dev,demo,bench-hashing]'
+	@$(PIP) 'nciihash[bench-hashing]'
 	@$(PIP) --no-deps 'perception>=0.9'
 	$(BENCH_CORES) $(BIN)/python benchmarks/hashing.py $(if $(PHOTOS),--photos $(PHOTOS)) --rounds 9 \
 	    --out benchmarks/results/hashing
@@ -73,7 +74,7 @@ bench-hashing: $(VENV)/.dev
 # Which edited copies are found, and how near different pictures come: some minutes. PHOTOS and HARD
 # are folders; without them there are only scikit-image's few photos.
 bench-recall: $(VENV)/.dev
-	@$(PIP) --editable '.[dev,demo,bench-recall]'
+	@$(PIP) 'nciihash[bench-recall]'
 	$(BIN)/python benchmarks/recall.py $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(HARD),--hard $(HARD)) \
 	    --out benchmarks/results
 
@@ -93,12 +94,12 @@ fuzz-files: $(VENV)/.dev
 
 # What reads strangers' bytes by hand, guided by coverage; MINUTES for all targets together.
 fuzz-code: $(VENV)/.dev
-	@$(PIP) --editable '.[dev,demo,bench,fuzz]'
+	@$(PIP) 'nciihash[fuzz]'
 	$(BIN)/python tests/fuzz_code.py --minutes $(MINUTES)
 
 # The documentation as a site, in build/site.
 docs: $(VENV)/.dev
-	@$(PIP) --editable '.[dev,demo,bench,docs]'
+	@$(PIP) 'nciihash[docs]'
 	@mkdir -p docs/plots && cp benchmarks/results/*.png docs/plots/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --site-dir build/site
 
@@ -119,7 +120,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.demo: pyproject.toml requirements-dev.lock $(KERNEL) | $(VENV)/bin/python
 	@echo "Installing into $(VENV), which takes a minute the first time."
-	@$(PIP) --no-compile --editable '.[demo]'
+	@$(PIP) --editable '.[demo]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml requirements-dev.lock $(KERNEL) | $(VENV)/bin/python
@@ -144,7 +145,7 @@ bench-search: $(VENV)/.dev
 # the service and for the load.
 SOAK ?= 600
 bench-service: $(VENV)/.dev
-	$(PIP) --editable '.[dev,demo,bench,bench-service]'
+	$(PIP) 'nciihash[bench-service]'
 	$(BIN)/python benchmarks/service.py --rows 1e5 1e6 --soak $(SOAK) --out benchmarks/results/service
 
 # Scans of stored hashes on all cores and on a Ray cluster of processes, one of which is killed, and
@@ -162,7 +163,7 @@ bench-veil: $(VENV)/.dev
 
 # What hashes give away of their pictures, by scope: a quarter of an hour, `QUICK=--quick` some minutes.
 bench-inversion: $(VENV)/.dev
-	@$(PIP) --editable '.[dev,demo,bench-inversion]'
+	@$(PIP) 'nciihash[bench-inversion]'
 	$(BIN)/python benchmarks/inversion.py $(if $(PHOTOS),--photos $(PHOTOS)) $(QUICK) \
 	    --out $(if $(QUICK),build/inversion,benchmarks/results/inversion)
 
@@ -196,7 +197,7 @@ kernels:
 # A wheel and an sdist, the same bytes whenever they are made of the same commit; then the wheel in an
 # environment of its own, whose packages are listed (CycloneDX) and looked up among known weaknesses.
 dist: $(VENV)/.dev
-	@$(PIP) --editable '.[dev,demo,bench,dist]'
+	@$(PIP) 'nciihash[dist]'
 	rm -rf dist build/dist
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --outdir dist .
 	$(PYTHON) -m venv build/dist
