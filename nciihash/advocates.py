@@ -5,22 +5,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from nciihash import submission, tables
 from nciihash.advocacy import ASSISTED_ITEMS_MAX, AssistedCase
 from nciihash.batch import wanted_signals
-from nciihash.client import Client
 from nciihash.errors import ServiceError
-from nciihash.helpline import AdvocateClient
-from nciihash.protocol import new_idempotency_key
 from nciihash.receipt import Receipt, report, why_not
 from nciihash.saved import read_saved
 from nciihash.signals import Item, SignalType, VariantSet
 from nciihash.terminal import AsJson, ExitCode, Terminal
 from nciihash.wire import ITEMS_MAX, CaseStatus, ItemReceipt, Reason, Withdrawal
+
+if TYPE_CHECKING:
+    from nciihash.helpline import AdvocateClient
 
 advocate = typer.Typer(
     no_args_is_help=True,
@@ -58,7 +58,7 @@ in your hands."""
 
 
 @contextmanager
-def door(server: str) -> Iterator[AdvocateClient]:
+def door(server: str) -> "Iterator[AdvocateClient]":
     """Open the way to the clearinghouse with the key from the environment.
 
     Raises:
@@ -67,6 +67,8 @@ def door(server: str) -> Iterator[AdvocateClient]:
     key = os.environ.get("NCIIHASH_ADVOCATE_KEY", "")
     if not key:
         raise typer.BadParameter("Put the helpline's key into NCIIHASH_ADVOCATE_KEY.")
+    from nciihash.helpline import AdvocateClient
+
     with AdvocateClient(server, key) as client:
         yield client
 
@@ -140,13 +142,15 @@ def _declare(terminal: Terminal) -> None:
 
 def _send(
     terminal: Terminal,
-    client: AdvocateClient,
+    client: "AdvocateClient",
     items: Sequence[Item],
     reason: Reason | None,
     resume: str | None,
 ) -> tuple[str, list[ItemReceipt]]:
     """Send in parts of up to 200 files, and say what is missing if one of them fails."""
     parts = [items[start : start + ITEMS_MAX] for start in range(0, len(items), ITEMS_MAX)]
+    from nciihash.protocol import new_idempotency_key
+
     reference, receipts = resume, list[ItemReceipt]()
     with terminal.progress("Sending", len(items)) as advance:
         for part in parts:
@@ -288,6 +292,8 @@ def claim(
     The code that they gave you is asked for, or read from NCIIHASH_CODE.
     """
     terminal = Terminal(as_json=as_json)
+    from nciihash.client import Client
+
     with terminal.guard(), Client(server) as client:
         try:
             code = os.environ.get("NCIIHASH_CODE") or terminal.ask_hidden("Code")

@@ -16,7 +16,6 @@ from nciihash import platforms as platform_commands
 from nciihash import scan as scan_commands
 from nciihash import survivors as survivor_commands
 from nciihash.batch import cores, files_in, hash_files, wanted_signals
-from nciihash.duplicates import groups
 from nciihash.errors import FileRefused, InvalidRequest
 from nciihash.ledger import Layout, Ledger
 from nciihash.saved import read_saved
@@ -183,6 +182,8 @@ def dedupe(
                 names.append(path)
                 items.append(outcome)
             advance(1)
+    from nciihash.duplicates import groups  # loads the search
+
     with terminal.guard():
         found = [[(names[m.file], m.distance) for m in group] for group in groups(items, within)]
         for number, group in enumerate(found if as_json else (), 1):

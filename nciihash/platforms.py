@@ -15,7 +15,6 @@ import typer
 
 from nciihash import tables
 from nciihash.batch import cores, files_in, hash_files, once, wanted_signals
-from nciihash.client import PlatformClient
 from nciihash.errors import FileRefused
 from nciihash.ledger import Ledger
 from nciihash.lookup import Find, Kinds, Outcome, look_up
@@ -25,7 +24,7 @@ from nciihash.terminal import AsJson, ExitCode, Fast, Jobs, NoSandbox, Out, Recu
 from nciihash.wire import Hit
 
 # A bank locks its file as POSIX systems do. The commands import it when they need it, so that the
-# others, a survivor's first of all, start on every system.
+# others, a survivor's first of all, start on every system; and the client, which takes a while.
 if TYPE_CHECKING:
     from nciihash.candidates import Confirmer, Waiting
     from nciihash.follow import Progress
@@ -83,6 +82,7 @@ def follow(
     _needs_posix(terminal)
     from nciihash.bank import Bank
     from nciihash.candidates import keep_veil, kept_veil
+    from nciihash.client import PlatformClient
     from nciihash.follow import Stop
     from nciihash.follow import follow as follow_feed
 
@@ -214,6 +214,8 @@ def match(
         kinds: Kinds = None
         waits: Callable[[Path, Item], bool] | None = None
         if bank is None:
+            from nciihash.client import PlatformClient
+
             find = stack.enter_context(PlatformClient(server or "", _key(terminal))).match
         else:
             _needs_posix(terminal)
@@ -232,6 +234,8 @@ def match(
             if veil is None:
                 find, kinds = kept.query, partial(kept.kinds, SignalType.PDQ)
             else:
+                from nciihash.client import PlatformClient
+
                 client = stack.enter_context(PlatformClient(server or "", _key(terminal)))
                 confirmer = Confirmer(kept, veil, client.match)
                 find, waits = confirmer.find, partial(_let_wait, confirmer, Waiting(bank))
@@ -309,6 +313,7 @@ def confirm(
     terminal = Terminal(as_json=as_json)
     _needs_posix(terminal)
     from nciihash.candidates import Waiting
+    from nciihash.client import PlatformClient
 
     waiting = Waiting(bank)
     rows: list[tuple[str, Outcome]] = []
@@ -370,6 +375,8 @@ def feedback(
     Needs a key with the scope `feedback` in NCIIHASH_KEY.
     """
     terminal = Terminal(as_json=as_json)
+    from nciihash.client import PlatformClient
+
     with terminal.guard(), PlatformClient(server, _key(terminal)) as client:
         taken = client.feedback(dict.fromkeys(ids, verdict))
         if as_json:

@@ -4,18 +4,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import typer
 
 from nciihash import tables
 from nciihash.batch import hash_files
-from nciihash.client import Client
 from nciihash.errors import FileRefused, ServiceError, ServiceRefused, TooPlain
-from nciihash.protocol import new_idempotency_key
 from nciihash.signals import QUALITY_MIN, Item, Media, SignalType, Variant, VariantSet
 from nciihash.terminal import ExitCode, Terminal
 from nciihash.wire import CaseOpened, Reason
+
+if TYPE_CHECKING:
+    from nciihash.client import Client
 
 _REASONS: Final = (
     (Reason.THREATENED, "somebody threatens to share them"),
@@ -221,7 +222,7 @@ def explain(
 
 
 def send(
-    terminal: Terminal, client: Client, items: Sequence[Item], reason: Reason, *, ask: bool
+    terminal: Terminal, client: "Client", items: Sequence[Item], reason: Reason, *, ask: bool
 ) -> CaseOpened:
     """Open the case, and be plain about it if nobody can tell whether it was opened.
 
@@ -268,8 +269,10 @@ def _parts(items: Sequence[Item]) -> list[list[Item]]:
 
 
 def _open(
-    terminal: Terminal, client: Client, items: Sequence[Item], reason: Reason, *, ask: bool
+    terminal: Terminal, client: "Client", items: Sequence[Item], reason: Reason, *, ask: bool
 ) -> CaseOpened:
+    from nciihash.protocol import new_idempotency_key
+
     key = new_idempotency_key()
     maybe = False  # whether some request of these may have opened it
     try:

@@ -9,7 +9,6 @@ import typer
 
 from nciihash import advocates, submission, tables
 from nciihash.batch import wanted_signals
-from nciihash.client import Client
 from nciihash.localservice import become_page
 from nciihash.receipt import Receipt, report
 from nciihash.saved import read_saved
@@ -125,6 +124,8 @@ def submit(
         return
     if resume:
         raise typer.BadParameter("--resume goes with --advocate.")
+    from nciihash.client import Client
+
     with terminal.guard(), Client(server) as client:
         earlier = read_saved(saved) if saved else []
         files = files or []
@@ -218,6 +219,8 @@ def status(case: Case, server: Server, as_json: AsJson = False) -> None:
     The passphrase is asked for, or read from NCIIHASH_PASSPHRASE.
     """
     terminal = Terminal(as_json=as_json)
+    from nciihash.client import Client
+
     with terminal.guard(), Client(server) as client:
         found = client.status(case, _passphrase(terminal))
         if as_json:
@@ -249,6 +252,8 @@ def withdraw(
     delete it. The passphrase is asked for, or read from NCIIHASH_PASSPHRASE.
     """
     terminal = Terminal(as_json=as_json)
+    from nciihash.client import Client
+
     with terminal.guard(), Client(server) as client:
         passphrase = _passphrase(terminal)
         what = "all files and close the case" if item is None else f"file {item}"

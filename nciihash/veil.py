@@ -15,13 +15,16 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
-
-import numpy as np
-from numpy.typing import NDArray
+from functools import cache
+from typing import TYPE_CHECKING, Final
 
 from nciihash.errors import InvalidSignal
 from nciihash.signals import Signal, SignalType
+
+# Every client knows what a veil is; whoever makes none need not load NumPy, which takes a while.
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 KEY_BYTES: Final = 32
 VEILS: Final = (SignalType.PDQ_VEIL128, SignalType.PDQ_VEIL144, SignalType.PDQ_VEIL160)
@@ -32,7 +35,8 @@ _OF_EXACT: Final = {
 _SIDE: Final = 16  # coefficients along a side of the transform
 
 
-def positions(count: int) -> NDArray[np.intp]:
+@cache
+def positions(count: int) -> "NDArray[np.intp]":
     """Choose bits of a PDQ hash: those of the highest frequencies.
 
     Bit 16i + j tells of the coefficient with i + 1 half waves down and j + 1 across; chosen are
@@ -44,16 +48,18 @@ def positions(count: int) -> NDArray[np.intp]:
 
     Returns:
         intp (count,): places in the unpacked hash, of which bit 255 comes first, ascending.
+            Read-only.
     """
+    import numpy as np
+
     bits = [(i, j) for i in range(_SIDE) for j in range(_SIDE)]
     bits.sort(key=lambda bit: (-bit[0] - bit[1], abs(bit[0] - bit[1]), bit[0]))
-    return np.sort([255 - _SIDE * i - j for i, j in bits[:count]])
+    chosen = np.sort([255 - _SIDE * i - j for i, j in bits[:count]])
+    chosen.flags.writeable = False  # all get the same
+    return chosen
 
 
-_POSITIONS: Final = {type: positions(type.bits) for type in VEILS}
-
-
-def veil_pdq(packed: NDArray[np.uint8], type: SignalType) -> NDArray[np.uint8]:
+def veil_pdq(packed: "NDArray[np.uint8]", type: SignalType) -> "NDArray[np.uint8]":
     """Give the published part of PDQ hashes.
 
     Args:
@@ -66,9 +72,11 @@ def veil_pdq(packed: NDArray[np.uint8], type: SignalType) -> NDArray[np.uint8]:
     Raises:
         InvalidSignal: `packed` is not such an array.
     """
+    import numpy as np
+
     if packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != 32:
         raise InvalidSignal("PDQ hashes are a uint8 array of shape (n, 32), a row a hash.")
-    return np.packbits(np.unpackbits(packed, axis=1)[:, _POSITIONS[type]], axis=1)
+    return np.packbits(np.unpackbits(packed, axis=1)[:, positions(type.bits)], axis=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,8 @@ class Veil:
 
     def over(self, signals: Sequence[Signal]) -> list[Signal | None]:
         """Veil signals that were made of files; None for those that have no veiled form."""
+        import numpy as np
+
         found: list[Signal | None] = [None] * len(signals)
         places = [n for n, signal in enumerate(signals) if signal.type is SignalType.PDQ]
         if places:

@@ -9,13 +9,14 @@ the film, and few of the film's.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from nciihash.hamming import distances
 from nciihash.signals import Hashed, Match, SignalType, Variant
+
+# The command line counts frames without NumPy, which takes a while to load.
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 EVERY: Final = (
     0.25  # seconds between looks at a video: with one a second half the copies are missed
@@ -173,6 +174,10 @@ class Reel:
 
     def _spread(self, step: int) -> list[Hashed]:
         """Give each frame's first hash, and of every `step`-th those others that say more."""
+        import numpy as np
+
+        from nciihash.hamming import distances
+
         frames = [frame for _, frame in self._frames]
         rows = [np.array([np.frombuffer(frame[0].signal.value, np.uint8) for frame in frames])]
         kept = []
@@ -207,6 +212,10 @@ def compare(query: Sequence[Sequence[Hashed]], bank: Sequence[Sequence[Hashed]])
     Raises:
         ValueError: no frames.
     """
+    import numpy as np
+
+    from nciihash.hamming import distances
+
     asked, held = ([hashed for frame in side for hashed in frame] for side in (query, bank))
     if not asked or not held:
         raise ValueError("a video without frames cannot be compared")
@@ -243,7 +252,7 @@ def bank_share(matches: Iterable[Match], held: Mapping[Variant, int]) -> Share:
     return Share(count, max(count, held.get(variant, 0)))
 
 
-def _share(found: NDArray[np.bool_], frames: Sequence[Sequence[Hashed]]) -> Share:
+def _share(found: "NDArray[np.bool_]", frames: Sequence[Sequence[Hashed]]) -> Share:
     """Count the frames of which some hash is found; `found` is in the order of the hashes."""
     place = count = 0
     for frame in frames:
