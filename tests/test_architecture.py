@@ -60,6 +60,10 @@ def test_names_of_the_package_load_their_own_module_alone(name, decodes):
     assert bool(DECODERS & loaded_by(f"from nciihash import {name}")) is decodes
 
 
+def test_the_command_line_starts_without_what_most_commands_need_not():
+    assert not {"numpy", "httpx", "asyncio", *DECODERS} & loaded_by("import nciihash.cli")
+
+
 def test_every_public_name_is_there():
     import nciihash
 
