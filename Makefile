@@ -80,7 +80,7 @@ bench-recall: $(VENV)/.dev
 
 # Which altered copies of videos are found, and what hashing costs beside decoding: some minutes.
 bench-video: $(VENV)/.dev
-	$(BIN)/python benchmarks/video.py $(if $(VIDEOS),--videos $(VIDEOS))
+	$(BIN)/python benchmarks/video.py $(if $(VIDEOS),--videos $(VIDEOS)) --out benchmarks/results/video
 
 # The survivor's page in Chromium, Firefox and WebKit: bits from Python, time and memory of large photos
 # and long videos, requests of a case, axe's findings, sizes: some minutes. PHOTOS are folders.

@@ -1,6 +1,6 @@
 """Videos: which altered copies are found, and what hashing costs beside decoding.
 
-    python benchmarks/video.py [--videos FOLDER] [--seconds 10] [--rounds 3] [--json]
+    python benchmarks/video.py [--videos FOLDER] [--seconds 10] [--rounds 3] [--out NAME]
 
 Each video is altered, encoded anew, and its frames are looked for among those of the original, as
 `nciihash match` does: without trimming, where the original is hashed as it is; with trimming, where
@@ -16,18 +16,18 @@ os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
 
 import argparse
 import io
-import json
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import av
 import cv2
 import numpy as np
+import reporting
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -166,8 +166,8 @@ def share(query: Item, bank: Item) -> vpdq.Comparison:
     return vpdq.compare(vpdq.frames_of(query.hashes), vpdq.frames_of(bank.hashes))
 
 
-def recall(films: dict[str, bytes]) -> list[dict[str, object]]:
-    """Look for each film's copies among its frames; for strangers among all others'."""
+def recall(films: dict[str, bytes]) -> tuple[list[dict[str, object]], dict[str, int]]:
+    """Look for each film's copies among its frames, and for strangers among all others'."""
     plain = {name: hasher.hash_bytes(data) for name, data in films.items()}
     rich = {name: hasher.hash_bytes(data, variants="standard") for name, data in films.items()}
     counts = {copy: np.zeros(8) for copy in COPIES}
@@ -200,20 +200,23 @@ def recall(films: dict[str, bytes]) -> list[dict[str, object]]:
     for copy, (found, of, bank, copies, found_more, of_more, bank_more, more) in counts.items():
         rows.append(
             {
-                "copy": copy,
-                "copies": copies / len(films),
-                "query": found / of,
-                "bank": bank / len(films),
-                "copies, standard": more / len(films),
-                "query, standard": found_more / of_more,
-                "bank, standard": bank_more / len(films),
+                "name": copy,
+                "plain": {
+                    "films": copies / len(films),
+                    "recall": found / of,
+                    "of the original": bank / len(films),
+                },
+                "standard": {
+                    "films": more / len(films),
+                    "recall": found_more / of_more,
+                    "of the original": bank_more / len(films),
+                },
             }
         )
-    rows.append({"copy": "frames near another film", "frames": int(false), "nearest": nearest})
-    return rows
+    return rows, {"frames": int(false), "nearest": int(nearest)}
 
 
-def cost(data: bytes, rounds: int) -> dict[str, float]:
+def cost(data: bytes, rounds: int) -> list[dict[str, object]]:
     """Take the processor time of each way, in turn."""
 
     def decode() -> None:
@@ -234,7 +237,43 @@ def cost(data: bytes, rounds: int) -> dict[str, float]:
             start = time.process_time()
             run()
             times[way].append(time.process_time() - start)
-    return {way: min(all) for way, all in times.items()}
+    best = {way: min(all) for way, all in times.items()}
+    alone = best["decoding alone"]
+    return [
+        {"way": way, "seconds": took, "of the decode": took / alone} for way, took in best.items()
+    ]
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """Write the tables."""
+    lines = [
+        f"{results['films']} films, each altered and encoded anew. Shares of the copies of which a",
+        "frame is found, of the copies' frames, and of the originals': as they are, and with the",
+        "standard altered copies of the originals' frames and trimmed queries.",
+        "",
+        "| copy | copies | its frames | original's | copies, standard | its frames | original's |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in results["copies"]:
+        shares = [share for kind in ("plain", "standard") for share in row[kind].values()]
+        lines.append(f"| {row['name']} | " + " | ".join(f"{s:.0%}" for s in shares) + " |")
+    strangers = results["strangers"]
+    lines += [
+        "",
+        f"Frames near another film: {strangers['frames']}; nearest: {strangers['nearest']} bits.",
+        "",
+        f"{TIMED:g} s of 1080p30 H.264, seconds of one processor, the best of some rounds:",
+        "",
+        "| film | hashing | seconds | of the decode's |",
+        "|---|---|--:|--:|",
+    ]
+    for film in results["costs"]:
+        for way in film["ways"]:
+            lines.append(
+                f"| {film['name']} | {way['way']} | {way['seconds']:.2f} "
+                f"| {way['of the decode']:.2f} |"
+            )
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -243,8 +282,9 @@ def main() -> None:
     parser.add_argument("--videos", type=Path, help="a folder of videos")
     parser.add_argument("--seconds", type=float, default=10.0, help="of the films that are made")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--out", type=Path, help="where to write NAME.json and NAME.md")
     options = parser.parse_args()
+    rounds: int = options.rounds
     cv2.setNumThreads(1)
     from skimage import data_dir
 
@@ -258,28 +298,16 @@ def main() -> None:
             for seed, path in enumerate(photos)
             if path.exists()
         }
-    rows = recall(films)
-    times = {
-        kind: cost(wander(photos[1], TIMED, 30, (1920, 1080), 7, drift), options.rounds)
-        for kind, drift in (("moves fast", 0.4), ("moves little", 0.04))
-    }
-    if options.json:
-        print(json.dumps({"films": len(films), "recall": rows, "seconds": times}))
-        return
-    print(f"{len(films)} films; copies found by any frame, and shares of frames found: the copy's,")
-    print("the original's; as they are, and with altered copies and trimming")
-    for row in rows[:-1]:
-        cells = [f"{row[key]:6.0%}" for key in list(row)[1:]]
-        print(f"{row['copy']:26} {' '.join(cells[:3])}   {' '.join(cells[3:])}")
-    stranger = rows[-1]
-    print(
-        f"Frames near another film: {stranger['frames']}; "
-        f"the nearest is {stranger['nearest']} bits off"
-    )
-    for kind, of_kind in times.items():
-        print(f"\n{TIMED:g} s of 1080p30 H.264 that {kind}, seconds of one processor")
-        for way, seconds in of_kind.items():
-            print(f"{way:26} {seconds:7.2f} {seconds / of_kind['decoding alone']:6.2f}x")
+    costs = [
+        {"name": name, "ways": cost(wander(photos[1], TIMED, 30, (1920, 1080), 7, drift), rounds)}
+        for name, drift in (("moves fast", 0.4), ("moves little", 0.04))
+    ]
+    rows, strangers = recall(films)
+    results = {"films": len(films), "copies": rows, "strangers": strangers, "costs": costs}
+    results |= reporting.setting(["av", "numpy", "opencv-python-headless"])
+    print(markdown(results))
+    if options.out:
+        reporting.write(options.out, results, markdown(results))
 
 
 if __name__ == "__main__":
