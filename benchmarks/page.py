@@ -318,6 +318,7 @@ def main() -> None:
         finally:
             serving.end()
     if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
 
 
