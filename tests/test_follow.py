@@ -330,8 +330,8 @@ def test_a_follower_that_is_killed_at_any_point_holds_what_the_service_holds(loc
     for pages in (0, 4, 1, 0, 2):
         process = follower(local, key, path)
         assert process.stdout.readline() == "following\n"
-        for _ in range(max(1, pages)):  # a page each at least, or it would wait for news
-            cases.append(local.open(*(random_item() for _ in range(3))))
+        # a page each at least, or it would wait for news
+        cases += [local.open(*(random_item() for _ in range(3))) for _ in range(max(1, pages))]
         local.withdraw(cases.pop(chance.randrange(len(cases))))
         for _ in range(pages):
             assert process.stdout.readline().strip().isdigit()

@@ -11,7 +11,7 @@ export class Refused extends Error {
 	}
 }
 
-const text = (data, from, to) => String.fromCharCode(...data.subarray(from, to));
+export const text = (data, from, to) => String.fromCharCode(...data.subarray(from, to));
 const starts = (data, prefix) => text(data, 0, prefix.length) === prefix;
 
 const AVIF = ["avif", "avis"];

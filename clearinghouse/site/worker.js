@@ -3,6 +3,7 @@
 // anywhere. A video is played by the page, which hands over frame after frame.
 
 import { hashByCanvas } from "./canvas.js";
+import { unprofiled } from "./colours.js";
 import { BYTES_MAX, checkStructure, detect, FILMS, Refused } from "./formats.js";
 import { pixelsOf } from "./frames.js";
 import { hashJpeg } from "./jpeg.js";
@@ -40,13 +41,14 @@ async function hash(blob, path) {
 	}
 	if (blob.size > BYTES_MAX) throw new Refused("too_large");
 	const data = await bytes(blob);
+	const numbers = unprofiled(blob, data, kind);
 	if (path !== "canvas") {
 		const own = kind === "png" ? await hashPng(data) : kind === "jpeg" ? hashJpeg(data) : null;
-		if (own) return path === "bytes" || own.pixels > BITMAP_MAX ? alone(own) : agreed(own, kind, blob);
+		if (own) return path === "bytes" || own.pixels > BITMAP_MAX ? alone(own) : agreed(own, kind, numbers);
 	}
 	await checkStructure(kind, blob, data);
 	try {
-		return await hashByCanvas(blob);
+		return await hashByCanvas(numbers);
 	} catch (error) {
 		if (error instanceof Refused && error.code === "unopened") {
 			throw new Refused(kind === "heic" ? "heic" : SHOWN.includes(kind) ? "damaged" : "unopened");
