@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import threading
+from importlib import import_module
 from typing import Any, BinaryIO, Final
 
 import av
@@ -80,6 +81,7 @@ def _wake() -> None:
             hasher.hash_bytes(sample, variants=variants, fast=True)
     for variants in hasher.VARIANTS:
         hasher.hash_bytes(VIDEO, variants=variants, signals=_OF_VIDEOS)
+    import_module("nciihash.hamming")  # for videos with more frames than the sample has
 
 
 def _end_with_parent() -> None:
