@@ -40,7 +40,8 @@ from nciihash.variants import hash_variants
 BANKS: Final = ("plain", "standard", "full")
 QUERIES: Final = ("plain", "match")
 RADIUS: Final = 31
-_BUNDLED: Final = ("astronaut", "camera", "cat", "coffee", "rocket", "eagle")
+# those that are in its wheel, and need not be fetched
+_BUNDLED: Final = ("astronaut", "camera", "cat", "coffee", "rocket", "hubble_deep_field")
 
 Hashes = NDArray[np.uint64]  # (n, 4)
 
