@@ -154,5 +154,5 @@ def plot(results: dict[str, Any], path: Path) -> None:
     axes[-1].bar(range(len(histogram)), histogram, color="#1b6ca8")
     axes[-1].set(title="fast against exact", xlabel="bits apart", ylabel="JPEGs")
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    reporting.save(figure, path)
     plt.close(figure)

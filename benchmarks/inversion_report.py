@@ -141,5 +141,5 @@ def plot(results: dict[str, Any], shown: dict[str, Floats], path: Path) -> None:
     axis.set(xlabel="median correlation with the true thumbnail", xlim=(0, 1))
     axis.grid(axis="x", alpha=0.3)
     axis.legend(loc="lower right", fontsize=8)
-    figure.savefig(path, dpi=110)
+    reporting.save(figure, path)
     plt.close(figure)

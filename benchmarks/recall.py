@@ -30,6 +30,7 @@ import folders
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from reporting import save
 from transformations import ALL, HELD
 
 from nciihash import jpeg
@@ -223,7 +224,7 @@ def plot(own: NDArray[np.uint16], apart: NDArray[np.int64], out: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("copies found, %, looked for with the trimmed hash too (* held aside)")
     axes.legend()
-    figure.savefig(out / "recall-by-edit.png", dpi=110)
+    save(figure, out / "recall-by-edit")
 
     held = [i for i, t in enumerate(ALL) if t.held]
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
@@ -235,7 +236,7 @@ def plot(own: NDArray[np.uint16], apart: NDArray[np.int64], out: Path) -> None:
     axes.set_xlabel("threshold, bits")
     axes.set_ylabel("of the edits held aside found, %")
     axes.legend()
-    figure.savefig(out / "recall-by-threshold.png", dpi=110)
+    save(figure, out / "recall-by-threshold")
 
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     same = np.bincount(own[:, :, 1, 1].ravel(), minlength=257)[:257]
@@ -245,7 +246,7 @@ def plot(own: NDArray[np.uint16], apart: NDArray[np.int64], out: Path) -> None:
     axes.set_xlabel("distance, bits")
     axes.set_ylabel("share of pairs")
     axes.legend()
-    figure.savefig(out / "distances.png", dpi=110)
+    save(figure, out / "distances")
 
 
 def main() -> None:

@@ -7,7 +7,10 @@ import platform
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:
@@ -38,6 +41,12 @@ def write(out: Path, results: dict[str, Any], text: str) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     out.with_suffix(".md").write_text(text.rstrip() + "\n", encoding="utf-8")
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Save a plot as NAME.png, which the documentation shows, and NAME.svg."""
+    figure.savefig(path.with_suffix(".png"), dpi=110)
+    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
 
 
 def pyplot() -> ModuleType | None:

@@ -145,5 +145,5 @@ def plot(results: dict[str, Any], path: Path) -> None:
     else:
         axes[2].remove()
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    reporting.save(figure, path)
     plt.close(figure)
