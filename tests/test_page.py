@@ -1438,6 +1438,14 @@ def test_every_language_says_everything():
             assert len(same) <= 4, (language, same)
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_she_has_to_write_down_is_called_by_one_name(language):
+    words = catalogue(language)
+    name = words["receipt.passphrase"].lower()
+    assert words["signIn.passphrase"].lower() == name
+    assert name in words["claim.what"].lower()
+
+
 def test_every_word_is_used_and_every_word_used_is_there():
     source = "\n".join(p.read_text(encoding="utf-8") for p in SITE.glob("*.js"))
     english = catalogue("en")
