@@ -8,9 +8,8 @@ LANGUAGES: Final = ("en", "es", "pt", "fr", "ar", "ur", "hi")
 
 # What opens files, in a worker without network.
 WORKER: Final = (
-    *("prints.js", "pdq.js", "formats.js", "colours.js", "scan.js", "jpeg.js", "png.js"),
-    *("views.js", "trimming.js", "pixels.js", "canvas.js", "frames.js", "reel.js", "work.js"),
-    "worker.js",
+    *("prints.js", "pdq.js", "formats.js", "scan.js", "jpeg.js", "png.js", "views.js"),
+    *("trimming.js", "pixels.js", "canvas.js", "frames.js", "reel.js", "work.js", "worker.js"),
 )
 # What she sees.
 PAGE: Final = (

@@ -2,7 +2,7 @@
 // filtering is linear, each block's DCT coefficients are folded onto the grid without its pixels.
 // A file with damaged or missing data is refused. After ITU-T T.81 (baseline and progressive Huffman).
 
-import { checkSize, orientation, Refused } from "./formats.js";
+import { checkSize, orientation, Refused, text } from "./formats.js";
 import { hashGrid, isSmall, tooSmall, upright } from "./pdq.js";
 import { Bits, Frame } from "./scan.js";
 
@@ -12,9 +12,9 @@ const damaged = () => new Refused("damaged");
 export function hashJpeg(data) {
 	const frame = new Reader(data).read();
 	if (!frame) return null;
-	const { width, height, turned, grid } = frame;
+	const { width, height, turned, grid, profile } = frame;
 	const found = isSmall(width, height) ? tooSmall() : hashGrid(upright(grid, turned));
-	return { ...found, pixels: width * height };
+	return { ...found, pixels: width * height, profile };
 }
 
 /** Marks a kind of JPEG that this reader leaves to the browser. */
@@ -30,6 +30,7 @@ class Reader {
 		this.tables = {};
 		this.frame = null;
 		this.adobe = null;
+		this.profile = []; // where what tells how the colours are meant begins and ends
 		this.jfif = false;
 	}
 
@@ -43,7 +44,8 @@ class Reader {
 		if (!this.frame?.seen) throw damaged();
 		const { width, height } = this.frame;
 		if (this.frame.progressive) this.frame.foldStored();
-		return { width, height, turned: this.turned || 1, grid: this.frame.fold.finish() };
+		const { profile, turned } = this;
+		return { width, height, profile, turned: turned || 1, grid: this.frame.fold.finish() };
 	}
 
 	word(at) {
@@ -68,6 +70,7 @@ class Reader {
 			const end = this.at + this.word(this.at);
 			if (end > this.data.length) throw damaged();
 			const body = this.data.subarray(this.at + 2, end);
+			if (marker === 0xe2 && text(body, 0, 4) === "ICC_") this.profile.push([this.at - 2, end]);
 			this.at = end;
 			this.segment(marker, body);
 		}

@@ -8,6 +8,7 @@ const damaged = () => new Refused("damaged");
 
 const CHANNELS = { 0: 1, 2: 3, 3: 1, 4: 2, 6: 4 };
 const DEPTHS = { 0: [1, 2, 4, 8, 16], 2: [8, 16], 3: [1, 2, 4, 8], 4: [8, 16], 6: [8, 16] };
+const MEANINGS = ["iCCP", "sRGB", "gAMA", "cHRM", "cICP"]; // how the colours are meant
 const KNOWN = ["IHDR", "PLTE", "IDAT", "IEND"];
 // x and y of the first pixel and the steps between pixels in the seven passes of Adam7
 const PASSES = [
@@ -39,12 +40,12 @@ export async function hashPng(data) {
 	const source = new Inflated(picture.packed);
 	await (picture.interlaced ? passes(picture, source, rows) : lines(picture, source, rows));
 	await source.end();
-	return rows.hash();
+	return { ...rows.hash(), profile: picture.profile };
 }
 
 function structure(data) {
 	const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
-	const picture = { packed: [], turned: 1 };
+	const picture = { packed: [], turned: 1, profile: [] };
 	const names = [];
 	for (let at = 8; names.at(-1) !== "IEND"; ) {
 		if (at + 12 > data.length) throw damaged();
@@ -57,6 +58,7 @@ function structure(data) {
 		else if (name === "PLTE") picture.palette = body;
 		else if (name === "tRNS") picture.clear = body;
 		else if (name === "IDAT") picture.packed.push(body);
+		else if (MEANINGS.includes(name)) picture.profile.push([at, end]);
 		else if (name === "eXIf") picture.turned = orientation(body);
 		else if (!KNOWN.includes(name) && !(data[at + 4] & 0x20)) throw damaged();
 		names.push(name);

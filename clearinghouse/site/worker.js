@@ -3,7 +3,6 @@
 // anywhere. A video is played by the page, which hands over frame after frame.
 
 import { hashByCanvas } from "./canvas.js";
-import { unprofiled } from "./colours.js";
 import { BYTES_MAX, checkStructure, detect, FILMS, Refused } from "./formats.js";
 import { pixelsOf } from "./frames.js";
 import { hashJpeg } from "./jpeg.js";
@@ -41,20 +40,27 @@ async function hash(blob, path) {
 	}
 	if (blob.size > BYTES_MAX) throw new Refused("too_large");
 	const data = await bytes(blob);
-	const numbers = unprofiled(blob, data, kind);
 	if (path !== "canvas") {
 		const own = kind === "png" ? await hashPng(data) : kind === "jpeg" ? hashJpeg(data) : null;
-		if (own) return path === "bytes" || own.pixels > BITMAP_MAX ? alone(own) : agreed(own, kind, numbers);
+		if (own && (path === "bytes" || own.pixels > BITMAP_MAX)) return alone(own);
+		if (own) return agreed(own, kind, unprofiled(blob, data, own.profile));
 	}
 	await checkStructure(kind, blob, data);
 	try {
-		return await hashByCanvas(numbers);
+		return await hashByCanvas(blob);
 	} catch (error) {
 		if (error instanceof Refused && error.code === "unopened") {
 			throw new Refused(kind === "heic" ? "heic" : SHOWN.includes(kind) ? "damaged" : "unopened");
 		}
 		throw error;
 	}
+}
+
+/** Leave out the colour profile, by which WebKit, and so any browser on an iPhone, converts unasked. */
+function unprofiled(blob, data, profile) {
+	const ends = [0, ...profile.map(([, end]) => end)];
+	const parts = ends.map((end, n) => data.subarray(end, profile[n]?.[0]));
+	return profile.length ? new Blob(parts, { type: blob.type }) : blob;
 }
 
 /**
