@@ -11,6 +11,8 @@ export class Refused extends Error {
 	}
 }
 
+export const damaged = () => new Refused("damaged");
+
 export const text = (data, from, to) => String.fromCharCode(...data.subarray(from, to));
 const starts = (data, prefix) => text(data, 0, prefix.length) === prefix;
 
@@ -64,7 +66,7 @@ function mediaFile(data) {
 }
 
 export function checkSize(width, height) {
-	if (!width || !height) throw new Refused("damaged");
+	if (!width || !height) throw damaged();
 	if (width * height > PIXELS_MAX) throw new Refused("too_large");
 }
 
@@ -82,12 +84,12 @@ export async function checkStructure(kind, blob, data = new Uint8Array()) {
 		if (["avif", "heic", "mp4"].includes(kind)) await checkBoxes(blob, kind);
 		if (kind === "webm") await checkSegment(blob);
 	} catch (error) {
-		throw error instanceof RangeError ? new Refused("damaged") : error;
+		throw error instanceof RangeError ? damaged() : error;
 	}
 }
 
 function checkWebp(view, data) {
-	if (view.getUint32(4, true) + 8 > data.length) throw new Refused("damaged");
+	if (view.getUint32(4, true) + 8 > data.length) throw damaged();
 	const chunk = text(data, 12, 16);
 	const three = (at) => (view.getUint16(at, true) | (view.getUint8(at + 2) << 16)) + 1;
 	if (chunk === "VP8X") checkSize(three(24), three(27));
@@ -112,7 +114,7 @@ function checkGif(view, data) {
 		} else if (block === 0x21) {
 			at += 2;
 		} else {
-			throw new Refused("damaged");
+			throw damaged();
 		}
 		for (let size = view.getUint8(at); size; size = view.getUint8(at)) at += size + 1;
 		at += 1;
@@ -127,7 +129,7 @@ function checkBmp(view, data) {
 	const depth = view.getUint16(old ? 24 : 28, true);
 	const packed = !old && ![0, 3, 6].includes(view.getUint32(30, true));
 	const needed = packed ? 0 : Math.ceil((width * depth) / 32) * 4 * height;
-	if (view.getUint32(10, true) + needed > data.length) throw new Refused("damaged");
+	if (view.getUint32(10, true) + needed > data.length) throw damaged();
 }
 
 const head = async (blob, at) => new Uint8Array(await blob.slice(at, at + 16).arrayBuffer());
@@ -142,11 +144,11 @@ async function checkBoxes(blob, kind) {
 		const size = view.getUint32(0);
 		const long = size === 1 ? Number(view.getBigUint64(8)) : size;
 		if (long === 0) return; // to the end of the file
-		if (long < 8 || at + long > blob.size) throw new Refused("damaged");
+		if (long < 8 || at + long > blob.size) throw damaged();
 		at += long;
 		seen ||= name === "moov";
 	}
-	if (!seen) throw new Refused("damaged");
+	if (!seen) throw damaged();
 }
 
 /** Matroska's header and the one segment after it, each with its length (RFC 8794). */
@@ -159,7 +161,7 @@ async function checkSegment(blob) {
 		if (size === 2 ** (7 * bytes) - 1) return; // not known, as of what was recorded by a browser
 		at += 4 + bytes + size;
 	}
-	if (at > blob.size) throw new Refused("damaged");
+	if (at > blob.size) throw damaged();
 }
 
 /** Read the orientation, 1 to 8, from an EXIF block; 1 when it is absent or garbage. */

@@ -2,11 +2,9 @@
 // filtering is linear, each block's DCT coefficients are folded onto the grid without its pixels.
 // A file with damaged or missing data is refused. After ITU-T T.81 (baseline and progressive Huffman).
 
-import { checkSize, orientation, Refused, text } from "./formats.js";
+import { checkSize, damaged, orientation, text } from "./formats.js";
 import { hashGrid, isSmall, tooSmall, upright } from "./pdq.js";
 import { Bits, Frame } from "./scan.js";
-
-const damaged = () => new Refused("damaged");
 
 /** Hash a JPEG; null for a rare kind (CMYK, RGB, arithmetic, 12 bits) that only a browser may know. */
 export function hashJpeg(data) {
@@ -30,7 +28,7 @@ class Reader {
 		this.tables = {};
 		this.frame = null;
 		this.adobe = null;
-		this.profile = []; // where what tells how the colours are meant begins and ends
+		this.profile = []; // from where to where
 		this.jfif = false;
 	}
 
@@ -77,7 +75,7 @@ class Reader {
 	}
 
 	segment(marker, body) {
-		const name = String.fromCharCode(...body.subarray(0, 6));
+		const name = text(body, 0, 6);
 		if (marker === 0xe0 && name.startsWith("JFIF\0")) this.jfif = true;
 		else if (marker === 0xe1 && name === "Exif\0\0") this.turned ||= orientation(body.subarray(6));
 		else if (marker === 0xee && name.startsWith("Adobe")) this.adobe = body[11];

@@ -1,10 +1,8 @@
 // From a PNG file's bytes to rows of luma, without a canvas: checksums are checked, transparent
 // parts are white, and rows stream through. After the W3C's PNG specification, third edition.
 
-import { checkSize, orientation, Refused } from "./formats.js";
+import { checkSize, damaged, orientation, text } from "./formats.js";
 import { Rows } from "./pdq.js";
-
-const damaged = () => new Refused("damaged");
 
 const CHANNELS = { 0: 1, 2: 3, 3: 1, 4: 2, 6: 4 };
 const DEPTHS = { 0: [1, 2, 4, 8, 16], 2: [8, 16], 3: [1, 2, 4, 8], 4: [8, 16], 6: [8, 16] };
@@ -52,7 +50,7 @@ function structure(data) {
 		const end = at + 12 + view.getUint32(at);
 		if (end > data.length) throw damaged();
 		if (checksum(data, at + 4, end - 4) !== view.getUint32(end - 4)) throw damaged();
-		const name = String.fromCharCode(...data.subarray(at + 4, at + 8));
+		const name = text(data, at + 4, at + 8);
 		const body = data.subarray(at + 8, end - 4);
 		if (name === "IHDR") Object.assign(picture, header(body));
 		else if (name === "PLTE") picture.palette = body;

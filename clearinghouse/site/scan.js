@@ -1,7 +1,7 @@
 // The scans of a JPEG: bits, coefficients, and the folding of their blocks onto PDQ's grid.
 // After ITU-T T.81, sections F and G (baseline and progressive Huffman).
 
-import { Refused } from "./formats.js";
+import { damaged } from "./formats.js";
 import { GRID, storedBands } from "./pdq.js";
 
 const ZIGZAG = [];
@@ -10,8 +10,6 @@ for (let sum = 0; sum < 15; sum++) {
 		ZIGZAG.push(sum % 2 ? i * 8 + (sum - i) : (sum - i) * 8 + i);
 	}
 }
-
-const damaged = () => new Refused("damaged");
 
 /** Folds blocks of coefficients onto the grid, one row of blocks after the other. */
 class Fold {

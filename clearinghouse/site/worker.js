@@ -1,6 +1,6 @@
-// Opens one file at a time and gives back its fingerprint, or solves a proof of work. This script is
-// served with a policy of its own that allows no connection, so what opens files cannot send anything
-// anywhere. A video is played by the page, which hands over frame after frame.
+// Opens one file at a time and gives back its fingerprint, or solves a proof of work. It is served with
+// a policy that allows no connection, so what opens files can send nothing anywhere. A video is played
+// by the page, which hands over frame after frame.
 
 import { hashByCanvas } from "./canvas.js";
 import { BYTES_MAX, checkStructure, detect, FILMS, Refused } from "./formats.js";
@@ -41,7 +41,7 @@ async function hash(blob, path) {
 	if (blob.size > BYTES_MAX) throw new Refused("too_large");
 	const data = await bytes(blob);
 	if (path !== "canvas") {
-		const own = kind === "png" ? await hashPng(data) : kind === "jpeg" ? hashJpeg(data) : null;
+		const own = await { png: hashPng, jpeg: hashJpeg }[kind]?.(data);
 		if (own && (path === "bytes" || own.pixels > BITMAP_MAX)) return alone(own);
 		if (own) return agreed(own, kind, unprofiled(blob, data, own.profile));
 	}
@@ -56,17 +56,16 @@ async function hash(blob, path) {
 	}
 }
 
-/** Leave out the colour profile, by which WebKit, and so any browser on an iPhone, converts unasked. */
+/** Leave out the colour profile, by which WebKit, as on every iPhone, converts unasked. */
 function unprofiled(blob, data, profile) {
 	const ends = [0, ...profile.map(([, end]) => end)];
 	const parts = ends.map((end, n) => data.subarray(end, profile[n]?.[0]));
-	return profile.length ? new Blob(parts, { type: blob.type }) : blob;
+	return profile.length ? new Blob(parts) : blob;
 }
 
 /**
- * Prefer the browser's pixels to our own reading of a JPEG, which is up to a few bits off, but only
- * while both agree: a canvas that alters what it gives back, or colours that were converted, do not
- * pass. The file's soundness has been checked by our own reading either way.
+ * Prefer the browser's pixels to our own reading of a JPEG, which is a few bits off, while both agree:
+ * an altered canvas, or converted colours, do not pass. Our reading found the file sound either way.
  */
 async function agreed(own, kind, blob) {
 	try {
@@ -76,7 +75,7 @@ async function agreed(own, kind, blob) {
 		// our reading of a PNG is exact
 		const { pdq, quality, tied } = own;
 		const signals = seen.signals.map((signal) =>
-			signal.variant === "original" ? { value: pdq, quality, variant: "original" } : signal,
+			signal.variant === "original" ? { ...signal, value: pdq, quality } : signal,
 		);
 		return { pdq, quality, tied, signals };
 	} catch {
