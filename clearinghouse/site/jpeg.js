@@ -15,7 +15,7 @@ export function hashJpeg(data) {
 	return { ...found, pixels: width * height, profile };
 }
 
-/** Marks a kind of JPEG that this reader leaves to the browser. */
+/** Marks a JPEG that is left to the browser. */
 class Rare extends Error {}
 
 class Reader {
@@ -28,7 +28,7 @@ class Reader {
 		this.tables = {};
 		this.frame = null;
 		this.adobe = null;
-		this.profile = []; // from where to where
+		this.profile = []; // from, to
 		this.jfif = false;
 	}
 

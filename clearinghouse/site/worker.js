@@ -65,7 +65,7 @@ function unprofiled(blob, data, profile) {
 
 /**
  * Prefer the browser's pixels to our own reading of a JPEG, which is a few bits off, while both agree:
- * an altered canvas, or converted colours, do not pass. Our reading found the file sound either way.
+ * an altered canvas, or converted colours, do not pass. Ours found the file sound.
  */
 async function agreed(own, kind, blob) {
 	try {
