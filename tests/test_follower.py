@@ -107,7 +107,8 @@ def test_an_expired_cursor_swaps_banks_and_no_query_waits_or_sees_a_half(path):
         try:
             for asker in askers:
                 asker.start()
-            log.entries, log.epoch = [added(n) for n in new], 2
+            log.epoch = 2  # first: who asks between the two is held until both are there
+            log.entries = [added(n) for n in new]
             held_back.wait()
             assert follower.health().rebuilding
             assert not follower.health().current
@@ -116,6 +117,7 @@ def test_an_expired_cursor_swaps_banks_and_no_query_waits_or_sees_a_half(path):
             until(lambda: ids(follower.query(signals)) == whole["new"])
             until(lambda: "new" in seen)
         finally:
+            go_on.set()
             over.set()
             for asker in askers:
                 asker.join()
