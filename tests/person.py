@@ -2,9 +2,36 @@
 
 import time
 
-from walking import catalogue
+from PIL import Image
+from skimage import data as photos
+from walking import bits_apart, catalogue, encoded
+
+from nciihash.hasher import hash_bytes
 
 WORDS = catalogue("en")
+
+
+def stills(folder):
+    """Give photos as files, those that need no canvas first."""
+    photo = Image.fromarray(photos.astronaut())
+    made = []
+    for name, format, options in (
+        ("a.jpg", "JPEG", {"quality": 90}),
+        ("b.png", "PNG", {}),
+        ("c.webp", "WEBP", {"lossless": True}),
+    ):
+        path = folder / name
+        path.write_bytes(encoded(photo.rotate(90 * len(made)), format, **options))
+        made.append(path)
+    return made
+
+
+def moments_apart(found, path):
+    """Give, for each moment of a video, how many bits the page's hash is off Python's."""
+    prints = hash_bytes(path.read_bytes(), variants="standard").hashes
+    wanted = [hashed.signal.hex for hashed in prints if hashed.variant.value == "original"]
+    seen = [value for variant, value in found if variant == "original"]
+    return [bits_apart(a, b) for a, b in zip(seen, wanted, strict=True)]
 
 
 class Person:

@@ -2,13 +2,12 @@
 
 import os
 import shutil
-import socket
 import subprocess
-import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
+from steering import free_port, running, wait_for
 
 DRIVER = shutil.which("WebKitWebDriver")
 SCREEN = shutil.which("Xvfb")
@@ -22,27 +21,13 @@ def installed():
 
 
 @contextmanager
-def _running(*command, **options):
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, **options)
-    try:
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-@contextmanager
 def _screen():
     """Start a screen that nobody sees, and give its name."""
     read, write = os.pipe()
     with ExitStack() as stack:
         told = stack.enter_context(os.fdopen(read))
         try:
-            screen = _running(SCREEN, "-displayfd", str(write), pass_fds=[write])
+            screen = running(SCREEN, "-displayfd", str(write), pass_fds=[write])
             stack.enter_context(screen)
         finally:
             os.close(write)
@@ -52,22 +37,13 @@ def _screen():
 @contextmanager
 def started(folder):
     """Start WebKitGTK, whose home is a folder."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with ExitStack() as stack:
         own = {"DISPLAY": stack.enter_context(_screen()), "HOME": str(folder), "LC_ALL": "C.UTF-8"}
-        driver = _running(DRIVER, f"--port={port}", env=os.environ | own, stdout=subprocess.DEVNULL)
+        driver = running(DRIVER, f"--port={port}", env=os.environ | own, stdout=subprocess.DEVNULL)
         stack.enter_context(driver)
         http = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120))
-        end = time.monotonic() + 60
-        while True:
-            try:
-                http.get("/status")
-                break
-            except httpx.ConnectError:
-                assert time.monotonic() < end, "WebKitWebDriver did not start"
-                time.sleep(0.1)
+        wait_for(port)
         browser = {"binary": str(BROWSERS[-1]), "args": ["--automation"]}
         capabilities = {"alwaysMatch": {"webkitgtk:browserOptions": browser}}
         session = _asked(http, "POST", "/session", capabilities=capabilities)["sessionId"]
