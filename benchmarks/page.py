@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,6 +49,7 @@ from nciihash.hasher import hash_image
 
 BATCH: Final = 150  # files; a case holds 200
 KINDS: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"})
+HIDING: Final = {"privacy.resistFingerprinting": "true"}  # a canvas gives back what was never drawn
 SIZES: Final = {"12 MP": (4000, 3000), "48 MP": (8000, 6000)}
 
 
@@ -129,11 +131,6 @@ def steered(
                 part[n - 1]: all[0][1] for n, all in prints.items() if all[0][0] == "original"
             }
     return found
-
-
-def hiding(folder: Path) -> AbstractContextManager[Any]:
-    """Start Firefox such that a canvas gives back what was never drawn."""
-    return firefox.started(folder, **{"privacy.resistFingerprinting": "true"})
 
 
 def _until_enabled(person: Person) -> None:
@@ -306,7 +303,9 @@ def main() -> None:
                         if webkit.installed()
                         else "not installed",
                     },
-                    "hiding": lambda: compared(wanted, steered(hiding, folder, url, paths)),
+                    "hiding": lambda: compared(
+                        wanted, steered(partial(firefox.started, **HIDING), folder, url, paths)
+                    ),
                     "cost": lambda: cost(browser, url, folder),
                     "requests": lambda: requests(browser, url),
                     "axe": lambda: axe(browser, url),

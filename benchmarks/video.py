@@ -284,7 +284,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, help="where to write NAME.json and NAME.md")
     options = parser.parse_args()
-    rounds: int = options.rounds
     cv2.setNumThreads(1)
     from skimage import data_dir
 
@@ -299,15 +298,19 @@ def main() -> None:
             if path.exists()
         }
     costs = [
-        {"name": name, "ways": cost(wander(photos[1], TIMED, 30, (1920, 1080), 7, drift), rounds)}
+        {
+            "name": name,
+            "ways": cost(wander(photos[1], TIMED, 30, (1920, 1080), 7, drift), options.rounds),
+        }
         for name, drift in (("moves fast", 0.4), ("moves little", 0.04))
     ]
     rows, strangers = recall(films)
     results = {"films": len(films), "copies": rows, "strangers": strangers, "costs": costs}
     results |= reporting.setting(["av", "numpy", "opencv-python-headless"])
-    print(markdown(results))
+    text = markdown(results)
+    print(text)
     if options.out:
-        reporting.write(options.out, results, markdown(results))
+        reporting.write(options.out, results, text)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ from nciihash.signals import Item, SignalType, VariantSet
 from nciihash.terminal import AsJson, ExitCode, Terminal
 from nciihash.wire import ITEMS_MAX, CaseStatus, ItemReceipt, Reason, Withdrawal
 
+# Clients take a while to load, and most commands need none.
 if TYPE_CHECKING:
+    from nciihash.client import Client
     from nciihash.helpline import AdvocateClient
 
 advocate = typer.Typer(
@@ -71,6 +73,13 @@ def door(server: str) -> "Iterator[AdvocateClient]":
 
     with AdvocateClient(server, key) as client:
         yield client
+
+
+def own_door(server: str) -> "Client":
+    """Open the way to the clearinghouse for somebody's own case."""
+    from nciihash.client import Client
+
+    return Client(server)
 
 
 def submit_for_other(
@@ -292,9 +301,7 @@ def claim(
     The code that they gave you is asked for, or read from NCIIHASH_CODE.
     """
     terminal = Terminal(as_json=as_json)
-    from nciihash.client import Client
-
-    with terminal.guard(), Client(server) as client:
+    with terminal.guard(), own_door(server) as client:
         try:
             code = os.environ.get("NCIIHASH_CODE") or terminal.ask_hidden("Code")
         except EOFError:

@@ -27,6 +27,7 @@ from nciihash.wire import Hit
 # others, a survivor's first of all, start on every system; and the client, which takes a while.
 if TYPE_CHECKING:
     from nciihash.candidates import Confirmer, Waiting
+    from nciihash.client import PlatformClient
     from nciihash.follow import Progress
 
 app = typer.Typer()
@@ -52,6 +53,12 @@ def _key(terminal: Terminal) -> str:
         "hands it out.",
     )
     raise typer.Exit(ExitCode.USAGE)
+
+
+def _client(terminal: Terminal, server: str) -> "PlatformClient":
+    from nciihash.client import PlatformClient
+
+    return PlatformClient(server, _key(terminal))
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -82,14 +89,13 @@ def follow(
     _needs_posix(terminal)
     from nciihash.bank import Bank
     from nciihash.candidates import keep_veil, kept_veil
-    from nciihash.client import PlatformClient
     from nciihash.follow import Stop
     from nciihash.follow import follow as follow_feed
 
     stop = Stop()
     with (
         terminal.guard(),
-        PlatformClient(server, _key(terminal)) as client,
+        _client(terminal, server) as client,
         Bank.open(bank) as kept,
         stop.on_signals(),
     ):
@@ -214,9 +220,7 @@ def match(
         kinds: Kinds = None
         waits: Callable[[Path, Item], bool] | None = None
         if bank is None:
-            from nciihash.client import PlatformClient
-
-            find = stack.enter_context(PlatformClient(server or "", _key(terminal))).match
+            find = stack.enter_context(_client(terminal, server or "")).match
         else:
             _needs_posix(terminal)
             from nciihash.bank import Bank
@@ -234,9 +238,7 @@ def match(
             if veil is None:
                 find, kinds = kept.query, partial(kept.kinds, SignalType.PDQ)
             else:
-                from nciihash.client import PlatformClient
-
-                client = stack.enter_context(PlatformClient(server or "", _key(terminal)))
+                client = stack.enter_context(_client(terminal, server or ""))
                 confirmer = Confirmer(kept, veil, client.match)
                 find, waits = confirmer.find, partial(_let_wait, confirmer, Waiting(bank))
         try:
@@ -313,11 +315,10 @@ def confirm(
     terminal = Terminal(as_json=as_json)
     _needs_posix(terminal)
     from nciihash.candidates import Waiting
-    from nciihash.client import PlatformClient
 
     waiting = Waiting(bank)
     rows: list[tuple[str, Outcome]] = []
-    with terminal.guard(), PlatformClient(server, _key(terminal)) as client:
+    with terminal.guard(), _client(terminal, server) as client:
         todo = waiting.read()
         advance = terminal.progress("Confirming", len(todo))
         with advance as done:
@@ -375,9 +376,7 @@ def feedback(
     Needs a key with the scope `feedback` in NCIIHASH_KEY.
     """
     terminal = Terminal(as_json=as_json)
-    from nciihash.client import PlatformClient
-
-    with terminal.guard(), PlatformClient(server, _key(terminal)) as client:
+    with terminal.guard(), _client(terminal, server) as client:
         taken = client.feedback(dict.fromkeys(ids, verdict))
         if as_json:
             terminal.line(taken.model_dump(mode="json"))

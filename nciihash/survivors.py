@@ -124,9 +124,7 @@ def submit(
         return
     if resume:
         raise typer.BadParameter("--resume goes with --advocate.")
-    from nciihash.client import Client
-
-    with terminal.guard(), Client(server) as client:
+    with terminal.guard(), advocates.own_door(server) as client:
         earlier = read_saved(saved) if saved else []
         files = files or []
         if not files and not saved:
@@ -219,9 +217,7 @@ def status(case: Case, server: Server, as_json: AsJson = False) -> None:
     The passphrase is asked for, or read from NCIIHASH_PASSPHRASE.
     """
     terminal = Terminal(as_json=as_json)
-    from nciihash.client import Client
-
-    with terminal.guard(), Client(server) as client:
+    with terminal.guard(), advocates.own_door(server) as client:
         found = client.status(case, _passphrase(terminal))
         if as_json:
             terminal.line(found.model_dump(mode="json"))
@@ -252,9 +248,7 @@ def withdraw(
     delete it. The passphrase is asked for, or read from NCIIHASH_PASSPHRASE.
     """
     terminal = Terminal(as_json=as_json)
-    from nciihash.client import Client
-
-    with terminal.guard(), Client(server) as client:
+    with terminal.guard(), advocates.own_door(server) as client:
         passphrase = _passphrase(terminal)
         what = "all files and close the case" if item is None else f"file {item}"
         if not yes and not terminal.agree(f"Withdraw {what}? Copies will not be stopped any more."):

@@ -97,11 +97,11 @@ class Veil:
 
     def over(self, signals: Sequence[Signal]) -> list[Signal | None]:
         """Veil signals that were made of files; None for those that have no veiled form."""
-        import numpy as np
-
         found: list[Signal | None] = [None] * len(signals)
         places = [n for n, signal in enumerate(signals) if signal.type is SignalType.PDQ]
         if places:
+            import numpy as np
+
             values = b"".join(signals[place].value for place in places)
             packed = np.frombuffer(values, dtype=np.uint8).reshape(len(places), -1)
             for place, row in zip(places, veil_pdq(packed, self.type), strict=True):

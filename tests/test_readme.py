@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 from skimage import data
+from steering import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -88,9 +88,7 @@ def reader(tmp_path):
 @pytest.fixture
 def service(reader):
     """Follow the charity's section: make a platform's key, and serve."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        reader.own_values[PORT] = str(free.getsockname()[1])
+    reader.own_values[PORT] = str(free_port())
     [(language, text)] = blocks("If you run a clearinghouse")
     assert language == "sh"
     *before, serve = text.splitlines()

@@ -3,7 +3,7 @@
 // by the page, which hands over frame after frame.
 
 import { hashByCanvas } from "./canvas.js";
-import { BYTES_MAX, checkStructure, detect, FILMS, Refused } from "./formats.js";
+import { BYTES_MAX, checkStructure, damaged, detect, FILMS, Refused } from "./formats.js";
 import { pixelsOf } from "./frames.js";
 import { hashJpeg } from "./jpeg.js";
 import { hashPixels } from "./pixels.js";
@@ -105,7 +105,7 @@ async function look(frame, time, seconds) {
 }
 
 function ofFilm() {
-	if (!reel) throw new Refused("damaged"); // there was no frame
+	if (!reel) throw damaged(); // there was no frame
 	const { every, frames } = reel;
 	return { media: "video", signals: reel.signals(), moments: frames.length, every };
 }
