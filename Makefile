@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --no-compile
     --constraint requirements-dev.lock
 PHOTOS ?=
 PYTEST_ARGS ?=
-KERNEL := CMakeLists.txt $(wildcard nciihash/_*.cpp nciihash/_*.hpp)
+KERNEL := CMakeLists.txt $(wildcard nciihash/search/kernel/*)
 
 .PHONY: setup demo test fuzz-service fuzz-files fuzz-code lint docs dist
 .PHONY: bench bench-check bench-full bench-hashing bench-search bench-recall
@@ -29,7 +29,7 @@ test: $(VENV)/.dev
 # What the service answers to whatever its OpenAPI document allows, and to what it does not: longer
 # than in the tests.
 fuzz-service: $(VENV)/.dev
-	SCHEMATHESIS_EXAMPLES=200 $(BIN)/python -m pytest tests/test_openapi.py $(PYTEST_ARGS)
+	SCHEMATHESIS_EXAMPLES=200 $(BIN)/python -m pytest tests/clearinghouse/test_openapi.py $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -43,24 +43,24 @@ OUT ?= benchmarks/results/quick
 SMALL = $(if $(PHOTOS),--photos $(firstword $(PHOTOS)))
 bench: $(VENV)/.dev
 	@$(PIP) 'nciihash[bench-recall,bench-service]'
-	$(BIN)/python benchmarks/search.py --rows 1e5 $(SMALL) --programs flat 16x16 11x23 numpy --out $(OUT)/search
-	$(BIN)/python benchmarks/hashing.py $(if $(PHOTOS),--photos $(PHOTOS)) --out $(OUT)/hashing
-	$(BIN)/python benchmarks/recall.py $(SMALL) --side 320 --most 60 --out $(OUT)
-	$(BIN)/python benchmarks/veil.py $(SMALL) --rows 1e5 --crops 1500 --out $(OUT)/veil
-	$(BIN)/python benchmarks/inversion.py $(SMALL) --quick --no-network --out $(OUT)/inversion
-	$(BIN)/python benchmarks/scan.py $(SMALL) --rows 1e5 --asked 5e5 --local-only --out $(OUT)/scan
-	$(BIN)/python benchmarks/service.py --rows 2e4 --seconds 4 --submissions 10 --out $(OUT)/service
-	$(BIN)/python benchmarks/oracle.py --runs 2
+	$(BIN)/python -m benchmarks.search.run --rows 1e5 $(SMALL) --programs flat 16x16 11x23 numpy --out $(OUT)/search
+	$(BIN)/python -m benchmarks.hashing.run $(if $(PHOTOS),--photos $(PHOTOS)) --out $(OUT)/hashing
+	$(BIN)/python -m benchmarks.recall.run $(SMALL) --side 320 --most 60 --out $(OUT)
+	$(BIN)/python -m benchmarks.veil.run $(SMALL) --rows 1e5 --crops 1500 --out $(OUT)/veil
+	$(BIN)/python -m benchmarks.inversion.run $(SMALL) --quick --no-network --out $(OUT)/inversion
+	$(BIN)/python -m benchmarks.scan.run $(SMALL) --rows 1e5 --asked 5e5 --local-only --out $(OUT)/scan
+	$(BIN)/python -m benchmarks.service.run --rows 2e4 --seconds 4 --submissions 10 --out $(OUT)/service
+	$(BIN)/python -m benchmarks.oracle.run --runs 2
 
 # Is anything worse than it was? Ratios of a new run are held against the stored ones.
 bench-check:
 	$(MAKE) bench OUT=build/bench PHOTOS="$(PHOTOS)"
-	$(BIN)/python benchmarks/evidence.py --check build/bench --against benchmarks/results/quick
+	$(BIN)/python -m benchmarks.evidence --check build/bench --against benchmarks/results/quick
 
 bench-full:
 	for name in hashing search recall video veil inversion scan service page; do \
 	    $(MAKE) bench-$$name PHOTOS="$(PHOTOS)" || exit 1; done
-	$(BIN)/python benchmarks/evidence.py
+	$(BIN)/python -m benchmarks.evidence
 
 # Hashing against its peers, from path to hash, and bit for bit: some ten minutes. PHOTOS: folders;
 # without it there are only scikit-image's few photos. The package perception asks for an OpenCV of
@@ -68,34 +68,34 @@ bench-full:
 bench-hashing: $(VENV)/.dev
 	@$(PIP) 'nciihash[bench-hashing]'
 	@$(PIP) --no-deps 'perception>=0.9'
-	$(BENCH_CORES) $(BIN)/python benchmarks/hashing.py $(if $(PHOTOS),--photos $(PHOTOS)) --rounds 9 \
+	$(BENCH_CORES) $(BIN)/python -m benchmarks.hashing.run $(if $(PHOTOS),--photos $(PHOTOS)) --rounds 9 \
 	    --out benchmarks/results/hashing
 
 # Which edited copies are found, and how near different pictures come: some minutes. PHOTOS and HARD
 # are folders; without them there are only scikit-image's few photos.
 bench-recall: $(VENV)/.dev
 	@$(PIP) 'nciihash[bench-recall]'
-	$(BIN)/python benchmarks/recall.py $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(HARD),--hard $(HARD)) \
+	$(BIN)/python -m benchmarks.recall.run $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(HARD),--hard $(HARD)) \
 	    --out benchmarks/results
 
 # Which altered copies of videos are found, and what hashing costs beside decoding: some minutes.
 bench-video: $(VENV)/.dev
-	$(BIN)/python benchmarks/video.py $(if $(VIDEOS),--videos $(VIDEOS)) --out benchmarks/results/video
+	$(BIN)/python -m benchmarks.video.run $(if $(VIDEOS),--videos $(VIDEOS)) --out benchmarks/results/video
 
 # The survivor's page in Chromium, Firefox and WebKit: bits from Python, time and memory of large photos
 # and long videos, requests of a case, axe's findings, sizes: some minutes. PHOTOS are folders.
 bench-page: $(VENV)/.dev
-	PYTHONPATH=tests $(BIN)/python benchmarks/page.py $(if $(PHOTOS),--photos $(PHOTOS)) --out build/bench-page.json
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.page.run $(if $(PHOTOS),--photos $(PHOTOS)) --out build/bench-page.json
 
 # Mutated pictures and videos through the sandbox; MINUTES of them.
 MINUTES ?= 10
 fuzz-files: $(VENV)/.dev
-	$(BIN)/python tests/fuzz.py --minutes $(MINUTES)
+	$(BIN)/python tests/tools/fuzz_files.py --minutes $(MINUTES)
 
 # What reads strangers' bytes by hand, guided by coverage; MINUTES for all targets together.
 fuzz-code: $(VENV)/.dev
 	@$(PIP) 'nciihash[fuzz]'
-	$(BIN)/python tests/fuzz_code.py --minutes $(MINUTES)
+	$(BIN)/python tests/tools/fuzz_code.py --minutes $(MINUTES)
 
 # The documentation as a site, in build/site.
 docs: $(VENV)/.dev
@@ -107,11 +107,11 @@ docs: $(VENV)/.dev
 # the service sends, as it shows them at /digests.json.
 page: $(VENV)/.dev
 	@mkdir -p build
-	@$(BIN)/python -m clearinghouse.offline build/page.html build/digests.json
+	@$(BIN)/python -m clearinghouse.page.single_file build/page.html build/digests.json
 
 # Every screen of the survivor's page, on a phone and a desk, light and dark; needs Chromium.
 screenshots: $(VENV)/.dev
-	$(BIN)/python tests/screenshots.py build/screenshots
+	$(BIN)/python tests/tools/screenshots.py build/screenshots
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=/path/to/it" \
@@ -131,7 +131,7 @@ $(VENV)/.dev: pyproject.toml requirements-dev.lock $(KERNEL) | $(VENV)/bin/pytho
 # The search against its peers at a hundred thousand to ten million hashes: some 20 minutes, 12 GB of
 # memory. On one core; how batches scale with threads is measured on all.
 BENCH_CORES ?= taskset -c 0
-SEARCH = $(BIN)/python benchmarks/search.py $(if $(PHOTOS),--photos $(PHOTOS))
+SEARCH = $(BIN)/python -m benchmarks.search.run $(if $(PHOTOS),--photos $(PHOTOS))
 bench-search: $(VENV)/.dev
 	NCIIHASH_REQUIRE_KERNEL=1 $(PIP) --editable '.[dev,demo,bench,bench-search]'
 	$(BENCH_CORES) $(SEARCH) --rows 1e5 --out benchmarks/results/search-all --programs flat 16x16 11x23 \
@@ -146,25 +146,25 @@ bench-search: $(VENV)/.dev
 SOAK ?= 600
 bench-service: $(VENV)/.dev
 	$(PIP) 'nciihash[bench-service]'
-	$(BIN)/python benchmarks/service.py --rows 1e5 1e6 --soak $(SOAK) --out benchmarks/results/service
+	$(BIN)/python -m benchmarks.service.run --rows 1e5 1e6 --soak $(SOAK) --out benchmarks/results/service
 
 # Scans of stored hashes on all cores and on a Ray cluster of processes, one of which is killed, and
 # what large ones would cost: some minutes, and 5 GB of memory and disk.
 SCAN_ROWS ?= 1e6 1e7
 bench-scan: $(VENV)/.dev
 	NCIIHASH_REQUIRE_KERNEL=1 $(PIP) --editable '.[dev,demo,bench-scan]'
-	$(BIN)/python benchmarks/scan.py $(if $(PHOTOS),--photos $(PHOTOS)) --rows $(SCAN_ROWS) \
+	$(BIN)/python -m benchmarks.scan.run $(if $(PHOTOS),--photos $(PHOTOS)) --rows $(SCAN_ROWS) \
 	    --out benchmarks/results/scan
 
 # How many candidates a veiled list makes, and what searching it and an upload cost: some minutes.
 bench-veil: $(VENV)/.dev
-	$(BIN)/python benchmarks/veil.py $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(HARD),--hard $(HARD)) \
+	$(BIN)/python -m benchmarks.veil.run $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(HARD),--hard $(HARD)) \
 	    --out benchmarks/results/veil
 
 # What hashes give away of their pictures, by scope: a quarter of an hour, `QUICK=--quick` some minutes.
 bench-inversion: $(VENV)/.dev
 	@$(PIP) 'nciihash[bench-inversion]'
-	$(BIN)/python benchmarks/inversion.py $(if $(PHOTOS),--photos $(PHOTOS)) $(QUICK) \
+	$(BIN)/python -m benchmarks.inversion.run $(if $(PHOTOS),--photos $(PHOTOS)) $(QUICK) \
 	    --out $(if $(QUICK),build/inversion,benchmarks/results/inversion)
 
 # The tests of the index under AddressSanitizer and UndefinedBehaviorSanitizer (gcc on Linux): an
@@ -180,7 +180,7 @@ sanitize: $(VENV)/.dev
 	cd tests && ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    PYTHONMALLOC=malloc NCIIHASH_REQUIRE_KERNEL=1 \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
-	    ../$(SANE)/bin/python -P -m pytest -s -p no:cacheprovider test_index.py test_search.py \
+	    ../$(SANE)/bin/python -P -m pytest -s -p no:cacheprovider -o pythonpath=tests nciihash/search/test_index.py nciihash/search/test_kernel.py \
 	    $(PYTEST_ARGS)
 
 # The loops for ARM, built by a cross-compiler and run in an emulator (on Debian g++-aarch64-linux-gnu
@@ -188,9 +188,9 @@ sanitize: $(VENV)/.dev
 ARM := aarch64-linux-gnu-g++ -std=c++17 -O2 -Wall -Wextra -Wno-psabi -static
 kernels:
 	@mkdir -p build/kernels
-	$(ARM) -c nciihash/_kernel.cpp -DNCIIHASH_ISA=portable -o build/kernels/portable.o
-	$(ARM) -c nciihash/_kernel.cpp -DNCIIHASH_ISA=neon -DNCIIHASH_USE_NEON -o build/kernels/neon.o
-	$(ARM) -DNCIIHASH_HAS_neon tests/kernels/compare.cpp nciihash/_build.cpp build/kernels/portable.o \
+	$(ARM) -c nciihash/search/kernel/kernel.cpp -DNCIIHASH_ISA=portable -o build/kernels/portable.o
+	$(ARM) -c nciihash/search/kernel/kernel.cpp -DNCIIHASH_ISA=neon -DNCIIHASH_USE_NEON -o build/kernels/neon.o
+	$(ARM) -DNCIIHASH_HAS_neon tests/kernels/compare.cpp nciihash/search/kernel/tables.cpp build/kernels/portable.o \
 	    build/kernels/neon.o -o build/kernels/compare -pthread
 	qemu-aarch64 build/kernels/compare
 
@@ -202,7 +202,7 @@ dist: $(VENV)/.dev
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --outdir dist .
 	$(PYTHON) -m venv build/dist
 	build/dist/bin/python -m pip --disable-pip-version-check install --quiet dist/*.whl
-	cd build && dist/bin/python -c 'from nciihash.index import backend; print("the wheel searches with", backend())'
+	cd build && dist/bin/python -c 'from nciihash.search.index import backend; print("the wheel searches with", backend())'
 	$(BIN)/cyclonedx-py environment --output-reproducible --output-file dist/sbom.json build/dist/bin/python
 	cd dist && sha256sum * | tee ../build/SHA256SUMS && mv ../build/SHA256SUMS .
 	$(BIN)/pip-audit --path "$$(build/dist/bin/python $(SITE))"

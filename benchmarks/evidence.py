@@ -1,7 +1,7 @@
 """Write docs/evidence.md from the stored results, or hold a new run against them.
 
-    python benchmarks/evidence.py
-    python benchmarks/evidence.py --check FOLDER --against benchmarks/results/quick
+    python -m benchmarks.evidence
+    python -m benchmarks.evidence --check FOLDER --against benchmarks/results/quick
 
 The check compares ratios and shares alone, since times belong to a machine: what is worse than
 before by more than the tolerance is named, and the exit status is 1.
@@ -290,7 +290,7 @@ def page(stored: dict[str, Results], tables: Path = RESULTS) -> str:
     lines = [
         "# Evidence",
         "",
-        "Made by `python benchmarks/evidence.py` from `benchmarks/results/`; not written by hand.",
+        "Made by `python -m benchmarks.evidence` from `benchmarks/results/`; not written by hand.",
         "How to make the results again stands in [Measure again](measure.md). Runs of the same",
         "code differ by up to a fifth on the virtual machine of these; ratios less than times.",
         "",

@@ -1,5 +1,5 @@
 """Run the command line as `python -m clearinghouse`."""
 
-from clearinghouse.cli import main
+from clearinghouse.cli.app import main
 
 main()

@@ -17,34 +17,26 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from clearinghouse.budgets import Budgets
-from clearinghouse.databases import refusal
-from clearinghouse.lawful import LawfulList
-from clearinghouse.limits import BodyLimits
+from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.oracle import Watch
+from clearinghouse.abuse.proof_of_work import Gate
+from clearinghouse.abuse.quotas import Budgets
+from clearinghouse.cases.passphrases import Checks
+from clearinghouse.database.engines import refusal
+from clearinghouse.database.store import Store
+from clearinghouse.errors import Away, BadBody, Broken, MethodRefused, NotFound, NotJson, Refused
+from clearinghouse.http.body_limits import BodyLimits
+from clearinghouse.http.redacting_log import PrivateHeaders
 from clearinghouse.metrics import Measured, Metrics
-from clearinghouse.oracle import Watch
-from clearinghouse.passphrases import Checks
-from clearinghouse.privacy import PrivateHeaders
-from clearinghouse.problems import (
-    Away,
-    BadBody,
-    Broken,
-    MethodRefused,
-    NotFound,
-    NotJson,
-    Refused,
-)
-from clearinghouse.routes import advocates, health, pages, platforms, stopncii, survivors
-from clearinghouse.routes import sandbox as rehearsals
-from clearinghouse.routes.requests import refusal_answer
-from clearinghouse.routes.sandbox import Faults, Rehearsal
+from clearinghouse.routes import advocates, health, page, platforms, stopncii, survivors
+from clearinghouse.routes import rehearsal as rehearsals
+from clearinghouse.routes.dependencies import refusal_answer
+from clearinghouse.routes.rehearsal import Faults, Rehearsal
 from clearinghouse.service import Service
 from clearinghouse.settings import Settings
-from clearinghouse.store import Store
-from clearinghouse.work import Gate
 from nciihash import __version__
-from nciihash.advocacy import OpenForOther
 from nciihash.wire import PROBLEM, AddItems, MatchQuery, OpenCase
+from nciihash.wire.advocates import OpenForOther
 
 _log = logging.getLogger(__name__)
 
@@ -129,7 +121,7 @@ def create_app(
     app.include_router(stopncii.router)
     app.include_router(health.router)
     app.include_router(health.metrics_router)
-    app.include_router(pages.create_router())
+    app.include_router(page.create_router())
     if sandbox:
         rehearsal = app.state.rehearsal = Rehearsal()
         app.include_router(rehearsals.router)
@@ -146,7 +138,7 @@ def create_app(
     )
     app.state.metrics = metrics = Metrics()
     app.add_middleware(BodyLimits, body_max=settings.body_max, octets=_OCTET_PATHS)
-    app.add_middleware(PrivateHeaders, policies={"/docs": _DOCS_POLICY, **pages.POLICIES})
+    app.add_middleware(PrivateHeaders, policies={"/docs": _DOCS_POLICY, **page.POLICIES})
     app.add_middleware(Measured, metrics=metrics)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # FastAPI's own recipe
     return app

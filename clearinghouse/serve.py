@@ -7,12 +7,12 @@ from typing import Final
 import uvicorn
 
 from clearinghouse.app import create_app
-from clearinghouse.decoders import block_decoders
-from clearinghouse.lines import Lines
-from clearinghouse.listening import Server
-from clearinghouse.privacy import log_config
+from clearinghouse.database.store import Store
+from clearinghouse.http.connections import Lines
+from clearinghouse.http.import_blocker import block_decoders
+from clearinghouse.http.redacting_log import log_config
+from clearinghouse.http.uvicorn_server import Server
 from clearinghouse.settings import Settings
-from clearinghouse.store import Store
 
 _GRACE: Final = 3  # seconds that requests under way get to finish after SIGTERM
 _FILES: Final = 65_536  # descriptors to ask the system for

@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from clearinghouse import review
-from clearinghouse.attendance import Alert, Uses, alerts
-from clearinghouse.budgets import Budgets
-from clearinghouse.cases import purge
-from clearinghouse.lawful import LawfulList
-from clearinghouse.matching import LiveIndex, Replaced
-from clearinghouse.oracle import Watch
-from clearinghouse.passphrases import Checks
+from clearinghouse.abuse import review
+from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.oracle import Watch
+from clearinghouse.abuse.proof_of_work import Gate
+from clearinghouse.abuse.quotas import Budgets
+from clearinghouse.cases.lifecycle import purge
+from clearinghouse.cases.passphrases import Checks
+from clearinghouse.database.store import Store
+from clearinghouse.platforms.health import Alert, Uses, alerts
+from clearinghouse.platforms.live_index import LiveIndex, Replaced
 from clearinghouse.settings import Settings
-from clearinghouse.store import Store
-from clearinghouse.work import Gate
 
 _log = logging.getLogger(__name__)
 

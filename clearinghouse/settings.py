@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Self
 
-from clearinghouse.problems import SettingInvalid
+from clearinghouse.errors import SettingInvalid
 
 _PREFIX = "CLEARINGHOUSE_"
 _CONNECTIONS_MIN = 4

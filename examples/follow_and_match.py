@@ -10,8 +10,8 @@ import sys
 
 from nciihash.bank import Bank
 from nciihash.client import PlatformClient
-from nciihash.follow import follow
 from nciihash.sandbox import Sandbox
+from nciihash.sdk.follow_loop import follow
 from nciihash.signals import Verdict
 
 

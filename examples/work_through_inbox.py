@@ -18,8 +18,8 @@ from pathlib import Path
 
 from nciihash import Follower, PlatformClient, Verdict, VerdictQueue, VerdictSender
 from nciihash.errors import FileRefused
-from nciihash.follow import Stop
 from nciihash.sandbox import Sandbox
+from nciihash.sdk.follow_loop import Stop
 
 
 def main(server: str, bank: str, inbox: str, *, once: bool = False) -> None:

@@ -4,15 +4,17 @@ The names below are imported when they are first used, so that the service, whic
 pure modules, never loads a decoder.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nciihash._lazy import attach
 
 if TYPE_CHECKING:
-    from nciihash.client import AsyncPlatformClient, PlatformClient
-    from nciihash.follower import Follower, VeiledFollower
-    from nciihash.hasher import hash_file, hash_image
-    from nciihash.index import Index, Matches
+    from nciihash.client.survivor import AsyncPlatformClient, PlatformClient
+    from nciihash.hashing.hasher import hash_file, hash_image
+    from nciihash.sdk.follower import Follower, VeiledFollower
+    from nciihash.sdk.verdict_queue import VerdictQueue, VerdictSender
+    from nciihash.search.index import Index, Matches
     from nciihash.signals import Hashed, Item, Match, Media, Signal, SignalType, Variant, Verdict
-    from nciihash.verdicts import VerdictQueue, VerdictSender
 
 __version__ = "0.1.0"
 
@@ -38,36 +40,24 @@ __all__ = [
     "hash_image",
 ]
 
-_HOMES = {
-    "AsyncPlatformClient": "client",
-    "PlatformClient": "client",
-    "Follower": "follower",
-    "VeiledFollower": "follower",
-    "VerdictQueue": "verdicts",
-    "VerdictSender": "verdicts",
-    "hash_file": "hasher",
-    "hash_image": "hasher",
-    "Index": "index",
-    "Matches": "index",
-    **dict.fromkeys(
-        ("Hashed", "Item", "Match", "Media", "Signal", "SignalType", "Variant", "Verdict"),
-        "signals",
-    ),
-}
-
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module attribute can be anything
-    from importlib import import_module
-
-    if home := _HOMES.get(name):
-        return getattr(import_module(f"nciihash.{home}"), name)
-    try:
-        return import_module(f"nciihash.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"nciihash.{name}":
-            raise
-    raise AttributeError(f"module 'nciihash' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "client.survivor": ("AsyncPlatformClient", "PlatformClient"),
+        "hashing.hasher": ("hash_file", "hash_image"),
+        "sdk.follower": ("Follower", "VeiledFollower"),
+        "sdk.verdict_queue": ("VerdictQueue", "VerdictSender"),
+        "search.index": ("Index", "Matches"),
+        "signals": (
+            "Hashed",
+            "Item",
+            "Match",
+            "Media",
+            "Signal",
+            "SignalType",
+            "Variant",
+            "Verdict",
+        ),
+    },
+    __all__,
+)

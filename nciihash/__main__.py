@@ -1,5 +1,5 @@
 """Run the command line as `python -m nciihash`."""
 
-from nciihash.cli import main
+from nciihash.cli.app import main
 
 main()

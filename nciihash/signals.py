@@ -101,7 +101,8 @@ class Variant(StrEnum):
     about a person could travel. Turns are clockwise. `trim` is the picture within a flat frame or a
     screen's furniture, `raw` has its colours without regard to alpha, `flipx` is upside down,
     `flipplus1` and `flipminus1` are mirrored along a diagonal. What the others show, from `mirror`
-    on, is written out in `nciihash.variants.VIEWS`; numbers are hundredths of the side or degrees.
+    on, is written out in `nciihash.hashing.variants.VIEWS`; numbers are hundredths of the side or
+    degrees.
     """
 
     ORIGINAL = "original"

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["postgres", "serving", "local"]
+from support.paths import ROOT, TESTS
+
+pytest_plugins = ["support.postgres", "support.serving", "support.local", "support.command_line"]
 
 # Deadlines are off: a busy machine is no defect.
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -19,7 +21,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-_SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+_SHARED = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
@@ -33,13 +35,16 @@ def shared_data() -> Path:
 # Modules whose tests of the service run on PostgreSQL as well as on SQLite; the others test pages,
 # clients and the device, for which it makes no difference.
 _ON_BOTH = {
-    *("test_store", "test_cases", "test_platforms", "test_stopncii"),
-    *("test_promises_service", "test_rotation", "test_restoration"),
+    *("clearinghouse/database/test_store.py", "clearinghouse/database/test_epoch.py"),
+    *("clearinghouse/cases/test_lifecycle.py", "clearinghouse/platforms/test_platforms.py"),
+    *("clearinghouse/platforms/test_stopncii.py", "clearinghouse/maintenance/test_key_rotation.py"),
+    "promises/test_service.py",
 }
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what uses a database on both, in the modules that say so."""
     own = metafunc.definition.get_closest_marker("sqlite")
-    if metafunc.module.__name__ in _ON_BOTH and "database" in metafunc.fixturenames and not own:
+    module = metafunc.definition.path.relative_to(TESTS).as_posix()
+    if module in _ON_BOTH and "database" in metafunc.fixturenames and not own:
         metafunc.parametrize("database", ["sqlite", "postgres"], indirect=True)

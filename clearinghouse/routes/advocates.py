@@ -5,13 +5,13 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Path, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from clearinghouse import advocates, cases
-from clearinghouse.advocates import Advocate
-from clearinghouse.idempotency import Reply, once
-from clearinghouse.routes.requests import Repeatable, Serving, answer, documented, parsed
-from clearinghouse.statements import Transaction
-from nciihash.advocacy import AssistedCases, HandOver, OpenedForOther, OpenForOther
+from clearinghouse.cases import advocates, lifecycle
+from clearinghouse.cases.advocates import Advocate
+from clearinghouse.cases.idempotency import Reply, once
+from clearinghouse.database.transaction import Transaction
+from clearinghouse.routes.dependencies import Repeatable, Serving, answer, documented, parsed
 from nciihash.wire import AddItems, CaseStatus, ItemsAdded, Problem, Withdrawal
+from nciihash.wire.advocates import AssistedCases, HandOver, OpenedForOther, OpenForOther
 
 _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     status: {"model": Problem} for status in (400, 401, 408, 413, 415, 422)
@@ -84,12 +84,12 @@ def read_case(reference: Referred, advocate: Admitted, serving: Serving) -> Case
     months = serving.settings.case_months
     with serving.store.read() as tx:
         case = advocates.find(tx, advocate, reference)
-        due = cases.renewal_due(tx, case, months=months, now=now)
+        due = lifecycle.renewal_due(tx, case, months=months, now=now)
     if due:
         with serving.store.write() as tx:
-            cases.renew(tx, case, months=months, now=now)
+            lifecycle.renew(tx, case, months=months, now=now)
     with serving.store.read() as tx:
-        return cases.status(tx, advocates.find(tx, advocate, reference), now=now)
+        return lifecycle.status(tx, advocates.find(tx, advocate, reference), now=now)
 
 
 @router.post(
@@ -112,7 +112,7 @@ def add_items(
     def act(tx: Transaction) -> Reply:
         case = advocates.find(tx, advocate, reference)
         months = serving.settings.case_months
-        added = cases.add_items(
+        added = lifecycle.add_items(
             serving.store, serving.lawful, tx, case, body.items, months=months, now=now
         )
         return Reply.of(201, added)
@@ -142,7 +142,7 @@ def withdraw_case(reference: Referred, advocate: Admitted, serving: Serving) -> 
 def _withdraw(serving: Serving, advocate: Advocate, reference: str, item: int | None) -> Withdrawal:
     with serving.store.write() as tx:
         case = advocates.find(tx, advocate, reference)
-        withdrawal = cases.withdraw(tx, case, item, now=serving.clock())
+        withdrawal = lifecycle.withdraw(tx, case, item, now=serving.clock())
     serving.waiters.poke()
     return withdrawal
 

@@ -5,9 +5,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
 
+from clearinghouse.errors import CredentialsWrong, NotFound, NotReady
 from clearinghouse.metrics import CONTENT_TYPE, Metrics
-from clearinghouse.problems import CredentialsWrong, NotFound, NotReady
-from clearinghouse.routes.requests import Serving
+from clearinghouse.routes.dependencies import Serving
 from nciihash.wire import Problem
 
 router = APIRouter(prefix="/health", tags=["health"])

@@ -12,15 +12,14 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from numpy.typing import NDArray
 from starlette.concurrency import run_in_threadpool
 
-from clearinghouse import access, feedback, matching
-from clearinghouse.access import Platform, Scope
-from clearinghouse.idempotency import Reply, once
-from clearinghouse.problems import BadBody
-from clearinghouse.routes.requests import Repeatable, Serving, answer, documented, parse
+from clearinghouse.cases.idempotency import Reply, once
+from clearinghouse.database.transaction import Transaction
+from clearinghouse.errors import BadBody
+from clearinghouse.platforms import feed, keys, live_index
+from clearinghouse.platforms.keys import Platform, Scope
+from clearinghouse.routes.dependencies import Repeatable, Serving, answer, documented, parse
 from clearinghouse.service import Service
-from clearinghouse.statements import Transaction
 from nciihash.signals import SignalType
-from nciihash.veiling import VeilReply
 from nciihash.wire import (
     OCTETS,
     PAGE_MAX,
@@ -35,6 +34,7 @@ from nciihash.wire import (
     MatchReply,
     Problem,
 )
+from nciihash.wire.veil import VeilReply
 
 _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     400: {"model": Problem},
@@ -72,12 +72,12 @@ def _admitted(*scopes: Scope) -> Callable[..., Platform]:
 
 def _let_in(serving: Service, key: str | None, scopes: Collection[Scope]) -> Platform:
     now = serving.clock()
-    platform = access.admit(serving.store, key, scopes, now)
+    platform = keys.admit(serving.store, key, scopes, now)
     serving.uses.note(platform.key, now)
     return platform
 
 
-Follower = Annotated[Platform, Depends(_admitted(*access.FOLLOWING))]
+Follower = Annotated[Platform, Depends(_admitted(*keys.FOLLOWING))]
 Matcher = Annotated[Platform, Depends(_admitted(Scope.MATCH))]
 Judge = Annotated[Platform, Depends(_admitted(Scope.FEEDBACK))]
 
@@ -127,10 +127,10 @@ def _page(
     serving: Serving, key: str | None, cursor: str | None, limit: int, *, veil: bool
 ) -> FeedReply:
     # The key is looked at each time, since it may have been revoked during the wait.
-    platform = _let_in(serving, key, access.FOLLOWING)
-    after = feedback.read_cursor(serving.store, platform, cursor)
-    through = feedback.view(platform, veil=veil)
-    return FeedReply.of(feedback.read_page(serving.store, platform, after, limit, through))
+    platform = _let_in(serving, key, keys.FOLLOWING)
+    after = feed.read_cursor(serving.store, platform, cursor)
+    through = feed.view(platform, veil=veil)
+    return FeedReply.of(feed.read_page(serving.store, platform, after, limit, through))
 
 
 _LINES: Final = "application/x-ndjson"
@@ -153,7 +153,7 @@ def read_snapshot(
     The last cursor is that from which the feed goes on. If the lines break off, go on in the feed
     from the last whole one.
     """
-    pages = feedback.read_snapshot(serving.store, platform, feedback.view(platform, veil=veil))
+    pages = feed.read_snapshot(serving.store, platform, feed.view(platform, veil=veil))
     lines = (FeedReply.of(page).model_dump_json().encode() + b"\n" for page in pages)
     if "gzip" not in accept:
         return StreamingResponse(lines, media_type=_LINES)
@@ -181,7 +181,7 @@ def acknowledge(
     now = serving.clock()
 
     def act(tx: Transaction) -> Reply:
-        taken = feedback.acknowledge(serving.store, tx, platform, body.cursor, now=now)
+        taken = feed.acknowledge(serving.store, tx, platform, body.cursor, now=now)
         return Reply.of(200, taken)
 
     return answer(once(serving.store, repeat, now, act))
@@ -226,7 +226,7 @@ async def match(request: Request, platform: Matcher, serving: Serving) -> Respon
     def look() -> MatchReply:
         now = serving.clock()
         serving.budgets.take(serving.store, platform.key, len(packed), now=now)
-        return matching.match(
+        return live_index.match(
             serving.store, serving.live, serving.watch, platform, type, packed, now=now
         )
 
@@ -243,7 +243,7 @@ def give_feedback(
     now = serving.clock()
 
     def act(tx: Transaction) -> Reply:
-        return Reply.of(200, feedback.record(tx, platform, body.verdicts, now=now))
+        return Reply.of(200, feed.record(tx, platform, body.verdicts, now=now))
 
     reply = once(serving.store, repeat, now, act)
     serving.waiters.poke()  # platforms may have agreed to take something out

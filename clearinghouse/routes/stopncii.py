@@ -6,11 +6,11 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Query
 from fastapi.security import APIKeyHeader
 
-from clearinghouse import access, stopncii
-from clearinghouse.access import Platform, Scope
-from clearinghouse.problems import CredentialsWrong
-from clearinghouse.routes.requests import Serving
-from clearinghouse.stopncii import FetchReply, SubmitFeedback, SubmitHashes, Taken
+from clearinghouse.errors import CredentialsWrong
+from clearinghouse.platforms import keys, stopncii
+from clearinghouse.platforms.keys import Platform, Scope
+from clearinghouse.platforms.stopncii import FetchReply, SubmitFeedback, SubmitHashes, Taken
+from clearinghouse.routes.dependencies import Serving
 from nciihash.wire import Problem
 
 _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
@@ -40,8 +40,8 @@ def _admitted(scope: Scope) -> Callable[..., Platform]:
         subscription_key: Annotated[str | None, Depends(_subscription_key)],
     ) -> Platform:
         now = serving.clock()
-        platform = access.admit(serving.store, function_key, {scope}, now)
-        if access.identify(serving.store, subscription_key, now).number != platform.number:
+        platform = keys.admit(serving.store, function_key, {scope}, now)
+        if keys.identify(serving.store, subscription_key, now).number != platform.number:
             raise CredentialsWrong
         serving.uses.note(platform.key, now)
         return platform

@@ -8,14 +8,13 @@ from fastapi import APIRouter, Depends, Path, Response
 from fastapi.security import APIKeyHeader
 from starlette.concurrency import run_in_threadpool
 
-from clearinghouse import advocates, cases
-from clearinghouse.idempotency import Attempt, Reply, about, earlier, once
-from clearinghouse.passphrases import mint_number, mint_passphrase, read_number
-from clearinghouse.problems import CredentialsMissing, CredentialsWrong
-from clearinghouse.routes.requests import Repeatable, Serving, answer, documented, parsed
-from clearinghouse.statements import Transaction
-from clearinghouse.work import spend
-from nciihash.advocacy import Claim
+from clearinghouse.abuse.proof_of_work import spend
+from clearinghouse.cases import advocates, lifecycle
+from clearinghouse.cases.idempotency import Attempt, Reply, about, earlier, once
+from clearinghouse.cases.passphrases import mint_number, mint_passphrase, read_number
+from clearinghouse.database.transaction import Transaction
+from clearinghouse.errors import CredentialsMissing, CredentialsWrong
+from clearinghouse.routes.dependencies import Repeatable, Serving, answer, documented, parsed
 from nciihash.wire import (
     CASE_SCHEME,
     AddItems,
@@ -26,7 +25,8 @@ from nciihash.wire import (
     Problem,
     Withdrawal,
 )
-from nciihash.work import WorkAsked
+from nciihash.wire.advocates import Claim
+from nciihash.wire.proof_of_work import WorkAsked
 
 _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     400: {"model": Problem},
@@ -63,7 +63,7 @@ async def admit(
 ) -> Holder:
     """Check number and passphrase; an unknown case costs as much as a wrong passphrase."""
     number, passphrase = _credentials(authorization)
-    lookup = cases.case_lookup(serving.store, number)
+    lookup = lifecycle.case_lookup(serving.store, number)
 
     def find() -> tuple[int, str] | None:
         with serving.store.read() as tx:
@@ -127,7 +127,7 @@ async def open_case(
 
     def act(tx: Transaction) -> Reply:
         spend(tx, mark, now)
-        opened = cases.open_case(
+        opened = lifecycle.open_case(
             serving.store,
             serving.lawful,
             tx,
@@ -197,12 +197,12 @@ def read_case(holder: Admitted, serving: Serving) -> CaseStatus:
     """Tell what each platform did about each file. Looking renews the case."""
     now = serving.clock()
     with serving.store.read() as tx:
-        due = cases.renewal_due(tx, holder.case, months=serving.settings.case_months, now=now)
+        due = lifecycle.renewal_due(tx, holder.case, months=serving.settings.case_months, now=now)
     if due:
         with serving.store.write() as tx:
-            cases.renew(tx, holder.case, months=serving.settings.case_months, now=now)
+            lifecycle.renew(tx, holder.case, months=serving.settings.case_months, now=now)
     with serving.store.read() as tx:
-        return cases.status(tx, holder.case, now=now)
+        return lifecycle.status(tx, holder.case, now=now)
 
 
 @router.post(
@@ -222,7 +222,7 @@ def add_items(
     now = serving.clock()
 
     def act(tx: Transaction) -> Reply:
-        added = cases.add_items(
+        added = lifecycle.add_items(
             serving.store,
             serving.lawful,
             tx,
@@ -244,7 +244,7 @@ def withdraw_item(
 ) -> Withdrawal:
     """Withdraw one file. From now on nothing matches it here, and every platform is told."""
     with serving.store.write() as tx:
-        withdrawal = cases.withdraw(tx, holder.case, item, now=serving.clock())
+        withdrawal = lifecycle.withdraw(tx, holder.case, item, now=serving.clock())
     serving.waiters.poke()
     return withdrawal
 
@@ -253,6 +253,6 @@ def withdraw_item(
 def withdraw_case(holder: Admitted, serving: Serving) -> Withdrawal:
     """Withdraw all files and close the case. Repeating it is safe."""
     with serving.store.write() as tx:
-        withdrawal = cases.withdraw(tx, holder.case, None, now=serving.clock())
+        withdrawal = lifecycle.withdraw(tx, holder.case, None, now=serving.clock())
     serving.waiters.poke()
     return withdrawal

@@ -6,8 +6,8 @@
 #include <random>
 #include <vector>
 
-#include "../../nciihash/_build.hpp"
-#include "../../nciihash/_kernel.hpp"
+#include "../../nciihash/search/kernel/tables.hpp"
+#include "../../nciihash/search/kernel/kernel.hpp"
 
 using namespace nciihash;
 

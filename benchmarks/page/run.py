@@ -1,0 +1,314 @@
+"""The survivor's page: how near its fingerprints come to Python's, what it costs, what it asks for.
+
+    PYTHONPATH=tests python -m benchmarks.page.run [--photos FOLDER …] [--out FILE] [--only PART …]
+
+or `make bench-page`. Needs Chromium and Firefox, and takes WebKitGTK where it is installed. Without
+--photos there are only scikit-image's. Parts are bits (against Python, in each browser), hiding
+(Firefox with a canvas that lies), cost (time and memory of large photos and long videos), requests
+(of a whole case), axe and sizes.
+"""
+
+import argparse
+import gzip
+import io
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
+
+from benchmarks.common import folders
+from clearinghouse.page.single_file import build
+from nciihash.errors import FileRefused
+from nciihash.hashing.hasher import hash_image
+from support import firefox, webkit
+from support.films import film, moving
+from support.person import Person
+from support.walking import NOTES, SITE, Axe, Serving, Visitor, bits_apart, clip, launched, pictures
+
+BATCH: Final = 150  # files; a case holds 200
+KINDS: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"})
+HIDING: Final = {"privacy.resistFingerprinting": "true"}  # a canvas gives back what was never drawn
+SIZES: Final = {"12 MP": (4000, 3000), "48 MP": (8000, 6000)}
+
+
+def photos(given: list[Path]) -> list[Path]:
+    """List the photos of the folders, and scikit-image's, by names that any browser can open."""
+    from skimage import data_dir
+
+    found = folders.inside(*given, Path(data_dir))
+    return [path.absolute() for path in found if path.suffix.lower() in KINDS]
+
+
+def by_python(paths: list[Path]) -> dict[Path, tuple[str, int] | None]:
+    """Hash with Python: the hash and its quality, or None of what is refused or too plain."""
+    found: dict[Path, tuple[str, int] | None] = {}
+    for path in paths:
+        try:
+            hashed = hash_image(path)
+        except FileRefused:
+            found[path] = None
+        else:
+            fit = not hashed.plain and hashed.quality is not None
+            found[path] = (hashed.signal.hex, hashed.quality or 0) if fit else None
+    return found
+
+
+def compared(wanted: dict[Path, tuple[str, int] | None], got: dict[Path, str]) -> dict[str, Any]:
+    """Count in how many bits fingerprints differ; `alone` are files that one side refused."""
+    both = [p for p in got if wanted[p] is not None]
+    bits = [bits_apart(got[p], wanted[p][0]) for p in both]  # type: ignore[index] # just asked
+    return {
+        "files": len(wanted),
+        "compared": len(bits),
+        "equal %": round(100 * sum(b == 0 for b in bits) / max(1, len(bits)), 1),
+        "within 2 bits %": round(100 * sum(b <= 2 for b in bits) / max(1, len(bits)), 1),
+        "most bits": max(bits, default=0),
+        "only in Python": sum(w is not None and p not in got for p, w in wanted.items()),
+        "only in the browser": sum(wanted[p] is None for p in got),
+    }
+
+
+def in_chromium(browser: Browser, url: str, paths: list[Path]) -> dict[Path, str]:
+    """Fingerprint photos as a person does; give the files' own fingerprints."""
+    found = {}
+    for start in range(0, len(paths), BATCH):
+        page = browser.new_page()
+        page.set_default_timeout(600_000)
+        visitor = Visitor(page, url)
+        visitor.arrive()
+        visitor.answer_questions()
+        part = paths[start : start + BATCH]
+        visitor.choose(part)
+        visitor.press("continue")
+        visitor.at("review.title")
+        shown = page.evaluate(
+            "() => [...document.querySelectorAll('details details')].map((one) => ["
+            "one.querySelector('summary').textContent.match(/\\d+/)[0],"
+            "one.querySelector('li > b').textContent, one.querySelector('li > code').textContent])"
+        )
+        found |= {part[int(n) - 1]: value for n, name, value in shown if name == "original"}
+        page.close()
+    return found
+
+
+def steered(
+    start: Callable[[Path], AbstractContextManager[Any]], folder: Path, url: str, paths: list[Path]
+) -> dict[Path, str]:
+    """Do the same in a browser that is started with a folder of its own, and steered."""
+    found = {}
+    for first in range(0, len(paths), BATCH):
+        with tempfile.TemporaryDirectory(dir=folder) as place, start(Path(place)) as client:
+            person = Person(client, url)
+            person.to_files()
+            part = paths[first : first + BATCH]
+            for path in part:
+                person.choose(path)
+            _until_enabled(person)
+            prints = person.prints()
+            found |= {
+                part[n - 1]: all[0][1] for n, all in prints.items() if all[0][0] == "original"
+            }
+    return found
+
+
+def _until_enabled(person: Person) -> None:
+    while person.client.execute_script("return document.querySelector('main .main').disabled"):
+        time.sleep(0.2)
+
+
+def large(width: int, height: int) -> bytes:
+    """Make a large photo out of a small one, with as much noise as a camera's."""
+    from skimage import data
+
+    image = Image.fromarray(data.astronaut()).resize((width, height), Image.Resampling.BICUBIC)
+    noise = np.random.default_rng(1).normal(0, 4, (height, width, 1)).astype(np.float32)
+    pixels = np.clip(np.asarray(image, np.float32) + noise, 0, 255).astype(np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "JPEG", quality=92)
+    return out.getvalue()
+
+
+@contextmanager
+def memory() -> Iterator[Callable[[], int]]:
+    """Watch what all processes below this one have in memory; the result gives the growth in MB."""
+    ended = threading.Event()
+    seen = [_below()]
+
+    def watch() -> None:
+        while not ended.wait(0.05):
+            seen.append(_below())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield lambda: (max(seen) - seen[0]) >> 20
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _below() -> int:
+    parents: dict[int, int] = {}
+    held: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (path / "stat").read_text().rpartition(")")[2].split()
+            shared = (path / "statm").read_text().split()
+        except OSError:
+            continue  # it has ended
+        parents[int(path.name)] = int(fields[1])
+        # of what processes share, each would count all
+        held[int(path.name)] = (int(shared[1]) - int(shared[2])) * os.sysconf("SC_PAGE_SIZE")
+    ours = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
+        ours |= more
+    return sum(held[pid] for pid in ours - {os.getpid()} if pid in held)
+
+
+def shown(scenes: list[np.ndarray], times: int) -> list[np.ndarray]:
+    """Show each scene for so many frames."""
+    return [scene for scene in scenes for _ in range(times)]
+
+
+def cost(browser: Browser, url: str, folder: Path) -> dict[str, Any]:
+    """Time large photos and long videos, one after the other, on a page that is open already."""
+    films = {
+        "an hour, 320x240": film(shown(moving(180, still=1), 20), rate=1),
+        "a minute, 1080p": film(shown(moving(40, 1920, 1080, still=1), 45), rate=30),
+    }
+    files = {name: large(*size) for name, size in SIZES.items()} | films
+    found = {}
+    for name, data in files.items():
+        path = folder / name.replace(" ", "-")
+        path.write_bytes(data)
+        page = browser.new_page()
+        page.set_default_timeout(1_800_000)
+        visitor = Visitor(page, url)
+        visitor.arrive()
+        visitor.answer_questions()
+        visitor.choose(pictures()[:1])  # the worker has started and is warm
+        page.set_input_files("#files", [])
+        with memory() as grown:
+            begun = time.perf_counter()
+            page.set_input_files("#files", path)
+            page.locator("#file-2").wait_for()
+            page.locator("#file-2 .hint").wait_for(state="detached")
+            seconds = time.perf_counter() - begun
+            found[name] = {
+                "seconds": round(seconds, 2),
+                "MB": grown(),
+                "said": page.locator("#file-2 p").nth(1).inner_text(),
+            }
+        page.close()
+        print(f"{name}: {found[name]}", file=sys.stderr, flush=True)
+    return found
+
+
+def requests(browser: Browser, url: str) -> list[str]:
+    """List what a whole case asks of the network, from the arrival to the receipt."""
+    page = browser.new_page()
+    page.add_init_script(NOTES)
+    visitor = Visitor(page, url)
+    visitor.arrive()
+    visitor.open_case([*pictures(), clip()])
+    seen = [f"{r.method} {r.url.replace(url, '')}" for r in visitor.requests]
+    notes = visitor.notes()
+    page.close()
+    return [*seen, *notes]
+
+
+def axe(browser: Browser, url: str) -> dict[str, dict[str, int]]:
+    """Count what axe finds on each screen, in two languages and both themes."""
+    found = {}
+    for language in ("en", "ar"):
+        for theme in ("light", "dark"):
+            context = browser.new_context(
+                locale=language, color_scheme=theme, viewport={"width": 320, "height": 640}
+            )
+            page = context.new_page()
+            page.add_init_script(NOTES)
+            visitor = Visitor(page, url, language)
+            judge = Axe(page)
+            counts = [judge.look() for _ in visitor.every_screen()]
+            found[f"{language}, {theme}"] = {
+                "screens": len(counts),
+                "findings": sum(len(problems) for problems, _ in counts),
+                "rules kept": sum(passes for _, passes in counts),
+            }
+            context.close()
+    return found
+
+
+def sizes() -> dict[str, int]:
+    """Count the bytes of the sources, as they are sent, and of the single file."""
+    parts = [p.read_bytes() for p in SITE.iterdir() if p.is_file()]
+    single = build().html.encode()
+    return {
+        "sources": sum(map(len, parts)),
+        "sources, packed": sum(len(gzip.compress(p, mtime=0)) for p in parts),
+        "single file, all languages": len(single),
+        "single file, packed": len(gzip.compress(single, mtime=0)),
+    }
+
+
+PARTS: Final = ("bits", "hiding", "cost", "requests", "axe", "sizes")
+
+
+def main() -> None:
+    """Run the parts that are asked for, and print what they found."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--photos", type=Path, nargs="*", default=[])
+    parser.add_argument("--out", type=Path, help="a JSON file")
+    parser.add_argument("--only", choices=PARTS, nargs="*", default=PARTS)
+    options = parser.parse_args()
+    found: dict[str, Any] = {}
+    paths = photos(options.photos)
+    wanted = by_python(paths) if {"bits", "hiding"} & set(options.only) else {}
+    with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
+        folder = Path(name)
+        serving = Serving(folder)
+        serving.platform("Example Social").close()
+        url = serving.url
+        try:
+            with launched(playwright) as browser:
+                runs: dict[str, Callable[[], Any]] = {
+                    "bits": lambda: {
+                        "Chromium": compared(wanted, in_chromium(browser, url, paths)),
+                        "Firefox": compared(wanted, steered(firefox.started, folder, url, paths)),
+                        "WebKit": compared(wanted, steered(webkit.started, folder, url, paths))
+                        if webkit.installed()
+                        else "not installed",
+                    },
+                    "hiding": lambda: compared(
+                        wanted, steered(partial(firefox.started, **HIDING), folder, url, paths)
+                    ),
+                    "cost": lambda: cost(browser, url, folder),
+                    "requests": lambda: requests(browser, url),
+                    "axe": lambda: axe(browser, url),
+                    "sizes": sizes,
+                }
+                for part in options.only:
+                    found[part] = runs[part]()
+                    print(json.dumps({part: found[part]}, indent=1, ensure_ascii=False), flush=True)
+        finally:
+            serving.end()
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

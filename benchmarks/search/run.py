@@ -1,0 +1,268 @@
+"""Time the search of PDQ hashes against other programs, in one process, in turn.
+
+    .venv/bin/python -m benchmarks.search.run                    # 100,000 rows, half a minute
+    .venv/bin/python -m benchmarks.search.run --rows 1e6 1e7 --radii --out search
+
+The bank looks like photos: hashes of crops of real photos (`--photos`, or those that scikit-image
+brings), cut into four bands and put together anew; with `--bank turned` in all eight orientations,
+as a bank with variants has them, with `--bank uniform` of random bits. Half of the queries are rows
+with 0 to 31 bits flipped, half are strangers made like the bank. Everything runs on one core unless
+a line says otherwise; times are medians over rounds in which all programs take turns, so trust the
+ratios. Programs that are not installed are left out. Exact programs must find the same number of
+hits.
+"""
+
+import argparse
+import os
+import platform
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", NCIIHASH_REQUIRE_KERNEL="1")
+
+import numpy as np
+
+from benchmarks.common import reporting
+from benchmarks.search import peers, report
+from nciihash import Index
+from nciihash.search.index import backend, search
+
+BATCH = 1024
+PACKAGES = ("numpy", "faiss-cpu", "usearch", "numkong", "pybktree", "threatexchange")
+Results = dict[str, Any]
+
+
+def compare(
+    rows: peers.Packed,
+    queries: peers.Packed,
+    rounds: int,
+    programs: Sequence[str],
+    *,
+    compact: bool,
+) -> Results:
+    """Time the chosen programs on one bank, against our index or its compact form."""
+    count = len(rows)
+    mine, index = peers.ours(rows, 1, compact=compact)
+    found = [mine]
+    makers = {
+        "flat": lambda: peers.faiss_flat(rows),
+        "16x16": lambda: peers.faiss_multihash(rows, 16, 16, 1, slow=count > 1_000_000),
+        "11x23": lambda: peers.faiss_multihash(rows, 11, 23, 2),
+        "compact": lambda: peers.ours(rows, 1, compact=True)[0],
+        "scrambled": lambda: peers.faiss_multihash(rows, 11, 23, 2, scramble=True),
+        "numkong": lambda: peers.numkong(rows),
+        "numpy": lambda: peers.numpy(rows),
+        "hnsw": lambda: peers.faiss_hnsw(rows),
+        "usearch": lambda: peers.usearch_exact(rows),
+        "usearch-hnsw": lambda: peers.usearch_hnsw(rows),
+        "threatexchange": lambda: peers.threatexchange(rows),
+        "pybktree": lambda: peers.bk_tree(rows),
+    }
+    for program, make in makers.items():
+        if program not in programs:
+            continue
+        try:
+            found.append(make())
+        except ImportError as error:
+            print(f"left out: {error}")
+    shots = list(peers.rounds(found, queries, 31, rounds))
+    truth: dict[int, int] = {}
+    for shot in shots:
+        if shot["peer"] == mine.name:
+            truth[shot["asked"]] = shot["hits"]
+    lines = []
+    for peer in found:
+        of_peer = [shot for shot in shots if shot["peer"] == peer.name]
+        of_mine = [shot for shot in shots if shot["peer"] == mine.name]
+        asked, hits = of_peer[0]["asked"], of_peer[0]["hits"]
+        right = truth.get(asked) or mine.search(queries[:asked], 31)
+        if peer.exact and hits != right and "ten nearest" not in peer.name:
+            print(f"{peer.name} found {hits} hits where there are {right}")
+        lines.append({
+            "peer": peer.name, "recall": hits / max(right, 1), "build_seconds": peer.build_seconds,
+            "bytes_a_hash": peer.bytes_a_hash,
+            **{kind: median(s[kind] for s in of_peer) for kind in ("single", "batch")},
+            **{f"{kind}_ratio": median(theirs[kind] / ours[kind] for theirs, ours
+                                       in zip(of_peer, of_mine, strict=True))
+               for kind in ("single", "batch")},
+        })  # fmt: skip
+    found_some = np.diff(index.query(queries, 31, threads=1).offsets) > 0
+    alike = {"hits": queries[found_some], "misses": queries[~found_some]}
+    return {
+        "rows": count, "peers": lines, "living": living(index, rows, queries),
+        "batch_of": {name: best_of_five(index, some) for name, some in alike.items()},
+    }  # fmt: skip
+
+
+def best_of_five(index: Index, queries: peers.Packed) -> float:
+    """Time a batch: seconds a query, the quickest of five runs."""
+    took = []
+    for _ in range(5):
+        start = time.perf_counter()
+        index.query(queries, 31, threads=1)
+        took.append(time.perf_counter() - start)
+    return min(took) / max(len(queries), 1)
+
+
+def living(index: Index, rows: peers.Packed, queries: peers.Packed) -> Results:
+    """Time what surrounds a search: the file, threads, additions and removals under queries."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bank"
+        index.save(path)
+        for _ in range(2):  # the second time the file is in the page cache
+            start = time.perf_counter()
+            opened = Index.open(path)
+            open_seconds = time.perf_counter() - start
+            opened.query(queries[:1], threads=1)
+            first_seconds = time.perf_counter() - start
+        start = time.perf_counter()
+        opened.query(queries, threads=1)
+        mapped = (time.perf_counter() - start) / len(queries)
+        del opened
+    times = {}
+    for threads in (1, 2, 4, 8):
+        if threads <= len(os.sched_getaffinity(0)):
+            many = np.concatenate([queries] * 4)
+            start = time.perf_counter()
+            index.query(many, threads=threads)
+            times[threads] = len(many) / (time.perf_counter() - start)
+    stop, waits = threading.Event(), []
+
+    def ask() -> None:
+        number = 0
+        while not stop.is_set():
+            begin = time.perf_counter()
+            index.query(queries[number : number + 1], threads=1)
+            waits.append(time.perf_counter() - begin)
+            number = (number + 1) % len(queries)
+
+    reader = threading.Thread(target=ask)
+    reader.start()
+    first, added, start = 2**40, 0, time.perf_counter()
+    while time.perf_counter() - start < 3:
+        ids = np.arange(first + added, first + added + 100, dtype=np.uint64)
+        index.add(ids, rows[added % (len(rows) - 100) :][:100])
+        added += 100
+    adding = added / (time.perf_counter() - start)
+    removed, start = 0, time.perf_counter()
+    while time.perf_counter() - start < 1 and removed < added:
+        removed += index.remove(np.arange(first + removed, first + removed + 100, dtype=np.uint64))
+    removing = removed / (time.perf_counter() - start)
+    stop.set()
+    reader.join()
+    index.settle()
+    return {
+        "open_seconds": open_seconds, "open_and_first_query_seconds": first_seconds,
+        "mapped_batch": mapped, "queries_a_second_by_threads": times,
+        "adds_a_second_while_querying": adding, "removals_a_second_while_querying": removing,
+        "query_while_adding_median": median(waits),
+        "query_while_adding_p99": float(np.quantile(waits, 0.99)),
+    }  # fmt: skip
+
+
+def by_radius(rows: peers.Packed, queries: peers.Packed) -> list[Results]:
+    """Time the index, the flat scan and the choice between them at many radii."""
+    _, index = peers.ours(rows, 1)
+    lines = []
+    for radius in (0, 7, 15, 23, 31, 39, 47, 55, 63):
+        line: Results = {"radius": radius}
+        for name, way, asked in (("chosen", 0, 256), ("index", 1, 256), ("flat scan", 2, 64)):
+            batch = queries[:asked]
+            took = []
+            for _ in range(2):
+                start = time.perf_counter()
+                search.query(index._engines, batch, radius, 1, way)
+                took.append((time.perf_counter() - start) / len(batch))
+            line[name] = min(took)
+        lines.append(line)
+    return lines
+
+
+def hostile(count: int, rng: np.random.Generator) -> list[Results]:
+    """Time the choice against the flat scan, as a ratio, on banks that fill single buckets."""
+    centres = rng.integers(0, 256, (1000, 32), dtype=np.uint8)
+    halves = rng.integers(0, 256, (count, 32), dtype=np.uint8)
+    halves[:, :16] = 0x5A
+    banks = {
+        "a thousand clusters": peers.flipped(centres[rng.integers(0, 1000, count)], 80, rng),
+        "half of each hash alike": halves,
+        "one chunk takes 16 values": np.concatenate(
+            [rng.integers(0, 16, (count, 1), np.uint8), halves[:, 1:16] & 0, halves[:, 16:]], axis=1
+        ),
+        "a hundred hashes, many times each": centres[rng.integers(0, 100, count)],
+        "one hash": np.repeat(centres[:1], count, axis=0),
+    }
+    lines = []
+    for name, rows in banks.items():
+        _, index = peers.ours(rows, 1)
+        some = peers.flipped(rows[rng.integers(0, count, 64)], 60, rng)
+        line: Results = {"bank": name, "rows": count}
+        for kind, batches in (("single", [some[n : n + 1] for n in range(16)]), ("batch", [some])):
+            ratios = []
+            for number in range(max(6, 2_500_000 // count)):
+                took = {}
+                for way in (0, 2) if number % 2 else (2, 0):
+                    start = time.perf_counter()
+                    for batch in batches:
+                        search.query(index._engines, batch, 31, 1, way)
+                    took[way] = time.perf_counter() - start
+                ratios.append(took[0] / took[2])
+            line[kind] = median(ratios)
+        lines.append(line)
+    return lines
+
+
+def main() -> None:
+    """Measure, and write the table, the figures and the plots."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rows", type=float, nargs="+", default=[1e5])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--bank", choices=("photos", "turned", "uniform"), default="photos")
+    parser.add_argument("--crops", type=int, default=10_000)
+    parser.add_argument("--photos", type=Path)
+    parser.add_argument("--programs", nargs="*", default=["flat", "16x16", "11x23", "numpy"])
+    parser.add_argument("--compact", action="store_true", help="our compact form, for large banks")
+    parser.add_argument("--radii", action="store_true", help="also time many radii")
+    parser.add_argument("--hostile", action="store_true", help="also time hostile banks")
+    parser.add_argument("--out", type=Path, help="where to write NAME.json, NAME.md and NAME.png")
+    options = parser.parse_args()
+    rng = np.random.default_rng(0)
+    cores = os.sched_getaffinity(0)
+    if options.bank == "uniform":
+        real = rng.integers(0, 256, (2**20, 32), dtype=np.uint8)
+    else:
+        turned = options.bank == "turned"
+        real = peers.real_hashes(options.photos, options.crops, rng, turned=turned)
+    results: Results = {
+        "machine": platform.machine(), "cores": len(cores), "backend": backend(),
+        "processors": os.cpu_count(), "load": os.getloadavg()[0],
+        "bank": options.bank, "real_hashes": len(real), "banks": [],
+        "versions": reporting.versions(PACKAGES),
+    }  # fmt: skip
+    for count in map(int, options.rows):
+        rows = peers.bootstrap(real, count, rng)
+        half = BATCH // 2
+        planted = peers.flipped(rows[rng.integers(0, count, half)], 31, rng)
+        queries = np.concatenate([planted, peers.bootstrap(real, half, rng)])
+        queries = queries[rng.permutation(BATCH)]
+        results["banks"].append(
+            compare(rows, queries, options.rounds, options.programs, compact=options.compact)
+        )
+        # at the first size that is not too large: the largest comes first, for its fresh memory
+        if options.radii and count <= 1_000_000 and "by_radius" not in results:
+            results["by_radius"] = {"rows": count, "times": by_radius(rows, queries)}
+        if options.hostile and count <= 1_000_000 and "hostile" not in results:
+            results["hostile"] = hostile(count, rng)
+        print(report.markdown(results, only=count))
+        if options.out:
+            reporting.write(options.out, results, report.markdown(results))
+            report.plot(results, options.out.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,430 @@
+"""Load one worker of the clearinghouse, and `threatexchange` behind Flask beside it.
+
+    .venv/bin/python -m benchmarks.service.run                       # 100,000 hashes, two minutes
+    .venv/bin/python -m benchmarks.service.run --rows 1e5 1e6 --soak 600 --out service
+
+The service runs on one core and the load generator on the other (with two at hand), both on this
+machine, so that figures are a lower bound. Random hashes; one query in a hundred is a bank's hash
+with a few bits flipped. Latencies are as a client sees them.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import platform
+import re
+import secrets
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.common import reporting
+
+Packed = NDArray[np.uint8]
+Results = dict[str, Any]
+
+PER_ITEM, PER_CASE = 26, 200  # hashes of a picture with its altered copies; pictures in a case
+OCTETS, JSON = "application/octet-stream", "application/json"
+ENVIRONMENT = {
+    "CLEARINGHOUSE_QUIET_OPENINGS": "1000000",  # one client opens all cases here
+    "CLEARINGHOUSE_MATCH_HOUR": "1000000000000",
+    "CLEARINGHOUSE_MATCH_DAY": "1000000000000",
+}
+
+
+class Connection:
+    """One kept connection; every answer but the expected one ends the run."""
+
+    def __init__(self, address: str, authorization: str | None = None) -> None:
+        self._http = http.client.HTTPConnection(urlsplit(address).netloc, timeout=600)
+        self._headers = {"Authorization": authorization} if authorization else {}
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, kind: str = JSON, **headers: str
+    ) -> Any:  # noqa: ANN401 - what JSON holds
+        """Send a request and read its answer."""
+        given = self._headers | {k.replace("_", "-"): v for k, v in headers.items()}
+        self._http.request(method, path, body, given | ({"Content-Type": kind} if body else {}))
+        answer = self._http.getresponse()
+        data = answer.read()
+        if answer.status >= 300:
+            raise SystemExit(f"{method} {path}: {answer.status} {data[:300].decode()}")
+        return json.loads(data)
+
+
+@contextmanager
+def child(command: list[str], core: int | None, listening: str) -> Iterator[tuple[int, str]]:
+    """Run a server as a child on one core; give its process and address."""
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | ENVIRONMENT | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=(lambda: os.sched_setaffinity(0, {core})) if core is not None else None,
+    )
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        found = re.search(listening, line)
+        if not found:
+            raise SystemExit(f"{command} did not start: {line}")
+        yield process.pid, found[1]
+    finally:
+        process.terminate()
+        process.wait(30)
+        process.stdout.close()
+
+
+def resident(pid: int) -> float:
+    """Give a process's memory in MB."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / 1e6
+
+
+def quantiles(seconds: list[float]) -> dict[str, float]:
+    """Give the median and the 99th percentile in milliseconds."""
+    p50, p99 = np.quantile(seconds, [0.5, 0.99]) * 1e3
+    return {"p50_ms": float(p50), "p99_ms": float(p99)}
+
+
+def load(clients: int, seconds: float, make: Callable[[], Callable[[], int]]) -> Results:
+    """Let clients ask as fast as they can; count what was asked and time each request."""
+    times: list[float] = []
+    asked = 0
+    lock = threading.Lock()
+    begun = time.perf_counter()
+
+    def one() -> None:
+        nonlocal asked
+        ask, mine, count = make(), [], 0
+        while time.perf_counter() - begun < seconds:
+            start = time.perf_counter()
+            count += ask()
+            mine.append(time.perf_counter() - start)
+        with lock:
+            times.extend(mine)
+            asked += count
+
+    threads = [threading.Thread(target=one) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    took = time.perf_counter() - begun
+    return {"a_second": asked / took, "requests": len(times), **quantiles(times)}
+
+
+def items(rows: Packed) -> list[dict[str, Any]]:
+    """Make files of rows, as a submission has them."""
+    names = ["original", "mirror", "rotate90", "rotate180", "rotate270"]
+    return [
+        {
+            "media": "image",
+            "signals": [
+                {"type": "pdq", "value": row.tobytes().hex(), "quality": 100,
+                 "variant": names[n % len(names)]}
+                for n, row in enumerate(rows[at : at + PER_ITEM])
+            ],
+        }
+        for at in range(0, len(rows), PER_ITEM)
+    ]  # fmt: skip
+
+
+def open_case(survivor: Connection, rows: Packed) -> Any:  # noqa: ANN401 - what JSON holds
+    """Open a case with these hashes."""
+    body = {
+        "declaration": {"adult": True, "depicted": True},
+        "reason": "precaution",
+        "work": None,
+        "items": items(rows),
+    }
+    key = secrets.token_hex(16)
+    return survivor.ask("POST", "/v1/cases", json.dumps(body).encode(), Idempotency_Key=key)
+
+
+def fill(address: str, rows: Packed) -> Results:
+    """Submit the whole bank, case by case, as survivors would."""
+    survivor = Connection(address)
+    start = time.perf_counter()
+    for at in range(0, len(rows), PER_ITEM * PER_CASE):
+        open_case(survivor, rows[at : at + PER_ITEM * PER_CASE])
+    took = time.perf_counter() - start
+    return {"hashes_a_second": len(rows) / took, "seconds": took}
+
+
+def queries(rows: Packed, count: int, rng: np.random.Generator) -> Packed:
+    """Make queries, one in a hundred near a row of the bank."""
+    made = rng.integers(0, 256, (count, 32), dtype=np.uint8)
+    hits = rng.random(count) < 0.01
+    near = np.unpackbits(rows[rng.integers(0, len(rows), hits.sum())], axis=1)
+    near ^= rng.random(near.shape) < 0.04
+    made[hits] = np.packbits(near, axis=1)
+    return made
+
+
+def matching(
+    address: str, bearer: str, asked: Packed, seconds: float, batch: int, *, octets: bool
+) -> Results:
+    """Time look-ups in batches."""
+    if octets:
+        bodies = [asked[at : at + batch].tobytes() for at in range(0, len(asked), batch)]
+    else:
+        texts = [row.tobytes().hex() for row in asked]
+        bodies = [
+            json.dumps({"type": "pdq", "values": texts[at : at + batch]}).encode()
+            for at in range(0, len(texts), batch)
+        ]
+    kind = OCTETS if octets else JSON
+
+    def make() -> Callable[[], int]:
+        connection = Connection(address, bearer)
+        turn = iter(range(10**9))
+
+        def ask() -> int:
+            connection.ask("POST", "/v1/match", bodies[next(turn) % len(bodies)], kind)
+            return batch
+
+        return ask
+
+    # two, so that the service has something to do while an answer is read
+    return load(2 if batch > 1000 else 4, seconds, make)
+
+
+def peer(rows: Packed, asked: Packed, seconds: float, core: int | None) -> Results:
+    """Time the same look-ups, one a request, against what platforms run today."""
+    texts = [row.tobytes().hex() for row in asked]
+    with tempfile.NamedTemporaryFile() as bank:
+        rows.tofile(bank.name)
+        command = [sys.executable, str(Path(__file__).with_name("peer.py")), bank.name]
+        with child(command, core, r"listening on (http://\S+)") as (pid, address):
+
+            def make() -> Callable[[], int]:
+                connection = Connection(address)
+                turn = iter(range(10**9))
+
+                def ask() -> int:
+                    text = texts[next(turn) % len(texts)]
+                    connection.ask("GET", f"/m/raw_lookup?signal={text}")
+                    return 1
+
+                return ask
+
+            return load(4, seconds, make) | {"memory_mb": resident(pid)}
+
+
+def feed(address: str, bearer: str, limit: int = 10_000) -> Results:
+    """Read the whole feed as a new platform does."""
+    connection = Connection(address, bearer)
+    pages, entries, cursor, more = 0, 0, "", True
+    start = time.perf_counter()
+    while more:
+        page = connection.ask("GET", f"/v1/feed?limit={limit}" + (cursor and f"&cursor={cursor}"))
+        pages, entries = pages + 1, entries + len(page["entries"])
+        cursor, more = page["cursor"], page["more"]
+    took = time.perf_counter() - start
+    return {
+        "pages_a_second": pages / took, "entries_a_second": entries / took,
+        "entries": entries, "cursor": cursor,
+    }  # fmt: skip
+
+
+def visible(address: str, bearer: str, cursor: str, waiting: int, count: int) -> Results:
+    """Time from the sending of a submission to its arrival at each of many waiting platforms."""
+    rng = np.random.default_rng(9)
+    survivor = Connection(address)
+    delays: list[float] = []
+    with ThreadPoolExecutor(waiting) as pool:
+        polls = [Connection(address, bearer) for _ in range(waiting)]
+        for _ in range(count):
+
+            def poll(connection: Connection, since: str = cursor) -> tuple[float, str]:
+                page = connection.ask("GET", f"/v1/feed?cursor={since}&wait=30")
+                assert page["entries"], "nothing came"
+                return time.perf_counter(), page["cursor"]
+
+            waits = [pool.submit(poll, one) for one in polls]
+            time.sleep(0.3)
+            sent = time.perf_counter()
+            open_case(survivor, rng.integers(0, 256, (1, 32), dtype=np.uint8))
+            arrived = [wait.result() for wait in waits]
+            delays += [at - sent for at, _ in arrived]
+            cursor = arrived[0][1]
+    return {"platforms": waiting, "submissions": count, **quantiles(delays)}
+
+
+def soak(address: str, bearer: str, pid: int, asked: Packed, seconds: float) -> Results:
+    """Watch the memory under a steady mix of look-ups and openings."""
+    rng = np.random.default_rng(10)
+    seen = [resident(pid)]
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(max(seconds / 20, 1)):
+            seen.append(resident(pid))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+
+    def make() -> Callable[[], int]:
+        platform, survivor = Connection(address, bearer), Connection(address)
+        turn = iter(range(10**9))
+
+        def ask() -> int:
+            number = next(turn)
+            if number % 20 == 0:
+                open_case(survivor, rng.integers(0, 256, (26, 32), dtype=np.uint8))
+            at = number * 100 % (len(asked) - 100)
+            platform.ask("POST", "/v1/match", asked[at : at + 100].tobytes(), OCTETS)
+            return 100
+
+        return ask
+
+    measured = load(2, seconds, make)
+    stop.set()
+    watcher.join()
+    return measured | {"seconds": seconds, "memory_mb": seen}
+
+
+def run(count: int, options: argparse.Namespace, cores: list[int]) -> Results:
+    """Measure with one bank."""
+    rng = np.random.default_rng(0)
+    count -= count % PER_ITEM
+    rows = rng.integers(0, 256, (count, 32), dtype=np.uint8)
+    asked = queries(rows, 100_000, rng)
+    core = cores[0] if len(cores) > 1 and not options.shared else None
+    program = [sys.executable, "-m", "clearinghouse"]
+    with tempfile.TemporaryDirectory() as folder:
+        database = options.database or f"sqlite:///{folder}/bank.sqlite3"
+        serve = [*program, "serve", "--database", database, "--port", "0"]
+        with child(serve, core, r"listening on (http://\S+)") as (pid, address):
+            added = subprocess.run(
+                [*program, "platform", "add", "Bench", "--scope", "feed,match,feedback",
+                 "--database", database, "--json"],
+                capture_output=True, check=True, text=True, env=os.environ | ENVIRONMENT,
+            )  # fmt: skip
+            bearer = f"Bearer {json.loads(added.stdout)['key']}"
+            results: Results = {"rows": count, "fill": fill(address, rows)}
+            ready = Connection(address)
+            while ready.ask("GET", "/health/ready")["status"] != "ready":
+                time.sleep(0.1)
+            results["memory_mb"] = resident(pid)
+            results["match"] = {
+                f"{'octets' if octets else 'JSON'}, {batch:,} a request": matching(
+                    address, bearer, asked, options.seconds, batch, octets=octets
+                )
+                for batch, octets in ((1, False), (100, False), (10_000, False), (10_000, True))
+            }
+            results["feed"] = feed(address, bearer)
+            cursor = results["feed"].pop("cursor")
+            results["visible"] = visible(address, bearer, cursor, 50, options.submissions)
+
+            def opening() -> Callable[[], int]:
+                survivor = Connection(address)
+                one = rng.integers(0, 256, (26, 32), dtype=np.uint8)
+
+                def ask() -> int:
+                    open_case(survivor, one)
+                    return 1
+
+                return ask
+
+            results["cases"] = load(4, options.seconds, opening)
+            if options.soak:
+                results["soak"] = soak(address, bearer, pid, asked, options.soak)
+    try:
+        results["peer"] = peer(rows, asked, options.seconds, core)
+    except SystemExit as error:
+        print(f"the peer is left out: {error}")
+    return results
+
+
+def markdown(results: Results) -> str:
+    """Write what was measured as tables."""
+    where = (
+        f"One worker on {results['cores']}, {results['processors']} processors, "
+        f"{results['database']}, load average {results['load']:.1f} at the start."
+    )
+    lines = [where, ""]
+    for bank in results["banks"]:
+        lines += [
+            f"**{bank['rows']:,} hashes in the bank**",
+            "",
+            "| look-ups | a second | p50, ms | p99, ms | of the peer's |",
+            "|---|--:|--:|--:|--:|",
+        ]
+        other = bank.get("peer")
+        for name, found in bank["match"].items():
+            ratio = f"{found['a_second'] / other['a_second']:,.1f}" if other else ""
+            lines.append(
+                f"| {name} | {found['a_second']:,.0f} | {found['p50_ms']:.1f} "
+                f"| {found['p99_ms']:.1f} | {ratio} |"
+            )
+        if other:
+            lines.append(
+                f"| `threatexchange` behind Flask, 1 a request | {other['a_second']:,.0f} "
+                f"| {other['p50_ms']:.1f} | {other['p99_ms']:.1f} | 1 |"
+            )
+        lines += [
+            "",
+            f"Submitted: {bank['fill']['hashes_a_second']:,.0f} hashes a second in cases of "
+            f"{PER_CASE} files; {bank['cases']['a_second']:.1f} cases a second of one file each. "
+            f"Feed: {bank['feed']['entries_a_second']:,.0f} entries a second in pages of 10,000. "
+            f"From sending a submission to {bank['visible']['platforms']} waiting platforms: p50 "
+            f"{bank['visible']['p50_ms']:.0f} ms, p99 {bank['visible']['p99_ms']:.0f} ms. Memory "
+            f"{bank['memory_mb']:.0f} MB"
+            + (f", the peer's {other['memory_mb']:.0f} MB." if other else "."),
+            "",
+        ]
+        if steady := bank.get("soak"):
+            half = len(steady["memory_mb"]) // 2
+            lines.append(
+                f"Under {steady['seconds']:.0f} s of a steady mix, memory went from "
+                f"{steady['memory_mb'][0]:.0f} MB over {steady['memory_mb'][half]:.0f} MB at half "
+                f"time to {steady['memory_mb'][-1]:.0f} MB.\n"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rows", type=float, nargs="+", default=[1e5])
+    parser.add_argument("--seconds", type=float, default=10.0, help="for each kind of load")
+    parser.add_argument("--submissions", type=int, default=20)
+    parser.add_argument("--soak", type=float, default=0.0, help="seconds of steady load")
+    parser.add_argument("--shared", action="store_true", help="let the service use all cores")
+    parser.add_argument("--database", help="an address of a PostgreSQL database that is empty")
+    parser.add_argument("--out", type=Path, help="where to write NAME.json and NAME.md")
+    options = parser.parse_args()
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) > 1:
+        os.sched_setaffinity(0, set(cores[1:]))
+    results: Results = {
+        "cores": "one core" if len(cores) > 1 and not options.shared else "all cores",
+        "processors": os.cpu_count(),
+        "machine": platform.machine(),
+        "database": "PostgreSQL" if options.database else "SQLite",
+        "load": os.getloadavg()[0],
+        "banks": [],
+    }
+    for count in map(int, options.rows):
+        results["banks"].append(run(count, options, cores))
+        print(markdown(results | {"banks": results["banks"][-1:]}))
+    if options.out:
+        reporting.write(options.out, results, markdown(results))
+
+
+if __name__ == "__main__":
+    main()

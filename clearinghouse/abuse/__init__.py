@@ -1,0 +1,1 @@
+"""What keeps floods, oracles and poisoned submissions out."""

@@ -1,0 +1,71 @@
+"""The operator's list of hashes of pictures known to be lawful: flags, famous photographs, blanks.
+
+Somebody may submit them to have lawful pictures blocked everywhere. A submitted file that is near
+one of them is held back: it is kept, and handed to nobody, until the operator has decided.
+"""
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from clearinghouse.database.store import Store
+from clearinghouse.database.transaction import Transaction
+from clearinghouse.errors import KeyMismatch
+from nciihash.search.index import Index
+from nciihash.signals import Signal, SignalType
+
+_log = logging.getLogger(__name__)
+
+
+class LawfulList:
+    """The list in memory, read again whenever it has changed; used from any thread."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store  # and not its vault, which changes with the master key
+        self._version = (0, 0)
+        self._exact: set[Signal] = set()
+        self._indexes: dict[SignalType, Index] = {}
+        self._lock = threading.Lock()
+
+    def near(self, tx: Transaction, signals: Sequence[Signal]) -> list[bool]:
+        """Tell of each signal whether the list holds one that matches it."""
+        with self._lock:
+            if (version := tx.lawful_version()) != self._version:
+                self._read(tx)
+                self._version = version
+            exact, indexes = self._exact, self._indexes
+        found = [signal in exact for signal in signals]
+        for type, index in indexes.items():
+            places = [n for n, signal in enumerate(signals) if signal.type is type]
+            if places:
+                packed = _packed(type, [signals[n].value for n in places])
+                offsets = index.query(packed, radius=type.threshold).offsets
+                for n, hits in zip(places, np.diff(offsets).tolist(), strict=True):
+                    found[n] = hits > 0
+        return found
+
+    def _read(self, tx: Transaction) -> None:
+        values: dict[SignalType, list[bytes]] = defaultdict(list)
+        for type, sealed, lookup in tx.read_lawful():
+            try:
+                value = self._store.vault.open(sealed, "lawful", "value", lookup.hex())
+            except KeyMismatch:
+                # One damaged row must not keep anybody from opening a case.
+                _log.error("A lawful picture's hash does not open, and is left out")
+                continue
+            values[SignalType(type)].append(value)
+        self._exact = {Signal(t, v) for t, many in values.items() if t.exact for v in many}
+        self._indexes = {}
+        for type, many in values.items():
+            if not type.exact:
+                index = self._indexes[type] = Index(type.bits)
+                index.add(np.arange(len(many), dtype=np.uint64), _packed(type, many))
+
+
+def _packed(
+    type: SignalType, values: Sequence[bytes]
+) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+    return np.frombuffer(b"".join(values), dtype=np.uint8).reshape(-1, type.bits // 8)

@@ -1,0 +1,223 @@
+"""What the operator decides on, and what platforms decide together.
+
+Nobody here ever sees a picture. The operator sees that a file is near a picture known to be lawful,
+that many platforms met it at once, or that one key asks around it, with counts and verdicts. Many
+hits alone take nothing out: they may be the very abuse, and an abuser could cause them. A signal is
+taken out by the operator, or when two platforms say `not_blocked` of it and none says `blocked`.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.oracle import Alarm
+from clearinghouse.database import audit
+from clearinghouse.database.audit import Act
+from clearinghouse.database.queries.reviews import HITS, KEPT, LAWFUL, ORACLE, QUARANTINED
+from clearinghouse.database.store import Store
+from clearinghouse.database.transaction import Transaction
+from clearinghouse.errors import Trouble
+from clearinghouse.http.redacting_log import hour
+from nciihash.signals import Signal, SignalType, Verdict
+from nciihash.wire import TakenOut
+
+AGREEING: Final = 2  # platforms that say `not_blocked`
+_SUDDEN: Final = timedelta(days=1)
+_PART: Final = 500  # files that one query names
+_PAGE: Final = 5_000  # signals compared with a new lawful picture at a time
+
+
+class ReviewUnknown(Trouble):
+    """There is no open question with this number: `review list` shows them."""
+
+
+class NotAboutAFile(Trouble):
+    """The question is about a key, and no file is to be taken out for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An open question, without anything that tells whose file it is or what is in it.
+
+    `count` is of different queries for `oracle`, of platforms for `hits`. `platform` and `key` name
+    whose queries they are.
+    """
+
+    number: int
+    kind: str
+    since: int
+    media: str
+    count: int
+    platforms: int
+    matches: int
+    verdicts: dict[str, int]
+    platform: str | None
+    key: int | None
+
+
+# --- asking ----------------------------------------------------------------------------------
+
+
+def flag_hits(tx: Transaction, items: Collection[int], *, platforms: int, now: datetime) -> None:
+    """Ask about those files that so many platforms met within a day of their addition."""
+    chosen = sorted(items)
+    for start in range(0, len(chosen), _PART):
+        part = chosen[start : start + _PART]
+        for item, count in tx.met_by_many(part, platforms, hour(now - _SUDDEN)):
+            tx.add_review(HITS, item, None, count, hour(now))
+
+
+def raise_alarms(tx: Transaction, alarms: Iterable[Alarm], *, now: datetime) -> None:
+    """Tell the operator of keys whose queries gather around a file."""
+    for alarm in alarms:
+        tx.add_review(ORACLE, alarm.item, alarm.key, alarm.queries, hour(now))
+
+
+def weigh(tx: Transaction, signals: Iterable[int], *, now: datetime) -> int:
+    """Take out the signals that platforms agree on, after a verdict; give their number."""
+    gone = 0
+    for signal in signals:
+        said = tx.said_of(signal)
+        if said.get(Verdict.NOT_BLOCKED, 0) < AGREEING or Verdict.BLOCKED in said:
+            continue
+        gone += 1
+        item = tx.item_of(signal)
+        if not tx.withdraw_signal(signal, hour(now)) and item is not None:
+            tx.add_removal(item, TakenOut.PLATFORMS)
+            tx.close_reviews(item, hour(now))
+    return gone
+
+
+# --- answering -------------------------------------------------------------------------------
+
+
+def questions(store: Store) -> list[Question]:
+    """List what waits for the operator, oldest first."""
+    with store.read() as tx:
+        names = {row.id: row.name for row in tx.list_platforms()}
+        found = []
+        for row in tx.open_reviews():
+            met = [n for item, _, n in tx.case_matches(row.case_id) if item == row.item_id]
+            said: dict[str, int] = {}
+            for item, _, verdict, count in tx.case_verdicts(row.case_id):
+                if item == row.item_id:
+                    said[verdict] = said.get(verdict, 0) + count
+            found.append(
+                Question(
+                    number=row.id,
+                    kind=row.kind,
+                    since=row.opened,
+                    media=row.media,
+                    count=row.counted,
+                    platforms=len(met),
+                    matches=sum(met),
+                    verdicts=said,
+                    platform=names.get(row.platform_id),
+                    key=row.key_id,
+                )
+            )
+        return found
+
+
+def keep(store: Store, number: int, *, now: datetime) -> None:
+    """Close a question and keep the file; one that was held back goes out to platforms.
+
+    Raises:
+        ReviewUnknown: no such question is open.
+    """
+    with store.write() as tx:
+        row = _find(tx, number)
+        if row.kind == QUARANTINED:
+            tx.release(row.item_id, hour(now))
+        tx.close_review(number, KEPT, hour(now))
+        audit.record(store.vault, tx, Act.FILE_KEPT, count=1, hour=hour(now))
+
+
+def remove(store: Store, number: int, *, now: datetime) -> None:
+    """Take the file out, as if its holder had withdrawn it; she is told that it was the operator.
+
+    Raises:
+        ReviewUnknown: no such question is open.
+        NotAboutAFile: it is about a key.
+    """
+    with store.write() as tx:
+        row = _find(tx, number)
+        if row.kind == ORACLE:
+            raise NotAboutAFile(
+                "This is about a key, not about a file. Ask the platform, or revoke the key with "
+                f"`clearinghouse platform revoke`; then `clearinghouse review keep {number}`."
+            )
+        tx.withdraw_items(row.case_id, row.ordinal, hour(now))
+        tx.add_removal(row.item_id, TakenOut.OPERATOR)
+        tx.close_reviews(row.item_id, hour(now))
+        audit.record(store.vault, tx, Act.FILE_REMOVED, count=1, hour=hour(now))
+
+
+def _find(tx: Transaction, number: int) -> Any:  # noqa: ANN401 - a row of the database
+    rows = tx.open_reviews(number)
+    if not rows:
+        raise ReviewUnknown(
+            "No open question has this number. `clearinghouse review list` shows them."
+        )
+    return rows[0]
+
+
+# --- the list of lawful pictures -------------------------------------------------------------
+
+
+def list_lawful(store: Store, hashes: Sequence[Signal], *, now: datetime) -> tuple[int, int]:
+    """Add hashes to the list, and ask about the live files that are near them.
+
+    Returns:
+        How many hashes were new, and about how many files the operator is asked.
+    """
+    new: list[Signal] = []
+    with store.write() as tx:
+        for signal in dict.fromkeys(hashes):
+            lookup = store.vault.lookup(f"lawful {signal.type}", signal.value)
+            sealed = store.vault.seal(signal.value, "lawful", "value", lookup.hex())
+            if tx.add_lawful(signal.type, sealed, lookup, hour(now)):
+                new.append(signal)
+        if new:
+            audit.record(store.vault, tx, Act.LAWFUL_LISTED, count=len(new), hour=hour(now))
+    return len(new), _ask_about_near(store, now=now) if new else 0
+
+
+def unlist_lawful(store: Store, hashes: Sequence[Signal], *, now: datetime) -> int:
+    """Take hashes off the list; give how many were on it. What was decided stays."""
+    with store.write() as tx:
+        gone = sum(
+            tx.remove_lawful(store.vault.lookup(f"lawful {signal.type}", signal.value))
+            for signal in dict.fromkeys(hashes)
+        )
+        if gone:
+            audit.record(store.vault, tx, Act.LAWFUL_UNLISTED, count=gone, hour=hour(now))
+        return gone
+
+
+def _ask_about_near(store: Store, *, now: datetime) -> int:
+    lawful = LawfulList(store)
+    near: set[int] = set()
+    after = 0
+    while True:
+        with store.read() as tx:
+            rows = tx.live_signals(after, _PAGE)
+            signals = [
+                Signal(
+                    SignalType(row.type),
+                    store.vault.open(row.value, "signals", "value", row.item_id, row.ordinal),
+                )
+                for row in rows
+            ]
+            hits = lawful.near(tx, signals)
+        near |= {row.item_id for row, hit in zip(rows, hits, strict=True) if hit}
+        if len(rows) < _PAGE:
+            break
+        after = rows[-1].id
+    with store.write() as tx:
+        held = {row.item_id for row in tx.open_reviews() if row.kind == QUARANTINED}
+        for item in sorted(near - held):
+            tx.add_review(LAWFUL, item, None, 1, hour(now))
+    return len(near - held)

@@ -1,0 +1,317 @@
+"""Cases: open, add, look, withdraw, renew, expire."""
+
+import calendar
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Final
+
+from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.proof_of_work import LIFE
+from clearinghouse.cases.idempotency import KEPT_SECONDS
+from clearinghouse.database import audit
+from clearinghouse.database.audit import Act
+from clearinghouse.database.queries.reviews import QUARANTINED
+from clearinghouse.database.store import Store
+from clearinghouse.database.transaction import AnyRow, NewItem, NewSignals, Transaction
+from clearinghouse.errors import (
+    CaseClosed,
+    DeclarationMissing,
+    ItemUnknown,
+    NothingAccepted,
+    TooManyItems,
+)
+from clearinghouse.http.redacting_log import hour, moment
+from clearinghouse.platforms.keys import FOLLOWING, Scope, read_scopes
+from nciihash.signals import QUALITY_MIN, Media, Verdict
+from nciihash.wire import (
+    ITEMS_MAX,
+    CaseOpened,
+    CaseState,
+    CaseStatus,
+    ItemIn,
+    ItemReceipt,
+    ItemsAdded,
+    ItemStatus,
+    OpenCase,
+    PlatformStatus,
+    Reason,
+    Refusal,
+    TakenOut,
+    Withdrawal,
+)
+from nciihash.wire.advocates import ASSISTED_ITEMS_MAX
+
+_BATCH: Final = 100  # cases closed in one transaction, so that writers between them are not kept
+
+
+def case_lookup(store: Store, number: str) -> bytes:
+    """Give the value under which a case is found by its number, which is not kept."""
+    return store.vault.lookup("case", number.encode())
+
+
+def open_case(
+    store: Store,
+    lawful: LawfulList,
+    tx: Transaction,
+    request: OpenCase,
+    *,
+    number: str,
+    passphrase: str,
+    verifier: str,
+    months: int,
+    now: datetime,
+) -> CaseOpened:
+    """Open a case with its first files.
+
+    Raises:
+        DeclarationMissing: not over 18, or not depicted.
+        NothingAccepted: no signal of any file can be used; no case is opened.
+    """
+    if not (request.declaration.adult and request.declaration.depicted):
+        raise DeclarationMissing
+    expires = _months_after(now, months)
+    case = tx.add_case(
+        lookup=case_lookup(store, number),
+        verifier=verifier,
+        reason=request.reason.value,
+        state=CaseState.OPEN.value,
+        opened=hour(now),
+        expires=expires,
+    )
+    receipts = _add(store, lawful, tx, case, request.items, first=1, now=now)
+    return CaseOpened(
+        case=number, passphrase=passphrase, expires=moment(expires), items=tuple(receipts)
+    )
+
+
+def add_items(
+    store: Store,
+    lawful: LawfulList,
+    tx: Transaction,
+    case: int,
+    new: Sequence[ItemIn],
+    *,
+    months: int,
+    now: datetime,
+) -> ItemsAdded:
+    """Add files to an open case, and renew it.
+
+    Raises:
+        CaseClosed: it was withdrawn or has expired.
+        TooManyItems: it would hold more than 200 files, or 1,000 if an advocate opened it.
+        NothingAccepted: no signal of any of the files can be used.
+    """
+    if tx.read_case(case).state != CaseState.OPEN:
+        raise CaseClosed
+    live, last = tx.count_items(case)
+    if live + len(new) > (ASSISTED_ITEMS_MAX if tx.is_assisted(case) else ITEMS_MAX):
+        raise TooManyItems
+    expires = _months_after(now, months)
+    receipts = _add(store, lawful, tx, case, new, first=last + 1, now=now)
+    tx.update_case(case, expires=expires)
+    return ItemsAdded(expires=moment(expires), items=tuple(receipts))
+
+
+def _add(
+    store: Store,
+    lawful: LawfulList,
+    tx: Transaction,
+    case: int,
+    new: Sequence[ItemIn],
+    *,
+    first: int,
+    now: datetime,
+) -> list[ItemReceipt]:
+    fit = [
+        [s for s in item.signals if s.quality is None or s.quality >= QUALITY_MIN] for item in new
+    ]
+    near = iter(lawful.near(tx, [s.hashed.signal for kept in fit for s in kept]))
+    # of what is lawful one is enough: the others are made from the same picture
+    quarantined = [any(list(islice(near, len(kept)))) for kept in fit]
+    numbers = tx.add_items(
+        case,
+        [
+            NewItem(ordinal, item.media.value, refused=not kept)
+            for ordinal, (item, kept) in enumerate(zip(new, fit, strict=True), first)
+        ],
+        hour(now),
+    )
+    receipts, added = [], []
+    for ordinal, (item, kept, held, number) in enumerate(
+        zip(new, fit, quarantined, numbers, strict=True), first
+    ):
+        refused = tuple(
+            Refusal(signal=i, code="quarantined" if s in kept else "low_quality")
+            for i, s in enumerate(item.signals)
+            if held or s not in kept
+        )
+        accepted = 0 if held else len(kept)
+        receipts.append(ItemReceipt(item=ordinal, accepted=accepted, refused=refused))
+        rows = []
+        for place, signal in enumerate(dict.fromkeys(kept)):
+            value = bytes.fromhex(signal.value)
+            rows.append(
+                {
+                    "item_id": number,
+                    "ordinal": place,
+                    "type": signal.type.value,
+                    "value": store.vault.seal(value, "signals", "value", number, place),
+                    "lookup": store.vault.lookup(signal.type, value),
+                    "quality": signal.quality,
+                    "variant": signal.variant.value,
+                }
+            )
+        added.append(NewSignals(item.media.value, rows, held_back=held))
+    tx.add_signals(added, hour(now))
+    for number, held in zip(numbers, quarantined, strict=True):
+        if held:
+            tx.add_review(QUARANTINED, number, None, 1, hour(now))
+    if not any(quarantined) and not any(receipt.accepted for receipt in receipts):
+        raise NothingAccepted
+    return receipts
+
+
+def withdraw(tx: Transaction, case: int, ordinal: int | None, *, now: datetime) -> Withdrawal:
+    """Withdraw one file, or all of them and with them the case. Repeating it changes nothing.
+
+    Raises:
+        ItemUnknown: the case never had a file with this number.
+    """
+    if ordinal is not None and not tx.has_item(case, ordinal):
+        raise ItemUnknown
+    gone = tx.withdraw_items(case, ordinal, hour(now))
+    remaining, _ = tx.count_items(case)
+    state = CaseState(tx.read_case(case).state)
+    if state is CaseState.OPEN and not remaining:
+        state = CaseState.WITHDRAWN
+        tx.update_case(case, state=state.value, closed=hour(now))
+    return Withdrawal(withdrawn=gone, remaining=remaining, state=state)
+
+
+def renewal_due(tx: Transaction, case: int, *, months: int, now: datetime) -> bool:
+    """Tell whether a visit at this time would move an open case's expiry."""
+    row = tx.read_case(case)
+    return bool(row.state == CaseState.OPEN and row.expires < _months_after(now, months))
+
+
+def renew(tx: Transaction, case: int, *, months: int, now: datetime) -> None:
+    """Move an open case's expiry to its full time after this visit."""
+    if renewal_due(tx, case, months=months, now=now):
+        tx.update_case(case, expires=_months_after(now, months))
+
+
+def status(tx: Transaction, case: int, *, now: datetime) -> CaseStatus:
+    """Tell what became of a case."""
+    row = tx.read_case(case)
+    listed = _Platforms(tx, case, now)
+    marks = tx.case_marks(case)
+    return CaseStatus(
+        state=CaseState(row.state),
+        reason=Reason(row.reason),
+        opened=moment(row.opened),
+        expires=moment(row.expires),
+        items=tuple(
+            ItemStatus(
+                item=item.ordinal,
+                media=Media(item.media),
+                signals=item.signals,
+                added=moment(item.added),
+                withdrawn=_moment(item.withdrawn),
+                held_back=marks[item.id][0],
+                taken_out=_taken_out(marks[item.id][1]),
+                platforms=listed.about(item),
+            )
+            for item in tx.case_items(case)
+        ),
+    )
+
+
+class _Platforms:
+    """What every platform did about the files of one case."""
+
+    def __init__(self, tx: Transaction, case: int, now: datetime) -> None:
+        self._scopes: dict[int, set[Scope]] = defaultdict(set)
+        for key in tx.list_keys():
+            if key.revoked is None and key.expires > hour(now):
+                self._scopes[key.platform_id] |= set(read_scopes(key.scopes))
+        self._confirmed = {
+            (item, platform): (_moment(has), _moment(gone))
+            for item, platform, has, gone in tx.case_confirmations(case)
+        }
+        self._verdicts: dict[tuple[int, int], dict[Verdict, int]] = defaultdict(dict)
+        for item, platform, verdict, count in tx.case_verdicts(case):
+            self._verdicts[item, platform][Verdict(verdict)] = count
+        self._matches = {(item, by): count for item, by, count in tx.case_matches(case)}
+        self._names = [(row.id, row.name) for row in tx.list_platforms()]
+
+    def about(self, item: AnyRow) -> tuple[PlatformStatus, ...]:
+        """List those that take part, and those that took part and know something of this file."""
+        rows = []
+        for platform, name in self._names:
+            scopes = self._scopes.get(platform, set())
+            follows = not FOLLOWING.isdisjoint(scopes)
+            # a file that is held back stands in no log
+            has, gone = self._confirmed.get((item.id, platform), (None, None))
+            verdicts = self._verdicts.get((item.id, platform), {})
+            met = self._matches.get((item.id, platform), 0)
+            if platform not in self._scopes and not (has or met or verdicts):
+                continue
+            rows.append(
+                PlatformStatus(
+                    platform=name,
+                    # one whose key ended may still hold what it once confirmed
+                    follows=follows or has is not None,
+                    veiled=follows and Scope.FEED not in scopes,
+                    has_it_since=has,
+                    matches=met,
+                    verdicts=verdicts,
+                    deletion_acknowledged=gone,
+                )
+            )
+        return tuple(rows)
+
+
+def _taken_out(by: str | None) -> TakenOut | None:
+    return None if by is None else TakenOut(by)
+
+
+def _moment(seconds: int | None) -> datetime | None:
+    return None if seconds is None else moment(seconds)
+
+
+def expire(store: Store, now: datetime) -> int:
+    """Close the cases that nobody visited in time, withdrawing all they hold; give their number."""
+    total = 0
+    while True:
+        with store.write() as tx:
+            due = tx.expired_cases(hour(now), _BATCH)
+            for case in due:
+                tx.withdraw_items(case, None, hour(now))
+                tx.update_case(case, state=CaseState.EXPIRED.value, closed=hour(now))
+        total += len(due)
+        if len(due) < _BATCH:
+            return total
+
+
+def purge(store: Store, *, retention_days: int, now: datetime) -> dict[str, int]:
+    """Expire what is due, and forget closed cases and repeatable answers past their time."""
+    expired = expire(store, now)
+    with store.write() as tx:
+        forgotten = tx.forget_cases(hour(now - timedelta(days=retention_days)))
+        replies = tx.forget_replies(hour(now) - KEPT_SECONDS)
+        if expired or forgotten:
+            count = expired + forgotten
+            audit.record(store.vault, tx, Act.PURGED, count=count, hour=hour(now))
+        tx.forget_spent(hour(now) - 2 * LIFE)
+        tx.forget_budgets(hour(now - timedelta(days=2)))
+    return {"expired": expired, "forgotten": forgotten, "replies": replies}
+
+
+def _months_after(now: datetime, months: int) -> int:
+    """Give the hour some calendar months later; the 31st becomes a shorter month's last day."""
+    years, month = divmod(now.month - 1 + months, 12)
+    year = now.year + years
+    day = min(now.day, calendar.monthrange(year, month + 1)[1])
+    return hour(now.replace(year=year, month=month + 1, day=day))

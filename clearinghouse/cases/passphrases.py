@@ -1,0 +1,154 @@
+"""Case numbers and passphrases: minting them, checking them, and slowing down whoever guesses.
+
+A passphrase is six words of the EFF's long list (7,776 words: 77 bits), kept as Argon2id. An
+unknown case costs and looks the same as a wrong passphrase. Nobody is ever locked out, since a lock
+would let an abuser shut the survivor out: wrong guesses make later checks of that case wait a few
+seconds, each for itself. At most two checks run at a time, and openings have a place of their own,
+so that a flood of one does not stop the other. What bounds guessing is the cost of a check (some
+twenty a second in all) against 77 bits.
+"""
+
+import asyncio
+import re
+import secrets
+import unicodedata
+from collections import OrderedDict
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Final, TypeVar
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.low_level import Type
+
+from clearinghouse.errors import TooManyChecks
+
+T = TypeVar("T")
+
+WORDS: Final = 6
+# Crockford's base 32: no I, L, O or U, so that a number survives being read aloud.
+_ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_CONFUSED: Final = str.maketrans("ILO", "110")
+_NUMBER: Final = re.compile(rf"[{_ALPHABET}]{{12}}")
+
+_CHECKS_AT_ONCE: Final = 2
+_OPENINGS_AT_ONCE: Final = 1
+# Waiting costs next to nothing, and a flood of a few dozen connections must not fill the queue; at
+# twenty checks a second its end is ten seconds away.
+_QUEUE: Final = 200
+_REMEMBERED: Final = 10_000  # cases whose recent wrong guesses are counted
+_FREE_GUESSES: Final = 3
+_DELAY_MAX: Final = 5.0  # seconds
+
+
+def mint_number() -> str:
+    """Make a case number: twelve characters (60 bits), in three groups."""
+    letters = "".join(secrets.choice(_ALPHABET) for _ in range(12))
+    return "-".join(letters[i : i + 4] for i in range(0, 12, 4))
+
+
+def read_number(text: str) -> str | None:
+    """Bring a case number into its written form; None if it cannot be one."""
+    letters = re.sub(r"[\s-]", "", text).upper().translate(_CONFUSED)
+    if not _NUMBER.fullmatch(letters):
+        return None
+    return "-".join(letters[i : i + 4] for i in range(0, 12, 4))
+
+
+def mint_passphrase() -> str:
+    """Make a passphrase of six random words."""
+    words = (files("xkcdpass") / "static" / "eff-long").read_text().split()
+    return " ".join(secrets.choice(words) for _ in range(WORDS))
+
+
+def _normal(passphrase: str) -> str:
+    """Reduce to letters, so that capitals, commas, hyphens and doubled spaces do no harm."""
+    folded = unicodedata.normalize("NFKC", passphrase).casefold()
+    return "".join(c for c in folded if c.isalpha())
+
+
+class _Turns:
+    """So many at a time, behind a queue of bounded length."""
+
+    def __init__(self, at_once: int) -> None:
+        self._slots = asyncio.Semaphore(at_once)
+        self._queued = 0
+
+    async def take(self, work: Callable[[], T]) -> T:
+        """Run work in a thread when it is its turn.
+
+        Raises:
+            TooManyChecks: the queue is full.
+        """
+        if self._queued >= _QUEUE:
+            raise TooManyChecks
+        self._queued += 1
+        try:
+            async with self._slots:
+                return await asyncio.to_thread(work)
+        finally:
+            self._queued -= 1
+
+
+class Checks:
+    """Make and check Argon2id verifiers, few at a time; slow down guessing at one case.
+
+    Belongs to one event loop. Wrong guesses are counted in memory only, by the look-up value of the
+    case number, known or not.
+
+    Args:
+        memory: KiB for one check.
+        clock: seconds that never go back.
+    """
+
+    def __init__(self, *, memory: int, clock: Callable[[], float]) -> None:
+        self._hasher = PasswordHasher(time_cost=3, memory_cost=memory, parallelism=1, type=Type.ID)
+        self._nobody = self._hasher.hash(secrets.token_hex(16))
+        self._checking = _Turns(_CHECKS_AT_ONCE)
+        self._opening = _Turns(_OPENINGS_AT_ONCE)
+        self._wrong: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
+        self._clock = clock
+
+    async def make(self, passphrase: str) -> str:
+        """Make the verifier of a new passphrase.
+
+        Raises:
+            TooManyChecks: the queue is full.
+        """
+        return await self._opening.take(lambda: self._hasher.hash(_normal(passphrase)))
+
+    async def passes(self, case: bytes, verifier: str | None, passphrase: str) -> bool:
+        """Check a passphrase; with no verifier (an unknown case) do the same work and say no.
+
+        Raises:
+            TooManyChecks: the queue is full.
+        """
+        await asyncio.sleep(self._delay(case))
+
+        def check() -> bool:
+            try:
+                return self._hasher.verify(verifier or self._nobody, _normal(passphrase))
+            except (VerificationError, InvalidHashError):
+                return False
+
+        passed = await self._checking.take(check) and verifier is not None
+        if passed:
+            self._wrong.pop(case, None)
+        else:
+            self._count(case)
+        return passed
+
+    def _delay(self, case: bytes) -> float:
+        """Give the seconds to wait: none for the first guesses, then doubling up to five."""
+        count, since = self._wrong.get(case, (0, 0.0))
+        # a minute without a wrong guess forgives one
+        count -= int((self._clock() - since) // 60)
+        return 0.0 if count <= _FREE_GUESSES else min(0.25 * 2 ** (count - 4), _DELAY_MAX)
+
+    def _count(self, case: bytes) -> None:
+        count, since = self._wrong.pop(case, (0, 0.0))
+        now = self._clock()
+        forgiven = int((now - since) // 60)
+        self._wrong[case] = (min(max(count - forgiven, 0) + 1, 20), now)
+        if len(self._wrong) > _REMEMBERED:
+            self._wrong.popitem(last=False)

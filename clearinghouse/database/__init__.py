@@ -1,0 +1,1 @@
+"""The database: tables, statements, transactions, and what lies outside for a restore."""

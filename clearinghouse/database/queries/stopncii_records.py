@@ -1,0 +1,268 @@
+"""The statements behind the StopNCII door, whose clients follow times instead of a cursor.
+
+A *record* is one value with all live signals that hold it. A client keeps the time of the last
+record that it saw and asks for what is newer or as new, so these times must never go back, and few
+records may share one. They come from *places*: every addition and every verdict gets the next whole
+number, at least a hundred times the hour (in seconds) in which it is written. A place divided by a
+hundred is a time: it never goes back, at most a hundred records share it, and it tells the hour of
+a submission and nothing finer.
+
+A record stands at the last place that concerns it: of its signals, and of the verdicts of the
+platform that reads. A record that stays live moves forward only, so that a reader who goes through
+the records in their order, however slowly, misses none of them. Whatever takes a signal out must
+therefore move what is left of its record (`move_records`).
+
+The place is null for a signal that this format has no word for, or that is withdrawn.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Table,
+    func,
+    insert,
+    select,
+    union_all,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from clearinghouse.database.schema import contributions, facts, items, signals, verdicts
+
+PARAMETERS: Final = 500  # in one statement; SQLite may allow no more than 999
+SHARED: Final = 100  # records that may carry the same time
+SHOWN: Final = frozenset({("image", "pdq"), ("video", "md5")})  # what the format has words for
+CONTRIBUTED: Final = "contributed"  # added by a platform
+IMPORTED: Final = "imported"  # fetched from another clearinghouse
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as a platform is to see it; `value` is sealed for (item, ordinal)."""
+
+    place: int
+    number: int  # row number of its oldest signal
+    type: str
+    value: bytes
+    item: int
+    ordinal: int
+    verdict: str | None
+
+
+class Records:
+    """The statements, as a part of `clearinghouse.database.transaction.Transaction`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._run = connection.execute
+        self._one = connection.scalar
+        self._is_postgres = connection.dialect.name == "postgresql"
+        # what this transaction did, for the store to act on when it is committed
+        self.grew = False  # whether the log has new entries
+        self.removed = False  # whether removals are among them
+        self.revoked: list[int] = []  # keys
+
+    def _upsert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
+        """Begin an insert that may change the row that is there already."""
+        return postgresql.insert(table) if self._is_postgres else sqlite.insert(table)
+
+    # --- places ------------------------------------------------------------------------------
+
+    def last_place(self) -> int:
+        """Give the last place that was taken, even if nothing stands there any more."""
+        value = self._one(select(facts.c.value).where(facts.c.name == "place"))
+        return int.from_bytes(value or b"", "big")
+
+    def take_places(self, count: int, hour: int) -> range:
+        """Take the next places; they are the caller's when the transaction commits."""
+        first = max(self.last_place() + 1, hour * SHARED)
+        last = (first + count - 1).to_bytes(8, "big")
+        self._run(update(facts).where(facts.c.name == "place").values(value=last))
+        return range(first, first + count)
+
+    def has_place(self, signal: int) -> bool:
+        """Tell whether the door shows this signal."""
+        query = select(signals.c.id).where(signals.c.id == signal, signals.c.place.is_not(None))
+        return self._one(query) is not None
+
+    def move_records(self, lookups: Iterable[bytes], hour: int) -> None:
+        """Move what is left of records that lost a signal to new places.
+
+        Without that a record could fall back behind a reader who had not come to it yet.
+        """
+        for lookup in self._still_shown(lookups):
+            imported = _is_imported(signals)
+            for only in (~imported, imported):  # some readers see the former alone
+                newest = self._one(
+                    select(signals.c.id)
+                    .where(signals.c.lookup == lookup, signals.c.place.is_not(None), only)
+                    .order_by(signals.c.place.desc())
+                    .limit(1)
+                )
+                if newest is not None:
+                    [place] = self.take_places(1, hour)
+                    self._run(update(signals).where(signals.c.id == newest).values(place=place))
+
+    def _still_shown(self, lookups: Iterable[bytes]) -> list[bytes]:
+        """Choose those of these look-up values that a live signal has, each once."""
+        found: list[bytes] = []
+        wanted = sorted(set(lookups))
+        for first in range(0, len(wanted), PARAMETERS):
+            some = wanted[first : first + PARAMETERS]
+            query = select(signals.c.lookup).where(
+                signals.c.lookup.in_(some), signals.c.place.is_not(None)
+            )
+            found += self._run(query.distinct()).scalars()
+        return found
+
+    # --- records -----------------------------------------------------------------------------
+
+    def read_records(
+        self, platform: int, after: int, limit: int, *, first_hand: bool
+    ) -> list[Record]:
+        """Read a platform's records behind a place, in their order.
+
+        Args:
+            platform: whose verdicts are shown, and move records.
+            after: the place.
+            limit: how many.
+            first_hand: leave out what was imported from another clearinghouse.
+        """
+
+        def alone(table: FromClause) -> list[ColumnElement[bool]]:
+            return [~_is_imported(table)] if first_hand else []
+
+        def last(lookup: ColumnElement[bytes], place: ColumnElement[int]) -> ColumnElement[bool]:
+            """Say that in this platform's view nothing of the record stands farther on."""
+            later, heard = signals.alias(), verdicts.alias()
+            added = select(later.c.id).where(
+                later.c.lookup == lookup, later.c.place > place, *alone(later)
+            )
+            # One inside the other, and no join: a planner might begin a join with all that the
+            # platform ever said, while a record has few signals.
+            moving = select(heard.c.signal_id).where(
+                heard.c.platform_id == platform,
+                heard.c.signal_id == later.c.id,
+                heard.c.place > place,
+            )
+            said = select(later.c.id).where(
+                later.c.lookup == lookup,
+                later.c.place.is_not(None),
+                moving.correlate_except(heard).exists(),
+                *alone(later),
+            )
+            return ~added.correlate_except(later).exists() & ~said.correlate_except(later).exists()
+
+        added = select(signals.c.place, signals.c.id).where(
+            signals.c.place > after, last(signals.c.lookup, signals.c.place), *alone(signals)
+        )
+        said = (
+            select(verdicts.c.place, signals.c.id)
+            .join(signals, signals.c.id == verdicts.c.signal_id)
+            .where(
+                verdicts.c.platform_id == platform,
+                verdicts.c.place > after,
+                signals.c.place.is_not(None),
+                last(signals.c.lookup, verdicts.c.place),
+                *alone(signals),
+            )
+        )
+        # Each part is limited by itself, so that neither walks through the whole bank.
+        first_added = added.order_by(signals.c.place).limit(limit).subquery()
+        first_said = said.order_by(verdicts.c.place).limit(limit).subquery()
+        moved = union_all(select(*first_added.c), select(*first_said.c)).subquery()
+        others = signals.alias()
+        verdict = (
+            select(verdicts.c.verdict)
+            .select_from(others)
+            # an outer join, for the same reason
+            .outerjoin(
+                verdicts,
+                (verdicts.c.signal_id == others.c.id) & (verdicts.c.platform_id == platform),
+            )
+            .where(others.c.lookup == signals.c.lookup, others.c.place.is_not(None))
+            .order_by(verdicts.c.place.desc().nulls_last())
+            .limit(1)
+        )
+        oldest = select(func.min(others.c.id)).where(
+            others.c.lookup == signals.c.lookup, others.c.place.is_not(None)
+        )
+        query = (
+            select(
+                moved.c.place,
+                oldest.scalar_subquery(),
+                signals.c.type,
+                signals.c.value,
+                signals.c.item_id,
+                signals.c.ordinal,
+                verdict.scalar_subquery(),
+            )
+            .join(signals, signals.c.id == moved.c.id)
+            .order_by(moved.c.place)
+            .limit(limit)
+        )
+        return [Record(*row) for row in self._run(query).all()]
+
+    def record_signals(self, lookup: bytes) -> Sequence[int]:
+        """Name the signals of the record with this look-up value."""
+        query = select(signals.c.id).where(signals.c.lookup == lookup, signals.c.place.is_not(None))
+        return self._run(query.order_by(signals.c.id)).scalars().all()
+
+    # --- contributions -----------------------------------------------------------------------
+
+    def contribution(self, platform: int, kind: str) -> int | None:
+        """Give the case that holds what a platform added, or what was imported from it."""
+        return self._one(
+            select(contributions.c.case_id).where(
+                contributions.c.platform_id == platform, contributions.c.kind == kind
+            )
+        )
+
+    def add_contribution(self, platform: int, kind: str, case: int) -> None:
+        """Let this case hold what the platform adds, or what is imported from it."""
+        self._run(insert(contributions).values(platform_id=platform, kind=kind, case_id=case))
+
+    def held(self, lookup: bytes) -> bool:
+        """Tell whether a survivor's open case holds the value."""
+        query = (
+            select(signals.c.id)
+            .join(items, items.c.id == signals.c.item_id)
+            .where(
+                signals.c.lookup == lookup,
+                signals.c.value.is_not(None),
+                items.c.case_id.not_in(select(contributions.c.case_id)),
+            )
+        )
+        return self._one(query.limit(1)) is not None
+
+    def case_values(self, case: int, lookups: Sequence[bytes] | None = None) -> dict[bytes, int]:
+        """Give the values of a case that are live, or those among `lookups`, with their files."""
+        query = (
+            select(signals.c.lookup, items.c.ordinal)
+            .join(items, items.c.id == signals.c.item_id)
+            .where(items.c.case_id == case, signals.c.lookup.is_not(None))
+        )
+        if lookups is not None:
+            query = query.where(signals.c.lookup.in_(lookups))
+        return {row[0]: row[1] for row in self._run(query).all()}
+
+    def live_items(self, case: int, limit: int) -> Sequence[int]:
+        """Name some files of a case that are not withdrawn, by their ordinals."""
+        query = select(items.c.ordinal).where(items.c.case_id == case, items.c.withdrawn.is_(None))
+        return self._run(query.order_by(items.c.ordinal).limit(limit)).scalars().all()
+
+
+def _is_imported(table: FromClause) -> ColumnElement[bool]:
+    """Say that a row of `signals` belongs to what was imported from another clearinghouse."""
+    return (
+        select(items.c.id)
+        .join(contributions, contributions.c.case_id == items.c.case_id)
+        .where(items.c.id == table.c.item_id, contributions.c.kind == IMPORTED)
+        .correlate(table)
+        .exists()
+    )

@@ -1,0 +1,278 @@
+"""The store: opening the database, migrating it, and the transactions that read and write it.
+
+One change log has three readers: platforms' feeds, each worker's live index, and the
+acknowledgements. A write and its entries in the log share a transaction, and the order of the log
+is the order of commit (`clearinghouse.database.engines` says how). An answer is sent after the
+commit, and the commit returns after fsync.
+"""
+
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.resources import as_file, files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Self
+
+from sqlalchemy import URL, Connection, inspect, text
+
+from clearinghouse.database import audit
+from clearinghouse.database.audit import Act
+from clearinghouse.database.engines import Database, open_database
+from clearinghouse.database.epoch import EPOCH_BYTES, Reached, settle
+from clearinghouse.database.transaction import Transaction
+from clearinghouse.database.withdrawal_journal import Journal
+from clearinghouse.errors import KeyMismatch, NewerDatabase
+from clearinghouse.http.redacting_log import hour
+from clearinghouse.sealing.master_key import FACTS, KEY, STEADY, key_file, read_masters, unlock
+from clearinghouse.sealing.vault import KEY_BYTES, Vault
+from clearinghouse.settings import Settings
+
+
+class Store:
+    """One database: short read and write transactions, each on a connection of its own."""
+
+    def __init__(
+        self,
+        database: Database,
+        masters: Callable[[], Sequence[bytes]],
+        *,
+        argon2_memory: int,
+        note: Path,
+        journal: Journal,
+    ) -> None:
+        self._database = database
+        self._masters = masters
+        self._sealed: dict[str, bytes] = {}  # the facts that the vault was made from
+        self._unlocking = threading.Lock()
+        self._note = note
+        self._journal = journal
+        self._owed = False  # whether the journal may lack a withdrawal
+        self.vault: Vault
+        self.epoch = 0
+        self.argon2_memory = argon2_memory
+        self.withdrawn_again = 0  # signals, when the database was opened
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """Open the database, make or migrate it where needed, and check that the key is its own.
+
+        All of it in the one writer's place, so that two that start at once follow each other.
+
+        Raises:
+            KeyMissing, KeyMismatch: the database is sealed with a key that is not here.
+            NewerDatabase: a newer version migrated it.
+            OSError: the folder of the key cannot be written.
+        """
+        database = open_database(settings)
+        try:
+            store = cls._over(database, settings)
+            store.withdrawn_again = store.settle()
+        except BaseException:
+            _close(database)
+            raise
+        return store
+
+    @classmethod
+    def settle_copy(cls, settings: Settings, copy: Path, reached: Reached) -> int:
+        """Make a copy of the database in SQLite ready to take its place.
+
+        It gets today's tables and a new epoch of the log behind all that was `reached`, and loses
+        what was withdrawn since. What lies outside is read and not changed: the copy may never come
+        into its place. Gives the number of signals that were withdrawn again.
+
+        Raises:
+            KeyMissing, KeyMismatch, NewerDatabase: as `open`.
+        """
+        address = URL.create("sqlite", database=str(copy.absolute()))
+        database = open_database(replace(settings, database=address.render_as_string()))
+        try:
+            store = cls._over(database, settings)
+            noted = Reached.read(store._note)
+            reached = Reached(max(reached.seq, noted.seq), max(reached.place, noted.place))
+            return store._settle(reached, anew=True)
+        finally:
+            _close(database)
+
+    @classmethod
+    def _over(cls, database: Database, settings: Settings) -> Self:
+        with database.writer.begin() as connection:
+            migrate(connection)
+            tx = Transaction(connection)
+            if KEY not in tx.facts([KEY]):
+                vault = Vault(read_masters(settings, create=True)[0])
+                tx.set_fact(KEY, vault.check())
+                steady = vault.seal(secrets.token_bytes(KEY_BYTES), "facts", STEADY)
+                tx.set_fact(STEADY, steady)
+                tx.set_fact("epoch", secrets.token_bytes(EPOCH_BYTES))
+                # For the life of the database: were it changed, checks of older cases would cost
+                # something else than those of unknown ones.
+                tx.set_fact("argon2", settings.argon2_memory.to_bytes(8, "big"))
+            if not tx.facts(["identity"]):
+                tx.set_fact("identity", secrets.token_bytes(8))
+            known = tx.facts(["identity", "argon2"])
+        # What lies outside belongs to this database and to its backups alone.
+        folder = settings.notes or key_file(settings).parent
+        identity = known["identity"].hex()
+        return cls(
+            database,
+            lambda: read_masters(settings, create=False),
+            argon2_memory=int.from_bytes(known["argon2"], "big"),
+            note=folder / f"reached-{identity}",
+            journal=Journal(folder / f"withdrawals-{identity}"),
+        )
+
+    def settle(self) -> int:
+        """Bring a database that was put back from a backup up to what lies outside of it.
+
+        When it is opened, and when one is found in its place while serving. Gives the number of
+        signals that were withdrawn again.
+
+        Raises:
+            KeyMismatch: another database is there now.
+        """
+        again = self._settle(Reached.read(self._note), anew=False)
+        with self.read() as tx:
+            epoch = tx.epoch()
+        self._journal.begin(epoch)
+        self.epoch = epoch
+        self.note_reached()
+        self.keep_withdrawals()
+        return again
+
+    def _settle(self, reached: Reached, *, anew: bool) -> int:
+        now = hour(datetime.now(UTC))
+        with self._database.writer.begin() as connection:
+            tx = Transaction(connection)
+            self._unlock(tx)
+            before = tx.epoch()
+            again = settle(self._database, tx, reached, self._journal, now, anew=anew)
+            if again or tx.epoch() != before:
+                audit.record(self.vault, tx, Act.RESTORED, count=again, hour=now)
+            if tx.grew:
+                self._database.announce(connection)
+        return again
+
+    def _unlock(self, tx: Transaction) -> None:
+        """Have the vault of the key that the database has in this transaction.
+
+        Keys are never forgotten before the process ends: what was read a moment ago may still have
+        to be opened with an old one.
+        """
+        sealed = tx.facts(FACTS)
+        if sealed == self._sealed:
+            return
+        with self._unlocking:
+            known = self.vault.masters if self._sealed else ()
+            try:
+                vault = unlock(sealed, known or self._masters())
+            except KeyMismatch:
+                vault = unlock(sealed, [*known, *self._masters()])
+            self.vault, self._sealed = vault, sealed
+
+    def close(self) -> None:
+        """Give the connections back."""
+        _close(self._database)
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """Hold the one writer's place; commit durably at the end, or undo everything.
+
+        What was withdrawn is in the journal as well when this ends.
+        """
+        with self._database.writer.begin() as connection:
+            tx = Transaction(connection)
+            self._unlock(tx)
+            yield tx
+            if tx.grew:
+                self._database.announce(connection)
+        self._owed |= tx.removed
+        if self._owed:
+            self.keep_withdrawals()
+        if tx.revoked:
+            self._journal.add_keys(tx.revoked)
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """See one state of the database, without keeping a writer waiting."""
+        with self._database.reader.begin() as connection:
+            tx = Transaction(connection)
+            self._unlock(tx)
+            yield tx
+
+    def reached(self) -> Reached:
+        """Tell how far the log has got."""
+        with self.read() as tx:
+            return Reached(tx.head(), tx.last_place())
+
+    def note_reached(self) -> None:
+        """Note outside the database how far the log has got (`clearinghouse.database.epoch`)."""
+        self.reached().write(self._note)
+
+    def keep_withdrawals(self) -> None:
+        """Write down outside the database what was withdrawn, in the withdrawal journal.
+
+        Raises:
+            OSError: it cannot be written. It is owed then, and the next write does it.
+        """
+        self._owed = True
+        with self.read() as tx:
+            self._journal.catch_up(tx.head(), tx.removals)
+        self._owed = False
+
+    def listen(self, heard: Callable[[], None], ended: threading.Event) -> None:
+        """Call `heard` whenever another process has written to the log, until `ended`.
+
+        Returns at once where nobody tells. What is missed must be found by looking.
+        """
+        self._database.listen(heard, ended)
+
+    def sweep(self) -> bool:
+        """Empty what may still hold purged values beside the tables; tell whether it is done.
+
+        A reader at work can be in the way: try again then.
+        """
+        return self._database.sweep()
+
+
+def _close(database: Database) -> None:
+    database.writer.dispose()
+    database.reader.dispose()
+
+
+def migrate(connection: Connection) -> None:
+    """Bring the tables to this version's, in the transaction of the caller.
+
+    Raises:
+        NewerDatabase: a newer version migrated them.
+    """
+    folder = files("clearinghouse.database") / "migrations"
+    newest = max(file.name for file in (folder / "versions").iterdir() if file.name[0].isdigit())
+    if inspect(connection).has_table("alembic_version"):
+        version = connection.scalar(text("SELECT version_num FROM alembic_version"))
+        if version == newest.partition("_")[0]:
+            return
+    _upgrade(connection, folder)
+
+
+def _upgrade(connection: Connection, migrations: Traversable) -> None:
+    # a tenth of a second to load, for what is needed once in a version's life
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    with as_file(migrations) as folder:
+        config = Config()
+        config.set_main_option("script_location", str(folder).replace("%", "%%"))
+        config.set_main_option("path_separator", "os")
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError:
+            # Alembic's own words for a revision that it does not know
+            raise NewerDatabase(
+                "A newer version of this service wrote the database. Install that version."
+            ) from None

@@ -1,0 +1,1 @@
+"""The edges of the HTTP server: bounds, headers, logs, and no decoder."""

@@ -1,0 +1,1 @@
+"""What the charity does to the database, or the service by the hour."""

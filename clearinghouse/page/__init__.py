@@ -1,0 +1,1 @@
+"""The survivor's page: its files, and how they become one."""

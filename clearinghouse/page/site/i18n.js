@@ -1,0 +1,51 @@
+// What the page says: one JSON catalogue a language, fetched once and kept in memory alone.
+
+import { catalogue } from "./build_flags.js";
+
+export const LANGUAGES = {
+	en: "English",
+	es: "Español",
+	pt: "Português",
+	fr: "Français",
+	ar: "العربية",
+	ur: "اردو",
+	hi: "हिन्दी",
+};
+const RIGHT_TO_LEFT = ["ar", "ur"];
+
+/** The words of one language. */
+export class Words {
+	constructor(language, catalogue) {
+		this.language = language;
+		this.direction = RIGHT_TO_LEFT.includes(language) ? "rtl" : "ltr";
+		this.catalogue = catalogue;
+		this.day = new Intl.DateTimeFormat(language, { dateStyle: "long" });
+		this.hour = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
+		this.percent = new Intl.NumberFormat(language, { style: "percent" });
+		this.number = new Intl.NumberFormat(language, { maximumFractionDigits: 1 });
+	}
+
+	/** Fetch a language; the first of the browser's that we have, when none is asked for. */
+	static async load(language = preferred()) {
+		return new Words(language, await catalogue(language));
+	}
+
+	/** Give a sentence; `{name}` is replaced, and set apart from the direction of the text around it. */
+	say(key, values = {}) {
+		const text = this.catalogue[key] ?? key;
+		return text.replace(/\{(\w+)\}/g, (_, name) => `\u2068${values[name]}\u2069`);
+	}
+
+	date(time) {
+		return this.day.format(new Date(time));
+	}
+
+	time(time) {
+		return this.hour.format(new Date(time));
+	}
+}
+
+function preferred() {
+	const wanted = navigator.languages.map((tag) => tag.split("-")[0].toLowerCase());
+	return wanted.find((language) => language in LANGUAGES) ?? "en";
+}

@@ -1,0 +1,146 @@
+// Looking at what will be sent, and sending it.
+
+import { fingerprint } from "./questions.js";
+import { CASE_MAX, ready } from "./choose_files.js";
+import { online } from "../build_flags.js";
+import { answers, button, code, element, list, more, paragraph, row, save, SAVED, title } from "../dom.js";
+import { addingBody, addItems, inParts, newKey, openCase, openingBody, Trouble } from "../api.js";
+
+const WORKED_MAX = 3; // times that more work than was done may be asked for
+const UNKNOWN = ["offline", "busy", "internal_error"];
+
+const prints = (state) => ready(state).map(({ print }) => print);
+
+/** The screen that says what will be sent, before anything is. */
+export function review(app) {
+	const { say, state, back, go } = app;
+	const found = prints(state);
+	return [
+		title(say(online ? "review.title" : "offline.review")),
+		list([
+			say("review.prints", { count: found.length }),
+			...(found.some(({ signals }) => signals.length > 1) ? [say("review.altered")] : []),
+			...(found.some(({ media }) => media === "video") ? [say("review.moments")] : []),
+			say("review.media"),
+			...(!online
+				? []
+				: state.secret
+					? [say("review.secret")]
+					: [say("review.declared"), say("review.reason", { reason: say(`reason.${state.reason}`) })]),
+		]),
+		paragraph(say(online ? "review.not" : "offline.only")),
+		more(say("review.show"), ready(state).map((file) => shown(app, file))),
+		fingerprint(app),
+		answers(
+			online
+				? button(say("review.send"), () => send(app), "main")
+				: button(say("offline.save"), () => keep(app, 0), "main"),
+			button(say("check.open"), () => go("check"), "quiet"),
+		),
+		row(button(say("back"), back, "quiet")),
+	];
+}
+
+/** The fingerprints of one file, each with the name of the copy that it is of. */
+function shown({ say }, { number, print: { signals } }) {
+	const line = ({ value, quality, variant }) =>
+		element("li", {}, code(variant, "b"), " ", say("review.quality", { quality }), element("br"), code(value));
+	return more(
+		say("review.file", { number, count: signals.length }),
+		element("ol", { class: "prints" }, signals.map(line)),
+	);
+}
+
+/** Save the fingerprints for a case, to be sent from the page on the internet; `part` counts cases. */
+function keep(app, part) {
+	const found = prints(app.state).slice(part * CASE_MAX, (part + 1) * CASE_MAX);
+	save(part ? `notes-${part + 1}.json` : "notes.json", addingBody(found), SAVED);
+	app.state.saved = part + 1;
+	if (part) app.replace("saved");
+	else app.go("saved");
+}
+
+export function saved(app) {
+	const { say, state, back, startOver } = app;
+	const parts = Math.ceil(prints(state).length / CASE_MAX);
+	const more = state.saved < parts;
+	return [
+		title(say("offline.saved")),
+		parts > 1 ? paragraph(say("offline.part", { number: state.saved, all: parts, most: CASE_MAX })) : null,
+		paragraph(say("offline.next", { button: say("choose.saved") })),
+		answers(
+			more ? button(say("offline.more"), () => keep(app, state.saved), "main") : null,
+			button(say("next.finish"), startOver, more ? "" : "main"),
+		),
+		row(button(say("back"), back, "quiet")),
+	];
+}
+
+/**
+ * Send once: in one request, or where videos make it too much for one, in several. The same key goes
+ * with every further attempt of each, so that nothing is ever done twice.
+ */
+async function send(app) {
+	const { state } = app;
+	const parts = inParts(prints(state));
+	const opens = (n) => !state.secret && n === 0;
+	const bodies = parts.map((part, n) => (opens(n) ? openingBody(state.reason, part) : addingBody(part)));
+	if (String(state.sent?.bodies) !== String(bodies)) {
+		state.sent = { bodies, keys: bodies.map(newKey), answers: [] };
+	}
+	const { keys, answers: got } = state.sent;
+	app.go("sending");
+	try {
+		while (got.length < parts.length) {
+			const n = got.length;
+			const secret = state.secret ?? (n && { number: got[0].case, passphrase: got[0].passphrase });
+			got.push(await (opens(n) ? sendOpening(app, parts[n], keys[n]) : addItems(secret, bodies[n], keys[n])));
+			if (state !== app.state) return;
+			const all = { ...got[0], expires: got[n].expires, items: got.flatMap(({ items }) => items) };
+			if (state.secret) state.added = all;
+			else state.receipt = all;
+		}
+		app.settle(state.secret ? "added" : "receipt");
+	} catch (error) {
+		if (state !== app.state) return;
+		state.trouble = error.code ?? "internal_error";
+		app.replace("notSent");
+	}
+}
+
+/** Open the case, with as much work as the service asks for by then. */
+async function sendOpening({ state, proof }, found, key) {
+	for (let left = WORKED_MAX; ; left--) {
+		const body = openingBody(state.reason, found, await proof.take());
+		try {
+			const receipt = await openCase(body, key);
+			proof.spend();
+			return receipt;
+		} catch (error) {
+			if (error.code !== "work_needed") throw error;
+			proof.spend();
+			if (left === 0) throw new Trouble("busy");
+		}
+	}
+}
+
+export function sending({ say }) {
+	return [title(say("sending.title")), paragraph(say("sending.what"))];
+}
+
+export function notSent(app) {
+	const { say, state, words, replace } = app;
+	const known = `trouble.${state.trouble}` in words.catalogue;
+	const begun = state.sent.answers.length > 0;
+	return [
+		title(say(begun ? "unsent.part" : "unsent.title")),
+		paragraph(say(known ? `trouble.${state.trouble}` : "trouble.internal_error")),
+		paragraph(say("unsent.safe")),
+		answers(
+			button(say("again"), () => send(app), "main"),
+			state.receipt ? button(say("unsent.receipt"), () => app.settle("receipt")) : null,
+		),
+		// Where the outcome is not known, only the very same request may follow, or it could count twice.
+		begun || UNKNOWN.includes(state.trouble) ? null : row(button(say("back"), () => replace("review"), "quiet")),
+	];
+}

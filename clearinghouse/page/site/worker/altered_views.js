@@ -1,0 +1,214 @@
+// Fingerprints of altered views of a picture: crops, borders, small turns, its mirror image. As in
+// nciihash/hashing/altered_views.py, from which the formulas are: each view's grid comes from one small copy of cell
+// means, and a crop or a border only moves the samples of an axis.
+
+import { GRID, hashGrid } from "./pdq.js";
+import { distance, packed, telling } from "./fingerprints.js";
+
+const CELLS = 256; // of the small copy, along each axis
+export const NEAR = 10; // bits: a fingerprint that is no farther from another finds hardly anything more
+
+const all = (share, more = {}) => ({ cut: [share, share, share, share], ...more });
+const shaped = (shape, more = {}) => ({ shape, ...more });
+
+/** The views that are sent with a picture; `VIEWS` in nciihash/hashing/variants.py says how they were chosen. */
+export const STANDARD = {
+	mirror: { mirror: true },
+	ccw3: { turn: -3 },
+	cw3: { turn: 3 },
+	crop10: all(0.1),
+	crop02: all(0.02),
+	crop05: all(0.05),
+	cut9x16: shaped(9 / 16),
+	cut3x4: shaped(3 / 4),
+	crop13: all(0.13),
+	crop07: all(0.07),
+	"ccw3-cut": { turn: -3, filled: true },
+	"cw3-cut": { turn: 3, filled: true },
+	top04: { cut: [0, 0.04, 0, 0] },
+	cut4x3: shaped(4 / 3),
+	cut1x1: shaped(1),
+	bottom09: { cut: [0, 0, 0, 0.09] },
+	"border07-white": all(-0.07, { fill: 255 }),
+	"mirror-crop04": all(0.04, { mirror: true }),
+	"border10-black": all(-0.1),
+	cut16x9: shaped(16 / 9),
+	"pad4x3-black": shaped(4 / 3, { pad: true }),
+};
+
+/** Collects rows of luma into the small copy. */
+export class Cells {
+	constructor(width, height) {
+		this.width = width;
+		this.height = height;
+		this.columns = Math.min(CELLS, width);
+		this.rows = Math.min(CELLS, height);
+		this.shape = width / height;
+		this.luma = new Float64Array(this.rows * this.columns);
+		this.spans = Array.from({ length: width }, (_, x) => span(x, width, this.columns));
+		this.y = 0;
+	}
+
+	add(luma) {
+		const line = new Float64Array(this.columns);
+		for (let x = 0; x < this.width; x++) {
+			const { cell, share, scale } = this.spans[x];
+			line[cell] += luma[x] * share * scale;
+			if (share < 1) line[cell + 1] += luma[x] * (1 - share) * scale;
+		}
+		const { cell, share, scale } = span(this.y++, this.height, this.rows);
+		for (let x = 0; x < this.columns; x++) {
+			this.luma[cell * this.columns + x] += line[x] * share * scale;
+			if (share < 1) this.luma[(cell + 1) * this.columns + x] += line[x] * (1 - share) * scale;
+		}
+	}
+}
+
+/** Tell in which cell a pixel lies, with what share of it (the rest is in the next), and its weight. */
+function span(n, length, cells) {
+	const scale = cells / length;
+	const cell = Math.min(Math.floor(n * scale + 1e-9), cells - 1);
+	const share = Math.min((cell + 1 - n * scale) / scale, 1);
+	return { cell, share: cell + 1 < cells ? share : 1, scale };
+}
+
+/** Give a picture's standard fingerprints besides `known`: `{ value, quality, variant }` each. */
+export function alteredCopies(cells, known) {
+	const kept = new Kept(known);
+	quarterTurns(kept, gridOf(cells, {}));
+	for (const [variant, view] of Object.entries(STANDARD)) {
+		const grid = gridOf(cells, view);
+		kept.add(variant, hashGrid(view.mirror ? mirrored(grid) : grid));
+	}
+	return kept.added;
+}
+
+/** The same where only the picture's own grid is known: turned and mirrored. */
+export function turnedCopies(grid, known) {
+	const kept = new Kept(known);
+	quarterTurns(kept, grid);
+	kept.add("mirror", hashGrid(mirrored(grid)));
+	return kept.added;
+}
+
+function quarterTurns(kept, grid) {
+	const clockwise = (old) => old.map((_, n) => old[(GRID - 1 - (n % GRID)) * GRID + Math.floor(n / GRID)]);
+	let turned = grid;
+	for (const variant of ["rotate90", "rotate180", "rotate270"]) {
+		turned = clockwise(turned);
+		kept.add(variant, hashGrid(turned));
+	}
+}
+
+const mirrored = (grid) => grid.map((_, n) => grid[n - (n % GRID) + GRID - 1 - (n % GRID)]);
+
+/** The fingerprints that are worth sending so far. */
+class Kept {
+	constructor(known) {
+		this.words = known.map(({ value }) => packed(value));
+		this.added = [];
+	}
+
+	add(variant, { pdq, quality, tied }) {
+		const words = packed(pdq);
+		if (!telling({ quality, tied }) || this.words.some((known) => distance(known, words) <= NEAR)) return;
+		this.words.push(words);
+		this.added.push({ value: pdq, quality, variant });
+	}
+}
+
+function gridOf(cells, view) {
+	const { columns, rows } = cells;
+	const luma = view.turn ? turnedLuma(cells, view) : cells.luma;
+	const [left, width, top, height] = shown(view, cells.shape);
+	const across = samples(left, width, columns);
+	const down = samples(top, height, rows);
+	const grid = new Float64Array(GRID * GRID);
+	const line = new Float64Array(columns);
+	for (let i = 0; i < GRID; i++) {
+		line.fill(0);
+		for (let y = down[i].first; y < down[i].last; y++) {
+			for (let x = 0; x < columns; x++) line[x] += down[i].weights[y] * luma[y * columns + x];
+		}
+		for (let j = 0; j < GRID; j++) {
+			let sum = (view.fill ?? 0) * (1 - down[i].inside * across[j].inside);
+			for (let x = across[j].first; x < across[j].last; x++) sum += across[j].weights[x] * line[x];
+			grid[i * GRID + j] = sum;
+		}
+	}
+	return grid;
+}
+
+/** Give start and length, across and down, of what a view shows, in shares of the picture. */
+function shown({ cut = [0, 0, 0, 0], shape = 0, pad = false }, own) {
+	let [left, top] = cut;
+	let width = 1 - left - cut[2];
+	let height = 1 - top - cut[3];
+	if (shape) {
+		const now = (own * width) / height;
+		if (now > shape !== pad) {
+			left += (width * (1 - shape / now)) / 2;
+			width *= shape / now;
+		} else {
+			top += (height * (1 - now / shape)) / 2;
+			height *= now / shape;
+		}
+	}
+	return [left, width, top, height];
+}
+
+/** Give each of 64 samples of a part of an axis: its weights on the cells, and its share within. */
+function samples(start, length, cells) {
+	const half = length / (2 * GRID);
+	return Array.from({ length: GRID }, (_, i) => {
+		const centre = start + ((i + 0.5) / GRID) * length;
+		const at = (k) => Math.min(Math.max((k / cells - centre) / half, -1), 1);
+		const weights = new Float64Array(cells);
+		let inside = 0;
+		let first = cells;
+		let last = 0;
+		const end = Math.min(Math.ceil((centre + half) * cells), cells);
+		for (let k = Math.max(Math.floor((centre - half) * cells), 0); k < end; k++) {
+			const from = at(k);
+			const to = at(k + 1);
+			const area = (t) => t - (t * Math.abs(t)) / 2; // under the triangle
+			const moment = (t) => (t * t) / 2 - Math.abs(t) ** 3 / 3;
+			const weight = area(to) - area(from);
+			const middle = (k + 0.5) / cells;
+			const lever = ((half * (moment(to) - moment(from)) + (centre - middle) * weight) * cells) / 2;
+			const before = Math.max(k - 1, 0);
+			const after = Math.min(k + 1, cells - 1);
+			weights[k] += weight;
+			weights[after] += lever;
+			weights[before] -= lever;
+			inside += weight;
+			first = Math.min(first, before);
+			last = Math.max(last, after + 1);
+		}
+		return { weights, inside, first, last };
+	});
+}
+
+/** Turn the small copy about its middle, in the picture's own proportions. */
+function turnedLuma({ luma, rows, columns, shape }, { turn, filled = false, fill = 0 }) {
+	const angle = (turn * Math.PI) / 180;
+	const zoom = filled ? Math.cos(angle) + Math.max(shape, 1 / shape) * Math.sin(Math.abs(angle)) : 1;
+	const [cosine, sine] = [Math.cos(angle) / zoom, Math.sin(angle) / zoom];
+	const xy = ((sine / shape) * columns) / rows;
+	const yx = (-sine * shape * rows) / columns;
+	const [midX, midY] = [(columns - 1) / 2, (rows - 1) / 2];
+	const at = (x, y) => (x < 0 || y < 0 || x >= columns || y >= rows ? fill : luma[y * columns + x]);
+	const out = new Float64Array(luma.length);
+	for (let y = 0; y < rows; y++) {
+		for (let x = 0; x < columns; x++) {
+			const fromX = midX + cosine * (x - midX) + xy * (y - midY);
+			const fromY = midY + yx * (x - midX) + cosine * (y - midY);
+			const [left, top] = [Math.floor(fromX), Math.floor(fromY)];
+			const [right, below] = [fromX - left, fromY - top];
+			out[y * columns + x] =
+				(at(left, top) * (1 - right) + at(left + 1, top) * right) * (1 - below) +
+				(at(left, top + 1) * (1 - right) + at(left + 1, top + 1) * right) * below;
+		}
+	}
+	return out;
+}

@@ -1,0 +1,1 @@
+"""What platforms ask, are told and add."""

@@ -1,0 +1,125 @@
+"""What platforms say back: verdicts on matches, and acknowledgements of the feed; and the feed."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Final
+
+from clearinghouse.abuse import review
+from clearinghouse.database.store import Store
+from clearinghouse.database.transaction import LogEntry, Transaction
+from clearinghouse.errors import CursorExpired
+from clearinghouse.http.redacting_log import hour
+from clearinghouse.platforms.keys import Platform, Scope
+from clearinghouse.platforms.live_index import cursor_name, feed_entries, read_place
+from clearinghouse.sealing.vault import Names
+from nciihash.feed import FeedPage
+from nciihash.signals import Verdict
+from nciihash.veil import Veil
+from nciihash.wire import Acknowledgement, FeedbackTaken, VerdictIn
+
+_SNAPSHOT_PAGE: Final = 1_000  # signals
+
+
+def read_cursor(store: Store, platform: Platform, cursor: str | None) -> int:
+    """Give the place in the log that a platform's cursor stands for; 0 for none.
+
+    Raises:
+        BadCursor: it was not made for this platform.
+        CursorExpired: it belongs to another epoch of the log.
+    """
+    if cursor is None:
+        return 0
+    return read_place(store, platform, Names.CURSOR, cursor)
+
+
+def view(platform: Platform, *, veil: bool) -> Veil | None:
+    """Give the veil through which a platform sees the feed: if it asks for it, or may not else."""
+    return platform.veil if veil or Scope.FEED not in platform.scopes else None
+
+
+def read_page(
+    store: Store, platform: Platform, after: int, limit: int, veil: Veil | None
+) -> FeedPage:
+    """Read a page of the log in the platform's own names.
+
+    The page is whole: its cursor stands behind every entry that was looked at, and one state of the
+    database is read.
+
+    Raises:
+        CursorExpired: the log has not got that far, so that it is not the log it was.
+    """
+    with store.read() as tx:
+        if after > tx.head():
+            raise CursorExpired  # of a log that was longer: the database was put back
+        entries = tx.read_log(after, limit + 1)
+    more = len(entries) > limit
+    entries = entries[:limit]
+    seq = entries[-1].seq if entries else after
+    return _page(store, platform, entries, seq, veil, more=more)
+
+
+def read_snapshot(store: Store, platform: Platform, veil: Veil | None) -> Iterator[FeedPage]:
+    """Read every signal that is live now, in pages, without what has come and gone.
+
+    Each page's cursor stands where the feed goes on behind that page: removals that are left out
+    came before the first page was read, so that they concern nothing in any page.
+
+    Raises:
+        CursorExpired: the database was put back from a backup meanwhile.
+    """
+    epoch = store.epoch
+    with store.read() as tx:
+        head = tx.head()
+    after, more = 0, True
+    while more:
+        with store.read() as tx:
+            entries = tx.read_log(after, _SNAPSHOT_PAGE + 1, live_until=head)
+            if tx.epoch() != epoch:
+                raise CursorExpired
+        more = len(entries) > _SNAPSHOT_PAGE
+        entries = entries[:_SNAPSHOT_PAGE]
+        after = entries[-1].seq if more else head
+        yield _page(store, platform, entries, after, veil, more=more)
+
+
+def _page(
+    store: Store,
+    platform: Platform,
+    entries: Sequence[LogEntry],
+    seq: int,
+    veil: Veil | None,
+    *,
+    more: bool,
+) -> FeedPage:
+    """Write entries, and the place behind them, in the platform's own names."""
+    shown = feed_entries(entries, store.vault, platform.names, veil)
+    return FeedPage(shown, cursor_name(store, platform, seq), more)
+
+
+def acknowledge(
+    store: Store, tx: Transaction, platform: Platform, cursor: str, *, now: datetime
+) -> Acknowledgement:
+    """Record that everything up to a cursor is on the platform's disk and in its matcher.
+
+    Raises:
+        BadCursor, CursorExpired: as `read_cursor`.
+    """
+    seq = read_cursor(store, platform, cursor)
+    if seq > tx.head():
+        raise CursorExpired  # of a log that was longer: the database was put back
+    tx.acknowledge(platform.number, seq, hour(now))
+    return Acknowledgement(cursor=cursor)
+
+
+def record(
+    tx: Transaction, platform: Platform, verdicts: Sequence[VerdictIn], *, now: datetime
+) -> FeedbackTaken:
+    """Record verdicts; those on ids that this platform was never given are counted and ignored."""
+    recorded = 0
+    for verdict in verdicts:
+        named = platform.names.read(Names.SIGNAL, verdict.id)
+        if named and tx.add_verdict(platform.number, named[1], verdict.verdict.value, hour(now)):
+            recorded += 1
+            if verdict.verdict is Verdict.NOT_BLOCKED:
+                review.weigh(tx, [named[1]], now=now)
+    return FeedbackTaken(recorded=recorded, unknown=len(verdicts) - recorded)

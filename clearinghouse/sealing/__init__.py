@@ -1,0 +1,1 @@
+"""Values at rest: sealed under a master key, and found again by keyed digests."""

@@ -1,0 +1,256 @@
+"""The snapshot of a bank: every signal with its names, and the cursor, in one file that is mapped.
+
+0    8   magic
+8    4   byte-order mark 0x01020304, in the writer's byte order like all that follows
+12   4   version of the format
+16   16  lineage: random, made with the bank
+32   8   generation: counts the snapshots of a lineage
+40   8   length of the description
+48   8   length of everything behind the header
+56   32  SHA-256 of everything behind the header
+88   32  SHA-256 of the bytes above
+120  8   zero
+128  …   the description, JSON: the cursor, and for each type the rows and kinds of its table
+…    …   the tables, each column padded to 8 bytes: ids and items (16 bytes each), kinds (2),
+         qualities (1; 255 for none), values
+"""
+
+import json
+import mmap
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nciihash.bank.journal import AGAIN, ID_BYTES, NEWER
+from nciihash.durable import replacing
+from nciihash.errors import BankCorrupt
+from nciihash.feed import Added
+from nciihash.signals import Media, Signal, SignalType, Variant
+
+_MAGIC: Final = b"NCIIbnk\n"
+_MARK: Final = 0x01020304
+_VERSION: Final = 1
+_FIELDS: Final = struct.Struct("=8sII16sQQQ32s")
+_START: Final = 128
+_UNRATED: Final = 0xFF
+
+Kind = tuple[Media, Variant]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """The signals of one type, sorted by id.
+
+    `ids`: bytes of 16 (n,), ascending, each once. `items`: uint8 (n, 16). `kinds`: uint16 (n,),
+    places in `kind_names`. `qualities`: uint8 (n,), 255 for none. `values`: uint8 (n, bits // 8).
+    """
+
+    type: SignalType
+    kind_names: tuple[Kind, ...]
+    ids: NDArray[np.bytes_]
+    items: NDArray[np.uint8]
+    kinds: NDArray[np.uint16]
+    qualities: NDArray[np.uint8]
+    values: NDArray[np.uint8]
+
+    @classmethod
+    def empty(cls, type: SignalType) -> Self:
+        """Make a table of no rows."""
+        return cls(type, (), *_columns(memoryview(b""), 0, type, 0)[0])
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.ids)
+
+    def find(self, ids: NDArray[np.bytes_]) -> NDArray[np.intp]:
+        """Find the rows of ids: intp (n,), -1 for those that are not in."""
+        rows = np.searchsorted(self.ids, ids)
+        rows[rows == len(self.ids)] = -1
+        if len(self.ids):
+            rows[self.ids[rows] != ids] = -1
+        return rows
+
+    def entry(self, row: int) -> Added:
+        """Give a row as the feed gave it."""
+        media, variant = self.kind_names[int(self.kinds[row])]
+        quality = int(self.qualities[row])
+        return Added(
+            # not through the array itself, which drops zeros at the end of bytes
+            id=self.ids[row : row + 1].tobytes().hex(),
+            item=self.items[row].tobytes().hex(),
+            signal=Signal(self.type, self.values[row].tobytes()),
+            quality=None if quality == _UNRATED else quality,
+            media=media,
+            variant=variant,
+        )
+
+    def merged(self, kept: NDArray[np.bool_], added: Sequence[Added]) -> "Table":
+        """Make a table of some of these rows and further ones, whose ids differ from theirs.
+
+        Args:
+            kept: bool (n,), which rows stay.
+            added: the further ones, all of this type.
+        """
+        names = {kind: place for place, kind in enumerate(self.kind_names)}
+        codes = [names.setdefault((e.media, e.variant), len(names)) for e in added]
+        ids = b"".join(bytes.fromhex(e.id) for e in added)
+        items = b"".join(bytes.fromhex(e.item) for e in added)
+        values = b"".join(e.signal.value for e in added)
+        qualities = [_UNRATED if e.quality is None else e.quality for e in added]
+        new = Table(
+            self.type,
+            tuple(names),
+            np.frombuffer(ids, dtype=f"S{ID_BYTES}"),
+            np.frombuffer(items, dtype=np.uint8).reshape(-1, ID_BYTES),
+            np.array(codes, dtype=np.uint16),
+            np.array(qualities, dtype=np.uint8),
+            np.frombuffer(values, dtype=np.uint8).reshape(-1, self.type.bits // 8),
+        )
+        joined = np.concatenate([self.ids[kept], new.ids])
+        order = np.argsort(joined, kind="stable")  # quick where the old rows are sorted already
+        return Table(
+            self.type,
+            new.kind_names,
+            joined[order],
+            np.concatenate([self.items[kept], new.items])[order],
+            np.concatenate([self.kinds[kept], new.kinds])[order],
+            np.concatenate([self.qualities[kept], new.qualities])[order],
+            np.concatenate([self.values[kept], new.values])[order],
+        )
+
+    @property
+    def columns(self) -> tuple[NDArray[Any], ...]:
+        """Give the columns in the file's order."""
+        return (self.ids, self.items, self.kinds, self.qualities, self.values)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """A bank as it was at one place of the feed.
+
+    `data` is the mapped file, of `size` bytes: while it is held, no other file gets its `inode`.
+    """
+
+    lineage: bytes
+    generation: int
+    cursor: str | None
+    tables: tuple[Table, ...]
+    size: int
+    inode: tuple[int, int]
+    data: memoryview
+
+    @classmethod
+    def open(cls, path: Path, *, verify: bool = True) -> Self:
+        """Map a snapshot and check it: the header always, every byte unless told not to.
+
+        Raises:
+            BankCorrupt: damaged, foreign, newer, or of another byte order.
+            OSError: the file cannot be opened.
+        """
+        with path.open("rb") as file:
+            header = file.read(_START)
+            status = os.fstat(file.fileno())
+            if header[:8] != _MAGIC:
+                raise BankCorrupt(f"{path} is not a bank. Check the path.")
+            fields, rest = header[: _FIELDS.size], header[_FIELDS.size :]
+            if sha256(fields).digest() + bytes(8) != rest:
+                raise BankCorrupt(f"The header of the bank {path} is damaged. {AGAIN}")
+            _, mark, version, lineage, generation, described, length, digest = _FIELDS.unpack(
+                fields
+            )
+            if mark != _MARK:
+                raise BankCorrupt(f"{path} is of a machine with another byte order. {AGAIN}")
+            if version != _VERSION:
+                raise BankCorrupt(f"{path} was written by a newer version of nciihash: upgrade it.")
+            if status.st_size != _START + length:
+                raise BankCorrupt(f"The bank {path} is truncated. {AGAIN}")
+            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        if verify and sha256(data[_START:]).digest() != digest:
+            raise BankCorrupt(f"The bank {path} is damaged. {AGAIN}")
+        description = json.loads(bytes(data[_START : _START + described]))
+        tables = []
+        at = _padded(_START + described)
+        for named in description["tables"]:
+            try:
+                type = SignalType(named["type"])
+                kinds = tuple((Media(m), Variant(v)) for m, v in named["kinds"])
+            except ValueError as error:
+                raise BankCorrupt(NEWER) from error
+            columns, at = _columns(data, at, type, named["rows"])
+            tables.append(Table(type, kinds, *columns))
+        inode = (status.st_dev, status.st_ino)
+        cursor = description["cursor"]
+        return cls(lineage, generation, cursor, tuple(tables), status.st_size, inode, data)
+
+    def is_at(self, path: Path) -> bool:
+        """Tell whether the file at `path` is still this one."""
+        status = path.stat()
+        return self.inode == (status.st_dev, status.st_ino)
+
+
+def write(
+    path: Path, lineage: bytes, generation: int, cursor: str | None, tables: Sequence[Table]
+) -> None:
+    """Write a snapshot, durably, in the place of the one that may be there.
+
+    Raises:
+        OSError: the file cannot be written; what was there before is unharmed.
+    """
+    described = json.dumps(
+        {
+            "cursor": cursor,
+            "tables": [
+                {"type": t.type.value, "rows": len(t), "kinds": t.kind_names} for t in tables
+            ],
+        }
+    ).encode()
+    state = sha256()
+    length = 0
+    with replacing(path) as file:
+        file.write(bytes(_START))
+        for part in _parts(described, tables):
+            state.update(part)
+            file.write(part)
+            length += len(part)
+        fields = _FIELDS.pack(
+            _MAGIC, _MARK, _VERSION, lineage, generation, len(described), length, state.digest()
+        )
+        file.seek(0)
+        file.write(fields + sha256(fields).digest() + bytes(8))
+
+
+def _parts(described: bytes, tables: Sequence[Table]) -> Iterator[bytes | memoryview]:
+    yield described
+    yield bytes(-len(described) % 8)
+    for table in tables:
+        for column in table.columns:
+            if column.nbytes:
+                yield np.ascontiguousarray(column).view(np.uint8).reshape(-1).data
+            yield bytes(-column.nbytes % 8)
+
+
+def _padded(size: int) -> int:
+    return size + -size % 8
+
+
+def _columns(data: memoryview, at: int, type: SignalType, rows: int) -> tuple[tuple[Any, ...], int]:
+    """View the columns of a table that starts at a place of `data`; give also where it ends."""
+    columns: list[NDArray[Any]] = []
+    for dtype, width in (
+        (np.dtype(f"S{ID_BYTES}"), 1),
+        (np.dtype(np.uint8), ID_BYTES),
+        (np.dtype(np.uint16), 1),
+        (np.dtype(np.uint8), 1),
+        (np.dtype(np.uint8), type.bits // 8),
+    ):
+        column = np.frombuffer(data, dtype, rows * width, at) if rows else np.empty(0, dtype)
+        columns.append(column if width == 1 else column.reshape(rows, width))
+        at = _padded(at + column.nbytes)
+    return tuple(columns), at

@@ -1,0 +1,1 @@
+"""`nciihash demo`: the whole path on sample photos."""

@@ -1,0 +1,25 @@
+"""Clients of a clearinghouse, for survivors, platforms and advocates.
+
+They share nothing but the way requests travel (`nciihash.client.transport`). All are context
+managers; all raise only subclasses of `nciihash.errors.ServiceError`, whose messages hold no
+passphrase, key or hash.
+"""
+
+from typing import TYPE_CHECKING
+
+from nciihash._lazy import attach
+
+if TYPE_CHECKING:
+    from nciihash.client.advocate import AdvocateClient
+    from nciihash.client.survivor import AsyncPlatformClient, Client, PlatformClient
+
+__all__ = ["AdvocateClient", "AsyncPlatformClient", "Client", "PlatformClient"]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "advocate": ("AdvocateClient",),
+        "survivor": ("AsyncPlatformClient", "Client", "PlatformClient"),
+    },
+    __all__,
+)

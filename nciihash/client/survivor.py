@@ -1,0 +1,241 @@
+"""Speak to a clearinghouse: `Client` for a survivor, `PlatformClient` for a platform.
+
+Two doors with nothing in common but the way requests travel (`nciihash.client.transport`);
+`AsyncPlatformClient` is the platform's for asyncio. All are context managers; all raise only
+subclasses of `nciihash.errors.ServiceError`, whose messages hold no passphrase, key or hash.
+"""
+
+import base64
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from nciihash import wire
+from nciihash.client import platform
+from nciihash.client.base import (
+    AsyncKeyedDoor,
+    Door,
+    KeyedDoor,
+    answered,
+    awaited,
+    encoded,
+    wire_items,
+)
+from nciihash.client.sans_io import Outgoing, new_idempotency_key
+from nciihash.errors import InvalidRequest, ProtocolError, ServiceRefused
+from nciihash.signals import Item
+from nciihash.wire import Reason
+from nciihash.wire.advocates import Claim
+from nciihash.wire.proof_of_work import DIFFICULTY_MAX, PUZZLES, Work, WorkAsked, solve
+
+_CODE_MAX: Final = 40
+_WORK_NEEDED: Final = "work_needed"
+_WORK_ATTEMPTS: Final = 4  # openings refused before it is given up
+
+
+class Client(Door):
+    """What a survivor, or somebody beside her, asks of a clearinghouse.
+
+    Args:
+        server: the address, `https://HOST`; `http://` on this machine alone.
+        patience: how often and how long to try again after a passing fault.
+        http: what carries the requests, instead of real connections.
+
+    Raises:
+        InvalidRequest: the address cannot be right.
+    """
+
+    def open_case(
+        self,
+        items: Sequence[Item],
+        *,
+        reason: Reason,
+        adult: bool,
+        depicted: bool,
+        idempotency_key: str | None = None,
+        working: Callable[[int, int], object] = lambda _done, _all: None,
+    ) -> wire.CaseOpened:
+        """Open a case with the hashes of up to 200 files.
+
+        While many cases are being opened, the service asks for some computing, which is done here.
+
+        Args:
+            items: the files' hashes.
+            reason: why.
+            adult: whether everybody in the pictures was over 18 when they were taken.
+            depicted: whether they show the person who opens the case.
+            idempotency_key: that of an earlier call whose outcome is unknown, to repeat it without
+                opening a second case; a new one by default.
+            working: called during that computing with the number of puzzles solved, from 0, and
+                their number in all.
+
+        Returns:
+            The case number, the passphrase (given this once) and what became of each file.
+
+        Raises:
+            InvalidRequest: no items, more than 200, or more signals than an item may have.
+            ServiceError: `uncertain` says whether the case may have been opened all the same.
+        """
+        opening = wire.OpenCase(
+            declaration=wire.Declaration(adult=adult, depicted=depicted),
+            reason=reason,
+            items=wire_items(items),
+        )
+        key = idempotency_key or new_idempotency_key()
+        for attempt in range(1, _WORK_ATTEMPTS + 1):
+            request = Outgoing("POST", "/v1/cases", body=encoded(opening), idempotency_key=key)
+            try:
+                return self._call(request, wire.CaseOpened, status=201)
+            except ServiceRefused as error:
+                # more may be asked than a moment ago
+                if error.problem != _WORK_NEEDED or attempt == _WORK_ATTEMPTS:
+                    raise
+            opening = opening.model_copy(update={"work": self._work(working)})
+        raise AssertionError("the last attempt returns or raises")
+
+    def _work(self, working: Callable[[int, int], object]) -> Work | None:
+        """Ask what opening a case takes, and do it."""
+        asked = self._call(Outgoing("GET", "/v1/work"), WorkAsked, status=200)
+        if asked.challenge is None:
+            return None
+        if asked.puzzles != PUZZLES or not 0 <= asked.difficulty <= DIFFICULTY_MAX:
+            raise ProtocolError(
+                "The clearinghouse asks for more computing than this version does. Bring this "
+                "program up to date, or ask the operator."
+            )
+        done = itertools.count(1)
+        working(0, PUZZLES)
+        nonces = solve(
+            asked.challenge, asked.difficulty, solved=lambda: working(next(done), PUZZLES)
+        )
+        return Work(challenge=asked.challenge, nonces=nonces)
+
+    def add(self, case: str, passphrase: str, items: Sequence[Item]) -> wire.ItemsAdded:
+        """Add files to an open case.
+
+        Raises:
+            InvalidRequest: as `open_case`.
+            ServiceError: wrong credentials, a closed case, or no answer.
+        """
+        body = encoded(wire.AddItems(items=wire_items(items)))
+        return self._call(
+            Outgoing(
+                "POST",
+                "/v1/case/items",
+                _credentials(case, passphrase),
+                body,
+                idempotency_key=new_idempotency_key(),
+            ),
+            wire.ItemsAdded,
+            status=201,
+        )
+
+    def claim(self, code: str, *, idempotency_key: str | None = None) -> wire.CaseOpened:
+        """Take over a case that an advocate opened for you, by the code that she gave you.
+
+        Returns:
+            The case number and the passphrase (given this once), and the files in it.
+
+        Raises:
+            InvalidRequest: it cannot be such a code.
+            ServiceError: the code is unknown, was used or has run out, or there is no answer.
+        """
+        if not 0 < len(code.strip()) <= _CODE_MAX:
+            raise InvalidRequest("The code has twelve letters and digits: type it as you got it.")
+        key = idempotency_key or new_idempotency_key()
+        body = encoded(Claim(code=code.strip()))
+        request = Outgoing("POST", "/v1/claim", body=body, idempotency_key=key)
+        return self._call(request, wire.CaseOpened, status=200)
+
+    def status(self, case: str, passphrase: str) -> wire.CaseStatus:
+        """Ask what each platform did about each file. Asking renews the case.
+
+        Raises:
+            ServiceError: wrong credentials, or no answer.
+        """
+        request = Outgoing("GET", "/v1/case", _credentials(case, passphrase))
+        return self._call(request, wire.CaseStatus, status=200)
+
+    def withdraw(self, case: str, passphrase: str, item: int | None = None) -> wire.Withdrawal:
+        """Withdraw one file by its number, or all of them and with them the case.
+
+        Repeating it is safe.
+
+        Raises:
+            ServiceError: wrong credentials, no such file, or no answer.
+        """
+        if item is not None and item < 1:
+            raise InvalidRequest("The files of a case are numbered from 1.")
+        path = "/v1/case" if item is None else f"/v1/case/items/{item}"
+        request = Outgoing("DELETE", path, _credentials(case, passphrase))
+        return self._call(request, wire.Withdrawal, status=200)
+
+
+class PlatformClient(KeyedDoor):
+    """What a platform asks of a clearinghouse; any number of threads may use one.
+
+    The calls are those of `nciihash.client.platform`, as methods that return when they have their
+    answer:
+
+        with PlatformClient("https://clearinghouse.example", key) as client:
+            page = client.feed(cursor)
+            [hits] = client.match([signal])
+            client.feedback({hit.id: Verdict.BLOCKED for hit in hits})
+
+    Args:
+        server: the address, `https://HOST`; `http://` on this machine alone.
+        key: the platform's key.
+        patience: how often and how long to try again after a passing fault.
+        http: what carries the requests, instead of real connections.
+
+    Raises:
+        InvalidRequest: the address or the key cannot be right.
+    """
+
+    veil = answered(platform.veil)
+    feed = answered(platform.feed)
+    acknowledge = answered(platform.acknowledge)
+    match = answered(platform.match)
+    feedback = answered(platform.feedback)
+
+
+class AsyncPlatformClient(AsyncKeyedDoor):
+    """What a platform asks of a clearinghouse, from asyncio; any number of tasks may use one.
+
+    The calls, errors, attempts and limits are those of `PlatformClient`; each call is awaited, and
+    may be cancelled at any moment. A write that was cancelled may have been carried out.
+
+        async with AsyncPlatformClient("https://clearinghouse.example", key) as client:
+            page = await client.feed(cursor)
+            [hits] = await client.match([signal])
+            await client.feedback({hit.id: Verdict.BLOCKED for hit in hits})
+
+    Args:
+        server: the address, `https://HOST`; `http://` on this machine alone.
+        key: the platform's key.
+        patience: how often and how long to try again after a passing fault.
+        http: what carries the requests, instead of real connections.
+
+    Raises:
+        InvalidRequest: the address or the key cannot be right.
+    """
+
+    veil = awaited(platform.veil)
+    feed = awaited(platform.feed)
+    acknowledge = awaited(platform.acknowledge)
+    match = awaited(platform.match)
+    feedback = awaited(platform.feedback)
+
+
+def _credentials(case: str, passphrase: str) -> str:
+    case = case.strip()
+    if not case or ":" in case or not passphrase.strip():
+        raise InvalidRequest("Give the case number and the passphrase as they were handed out.")
+    try:
+        pair = f"{case}:{passphrase.strip()}".encode()
+    except UnicodeEncodeError:  # bytes that were no text where they came from
+        raise InvalidRequest(
+            "The case number or the passphrase holds what is no text: type it again as it was "
+            "handed out."
+        ) from None
+    return f"{wire.CASE_SCHEME} {base64.b64encode(pair).decode()}"

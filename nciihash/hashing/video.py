@@ -1,0 +1,223 @@
+"""Look at a video a few times a second: its frames, upright, and their hashes.
+
+The luma that the file stores is hashed as it is, at the range that it is shown with: turning it to
+RGB first would cost more than all else and moves up to 4 bits. Only the containers and decoders
+named here can be reached, nothing but the file that was handed over is read, and a file that is
+damaged or cut off is refused aloud, never hashed by halves.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO, Final, NoReturn, cast
+
+import av
+import cv2
+import numpy as np
+from av.container import InputContainer
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from nciihash import pdq
+from nciihash.errors import CorruptFile, FileRefused, TooLarge, UnsupportedFormat
+from nciihash.hashing import reduced_jpeg
+from nciihash.hashing.image import check_size
+from nciihash.media.limits import Limits
+
+_DECODERS: Final = frozenset(
+    (
+        *("h264", "hevc", "av1", "libdav1d", "vp8", "vp9", "libvpx", "libvpx-vp9", "mpeg4"),
+        *("prores", "h263", "mpeg1video", "mpeg2video", "mjpeg", "theora", "flv", "dvvideo"),
+        *("wmv1", "wmv2", "wmv3", "vc1", "msmpeg4", "msmpeg4v2", "msmpeg4v3", "dnxhd", "ffv1"),
+        *("vp6", "vp6f", "cinepak", "svq3", "rawvideo", "apv", "vvc"),
+    )
+)
+_SIDE_MIN: Final = 256  # pixels of the reduced picture, as for JPEG
+_LOOKS: Final = 2400  # at most, as far as the length is known: ten minutes at four a second
+_KEY_FRAMES: Final = 1.0  # seconds between looks from which those frames do that stand alone
+_APART: Final = 30.0  # seconds between them on average up to which they do
+
+_TURNED: Final = {0: 1, -90: 6, 90: 8, 180: 3, -180: 3}  # EXIF's number for a rotation to the left
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame: its time in seconds from the first, its hash, and on request its upright RGB."""
+
+    time: float
+    analysis: pdq.Analysis
+    rgb: Callable[[], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """An open video.
+
+    `seconds` is its length as far as the file tells it, else 0; `every` how many seconds to leave
+    between looks so that these do not become too many.
+    """
+
+    seconds: float
+    every: float
+    _container: InputContainer
+    _stream: VideoStream
+    _limits: Limits
+
+    def frames(self, due: Callable[[float], bool]) -> Iterator[Frame]:
+        """Go through the frames that are due, in the order in which they are shown.
+
+        Args:
+            due: is asked about each frame by its time, in seconds from the first.
+
+        Raises:
+            FileRefused: damaged, cut off, or frames of too many pixels.
+        """
+        if self._key_frames():
+            self._stream.codec_context.skip_frame = "NONKEY"
+        reformatter = VideoReformatter()
+        first: float | None = None
+        looked = False
+        end = 0.0
+        with _decoder_errors():
+            for number, frame in enumerate(self._container.decode(self._stream)):
+                # a bare stream has no clock
+                now = number / float(self._stream.average_rate or 25)
+                now = now if frame.time is None else frame.time
+                first = now if first is None else first
+                # times that run backwards are none, and their frames are shown with those before
+                since = max(0.0, now - first)
+                end = max(end, now + float((frame.duration or 0) * (frame.time_base or 0)))
+                if frame.is_corrupt or not due(since):
+                    continue
+                check_size(frame.width, frame.height, self._limits)
+                looked = True
+                yield _looked_at(frame, since, reformatter)
+            if not looked:
+                raise CorruptFile(f"No frame of this video can be read. {_OTHER_COPY}")
+        self._check_end(end)
+
+    def _key_frames(self) -> bool:
+        """Tell whether the frames that stand alone are enough: then others are not decoded."""
+        if self.every < _KEY_FRAMES:
+            return False
+        count = sum(1 for entry in self._stream.index_entries if entry.is_keyframe)
+        return count * _APART >= self.seconds
+
+    def _check_end(self, end: float) -> None:
+        """Refuse a video of which more than a moment is missing at the end.
+
+        Some kinds count their length from the first frame and some from zero, where `end` counts
+        from: so a video that does not start at zero is given the benefit of the doubt.
+        """
+        slack = max(1.0, 0.02 * self.seconds) + 2 * _APART * (self.every >= _KEY_FRAMES)
+        if self.seconds - end > slack + 1 / float(self._stream.average_rate or 1):
+            raise CorruptFile(f"This video is cut off before its end. {_OTHER_COPY}")
+
+
+_OTHER_COPY: Final = "Use another copy, or copy or download the file again."
+
+
+@contextmanager
+def opened(file: BinaryIO, format: str, every: float, limits: Limits) -> Iterator[Film]:
+    """Open a video.
+
+    Args:
+        file: binary and seekable.
+        format: what `nciihash.media.formats.video_format` says.
+        every: seconds between looks, unless the film is so long that there would be too many.
+        limits: `max_pixels` holds for each frame; `threads` is how many the decoder may use.
+
+    Raises:
+        FileRefused: one of its subclasses, with a sentence that says what to do.
+    """
+    with _decoder_errors():
+        # a file that names others, as a playlist does, gets none of them
+        container = av.open(
+            file, "r", format=format, metadata_errors="replace", buffer_size=1 << 16, io_open=_none
+        )
+    with container:
+        stream = next((s for s in container.streams.video if not _is_cover(s)), None)
+        if stream is None:
+            raise UnsupportedFormat("There is no video in this file, only sound or nothing at all.")
+        context = stream.codec_context
+        if context is None or context.name not in _DECODERS:
+            raise UnsupportedFormat(
+                "This video is stored in a rare way that is not supported. Export it as MP4 "
+                "(H.264) in the program that plays it, and try again."
+            )
+        check_size(context.width, context.height, limits)
+        context.thread_type = "AUTO"
+        context.thread_count = limits.threads
+        seconds = _seconds(stream)
+        yield Film(seconds, max(every, seconds / _LOOKS), container, stream, limits)
+
+
+def _none(*_: object) -> NoReturn:
+    raise PermissionError
+
+
+def _is_cover(stream: VideoStream) -> bool:
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def _seconds(stream: VideoStream) -> float:
+    """Read how long the pictures last; sound may last longer, so the file's own length won't do."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    try:  # Matroska: 00:01:02.345
+        hours, minutes, seconds = stream.metadata.get("DURATION", "").split(":")
+        return max(0.0, int(hours) * 3600 + int(minutes) * 60 + float(seconds))
+    except ValueError:
+        return 0.0
+
+
+@contextmanager
+def _decoder_errors() -> Iterator[None]:
+    """Turn whatever FFmpeg raises into one of our errors, without its text."""
+    try:
+        yield
+    except FileRefused:
+        raise
+    except MemoryError as error:
+        raise TooLarge(
+            "Reading this video takes more memory than is allowed. "
+            "Export it at a smaller size and hash that: its hashes are nearly the same."
+        ) from error
+    except (av.error.FFmpegError, OSError, ValueError, OverflowError) as error:
+        raise CorruptFile(f"This video is damaged or of a rare kind. {_OTHER_COPY}") from error
+
+
+def _looked_at(frame: av.VideoFrame, time: float, reformatter: VideoReformatter) -> Frame:
+    turned = _TURNED.get(round(frame.rotation / 90) * 90, 1)
+
+    def rgb() -> NDArray[np.uint8]:
+        pixels = cast("NDArray[np.uint8]", frame.to_ndarray(format="rgb24"))
+        return np.ascontiguousarray(np.rot90(pixels, {1: 0, 8: 1, 3: 2, 6: 3}[turned]))
+
+    height, width = frame.height, frame.width
+    if min(height, width) < pdq.GRID:
+        return Frame(time, pdq.analyse(rgb()), rgb)
+    scale = next((s for s in (8, 4, 2) if min(width, height) // s >= _SIDE_MIN), 1)
+    blocks = _blocks(frame, scale, reformatter)
+    return Frame(time, reduced_jpeg.analyse_blocks(blocks, width, height, scale, turned), rgb)
+
+
+def _blocks(frame: av.VideoFrame, scale: int, reformatter: VideoReformatter) -> NDArray[np.float32]:
+    """Average a frame's luma, from 0 to 255, over blocks; the last ones are filled up.
+
+    FFmpeg knows each format's depth and range. Rounding means to whole levels is no matter where
+    dozens of them are averaged again.
+    """
+    rows, columns = -(-frame.height // scale), -(-frame.width // scale)
+    exact = (rows * scale, columns * scale) == (frame.height, frame.width)
+    size = (columns, rows) if exact else (frame.width, frame.height)
+    grey = reformatter.reformat(frame, *size, "gray", interpolation="AREA")
+    plane = grey.planes[0]
+    lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # type: ignore[call-overload]  # a plane is a buffer, which PyAV's types do not say
+    luma = lines[: grey.height, : grey.width]
+    if not exact:
+        lacking = ((0, rows * scale - grey.height), (0, columns * scale - grey.width))
+        luma = np.pad(luma, lacking, mode="edge")
+        luma = np.asarray(cv2.resize(luma, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(luma, np.float32)

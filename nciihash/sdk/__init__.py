@@ -1,0 +1,43 @@
+"""What a platform builds on: followers of the feed, look-ups, and a queue of verdicts."""
+
+from typing import TYPE_CHECKING
+
+from nciihash._lazy import attach
+
+if TYPE_CHECKING:
+    from nciihash.sdk.follow_loop import Progress, Stop, follow
+    from nciihash.sdk.follower import Follower, VeiledFollower
+    from nciihash.sdk.veiled import Confirmer
+    from nciihash.sdk.verdict_queue import VerdictQueue, VerdictSender
+
+__all__ = [
+    "Confirmer",
+    "Follower",
+    "Progress",
+    "Stop",
+    "VeiledFollower",
+    "VerdictQueue",
+    "VerdictSender",
+    "follow",
+]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "follow_loop": (
+            "Progress",
+            "Stop",
+            "follow",
+        ),
+        "follower": (
+            "Follower",
+            "VeiledFollower",
+        ),
+        "veiled": ("Confirmer",),
+        "verdict_queue": (
+            "VerdictQueue",
+            "VerdictSender",
+        ),
+    },
+    __all__,
+)

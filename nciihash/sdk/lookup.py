@@ -1,0 +1,91 @@
+"""Look files' hashes up in a bank: what each file is near to, and of videos, how much of them."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from nciihash.errors import FileRefused
+from nciihash.sandbox.pool import Found, once
+from nciihash.signals import Item, Match, Media, Signal, SignalType, Variant
+from nciihash.vpdq import Share, bank_share
+from nciihash.wire import Hit
+
+Find: TypeAlias = Callable[[Sequence[Signal]], Sequence[Sequence[Match | Hit]]]
+# how many PDQ hashes of each kind an item has; None where nobody tells, as the clearinghouse does
+Kinds: TypeAlias = Callable[[str], Mapping[Variant, int]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What a video has in common with one item of a bank.
+
+    Attributes:
+        item: its name in the feed.
+        query: how many of the video's frames are near it.
+        bank: how many of its frames are near the video; None where the bank does not tell.
+    """
+
+    item: str
+    query: Share
+    bank: Share | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was found for one file: each signal once, and for a video what it shares with items."""
+
+    found: tuple[Found, ...]
+    shared: tuple[Shared, ...] = ()
+
+
+def look_up(
+    batch: Sequence[tuple[Path, Item | FileRefused]], find: Find, kinds: Kinds
+) -> Iterator[tuple[Path, Outcome | FileRefused]]:
+    """Look for the hashes of several files in one query.
+
+    Args:
+        batch: files, hashed or refused.
+        find: gives for each signal what is near it.
+        kinds: counts what an item has in the bank.
+    """
+    signals = [
+        hashed.signal
+        for _, outcome in batch
+        if not isinstance(outcome, FileRefused)
+        for hashed in outcome.hashes
+    ]
+    answers = iter(find(signals) if signals else ())
+    for path, outcome in batch:
+        if isinstance(outcome, FileRefused):
+            yield path, outcome
+            continue
+        found = [(hashed, next(answers)) for hashed in outcome.hashes]
+        nearest = once((h.signal.type, match) for h, matches in found for match in matches)
+        shared: tuple[Shared, ...] = ()
+        if outcome.media is Media.VIDEO:
+            times = (
+                (hashed.time, matches)
+                for hashed, matches in found
+                if hashed.signal.type is SignalType.PDQ
+            )
+            shared = tuple(_shared(times, outcome.frames, kinds))
+        yield path, Outcome(tuple(nearest), shared)
+
+
+def _shared(
+    found: Iterable[tuple[float | None, Sequence[Match | Hit]]], frames: int, kinds: Kinds
+) -> Iterator[Shared]:
+    """Count frames by items, those items first of which most frames were found."""
+    times: dict[str, set[float | None]] = defaultdict(set)
+    matches: dict[str, list[Match]] = defaultdict(list)
+    for time, near in found:
+        for match in near:
+            times[match.item].add(time)
+            if isinstance(match, Match):
+                matches[match.item].append(match)
+    counts = Counter({item: len(seen) for item, seen in times.items()})
+    for item, count in counts.most_common():
+        bank = None if kinds is None else bank_share(matches[item], kinds(item))
+        yield Shared(item, Share(count, max(count, frames)), bank)

@@ -1,0 +1,139 @@
+"""What a key may look for, in an hour and on a day, at all workers together."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from starlette.testclient import TestClient
+
+from clearinghouse.abuse.quotas import Budgets
+from clearinghouse.app import create_app
+from clearinghouse.cases import lifecycle
+from clearinghouse.database.store import Store
+from clearinghouse.errors import BudgetSpent
+from clearinghouse.platforms import keys
+from clearinghouse.platforms.keys import Scope
+from nciihash.client import PlatformClient
+from nciihash.errors import ServiceRefused
+from nciihash.signals import Signal, SignalType
+from support.serving import Clock, Running, pdq, problem
+
+NOW = datetime(2026, 5, 17, 13, 45, 59, tzinfo=UTC)
+
+
+@pytest.fixture
+def store(settings):
+    store = Store.open(settings)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def key(store):
+    keys.add_platform(store, "Example", [Scope.MATCH], NOW)
+    return 1
+
+
+def test_an_hour_and_a_day_have_their_budgets(store, key):
+    budgets = Budgets(hour=1000, day=2500)
+
+    def spend(count, now):
+        try:
+            budgets.take(store, key, count, now=now)
+        except BudgetSpent as refusal:
+            return refusal.retry_after
+        return None
+
+    assert spend(400, NOW) is None
+    assert spend(600, NOW) is None
+    assert spend(1, NOW) == 14 * 60 + 1, "until 14:00"
+    hour = timedelta(hours=1)
+    assert spend(990, NOW + hour) is None
+    assert spend(20, NOW + hour) == 14 * 60 + 1
+    assert spend(10, NOW + hour) is None, "what is left still goes"
+    assert spend(500, NOW + 2 * hour) is None
+    assert spend(1, NOW + 2 * hour) == 8 * 3600 + 14 * 60 + 1, "until midnight"
+    assert spend(1, NOW + 5 * hour) == 5 * 3600 + 14 * 60 + 1
+    assert spend(1000, NOW + timedelta(days=1)) is None
+    assert spend(1001, NOW + timedelta(days=2)) is not None, "more than an hour ever has"
+
+
+def test_all_workers_share_one_budget(store, key):
+    """And not one look-up more is granted, whoever comes at once."""
+    workers = [Budgets(hour=500, day=500) for _ in range(4)]
+    keys.add_platform(store, "Other", [Scope.MATCH], NOW)
+
+    def spend(n):
+        try:
+            workers[n % 4].take(store, key, 3, now=NOW)
+        except BudgetSpent:
+            return 0
+        return 3
+
+    with ThreadPoolExecutor(8) as pool:
+        spent = sum(pool.map(spend, range(400)))
+    # a worker may be left with less than one request needs
+    assert 500 - 4 * 2 <= spent <= 500
+    workers[0].take(store, key + 1, 500, now=NOW)
+
+
+def test_a_spent_budget_costs_no_further_write(store, key, monkeypatch):
+    budgets = Budgets(hour=10, day=10)
+    budgets.take(store, key, 10, now=NOW)
+    with pytest.raises(BudgetSpent):
+        budgets.take(store, key, 1, now=NOW)
+    monkeypatch.setattr(store, "write", None)
+    with pytest.raises(BudgetSpent):
+        budgets.take(store, key, 1, now=NOW)
+
+
+def test_leases_are_forgotten(store, key):
+    Budgets(hour=10, day=10).take(store, key, 10, now=NOW)
+    lifecycle.purge(store, retention_days=400, now=NOW + timedelta(days=1))
+    with pytest.raises(BudgetSpent):
+        Budgets(hour=10, day=10).take(store, key, 10, now=NOW)
+    lifecycle.purge(store, retention_days=400, now=NOW + timedelta(days=3))
+    Budgets(hour=10, day=10).take(store, key, 10, now=NOW)
+
+
+@pytest.fixture
+def service(settings):
+    clock = Clock()
+    app = create_app(replace(settings, match_hour=100, match_day=150), clock=clock)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield Running(app, client, clock, settings)
+
+
+def test_a_platform_is_told_when_to_come_again(service):
+    peer, other = service.platform("One"), service.platform("Two")
+    peer.match(*[pdq() for _ in range(60)])
+    values = [pdq() for _ in range(41)]
+    reply = peer.post("/v1/match", {"type": "pdq", "values": values})
+    problem(reply, 429, "budget_spent")
+    assert reply.headers["retry-after"] == str(14 * 60 + 1)
+    octets = {"Content-Type": "application/octet-stream"} | peer.headers
+    raw = bytes.fromhex("".join(values))
+    reply = service.client.post("/v1/match", content=raw, headers=octets)
+    problem(reply, 429, "budget_spent")
+    peer.match(*values[:40])
+    other.match(*values)
+    service.clock.pass_(hours=1)
+    peer.match(*values)
+
+
+def test_the_client_does_not_wait_for_an_hour():
+    def answer(_request):
+        body = b'{"title":"This key has spent it","status":429,"code":"budget_spent"}'
+        kind = {"Content-Type": "application/problem+json", "Retry-After": "3600"}
+        return httpx.Response(429, content=body, headers=kind)
+
+    with (
+        PlatformClient(
+            "https://example.org", "nciik_x", http=httpx.MockTransport(answer)
+        ) as client,
+        pytest.raises(ServiceRefused) as caught,
+    ):
+        client.match([Signal(SignalType.PDQ, bytes(32))])
+    assert (caught.value.problem, caught.value.retry_after) == ("budget_spent", 3600.0)

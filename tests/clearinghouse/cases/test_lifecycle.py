@@ -1,0 +1,353 @@
+"""Opening, looking, adding, withdrawing, expiring: the survivor's door over HTTP."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from clearinghouse.cases import lifecycle
+from clearinghouse.platforms.keys import Scope
+from support.serving import credentials, figures, item, near, opening, pdq, problem
+
+
+def test_a_case_is_opened_and_seen(service):
+    case = service.open(item(pdq(), pdq()), item(pdq()))
+    assert case.reply["items"] == [
+        {"item": 1, "accepted": 2, "refused": []},
+        {"item": 2, "accepted": 1, "refused": []},
+    ]
+    # two years on, to the hour
+    assert case.reply["expires"] == "2028-05-17T13:00:00Z"
+    status = case.status()
+    assert status["state"] == "open"
+    assert status["reason"] == "threatened"
+    assert status["opened"] == "2026-05-17T13:00:00Z"
+    assert [i["signals"] for i in status["items"]] == [2, 1]
+    assert all(i["added"] == "2026-05-17T13:00:00Z" for i in status["items"])
+
+
+def test_the_passphrase_is_needed_in_its_right_form(service):
+    case = service.open()
+    get = service.client.get
+    problem(get("/v1/case"), 401, "credentials_missing")
+    for header in (
+        "Bearer x",
+        "Case",
+        "Case !!!",
+        "Case YWJj",
+        "Basic YTpi",
+        "Case é".encode("latin-1"),
+    ):
+        problem(get("/v1/case", headers={"Authorization": header}), 401, "credentials_missing")
+    wrong = get("/v1/case", headers=credentials(case.number, "not these six words at all"))
+    unknown = get("/v1/case", headers=credentials("0000-0000-0000", case.passphrase))
+    assert problem(wrong, 401, "credentials_wrong") == problem(unknown, 401, "credentials_wrong")
+    assert wrong.headers["www-authenticate"] == "Case, Bearer"
+    typed = credentials(case.number.lower().replace("-", " "), case.passphrase.upper())
+    assert get("/v1/case", headers=typed).status_code == 200
+
+
+def test_plain_hashes_are_refused_one_by_one(service):
+    mixed = item(pdq(), pdq())
+    mixed["signals"][0]["quality"] = 49
+    case = service.open(mixed, item(pdq(), quality=3))
+    assert case.reply["items"] == [
+        {"item": 1, "accepted": 1, "refused": [{"signal": 0, "code": "low_quality"}]},
+        {"item": 2, "accepted": 0, "refused": [{"signal": 0, "code": "low_quality"}]},
+    ]
+    assert [i["item"] for i in case.status()["items"]] == [1]
+    added = service.client.post(
+        "/v1/case/items", json={"items": [item(pdq())]}, headers=case.headers
+    ).json()
+    assert [i["item"] for i in added["items"]] == [3], "the refused file keeps its number"
+    problem(
+        service.client.post("/v1/cases", json=opening(item(pdq(), quality=49))),
+        422,
+        "nothing_accepted",
+    )
+    assert figures(service)["cases_open"] == 1
+
+
+@pytest.mark.parametrize(
+    "declaration", [{"adult": False, "depicted": True}, {"adult": True, "depicted": False}]
+)
+def test_only_adults_who_are_depicted(service, declaration):
+    reply = service.client.post("/v1/cases", json=opening(declaration=declaration))
+    body = problem(reply, 422, "declaration_missing")
+    assert "Take It Down" in body["detail"]
+    assert figures(service)["log"] == 0
+
+
+BAD = {
+    "an unknown field": opening(file_name="IMG_1.jpg"),
+    "an unknown field inside": opening(item(pdq()) | {"name": "x.png"}),
+    "a missing declaration": {k: v for k, v in opening().items() if k != "declaration"},
+    "a declaration in words": opening(declaration={"adult": "yes", "depicted": 1}),
+    "another reason": opening(reason="revenge"),
+    "free text": opening(reason="because he said so"),
+    "no items": opening() | {"items": []},
+    "too many items": opening(*[item(pdq())] * 201),
+    "a short value": opening(item("ab" * 16)),
+    "a long value": opening(item("ab" * 33)),
+    "capitals": opening(item("AB" * 32)),
+    "no hex": opening(item("g" * 64)),
+    "quality over 100": opening(item(pdq(), quality=101)),
+    "quality in words": opening(item(pdq(), quality="90")),
+    "no quality": opening(item(pdq(), quality=None)),
+    "another medium": opening(item(pdq(), media="audio")),
+    "another type": opening({"media": "image", "signals": [{"type": "tmk", "value": pdq()}]}),
+    "a file name as variant": opening(
+        {
+            "media": "image",
+            "signals": [{"type": "pdq", "value": pdq(), "quality": 90, "variant": "IMG_1.jpg"}],
+        }
+    ),
+    "work": opening(work="x"),
+    "a list": [1, 2],
+    "a number": 7,
+    "null": None,
+}
+
+
+@pytest.mark.parametrize("body", BAD.values(), ids=BAD.keys())
+def test_a_bad_body_is_refused_and_not_echoed(service, body):
+    reply = service.client.post("/v1/cases", json=body)
+    detail = problem(reply, 422, "invalid_request")["detail"]
+    assert detail.startswith("Fields: body")
+    for secret in ("IMG_1", "x.png", "file_name", "revenge", "because", "ab" * 16, "tmk", "audio"):
+        assert secret not in reply.text
+    assert figures(service) == dict.fromkeys(figures(service), 0)
+
+
+def test_other_bodies_are_refused(service):
+    def post(data, kind):
+        return service.client.post("/v1/cases", content=data, headers={"Content-Type": kind})
+
+    problem(post(b"{not json", "application/json"), 400, "not_json")
+    problem(post(b"\xff\xfe", "application/json"), 400, "not_json")
+    problem(post(b"\xff\xd8\xff\xe0JFIF", "image/jpeg"), 415, "unsupported_media_type")
+    problem(post(b"--x\r\n", "multipart/form-data; boundary=x"), 415, "unsupported_media_type")
+    problem(post(b"a" * 64, "application/octet-stream"), 415, "unsupported_media_type")
+    problem(post(b"x" * 100_000_000, "application/json"), 413, "body_too_large")
+
+    def chunks():
+        for _ in range(200):
+            yield b" " * 100_000
+
+    problem(post(chunks(), "application/json"), 413, "body_too_large")
+    problem(service.client.put("/v1/cases", json={}), 405, "method_not_allowed")
+    problem(service.client.get("/v1/elsewhere"), 404, "not_found")
+    assert figures(service) == dict.fromkeys(figures(service), 0)
+
+
+def test_files_are_added_to_an_open_case(service):
+    case = service.open()
+    service.clock.pass_(days=40)
+    reply = service.client.post(
+        "/v1/case/items", json={"items": [item(pdq()), item(pdq())]}, headers=case.headers
+    )
+    assert reply.status_code == 201
+    assert [i["item"] for i in reply.json()["items"]] == [2, 3]
+    assert reply.json()["expires"] == "2028-06-26T13:00:00Z"
+    assert [i["item"] for i in case.status()["items"]] == [1, 2, 3]
+    full = service.client.post(
+        "/v1/case/items", json={"items": [item(pdq())] * 198}, headers=case.headers
+    )
+    problem(full, 422, "too_many_items")
+
+
+def test_withdrawing_one_file_and_then_all(service):
+    case = service.open(item(pdq()), item(pdq()), item(pdq()))
+    assert case.withdraw(2).json() == {"withdrawn": 1, "remaining": 2, "state": "open"}
+    assert case.withdraw(2).json() == {"withdrawn": 0, "remaining": 2, "state": "open"}
+    problem(case.withdraw(9), 404, "item_unknown")
+    problem(case.withdraw(0), 422, "invalid_request")
+    assert case.withdraw().json() == {"withdrawn": 2, "remaining": 0, "state": "withdrawn"}
+    assert case.withdraw().json() == {"withdrawn": 0, "remaining": 0, "state": "withdrawn"}
+    status = case.status()
+    assert status["state"] == "withdrawn"
+    assert [i["withdrawn"] is not None for i in status["items"]] == [True] * 3
+    reply = service.client.post(
+        "/v1/case/items", json={"items": [item(pdq())]}, headers=case.headers
+    )
+    problem(reply, 409, "case_closed")
+
+
+def test_withdrawing_the_last_file_closes_the_case(service):
+    case = service.open()
+    assert case.withdraw(1).json() == {"withdrawn": 1, "remaining": 0, "state": "withdrawn"}
+
+
+def test_what_is_withdrawn_matches_nothing_from_that_moment(service):
+    """Promise 4, without waiting for the index: the answer of the withdrawal is the moment."""
+    value = pdq()
+    case = service.open(item(value))
+    other = service.open(item(near(value, 3)))
+    peer = service.platform()
+    [hits] = peer.match(near(value, 10))
+    assert len(hits) == 2
+    service.parts.waiters.closed = True  # the index stops following the log
+    case.withdraw()
+    assert service.parts.live.seq == 2
+    reply = peer.post("/v1/match", {"type": "pdq", "values": [near(value, 10)]}).json()
+    assert len(reply["matches"][0]) == 1
+    other.withdraw()
+    reply = peer.post("/v1/match", {"type": "pdq", "values": [near(value, 10)]}).json()
+    assert reply["matches"] == [[]]
+
+
+def test_a_value_in_two_cases_stays_while_one_is_open(service):
+    value = pdq()
+    first, second = service.open(item(value)), service.open(item(value))
+    peer = service.platform()
+    assert len(peer.match(value)[0]) == 2
+    first.withdraw()
+    assert len(peer.match(value)[0]) == 1
+    second.withdraw()
+    assert peer.match(value) == [[]]
+
+
+def test_no_value_of_a_withdrawn_signal_is_kept(service):
+    from sqlalchemy import text
+
+    case = service.open(item(pdq(), pdq()))
+    case.withdraw()
+    with service.parts.store.read() as tx:
+        rows = tx._run(text("SELECT value, lookup, quality FROM signals")).all()
+    assert rows == [(None, None, None)] * 2
+
+
+def test_a_visit_renews_and_an_unvisited_case_expires(service):
+    value = pdq()
+    case = service.open(item(value))
+    peer = service.platform()
+    service.clock.pass_(days=700)
+    assert case.status()["expires"] == "2030-04-16T13:00:00Z"
+    assert lifecycle.expire(service.parts.store, service.clock()) == 0
+    service.clock.pass_(days=731)
+    assert lifecycle.purge(service.parts.store, retention_days=400, now=service.clock()) == {
+        "expired": 1,
+        "forgotten": 0,
+        "replies": 0,
+    }
+    assert case.status()["state"] == "expired"
+    peer = service.platform("Another")
+    assert peer.match(value) == [[]]
+    assert [e["op"] for e in peer.feed()["entries"]] == ["remove"]
+    service.clock.pass_(days=401)
+    lifecycle.purge(service.parts.store, retention_days=400, now=service.clock())
+    problem(service.client.get("/v1/case", headers=case.headers), 401, "credentials_wrong")
+    # the removal outlives the case
+    assert [e["op"] for e in service.platform("Third").feed()["entries"]] == ["remove"]
+
+
+def test_the_status_tells_what_each_platform_did(service):
+    case = service.open(item(pdq(), pdq()), item(pdq()))
+    follower = service.platform("Follower")
+    asker = service.platform("Asker", [Scope.MATCH, Scope.FEEDBACK])
+    before = case.status()["items"][0]["platforms"]
+    unknown = {
+        "veiled": False,
+        "has_it_since": None,
+        "matches": 0,
+        "verdicts": {},
+        "deletion_acknowledged": None,
+    }
+    assert before == [
+        {"platform": "Asker", "follows": False} | unknown,
+        {"platform": "Follower", "follows": True} | unknown,
+    ]
+    page = follower.feed()
+    assert case.status()["items"][0]["platforms"] == before, "reading is not confirming"
+    service.clock.pass_(hours=3)
+    follower.post("/v1/feed/ack", {"cursor": page["cursor"]})
+    service.caught_up()
+    value = page["entries"][0]["value"]
+    [[hit]] = asker.match(value)
+    asker.post("/v1/feedback", {"verdicts": [{"id": hit["id"], "verdict": "blocked"}]})
+    service.parts._write_counts()
+    asked, followed = case.status()["items"][0]["platforms"]
+    assert followed["has_it_since"] == "2026-05-17T16:00:00Z"
+    assert asked["matches"] == 1
+    assert asked["verdicts"] == {"blocked": 1}
+    assert asked["has_it_since"] is None
+    case.withdraw(1)
+    service.clock.pass_(hours=2)
+    assert case.status()["items"][0]["platforms"][1]["deletion_acknowledged"] is None
+    page = follower.feed(cursor=page["cursor"])
+    follower.post("/v1/feed/ack", {"cursor": page["cursor"]})
+    _, followed = case.status()["items"][0]["platforms"]
+    assert followed["has_it_since"] == "2026-05-17T16:00:00Z"
+    assert followed["deletion_acknowledged"] == "2026-05-17T18:00:00Z"
+    assert case.status()["items"][1]["platforms"][1]["deletion_acknowledged"] is None
+
+
+def test_what_was_held_and_deleted_within_an_hour_is_told(service):
+    case = service.open()
+    follower = service.platform()
+    page = follower.feed()
+    follower.post("/v1/feed/ack", {"cursor": page["cursor"]})
+    case.withdraw()
+    page = follower.feed(cursor=page["cursor"])
+    follower.post("/v1/feed/ack", {"cursor": page["cursor"]})
+    [platform] = case.status()["items"][0]["platforms"]
+    assert platform["has_it_since"] == platform["deletion_acknowledged"] == "2026-05-17T13:00:00Z"
+
+
+def test_a_platform_that_never_held_it_is_not_said_to_have_it(service):
+    case = service.open()
+    case.withdraw()
+    follower = service.platform()
+    follower.post("/v1/feed/ack", {"cursor": follower.feed()["cursor"]})
+    [platform] = case.status()["items"][0]["platforms"]
+    assert platform["has_it_since"] is None
+    assert platform["deletion_acknowledged"] is not None
+
+
+KEY = "0123456789abcdef0123456789abcdef"
+
+
+def test_a_repeated_opening_opens_once_and_answers_the_same(service):
+    body, headers = opening(), {"Idempotency-Key": KEY}
+    first = service.client.post("/v1/cases", json=body, headers=headers)
+    again = service.client.post("/v1/cases", json=body, headers=headers)
+    assert first.status_code == again.status_code == 201
+    assert first.content == again.content
+    assert figures(service)["cases_open"] == 1
+    other = service.client.post("/v1/cases", json=opening(), headers=headers)
+    problem(other, 422, "idempotency_conflict")
+    bad = service.client.post("/v1/cases", json=body, headers={"Idempotency-Key": "short"})
+    problem(bad, 400, "bad_idempotency_key")
+    service.clock.pass_(hours=26)
+    done = lifecycle.purge(service.parts.store, retention_days=400, now=service.clock())
+    assert done["replies"] == 1
+
+
+def test_openings_repeated_at_once_open_once(service):
+    body, headers = opening(), {"Idempotency-Key": KEY}
+
+    def post(_):
+        return service.client.post("/v1/cases", json=body, headers=headers)
+
+    with ThreadPoolExecutor(4) as pool:
+        replies = list(pool.map(post, range(8)))
+    assert {r.status_code for r in replies} == {201}
+    assert len({r.content for r in replies}) == 1
+    assert figures(service)["cases_open"] == 1
+
+
+def test_a_key_of_one_caller_is_not_anothers(service):
+    first, second = service.open(), service.open()
+    body = {"items": [item(pdq())]}
+    for case in (first, second):
+        headers = case.headers | {"Idempotency-Key": KEY}
+        reply = service.client.post("/v1/case/items", json=body, headers=headers)
+        assert reply.status_code == 201
+    assert [len(c.status()["items"]) for c in (first, second)] == [2, 2]
+
+
+def test_a_failed_write_can_be_sent_again_with_its_key(service):
+    headers = {"Idempotency-Key": KEY}
+    plain = opening(item(pdq(), quality=10))
+    problem(service.client.post("/v1/cases", json=plain, headers=headers), 422, "nothing_accepted")
+    reply = service.client.post("/v1/cases", json=opening(), headers=headers)
+    assert reply.status_code == 201

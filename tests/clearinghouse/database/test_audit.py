@@ -1,0 +1,111 @@
+"""The trail of what operators did: whole, or the first entry that is not."""
+
+import json
+
+import pytest
+from sqlalchemy import delete, insert, update
+
+from clearinghouse.abuse import review
+from clearinghouse.cases import advocates, lifecycle
+from clearinghouse.database import audit
+from clearinghouse.database.audit import Act
+from clearinghouse.database.schema import audit as table
+from clearinghouse.maintenance.key_rotation import rotate
+from clearinghouse.platforms import contributions, keys
+from nciihash.signals import Signal, SignalType
+from support.processes import command
+
+
+def look(service, sought=None):
+    store = service.parts.store
+    with store.read() as tx:
+        return audit.verify(store.vault, tx, sought)
+
+
+def acts(service):
+    with service.parts.store.read() as tx:
+        return [(row.act, row.subject, row.amount) for row in audit.entries(tx, 100)]
+
+
+def test_what_operators_do_is_in_it_and_nothing_of_anybody(service, settings):
+    store, now = service.parts.store, service.clock()
+    service.platform("One")
+    keys.rotate_key(store, "One", now)
+    keys.revoke_keys(store, "One", None, now)
+    contributions.take_back_all(store, keys.find(store, "One"), now=now)
+    case = service.open()
+    rotate(store, settings, now=now, pause=lambda _seconds: None)
+    service.clock.pass_(days=800)
+    lifecycle.purge(store, retention_days=400, now=service.clock())
+    review.list_lawful(store, [Signal(SignalType.PDQ, bytes(32))], now=now)
+    review.unlist_lawful(store, [Signal(SignalType.PDQ, bytes(32))], now=now)
+    advocates.add(store, "Helpline", now)
+    advocates.revoke(store, "Helpline", now)
+    assert acts(service) == [
+        (Act.PLATFORM_ADDED, "One", 1),
+        (Act.KEY_MADE, "One", 1),
+        (Act.KEY_MADE, "One", 1),
+        (Act.KEYS_REVOKED, "One", 2),
+        (Act.PLATFORM_WITHDRAWN, "One", 0),
+        (Act.MASTER_CHANGED, "", 1),
+        (Act.PURGED, "", 1),
+        (Act.LAWFUL_LISTED, "", 1),
+        (Act.LAWFUL_UNLISTED, "", 1),
+        (Act.ADVOCATE_KEY, "Helpline", 1),
+        (Act.ADVOCATE_REVOKED, "Helpline", 1),
+    ]
+    found = look(service)
+    assert (found.entries, found.broken) == (11, None), "whole, over a change of the key"
+    assert case.number not in str(acts(service))
+
+
+@pytest.mark.parametrize(
+    ("harm", "broken"),
+    [
+        (update(table).where(table.c.number == 3).values(amount=7), 3),
+        (update(table).where(table.c.number == 3).values(subject="Other"), 3),
+        (update(table).where(table.c.number == 2).values(hour=0), 2),
+        (delete(table).where(table.c.number == 4), 4),
+        (delete(table).where(table.c.number == 1), 1),
+        (
+            insert(table).values(
+                number=7, act="keys revoked", subject="One", amount=1, hour=0, digest=b"0" * 32
+            ),
+            7,
+        ),
+    ],
+)
+def test_a_change_is_found_where_it_is(service, harm, broken):
+    for name in ("One", "Two", "Three"):
+        service.platform(name)
+    whole = look(service)
+    assert (whole.entries, whole.broken) == (6, None)
+    with service.parts.store.write() as tx:
+        tx.connection.execute(harm)
+    found = look(service)
+    assert (found.broken, found.entries) == (broken, broken - 1)
+
+
+def test_a_cut_end_is_found_by_a_digest_that_was_written_down(service):
+    service.platform("One")
+    service.platform("Two")
+    told = look(service).digest
+    service.platform("Three")
+    assert look(service, told).found
+    with service.parts.store.write() as tx:
+        tx.connection.execute(delete(table).where(table.c.number > 3))
+    found = look(service, told)
+    assert (found.broken, found.found) == (None, False)
+
+
+def test_the_commands(tmp_path):
+    def run(*words, code=0):
+        return command(*words, database=f"sqlite:///{tmp_path}/db.sqlite3", code=code).stdout
+
+    run("platform", "add", "Example")
+    assert "platform added" in run("audit", "list")
+    [first, second] = json.loads(run("audit", "list", "--json"))
+    assert (first["act"], second["act"]) == ("platform added", "key made")
+    digest = json.loads(run("audit", "verify", "--json"))["digest"]
+    assert "2 entries are whole." in run("audit", "verify", "--digest", digest)
+    assert "not among them" in run("audit", "verify", "--digest", "00" * 32, code=1)

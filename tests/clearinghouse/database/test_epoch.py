@@ -1,0 +1,316 @@
+"""Backups, and what a restored one must not bring back."""
+
+import json
+import secrets
+import sqlite3
+import stat
+from contextlib import chdir, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import create_engine, make_url
+from starlette.testclient import TestClient
+
+from clearinghouse.app import create_app
+from clearinghouse.database.store import Store
+from clearinghouse.database.withdrawal_journal import Journal
+from clearinghouse.errors import KeyMismatch, KeyMissing
+from clearinghouse.maintenance.backup import BackupRefused, back_up, restore
+from clearinghouse.platforms import keys
+from clearinghouse.sealing.master_key import key_file
+from support.processes import command
+from support.serving import Running, item, pdq
+
+NOW = datetime(2026, 5, 17, 13, 45, tzinfo=UTC)
+
+
+class Backups:
+    """Backups of either database, made and put back while nobody serves."""
+
+    def __init__(self, settings, folder):
+        self.settings, self.file, self.taken = settings, folder / "backup", []
+
+    def save(self):
+        if self.settings.database.startswith("sqlite"):
+            back_up(self.settings, self.file)
+        else:
+            self.taken.append(f"clearinghouse_test_{secrets.token_hex(6)}")
+            self._run(f"CREATE DATABASE {self.taken[-1]} TEMPLATE {self._name}")
+
+    def put_back(self):
+        if self.settings.database.startswith("sqlite"):
+            restore(self.settings, self.file)
+        else:
+            self._run(f"DROP DATABASE {self._name} WITH (FORCE)")
+            self._run(f"CREATE DATABASE {self._name} TEMPLATE {self.taken[-1]}")
+
+    def close(self):
+        for name in self.taken:
+            self._run(f"DROP DATABASE {name} WITH (FORCE)")
+
+    @property
+    def _name(self):
+        return make_url(self.settings.database).database
+
+    def _run(self, statement):
+        address = make_url(self.settings.database).set(database="postgres")
+        engine = create_engine(address, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.exec_driver_sql(statement)
+        engine.dispose()
+
+
+@pytest.fixture
+def backups(settings, tmp_path):
+    made = Backups(settings, tmp_path)
+    yield made
+    made.close()
+
+
+@contextmanager
+def served(settings):
+    app = create_app(settings, clock=lambda: NOW)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield Running(app, client, lambda: NOW, settings)
+
+
+def test_what_was_withdrawn_since_the_backup_stays_withdrawn(settings, backups):
+    kept, gone, part, rest, late = (pdq() for _ in range(5))
+    with served(settings) as service:
+        peer = service.platform()
+        staying, ending = service.open(item(kept)), service.open(item(gone))
+        both = service.open(item(part), item(rest))
+        leaving = service.platform("Leaving")
+    backups.save()
+    with served(settings) as service:
+        for case in (staying, ending, both):
+            case.client = service.client
+        peer.service = leaving.service = service
+        ending.withdraw()
+        both.withdraw(1)
+        service.open(item(late)).withdraw()
+        keys.revoke_keys(service.parts.store, "Leaving", None, NOW)
+        cursor = peer.feed()["cursor"]
+        epoch = service.parts.store.epoch
+    backups.put_back()
+    with served(settings) as service:
+        for case in (staying, ending, both):
+            case.client = service.client
+        peer.service = leaving.service = service
+        assert service.parts.store.epoch != epoch
+        reply = service.client.get("/v1/feed", params={"cursor": cursor}, headers=peer.headers)
+        assert (reply.status_code, reply.json()["code"]) == (410, "cursor_expired")
+        found = peer.match(kept, gone, part, rest, late)
+        assert [len(hits) for hits in found] == [1, 0, 0, 1, 0]
+        page = peer.feed()
+        assert {e["value"] for e in page["entries"] if e["op"] == "add"} == {kept, rest}
+        assert ending.status()["state"] == "withdrawn"
+        assert [bool(i["withdrawn"]) for i in both.status()["items"]] == [True, False]
+        assert staying.status()["state"] == "open"
+        reply = service.client.get("/v1/feed", headers=leaving.headers)
+        assert reply.status_code == 401, "a revoked key stays revoked"
+        # and goes on from there
+        service.open(item(late))
+        assert [len(hits) for hits in peer.match(late)] == [1]
+        again = service.parts.store.epoch
+    with served(settings) as service:
+        assert service.parts.store.epoch == again, "once is enough"
+
+
+def test_one_that_is_put_back_under_a_running_service(settings, backups):
+    """It notices, begins a new epoch, withdraws again, and goes on by itself."""
+    before, gone = pdq(), pdq()
+    with served(settings) as service:
+        peer = service.platform()
+        service.open(item(before))
+        case = service.open(item(gone))
+    backups.save()
+    with served(settings) as service:
+        peer.service, case.client = service, service.client
+        case.withdraw()
+        service.open()
+        service.caught_up()
+        epoch = service.parts.store.epoch
+        backups.put_back()
+        import time
+
+        end = time.monotonic() + 60
+        while service.parts.store.epoch == epoch or not service.parts.live.caught_up:
+            assert time.monotonic() < end, "it was not noticed"
+            time.sleep(0.01)
+        assert [len(hits) for hits in peer.match(before, gone)] == [1, 0]
+
+
+@pytest.mark.sqlite
+def test_a_backup_is_one_sealed_file_made_while_it_is_served(service, settings, tmp_path):
+    file, value = tmp_path / "backup", pdq()
+    case = service.open(item(value))
+    size = back_up(settings, file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert file.stat().st_size == size
+    assert [p.name for p in tmp_path.glob("backup*")] == ["backup"], "one file is all there is"
+    data = file.read_bytes()
+    for secret in (value, case.number, case.passphrase, key_file(settings).read_text().strip()):
+        assert secret.encode() not in data
+        assert bytes.fromhex(value) not in data
+    beside = sqlite3.connect(file)
+    assert beside.execute("SELECT count(*) FROM signals").fetchone() == (1,)
+    beside.close()
+
+
+@pytest.mark.sqlite
+def test_what_is_no_whole_backup_is_refused_and_changes_nothing(service, settings, tmp_path):
+    file = tmp_path / "backup"
+    peer, value = service.platform(), pdq()
+    service.open(item(value))
+    back_up(settings, file)
+    whole = file.read_bytes()
+
+    def refused(match):
+        with pytest.raises(BackupRefused, match=match):
+            restore(settings, file)
+        assert len(peer.match(value)[0]) == 1
+
+    file.write_bytes(b"nonsense" * 1000)
+    refused("not a whole backup")
+    file.write_bytes(whole[: len(whole) // 2])
+    refused("not a whole backup")
+    file.write_bytes(whole)
+    beside = sqlite3.connect(file)
+    beside.execute("UPDATE signals SET value = randomblob(60)")
+    beside.commit()
+    beside.close()
+    refused("do not open")
+    file.unlink()
+    refused("no such backup")
+    empty = sqlite3.connect(file)
+    empty.execute("CREATE TABLE facts (name, value)")
+    empty.close()
+    refused("not a whole backup")
+    file.write_bytes(whole)
+    key = settings.key_file.parent.with_name("elsewhere") / "master"
+    with pytest.raises(KeyMissing):
+        restore(replace(settings, key_file=key), file)
+    with pytest.raises(KeyMismatch):
+        restore(replace(settings, key=secrets.token_hex(32)), file)
+    assert restore(settings, file).signals == 1
+
+
+@pytest.mark.sqlite
+def test_a_damaged_database_must_be_moved_away_first(settings, tmp_path):
+    file, own = tmp_path / "backup", tmp_path / "db.sqlite3"
+    with served(settings) as service:
+        service.open()
+        back_up(settings, file)
+    own.write_bytes(b"nonsense" * 1000)
+    with pytest.raises(BackupRefused, match="Move it away"):
+        restore(settings, file)
+    for path in tmp_path.glob("db.sqlite3*"):
+        if path.is_file():
+            path.unlink()
+    assert restore(settings, file).signals == 1
+
+
+@pytest.mark.sqlite
+def test_a_backup_from_before_a_rotation_is_put_back(settings, tmp_path):
+    from clearinghouse.maintenance.key_rotation import rotate
+
+    file = tmp_path / "backup"
+    with served(settings) as service:
+        peer, value = service.platform(), pdq()
+        service.open(item(value))
+        back_up(settings, file)
+        rotate(service.parts.store, settings, now=NOW, pause=lambda _seconds: None)
+    assert restore(settings, file).signals == 1
+    with served(settings) as service:
+        peer.service = service
+        assert len(peer.match(value)[0]) == 1
+
+
+def test_backup_on_postgresql_says_what_to_do_instead(databases, tmp_path):
+    for words in (["backup", "x"], ["restore", "x", "--yes"]):
+        with databases.fresh() as address, chdir(tmp_path):
+            assert "pg_dump" in command(*words, database=address, code=2).stderr
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.sqlite
+def test_the_commands(settings, tmp_path):
+    with served(settings) as service:
+        service.open()
+        case = service.open()
+
+    def run(*words, **others):
+        return command(*words, database=settings.database, **others)
+
+    file = str(tmp_path / "backup")
+    assert json.loads(run("backup", file, "--json").stdout)["bytes"] > 10_000
+    with served(settings) as service:
+        case.client = service.client
+        case.withdraw()
+    run("restore", file, code=1, typed="n\n")
+    done = json.loads(run("restore", file, "--yes", "--json").stdout)
+    assert done == {"signals": 1, "withdrawn_again": 1}
+
+
+def head(rows):
+    return rows[-1][0] if rows else 0
+
+
+def test_the_journal_holds_each_removal_once_whoever_writes(tmp_path):
+    path = tmp_path / "outside" / "journal"
+    one, two = Journal(path), Journal(path)
+    rows = [(n, 100 + n) for n in range(1, 8)]
+
+    def read(after, limit):
+        return [row for row in rows if row[0] > after][:limit]
+
+    one.catch_up(head(rows), read)
+    two.catch_up(head(rows), read)
+    rows += [(9, 109)]
+    two.catch_up(head(rows), read)
+    one.catch_up(head(rows), read)
+    one.add_keys([5])
+    assert path.read_text().count("gone") == 8
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert two.reached() == 9
+    assert list(Journal(path).replay(100)) == [([r[1] for r in rows], [5])]
+
+
+def test_a_line_that_was_cut_off_names_no_other_signal(tmp_path):
+    path = tmp_path / "journal"
+    rows = [(1, 1234), (2, 5678)]
+    Journal(path).catch_up(2, lambda after, _limit: [r for r in rows if r[0] > after])
+    whole = path.read_bytes()
+    for end in range(len(whole)):
+        path.write_bytes(whole[:end])
+        again = Journal(path)
+        again.catch_up(2, lambda after, _limit: [r for r in rows if r[0] > after])
+        named = [n for signals, _ in Journal(path).replay(100) for n in signals]
+        assert named == [1234, 5678], whole[:end]
+
+
+def test_a_withdrawal_is_in_the_journal_before_it_is_confirmed(service, settings, monkeypatch):
+    case = service.open()
+    journal = service.parts.store._journal
+
+    def full(*_words):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(journal, "catch_up", full)
+    reply = case.withdraw()
+    assert (reply.status_code, reply.json()["code"]) == (503, "database_away")
+    monkeypatch.undo()
+    assert case.withdraw().status_code == 200, "and then it can be repeated"
+    assert [n for signals, _ in journal.replay(10) for n in signals] == [1]
+
+
+def test_journals_of_two_databases_in_one_folder_are_kept_apart(settings, tmp_path, databases):
+    with databases.fresh() as address:
+        other = Store.open(replace(settings, database=address))
+        first = Store.open(settings)
+        assert first._journal._path.parent == other._journal._path.parent
+        assert first._journal._path != other._journal._path
+        first.close()
+        other.close()

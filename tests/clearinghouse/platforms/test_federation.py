@@ -1,0 +1,313 @@
+"""One clearinghouse follows another: a second process, over real HTTP."""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from clearinghouse.errors import SettingInvalid
+from clearinghouse.platforms import keys
+from clearinghouse.platforms.federation import FollowFailed, Round, Source, follow
+from support.processes import ENVIRONMENT, PROGRAM, Process, command
+from support.serving import ALL, credentials, item, opening, pdq
+from support.stopncii import fetch_all, submit, values
+
+
+class Other:
+    """A server that sends pages of our choosing."""
+
+    def __init__(self):
+        outer = self
+        self.pages, self.asked = [], []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                outer.asked.append((self.path, dict(self.headers)))
+                status, body = outer.pages.pop(0) if outer.pages else (404, b"")
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread.start()
+
+    def say(self, *records, token=None, status=200, **changes):
+        page = {
+            "count": len(records),
+            "nextPageToken": token,
+            "nextSetTimestamp": 20,
+            "hasMoreRecords": token is not None,
+            "hashRecords": list(records),
+        } | changes
+        self.pages.append((status, json.dumps(page).encode()))
+
+    def end(self):
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def other():
+    running = Other()
+    yield running
+    running.end()
+
+
+def record(value, type="ImagePDQ", status="Active"):
+    return {
+        "lastModtimestamp": 12,
+        "signalType": type,
+        "hashValue": value,
+        "hashStatus": status,
+        "caseNumbers": [],
+        "CSPFeedbacks": [{"source": "x", "feedbackValue": "SomethingNew"}],
+    }
+
+
+def round_(service, other, key="key", waits=None):
+    return follow(
+        service.parts.store,
+        service.settings,
+        "Friends",
+        Source.of(other.url, key),
+        clock=service.clock,
+        pause=(waits if waits is not None else []).append,
+    )
+
+
+def test_what_the_other_side_holds_comes_and_goes(service, other):
+    peer = service.platform()
+    one, two, video = pdq(), pdq(), "ab" * 16
+    other.say(record(one), record("ab" * 16, "VideoMD5"), token="p2")
+    other.say(
+        record(two),
+        record("x", "Text"),
+        record("0" * 63),
+        record(pdq(), status="Withdrawn"),
+        record(pdq(), status="Deleted"),
+    )
+    assert round_(service, other, "fetch,sub") == Round(held=3, passed_over=4, added=3, removed=0)
+    assert sorted(values(fetch_all(peer))) == sorted([one, two, video])
+    first, second = other.asked
+    assert "startTimestamp=10" in first[0]
+    assert "firstHand=true" in first[0]
+    assert "nextPageToken=p2" in second[0]
+    sent = {name.lower(): value for name, value in first[1].items()}
+    assert (sent["x-functions-key"], sent["ocp-apim-subscription-key"]) == ("fetch", "sub")
+    assert [len(hits) for hits in peer.match(one, two)] == [1, 1]
+
+    other.say(record(two), record(one, status="Withdrawn"))
+    assert round_(service, other) == Round(held=1, passed_over=1, added=0, removed=2)
+    assert values(fetch_all(peer)) == [two]
+    assert peer.match(one) == [[]]
+    assert [e["op"] for e in peer.feed()["entries"]].count("remove") == 2
+    other.say(record(two))
+    assert round_(service, other) == Round(held=1, passed_over=0, added=0, removed=0)
+    other.say()
+    assert round_(service, other).removed == 1
+    assert fetch_all(peer) == []
+
+
+def test_a_round_that_fails_changes_nothing(service, other):
+    peer, value = service.platform(), pdq()
+    other.say(record(value))
+    round_(service, other)
+    held = fetch_all(peer)
+
+    def cut():
+        other.pages.append((200, b'{"count":1,"hashRec'))
+
+    waits = []
+    for break_off in (
+        cut,
+        lambda: other.say(record(pdq()), count=2),
+        lambda: other.say(hasMoreRecords=True),
+        lambda: other.pages.append((403, b"{}")),
+        lambda: other.pages.extend([(503, b"")] * 4),
+        lambda: other.pages.append((200, b"<html>")),
+        lambda: other.pages.append((302, b"")),
+    ):
+        other.say(record(pdq()), token="p2")
+        break_off()
+        with pytest.raises(FollowFailed, match="othing was changed"):
+            round_(service, other, waits=waits)
+        assert fetch_all(peer) == held
+        assert other.pages == []
+    assert len(waits) == 3, "a passing fault is tried again"
+    other.say(record(value), token="p2")
+    other.say(token="p2")
+    with pytest.raises(FollowFailed, match="not where"):
+        round_(service, other)
+    other.pages.append((503, b""))
+    other.say(record(value))
+    assert round_(service, other).held == 1
+
+
+def test_an_import_is_bounded_and_leaves_survivors_values_alone(service, other):
+    value = pdq()
+    case, peer = service.open(item(value)), service.platform()
+    other.say(record(value))
+    assert round_(service, other).added == 0
+    case.withdraw()
+    assert peer.match(value) == [[]]
+    tight = replace(service.settings, contributions_max=2)
+    other.say(*(record(pdq()) for _ in range(3)))
+    with pytest.raises(FollowFailed, match="CLEARINGHOUSE_CONTRIBUTIONS_MAX"):
+        follow(
+            service.parts.store, tight, "Friends", Source.of(other.url, "k"), clock=service.clock
+        )
+    assert fetch_all(peer) == []
+
+
+def test_the_operator_ends_all_that_came_from_one_side(service, other):
+    peer = service.platform("Friends")
+    submit(peer, pdq())
+    service.open()
+    other.say(*(record(pdq()) for _ in range(3)))
+    round_(service, other)
+    assert len(fetch_all(peer)) == 5
+    words = ("platform", "withdraw", "Friends", "--json")
+    key = str(service.settings.key_file)
+    done = command(*words, database=service.settings.database, CLEARINGHOUSE_KEY_FILE=key)
+    assert json.loads(done.stdout) == {"platform": "Friends", "withdrawn": 4}
+    assert len(fetch_all(peer)) == 1
+
+
+def test_a_name_without_a_key_can_be_given_one(service, other):
+    other.say(record(pdq()))
+    round_(service, other)
+    store, now = service.parts.store, service.clock()
+    with pytest.raises(keys.PlatformUnknown, match="no key yet"):
+        keys.rotate_key(store, "Friends", now)
+    assert keys.list_keys(store, now) == []
+    key = keys.add_platform(store, "Friends", ALL, now)
+    assert keys.identify(store, key, now).name == "Friends"
+    with pytest.raises(keys.PlatformExists):
+        keys.add_platform(store, "Friends", ALL, now)
+
+
+@pytest.mark.parametrize(
+    ("url", "key"),
+    [
+        ("http://example.org/v1", "k"),
+        ("ftp://example.org/v1", "k"),
+        ("https://", "k"),
+        ("https://user:word@example.org/v1", "k"),
+        ("https://example.org/v1?x=1", "k"),
+        ("https://example.org:port/v1", "k"),
+        ("https://example.org/v1", ""),
+        ("https://example.org/v1", "a,b,c"),
+        ("https://example.org/v1", "a\nb"),
+        ("https://example.org/v1", "a,"),
+    ],
+)
+def test_addresses_and_keys_that_cannot_be_right_are_refused(url, key):
+    with pytest.raises(SettingInvalid):
+        Source.of(url, key)
+
+
+def test_keys_are_not_shown():
+    assert "secret" not in repr(Source.of("https://example.org/v1/", "secret,secret2"))
+    assert Source.of("https://example.org/v1/", "k").url == "https://example.org/v1"
+
+
+class Pair:
+    """Two clearinghouses, each with a key at the other."""
+
+    def __init__(self, folder):
+        self.sides = []
+        for name in ("a", "b"):
+            (folder / name).mkdir()
+            self.sides.append(Process(folder / name))
+        self.keys = [side.platform("The other")["Authorization"].split()[1] for side in self.sides]
+        self.own = [side.platform("Platform") for side in self.sides]
+
+    def follow(self, side, code=0, key=None):
+        """Let one side import what the other holds."""
+        url = f"{str(self.sides[1 - side].client.base_url).rstrip('/')}/stopncii/v1"
+        done = command(
+            *("follow-stopncii", "--url", url, "--name", "The other", "--json"),
+            database=self.sides[side].database,
+            code=code,
+            CLEARINGHOUSE_FOLLOW_KEY=self.keys[1 - side] if key is None else key,
+        )
+        return json.loads(done.stdout) if code == 0 else done.stderr
+
+    def matched(self, side, value):
+        """Ask as a platform does, waiting until the index has what the command line wrote."""
+        process, bearer = self.sides[side], self.own[side]
+        cursor = process.client.get("/v1/feed", params={"limit": 10_000}, headers=bearer).json()
+        for _ in range(200):
+            reply = process.client.post(
+                "/v1/match", json={"type": "pdq", "values": [value]}, headers=bearer
+            ).json()
+            if reply["as_of"] == cursor["cursor"]:
+                return bool(reply["matches"][0])
+        raise AssertionError("the index stands still")
+
+    def open(self, side, value):
+        case = self.sides[side].client.post("/v1/cases", json=opening(item(value))).json()
+        return credentials(case["case"], case["passphrase"])
+
+    def withdraw(self, side, case):
+        assert self.sides[side].client.delete("/v1/case", headers=case).is_success
+
+
+@pytest.fixture
+def pair(tmp_path):
+    running = Pair(tmp_path)
+    yield running
+    for side in running.sides:
+        side.end(signal.SIGKILL)
+
+
+def test_two_clearinghouses_share_and_withdraw(pair):
+    ours, theirs = pdq(), pdq()
+    case, other = pair.open(0, ours), pair.open(1, theirs)
+    assert pair.follow(1) == {"held": 1, "passed_over": 0, "added": 1, "removed": 0}
+    assert pair.follow(0) == {"held": 1, "passed_over": 0, "added": 1, "removed": 0}
+    assert [pair.matched(side, v) for side in (0, 1) for v in (ours, theirs)] == [True] * 4
+    # nothing goes round: what came from there is not sent back there
+    pair.withdraw(0, case)
+    assert not pair.matched(0, ours)
+    assert pair.matched(1, ours), "until its next round"
+    assert pair.follow(0)["added"] == 0
+    assert not pair.matched(0, ours)
+    assert pair.follow(1) == {"held": 0, "passed_over": 0, "added": 0, "removed": 1}
+    assert not pair.matched(1, ours)
+    pair.withdraw(1, other)
+    assert pair.follow(0)["removed"] == 1
+    assert not pair.matched(0, theirs)
+    assert "status 401" in pair.follow(0, code=2, key="nciik_wrong")
+    assert "CLEARINGHOUSE_FOLLOW_KEY" in pair.follow(0, code=2, key="")
+
+
+def test_it_goes_on_and_ends_when_told(pair):
+    pair.open(1, pdq())
+    url = f"{str(pair.sides[1].client.base_url).rstrip('/')}/stopncii/v1"
+    words = ("follow-stopncii", "--url", url, "--name", "The other", "--every", "1")
+    running = subprocess.Popen(
+        [*PROGRAM, *words, "--database", pair.sides[0].database, "--json"],
+        env=os.environ | ENVIRONMENT | {"CLEARINGHOUSE_FOLLOW_KEY": pair.keys[1]},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert json.loads(running.stdout.readline())["added"] == 1
+        assert json.loads(running.stdout.readline())["added"] == 0
+    finally:
+        running.terminate()
+        running.wait(timeout=60)
+        running.stdout.close()

@@ -1,0 +1,98 @@
+"""What is sealed opens in its place alone; names invert and mean nothing elsewhere."""
+
+import stat
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clearinghouse.errors import KeyMismatch, KeyMissing, SettingInvalid
+from clearinghouse.sealing.vault import Names, ReplyVault, Vault, parse_key, read_key
+
+KEY = bytes(range(32))
+numbers = st.integers(0, 2**48 - 1)
+
+
+@given(st.binary(max_size=64), st.integers(0, 1000), st.integers(0, 1000))
+def test_a_value_opens_in_its_place_and_nowhere_else(value, item, ordinal):
+    vault = Vault(KEY)
+    sealed = vault.seal(value, "signals", "value", item, ordinal)
+    assert vault.open(sealed, "signals", "value", item, ordinal) == value
+    with pytest.raises(KeyMismatch):
+        vault.open(sealed, "signals", "value", item, ordinal + 1)
+    with pytest.raises(KeyMismatch):
+        Vault(bytes(32)).open(sealed, "signals", "value", item, ordinal)
+    damaged = sealed[:-1] + bytes([sealed[-1] ^ 1])
+    with pytest.raises(KeyMismatch):
+        vault.open(damaged, "signals", "value", item, ordinal)
+
+
+def test_sealing_twice_shows_nothing_equal():
+    vault = Vault(KEY)
+    assert vault.seal(b"value", "x") != vault.seal(b"value", "x")
+
+
+def test_look_ups_are_keyed_and_kept_apart():
+    vault = Vault(KEY)
+    assert vault.lookup("case", b"a") == vault.lookup("case", b"a")
+    seen = {
+        vault.lookup("case", b"a"),
+        vault.lookup("key", b"a"),
+        vault.lookup("case", b"b"),
+        Vault(bytes(32)).lookup("case", b"a"),
+    }
+    assert len(seen) == 4
+
+
+@given(st.binary(max_size=300))
+def test_a_reply_opens_for_its_sender_alone(reply):
+    sealed = ReplyVault(b"k" * 16).seal(reply)
+    assert ReplyVault(b"k" * 16).open(sealed) == reply
+    with pytest.raises(Exception):  # noqa: B017, PT011 - whichever the library raises
+        ReplyVault(b"j" * 16).open(sealed)
+
+
+@given(st.lists(numbers, max_size=20), st.sampled_from([1, 2]))
+def test_names_invert(rows, kind):
+    names = Names(b"s" * 16)
+    written = names.write(kind, rows)
+    assert [names.read(kind, name) for name in written] == [(0, row) for row in rows]
+    assert len(set(written)) == len(set(rows))
+
+
+@given(numbers, st.integers(0, 2**56 - 1))
+def test_names_mean_nothing_elsewhere(row, epoch):
+    ours, theirs = Names(b"s" * 16), Names(b"t" * 16)
+    [cursor] = ours.write(Names.CURSOR, [row], epoch=epoch)
+    assert ours.read(Names.CURSOR, cursor) == (epoch, row)
+    assert ours.read(Names.SIGNAL, cursor) is None
+    # one in 2**24 looks like a cursor there, of an epoch that never was
+    assert theirs.read(Names.CURSOR, cursor) != (epoch, row)
+    assert ours.write(Names.SIGNAL, [row]) != theirs.write(Names.SIGNAL, [row])
+    assert ours.write(Names.SIGNAL, [row]) != ours.write(Names.ITEM, [row])
+
+
+@given(st.text(max_size=40))
+def test_no_other_text_is_a_name(text):
+    assert Names(b"s" * 16).read(Names.SIGNAL, text) is None
+
+
+def test_a_key_is_made_once_for_its_owner_alone(tmp_path):
+    path = tmp_path / "keys" / "master"
+    with pytest.raises(KeyMissing):
+        read_key(path, create=False)
+    key = read_key(path, create=True)
+    assert read_key(path, create=True) == read_key(path, create=False) == key
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert [p.name for p in path.parent.iterdir()] == ["master"]
+
+
+@pytest.mark.parametrize("text", ["", "00", "zz" * 32, "00" * 33])
+def test_a_key_that_is_none_is_refused(text):
+    with pytest.raises(SettingInvalid):
+        parse_key(text)
+
+
+def test_a_vault_shows_no_key():
+    assert "0001" not in repr(Vault(KEY))

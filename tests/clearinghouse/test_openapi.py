@@ -1,0 +1,82 @@
+"""The OpenAPI document is kept: whatever is sent, no fault of ours and no answer that it lacks.
+
+A server is really running, since what proxies and clients meet is more than the application. Each
+operation is asked with requests that fit the document and with broken ones, with its credentials,
+by `schemathesis`. `SCHEMATHESIS_EXAMPLES` makes it look longer.
+"""
+
+import base64
+import os
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, settings
+
+from clearinghouse.app import create_app
+from clearinghouse.settings import Settings
+from nciihash.client.advocate import AdvocateClient
+from nciihash.wire import Reason
+from support.local import random_item
+from support.walking import Serving
+
+schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
+checks = pytest.importorskip("schemathesis.specs.openapi.checks")
+
+EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "5"))
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory):
+    process = Serving(tmp_path_factory.mktemp("service"), CLEARINGHOUSE_QUIET_OPENINGS="100000")
+    yield process
+    process.end()
+
+
+@pytest.fixture(scope="module")
+def who(serving):
+    """Give the headers of somebody at each door."""
+    scopes = "feed,match,feedback,contribute"
+    platform = serving.command("platform", "add", "Example", "--scope", scopes)["key"]
+    advocate = serving.command("advocate", "add", "Helpline")["key"]
+    body = {
+        "declaration": {"adult": True, "depicted": True},
+        "reason": "shared",
+        "items": [{"media": "image", "signals": [random_item().hashes[0]]}],
+    }
+    signal = body["items"][0]["signals"][0]
+    body["items"][0]["signals"] = [{"type": "pdq", "value": signal.signal.hex, "quality": 90}]
+    case = httpx.post(f"{serving.url}/v1/cases", json=body).raise_for_status().json()
+    pair = base64.b64encode(f"{case['case']}:{case['passphrase']}".encode()).decode()
+    with AdvocateClient(serving.url, advocate) as client:
+        facts = {"reason": Reason.SHARED, "consent": True, "adult": True, "depicted": True}
+        client.open_case([random_item()], **facts)
+    return {
+        "survivors": {"Authorization": f"Case {pair}"},
+        "advocates": {"Authorization": f"Bearer {advocate}"},
+        "platforms": {"Authorization": f"Bearer {platform}"},
+        "platforms, StopNCII format": {
+            "x-functions-key": platform,
+            "Ocp-Apim-Subscription-Key": platform,
+        },
+    }
+
+
+schema = schemathesis.openapi.from_dict(create_app(Settings()).openapi())
+CHECKS = [
+    schemathesis.checks.not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_schema_conformance,
+]
+
+
+@schema.parametrize()
+@settings(
+    max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None
+)
+def test_every_answer_is_one_that_the_document_has(case, serving, who):
+    (door, *_) = case.operation.definition.raw.get("tags", ["none"])
+    if case.operation.path == "/v1/feed" and case.query:
+        case.query.pop("wait", None)  # nobody waits for half a minute here
+    headers = who.get(door, {})
+    case.call_and_validate(base_url=serving.url, headers=headers, checks=CHECKS)

@@ -1,0 +1,270 @@
+"""Many identical workers on one PostgreSQL, each with an index of its own."""
+
+import secrets
+import signal
+import threading
+import time
+
+import pytest
+from sqlalchemy import create_engine
+from starlette.testclient import TestClient
+
+from clearinghouse.app import create_app
+from clearinghouse.database.engines import Postgres
+from clearinghouse.database.store import Store
+from clearinghouse.settings import Settings
+from nciihash.wire import Problem
+from support.processes import Process
+from support.serving import Running, credentials, item, opening, pdq
+
+RARELY = {"CLEARINGHOUSE_POLL_INTERVAL": "3600"}
+PATIENCE = 60  # seconds until a test gives up; nothing here is a measurement
+
+
+class Workers:
+    """Some workers, each with files of its own as on a machine of its own, under one key."""
+
+    def __init__(self, folder, database, count, **environ):
+        self.folder, self.database = folder, database
+        self.environ = {"CLEARINGHOUSE_KEY": secrets.token_hex(32)} | environ
+        self.all = [self.start(n) for n in range(count)]
+        self.bearer = self.all[0].platform()
+
+    def start(self, number):
+        own = self.folder / f"worker{number}"
+        own.mkdir(exist_ok=True)
+        return Process(own, self.database, CLEARINGHOUSE_NOTES=str(own), **self.environ)
+
+    def kill(self, number):
+        self.all[number].end(signal.SIGKILL)
+
+    def open(self, number, value):
+        reply = self.all[number].client.post("/v1/cases", json=opening(item(value)))
+        assert reply.status_code == 201, reply.text
+        return credentials(reply.json()["case"], reply.json()["passphrase"])
+
+    def matches(self, number, value):
+        body = {"type": "pdq", "values": [value]}
+        reply = self.all[number].client.post("/v1/match", json=body, headers=self.bearer)
+        return reply.is_success and len(reply.json()["matches"][0]) == 1
+
+    def wait(self, number, value, *, matched=True):
+        until(lambda: self.matches(number, value) == matched)
+
+    def end(self):
+        for process in self.all:
+            process.end(signal.SIGKILL)
+
+
+def until(true):
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def workers(databases, tmp_path):
+    running = []
+
+    def start(count, **environ):
+        database = stack.enter_context(databases.fresh())
+        running.append(Workers(tmp_path, database, count, **environ))
+        return running[-1]
+
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+        yield start
+        for each in running:
+            each.end()
+
+
+def test_what_one_is_given_all_match_and_what_one_withdraws_none_does(workers):
+    """By notifications alone, since these workers look by themselves once in an hour."""
+    three = workers(3, **RARELY)
+    for giver in range(3):
+        value = pdq()
+        case = three.open(giver, value)
+        for each in range(3):
+            three.wait(each, value)
+        assert three.all[giver].client.delete("/v1/case", headers=case).is_success
+        # at once, by every one: the log is asked before the answer
+        assert not any(three.matches(each, value) for each in range(3))
+
+
+def test_a_worker_that_was_killed_misses_nothing(workers):
+    two = workers(2)
+    before, meanwhile, gone = pdq(), pdq(), pdq()
+    two.open(0, before)
+    case = two.open(0, gone)
+    two.wait(1, gone)
+    two.kill(1)
+    two.open(0, meanwhile)
+    assert two.all[0].client.delete("/v1/case", headers=case).is_success
+    two.all[1] = two.start(1)
+    for value in (before, meanwhile):
+        two.wait(1, value)
+    assert not two.matches(1, gone)
+
+
+def test_writers_at_every_worker_and_a_follower_misses_nothing(workers):
+    three = workers(3)
+    values, lock, failures = [], threading.Lock(), []
+
+    def write(number):
+        try:
+            for _ in range(8):
+                value = pdq()
+                three.open(number, value)
+                with lock:
+                    values.append(value)
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in (0, 1, 2, 0, 1, 2)]
+    for thread in threads:
+        thread.start()
+    heard, cursor, places, quiet = [], None, 0, False
+    while any(t.is_alive() for t in threads) or not quiet:
+        query = {"limit": 7, "wait": 0.2} | ({"cursor": cursor} if cursor else {})
+        # a page here and a page there: a cursor means the same everywhere
+        client = three.all[places % 3].client
+        page = client.get("/v1/feed", params=query, headers=three.bearer).json()
+        heard += [e["value"] for e in page["entries"]]
+        cursor, places, quiet = page["cursor"], places + 1, not page["entries"]
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert len(values) == 48
+    assert sorted(heard) == sorted(values), "each once, and none left out"
+
+
+@pytest.fixture
+def on_postgres(databases, tmp_path):
+    """Give an application, and the settings to open the same store beside it."""
+    with databases.fresh() as address:
+        settings = Settings(
+            database=address, argon2_memory=64, key_file=tmp_path / "key" / "master"
+        )
+        app = create_app(settings)
+        from clearinghouse.app import utc_now
+
+        with TestClient(app, raise_server_exceptions=False) as client:
+            yield Running(app, client, utc_now, settings)
+
+
+def test_a_notification_that_is_lost_does_no_harm(on_postgres, monkeypatch):
+    """What nobody tells of is found by looking."""
+    monkeypatch.setattr(Postgres, "announce", lambda self, connection: None)
+    peer, value = on_postgres.platform(), pdq()
+    beside = TestClient(create_app(on_postgres.settings))
+    with beside:
+        assert beside.post("/v1/cases", json=opening(item(value))).status_code == 201
+        assert len(peer.match(value)[0]) == 1
+
+
+def test_listening_goes_on_when_its_connection_is_cut(databases):
+    with databases.fresh() as address:
+        store = Postgres(Settings(database=address))
+        heard, ended = threading.Semaphore(0), threading.Event()
+        listening = threading.Thread(target=store.listen, args=(heard.release, ended))
+        listening.start()
+        engine = create_engine(address, isolation_level="AUTOCOMMIT")
+        try:
+            assert heard.acquire(timeout=PATIENCE), "it listens"
+            for _ in range(2):
+                with engine.connect() as connection:
+                    # the one that listens
+                    connection.exec_driver_sql(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                        "WHERE query LIKE 'LISTEN%%' AND datname = current_database()"
+                    )
+                assert heard.acquire(timeout=PATIENCE), "it listens again"
+                with store.writer.begin() as connection:
+                    store.announce(connection)
+                assert heard.acquire(timeout=PATIENCE), "and hears"
+        finally:
+            ended.set()
+            listening.join()
+            engine.dispose()
+            store.writer.dispose()
+            store.reader.dispose()
+
+
+def test_a_database_that_goes_away_and_comes_back(own_server, tmp_path):
+    address = own_server.address
+    process = Process(tmp_path, address)
+    try:
+        bearer = process.platform()
+        ask = process.client
+        value = pdq()
+        case = ask.post("/v1/cases", json=opening(item(value))).json()
+        headers = credentials(case["case"], case["passphrase"])
+        key = {"Idempotency-Key": secrets.token_hex(16)}
+        own_server.stop("immediate")
+        later = opening(item(pdq()))
+        query = {"type": "pdq", "values": [value]}
+        for send in (
+            lambda: ask.post("/v1/cases", json=later, headers=key),
+            lambda: ask.get("/v1/case", headers=headers),
+            lambda: ask.delete("/v1/case/items/1", headers=headers),
+            lambda: ask.get("/v1/feed", headers=bearer),
+            lambda: ask.post("/v1/match", json=query, headers=bearer),
+        ):
+            reply = send()
+            assert (reply.status_code, reply.headers["content-type"]) == (
+                503,
+                "application/problem+json",
+            )
+            assert Problem.model_validate_json(reply.content).code == "database_away"
+            assert int(reply.headers["retry-after"]) > 0
+        until(lambda: ask.get("/health/ready").status_code == 503)
+        assert ask.get("/health/live").status_code == 200
+        own_server.start()
+        until(lambda: ask.get("/health/ready").status_code == 200)
+        assert ask.post("/v1/cases", json=later, headers=key).status_code == 201
+        assert ask.get("/v1/case", headers=headers).json()["state"] == "open"
+        reply = ask.post("/v1/match", json=query, headers=bearer)
+        assert len(reply.json()["matches"][0]) == 1
+        assert ask.delete("/v1/case", headers=headers).status_code == 200
+    finally:
+        process.end()
+    log = (tmp_path / "log.txt").read_text()
+    assert log.count("The log could not be followed") < 3, "told once, not each second"
+    for secret in (value, case["case"], case["passphrase"], str(own_server.folder)):
+        assert secret not in log
+
+
+def test_a_database_that_would_lose_writes_is_refused(databases):
+    from clearinghouse.errors import SettingInvalid
+
+    with databases.fresh() as address:
+        engine = create_engine(address, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            name = connection.exec_driver_sql("SELECT current_database()").scalar()
+            connection.exec_driver_sql(f"ALTER DATABASE {name} SET synchronous_commit = off")
+        engine.dispose()
+        with pytest.raises(SettingInvalid, match="synchronous_commit"):
+            Store.open(Settings(database=address))
+
+
+def test_two_that_start_at_once_on_an_empty_database_agree(databases, tmp_path):
+    with databases.fresh(empty=True) as address:
+        settings = Settings(database=address, key_file=tmp_path / "master", argon2_memory=64)
+        stores, start = [], threading.Barrier(4)
+
+        def open_():
+            start.wait()
+            stores.append(Store.open(settings))
+
+        threads = [threading.Thread(target=open_) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len({s.epoch for s in stores}) == 1
+        assert len(stores) == 4
+        for store in stores:
+            store.close()

@@ -1,0 +1,163 @@
+import contextlib
+import json
+import subprocess
+import sys
+
+import pytest
+
+from nciihash.cli import results_file as ledgers
+from nciihash.cli.results_file import Ledger
+from nciihash.cli.summary import HASHES, MATCHES
+from nciihash.errors import ExtraMissing, ResultsInvalid
+
+parquet = pytest.importorskip("pyarrow.parquet")
+
+
+def line(name, *values):
+    return {
+        "file": name,
+        "media": "image",
+        "hashes": [
+            {"type": "pdq", "value": v * 64, "quality": 90, "variant": "original"} for v in values
+        ],
+    }
+
+
+def names(path):
+    if path.suffix == ".parquet":
+        return parquet.read_table(path).column("file").to_pylist()
+    return [json.loads(text)["file"] for text in path.read_text().splitlines()]
+
+
+def interrupted(path, *lines):
+    """Write lines in a run that Ctrl-C ends."""
+    with contextlib.suppress(KeyboardInterrupt), Ledger(path, HASHES) as results:
+        for each in lines:
+            results.add(each)
+        raise KeyboardInterrupt
+    return results
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_a_second_run_goes_on_where_the_first_was_interrupted(tmp_path, ending):
+    path = tmp_path / f"out.{ending}"
+    first = interrupted(path, line("a", "1"), line("b", "2"))
+    assert path.exists() == (ending == "jsonl")
+    assert names(first.lines_path) == ["a", "b"]
+    with Ledger(path, HASHES) as second:
+        assert second.done == {"a", "b"}
+        second.add(line("c", "3"))
+    assert names(path) == ["a", "b", "c"]
+    with Ledger(path, HASHES) as third:
+        assert third.done == {"a", "b", "c"}
+        third.add(line("d", "4"))
+    assert names(path) == ["a", "b", "c", "d"]
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    "torn", [b'{"file": "c", "has', b'{"file": "c"}', b'{"f', b'{"file": "\0\0']
+)
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_a_line_that_a_crash_tore_is_cut_off(tmp_path, torn, ending):
+    path = tmp_path / f"out.{ending}"
+    first = interrupted(path, line("a", "1"))
+    with first.lines_path.open("ab") as file:
+        file.write(torn)
+    with Ledger(path, HASHES) as second:
+        assert second.done == {"a"}
+        second.add(line("b", "2"))
+    assert names(path) == ["a", "b"]
+
+
+def test_a_table_has_a_row_a_hash(tmp_path):
+    path = tmp_path / "out.parquet"
+    film = line("film", "1", "2") | {"media": "video", "every": 0.25}
+    film["hashes"][1]["time"] = 0.5
+    film["hashes"].append(
+        {"type": "md5", "value": "3" * 32, "quality": None, "variant": "original"}
+    )
+    with Ledger(path, HASHES) as results:
+        results.add(film)
+        results.add(line("photo", "4"))
+    rows = parquet.read_table(path).to_pylist()
+    assert [(r["file"], r["media"], r["quality"], r["time"]) for r in rows] == [
+        ("film", "video", 90, None),
+        ("film", "video", 90, 0.5),
+        ("film", "video", None, None),
+        ("photo", "image", 90, None),
+    ]
+    assert rows[2]["type"] == "md5"
+
+
+def test_a_table_of_matches(tmp_path):
+    path = tmp_path / "out.parquet"
+    match = {"id": "a" * 32, "item": "b" * 32, "type": "pdq", "band": "strong"}
+    with Ledger(path, MATCHES) as results:
+        results.add({"file": "near", "matches": [match | {"variant": "mirror", "distance": 3}]})
+        results.add({"file": "remote", "matches": [match], "items": []})
+        results.add({"file": "none", "matches": []})
+    rows = parquet.read_table(path).to_pylist()
+    assert [(r["file"], r["distance"]) for r in rows] == [("near", 3), ("remote", None)]
+
+
+def test_a_failing_table_leaves_the_lines(tmp_path, monkeypatch):
+    path = tmp_path / "out.parquet"
+    with Ledger(path, HASHES) as results:
+        results.add(line("a", "1"))
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pyarrow.parquet.ParquetWriter.write_table", full)
+        with pytest.raises(OSError, match="space"), Ledger(path, HASHES) as again:
+            again.add(line("b", "2"))
+    assert path.read_bytes() == before
+    with Ledger(path, HASHES) as third:
+        assert third.done == {"a", "b"}
+    assert names(path) == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+@pytest.mark.parametrize("text", [b"a diary\n", b"a diary", b'{"name": 1}\n', b'{"name'])
+def test_what_is_no_results_is_left_alone(tmp_path, name, text):
+    path = tmp_path / name
+    path.write_bytes(text)
+    with pytest.raises(ResultsInvalid, match="holds no such results"):
+        Ledger(path, HASHES)
+    assert path.read_bytes() == text
+
+
+def test_other_endings_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"\.jsonl or \.parquet"):
+        Ledger(tmp_path / "out.csv", HASHES)
+
+
+def test_without_pyarrow_the_way_out_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(ledgers, "find_spec", lambda _: None)
+    with pytest.raises(ExtraMissing, match=r"pip install \"nciihash\[parquet\]\""):
+        Ledger(tmp_path / "out.parquet", HASHES)
+    with Ledger(tmp_path / "out.jsonl", HASHES) as results:
+        results.add(line("a", "1"))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from nciihash.cli.results_file import Ledger
+from nciihash.cli.summary import HASHES
+results = Ledger(Path(sys.argv[1]), HASHES).__enter__()
+for number in range(1000):
+    results.add({"file": str(number), "media": "image", "hashes": []})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_kill_9_loses_the_last_lines_at_most(tmp_path):
+    path = tmp_path / "out.jsonl"
+    subprocess.run([sys.executable, "-c", KILLED, path], check=False)
+    with Ledger(path, HASHES) as results:
+        assert 900 <= len(results.done) <= 1000
+        assert results.done == {str(n) for n in range(len(results.done))}

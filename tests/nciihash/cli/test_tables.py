@@ -1,0 +1,121 @@
+import re
+from datetime import UTC, datetime
+
+import pytest
+from rich.console import Console
+
+from nciihash.cli.tables import match_table, shown, status_table
+from nciihash.sdk.lookup import Outcome, Shared
+from nciihash.signals import Band, Match, Media, SignalType, Variant, Verdict
+from nciihash.vpdq import Share
+from nciihash.wire import CaseState, CaseStatus, Hit, ItemStatus, PlatformStatus, Reason
+
+HOUR = datetime(2026, 5, 17, 13, tzinfo=UTC)
+LATER = datetime(2026, 5, 18, 9, tzinfo=UTC)
+
+
+def drawn(table):
+    console = Console(width=200, file=None)
+    with console.capture() as captured:
+        console.print(table)
+    return [re.split(r" {2,}", line.strip()) for line in captured.get().splitlines()]
+
+
+def status(*platforms, withdrawn=None):
+    item = ItemStatus(
+        item=7, media=Media.IMAGE, signals=1, added=HOUR, withdrawn=withdrawn, platforms=platforms
+    )
+    return CaseStatus(
+        state=CaseState.OPEN, reason=Reason.SHARED, opened=HOUR, expires=LATER, items=(item,)
+    )
+
+
+def platform(**changes):
+    known = {
+        "platform": "Example Social",
+        "follows": True,
+        "has_it_since": None,
+        "matches": 0,
+        "verdicts": {},
+        "deletion_acknowledged": None,
+    }
+    return PlatformStatus.model_validate(known | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "withdrawn", "cells"),
+    [
+        ({}, None, ["not known", "not known", "-", "-"]),
+        (
+            {"has_it_since": HOUR, "verdicts": {"blocked": 2, "unsure": 1}},
+            None,
+            ["2026-05-17 13:00 UTC", "not known", "2 blocked, 1 unsure", "-"],
+        ),
+        ({"has_it_since": HOUR}, LATER, ["2026-05-17 13:00 UTC", "not known", "-", "not known"]),
+        (
+            {"has_it_since": HOUR, "deletion_acknowledged": LATER},
+            LATER,
+            ["2026-05-17 13:00 UTC", "not known", "-", "2026-05-18 09:00 UTC"],
+        ),
+        (
+            {"follows": False, "matches": 3},
+            None,
+            ["keeps no list; asks at each upload", "3", "not known", "-"],
+        ),
+        (
+            {"follows": False},
+            LATER,
+            ["keeps no list; asks at each upload", "0", "-", "nothing to delete"],
+        ),
+    ],
+)
+def test_a_platform_of_a_case(changes, withdrawn, cells):
+    row = drawn(status_table(status(platform(**changes), withdrawn=withdrawn)))[1]
+    assert row == ["7 (withdrawn)" if withdrawn else "7", "Example Social", *cells]
+
+
+def test_every_verdict_has_words():
+    verdicts = dict.fromkeys(Verdict, 1)
+    row = drawn(status_table(status(platform(verdicts=verdicts))))[1]
+    assert row[4] == "1 being looked at, 1 blocked, 1 not blocked, 1 unsure"
+
+
+def test_a_case_that_nobody_takes_part_in():
+    assert drawn(status_table(status()))[1] == ["7", "none takes part yet"]
+
+
+def test_matches_of_both_kinds():
+    id, item = "a" * 32, "b" * 32
+    near = Match(id, item, SignalType.PDQ, Variant.FLIPX, 20)
+    hit = Hit(id=id, item=item, band=Band.STRONG)
+    rows = [
+        ("[bold]x", Outcome(((SignalType.PDQ, near),))),
+        ("y", Outcome(((SignalType.MD5, hit),))),
+        ("z", Outcome(())),
+    ]
+    assert drawn(match_table(rows))[1:4] == [
+        ["[bold]x", "likely", "20 of 256", "pdq", "flipx", id],
+        ["y", "strong", "not told", "md5", "not told", id],
+        ["z", "none"],
+    ]
+
+
+def test_a_video_takes_one_row_an_item():
+    ids, item, other = ("a" * 32, "c" * 32), "b" * 32, "d" * 32
+    pdq = [Match(id, item, SignalType.PDQ, Variant.ORIGINAL, 3 + i) for i, id in enumerate(ids)]
+    hit = Hit(id="e" * 32, item=other, band=Band.LIKELY)
+    shared = (Shared(item, Share(12, 14), Share(80, 1200)), Shared(other, Share(1, 14), None))
+    found = (*((SignalType.PDQ, match) for match in (*pdq, hit)),)
+    rows = drawn(match_table([("film.mp4", Outcome(found, shared)), ("z.jpg", Outcome(()))]))
+    assert rows[0][-2:] == ["Frames here", "Frames there"]
+    assert [row[-3:] for row in rows[1:3]] == [
+        [ids[0], "12 of 14", "80 of 1,200"],
+        ["e" * 32, "1 of 14", "not told"],
+    ]
+    assert rows[3] == ["z.jpg", "none"]
+
+
+def test_what_is_shown_cannot_command_a_terminal():
+    assert shown("a\x1b[2J\r\nb\x07\u202e") == "a�[2J��b��"
+    assert shown("Grüße 写真.jpg") == "Grüße 写真.jpg"
+    assert shown(b"caf\xe9".decode(errors="surrogateescape")) == "caf�"

@@ -1,0 +1,420 @@
+import asyncio
+import inspect
+import secrets
+import threading
+
+import httpx
+import pytest
+
+from nciihash.client import AsyncPlatformClient, Client, PlatformClient
+from nciihash.errors import InvalidRequest, ProtocolError, ServiceRefused
+from nciihash.feed import Added, FeedPage, Removed
+from nciihash.signals import Band, Hashed, Item, Media, Signal, SignalType, Variant, Verdict
+from nciihash.wire import (
+    ITEMS_MAX,
+    OCTETS,
+    PDQ_BYTES,
+    QUERIES_MAX,
+    SIGNALS_MAX,
+    VERDICTS_MAX,
+    CaseState,
+    FeedbackTaken,
+    Reason,
+)
+from support.local import random_item
+
+KEY = "nciik_thisisnotarealkeyatall"
+
+
+def pdq(value=None):
+    return Signal(SignalType.PDQ, secrets.token_bytes(32) if value is None else value)
+
+
+def flipped(signal, bits):
+    number = int.from_bytes(signal.value) ^ (2**bits - 1)
+    return Signal(signal.type, number.to_bytes(len(signal.value)))
+
+
+# --- against the real service ------------------------------------------------------------------
+
+
+def test_a_case_from_opening_to_withdrawal(local):
+    items = [random_item(), random_item(2)]
+    with local.survivor() as client:
+        opened = client.open_case(items, reason=Reason.SYNTHETIC, adult=True, depicted=True)
+        assert [(i.item, i.accepted) for i in opened.items] == [(1, 1), (2, 2)]
+        assert opened.passphrase not in repr(opened)
+        credentials = opened.case, opened.passphrase
+
+        added = client.add(*credentials, [random_item()])
+        assert [i.item for i in added.items] == [3]
+
+        status = client.status(*credentials)
+        assert (status.state, status.reason) == (CaseState.OPEN, Reason.SYNTHETIC)
+        assert [i.signals for i in status.items] == [1, 2, 1]
+
+        one = client.withdraw(*credentials, 2)
+        assert (one.withdrawn, one.remaining, one.state) == (1, 2, CaseState.OPEN)
+        rest = client.withdraw(*credentials)
+        assert (rest.withdrawn, rest.remaining, rest.state) == (2, 0, CaseState.WITHDRAWN)
+        assert client.withdraw(*credentials).withdrawn == 0
+        with pytest.raises(ServiceRefused) as caught:
+            client.add(*credentials, [random_item()])
+        assert caught.value.problem == "case_closed"
+
+
+def test_repeating_an_opening_under_its_key_opens_one_case(local, platform):
+    key, item = secrets.token_hex(16), random_item()
+    with local.survivor() as client:
+        first, second = (
+            client.open_case(
+                [item], reason=Reason.SHARED, adult=True, depicted=True, idempotency_key=key
+            )
+            for _ in range(2)
+        )
+    assert first == second
+    assert len(platform.match([item.hashes[0].signal])[0]) == 1
+
+
+@pytest.mark.parametrize(("adult", "depicted"), [(False, True), (True, False), (False, False)])
+def test_a_missing_declaration_is_refused_for_certain(local, adult, depicted):
+    with local.survivor() as client, pytest.raises(ServiceRefused) as caught:
+        client.open_case([random_item()], reason=Reason.SHARED, adult=adult, depicted=depicted)
+    assert caught.value.problem == "declaration_missing"
+    assert not caught.value.uncertain
+
+
+def test_a_wrong_passphrase_and_an_unknown_case_look_the_same(local):
+    case, passphrase = local.open(random_item())
+    with local.survivor() as client:
+        problems = []
+        for pair in ((case, "wrong words"), ("K7Q4-29XD-MM3R", passphrase)):
+            with pytest.raises(ServiceRefused) as caught:
+                client.status(*pair)
+            problems.append(str(caught.value))
+            assert passphrase not in str(caught.value)
+        assert problems[0] == problems[1]
+
+
+def test_feed_pages_acknowledgement_and_deletion(local, platform):
+    cursor = None
+    while (page := platform.feed(cursor)).entries or page.more:
+        cursor = page.cursor
+    item = Item(
+        Media.IMAGE,
+        (
+            Hashed(pdq(), quality=77, variant=Variant.FLIPX),
+            Hashed(Signal(SignalType.SHA256, secrets.token_bytes(32))),
+        ),
+    )
+    case = local.open(item)
+    page = platform.feed(cursor)
+    assert [(e.signal, e.quality, e.variant, e.media) for e in page.entries] == [
+        (h.signal, h.quality, h.variant, Media.IMAGE) for h in item.hashes
+    ]
+    assert all(isinstance(e, Added) for e in page.entries)
+    first = platform.feed(cursor, limit=1)
+    assert (first.entries, first.more) == (page.entries[:1], True)
+    assert platform.feed(first.cursor, limit=1).entries == page.entries[1:]
+
+    platform.acknowledge(page.cursor)
+    with local.survivor() as client:
+        (seen,) = client.status(*case).items
+        assert any(p.has_it_since is not None for p in seen.platforms)
+    local.withdraw(case)
+    gone = platform.feed(page.cursor)
+    assert set(gone.entries) == {Removed(e.id) for e in page.entries}
+
+
+def test_a_long_poll_hears_of_a_case(local, platform):
+    cursor = None
+    while (page := platform.feed(cursor)).entries or page.more:
+        cursor = page.cursor
+    cursor = page.cursor
+    heard = []
+    thread = threading.Thread(target=lambda: heard.append(platform.feed(cursor, wait=30)))
+    thread.start()
+    local.open(random_item())
+    thread.join(timeout=20)
+    assert not thread.is_alive()
+    assert len(heard[0].entries) == 1
+
+
+def test_matching_by_bands_in_the_order_of_the_queries(local, platform):
+    base, other = pdq(), pdq()
+    sha = Signal(SignalType.SHA256, secrets.token_bytes(32))
+    phash = Signal(SignalType.PHASH, secrets.token_bytes(8))
+    local.open(
+        Item(Media.IMAGE, (Hashed(base, quality=90), Hashed(sha), Hashed(phash))),
+        Item(Media.IMAGE, (Hashed(other, quality=90),)),
+    )
+    queries = [
+        *(sha, flipped(base, 32), flipped(base, 31), pdq(), flipped(base, 16), base),
+        *(flipped(phash, 10), other, flipped(sha, 1)),
+    ]
+    while not platform.match([other])[0]:
+        pass  # until the service's index has taken the case in
+    found = platform.match(queries)
+    strong, likely = [Band.STRONG], [Band.LIKELY]
+    bands = [[hit.band for hit in hits] for hits in found]
+    assert bands == [strong, [], likely, [], strong, strong, likely, strong, []]
+    assert found[0][0].item == found[5][0].item != found[7][0].item
+    assert platform.match([]) == []
+
+
+def test_verdicts_reach_the_status(local, platform):
+    item = random_item()
+    case = local.open(item)
+    while not (hits := platform.match([item.hashes[0].signal])[0]):
+        pass
+    taken = platform.feedback({hits[0].id: Verdict.BLOCKED, secrets.token_hex(16): Verdict.UNSURE})
+    assert (taken.recorded, taken.unknown) == (1, 1)
+    with local.survivor() as client:
+        (seen,) = client.status(*case).items
+    assert [p.verdicts for p in seen.platforms if p.verdicts] == [{Verdict.BLOCKED: 1}]
+    assert platform.feedback({}).recorded == 0
+
+
+def test_a_wrong_key_and_a_missing_scope(local):
+    with PlatformClient(local.address, KEY) as client, pytest.raises(ServiceRefused) as caught:
+        client.feed()
+    assert (caught.value.status, caught.value.problem) == (401, "credentials_wrong")
+    assert KEY not in str(caught.value)
+    with (
+        PlatformClient(local.address, local.platform("match")) as client,
+        pytest.raises(ServiceRefused) as caught,
+    ):
+        client.feed()
+    assert (caught.value.status, caught.value.problem) == (403, "scope_missing")
+
+
+def test_a_foreign_cursor(platform):
+    with pytest.raises(ServiceRefused) as caught:
+        platform.feed(secrets.token_hex(16))
+    assert caught.value.problem == "bad_cursor"
+
+
+# --- what is never sent, and answers that make no sense ----------------------------------------
+
+
+def test_all_calls_are_the_same_in_asyncio(local, key, platform):
+    case = local.open(item := random_item())
+    signal = item.hashes[0].signal
+
+    async def run():
+        async with AsyncPlatformClient(local.address, key) as client:
+            cursor, entries = None, []
+            while True:
+                page = await client.feed(cursor)
+                assert page == platform.feed(cursor)
+                entries += page.entries
+                cursor = page.cursor
+                if not page.more:
+                    break
+            await client.acknowledge(cursor)
+            # many at once over one client
+            found = await asyncio.gather(*(client.match([pdq(), signal]) for _ in range(8)))
+            assert found == [platform.match([pdq(), signal])] * 8
+            ((none, (hit,)), *_) = found
+            assert none == ()
+            taken = await client.feedback(
+                {hit.id: Verdict.BLOCKED, secrets.token_hex(16): Verdict.UNSURE}
+            )
+            assert (taken.recorded, taken.unknown) == (1, 1)
+            assert await client.veil() == platform.veil()
+        async with AsyncPlatformClient(local.address, KEY) as stranger:
+            with pytest.raises(ServiceRefused, match="does not accept this key"):
+                await stranger.veil()
+
+    asyncio.run(run())
+    with local.survivor() as client:
+        (seen,) = client.status(*case).items
+        assert any(p.has_it_since and p.verdicts.get(Verdict.BLOCKED) for p in seen.platforms)
+
+
+def test_news_end_a_wait_in_asyncio_and_a_wait_can_be_cancelled(local, key, platform):
+    cursor = None
+    while (page := platform.feed(cursor)).entries or page.more:
+        cursor = page.cursor
+
+    async def run():
+        async with AsyncPlatformClient(local.address, key) as client:
+            waiting = asyncio.create_task(client.feed(cursor, wait=30))
+            cancelled = asyncio.create_task(client.feed(cursor, wait=30))
+            await asyncio.sleep(0.2)
+            cancelled.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await cancelled
+            await asyncio.to_thread(local.open, item := random_item())
+            page = await waiting
+            assert [entry.signal for entry in page.entries] == [item.hashes[0].signal]
+
+    asyncio.run(run())
+
+
+def test_methods_show_their_signatures_and_words_on_both_clients():
+    names = ("veil", "feed", "acknowledge", "match", "feedback")
+    for name in names:
+        waits, awaits = getattr(PlatformClient, name), getattr(AsyncPlatformClient, name)
+        assert inspect.signature(waits) == inspect.signature(awaits)
+        assert next(iter(inspect.signature(waits).parameters)) == "self"
+        assert waits.__doc__ == awaits.__doc__
+        assert inspect.iscoroutinefunction(awaits)
+        assert not inspect.iscoroutinefunction(waits)
+    assert inspect.signature(PlatformClient.feed).return_annotation is FeedPage
+    assert inspect.signature(PlatformClient.feedback).return_annotation is FeedbackTaken
+    public = {name for name in dir(AsyncPlatformClient) if not name.startswith("_")}
+    assert public == {*names, "aclose"}
+    assert public - {"aclose"} <= set(dir(PlatformClient))
+
+
+def test_one_key_goes_with_one_request():
+    many = dict.fromkeys((f"{n:032x}" for n in range(VERDICTS_MAX + 1)), Verdict.BLOCKED)
+    with answering(refuse) as client, pytest.raises(InvalidRequest, match="One key"):
+        client.feedback(many, idempotency_key="ab" * 16)
+
+
+def answering(handler):
+    return PlatformClient("https://example.org/base", KEY, http=httpx.MockTransport(handler))
+
+
+def refuse(request):
+    raise AssertionError("nothing should have been sent")
+
+
+@pytest.mark.parametrize(
+    "items", [[], [random_item()] * (ITEMS_MAX + 1), [random_item(SIGNALS_MAX + 1)]]
+)
+def test_too_few_or_too_many_items_are_never_sent(items):
+    with (
+        Client("https://example.org", http=httpx.MockTransport(refuse)) as client,
+        pytest.raises(InvalidRequest),
+    ):
+        client.open_case(items, reason=Reason.SHARED, adult=True, depicted=True)
+
+
+@pytest.mark.parametrize(
+    ("case", "passphrase"), [("", "x"), ("a:b", "x"), ("K7Q4", " "), ("K7Q4", "\udce9")]
+)
+def test_credentials_that_cannot_be_right_are_never_sent(case, passphrase):
+    with (
+        Client("https://example.org", http=httpx.MockTransport(refuse)) as client,
+        pytest.raises(InvalidRequest),
+    ):
+        client.status(case, passphrase)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.feedback({"not an id": Verdict.BLOCKED}),
+        lambda client: client.acknowledge("not a cursor"),
+        lambda client: client.feed(limit=0),
+        lambda client: client.feed(limit=10_001),
+        lambda client: client.feed(wait=31),
+    ],
+)
+def test_what_cannot_be_right_is_never_sent(call):
+    with answering(refuse) as client, pytest.raises(InvalidRequest):
+        call(client)
+
+
+def test_large_batches_are_split():
+    sizes = []
+
+    def handler(request):
+        assert request.url.path == "/base/v1/match"
+        assert request.headers["content-type"] == OCTETS
+        count = len(request.content) // PDQ_BYTES
+        sizes.append(count)
+        hit = {"id": "0" * 32, "item": request.content[:16].hex(), "band": "strong"}
+        rows = [[hit], *[[]] * (count - 1)]
+        return httpx.Response(200, json={"as_of": "0" * 32, "matches": rows})
+
+    queries = [pdq() for _ in range(2 * QUERIES_MAX + 1)]
+    with answering(handler) as client:
+        found = client.match(queries)
+    assert sizes == [QUERIES_MAX, QUERIES_MAX, 1]
+    firsts = {i: found[i][0].item for i in range(len(found)) if found[i]}
+    assert firsts == {i: queries[i].value[:16].hex() for i in (0, QUERIES_MAX, 2 * QUERIES_MAX)}
+
+
+def test_many_verdicts_are_split():
+    keys = []
+
+    def handler(request):
+        keys.append(request.headers["idempotency-key"])
+        return httpx.Response(200, json={"recorded": 3, "unknown": 1})
+
+    with answering(handler) as client:
+        taken = client.feedback(
+            {secrets.token_hex(16): Verdict.UNSURE for _ in range(VERDICTS_MAX + 1)}
+        )
+    assert (taken.recorded, taken.unknown) == (6, 2)
+    assert len(set(keys)) == 2
+
+
+def test_an_answer_about_another_number_of_hashes_is_no_answer():
+    def handler(request):
+        return httpx.Response(200, json={"as_of": "0" * 32, "matches": [[]]})
+
+    with answering(handler) as client, pytest.raises(ProtocolError, match="2 hashes"):
+        client.match([pdq(), pdq()])
+
+
+def test_a_feed_that_leads_nowhere_is_no_feed():
+    def handler(request):
+        return httpx.Response(200, json={"entries": [], "cursor": "0" * 32, "more": True})
+
+    with answering(handler) as client:
+        assert client.feed().more
+        with pytest.raises(ProtocolError, match="same place"):
+            client.feed("0" * 32)
+
+
+@pytest.mark.parametrize("call", [lambda c: c.feed(), lambda c: c.acknowledge("0" * 32)])
+def test_a_key_that_is_not_taken_is_told_in_words_for_a_platform(call):
+    def handler(request):
+        return httpx.Response(
+            401,
+            headers={"content-type": "application/problem+json"},
+            json={"title": "Credentials", "status": 401, "code": "credentials_wrong"},
+        )
+
+    with answering(handler) as client, pytest.raises(ServiceRefused, match="does not accept") as no:
+        call(client)
+    assert (no.value.status, no.value.problem) == (401, "credentials_wrong")
+    assert "revoked" in str(no.value)
+    assert "passphrase" not in str(no.value)
+
+
+def test_a_feed_with_a_value_of_another_length_is_no_feed():
+    entry = {
+        "op": "add",
+        "id": "0" * 32,
+        "item": "0" * 32,
+        "type": "pdq",
+        "value": "0" * 16,
+        "quality": 90,
+        "media": "image",
+        "variant": "original",
+    }
+
+    def handler(request):
+        return httpx.Response(200, json={"entries": [entry], "cursor": "0" * 32, "more": False})
+
+    with answering(handler) as client, pytest.raises(ProtocolError, match="not one that"):
+        client.feed()
+
+
+def test_a_long_poll_may_take_as_long_as_it_asked_for():
+    timeouts = []
+
+    def handler(request):
+        timeouts.append(request.extensions["timeout"]["read"])
+        return httpx.Response(200, json={"entries": [], "cursor": "0" * 32, "more": False})
+
+    with answering(handler) as client:
+        client.feed(wait=30)
+        client.feed()
+    assert timeouts == [60.0, 30.0]

@@ -1,0 +1,221 @@
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from PIL import Image, ImageOps
+
+from nciihash import pdq, sandbox
+from nciihash.hashing import hasher
+from nciihash.hashing.variants import NEAR, QUARTERS, VIEWS, hash_variants
+from nciihash.signals import QUALITY_MIN, SignalType, Variant, VariantSet
+from support.paths import GOLDEN
+from support.strategies import pictures
+
+HASHES = GOLDEN / "variants.json"
+MOST = {"match": 1, "standard": 26, "full": 65}
+PHOTOS = ("astronaut", "coffee", "chelsea", "rocket")
+
+
+def photo(name, width=1200, height=900):
+    data = pytest.importorskip("skimage.data")
+    return Image.fromarray(getattr(data, name)()).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def hashes(rgb, which, raw=None):
+    own = hasher.hash_image(rgb)
+    made = hash_variants(rgb, own, which, raw)
+    return tuple(h for h in made if h != own)
+
+
+def apart(a, b):
+    a, b = (np.frombuffer(bytes(v), np.uint8) for v in (a, b))
+    return int(np.bitwise_count(a ^ b).sum())
+
+
+def cropped(picture, left, top, right, bottom):
+    w, h = picture.size
+    return picture.crop((left * w, top * h, w - right * w, h - bottom * h))
+
+
+def shaped(picture, ratio, *, pad):
+    w, h = picture.size
+    wide = w / h > ratio
+    if pad:
+        size = (w, round(w / ratio)) if wide else (round(h * ratio), h)
+        page = Image.new("RGB", size)
+        page.paste(picture, ((size[0] - w) // 2, (size[1] - h) // 2))
+        return page
+    return ImageOps.fit(picture, (round(h * ratio), h) if wide else (w, round(w / ratio)))
+
+
+def altered(picture, name):
+    """Do to a picture what a variant's name says, knowing nothing but the name."""
+    if name == "mirror":
+        return ImageOps.mirror(picture)
+    if name.startswith("mirror-"):
+        return ImageOps.mirror(altered(picture, name.removeprefix("mirror-")))
+    if match := re.fullmatch(r"rotate(\d+)", name):
+        return picture.rotate(-int(match[1]), expand=True)
+    if match := re.fullmatch(r"crop(\d\d)", name):
+        return cropped(picture, *[int(match[1]) / 100] * 4)
+    if match := re.fullmatch(r"ends(\d\d)", name):
+        return cropped(picture, 0, int(match[1]) / 100, 0, int(match[1]) / 100)
+    if match := re.fullmatch(r"(left|top|right|bottom)(\d\d)", name):
+        sides = ("left", "top", "right", "bottom")
+        return cropped(picture, *[int(match[2]) / 100 * (side == match[1]) for side in sides])
+    if match := re.fullmatch(r"cut(\d+)x(\d+)", name):
+        return shaped(picture, int(match[1]) / int(match[2]), pad=False)
+    if match := re.fullmatch(r"pad(\d+)x(\d+)-black", name):
+        return shaped(picture, int(match[1]) / int(match[2]), pad=True)
+    if match := re.fullmatch(r"border(\d\d)-(white|black)", name):
+        sides = tuple(round(side * int(match[1]) / 100) for side in picture.size)
+        return ImageOps.expand(picture, sides, match[2])
+    if match := re.fullmatch(r"(above|below)(\d\d)", name):
+        band = round(picture.height * int(match[2]) / 100)
+        top, bottom = (band, 0) if match[1] == "above" else (0, band)
+        return ImageOps.expand(picture, (0, top, 0, bottom), "white")
+    match = re.fullmatch(r"(c?cw)(\d)(-cut)?", name)
+    degrees = int(match[2])
+    turned = picture.rotate(degrees if match[1] == "ccw" else -degrees, Image.Resampling.BICUBIC)
+    if match[3]:
+        w, h = picture.size
+        angle = math.radians(degrees)
+        zoom = math.cos(angle) + max(w / h, h / w) * math.sin(angle)
+        return cropped(turned, *[(1 - 1 / zoom) / 2] * 4)
+    return turned
+
+
+@pytest.mark.parametrize("size", [(1200, 900), (900, 1300)])
+@pytest.mark.parametrize("name", PHOTOS)
+def test_every_variant_is_what_its_name_says(name, size):
+    picture = photo(name, *size)
+    made = hashes(np.asarray(picture), "full")
+    assert len(made) > 50
+    off = {h.variant.value: apart(
+        h.signal.value, pdq.hash_pixels(np.asarray(altered(picture, h.variant.value)))[0]
+    ) for h in made}  # fmt: skip
+    assert max(off.values()) <= 24, off
+    assert sum(off.values()) / len(off) <= 6
+
+
+def test_sets_hold_names_of_the_closed_list_and_nothing_else():
+    spare = {Variant.ORIGINAL, Variant.TRIM, Variant.RAW, *(name for name, _ in QUARTERS)}
+    unused = {Variant.FLIPX, Variant.FLIPPLUS1, Variant.FLIPMINUS1}
+    assert set(VIEWS) | spare | unused == set(Variant)
+    assert not set(VIEWS) & (spare | unused)
+    assert all(len(name.value) <= 16 and name.value == name.value.lower() for name in Variant)
+    assert len(set(VIEWS.values())) == len(VIEWS)
+
+
+@pytest.mark.parametrize("which", MOST)
+@given(pictures())
+def test_a_set_is_bounded_fit_and_free_of_near_equals(which, rgb):
+    own = hasher.hash_image(rgb)
+    made = hash_variants(rgb, own, which)
+    assert made == hash_variants(rgb, own, which)
+    if which == "match" or made[:1] == (own,):
+        assert made[0] == own
+        made = made[1:]
+    assert len(made) <= MOST[which]
+    assert all(h.signal.type is SignalType.PDQ and not h.plain for h in made)
+    assert all(h.quality >= QUALITY_MIN and h.variant is not Variant.ORIGINAL for h in made)
+    assert len({h.variant for h in made}) == len(made)
+    values = [own.signal.value, *(h.signal.value for h in made)]
+    for i, a in enumerate(values):
+        assert all(apart(a, b) > NEAR for b in values[:i])
+    if which == "match":
+        assert {h.variant for h in made} <= {Variant.TRIM}
+
+
+def test_the_standard_set_is_part_of_the_full_one():
+    rgb = np.asarray(photo("coffee"))
+    standard, full = hashes(rgb, "standard"), hashes(rgb, "full")
+    assert set(standard) <= set(full)
+    assert 18 <= len(standard) < 26 < len(full) <= 65
+
+
+def test_of_a_screenshot_only_the_picture_within_is_altered():
+    inner = photo("astronaut", 720, 540)
+    page = Image.new("RGB", (720, 1560), "black")
+    page.paste(inner, (0, 510))
+    rgb, own = np.asarray(page), hashes(np.asarray(inner), "standard")
+    made = hashes(rgb, "standard")
+    assert made[0].variant is Variant.TRIM
+    assert apart(made[0].signal.value, pdq.hash_pixels(np.asarray(inner))[0]) <= 6
+    by_name = {h.variant: h.signal.value for h in own}
+    same = [apart(h.signal.value, by_name[h.variant]) for h in made[1:] if h.variant in by_name]
+    assert len(same) >= len(own) - 2
+    assert max(same) <= 20
+    assert hashes(rgb, "match") == made[:1]
+    # screenshots of other photos come near this one's own hash
+    outer = hasher.hash_image(rgb)
+    assert outer not in hash_variants(rgb, outer, "standard")
+    assert outer not in hash_variants(rgb, outer, "full")
+    assert hash_variants(rgb, outer, "match")[0] == outer
+    border = np.asarray(ImageOps.expand(inner, 30, "white"))
+    assert hash_variants(border, hasher.hash_image(border), "standard")[0].variant is (
+        Variant.ORIGINAL
+    )
+
+
+def test_nothing_is_made_of_a_plain_picture():
+    # with a border around it, it would look like something
+    for rgb in (np.full((300, 300, 3), 80, np.uint8), np.zeros((3, 400, 3), np.uint8)):
+        for which in MOST:
+            assert hashes(rgb, which) == ()
+
+
+def test_what_alpha_hides_is_hashed_too(tmp_path):
+    shown, hidden = photo("coffee", 500, 400), photo("rocket", 500, 400)
+    rgba = hidden.copy()
+    rgba.putalpha(shown.convert("L"))
+    path = tmp_path / "a.png"
+    rgba.save(path)
+    item = hasher.hash_file(path, variants="standard")
+    raw = [h for h in item.hashes if h.variant is Variant.RAW]
+    assert [h.signal for h in raw] == [hasher.hash_image(np.asarray(hidden)).signal]
+    assert not any(
+        h.variant is Variant.RAW for h in hasher.hash_file(path, variants="match").hashes
+    )
+    shown.save(path)
+    item = hasher.hash_file(path, variants="full")
+    assert not any(h.variant is Variant.RAW for h in item.hashes)
+
+
+@pytest.mark.parametrize("which", list(VariantSet))
+@pytest.mark.parametrize("format", ["png", "jpg"])
+def test_the_sandbox_makes_the_same_hashes(tmp_path, which, format):
+    path = tmp_path / f"photo.{format}"
+    ImageOps.expand(photo("chelsea", 640, 480), 40, "white").save(path)
+    asked = {"variants": which.value, "signals": (SignalType.MD5, SignalType.PDQ)}
+    item = hasher.hash_file(path, **asked)
+    assert sandbox.hash_file(path, **asked) == item
+    assert item.hashes[0].signal.type is SignalType.MD5
+    assert item.hashes[1] == hasher.hash_image(path)
+    assert len(item.hashes) >= {"none": 2, "match": 3, "standard": 18, "full": 50}[which.value]
+
+
+def test_golden_hashes():
+    golden = json.loads(HASHES.read_text())
+    for name in PHOTOS[:2]:
+        made = {h.variant.value: h.signal.hex for h in hashes(np.asarray(photo(name)), "full")}
+        assert list(made) == list(golden[name])
+        for variant, value in golden[name].items():
+            # OpenCV's releases may round a warp otherwise
+            assert apart(bytes.fromhex(value), bytes.fromhex(made[variant])) <= 2, variant
+
+
+def write_golden():
+    """Write the golden file anew; run this module as a script after a deliberate change."""
+    golden = {
+        name: {h.variant.value: h.signal.hex for h in hashes(np.asarray(photo(name)), "full")}
+        for name in PHOTOS[:2]
+    }
+    HASHES.write_text(json.dumps(golden, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    write_golden()

@@ -1,0 +1,298 @@
+import io
+import struct
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from nciihash import errors, pdq, vpdq
+from nciihash.hashing import hasher
+from nciihash.hashing.video import opened
+from nciihash.media.limits import Limits
+from nciihash.signals import Media, SignalType, Variant
+from support.films import RATE, film, moving
+from support.pictures import encode, scene
+
+LIMITS = Limits(threads=1)
+PDQ_MD5 = (SignalType.PDQ, SignalType.MD5, SignalType.SHA256)
+
+
+def looked_at(data, format="mov", every=0.25):
+    reel = vpdq.Reel(10_000, every)
+    with opened(io.BytesIO(data), format, every, LIMITS) as opened_film:
+        return list(opened_film.frames(reel.due))
+
+
+def bits(a, b):
+    return int(np.bitwise_count(a ^ b).sum())
+
+
+def shares(a, b):
+    return vpdq.compare(vpdq.frames_of(a.hashes), vpdq.frames_of(b.hashes))
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return moving(30)
+
+
+@pytest.fixture(scope="module")
+def original(frames):
+    return hasher.hash_bytes(film(frames))
+
+
+KINDS = {
+    "H.264 in MP4": ("libx264", "mp4", "yuv420p"),
+    "H.264 in MOV": ("libx264", "mov", "yuv420p"),
+    "H.264, full range": ("libx264", "mp4", "yuvj420p"),
+    "H.264, 4:4:4": ("libx264", "matroska", "yuv444p"),
+    "HEVC": ("libx265", "mp4", "yuv420p"),
+    "HEVC, 10 bits": ("libx265", "mp4", "yuv420p10le"),
+    "AV1": ("libsvtav1", "mp4", "yuv420p"),
+    "AV1, 10 bits": ("libsvtav1", "webm", "yuv420p10le"),
+    "VP9": ("libvpx-vp9", "webm", "yuv420p"),
+    "VP8": ("libvpx", "webm", "yuv420p"),
+    "ProRes": ("prores_ks", "mov", "yuv422p10le"),
+    "MPEG-4 in AVI": ("mpeg4", "avi", "yuv420p"),
+    "MPEG-4 in 3GP": ("mpeg4", "3gp", "yuv420p"),
+    "MPEG-2 in a transport stream": ("mpeg2video", "mpegts", "yuv420p"),
+    "MPEG-1 in a program stream": ("mpeg1video", "mpeg", "yuv420p"),
+    "WMV": ("wmv2", "asf", "yuv420p"),
+    "Flash": ("flv", "flv", "yuv420p"),
+    "Motion JPEG": ("mjpeg", "avi", "yuvj420p"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_gives_the_same_frames(kind, frames, original):
+    codec, format, pix_fmt = KINDS[kind]
+    rate = 24 if codec.startswith("mpeg") else RATE  # the old ones know few rates
+    many = [frame for frame in frames for _ in range(rate // RATE)]
+    item = hasher.hash_bytes(film(many, codec, format, pix_fmt, rate=rate))
+    assert item.media is Media.VIDEO
+    assert item.every == vpdq.EVERY
+    found = shares(item, original)
+    assert found.query.of_one >= 0.8, found
+    assert found.bank.of_one == 1.0, found
+    assert found.distance <= 12
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuvj420p", "yuv422p", "yuv444p10le"])
+@pytest.mark.parametrize("size", [(320, 240), (1280, 720), (1080, 1918), (70, 66)])
+def test_a_frames_hash_is_that_of_its_rgb(size, pix_fmt):
+    width, height = size
+    data = film(moving(3, width, height, still=1), pix_fmt=pix_fmt, options={"crf": "5"})
+    looked = looked_at(data)
+    assert looked
+    for frame in looked:
+        exact = pdq.analyse(frame.rgb())
+        if exact.quality >= 50:
+            assert bits(frame.analysis.packed, exact.packed) <= 4
+            assert abs(frame.analysis.quality - exact.quality) <= 2
+
+
+@pytest.mark.parametrize("turned", [90, 180, 270])
+@pytest.mark.parametrize("size", [(320, 240), (1024, 640)])
+def test_a_turned_video_is_hashed_upright(turned, size):
+    upright = moving(4, *size, still=2)
+    stored = [np.ascontiguousarray(np.rot90(frame, turned // 90)) for frame in upright]
+    looked = looked_at(film(stored, turned=turned, options={"crf": "5"}))
+    plain = looked_at(film(upright, options={"crf": "5"}))
+    assert [frame.time for frame in looked] == [frame.time for frame in plain]
+    for a, b in zip(looked, plain, strict=True):
+        assert a.rgb().shape == upright[0].shape
+        assert bits(a.analysis.packed, b.analysis.packed) <= 10
+        assert bits(a.analysis.packed, pdq.analyse(a.rgb()).packed) <= 4
+
+
+def test_times_are_counted_from_the_first_frame_at_any_rate(frames):
+    times = [5.0 + 0.04 * n + (2.0 if n > 10 else 0.0) for n in range(len(frames))]
+    looked = [
+        frame.time
+        for frame in looked_at(film(frames, "mpeg4", "matroska", times=times), "matroska")
+    ]
+    assert looked[0] == 0.0
+    assert looked[-1] == pytest.approx(times[-1] - 5.0, abs=0.25)
+    assert max(np.diff(looked)) == pytest.approx(2.04, abs=0.25)
+    steady = hasher.hash_bytes(film(frames))
+    varying = hasher.hash_bytes(film(frames, times=np.cumsum([0.02, 0.15] * 15).tolist()))
+    assert shares(varying, steady).query.of_one == 1.0
+
+
+def test_frames_and_times_of_a_file(frames):
+    item = hasher.hash_bytes(film(frames), signals=PDQ_MD5)
+    own = [h for h in item.hashes if h.signal.type is SignalType.PDQ]
+    assert item.frames == len(own) == 5  # a new scene every half second
+    assert [h.time for h in own] == pytest.approx([0, 0.5, 1.0, 1.5, 2.0], abs=0.09)
+    assert [h.signal.type for h in item.hashes[len(own) :]] == [SignalType.MD5, SignalType.SHA256]
+    assert {h.time for h in item.hashes[len(own) :]} == {None}
+
+
+def test_a_still_video_is_one_frame(frames):
+    item = hasher.hash_bytes(film(frames[:1] * 30))
+    assert (item.frames, len(item.hashes)) == (1, 1)
+
+
+def test_a_black_video_is_plain(frames):
+    item = hasher.hash_bytes(film([np.zeros_like(frames[0])] * 12))
+    assert [h.plain for h in item.hashes] == [True]
+
+
+def test_altered_copies_of_frames_find_mirrors_and_crops(frames, original):
+    standard = hasher.hash_bytes(film(frames), variants="standard")
+    assert standard.frames == original.frames
+    assert {Variant.MIRROR, Variant.CROP10} <= {h.variant for h in standard.hashes}
+    assert {h.time for h in standard.hashes} == {h.time for h in original.hashes}
+    mirrored = hasher.hash_bytes(film([np.ascontiguousarray(f[:, ::-1]) for f in frames]))
+    cropped = hasher.hash_bytes(film([np.ascontiguousarray(f[24:-24, 32:-32]) for f in frames]))
+    for copy in (mirrored, cropped):
+        assert shares(copy, original).query.found == 0
+        assert shares(copy, standard).query.of_one == 1.0
+        assert shares(copy, standard).bank.of_one == 1.0
+
+
+def test_a_cut_copy_of_what_moves_fast_is_found():
+    whole = moving(8, 900, 240, still=1, seed=3)[0]
+    drifting = [np.ascontiguousarray(whole[:, 5 * n : 5 * n + 320]) for n in range(116)]
+    bank = hasher.hash_bytes(film(drifting, rate=30))
+    assert bank.frames >= 14
+    part = film(drifting[19:103], rate=30, options={"crf": "30"})
+    seldom, close = hasher.hash_bytes(part), hasher.hash_bytes(part, variants="match")
+    assert shares(seldom, bank).query.of_one < 0.6  # it was cut between two looks
+    assert shares(close, bank).query.of_one >= 0.9
+    assert close.frames <= 12
+    assert len(close.hashes) > 30
+
+
+def test_bars_are_trimmed_to_match(frames, original):
+    barred = [np.pad(f, ((0, 0), (107, 107), (0, 0)))[:, : 320 + 214] for f in frames]
+    data = film([np.ascontiguousarray(f) for f in barred])
+    assert shares(hasher.hash_bytes(data), original).query.found == 0
+    assert shares(hasher.hash_bytes(data, variants="match"), original).query.of_one >= 0.8
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "AVIF"])
+def test_animated_pictures_are_videos(format, frames, original):
+    pictures = [Image.fromarray(f) for f in frames[::3]]
+    data = encode(
+        pictures[0], format, save_all=True, append_images=pictures[1:], duration=3000 // RATE
+    )
+    item = hasher.hash_bytes(data, signals=(*PDQ_MD5, SignalType.PHASH))
+    assert (item.media, item.frames) == (Media.VIDEO, 5)
+    assert shares(item, original).query.of_one == 1.0
+    assert item.hashes[0].time == 0.0
+    first = hasher.hash_bytes(encode(pictures[0], format))
+    assert first.media is Media.IMAGE
+    assert shares(first, item).query.found == 1
+
+
+def test_imagehashs_hashes_are_not_made_of_videos(frames):
+    with pytest.raises(errors.UnsupportedFormat, match="video"):
+        hasher.hash_bytes(film(frames), signals=[SignalType.PDQ, SignalType.DHASH])
+
+
+def test_a_long_film_is_thinned_and_says_so(monkeypatch):
+    monkeypatch.setattr(vpdq, "PLAIN_FRAMES", 8)
+    data = film(moving(120, 128, 96, still=3), "mpeg4")
+    item = hasher.hash_bytes(data)
+    assert 4 <= item.frames <= 8
+    assert item.every >= 1.0
+    times = [h.time for h in item.hashes]
+    assert times == sorted(times)
+    assert times[-1] > 7
+
+
+def test_submissions_stay_within_what_the_wire_takes(monkeypatch):
+    monkeypatch.setattr(vpdq, "SIGNALS", 60)
+    item = hasher.hash_bytes(film(moving(60)), variants="standard")
+    assert len(item.hashes) <= 60
+    assert sum(h.variant is Variant.ORIGINAL for h in item.hashes) == item.frames == 10
+
+
+def test_of_hours_the_key_frames_alone_are_decoded(monkeypatch):
+    minutes = moving(600, 64, 64, still=20)
+    hours = film(minutes, "mpeg4", times=[10 * n for n in range(600)], options={"g": "2"})
+    looked = looked_at(hours)
+    assert len(looked) == 300
+    assert min(np.diff([frame.time for frame in looked])) == 20
+    sparse = film(minutes, "mpeg4", times=[10 * n for n in range(600)], options={"g": "600"})
+    assert len(looked_at(sparse)) == 600  # too few of them: everything is decoded
+
+
+def damaged(frames):
+    data = film(frames, options={"movflags": "faststart", "crf": "5"})
+    yield "cut off", data[: len(data) // 2], errors.CorruptFile
+    matroska = film(frames, "libx264", "matroska", options={"crf": "5"})
+    yield "cut Matroska", matroska[: len(matroska) // 2], errors.CorruptFile
+    yield "no index", film(frames)[:-200], errors.CorruptFile
+    yield "header alone", data[:40], errors.CorruptFile
+    yield "noise", b"\x1aE\xdf\xa3" + bytes(range(256)) * 9, errors.CorruptFile
+    sound = io.BytesIO()
+    with av.open(sound, "w", format="mp4") as container:
+        stream = container.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+        )
+        frame.rate = 44100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    yield "sound alone", sound.getvalue(), errors.UnsupportedFormat
+
+
+def test_what_is_damaged_is_refused_aloud(frames):
+    for name, data, kind in damaged(moving(60)):
+        with pytest.raises(kind):
+            pytest.fail(f"{name}: {hasher.hash_bytes(data)}")
+
+
+def test_a_video_of_which_no_frame_can_be_looked_at_is_refused(frames):
+    file = io.BytesIO(film(frames))
+    with (
+        opened(file, "mov", 0.25, LIMITS) as unseen,
+        pytest.raises(errors.CorruptFile, match="No frame"),
+    ):
+        list(unseen.frames(lambda _: False))
+
+
+def test_frames_are_held_to_the_limit_of_pixels(frames):
+    with pytest.raises(errors.TooLarge, match="pixels"):
+        hasher.hash_bytes(film(frames), limits=Limits(max_pixels=320 * 240 - 1))
+    assert hasher.hash_bytes(film(frames), limits=Limits(max_pixels=320 * 240))
+
+
+def test_a_video_may_be_larger_than_a_picture(frames, tmp_path):
+    path = tmp_path / "film"
+    path.write_bytes(film(frames))
+    assert hasher.hash_file(path, limits=Limits(max_bytes=100)).frames == 5
+    with pytest.raises(errors.TooLarge, match="video"):
+        hasher.hash_file(path, limits=Limits(video_bytes=100))
+
+
+def test_no_file_that_a_video_names_is_opened(frames, tmp_path):
+    """A QuickTime file may say that its pictures are in another file."""
+    secret = tmp_path / "secret.mp4"
+    secret.write_bytes(film(frames))
+    data = film(frames, format="mov")
+    alias = b"\0\0\0\x0calis\0\0\0\1"
+    name = str(secret).encode() + b"\0"
+    outside = struct.pack(">I", 12 + len(name)) + b"url \0\0\0\0" + name
+    at = data.index(alias) if alias in data else data.index(b"\0\0\0\x0curl \0\0\0\1")
+    with pytest.raises(errors.FileRefused):
+        hasher.hash_bytes(data[:at] + outside + data[at + 12 :])
+
+
+def test_videos_that_people_have(shared_data):
+    for path in sorted((shared_data / "videos").iterdir()):
+        item = hasher.hash_file(path)
+        assert item.media is Media.VIDEO
+        assert item.frames >= 3, path
+        assert all(not h.plain for h in item.hashes), path
+    same = [hasher.hash_file(shared_data / "videos" / f"flower.{end}") for end in ("mp4", "webm")]
+    assert shares(*same).query.of_one > 0.9
+    pattern = hasher.hash_file(shared_data / "videos" / "pattern-sd-grey-bar.mp4")
+    assert shares(pattern, same[0]).query.found == 0
+
+
+def test_a_picture_is_not_called_a_video():
+    assert hasher.hash_bytes(encode(scene(), "JPEG")).media is Media.IMAGE

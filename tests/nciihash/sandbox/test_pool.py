@@ -1,0 +1,129 @@
+import os
+import threading
+import time
+
+import pytest
+
+from nciihash.errors import CorruptFile, FileRefused, NotAFile, SandboxUnavailable
+from nciihash.hashing import hasher
+from nciihash.sandbox import Sandbox, pool
+from nciihash.sandbox.pool import files_in, hash_files
+from nciihash.signals import SignalType
+from support.films import film, moving
+from support.pictures import encode, scene
+
+PDQ = (SignalType.PDQ,)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Make a folder of pictures, a video, something else and folders in it."""
+    for number in range(6):
+        (tmp_path / f"{number}.jpg").write_bytes(encode(scene(64, 48, seed=number), "JPEG"))
+    deep = tmp_path / "a" / "b"
+    deep.mkdir(parents=True)
+    (deep / "film.mp4").write_bytes(film(moving(8)))
+    (deep / "notes.txt").write_text("none of them")
+    (tmp_path / "cut.png").write_bytes(encode(scene(), "PNG")[:300])
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+def test_folders_are_gone_through_in_order_of_names(folder):
+    names = [str(path.relative_to(folder)) for path in files_in([folder])]
+    assert names == [*(f"{n}.jpg" for n in range(6)), "a/b/film.mp4", "a/b/notes.txt", "cut.png"]
+    assert next(files_in([folder / "1.jpg", folder / "a"])) == folder / "1.jpg"
+    assert list(files_in([folder / "no"])) == [folder / "no"]
+
+
+def test_links_lead_round_in_no_circle(folder):
+    (folder / "a" / "round").symlink_to(folder)
+    (folder / "a" / "link.jpg").symlink_to(folder / "1.jpg")
+    (folder / "a" / "broken").symlink_to(folder / "nothing")
+    os.mkfifo(folder / "pipe")
+    names = [path.name for path in files_in([folder])]
+    assert len(names) == 10
+    assert "link.jpg" in names
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+@pytest.mark.parametrize("fast", [True, False])
+def test_several_processes_give_what_one_gives_in_its_order(folder, jobs, fast):
+    paths = list(files_in([folder]))
+    together = list(hash_files(paths, signals=PDQ, fast=fast, jobs=jobs))
+    alone = list(hash_files(paths, signals=PDQ, fast=fast, sandboxed=False))
+    assert [path for path, _ in together] == paths
+    for (_, ours), (_, theirs) in zip(together, alone, strict=True):
+        if isinstance(theirs, FileRefused):
+            assert type(ours) is type(theirs)
+        else:
+            assert ours == theirs
+
+
+def test_a_slow_file_holds_up_what_is_told_and_not_what_is_done(folder, monkeypatch):
+    """While the first file takes its time, the others are hashed, up to a bound."""
+    monkeypatch.setattr(pool, "_AHEAD", 2)
+    done, go_on = [], threading.Event()
+
+    def hash_file(_, path, **asked):
+        if path.name == "0.jpg":
+            go_on.wait(30)
+        done.append(path.name)
+        return hasher.hash_file(path, **asked)
+
+    monkeypatch.setattr(Sandbox, "hash_file", hash_file)
+    taken = []
+
+    def paths():
+        for path in files_in([folder]):
+            taken.append(path.name)
+            if len(taken) == 5:
+                while len(done) < 3:  # the others, by the second process
+                    time.sleep(0.01)
+                assert "0.jpg" not in done
+                go_on.set()
+            yield path
+
+    hashed = hash_files(paths(), signals=PDQ, jobs=2)
+    assert next(hashed)[0].name == "0.jpg"
+    assert len(taken) == 5
+    assert len(list(hashed)) == 8
+
+
+def test_no_child_outlives_a_run_that_is_broken_off(folder, monkeypatch):
+    started = []
+    ensure = Sandbox._ensure
+
+    def seen(box):
+        child = ensure(box)
+        started.append(child)
+        return child
+
+    monkeypatch.setattr(Sandbox, "_ensure", seen)
+    paths = [folder / "1.jpg", *[folder / "a" / "b" / "film.mp4"] * 50]
+    hashed = hash_files(paths, signals=PDQ, variants="standard", jobs=2)
+    next(hashed)
+    hashed.close()
+    assert len({child.pid for child in started}) == 2
+    assert all(child.poll() is not None for child in started)
+
+
+def test_a_stopped_sandbox_stays_stopped(folder):
+    box = Sandbox()
+    box.stop()
+    with pytest.raises(SandboxUnavailable, match="stopped"):
+        box.hash_file(folder / "1.jpg")
+
+
+def test_children_that_do_not_start_end_the_run(folder, monkeypatch):
+    monkeypatch.setattr("nciihash.sandbox.parent._BOOT", "raise SystemExit(1)")
+    with pytest.raises(SandboxUnavailable):
+        list(hash_files(files_in([folder]), signals=PDQ, jobs=2))
+
+
+def test_refusals_are_told_in_their_place(folder):
+    paths = [folder / "cut.png", folder / "1.jpg", folder / "none.jpg"]
+    (_, cut), (_, good), (_, none) = hash_files(paths, signals=PDQ, jobs=2)
+    assert isinstance(cut, CorruptFile)
+    assert isinstance(none, NotAFile)
+    assert good == hasher.hash_file(paths[1])

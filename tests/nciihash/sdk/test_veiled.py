@@ -1,0 +1,208 @@
+"""Matching in two steps: candidates from a veiled bank, confirmed by the clearinghouse or kept."""
+
+import secrets
+import stat
+
+import pytest
+
+from nciihash.bank import Bank
+from nciihash.client import PlatformClient
+from nciihash.errors import BankCorrupt, ProtocolError, ServiceUnreachable
+from nciihash.feed import Added, FeedPage
+from nciihash.hashing.hasher import hash_file
+from nciihash.sdk.veiled import Candidate, Confirmer, Waiting, keep_veil, kept_veil
+from nciihash.signals import Media, Signal, SignalType, Variant
+from nciihash.veil import Veil
+from nciihash.wire import Hit
+from support.local import random_item
+from support.pictures import scene
+
+VEIL = Veil(SignalType.PDQ_VEIL128, bytes(32))
+
+
+def signal():
+    return Signal(SignalType.PDQ, secrets.token_bytes(32))
+
+
+@pytest.fixture
+def known():
+    return [signal() for _ in range(4)]
+
+
+@pytest.fixture
+def bank(tmp_path, known):
+    entries = tuple(
+        Added(f"{n:032x}", f"{n:032x}", part, 90, Media.IMAGE, Variant.ORIGINAL)
+        for n, part in enumerate(VEIL.over(known))
+    )
+    with Bank.open(tmp_path / "bank") as bank:
+        bank.append(FeedPage(entries, "0" * 32, more=False))
+        yield bank
+
+
+def hit(n):
+    return Hit(id=f"{n:032x}", item=f"{n:032x}", band="strong")
+
+
+def test_only_candidates_leave_this_machine(bank, known):
+    sent = []
+
+    def ask(signals):
+        sent.append(list(signals))
+        return [(hit(n),) for n in range(len(signals))]
+
+    confirmer = Confirmer(bank, VEIL, ask)
+    strangers = [signal() for _ in range(20)]
+    assert confirmer.find(strangers) == [()] * 20
+    assert sent == []
+    other = Signal(SignalType.PHASH, bytes(8))
+    found = confirmer.find([strangers[0], known[1], other, known[3]])
+    assert sent == [[known[1], known[3]]]
+    assert found == [(), (hit(0),), (), (hit(1),)]
+    assert (confirmer.asked, confirmer.unanswered) == (2, frozenset())
+
+
+def test_one_that_does_not_answer_is_not_asked_again(bank, known):
+    asked = []
+
+    def ask(signals):
+        asked.append(len(signals))
+        raise ServiceUnreachable("away")
+
+    confirmer = Confirmer(bank, VEIL, ask)
+    stranger = signal()
+    for _ in range(3):
+        assert confirmer.find([known[0], stranger]) == [(), ()]
+        assert confirmer.unanswered == {known[0]}
+    assert asked == [1]
+    assert confirmer.find([stranger]) == [()]
+    assert confirmer.unanswered == frozenset()
+
+
+def test_an_answer_without_sense_is_no_reason_to_wait(bank, known):
+    def ask(_signals):
+        raise ProtocolError("nonsense")
+
+    with pytest.raises(ProtocolError):
+        Confirmer(bank, VEIL, ask).find(known)
+
+
+def test_the_veil_lies_beside_the_bank(tmp_path):
+    bank = tmp_path / "bank"
+    assert kept_veil(bank) is None
+    keep_veil(bank, VEIL)
+    assert kept_veil(bank) == VEIL
+    note = tmp_path / "bank-veil"
+    assert stat.S_IMODE(note.stat().st_mode) == 0o600
+    note.write_text(note.read_text().replace("128", "129"))
+    with pytest.raises(BankCorrupt):
+        kept_veil(bank)
+
+
+def test_candidates_wait_on_the_disk_until_all_are_done(tmp_path):
+    waiting = Waiting(tmp_path / "bank")
+    assert waiting.read() == []
+    rows = [Candidate(f"photo {n}\n\udce4.jpg", (signal(), signal())) for n in range(5)]
+    for row in rows:
+        waiting.add(row)
+    assert waiting.read() == rows
+    assert stat.S_IMODE(waiting.path.stat().st_mode) == 0o600
+    waiting.drop(2)
+    assert Waiting(tmp_path / "bank").read() == rows[2:]
+    waiting.drop(1)
+    late = Candidate("late", (signal(),))
+    waiting.add(late)
+    assert waiting.read() == [*rows[3:], late]
+    waiting.drop(3)
+    assert waiting.read() == []
+    assert waiting.path.stat().st_size == 0, "no hash stays behind"
+
+
+def test_a_line_that_a_crash_cut_short_is_passed_over(tmp_path):
+    waiting = Waiting(tmp_path / "bank")
+    first, second = Candidate("one", (signal(),)), Candidate("two", (signal(),))
+    waiting.add(first)
+    with waiting.path.open("ab") as file:
+        file.write(b'{"file": "torn", "signals": [["pdq", "00')
+    waiting.add(second)
+    assert waiting.read() == [first, second]
+
+
+# --- the commands ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    path = tmp_path_factory.mktemp("photos") / "photo.jpg"
+    scene(320, 240, seed=91).save(path, quality=95)
+    return path
+
+
+def test_a_platform_that_never_holds_a_whole_hash(run, local, tmp_path, photo):  # noqa: F811
+    hashed = hash_file(photo)
+    others = [random_item() for _ in range(20)]
+    case = local.open(hashed, *others)
+    key, bank = local.platform("veil,match"), tmp_path / "bank"
+    follow = ("follow", "--server", local.address, "--bank", bank, "--once")
+    done = run(*follow, "--veil", NCIIHASH_KEY=key)
+    assert (done.code, "21 signals" in done.out) == (0, True)
+    values = [h.signal for i in (hashed, *others) for h in i.hashes]
+    files = list(tmp_path.iterdir())
+    assert {file.name for file in files} >= {"bank", "bank-veil"}
+    for file in files:
+        data = file.read_bytes()
+        assert not [v for v in values if v.value in data or v.hex.encode() in data]
+
+    match = ("match", photo, "--bank", bank)
+    assert run(*match, NCIIHASH_KEY=key).code == 2, "candidates are no matches"
+    done = run(*match, "--confirm", "--server", local.address, "--json", NCIIHASH_KEY=key)
+    assert done.code == 0
+    assert [m["band"] for m in done.line["matches"]] == ["strong"]
+
+    away = run(*match, "--confirm", "--server", "http://127.0.0.1:9", NCIIHASH_KEY=key)
+    assert away.code == 1
+    assert "1 file(s) may match" in away.err
+    assert photo.read_bytes()[:64] not in (tmp_path / "bank-waiting").read_bytes()
+    confirm = ("confirm", "--server", local.address, "--bank", bank)
+    done = run(*confirm, "--json", NCIIHASH_KEY=key)
+    assert (done.code, done.line["file"]) == (0, str(photo))
+    assert [m["band"] for m in done.line["matches"]] == ["strong"]
+    assert "Nothing waits." in run(*confirm, NCIIHASH_KEY=key).err
+
+    assert run(*follow, NCIIHASH_KEY=key).code == 2, "a veiled bank is not followed unveiled"
+    local.withdraw(case)
+    assert run(*follow, "--veil", NCIIHASH_KEY=key).code == 0
+    done = run(*match, "--confirm", "--server", local.address, "--json", NCIIHASH_KEY=key)
+    assert done.line["matches"] == []
+
+
+def test_a_bank_of_whole_hashes_is_not_veiled_afterwards(run, local, tmp_path, photo):  # noqa: F811
+    key, bank = local.platform("feed,match"), tmp_path / "bank"
+    follow = ("follow", "--server", local.address, "--bank", bank, "--once")
+    assert run(*follow, NCIIHASH_KEY=key).code == 0
+    done = run(*follow, "--veil", NCIIHASH_KEY=key)
+    assert (done.code, "whole hashes" in done.err) == (2, True)
+    words = ("match", photo, "--bank", bank, "--confirm", "--server", local.address)
+    assert run(*words, NCIIHASH_KEY=key).code == 2
+    assert run("match", photo, "--bank", bank, "--confirm", NCIIHASH_KEY=key).code == 2
+
+
+def test_a_bank_takes_nothing_of_another_width_than_its_own(run, local, tmp_path):  # noqa: F811
+    bank = tmp_path / "bank"
+    follow = ("follow", "--server", local.address, "--bank", bank, "--once", "--veil")
+    local.open(random_item())
+    assert run(*follow, NCIIHASH_KEY=local.platform("veil", name="Grown")).code == 0
+    with Bank.read(bank) as before:
+        held = len(before)
+    local.open(random_item())
+    done = run(*follow, NCIIHASH_KEY=local.rotated("Grown", "veil160"))
+    assert (done.code, "new --bank" in done.err) == (2, True)
+    with Bank.read(bank) as after:
+        assert len(after) == held
+
+
+def test_the_client_asks_for_the_veil(local):
+    with PlatformClient(local.address, local.platform("veil160")) as client:
+        assert client.veil().type is SignalType.PDQ_VEIL160
+        entries = client.feed(limit=10_000).entries
+    assert all(entry.signal.type.veils for entry in entries if isinstance(entry, Added))

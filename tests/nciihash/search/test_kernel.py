@@ -1,0 +1,336 @@
+"""The kernel's loops against brute force, on banks and files made to trip them."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from nciihash import Index
+from nciihash.errors import IndexFileInvalid
+from nciihash.search import segments
+from nciihash.search.index import WIDTHS, _matches, search
+from nciihash.search.segments import SIG_PADDING, Segment, Tables, scrambled
+
+pytestmark = pytest.mark.skipif(search is None, reason="there is no compiled kernel")
+
+BACKENDS = search.backends() if search else []
+INDEX, SCAN = 1, 2  # ways to go, see _kernel.hpp
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    best = search.backend()
+    search.choose(request.param)
+    yield request.param
+    search.choose(best)
+
+
+def perturbed(rng: np.random.Generator, rows: NDArray[np.uint8], share) -> NDArray[np.uint8]:
+    bits = np.unpackbits(rows, axis=1)
+    return np.packbits(bits ^ (rng.random(bits.shape) < share), axis=1)
+
+
+def uniform(rng, count, size):
+    return rng.integers(0, 256, (count, size), dtype=np.uint8)
+
+
+def clustered(rng, count, size):
+    centres = uniform(rng, 3, size)
+    share = rng.random((count, 1)) * 0.3
+    return perturbed(rng, centres[rng.integers(0, 3, count)], share)
+
+
+def duplicated(rng, count, size):
+    return uniform(rng, 7, size)[rng.integers(0, 7, count)]
+
+
+def constant(rng, count, size):
+    return np.full((count, size), 255, dtype=np.uint8)
+
+
+def alike_in_half(rng, count, size):
+    """Fill single buckets with everything: half of all scrambled chunks are the same everywhere."""
+    scrambled_rows = uniform(rng, count, size)
+    scrambled_rows[:, : size // 4 * 2] = 0x5A
+    return unscrambled(scrambled_rows)
+
+
+def unscrambled(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    order = segments._permutation(rows.shape[1] * 8)
+    bits = np.empty((len(rows), rows.shape[1] * 8), dtype=np.uint8)
+    bits[:, order] = np.unpackbits(rows, axis=1, bitorder="little")
+    return np.packbits(bits, axis=1)
+
+
+def expected(ids, living, apart, radius):
+    """Give what each query must find, given all distances."""
+    rows = [np.flatnonzero((one <= radius) & living) for one in apart]
+    rows = [r[np.lexsort((ids[r], one[r]))] for r, one in zip(rows, apart, strict=True)]
+    offsets = np.cumsum([0, *map(len, rows)])
+    distances = [one[r] for r, one in zip(rows, apart, strict=True)]
+    return offsets, ids[np.concatenate(rows)], np.concatenate(distances)
+
+
+@pytest.mark.parametrize("make", [uniform, clustered, duplicated, constant, alike_in_half])
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_both_ways_equal_brute_force_at_every_radius(bits, make, stride, backend):
+    if bits // 16 % stride:
+        pytest.skip("an odd number of chunks has no compact form")
+    rng = np.random.default_rng(bits)
+    count = 1500
+    packed = make(rng, count, bits // 8)
+    queries = np.concatenate(
+        [perturbed(rng, packed[:14], 0.06), packed[14:16], uniform(rng, 4, bits // 8)]
+    )
+    ids = np.sort(rng.choice(2**40, count, replace=False)).astype(np.uint64)
+    gone = np.packbits(rng.random(count) < 0.1)
+    living = np.unpackbits(gone, count=count) == 0
+    apart = np.bitwise_count(queries[:, None] ^ packed).sum(axis=2, dtype=np.uint16)
+    rows = scrambled(packed)
+    flat = search.Segment(rows, ids, gone, search.slice_rows(rows), None, None, None)
+    key_bits = (8, 11, 16)[bits % 3]
+    tabled, windowed = (
+        search.Segment(rows, ids, gone, None, *search.build(rows, key_bits, stride, windows, 2))
+        for windows in (False, True)
+    )
+    radii = range(64) if bits == 256 else range(17)
+    for radius in [*radii, 64, 100, bits]:
+        for some in (slice(None), slice(3, 4), slice(17, 18)):
+            answer = expected(ids, living, apart[some], radius)
+            ways = ((flat, 0), (tabled, INDEX), (windowed, INDEX), (tabled, SCAN), (tabled, 0))
+            for segment, way in ways:
+                raw = search.query((segment,), queries[some], radius, 1, way)
+                found = _matches(raw, len(queries[some]))
+                for got, wanted in zip(found, answer, strict=True):
+                    np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_the_kernel_and_numpy_scramble_alike(bits, monkeypatch):
+    packed = uniform(np.random.default_rng(0), 50, bits // 8)
+    compiled = scrambled(packed)
+    monkeypatch.setattr(segments, "search", None)
+    np.testing.assert_array_equal(scrambled(packed), compiled)
+    np.testing.assert_array_equal(unscrambled(compiled), packed)
+
+
+@pytest.mark.parametrize("windows", [False, True])
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_tables_hold_every_row_once_under_its_key(windows, threads):
+    rows = clustered(np.random.default_rng(1), 3000, 32)
+    offsets, refs, sigs = search.build(rows, 12, 1, windows, threads)
+    assert offsets.shape == (16, ((1 << 12) + 1) * (4 if windows else 1))
+    chunks = rows.view(np.uint16)
+    assert sigs.shape == (16 * 3000 + SIG_PADDING,)
+    for table in range(16):
+        np.testing.assert_array_equal(np.sort(refs[table]), np.arange(3000))
+        starts = offsets[table].reshape((1 << 12) + 1, -1)[:, 0]
+        keys = np.repeat(np.arange(1 << 12), np.diff(starts))
+        np.testing.assert_array_equal(keys, chunks[refs[table], table] >> 4)
+        following = chunks[refs[table], (table + 1) % 16]
+        np.testing.assert_array_equal(sigs[3000 * table :][:3000], following)
+
+
+def test_windows_tell_where_signatures_with_more_ones_begin():
+    rows = clustered(np.random.default_rng(1), 3000, 32)
+    offsets, _, sigs = search.build(rows, 8, 1, True, 1)
+    for table in range(16):
+        records = offsets[table].reshape(257, 4)
+        ones = np.bitwise_count(sigs[3000 * table :][:3000])
+        for start, stop, bounds in zip(
+            records[:-1, 0], records[1:, 0], records[:-1, 1:].copy().view(np.uint8), strict=True
+        ):
+            bucket = ones[start:stop]
+            assert (np.diff(bucket.astype(int)) >= 0).all()
+            first = np.searchsorted(bucket, np.arange(3, 15))
+            wanted = np.minimum(first * 256 // max(len(bucket), 1), 255)
+            np.testing.assert_array_equal(bounds, wanted)
+
+
+def test_threads_and_batches_change_nothing():
+    rng = np.random.default_rng(2)
+    packed = clustered(rng, 40_000, 32)
+    index = Index()
+    index.add(rng.permutation(40_000).astype(np.uint64), packed)
+    queries = np.concatenate([perturbed(rng, packed[:500], 0.03), uniform(rng, 500, 32)])
+    for radius in (0, 20, 31, 63, 90):
+        one = index.query(queries[:300], radius, threads=1)
+        many = index.query(queries[:300], radius, threads=7)
+        np.testing.assert_array_equal(one.offsets, many.offsets)
+        np.testing.assert_array_equal(one.ids, many.ids)
+        np.testing.assert_array_equal(one.distances, many.distances)
+        for number in range(0, 300, 29):
+            single = index.query(queries[number : number + 1], radius)
+            start, stop = one.offsets[number : number + 2]
+            np.testing.assert_array_equal(single.ids, one.ids[start:stop])
+
+
+def test_queries_are_exact_while_segments_merge_and_rows_come_and_go():
+    rng = np.random.default_rng(3)
+    index = Index()
+    stays = uniform(rng, 200, 32)
+    index.add(np.arange(200, dtype=np.uint64), stays)
+    stop, wrong = threading.Event(), []
+
+    def read() -> None:
+        while not stop.is_set():
+            found = index.query(stays, 0)
+            if not np.array_equal(found.ids, np.arange(200)):
+                wrong.append(found)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    expected_ids = set(range(200))
+    for start in range(1000, 101_000, 5000):
+        ids = np.arange(start, start + 5000, dtype=np.uint64)
+        index.add(ids, uniform(rng, 5000, 32))
+        leaving = rng.choice(ids, 700, replace=False)
+        assert index.remove(leaving) == 700
+        expected_ids |= set(ids.tolist()) - set(leaving.tolist())
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert not wrong
+    index.settle()
+    everything = index.query(stays[:1], 256)
+    assert set(everything.ids.tolist()) == expected_ids
+    assert len(index) == len(expected_ids)
+
+
+def damaged(tables: Tables, **changes) -> Tables:
+    arrays = {"offsets": tables.offsets, "refs": tables.refs, "sigs": tables.sigs, **changes}
+    return Tables(**arrays)
+
+
+@pytest.mark.parametrize("fill", [0, 1, 2**31, 2**32 - 1])
+@pytest.mark.parametrize("what", ["offsets", "refs"])
+@pytest.mark.parametrize("windows_from", [1, 1 << 40])
+def test_damaged_tables_are_an_error_or_a_wrong_answer_never_a_crash(
+    what, fill, windows_from, monkeypatch
+):
+    monkeypatch.setattr(segments, "WINDOWS_FROM", windows_from)
+    rng = np.random.default_rng(4)
+    packed = uniform(rng, 20_000, 32)
+    good = Segment.of(np.arange(20_000, dtype=np.uint64), scrambled(packed))
+    values = getattr(good.tables, what).copy()
+    values[:, rng.random(values.shape[1]) < 0.5] = fill
+    bad = Segment(good.ids, good.rows, damaged(good.tables, **{what: values})).attached()
+    wrong = 0
+    for number in range(0, 200, 10):
+        try:
+            search.query((bad.engine,), packed[number : number + 10], 31, 1, INDEX)
+        except ValueError as error:
+            assert "damaged" in str(error)  # noqa: PT017 - a wrong answer would be fine too
+            wrong += 1
+    assert wrong or fill < 20_000
+
+
+def test_a_damaged_file_is_an_error_when_it_is_searched(tmp_path):
+    rng = np.random.default_rng(5)
+    index = Index()
+    packed = uniform(rng, 20_000, 32)
+    index.add(np.arange(20_000, dtype=np.uint64), packed)
+    index.save(tmp_path / "bank")
+    data = bytearray((tmp_path / "bank").read_bytes())
+    refs = len(data) - 2 * (16 * 20_000 + SIG_PADDING)  # where the row numbers end
+    data[refs - 1_000_000 : refs] = b"\xff" * 1_000_000
+    (tmp_path / "bank").write_bytes(data)
+    opened = Index.open(tmp_path / "bank")
+    with pytest.raises(IndexFileInvalid, match="damaged"):
+        opened.query(packed[:2000])
+    with pytest.raises(IndexFileInvalid, match="refs"):
+        opened.verify()
+
+
+@pytest.mark.parametrize(
+    ("bits", "compact", "windows_from", "bytes_a_hash"),
+    [
+        (256, False, 1 << 40, 147),
+        (256, True, 1 << 40, 93),
+        (64, False, 1 << 40, 49),
+        (256, False, 1, 193),
+        (256, True, 1, 117),
+    ],
+)
+def test_a_saved_index_keeps_its_tables_and_its_form(
+    bits, compact, windows_from, bytes_a_hash, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(segments, "WINDOWS_FROM", windows_from)
+    rng = np.random.default_rng(6)
+    packed = uniform(rng, 70_000, bits // 8)
+    index = Index(bits, compact=compact)
+    index.add(rng.permutation(70_000).astype(np.uint64), packed)
+    assert index.nbytes <= bytes_a_hash * 70_000
+    index.save(tmp_path / "bank")
+    opened = Index.open(tmp_path / "bank")
+    opened.verify()
+    assert opened.compact == compact
+    assert opened.nbytes == index.nbytes
+    queries = perturbed(rng, packed[:50], 0.05)
+    for one, other in ((index.query(queries, 12), opened.query(queries, 12)),):
+        np.testing.assert_array_equal(one.ids, other.ids)
+    opened.remove(np.arange(0, 70_000, 2, dtype=np.uint64))
+    opened.settle()
+    assert opened.compact == compact
+    assert not (opened.query(packed, 0).ids % 2 == 0).any()
+
+
+def test_a_file_written_without_the_kernel_gets_tables_in_the_background(tmp_path, monkeypatch):
+    packed = uniform(np.random.default_rng(7), 20_000, 32)
+    with monkeypatch.context() as patch:
+        patch.setattr(segments, "search", None)
+        index = Index()
+        index.add(np.arange(20_000, dtype=np.uint64), packed)
+        index.save(tmp_path / "bank")
+        assert index._segments[0].tables is None
+    opened = Index.open(tmp_path / "bank")
+    np.testing.assert_array_equal(opened.query(packed[5:6]).ids, [5])
+    opened.settle()
+    assert opened._segments[0].tables is not None
+    np.testing.assert_array_equal(opened.query(packed[5:6]).ids, [5])
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={k: v for k, v in os.environ.items() if "NCIIHASH" not in k} | environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+SHOW = "from nciihash.search.index import backend; print(backend())"
+
+
+@pytest.mark.parametrize("name", [*BACKENDS, "numpy"])
+def test_the_environment_chooses_the_backend(name):
+    done = run(SHOW, NCIIHASH_BACKEND=name)
+    assert (done.stdout, done.stderr) == (f"{name}\n", "")
+
+
+def test_an_unknown_backend_is_an_error_that_names_the_known_ones():
+    done = run(SHOW, NCIIHASH_BACKEND="abacus")
+    assert done.returncode == 1
+    assert "'abacus'; what runs on this machine is" in done.stderr
+
+
+WITHOUT = "import sys; sys.modules['nciihash.search._kernel'] = None; "
+
+
+def test_without_the_kernel_one_warning_and_the_same_answers():
+    done = run("import warnings; warnings.simplefilter('default'); " + WITHOUT + SHOW)
+    assert done.stdout == "numpy\n"
+    assert done.stderr.count("RuntimeWarning") == 1
+    assert "installed without its compiled kernel" in done.stderr
+
+
+def test_a_kernel_that_is_required_must_be_there():
+    done = run(WITHOUT + SHOW, NCIIHASH_REQUIRE_KERNEL="1")
+    assert done.returncode == 1
+    assert "compiled search kernel is missing" in done.stderr

@@ -1,0 +1,104 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nciihash.errors import InvalidSignal, NciihashError
+from nciihash.signals import MADE, Band, Hashed, Match, Signal, SignalType, Variant, band
+from support.strategies import signals
+
+BITS = {"pdq": 256, "phash": 64, "dhash": 64, "md5": 128, "sha256": 256}
+PARTS = {"pdq-veil128": 128, "pdq-veil144": 144, "pdq-veil160": 160}
+PARTS |= {"md5-veil": 128, "sha256-veil": 256}
+THRESHOLDS = {"pdq": 31, "phash": 10, "dhash": 10, "md5": 0, "sha256": 0}
+
+
+def test_types_are_their_names_on_the_wire():
+    assert [str(t) for t in MADE] == list(BITS)
+    assert {t.value: t.bits for t in SignalType} == BITS | PARTS
+    assert {t.value: t.threshold for t in MADE} == THRESHOLDS
+    assert {t for t in MADE if t.exact} == {SignalType.MD5, SignalType.SHA256}
+    for part in set(SignalType) - set(MADE):
+        assert part.veils in MADE
+        assert part.value.startswith(f"{part.veils.value}-veil")
+        assert (part.threshold, part.exact) == (part.veils.threshold, part.veils.exact)
+
+
+@given(signals())
+def test_hex_round_trip(signal):
+    assert signal.hex == signal.hex.lower()
+    assert len(signal.hex) * 4 == signal.type.bits
+    assert Signal.from_hex(signal.type, signal.hex) == signal
+    assert Signal.from_hex(signal.type, signal.hex.upper()) == signal
+
+
+@given(st.sampled_from(SignalType), st.binary(max_size=80))
+def test_a_value_of_another_length_is_refused(type, value):
+    if len(value) * 8 == type.bits:
+        assert Signal(type, value).value == value
+        return
+    with pytest.raises(InvalidSignal, match="bytes"):
+        Signal(type, value)
+    with pytest.raises(InvalidSignal, match="hexadecimal"):
+        Signal.from_hex(type, value.hex())
+
+
+@given(signals(), st.characters(), st.data())
+def test_digits_that_are_none_are_refused(signal, character, data):
+    place = data.draw(st.integers(0, len(signal.hex) - 1))
+    digits = signal.hex[:place] + character + signal.hex[place + 1 :]
+    if character in "0123456789abcdefABCDEF":
+        assert Signal.from_hex(signal.type, digits).hex == digits.lower()
+        return
+    with pytest.raises(InvalidSignal):
+        Signal.from_hex(signal.type, digits)
+
+
+@pytest.mark.parametrize("digits", ["", " ", "0x", "zz", "ab " * 21 + "a", " " + "0" * 63, "\n"])
+def test_malformed_digits_are_refused_as_ours_and_as_a_value_error(digits):
+    with pytest.raises(InvalidSignal) as caught:
+        Signal.from_hex(SignalType.PDQ, digits)
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, NciihashError)
+    assert caught.value.code == "invalid_signal"
+
+
+@pytest.mark.parametrize(
+    ("type", "distance", "expected"),
+    [
+        ("pdq", 0, "strong"),
+        ("pdq", 16, "strong"),
+        ("pdq", 17, "likely"),
+        ("pdq", 31, "likely"),
+        ("phash", 5, "strong"),
+        ("phash", 6, "likely"),
+        ("sha256", 0, "strong"),
+    ],
+)
+def test_bands(type, distance, expected):
+    type = SignalType(type)
+    assert band(type, distance) is Band(expected)
+    match = Match("id", "item", type, Variant.ORIGINAL, distance)
+    assert match.band is Band(expected)
+
+
+@pytest.mark.parametrize(
+    ("quality", "tied", "plain"),
+    [
+        (100, False, False),
+        (50, False, False),
+        (49, False, True),
+        (0, False, True),
+        (100, True, True),
+        (None, False, False),
+    ],
+)
+def test_low_quality_and_ties_are_plain(quality, tied, plain):
+    signal = Signal(SignalType.PDQ, bytes(32))
+    assert Hashed(signal, quality, tied=tied).plain is plain
+
+
+@given(signals())
+def test_values_are_frozen(signal):
+    with pytest.raises(AttributeError):
+        signal.value = b""
+    assert hash(signal) == hash(Signal(signal.type, bytes(signal.value)))

@@ -1,0 +1,75 @@
+"""The survivor's page in Firefox, where private windows alter what a canvas gives back."""
+
+import pytest
+
+from nciihash.hashing.hasher import hash_image
+from support.films import film, moving
+from support.firefox import FIREFOX, started
+from support.person import WORDS, Person, moments_apart, stills
+from support.walking import Serving, bits_apart
+
+pytestmark = pytest.mark.skipif(
+    FIREFOX is None, reason="no Firefox is installed (apt-get install firefox-esr)"
+)
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory):
+    process = Serving(tmp_path_factory.mktemp("service"))
+    yield process
+    process.end()
+
+
+@pytest.fixture
+def person(serving, tmp_path):
+    """Give what starts Firefox with given preferences and opens the page in it."""
+    pytest.importorskip("marionette_driver", reason="no marionette_driver")
+    running = []
+
+    def start(**preferences):
+        running.append(started(tmp_path, **preferences))
+        return Person(running[-1].__enter__(), serving.url)
+
+    yield start
+    for firefox in running:
+        firefox.__exit__(None, None, None)
+
+
+def files(folder):
+    """Give photos as files, and a video."""
+    path = folder / "d.webm"
+    path.write_bytes(film(moving(18), "libvpx-vp9", "webm"))
+    return [*stills(folder), path]
+
+
+def test_firefox_makes_the_same_fingerprints_and_opens_a_case(person, serving, tmp_path):
+    person = person()
+    person.to_files()
+    chosen = files(tmp_path)
+    for path in chosen:
+        person.choose(path)
+    person.find(f"Fingerprints ready: \u2068{4}\u2069 of \u2068{4}\u2069")
+    found = person.prints()
+    expected = [hash_image(path.read_bytes()).signal.hex for path in chosen[:3]]
+    assert [bits_apart(found[n + 1][0][1], value) for n, value in enumerate(expected)] == [0, 0, 0]
+    moments = moments_apart(found[4], chosen[3])
+    assert len(moments) == 3
+    assert max(moments) <= 6
+    before = serving.cases()
+    person.press("review.send")
+    person.at("receipt.title")
+    assert serving.cases() == before + 1
+
+
+def test_no_fingerprint_is_wrong_where_firefox_alters_the_canvas(person, tmp_path):
+    person = person(**{"privacy.resistFingerprinting": "true"})
+    person.to_files()
+    chosen = files(tmp_path)
+    for path in chosen:
+        person.choose(path)
+    person.find(WORDS["refused.blocked"])
+    person.find(WORDS["refused.hidden"])
+    found = person.prints()
+    assert sorted(found) == [1, 2]
+    expected = [hash_image(path.read_bytes()).signal.hex for path in chosen[:2]]
+    assert all(bits_apart(found[n + 1][0][1], value) <= 2 for n, value in enumerate(expected))

@@ -1,0 +1,94 @@
+"""The documentation: its code runs, its commands exist, its figures are those that are stored."""
+
+import re
+import shlex
+
+import pytest
+import typer
+
+from benchmarks import evidence
+from clearinghouse.cli import app as service_commands
+from nciihash.bank import Bank
+from nciihash.cli import app as commands
+from nciihash.client import PlatformClient
+from nciihash.sdk.follow_loop import follow
+from support.local import random_item
+from support.paths import ROOT
+from support.pictures import scene
+
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+
+
+def fenced(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
+
+
+def test_every_piece_of_python_runs(local, tmp_path, monkeypatch, capsys):
+    """On one page, one after the other, where an upload and a bank are, as its reader has them."""
+    monkeypatch.chdir(tmp_path)
+    scene(320, 240, seed=71).save("upload.jpg")
+    local.open(random_item())
+    with PlatformClient(local.address, local.platform()) as client, Bank.open("bank") as bank:
+        follow(client, bank, once=True)
+    ran = 0
+    for page in PAGES:
+        names = {}
+        for code in fenced(page, "python"):
+            exec(compile(code, page.name, "exec"), names)
+            ran += 1
+    assert ran >= 4
+    assert "[42] [6]" in capsys.readouterr().out
+
+
+def parameters(command):
+    return {option for each in command.params for option in each.opts + each.secondary_opts}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_and_option_exists(page):
+    roots = {
+        "nciihash": typer.main.get_command(commands.app),
+        "clearinghouse": typer.main.get_command(service_commands.app),
+    }
+    for line in "".join(fenced(page, "sh")).splitlines():
+        words = shlex.split(line, comments=True)
+        if not words or words[0] not in roots:
+            continue
+        command = roots[words.pop(0)]
+        while words and hasattr(command, "commands") and words[0] in command.commands:
+            command = command.commands[words.pop(0)]
+        assert not hasattr(command, "commands"), line
+        known = parameters(command) | {"--help"}
+        assert {word for word in words if word.startswith("--")} <= known, line
+
+
+def test_every_make_target_exists():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    for page in PAGES:
+        said = set(re.findall(r"^make ([a-z-]+)", "".join(fenced(page, "sh")), re.M))
+        assert said <= targets, page
+
+
+def test_the_evidence_is_what_was_measured():
+    stored = evidence.load(evidence.RESULTS)
+    assert (DOCS / "evidence.md").read_text("utf-8") == evidence.page(stored)
+
+
+def test_a_ratio_that_got_worse_is_named():
+    old = {
+        "search": {"banks": [{"rows": 10, "peers": [{"peer": "x", "single_ratio": 9.0, "s": 1}]}]}
+    }
+    new = {
+        "search": {"banks": [{"rows": 10, "peers": [{"peer": "x", "single_ratio": 5.0, "s": 2}]}]}
+    }
+    assert evidence.worse(old, old, 0.3) == ([], 1)
+    assert evidence.worse(new, old, 0.5) == ([], 1)
+    [named], compared = evidence.worse(new, old, 0.3)
+    assert ("single_ratio: 5, stored 9" in named, compared) == (True, 1)
+    race = {"hashing": {"ways": [{"way": "fast", "times as fast": {"peer": 4.0, "other": 2.0}}]}}
+    assert evidence.worse(race, race, 0.3) == ([], 2)
+    shares = {"veil": {"lines": [{"bits": 128, "of_the_flat_scan": 1.0}]}}
+    slower = {"veil": {"lines": [{"bits": 128, "of_the_flat_scan": 2.0}]}}
+    assert evidence.worse(slower, shares, 0.3)[0]
+    assert evidence.worse(shares, slower, 0.3)[0] == []

@@ -1,0 +1,325 @@
+"""The service's promises, on a real process over real HTTP. Each test fails when one is broken."""
+
+import http.client
+import json
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from sqlalchemy import create_engine
+
+from support.killing import Loop
+from support.processes import Process, command
+from support.serving import credentials, item, opening, pdq
+
+
+@pytest.fixture
+def serve(tmp_path, database):
+    running = []
+
+    def start(**environ):
+        running.append(Process(tmp_path, database, **environ))
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.end(signal.SIGKILL)
+
+
+def test_the_server_cannot_load_a_decoder(tmp_path):
+    """Promise 2: whatever is installed, the serving process refuses to import a decoder."""
+    code = """
+import sys
+from clearinghouse.http.import_blocker import DECODERS, block_decoders
+import clearinghouse.app, clearinghouse.cli.app, clearinghouse.serve
+assert not DECODERS & set(sys.modules), DECODERS & set(sys.modules)
+import importlib.util
+assert importlib.util.find_spec("PIL"), "Pillow is installed here, so that the refusal is ours"
+block_decoders()
+for name in sorted(DECODERS) + ["PIL.Image", "nciihash.hashing.image"]:
+    try:
+        __import__(name)
+    except ImportError as error:
+        assert "must not be loaded by the service" in str(error), error
+    else:
+        raise SystemExit(f"{name} was imported")
+print("refused")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("refused\n", 0), done.stderr
+
+
+def test_serve_installs_the_blocker(tmp_path):
+    code = """
+import sys, uvicorn
+from clearinghouse.serve import serve
+from clearinghouse.settings import Settings
+uvicorn.Server.run = lambda self: __import__("PIL")
+try:
+    serve(Settings(database="sqlite:///" + sys.argv[1]), host="127.0.0.1", port=0, ready=print)
+except ImportError as error:
+    print(type(error).__name__)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "db"], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "DecoderRefused\n", done.stderr
+
+
+def test_nothing_about_anybody_is_logged(serve, database, tmp_path):
+    """Promise 3: no address, path, number, value, passphrase or key, errors included."""
+    process = serve()
+    bearer, values = process.platform(), [pdq() for _ in range(3)]
+    reply = process.client.post("/v1/cases", json=opening(*(item(v) for v in values)))
+    case = reply.json()
+    headers = credentials(case["case"], case["passphrase"])
+    ask = process.client
+    ask.get("/v1/case", headers=headers)
+    ask.get("/v1/case", headers=credentials(case["case"], "a wrong guess"))
+    ask.post("/v1/match", json={"type": "pdq", "values": values}, headers=bearer)
+    ask.post("/v1/match", json={"type": "pdq", "values": ["secret-value"]}, headers=bearer)
+    ask.post("/v1/cases", json=opening(file_name="secret-name.jpg"))
+    ask.get("/secret-path", params={"q": "secret-query"})
+    ask.post("/v1/cases", content=b"\xff\xd8 secret-pixels", headers={"Content-Type": "image/jpeg"})
+    # a fault inside, with values in its hands: a table is taken away
+    beside = create_engine(database)
+    with beside.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE signals RENAME TO elsewhere")
+    beside.dispose()
+    broken = ask.post("/v1/cases", json=opening(item(values[0])))
+    assert broken.json()["code"] == "internal_error"
+    with socket.create_connection(("127.0.0.1", ask.base_url.port)) as raw:
+        raw.sendall(b"secret nonsense\r\n\r\n")
+        raw.recv(1000)
+    process.end()
+    log = (tmp_path / "log.txt").read_text()
+    assert "sqlalchemy.exc" in log, "the fault was logged, and what follows looks at that"
+    assert "Invalid HTTP request" in log
+    output = log + broken.text
+    for secret in (
+        "127.0.0.1",
+        "secret",
+        "/v1/",
+        "wrong guess",
+        case["case"],
+        case["passphrase"],
+        bearer["Authorization"].split()[1],
+        *values,
+    ):
+        assert secret not in output, output
+
+
+def test_the_log_would_show_a_fault_without_its_words():
+    import logging
+
+    from clearinghouse.http.redacting_log import Discreet
+
+    def inner():
+        raise ValueError("secret value")
+
+    try:
+        try:
+            inner()
+        except ValueError as error:
+            raise RuntimeError("secret cause") from error
+    except RuntimeError:
+        record = logging.LogRecord(
+            "clearinghouse.x", 40, "f", 1, "A fixed sentence.", (), sys.exc_info()
+        )
+    text = Discreet("%(message)s").format(record)
+    assert "A fixed sentence." in text
+    assert "builtins.RuntimeError" in text
+    assert "builtins.ValueError" in text
+    assert " in inner" in text
+    assert "secret" not in text
+    for name, kept in (("uvicorn.error", "first line"), ("asyncio", "(withheld)")):
+        record = logging.LogRecord(name, 40, "f", 1, "first line\nsecret %s", ("secret",), None)
+        assert Discreet("%(message)s").format(record) == kept
+
+
+def test_what_was_answered_survives_kill_9(tmp_path, database):
+    """Promise 5, first half: writers at work, killed without warning, a few times.
+
+    `benchmarks/service/kills.py` does it hundreds of times.
+    """
+    tally = Loop(tmp_path, database).run(kills=4)
+    assert tally.acknowledged > 20
+    assert (tally.lost, tally.doubled) == (0, 0), tally
+
+
+@pytest.mark.sqlite
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits another process under Linux")
+def test_a_full_disk_loses_nothing_and_is_told(serve, tmp_path):
+    process = serve()
+    bearer, kept = process.platform(), []
+    largest = max(path.stat().st_size for path in tmp_path.iterdir() if path.is_file())
+    number = resource.RLIMIT_FSIZE
+    soft, hard = resource.prlimit(process.process.pid, number)
+    resource.prlimit(process.process.pid, number, (largest + 300_000, hard))
+    while True:
+        assert len(kept) < 1000, "the disk is never full"
+        value, key = pdq(), {"Idempotency-Key": os.urandom(16).hex()}
+        reply = process.client.post("/v1/cases", json=opening(item(value)), headers=key)
+        if reply.status_code != 201:
+            break
+        kept.append(value)
+    assert (reply.status_code, reply.json()["code"]) == (503, "database_away")
+    assert int(reply.headers["retry-after"]) > 0
+    assert kept
+    feed = {"limit": 10_000}
+    page = process.client.get("/v1/feed", params=feed, headers=bearer).json()
+    assert [e["value"] for e in page["entries"]] == kept, "what is there can be read"
+    resource.prlimit(process.process.pid, number, (soft, hard))
+    reply = process.client.post("/v1/cases", json=opening(item(value)), headers=key)
+    assert reply.status_code == 201
+    process.end(signal.SIGKILL)
+    page = serve().client.get("/v1/feed", params=feed, headers=bearer).json()
+    assert [e["value"] for e in page["entries"]] == [*kept, value]
+
+
+WATCHER = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+/* Notes, in order, when a file is synced, when a database file is written, and when an answer 201
+   is handed to the network. */
+static void note(const char *what) {
+    static int fd = -1;
+    static ssize_t (*put)(int, const void *, size_t);
+    if (!put) put = dlsym(RTLD_NEXT, "write");
+    if (fd < 0) fd = open(getenv("WATCH_TO"), O_WRONLY | O_CREAT | O_APPEND, 0600);
+    put(fd, what, strlen(what));
+}
+int fsync(int fd) {
+    int (*real)(int) = dlsym(RTLD_NEXT, "fsync");
+    int done = real(fd);
+    note("sync\n");
+    return done;
+}
+int fdatasync(int fd) {
+    int (*real)(int) = dlsym(RTLD_NEXT, "fdatasync");
+    int done = real(fd);
+    note("sync\n");
+    return done;
+}
+static void wrote(int fd) {
+    char link[64], path[512];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, path, sizeof path - 1);
+    if (n > 4 && !memcmp(path + n - 4, "-wal", 4)) note("journal\n");
+}
+ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at) {
+    ssize_t (*real)(int, const void *, size_t, off64_t) = dlsym(RTLD_NEXT, "pwrite64");
+    wrote(fd);
+    return real(fd, data, size, at);
+}
+ssize_t pwrite(int fd, const void *data, size_t size, off_t at) {
+    ssize_t (*real)(int, const void *, size_t, off_t) = dlsym(RTLD_NEXT, "pwrite");
+    wrote(fd);
+    return real(fd, data, size, at);
+}
+ssize_t send(int fd, const void *data, size_t size, int flags) {
+    ssize_t (*real)(int, const void *, size_t, int) = dlsym(RTLD_NEXT, "send");
+    if (size > 12 && !memcmp(data, "HTTP/1.1 201", 12)) note("201\n");
+    if (size > 12 && !memcmp(data, "HTTP/1.1 200", 12)) note("200\n");
+    return real(fd, data, size, flags);
+}
+"""
+
+
+@pytest.mark.sqlite
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="watches libc under Linux")
+def test_the_disk_has_it_before_the_answer_goes_out(serve, tmp_path):
+    """Promise 5, second half: fsync returns before the answer is sent. kill -9 can't show it."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    assert compiler, "the tests need a C compiler, as the README says"
+    source, library, events = (tmp_path / name for name in ("w.c", "w.so", "events"))
+    source.write_text(WATCHER)
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+    process = serve(LD_PRELOAD=str(library), WATCH_TO=str(events))
+    post = process.client.post
+    for _ in range(5):
+        case = post("/v1/cases", json=opening()).json()
+        headers = credentials(case["case"], case["passphrase"])
+        assert post("/v1/case/items", json={"items": [item(pdq())]}, headers=headers).is_success
+        assert process.client.delete("/v1/case", headers=headers).is_success
+    process.end()
+    seen = events.read_text().split()
+    answers = [i for i, what in enumerate(seen) if what in {"200", "201"}]
+    assert len(answers) >= 15
+    assert "journal" in seen
+    written = None
+    for what in seen:
+        if what == "journal":
+            written = "not yet synced"
+        elif what == "sync" and written:
+            written = "synced"
+        elif what == "201":
+            assert written == "synced", "an answer went out before its write was on the disk"
+            written = None
+
+
+def test_sigterm_ends_it_long_before_its_waiters_would_have_left(serve):
+    process = serve()
+    bearer = process.platform()
+    cursor = process.client.get("/v1/feed", headers=bearer).json()["cursor"]
+    head = f"GET /v1/feed?wait=30&cursor={cursor} HTTP/1.1\r\nHost: localhost\r\n"
+    head += f"Authorization: {bearer['Authorization']}\r\n\r\n"
+    port = process.client.base_url.port
+    waiters = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(20)]
+    for waiter in waiters:
+        waiter.sendall(head.encode())
+    # two rounds through the same queues: by then it has come to all that were sent before
+    for _ in range(2):
+        time.sleep(0.5)
+        process.client.get("/v1/feed", headers=bearer).raise_for_status()
+    process.process.send_signal(signal.SIGTERM)
+    assert process.process.wait(timeout=25) in {0, -signal.SIGTERM}
+    for waiter in waiters:
+        answer = http.client.HTTPResponse(waiter)
+        answer.begin()
+        assert answer.status == 200, "each was answered, empty-handed"
+        assert json.loads(answer.read())["entries"] == []
+        answer.close()
+        waiter.close()
+
+
+def test_the_operators_commands_print_what_machines_read(tmp_path):
+    database = f"sqlite:///{tmp_path}/db.sqlite3"
+
+    def run(*words, code=0):
+        return command(*words, database=database, code=code)
+
+    added = json.loads(run("platform", "add", "A & B", "--scope", "feed, match", "--json").stdout)
+    assert set(added) == {"platform", "key"}
+    assert added["key"] not in run("platform", "list").stdout
+    [row] = json.loads(run("platform", "list", "--json").stdout)
+    assert (row["platform"], row["state"], row["scopes"]) == ("A & B", "valid", ["feed", "match"])
+    twice = run("platform", "add", "A & B", code=2)
+    assert twice.stderr.startswith("clearinghouse: There is a platform of this name.")
+    run("platform", "add", "C", "--scope", "everything", code=2)
+    run("platform", "add", "", code=2)
+    run("platform", "revoke", "Nobody", code=2)
+    assert json.loads(run("platform", "rotate", "A & B", "--json").stdout)["key"] != added["key"]
+    assert json.loads(run("platform", "revoke", "A & B", "--json").stdout)["revoked"] == 2
+    assert "revoked" in run("platform", "list").stdout
+    assert run("platform", "check").stdout == "All is well.\n"
+    assert json.loads(run("platform", "check", "--json").stdout) == []
+    run("migrate")
+    assert json.loads(run("stats", "--json").stdout)["platforms"] == 1
+    assert "cases open" in run("stats").stdout
+    assert set(json.loads(run("purge", "--json").stdout)) == {"expired", "forgotten", "replies"}
+    run("purge")

@@ -1,0 +1,95 @@
+"""Somebody who uses the page in a browser that is steered from outside, as a WebDriver does it."""
+
+import time
+
+from PIL import Image
+from skimage import data as photos
+
+from nciihash.hashing.hasher import hash_bytes
+from support.walking import bits_apart, catalogue, encoded
+
+WORDS = catalogue("en")
+
+
+def stills(folder):
+    """Give photos as files, those that need no canvas first."""
+    photo = Image.fromarray(photos.astronaut())
+    made = []
+    for name, format, options in (
+        ("a.jpg", "JPEG", {"quality": 90}),
+        ("b.png", "PNG", {}),
+        ("c.webp", "WEBP", {"lossless": True}),
+    ):
+        path = folder / name
+        path.write_bytes(encoded(photo.rotate(90 * len(made)), format, **options))
+        made.append(path)
+    return made
+
+
+def moments_apart(found, path):
+    """Give, for each moment of a video, how many bits the page's hash is off Python's."""
+    prints = hash_bytes(path.read_bytes(), variants="standard").hashes
+    wanted = [hashed.signal.hex for hashed in prints if hashed.variant.value == "original"]
+    seen = [value for variant, value in found if variant == "original"]
+    return [bits_apart(a, b) for a, b in zip(seen, wanted, strict=True)]
+
+
+class Person:
+    """Somebody who uses the page, in Firefox (`firefox`) or WebKit (`webkit`)."""
+
+    def __init__(self, client, url):
+        self.client = client
+        client.navigate(url + "/")
+        self.at("start.title")
+
+    def find(self, *whats, seconds=90):
+        """Wait for the first shown element whose whole text is one of the given ones."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for element in self.client.find_elements("css selector", "h1, button, p"):
+                try:
+                    if element.text in whats and element.is_enabled():
+                        return element
+                except Exception as error:
+                    if "stale" not in str(error).lower():
+                        raise
+            time.sleep(0.1)
+        raise AssertionError(f"{whats!r} is not shown")
+
+    def at(self, key):
+        self.find(WORDS[key])
+
+    def press(self, key, seconds=30):
+        """Press a button; one that is being drawn anew or moved at that moment, again."""
+        end = time.monotonic() + seconds
+        while True:
+            button = self.find(WORDS[key])
+            try:
+                return button.click()
+            except Exception as error:
+                passing = any(word in str(error).lower() for word in ("stale", "interactable"))
+                if not passing or time.monotonic() > end:
+                    raise
+            time.sleep(0.1)
+
+    def to_files(self):
+        for key in ("start.go", "adult.yes", "depicted.yes", "having.yes", "reason.shared"):
+            self.press(key)
+        self.at("choose.title")
+
+    def choose(self, path):
+        picker = self.client.find_element("css selector", "#files")
+        # the page's own button opens it; Marionette types into shown elements alone
+        self.client.execute_script("arguments[0].hidden = false", [picker])
+        picker.send_keys(str(path))
+
+    def prints(self):
+        """Give the fingerprints that the page is about to send: for each file's number, all."""
+        self.press("continue")
+        self.at("review.title")
+        shown = self.client.execute_script(
+            "return [...document.querySelectorAll('details details')].map((file) => ["
+            "file.querySelector('summary').textContent.match(/\\d+/)[0],"
+            "[...file.querySelectorAll('li > b, li > code')].map((part) => part.textContent)])"
+        )
+        return {int(n): list(zip(parts[::2], parts[1::2], strict=True)) for n, parts in shown}

@@ -1,0 +1,200 @@
+"""Databases for the tests: a fresh one for each, on a server of PostgreSQL of their own or a file.
+
+A server is started from Debian's programs, once for each process of the test run, when the first
+test asks for it; or CLEARINGHOUSE_TEST_POSTGRES names one, as postgresql+psycopg://USER@HOST/NAME,
+where databases may be made. Where there is neither, the tests are skipped and say so.
+"""
+
+import os
+import pwd
+import secrets
+import shutil
+import subprocess
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, make_url
+
+from clearinghouse.database.engines import Postgres, open_database
+from clearinghouse.database.store import migrate
+from clearinghouse.settings import Settings
+
+ADDRESS = "CLEARINGHOUSE_TEST_POSTGRES"
+
+
+def programs():
+    """Give the folder of the newest PostgreSQL that Debian installed."""
+    folders = Path("/usr/lib/postgresql").glob("*/bin/initdb")
+    found = sorted(folders, key=lambda path: int(path.parts[-3]))
+    return found[-1].parent if found else None
+
+
+class Server:
+    """A PostgreSQL server in a folder of its own, reached through a socket there."""
+
+    def __init__(self, folder, bin):
+        self.folder = folder
+        self.bin = bin
+        # PostgreSQL refuses to run as root
+        self.user = None
+        if os.getuid() == 0:
+            self.user = pwd.getpwnam("postgres").pw_name
+            shutil.chown(folder, self.user)
+        self._run("initdb", "--auth=trust", "--username=tests", "--encoding=UTF8", "--no-sync")
+        self.start()
+
+    @property
+    def address(self):
+        return f"postgresql+psycopg://tests@/postgres?host={self.folder}"
+
+    def start(self):
+        options = f"-c listen_addresses='' -c unix_socket_directories='{self.folder}'"
+        options += " -c max_connections=150"
+        self._run("pg_ctl", "start", "--wait", "-l", self.folder / "log", "-o", options)
+
+    def stop(self, mode="fast"):
+        self._run("pg_ctl", "stop", "--wait", "--mode", mode)
+
+    def _run(self, program, *words):
+        # to a file, since what pg_ctl starts would hold a pipe open
+        with (self.folder / "output").open("w+b") as output:
+            done = subprocess.run(
+                [self.bin / program, "-D", self.folder / "data", *words],
+                user=self.user,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+                cwd="/",
+            )
+        assert done.returncode == 0, (self.folder / "output").read_text()
+
+
+class Databases:
+    """Where fresh databases come from: copies of one that is migrated and empty."""
+
+    def __init__(self, address, server=None):
+        self.address = make_url(address)
+        self._server = server
+        self._engine = create_engine(self.address, isolation_level="AUTOCOMMIT")
+        self._template = self._name()
+        self._run(f"CREATE DATABASE {self._template} TEMPLATE template0 ENCODING 'UTF8'")
+        database = Postgres(Settings(database=self._url(self._template)))
+        with database.writer.begin() as connection:
+            migrate(connection)
+        database.writer.dispose()
+
+    def _name(self):
+        return f"clearinghouse_test_{secrets.token_hex(6)}"
+
+    def _url(self, name):
+        return self.address.set(database=name).render_as_string(hide_password=False)
+
+    def _run(self, statement):
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql(statement)
+
+    @contextmanager
+    def fresh(self, *, empty=False):
+        """Make a database and give its address: with today's tables, or with none."""
+        name = self._name()
+        self._run(f"CREATE DATABASE {name} TEMPLATE {'template0' if empty else self._template}")
+        try:
+            yield self._url(name)
+        finally:
+            self._run(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def dump(self, address):
+        """Give what pg_dump writes of a database, and a server of ours has in its files."""
+        bin = programs()
+        plain = make_url(address).set(drivername="postgresql").render_as_string(False)
+        command = [bin / "pg_dump" if bin else "pg_dump", "--dbname", plain]
+        found = {"dump": subprocess.run(command, capture_output=True, check=True).stdout}
+        if self._server is not None:
+            self._run("CHECKPOINT")
+            for path in (self._server.folder / "data").rglob("*"):
+                if path.is_file():
+                    found[str(path)] = path.read_bytes()
+        return found
+
+    def close(self):
+        self._run(f"DROP DATABASE {self._template} WITH (FORCE)")
+        self._engine.dispose()
+
+
+def _memory():
+    """Give a folder in memory that holds the servers of a test run; None where there is none."""
+    shared = Path("/dev/shm")
+    try:
+        return shared if shutil.disk_usage(shared).free > 4 * 2**30 else None
+    except OSError:
+        return None
+
+
+@contextmanager
+def server():
+    """Run a server from Debian's programs; None where there are none."""
+    bin = programs()
+    if bin is None:
+        yield None
+        return
+    # not under pytest's folder, which is closed to other users, and with a short name for a socket;
+    # in memory where there is enough of it, since a server waits for its disk at each commit
+    folder = Path(tempfile.mkdtemp(prefix="ch-pg-", dir=_memory()))
+    running = Server(folder, bin)
+    try:
+        yield running
+    finally:
+        running.stop("immediate")
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def databases():
+    """Give the place where fresh databases come from."""
+    if address := os.environ.get(ADDRESS):
+        made = Databases(address)
+        yield made
+        made.close()
+        return
+    with server() as running:
+        if running is None:
+            pytest.skip(f"no PostgreSQL in /usr/lib/postgresql, and {ADDRESS} names none")
+        made = Databases(running.address, running)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def own_server():
+    """Give a server that a test may stop and start."""
+    with server() as running:
+        if running is None:
+            pytest.skip("no PostgreSQL in /usr/lib/postgresql")
+        yield running
+
+
+@pytest.fixture(scope="session")
+def empty_file(tmp_path_factory):
+    """Give a file of SQLite with today's tables and nothing in them."""
+    path = tmp_path_factory.mktemp("empty") / "db.sqlite3"
+    database = open_database(Settings(database=f"sqlite:///{path}"))
+    with database.writer.begin() as connection:
+        migrate(connection)
+    for engine in {database.reader, database.writer}:
+        engine.dispose()
+    return path
+
+
+@pytest.fixture
+def database(request, tmp_path):
+    """Give the address of a fresh database, in SQLite unless `conftest` asks for both."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        # a copy, since making the tables takes longer than most tests
+        shutil.copy(request.getfixturevalue("empty_file"), tmp_path / "db.sqlite3")
+        yield f"sqlite:///{tmp_path}/db.sqlite3"
+        return
+    with request.getfixturevalue("databases").fresh() as address:
+        yield address

@@ -1,0 +1,184 @@
+"""The service under test: an application over a database of its own, and people who use it."""
+
+import base64
+import secrets
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from starlette.testclient import TestClient
+
+from clearinghouse.app import create_app
+from clearinghouse.platforms import keys
+from clearinghouse.platforms.keys import Scope
+from clearinghouse.settings import Settings
+
+ALL = tuple(Scope)
+NOW = datetime(2026, 5, 17, 13, 45, 59, tzinfo=UTC)
+
+
+class Clock:
+    """A time that tests move."""
+
+    def __init__(self):
+        self.now = NOW
+
+    def __call__(self):
+        return self.now
+
+    def pass_(self, **duration):
+        self.now += timedelta(**duration)
+
+
+def pdq(seed=None):
+    """Give a random PDQ value in digits, or a fixed one."""
+    return secrets.token_hex(32) if seed is None else (seed.to_bytes(4, "big") * 8).hex()
+
+
+def near(value, bits):
+    """Flip the last `bits` bits of a value."""
+    return f"{int(value, 16) ^ (2**bits - 1):0{len(value)}x}"
+
+
+def item(*values, quality=90, media="image"):
+    return {
+        "media": media,
+        "signals": [{"type": "pdq", "value": v, "quality": quality} for v in values],
+    }
+
+
+def opening(*items, **changes):
+    return {
+        "declaration": {"adult": True, "depicted": True},
+        "reason": "threatened",
+        "work": None,
+        "items": list(items) or [item(pdq())],
+    } | changes
+
+
+@dataclass
+class Case:
+    """What its holder knows of a case."""
+
+    client: TestClient
+    number: str
+    passphrase: str
+    reply: dict = field(repr=False)
+
+    @property
+    def headers(self):
+        return credentials(self.number, self.passphrase)
+
+    def status(self):
+        reply = self.client.get("/v1/case", headers=self.headers)
+        assert reply.status_code == 200, reply.text
+        return reply.json()
+
+    def withdraw(self, number=None):
+        path = "/v1/case" if number is None else f"/v1/case/items/{number}"
+        return self.client.delete(path, headers=self.headers)
+
+
+def credentials(number, passphrase):
+    return {"Authorization": "Case " + base64.b64encode(f"{number}:{passphrase}".encode()).decode()}
+
+
+@dataclass
+class Peer:
+    """A platform with its key."""
+
+    service: "Running"
+    name: str
+    key: str
+
+    @property
+    def headers(self):
+        return {"Authorization": f"Bearer {self.key}"}
+
+    def feed(self, **query):
+        reply = self.service.client.get("/v1/feed", params=query, headers=self.headers)
+        assert reply.status_code == 200, reply.text
+        return reply.json()
+
+    def post(self, path, body, **headers):
+        return self.service.client.post(path, json=body, headers=self.headers | headers)
+
+    def match(self, *values, type="pdq"):
+        self.service.caught_up()
+        reply = self.post("/v1/match", {"type": type, "values": list(values)})
+        assert reply.status_code == 200, reply.text
+        return reply.json()["matches"]
+
+
+@dataclass
+class Running:
+    """The application, entered."""
+
+    app: object
+    client: TestClient
+    clock: Clock
+    settings: Settings
+
+    @property
+    def parts(self):
+        return self.app.state.service
+
+    def open(self, *items, **changes):
+        content = opening(*items, **changes)
+        end = time.monotonic() + 60
+        reply = self.client.post("/v1/cases", json=content)
+        while reply.status_code == 503 and time.monotonic() < end:  # as the answer asks for
+            reply = self.client.post("/v1/cases", json=content)
+        assert reply.status_code == 201, reply.text
+        body = reply.json()
+        return Case(self.client, body["case"], body["passphrase"], body)
+
+    def platform(self, name="Example", scopes=ALL):
+        return Peer(self, name, keys.add_platform(self.parts.store, name, scopes, self.clock()))
+
+    def caught_up(self):
+        """Wait until the live index has everything that is in the log."""
+        end = time.monotonic() + 60
+        while True:
+            with self.parts.store.read() as tx:
+                head = tx.head()
+            if self.parts.live.seq >= head:
+                return
+            assert time.monotonic() < end, "the live index stands still"
+            time.sleep(0.005)
+
+
+@pytest.fixture
+def settings(database, tmp_path):
+    # where SQLite has its key by default
+    key = tmp_path / "db.sqlite3-key" / "master"
+    return Settings(database=database, argon2_memory=64, key_file=key)
+
+
+@pytest.fixture
+def service(settings):
+    clock = Clock()
+    app = create_app(settings, clock=clock)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield Running(app, client, clock, settings)
+
+
+def problem(reply, status, code):
+    assert reply.status_code == status, reply.text
+    assert reply.headers["content-type"] == "application/problem+json"
+    body = reply.json()
+    assert (body["status"], body["code"]) == (status, code)
+    assert body["title"]
+    return body
+
+
+def figures(service):
+    with service.parts.store.read() as tx:
+        return tx.figures()
+
+
+def flood(gate, openings, now=NOW):
+    """Let so many cases be opened in this hour."""
+    for _ in range(openings):
+        gate.count(now)

@@ -1,0 +1,242 @@
+"""Feed bytes to the functions that read what strangers send, guided by coverage (atheris).
+
+    python tests/fuzz_code.py [--minutes 10] [--seed 1] [TARGET …]
+
+Each target has its share of the time, and a process for itself, for a fuzzer never gives its
+process back. What it found goes to `fuzz-found-TARGET…`; run `python tests/fuzz_code.py --one FILE
+TARGET` to see it again. `tests/fuzz.py` sends mutated files through the sandbox instead.
+"""
+
+import argparse
+import gc
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import types
+from contextlib import suppress
+from pathlib import Path
+
+import atheris
+from pydantic import ValidationError
+
+from nciihash import errors, vpdq
+from nciihash.cli import saved_hashes as saved
+from nciihash.hashing import hasher, image, jpeg
+from nciihash.media import formats
+from nciihash.media.limits import Limits
+from nciihash.sandbox import pipe, replies, samples
+from nciihash.signals import Hashed, Item, Media, Signal, SignalType, Variant
+from nciihash.wire import cases
+from support.pictures import encode, exif, scene
+
+LIMITS = Limits(max_pixels=250_000, reduced_pixels=1_000_000)
+SCRATCH = Path(tempfile.gettempdir()) / "nciihash-fuzz"
+
+
+def structure(data):
+    """Tell what a file is, and read the few bytes of structure that are read by hand."""
+    formats.video_format(data)
+    formats.holds_video(data)
+    assert 1 <= formats.orientation(data) <= 8
+    for read in (formats.detect, formats.png_pixels, jpeg.strip):
+        with suppress(errors.FileRefused):
+            read(data)
+    jpeg.header(data)
+
+
+def picture(data):
+    """Decode and hash a picture, in this very process."""
+    if formats.video_format(data):
+        return
+    with suppress(errors.FileRefused):
+        item = hasher.hash_bytes(data, variants="match", fast=len(data) % 2 == 0, limits=LIMITS)
+        assert item.hashes
+        assert image.count_frames(data) >= 1
+
+
+def messages(data):
+    """Read what the network brings, both ways."""
+    for form in (
+        *(cases.OpenCase, cases.AddItems, cases.MatchQuery, cases.Feedback, cases.Acknowledgement),
+        *(cases.CaseStatus, cases.MatchReply, cases.Problem),
+    ):
+        with suppress(ValidationError):
+            form.model_validate_json(data)
+    with suppress(ValidationError):
+        page = cases.FeedReply.model_validate_json(data).page
+        assert cases.FeedReply.of(page).page == page
+    with suppress(ValidationError):
+        for item in cases.AddItems.model_validate_json(data).items:
+            hashes = tuple(signal.hashed for signal in item.signals)
+            assert cases.ItemIn.of(Item(item.media, hashes)) == item
+
+
+def saved_hashes(data):
+    """Read what the page saved, or `hash --json` wrote."""
+    SCRATCH.write_bytes(data)
+    with suppress(errors.InvalidRequest):
+        for item in saved.read_saved(SCRATCH):
+            vpdq.frames_of(item.hashes)
+
+
+def child(data):
+    """Listen to the sandbox's child."""
+    inlet, outlet = os.pipe()
+    try:
+        os.write(outlet, data[:60_000])
+        os.close(outlet)
+        with suppress(EOFError, ValueError):
+            reply = pipe.receive(inlet)
+            with suppress(errors.FileRefused, ValueError):
+                replies.understood(reply, [SignalType.PDQ, SignalType.MD5])
+            with suppress(ValueError):
+                replies.piece(reply, 1000)
+    finally:
+        os.close(inlet)
+
+
+def reel(data):
+    """Choose the frames of a film, and compare it with itself."""
+    random = atheris.FuzzedDataProvider(data)
+    chosen = vpdq.Reel(random.ConsumeIntInRange(1, 40), close=random.ConsumeBool())
+    value, time = 0, 0.0
+    while random.remaining_bytes() > 4:
+        value ^= random.ConsumeUInt(4) << random.ConsumeIntInRange(0, 224)
+        time += random.ConsumeIntInRange(0, 400) / 100
+        quality = random.ConsumeIntInRange(0, 100)
+        own = Hashed(Signal(SignalType.PDQ, value.to_bytes(32)), quality)
+        copy = Hashed(Signal(SignalType.PDQ, (value ^ 0xFFFF).to_bytes(32)), 90, Variant.MIRROR)
+        if chosen.due(time) and chosen.take(own):
+            chosen.keep((own, copy))
+    hashes = chosen.hashes(random.ConsumeIntInRange(0, 60))
+    if hashes:
+        frames = vpdq.frames_of(hashes)
+        assert len(frames) == max(1, len(chosen))
+        assert vpdq.compare(frames, frames).query.of_one == 1.0
+        assert Item(Media.VIDEO, hashes)
+
+
+TARGETS = {
+    each.__name__: each for each in (structure, picture, messages, saved_hashes, child, reel)
+}
+SIZES = {"picture": 4096, "messages": 2048, "saved_hashes": 2048, "child": 2048}  # bytes at most
+
+
+def seeds(name):
+    """Give what a target reads when all is well."""
+    pdq, md5 = "25" * 32, "ab" * 16
+    signals = [
+        {"type": "pdq", "value": pdq, "quality": 93, "variant": "original"},
+        {"type": "md5", "value": md5, "quality": None, "variant": "original"},
+    ]
+    items = {"items": [{"media": "image", "signals": signals}]}
+    match name:
+        case "structure" | "picture":
+            yield from samples.SAMPLES.values()
+            for format in ("TIFF", "PNG", "GIF", "WEBP"):
+                more = [scene(24, 20, seed=2)]
+                yield encode(scene(24, 20), format, save_all=True, append_images=more)
+            yield encode(scene(24, 20).convert("CMYK"), "JPEG", exif=exif(6))
+            yield encode(scene(24, 20).quantize(9), "PNG", transparency=1)
+        case "messages":
+            added = {"op": "add", "id": md5, "item": md5, "media": "video"} | signals[0]
+            for message in (
+                items,
+                items | {"declaration": {"adult": True, "depicted": True}, "reason": "shared"},
+                {"entries": [added, {"op": "remove", "id": md5}], "cursor": md5, "more": False},
+                {"type": "pdq", "values": [pdq]},
+                {"as_of": md5, "matches": [[{"id": md5, "item": md5, "band": "strong"}]]},
+                {"verdicts": [{"id": md5, "verdict": "blocked"}]},
+                {"title": "No", "status": 400, "code": "bad_cursor"},
+            ):
+                yield json.dumps(message).encode()
+        case "saved_hashes":
+            yield json.dumps(items).encode()
+            line = {"file": "a.mp4", "media": "video", "hashes": [signals[0] | {"time": 0.25}]}
+            yield "\n".join(map(json.dumps, (line, {"file": "b", "error": {}}))).encode()
+            yield b"[" * 1500 + b"\n" + b"9" * 500
+        case "child":
+            hashes = [entry | {"tied": False, "time": 1.5} for entry in signals]
+            for reply in (
+                {"item": {"media": "video", "hashes": hashes, "frames": 3, "every": 0.25}},
+                {"refused": "corrupt_file", "message": "It is damaged."},
+                {"invalid": "variants"},
+                {"read": [0, 100]},
+            ):
+                text = json.dumps(reply).encode()
+                yield len(text).to_bytes(4) + text
+            yield (1500).to_bytes(4) + b"[" * 1500
+        case "reel":
+            yield bytes(range(256))
+
+
+def instrument():
+    """Count which lines of ours run; imports cannot, for the package is installed in place."""
+    for function in gc.get_objects():
+        if isinstance(function, types.FunctionType) and str(function.__module__).startswith("ncii"):
+            atheris.instrument_func(function)
+
+
+def fuzz(name, seconds, seed):
+    """Fuzz one target in this process, which ends with it."""
+    instrument()
+    folder = tempfile.mkdtemp()
+    for number, data in enumerate(seeds(name)):
+        (Path(folder) / str(number)).write_bytes(data)
+    options = [
+        *(sys.argv[0], folder, f"-max_total_time={seconds}", f"-seed={seed}"),
+        *("-timeout=20", "-rss_limit_mb=3000", "-verbosity=0", "-print_final_stats=1"),
+        *(f"-max_len={SIZES.get(name, 1024)}", f"-artifact_prefix=fuzz-found-{name}-"),
+    ]
+    atheris.Setup(options, TARGETS[name])
+    atheris.Fuzz()
+
+
+def main():
+    """Run the targets one after another; tell what came of each."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--one", type=Path, help="give this file to the target, and end")
+    options = parser.parse_args()
+    names = options.targets or list(TARGETS)
+    if unknown := set(names) - set(TARGETS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    if options.one:
+        TARGETS[names[0]](options.one.read_bytes())
+        return
+    seconds = max(1, round(60 * options.minutes / len(names)))
+    if options.alone:
+        fuzz(names[0], seconds, options.seed)
+        return
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        os.environ["TMPDIR"] = folder  # a fuzzer leaves its process without clearing up
+        failed = [name for name in names if not _run(name, seconds, options.seed)]
+    if failed:
+        sys.exit(f"found something: {', '.join(failed)}")
+
+
+def _run(name, seconds, seed):
+    """Fuzz one target in a process of its own; tell what came of it, and whether all was well."""
+    again = [sys.executable, __file__, name, "--alone", "--minutes", str(seconds / 60)]
+    done = subprocess.run([*again, "--seed", str(seed)], stderr=subprocess.PIPE)
+    said = done.stderr.decode(errors="replace")
+    stats = dict(
+        line.removeprefix("stat::").split(":", 1)
+        for line in said.splitlines()
+        if line.startswith("stat::")
+    )
+    runs = int(stats.get("number_of_executed_units", 0))
+    print(f"{name}: {runs:,} inputs in {seconds} s", flush=True)
+    if done.returncode:
+        print(said[-3000:], flush=True)
+    return not done.returncode
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Send mutated files through the sandbox for some minutes: no hang, no crash of this process.
+
+    python tests/fuzz.py [--minutes 10] [--seed 1] [FOLDER …]
+
+Pictures and videos of every kind are made here; FOLDERs add files to mutate. A child that a file
+kills is counted and told with the seed of the file, for that is what the sandbox is for; anything
+but an item or a refusal ends the run with status 1, and the file is written to `fuzz-found`.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from nciihash.errors import FileRefused
+from nciihash.hashing import hasher
+from nciihash.media.limits import Limits
+from nciihash.sandbox import Sandbox
+from nciihash.sandbox.samples import SAMPLES
+from support.films import film, moving
+from support.heifs import heic
+from support.pictures import encode, scene
+
+SECONDS = 20.0  # a file may take, both by the clock and for a video
+
+
+def corpus(folders):
+    """Make files of every kind, and read those in folders that are not too large."""
+    frames = moving(8, 96, 64)
+    more = [scene(seed=n) for n in (2, 3)]
+    yield from SAMPLES.values()
+    yield encode(scene(600, 600), "JPEG")
+    yield heic(scene())
+    for format in ("GIF", "WEBP", "PNG", "AVIF", "TIFF"):
+        yield encode(scene(), format, save_all=True, append_images=more)
+    for codec, format in (
+        *(("libx264", "mp4"), ("libx265", "mp4"), ("libsvtav1", "webm"), ("libvpx", "webm")),
+        *(("prores_ks", "mov"), ("mpeg4", "avi"), ("mpeg2video", "mpegts"), ("flv", "flv")),
+    ):
+        pix_fmt = "yuv422p10le" if codec == "prores_ks" else "yuv420p"
+        yield film(frames, codec, format, pix_fmt, rate=24)
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.stat().st_size < 1 << 20:
+                yield path.read_bytes()
+
+
+def mutated(data, random):
+    """Change a file: bits, bytes, lengths, places and ends."""
+    out = bytearray(data)
+    for _ in range(int(random.geometric(0.3))):
+        at = int(random.integers(0, len(out) + 1))
+        length = int(min(random.geometric(0.1), 4096))
+        match int(random.integers(0, 7)):
+            case 0:
+                out[at : at + 1] = random.bytes(1)
+            case 1:
+                out[at : at + length] = random.bytes(length)
+            case 2:
+                del out[at : at + length]
+            case 3:
+                out[at:at] = out[at : at + length]
+            case 4 if len(out) > at + 4:
+                lies = (0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 0x80000000, len(out))
+                out[at : at + 4] = lies[int(random.integers(0, len(lies)))].to_bytes(4)
+            case 5:
+                other = int(random.integers(0, len(out) + 1))
+                out[at : at + length] = out[other : other + length]
+            case 6 if random.random() < 0.2:
+                del out[at:]
+        if not out:
+            break
+    return bytes(out)
+
+
+def main():
+    """Mutate until the time is over; tell what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="*", type=Path)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    files = list(corpus(options.folders))
+    told = Counter()
+    seed, slowest = options.seed, 0.0
+    end = time.monotonic() + 60 * options.minutes
+    limits = Limits(seconds=SECONDS, video_seconds=SECONDS, threads=2)
+    with tempfile.TemporaryDirectory() as folder, Sandbox(limits) as box:
+        path = Path(folder) / "file"
+        while time.monotonic() < end:
+            random = np.random.default_rng(seed)
+            data = mutated(files[int(random.integers(0, len(files)))], random)
+            path.write_bytes(data)
+            variants = hasher.VARIANTS[int(random.integers(0, len(hasher.VARIANTS)))]
+            start = time.monotonic()
+            try:
+                box.hash_file(path, variants=variants, fast=bool(random.integers(0, 2)))
+                told["hashed"] += 1
+            except FileRefused as refusal:
+                told[refusal.code] += 1
+                if "crash" in str(refusal) or "nonsense" in str(refusal):
+                    told["killed its child"] += 1
+                    print(f"seed {seed}: {refusal}", flush=True)
+            except BaseException:
+                Path("fuzz-found").write_bytes(data)
+                print(f"seed {seed} got through; the file is in fuzz-found", flush=True)
+                raise
+            slowest = max(slowest, time.monotonic() - start)
+            if slowest > SECONDS + 30:
+                sys.exit(f"seed {seed} hung for {slowest:.0f} s")
+            seed += 1
+    print(f"{seed - options.seed:,} files, the slowest {slowest:.1f} s: {dict(told)}")
+
+
+if __name__ == "__main__":
+    main()
