@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nciihash._lazy import attach
 
 if TYPE_CHECKING:
-    from nciihash.client.survivor import AsyncPlatformClient, PlatformClient
+    from nciihash.client.platform import AsyncPlatformClient, PlatformClient
     from nciihash.hashing.hasher import hash_file, hash_image
     from nciihash.sdk.follower import Follower, VeiledFollower
     from nciihash.sdk.verdict_queue import VerdictQueue, VerdictSender
@@ -43,7 +43,7 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
-        "client.survivor": ("AsyncPlatformClient", "PlatformClient"),
+        "client.platform": ("AsyncPlatformClient", "PlatformClient"),
         "hashing.hasher": ("hash_file", "hash_image"),
         "sdk.follower": ("Follower", "VeiledFollower"),
         "sdk.verdict_queue": ("VerdictQueue", "VerdictSender"),

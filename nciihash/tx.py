@@ -36,7 +36,7 @@ from threatexchange.signal_type.pdq.signal import PdqSignal
 from threatexchange.signal_type.sha256 import VideoSHA256Signal
 from threatexchange.signal_type.signal_base import SignalType as TxType
 
-from nciihash.client.survivor import PlatformClient
+from nciihash.client.platform import PlatformClient
 from nciihash.errors import CursorExpired
 from nciihash.feed import Added, Removed
 from nciihash.signals import Media, SignalType

@@ -15,11 +15,11 @@ from PIL import Image
 from benchmarks.common import folders
 from benchmarks.inversion.inverses import CELLS, SIDE, unit
 from nciihash import pdq
+from nciihash.hashing.frame_selection import Reel
 from nciihash.hashing.hasher import hash_image
 from nciihash.hashing.image import read_pixels
 from nciihash.hashing.variants import QUARTERS, VIEWS, hash_variants
 from nciihash.signals import QUALITY_MIN, Variant
-from nciihash.vpdq import Reel
 
 Pixels = NDArray[np.uint8]
 

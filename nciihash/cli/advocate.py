@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from nciihash.cli import submission, tables
+from nciihash.cli.options import AsJson, wanted_signals
 from nciihash.cli.receipt import Receipt, report, why_not
 from nciihash.cli.saved_hashes import read_saved
-from nciihash.cli.terminal import AsJson, ExitCode, Terminal
+from nciihash.cli.terminal import ExitCode, Terminal
 from nciihash.errors import ServiceError
-from nciihash.sandbox.pool import wanted_signals
 from nciihash.signals import Item, SignalType, VariantSet
 from nciihash.wire import ITEMS_MAX, CaseStatus, ItemReceipt, Reason, Withdrawal
 from nciihash.wire.advocates import ASSISTED_ITEMS_MAX, AssistedCase

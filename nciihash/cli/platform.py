@@ -14,19 +14,21 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from nciihash.cli import tables
+from nciihash.cli.options import AsJson, Fast, Jobs, NoSandbox, Out, Recursive, wanted_signals
 from nciihash.cli.results_file import Ledger
-from nciihash.cli.summary import MATCHES, Tally, file_name
-from nciihash.cli.terminal import AsJson, ExitCode, Fast, Jobs, NoSandbox, Out, Recursive, Terminal
+from nciihash.cli.summary import MATCHES, Tally
+from nciihash.cli.terminal import ExitCode, Terminal
 from nciihash.errors import FileRefused
-from nciihash.sandbox.pool import cores, files_in, hash_files, once, wanted_signals
-from nciihash.sdk.lookup import Find, Kinds, Outcome, look_up
+from nciihash.media.reading import file_name, files_in
+from nciihash.sandbox.pool import cores, hash_files
+from nciihash.sdk.lookup import Find, Kinds, Outcome, look_up, once
 from nciihash.signals import Item, Match, SignalType, Verdict
 from nciihash.wire import Hit
 
 # A bank locks its file as POSIX systems do. The commands import it when they need it, so that the
 # others, a survivor's first of all, start on every system; and the client, which takes a while.
 if TYPE_CHECKING:
-    from nciihash.client.survivor import PlatformClient
+    from nciihash.client.platform import PlatformClient
     from nciihash.sdk.follow_loop import Progress
     from nciihash.sdk.veiled import Confirmer, Waiting
 
@@ -56,7 +58,7 @@ def _key(terminal: Terminal) -> str:
 
 
 def _client(terminal: Terminal, server: str) -> "PlatformClient":
-    from nciihash.client.survivor import PlatformClient
+    from nciihash.client.platform import PlatformClient
 
     return PlatformClient(server, _key(terminal))
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from nciihash.cli.options import AsJson, Fast, Jobs, NoSandbox, wanted_signals
 from nciihash.cli.tables import shown
-from nciihash.cli.terminal import AsJson, ExitCode, Fast, Jobs, NoSandbox, Terminal
-from nciihash.sandbox.pool import cores, wanted_signals
+from nciihash.cli.terminal import ExitCode, Terminal
+from nciihash.sandbox.pool import cores
 from nciihash.signals import SignalType
 
 # A bank locks its file as POSIX systems do: what needs it is imported by the command alone.

@@ -4,7 +4,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from os import PathLike, fsencode
+from os import PathLike
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +12,7 @@ from nciihash.cli.results_file import Layout, Ledger
 from nciihash.cli.tables import shown
 from nciihash.cli.terminal import Terminal
 from nciihash.errors import FileRefused, UnsupportedFormat
+from nciihash.media.reading import file_name
 
 HASHES: Final = Layout(
     {
@@ -40,11 +41,6 @@ MATCHES: Final = Layout(
     lambda line: ({"file": line["file"], **match} for match in line["matches"]),
 )
 _NAMED: Final = 5  # files of each kind of failure
-
-
-def file_name(path: Path) -> str:
-    """Write a file's name as text that any program can read, whatever bytes it has."""
-    return fsencode(path).decode(errors="backslashreplace")
 
 
 class Tally:

@@ -7,13 +7,13 @@ from typing import Annotated, Final
 
 import typer
 
-from nciihash.cli import advocate as advocates
 from nciihash.cli import submission, tables
+from nciihash.cli.advocate import own_door, submit_for_other
 from nciihash.cli.demo.local_service import become_page
+from nciihash.cli.options import AsJson, NoSandbox, wanted_signals
 from nciihash.cli.receipt import Receipt, report
 from nciihash.cli.saved_hashes import read_saved
-from nciihash.cli.terminal import AsJson, ExitCode, NoSandbox, Terminal
-from nciihash.sandbox.pool import wanted_signals
+from nciihash.cli.terminal import ExitCode, Terminal
 from nciihash.signals import SignalType, VariantSet
 from nciihash.wire import ITEMS_MAX, CaseState, Reason, Withdrawal
 
@@ -109,7 +109,7 @@ def submit(
                 "A case opened for somebody has no receipt until they claim it."
             )
         with terminal.guard():
-            advocates.submit_for_other(
+            submit_for_other(
                 terminal,
                 files or (),
                 server,
@@ -125,7 +125,7 @@ def submit(
         return
     if resume:
         raise typer.BadParameter("--resume goes with --advocate.")
-    with terminal.guard(), advocates.own_door(server) as client:
+    with terminal.guard(), own_door(server) as client:
         earlier = read_saved(saved) if saved else []
         files = files or []
         if not files and not saved:
@@ -218,7 +218,7 @@ def status(case: Case, server: Server, as_json: AsJson = False) -> None:
     The passphrase is asked for, or read from NCIIHASH_PASSPHRASE.
     """
     terminal = Terminal(as_json=as_json)
-    with terminal.guard(), advocates.own_door(server) as client:
+    with terminal.guard(), own_door(server) as client:
         found = client.status(case, _passphrase(terminal))
         if as_json:
             terminal.line(found.model_dump(mode="json"))
@@ -249,7 +249,7 @@ def withdraw(
     delete it. The passphrase is asked for, or read from NCIIHASH_PASSPHRASE.
     """
     terminal = Terminal(as_json=as_json)
-    with terminal.guard(), advocates.own_door(server) as client:
+    with terminal.guard(), own_door(server) as client:
         passphrase = _passphrase(terminal)
         what = "all files and close the case" if item is None else f"file {item}"
         if not yes and not terminal.agree(f"Withdraw {what}? Copies will not be stopped any more."):

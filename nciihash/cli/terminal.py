@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import IntEnum
 from os import PathLike, environ, fsdecode
-from pathlib import Path
-from typing import Annotated, Final, TextIO
+from typing import Final, TextIO
 
 import typer
 from rich.console import Console, RenderableType
@@ -39,44 +38,8 @@ from nciihash.errors import (
     ServiceError,
     ServiceRefused,
 )
+from nciihash.hashing.frame_selection import EVERY
 from nciihash.signals import Item, Media
-from nciihash.vpdq import EVERY
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value a line, for programs.")]
-NoSandbox = Annotated[
-    bool,
-    typer.Option(
-        "--no-sandbox",
-        help="Open files in this process itself. Only for files of your own, where the sandbox "
-        "cannot start.",
-    ),
-]
-
-Recursive = Annotated[
-    bool, typer.Option("--recursive", "-r", help="Go through folders and the folders in them.")
-]
-Fast = Annotated[
-    bool,
-    typer.Option(
-        "--fast",
-        help="Large JPEG files many times faster, up to 4 bits from the exact hash. phash and "
-        "dhash stay exact.",
-    ),
-]
-Jobs = Annotated[
-    int | None,
-    typer.Option(
-        min=1, help="Processes that decode at once; one a processor by default.", show_default=False
-    ),
-]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        help="Write results to this file, .jsonl or .parquet, as they come; what it holds already "
-        "is not done again.",
-        show_default=False,
-    ),
-]
 
 _PIPE_WIDTH: Final = 160  # columns for tables that go to a file or another program
 

@@ -11,7 +11,8 @@ from nciihash._lazy import attach
 
 if TYPE_CHECKING:
     from nciihash.client.advocate import AdvocateClient
-    from nciihash.client.survivor import AsyncPlatformClient, Client, PlatformClient
+    from nciihash.client.platform import AsyncPlatformClient, PlatformClient
+    from nciihash.client.survivor import Client
 
 __all__ = ["AdvocateClient", "AsyncPlatformClient", "Client", "PlatformClient"]
 
@@ -19,7 +20,8 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "advocate": ("AdvocateClient",),
-        "survivor": ("AsyncPlatformClient", "Client", "PlatformClient"),
+        "platform": ("AsyncPlatformClient", "PlatformClient"),
+        "survivor": ("Client",),
     },
     __all__,
 )

@@ -12,7 +12,14 @@ from typing import Final, TypeVar
 from pydantic import ValidationError
 
 from nciihash import wire
-from nciihash.client.base import KeyHolder, encoded
+from nciihash.client.base import (
+    AsyncKeyedDoor,
+    KeyedDoor,
+    KeyHolder,
+    answered,
+    awaited,
+    encoded,
+)
 from nciihash.client.sans_io import Outgoing, Talk, new_idempotency_key
 from nciihash.errors import InvalidRequest, ProtocolError
 from nciihash.feed import FeedPage
@@ -185,3 +192,59 @@ def check_ids(ids: Iterable[str]) -> None:
 def _batches(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
+
+
+class PlatformClient(KeyedDoor):
+    """What a platform asks of a clearinghouse; any number of threads may use one.
+
+    The calls are those of `nciihash.client.platform`, as methods that return when they have their
+    answer:
+
+        with PlatformClient("https://clearinghouse.example", key) as client:
+            page = client.feed(cursor)
+            [hits] = client.match([signal])
+            client.feedback({hit.id: Verdict.BLOCKED for hit in hits})
+
+    Args:
+        server: the address, `https://HOST`; `http://` on this machine alone.
+        key: the platform's key.
+        patience: how often and how long to try again after a passing fault.
+        http: what carries the requests, instead of real connections.
+
+    Raises:
+        InvalidRequest: the address or the key cannot be right.
+    """
+
+    veil = answered(veil)
+    feed = answered(feed)
+    acknowledge = answered(acknowledge)
+    match = answered(match)
+    feedback = answered(feedback)
+
+
+class AsyncPlatformClient(AsyncKeyedDoor):
+    """What a platform asks of a clearinghouse, from asyncio; any number of tasks may use one.
+
+    The calls, errors, attempts and limits are those of `PlatformClient`; each call is awaited, and
+    may be cancelled at any moment. A write that was cancelled may have been carried out.
+
+        async with AsyncPlatformClient("https://clearinghouse.example", key) as client:
+            page = await client.feed(cursor)
+            [hits] = await client.match([signal])
+            await client.feedback({hit.id: Verdict.BLOCKED for hit in hits})
+
+    Args:
+        server: the address, `https://HOST`; `http://` on this machine alone.
+        key: the platform's key.
+        patience: how often and how long to try again after a passing fault.
+        http: what carries the requests, instead of real connections.
+
+    Raises:
+        InvalidRequest: the address or the key cannot be right.
+    """
+
+    veil = awaited(veil)
+    feed = awaited(feed)
+    acknowledge = awaited(acknowledge)
+    match = awaited(match)
+    feedback = awaited(feedback)

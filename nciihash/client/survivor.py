@@ -11,13 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from nciihash import wire
-from nciihash.client import platform
 from nciihash.client.base import (
-    AsyncKeyedDoor,
     Door,
-    KeyedDoor,
-    answered,
-    awaited,
     encoded,
     wire_items,
 )
@@ -169,62 +164,6 @@ class Client(Door):
         path = "/v1/case" if item is None else f"/v1/case/items/{item}"
         request = Outgoing("DELETE", path, _credentials(case, passphrase))
         return self._call(request, wire.Withdrawal, status=200)
-
-
-class PlatformClient(KeyedDoor):
-    """What a platform asks of a clearinghouse; any number of threads may use one.
-
-    The calls are those of `nciihash.client.platform`, as methods that return when they have their
-    answer:
-
-        with PlatformClient("https://clearinghouse.example", key) as client:
-            page = client.feed(cursor)
-            [hits] = client.match([signal])
-            client.feedback({hit.id: Verdict.BLOCKED for hit in hits})
-
-    Args:
-        server: the address, `https://HOST`; `http://` on this machine alone.
-        key: the platform's key.
-        patience: how often and how long to try again after a passing fault.
-        http: what carries the requests, instead of real connections.
-
-    Raises:
-        InvalidRequest: the address or the key cannot be right.
-    """
-
-    veil = answered(platform.veil)
-    feed = answered(platform.feed)
-    acknowledge = answered(platform.acknowledge)
-    match = answered(platform.match)
-    feedback = answered(platform.feedback)
-
-
-class AsyncPlatformClient(AsyncKeyedDoor):
-    """What a platform asks of a clearinghouse, from asyncio; any number of tasks may use one.
-
-    The calls, errors, attempts and limits are those of `PlatformClient`; each call is awaited, and
-    may be cancelled at any moment. A write that was cancelled may have been carried out.
-
-        async with AsyncPlatformClient("https://clearinghouse.example", key) as client:
-            page = await client.feed(cursor)
-            [hits] = await client.match([signal])
-            await client.feedback({hit.id: Verdict.BLOCKED for hit in hits})
-
-    Args:
-        server: the address, `https://HOST`; `http://` on this machine alone.
-        key: the platform's key.
-        patience: how often and how long to try again after a passing fault.
-        http: what carries the requests, instead of real connections.
-
-    Raises:
-        InvalidRequest: the address or the key cannot be right.
-    """
-
-    veil = awaited(platform.veil)
-    feed = awaited(platform.feed)
-    acknowledge = awaited(platform.acknowledge)
-    match = awaited(platform.match)
-    feedback = awaited(platform.feedback)
 
 
 def _credentials(case: str, passphrase: str) -> str:

@@ -6,7 +6,6 @@ is sent, and again after a passing fault, `nciihash.client.sans_io` decides for 
 
 import asyncio
 import contextlib
-import ipaddress
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,6 +15,7 @@ from typing import Final, TypeVar, cast
 import httpx
 
 from nciihash import __version__
+from nciihash.client.address import server_address
 from nciihash.client.deadline import Deadline, Stream
 from nciihash.client.sans_io import (
     JSON,
@@ -28,7 +28,7 @@ from nciihash.client.sans_io import (
     Patience,
     Talk,
 )
-from nciihash.errors import InvalidRequest, ProtocolError, ServiceError
+from nciihash.errors import ProtocolError, ServiceError
 from nciihash.wire import PROBLEM
 
 _HEADERS: Final = {
@@ -39,44 +39,6 @@ _HEADERS: Final = {
 }
 
 T = TypeVar("T")
-
-
-def server_address(server: str) -> httpx.URL:
-    """Read the address of a clearinghouse: `https://HOST`, or `http://` on this machine alone.
-
-    Raises:
-        InvalidRequest: another scheme, credentials in the address, or no address at all.
-    """
-    try:
-        url = httpx.URL(server.strip())
-        # Raises for a port that is none; the port itself is not needed here.
-        _ = url.port
-    except (httpx.InvalidURL, ValueError):
-        raise InvalidRequest(
-            "The address of the clearinghouse cannot be read: write it as https://HOST."
-        ) from None
-    if url.scheme not in {"http", "https"} or not url.host:
-        raise InvalidRequest("The address of the clearinghouse begins with https:// and a host.")
-    if url.userinfo or url.query or url.fragment:
-        raise InvalidRequest(
-            "The address of the clearinghouse holds more than a host, a port and a path: leave out "
-            "names, passwords, question marks and what follows them."
-        )
-    if url.scheme == "http" and not _is_loopback(url.host):
-        raise InvalidRequest(
-            "Plain http:// would let others on the network read the hashes and the passphrase: "
-            "use https://. (Only a service on this machine may be reached without.)"
-        )
-    return url.copy_with(path=url.path.rstrip("/") or "/")
-
-
-def _is_loopback(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Transport:

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nciihash import pdq, vpdq
+from nciihash import pdq
 from nciihash.errors import UnsupportedFormat
-from nciihash.hashing import jpeg, reduced_jpeg
+from nciihash.hashing import frame_selection, jpeg, reduced_jpeg
 from nciihash.hashing.image import (
     Source,
     animation,
@@ -196,9 +196,9 @@ def hash_video(
     if format is None:
         raise UnsupportedFormat("This is not a video in a format that can be opened here.")
     file.seek(0)
-    with video.opened(file, format, vpdq.EVERY, limits) as film:
-        close = variants == "match" and film.every == vpdq.EVERY
-        reel = vpdq.Reel(_most(variants), film.every, close=close)
+    with video.opened(file, format, frame_selection.EVERY, limits) as film:
+        close = variants == "match" and film.every == frame_selection.EVERY
+        reel = frame_selection.Reel(_most(variants), film.every, close=close)
         _fill(reel, ((f.analysis, f.rgb) for f in film.frames(reel.due)), variants)
     return _of_reel(reel, signals, variants, lambda asked: _digest(asked, file))
 
@@ -211,14 +211,14 @@ def _hash_animation(
     signals: Sequence[SignalType],
 ) -> Item:
     """Hash an animated picture like a video; ImageHash's hashes are of its first frame."""
-    reel = vpdq.Reel(_most(variants), close=variants == "match")
+    reel = frame_selection.Reel(_most(variants), close=variants == "match")
     due = (pixels for time, pixels in frames if reel.due(time))
     _fill(reel, ((pdq.analyse(rgb), partial(np.asarray, rgb)) for rgb in due), variants)
     return _of_reel(reel, signals, variants, lambda asked: _hash(asked, data, rgb))
 
 
 def _fill(
-    reel: vpdq.Reel,
+    reel: frame_selection.Reel,
     frames: Iterable[tuple[pdq.Analysis, Callable[[], NDArray[np.uint8]]]],
     variants: str,
 ) -> None:
@@ -240,12 +240,12 @@ def _fill(
 
 
 def _most(variants: str) -> int:
-    caps = {"none": vpdq.PLAIN_FRAMES, "match": vpdq.QUERY_FRAMES}
-    return caps.get(variants, vpdq.FRAMES)
+    caps = {"none": frame_selection.PLAIN_FRAMES, "match": frame_selection.QUERY_FRAMES}
+    return caps.get(variants, frame_selection.FRAMES)
 
 
 def _of_reel(
-    reel: vpdq.Reel,
+    reel: frame_selection.Reel,
     signals: Sequence[SignalType],
     variants: str,
     other: Callable[[SignalType], Hashed],
@@ -253,7 +253,7 @@ def _of_reel(
     hashes: list[Hashed] = []
     for type in signals:
         if type is SignalType.PDQ:
-            hashes += reel.hashes(0 if variants == "match" else vpdq.SIGNALS)
+            hashes += reel.hashes(0 if variants == "match" else frame_selection.SIGNALS)
         else:
             hashes.append(other(type))
     return Item(Media.VIDEO, tuple(hashes), max(1, len(reel)), reel.every)

@@ -6,8 +6,9 @@ No decoder is loaded here, for the process that opens a file need not be the one
 import io
 import os
 import stat
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from os import fsencode
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -119,3 +120,31 @@ def _too_large(limits: Limits) -> TooLarge:
         f"The file is larger than {limits.max_bytes >> 20} MiB. "
         "Save a smaller copy as JPEG and hash that: its hash is nearly the same."
     )
+
+
+def files_in(paths: Iterable[Path]) -> Iterator[Path]:
+    """Go through files, and through what is in folders, theirs included, in the order of names.
+
+    Links to folders are not followed, since they may lead round in a circle. A folder that cannot
+    be read is given itself, so that whoever opens it is told.
+    """
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        try:
+            with os.scandir(path) as found:
+                entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
+        except OSError:
+            yield path
+            continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from files_in([path / entry.name])
+            elif entry.is_file():
+                yield path / entry.name
+
+
+def file_name(path: Path) -> str:
+    """Write a file's name as text that any program can read, whatever bytes it has."""
+    return fsencode(path).decode(errors="backslashreplace")

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,33 +12,11 @@ from typing import Final, TypeAlias
 from nciihash.errors import FileRefused
 from nciihash.media.limits import LIMITS
 from nciihash.sandbox.parent import Sandbox
-from nciihash.signals import Band, Item, Match, SignalType
-from nciihash.wire import Hit
+from nciihash.signals import Item, SignalType
 
-Found: TypeAlias = tuple[SignalType, Match | Hit]
 Hashing: TypeAlias = tuple[Path, Item | FileRefused]
 
 _AHEAD: Final = 32  # files a process that may be done before their turn comes to be told
-
-
-def wanted_signals(more: Sequence[SignalType]) -> tuple[SignalType, ...]:
-    """Give the types of hash to make: PDQ always, then those asked for beside it."""
-    return tuple(dict.fromkeys((SignalType.PDQ, *more)))
-
-
-def once(found: Iterable[Found]) -> list[Found]:
-    """Keep each signal's nearest match, nearest first: a picture and its trimmed form find it."""
-    nearest: dict[str, Found] = {}
-    for type, match in sorted(found, key=_nearness):
-        nearest.setdefault(match.id, (type, match))
-    return list(nearest.values())
-
-
-def _nearness(found: Found) -> tuple[int, str]:
-    type, match = found
-    if isinstance(match, Match):
-        return match.distance, match.id
-    return 0 if match.band is Band.STRONG else type.threshold, match.id
 
 
 def cores() -> int:
@@ -46,29 +24,6 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def files_in(paths: Iterable[Path]) -> Iterator[Path]:
-    """Go through files, and through what is in folders, theirs included, in the order of names.
-
-    Links to folders are not followed, since they may lead round in a circle. A folder that cannot
-    be read is given itself, so that whoever opens it is told.
-    """
-    for path in paths:
-        if not path.is_dir():
-            yield path
-            continue
-        try:
-            with os.scandir(path) as found:
-                entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
-        except OSError:
-            yield path
-            continue
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from files_in([path / entry.name])
-            elif entry.is_file():
-                yield path / entry.name
 
 
 def hash_files(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeAlias
 
 from nciihash.errors import ExtraMissing, NotAFile, SourceInvalid
-from nciihash.sandbox.pool import files_in
+from nciihash.media.reading import files_in
 
 # what stores tell of an object's version; the first that is there is taken
 _MARKS: Final = ("ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "created")

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nciihash.bank.frozen import Near, Still, fingerprint
-from nciihash.cli.summary import file_name
 from nciihash.errors import BankError, FileRefused, UnsupportedFormat
 from nciihash.media.limits import LIMITS
-from nciihash.media.reading import check_video_size
+from nciihash.media.reading import check_video_size, file_name
 from nciihash.sandbox.parent import Sandbox
 from nciihash.scan.parquet import by_type, not_hashes, packed, plain
 from nciihash.scan.plan import Block, Kind, Part, Refused

@@ -15,8 +15,8 @@ from typing import Final
 
 from nciihash.bank.bank import Bank
 from nciihash.bank.contents import Replacement
+from nciihash.client.platform import PlatformClient
 from nciihash.client.sans_io import Patience
-from nciihash.client.survivor import PlatformClient
 from nciihash.errors import CursorExpired, ServiceRefused, ServiceUnreachable, VeilChanged
 from nciihash.feed import Added, FeedPage
 from nciihash.veil import VEILS, Veil

@@ -13,8 +13,8 @@ from typing import Final
 import httpx
 
 from nciihash.bank.bank import Bank
+from nciihash.client.platform import PlatformClient
 from nciihash.client.sans_io import PATIENCE, Patience
-from nciihash.client.survivor import PlatformClient
 from nciihash.errors import BankError, NciihashError, ServiceError
 from nciihash.sdk.background import Background
 from nciihash.sdk.follow_loop import PAUSES, WAIT, Progress, Stop, follow

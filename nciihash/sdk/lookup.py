@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TypeAlias
 
 from nciihash.errors import FileRefused
-from nciihash.sandbox.pool import Found, once
-from nciihash.signals import Item, Match, Media, Signal, SignalType, Variant
+from nciihash.signals import Band, Item, Match, Media, Signal, SignalType, Variant
 from nciihash.vpdq import Share, bank_share
 from nciihash.wire import Hit
 
 Find: TypeAlias = Callable[[Sequence[Signal]], Sequence[Sequence[Match | Hit]]]
 # how many PDQ hashes of each kind an item has; None where nobody tells, as the clearinghouse does
 Kinds: TypeAlias = Callable[[str], Mapping[Variant, int]] | None
+
+Found: TypeAlias = tuple[SignalType, Match | Hit]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +90,18 @@ def _shared(
     for item, count in counts.most_common():
         bank = None if kinds is None else bank_share(matches[item], kinds(item))
         yield Shared(item, Share(count, max(count, frames)), bank)
+
+
+def once(found: Iterable[Found]) -> list[Found]:
+    """Keep each signal's nearest match, nearest first: a picture and its trimmed form find it."""
+    nearest: dict[str, Found] = {}
+    for type, match in sorted(found, key=_nearness):
+        nearest.setdefault(match.id, (type, match))
+    return list(nearest.values())
+
+
+def _nearness(found: Found) -> tuple[int, str]:
+    type, match = found
+    if isinstance(match, Match):
+        return match.distance, match.id
+    return 0 if match.band is Band.STRONG else type.threshold, match.id

@@ -22,9 +22,8 @@ from typing import Final, Self
 
 import httpx
 
-from nciihash.client.platform import check_ids
+from nciihash.client.platform import PlatformClient, check_ids
 from nciihash.client.sans_io import PATIENCE, Patience, new_idempotency_key
-from nciihash.client.survivor import PlatformClient
 from nciihash.durable import sync_folder
 from nciihash.errors import NciihashError, QueueFull, QueueInvalid, ServiceRefused
 from nciihash.sdk.background import Background

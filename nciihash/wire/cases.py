@@ -7,41 +7,23 @@ its OpenAPI document from them; the clients build requests and read answers with
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final, Literal, Self, assert_never
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import FailFast, Field, JsonValue, StrictBool, StrictInt, model_validator
+from pydantic import FailFast, Field, JsonValue, StrictBool, model_validator
 
-from nciihash.feed import Added, FeedPage, Removed
-from nciihash.signals import Band, Hashed, Item, Media, Signal, SignalType, Variant, Verdict
-from nciihash.wire.base import Message, example
+from nciihash.signals import Hashed, Item, Media, Signal, SignalType, Variant, Verdict
+from nciihash.wire.base import PDQ_EXAMPLE, HexValue, Message, Quality, example
 from nciihash.wire.proof_of_work import Work
 
 ITEMS_MAX: Final = 200  # files in a case
 SIGNALS_MAX: Final = 2048  # signals of one file: variants of a picture, frames of a video
-QUERIES_MAX: Final = 10_000  # hashes in one match request
-PAGE_MAX: Final = 10_000  # entries in one page of the feed
-WAIT_MAX: Final = 30.0  # seconds that a long poll may stay open
-VERDICTS_MAX: Final = 1_000  # verdicts in one request
 
-OCTETS: Final = "application/octet-stream"
-PROBLEM: Final = "application/problem+json"
 CASE_SCHEME: Final = "Case"  # Authorization: Case base64(number:passphrase)
-PDQ_BYTES: Final = SignalType.PDQ.bits // 8
-
-_HEX: Final = r"^[0-9a-f]+$"
-_OPAQUE: Final = r"^[0-9a-f]{32}$"
-
-_ID_EXAMPLE: Final = "9f0c5d3f7be14f4e0b9d3c1f6a2e8d47"
-_PDQ_EXAMPLE: Final = "255a6ce6f173791f2727dea6d88274b00f1bf03a57d1a922968309b9e09eaa9c"
-
-HexValue = Annotated[str, Field(min_length=16, max_length=64, pattern=_HEX)]
-OpaqueId = Annotated[str, Field(pattern=_OPAQUE, examples=[_ID_EXAMPLE])]
-Quality = Annotated[StrictInt, Field(ge=0, le=100)]
 
 
 ITEM_EXAMPLE: Final[JsonValue] = {
     "media": "image",
-    "signals": [{"type": "pdq", "value": _PDQ_EXAMPLE, "quality": 93, "variant": "original"}],
+    "signals": [{"type": "pdq", "value": PDQ_EXAMPLE, "quality": 93, "variant": "original"}],
 }
 
 
@@ -52,9 +34,6 @@ class Reason(StrEnum):
     SHARED = "shared"
     PRECAUTION = "precaution"
     SYNTHETIC = "synthetic"
-
-
-# --- survivors -------------------------------------------------------------------------------
 
 
 class Declaration(Message):
@@ -68,7 +47,7 @@ class SignalIn(Message):
     """One hash of one file."""
 
     type: SignalType
-    value: Annotated[HexValue, Field(examples=[_PDQ_EXAMPLE])]
+    value: Annotated[HexValue, Field(examples=[PDQ_EXAMPLE])]
     quality: Quality | None = None
     variant: Variant = Variant.ORIGINAL
 
@@ -237,152 +216,3 @@ class Withdrawal(Message):
     withdrawn: int
     remaining: int
     state: CaseState
-
-
-# --- platforms -------------------------------------------------------------------------------
-
-
-class AddedEntry(Message):
-    """A signal joins the bank."""
-
-    op: Literal["add"] = "add"
-    id: OpaqueId
-    item: OpaqueId
-    type: SignalType
-    value: Annotated[HexValue, Field(examples=[_PDQ_EXAMPLE])]
-    quality: Quality | None
-    media: Media
-    variant: Variant
-
-    @model_validator(mode="after")
-    def _fits_its_type(self) -> Self:
-        if len(self.value) * 4 != self.type.bits:
-            raise ValueError("the value has another length than its type asks for")
-        return self
-
-
-class RemovedEntry(Message):
-    """A signal leaves the bank."""
-
-    op: Literal["remove"] = "remove"
-    id: OpaqueId
-
-
-class FeedReply(Message):
-    """A page of the feed, whole or not at all."""
-
-    entries: tuple[Annotated[AddedEntry | RemovedEntry, Field(discriminator="op")], ...]
-    cursor: OpaqueId
-    more: bool
-
-    @classmethod
-    def of(cls, page: FeedPage) -> Self:
-        """Write a page down for the wire."""
-        return cls(
-            entries=tuple(_entry(e) for e in page.entries), cursor=page.cursor, more=page.more
-        )
-
-    @property
-    def page(self) -> FeedPage:
-        """Read the page back."""
-        return FeedPage(
-            tuple(
-                Removed(e.id)
-                if isinstance(e, RemovedEntry)
-                else Added(
-                    id=e.id,
-                    item=e.item,
-                    signal=Signal.from_hex(e.type, e.value),
-                    quality=e.quality,
-                    media=e.media,
-                    variant=e.variant,
-                )
-                for e in self.entries
-            ),
-            self.cursor,
-            self.more,
-        )
-
-
-def _entry(entry: Added | Removed) -> AddedEntry | RemovedEntry:
-    match entry:
-        case Added():
-            return AddedEntry(
-                id=entry.id,
-                item=entry.item,
-                type=entry.signal.type,
-                value=entry.signal.hex,
-                quality=entry.quality,
-                media=entry.media,
-                variant=entry.variant,
-            )
-        case Removed():
-            return RemovedEntry(id=entry.id)
-        case _ as never:
-            assert_never(never)
-
-
-class Acknowledgement(Message):
-    """Everything up to this cursor is on disk and in what is matched against, removals included."""
-
-    model_config = example(cursor=_ID_EXAMPLE)
-
-    cursor: OpaqueId
-
-
-class MatchQuery(Message):
-    """Hashes of one type to look for."""
-
-    model_config = example(type="pdq", values=[_PDQ_EXAMPLE])
-
-    type: SignalType
-    values: Annotated[
-        tuple[Annotated[HexValue, Field(examples=[_PDQ_EXAMPLE])], ...],
-        Field(min_length=1, max_length=QUERIES_MAX),
-        FailFast(),
-    ]
-
-    @model_validator(mode="after")
-    def _fit_their_type(self) -> Self:
-        if self.type.veils is not None:
-            raise ValueError("a part of a hash cannot be asked for")
-        if any(len(value) * 4 != self.type.bits for value in self.values):
-            raise ValueError("a value has another length than its type asks for")
-        return self
-
-
-class Hit(Message):
-    """A signal of the bank that a query matched. Never its distance: distances leak the bank."""
-
-    id: OpaqueId
-    item: OpaqueId
-    band: Band
-
-
-class MatchReply(Message):
-    """Hits for each query, in the queries' order; `as_of` is how far the index had got."""
-
-    as_of: OpaqueId
-    matches: tuple[tuple[Hit, ...], ...]
-
-
-class VerdictIn(Message):
-    """What the platform decided about its match with one signal."""
-
-    id: OpaqueId
-    verdict: Verdict
-
-
-class Feedback(Message):
-    """Verdicts; a later one about the same signal replaces the earlier."""
-
-    model_config = example(verdicts=[{"id": _ID_EXAMPLE, "verdict": "blocked"}])
-
-    verdicts: Annotated[tuple[VerdictIn, ...], Field(min_length=1, max_length=VERDICTS_MAX)]
-
-
-class FeedbackTaken(Message):
-    """How many verdicts were recorded, and how many named a signal that this platform never had."""
-
-    recorded: int
-    unknown: int

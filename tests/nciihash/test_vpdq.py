@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nciihash import vpdq
+from nciihash.hashing.frame_selection import Reel
 from nciihash.signals import Hashed, Match, Signal, SignalType, Variant
-from nciihash.vpdq import Reel, Share
+from nciihash.vpdq import Share
 
 RANDOM = np.random.default_rng(5)
 

@@ -13,7 +13,8 @@ from nciihash.cli.demo.edits import EDITS
 from nciihash.cli.terminal import Terminal
 from nciihash.errors import ExtraMissing, FileRefused, TooPlain
 from nciihash.hashing.image import read_pixels
-from nciihash.sandbox.pool import hash_files, once
+from nciihash.sandbox.pool import hash_files
+from nciihash.sdk.lookup import once
 from nciihash.signals import Item, Match, Signal, SignalType
 from nciihash.wire import ITEMS_MAX, Hit
 

@@ -24,7 +24,8 @@ from nciihash.cli.demo.edits import EDITS
 from nciihash.cli.demo.local_service import LocalService
 from nciihash.cli.demo.photos import Findings, Gallery, Score, hang
 from nciihash.cli.terminal import Terminal
-from nciihash.client.survivor import Client, PlatformClient
+from nciihash.client.platform import PlatformClient
+from nciihash.client.survivor import Client
 from nciihash.errors import ServiceUnreachable
 from nciihash.sdk.follow_loop import follow
 from nciihash.signals import Band, Verdict

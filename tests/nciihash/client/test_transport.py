@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from nciihash.client import AsyncPlatformClient, Client, PlatformClient
+from nciihash.client.address import server_address
 from nciihash.client.sans_io import PATIENCE, REPLY_MAX, Outgoing, Patience, asking
-from nciihash.client.transport import AsyncTransport, Transport, server_address
+from nciihash.client.transport import AsyncTransport, Transport
 from nciihash.errors import (
     CursorExpired,
     InvalidRequest,

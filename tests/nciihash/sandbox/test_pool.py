@@ -6,8 +6,9 @@ import pytest
 
 from nciihash.errors import CorruptFile, FileRefused, NotAFile, SandboxUnavailable
 from nciihash.hashing import hasher
+from nciihash.media.reading import files_in
 from nciihash.sandbox import Sandbox, pool
-from nciihash.sandbox.pool import files_in, hash_files
+from nciihash.sandbox.pool import hash_files
 from nciihash.signals import SignalType
 from support.films import film, moving
 from support.pictures import encode, scene

@@ -138,7 +138,7 @@ def photo(tmp_path_factory):
     return path
 
 
-def test_a_platform_that_never_holds_a_whole_hash(run, local, tmp_path, photo):  # noqa: F811
+def test_a_platform_that_never_holds_a_whole_hash(run, local, tmp_path, photo):
     hashed = hash_file(photo)
     others = [random_item() for _ in range(20)]
     case = local.open(hashed, *others)
@@ -176,7 +176,7 @@ def test_a_platform_that_never_holds_a_whole_hash(run, local, tmp_path, photo): 
     assert done.line["matches"] == []
 
 
-def test_a_bank_of_whole_hashes_is_not_veiled_afterwards(run, local, tmp_path, photo):  # noqa: F811
+def test_a_bank_of_whole_hashes_is_not_veiled_afterwards(run, local, tmp_path, photo):
     key, bank = local.platform("feed,match"), tmp_path / "bank"
     follow = ("follow", "--server", local.address, "--bank", bank, "--once")
     assert run(*follow, NCIIHASH_KEY=key).code == 0
@@ -187,7 +187,7 @@ def test_a_bank_of_whole_hashes_is_not_veiled_afterwards(run, local, tmp_path, p
     assert run("match", photo, "--bank", bank, "--confirm", NCIIHASH_KEY=key).code == 2
 
 
-def test_a_bank_takes_nothing_of_another_width_than_its_own(run, local, tmp_path):  # noqa: F811
+def test_a_bank_takes_nothing_of_another_width_than_its_own(run, local, tmp_path):
     bank = tmp_path / "bank"
     follow = ("follow", "--server", local.address, "--bank", bank, "--once", "--veil")
     local.open(random_item())
