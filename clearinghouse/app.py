@@ -26,7 +26,7 @@ from clearinghouse.database.engines import refusal
 from clearinghouse.database.store import Store
 from clearinghouse.errors import Away, BadBody, Broken, MethodRefused, NotFound, NotJson, Refused
 from clearinghouse.http.body_limits import BodyLimits
-from clearinghouse.http.redacting_log import PrivateHeaders
+from clearinghouse.http.headers import PrivateHeaders
 from clearinghouse.metrics import Measured, Metrics
 from clearinghouse.routes import advocates, health, page, platforms, stopncii, survivors
 from clearinghouse.routes import rehearsal as rehearsals

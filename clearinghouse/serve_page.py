@@ -20,13 +20,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from clearinghouse.errors import SettingInvalid
 from clearinghouse.http.body_limits import BodyLimits
+from clearinghouse.http.headers import PrivateHeaders
 from clearinghouse.http.import_blocker import block_decoders
-from clearinghouse.http.redacting_log import PrivateHeaders, log_config
+from clearinghouse.http.redacting_log import log_config
 from clearinghouse.http.uvicorn_server import Server
 from clearinghouse.page.single_file import build
 from clearinghouse.routes import page
 from nciihash import __version__
-from nciihash.client.transport import server_address
+from nciihash.client.address import server_address
 from nciihash.errors import InvalidRequest
 
 HOST: Final = "127.0.0.1"

@@ -15,9 +15,9 @@ from clearinghouse.abuse.allowlist import LawfulList
 from clearinghouse.abuse.oracle import Watch
 from clearinghouse.abuse.proof_of_work import Gate
 from clearinghouse.abuse.quotas import Budgets
-from clearinghouse.cases.lifecycle import purge
 from clearinghouse.cases.passphrases import Checks
 from clearinghouse.database.store import Store
+from clearinghouse.maintenance.purge import purge
 from clearinghouse.platforms.health import Alert, Uses, alerts
 from clearinghouse.platforms.live_index import LiveIndex, Replaced
 from clearinghouse.settings import Settings

@@ -17,8 +17,8 @@ from typing import Final
 
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import WorkNeeded
-from clearinghouse.http.redacting_log import hour
 from clearinghouse.sealing.vault import Vault
+from clearinghouse.times import hour
 from nciihash.wire.proof_of_work import CHALLENGE_DIGITS, PUZZLES, Work, WorkAsked, solves
 
 LIFE: Final = 3600  # seconds

@@ -13,7 +13,7 @@ from typing import Final
 
 from clearinghouse.database.store import Store
 from clearinghouse.errors import BudgetSpent
-from clearinghouse.http.redacting_log import hour, moment
+from clearinghouse.times import hour, moment
 
 _SHARE: Final = 100  # blocks in an hour's budget
 _HOUR: Final = 3600  # seconds

@@ -19,7 +19,7 @@ from clearinghouse.database.queries.reviews import HITS, KEPT, LAWFUL, ORACLE, Q
 from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import Trouble
-from clearinghouse.http.redacting_log import hour
+from clearinghouse.times import hour
 from nciihash.signals import Signal, SignalType, Verdict
 from nciihash.wire import TakenOut
 

@@ -27,8 +27,8 @@ from clearinghouse.errors import (
     CredentialsWrong,
     Trouble,
 )
-from clearinghouse.http.redacting_log import hour, moment
 from clearinghouse.platforms.keys import KEY_DAYS
+from clearinghouse.times import hour, moment
 from nciihash.wire import CaseOpened, CaseState, ItemReceipt, OpenCase, Reason
 from nciihash.wire.advocates import (
     CLOCK_HOURS,

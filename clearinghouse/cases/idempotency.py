@@ -14,8 +14,8 @@ from typing import Final
 from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import BadIdempotencyKey, IdempotencyConflict
-from clearinghouse.http.redacting_log import hour
 from clearinghouse.sealing.vault import ReplyVault
+from clearinghouse.times import hour
 from nciihash.wire import Message
 
 KEPT_SECONDS: Final = 24 * 3600

@@ -3,15 +3,10 @@
 import calendar
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
-from typing import Final
 
 from clearinghouse.abuse.allowlist import LawfulList
-from clearinghouse.abuse.proof_of_work import LIFE
-from clearinghouse.cases.idempotency import KEPT_SECONDS
-from clearinghouse.database import audit
-from clearinghouse.database.audit import Act
 from clearinghouse.database.queries.reviews import QUARANTINED
 from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import AnyRow, NewItem, NewSignals, Transaction
@@ -22,8 +17,8 @@ from clearinghouse.errors import (
     NothingAccepted,
     TooManyItems,
 )
-from clearinghouse.http.redacting_log import hour, moment
 from clearinghouse.platforms.keys import FOLLOWING, Scope, read_scopes
+from clearinghouse.times import hour, moment
 from nciihash.signals import QUALITY_MIN, Media, Verdict
 from nciihash.wire import (
     ITEMS_MAX,
@@ -42,8 +37,6 @@ from nciihash.wire import (
     Withdrawal,
 )
 from nciihash.wire.advocates import ASSISTED_ITEMS_MAX
-
-_BATCH: Final = 100  # cases closed in one transaction, so that writers between them are not kept
 
 
 def case_lookup(store: Store, number: str) -> bytes:
@@ -279,34 +272,6 @@ def _taken_out(by: str | None) -> TakenOut | None:
 
 def _moment(seconds: int | None) -> datetime | None:
     return None if seconds is None else moment(seconds)
-
-
-def expire(store: Store, now: datetime) -> int:
-    """Close the cases that nobody visited in time, withdrawing all they hold; give their number."""
-    total = 0
-    while True:
-        with store.write() as tx:
-            due = tx.expired_cases(hour(now), _BATCH)
-            for case in due:
-                tx.withdraw_items(case, None, hour(now))
-                tx.update_case(case, state=CaseState.EXPIRED.value, closed=hour(now))
-        total += len(due)
-        if len(due) < _BATCH:
-            return total
-
-
-def purge(store: Store, *, retention_days: int, now: datetime) -> dict[str, int]:
-    """Expire what is due, and forget closed cases and repeatable answers past their time."""
-    expired = expire(store, now)
-    with store.write() as tx:
-        forgotten = tx.forget_cases(hour(now - timedelta(days=retention_days)))
-        replies = tx.forget_replies(hour(now) - KEPT_SECONDS)
-        if expired or forgotten:
-            count = expired + forgotten
-            audit.record(store.vault, tx, Act.PURGED, count=count, hour=hour(now))
-        tx.forget_spent(hour(now) - 2 * LIFE)
-        tx.forget_budgets(hour(now - timedelta(days=2)))
-    return {"expired": expired, "forgotten": forgotten, "replies": replies}
 
 
 def _months_after(now: datetime, months: int) -> int:

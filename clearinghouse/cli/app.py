@@ -1,6 +1,5 @@
 """The command line of the charity that runs the service."""
 
-import json
 import os
 import sys
 import time
@@ -14,20 +13,16 @@ import typer
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
-from clearinghouse.cases import lifecycle
 from clearinghouse.cli import maintenance
-from clearinghouse.cli.review import advocate, review
-from clearinghouse.cli.shared import AsJson, Database, counts
-from clearinghouse.cli.shared import now as _now
-from clearinghouse.cli.shared import opened as _store
-from clearinghouse.cli.shared import settings as _settings
-from clearinghouse.cli.shared import show as _show
+from clearinghouse.cli.advocates import advocate
+from clearinghouse.cli.platforms import check_name, platform
+from clearinghouse.cli.review import review
+from clearinghouse.cli.shared import AsJson, Database, counts, now, opened, settings, show
 from clearinghouse.database.store import Store
 from clearinghouse.errors import SettingInvalid, Trouble
-from clearinghouse.http.redacting_log import moment
 from clearinghouse.maintenance import transparency
-from clearinghouse.platforms import contributions, health
-from clearinghouse.platforms import keys as access
+from clearinghouse.maintenance.purge import purge as purge_database
+from clearinghouse.platforms import keys
 from clearinghouse.platforms.keys import Scope
 from clearinghouse.settings import Settings
 from nciihash import __version__
@@ -39,7 +34,6 @@ app = typer.Typer(
     help="Run a clearinghouse: it takes hashes of intimate pictures from the people in them and "
     "hands them to platforms. It never sees a picture.",
 )
-platform = typer.Typer(no_args_is_help=True, help="Platforms and their keys.")
 app.add_typer(platform, name="platform")
 app.add_typer(maintenance.app)
 app.add_typer(review, name="review")
@@ -103,17 +97,17 @@ def serve(
         sys.stdout.flush()
 
     if not sandbox:
-        if not run(_settings(database), host=host, port=port, ready=ready):
+        if not run(settings(database), host=host, port=port, ready=ready):
             raise typer.Exit(3)
         return
     # whatever database is set elsewhere must never be mixed with what is made up
     with TemporaryDirectory(prefix="clearinghouse-") as folder:
-        settings = Settings(database=f"sqlite:///{folder}/sandbox.sqlite3")
-        store = Store.open(settings)
-        key = access.add_platform(store, "Sandbox", list(Scope), _now())
+        made_up = Settings(database=f"sqlite:///{folder}/sandbox.sqlite3")
+        store = Store.open(made_up)
+        key = keys.add_platform(store, "Sandbox", list(Scope), now())
         store.close()
         typer.echo(f"clearinghouse: the sandbox's key is {key}")
-        if not run(settings, host=host, port=port, ready=ready, sandbox=True):
+        if not run(made_up, host=host, port=port, ready=ready, sandbox=True):
             raise typer.Exit(3)
 
 
@@ -150,135 +144,8 @@ def serve_page(
 @app.command()
 def migrate(database: Database = None) -> None:
     """Bring the database to this version's tables, or make it."""
-    with _store(database):
+    with opened(database):
         typer.echo("The database is up to date.", err=True)
-
-
-def _check_name(name: str) -> None:
-    if not 0 < len(name) <= 64 or not name.isprintable():
-        raise typer.BadParameter("A name has 1 to 64 printable characters.")
-
-
-def _scopes(text: str) -> list[Scope]:
-    try:
-        return [Scope(word.strip()) for word in text.split(",")]
-    except ValueError:
-        names = ", ".join(Scope)
-        raise typer.BadParameter(f"Scopes are a comma-separated list of {names}.") from None
-
-
-@platform.command("add")
-def add_platform(
-    name: Annotated[str, typer.Argument(help="As survivors will read it.")],
-    scope: Annotated[
-        str, typer.Option(help="Comma-separated: feed, match, feedback, contribute.")
-    ] = "match",
-    database: Database = None,
-    as_json: AsJson = False,
-) -> None:
-    """Add a platform and print its key, this once.
-
-    A key with `feed` gets every hash; `match` alone discloses none. One with `contribute` adds
-    hashes that no survivor submitted.
-    """
-    _check_name(name)
-    scopes = _scopes(scope)
-    with _store(database) as store:
-        key = access.add_platform(store, name, scopes, _now())
-    _print_key(name, key, as_json)
-
-
-@platform.command("rotate")
-def rotate(
-    name: str,
-    scope: Annotated[
-        str | None,
-        typer.Option(help="Other scopes than the old key's, comma-separated.", show_default=False),
-    ] = None,
-    database: Database = None,
-    as_json: AsJson = False,
-) -> None:
-    """Print a further key for a platform; the old one stays valid until it is revoked."""
-    scopes = None if scope is None else _scopes(scope)
-    with _store(database) as store:
-        key = access.rotate_key(store, name, _now(), scopes=scopes)
-    _print_key(name, key, as_json)
-
-
-def _print_key(name: str, key: str, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps({"platform": name, "key": key}))
-    else:
-        typer.echo(key)
-        typer.echo(f"This is the key of {name}. It cannot be shown again.", err=True)
-
-
-@platform.command("list")
-def list_platforms(
-    database: Database = None,
-    as_json: AsJson = False,
-) -> None:
-    """List platforms and the states of their keys."""
-    with _store(database) as store:
-        keys = access.list_keys(store, _now())
-
-    def table() -> Table:
-        shown = Table("Platform", "Key", "Scopes", "Added", "Expires", "Last used", "State")
-        for key in keys:
-            days = (_day(at) for at in (key.added, key.expires, key.used))
-            shown.add_row(key.platform, str(key.key), ", ".join(key.scopes), *days, key.state)
-        return shown
-
-    rows = [
-        asdict(key)
-        | {"added": moment(key.added).isoformat(), "expires": moment(key.expires).isoformat()}
-        | {"used": None if key.used is None else moment(key.used).isoformat()}
-        for key in keys
-    ]
-    _show(as_json, rows, table)
-
-
-def _day(at: int | None) -> str:
-    return "never" if at is None else f"{moment(at):%Y-%m-%d}"
-
-
-@platform.command("check")
-def check(database: Database = None, as_json: AsJson = False) -> None:
-    """Tell which platforms no longer come or confirm, and whose keys end; exit code 1 if any."""
-    with _store(database) as store, store.read() as tx:
-        found = health.alerts(tx, now=_now())
-    rows = [
-        {"platform": a.platform, "concern": a.concern, "since": moment(a.since).isoformat()}
-        for a in found
-    ]
-    _show(as_json, rows, lambda: "\n".join(a.words for a in found) or "All is well.")
-    if found:
-        raise typer.Exit(1)
-
-
-@platform.command("revoke")
-def revoke(
-    name: str,
-    key: Annotated[int | None, typer.Option(help="One key, by its number in the list.")] = None,
-    database: Database = None,
-    as_json: AsJson = False,
-) -> None:
-    """Revoke a platform's keys, from this moment."""
-    with _store(database) as store:
-        revoked = access.revoke_keys(store, name, key, _now())
-    _show(as_json, {"platform": name, "revoked": revoked}, lambda: f"{revoked} key(s) revoked.")
-
-
-@platform.command("withdraw")
-def withdraw(
-    name: str,
-    database: Database = None,
-    as_json: AsJson = False,
-) -> None:
-    """Withdraw every hash that a platform contributed, or that was imported from it."""
-    with _store(database) as store:
-        gone = contributions.take_back_all(store, access.find(store, name), now=_now())
-    _show(as_json, {"platform": name, "withdrawn": gone}, lambda: f"{gone} hash(es) withdrawn.")
 
 
 @app.command("follow-stopncii")
@@ -303,21 +170,21 @@ def follow_stopncii(
         follow,
     )
 
-    _check_name(name)
+    check_name(name)
     key = os.environ.get("CLEARINGHOUSE_FOLLOW_KEY", "")
     if not key:
         raise SettingInvalid("Put the other clearinghouse's key into CLEARINGHOUSE_FOLLOW_KEY.")
     source = Source.of(url, key)
-    with _store(database) as store:
+    with opened(database) as store:
         while True:
             try:
-                done = follow(store, _settings(database), name, source, clock=_now)
+                done = follow(store, settings(database), name, source, clock=now)
             except FollowFailed as trouble:
                 if every is None:
                     raise
                 typer.echo(f"clearinghouse: {trouble}", err=True)
             else:
-                _show(as_json, asdict(done), partial(counts, asdict(done)))
+                show(as_json, asdict(done), partial(counts, asdict(done)))
                 sys.stdout.flush()
             if every is None:
                 return
@@ -348,13 +215,13 @@ def stats(
 ) -> None:
     """Count cases, files, signals and what platforms said. Nothing about anybody."""
     if by_month:
-        with _store(database) as store:
+        with opened(database) as store:
             months = transparency.by_month(store)
-        _show(as_json, months, lambda: _months(months))
+        show(as_json, months, lambda: _months(months))
         return
-    with _store(database) as store, store.read() as tx:
+    with opened(database) as store, store.read() as tx:
         figures = tx.figures()
-    _show(as_json, figures, lambda: counts(figures))
+    show(as_json, figures, lambda: counts(figures))
 
 
 @app.command()
@@ -363,7 +230,7 @@ def purge(
     as_json: AsJson = False,
 ) -> None:
     """Withdraw what has expired and forget what is past its time. `serve` does it by the hour."""
-    settings = _settings(database)
-    with _store(database) as store:
-        done = lifecycle.purge(store, retention_days=settings.retention_days, now=_now())
-    _show(as_json, done, lambda: counts(done))
+    days = settings(database).retention_days
+    with opened(database) as store:
+        done = purge_database(store, retention_days=days, now=now())
+    show(as_json, done, lambda: counts(done))

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from clearinghouse.cli.shared import AsJson, Database, counts, now, opened, settings, show
 from clearinghouse.database import audit
-from clearinghouse.http.redacting_log import moment
+from clearinghouse.times import moment
 
 app = typer.Typer()
 trail = typer.Typer(no_args_is_help=True, help="The trail of what operators did.")

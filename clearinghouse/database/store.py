@@ -26,10 +26,10 @@ from clearinghouse.database.epoch import EPOCH_BYTES, Reached, settle
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.database.withdrawal_journal import Journal
 from clearinghouse.errors import KeyMismatch, NewerDatabase
-from clearinghouse.http.redacting_log import hour
 from clearinghouse.sealing.master_key import FACTS, KEY, STEADY, key_file, read_masters, unlock
 from clearinghouse.sealing.vault import KEY_BYTES, Vault
 from clearinghouse.settings import Settings
+from clearinghouse.times import hour
 
 
 class Store:

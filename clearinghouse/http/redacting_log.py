@@ -7,25 +7,8 @@ quote a value; uvicorn's access log, which holds addresses and paths, is off.
 
 import logging
 import traceback
-from collections.abc import Mapping
-from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Final
-
-from starlette.datastructures import MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-_HOUR: Final = 3600
-
-
-def hour(now: datetime) -> int:
-    """Blur a time to the beginning of its hour, in seconds since 1970 (UTC)."""
-    return int(now.timestamp()) // _HOUR * _HOUR
-
-
-def moment(seconds: int) -> datetime:
-    """Read a stored hour back."""
-    return datetime.fromtimestamp(seconds, UTC)
+from typing import Any
 
 
 class Discreet(logging.Formatter):
@@ -79,38 +62,3 @@ def log_config() -> dict[str, Any]:
         },
         "root": {"handlers": ["stderr"], "level": "WARNING"},
     }
-
-
-class PrivateHeaders:
-    """Add to every answer the headers that keep it out of caches, frames and referrers.
-
-    Args:
-        app: what serves the requests.
-        policies: the Content-Security-Policy of paths that show something in a browser; of all
-            others it allows nothing.
-    """
-
-    def __init__(self, app: ASGIApp, *, policies: Mapping[str, str]) -> None:
-        self._app = app
-        self._policies = policies
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
-        async def private(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.setdefault("Cache-Control", "no-store")
-                headers["Content-Security-Policy"] = self._policies.get(
-                    scope["path"], "default-src 'none'; frame-ancestors 'none'"
-                )
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers["X-Frame-Options"] = "DENY"
-                headers["Referrer-Policy"] = "no-referrer"
-                headers["Cross-Origin-Resource-Policy"] = "same-origin"
-            await send(message)
-
-        await self._app(scope, receive, private)

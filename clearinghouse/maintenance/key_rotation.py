@@ -35,7 +35,6 @@ from clearinghouse.database.audit import Act
 from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import KeyMismatch, SettingInvalid
-from clearinghouse.http.redacting_log import hour
 from clearinghouse.sealing.master_key import (
     KEY,
     NEXT,
@@ -46,6 +45,7 @@ from clearinghouse.sealing.master_key import (
 )
 from clearinghouse.sealing.vault import Vault, read_key
 from clearinghouse.settings import Settings
+from clearinghouse.times import hour
 from nciihash.durable import replacing, sync_folder
 
 _BATCH: Final = 500  # values sealed anew in one transaction, so that writers between are not kept

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Final
 
 from clearinghouse.database.store import Store
-from clearinghouse.http.redacting_log import moment
+from clearinghouse.times import moment
 
 SMALLEST: Final = 10
 

@@ -31,7 +31,7 @@ from clearinghouse.database.queries.stopncii_records import CONTRIBUTED, IMPORTE
 from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import NewItem, NewSignals, Transaction
 from clearinghouse.errors import ContributionsFull
-from clearinghouse.http.redacting_log import hour
+from clearinghouse.times import hour
 from nciihash.signals import Media, Signal, Variant
 
 KINDS: Final = (CONTRIBUTED, IMPORTED)

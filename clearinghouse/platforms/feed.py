@@ -1,21 +1,16 @@
 """What platforms say back: verdicts on matches, and acknowledgements of the feed; and the feed."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import Final
 
-from clearinghouse.abuse import review
 from clearinghouse.database.store import Store
-from clearinghouse.database.transaction import LogEntry, Transaction
+from clearinghouse.database.transaction import LogEntry
 from clearinghouse.errors import CursorExpired
-from clearinghouse.http.redacting_log import hour
 from clearinghouse.platforms.keys import Platform, Scope
 from clearinghouse.platforms.live_index import cursor_name, feed_entries, read_place
-from clearinghouse.sealing.vault import Names
+from clearinghouse.sealing.platform_ids import Names
 from nciihash.feed import FeedPage
-from nciihash.signals import Verdict
 from nciihash.veil import Veil
-from nciihash.wire import Acknowledgement, FeedbackTaken, VerdictIn
 
 _SNAPSHOT_PAGE: Final = 1_000  # signals
 
@@ -94,32 +89,3 @@ def _page(
     """Write entries, and the place behind them, in the platform's own names."""
     shown = feed_entries(entries, store.vault, platform.names, veil)
     return FeedPage(shown, cursor_name(store, platform, seq), more)
-
-
-def acknowledge(
-    store: Store, tx: Transaction, platform: Platform, cursor: str, *, now: datetime
-) -> Acknowledgement:
-    """Record that everything up to a cursor is on the platform's disk and in its matcher.
-
-    Raises:
-        BadCursor, CursorExpired: as `read_cursor`.
-    """
-    seq = read_cursor(store, platform, cursor)
-    if seq > tx.head():
-        raise CursorExpired  # of a log that was longer: the database was put back
-    tx.acknowledge(platform.number, seq, hour(now))
-    return Acknowledgement(cursor=cursor)
-
-
-def record(
-    tx: Transaction, platform: Platform, verdicts: Sequence[VerdictIn], *, now: datetime
-) -> FeedbackTaken:
-    """Record verdicts; those on ids that this platform was never given are counted and ignored."""
-    recorded = 0
-    for verdict in verdicts:
-        named = platform.names.read(Names.SIGNAL, verdict.id)
-        if named and tx.add_verdict(platform.number, named[1], verdict.verdict.value, hour(now)):
-            recorded += 1
-            if verdict.verdict is Verdict.NOT_BLOCKED:
-                review.weigh(tx, [named[1]], now=now)
-    return FeedbackTaken(recorded=recorded, unknown=len(verdicts) - recorded)

@@ -13,8 +13,8 @@ from enum import StrEnum
 from typing import Final
 
 from clearinghouse.database.transaction import Transaction
-from clearinghouse.http.redacting_log import hour, moment
 from clearinghouse.platforms.keys import FOLLOWING, read_scopes
+from clearinghouse.times import hour, moment
 
 SILENT: Final = timedelta(days=1)  # without a request
 BEHIND: Final = timedelta(days=2)  # without confirming a change: what the law gives a site, too

@@ -12,8 +12,8 @@ from clearinghouse.database.audit import Act
 from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import AnyRow, Transaction
 from clearinghouse.errors import CredentialsMissing, CredentialsWrong, ScopeMissing, Trouble
-from clearinghouse.http.redacting_log import hour
-from clearinghouse.sealing.vault import Names
+from clearinghouse.sealing.platform_ids import Names
+from clearinghouse.times import hour
 from nciihash.signals import SignalType
 from nciihash.veil import Veil
 

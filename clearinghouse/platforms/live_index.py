@@ -17,7 +17,8 @@ from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import LogEntry
 from clearinghouse.errors import BadCursor, CursorExpired, KeyMismatch, NotReady
 from clearinghouse.platforms.keys import Platform
-from clearinghouse.sealing.vault import Names, Vault
+from clearinghouse.sealing.platform_ids import Names
+from clearinghouse.sealing.vault import Vault
 from nciihash.feed import Added, Entry, FeedPage, Removed, apply
 from nciihash.search.index import Index
 from nciihash.signals import MADE, Media, Signal, SignalType, Variant, band

@@ -30,11 +30,11 @@ from clearinghouse.abuse.allowlist import LawfulList
 from clearinghouse.database.queries.stopncii_records import CONTRIBUTED, SHARED, Record
 from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import Transaction
-from clearinghouse.http.redacting_log import hour
 from clearinghouse.platforms.contributions import Contributed, contribute, lookup_of, take_back
 from clearinghouse.platforms.keys import Platform
 from clearinghouse.platforms.live_index import read_place
-from clearinghouse.sealing.vault import Names
+from clearinghouse.sealing.platform_ids import Names
+from clearinghouse.times import hour
 from nciihash.errors import InvalidSignal
 from nciihash.signals import Media, Signal, SignalType, Verdict
 

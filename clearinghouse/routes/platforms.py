@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from clearinghouse.cases.idempotency import Reply, once
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import BadBody
-from clearinghouse.platforms import feed, keys, live_index
+from clearinghouse.platforms import feed, keys, live_index, verdicts
 from clearinghouse.platforms.keys import Platform, Scope
 from clearinghouse.routes.dependencies import Repeatable, Serving, answer, documented, parse
 from clearinghouse.service import Service
@@ -181,7 +181,7 @@ def acknowledge(
     now = serving.clock()
 
     def act(tx: Transaction) -> Reply:
-        taken = feed.acknowledge(serving.store, tx, platform, body.cursor, now=now)
+        taken = verdicts.acknowledge(serving.store, tx, platform, body.cursor, now=now)
         return Reply.of(200, taken)
 
     return answer(once(serving.store, repeat, now, act))
@@ -243,7 +243,7 @@ def give_feedback(
     now = serving.clock()
 
     def act(tx: Transaction) -> Reply:
-        return Reply.of(200, feed.record(tx, platform, body.verdicts, now=now))
+        return Reply.of(200, verdicts.record(tx, platform, body.verdicts, now=now))
 
     reply = once(serving.store, repeat, now, act)
     serving.waiters.poke()  # platforms may have agreed to take something out

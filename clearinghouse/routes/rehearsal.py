@@ -16,7 +16,7 @@ from pydantic import Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
 
-from clearinghouse.cases import lifecycle as cases
+from clearinghouse.cases import lifecycle
 from clearinghouse.cases.passphrases import mint_number
 from clearinghouse.errors import Busy, CursorExpired
 from clearinghouse.routes.dependencies import Serving, refusal_answer
@@ -129,12 +129,12 @@ def burst(body: Burst, serving: Serving, making: Rehearsing) -> Values:
         for _ in range(body.cases):
             values = tuple(secrets.token_hex(32) for _ in range(body.files))
             number = mint_number()
-            cases.open_case(
+            lifecycle.open_case(
                 serving.store, serving.lawful, tx, _request(values), number=number, passphrase="",
                 # no passphrase opens it, for what stands here is no verifier
                 verifier="", months=serving.settings.case_months, now=now,
             )  # fmt: skip
-            row = tx.find_case(cases.case_lookup(serving.store, number))
+            row = tx.find_case(lifecycle.case_lookup(serving.store, number))
             assert row is not None  # noqa: S101 - inserted above
             making.opened(row.id, values)
             added += values
@@ -167,7 +167,7 @@ def withdraw(body: Retreat, serving: Serving, making: Rehearsing) -> Values:
     for case, values in making.oldest(body.cases):
         with serving.store.write() as tx:
             if tx.read_case(case).state == CaseState.OPEN:
-                cases.withdraw(tx, case, None, now=serving.clock())
+                lifecycle.withdraw(tx, case, None, now=serving.clock())
         gone += values
     serving.waiters.poke()
     return Values(values=tuple(gone))

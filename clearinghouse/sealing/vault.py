@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
@@ -27,7 +26,6 @@ from nciihash.signals import SignalType
 KEY_BYTES: Final = 32
 _SIGNALS: Final = frozenset(SignalType)
 _NONCE: Final = 12  # bytes; random, so one key may seal 2**32 values (NIST SP 800-38D, 8.3)
-_NUMBER_BITS: Final = 48  # what row numbers and places in the log stay below
 
 
 class Vault:
@@ -107,49 +105,6 @@ class ReplyVault:
     def open(self, sealed: bytes) -> bytes:
         """Decrypt the answer."""
         return self._aead.decrypt(sealed[:_NONCE], sealed[_NONCE:], None)
-
-
-class Names:
-    """The ids by which one platform knows rows of ours: one AES block each.
-
-    A block holds a kind, an epoch and a number, encrypted under a secret of that platform that
-    never changes. So an id inverts, never collides, cannot be guessed, and means nothing to anybody
-    else.
-    """
-
-    SIGNAL: Final = 1
-    ITEM: Final = 2
-    CURSOR: Final = 3
-    RECORD: Final = 4
-    PAGE: Final = 5
-
-    def __init__(self, secret: bytes) -> None:
-        # Single blocks that differ in their number: no mode is needed, and none would help.
-        self._cipher = Cipher(algorithms.AES(secret), modes.ECB())  # noqa: S305 - see above
-        self.veil_key = hmac.digest(secret, b"veil", hashlib.sha256)
-
-    def write(self, kind: int, numbers: list[int], *, epoch: int = 0) -> list[str]:
-        """Name rows: 32 hexadecimal digits for each number."""
-        plain = b"".join(
-            bytes([kind]) + epoch.to_bytes(7, "big") + number.to_bytes(8, "big")
-            for number in numbers
-        )
-        digits = self._cipher.encryptor().update(plain).hex()
-        return [digits[i : i + 32] for i in range(0, len(digits), 32)]
-
-    def read(self, kind: int, name: str) -> tuple[int, int] | None:
-        """Give the (epoch, number) that a name of this kind stands for; None if it is not ours."""
-        try:
-            plain = self._cipher.decryptor().update(bytes.fromhex(name))
-        except ValueError:
-            return None
-        if len(plain) != 16 or plain[0] != kind:
-            return None
-        epoch, number = int.from_bytes(plain[1:8], "big"), int.from_bytes(plain[8:], "big")
-        # Another platform's names decrypt to noise, which rarely stays below what numbers reach.
-        if number >> _NUMBER_BITS or (kind not in {self.CURSOR, self.PAGE} and epoch):
-            return None
-        return epoch, number
 
 
 def read_key(path: Path, *, create: bool) -> bytes:

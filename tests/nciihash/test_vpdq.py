@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nciihash import vpdq
+from nciihash.hashing import frame_selection
 from nciihash.hashing.frame_selection import Reel
 from nciihash.signals import Hashed, Match, Signal, SignalType, Variant
 from nciihash.vpdq import Share
@@ -21,7 +22,7 @@ def hashed(value=None, *, flip=0, quality=90, variant=Variant.ORIGINAL, time=Non
 
 def filled(reel, count):
     for number in range(count):
-        time = number * vpdq.EVERY
+        time = number * frame_selection.EVERY
         if reel.due(time):
             frame = hashed()
             assert reel.take(frame)
@@ -68,8 +69,8 @@ def test_a_long_film_is_thinned_evenly_and_says_so(count):
     assert min(count, 50) <= len(times) <= 100
     assert times[0] == 0.0
     assert set(np.diff(times)) == {reel.every}
-    assert times[-1] + reel.every > (count - 1) * vpdq.EVERY
-    assert (reel.every > vpdq.EVERY) == (count > 100)
+    assert times[-1] + reel.every > (count - 1) * frame_selection.EVERY
+    assert (reel.every > frame_selection.EVERY) == (count > 100)
 
 
 @given(st.integers(1, 40), st.integers(0, 12), st.integers(1, 300))
@@ -128,7 +129,7 @@ def test_a_lively_query_is_thinned_to_one_frame_a_moment_first():
         if reel.due(number / 30) and reel.take(frame := hashed()):
             reel.keep((frame,))
     times = [h.time for h in reel.hashes()]
-    assert reel.every == vpdq.EVERY
+    assert reel.every == frame_selection.EVERY
     assert len(times) == len(reel) == 60
     assert set(np.diff(times).round(2)) <= {0.23, 0.25, 0.27}
 

@@ -21,10 +21,10 @@ from skimage import data as photos
 from clearinghouse.page import manifest as sources
 from clearinghouse.page import single_file
 from golden.pictures import KINDS, blocks, rings, waves
-from nciihash import vpdq
 from nciihash.client import Client
 from nciihash.client.advocate import AdvocateClient
 from nciihash.errors import FileRefused
+from nciihash.hashing import frame_selection
 from nciihash.hashing.altered_views import View
 from nciihash.hashing.hasher import hash_bytes, hash_file, hash_image
 from nciihash.hashing.variants import _CHOSEN, VIEWS
@@ -449,7 +449,7 @@ def test_a_long_or_lively_video_is_thinned_as_in_python(page, count, seconds):
     others = base ^ (random.random((count, 6, 32)) < 0.4).astype(np.uint8)  # some say nothing new
     frames = np.concatenate((base, others), axis=1)
     frames[5::7] = frames[4 : frames.shape[0] - 1 : 7][: len(frames[5::7])]  # and some stand still
-    reel = vpdq.Reel(vpdq.FRAMES, max(vpdq.EVERY, seconds / 2400))
+    reel = frame_selection.Reel(frame_selection.FRAMES, max(frame_selection.EVERY, seconds / 2400))
     for number, values in enumerate(frames):
         if reel.due(number / 4):
             hashes = [Hashed(Signal(SignalType.PDQ, v.tobytes()), 90) for v in values]
@@ -458,7 +458,7 @@ def test_a_long_or_lively_video_is_thinned_as_in_python(page, count, seconds):
     texts = [[v.tobytes().hex() for v in values] for values in frames]
     every, found = page.evaluate(REEL, [seconds, texts])
     assert every == reel.every
-    assert found == [h.signal.hex for h in reel.hashes(vpdq.SIGNALS)]
+    assert found == [h.signal.hex for h in reel.hashes(frame_selection.SIGNALS)]
 
 
 def test_a_long_video_says_how_far_it_is_and_can_be_taken_off_meanwhile(visit):

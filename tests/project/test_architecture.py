@@ -49,7 +49,10 @@ def test_the_core_loads_numpy_and_the_standard_library_alone(module):
 def test_the_package_itself_loads_nothing_until_it_is_asked():
     loaded = loaded_by("import nciihash")
     assert "numpy" not in loaded
-    assert {name for name in loaded if name.startswith("nciihash")} == {"nciihash", "nciihash._lazy"}
+    assert {name for name in loaded if name.startswith("nciihash")} == {
+        "nciihash",
+        "nciihash._lazy",
+    }
 
 
 @pytest.mark.parametrize(

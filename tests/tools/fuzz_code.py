@@ -21,14 +21,13 @@ from pathlib import Path
 import atheris
 from pydantic import ValidationError
 
-from nciihash import errors, vpdq
+from nciihash import errors, vpdq, wire
 from nciihash.cli import saved_hashes as saved
-from nciihash.hashing import hasher, image, jpeg
+from nciihash.hashing import frame_selection, hasher, image, jpeg
 from nciihash.media import formats
 from nciihash.media.limits import Limits
 from nciihash.sandbox import pipe, replies, samples
 from nciihash.signals import Hashed, Item, Media, Signal, SignalType, Variant
-from nciihash.wire import cases
 from support.pictures import encode, exif, scene
 
 LIMITS = Limits(max_pixels=250_000, reduced_pixels=1_000_000)
@@ -59,18 +58,18 @@ def picture(data):
 def messages(data):
     """Read what the network brings, both ways."""
     for form in (
-        *(cases.OpenCase, cases.AddItems, cases.MatchQuery, cases.Feedback, cases.Acknowledgement),
-        *(cases.CaseStatus, cases.MatchReply, cases.Problem),
+        *(wire.OpenCase, wire.AddItems, wire.MatchQuery, wire.Feedback, wire.Acknowledgement),
+        *(wire.CaseStatus, wire.MatchReply, wire.Problem),
     ):
         with suppress(ValidationError):
             form.model_validate_json(data)
     with suppress(ValidationError):
-        page = cases.FeedReply.model_validate_json(data).page
-        assert cases.FeedReply.of(page).page == page
+        page = wire.FeedReply.model_validate_json(data).page
+        assert wire.FeedReply.of(page).page == page
     with suppress(ValidationError):
-        for item in cases.AddItems.model_validate_json(data).items:
+        for item in wire.AddItems.model_validate_json(data).items:
             hashes = tuple(signal.hashed for signal in item.signals)
-            assert cases.ItemIn.of(Item(item.media, hashes)) == item
+            assert wire.ItemIn.of(Item(item.media, hashes)) == item
 
 
 def saved_hashes(data):
@@ -100,7 +99,7 @@ def child(data):
 def reel(data):
     """Choose the frames of a film, and compare it with itself."""
     random = atheris.FuzzedDataProvider(data)
-    chosen = vpdq.Reel(random.ConsumeIntInRange(1, 40), close=random.ConsumeBool())
+    chosen = frame_selection.Reel(random.ConsumeIntInRange(1, 40), close=random.ConsumeBool())
     value, time = 0, 0.0
     while random.remaining_bytes() > 4:
         value ^= random.ConsumeUInt(4) << random.ConsumeIntInRange(0, 224)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from clearinghouse.abuse.proof_of_work import EASIEST, HARDEST, LIFE, Gate
 from clearinghouse.errors import WorkNeeded
+from clearinghouse.maintenance.purge import purge
 from clearinghouse.sealing.vault import Vault
 from nciihash.client import Client
 from nciihash.errors import ProtocolError, ServiceRefused
@@ -209,13 +210,12 @@ def test_a_lost_answer_is_given_again_even_when_the_proof_has_run_out(flooded):
 
 
 def test_spent_proofs_are_forgotten_when_they_have_run_out(flooded):
-    from clearinghouse.cases import lifecycle
 
     store = flooded.parts.store
     with store.write() as tx:
         assert tx.spend(b"a" * 32, 0)
         assert not tx.spend(b"a" * 32, 0)
-    lifecycle.purge(store, retention_days=400, now=flooded.clock())
+    purge(store, retention_days=400, now=flooded.clock())
     with store.write() as tx:
         assert tx.spend(b"a" * 32, 0)
 

@@ -10,9 +10,9 @@ from starlette.testclient import TestClient
 
 from clearinghouse.abuse.quotas import Budgets
 from clearinghouse.app import create_app
-from clearinghouse.cases import lifecycle
 from clearinghouse.database.store import Store
 from clearinghouse.errors import BudgetSpent
+from clearinghouse.maintenance.purge import purge
 from clearinghouse.platforms import keys
 from clearinghouse.platforms.keys import Scope
 from nciihash.client import PlatformClient
@@ -91,10 +91,10 @@ def test_a_spent_budget_costs_no_further_write(store, key, monkeypatch):
 
 def test_leases_are_forgotten(store, key):
     Budgets(hour=10, day=10).take(store, key, 10, now=NOW)
-    lifecycle.purge(store, retention_days=400, now=NOW + timedelta(days=1))
+    purge(store, retention_days=400, now=NOW + timedelta(days=1))
     with pytest.raises(BudgetSpent):
         Budgets(hour=10, day=10).take(store, key, 10, now=NOW)
-    lifecycle.purge(store, retention_days=400, now=NOW + timedelta(days=3))
+    purge(store, retention_days=400, now=NOW + timedelta(days=3))
     Budgets(hour=10, day=10).take(store, key, 10, now=NOW)
 
 

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from clearinghouse.cases import advocates, lifecycle
+from clearinghouse.cases import advocates
+from clearinghouse.maintenance.purge import expire, purge
 from nciihash.cli import tables
 from nciihash.client import Client
 from nciihash.client.advocate import AdvocateClient
@@ -273,11 +274,11 @@ def test_a_key_is_rotated_and_revoked_and_its_cases_stay(service, helpline):
 def test_an_unvisited_case_expires_in_her_hands_too(service, helpline):
     helpline.opened()
     service.clock.pass_(days=800)
-    lifecycle.expire(service.parts.store, service.clock())
+    expire(service.parts.store, service.clock())
     helpline.key = advocates.rotate(service.parts.store, "Helpline", service.clock())
     assert helpline.listed() == []
     service.clock.pass_(days=500)
-    lifecycle.purge(service.parts.store, retention_days=400, now=service.clock())
+    purge(service.parts.store, retention_days=400, now=service.clock())
     assert figures(service)["cases_closed"] == 0
 
 

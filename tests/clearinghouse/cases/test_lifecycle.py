@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from clearinghouse.cases import lifecycle
+from clearinghouse.maintenance.purge import expire, purge
 from clearinghouse.platforms.keys import Scope
 from support.serving import credentials, figures, item, near, opening, pdq, problem
 
@@ -222,9 +222,9 @@ def test_a_visit_renews_and_an_unvisited_case_expires(service):
     peer = service.platform()
     service.clock.pass_(days=700)
     assert case.status()["expires"] == "2030-04-16T13:00:00Z"
-    assert lifecycle.expire(service.parts.store, service.clock()) == 0
+    assert expire(service.parts.store, service.clock()) == 0
     service.clock.pass_(days=731)
-    assert lifecycle.purge(service.parts.store, retention_days=400, now=service.clock()) == {
+    assert purge(service.parts.store, retention_days=400, now=service.clock()) == {
         "expired": 1,
         "forgotten": 0,
         "replies": 0,
@@ -234,7 +234,7 @@ def test_a_visit_renews_and_an_unvisited_case_expires(service):
     assert peer.match(value) == [[]]
     assert [e["op"] for e in peer.feed()["entries"]] == ["remove"]
     service.clock.pass_(days=401)
-    lifecycle.purge(service.parts.store, retention_days=400, now=service.clock())
+    purge(service.parts.store, retention_days=400, now=service.clock())
     problem(service.client.get("/v1/case", headers=case.headers), 401, "credentials_wrong")
     # the removal outlives the case
     assert [e["op"] for e in service.platform("Third").feed()["entries"]] == ["remove"]
@@ -318,7 +318,7 @@ def test_a_repeated_opening_opens_once_and_answers_the_same(service):
     bad = service.client.post("/v1/cases", json=body, headers={"Idempotency-Key": "short"})
     problem(bad, 400, "bad_idempotency_key")
     service.clock.pass_(hours=26)
-    done = lifecycle.purge(service.parts.store, retention_days=400, now=service.clock())
+    done = purge(service.parts.store, retention_days=400, now=service.clock())
     assert done["replies"] == 1
 
 

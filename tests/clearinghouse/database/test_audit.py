@@ -6,11 +6,12 @@ import pytest
 from sqlalchemy import delete, insert, update
 
 from clearinghouse.abuse import review
-from clearinghouse.cases import advocates, lifecycle
+from clearinghouse.cases import advocates
 from clearinghouse.database import audit
 from clearinghouse.database.audit import Act
 from clearinghouse.database.schema import audit as table
 from clearinghouse.maintenance.key_rotation import rotate
+from clearinghouse.maintenance.purge import purge
 from clearinghouse.platforms import contributions, keys
 from nciihash.signals import Signal, SignalType
 from support.processes import command
@@ -36,7 +37,7 @@ def test_what_operators_do_is_in_it_and_nothing_of_anybody(service, settings):
     case = service.open()
     rotate(store, settings, now=now, pause=lambda _seconds: None)
     service.clock.pass_(days=800)
-    lifecycle.purge(store, retention_days=400, now=service.clock())
+    purge(store, retention_days=400, now=service.clock())
     review.list_lawful(store, [Signal(SignalType.PDQ, bytes(32))], now=now)
     review.unlist_lawful(store, [Signal(SignalType.PDQ, bytes(32))], now=now)
     advocates.add(store, "Helpline", now)

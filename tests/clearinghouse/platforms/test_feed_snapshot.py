@@ -6,8 +6,7 @@ import random
 import pytest
 
 from clearinghouse.errors import CursorExpired
-from clearinghouse.platforms import feed as feedback
-from clearinghouse.platforms import keys
+from clearinghouse.platforms import feed, keys
 from support.serving import item, pdq
 
 
@@ -49,12 +48,12 @@ def test_an_empty_bank_has_a_snapshot_from_which_the_feed_goes_on(service):
 
 def test_each_line_of_a_snapshot_leads_on_in_the_feed(service, monkeypatch):
     """What is withdrawn or added while it is read comes by the feed, from whichever line."""
-    monkeypatch.setattr(feedback, "_SNAPSHOT_PAGE", 2)
+    monkeypatch.setattr(feed, "_SNAPSHOT_PAGE", 2)
     peer = service.platform()
     case = service.open(*[item(pdq()) for _ in range(5)])
     case.withdraw(2)
     platform = keys.identify(service.parts.store, peer.key, service.clock())
-    pages = feedback.read_snapshot(service.parts.store, platform, None)
+    pages = feed.read_snapshot(service.parts.store, platform, None)
     first = next(pages)
     case.withdraw(1)
     case.withdraw(4)
@@ -72,11 +71,11 @@ def test_each_line_of_a_snapshot_leads_on_in_the_feed(service, monkeypatch):
 
 
 def test_a_snapshot_ends_where_the_database_is_put_back(service, monkeypatch):
-    monkeypatch.setattr(feedback, "_SNAPSHOT_PAGE", 1)
+    monkeypatch.setattr(feed, "_SNAPSHOT_PAGE", 1)
     peer = service.platform()
     service.open(item(pdq()), item(pdq()))
     platform = keys.identify(service.parts.store, peer.key, service.clock())
-    pages = feedback.read_snapshot(service.parts.store, platform, None)
+    pages = feed.read_snapshot(service.parts.store, platform, None)
     next(pages)
     with service.parts.store.write() as tx:
         tx.set_fact("epoch", (tx.epoch() + 1).to_bytes(8, "big"))

@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from clearinghouse.http.redacting_log import hour
-from clearinghouse.platforms import keys as access
+from clearinghouse.platforms import keys
 from clearinghouse.platforms.health import Alert, Concern, Uses, alerts
 from clearinghouse.platforms.keys import Scope
+from clearinghouse.times import hour
 
 
 def found(service):
@@ -83,11 +83,11 @@ def test_a_key_that_ends_is_told_unless_another_one_goes_on(service):
     service.platform("One", [Scope.MATCH])
     service.clock.pass_(days=371)
     assert found(service) == [("One", Concern.EXPIRING)]
-    access.rotate_key(service.parts.store, "One", service.clock())
+    keys.rotate_key(service.parts.store, "One", service.clock())
     assert found(service) == []
     service.clock.pass_(days=500)
     assert found(service) == [("One", Concern.EXPIRING)], "after the end as well"
-    access.revoke_keys(service.parts.store, "One", None, service.clock())
+    keys.revoke_keys(service.parts.store, "One", None, service.clock())
     assert found(service) == [], "one that has left need not come"
 
 

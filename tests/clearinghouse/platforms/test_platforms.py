@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import update
 
 from clearinghouse.database.schema import signals
+from clearinghouse.maintenance.purge import expire
 from clearinghouse.platforms import keys
 from clearinghouse.platforms.keys import KeysInUse, PlatformExists, PlatformUnknown, Scope
 from nciihash import wire
@@ -171,7 +172,7 @@ def test_a_cursor_is_its_platforms_own(service):
 
 
 def test_a_cursor_of_another_epoch_has_expired(service):
-    from clearinghouse.sealing.vault import Names
+    from clearinghouse.sealing.platform_ids import Names
 
     peer = service.platform()
     platform = keys.admit(service.parts.store, peer.key, {Scope.FEED}, service.clock())
@@ -182,7 +183,7 @@ def test_a_cursor_of_another_epoch_has_expired(service):
 
 
 def test_a_place_that_is_not_in_the_log_cannot_be_confirmed(service):
-    from clearinghouse.sealing.vault import Names
+    from clearinghouse.sealing.platform_ids import Names
 
     peer = service.platform()
     platform = keys.admit(service.parts.store, peer.key, {Scope.FEED}, service.clock())
@@ -290,7 +291,6 @@ def test_a_long_poll_ends_empty_handed(service):
 
 def test_what_the_command_line_writes_is_noticed(service):
     """A second store on the same file, as `clearinghouse purge` beside a serving process has."""
-    from clearinghouse.cases import lifecycle as cases
     from clearinghouse.database.store import Store
 
     value = pdq()
@@ -300,7 +300,7 @@ def test_what_the_command_line_writes_is_noticed(service):
     service.clock.pass_(days=1000)
     beside = Store.open(service.settings)
     try:
-        assert cases.expire(beside, service.clock()) == 1
+        assert expire(beside, service.clock()) == 1
     finally:
         beside.close()
     fresh = service.platform("Fresh")

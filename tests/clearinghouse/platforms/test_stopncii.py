@@ -22,11 +22,12 @@ from clearinghouse.database.queries.stopncii_records import CONTRIBUTED, IMPORTE
 from clearinghouse.database.schema import items, signals, verdicts
 from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import NewItem, NewSignals
-from clearinghouse.http.redacting_log import hour
+from clearinghouse.maintenance.purge import expire
 from clearinghouse.platforms import keys, stopncii
 from clearinghouse.platforms.contributions import Contributed, contribute, lookup_of, take_back
 from clearinghouse.platforms.keys import Scope
 from clearinghouse.settings import Settings
+from clearinghouse.times import hour
 from nciihash.signals import Media, Signal, SignalType
 from support.serving import Clock, Running, item, pdq, problem
 from support.stopncii import DOOR, both, fetch, fetch_all, submit, values
@@ -400,7 +401,6 @@ def test_hashes_of_another_form_are_refused_whole(service, change):
 
 
 def test_contributions_expire_when_their_platform_is_gone(service):
-    from clearinghouse.cases import lifecycle as cases
 
     peer = service.platform()
     value = pdq()
@@ -409,9 +409,9 @@ def test_contributions_expire_when_their_platform_is_gone(service):
     keys.rotate_key(service.parts.store, "Example", service.clock())
     submit(peer, pdq())  # renews
     service.clock.pass_(days=700)
-    assert cases.expire(service.parts.store, service.clock()) == 0
+    assert expire(service.parts.store, service.clock()) == 0
     service.clock.pass_(days=100)
-    assert cases.expire(service.parts.store, service.clock()) == 1
+    assert expire(service.parts.store, service.clock()) == 1
     late = service.platform("Late")
     assert fetch_all(late) == []
     submit(late, value)

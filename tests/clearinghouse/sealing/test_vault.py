@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clearinghouse.errors import KeyMismatch, KeyMissing, SettingInvalid
-from clearinghouse.sealing.vault import Names, ReplyVault, Vault, parse_key, read_key
+from clearinghouse.sealing.platform_ids import Names
+from clearinghouse.sealing.vault import ReplyVault, Vault, parse_key, read_key
 
 KEY = bytes(range(32))
 numbers = st.integers(0, 2**48 - 1)

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from nciihash import __version__, vpdq
+from nciihash import __version__
 from nciihash.cli import submission
 from nciihash.client import PlatformClient, transport
 from nciihash.errors import ServiceUnreachable
+from nciihash.hashing import frame_selection
 from nciihash.hashing.hasher import hash_file
 from nciihash.signals import SignalType, Variant
 from support.command_line import Done
@@ -1029,7 +1030,7 @@ def test_check_videos(run, films, tmp_path):
 
 
 def test_a_long_video_says_that_it_is_thinned(run, films, monkeypatch):
-    monkeypatch.setattr(vpdq, "PLAIN_FRAMES", 6)
+    monkeypatch.setattr(frame_selection, "PLAIN_FRAMES", 6)
     done = run("hash", "--json", "--no-sandbox", films / "film.mp4")
     assert done.line["every"] == 1.0
     assert "one frame was taken every 1 seconds rather than four a second" in done.err

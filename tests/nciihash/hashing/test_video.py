@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from nciihash import errors, pdq, vpdq
-from nciihash.hashing import hasher
+from nciihash.hashing import frame_selection, hasher
 from nciihash.hashing.video import opened
 from nciihash.media.limits import Limits
 from nciihash.signals import Media, SignalType, Variant
@@ -19,7 +19,7 @@ PDQ_MD5 = (SignalType.PDQ, SignalType.MD5, SignalType.SHA256)
 
 
 def looked_at(data, format="mov", every=0.25):
-    reel = vpdq.Reel(10_000, every)
+    reel = frame_selection.Reel(10_000, every)
     with opened(io.BytesIO(data), format, every, LIMITS) as opened_film:
         return list(opened_film.frames(reel.due))
 
@@ -71,7 +71,7 @@ def test_every_kind_gives_the_same_frames(kind, frames, original):
     many = [frame for frame in frames for _ in range(rate // RATE)]
     item = hasher.hash_bytes(film(many, codec, format, pix_fmt, rate=rate))
     assert item.media is Media.VIDEO
-    assert item.every == vpdq.EVERY
+    assert item.every == frame_selection.EVERY
     found = shares(item, original)
     assert found.query.of_one >= 0.8, found
     assert found.bank.of_one == 1.0, found
@@ -193,7 +193,7 @@ def test_imagehashs_hashes_are_not_made_of_videos(frames):
 
 
 def test_a_long_film_is_thinned_and_says_so(monkeypatch):
-    monkeypatch.setattr(vpdq, "PLAIN_FRAMES", 8)
+    monkeypatch.setattr(frame_selection, "PLAIN_FRAMES", 8)
     data = film(moving(120, 128, 96, still=3), "mpeg4")
     item = hasher.hash_bytes(data)
     assert 4 <= item.frames <= 8
@@ -204,7 +204,7 @@ def test_a_long_film_is_thinned_and_says_so(monkeypatch):
 
 
 def test_submissions_stay_within_what_the_wire_takes(monkeypatch):
-    monkeypatch.setattr(vpdq, "SIGNALS", 60)
+    monkeypatch.setattr(frame_selection, "SIGNALS", 60)
     item = hasher.hash_bytes(film(moving(60)), variants="standard")
     assert len(item.hashes) <= 60
     assert sum(h.variant is Variant.ORIGINAL for h in item.hashes) == item.frames == 10

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from nciihash import wire
 from nciihash.feed import Removed
 from nciihash.signals import MADE, Band, Media, SignalType, Variant, Verdict
-from nciihash.wire import cases
 from support.strategies import added, items, pages
 
 HOUR = datetime(2026, 3, 1, 17, tzinfo=UTC)
@@ -39,27 +39,27 @@ ADD = {
 
 # One valid document for each message: whatever is true of all messages is tested on these.
 DOCUMENTS = {
-    cases.Declaration: DECLARATION,
-    cases.SignalIn: SIGNAL,
-    cases.ItemIn: FILE,
-    cases.OpenCase: {
+    wire.Declaration: DECLARATION,
+    wire.SignalIn: SIGNAL,
+    wire.ItemIn: FILE,
+    wire.OpenCase: {
         "declaration": DECLARATION,
         "reason": "precaution",
         "work": None,
         "items": [FILE],
     },
-    cases.AddItems: {"items": [FILE]},
-    cases.Refusal: {"signal": 0, "code": "low_quality"},
-    cases.ItemReceipt: {"item": 1, "accepted": 1, "refused": []},
-    cases.CaseOpened: {
+    wire.AddItems: {"items": [FILE]},
+    wire.Refusal: {"signal": 0, "code": "low_quality"},
+    wire.ItemReceipt: {"item": 1, "accepted": 1, "refused": []},
+    wire.CaseOpened: {
         "case": "K7Q4-29XD-MM3R",
         "passphrase": "a b c d e f",
         "expires": HOUR.isoformat(),
         "items": [{"item": 1, "accepted": 1, "refused": []}],
     },
-    cases.ItemsAdded: {"expires": HOUR.isoformat(), "items": []},
-    cases.PlatformStatus: PLATFORM,
-    cases.ItemStatus: {
+    wire.ItemsAdded: {"expires": HOUR.isoformat(), "items": []},
+    wire.PlatformStatus: PLATFORM,
+    wire.ItemStatus: {
         "item": 1,
         "media": "image",
         "signals": 1,
@@ -69,28 +69,28 @@ DOCUMENTS = {
         "taken_out": None,
         "platforms": [PLATFORM],
     },
-    cases.CaseStatus: {
+    wire.CaseStatus: {
         "state": "open",
         "reason": "shared",
         "opened": HOUR.isoformat(),
         "expires": HOUR.isoformat(),
         "items": [],
     },
-    cases.Withdrawal: {"withdrawn": 1, "remaining": 0, "state": "withdrawn"},
-    cases.AddedEntry: ADD,
-    cases.RemovedEntry: {"op": "remove", "id": ID},
-    cases.FeedReply: {
+    wire.Withdrawal: {"withdrawn": 1, "remaining": 0, "state": "withdrawn"},
+    wire.AddedEntry: ADD,
+    wire.RemovedEntry: {"op": "remove", "id": ID},
+    wire.FeedReply: {
         "entries": [ADD, {"op": "remove", "id": ID}],
         "cursor": ID,
         "more": False,
     },
-    cases.Acknowledgement: {"cursor": ID},
-    cases.MatchQuery: {"type": "pdq", "values": [PDQ]},
-    cases.Hit: {"id": ID, "item": ITEM, "band": "strong"},
-    cases.MatchReply: {"as_of": ID, "matches": [[], [{"id": ID, "item": ITEM, "band": "likely"}]]},
-    cases.VerdictIn: {"id": ID, "verdict": "blocked"},
-    cases.Feedback: {"verdicts": [{"id": ID, "verdict": "unsure"}]},
-    cases.FeedbackTaken: {"recorded": 1, "unknown": 0},
+    wire.Acknowledgement: {"cursor": ID},
+    wire.MatchQuery: {"type": "pdq", "values": [PDQ]},
+    wire.Hit: {"id": ID, "item": ITEM, "band": "strong"},
+    wire.MatchReply: {"as_of": ID, "matches": [[], [{"id": ID, "item": ITEM, "band": "likely"}]]},
+    wire.VerdictIn: {"id": ID, "verdict": "blocked"},
+    wire.Feedback: {"verdicts": [{"id": ID, "verdict": "unsure"}]},
+    wire.FeedbackTaken: {"recorded": 1, "unknown": 0},
 }
 BY_NAME = pytest.mark.parametrize(
     ("model", "document"), DOCUMENTS.items(), ids=[m.__name__ for m in DOCUMENTS]
@@ -106,14 +106,17 @@ def refuse(model, document):
         read(model, document)
 
 
+DOCUMENTED = {"nciihash.wire.cases", "nciihash.wire.platforms"}
+
+
 def changed(document, **fields):
     return {**document, **fields}
 
 
 def test_every_message_has_a_document_here():
     # other doors, whose tests may run in this process too, have messages of their own
-    here = {m for m in cases.Message.__subclasses__() if m.__module__ == cases.__name__}
-    assert {m for m in DOCUMENTS if m.__module__ == cases.__name__} == here
+    here = {m for m in wire.Message.__subclasses__() if m.__module__ in DOCUMENTED}
+    assert {m for m in DOCUMENTS if m.__module__ in DOCUMENTED} == here
 
 
 @BY_NAME
@@ -146,23 +149,23 @@ def test_messages_are_frozen(model, document):
 
 @given(items())
 def test_items_round_trip(item):
-    sent = json.loads(cases.ItemIn.of(item).model_dump_json())
-    received = read(cases.ItemIn, sent)
+    sent = json.loads(wire.ItemIn.of(item).model_dump_json())
+    received = read(wire.ItemIn, sent)
     assert received.media is item.media
     assert tuple(s.hashed for s in received.signals) == item.hashes
 
 
 @given(pages())
 def test_pages_of_the_feed_round_trip(page):
-    reply = cases.FeedReply.of(page)
-    assert read(cases.FeedReply, json.loads(reply.model_dump_json())).page == page
+    reply = wire.FeedReply.of(page)
+    assert read(wire.FeedReply, json.loads(reply.model_dump_json())).page == page
 
 
 @given(added())
 def test_a_removal_carries_an_id_and_nothing_else(entry):
-    assert set(cases.RemovedEntry.model_fields) == {"op", "id"}
-    refuse(cases.RemovedEntry, {"op": "remove", "id": entry.id, "value": entry.signal.hex})
-    page = cases.FeedReply(entries=(cases.RemovedEntry(id=entry.id),), cursor=ID, more=False).page
+    assert set(wire.RemovedEntry.model_fields) == {"op", "id"}
+    refuse(wire.RemovedEntry, {"op": "remove", "id": entry.id, "value": entry.signal.hex})
+    page = wire.FeedReply(entries=(wire.RemovedEntry(id=entry.id),), cursor=ID, more=False).page
     assert page.entries == (Removed(entry.id),)
 
 
@@ -173,7 +176,7 @@ def test_values_of_another_length_are_refused(type, length):
     if type is not SignalType.PDQ:
         document["quality"] = None
     query = {"type": type, "values": ["0" * length]}
-    for model, asked in ((cases.SignalIn, document), (cases.MatchQuery, query)):
+    for model, asked in ((wire.SignalIn, document), (wire.MatchQuery, query)):
         if length * 4 == type.bits:
             read(model, asked)
         else:
@@ -184,55 +187,55 @@ def test_values_of_another_length_are_refused(type, length):
     "value", [PDQ.upper(), PDQ[:-1] + "g", PDQ[:-1] + "\n", " " + PDQ[1:], PDQ[:-1] + "٣", 7, None]
 )
 def test_values_are_lowercase_hexadecimal_digits(value):
-    refuse(cases.SignalIn, changed(SIGNAL, value=value))
-    refuse(cases.MatchQuery, {"type": "pdq", "values": [value]})
-    refuse(cases.AddedEntry, changed(ADD, value=value))
+    refuse(wire.SignalIn, changed(SIGNAL, value=value))
+    refuse(wire.MatchQuery, {"type": "pdq", "values": [value]})
+    refuse(wire.AddedEntry, changed(ADD, value=value))
 
 
 def test_an_addition_in_the_feed_fits_its_type():
     for type, value in (("phash", PDQ), ("pdq", "0" * 16), ("md5", PDQ)):
         entry = changed(ADD, type=type, value=value)
-        refuse(cases.AddedEntry, entry)
-        refuse(cases.FeedReply, {"entries": [entry], "cursor": ID, "more": False})
+        refuse(wire.AddedEntry, entry)
+        refuse(wire.FeedReply, {"entries": [entry], "cursor": ID, "more": False})
 
 
 @pytest.mark.parametrize("quality", [-1, 101, 50.5, "93", True, None])
 def test_quality_is_a_whole_number_up_to_100_and_pdq_needs_it(quality):
-    refuse(cases.SignalIn, changed(SIGNAL, quality=quality))
+    refuse(wire.SignalIn, changed(SIGNAL, quality=quality))
 
 
 def test_other_types_have_no_quality():
-    refuse(cases.SignalIn, changed(SIGNAL, type="sha256"))
-    read(cases.SignalIn, changed(SIGNAL, type="sha256", quality=None))
+    refuse(wire.SignalIn, changed(SIGNAL, type="sha256"))
+    read(wire.SignalIn, changed(SIGNAL, type="sha256", quality=None))
 
 
 @pytest.mark.parametrize("answer", ["true", 1, "yes", None])
 def test_a_declaration_is_made_in_so_many_words(answer):
     for name in DECLARATION:
-        refuse(cases.Declaration, changed(DECLARATION, **{name: answer}))
+        refuse(wire.Declaration, changed(DECLARATION, **{name: answer}))
 
 
 @pytest.mark.parametrize("id", ["", ID[:-1], ID + "0", ID.upper(), "g" * 32, ID[:-1] + "\n", 5])
 def test_ids_and_cursors_are_32_hexadecimal_digits(id):
-    refuse(cases.VerdictIn, {"id": id, "verdict": "blocked"})
-    refuse(cases.Acknowledgement, {"cursor": id})
-    refuse(cases.Hit, {"id": id, "item": ITEM, "band": "strong"})
+    refuse(wire.VerdictIn, {"id": id, "verdict": "blocked"})
+    refuse(wire.Acknowledgement, {"cursor": id})
+    refuse(wire.Hit, {"id": id, "item": ITEM, "band": "strong"})
 
 
 @pytest.mark.parametrize(
     ("model", "document", "most"),
     [
-        (cases.AddItems, lambda n: {"items": [FILE] * n}, cases.ITEMS_MAX),
+        (wire.AddItems, lambda n: {"items": [FILE] * n}, wire.ITEMS_MAX),
         (
-            cases.ItemIn,
+            wire.ItemIn,
             lambda n: {"media": "video", "signals": [SIGNAL] * n},
-            cases.SIGNALS_MAX,
+            wire.SIGNALS_MAX,
         ),
-        (cases.MatchQuery, lambda n: {"type": "pdq", "values": [PDQ] * n}, cases.QUERIES_MAX),
+        (wire.MatchQuery, lambda n: {"type": "pdq", "values": [PDQ] * n}, wire.QUERIES_MAX),
         (
-            cases.Feedback,
+            wire.Feedback,
             lambda n: {"verdicts": [{"id": ID, "verdict": "blocked"}] * n},
-            cases.VERDICTS_MAX,
+            wire.VERDICTS_MAX,
         ),
     ],
 )
@@ -246,12 +249,12 @@ def test_lists_are_bounded_and_not_empty(model, document, most):
 @pytest.mark.parametrize(
     ("model", "field"),
     [
-        (cases.SignalIn, "type"),
-        (cases.SignalIn, "variant"),
-        (cases.ItemIn, "media"),
-        (cases.OpenCase, "reason"),
-        (cases.VerdictIn, "verdict"),
-        (cases.Hit, "band"),
+        (wire.SignalIn, "type"),
+        (wire.SignalIn, "variant"),
+        (wire.ItemIn, "media"),
+        (wire.OpenCase, "reason"),
+        (wire.VerdictIn, "verdict"),
+        (wire.Hit, "band"),
     ],
 )
 def test_names_come_from_closed_lists(model, field):
@@ -261,11 +264,11 @@ def test_names_come_from_closed_lists(model, field):
 
 def test_no_request_has_room_for_free_text():
     requests = (
-        cases.OpenCase,
-        cases.AddItems,
-        cases.MatchQuery,
-        cases.Feedback,
-        cases.Acknowledgement,
+        wire.OpenCase,
+        wire.AddItems,
+        wire.MatchQuery,
+        wire.Feedback,
+        wire.Acknowledgement,
     )
     for model in requests:
         for name, schema in definitions(model.model_json_schema()):
@@ -286,23 +289,23 @@ def definitions(schema, name="root"):
 
 
 def test_a_hit_never_tells_a_distance():
-    assert set(cases.Hit.model_fields) == {"id", "item", "band"}
+    assert set(wire.Hit.model_fields) == {"id", "item", "band"}
 
 
 def test_a_passphrase_hides_in_repr():
-    opened = read(cases.CaseOpened, DOCUMENTS[cases.CaseOpened])
+    opened = read(wire.CaseOpened, DOCUMENTS[wire.CaseOpened])
     assert "a b c d e f" not in repr(opened)
     assert opened.passphrase == "a b c d e f"
 
 
 def test_a_problem_from_a_newer_service_is_still_read():
     problem = read(
-        cases.Problem,
+        wire.Problem,
         {"title": "T", "status": 400, "code": "bad_cursor", "trace": "x", "detail": "d"},
     )
     assert (problem.code, problem.status, problem.detail) == ("bad_cursor", 400, "d")
 
 
 def test_words_on_the_wire_are_lowercase():
-    for enum in (SignalType, Variant, Media, Band, Verdict, cases.Reason, cases.CaseState):
+    for enum in (SignalType, Variant, Media, Band, Verdict, wire.Reason, wire.CaseState):
         assert all(str(member) == member.value == member.value.lower() for member in enum)

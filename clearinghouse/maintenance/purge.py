@@ -1,0 +1,44 @@
+"""What is withdrawn and forgotten when its time has come."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from clearinghouse.abuse.proof_of_work import LIFE
+from clearinghouse.cases.idempotency import KEPT_SECONDS
+from clearinghouse.database import audit
+from clearinghouse.database.audit import Act
+from clearinghouse.database.store import Store
+from clearinghouse.times import hour
+from nciihash.wire import (
+    CaseState,
+)
+
+_BATCH: Final = 100  # cases closed in one transaction, so that writers between them are not kept
+
+
+def expire(store: Store, now: datetime) -> int:
+    """Close the cases that nobody visited in time, withdrawing all they hold; give their number."""
+    total = 0
+    while True:
+        with store.write() as tx:
+            due = tx.expired_cases(hour(now), _BATCH)
+            for case in due:
+                tx.withdraw_items(case, None, hour(now))
+                tx.update_case(case, state=CaseState.EXPIRED.value, closed=hour(now))
+        total += len(due)
+        if len(due) < _BATCH:
+            return total
+
+
+def purge(store: Store, *, retention_days: int, now: datetime) -> dict[str, int]:
+    """Expire what is due, and forget closed cases and repeatable answers past their time."""
+    expired = expire(store, now)
+    with store.write() as tx:
+        forgotten = tx.forget_cases(hour(now - timedelta(days=retention_days)))
+        replies = tx.forget_replies(hour(now) - KEPT_SECONDS)
+        if expired or forgotten:
+            count = expired + forgotten
+            audit.record(store.vault, tx, Act.PURGED, count=count, hour=hour(now))
+        tx.forget_spent(hour(now) - 2 * LIFE)
+        tx.forget_budgets(hour(now - timedelta(days=2)))
+    return {"expired": expired, "forgotten": forgotten, "replies": replies}
