@@ -53,14 +53,10 @@ def options(
     """Hold the options that every command shares."""
 
 
-app.add_typer(survivor_commands.app)
-app.add_typer(advocate_commands.app)
-app.add_typer(platform_commands.app)
-app.add_typer(scan_commands.app)
-app.add_typer(local_commands.app)
+trial = typer.Typer()
 
 
-@app.command(rich_help_panel="To try it out")
+@trial.command(rich_help_panel="To try it out")
 def demo(
     photos: Annotated[
         list[Path] | None,
@@ -77,3 +73,15 @@ def demo(
     with terminal.guard():
         if not run(terminal, photos or ()):
             raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+# in the order of --help
+for commands in (
+    local_commands.app,
+    trial,
+    survivor_commands.app,
+    advocate_commands.app,
+    platform_commands.app,
+    scan_commands.app,
+):
+    app.add_typer(commands)

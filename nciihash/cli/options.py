@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nciihash.signals import SignalType
+
+if TYPE_CHECKING:
+    pass
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value a line, for programs.")]
 
@@ -57,3 +60,11 @@ Out = Annotated[
 def wanted_signals(more: Sequence[SignalType]) -> tuple[SignalType, ...]:
     """Give the types of hash to make: PDQ always, then those asked for beside it."""
     return tuple(dict.fromkeys((SignalType.PDQ, *more)))
+
+
+Server = Annotated[
+    str,
+    typer.Option(
+        envvar="NCIIHASH_SERVER", help="The clearinghouse, https://HOST.", show_default=False
+    ),
+]

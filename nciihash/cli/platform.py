@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from nciihash.cli import tables
-from nciihash.cli.options import AsJson, Fast, Jobs, NoSandbox, Out, Recursive, wanted_signals
+from nciihash.cli.options import (
+    AsJson,
+    Fast,
+    Jobs,
+    NoSandbox,
+    Out,
+    Recursive,
+    Server,
+    wanted_signals,
+)
 from nciihash.cli.results_file import Ledger
 from nciihash.cli.summary import MATCHES, Tally
 from nciihash.cli.terminal import ExitCode, Terminal
@@ -36,13 +45,6 @@ app = typer.Typer()
 
 _PANEL: Final = "If you run a platform"
 _AT_ONCE: Final = 32  # files that are looked for in one query
-
-Server = Annotated[
-    str,
-    typer.Option(
-        envvar="NCIIHASH_SERVER", help="The clearinghouse, https://HOST.", show_default=False
-    ),
-]
 
 
 def _key(terminal: Terminal) -> str:

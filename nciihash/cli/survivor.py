@@ -8,9 +8,10 @@ from typing import Annotated, Final
 import typer
 
 from nciihash.cli import submission, tables
-from nciihash.cli.advocate import own_door, submit_for_other
+from nciihash.cli.advocate_submission import submit_for_other
+from nciihash.cli.clients import survivor_client
 from nciihash.cli.demo.local_service import become_page
-from nciihash.cli.options import AsJson, NoSandbox, wanted_signals
+from nciihash.cli.options import AsJson, NoSandbox, Server, wanted_signals
 from nciihash.cli.receipt import Receipt, report
 from nciihash.cli.saved_hashes import read_saved
 from nciihash.cli.terminal import ExitCode, Terminal
@@ -21,12 +22,6 @@ app = typer.Typer()
 
 _PANEL: Final = "If it is your picture"
 
-Server = Annotated[
-    str,
-    typer.Option(
-        envvar="NCIIHASH_SERVER", help="The clearinghouse, https://HOST.", show_default=False
-    ),
-]
 Case = Annotated[str, typer.Argument(help="The case number, such as K7Q4-29XD-MM3R.")]
 
 
@@ -125,7 +120,7 @@ def submit(
         return
     if resume:
         raise typer.BadParameter("--resume goes with --advocate.")
-    with terminal.guard(), own_door(server) as client:
+    with terminal.guard(), survivor_client(server) as client:
         earlier = read_saved(saved) if saved else []
         files = files or []
         if not files and not saved:
@@ -218,7 +213,7 @@ def status(case: Case, server: Server, as_json: AsJson = False) -> None:
     The passphrase is asked for, or read from NCIIHASH_PASSPHRASE.
     """
     terminal = Terminal(as_json=as_json)
-    with terminal.guard(), own_door(server) as client:
+    with terminal.guard(), survivor_client(server) as client:
         found = client.status(case, _passphrase(terminal))
         if as_json:
             terminal.line(found.model_dump(mode="json"))
@@ -249,7 +244,7 @@ def withdraw(
     delete it. The passphrase is asked for, or read from NCIIHASH_PASSPHRASE.
     """
     terminal = Terminal(as_json=as_json)
-    with terminal.guard(), own_door(server) as client:
+    with terminal.guard(), survivor_client(server) as client:
         passphrase = _passphrase(terminal)
         what = "all files and close the case" if item is None else f"file {item}"
         if not yes and not terminal.agree(f"Withdraw {what}? Copies will not be stopped any more."):
