@@ -11,7 +11,7 @@ import sys
 from nciihash.bank import Bank
 from nciihash.client import PlatformClient
 from nciihash.sandbox import Sandbox
-from nciihash.sdk.follow_loop import follow
+from nciihash.sdk import follow
 from nciihash.signals import Verdict
 
 

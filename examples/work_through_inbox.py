@@ -19,7 +19,7 @@ from pathlib import Path
 from nciihash import Follower, PlatformClient, Verdict, VerdictQueue, VerdictSender
 from nciihash.errors import FileRefused
 from nciihash.sandbox import Sandbox
-from nciihash.sdk.follow_loop import Stop
+from nciihash.sdk import Stop
 
 
 def main(server: str, bank: str, inbox: str, *, once: bool = False) -> None:
