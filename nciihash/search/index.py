@@ -358,7 +358,7 @@ def _plan(segments: Sequence[Segment]) -> Sequence[Segment]:
 
 
 def _matches(answer: bytearray, queries: int) -> Matches:
-    """See the kernel's answer, whose form _search.cpp tells, as three arrays."""
+    """See the kernel's answer, whose form kernel/bindings.cpp tells, as three arrays."""
     start = 8 * (queries + 1)
     count = (len(answer) - start) // 10
     arrays = (

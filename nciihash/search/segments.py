@@ -27,7 +27,7 @@ _BLOCK: Final = 1 << 16
 TABLES_FROM: Final = 16384
 
 # From here on buckets are long enough, at 64 entries, that three in ten of their cache lines can be
-# left unread for three more words an offset (see window_bounds in _kernel.hpp).
+# left unread for three more words an offset (see window_bounds in kernel/kernel.hpp).
 WINDOWS_FROM: Final = 1 << 22
 
 # Entries behind the last signature that the kernel may read.

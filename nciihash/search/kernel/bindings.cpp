@@ -1,5 +1,5 @@
-// The compiled side of nciihash.search.index: the bindings, and the choice of the loops in kernel.cpp by
-// what the processor can do.
+// The compiled side of nciihash.search.index: the bindings, and the choice of the loops in kernel.cpp
+// by what the processor can do.
 //
 // Hashes are scrambled before anything else: the bits of a PDQ hash are frequencies in rows of
 // sixteen, neighbours are alike, and chunks cut straight from it fill some buckets a hundred times

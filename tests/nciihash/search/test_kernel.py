@@ -18,7 +18,7 @@ from nciihash.search.segments import SIG_PADDING, Segment, Tables, scrambled
 pytestmark = pytest.mark.skipif(search is None, reason="there is no compiled kernel")
 
 BACKENDS = search.backends() if search else []
-INDEX, SCAN = 1, 2  # ways to go, see _kernel.hpp
+INDEX, SCAN = 1, 2  # ways to go, see kernel.hpp
 
 
 @pytest.fixture(params=BACKENDS)
