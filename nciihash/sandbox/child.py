@@ -22,7 +22,7 @@ from nciihash.hashing import hasher
 from nciihash.media.limits import Limits
 from nciihash.sandbox import confinement
 from nciihash.sandbox.pipe import PIECE, Remote, receive, receive_bytes, send
-from nciihash.sandbox.samples import SAMPLES, VIDEO
+from nciihash.sandbox.warmup import SAMPLES, VIDEO
 from nciihash.signals import MADE, Hashed, Item, SignalType
 
 _TOO_MUCH: Final = {

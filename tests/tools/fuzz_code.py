@@ -26,7 +26,7 @@ from nciihash.cli import saved_hashes as saved
 from nciihash.hashing import frame_selection, hasher, image, jpeg
 from nciihash.media import formats
 from nciihash.media.limits import Limits
-from nciihash.sandbox import pipe, replies, samples
+from nciihash.sandbox import pipe, replies, warmup
 from nciihash.signals import Hashed, Item, Media, Signal, SignalType, Variant
 from support.pictures import encode, exif, scene
 
@@ -133,7 +133,7 @@ def seeds(name):
     items = {"items": [{"media": "image", "signals": signals}]}
     match name:
         case "structure" | "picture":
-            yield from samples.SAMPLES.values()
+            yield from warmup.SAMPLES.values()
             for format in ("TIFF", "PNG", "GIF", "WEBP"):
                 more = [scene(24, 20, seed=2)]
                 yield encode(scene(24, 20), format, save_all=True, append_images=more)

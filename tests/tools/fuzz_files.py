@@ -20,7 +20,7 @@ from nciihash.errors import FileRefused
 from nciihash.hashing import hasher
 from nciihash.media.limits import Limits
 from nciihash.sandbox import Sandbox
-from nciihash.sandbox.samples import SAMPLES
+from nciihash.sandbox.warmup import SAMPLES
 from support.films import film, moving
 from support.heifs import heic
 from support.pictures import encode, scene

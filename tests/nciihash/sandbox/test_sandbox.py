@@ -21,7 +21,7 @@ from nciihash.media.limits import Limits
 from nciihash.sandbox import Sandbox, pipe, replies
 from nciihash.sandbox import parent as sandbox
 from nciihash.sandbox.pipe import PIECE, send_bytes
-from nciihash.sandbox.samples import SAMPLES
+from nciihash.sandbox.warmup import SAMPLES
 from nciihash.signals import MADE, SignalType
 from support.films import film, moving
 from support.paths import ROOT
