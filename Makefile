@@ -11,7 +11,7 @@ PHOTOS ?=
 PYTEST_ARGS ?=
 KERNEL := CMakeLists.txt $(wildcard nciihash/search/kernel/*)
 
-.PHONY: setup demo test fuzz-service fuzz-files fuzz-code lint docs dist
+.PHONY: setup demo test test-quick structure fuzz-service fuzz-files fuzz-code lint docs dist
 .PHONY: bench bench-check bench-full bench-hashing bench-search bench-recall
 .PHONY: bench-service bench-scan bench-video bench-page bench-veil bench-inversion
 .PHONY: kernels sanitize screenshots page lock clean
@@ -25,6 +25,14 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST_ARGS)
+
+# For a developer's loop: without browsers, kill loops and whole runs of the examples.
+test-quick: $(VENV)/.dev
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow" $(PYTEST_ARGS)
+
+# Folders, files and functions that have become large, each with its reason: to think about.
+structure: $(VENV)/.dev
+	@$(BIN)/python tests/tools/structure.py
 
 # What the service answers to whatever its OpenAPI document allows, and to what it does not: longer
 # than in the tests.
@@ -90,12 +98,12 @@ bench-page: $(VENV)/.dev
 # Mutated pictures and videos through the sandbox; MINUTES of them.
 MINUTES ?= 10
 fuzz-files: $(VENV)/.dev
-	$(BIN)/python tests/tools/fuzz_files.py --minutes $(MINUTES)
+	PYTHONPATH=tests $(BIN)/python tests/tools/fuzz_files.py --minutes $(MINUTES)
 
 # What reads strangers' bytes by hand, guided by coverage; MINUTES for all targets together.
 fuzz-code: $(VENV)/.dev
 	@$(PIP) 'nciihash[fuzz]'
-	$(BIN)/python tests/tools/fuzz_code.py --minutes $(MINUTES)
+	PYTHONPATH=tests $(BIN)/python tests/tools/fuzz_code.py --minutes $(MINUTES)
 
 # The documentation as a site, in build/site.
 docs: $(VENV)/.dev
@@ -111,7 +119,7 @@ page: $(VENV)/.dev
 
 # Every screen of the survivor's page, on a phone and a desk, light and dark; needs Chromium.
 screenshots: $(VENV)/.dev
-	$(BIN)/python tests/tools/screenshots.py build/screenshots
+	PYTHONPATH=tests $(BIN)/python tests/tools/screenshots.py build/screenshots
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=/path/to/it" \

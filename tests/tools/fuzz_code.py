@@ -1,10 +1,10 @@
 """Feed bytes to the functions that read what strangers send, guided by coverage (atheris).
 
-    python tests/fuzz_code.py [--minutes 10] [--seed 1] [TARGET …]
+    PYTHONPATH=tests python tests/tools/fuzz_code.py [--minutes 10] [--seed 1] [TARGET …]
 
 Each target has its share of the time, and a process for itself, for a fuzzer never gives its
-process back. What it found goes to `fuzz-found-TARGET…`; run `python tests/fuzz_code.py --one FILE
-TARGET` to see it again. `tests/fuzz.py` sends mutated files through the sandbox instead.
+process back. What it found goes to `fuzz-found-TARGET…`; run it with `--one FILE TARGET` to see it
+again. `tests/tools/fuzz_files.py` sends mutated files through the sandbox instead.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Send mutated files through the sandbox for some minutes: no hang, no crash of this process.
 
-    python tests/fuzz.py [--minutes 10] [--seed 1] [FOLDER …]
+    PYTHONPATH=tests python tests/tools/fuzz_files.py [--minutes 10] [--seed 1] [FOLDER …]
 
 Pictures and videos of every kind are made here; FOLDERs add files to mutate. A child that a file
 kills is counted and told with the seed of the file, for that is what the sandbox is for; anything

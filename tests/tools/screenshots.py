@@ -1,4 +1,7 @@
-"""Take a picture of every screen of the survivor's page: `python tests/screenshots.py FOLDER`."""
+"""Take a picture of every screen of the survivor's page.
+
+PYTHONPATH=tests python tests/tools/screenshots.py FOLDER
+"""
 
 import sys
 import tempfile
