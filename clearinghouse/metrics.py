@@ -63,7 +63,8 @@ class Metrics:
     def read(self, service: Service) -> bytes:
         """Write all of it down for Prometheus, as it stands now."""
         with service.store.read() as tx:
-            head, figures, questions = tx.head(), tx.figures(), len(tx.open_reviews())
+            head, figures = tx.log.head(), tx.figures.totals()
+            questions = len(tx.reviews.list_open())
             concerns = Counted(alert.concern for alert in alerts(tx, now=service.clock()))
         live = service.live
         self._log.set(head)

@@ -167,7 +167,7 @@ class Service:
         try:
             with self.store.write() as tx:
                 if counts:
-                    tx.count_matches(counts)
+                    tx.platforms.count_matches(counts)
                 review.flag_hits(
                     tx,
                     {item for _, item in counts},
@@ -176,7 +176,7 @@ class Service:
                 )
                 review.raise_alarms(tx, alarms, now=now)
                 if uses:
-                    tx.note_uses(uses)
+                    tx.platforms.note_uses(uses)
         except BaseException:
             for (platform, item), count in counts.items():
                 self.live.count(platform, [item] * count)

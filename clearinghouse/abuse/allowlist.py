@@ -33,7 +33,7 @@ class LawfulList:
     def near(self, tx: Transaction, signals: Sequence[Signal]) -> list[bool]:
         """Tell of each signal whether the list holds one that matches it."""
         with self._lock:
-            if (version := tx.lawful_version()) != self._version:
+            if (version := tx.allowlist.version()) != self._version:
                 self._read(tx)
                 self._version = version
             exact, indexes = self._exact, self._indexes
@@ -49,7 +49,7 @@ class LawfulList:
 
     def _read(self, tx: Transaction) -> None:
         values: dict[SignalType, list[bytes]] = defaultdict(list)
-        for type, sealed, lookup in tx.read_lawful():
+        for type, sealed, lookup in tx.allowlist.read():
             try:
                 value = self._store.vault.open(sealed, "lawful", "value", lookup.hex())
             except KeyMismatch:

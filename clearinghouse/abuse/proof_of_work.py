@@ -107,5 +107,5 @@ def spend(tx: Transaction, mark: bytes | None, now: datetime) -> None:
     Raises:
         WorkNeeded: it was used before.
     """
-    if mark is not None and not tx.spend(mark, hour(now)):
+    if mark is not None and not tx.proofs.spend(mark, hour(now)):
         raise WorkNeeded

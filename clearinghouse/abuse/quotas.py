@@ -83,10 +83,10 @@ class Budgets:
         this = hour(now)
         midnight = this // _DAY * _DAY
         with store.write() as tx:
-            in_hour, on_day = tx.lease(key, this, midnight, count)
+            in_hour, on_day = tx.quotas.lease(key, this, midnight, count)
             beyond = min(max(in_hour - self._hour, on_day - self._day, 0), count)
             if beyond:
-                tx.unlease(key, this, beyond)
+                tx.quotas.unlease(key, this, beyond)
         if not beyond:
             return count, None
         return count - beyond, moment(midnight + _DAY if on_day > self._day else this + _HOUR)

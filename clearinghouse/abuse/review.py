@@ -65,28 +65,28 @@ def flag_hits(tx: Transaction, items: Collection[int], *, platforms: int, now: d
     chosen = sorted(items)
     for start in range(0, len(chosen), _PART):
         part = chosen[start : start + _PART]
-        for item, count in tx.met_by_many(part, platforms, hour(now - _SUDDEN)):
-            tx.add_review(HITS, item, None, count, hour(now))
+        for item, count in tx.reviews.met_by_many(part, platforms, hour(now - _SUDDEN)):
+            tx.reviews.add(HITS, item, None, count, hour(now))
 
 
 def raise_alarms(tx: Transaction, alarms: Iterable[Alarm], *, now: datetime) -> None:
     """Tell the operator of keys whose queries gather around a file."""
     for alarm in alarms:
-        tx.add_review(ORACLE, alarm.item, alarm.key, alarm.queries, hour(now))
+        tx.reviews.add(ORACLE, alarm.item, alarm.key, alarm.queries, hour(now))
 
 
 def weigh(tx: Transaction, signals: Iterable[int], *, now: datetime) -> int:
     """Take out the signals that platforms agree on, after a verdict; give their number."""
     gone = 0
     for signal in signals:
-        said = tx.said_of(signal)
+        said = tx.signals.verdicts(signal)
         if said.get(Verdict.NOT_BLOCKED, 0) < AGREEING or Verdict.BLOCKED in said:
             continue
         gone += 1
-        item = tx.item_of(signal)
-        if not tx.withdraw_signal(signal, hour(now)) and item is not None:
-            tx.add_removal(item, TakenOut.PLATFORMS)
-            tx.close_reviews(item, hour(now))
+        item = tx.signals.item(signal)
+        if not tx.signals.withdraw(signal, hour(now)) and item is not None:
+            tx.reviews.add_removal(item, TakenOut.PLATFORMS)
+            tx.reviews.close_all(item, hour(now))
     return gone
 
 
@@ -96,12 +96,12 @@ def weigh(tx: Transaction, signals: Iterable[int], *, now: datetime) -> int:
 def questions(store: Store) -> list[Question]:
     """List what waits for the operator, oldest first."""
     with store.read() as tx:
-        names = {row.id: row.name for row in tx.list_platforms()}
+        names = {row.id: row.name for row in tx.platforms.all()}
         found = []
-        for row in tx.open_reviews():
-            met = [n for item, _, n in tx.case_matches(row.case_id) if item == row.item_id]
+        for row in tx.reviews.list_open():
+            met = [n for item, _, n in tx.cases.matches(row.case_id) if item == row.item_id]
             said: dict[str, int] = {}
-            for item, _, verdict, count in tx.case_verdicts(row.case_id):
+            for item, _, verdict, count in tx.cases.verdicts(row.case_id):
                 if item == row.item_id:
                     said[verdict] = said.get(verdict, 0) + count
             found.append(
@@ -130,8 +130,8 @@ def keep(store: Store, number: int, *, now: datetime) -> None:
     with store.write() as tx:
         row = _find(tx, number)
         if row.kind == QUARANTINED:
-            tx.release(row.item_id, hour(now))
-        tx.close_review(number, KEPT, hour(now))
+            tx.signals.release(row.item_id, hour(now))
+        tx.reviews.close(number, KEPT, hour(now))
         audit.record(store.vault, tx, Act.FILE_KEPT, count=1, hour=hour(now))
 
 
@@ -149,14 +149,14 @@ def remove(store: Store, number: int, *, now: datetime) -> None:
                 "This is about a key, not about a file. Ask the platform, or revoke the key with "
                 f"`clearinghouse platform revoke`; then `clearinghouse review keep {number}`."
             )
-        tx.withdraw_items(row.case_id, row.ordinal, hour(now))
-        tx.add_removal(row.item_id, TakenOut.OPERATOR)
-        tx.close_reviews(row.item_id, hour(now))
+        tx.cases.withdraw_items(row.case_id, row.ordinal, hour(now))
+        tx.reviews.add_removal(row.item_id, TakenOut.OPERATOR)
+        tx.reviews.close_all(row.item_id, hour(now))
         audit.record(store.vault, tx, Act.FILE_REMOVED, count=1, hour=hour(now))
 
 
 def _find(tx: Transaction, number: int) -> Any:  # noqa: ANN401 - a row of the database
-    rows = tx.open_reviews(number)
+    rows = tx.reviews.list_open(number)
     if not rows:
         raise ReviewUnknown(
             "No open question has this number. `clearinghouse review list` shows them."
@@ -178,7 +178,7 @@ def list_lawful(store: Store, hashes: Sequence[Signal], *, now: datetime) -> tup
         for signal in dict.fromkeys(hashes):
             lookup = store.vault.lookup(f"lawful {signal.type}", signal.value)
             sealed = store.vault.seal(signal.value, "lawful", "value", lookup.hex())
-            if tx.add_lawful(signal.type, sealed, lookup, hour(now)):
+            if tx.allowlist.add(signal.type, sealed, lookup, hour(now)):
                 new.append(signal)
         if new:
             audit.record(store.vault, tx, Act.LAWFUL_LISTED, count=len(new), hour=hour(now))
@@ -189,7 +189,7 @@ def unlist_lawful(store: Store, hashes: Sequence[Signal], *, now: datetime) -> i
     """Take hashes off the list; give how many were on it. What was decided stays."""
     with store.write() as tx:
         gone = sum(
-            tx.remove_lawful(store.vault.lookup(f"lawful {signal.type}", signal.value))
+            tx.allowlist.remove(store.vault.lookup(f"lawful {signal.type}", signal.value))
             for signal in dict.fromkeys(hashes)
         )
         if gone:
@@ -203,7 +203,7 @@ def _ask_about_near(store: Store, *, now: datetime) -> int:
     after = 0
     while True:
         with store.read() as tx:
-            rows = tx.live_signals(after, _PAGE)
+            rows = tx.signals.live(after, _PAGE)
             signals = [
                 Signal(
                     SignalType(row.type),
@@ -217,7 +217,7 @@ def _ask_about_near(store: Store, *, now: datetime) -> int:
             break
         after = rows[-1].id
     with store.write() as tx:
-        held = {row.item_id for row in tx.open_reviews() if row.kind == QUARANTINED}
+        held = {row.item_id for row in tx.reviews.list_open() if row.kind == QUARANTINED}
         for item in sorted(near - held):
-            tx.add_review(LAWFUL, item, None, 1, hour(now))
+            tx.reviews.add(LAWFUL, item, None, 1, hour(now))
     return len(near - held)

@@ -17,8 +17,9 @@ from clearinghouse.cases import lifecycle
 from clearinghouse.cases.passphrases import mint_number, read_number
 from clearinghouse.database import audit
 from clearinghouse.database.audit import Act
+from clearinghouse.database.schema import AnyRow
 from clearinghouse.database.store import Store
-from clearinghouse.database.transaction import AnyRow, Transaction
+from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import (
     CaseUnknown,
     CodeUnknown,
@@ -69,13 +70,13 @@ def add(store: Store, name: str, now: datetime) -> str:
         AdvocateExists: there is one of this name.
     """
     with store.write() as tx:
-        if tx.find_advocate(name) is not None:
+        if tx.advocates.find(name) is not None:
             raise AdvocateExists(
                 f"There is an advocate of this name. `clearinghouse advocate rotate {name}` gives "
                 "a new key."
             )
         key, values = _new_key(store, now)
-        tx.add_advocate(name=name, added=hour(now), **values)
+        tx.advocates.add(name=name, added=hour(now), **values)
         audit.record(store.vault, tx, Act.ADVOCATE_KEY, name, count=1, hour=hour(now))
     return key
 
@@ -88,7 +89,7 @@ def rotate(store: Store, name: str, now: datetime) -> str:
     """
     with store.write() as tx:
         key, values = _new_key(store, now)
-        tx.update_advocate(_named(tx, name).id, revoked=None, **values)
+        tx.advocates.update(_named(tx, name).id, revoked=None, **values)
         audit.record(store.vault, tx, Act.ADVOCATE_KEY, name, count=1, hour=hour(now))
     return key
 
@@ -100,12 +101,12 @@ def revoke(store: Store, name: str, now: datetime) -> None:
         AdvocateUnknown: none has this name.
     """
     with store.write() as tx:
-        tx.update_advocate(_named(tx, name).id, revoked=hour(now))
+        tx.advocates.update(_named(tx, name).id, revoked=hour(now))
         audit.record(store.vault, tx, Act.ADVOCATE_REVOKED, name, count=1, hour=hour(now))
 
 
 def _named(tx: Transaction, name: str) -> AnyRow:
-    row = tx.find_advocate(name)
+    row = tx.advocates.find(name)
     if row is None:
         raise AdvocateUnknown("There is no advocate of this name.")
     return row
@@ -126,7 +127,7 @@ def admit(store: Store, key: str | None, now: datetime) -> Advocate:
     if not key:
         raise CredentialsMissing
     with store.read() as tx:
-        row = tx.advocate_of_key(store.vault.lookup("advocate", key.strip().encode()))
+        row = tx.advocates.find_by_key(store.vault.lookup("advocate", key.strip().encode()))
     if row is None or row.revoked is not None or row.expires <= now.timestamp():
         raise CredentialsWrong
     return Advocate(row.id)
@@ -165,12 +166,12 @@ def open_for_other(
         months=months,
         now=now,
     )
-    row = tx.find_case(lifecycle.case_lookup(store, number))
+    row = tx.cases.find(lifecycle.case_lookup(store, number))
     assert row is not None  # noqa: S101 - it was inserted a moment ago
     reference = mint_number()[:4]
-    while tx.assisted_case(advocate.number, reference) is not None:
+    while tx.advocates.find_case(advocate.number, reference) is not None:
         reference = mint_number()[:4]
-    tx.add_assisted(
+    tx.advocates.add_case(
         case_id=row.id, advocate_id=advocate.number, reference=reference, consent=hour(now)
     )
     return OpenedForOther(reference=reference, expires=opened.expires, items=opened.items)
@@ -182,7 +183,7 @@ def find(tx: Transaction, advocate: Advocate, reference: str) -> int:
     Raises:
         CaseUnknown: she has none with this reference.
     """
-    row = tx.assisted_case(advocate.number, reference.upper())
+    row = tx.advocates.find_case(advocate.number, reference.upper())
     if row is None:
         raise CaseUnknown
     return int(row.case_id)
@@ -191,7 +192,7 @@ def find(tx: Transaction, advocate: Advocate, reference: str) -> int:
 def list_cases(tx: Transaction, advocate: Advocate, *, now: datetime) -> AssistedCases:
     """List the open cases in an advocate's hands, with their clocks."""
     listed = []
-    for row in tx.assisted_cases(advocate.number):
+    for row in tx.advocates.cases(advocate.number):
         waits = row.code_expires is not None and row.code_expires > now.timestamp()
         reported = None if row.reported is None else moment(row.reported)
         listed.append(
@@ -212,7 +213,7 @@ def list_cases(tx: Transaction, advocate: Advocate, *, now: datetime) -> Assiste
 
 def note_report(tx: Transaction, case: int, *, now: datetime) -> None:
     """Start the clock: a site was sent a notice in this hour."""
-    tx.update_assisted(case, reported=hour(now))
+    tx.advocates.update_case(case, reported=hour(now))
 
 
 # --- handing over ----------------------------------------------------------------------------
@@ -222,7 +223,7 @@ def hand_over(store: Store, tx: Transaction, case: int, *, now: datetime) -> Han
     """Make the code by which the person takes the case over; an earlier one ends."""
     code = mint_number()
     until = hour(now + timedelta(days=CODE_DAYS))
-    tx.update_assisted(case, code=_code_lookup(store, code), code_expires=until)
+    tx.advocates.update_case(case, code=_code_lookup(store, code), code_expires=until)
     return HandOver(code=code, until=moment(until))
 
 
@@ -232,10 +233,10 @@ def claimable(store: Store, tx: Transaction, code: str, *, now: datetime) -> int
     Raises:
         CodeUnknown: it was never given, was used, or has run out; or the case is closed.
     """
-    row = tx.case_of_code(_code_lookup(store, read_number(code) or ""))
+    row = tx.advocates.find_case_by_code(_code_lookup(store, read_number(code) or ""))
     if row is None or row.code_expires is None or row.code_expires <= now.timestamp():
         raise CodeUnknown
-    if tx.read_case(row.case_id).state != CaseState.OPEN:
+    if tx.cases.read(row.case_id).state != CaseState.OPEN:
         raise CodeUnknown
     return int(row.case_id)
 
@@ -257,18 +258,18 @@ def claim(
         CodeUnknown: as `claimable`.
     """
     case = claimable(store, tx, code, now=now)
-    tx.update_case(case, lookup=lifecycle.case_lookup(store, number), verifier=verifier)
-    tx.update_assisted(
+    tx.cases.update(case, lookup=lifecycle.case_lookup(store, number), verifier=verifier)
+    tx.advocates.update_case(
         case, advocate_id=None, reference=None, reported=None, code=None, code_expires=None
     )
     lifecycle.renew(tx, case, months=months, now=now)
     return CaseOpened(
         case=number,
         passphrase=passphrase,
-        expires=moment(tx.read_case(case).expires),
+        expires=moment(tx.cases.read(case).expires),
         items=tuple(
             ItemReceipt(item=row.ordinal, accepted=row.signals)
-            for row in tx.case_items(case)
+            for row in tx.cases.items(case)
             if row.withdrawn is None
         ),
     )

@@ -81,7 +81,7 @@ def earlier(store: Store, attempt: Attempt) -> Reply | None:
 
 
 def _found(tx: Transaction, attempt: Attempt) -> Reply | None:
-    row = tx.find_reply(attempt.lookup)
+    row = tx.replies.find(attempt.lookup)
     if row is None:
         return None
     if row.body != attempt.body:
@@ -104,5 +104,5 @@ def once(
             return found
         reply = act(tx)
         sealed = ReplyVault(attempt.key).seal(reply.body)
-        tx.add_reply(attempt.lookup, attempt.body, reply.status, sealed, hour(now))
+        tx.replies.add(attempt.lookup, attempt.body, reply.status, sealed, hour(now))
         return reply

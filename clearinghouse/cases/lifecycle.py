@@ -7,9 +7,12 @@ from datetime import datetime
 from itertools import islice
 
 from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.database.queries.cases import NewItem
 from clearinghouse.database.queries.reviews import QUARANTINED
+from clearinghouse.database.queries.signals import NewSignals
+from clearinghouse.database.schema import AnyRow
 from clearinghouse.database.store import Store
-from clearinghouse.database.transaction import AnyRow, NewItem, NewSignals, Transaction
+from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import (
     CaseClosed,
     DeclarationMissing,
@@ -65,7 +68,7 @@ def open_case(
     if not (request.declaration.adult and request.declaration.depicted):
         raise DeclarationMissing
     expires = _months_after(now, months)
-    case = tx.add_case(
+    case = tx.cases.add(
         lookup=case_lookup(store, number),
         verifier=verifier,
         reason=request.reason.value,
@@ -96,14 +99,14 @@ def add_items(
         TooManyItems: it would hold more than 200 files, or 1,000 if an advocate opened it.
         NothingAccepted: no signal of any of the files can be used.
     """
-    if tx.read_case(case).state != CaseState.OPEN:
+    if tx.cases.read(case).state != CaseState.OPEN:
         raise CaseClosed
-    live, last = tx.count_items(case)
-    if live + len(new) > (ASSISTED_ITEMS_MAX if tx.is_assisted(case) else ITEMS_MAX):
+    live, last = tx.cases.count_items(case)
+    if live + len(new) > (ASSISTED_ITEMS_MAX if tx.advocates.opened(case) else ITEMS_MAX):
         raise TooManyItems
     expires = _months_after(now, months)
     receipts = _add(store, lawful, tx, case, new, first=last + 1, now=now)
-    tx.update_case(case, expires=expires)
+    tx.cases.update(case, expires=expires)
     return ItemsAdded(expires=moment(expires), items=tuple(receipts))
 
 
@@ -123,7 +126,7 @@ def _add(
     near = iter(lawful.near(tx, [s.hashed.signal for kept in fit for s in kept]))
     # of what is lawful one is enough: the others are made from the same picture
     quarantined = [any(list(islice(near, len(kept)))) for kept in fit]
-    numbers = tx.add_items(
+    numbers = tx.cases.add_items(
         case,
         [
             NewItem(ordinal, item.media.value, refused=not kept)
@@ -157,10 +160,10 @@ def _add(
                 }
             )
         added.append(NewSignals(item.media.value, rows, held_back=held))
-    tx.add_signals(added, hour(now))
+    tx.signals.add(added, hour(now))
     for number, held in zip(numbers, quarantined, strict=True):
         if held:
-            tx.add_review(QUARANTINED, number, None, 1, hour(now))
+            tx.reviews.add(QUARANTINED, number, None, 1, hour(now))
     if not any(quarantined) and not any(receipt.accepted for receipt in receipts):
         raise NothingAccepted
     return receipts
@@ -172,34 +175,34 @@ def withdraw(tx: Transaction, case: int, ordinal: int | None, *, now: datetime) 
     Raises:
         ItemUnknown: the case never had a file with this number.
     """
-    if ordinal is not None and not tx.has_item(case, ordinal):
+    if ordinal is not None and not tx.cases.has_item(case, ordinal):
         raise ItemUnknown
-    gone = tx.withdraw_items(case, ordinal, hour(now))
-    remaining, _ = tx.count_items(case)
-    state = CaseState(tx.read_case(case).state)
+    gone = tx.cases.withdraw_items(case, ordinal, hour(now))
+    remaining, _ = tx.cases.count_items(case)
+    state = CaseState(tx.cases.read(case).state)
     if state is CaseState.OPEN and not remaining:
         state = CaseState.WITHDRAWN
-        tx.update_case(case, state=state.value, closed=hour(now))
+        tx.cases.update(case, state=state.value, closed=hour(now))
     return Withdrawal(withdrawn=gone, remaining=remaining, state=state)
 
 
 def renewal_due(tx: Transaction, case: int, *, months: int, now: datetime) -> bool:
     """Tell whether a visit at this time would move an open case's expiry."""
-    row = tx.read_case(case)
+    row = tx.cases.read(case)
     return bool(row.state == CaseState.OPEN and row.expires < _months_after(now, months))
 
 
 def renew(tx: Transaction, case: int, *, months: int, now: datetime) -> None:
     """Move an open case's expiry to its full time after this visit."""
     if renewal_due(tx, case, months=months, now=now):
-        tx.update_case(case, expires=_months_after(now, months))
+        tx.cases.update(case, expires=_months_after(now, months))
 
 
 def status(tx: Transaction, case: int, *, now: datetime) -> CaseStatus:
     """Tell what became of a case."""
-    row = tx.read_case(case)
+    row = tx.cases.read(case)
     listed = _Platforms(tx, case, now)
-    marks = tx.case_marks(case)
+    marks = tx.reviews.marks(case)
     return CaseStatus(
         state=CaseState(row.state),
         reason=Reason(row.reason),
@@ -216,7 +219,7 @@ def status(tx: Transaction, case: int, *, now: datetime) -> CaseStatus:
                 taken_out=_taken_out(marks[item.id][1]),
                 platforms=listed.about(item),
             )
-            for item in tx.case_items(case)
+            for item in tx.cases.items(case)
         ),
     )
 
@@ -226,18 +229,18 @@ class _Platforms:
 
     def __init__(self, tx: Transaction, case: int, now: datetime) -> None:
         self._scopes: dict[int, set[Scope]] = defaultdict(set)
-        for key in tx.list_keys():
+        for key in tx.platforms.list_keys():
             if key.revoked is None and key.expires > hour(now):
                 self._scopes[key.platform_id] |= set(read_scopes(key.scopes))
         self._confirmed = {
             (item, platform): (_moment(has), _moment(gone))
-            for item, platform, has, gone in tx.case_confirmations(case)
+            for item, platform, has, gone in tx.cases.confirmations(case)
         }
         self._verdicts: dict[tuple[int, int], dict[Verdict, int]] = defaultdict(dict)
-        for item, platform, verdict, count in tx.case_verdicts(case):
+        for item, platform, verdict, count in tx.cases.verdicts(case):
             self._verdicts[item, platform][Verdict(verdict)] = count
-        self._matches = {(item, by): count for item, by, count in tx.case_matches(case)}
-        self._names = [(row.id, row.name) for row in tx.list_platforms()]
+        self._matches = {(item, by): count for item, by, count in tx.cases.matches(case)}
+        self._names = [(row.id, row.name) for row in tx.platforms.all()]
 
     def about(self, item: AnyRow) -> tuple[PlatformStatus, ...]:
         """List those that take part, and those that took part and know something of this file."""

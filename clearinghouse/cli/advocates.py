@@ -7,7 +7,7 @@ from rich.table import Table
 
 from clearinghouse.cases import advocates
 from clearinghouse.cli.shared import AsJson, Database, now, opened, show
-from clearinghouse.database.transaction import AnyRow
+from clearinghouse.database.schema import AnyRow
 from clearinghouse.times import moment
 
 advocate = typer.Typer(
@@ -51,7 +51,7 @@ def revoke_advocate(name: Name, database: Database = None, as_json: AsJson = Fal
 def list_advocates(database: Database = None, as_json: AsJson = False) -> None:
     """List helplines, the states of their keys, and how many open cases are in their hands."""
     with opened(database) as store, store.read() as tx:
-        rows = tx.list_advocates()
+        rows = tx.advocates.all()
     at = now().timestamp()
 
     def state(row: AnyRow) -> str:

@@ -220,7 +220,7 @@ def stats(
         show(as_json, months, lambda: _months(months))
         return
     with opened(database) as store, store.read() as tx:
-        figures = tx.figures()
+        figures = tx.figures.totals()
     show(as_json, figures, lambda: counts(figures))
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from clearinghouse.database.transaction import AnyRow, Transaction
+from clearinghouse.database.schema import AnyRow
+from clearinghouse.database.transaction import Transaction
 from clearinghouse.sealing.vault import Vault
 
 _BEGIN: Final = b"\0" * 32  # what the first entry is chained to
@@ -57,16 +58,16 @@ def record(
     vault: Vault, tx: Transaction, act: Act, subject: str = "", *, count: int, hour: int
 ) -> None:
     """Append an entry, in the transaction of what it tells."""
-    last = tx.last_audit()
+    last = tx.audit.last()
     number, before = (last.number + 1, last.digest) if last else (1, _BEGIN)
     entry = (number, act.value, subject, count, hour)
-    tx.add_audit(*entry, _digest(vault, before, *entry))
+    tx.audit.add(*entry, _digest(vault, before, *entry))
 
 
 def verify(vault: Vault, tx: Transaction, sought: str | None = None) -> Finding:
     """Go through the whole trail, and look for a digest that was written down once."""
     before, number, found = _BEGIN, 0, sought is None
-    while rows := tx.read_audit(number, _PAGE):
+    while rows := tx.audit.read(number, _PAGE):
         for row in rows:
             entry = (row.number, row.act, row.subject, row.amount, row.hour)
             if row.number != number + 1 or row.digest != _digest(vault, before, *entry):
@@ -78,8 +79,8 @@ def verify(vault: Vault, tx: Transaction, sought: str | None = None) -> Finding:
 
 def entries(tx: Transaction, last: int) -> Sequence[AnyRow]:
     """Give the last entries, so many at most, in their order."""
-    newest = tx.last_audit()
-    return [] if newest is None else tx.read_audit(max(0, newest.number - last), last)
+    newest = tx.audit.last()
+    return [] if newest is None else tx.audit.read(max(0, newest.number - last), last)
 
 
 def _digest(

@@ -80,18 +80,18 @@ def settle(
     Returns:
         How many signals were withdrawn again.
     """
-    head = tx.head()
+    head = tx.log.head()
     last = max(reached.seq, journal.reached())
     if anew or head < last:
-        reached = Reached(max(last, head), max(reached.place, tx.last_place()))
+        reached = Reached(max(last, head), max(reached.place, tx.stopncii.last_place()))
         _begin_epoch(database, tx, reached)
         _log.warning("The database is older than it was: a new epoch of the log begins.")
-    if journal.is_of(tx.epoch()):
+    if journal.is_of(tx.log.epoch()):
         return 0
     gone = 0
     for signals, keys in journal.replay(_BATCH):
-        gone += tx.withdraw_signals(signals, hour)
-        tx.revoke_again(keys, hour)
+        gone += tx.signals.withdraw_again(signals, hour)
+        tx.platforms.revoke_keys_again(keys, hour)
     if gone:
         _log.warning("%d signals that had been withdrawn were withdrawn again.", gone)
     return gone
@@ -102,6 +102,6 @@ def _begin_epoch(database: Database, tx: Transaction, reached: Reached) -> None:
         last = max(database.last_number(tx.connection, table), reached.seq)
         database.jump(tx.connection, table, last + _JUMP)
     # The head itself must move: an empty log would look restored again at the next start.
-    tx.log_removals([0])
-    tx.set_fact("epoch", secrets.token_bytes(EPOCH_BYTES))
-    tx.set_fact("place", (reached.place + _DOOR_JUMP).to_bytes(8, "big"))
+    tx.log.append("remove", [0])
+    tx.facts.write("epoch", secrets.token_bytes(EPOCH_BYTES))
+    tx.facts.write("place", (reached.place + _DOOR_JUMP).to_bytes(8, "big"))

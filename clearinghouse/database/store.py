@@ -102,18 +102,18 @@ class Store:
         with database.writer.begin() as connection:
             migrate(connection)
             tx = Transaction(connection)
-            if KEY not in tx.facts([KEY]):
+            if KEY not in tx.facts.read([KEY]):
                 vault = Vault(read_masters(settings, create=True)[0])
-                tx.set_fact(KEY, vault.check())
+                tx.facts.write(KEY, vault.check())
                 steady = vault.seal(secrets.token_bytes(KEY_BYTES), "facts", STEADY)
-                tx.set_fact(STEADY, steady)
-                tx.set_fact("epoch", secrets.token_bytes(EPOCH_BYTES))
+                tx.facts.write(STEADY, steady)
+                tx.facts.write("epoch", secrets.token_bytes(EPOCH_BYTES))
                 # For the life of the database: were it changed, checks of older cases would cost
                 # something else than those of unknown ones.
-                tx.set_fact("argon2", settings.argon2_memory.to_bytes(8, "big"))
-            if not tx.facts(["identity"]):
-                tx.set_fact("identity", secrets.token_bytes(8))
-            known = tx.facts(["identity", "argon2"])
+                tx.facts.write("argon2", settings.argon2_memory.to_bytes(8, "big"))
+            if not tx.facts.read(["identity"]):
+                tx.facts.write("identity", secrets.token_bytes(8))
+            known = tx.facts.read(["identity", "argon2"])
         # What lies outside belongs to this database and to its backups alone.
         folder = settings.notes or key_file(settings).parent
         identity = known["identity"].hex()
@@ -136,7 +136,7 @@ class Store:
         """
         again = self._settle(Reached.read(self._note), anew=False)
         with self.read() as tx:
-            epoch = tx.epoch()
+            epoch = tx.log.epoch()
         self._journal.begin(epoch)
         self.epoch = epoch
         self.note_reached()
@@ -148,9 +148,9 @@ class Store:
         with self._database.writer.begin() as connection:
             tx = Transaction(connection)
             self._unlock(tx)
-            before = tx.epoch()
+            before = tx.log.epoch()
             again = settle(self._database, tx, reached, self._journal, now, anew=anew)
-            if again or tx.epoch() != before:
+            if again or tx.log.epoch() != before:
                 audit.record(self.vault, tx, Act.RESTORED, count=again, hour=now)
             if tx.grew:
                 self._database.announce(connection)
@@ -162,7 +162,7 @@ class Store:
         Keys are never forgotten before the process ends: what was read a moment ago may still have
         to be opened with an old one.
         """
-        sealed = tx.facts(FACTS)
+        sealed = tx.facts.read(FACTS)
         if sealed == self._sealed:
             return
         with self._unlocking:
@@ -206,7 +206,7 @@ class Store:
     def reached(self) -> Reached:
         """Tell how far the log has got."""
         with self.read() as tx:
-            return Reached(tx.head(), tx.last_place())
+            return Reached(tx.log.head(), tx.stopncii.last_place())
 
     def note_reached(self) -> None:
         """Note outside the database how far the log has got (`clearinghouse.database.epoch`)."""
@@ -220,7 +220,7 @@ class Store:
         """
         self._owed = True
         with self.read() as tx:
-            self._journal.catch_up(tx.head(), tx.removals)
+            self._journal.catch_up(tx.log.head(), tx.log.removals)
         self._owed = False
 
     def listen(self, heard: Callable[[], None], ended: threading.Event) -> None:

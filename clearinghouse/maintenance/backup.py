@@ -116,7 +116,7 @@ def restore(settings: Settings, source: Path) -> Restored:
     store = Store.open(settings)
     try:
         with store.read() as tx:
-            return Restored(tx.figures()["signals"], again)
+            return Restored(tx.figures.totals()["signals"], again)
     finally:
         store.close()
 

@@ -85,7 +85,7 @@ def rotate(
         SettingInvalid: the key is in the environment, and no successor was given.
     """
     with store.read() as tx:
-        noted = NEXT in tx.facts([NEXT])
+        noted = NEXT in tx.facts.read([NEXT])
     if settings.key is None:
         successor = read_key(successor_file(settings), create=True)
     elif successor is None and not noted:
@@ -95,18 +95,18 @@ def rotate(
             "on."
         )
     with store.write() as tx:
-        facts = tx.facts([NEXT, KEY])
+        facts = tx.facts.read([NEXT, KEY])
         if NEXT in facts:  # of a change that was broken off
             successor = store.vault.open(facts[NEXT], "facts", NEXT)
         else:
             assert successor is not None  # noqa: S101 - see above
-            tx.set_fact(NEXT, store.vault.seal(successor, "facts", NEXT))
+            tx.facts.write(NEXT, store.vault.seal(successor, "facts", NEXT))
     new = Vault(successor, steady=store.vault.steady)
     if settings.key is None:  # what lies there may have been lost since, and made anew
         _write(successor_file(settings), new)
     done = damaged = 0
     with store.read() as tx:
-        switched = tx.facts([KEY])[KEY] == new.check()
+        switched = tx.facts.read([KEY])[KEY] == new.check()
     if not switched:
         after = 0
         while True:
@@ -125,31 +125,33 @@ def rotate(
                     break
                 after = last
                 done, damaged = done + count, damaged + bad
-            for row in tx.list_platforms():
+            for row in tx.platforms.all():
                 place = ("platforms", "secret", row.name)
                 with suppress(KeyMismatch):
                     secret = store.vault.open(row.secret, *place)
-                    tx.reseal_platform(row.id, new.seal(secret, *place))
-            for _, sealed, lookup in tx.read_lawful():
+                    tx.master_key.reseal_platform(row.id, new.seal(secret, *place))
+            for _, sealed, lookup in tx.allowlist.read():
                 place = ("lawful", "value", lookup.hex())
                 with suppress(KeyMismatch):
-                    tx.reseal_lawful(lookup, new.seal(store.vault.open(sealed, *place), *place))
-            tx.take_next_lookups()
-            tx.set_fact(STEADY, new.seal(new.steady, "facts", STEADY))
-            tx.set_fact(KEY, new.check())
+                    tx.master_key.reseal_lawful(
+                        lookup, new.seal(store.vault.open(sealed, *place), *place)
+                    )
+            tx.master_key.take_next_lookups()
+            tx.facts.write(STEADY, new.seal(new.steady, "facts", STEADY))
+            tx.facts.write(KEY, new.check())
             audit.record(store.vault, tx, Act.MASTER_CHANGED, count=done, hour=hour(now))
     if settings.key is None:
         _replace_file(settings, new, f"{now:%Y-%m-%d}")
     pause(_SEEN)
     with store.write() as tx:
-        tx.set_fact(NEXT, None)
+        tx.facts.write(NEXT, None)
     store.sweep()
     return Rotated(done, damaged)
 
 
 def _reseal(store: Store, tx: Transaction, new: Vault, after: int) -> tuple[int | None, int, int]:
     """Seal some values anew; give the last row, None at the end, and the counts."""
-    found = tx.sealed_signals(after, _BATCH)
+    found = tx.master_key.sealed_signals(after, _BATCH)
     rows: list[dict[str, Any]] = []
     for row in found:
         place = ("signals", "value", row.item_id, row.ordinal)
@@ -157,7 +159,7 @@ def _reseal(store: Store, tx: Transaction, new: Vault, after: int) -> tuple[int 
             value = store.vault.open(row.value, *place)
             lookup = new.lookup(row.type, value)
             rows.append({"number": row.id, "sealed": new.seal(value, *place), "found": lookup})
-    tx.reseal_signals(rows)
+    tx.master_key.reseal_signals(rows)
     return (found[-1].id if found else None), len(rows), len(found) - len(rows)
 
 

@@ -21,10 +21,10 @@ def expire(store: Store, now: datetime) -> int:
     total = 0
     while True:
         with store.write() as tx:
-            due = tx.expired_cases(hour(now), _BATCH)
+            due = tx.cases.expired(hour(now), _BATCH)
             for case in due:
-                tx.withdraw_items(case, None, hour(now))
-                tx.update_case(case, state=CaseState.EXPIRED.value, closed=hour(now))
+                tx.cases.withdraw_items(case, None, hour(now))
+                tx.cases.update(case, state=CaseState.EXPIRED.value, closed=hour(now))
         total += len(due)
         if len(due) < _BATCH:
             return total
@@ -34,11 +34,11 @@ def purge(store: Store, *, retention_days: int, now: datetime) -> dict[str, int]
     """Expire what is due, and forget closed cases and repeatable answers past their time."""
     expired = expire(store, now)
     with store.write() as tx:
-        forgotten = tx.forget_cases(hour(now - timedelta(days=retention_days)))
-        replies = tx.forget_replies(hour(now) - KEPT_SECONDS)
+        forgotten = tx.cases.forget(hour(now - timedelta(days=retention_days)))
+        replies = tx.replies.forget(hour(now) - KEPT_SECONDS)
         if expired or forgotten:
             count = expired + forgotten
             audit.record(store.vault, tx, Act.PURGED, count=count, hour=hour(now))
-        tx.forget_spent(hour(now) - 2 * LIFE)
-        tx.forget_budgets(hour(now - timedelta(days=2)))
+        tx.proofs.forget(hour(now) - 2 * LIFE)
+        tx.quotas.forget(hour(now - timedelta(days=2)))
     return {"expired": expired, "forgotten": forgotten, "replies": replies}

@@ -17,7 +17,7 @@ SMALLEST: Final = 10
 def by_month(store: Store) -> dict[str, dict[str, int | None]]:
     """Give each month's counts, the earliest first; None for a count that is too small to tell."""
     with store.read() as tx:
-        hours = tx.counts_by_hour()
+        hours = tx.figures.by_hour()
     months: dict[str, Counter[str]] = {}
     for name, rows in hours.items():
         for at, count in rows:

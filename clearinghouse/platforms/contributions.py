@@ -27,9 +27,11 @@ from typing import Final
 from clearinghouse.abuse.allowlist import LawfulList
 from clearinghouse.database import audit
 from clearinghouse.database.audit import Act
-from clearinghouse.database.queries.stopncii_records import CONTRIBUTED, IMPORTED
+from clearinghouse.database.queries.cases import NewItem
+from clearinghouse.database.queries.contributions import CONTRIBUTED, IMPORTED
+from clearinghouse.database.queries.signals import NewSignals
 from clearinghouse.database.store import Store
-from clearinghouse.database.transaction import NewItem, NewSignals, Transaction
+from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import ContributionsFull
 from clearinghouse.times import hour
 from nciihash.signals import Media, Signal, Variant
@@ -86,18 +88,18 @@ def contribute(
     """
     case = _open(tx, platform, kind, expires=hour(now + months * _MONTH), now=now)
     wanted = {lookup_of(store, hash.signal): hash for hash in hashes}
-    there = tx.case_values(case, list(wanted))
+    there = tx.cases.values(case, list(wanted))
     near = lawful.near(tx, [hash.signal for hash in wanted.values()])
     new = {
         at: hash
         for (at, hash), is_lawful in zip(wanted.items(), near, strict=True)
-        if at not in there and not is_lawful and not tx.held(at)
+        if at not in there and not is_lawful and not tx.signals.held_by_survivor(at)
     }
-    live, last = tx.count_items(case)
+    live, last = tx.cases.count_items(case)
     if live + len(new) > most:
         raise ContributionsFull
     files = [NewItem(n, hash.media.value) for n, hash in enumerate(new.values(), last + 1)]
-    numbers = tx.add_items(case, files, hour(now))
+    numbers = tx.cases.add_items(case, files, hour(now))
     added = []
     for item, (lookup, hash) in zip(numbers, new.items(), strict=True):
         row = {
@@ -110,17 +112,17 @@ def contribute(
             "variant": Variant.ORIGINAL.value,
         }
         added.append(NewSignals(hash.media.value, [row]))
-    tx.add_signals(added, hour(now))
+    tx.signals.add(added, hour(now))
     return len(new)
 
 
 def _open(tx: Transaction, platform: int, kind: str, *, expires: int, now: datetime) -> int:
     """Give the case of this kind, opened anew if it had expired."""
-    case = tx.contribution(platform, kind)
+    case = tx.contributions.find(platform, kind)
     if case is not None:
-        tx.update_case(case, state="open", closed=None, expires=expires)
+        tx.cases.update(case, state="open", closed=None, expires=expires)
         return case
-    case = tx.add_case(
+    case = tx.cases.add(
         # what no case number leads to
         lookup=secrets.token_bytes(32),
         verifier=_NO_VERIFIER,
@@ -129,7 +131,7 @@ def _open(tx: Transaction, platform: int, kind: str, *, expires: int, now: datet
         opened=hour(now),
         expires=expires,
     )
-    tx.add_contribution(platform, kind, case)
+    tx.contributions.add(platform, kind, case)
     return case
 
 
@@ -137,11 +139,11 @@ def take_back(
     tx: Transaction, platform: int, kind: str, lookups: Sequence[bytes], *, now: datetime
 ) -> int:
     """Withdraw what this platform added, and give the number; others' are left alone."""
-    case = tx.contribution(platform, kind)
+    case = tx.contributions.find(platform, kind)
     if case is None:
         return 0
-    files = tx.case_values(case, lookups)
-    return sum(tx.withdraw_items(case, ordinal, hour(now)) for ordinal in files.values())
+    files = tx.cases.values(case, lookups)
+    return sum(tx.cases.withdraw_items(case, ordinal, hour(now)) for ordinal in files.values())
 
 
 def take_back_all(store: Store, platform: int, *, now: datetime) -> int:
@@ -150,12 +152,12 @@ def take_back_all(store: Store, platform: int, *, now: datetime) -> int:
     for kind in KINDS:
         while True:
             with store.write() as tx:
-                case = tx.contribution(platform, kind)
-                files = [] if case is None else tx.live_items(case, _BATCH)
+                case = tx.contributions.find(platform, kind)
+                files = [] if case is None else tx.cases.live_items(case, _BATCH)
                 if case is None or not files:
                     break
-                total += sum(tx.withdraw_items(case, ordinal, hour(now)) for ordinal in files)
+                total += sum(tx.cases.withdraw_items(case, ordinal, hour(now)) for ordinal in files)
     with store.write() as tx:
-        name = tx.platform_name(platform)
+        name = tx.platforms.name(platform)
         audit.record(store.vault, tx, Act.PLATFORM_WITHDRAWN, name, count=total, hour=hour(now))
     return total

@@ -19,7 +19,7 @@ import httpx
 from pydantic import Field, StrictBool, StrictInt, ValidationError
 
 from clearinghouse.abuse.allowlist import LawfulList
-from clearinghouse.database.queries.stopncii_records import IMPORTED
+from clearinghouse.database.queries.contributions import IMPORTED
 from clearinghouse.database.store import Store
 from clearinghouse.errors import ContributionsFull, SettingInvalid, Trouble
 from clearinghouse.platforms.contributions import Contributed, contribute, lookup_of, take_back
@@ -144,8 +144,8 @@ def follow(
     platform = find_or_add(store, name, clock())
     wanted = {lookup_of(store, hash.signal): hash for hash in held}
     with store.read() as tx:
-        case = tx.contribution(platform, IMPORTED)
-        there = {} if case is None else tx.case_values(case)
+        case = tx.contributions.find(platform, IMPORTED)
+        there = {} if case is None else tx.cases.values(case)
     removed = added = 0
     # First what is gone, so that its place is free, and since a withdrawal is never kept waiting.
     for gone in _batches([lookup for lookup in there if lookup not in wanted]):

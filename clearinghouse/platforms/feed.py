@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from clearinghouse.database.queries.log import LogEntry
 from clearinghouse.database.store import Store
-from clearinghouse.database.transaction import LogEntry
 from clearinghouse.errors import CursorExpired
 from clearinghouse.platforms.keys import Platform, Scope
 from clearinghouse.platforms.live_index import cursor_name, feed_entries, read_place
@@ -44,9 +44,9 @@ def read_page(
         CursorExpired: the log has not got that far, so that it is not the log it was.
     """
     with store.read() as tx:
-        if after > tx.head():
+        if after > tx.log.head():
             raise CursorExpired  # of a log that was longer: the database was put back
-        entries = tx.read_log(after, limit + 1)
+        entries = tx.log.read(after, limit + 1)
     more = len(entries) > limit
     entries = entries[:limit]
     seq = entries[-1].seq if entries else after
@@ -64,12 +64,12 @@ def read_snapshot(store: Store, platform: Platform, veil: Veil | None) -> Iterat
     """
     epoch = store.epoch
     with store.read() as tx:
-        head = tx.head()
+        head = tx.log.head()
     after, more = 0, True
     while more:
         with store.read() as tx:
-            entries = tx.read_log(after, _SNAPSHOT_PAGE + 1, live_until=head)
-            if tx.epoch() != epoch:
+            entries = tx.log.read(after, _SNAPSHOT_PAGE + 1, live_until=head)
+            if tx.log.epoch() != epoch:
                 raise CursorExpired
         more = len(entries) > _SNAPSHOT_PAGE
         entries = entries[:_SNAPSHOT_PAGE]

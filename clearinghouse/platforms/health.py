@@ -85,11 +85,11 @@ class Uses:
 def alerts(tx: Transaction, *, now: datetime) -> list[Alert]:
     """List what is wrong, platform by platform in the order of their names."""
     held = defaultdict(list)
-    for key in tx.list_keys():
+    for key in tx.platforms.list_keys():
         if key.revoked is None:
             held[key.platform_id].append(key)
     found = []
-    for platform in tx.list_platforms():
+    for platform in tx.platforms.all():
         keys = held[platform.id]
         if not keys:
             continue  # it has left, or is a clearinghouse that we follow
@@ -101,7 +101,7 @@ def alerts(tx: Transaction, *, now: datetime) -> list[Alert]:
         seen = max(key.used or key.added for key in keys)
         if seen < hour(now - SILENT):
             found.append(Alert(platform.name, Concern.SILENT, seen))
-        behind = tx.unconfirmed_since(platform.id)
+        behind = tx.platforms.unconfirmed_since(platform.id)
         # what it was given when it was added waits for as long as it has been there
         if behind is not None and (since := max(behind, platform.added)) < hour(now - BEHIND):
             found.append(Alert(platform.name, Concern.BEHIND, since))

@@ -9,8 +9,9 @@ from typing import Final
 
 from clearinghouse.database import audit
 from clearinghouse.database.audit import Act
+from clearinghouse.database.schema import AnyRow
 from clearinghouse.database.store import Store
-from clearinghouse.database.transaction import AnyRow, Transaction
+from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import CredentialsMissing, CredentialsWrong, ScopeMissing, Trouble
 from clearinghouse.sealing.platform_ids import Names
 from clearinghouse.times import hour
@@ -93,8 +94,8 @@ def add_platform(store: Store, name: str, scopes: Iterable[Scope], now: datetime
         PlatformExists: a platform of this name has had a key already.
     """
     with store.write() as tx:
-        known = tx.find_platform(name)
-        if known is not None and tx.list_keys(known.id):
+        known = tx.platforms.find(name)
+        if known is not None and tx.platforms.list_keys(known.id):
             raise PlatformExists(
                 f"There is a platform of this name. `clearinghouse platform rotate {name}` makes "
                 "a further key for it."
@@ -117,12 +118,12 @@ def find(store: Store, name: str) -> int:
 def find_or_add(store: Store, name: str, now: datetime) -> int:
     """Give the row of a platform, such as another clearinghouse, made without a key if new."""
     with store.write() as tx:
-        row = tx.find_platform(name)
+        row = tx.platforms.find(name)
         return _insert(store, tx, name, now) if row is None else int(row.id)
 
 
 def _named(tx: Transaction, name: str) -> AnyRow:
-    row = tx.find_platform(name)
+    row = tx.platforms.find(name)
     if row is None:
         raise PlatformUnknown("There is no platform of this name.")
     return row
@@ -130,7 +131,7 @@ def _named(tx: Transaction, name: str) -> AnyRow:
 
 def _add_key(store: Store, tx: Transaction, platform: int, scopes: str, now: datetime) -> str:
     key = _PREFIX + secrets.token_urlsafe(32)
-    tx.add_key(
+    tx.platforms.add_key(
         platform_id=platform,
         lookup=store.vault.lookup("key", key.encode()),
         scopes=scopes,
@@ -143,7 +144,7 @@ def _add_key(store: Store, tx: Transaction, platform: int, scopes: str, now: dat
 def _insert(store: Store, tx: Transaction, name: str, now: datetime) -> int:
     secret = store.vault.seal(secrets.token_bytes(_SECRET_BYTES), "platforms", "secret", name)
     audit.record(store.vault, tx, Act.PLATFORM_ADDED, name, count=1, hour=hour(now))
-    return tx.add_platform(name, secret, hour(now))
+    return tx.platforms.add(name, secret, hour(now))
 
 
 def rotate_key(
@@ -157,7 +158,7 @@ def rotate_key(
     """
     with store.write() as tx:
         platform = _named(tx, name)
-        held = tx.list_keys(platform.id)
+        held = tx.platforms.list_keys(platform.id)
         if not held:
             raise PlatformUnknown(
                 f"{name} has no key yet. `clearinghouse platform add {name}` makes its first one."
@@ -180,7 +181,7 @@ def revoke_keys(store: Store, name: str, key: int | None, now: datetime) -> int:
         PlatformUnknown: no platform has this name.
     """
     with store.write() as tx:
-        gone = tx.revoke_keys(_named(tx, name).id, key, hour(now))
+        gone = tx.platforms.revoke_keys(_named(tx, name).id, key, hour(now))
         audit.record(store.vault, tx, Act.KEYS_REVOKED, name, count=gone, hour=hour(now))
         return gone
 
@@ -188,7 +189,7 @@ def revoke_keys(store: Store, name: str, key: int | None, now: datetime) -> int:
 def list_keys(store: Store, now: datetime) -> list[KeyFacts]:
     """List every key, without the key itself."""
     with store.read() as tx:
-        names = {row.id: row.name for row in tx.list_platforms()}
+        names = {row.id: row.name for row in tx.platforms.all()}
         return [
             KeyFacts(
                 platform=names[row.platform_id],
@@ -199,7 +200,7 @@ def list_keys(store: Store, now: datetime) -> list[KeyFacts]:
                 used=row.used,
                 state="revoked" if row.revoked else "valid" if row.expires > hour(now) else "old",
             )
-            for row in tx.list_keys()
+            for row in tx.platforms.list_keys()
         ]
 
 
@@ -214,7 +215,7 @@ def identify(store: Store, key: str | None, now: datetime) -> Platform:
         raise CredentialsMissing
     lookup = store.vault.lookup("key", key.strip().encode())
     with store.read() as tx:
-        row = tx.find_key(lookup)
+        row = tx.platforms.find_key(lookup)
     if row is None or row.revoked is not None or row.expires <= now.timestamp():
         raise CredentialsWrong
     secret = store.vault.open(row.secret, "platforms", "secret", row.name)

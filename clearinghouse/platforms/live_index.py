@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clearinghouse.abuse.oracle import Watch
+from clearinghouse.database.queries.log import LogEntry
 from clearinghouse.database.store import Store
-from clearinghouse.database.transaction import LogEntry
 from clearinghouse.errors import BadCursor, CursorExpired, KeyMismatch, NotReady
 from clearinghouse.platforms.keys import Platform
 from clearinghouse.sealing.platform_ids import Names
@@ -74,9 +74,9 @@ class LiveIndex:
         changed = False
         while True:
             with store.read() as tx:
-                if tx.epoch() != store.epoch or tx.head() < self._seq:
+                if tx.log.epoch() != store.epoch or tx.log.head() < self._seq:
                     raise Replaced
-                entries = tx.read_log(self._seq, _PAGE)
+                entries = tx.log.read(self._seq, _PAGE)
             if entries:
                 changed = True
                 cursor = entries[-1].seq
@@ -245,7 +245,7 @@ def match(
         with store.read() as tx:
             # What was withdrawn a moment ago may still be in the index, and must not match any
             # more.
-            gone = tx.removed_after(seq)
+            gone = tx.log.removed_after(seq)
         left = {place: [hit for hit in row if hit[0] not in gone] for place, row in rows.items()}
         rows = {place: row for place, row in left.items() if row}
     flat = [hit for row in rows.values() for hit in row]

@@ -27,7 +27,8 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_
 
 from clearinghouse.abuse import review
 from clearinghouse.abuse.allowlist import LawfulList
-from clearinghouse.database.queries.stopncii_records import CONTRIBUTED, SHARED, Record
+from clearinghouse.database.queries.contributions import CONTRIBUTED
+from clearinghouse.database.queries.stopncii_records import SHARED, Record
 from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.platforms.contributions import Contributed, contribute, lookup_of, take_back
@@ -248,7 +249,7 @@ def read_hashes(
         start = max(start, (after + 1) // SHARED)
     limit = max(page_size, PAGE_MIN)
     with store.read() as tx:
-        found = tx.read_records(platform.number, after, limit + 1, first_hand=first_hand)
+        found = tx.stopncii.read(platform.number, after, limit + 1, first_hand=first_hand)
     page, more = found[:limit], len(found) > limit
     end = page[-1].place if page else after
     token = platform.names.write(Names.PAGE, [end], epoch=store.epoch)[0] if more else None
@@ -303,9 +304,9 @@ def _record(
 ) -> None:
     if value.takes_back:
         take_back(tx, platform.number, CONTRIBUTED, [lookup], now=now)
-    signals = tx.record_signals(lookup)
+    signals = tx.stopncii.signals(lookup)
     for signal in signals:
-        tx.add_verdict(platform.number, signal, value.verdict.value, hour(now))
+        tx.platforms.add_verdict(platform.number, signal, value.verdict.value, hour(now))
     if value is FeedbackValue.NOT_BLOCKED:
         review.weigh(tx, signals, now=now)
 

@@ -24,9 +24,9 @@ def acknowledge(
         BadCursor, CursorExpired: as `read_cursor`.
     """
     seq = read_cursor(store, platform, cursor)
-    if seq > tx.head():
+    if seq > tx.log.head():
         raise CursorExpired  # of a log that was longer: the database was put back
-    tx.acknowledge(platform.number, seq, hour(now))
+    tx.platforms.acknowledge(platform.number, seq, hour(now))
     return Acknowledgement(cursor=cursor)
 
 
@@ -37,7 +37,9 @@ def record(
     recorded = 0
     for verdict in verdicts:
         named = platform.names.read(Names.SIGNAL, verdict.id)
-        if named and tx.add_verdict(platform.number, named[1], verdict.verdict.value, hour(now)):
+        if named and tx.platforms.add_verdict(
+            platform.number, named[1], verdict.verdict.value, hour(now)
+        ):
             recorded += 1
             if verdict.verdict is Verdict.NOT_BLOCKED:
                 review.weigh(tx, [named[1]], now=now)

@@ -25,7 +25,7 @@ def ready(serving: Serving) -> dict[str, str]:
     if not serving.live.caught_up:
         raise NotReady
     with serving.store.read() as tx:
-        tx.head()
+        tx.log.head()
     return {"status": "ready"}
 
 

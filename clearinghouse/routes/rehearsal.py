@@ -134,7 +134,7 @@ def burst(body: Burst, serving: Serving, making: Rehearsing) -> Values:
                 # no passphrase opens it, for what stands here is no verifier
                 verifier="", months=serving.settings.case_months, now=now,
             )  # fmt: skip
-            row = tx.find_case(lifecycle.case_lookup(serving.store, number))
+            row = tx.cases.find(lifecycle.case_lookup(serving.store, number))
             assert row is not None  # noqa: S101 - inserted above
             making.opened(row.id, values)
             added += values
@@ -166,7 +166,7 @@ def withdraw(body: Retreat, serving: Serving, making: Rehearsing) -> Values:
     gone: list[str] = []
     for case, values in making.oldest(body.cases):
         with serving.store.write() as tx:
-            if tx.read_case(case).state == CaseState.OPEN:
+            if tx.cases.read(case).state == CaseState.OPEN:
                 lifecycle.withdraw(tx, case, None, now=serving.clock())
         gone += values
     serving.waiters.poke()

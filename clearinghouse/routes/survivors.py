@@ -67,7 +67,7 @@ async def admit(
 
     def find() -> tuple[int, str] | None:
         with serving.store.read() as tx:
-            row = tx.find_case(lookup)
+            row = tx.cases.find(lookup)
             return None if row is None else (row.id, row.verifier)
 
     found = await run_in_threadpool(find)

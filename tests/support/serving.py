@@ -142,7 +142,7 @@ class Running:
         end = time.monotonic() + 60
         while True:
             with self.parts.store.read() as tx:
-                head = tx.head()
+                head = tx.log.head()
             if self.parts.live.seq >= head:
                 return
             assert time.monotonic() < end, "the live index stands still"
@@ -175,7 +175,7 @@ def problem(reply, status, code):
 
 def figures(service):
     with service.parts.store.read() as tx:
-        return tx.figures()
+        return tx.figures.totals()
 
 
 def flood(gate, openings, now=NOW):

@@ -1,30 +1,33 @@
-"""The statements about advocates and the cases that they open for others."""
+"""The statements on advocates and the cases that they open for others."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
-from clearinghouse.database.queries.reviews import Oversight
-from clearinghouse.database.schema import advocates, assisted, cases, items
+from clearinghouse.database.schema import AnyRow, advocates, assisted, cases, items
 
 
-class Assistance(Oversight):
-    """The statements, as a part of `clearinghouse.database.transaction.Transaction`."""
+class Advocates:
+    """The statements on advocates."""
 
-    def add_advocate(self, **values: Any) -> None:  # noqa: ANN401 - columns of `advocates`
+    def __init__(self, connection: Connection) -> None:
+        self._run = connection.execute
+        self._one = connection.scalar
+
+    def add(self, **values: Any) -> None:  # noqa: ANN401 - columns of `advocates`
         """Insert an advocate with her key."""
         self._run(insert(advocates).values(**values))
 
-    def find_advocate(self, name: str) -> Row[*tuple[Any, ...]] | None:
+    def find(self, name: str) -> AnyRow | None:
         """Give the advocate of this name."""
         return self._run(select(advocates).where(advocates.c.name == name)).one_or_none()
 
-    def advocate_of_key(self, lookup: bytes) -> Row[*tuple[Any, ...]] | None:
+    def find_by_key(self, lookup: bytes) -> AnyRow | None:
         """Give the advocate with this key."""
         return self._run(select(advocates).where(advocates.c.lookup == lookup)).one_or_none()
 
-    def list_advocates(self) -> Sequence[Row[*tuple[Any, ...]]]:
+    def all(self) -> Sequence[AnyRow]:
         """List all advocates, and how many cases each has in her hands."""
         held = (
             select(func.count())
@@ -35,15 +38,17 @@ class Assistance(Oversight):
         query = select(advocates, held.label("held")).order_by(advocates.c.name)
         return self._run(query).all()
 
-    def update_advocate(self, advocate: int, **values: Any) -> None:  # noqa: ANN401 - columns
+    def update(self, advocate: int, **values: Any) -> None:  # noqa: ANN401 - columns
         """Change columns of an advocate."""
         self._run(update(advocates).where(advocates.c.id == advocate).values(**values))
 
-    def add_assisted(self, **values: Any) -> None:  # noqa: ANN401 - columns of `assisted`
+    # --- cases -------------------------------------------------------------------------------
+
+    def add_case(self, **values: Any) -> None:  # noqa: ANN401 - columns of `assisted`
         """Put a case into an advocate's hands."""
         self._run(insert(assisted).values(**values))
 
-    def assisted_case(self, advocate: int, reference: str) -> Row[*tuple[Any, ...]] | None:
+    def find_case(self, advocate: int, reference: str) -> AnyRow | None:
         """Give a case in an advocate's hands by her reference."""
         return self._run(
             select(assisted).where(
@@ -51,7 +56,11 @@ class Assistance(Oversight):
             )
         ).one_or_none()
 
-    def assisted_cases(self, advocate: int) -> Sequence[Row[*tuple[Any, ...]]]:
+    def find_case_by_code(self, lookup: bytes) -> AnyRow | None:
+        """Give the case that a code hands over."""
+        return self._run(select(assisted).where(assisted.c.code == lookup)).one_or_none()
+
+    def cases(self, advocate: int) -> Sequence[AnyRow]:
         """List the open cases in an advocate's hands, with the numbers of their files."""
         live = (
             select(func.count())
@@ -66,14 +75,10 @@ class Assistance(Oversight):
         )
         return self._run(query).all()
 
-    def is_assisted(self, case: int) -> bool:
+    def opened(self, case: int) -> bool:
         """Tell whether an advocate opened the case."""
         return self._one(select(assisted.c.case_id).where(assisted.c.case_id == case)) is not None
 
-    def update_assisted(self, case: int, **values: Any) -> None:  # noqa: ANN401 - columns
+    def update_case(self, case: int, **values: Any) -> None:  # noqa: ANN401 - columns
         """Change columns of a case that an advocate opened."""
         self._run(update(assisted).where(assisted.c.case_id == case).values(**values))
-
-    def case_of_code(self, lookup: bytes) -> Row[*tuple[Any, ...]] | None:
-        """Give the case that a code hands over."""
-        return self._run(select(assisted).where(assisted.c.code == lookup)).one_or_none()

@@ -10,7 +10,7 @@ a submission and nothing finer.
 A record stands at the last place that concerns it: of its signals, and of the verdicts of the
 platform that reads. A record that stays live moves forward only, so that a reader who goes through
 the records in their order, however slowly, misses none of them. Whatever takes a signal out must
-therefore move what is left of its record (`move_records`).
+therefore move what is left of its record (`StopNCIIRecords.move`).
 
 The place is null for a signal that this format has no word for, or that is withdrawn.
 """
@@ -19,26 +19,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    FromClause,
-    Table,
-    func,
-    insert,
-    select,
-    union_all,
-    update,
-)
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, Connection, FromClause, func, select, union_all, update
 
+from clearinghouse.database.queries.contributions import IMPORTED
 from clearinghouse.database.schema import contributions, facts, items, signals, verdicts
 
 PARAMETERS: Final = 500  # in one statement; SQLite may allow no more than 999
 SHARED: Final = 100  # records that may carry the same time
 SHOWN: Final = frozenset({("image", "pdq"), ("video", "md5")})  # what the format has words for
-CONTRIBUTED: Final = "contributed"  # added by a platform
-IMPORTED: Final = "imported"  # fetched from another clearinghouse
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +42,12 @@ class Record:
     verdict: str | None
 
 
-class Records:
-    """The statements, as a part of `clearinghouse.database.transaction.Transaction`."""
+class StopNCIIRecords:
+    """The statements on records and their order."""
 
     def __init__(self, connection: Connection) -> None:
-        self.connection = connection
         self._run = connection.execute
         self._one = connection.scalar
-        self._is_postgres = connection.dialect.name == "postgresql"
-        # what this transaction did, for the store to act on when it is committed
-        self.grew = False  # whether the log has new entries
-        self.removed = False  # whether removals are among them
-        self.revoked: list[int] = []  # keys
-
-    def _upsert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
-        """Begin an insert that may change the row that is there already."""
-        return postgresql.insert(table) if self._is_postgres else sqlite.insert(table)
 
     # --- places ------------------------------------------------------------------------------
 
@@ -90,7 +68,7 @@ class Records:
         query = select(signals.c.id).where(signals.c.id == signal, signals.c.place.is_not(None))
         return self._one(query) is not None
 
-    def move_records(self, lookups: Iterable[bytes], hour: int) -> None:
+    def move(self, lookups: Iterable[bytes], hour: int) -> None:
         """Move what is left of records that lost a signal to new places.
 
         Without that a record could fall back behind a reader who had not come to it yet.
@@ -122,9 +100,7 @@ class Records:
 
     # --- records -----------------------------------------------------------------------------
 
-    def read_records(
-        self, platform: int, after: int, limit: int, *, first_hand: bool
-    ) -> list[Record]:
+    def read(self, platform: int, after: int, limit: int, *, first_hand: bool) -> list[Record]:
         """Read a platform's records behind a place, in their order.
 
         Args:
@@ -208,53 +184,10 @@ class Records:
         )
         return [Record(*row) for row in self._run(query).all()]
 
-    def record_signals(self, lookup: bytes) -> Sequence[int]:
+    def signals(self, lookup: bytes) -> Sequence[int]:
         """Name the signals of the record with this look-up value."""
         query = select(signals.c.id).where(signals.c.lookup == lookup, signals.c.place.is_not(None))
         return self._run(query.order_by(signals.c.id)).scalars().all()
-
-    # --- contributions -----------------------------------------------------------------------
-
-    def contribution(self, platform: int, kind: str) -> int | None:
-        """Give the case that holds what a platform added, or what was imported from it."""
-        return self._one(
-            select(contributions.c.case_id).where(
-                contributions.c.platform_id == platform, contributions.c.kind == kind
-            )
-        )
-
-    def add_contribution(self, platform: int, kind: str, case: int) -> None:
-        """Let this case hold what the platform adds, or what is imported from it."""
-        self._run(insert(contributions).values(platform_id=platform, kind=kind, case_id=case))
-
-    def held(self, lookup: bytes) -> bool:
-        """Tell whether a survivor's open case holds the value."""
-        query = (
-            select(signals.c.id)
-            .join(items, items.c.id == signals.c.item_id)
-            .where(
-                signals.c.lookup == lookup,
-                signals.c.value.is_not(None),
-                items.c.case_id.not_in(select(contributions.c.case_id)),
-            )
-        )
-        return self._one(query.limit(1)) is not None
-
-    def case_values(self, case: int, lookups: Sequence[bytes] | None = None) -> dict[bytes, int]:
-        """Give the values of a case that are live, or those among `lookups`, with their files."""
-        query = (
-            select(signals.c.lookup, items.c.ordinal)
-            .join(items, items.c.id == signals.c.item_id)
-            .where(items.c.case_id == case, signals.c.lookup.is_not(None))
-        )
-        if lookups is not None:
-            query = query.where(signals.c.lookup.in_(lookups))
-        return {row[0]: row[1] for row in self._run(query).all()}
-
-    def live_items(self, case: int, limit: int) -> Sequence[int]:
-        """Name some files of a case that are not withdrawn, by their ordinals."""
-        query = select(items.c.ordinal).where(items.c.case_id == case, items.c.withdrawn.is_(None))
-        return self._run(query.order_by(items.c.ordinal).limit(limit)).scalars().all()
 
 
 def _is_imported(table: FromClause) -> ColumnElement[bool]:

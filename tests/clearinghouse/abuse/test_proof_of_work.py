@@ -213,11 +213,11 @@ def test_spent_proofs_are_forgotten_when_they_have_run_out(flooded):
 
     store = flooded.parts.store
     with store.write() as tx:
-        assert tx.spend(b"a" * 32, 0)
-        assert not tx.spend(b"a" * 32, 0)
+        assert tx.proofs.spend(b"a" * 32, 0)
+        assert not tx.proofs.spend(b"a" * 32, 0)
     purge(store, retention_days=400, now=flooded.clock())
     with store.write() as tx:
-        assert tx.spend(b"a" * 32, 0)
+        assert tx.proofs.spend(b"a" * 32, 0)
 
 
 # --- the client and the command line ---------------------------------------------------------

@@ -204,7 +204,7 @@ def test_a_case_is_handed_over_and_the_advocate_is_out(service, helpline):
     from sqlalchemy import text
 
     with service.parts.store.read() as tx:
-        (row,) = tx._run(text("SELECT * FROM assisted")).mappings().all()
+        (row,) = tx.connection.execute(text("SELECT * FROM assisted")).mappings().all()
     assert row["consent"] == 1779022800
     assert {name for name, held in row.items() if held is not None} == {"case_id", "consent"}
 

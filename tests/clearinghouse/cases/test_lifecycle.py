@@ -212,7 +212,7 @@ def test_no_value_of_a_withdrawn_signal_is_kept(service):
     case = service.open(item(pdq(), pdq()))
     case.withdraw()
     with service.parts.store.read() as tx:
-        rows = tx._run(text("SELECT value, lookup, quality FROM signals")).all()
+        rows = tx.connection.execute(text("SELECT value, lookup, quality FROM signals")).all()
     assert rows == [(None, None, None)] * 2
 
 

@@ -12,9 +12,9 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
+from clearinghouse.database.queries.cases import NewItem
 from clearinghouse.database.schema import metadata
 from clearinghouse.database.store import Store
-from clearinghouse.database.transaction import NewItem
 from clearinghouse.errors import KeyMismatch, KeyMissing, NewerDatabase, SettingInvalid
 from clearinghouse.settings import Settings
 from support.serving import Case, item, opening, pdq
@@ -156,7 +156,7 @@ def test_a_withdrawn_value_leaves_the_files(service, tmp_path):
 
     case = service.open(item(pdq()))
     with service.parts.store.read() as tx:
-        [entry] = tx.read_log(0, 10)
+        [entry] = tx.log.read(0, 10)
         sealed = entry.value
 
     def held():
@@ -179,7 +179,7 @@ def test_the_cost_of_a_check_is_the_databases_own(store, settings):
 
 def test_a_newer_database_is_left_alone(store, settings):
     with store.write() as tx:
-        tx._run(text("UPDATE alembic_version SET version_num = '9999'"))
+        tx.connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     store.close()
     with pytest.raises(NewerDatabase):
         Store.open(settings)
@@ -190,18 +190,18 @@ def test_a_failed_write_leaves_nothing(store):
 
     def fail():
         with store.write() as tx:
-            tx.add_items(tx.add_case(lookup=b"x" * 32, **case), [NewItem(1, "image")], 0)
+            tx.cases.add_items(tx.cases.add(lookup=b"x" * 32, **case), [NewItem(1, "image")], 0)
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail()
     with store.read() as tx:
-        assert tx.figures()["cases_open"] == 0
+        assert tx.figures.totals()["cases_open"] == 0
 
 
 def test_a_read_cannot_write(store):
     with pytest.raises(DBAPIError, match=r"read.?only"), store.read() as tx:
-        tx.add_platform("Example", b"", 0)
+        tx.platforms.add("Example", b"", 0)
 
 
 def written(request, settings, tmp_path):
@@ -253,7 +253,7 @@ def test_the_files_hold_no_hash_passphrase_key_or_name(service, settings, tmp_pa
 def sealed_value(service):
     """Give a sealed value, which a search must find."""
     with service.parts.store.read() as tx:
-        return tx.read_log(0, 1)[0].value
+        return tx.log.read(0, 1)[0].value
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,8 @@ def change(store, settings, **others):
 
 def sealed(store):
     with store.read() as tx:
-        rows = tx._run(select(signals).where(signals.c.value.is_not(None))).all()
-        return rows, tx._run(select(platforms)).all()
+        rows = tx.connection.execute(select(signals).where(signals.c.value.is_not(None))).all()
+        return rows, tx.connection.execute(select(platforms)).all()
 
 
 def test_every_value_and_look_up_belongs_to_the_new_key(service, settings):
@@ -57,7 +57,7 @@ def test_every_value_and_look_up_belongs_to_the_new_key(service, settings):
     for row in owners:
         alone.open(row.secret, "platforms", "secret", row.name)
     with service.parts.store.read() as tx:
-        assert NEXT not in tx.facts([NEXT])
+        assert NEXT not in tx.facts.read([NEXT])
 
     # nothing is noticed from outside
     assert peer.feed(cursor=place)["entries"] == []

@@ -78,7 +78,7 @@ def test_a_snapshot_ends_where_the_database_is_put_back(service, monkeypatch):
     pages = feed.read_snapshot(service.parts.store, platform, None)
     next(pages)
     with service.parts.store.write() as tx:
-        tx.set_fact("epoch", (tx.epoch() + 1).to_bytes(8, "big"))
+        tx.facts.write("epoch", (tx.log.epoch() + 1).to_bytes(8, "big"))
     with pytest.raises(CursorExpired):
         next(pages)
 

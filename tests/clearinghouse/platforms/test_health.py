@@ -23,7 +23,7 @@ def used(service):
         service.parts.waiters.poke()
         time.sleep(0.01)
     with service.parts.writing, service.parts.store.read() as tx:
-        return [row.used for row in tx.list_keys()]
+        return [row.used for row in tx.platforms.list_keys()]
 
 
 def test_one_that_does_not_come_is_told(service):

@@ -273,7 +273,7 @@ def test_a_damaged_row_is_left_out_and_the_rest_goes_on(service):
     for value in values:
         service.open(item(value))
     with service.parts.store.write() as tx:
-        tx._run(update(signals).where(signals.c.id == 1).values(value=b"\0"))
+        tx.connection.execute(update(signals).where(signals.c.id == 1).values(value=b"\0"))
     service.parts.live.follow(service.parts.store)
     assert [e["value"] for e in peer.feed()["entries"]] == values[1:]
     hits = peer.post("/v1/match", {"type": "pdq", "values": values}).json()["matches"]

@@ -18,10 +18,11 @@ from starlette.testclient import TestClient
 from clearinghouse.abuse.allowlist import LawfulList
 from clearinghouse.app import create_app
 from clearinghouse.database.queries import stopncii_records
-from clearinghouse.database.queries.stopncii_records import CONTRIBUTED, IMPORTED
+from clearinghouse.database.queries.cases import NewItem
+from clearinghouse.database.queries.contributions import CONTRIBUTED, IMPORTED
+from clearinghouse.database.queries.signals import NewSignals
 from clearinghouse.database.schema import items, signals, verdicts
 from clearinghouse.database.store import Store
-from clearinghouse.database.transaction import NewItem, NewSignals
 from clearinghouse.maintenance.purge import expire
 from clearinghouse.platforms import keys, stopncii
 from clearinghouse.platforms.contributions import Contributed, contribute, lookup_of, take_back
@@ -444,8 +445,8 @@ def test_a_record_never_falls_back_behind_a_reader(service, kind):
 def test_nobody_can_open_a_platforms_case(service):
     submit(service.platform(), pdq())
     with service.parts.store.read() as tx:
-        figures = tx.figures()
-        [row] = tx._run(select(signals.c.value)).all()
+        figures = tx.figures.totals()
+        [row] = tx.connection.execute(select(signals.c.value)).all()
     assert row.value
     assert (figures["cases_open"], figures["signals"]) == (0, 1)
     assert figures["signals_not_from_survivors"] == 1
@@ -485,10 +486,10 @@ def test_a_database_from_before_the_door_gets_its_places(settings):
     beside.close()
     store = Store.open(settings)
     with store.read() as tx:
-        found = dict(tx._run(select(signals.c.id, signals.c.place)).all())
-        heard = dict(tx._run(select(verdicts.c.signal_id, verdicts.c.place)).all())
-        read = tx.read_records(1, 0, 10, first_hand=False)
-        last = tx.last_place()
+        found = dict(tx.connection.execute(select(signals.c.id, signals.c.place)).all())
+        heard = dict(tx.connection.execute(select(verdicts.c.signal_id, verdicts.c.place)).all())
+        read = tx.stopncii.read(1, 0, 10, first_hand=False)
+        last = tx.stopncii.last_place()
     base = 14 * 3600 * 100
     end = 20 * 3600 * 100
     assert found == {1: base, 2: base + 1, 3: base + 2, 4: None, 5: end}
@@ -597,11 +598,11 @@ class Histories(RuleBasedStateMachine):
         hidden = set()
         with self.store.read() as tx:
             if reader.first_hand:
-                kinds = [tx.contribution(p.number, IMPORTED) for p in self.platforms]
+                kinds = [tx.contributions.find(p.number, IMPORTED) for p in self.platforms]
                 owned = select(items.c.id).where(items.c.case_id.in_(kinds))
-                hidden = set(tx._run(owned).scalars())
-            rows = tx._run(select(signals).where(signals.c.place.is_not(None))).all()
-            said = tx._run(
+                hidden = set(tx.connection.execute(owned).scalars())
+            rows = tx.connection.execute(select(signals).where(signals.c.place.is_not(None))).all()
+            said = tx.connection.execute(
                 select(verdicts).where(verdicts.c.platform_id == reader.platform.number)
             ).all()
         found = {}
@@ -624,7 +625,7 @@ class Histories(RuleBasedStateMachine):
     def open_cases(self, values):
         for signal in values:
             with self.store.write() as tx:
-                case = tx.add_case(
+                case = tx.cases.add(
                     lookup=secrets.token_bytes(32),
                     verifier="-",
                     reason="shared",
@@ -632,7 +633,7 @@ class Histories(RuleBasedStateMachine):
                     opened=0,
                     expires=2**40,
                 )
-                [item] = tx.add_items(case, [NewItem(1, "image")], hour(self.now))
+                [item] = tx.cases.add_items(case, [NewItem(1, "image")], hour(self.now))
                 row = {
                     "item_id": item,
                     "ordinal": 0,
@@ -642,7 +643,7 @@ class Histories(RuleBasedStateMachine):
                     "quality": 90,
                     "variant": "original",
                 }
-                tx.add_signals([NewSignals("image", [row])], hour(self.now))
+                tx.signals.add([NewSignals("image", [row])], hour(self.now))
             self.open.append((case, signal))
 
     @precondition(lambda self: self.open)
@@ -650,7 +651,7 @@ class Histories(RuleBasedStateMachine):
     def withdraw(self, data):
         case, _ = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
         with self.store.write() as tx:
-            tx.withdraw_items(case, None, hour(self.now))
+            tx.cases.withdraw_items(case, None, hour(self.now))
 
     @rule(
         who=st.integers(0, 1),
@@ -698,12 +699,14 @@ class Histories(RuleBasedStateMachine):
     @rule(who=st.integers(0, 1), data=st.data())
     def say_of_one_file(self, who, data):
         with self.store.read() as tx:
-            ids = tx._run(select(signals.c.id)).scalars().all()
+            ids = tx.connection.execute(select(signals.c.id)).scalars().all()
         if ids:
             signal = data.draw(st.sampled_from(ids))
             with self.store.write() as tx:
                 verdict = data.draw(st.sampled_from(["blocked", "unsure"]))
-                tx.add_verdict(self.platforms[who].number, signal, verdict, hour(self.now))
+                tx.platforms.add_verdict(
+                    self.platforms[who].number, signal, verdict, hour(self.now)
+                )
 
     @rule(which=st.integers(0, 2), size=st.integers(1, 6), stop=st.booleans())
     def read(self, which, size, stop):
@@ -715,9 +718,9 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def few_share_a_time(self):
         with self.store.read() as tx:
-            places = list(tx._run(select(signals.c.place)).scalars())
-            places += list(tx._run(select(verdicts.c.place)).scalars())
-            last = tx.last_place()
+            places = list(tx.connection.execute(select(signals.c.place)).scalars())
+            places += list(tx.connection.execute(select(verdicts.c.place)).scalars())
+            last = tx.stopncii.last_place()
         taken = [p for p in places if p is not None]
         assert len(taken) == len(set(taken))
         assert max(taken, default=0) <= last

@@ -1,0 +1,30 @@
+"""The statements on the trail of what operators did."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, insert, select
+
+from clearinghouse.database.schema import AnyRow, audit
+
+
+class Audit:
+    """The statements on the audit trail."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._run = connection.execute
+
+    def add(
+        self, number: int, act: str, subject: str, amount: int, hour: int, digest: bytes
+    ) -> None:
+        """Append an entry."""
+        row = {"number": number, "act": act, "subject": subject, "amount": amount, "hour": hour}
+        self._run(insert(audit).values(**row, digest=digest))
+
+    def last(self) -> AnyRow | None:
+        """Give the last entry."""
+        return self._run(select(audit).order_by(audit.c.number.desc()).limit(1)).one_or_none()
+
+    def read(self, after: int, limit: int) -> Sequence[AnyRow]:
+        """Read entries behind this one, in their order."""
+        query = select(audit).where(audit.c.number > after)
+        return self._run(query.order_by(audit.c.number).limit(limit)).all()

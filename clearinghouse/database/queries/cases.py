@@ -1,0 +1,208 @@
+"""The statements on cases, their files, and what platforms did about these."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ColumnElement, ScalarSelect, and_, delete, func, or_, select, true, update
+
+from clearinghouse.database.queries.inserts import insert_row, insert_rows
+from clearinghouse.database.queries.stopncii_records import PARAMETERS
+from clearinghouse.database.schema import (
+    AnyRow,
+    acknowledgements,
+    cases,
+    items,
+    log,
+    matches,
+    platforms,
+    signals,
+    verdicts,
+)
+
+if TYPE_CHECKING:
+    from clearinghouse.database.transaction import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class NewItem:
+    """A file of a case.
+
+    A refused one has no signals and is not shown; its row keeps its number from being reused.
+    """
+
+    ordinal: int
+    media: str
+    refused: bool = False
+
+
+class Cases:
+    """The statements on cases."""
+
+    def __init__(self, tx: "Transaction") -> None:
+        self._tx = tx
+        self._run = tx.connection.execute
+        self._one = tx.connection.scalar
+
+    def add(self, **values: Any) -> int:  # noqa: ANN401 - columns of `cases`
+        """Insert a case and give its row number."""
+        return insert_row(self._tx.connection, cases, **values)
+
+    def find(self, lookup: bytes) -> AnyRow | None:
+        """Give the case with this look-up value."""
+        return self._run(select(cases).where(cases.c.lookup == lookup)).one_or_none()
+
+    def read(self, case: int) -> AnyRow:
+        """Give the case with this row number."""
+        return self._run(select(cases).where(cases.c.id == case)).one()
+
+    def update(self, case: int, **values: Any) -> None:  # noqa: ANN401 - columns of `cases`
+        """Change columns of a case."""
+        self._run(update(cases).where(cases.c.id == case).values(**values))
+
+    def expired(self, hour: int, limit: int) -> list[int]:
+        """Name open cases that ran out before this hour."""
+        query = select(cases.c.id).where(cases.c.state == "open", cases.c.expires <= hour)
+        return list(self._run(query.limit(limit)).scalars())
+
+    def forget(self, hour: int) -> int:
+        """Delete cases that were closed before this hour, with all that hangs on them."""
+        return self._run(delete(cases).where(cases.c.closed < hour)).rowcount
+
+    # --- files -------------------------------------------------------------------------------
+
+    def add_items(self, case: int, files: Sequence[NewItem], hour: int) -> list[int]:
+        """Insert files of a case and give their row numbers, in their order."""
+        rows = [
+            {
+                "case_id": case,
+                "ordinal": file.ordinal,
+                "media": file.media,
+                "added": hour,
+                "withdrawn": hour if file.refused else None,
+            }
+            for file in files
+        ]
+        return insert_rows(self._tx.connection, items, rows)
+
+    def count_items(self, case: int) -> tuple[int, int]:
+        """Give the number of files not withdrawn and the highest ordinal ever given."""
+        query = select(
+            func.count().filter(items.c.withdrawn.is_(None)),
+            func.coalesce(func.max(items.c.ordinal), 0),
+        ).where(items.c.case_id == case)
+        row = self._run(query).one()
+        return row[0], row[1]
+
+    def withdraw_items(self, case: int, ordinal: int | None, hour: int) -> int:
+        """Withdraw one file or all of a case: purge its values, log each removal, count files."""
+        chosen = [items.c.case_id == case, items.c.withdrawn.is_(None)]
+        if ordinal is not None:
+            chosen.append(items.c.ordinal == ordinal)
+        gone = list(self._run(select(items.c.id).where(*chosen).order_by(items.c.id)).scalars())
+        shrunk: list[bytes] = []
+        for first in range(0, len(gone), PARAMETERS):
+            some = gone[first : first + PARAMETERS]
+            shrunk += self._tx.signals.end(signals.c.item_id.in_(some))
+            self._run(update(items).where(items.c.id.in_(some)).values(withdrawn=hour))
+        self._tx.stopncii.move(shrunk, hour)
+        return len(gone)
+
+    def has_item(self, case: int, ordinal: int) -> bool:
+        """Tell whether the case ever had a file with this number."""
+        query = select(items.c.id).where(items.c.case_id == case, items.c.ordinal == ordinal)
+        return self._one(query) is not None
+
+    def items(self, case: int) -> Sequence[AnyRow]:
+        """List a case's files with the numbers of their signals."""
+        query = (
+            select(items, func.count(signals.c.id).label("signals"))
+            .join(signals, signals.c.item_id == items.c.id)
+            .where(items.c.case_id == case)
+            .group_by(items.c.id)
+            .order_by(items.c.ordinal)
+        )
+        return self._run(query).all()
+
+    def live_items(self, case: int, limit: int) -> Sequence[int]:
+        """Name some files of a case that are not withdrawn, by their ordinals."""
+        query = select(items.c.ordinal).where(items.c.case_id == case, items.c.withdrawn.is_(None))
+        return self._run(query.order_by(items.c.ordinal).limit(limit)).scalars().all()
+
+    def values(self, case: int, lookups: Sequence[bytes] | None = None) -> dict[bytes, int]:
+        """Give the values of a case that are live, or those among `lookups`, with their files."""
+        query = (
+            select(signals.c.lookup, items.c.ordinal)
+            .join(items, items.c.id == signals.c.item_id)
+            .where(items.c.case_id == case, signals.c.lookup.is_not(None))
+        )
+        if lookups is not None:
+            query = query.where(signals.c.lookup.in_(lookups))
+        return {row[0]: row[1] for row in self._run(query).all()}
+
+    # --- what platforms did about them -------------------------------------------------------
+
+    def confirmations(self, case: int) -> Sequence[AnyRow]:
+        """Tell which platform confirmed which file of a case, and its removal, and when.
+
+        Rows of (item, platform, has, gone): the hour of the first confirmation of the whole file
+        and of its whole removal, null where there is none. A confirmation that covers both does not
+        count for the first: that platform may never have held the hashes.
+        """
+        held = (
+            select(
+                items.c.id,
+                func.max(log.c.id).filter(log.c.op == "add").label("added"),
+                func.max(log.c.id).filter(log.c.op == "remove").label("removed"),
+            )
+            .join(signals, signals.c.item_id == items.c.id)
+            .join(log, log.c.signal_id == signals.c.id)
+            .where(items.c.case_id == case)
+            .group_by(items.c.id)
+            .subquery()
+        )
+        has, gone = acknowledgements.alias("has"), acknowledgements.alias("gone")
+
+        def first(place: ColumnElement[int]) -> ScalarSelect[int]:
+            confirmed = acknowledgements.alias()
+            return (
+                select(func.min(confirmed.c.seq))
+                .where(confirmed.c.platform_id == platforms.c.id, confirmed.c.seq >= place)
+                .scalar_subquery()
+            )
+
+        query = (
+            select(held.c.id, platforms.c.id, has.c.hour, gone.c.hour)
+            .select_from(held.join(platforms, true()))
+            .outerjoin(
+                has,
+                and_(
+                    has.c.platform_id == platforms.c.id,
+                    has.c.seq == first(held.c.added),
+                    or_(held.c.removed.is_(None), has.c.seq < held.c.removed),
+                ),
+            )
+            .outerjoin(
+                gone,
+                and_(gone.c.platform_id == platforms.c.id, gone.c.seq == first(held.c.removed)),
+            )
+        )
+        return self._run(query).all()
+
+    def verdicts(self, case: int) -> Sequence[AnyRow]:
+        """Count verdicts on a case's files: (item, platform, verdict, count)."""
+        return self._run(
+            select(signals.c.item_id, verdicts.c.platform_id, verdicts.c.verdict, func.count())
+            .join(signals, signals.c.id == verdicts.c.signal_id)
+            .join(items, items.c.id == signals.c.item_id)
+            .where(items.c.case_id == case)
+            .group_by(signals.c.item_id, verdicts.c.platform_id, verdicts.c.verdict)
+        ).all()
+
+    def matches(self, case: int) -> Sequence[AnyRow]:
+        """Give match counts of a case's files: (item, platform, count)."""
+        return self._run(
+            select(matches.c.item_id, matches.c.platform_id, matches.c.count)
+            .join(items, items.c.id == matches.c.item_id)
+            .where(items.c.case_id == case)
+        ).all()

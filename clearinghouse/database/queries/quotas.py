@@ -1,0 +1,45 @@
+"""The statements on the look-ups that keys have leased."""
+
+from sqlalchemy import Connection, delete, func, select, update
+
+from clearinghouse.database.queries.inserts import upsert
+from clearinghouse.database.schema import budgets
+
+
+class Quotas:
+    """The statements on quotas."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._run = connection.execute
+        self._one = connection.scalar
+
+    def lease(self, key: int, hour: int, day: int, count: int) -> tuple[int, int]:
+        """Lease a number of look-ups; give what is leased then in this hour, and since a day began.
+
+        The row is changed before it is read, so that of two workers one waits for the other.
+        """
+        row = upsert(self._connection, budgets).values(key_id=key, hour=hour, leased=count)
+        self._run(
+            row.on_conflict_do_update(
+                index_elements=["key_id", "hour"],
+                set_={"leased": budgets.c.leased + row.excluded.leased},
+            )
+        )
+        mine = budgets.c.key_id == key
+        in_hour = self._one(select(budgets.c.leased).where(mine, budgets.c.hour == hour))
+        on_day = self._one(
+            select(func.sum(budgets.c.leased)).where(
+                mine, budgets.c.hour >= day, budgets.c.hour <= hour
+            )
+        )
+        return int(in_hour or 0), int(on_day or 0)
+
+    def unlease(self, key: int, hour: int, count: int) -> None:
+        """Give back what was leased beyond a bound, in the same transaction."""
+        chosen = update(budgets).where(budgets.c.key_id == key, budgets.c.hour == hour)
+        self._run(chosen.values(leased=budgets.c.leased - count))
+
+    def forget(self, hour: int) -> int:
+        """Delete the leases from before this hour."""
+        return self._run(delete(budgets).where(budgets.c.hour < hour)).rowcount

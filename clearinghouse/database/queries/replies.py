@@ -1,0 +1,26 @@
+"""The statements on replies to idempotent requests."""
+
+from sqlalchemy import Connection, delete, insert, select
+
+from clearinghouse.database.schema import AnyRow, replies
+
+
+class Replies:
+    """The statements on replies."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._run = connection.execute
+
+    def find(self, lookup: bytes) -> AnyRow | None:
+        """Give the sealed answer to an earlier request."""
+        return self._run(select(replies).where(replies.c.lookup == lookup)).one_or_none()
+
+    def add(self, lookup: bytes, body: bytes, status: int, reply: bytes, hour: int) -> None:
+        """Keep the sealed answer to this request."""
+        self._run(
+            insert(replies).values(lookup=lookup, body=body, status=status, reply=reply, made=hour)
+        )
+
+    def forget(self, hour: int) -> int:
+        """Delete answers from before this hour."""
+        return self._run(delete(replies).where(replies.c.made < hour)).rowcount
