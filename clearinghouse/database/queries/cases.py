@@ -100,12 +100,10 @@ class Cases:
         if ordinal is not None:
             chosen.append(items.c.ordinal == ordinal)
         gone = list(self._run(select(items.c.id).where(*chosen).order_by(items.c.id)).scalars())
-        shrunk: list[bytes] = []
-        for first in range(0, len(gone), PARAMETERS):
-            some = gone[first : first + PARAMETERS]
-            shrunk += self._tx.signals.end(signals.c.item_id.in_(some))
-            self._run(update(items).where(items.c.id.in_(some)).values(withdrawn=hour))
-        self._tx.stopncii.move(shrunk, hour)
+        batches = [gone[first : first + PARAMETERS] for first in range(0, len(gone), PARAMETERS)]
+        self._tx.signals.end((signals.c.item_id.in_(batch) for batch in batches), hour)
+        for batch in batches:
+            self._run(update(items).where(items.c.id.in_(batch)).values(withdrawn=hour))
         return len(gone)
 
     def has_item(self, case: int, ordinal: int) -> bool:

@@ -1,6 +1,6 @@
 """The statements on signals: how they come in, and how they end."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +65,7 @@ class Signals:
 
     def withdraw(self, signal: int, hour: int) -> bool:
         """Withdraw one signal; tell whether its file has another one left, or is withdrawn now."""
-        self._tx.stopncii.move(self.end(signals.c.id == signal), hour)
+        self.end([signals.c.id == signal], hour)
         item = select(signals.c.item_id).where(signals.c.id == signal).scalar_subquery()
         live = select(signals.c.id).where(signals.c.item_id == item, signals.c.value.is_not(None))
         if self._one(live.limit(1)) is not None:
@@ -84,7 +84,7 @@ class Signals:
         rows = self._run(select(signals.c.id, signals.c.item_id).where(live)).all()
         if not rows:
             return 0
-        shrunk = self.end(signals.c.id.in_([row.id for row in rows]))
+        self.end([signals.c.id.in_([row.id for row in rows])], hour)
         left = select(signals.c.item_id).where(signals.c.value.is_not(None))
         bare = [items.c.id.in_({row.item_id for row in rows}), items.c.withdrawn.is_(None)]
         self._run(update(items).where(*bare, items.c.id.not_in(left)).values(withdrawn=hour))
@@ -100,25 +100,30 @@ class Signals:
             )
             .values(state="withdrawn", closed=hour)
         )
-        self._tx.stopncii.move(shrunk, hour)
         return len(rows)
 
-    def end(self, chosen: ColumnElement[bool]) -> list[bytes]:
-        """Purge the values of live signals and log their removal.
+    def end(self, chosen: Iterable[ColumnElement[bool]], hour: int) -> None:
+        """End live signals: purge their values, log the removals, move what is left of records.
 
-        Gives the look-up values of the records that the StopNCII door showed, which must then be
-        moved.
+        Args:
+            chosen: which signals; several conditions where their numbers are too many for one
+                statement (`PARAMETERS`).
+            hour: the time.
         """
-        live = and_(chosen, signals.c.value.is_not(None))
-        columns = (signals.c.id, signals.c.lookup, signals.c.place)
-        rows = self._run(select(*columns).where(live).order_by(signals.c.id)).all()
-        self._tx.log.append("remove", [row.id for row in rows])
-        self._run(
-            update(signals)
-            .where(chosen)
-            .values(value=None, lookup=None, next_lookup=None, quality=None, place=None)
-        )
-        return [row.lookup for row in rows if row.place is not None]
+        shrunk: list[bytes] = []
+        for condition in chosen:
+            live = and_(condition, signals.c.value.is_not(None))
+            columns = (signals.c.id, signals.c.lookup, signals.c.place)
+            rows = self._run(select(*columns).where(live).order_by(signals.c.id)).all()
+            self._tx.log.append("remove", [row.id for row in rows])
+            self._run(
+                update(signals)
+                .where(condition)
+                .values(value=None, lookup=None, next_lookup=None, quality=None, place=None)
+            )
+            shrunk += [row.lookup for row in rows if row.place is not None]
+        # after the last of them, so that no record is moved that is about to lose another signal
+        self._tx.stopncii.move(shrunk, hour)
 
     def live(self, after: int, limit: int) -> Sequence[AnyRow]:
         """Read live signals behind a row number: (id, type, value, item_id, ordinal)."""

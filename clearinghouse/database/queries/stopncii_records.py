@@ -9,8 +9,8 @@ a submission and nothing finer.
 
 A record stands at the last place that concerns it: of its signals, and of the verdicts of the
 platform that reads. A record that stays live moves forward only, so that a reader who goes through
-the records in their order, however slowly, misses none of them. Whatever takes a signal out must
-therefore move what is left of its record (`StopNCIIRecords.move`).
+the records in their order, however slowly, misses none of them. So `Signals.end`, through which
+every signal is taken out, moves what is left of its record.
 
 The place is null for a signal that this format has no word for, or that is withdrawn.
 """
