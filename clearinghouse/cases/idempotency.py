@@ -18,7 +18,6 @@ from clearinghouse.sealing.vault import ReplyVault
 from clearinghouse.times import hour
 from nciihash.wire import Message
 
-KEPT_SECONDS: Final = 24 * 3600
 _KEY: Final = re.compile(r"[0-9a-f]{32}")
 
 

@@ -4,14 +4,12 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from clearinghouse.abuse.proof_of_work import LIFE
-from clearinghouse.cases.idempotency import KEPT_SECONDS
 from clearinghouse.database import audit
 from clearinghouse.database.audit import Act
+from clearinghouse.database.queries.replies import KEPT_SECONDS
 from clearinghouse.database.store import Store
 from clearinghouse.times import hour
-from nciihash.wire import (
-    CaseState,
-)
+from nciihash.wire import CaseState
 
 _BATCH: Final = 100  # cases closed in one transaction, so that writers between them are not kept
 

@@ -1,8 +1,12 @@
 """The statements on replies to idempotent requests."""
 
+from typing import Final
+
 from sqlalchemy import Connection, delete, insert, select
 
 from clearinghouse.database.schema import AnyRow, replies
+
+KEPT_SECONDS: Final = 24 * 3600
 
 
 class Replies:
