@@ -262,11 +262,11 @@ def claim(
     tx.advocates.update_case(
         case, advocate_id=None, reference=None, reported=None, code=None, code_expires=None
     )
-    lifecycle.renew(tx, case, months=months, now=now)
+    expires = lifecycle.renew(tx, tx.cases.read(case), months=months, now=now)
     return CaseOpened(
         case=number,
         passphrase=passphrase,
-        expires=moment(tx.cases.read(case).expires),
+        expires=moment(expires),
         items=tuple(
             ItemReceipt(item=row.ordinal, accepted=row.signals)
             for row in tx.cases.items(case)

@@ -2,7 +2,7 @@
 
 import calendar
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import islice
 
@@ -99,14 +99,14 @@ def add_items(
         TooManyItems: it would hold more than 200 files, or 1,000 if an advocate opened it.
         NothingAccepted: no signal of any of the files can be used.
     """
-    if tx.cases.read(case).state != CaseState.OPEN:
+    row = tx.cases.read(case)
+    if row.state != CaseState.OPEN:
         raise CaseClosed
     live, last = tx.cases.count_items(case)
     if live + len(new) > (ASSISTED_ITEMS_MAX if tx.advocates.opened(case) else ITEMS_MAX):
         raise TooManyItems
-    expires = _months_after(now, months)
     receipts = _add(store, lawful, tx, case, new, first=last + 1, now=now)
-    tx.cases.update(case, expires=expires)
+    expires = renew(tx, row, months=months, now=now)
     return ItemsAdded(expires=moment(expires), items=tuple(receipts))
 
 
@@ -186,16 +186,49 @@ def withdraw(tx: Transaction, case: int, ordinal: int | None, *, now: datetime) 
     return Withdrawal(withdrawn=gone, remaining=remaining, state=state)
 
 
-def renewal_due(tx: Transaction, case: int, *, months: int, now: datetime) -> bool:
-    """Tell whether a visit at this time would move an open case's expiry."""
-    row = tx.cases.read(case)
-    return bool(row.state == CaseState.OPEN and row.expires < _months_after(now, months))
+def renew(tx: Transaction, row: AnyRow, *, months: int, now: datetime) -> int:
+    """Move an open case's expiry to its full time after this visit, never back; return it.
+
+    Args:
+        tx: a write transaction.
+        row: the case, read in this transaction.
+        months: how long a case stays open after a visit.
+        now: the time.
+    """
+    expires = _months_after(now, months)
+    if not _moves(row, expires):
+        return int(row.expires)
+    tx.cases.update(row.id, expires=expires)
+    return expires
 
 
-def renew(tx: Transaction, case: int, *, months: int, now: datetime) -> None:
-    """Move an open case's expiry to its full time after this visit."""
-    if renewal_due(tx, case, months=months, now=now):
-        tx.cases.update(case, expires=_months_after(now, months))
+def _moves(row: AnyRow, expires: int) -> bool:
+    """Whether a visit moves a case's expiry to this hour."""
+    return bool(row.state == CaseState.OPEN and row.expires < expires)
+
+
+def visit(
+    store: Store, find: Callable[[Transaction], int], *, months: int, now: datetime
+) -> CaseStatus:
+    """Renew a case that its holder looks at, and return what became of it.
+
+    Only a visit that moves the expiry takes a write transaction.
+
+    Args:
+        store: where the case is.
+        find: returns the case's row number. It is called again to read the case, since an
+            advocate's case may be handed over in between.
+        months: how long a case stays open after a visit.
+        now: the time.
+    """
+    with store.read() as tx:
+        case = find(tx)
+        due = _moves(tx.cases.read(case), _months_after(now, months))
+    if due:
+        with store.write() as tx:
+            renew(tx, tx.cases.read(case), months=months, now=now)
+    with store.read() as tx:
+        return status(tx, find(tx), now=now)
 
 
 def status(tx: Transaction, case: int, *, now: datetime) -> CaseStatus:

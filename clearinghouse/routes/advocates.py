@@ -80,16 +80,12 @@ def list_cases(advocate: Admitted, serving: Serving) -> AssistedCases:
 @router.get("/cases/{reference}", responses=_UNKNOWN)
 def read_case(reference: Referred, advocate: Admitted, serving: Serving) -> CaseStatus:
     """Tell what each platform did about each file. Looking renews the case."""
-    now = serving.clock()
-    months = serving.settings.case_months
-    with serving.store.read() as tx:
-        case = advocates.find(tx, advocate, reference)
-        due = lifecycle.renewal_due(tx, case, months=months, now=now)
-    if due:
-        with serving.store.write() as tx:
-            lifecycle.renew(tx, case, months=months, now=now)
-    with serving.store.read() as tx:
-        return lifecycle.status(tx, advocates.find(tx, advocate, reference), now=now)
+    return lifecycle.visit(
+        serving.store,
+        lambda tx: advocates.find(tx, advocate, reference),
+        months=serving.settings.case_months,
+        now=serving.clock(),
+    )
 
 
 @router.post(

@@ -195,14 +195,12 @@ def _repeated(
 @router.get("/case")
 def read_case(holder: Admitted, serving: Serving) -> CaseStatus:
     """Tell what each platform did about each file. Looking renews the case."""
-    now = serving.clock()
-    with serving.store.read() as tx:
-        due = lifecycle.renewal_due(tx, holder.case, months=serving.settings.case_months, now=now)
-    if due:
-        with serving.store.write() as tx:
-            lifecycle.renew(tx, holder.case, months=serving.settings.case_months, now=now)
-    with serving.store.read() as tx:
-        return lifecycle.status(tx, holder.case, now=now)
+    return lifecycle.visit(
+        serving.store,
+        lambda _tx: holder.case,
+        months=serving.settings.case_months,
+        now=serving.clock(),
+    )
 
 
 @router.post(

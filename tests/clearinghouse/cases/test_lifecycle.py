@@ -216,6 +216,21 @@ def test_no_value_of_a_withdrawn_signal_is_kept(service):
     assert rows == [(None, None, None)] * 2
 
 
+def test_a_case_is_renewed_once_an_hour(service, monkeypatch):
+    case, store, writes = service.open(), service.parts.store, []
+    write = store.write
+
+    def counted():
+        writes.append(service.clock())
+        return write()
+
+    monkeypatch.setattr(store, "write", counted)
+    for _ in range(3):
+        service.clock.pass_(hours=1)
+        assert case.status() == case.status()
+    assert len(writes) == 3
+
+
 def test_a_visit_renews_and_an_unvisited_case_expires(service):
     value = pdq()
     case = service.open(item(value))
