@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from clearinghouse.errors import SettingInvalid
 from clearinghouse.http.body_limits import BodyLimits
+from clearinghouse.http.foreign_replies import BoundedBody, ReplyTooLong
 from clearinghouse.http.headers import PrivateHeaders
 from clearinghouse.http.import_blocker import block_decoders
 from clearinghouse.http.redacting_log import log_config
@@ -128,16 +129,14 @@ def _relaying(server: str, transport: httpx.AsyncBaseTransport | None) -> FastAP
         headers = {n: request.headers[n] for n in _HEADERS if n in request.headers}
         content = await request.body() or None
         path = request.url.path
+        body = BoundedBody(_REPLY_MAX)
         try:
             async with client.stream(
                 request.method, path, content=content, headers=headers
             ) as reply:
-                body = bytearray()
                 async for part in reply.aiter_bytes():
-                    body += part
-                    if len(body) > _REPLY_MAX:
-                        return _unreachable()
-        except httpx.HTTPError:
+                    body.add(part)
+        except (httpx.HTTPError, ReplyTooLong):
             return _unreachable()
         kept = {n: reply.headers[n] for n in ("Retry-After",) if n in reply.headers}
         return Response(bytes(body), reply.status_code, kept, media_type="application/json")

@@ -8,7 +8,6 @@ We ask for `firstHand` records alone: what the other side imported itself stays 
 goes round in a circle of clearinghouses and outlives its withdrawal there.
 """
 
-import ipaddress
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,11 +21,13 @@ from clearinghouse.abuse.allowlist import LawfulList
 from clearinghouse.database.queries.contributions import IMPORTED
 from clearinghouse.database.store import Store
 from clearinghouse.errors import ContributionsFull, SettingInvalid, Trouble
+from clearinghouse.http.foreign_replies import BoundedBody, ReplyTooLong
 from clearinghouse.platforms.contributions import Contributed, contribute, lookup_of, take_back
 from clearinghouse.platforms.keys import find_or_add
 from clearinghouse.platforms.stopncii import PAGE_MAX, START, Document, RecordStatus, RecordType
 from clearinghouse.settings import Settings
-from nciihash.errors import InvalidSignal
+from nciihash.client.address import server_address
+from nciihash.errors import InvalidRequest, InvalidSignal
 from nciihash.signals import Signal
 
 REPLY_MAX: Final = 64 * 2**20  # bytes; a page of ten thousand records has about 3 MB
@@ -84,22 +85,18 @@ class Source:
         Raises:
             SettingInvalid: either cannot be right.
         """
+        address = url.strip().rstrip("/")
         try:
-            address = httpx.URL(url.strip().rstrip("/"))
-        except httpx.InvalidURL:
-            address = httpx.URL()
-        secure = address.scheme == "https" or (
-            address.scheme == "http" and _is_loopback(address.host)
-        )
-        if not (secure and address.host) or address.userinfo or address.query or address.fragment:
+            server_address(address)
+        except InvalidRequest:
             raise SettingInvalid(
                 "The address of the other clearinghouse begins with https:// and ends before "
                 "/FetchHashes. (http:// is for this machine alone.)"
-            )
+            ) from None
         keys = [part.strip() for part in key.split(",")]
         if len(keys) > 2 or not all(k and k.isascii() and k.isprintable() for k in keys):
             raise SettingInvalid("The key is one key, or two with a comma between them.")
-        return cls(str(address), keys[0], keys[-1])
+        return cls(str(httpx.URL(address)), keys[0], keys[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,13 +237,14 @@ def _fetch(
 
 
 def _get(http: httpx.Client, url: str, params: dict[str, str]) -> tuple[int, bytes]:
-    with http.stream("GET", url, params=params) as reply:
-        body = bytearray()
-        for part in reply.iter_bytes():
-            body += part
-            if len(body) > REPLY_MAX:
-                raise FollowFailed("The other clearinghouse sends pages without end.")
-        return reply.status_code, bytes(body)
+    body = BoundedBody(REPLY_MAX)
+    try:
+        with http.stream("GET", url, params=params) as reply:
+            for part in reply.iter_bytes():
+                body.add(part)
+    except ReplyTooLong:
+        raise FollowFailed("The other clearinghouse sends pages without end.") from None
+    return reply.status_code, bytes(body)
 
 
 def _parse(body: bytes) -> _Page:
@@ -266,10 +264,3 @@ def _parse(body: bytes) -> _Page:
 def _batches(rows: Sequence[T]) -> Iterator[Sequence[T]]:
     for start in range(0, len(rows), _BATCH):
         yield rows[start : start + _BATCH]
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

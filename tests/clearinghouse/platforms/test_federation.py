@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from clearinghouse.errors import SettingInvalid
-from clearinghouse.platforms import keys
+from clearinghouse.platforms import federation, keys
 from clearinghouse.platforms.federation import FollowFailed, Round, Source, follow
 from support.processes import ENVIRONMENT, PROGRAM, Process, command
 from support.serving import ALL, credentials, item, opening, pdq
@@ -153,6 +153,13 @@ def test_a_round_that_fails_changes_nothing(service, other):
     other.pages.append((503, b""))
     other.say(record(value))
     assert round_(service, other).held == 1
+
+
+def test_a_page_without_end_is_not_read(service, other, monkeypatch):
+    monkeypatch.setattr(federation, "REPLY_MAX", 1000)
+    other.pages.append((200, b" " * 1001))
+    with pytest.raises(FollowFailed, match="without end"):
+        round_(service, other)
 
 
 def test_an_import_is_bounded_and_leaves_survivors_values_alone(service, other):
