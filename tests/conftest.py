@@ -4,6 +4,10 @@ import os
 import signal
 from pathlib import Path
 
+# Before NumPy is loaded, here and in the processes that tests start: OpenBLAS's threads wait for
+# each other in busy loops, which takes several times as long where other tests run at once.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import pytest
 from hypothesis import HealthCheck, settings
 
