@@ -3,6 +3,7 @@
 import io
 import struct
 from fractions import Fraction
+from functools import lru_cache
 
 import av
 import numpy as np
@@ -10,9 +11,23 @@ from PIL import Image
 
 RATE = 12
 
+# The quickest settings of each encoder: tests need frames that can be told apart, not small files.
+_FAST = {
+    "libx264": {"preset": "ultrafast"},
+    "libx265": {"preset": "ultrafast", "x265-params": "log-level=none"},
+    "libsvtav1": {"preset": "13", "svtav1-params": "lp=1:lookahead=0"},
+    "libvpx": {"deadline": "realtime", "cpu-used": "16"},
+    "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"},
+}
+
 
 def moving(count=24, width=320, height=240, *, seed=1, still=6):
     """Draw frames, RGB uint8 (h, w, 3): a window that jumps over a scene every `still` frames."""
+    return list(_moving(count, width, height, seed, still))
+
+
+@lru_cache(maxsize=8)  # several tests film the same scene, and large ones take seconds to draw
+def _moving(count, width, height, seed, still):
     steps = np.random.default_rng(seed)
     whole = _texture(steps, 2 * width, 2 * height)
     frames = []
@@ -55,10 +70,10 @@ def film(
         out: a binary file to write to, in the place of one in memory.
     """
     out = io.BytesIO() if out is None else out
-    fast = {"libx264": {"preset": "ultrafast"}, "libx265": {"preset": "ultrafast"}}
-    fast |= {"libsvtav1": {"preset": "12"}, "libvpx-vp9": {"deadline": "realtime"}}
     with av.open(out, "w", format=format) as container:
-        stream = container.add_stream(codec, rate=rate, options=options or fast.get(codec, {}))
+        stream = container.add_stream(
+            codec, rate=rate, options=_FAST.get(codec, {}) | (options or {})
+        )
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = pix_fmt
         if times is not None:
