@@ -16,17 +16,23 @@ from support.pictures import encode, scene
 PDQ = (SignalType.PDQ,)
 
 
+@pytest.fixture(scope="module")
+def contents():
+    pictures = {f"{n}.jpg": encode(scene(64, 48, seed=n), "JPEG") for n in range(6)}
+    return pictures | {
+        "a/b/film.mp4": film(moving(8)),
+        "a/b/notes.txt": b"none of them",
+        "cut.png": encode(scene(), "PNG")[:300],
+    }
+
+
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, contents):
     """Make a folder of pictures, a video, something else and folders in it."""
-    for number in range(6):
-        (tmp_path / f"{number}.jpg").write_bytes(encode(scene(64, 48, seed=number), "JPEG"))
-    deep = tmp_path / "a" / "b"
-    deep.mkdir(parents=True)
-    (deep / "film.mp4").write_bytes(film(moving(8)))
-    (deep / "notes.txt").write_text("none of them")
-    (tmp_path / "cut.png").write_bytes(encode(scene(), "PNG")[:300])
+    (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "empty").mkdir()
+    for name, data in contents.items():
+        (tmp_path / name).write_bytes(data)
     return tmp_path
 
 

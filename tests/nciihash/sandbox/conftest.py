@@ -1,0 +1,46 @@
+import pytest
+
+from nciihash.media.limits import Limits
+from nciihash.sandbox import Sandbox
+from support.films import film, moving
+from support.pictures import encode, scene
+
+
+@pytest.fixture(scope="session")
+def _box():
+    with Sandbox() as started:
+        yield started
+
+
+@pytest.fixture
+def box(_box):
+    """Give one sandbox to all tests, with a child even where the last test has killed it."""
+    assert _box.isolation
+    return _box
+
+
+@pytest.fixture(scope="session")
+def _hasty():
+    with Sandbox(Limits(seconds=2.0, video_seconds=2.0)) as started:
+        yield started
+
+
+@pytest.fixture
+def hasty(_hasty):
+    """Give a sandbox with little patience, likewise."""
+    assert _hasty.isolation
+    return _hasty
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "picture.png"
+    path.write_bytes(encode(scene(400, 300), "PNG"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def footage(tmp_path_factory):
+    path = tmp_path_factory.mktemp("films") / "film.mp4"
+    path.write_bytes(film(moving(30)))
+    return path
