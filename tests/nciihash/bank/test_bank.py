@@ -1,21 +1,13 @@
 """A bank keeps every acknowledged page, through kill -9 and power cuts, and nothing else."""
 
-import gc
-import hashlib
 import itertools
 import os
-import random
-import signal
-import stat
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -26,116 +18,22 @@ from hypothesis.stateful import (
 )
 
 from nciihash import feed
-from nciihash.bank import Bank, contents, journal
+from nciihash.bank import Bank, contents
 from nciihash.bank import bank as banks
-from nciihash.errors import BankCorrupt, BankError, BankLocked
-from nciihash.feed import Added, Applied, FeedPage, Removed
-from nciihash.signals import Match, Media, Signal, SignalType, Variant
+from nciihash.errors import BankError
+from nciihash.feed import Added, FeedPage, Removed
+from support.banks import (
+    Model,
+    after,
+    an_adding_page,
+    an_addition,
+    cursor,
+    name,
+    on_disk,
+    page,
+    state,
+)
 from support.strategies import pages, signals
-
-
-class Model:
-    """The same as a bank, as a dictionary."""
-
-    def __init__(self) -> None:
-        self.members: dict[str, Added] = {}
-
-    def __contains__(self, id: object) -> bool:
-        return id in self.members
-
-    def add(self, added: Sequence[Added]) -> None:
-        self.members.update((entry.id, entry) for entry in added)
-
-    def remove(self, ids: Sequence[str]) -> None:
-        for id in ids:
-            del self.members[id]
-
-    def matches(self, query: Signal) -> tuple[Match, ...]:
-        def distance(entry: Added) -> int:
-            a, b = (int.from_bytes(s.value, "big") for s in (entry.signal, query))
-            return (a ^ b).bit_count()
-
-        found = [
-            Match(e.id, e.item, e.signal.type, e.variant, distance(e))
-            for e in self.members.values()
-            if e.signal.type is query.type and distance(e) <= query.type.threshold
-        ]
-        return tuple(sorted(found, key=lambda m: (m.distance, m.id)))
-
-
-def state(bank: Bank) -> dict[str, Added]:
-    entries = list(bank)
-    assert len(entries) == len(bank)
-    return {entry.id: entry for entry in entries}
-
-
-def name(number: int) -> str:
-    return hashlib.sha256(str(number).encode()).hexdigest()[:32]
-
-
-def cursor(number: int) -> str:
-    return f"{number:032x}"
-
-
-@cache
-def page(number: int) -> FeedPage:
-    """Give page `number` of a feed that adds and removes, always the same."""
-    draw = random.Random(number)
-    entries: list[feed.Entry] = []
-    for _ in range(draw.randrange(1, 12)):
-        id = name(draw.randrange(200))
-        if draw.random() < 0.3:
-            entries.append(Removed(id))
-        else:
-            type = draw.choice(list(SignalType))
-            value = Signal(type, draw.randbytes(type.bits // 8))
-            quality = draw.randrange(101) if type is SignalType.PDQ else None
-            item = name(draw.randrange(20))
-            kind = draw.choice(list(Media)), draw.choice(list(Variant))
-            entries.append(Added(id, item, value, quality, *kind))
-    return FeedPage(tuple(entries), cursor(number), more=draw.random() < 0.5)
-
-
-_HELD: list[dict[str, Added]] = [{}]
-
-
-def after(count: int) -> dict[str, Added]:
-    """Give what a bank holds after pages 1 to `count`."""
-    while len(_HELD) <= count:
-        model = Model()
-        model.members = dict(_HELD[-1])
-        feed.apply(page(len(_HELD)), model)
-        _HELD.append(model.members)
-    return _HELD[count]
-
-
-def number_of(bank: Bank) -> int:
-    return int(bank.cursor or "0", 16)
-
-
-def an_addition(number: int, type: SignalType = SignalType.PDQ) -> Added:
-    value = Signal(type, random.Random(number).randbytes(type.bits // 8))
-    return Added(name(number), name(-1), value, None, Media.IMAGE, Variant.ORIGINAL)
-
-
-def an_adding_page(number: int, count: int = 1, *, more: bool = True) -> FeedPage:
-    first = number * 1000
-    entries = tuple(an_addition(first + i) for i in range(count))
-    return FeedPage(entries, cursor(number), more)
-
-
-@pytest.fixture
-def path(tmp_path) -> Path:
-    return tmp_path / "a bank.ncii"
-
-
-@pytest.fixture
-def small_journal(monkeypatch) -> None:
-    """Fold after a few pages rather than after megabytes."""
-    monkeypatch.setattr(banks, "JOURNAL_BYTES", 1500)
-
-
-# --- what it holds ---------------------------------------------------------------------------
 
 
 class Life(RuleBasedStateMachine):
@@ -171,8 +69,8 @@ class Life(RuleBasedStateMachine):
     @rule(first=pages(ids), second=pages(ids))
     def replace(self, first: FeedPage, second: FeedPage) -> None:
         replacement, model = self.bank.replacement(), Model()
-        for page in (first, second):
-            assert replacement.append(page) == feed.apply(page, model)
+        for each in (first, second):
+            assert replacement.append(each) == feed.apply(each, model)
             assert self.bank.cursor == self.cursor
         self.bank.adopt(replacement)
         self.model, self.cursor = model, second.cursor
@@ -224,11 +122,6 @@ def test_any_life_of_a_bank_equals_a_dictionarys(small, small_journal, tmp_path,
     )
 
 
-@given(pages())
-def test_a_page_is_read_from_the_journal_as_it_was_written(page):
-    assert journal.decode(memoryview(journal.encode(page))) == page
-
-
 def test_a_new_bank_is_empty(path):
     with Bank.open(path) as bank:
         assert (len(bank), bank.cursor, list(bank), bank.withdrawn) == (0, None, [], 0)
@@ -259,372 +152,6 @@ def test_a_page_with_a_foreign_id_is_refused_whole(path, bad):
         assert len(bank) == 1
 
 
-def test_an_empty_page_moves_the_cursor_and_a_repeated_one_writes_nothing(path):
-    with Bank.open(path) as bank:
-        nothing = FeedPage((), cursor(5), more=False)
-        size = _journal(path).stat().st_size
-        assert bank.append(nothing) == Applied(0, 0, 0)
-        grown = _journal(path).stat().st_size
-        assert grown > size
-        assert bank.append(nothing) == Applied(0, 0, 0)
-        assert _journal(path).stat().st_size == grown
-    with Bank.open(path) as bank:
-        assert bank.cursor == cursor(5)
-
-
-def _journal(path: Path) -> Path:
-    return path.with_name(f"{path.name}-journal")
-
-
-# --- crashes ---------------------------------------------------------------------------------
-
-
-# A child that nobody kills for long would write more, on a quick disk, than can be checked.
-PAGES = 500
-
-
-def follow(path: Path, acknowledge: int, prepare: Callable[[], None]) -> int:
-    """Append page after page in a child process, naming each that is done; give its pid."""
-    pid = os.fork()
-    if pid:
-        return pid
-    try:
-        prepare()
-        bank = Bank.open(path)
-        os.write(acknowledge, number_of(bank).to_bytes(4, "big"))
-        for number in range(number_of(bank) + 1, number_of(bank) + 1 + PAGES):
-            bank.append(page(number))
-            os.write(acknowledge, number_of(bank).to_bytes(4, "big"))
-        while True:
-            signal.pause()  # until it is killed
-    finally:
-        os._exit(1)
-
-
-def acknowledged(
-    path: Path,
-    *,
-    patience: int = 0,
-    meanwhile: Callable[[int], None] = lambda pid: None,
-    prepare: Callable[[], None] = lambda: None,
-) -> int:
-    """Let a child follow until it is killed; give the last page that it acknowledged, or -1.
-
-    Wait for `patience` acknowledgements before calling `meanwhile`, which may kill it.
-    """
-    reading, writing = os.pipe()
-    pid = follow(path, writing, prepare)
-    os.close(writing)
-    said = b""
-    while len(said) < 4 * patience and (part := os.read(reading, 4)):
-        said += part
-    meanwhile(pid)
-    _, status = os.waitpid(pid, 0)
-    assert os.WIFSIGNALED(status), "the child failed by itself"
-    assert os.WTERMSIG(status) == signal.SIGKILL
-    while part := os.read(reading, 1 << 16):
-        said += part
-    os.close(reading)
-    return int.from_bytes(said[-4:], "big") if said else -1
-
-
-def check_after_crash(path: Path, known: int) -> int:
-    """Open the bank, and check that it holds what was acknowledged and at most one page more."""
-    with Bank.read(path) as beside:
-        assert state(beside) == after(number_of(beside))
-        seen = number_of(beside)
-    with Bank.open(path) as bank:
-        assert number_of(bank) in {known, known + 1}
-        assert number_of(bank) == seen
-        assert state(bank) == after(number_of(bank))
-        assert not list(path.parent.glob(".*"))
-        return number_of(bank)
-
-
-def test_kill_9_at_random_moments_loses_and_invents_nothing(path, small_journal):
-    draw = random.Random(9)
-    Bank.open(path).close()
-    at = 0
-
-    def kill(pid: int) -> None:
-        time.sleep(draw.random() * 0.02)
-        os.kill(pid, signal.SIGKILL)
-
-    for _ in range(40):
-        known = acknowledged(path, patience=draw.randrange(2, 5), meanwhile=kill)
-        assert known > at
-        at = check_after_crash(path, known)
-
-
-def test_kill_9_around_every_call_that_changes_the_disk_is_harmless(path, small_journal):
-    def dying(at: int, *, half: bool) -> Callable[[], None]:
-        def prepare() -> None:
-            left = itertools.count(at, -1)
-
-            def around(call: Callable) -> Callable:
-                def counted(*args):
-                    now = next(left)
-                    if now == 0:
-                        if half and call is os_pwrite:
-                            call(args[0], args[1][: len(args[1]) // 2], args[2])
-                        elif half:
-                            call(*args)
-                        os.kill(os.getpid(), signal.SIGKILL)
-                    return call(*args)
-
-                return counted
-
-            os_pwrite = os.pwrite
-            for call in ("pwrite", "fsync", "ftruncate", "open", "rename", "replace"):
-                setattr(os, call, around(getattr(os, call)))
-
-        return prepare
-
-    at, kills = 0, 0
-    for half in (False, True):
-        Path.unlink(path, missing_ok=True)
-        Path.unlink(_journal(path), missing_ok=True)
-        at = 0
-        for place in range(45):
-            known = acknowledged(path, prepare=dying(place, half=half))
-            if known < 0 and not path.exists():
-                continue  # died before there was a bank
-            at = check_after_crash(path, max(at, known))
-            kills += 1
-        assert at > 40
-    assert kills > 60
-
-
-def test_a_page_is_fsynced_before_it_is_applied_and_before_append_returns(path, monkeypatch):
-    order: list[str] = []
-
-    def recorded(module, call: str, label: Callable[..., str]) -> None:
-        original = getattr(module, call)
-
-        def record(*args, **kwargs):
-            result = original(*args, **kwargs)
-            order.append(label(*args))
-            return result
-
-        monkeypatch.setattr(module, call, record)
-
-    def kind(descriptor: int) -> str:
-        name = str(Path(f"/proc/self/fd/{descriptor}").readlink()).removeprefix(str(path.parent))
-        if not name:
-            return "folder"
-        if name.startswith("/."):
-            return "new journal" if "-journal" in name else "new snapshot"
-        return name.removeprefix(f"/{path.name}").removeprefix("-") or "snapshot"
-
-    with Bank.open(path) as bank:
-        recorded(os, "pwrite", lambda descriptor, *_: f"write {kind(descriptor)}")
-        recorded(os, "fsync", lambda descriptor: f"sync {kind(descriptor)}")
-        recorded(Path, "replace", lambda _, target: f"rename {target.name.removeprefix(path.name)}")
-        recorded(feed, "apply", lambda *_: "apply")
-        monkeypatch.setattr(contents, "apply", feed.apply)
-        bank.append(an_adding_page(1, more=False))
-        order.append("returned")
-        assert order == ["write journal", "sync journal", "apply", "returned"]
-
-        order.clear()
-        bank.append(FeedPage((Removed(an_addition(1000).id),), cursor(2), more=False))
-        order.append("returned")
-        assert order == [
-            "write journal", "sync journal", "apply",
-            "sync new snapshot", "rename ", "sync folder",
-            "sync new journal", "rename -journal", "sync folder",
-            "returned",
-        ]  # fmt: skip
-
-
-def a_bank_of_three_pages(path: Path) -> list[int]:
-    """Make a bank whose journal holds three records; give where each ends."""
-    with Bank.open(path) as bank:
-        ends = [_journal(path).stat().st_size]
-        for number in (1, 2, 3):
-            bank.append(an_adding_page(number, 2))
-            ends.append(_journal(path).stat().st_size)
-    return ends
-
-
-def test_an_interrupted_last_write_is_cut_off_at_every_length(path):
-    *_, second, third = a_bank_of_three_pages(path)
-    whole = _journal(path).read_bytes()
-    assert len(whole) == third
-    for length in range(second, third):
-        # what a power cut leaves: the bytes end, or go on as zeros, or as something else
-        torn = whole[:length] + (b"", bytes(third - length), b"PAGE" * 90)[length % 3]
-        assert torn != whole
-        _journal(path).write_bytes(torn)
-        with Bank.read(path) as reader:
-            assert (len(reader), reader.cursor) == (4, cursor(2))
-        assert _journal(path).read_bytes() == torn  # a reader changes nothing
-        with Bank.open(path) as bank:
-            assert (len(bank), bank.cursor) == (4, cursor(2))
-        assert _journal(path).stat().st_size == second
-    with Bank.open(path) as bank:
-        bank.append(an_adding_page(3, 2))
-    assert _journal(path).read_bytes() == whole
-
-
-def test_a_flip_of_any_byte_before_the_last_record_is_refused(path):
-    *_, second, _ = a_bank_of_three_pages(path)
-    whole = _journal(path).read_bytes()
-    for place in range(second):
-        flipped = bytearray(whole)
-        flipped[place] ^= 1 << place % 8
-        _journal(path).write_bytes(flipped)
-        for opening in (Bank.open, Bank.read):
-            with pytest.raises(BankCorrupt, match=r"journal|newer"):
-                opening(path)
-        assert _journal(path).read_bytes() == flipped  # left for whoever investigates
-    # a missing, a doubled and an exchanged record
-    first = a_bank_of_three_pages(path.with_name("other"))[0]
-    second_starts = first + (second - first) // 2
-    for spoiled in (
-        whole[:first] + whole[second_starts:],
-        whole[:second] + whole[second_starts:second] + whole[second:],
-    ):
-        _journal(path).write_bytes(spoiled)
-        with pytest.raises(BankCorrupt, match="damaged"):
-            Bank.open(path)
-    _journal(path).write_bytes(whole)
-    with Bank.open(path) as bank:
-        assert len(bank) == 6
-
-
-def test_a_flip_of_any_byte_of_the_snapshot_is_refused(path):
-    with Bank.open(path) as bank:
-        for number in (1, 2, 3):
-            bank.append(page(number))
-        bank.compact()
-    whole = path.read_bytes()
-    for place in (*range(136), *range(136, len(whole), 5)):
-        flipped = bytearray(whole)
-        flipped[place] ^= 1 << place % 8
-        path.write_bytes(flipped)
-        for opening in (Bank.open, Bank.read):
-            with pytest.raises(BankCorrupt, match=r"bank|byte order"):
-                opening(path)
-    for length in (1, 8, 127, 128, len(whole) - 1):
-        path.write_bytes(whole[:length])
-        with pytest.raises(BankCorrupt):
-            Bank.open(path)
-    path.write_bytes(whole)
-    with Bank.open(path) as bank:
-        assert state(bank) == after(3)
-
-
-def test_files_that_do_not_belong_together_are_refused(path, tmp_path):
-    a_bank_of_three_pages(path)
-    other = tmp_path / "other"
-    a_bank_of_three_pages(other)
-    own = _journal(path).read_bytes()
-
-    _journal(path).write_bytes(_journal(other).read_bytes())
-    with pytest.raises(BankCorrupt, match="does not belong"):
-        Bank.open(path)
-    _journal(path).unlink()
-    for opening in (Bank.open, Bank.read):
-        with pytest.raises(BankCorrupt, match="missing"):
-            opening(path)
-    _journal(path).write_bytes(own)
-    path.unlink()
-    with pytest.raises(BankCorrupt, match="is missing, but"):
-        Bank.open(path)
-    with pytest.raises(BankError, match="no bank"):
-        Bank.read(path)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(200))
-    with pytest.raises(BankCorrupt, match="is not a bank"):
-        Bank.open(path)
-
-
-def test_an_older_snapshot_put_back_is_refused(path):
-    a_bank_of_three_pages(path)
-    old = path.read_bytes()
-    with Bank.open(path) as bank:
-        bank.compact()
-        bank.append(an_adding_page(4))
-    path.write_bytes(old)
-    with pytest.raises(BankCorrupt, match="does not belong"):
-        Bank.open(path)
-
-
-@pytest.mark.parametrize("call", ["pwrite", "fsync"])
-def test_after_a_failed_write_the_bank_refuses_more_and_opens_anew(path, call, monkeypatch):
-    bank = Bank.open(path)
-    bank.append(an_adding_page(1))
-    with monkeypatch.context() as broken:
-
-        def full(*_):
-            raise OSError(28, "No space left on device")
-
-        broken.setattr(os, call, full)
-        with pytest.raises(OSError, match="No space"):
-            bank.append(an_adding_page(2))
-    assert (len(bank), bank.cursor) == (1, cursor(1))
-    for change in (lambda: bank.append(an_adding_page(2)), bank.compact):
-        with pytest.raises(BankError, match="open it again"):
-            change()
-    bank.close()
-    with Bank.open(path) as again:
-        again.append(an_adding_page(2))
-        assert (len(again), again.cursor) == (2, cursor(2))
-
-
-def test_a_fold_that_fails_at_closing_still_gives_the_lock_back(path, monkeypatch):
-    monkeypatch.setattr(banks, "SMALL", -1)
-    bank = Bank.open(path)
-    gone = an_addition(1)
-    bank.append(FeedPage((gone, Removed(gone.id)), cursor(1), more=True))
-    with monkeypatch.context() as broken:
-
-        def full(*_):
-            raise OSError(28, "No space left on device")
-
-        broken.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="No space"):
-            bank.close()
-    with Bank.open(path) as again:
-        assert (len(again), again.cursor) == (0, cursor(1))
-        assert not on_disk(path, gone.signal.value)
-
-
-# --- locks, readers, permissions -------------------------------------------------------------
-
-
-def test_only_one_process_follows_at_a_time(path):
-    first = Bank.open(path)
-    with pytest.raises(BankLocked, match="Another process"):
-        Bank.open(path)
-    with Bank.read(path) as reader:
-        assert len(reader) == 0
-    first.close()
-    with Bank.open(path):
-        pass
-    path.write_bytes(b"not a bank")
-    for _ in range(2):  # a failed opening gives the lock back
-        with pytest.raises(BankCorrupt):
-            Bank.open(path)
-
-
-def test_another_name_of_the_bank_and_another_folder_make_no_difference(path, monkeypatch):
-    (path.parent / "elsewhere").mkdir()
-    alias = path.parent / "elsewhere" / "alias"
-    alias.symlink_to(path)
-    monkeypatch.chdir(path.parent)
-    with Bank.open(path.name) as bank:
-        with pytest.raises(BankLocked):
-            Bank.open(alias)
-        monkeypatch.chdir("/")
-        bank.append(page(1))
-        bank.compact()
-    with Bank.read(alias) as reader:
-        assert state(reader) == after(1)
-    assert alias.is_symlink()
-    assert [p.name for p in alias.parent.iterdir()] == ["alias"]
-
-
 def test_a_reader_changes_nothing_and_sees_news_when_it_refreshes(path):
     with Bank.open(path) as bank, Bank.read(path) as reader:
         with pytest.raises(BankError, match="for reading"):
@@ -645,46 +172,6 @@ def test_a_reader_changes_nothing_and_sees_news_when_it_refreshes(path):
         reader.refresh()
     with pytest.raises(BankError, match="closed"):
         bank.append(page(8))
-
-
-def test_readers_beside_a_running_follower_always_see_whole_pages(path, small_journal):
-    Bank.open(path).close()
-    seen: list[int] = []
-
-    def look(pid: int) -> None:
-        with Bank.read(path) as steady:
-            for _ in range(150):
-                steady.refresh()
-                with Bank.read(path) as fresh:
-                    for reader in (steady, fresh):
-                        seen.append(number_of(reader))
-                        assert state(reader) == after(number_of(reader))
-        os.kill(pid, signal.SIGKILL)
-
-    acknowledged(path, patience=2, meanwhile=look)
-    assert seen == sorted(seen)
-    assert seen[-1] > 0
-
-
-def test_every_file_is_private(path):
-    old = os.umask(0)
-    try:
-        with Bank.open(path) as bank:
-            bank.append(page(1))
-            bank.compact()
-            bank.append(page(2))
-    finally:
-        os.umask(old)
-    files = sorted(path.parent.iterdir())
-    assert [f.name.removeprefix(path.name) for f in files] == ["", "-journal", "-lock"]
-    assert {stat.S_IMODE(f.stat().st_mode) for f in files} == {0o600}
-
-
-# --- withdrawn values ------------------------------------------------------------------------
-
-
-def on_disk(path: Path, value: bytes) -> bool:
-    return any(value in file.read_bytes() for file in path.parent.iterdir())
 
 
 def withdraw(number: int, *entries: Added, more: bool = False) -> FeedPage:
@@ -753,22 +240,6 @@ def test_a_withdrawn_value_leaves_a_large_banks_files_within_the_stated_bounds(p
         assert not on_disk(path, entries[6].signal.value)
 
 
-def test_what_an_interrupted_fold_leaves_is_deleted_and_a_neighbours_is_not(path):
-    a_bank_of_three_pages(path)
-    own = [path.with_name(f".{name}.0123abcd.tmp") for name in (path.name, _journal(path).name)]
-    others = path.with_name(f".{path.name}.old.0123abcd.tmp")
-    for file in (*own, others):
-        file.write_bytes(an_addition(1).signal.value)
-    Bank.read(path).close()
-    assert all(file.exists() for file in own)
-    Bank.open(path).close()
-    assert not any(file.exists() for file in own)
-    assert others.exists()
-
-
-# --- replacing -------------------------------------------------------------------------------
-
-
 def test_a_replacement_takes_the_banks_place_only_when_adopted(path):
     with Bank.open(path) as bank, Bank.read(path) as reader:
         bank.append(an_adding_page(1, 5))
@@ -820,11 +291,3 @@ def test_a_crash_while_adopting_leaves_the_old_bank_or_the_new_one(path, renames
         again.append(an_adding_page(3))
     with Bank.open(path) as again:
         assert again.cursor == cursor(3)
-
-
-@pytest.fixture(autouse=True)
-def no_descriptor_is_left_open() -> Iterator[None]:
-    before = len(list(Path("/proc/self/fd").iterdir()))
-    yield
-    gc.collect()  # each mapped snapshot has one
-    assert len(list(Path("/proc/self/fd").iterdir())) <= before

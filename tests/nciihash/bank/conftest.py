@@ -1,0 +1,27 @@
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nciihash.bank import bank as banks
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return tmp_path / "a bank.ncii"
+
+
+@pytest.fixture
+def small_journal(monkeypatch) -> None:
+    """Fold after a few pages rather than after megabytes."""
+    monkeypatch.setattr(banks, "JOURNAL_BYTES", 1500)
+
+
+@pytest.fixture(autouse=True)
+def no_descriptor_is_left_open() -> Iterator[None]:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    yield
+    if len(list(Path("/proc/self/fd").iterdir())) > before:
+        gc.collect()  # each mapped snapshot has one
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before

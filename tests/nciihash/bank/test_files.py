@@ -1,0 +1,98 @@
+"""The lock, the names and the modes of a bank's files."""
+
+import os
+import stat
+
+import pytest
+
+from nciihash.bank import Bank
+from nciihash.bank import bank as banks
+from nciihash.errors import BankCorrupt, BankLocked
+from nciihash.feed import FeedPage, Removed
+from support.banks import (
+    a_bank_of_three_pages,
+    after,
+    an_addition,
+    cursor,
+    journal_of,
+    on_disk,
+    page,
+    state,
+)
+
+
+def test_a_fold_that_fails_at_closing_still_gives_the_lock_back(path, monkeypatch):
+    monkeypatch.setattr(banks, "SMALL", -1)
+    bank = Bank.open(path)
+    gone = an_addition(1)
+    bank.append(FeedPage((gone, Removed(gone.id)), cursor(1), more=True))
+    with monkeypatch.context() as broken:
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        broken.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            bank.close()
+    with Bank.open(path) as again:
+        assert (len(again), again.cursor) == (0, cursor(1))
+        assert not on_disk(path, gone.signal.value)
+
+
+def test_only_one_process_follows_at_a_time(path):
+    first = Bank.open(path)
+    with pytest.raises(BankLocked, match="Another process"):
+        Bank.open(path)
+    with Bank.read(path) as reader:
+        assert len(reader) == 0
+    first.close()
+    with Bank.open(path):
+        pass
+    path.write_bytes(b"not a bank")
+    for _ in range(2):  # a failed opening gives the lock back
+        with pytest.raises(BankCorrupt):
+            Bank.open(path)
+
+
+def test_another_name_of_the_bank_and_another_folder_make_no_difference(path, monkeypatch):
+    (path.parent / "elsewhere").mkdir()
+    alias = path.parent / "elsewhere" / "alias"
+    alias.symlink_to(path)
+    monkeypatch.chdir(path.parent)
+    with Bank.open(path.name) as bank:
+        with pytest.raises(BankLocked):
+            Bank.open(alias)
+        monkeypatch.chdir("/")
+        bank.append(page(1))
+        bank.compact()
+    with Bank.read(alias) as reader:
+        assert state(reader) == after(1)
+    assert alias.is_symlink()
+    assert [p.name for p in alias.parent.iterdir()] == ["alias"]
+
+
+def test_every_file_is_private(path):
+    old = os.umask(0)
+    try:
+        with Bank.open(path) as bank:
+            bank.append(page(1))
+            bank.compact()
+            bank.append(page(2))
+    finally:
+        os.umask(old)
+    files = sorted(path.parent.iterdir())
+    assert [f.name.removeprefix(path.name) for f in files] == ["", "-journal", "-lock"]
+    assert {stat.S_IMODE(f.stat().st_mode) for f in files} == {0o600}
+
+
+def test_what_an_interrupted_fold_leaves_is_deleted_and_a_neighbours_is_not(path):
+    a_bank_of_three_pages(path)
+    own = [path.with_name(f".{name}.0123abcd.tmp") for name in (path.name, journal_of(path).name)]
+    others = path.with_name(f".{path.name}.old.0123abcd.tmp")
+    for file in (*own, others):
+        file.write_bytes(an_addition(1).signal.value)
+    Bank.read(path).close()
+    assert all(file.exists() for file in own)
+    Bank.open(path).close()
+    assert not any(file.exists() for file in own)
+    assert others.exists()
