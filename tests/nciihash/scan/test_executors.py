@@ -1,0 +1,78 @@
+import json
+import os
+import shutil
+from collections import Counter
+
+import pytest
+
+from nciihash.bank.frozen import freeze
+from nciihash.scan import executors
+from nciihash.scan.executors import Undone
+from nciihash.scan.plan import Kind, Refused, plan
+from nciihash.scan.sources import Folder
+from nciihash.scan.worker import Done, Job
+from support.scans import results
+
+pytest.importorskip("pyarrow")
+
+
+def test_a_file_that_changed_after_it_was_listed(hashes, bank, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(hashes, copy)
+    planned = plan(Folder(copy))
+    still = freeze(bank, tmp_path / "still")
+    job = Job(str(copy), Kind.HASHES, str(tmp_path / "still"), still.fingerprint, ())
+    shutil.copy(copy / "deep" / "b.parquet", copy / "a.parquet")
+    (outcome,) = executors.local(job, planned.blocks, 1)
+    assert isinstance(outcome, Undone)
+
+
+def test_a_machine_that_does_not_see_the_source_is_not_believed(photos):
+    def done(name, code):
+        refused = (Refused(str(name), code, "It is not there."),)
+        return Done(7, 2, 0, Counter({code: 1}), refused, 0.1, None)
+
+    where = Folder(photos)
+    for code in ("not_a_file", "unreadable"):
+        outcome = executors.believed(done(photos / "1.jpg", code), where)
+        assert isinstance(outcome, Undone)
+        assert outcome.number == 7
+    gone, cut = done(photos / "gone.jpg", "not_a_file"), done(photos / "cut.jpg", "corrupt_file")
+    assert executors.believed(gone, where) is gone
+    assert executors.believed(cut, where) is cut
+
+
+def test_without_ray_the_way_out_is_named(run, hashes, bank, tmp_path, monkeypatch):
+    monkeypatch.setattr(executors, "find_spec", lambda _: None)
+    code, lines, _ = run(
+        hashes, "--bank", bank, "--out", tmp_path / "out", "--engine", "ray", "--json"
+    )
+    error = json.loads(lines.splitlines()[-1])["error"]
+    assert code == 1
+    assert error["code"] == "extra_missing"
+    assert "nciihash[ray]" in error["message"]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Start a small Ray cluster, where Ray is installed."""
+    ray = pytest.importorskip("ray")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(
+        address="local",  # not one that happens to run here
+        num_cpus=2,
+        object_store_memory=100 << 20,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore")  # what Ray's own modules do
+def test_ray_finds_the_same(cluster, run, hashes, bank, expected, tmp_path):
+    out = tmp_path / "out"
+    code, _, told = run(hashes, "--bank", bank, "--out", out, "--block", 64, "--engine", "ray")
+    assert code == 0, told
+    assert results(out) == expected
