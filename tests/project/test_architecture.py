@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -11,13 +12,14 @@ DECODERS = {"PIL", "cv2", "av", "imagehash", "pi_heif", "simplejpeg"}
 PURE = ["errors", "signals", "pdq", "hamming", "search.index", "feed", "wire"]
 
 
+@cache
 def loaded_by(statement):
     """Run a statement in a fresh interpreter, and give the names of all modules then loaded."""
     script = f"{statement}\nimport sys\nprint(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
     )
-    return set(done.stdout.split())
+    return frozenset(done.stdout.split())
 
 
 def test_import_contracts_are_kept():
