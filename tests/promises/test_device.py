@@ -85,10 +85,10 @@ hashed = refused = 0
 TOLD = "\nprint(json.dumps([hashed, refused, seen]))\n"
 
 
-@pytest.fixture
-def files(tmp_path):
+@pytest.fixture(scope="module")
+def contents():
     photo = scene()
-    contents = {
+    return {
         "a.jpg": encode(photo, "JPEG", exif=exif(6)),
         "b.jpg": encode(photo.convert("CMYK"), "JPEG", progressive=True),
         "c.png": encode(photo.convert("RGBA"), "PNG"),
@@ -105,6 +105,10 @@ def files(tmp_path):
         "broken.tif": encode(photo, "TIFF", compression="tiff_lzw")[:900],
         "text.jpg": b"this is not a picture",
     }
+
+
+@pytest.fixture
+def files(tmp_path, contents):
     folder = tmp_path / "files"
     folder.mkdir()
     for name, data in contents.items():
