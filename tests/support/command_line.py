@@ -3,12 +3,18 @@
 import io
 import json
 import sys
+from collections import defaultdict
 from dataclasses import dataclass
 
 import pytest
 
 from clearinghouse.cli import app as clearinghouse
 from nciihash.cli import app as nciihash
+from nciihash.media.limits import LIMITS
+from nciihash.sandbox import Sandbox
+
+NCIIHASH = (sys.executable, "-m", "nciihash")  # for a process of its own
+YES = ("--yes", "--reason", "precaution")  # a submission that asks nothing
 
 
 @dataclass
@@ -30,9 +36,52 @@ class Done:
         return line
 
 
+class KeptSandbox(Sandbox):
+    """A sandbox whose child is not ended with the command, but used by the next one.
+
+    Args:
+        limits: what each file may cost.
+        idle: the sandboxes of these limits that no command uses.
+    """
+
+    def __init__(self, limits, idle):
+        super().__init__(limits)
+        self._idle = idle
+
+    def stop(self):
+        self._idle = None
+        super().stop()
+
+    def close(self):
+        if self._idle is None:
+            super().close()
+        else:
+            self._idle.append(self)
+
+
+@pytest.fixture(scope="session")
+def kept_sandboxes():
+    """Yield a function that takes the place of `Sandbox` and returns an idle one if it can.
+
+    A child takes a second to start. That each command starts and ends its own is tested in
+    sandbox/test_pool.py.
+    """
+    idle = defaultdict(list)
+
+    def sandbox(limits=LIMITS):
+        same = idle[limits]
+        return same.pop() if same else KeptSandbox(limits, same)
+
+    yield sandbox
+    for same in idle.values():
+        for kept in same:
+            Sandbox.close(kept)
+
+
 @pytest.fixture
-def run(capsys, monkeypatch):
+def run(capsys, monkeypatch, kept_sandboxes):
     """Return a function that runs `nciihash`."""
+    monkeypatch.setattr("nciihash.sandbox.pool.Sandbox", kept_sandboxes)
     for name in ("NCIIHASH_SERVER", "NCIIHASH_KEY", "NCIIHASH_PASSPHRASE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "200")
@@ -51,6 +100,11 @@ def run(capsys, monkeypatch):
         return Done(code, *capsys.readouterr())
 
     return call
+
+
+def submit(run, local, *arguments, **options):
+    """Run `nciihash submit` to a service of the tests."""
+    return run("submit", "--server", local.address, *arguments, **options)
 
 
 def operate(capsys, monkeypatch, *words):

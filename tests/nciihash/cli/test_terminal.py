@@ -1,7 +1,10 @@
 """What the command line does when its standard streams fail, are closed or speak ASCII only."""
 
+import json
 import os
+import pty
 import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -9,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from support.command_line import NCIIHASH
 from support.local import random_item
 from support.pictures import scene
 
-PROGRAM = f"{sys.executable} -m nciihash"
 SIX_WORDS = re.compile(r"^Passphrase +([a-z]+(?:-[a-z]+)?(?: [a-z]+(?:-[a-z]+)?){5})$", re.M)
 CASE = re.compile(r"^Case number +(\w{4}-\w{4}-\w{4})$", re.M)
 
@@ -32,7 +35,7 @@ def shell(folder, local):
     def call(arguments, streams="", *, stdout=subprocess.PIPE, **environment):
         kept = {k: v for k, v in os.environ.items() if not k.startswith("NCIIHASH")}
         return subprocess.run(
-            ["bash", "-c", f"{PROGRAM} {arguments} {streams}"],
+            ["bash", "-c", f"{shlex.join(NCIIHASH)} {arguments} {streams}"],
             stdout=stdout,
             stderr=subprocess.PIPE,
             check=False,
@@ -169,3 +172,34 @@ def test_a_bank_says_where_it_can_be_kept(folder, tmp_path, command):
     assert done.returncode == 2
     assert "Linux or macOS" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# --- pipes and terminals ------------------------------------------------------------------------
+
+
+def test_a_reader_that_has_seen_enough(photos):
+    files = [str(photos / "photo0.jpg")] * 200
+    process = subprocess.Popen(
+        [*NCIIHASH, "hash", "--json", "--no-sandbox", *files],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert json.loads(process.stdout.readline())
+    process.stdout.close()
+    assert "Traceback" not in process.stderr.read()
+    assert process.wait() == 1
+    process.stderr.close()
+
+
+def test_hashing_prints_json_and_nothing_else_on_a_terminal(photos):
+    master, slave = pty.openpty()
+    done = subprocess.Popen(
+        [*NCIIHASH, "hash", "--json", str(photos / "photo0.jpg"), str(photos / "photo1.jpg")],
+        stdout=subprocess.PIPE,
+        stderr=slave,
+    )
+    os.close(slave)
+    out, _ = done.communicate()
+    os.close(master)
+    assert [json.loads(line)["media"] for line in out.splitlines()] == ["image", "image"]

@@ -1,0 +1,82 @@
+"""The files that the tests of the command line share, and the service that they use."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from support.films import film, moving
+from support.local import Local
+from support.pictures import scene
+
+
+@pytest.fixture(scope="session")
+def local(tmp_path_factory):
+    """Yield one clearinghouse for all of these tests: each of them adds what it needs."""
+    running = Local(tmp_path_factory.mktemp("service"))
+    yield running
+    running.service.close()
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(3):
+        scene(320, 240, seed=number + 10).save(folder / f"photo{number}.jpg", quality=95)
+    scene(320, 240, seed=10).save(folder / "copy0.jpg", quality=40)
+    Image.new("RGB", (200, 200), (120, 30, 30)).save(folder / "plain.png")
+    stripes = np.zeros((256, 256, 3), np.uint8)
+    stripes[(np.arange(256) // 8) % 2 == 0] = 255
+    Image.fromarray(stripes).save(folder / "stripes.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bad_files(photos, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bad-files")
+    whole = (photos / "photo0.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "text.jpg").write_text("this is no picture\n" * 10)
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "folder").mkdir()
+    return [folder / n for n in ("cut.jpg", "text.jpg", "empty.jpg", "folder", "missing.jpg")]
+
+
+@pytest.fixture
+def several(tmp_path):
+    """Make files that hold more pictures than one, and one that does not."""
+    first, *others = [scene(320, 240, seed=n) for n in (60, 61, 62)]
+    for name in ("c.tiff", "d.png"):
+        first.save(tmp_path / name, save_all=True, append_images=others)
+    first.save(tmp_path / "single.gif")
+    return [tmp_path / name for name in ("c.tiff", "d.png", "single.gif")]
+
+
+@pytest.fixture(scope="session")
+def films(tmp_path_factory):
+    """Make a video, a mirrored part of it in another format, a part of it, and other videos."""
+    folder = tmp_path_factory.mktemp("films")
+    frames = moving(60, seed=71)
+    mirrored = [np.ascontiguousarray(frame[:, ::-1]) for frame in frames[18:42]]
+    (folder / "film.mp4").write_bytes(film(frames))
+    (folder / "mirrored.webm").write_bytes(film(mirrored, "libvpx-vp9", "webm"))
+    (folder / "part.mkv").write_bytes(film(frames[30:], "mpeg4", "matroska"))
+    (folder / "other.mp4").write_bytes(film(moving(30, seed=72)))
+    for seed in (73, 74):
+        (folder / f"{seed}.mp4").write_bytes(film(moving(30, seed=seed)))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def collection(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("collection")
+    (folder / "sub").mkdir()
+    for number in range(8):
+        photo = scene(320, 240, seed=number + 200)
+        photo.save(folder / f"{number}.jpg", quality=90)
+    scene(320, 240, seed=200).save(folder / "sub" / "copy.jpg", quality=35)
+    scene(160, 120, seed=201).save(folder / "sub" / "small.png")
+    (folder / "sub" / "film.mp4").write_bytes(film(moving(24, seed=3)))
+    (folder / "sub" / "shorter.mp4").write_bytes(film(moving(24, seed=3)[:20]))
+    (folder / "notes.txt").write_text("no picture")
+    (folder / "cut.jpg").write_bytes((folder / "1.jpg").read_bytes()[:2000])
+    return folder

@@ -1,0 +1,349 @@
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+
+from nciihash.cli import submission
+from nciihash.client import transport
+from nciihash.errors import ServiceUnreachable
+from nciihash.hashing.hasher import hash_file
+from nciihash.signals import SignalType
+from support.command_line import NCIIHASH, YES, submit
+
+# --- what is asked and said ---------------------------------------------------------------------
+
+
+def test_submit_without_questions(run, local, photos, bad_files):
+    files = [photos / "photo0.jpg", photos / "plain.png", photos / "photo1.jpg"]
+    done = submit(run, local, *YES, "--json", *files, bad_files[0])
+    assert done.code == 1
+    plain, cut, opened = done.lines
+    assert plain == {"file": str(files[1]), "error": plain["error"]}
+    assert plain["error"]["code"] == "too_plain"
+    assert cut["error"]["code"] == "corrupt_file"
+    assert len(opened["passphrase"].split()) == 6
+    made = [len(hash_file(file, variants="standard").hashes) for file in (files[0], files[2])]
+    assert min(made) > 15
+    assert [(i["item"], i["file"], i["accepted"]) for i in opened["items"]] == [
+        (1, str(files[0]), made[0]),
+        (2, str(files[2]), made[1]),
+    ]
+
+
+def test_the_status_after_submit(run, local, photos):
+    given = (*YES, "--json", photos / "photo0.jpg")
+    for more, signals in (((), range(16, 28)), (("--variants", "none"), [1])):
+        opened = submit(run, local, *given, *more).line
+        with local.survivor() as client:
+            status = client.status(opened["case"], opened["passphrase"])
+        assert status.items[0].signals in signals
+    assert status.reason == "precaution"
+
+
+def test_submit_asks_first(run, local, photos):
+    done = submit(run, local, photos / "photo0.jpg", answers="maybe\nyes\ny\n7\n2\nyes\n")
+    assert done.code == 0
+    for word in ("18 or older", "Are you the person", "What happened", "To be sent", "Send this"):
+        assert word in done.err
+    assert "somebody has shared them" in done.err
+    assert hash_file(photos / "photo0.jpg").hashes[0].signal.hex not in done.out + done.err
+    case = done.out.split("Case number")[1].split()[0]
+    passphrase = done.out.split("Passphrase")[1].splitlines()[0].strip()
+    with local.survivor() as client:
+        assert client.status(case, passphrase).reason == "shared"
+    assert f"nciihash status {case}" in done.out
+
+
+def test_the_hashes_are_shown_on_request(run, local, photos):
+    done = submit(run, local, *YES, "--show-hashes", photos / "photo0.jpg")
+    assert hash_file(photos / "photo0.jpg").hashes[0].signal.hex in done.err
+
+
+@pytest.fixture
+def nothing_is_hashed_or_sent(monkeypatch):
+    def refuse(*args, **options):
+        raise AssertionError("this should not have been reached")
+
+    monkeypatch.setattr("nciihash.cli.submission.hash_files", refuse)
+    monkeypatch.setattr("nciihash.client.Client.open_case", refuse)
+
+
+@pytest.mark.usefixtures("nothing_is_hashed_or_sent")
+def test_no_file_is_opened_when_she_was_not_of_age(run, local, photos):
+    done = submit(run, local, photos / "photo0.jpg", answers="no\n")
+    assert done.code == 1
+    assert "Take It Down" in done.err
+    assert "Report Remove" in done.err
+    assert "do not copy" in done.err
+
+
+@pytest.mark.usefixtures("nothing_is_hashed_or_sent")
+def test_no_file_is_opened_when_it_is_somebody_else(run, local, photos):
+    done = submit(run, local, photos / "photo0.jpg", answers="yes\nno\n")
+    assert done.code == 1
+    assert "the choice is theirs" in done.err
+
+
+@pytest.mark.usefixtures("nothing_is_hashed_or_sent")
+@pytest.mark.parametrize("answers", ["", "yes\n", "yes\nyes\n"])
+def test_unanswered_questions_end_it(run, local, photos, answers):
+    done = submit(run, local, photos / "photo0.jpg", answers=answers)
+    assert (done.code, done.out) == (2, "")
+
+
+def test_saying_no_at_the_end_sends_nothing(run, local, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("nciihash.client.Client.open_case", None)
+    receipt = tmp_path / "receipt"
+    done = submit(run, local, photos / "photo0.jpg", "--receipt", receipt, answers="y\ny\n1\nno\n")
+    assert (done.code, done.out) == (0, "")
+    assert "Nothing was sent" in done.err
+    assert not receipt.exists()
+
+
+@pytest.mark.usefixtures("nothing_is_hashed_or_sent")
+def test_more_than_200_files(run, local, photos):
+    done = submit(run, local, *YES, *[photos / "photo0.jpg"] * 201)
+    assert done.code == 2
+    assert "at most 200" in " ".join(done.err.split())
+
+
+def test_only_plain_pictures(run, local, photos, monkeypatch):
+    monkeypatch.setattr("nciihash.client.Client.open_case", None)
+    done = submit(run, local, *YES, "--json", photos / "plain.png", photos / "stripes.png")
+    assert done.code == 1
+    assert [line["error"]["code"] for line in done.lines] == ["too_plain"] * 2
+    plain, stripes = (line["error"]["message"] for line in done.lines)
+    assert "too plain" in plain
+    assert "too regular" in stripes
+    assert "plain" not in stripes
+    assert "No case was opened" in done.err
+
+
+@pytest.mark.parametrize("type", [SignalType.MD5, SignalType.SHA256])
+def test_an_exact_digest_is_warned_of(run, local, photos, type):
+    done = submit(run, local, photos / "photo0.jpg", "--signal", type, answers="y\ny\n1\nno\n")
+    assert "identifies this very file" in done.err.split("Send this now?")[0]
+    without = submit(run, local, photos / "photo0.jpg", answers="y\ny\n1\nno\n")
+    assert "identifies" not in without.err
+
+
+def test_submit_tells_of_further_pictures_before_it_asks(run, local, several):
+    done = submit(run, local, "--no-sandbox", several[0], answers="y\ny\n1\nno\n")
+    assert "only the first of the 3 pictures" in done.err.split("Send this now?")[0]
+
+
+def test_what_is_said_of_her_is_true(run, local, photos):
+    done = submit(run, local, *YES, "--no-sandbox", photos / "photo0.jpg")
+    assert "sees your network address while you are connected" in done.err
+    assert "anything about you" not in done.err
+    assert "remove them within 48 hours" in " ".join(done.out.split())
+    assert "answered" not in done.out
+
+
+# --- what is sent -------------------------------------------------------------------------------
+
+
+def test_many_hashes_go_in_several_requests(run, local, films, photos, monkeypatch):
+    monkeypatch.setattr(submission, "_AT_ONCE", 150)
+    # videos that are in no case of another test, which would find them twice
+    files = [films / "73.mp4", photos / "photo0.jpg", films / "74.mp4", photos / "photo1.jpg"]
+    opened = submit(run, local, *YES, "--json", *files)
+    assert opened.code == 0
+    assert [item["item"] for item in opened.line["items"]] == [1, 2, 3, 4]
+    assert [Path(item["file"]) for item in opened.line["items"]] == files
+    status = run(
+        *("status", opened.line["case"], "--server", local.address, "--json"),
+        NCIIHASH_PASSPHRASE=opened.line["passphrase"],
+    )
+    counts = {item["item"]: item["signals"] for item in status.line["items"]}
+    assert counts == {item["item"]: item["accepted"] for item in opened.line["items"]}
+
+
+@pytest.mark.parametrize("end", [ServiceUnreachable("No connection."), KeyboardInterrupt()])
+def test_a_case_that_could_not_be_filled_is_handed_over(run, local, photos, monkeypatch, end):
+    def failing(*_):
+        raise end
+
+    monkeypatch.setattr(submission, "_AT_ONCE", 1)
+    monkeypatch.setattr("nciihash.client.Client.add", failing)
+    opened = submit(run, local, *YES, "--json", photos / "photo0.jpg", photos / "photo1.jpg")
+    assert opened.code == 1
+    assert opened.line["passphrase"]
+    assert len(opened.line["items"]) == 1
+    assert "Only the first 1 of 2 files" in opened.err
+
+
+# --- answers that are lost ----------------------------------------------------------------------
+
+
+class Lossy(ThreadingHTTPServer):
+    """Passes requests on to the service, and loses as many answers as it is told to."""
+
+    def __init__(self, behind):
+        self.behind = behind
+        self.lose = 0
+        self.keys = []
+        super().__init__(("127.0.0.1", 0), _Passing)
+
+    @property
+    def address(self):
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Passing(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.keys.append(self.headers["idempotency-key"])
+        headers = {n: self.headers[n] for n in ("content-type", "idempotency-key")}
+        answer = httpx.post(self.server.behind + self.path, content=body, headers=headers)
+        if self.server.lose:
+            self.server.lose -= 1
+            self.close_connection = True
+            return
+        self.send_response(answer.status_code)
+        self.send_header("Content-Type", answer.headers["content-type"])
+        self.send_header("Content-Length", str(len(answer.content)))
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def lossy(local, monkeypatch):
+    monkeypatch.setattr(transport.Patience, "pause", lambda self, attempt: 0.0)
+    with Lossy(local.address) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_a_lost_answer_is_fetched_by_repeating_the_request(run, lossy, photos, platform):
+    lossy.lose = 3
+    signal_ = hash_file(photos / "photo2.jpg").hashes[0].signal
+
+    def items():
+        return {hit.item for hit in platform.match([signal_])[0]}
+
+    before = items()
+    done = run("submit", "--server", lossy.address, *YES, "--json", photos / "photo2.jpg")
+    assert done.code == 0
+    assert len(lossy.keys) == 4
+    assert len(set(lossy.keys)) == 1
+    while (after := items()) == before:
+        pass
+    assert len(after) == len(before) + 1
+
+
+def test_when_no_answer_comes_it_is_said_that_a_case_may_be_open(run, lossy, photos, tmp_path):
+    lossy.lose = 99
+    receipt = tmp_path / "receipt"
+    done = run(
+        *("submit", "--server", lossy.address, *YES, "--json", photos / "photo2.jpg"),
+        *("--receipt", receipt),
+    )
+    assert done.code == 3
+    assert done.line["error"]["code"] == "service_unreachable"
+    assert "not known whether the case was opened" in done.err
+    assert not receipt.exists()
+
+
+def test_she_may_try_again_without_opening_a_second_case(run, lossy, photos):
+    lossy.lose = 6
+    done = run(
+        *("submit", "--server", lossy.address, photos / "photo2.jpg"),
+        answers="y\ny\n4\ny\ny\n",
+    )
+    assert done.code == 0
+    assert "cannot open a second case" in done.err
+    assert "Passphrase" in done.out
+    assert len(set(lossy.keys)) == 1
+
+
+def test_a_second_try_that_fails_does_not_deny_the_first(run, lossy, photos, monkeypatch):
+    lossy.lose = 6  # a whole first call: carried out, and its answers lost
+    reach = transport.Transport.run
+    calls = []
+
+    def call(self, request, **options):
+        calls.append(request)
+        if len(calls) == 2:
+            raise ServiceUnreachable("No connection.")
+        return reach(self, request, **options)
+
+    monkeypatch.setattr(transport.Transport, "run", call)
+    done = run(
+        *("submit", "--server", lossy.address, "--no-sandbox", photos / "photo2.jpg"),
+        answers="y\ny\n4\ny\ny\nno\n",
+    )
+    assert done.code == 3
+    assert len(calls) == 2
+    assert "not known whether the case was opened" in done.err
+    assert "No case was opened" not in done.err
+
+
+def test_a_service_that_is_away(run, photos, monkeypatch):
+    monkeypatch.setattr(transport.Patience, "pause", lambda self, attempt: 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    done = run("submit", "--server", address, *YES, photos / "photo0.jpg")
+    assert done.code == 3
+    assert "No case was opened" in done.err
+    assert "may" not in done.err.split("No case was opened")[1].split("nciihash:")[0]
+
+
+# --- Ctrl-C -------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_at_a_question_ends_with_130(photos):
+    process = subprocess.Popen(
+        [*NCIIHASH, "submit", "--server", "https://example.org", str(photos / "photo0.jpg")],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    shown = b""
+    while b"[yes/no]" not in shown:
+        shown += os.read(process.stderr.fileno(), 1000)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert b"Traceback" not in errors
+    assert b"Nothing was sent. No case was opened." in errors
+
+
+@pytest.mark.parametrize("listening", [False, True])
+def test_ctrl_c_while_sending_tells_whether_anything_may_have_left(photos, listening):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        if not listening:
+            server.close()
+        process = subprocess.Popen(
+            [*NCIIHASH, "submit", "--server", address, *YES, "--no-sandbox", photos / "photo0.jpg"],
+            stderr=subprocess.PIPE,
+        )
+        if listening:
+            connection, _ = server.accept()
+            assert connection.recv(10)
+        else:
+            shown = b""
+            while b"withdraw at any time" not in shown:
+                shown += os.read(process.stderr.fileno(), 1000)
+            time.sleep(1)  # into the pauses between attempts, every one of which is refused
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+        if listening:
+            connection.close()
+    assert process.returncode == 130
+    assert (b"not known whether" in errors) == listening
+    assert (b"No case was opened" in errors) == (not listening)
