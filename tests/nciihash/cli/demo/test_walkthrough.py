@@ -1,0 +1,124 @@
+"""The demo, as it is run by whoever tries this for the first time."""
+
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from nciihash.cli.demo import photos as gallery
+from nciihash.cli.demo.edits import EDITS
+from support.command_line import NCIIHASH
+from support.pictures import scene
+
+LAST = r"demo: (\d+) of (\d+) copies found, (\d+) false, withdrawn: (\d+) found"
+
+
+def environment(folder):
+    """Give what a child needs, with a place for temporary files that can be looked at."""
+    return os.environ | {"TMPDIR": str(folder), "COLUMNS": "120"}
+
+
+def test_the_demo_with_its_own_photos(tmp_path):
+    done = subprocess.run(
+        [*NCIIHASH, "demo"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(tmp_path),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    found, copies, false, after = map(
+        int, re.fullmatch(LAST, done.stdout.splitlines()[-1]).groups()
+    )
+    assert copies == 5 * len(EDITS) >= 20
+    assert 2 * found >= copies
+    assert (false, after) == (0, 0)
+
+    rows = {
+        edit.name: row for edit in EDITS for row in done.stdout.splitlines() if edit.name in row
+    }
+    cells = {name: re.findall(r"missed \(\d+\)|\d+(?= |$)", row) for name, row in rows.items()}
+    told = sum("missed" not in cell for row in cells.values() for cell in row[-6:][:5])
+    assert told >= found
+    for name in ("mirrored", "white border", "turned by 3 degrees", "edges cropped by 5 %"):
+        assert "missed" not in rows[name]
+    assert re.search(r"missed \(\d+\)", rows["left half alone"])
+    assert "strong" in rows["saved as WebP"]
+    assert "blocked" in done.stdout
+    assert "withdrawn" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """Return the folder in which this process makes temporary ones."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_the_demo_with_photos_of_ones_own(run, temporary, tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "_SIDE_MAX", 400)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    scene(400, 300, seed=51).save(photos / "one.jpg", quality=95)
+    scene(400, 300, seed=51).save(photos / "nearly [one].jpg", quality=70)
+    scene(600, 450, seed=52).save(photos / "large.png")
+    (photos / "text.jpg").write_text("no picture")
+    names = ["one.jpg", "nearly [one].jpg", "large.png", "text.jpg"]
+    done = run("demo", *(photos / name for name in names))
+    assert done.code == 0, done.out + done.err
+    assert "text.jpg: " in done.err
+    found = re.fullmatch(LAST, done.out.splitlines()[-1])
+    assert int(found[2]) == 3 * len(EDITS)
+    assert found[3] == "0"  # nearly equal photos are not each other's false matches
+    assert "nearly [one]" in done.out
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_demo_without_a_photo_that_can_be_used(run, temporary, tmp_path):
+    (tmp_path / "text.jpg").write_text("no picture")
+    done = run("demo", tmp_path / "text.jpg")
+    assert done.code == 1
+    assert "None of these photos" in done.err
+    assert list(temporary.iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["temporary", "text.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("number", "line"), [(signal.SIGINT, "Case "), (signal.SIGTERM, "A clearinghouse serves")]
+)
+def test_a_demo_that_is_broken_off_leaves_nothing_behind(tmp_path, number, line):
+    photo = tmp_path / "photo.jpg"
+    scene(400, 300, seed=53).save(photo)
+    process = subprocess.Popen(
+        [*NCIIHASH, "demo", str(photo)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(tmp_path) | {"PYTHONUNBUFFERED": "1"},
+        start_new_session=True,
+    )
+    while not (said := process.stdout.readline()).startswith(line):
+        assert said
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert children
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does at Ctrl-C
+    else:
+        process.send_signal(number)
+    _, errors = process.communicate()
+    assert process.returncode == 128 + number
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == [photo]
+    end = time.monotonic() + 60  # each of them heard of it, and may take a moment
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < end
+        time.sleep(0.05)
