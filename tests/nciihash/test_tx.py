@@ -1,13 +1,16 @@
 """`threatexchange`, unmodified, against the real service; and our extension for it."""
 
+import contextlib
+import io
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import warnings
+from pathlib import Path
+from unittest import mock
 
-import httpx
 import pytest
 
 from support.processes import Process
@@ -18,6 +21,9 @@ pytest.importorskip("faiss", reason="`pip install threatexchange faiss-cpu` for 
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of packages that are not ours
+    from threatexchange.cli.cli_state import CliIndexStore
+    from threatexchange.cli.exceptions import CommandError
+    from threatexchange.cli.main import inner_main
     from threatexchange.exchanges.clients.stopncii.api import (
         StopNCIIAPI,
         StopNCIICSPFeedbackValue,
@@ -70,11 +76,40 @@ class Tx:
         } | {"HOME": str(folder), "TX_STATEDIR": str(folder / "state"), **environ}
 
     def __call__(self, *words, code=0):
+        """Run a command in this process, since one of its own takes seconds to start.
+
+        The extension is loaded again by each command, and what it changes in `tx` ends with it.
+        """
+        sys.modules.pop("nciihash.tx", None)
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            mock.patch.dict(os.environ, self.environ, clear=True),
+            mock.patch.object(sys, "argv", ["tx", *words]),
+            mock.patch.object(CliIndexStore, "clear", CliIndexStore.clear),
+            contextlib.chdir(self.folder),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            try:
+                inner_main(words, Path(self.environ["TX_STATEDIR"]))
+                ended = 0
+            except CommandError as error:
+                err.write(str(error))
+                ended = error.returncode
+            except SystemExit as end:  # from argparse
+                ended = end.code or 0
+        assert ended == code, out.getvalue() + err.getvalue()
+        return out.getvalue()
+
+    def process(self, *words, code=0):
+        """Run a command in a process of its own."""
         done = subprocess.run(
             [*TX, *words], env=self.environ, cwd=self.folder, capture_output=True, text=True
         )
         assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout
+        return done
 
     def match(self, *values):
         path = self.folder / "hashes.txt"
@@ -133,7 +168,7 @@ def test_tx_fetches_and_matches(process, tmp_path):
     key = key_of(process.platform())
     tx = Tx(tmp_path / "tx", TX_STOPNCII_KEYS=f"{key},{key},{base(process)}")
     tx("config", "collab", "edit", "stop_ncii", "--create", "Ours")
-    tx("fetch", "--only-api", "stop_ncii")
+    tx.process("fetch", "--only-api", "stop_ncii")
     assert tx("dataset") == "pdq: 120\n"
     assert sorted(tx("dataset", "-P", "-S").split()[1::2]) == sorted(hashes)
     lines = tx.match(hashes[0], near(hashes[1], 20), pdq())
@@ -176,7 +211,7 @@ def test_withdrawal_works_through_the_extension(process, tmp_path):
 
     for headers in (second, last, video):
         assert process.client.delete("/v1/case", headers=headers).is_success
-    tx("fetch")
+    tx.process("fetch")
     assert tx("dataset") == ""
     assert tx("match", "-H", "-S", "pdq", "photo", str(tx.folder / "hashes.txt"), code=1) == ""
     open_case(process, item(kept), item(pdq()))
@@ -220,15 +255,11 @@ def test_the_extension_asks_for_its_key(process, tmp_path):
     tx = extension(process, tmp_path / "tx", "nciik_wrong")
     tx("fetch", code=3)
     tx.environ.pop("TX_NCIIHASH_KEY")
-    done = subprocess.run(
-        [*TX, "fetch"], env=tx.environ, cwd=tx.folder, capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    assert "TX_NCIIHASH_KEY" in done.stderr
+    assert "TX_NCIIHASH_KEY" in tx.process("fetch", code=2).stderr
 
 
-def test_the_door_names_its_refusals(process):
-    key = key_of(process.platform())
-    reply = httpx.get(f"{base(process)}/FetchHashes", headers={"x-functions-key": key})
+def test_the_door_names_its_refusals(service):
+    headers = {"x-functions-key": service.platform().key}
+    reply = service.client.get("/stopncii/v1/FetchHashes", headers=headers)
     assert (reply.status_code, reply.json()["code"]) == (401, "credentials_missing")
     assert reply.headers["content-type"] == "application/problem+json"
