@@ -1,5 +1,7 @@
 """The examples, run as their own words say."""
 
+import contextlib
+import io
 import os
 import re
 import runpy
@@ -7,12 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
 from nciihash import Verdict
+from nciihash.cli import app
 from nciihash.hashing.hasher import hash_file
 from nciihash.sdk.verdict_queue import VerdictQueue
 from nciihash.wire import CaseState
@@ -32,23 +36,40 @@ def pictures(tmp_path):
     return folder
 
 
-def run(name, *arguments, **environment):
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / name, *map(str, arguments)],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout.splitlines()
+@pytest.fixture(autouse=True)
+def _sandboxes(monkeypatch, kept_sandboxes):
+    """Let the examples that run in this process use one child, which takes a second to start."""
+    monkeypatch.setattr("nciihash.sandbox.Sandbox", kept_sandboxes)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Return a function that runs an example as a script in this process; it gives the lines."""
+
+    def call(name, *arguments, **environment):
+        for variable, value in environment.items():
+            monkeypatch.setenv(variable, value)
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        capsys.readouterr()
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        said = capsys.readouterr()
+        assert said.err == ""
+        return said.out.splitlines()
+
+    return call
 
 
 def test_hash_folder(pictures):
     Image.new("RGB", (100, 100)).save(pictures / "plain.png")
     (pictures / "text.jpg").write_text("no picture")
-    lines = run("hash_folder.py", pictures)
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "hash_folder.py", pictures],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
     (hashed,) = hash_file(pictures / "a.jpg").hashes
     assert lines[0] == f"a.jpg: {hashed.signal.hex} quality {hashed.quality}"
     assert [line.partition(":")[0] for line in lines] == [
@@ -58,14 +79,14 @@ def test_hash_folder(pictures):
     assert len(lines[4]) > 20
 
 
-def test_submit_and_withdraw(local, key, pictures):
+def test_submit_and_withdraw(run, local, key, pictures):
     lines = run("submit_and_withdraw.py", local.address, pictures / "a.jpg", pictures / "other.jpg")
     assert re.fullmatch(r"Case (\w{4}-){2}\w{4}: 2 files, open until \d{4}-\d\d-\d\d", lines[0])
     assert lines[1].startswith("File 1 is matched; taking part: Platform ")
     assert lines[3] == f"2 files withdrawn, 0 left: the case is {CaseState.WITHDRAWN}"
 
 
-def test_platforms_examples(local, pictures, tmp_path):
+def test_platforms_examples(run, local, pictures, tmp_path):
     key = local.platform()
     case = local.open(hash_file(pictures / "a.jpg"))
     uploads = [pictures / "copy.jpg", pictures / "other.jpg"]
@@ -162,13 +183,36 @@ def check_client(*arguments):
     return done.returncode, done.stdout
 
 
-def test_our_own_client_passes_the_sandbox():
-    follow = "-m nciihash follow --once --server {server} --bank {folder}/bank"
+def run_here(words, *, env, **_):
+    """Run a command of this project in this process, and give what `subprocess.run` gives."""
+    ours = words[0] == "nciihash"
+    with (
+        mock.patch.dict(os.environ, env, clear=True),
+        mock.patch.object(sys, "argv", list(words if ours else words[1:])),
+        contextlib.redirect_stdout(io.StringIO()) as out,
+        contextlib.redirect_stderr(io.StringIO()) as err,
+    ):
+        try:
+            if ours:
+                app.main()
+            else:
+                runpy.run_path(words[1], run_name="__main__")
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+
+
+def test_our_own_client_passes_the_sandbox(monkeypatch, capsys):
+    """With the commands of the example's own words, which would take a second each to start."""
+    check_client = runpy.run_path(str(EXAMPLES / "check_client.py"))["main"]
+    follow = "nciihash follow --once --server {server} --bank {folder}/bank"
     held = EXAMPLES / "held.py"
-    code, said = check_client(
-        *("--follow", f"{sys.executable} {follow}"),
-        *("--held", f"{sys.executable} {held} {{folder}}/bank"),
-    )
+    commands = ("--follow", follow, "--held", f"python {held} {{folder}}/bank")
+    monkeypatch.setattr(sys, "argv", ["check_client.py", *commands])
+    monkeypatch.setattr(subprocess, "run", run_here)
+    code = check_client()
+    said = capsys.readouterr().out
     assert code == 0, said
     assert said.count("well") == len(said.splitlines()) == 9
 
@@ -194,9 +238,10 @@ def test_a_client_that_reads_one_page_and_no_removals_is_told(tmp_path):
     script, cat = tmp_path / "naive.py", tmp_path / "cat.py"
     script.write_text(NAIVE)
     cat.write_text("import pathlib, sys; print(pathlib.Path(sys.argv[1]).read_text())")
+    python = f"{sys.executable} -I -S"  # without what starts slowly, for it is started often
     code, said = check_client(
-        *("--follow", f"{sys.executable} {script} {{server}} {{key}} {{folder}}/held"),
-        *("--held", f"{sys.executable} {cat} {{folder}}/held"),
+        *("--follow", f"{python} {script} {{server}} {{key}} {{folder}}/held"),
+        *("--held", f"{python} {cat} {{folder}}/held"),
     )
     assert code == 1
     assert "well   an empty feed" in said
