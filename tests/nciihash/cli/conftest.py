@@ -1,20 +1,11 @@
-"""The files that the tests of the command line share, and the service that they use."""
+"""The files that the tests of the command line share."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from support.films import film, moving
-from support.local import Local
 from support.pictures import scene
-
-
-@pytest.fixture(scope="session")
-def local(tmp_path_factory):
-    """Yield one clearinghouse for all of these tests: each of them adds what it needs."""
-    running = Local(tmp_path_factory.mktemp("service"))
-    yield running
-    running.service.close()
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +44,7 @@ def several(tmp_path):
 
 @pytest.fixture(scope="session")
 def films(tmp_path_factory):
-    """Make a video, a mirrored part of it in another format, a part of it, and other videos."""
+    """Make a video, a mirrored part of it in another format, a part of it, and another video."""
     folder = tmp_path_factory.mktemp("films")
     frames = moving(60, seed=71)
     mirrored = [np.ascontiguousarray(frame[:, ::-1]) for frame in frames[18:42]]
@@ -61,8 +52,6 @@ def films(tmp_path_factory):
     (folder / "mirrored.webm").write_bytes(film(mirrored, "libvpx-vp9", "webm"))
     (folder / "part.mkv").write_bytes(film(frames[30:], "mpeg4", "matroska"))
     (folder / "other.mp4").write_bytes(film(moving(30, seed=72)))
-    for seed in (73, 74):
-        (folder / f"{seed}.mp4").write_bytes(film(moving(30, seed=seed)))
     return folder
 
 

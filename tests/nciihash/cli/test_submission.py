@@ -152,8 +152,7 @@ def test_what_is_said_of_her_is_true(run, local, photos):
 
 def test_many_hashes_go_in_several_requests(run, local, films, photos, monkeypatch):
     monkeypatch.setattr(submission, "_AT_ONCE", 150)
-    # videos that are in no case of another test, which would find them twice
-    files = [films / "73.mp4", photos / "photo0.jpg", films / "74.mp4", photos / "photo1.jpg"]
+    files = [films / "film.mp4", photos / "photo0.jpg", films / "other.mp4", photos / "photo1.jpg"]
     opened = submit(run, local, *YES, "--json", *files)
     assert opened.code == 0
     assert [item["item"] for item in opened.line["items"]] == [1, 2, 3, 4]
