@@ -1,7 +1,9 @@
 """Videos for tests, drawn and encoded here: a scene that moves, in any codec and container."""
 
 import io
+import os
 import struct
+from contextlib import contextmanager
 from fractions import Fraction
 from functools import lru_cache
 
@@ -49,6 +51,23 @@ def _texture(random, width, height):
     return np.clip((total - low) * 255 / (high - low), 0, 255).astype(np.uint8)
 
 
+@contextmanager
+def same_priority():
+    """Restore the scheduling of this thread after the block.
+
+    SVT-AV1 gives the thread that opens its encoder the highest real-time priority where it may, as
+    root. The thread keeps it, and every process that it starts has it too: all others then wait.
+    """
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, param = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, param)
+
+
 def film(
     frames,
     codec="libx264",
@@ -70,7 +89,7 @@ def film(
         out: a binary file to write to, in the place of one in memory.
     """
     out = io.BytesIO() if out is None else out
-    with av.open(out, "w", format=format) as container:
+    with same_priority(), av.open(out, "w", format=format) as container:
         stream = container.add_stream(
             codec, rate=rate, options=_FAST.get(codec, {}) | (options or {})
         )

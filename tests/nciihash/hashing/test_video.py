@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 
 import av
@@ -45,6 +46,13 @@ def footage(frames):
 @pytest.fixture(scope="module")
 def original(footage):
     return hasher.hash_bytes(footage)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="this system has no such call")
+def test_an_encoder_of_films_does_not_raise_the_priority_of_the_tests():
+    before = os.sched_getscheduler(0)
+    film(moving(2), "libsvtav1", "webm")
+    assert os.sched_getscheduler(0) == before
 
 
 KINDS = {
