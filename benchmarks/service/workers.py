@@ -22,7 +22,7 @@ import httpx
 import numpy as np
 
 from support.postgres import Databases, server
-from support.processes import Process
+from support.service_process import ServiceProcess, bearer
 from support.serving import item, opening, pdq
 
 _PAUSE = 0.002  # seconds between questions
@@ -50,10 +50,10 @@ def main() -> None:
             own = folder / str(number)
             own.mkdir()
             notes = {"CLEARINGHOUSE_NOTES": str(own)}
-            workers.append(Process(own, database, **key, **notes))
+            workers.append(ServiceProcess(own, database, **key, **notes))
             stack.callback(workers[-1].end)
-        bearer = workers[0].platform()
-        answered, matched = _measure(workers, bearer, wanted.submissions)
+        headers = bearer(workers[0].platform())
+        answered, matched = _measure(workers, headers, wanted.submissions)
     figures = {
         "workers": wanted.workers,
         "submissions": wanted.submissions,
@@ -75,7 +75,7 @@ def _quantiles(seconds: list[float]) -> list[float]:
 
 
 def _measure(
-    workers: list[Process], bearer: dict[str, str], submissions: int
+    workers: list[ServiceProcess], headers: dict[str, str], submissions: int
 ) -> tuple[list[float], list[float]]:
     answered, matched = [], []
     for number in range(submissions + 5):
@@ -84,7 +84,7 @@ def _measure(
         seen: list[float] = []
         start = time.monotonic()
         asking = [
-            threading.Thread(target=_ask, args=(w.client, bearer, value, seen)) for w in others
+            threading.Thread(target=_ask, args=(w.client, headers, value, seen)) for w in others
         ]
         for thread in asking:
             thread.start()
@@ -102,11 +102,11 @@ def _measure(
     return answered, matched
 
 
-def _ask(client: httpx.Client, bearer: dict[str, str], value: str, seen: list[float]) -> None:
+def _ask(client: httpx.Client, headers: dict[str, str], value: str, seen: list[float]) -> None:
     body = {"type": "pdq", "values": [value]}
     end = time.monotonic() + 60
     while time.monotonic() < end:
-        reply = client.post("/v1/match", json=body, headers=bearer)
+        reply = client.post("/v1/match", json=body, headers=headers)
         if reply.json()["matches"][0]:
             seen.append(time.monotonic())
             return

@@ -17,7 +17,7 @@ from clearinghouse.settings import Settings
 from nciihash.client.advocate import AdvocateClient
 from nciihash.wire import Reason
 from support.local import random_item
-from support.walking import Serving
+from support.service_process import ServiceProcess
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 checks = pytest.importorskip("schemathesis.specs.openapi.checks")
@@ -27,17 +27,16 @@ EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "5"))
 
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory):
-    process = Serving(tmp_path_factory.mktemp("service"), CLEARINGHOUSE_QUIET_OPENINGS="100000")
-    yield process
-    process.end()
+    with ServiceProcess(tmp_path_factory.mktemp("service")) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
 def who(serving):
     """Give the headers of somebody at each door."""
     scopes = "feed,match,feedback,contribute"
-    platform = serving.command("platform", "add", "Example", "--scope", scopes)["key"]
-    advocate = serving.command("advocate", "add", "Helpline")["key"]
+    platform = serving.platform(scopes)
+    advocate = serving.command("advocate", "add", "Helpline").stdout.strip()
     body = {
         "declaration": {"adult": True, "depicted": True},
         "reason": "shared",
@@ -45,9 +44,9 @@ def who(serving):
     }
     signal = body["items"][0]["signals"][0]
     body["items"][0]["signals"] = [{"type": "pdq", "value": signal.signal.hex, "quality": 90}]
-    case = httpx.post(f"{serving.url}/v1/cases", json=body).raise_for_status().json()
+    case = httpx.post(f"{serving.address}/v1/cases", json=body).raise_for_status().json()
     pair = base64.b64encode(f"{case['case']}:{case['passphrase']}".encode()).decode()
-    with AdvocateClient(serving.url, advocate) as client:
+    with AdvocateClient(serving.address, advocate) as client:
         facts = {"reason": Reason.SHARED, "consent": True, "adult": True, "depicted": True}
         client.open_case([random_item()], **facts)
     return {
@@ -79,4 +78,4 @@ def test_every_answer_is_one_that_the_document_has(case, serving, who):
     if case.operation.path == "/v1/feed" and case.query:
         case.query.pop("wait", None)  # nobody waits for half a minute here
     headers = who.get(door, {})
-    case.call_and_validate(base_url=serving.url, headers=headers, checks=CHECKS)
+    case.call_and_validate(base_url=serving.address, headers=headers, checks=CHECKS)

@@ -14,7 +14,7 @@ from clearinghouse.database.engines import Postgres
 from clearinghouse.database.store import Store
 from clearinghouse.settings import Settings
 from nciihash.wire import Problem
-from support.processes import Process
+from support.service_process import ServiceProcess, bearer
 from support.serving import Running, credentials, item, opening, pdq
 
 RARELY = {"CLEARINGHOUSE_POLL_INTERVAL": "3600"}
@@ -28,12 +28,12 @@ class Workers:
         self.folder, self.database = folder, database
         self.environ = {"CLEARINGHOUSE_KEY": secrets.token_hex(32)} | environ
         self.all = [self.start(n) for n in range(count)]
-        self.bearer = self.all[0].platform()
+        self.bearer = bearer(self.all[0].platform())
 
     def start(self, number):
         own = self.folder / f"worker{number}"
         own.mkdir(exist_ok=True)
-        return Process(own, self.database, CLEARINGHOUSE_NOTES=str(own), **self.environ)
+        return ServiceProcess(own, self.database, CLEARINGHOUSE_NOTES=str(own), **self.environ)
 
     def kill(self, number):
         self.all[number].end(signal.SIGKILL)
@@ -195,9 +195,9 @@ def test_listening_goes_on_when_its_connection_is_cut(databases):
 
 def test_a_database_that_goes_away_and_comes_back(own_server, tmp_path):
     address = own_server.address
-    process = Process(tmp_path, address)
+    process = ServiceProcess(tmp_path, address)
     try:
-        bearer = process.platform()
+        platform = bearer(process.platform())
         ask = process.client
         value = pdq()
         case = ask.post("/v1/cases", json=opening(item(value))).json()
@@ -210,8 +210,8 @@ def test_a_database_that_goes_away_and_comes_back(own_server, tmp_path):
             lambda: ask.post("/v1/cases", json=later, headers=key),
             lambda: ask.get("/v1/case", headers=headers),
             lambda: ask.delete("/v1/case/items/1", headers=headers),
-            lambda: ask.get("/v1/feed", headers=bearer),
-            lambda: ask.post("/v1/match", json=query, headers=bearer),
+            lambda: ask.get("/v1/feed", headers=platform),
+            lambda: ask.post("/v1/match", json=query, headers=platform),
         ):
             reply = send()
             assert (reply.status_code, reply.headers["content-type"]) == (
@@ -226,7 +226,7 @@ def test_a_database_that_goes_away_and_comes_back(own_server, tmp_path):
         until(lambda: ask.get("/health/ready").status_code == 200)
         assert ask.post("/v1/cases", json=later, headers=key).status_code == 201
         assert ask.get("/v1/case", headers=headers).json()["state"] == "open"
-        reply = ask.post("/v1/match", json=query, headers=bearer)
+        reply = ask.post("/v1/match", json=query, headers=platform)
         assert len(reply.json()["matches"][0]) == 1
         assert ask.delete("/v1/case", headers=headers).status_code == 200
     finally:

@@ -13,7 +13,7 @@ from unittest import mock
 
 import pytest
 
-from support.processes import Process
+from support.service_process import ServiceProcess
 from support.serving import credentials, item, near, opening, pdq
 
 pytest.importorskip("threatexchange", reason="`pip install threatexchange faiss-cpu` for these")
@@ -36,17 +36,13 @@ TX = (sys.executable, "-W", "ignore", "-m", "threatexchange")
 
 @pytest.fixture
 def process(tmp_path):
-    running = Process(tmp_path)
+    running = ServiceProcess(tmp_path)
     yield running
     running.end(signal.SIGKILL)
 
 
-def key_of(headers):
-    return headers["Authorization"].split()[1]
-
-
 def base(process):
-    return f"{str(process.client.base_url).rstrip('/')}/stopncii/v1"
+    return f"{process.address}/stopncii/v1"
 
 
 def api(process, key):
@@ -122,7 +118,7 @@ def test_the_python_client_fetches_says_and_submits(process):
     case = open_case(process, *(item(v) for v in hashes[:200]))
     open_case(process, *(item(v) for v in hashes[200:]))
     open_case(process, {"media": "video", "signals": [{"type": "md5", "value": video}]})
-    key = key_of(process.platform())
+    key = process.platform("feed,match,feedback,contribute", name="Example")
     client = api(process, key)
     pages = []
     page = client.fetch_hashes(page_size=101)
@@ -165,7 +161,7 @@ def test_the_python_client_fetches_says_and_submits(process):
 def test_tx_fetches_and_matches(process, tmp_path):
     hashes = [pdq() for _ in range(120)]
     open_case(process, *(item(v) for v in hashes))
-    key = key_of(process.platform())
+    key = process.platform(name="Example")
     tx = Tx(tmp_path / "tx", TX_STOPNCII_KEYS=f"{key},{key},{base(process)}")
     tx("config", "collab", "edit", "stop_ncii", "--create", "Ours")
     tx.process("fetch", "--only-api", "stop_ncii")
@@ -185,7 +181,7 @@ def test_tx_fetches_and_matches(process, tmp_path):
 def extension(process, folder, key):
     tx = Tx(folder, TX_NCIIHASH_KEY=key)
     tx("config", "extensions", "add", "nciihash.tx")
-    server = str(process.client.base_url).rstrip("/")
+    server = process.address
     tx("config", "collab", "edit", "nciihash", "--create", "Ours", "--server", server)
     return tx
 
@@ -197,7 +193,7 @@ def test_withdrawal_works_through_the_extension(process, tmp_path):
     md5 = {"media": "video", "signals": [{"type": "md5", "value": "cd" * 16}]}
     other = {"media": "image", "signals": [{"type": "phash", "value": "cd" * 8}]}
     video = open_case(process, md5, other)
-    tx = extension(process, tmp_path / "tx", key_of(process.platform()))
+    tx = extension(process, tmp_path / "tx", process.platform(name="Example"))
     tx("fetch")
     assert tx("dataset") == "pdq: 3\nvideo_md5: 1\n"
     assert len(tx.match(gone, kept, twice)) == 3
@@ -224,7 +220,7 @@ def test_the_extension_starts_over_when_its_cursor_has_expired(process, tmp_path
     gone, kept = pdq(), pdq()
     case = open_case(process, item(gone))
     open_case(process, item(kept), item(pdq()))  # its index of one PDQ hash alone finds nothing
-    key = key_of(process.platform())
+    key = process.platform(name="Example")
     tx = extension(process, tmp_path / "tx", key)
     tx("fetch")
     assert len(tx.match(gone, kept)) == 2
@@ -232,9 +228,9 @@ def test_the_extension_starts_over_when_its_cursor_has_expired(process, tmp_path
     process.client.delete("/v1/case", headers=case)
     process.end()
     change_epoch(process.database)
-    again = Process(tmp_path)
+    again = ServiceProcess(tmp_path)
     try:
-        server = str(again.client.base_url).rstrip("/")
+        server = again.address
         tx("config", "collab", "edit", "nciihash", "Ours", "--server", server)
         tx("fetch", code=3)
         tx("fetch")

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from support.killing import Loop
-from support.processes import Process, command
+from support.service_process import ServiceProcess, bearer, command
 from support.serving import credentials, item, opening, pdq
 
 
@@ -24,7 +24,7 @@ def serve(tmp_path, database):
     running = []
 
     def start(**environ):
-        running.append(Process(tmp_path, database, **environ))
+        running.append(ServiceProcess(tmp_path, database, **environ))
         return running[-1]
 
     yield start
@@ -75,15 +75,15 @@ except ImportError as error:
 def test_nothing_about_anybody_is_logged(serve, database, tmp_path):
     """Promise 3: no address, path, number, value, passphrase or key, errors included."""
     process = serve()
-    bearer, values = process.platform(), [pdq() for _ in range(3)]
+    platform, values = bearer(process.platform()), [pdq() for _ in range(3)]
     reply = process.client.post("/v1/cases", json=opening(*(item(v) for v in values)))
     case = reply.json()
     headers = credentials(case["case"], case["passphrase"])
     ask = process.client
     ask.get("/v1/case", headers=headers)
     ask.get("/v1/case", headers=credentials(case["case"], "a wrong guess"))
-    ask.post("/v1/match", json={"type": "pdq", "values": values}, headers=bearer)
-    ask.post("/v1/match", json={"type": "pdq", "values": ["secret-value"]}, headers=bearer)
+    ask.post("/v1/match", json={"type": "pdq", "values": values}, headers=platform)
+    ask.post("/v1/match", json={"type": "pdq", "values": ["secret-value"]}, headers=platform)
     ask.post("/v1/cases", json=opening(file_name="secret-name.jpg"))
     ask.get("/secret-path", params={"q": "secret-query"})
     ask.post("/v1/cases", content=b"\xff\xd8 secret-pixels", headers={"Content-Type": "image/jpeg"})
@@ -109,7 +109,7 @@ def test_nothing_about_anybody_is_logged(serve, database, tmp_path):
         "wrong guess",
         case["case"],
         case["passphrase"],
-        bearer["Authorization"].split()[1],
+        platform["Authorization"].split()[1],
         *values,
     ):
         assert secret not in output, output
@@ -157,7 +157,7 @@ def test_what_was_answered_survives_kill_9(tmp_path, database):
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits another process under Linux")
 def test_a_full_disk_loses_nothing_and_is_told(serve, tmp_path):
     process = serve()
-    bearer, kept = process.platform(), []
+    platform, kept = bearer(process.platform()), []
     largest = max(path.stat().st_size for path in tmp_path.iterdir() if path.is_file())
     number = resource.RLIMIT_FSIZE
     soft, hard = resource.prlimit(process.process.pid, number)
@@ -173,13 +173,13 @@ def test_a_full_disk_loses_nothing_and_is_told(serve, tmp_path):
     assert int(reply.headers["retry-after"]) > 0
     assert kept
     feed = {"limit": 10_000}
-    page = process.client.get("/v1/feed", params=feed, headers=bearer).json()
+    page = process.client.get("/v1/feed", params=feed, headers=platform).json()
     assert [e["value"] for e in page["entries"]] == kept, "what is there can be read"
     resource.prlimit(process.process.pid, number, (soft, hard))
     reply = process.client.post("/v1/cases", json=opening(item(value)), headers=key)
     assert reply.status_code == 201
     process.end(signal.SIGKILL)
-    page = serve().client.get("/v1/feed", params=feed, headers=bearer).json()
+    page = serve().client.get("/v1/feed", params=feed, headers=platform).json()
     assert [e["value"] for e in page["entries"]] == [*kept, value]
 
 
@@ -274,10 +274,10 @@ def test_the_disk_has_it_before_the_answer_goes_out(serve, tmp_path):
 
 def test_sigterm_ends_it_long_before_its_waiters_would_have_left(serve):
     process = serve()
-    bearer = process.platform()
-    cursor = process.client.get("/v1/feed", headers=bearer).json()["cursor"]
+    platform = bearer(process.platform())
+    cursor = process.client.get("/v1/feed", headers=platform).json()["cursor"]
     head = f"GET /v1/feed?wait=30&cursor={cursor} HTTP/1.1\r\nHost: localhost\r\n"
-    head += f"Authorization: {bearer['Authorization']}\r\n\r\n"
+    head += f"Authorization: {platform['Authorization']}\r\n\r\n"
     port = process.client.base_url.port
     waiters = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(20)]
     for waiter in waiters:
@@ -285,7 +285,7 @@ def test_sigterm_ends_it_long_before_its_waiters_would_have_left(serve):
     # two rounds through the same queues: by then it has come to all that were sent before
     for _ in range(2):
         time.sleep(0.5)
-        process.client.get("/v1/feed", headers=bearer).raise_for_status()
+        process.client.get("/v1/feed", headers=platform).raise_for_status()
     process.process.send_signal(signal.SIGTERM)
     assert process.process.wait(timeout=25) in {0, -signal.SIGTERM}
     for waiter in waiters:

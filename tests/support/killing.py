@@ -7,6 +7,7 @@ acknowledged, and the log must hold each of them once: neither lost nor doubled.
 
 import json
 import secrets
+import signal
 import threading
 import time
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-from support.processes import Process
+from support.service_process import ServiceProcess, bearer
 from support.serving import credentials, item, opening, pdq
 
 
@@ -53,17 +54,17 @@ class Loop:
         self._lock, self._up, self._stop = threading.Lock(), threading.Event(), threading.Event()
         self._failures, self._held, self._entries, cursor = [], {}, {"add": 0, "remove": 0}, None
         threads = [threading.Thread(target=self._guarded) for _ in range(self.writers)]
-        process, bearer = None, None
+        process, headers = None, None
         try:
             for round_ in range(kills + 1):
-                process = Process(self.folder, self.database)
-                bearer = bearer or process.platform()
+                process = ServiceProcess(self.folder, self.database)
+                headers = headers or bearer(process.platform())
                 self._address = process.address
                 self._up.set()
                 if not round_:
                     for thread in threads:
                         thread.start()
-                cursor = self._follow(process, bearer, cursor)
+                cursor = self._follow(process, headers, cursor)
                 if round_ == kills or enough():
                     break
                 # some writes into the round, and then at any moment of the next one
@@ -72,21 +73,19 @@ class Loop:
                     time.sleep(0.002)
                 time.sleep(secrets.randbelow(40) / 1000)
                 self._up.clear()
-                process.process.kill()
-                process.end()
+                process.end(signal.SIGKILL)
                 told(round_ + 1)
             self._stop.set()
             for thread in threads:
                 thread.join()
             assert not self._failures, self._failures
-            self._follow(process, bearer, cursor)
+            self._follow(process, headers, cursor)
             return self._count(process, round_)
         finally:
             self._stop.set()
             self._up.set()
             if process is not None:
-                process.process.kill()
-                process.end()
+                process.end(signal.SIGKILL)
 
     def _guarded(self):
         try:
@@ -137,11 +136,11 @@ class Loop:
             assert reply.status_code == expected, reply.text
             return reply.json()
 
-    def _follow(self, process, bearer, cursor):
+    def _follow(self, process, headers, cursor):
         """Read the feed on from where it was, as a platform does; each entry must be new."""
         while True:
             query = {"limit": 10_000} | ({"cursor": cursor} if cursor else {})
-            reply = process.client.get("/v1/feed", params=query, headers=bearer)
+            reply = process.client.get("/v1/feed", params=query, headers=headers)
             assert reply.status_code == 200, reply.text
             page = reply.json()
             for entry in page["entries"]:

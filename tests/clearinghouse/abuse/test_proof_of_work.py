@@ -25,8 +25,8 @@ from nciihash.wire import Reason
 from nciihash.wire.proof_of_work import DIFFICULTY_MAX, PUZZLES, Work, solve, solves
 from support.local import random_item
 from support.pictures import scene
+from support.service_process import ServiceProcess
 from support.serving import NOW, figures, flood, item, opening, pdq, problem
-from support.walking import Serving
 
 KEY = "0123456789abcdef0123456789abcdef"
 
@@ -226,13 +226,14 @@ def test_spent_proofs_are_forgotten_when_they_have_run_out(flooded):
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory):
     """Give a service at which many cases have just been opened."""
-    serving = Serving(tmp_path_factory.mktemp("busy"), CLEARINGHOUSE_QUIET_OPENINGS="1")
-    yield serving
-    serving.end()
+    with ServiceProcess(
+        tmp_path_factory.mktemp("busy"), CLEARINGHOUSE_QUIET_OPENINGS="1"
+    ) as running:
+        yield running
 
 
 def crowd(serving):
-    with Client(serving.url) as client:
+    with Client(serving.address) as client:
         for _ in range(4):
             client.open_case([random_item()], reason=Reason.SHARED, adult=True, depicted=True)
 
@@ -240,7 +241,7 @@ def crowd(serving):
 def test_the_client_does_the_work_that_is_asked(busy):
     crowd(busy)
     told = []
-    with Client(busy.url) as client:
+    with Client(busy.address) as client:
         client.open_case(
             [random_item()],
             reason=Reason.SHARED,
@@ -253,7 +254,7 @@ def test_the_client_does_the_work_that_is_asked(busy):
 
 def submit(busy, folder, **options):
     scene(320, 240, seed=3).save(folder / "a.jpg", quality=95)
-    words = ("submit", "a.jpg", "--server", busy.url, "--yes", "--reason", "shared", "--json")
+    words = ("submit", "a.jpg", "--server", busy.address, "--yes", "--reason", "shared", "--json")
     return subprocess.Popen(
         [sys.executable, "-m", "nciihash", *words], cwd=folder, text=True, **options
     )
@@ -299,7 +300,7 @@ class Asking(threading.Thread):
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.address = f"http://127.0.0.1:{self.server.server_port}"
 
     def run(self):
         self.server.serve_forever()

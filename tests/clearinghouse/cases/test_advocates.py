@@ -16,7 +16,6 @@ from nciihash.wire.advocates import AssistedCase
 from support.command_line import operate
 from support.local import random_item
 from support.pictures import scene
-from support.processes import command
 from support.serving import credentials, figures, flood, item, near, pdq, problem
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -305,7 +304,7 @@ def test_the_operator_lets_advocates_in(service, capsys, monkeypatch):
 
 @pytest.fixture(scope="module")
 def key(local):
-    done = command("advocate", "add", "Helpline", database=local.service._database)
+    done = local.command("advocate", "add", "Helpline")
     return done.stdout.strip()
 
 

@@ -14,7 +14,7 @@ from clearinghouse.maintenance.key_rotation import rotate
 from clearinghouse.maintenance.purge import purge
 from clearinghouse.platforms import contributions, keys
 from nciihash.signals import Signal, SignalType
-from support.processes import command
+from support.service_process import command
 
 
 def look(service, sought=None):

@@ -19,7 +19,7 @@ from clearinghouse.errors import KeyMismatch, KeyMissing
 from clearinghouse.maintenance.backup import BackupRefused, back_up, restore
 from clearinghouse.platforms import keys
 from clearinghouse.sealing.master_key import key_file
-from support.processes import command
+from support.service_process import command
 from support.serving import Running, item, pdq
 
 NOW = datetime(2026, 5, 17, 13, 45, tzinfo=UTC)

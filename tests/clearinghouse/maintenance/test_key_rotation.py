@@ -16,7 +16,7 @@ from clearinghouse.maintenance import key_rotation
 from clearinghouse.maintenance.key_rotation import rotate
 from clearinghouse.sealing.master_key import NEXT, key_file, old_files, successor_file
 from clearinghouse.sealing.vault import Vault
-from support.processes import Process
+from support.service_process import ServiceProcess, bearer
 from support.serving import credentials, item, opening, pdq
 
 NOW = datetime(2026, 5, 17, tzinfo=UTC)
@@ -168,9 +168,10 @@ def test_all_that_is_sealed_is_known_to_the_rotation():
 
 
 def test_writers_at_work_notice_nothing(tmp_path, database):
-    process = Process(tmp_path, database)
+    process = ServiceProcess(tmp_path, database)
     try:
-        bearer, values, failures, stop = process.platform(), [], [], threading.Event()
+        headers = bearer(process.platform())
+        values, failures, stop = [], [], threading.Event()
 
         def write():
             try:
@@ -196,7 +197,7 @@ def test_writers_at_work_notice_nothing(tmp_path, database):
         for writer in writers:
             writer.join()
         assert not failures
-        page = process.client.get("/v1/feed", params={"limit": 10_000}, headers=bearer).json()
+        page = process.client.get("/v1/feed", params={"limit": 10_000}, headers=headers).json()
         assert sorted(e["value"] for e in page["entries"]) == sorted(values)
     finally:
         process.end()

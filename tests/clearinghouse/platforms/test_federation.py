@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -13,7 +14,7 @@ import pytest
 from clearinghouse.errors import SettingInvalid
 from clearinghouse.platforms import federation, keys
 from clearinghouse.platforms.federation import FollowFailed, Round, Source, follow
-from support.processes import ENVIRONMENT, PROGRAM, Process, command
+from support.service_process import ENVIRONMENT, PROGRAM, ServiceProcess, bearer, command
 from support.serving import ALL, credentials, item, opening, pdq
 from support.stopncii import fetch_all, submit, values
 
@@ -237,13 +238,13 @@ class Pair:
         self.sides = []
         for name in ("a", "b"):
             (folder / name).mkdir()
-            self.sides.append(Process(folder / name))
-        self.keys = [side.platform("The other")["Authorization"].split()[1] for side in self.sides]
-        self.own = [side.platform("Platform") for side in self.sides]
+            self.sides.append(ServiceProcess(folder / name))
+        self.keys = [side.platform(name="The other") for side in self.sides]
+        self.own = [bearer(side.platform(name="Platform")) for side in self.sides]
 
     def follow(self, side, code=0, key=None):
         """Let one side import what the other holds."""
-        url = f"{str(self.sides[1 - side].client.base_url).rstrip('/')}/stopncii/v1"
+        url = f"{self.sides[1 - side].address}/stopncii/v1"
         done = command(
             *("follow-stopncii", "--url", url, "--name", "The other", "--json"),
             database=self.sides[side].database,
@@ -254,15 +255,18 @@ class Pair:
 
     def matched(self, side, value):
         """Ask as a platform does, waiting until the index has what the command line wrote."""
-        process, bearer = self.sides[side], self.own[side]
-        cursor = process.client.get("/v1/feed", params={"limit": 10_000}, headers=bearer).json()
-        for _ in range(200):
+        process, headers = self.sides[side], self.own[side]
+        cursor = process.client.get("/v1/feed", params={"limit": 10_000}, headers=headers).json()
+        # bounded by time and not by requests: the index looks a few times in a second
+        end = time.monotonic() + 60
+        while True:
             reply = process.client.post(
-                "/v1/match", json={"type": "pdq", "values": [value]}, headers=bearer
-            ).json()
-            if reply["as_of"] == cursor["cursor"]:
-                return bool(reply["matches"][0])
-        raise AssertionError("the index stands still")
+                "/v1/match", json={"type": "pdq", "values": [value]}, headers=headers
+            ).raise_for_status()
+            if reply.json()["as_of"] == cursor["cursor"]:
+                return bool(reply.json()["matches"][0])
+            assert time.monotonic() < end, "the index stands still"
+            time.sleep(0.02)
 
     def open(self, side, value):
         case = self.sides[side].client.post("/v1/cases", json=opening(item(value))).json()
@@ -303,7 +307,7 @@ def test_two_clearinghouses_share_and_withdraw(pair):
 
 def test_it_goes_on_and_ends_when_told(pair):
     pair.open(1, pdq())
-    url = f"{str(pair.sides[1].client.base_url).rstrip('/')}/stopncii/v1"
+    url = f"{pair.sides[1].address}/stopncii/v1"
     words = ("follow-stopncii", "--url", url, "--name", "The other", "--every", "1")
     running = subprocess.Popen(
         [*PROGRAM, *words, "--database", pair.sides[0].database, "--json"],

@@ -1,0 +1,169 @@
+"""A clearinghouse in a process of its own, over real HTTP, and the operator's commands."""
+
+import io
+import os
+import re
+import secrets
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from unittest import mock
+
+import httpx
+from sqlalchemy import make_url
+
+from clearinghouse.cli import app
+from clearinghouse.database.store import Store
+from clearinghouse.platforms import keys
+from clearinghouse.platforms.keys import Scope
+from clearinghouse.settings import Settings
+from nciihash.client import Client
+from nciihash.wire import Reason
+
+PROGRAM = (sys.executable, "-m", "clearinghouse")
+ENVIRONMENT = {
+    "CLEARINGHOUSE_ARGON2_MEMORY": "64",
+    "CLEARINGHOUSE_QUIET_OPENINGS": "1000000",  # what asks for work has tests of its own
+    "PYTHONWARNINGS": "default",
+}
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command printed, and how it ended."""
+
+    stdout: str
+    stderr: str
+    code: int
+
+
+def command(*words, database, code=0, typed="", **environment):
+    """Run a command of the operator in this process, since one of its own starts in a second.
+
+    Whatever it waits for is read from `typed`; its exit status must be `code`.
+    """
+    given = os.environ | ENVIRONMENT | {"COLUMNS": "200"} | environment
+    with (
+        mock.patch.dict(os.environ, given, clear=True),
+        mock.patch.object(sys, "argv", ["clearinghouse", *words, "--database", database]),
+        mock.patch.object(sys, "stdin", io.StringIO(typed)),
+        redirect_stdout(io.StringIO()) as out,
+        redirect_stderr(io.StringIO()) as err,
+    ):
+        try:
+            app.main()
+            ended = 0
+        except SystemExit as end:
+            ended = end.code or 0
+    done = Done(out.getvalue(), err.getvalue(), ended)
+    assert done.code == code, done.stderr
+    return done
+
+
+def bearer(key):
+    """Return the headers of a platform's request."""
+    return {"Authorization": f"Bearer {key}"}
+
+
+class ServiceProcess:
+    """A clearinghouse that serves in a process of its own; a context manager.
+
+    It answers when the constructor returns.
+
+    Args:
+        folder: for its key, its log and, without `database`, its database.
+        database: the address of its database.
+        environment: settings that differ from those of the tests.
+    """
+
+    def __init__(self, folder, database=None, **environment):
+        self.database = database or f"sqlite:///{folder}/db.sqlite3"
+        self.log = folder / "log.txt"
+        # Settings of the machine's own service do not apply.
+        inherited = {n: v for n, v in os.environ.items() if not n.startswith("CLEARINGHOUSE_")}
+        # where SQLite has its key by default
+        key = {"CLEARINGHOUSE_KEY_FILE": str(folder / "db.sqlite3-key" / "master")}
+        self.environment = inherited | ENVIRONMENT | key | environment
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*PROGRAM, "serve", "--database", self.database, "--port", "0"],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,  # Ctrl-C is for the test, and not for what it runs
+            )
+        line = self.process.stdout.readline()
+        found = re.fullmatch(r"clearinghouse: listening on (http://127\.0\.0\.1:\d+)\n", line)
+        if not found:
+            self.process.wait()
+            self.process.stdout.close()
+            raise AssertionError(f"the service did not start: {line!r}")
+        self.address = found[1]
+        self.client = httpx.Client(base_url=self.address, timeout=60)
+
+    def command(self, *words, code=0):
+        """Run a command of the operator on the same database."""
+        return command(*words, database=self.database, code=code, **self.environment)
+
+    def platform(self, scopes="feed,match,feedback", name=None):
+        """Add a platform, by default under a new name, and return its key.
+
+        Without the command line, which takes more than a second to start and is tested once.
+        """
+        with closing(self._store()) as store:
+            name = name or f"Platform {secrets.token_hex(4)}"
+            return keys.add_platform(store, name, _scopes(scopes), datetime.now(UTC))
+
+    def rotate_key(self, name, scopes):
+        """Give a platform a further key, with other scopes, and return it."""
+        with closing(self._store()) as store:
+            return keys.rotate_key(store, name, datetime.now(UTC), scopes=_scopes(scopes))
+
+    def _store(self):
+        settings = Settings.from_environment(self.environment)
+        return Store.open(replace(settings, database=self.database))
+
+    def survivor(self):
+        """Return a client of the survivor's API."""
+        return Client(self.address)
+
+    def open(self, *items):
+        """Open a case; return its number and its passphrase."""
+        with self.survivor() as client:
+            opened = client.open_case(list(items), reason=Reason.SHARED, adult=True, depicted=True)
+        return opened.case, opened.passphrase
+
+    def withdraw(self, case, item=None):
+        """Withdraw a case, or one item of it."""
+        with self.survivor() as client:
+            client.withdraw(*case, item)
+
+    def cases(self):
+        """Return how many cases there are. On SQLite alone."""
+        with closing(sqlite3.connect(make_url(self.database).database)) as database:
+            (count,) = database.execute("SELECT count(*) FROM cases").fetchone()
+        return count
+
+    def end(self, number=signal.SIGTERM):
+        """Send a signal, unless the process has ended, and wait until it has."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        self.process.wait(timeout=60)
+        self.process.stdout.close()
+        self.client.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.end()
+
+
+def _scopes(words):
+    return [Scope(word) for word in words.split(",")]
