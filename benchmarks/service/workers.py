@@ -50,7 +50,7 @@ def main() -> None:
             own = folder / str(number)
             own.mkdir()
             notes = {"CLEARINGHOUSE_NOTES": str(own)}
-            workers.append(ServiceProcess(own, database, **key, **notes))
+            workers.append(ServiceProcess(own, database, forked=False, **key, **notes))
             stack.callback(workers[-1].end)
         headers = bearer(workers[0].platform())
         answered, matched = _measure(workers, headers, wanted.submissions)

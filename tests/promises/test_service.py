@@ -23,8 +23,8 @@ from support.serving import credentials, item, opening, pdq
 def serve(tmp_path, database):
     running = []
 
-    def start(**environ):
-        running.append(ServiceProcess(tmp_path, database, **environ))
+    def start(**options):
+        running.append(ServiceProcess(tmp_path, database, **options))
         return running[-1]
 
     yield start
@@ -74,7 +74,7 @@ except ImportError as error:
 
 def test_nothing_about_anybody_is_logged(serve, database, tmp_path):
     """Promise 3: no address, path, number, value, passphrase or key, errors included."""
-    process = serve()
+    process = serve(forked=False)
     platform, values = bearer(process.platform()), [pdq() for _ in range(3)]
     reply = process.client.post("/v1/cases", json=opening(*(item(v) for v in values)))
     case = reply.json()
@@ -249,7 +249,7 @@ def test_the_disk_has_it_before_the_answer_goes_out(serve, tmp_path):
     source, library, events = (tmp_path / name for name in ("w.c", "w.so", "events"))
     source.write_text(WATCHER)
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
-    process = serve(LD_PRELOAD=str(library), WATCH_TO=str(events))
+    process = serve(forked=False, LD_PRELOAD=str(library), WATCH_TO=str(events))
     post = process.client.post
     for _ in range(5):
         case = post("/v1/cases", json=opening()).json()

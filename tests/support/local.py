@@ -1,7 +1,9 @@
 """A clearinghouse that the tests of one module share, and a platform: for tests of the clients."""
 
 import secrets
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -22,9 +24,11 @@ def random_item(signals: int = 1) -> Item:
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+def local(tmp_path_factory: pytest.TempPathFactory, empty_file: Path) -> Iterator[ServiceProcess]:
     """Give a clearinghouse that the tests of one module share."""
-    with ServiceProcess(tmp_path_factory.mktemp("service")) as running:
+    folder = tmp_path_factory.mktemp("service")
+    shutil.copy(empty_file, folder / "db.sqlite3")
+    with ServiceProcess(folder) as running:
         yield running
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -234,10 +235,11 @@ def test_keys_are_not_shown():
 class Pair:
     """Two clearinghouses, each with a key at the other."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, empty_file):
         self.sides = []
         for name in ("a", "b"):
             (folder / name).mkdir()
+            shutil.copy(empty_file, folder / name / "db.sqlite3")
             self.sides.append(ServiceProcess(folder / name))
         self.keys = [side.platform(name="The other") for side in self.sides]
         self.own = [bearer(side.platform(name="Platform")) for side in self.sides]
@@ -277,8 +279,8 @@ class Pair:
 
 
 @pytest.fixture
-def pair(tmp_path):
-    running = Pair(tmp_path)
+def pair(tmp_path, empty_file):
+    running = Pair(tmp_path, empty_file)
     yield running
     for side in running.sides:
         side.end(signal.SIGKILL)
