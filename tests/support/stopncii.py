@@ -38,6 +38,15 @@ def values(found):
     return [r["hashValue"] for r in found]
 
 
+def feedback(peer, value, said, key=None):
+    body = {
+        "count": 1,
+        "hashFeedbacks": [{"tags": ["x"], "feedbackValue": said, "hashValue": value}],
+    }
+    headers = both(key or peer.key)
+    return peer.service.client.post(f"{DOOR}/SubmitFeedback", json=body, headers=headers)
+
+
 def submit(peer, *hashes, said="Blocked", type="StopNCIISignalType.ImagePDQ"):
     body = {
         "count": len(hashes),

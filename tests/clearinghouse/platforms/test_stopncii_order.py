@@ -1,0 +1,330 @@
+"""The order of StopNCII records: a migration, a reader between two records, every history."""
+
+import secrets
+import sqlite3
+import tempfile
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from sqlalchemy import event, select
+
+from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.database.queries import stopncii_records
+from clearinghouse.database.queries.cases import NewItem
+from clearinghouse.database.queries.contributions import CONTRIBUTED, IMPORTED
+from clearinghouse.database.queries.signals import NewSignals
+from clearinghouse.database.schema import items, signals, verdicts
+from clearinghouse.database.store import Store
+from clearinghouse.platforms import keys, stopncii
+from clearinghouse.platforms.contributions import Contributed, contribute, lookup_of, take_back
+from clearinghouse.platforms.keys import Scope
+from clearinghouse.settings import Settings
+from clearinghouse.times import hour
+from nciihash.signals import Media, Signal, SignalType
+from support.stopncii import fetch, fetch_all, values
+
+
+@pytest.mark.parametrize("kind", [CONTRIBUTED, IMPORTED])
+def test_a_record_never_falls_back_behind_a_reader(service, kind):
+    """Two hold a value, the later one takes it back while a reader stands between the two."""
+    store, value = service.parts.store, Signal(SignalType.PDQ, secrets.token_bytes(32))
+    peer, times = service.platform(), []
+    for name in ("One", None, "Two"):
+        times.append(hour(service.clock()))
+        if name is None:
+            service.open()
+        else:
+            number = keys.find_or_add(store, name, service.clock())
+            with store.write() as tx:
+                hashes = [Contributed(Media.IMAGE, value)]
+                now, lawful = service.clock(), service.parts.lawful
+                contribute(store, lawful, tx, number, kind, hashes, months=1, most=9, now=now)
+        service.clock.pass_(hours=1)
+    assert [r["lastModtimestamp"] for r in fetch_all(peer)] == times[1:]
+    with store.write() as tx:
+        take_back(tx, number, kind, [lookup_of(store, value)], now=service.clock())
+    rest = fetch(peer, startTimestamp=times[1])["hashRecords"]
+    assert values(rest)[1:] == [value.hex], "who had read the record between has not missed it"
+
+
+@pytest.mark.sqlite
+def test_a_database_from_before_the_door_gets_its_places(settings):
+    """Step 0002 on a database with cases: in the log's order, by their hours, verdicts behind."""
+    old = Store.open(settings)  # for its key, and its tables but for the last step
+    old.close()
+    now = [14 * 3600, 14 * 3600, 12 * 3600, 20 * 3600, 20 * 3600]
+    path = settings.database.removeprefix("sqlite:///")
+    beside = sqlite3.connect(path)
+    beside.executescript(
+        """
+        DROP INDEX ix_signals_place; ALTER TABLE signals DROP COLUMN place;
+        DROP INDEX ix_verdicts_platform_id_place; ALTER TABLE verdicts DROP COLUMN place;
+        ALTER TABLE signals DROP COLUMN next_lookup; DROP TABLE audit;
+        ALTER TABLE keys DROP COLUMN used;
+        DROP TABLE assisted; DROP TABLE advocates; DROP TABLE spent; DROP TABLE budgets;
+        DROP TABLE lawful; DROP TABLE reviews;
+        DROP TABLE removals; DROP TABLE contributions; DELETE FROM facts WHERE name = 'place';
+        UPDATE alembic_version SET version_num = '0001';
+        INSERT INTO cases VALUES (1, x'00', '-', 'shared', 'open', 0, 9999999999, NULL);
+        INSERT INTO platforms VALUES (1, 'Old', x'00', 0);
+        """
+    )
+    for number, at in enumerate(now, 1):
+        media = "video" if number == 4 else "image"  # whose PDQ hash the format cannot name
+        item_ = (number, 1, number, media, at, None)
+        beside.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)", item_)
+        signal = (number, number, 0, "pdq", b"v", bytes([number]), 90, "original")
+        beside.execute("INSERT INTO signals VALUES (?, ?, ?, ?, ?, ?, ?, ?)", signal)
+    said = [(1, 2, "blocked", 16 * 3600), (1, 4, "blocked", 16 * 3600)]
+    beside.executemany("INSERT INTO verdicts VALUES (?, ?, ?, ?)", said)
+    beside.commit()
+    beside.close()
+    store = Store.open(settings)
+    with store.read() as tx:
+        found = dict(tx.connection.execute(select(signals.c.id, signals.c.place)).all())
+        heard = dict(tx.connection.execute(select(verdicts.c.signal_id, verdicts.c.place)).all())
+        read = tx.stopncii.read(1, 0, 10, first_hand=False)
+        last = tx.stopncii.last_place()
+    base = 14 * 3600 * 100
+    end = 20 * 3600 * 100
+    assert found == {1: base, 2: base + 1, 3: base + 2, 4: None, 5: end}
+    assert heard == {2: end + 1, 4: None}
+    assert last == end + 1
+    assert [r.number for r in read] == [1, 3, 5, 2]
+    store.close()
+
+
+# --- every history ---------------------------------------------------------------------------
+
+POOL = [Signal(SignalType.PDQ, bytes([n]) * 32) for n in range(6)]
+EXAMPLES = hypothesis_settings().max_examples // 5
+SAID = [v for v in stopncii.FeedbackValue if not v.takes_back]
+
+
+class Reader:
+    """A client that keeps what it saw last of each value, and where to go on."""
+
+    def __init__(self, platform, *, first_hand=False):
+        self.platform = platform
+        self.first_hand = first_hand
+        self.start, self.token, self.seen = stopncii.START, None, {}
+        self.reached, self.received = 0, 0
+
+    def read(self, store, size):
+        page = stopncii.read_hashes(
+            store,
+            self.platform,
+            start=self.start,
+            page_size=size,
+            token=self.token,
+            first_hand=self.first_hand,
+        )
+        assert page.next_start >= self.reached, "checkpoint time rewound"
+        for record in page.records:
+            said = record.feedbacks[0].feedback_value if record.feedbacks else None
+            self.seen[record.value] = (record.last_modified, said)
+            self.received += 1
+        self.reached, self.token = page.next_start, page.next_page
+        if not page.more:
+            self.start = self.reached
+        return page.more
+
+    def stop(self):
+        """Forget the token, as a client does that ends between two pages."""
+        self.start, self.token = max(self.reached, stopncii.START), None
+
+
+def _unsynced(connection, _record):
+    connection.execute("PRAGMA synchronous=OFF")
+
+
+class Histories(RuleBasedStateMachine):
+    """Survivors, platforms and another clearinghouse at work, and readers who see it by pages.
+
+    Three records share a time here instead of a hundred, so that short histories meet every edge.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(stopncii_records, "SHARED", 3)
+        self.patch.setattr(stopncii, "SHARED", 3)
+        self.patch.setattr(stopncii, "PAGE_MIN", 4)
+        self.folder = tempfile.TemporaryDirectory()
+        path = Path(self.folder.name) / "db"
+        self.store = Store.open(Settings(database=f"sqlite:///{path}"))
+        # nothing is lost here but time
+        event.listen(self.store._database.writer, "connect", _unsynced)
+        self.store._database.writer.dispose()
+        self.now = datetime(2026, 5, 17, 13, 45, tzinfo=UTC)
+        self.platforms = []
+        for name in ("One", "Two"):
+            key = keys.add_platform(self.store, name, tuple(Scope), self.now)
+            self.platforms.append(keys.identify(self.store, key, self.now))
+        one, two = self.platforms
+        self.readers = [Reader(one), Reader(two), Reader(one, first_hand=True)]
+        self.open, self.given = [], defaultdict(set)
+
+    def teardown(self):
+        for reader in self.readers:
+            for _ in range(50):
+                if not reader.read(self.store, 1):
+                    break
+                reader.stop()  # the slowest of all clients
+            else:
+                raise AssertionError("a reader does not come to the end")
+            expected = self.expected(reader)
+            assert expected.items() <= reader.seen.items(), "a reader missed something"
+            fresh = Reader(reader.platform, first_hand=reader.first_hand)
+            while fresh.read(self.store, 5):
+                pass
+            assert fresh.seen == expected, "a whole fetch holds exactly what is live"
+            assert fresh.received == len(expected), "each once"
+        self.store.close()
+        self.folder.cleanup()
+        self.patch.undo()
+
+    def expected(self, reader):
+        """Work out, by the tables alone, what a reader should hold now."""
+        live = {s for _, s in self.open}
+        for (_, kind), held in self.given.items():
+            if kind == CONTRIBUTED or not reader.first_hand:
+                live |= held
+        hidden = set()
+        with self.store.read() as tx:
+            if reader.first_hand:
+                kinds = [tx.contributions.find(p.number, IMPORTED) for p in self.platforms]
+                owned = select(items.c.id).where(items.c.case_id.in_(kinds))
+                hidden = set(tx.connection.execute(owned).scalars())
+            rows = tx.connection.execute(select(signals).where(signals.c.place.is_not(None))).all()
+            said = tx.connection.execute(
+                select(verdicts).where(verdicts.c.platform_id == reader.platform.number)
+            ).all()
+        found = {}
+        for signal in live:
+            lookup = lookup_of(self.store, signal)
+            group = {r.id: r.place for r in rows if r.lookup == lookup and r.item_id not in hidden}
+            all_ = {r.id for r in rows if r.lookup == lookup}
+            heard = [(v.place, v.verdict) for v in said if v.signal_id in all_]
+            moved = [v.place for v in said if v.signal_id in group]
+            place = max([*group.values(), *moved])
+            verdict = stopncii._SAID[max(heard)[1]].value if heard else None
+            found[signal.hex] = (place // 3, verdict)
+        return found
+
+    @rule(minutes=st.sampled_from([0, 30, 60, 180, -120]))
+    def time_passes(self, minutes):
+        self.now += timedelta(minutes=minutes)
+
+    @rule(values=st.lists(st.sampled_from(POOL), min_size=1, max_size=6, unique=True))
+    def open_cases(self, values):
+        for signal in values:
+            with self.store.write() as tx:
+                case = tx.cases.add(
+                    lookup=secrets.token_bytes(32),
+                    verifier="-",
+                    reason="shared",
+                    state="open",
+                    opened=0,
+                    expires=2**40,
+                )
+                [item] = tx.cases.add_items(case, [NewItem(1, "image")], hour(self.now))
+                row = {
+                    "item_id": item,
+                    "ordinal": 0,
+                    "type": "pdq",
+                    "value": self.store.vault.seal(signal.value, "signals", "value", item, 0),
+                    "lookup": lookup_of(self.store, signal),
+                    "quality": 90,
+                    "variant": "original",
+                }
+                tx.signals.add([NewSignals("image", [row])], hour(self.now))
+            self.open.append((case, signal))
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data())
+    def withdraw(self, data):
+        case, _ = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
+        with self.store.write() as tx:
+            tx.cases.withdraw_items(case, None, hour(self.now))
+
+    @rule(
+        who=st.integers(0, 1),
+        kind=st.sampled_from([CONTRIBUTED, IMPORTED]),
+        signal=st.sampled_from(POOL),
+    )
+    def give(self, who, kind, signal):
+        number = self.platforms[who].number
+        with self.store.write() as tx:
+            new = contribute(
+                self.store,
+                LawfulList(self.store),
+                tx,
+                number,
+                kind,
+                [Contributed(Media.IMAGE, signal)],
+                months=24,
+                most=100,
+                now=self.now,
+            )
+        held = any(s == signal for _, s in self.open) or signal in self.given[number, kind]
+        assert new == (not held)
+        if new:
+            self.given[number, kind].add(signal)
+
+    @precondition(lambda self: any(self.given.values()))
+    @rule(data=st.data())
+    def take_back(self, data):
+        who, signal = data.draw(
+            st.sampled_from(
+                [(w, s) for w, held in self.given.items() for s in sorted(held, key=str)]
+            )
+        )
+        with self.store.write() as tx:
+            lookup = lookup_of(self.store, signal)
+            assert take_back(tx, *who, [lookup], now=self.now) == 1
+        self.given[who].discard(signal)
+
+    @rule(who=st.integers(0, 1), signal=st.sampled_from(POOL), said=st.sampled_from(SAID))
+    def say(self, who, signal, said):
+        entry = stopncii.HashFeedback(hash=signal.hex, value=said)
+        with self.store.write() as tx:
+            stopncii.record_feedback(self.store, tx, self.platforms[who], [entry], now=self.now)
+
+    @rule(who=st.integers(0, 1), data=st.data())
+    def say_of_one_file(self, who, data):
+        with self.store.read() as tx:
+            ids = tx.connection.execute(select(signals.c.id)).scalars().all()
+        if ids:
+            signal = data.draw(st.sampled_from(ids))
+            with self.store.write() as tx:
+                verdict = data.draw(st.sampled_from(["blocked", "unsure"]))
+                tx.platforms.add_verdict(
+                    self.platforms[who].number, signal, verdict, hour(self.now)
+                )
+
+    @rule(which=st.integers(0, 2), size=st.integers(1, 6), stop=st.booleans())
+    def read(self, which, size, stop):
+        reader = self.readers[which]
+        reader.read(self.store, size)
+        if stop:
+            reader.stop()
+
+    @invariant()
+    def few_share_a_time(self):
+        with self.store.read() as tx:
+            places = list(tx.connection.execute(select(signals.c.place)).scalars())
+            places += list(tx.connection.execute(select(verdicts.c.place)).scalars())
+            last = tx.stopncii.last_place()
+        taken = [p for p in places if p is not None]
+        assert len(taken) == len(set(taken))
+        assert max(taken, default=0) <= last
+
+
+TestHistories = Histories.TestCase
+TestHistories.settings = hypothesis_settings(max_examples=EXAMPLES, stateful_step_count=30)
