@@ -88,16 +88,19 @@ class Loop:
                 process.end(signal.SIGKILL)
 
     def _guarded(self):
+        # a connection for each request: one that is kept would end with the process
+        limits = httpx.Limits(max_keepalive_connections=0)
         try:
-            self._write()
+            with httpx.Client(timeout=60, limits=limits) as client:
+                self._write(client)
         except BaseException as error:  # told by `run`, in its own thread
             self._failures.append(error)
             raise
 
-    def _write(self):
+    def _write(self, client):
         while not self._stop.is_set():
             value = pdq()
-            reply = self._send("POST", "/v1/cases", 201, json=opening(item(value)))
+            reply = self._send(client, "POST", "/v1/cases", 201, json=opening(item(value)))
             headers = credentials(reply["case"], reply["passphrase"])
             with self._lock:
                 self.cases[value] = headers
@@ -105,25 +108,23 @@ class Loop:
             if secrets.randbelow(3) == 0:
                 second = pdq()
                 body = {"items": [item(second)]}
-                self._send("POST", "/v1/case/items", 201, json=body, headers=headers)
+                self._send(client, "POST", "/v1/case/items", 201, json=body, headers=headers)
                 with self._lock:
                     self.cases[second] = headers
                     self.added += 1
-                self._send("DELETE", "/v1/case/items/1", 200, headers=headers)
+                self._send(client, "DELETE", "/v1/case/items/1", 200, headers=headers)
                 with self._lock:
                     self.withdrawn.add(value)
                     self.removed += 1
 
-    def _send(self, method, path, expected, *, headers=None, **content):
+    def _send(self, client, method, path, expected, *, headers=None, **content):
         """Send a write until it is answered; the same request under the same key each time."""
         headers = (headers or {}) | {"Idempotency-Key": secrets.token_hex(16)}
         tries = 0
         while True:
             self._up.wait()
             try:
-                reply = httpx.request(
-                    method, self._address + path, headers=headers, timeout=60, **content
-                )
+                reply = client.request(method, self._address + path, headers=headers, **content)
             except httpx.TransportError:
                 with self._lock:
                     self.cut_off += not tries
