@@ -16,7 +16,7 @@ const SHIFT_PAUSE = 1000; // milliseconds between them
 
 const SCREENS = { ...asking, ...checking, ...choosing, ...sending, ...holding };
 
-// All that the page knows. Forgetting it means putting a fresh one in its place.
+// All that the page knows; forgetting replaces it.
 const fresh = () => ({
 	reason: null,
 	files: [],

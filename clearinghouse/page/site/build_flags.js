@@ -1,5 +1,5 @@
-// What differs between the page on a server and the single file for use without internet, whose
-// builder (clearinghouse/page/single_file.py) puts other values in the place of these.
+// What differs in the single file for use without internet: clearinghouse/page/single_file.py replaces
+// these values.
 
 export const online = true;
 

@@ -1,5 +1,4 @@
-// The moments of a video, one after the other, by the browser's own player. It runs in the page, for
-// a worker has no player; what it gives are pixels, which the worker looks at.
+// Frames of a video, from the browser's player. Runs in the page, since a worker has no player.
 
 const PATIENCE = 30_000; // milliseconds for one step
 const TRIES = 200; // to take the frame that is shown

@@ -1,6 +1,5 @@
-// Opens one file at a time and gives back its fingerprint, or solves a proof of work. It is served with
-// a policy that allows no connection, so what opens files can send nothing anywhere. A video is played
-// by the page, which hands over frame after frame.
+// Fingerprints one file at a time, or solves a proof of work. Its policy allows no connection, so that
+// it can send nothing. The page plays a video and passes its frames.
 
 import { hashByCanvas } from "./canvas.js";
 import { BYTES_MAX, checkStructure, damaged, detect, FILMS, Refused } from "./formats.js";
