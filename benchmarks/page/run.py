@@ -32,9 +32,15 @@ from clearinghouse.page.single_file import build
 from nciihash.errors import FileRefused
 from nciihash.hashing.hasher import hash_image
 from support import firefox, webkit
+from support.axe import Axe
+from support.chosen_files import clip, pictures
+from support.chromium import launched
 from support.films import film, moving
+from support.hashes import bits_apart
+from support.paths import SITE
 from support.person import Person
-from support.walking import NOTES, SITE, Axe, Serving, Visitor, bits_apart, clip, launched, pictures
+from support.visitor import NOTES, Visitor
+from support.walking import Serving
 
 BATCH: Final = 150  # files; a case holds 200
 KINDS: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"})
@@ -252,7 +258,7 @@ def axe(browser: Browser, url: str) -> dict[str, dict[str, int]]:
 
 def sizes() -> dict[str, int]:
     """Count the bytes of the sources, as they are sent, and of the single file."""
-    parts = [p.read_bytes() for p in SITE.iterdir() if p.is_file()]
+    parts = [p.read_bytes() for p in SITE.rglob("*") if p.is_file() and p.suffix != ".json"]
     single = build().html.encode()
     return {
         "sources": sum(map(len, parts)),

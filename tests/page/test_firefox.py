@@ -3,21 +3,14 @@
 import pytest
 
 from nciihash.hashing.hasher import hash_image
-from support.films import film, moving
+from support.chosen_files import clip
 from support.firefox import FIREFOX, started
+from support.hashes import bits_apart
 from support.person import WORDS, Person, moments_apart, stills
-from support.walking import Serving, bits_apart
 
 pytestmark = pytest.mark.skipif(
     FIREFOX is None, reason="no Firefox is installed (apt-get install firefox-esr)"
 )
-
-
-@pytest.fixture(scope="module")
-def serving(tmp_path_factory):
-    process = Serving(tmp_path_factory.mktemp("service"))
-    yield process
-    process.end()
 
 
 @pytest.fixture
@@ -38,7 +31,7 @@ def person(serving, tmp_path):
 def files(folder):
     """Give photos as files, and a video."""
     path = folder / "d.webm"
-    path.write_bytes(film(moving(18), "libvpx-vp9", "webm"))
+    path.write_bytes(clip()["buffer"])
     return [*stills(folder), path]
 
 

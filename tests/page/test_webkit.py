@@ -8,21 +8,14 @@ from skimage import data as photos
 
 from nciihash.hashing.hasher import hash_bytes, hash_image
 from support import webkit
-from support.films import film, moving
+from support.chosen_files import clip, encoded
+from support.hashes import bits_apart
 from support.person import WORDS, Person, moments_apart, stills
-from support.walking import Serving, bits_apart, encoded
 
 pytestmark = pytest.mark.skipif(
     not webkit.installed(),
     reason="no WebKitGTK is installed (apt-get install webkit2gtk-driver xvfb)",
 )
-
-
-@pytest.fixture(scope="module")
-def serving(tmp_path_factory):
-    process = Serving(tmp_path_factory.mktemp("service"))
-    yield process
-    process.end()
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +96,7 @@ def test_what_cannot_be_opened_is_told(person, tmp_path):
 def test_a_video_is_hashed_or_told_to_be_out_of_reach(person, tmp_path):
     """Which kinds it plays depends on what is installed beside it."""
     path = tmp_path / "film.webm"
-    path.write_bytes(film(moving(18), "libvpx-vp9", "webm"))
+    path.write_bytes(clip()["buffer"])
     person.to_files()
     person.choose(path)
     ready = f"Fingerprints ready: \u2068{1}\u2069 of \u2068{1}\u2069"

@@ -6,9 +6,18 @@ from PIL import Image
 from skimage import data as photos
 
 from nciihash.hashing.hasher import hash_bytes
-from support.walking import bits_apart, catalogue, encoded
+from support.chosen_files import encoded
+from support.hashes import bits_apart
+from support.visitor import catalogue
 
 WORDS = catalogue("en")
+# textContent, since Firefox leaves the marks of writing directions out of innerText
+FIND = """
+const shown = (e) => e.getClientRects().length && getComputedStyle(e).visibility === "visible";
+const whats = arguments[0];
+return [...document.querySelectorAll("h1, button, p")].find(
+  (e) => !e.disabled && whats.includes(e.textContent.trim()) && shown(e)) ?? null;
+"""
 
 
 def stills(folder):
@@ -46,15 +55,13 @@ class Person:
         """Wait for the first shown element whose whole text is one of the given ones."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            for element in self.client.find_elements("css selector", "h1, button, p"):
-                try:
-                    if element.text in whats and element.is_enabled():
-                        return element
-                except Exception as error:
-                    if "stale" not in str(error).lower():
-                        raise
-            time.sleep(0.1)
-        raise AssertionError(f"{whats!r} is not shown")
+            # one request for all elements: one for each would take the time from the page itself
+            element = self.client.execute_script(FIND, [list(whats)])
+            if element is not None:
+                return element
+            time.sleep(0.05)
+        shown = self.client.execute_script("return document.querySelector('main').innerText")
+        raise AssertionError(f"{whats!r} is not shown, but: {shown}")
 
     def at(self, key):
         self.find(WORDS[key])

@@ -62,6 +62,10 @@ def _asked(http, method, path, **body):
     return value
 
 
+def _is_element(value):
+    return isinstance(value, dict) and ELEMENT in value
+
+
 class Client:
     """What steers it, with those of Marionette's methods that a `Person` needs."""
 
@@ -77,7 +81,8 @@ class Client:
 
     def execute_script(self, script, arguments=()):
         given = [{ELEMENT: a.name} if isinstance(a, Element) else a for a in arguments]
-        return self.ask("POST", "/execute/sync", script=script, args=given)
+        found = self.ask("POST", "/execute/sync", script=script, args=given)
+        return Element(self, found[ELEMENT]) if _is_element(found) else found
 
     def find_elements(self, using, value):
         found = self.ask("POST", "/elements", using=using, value=value)

@@ -1,7 +1,4 @@
-"""Take a picture of every screen of the survivor's page.
-
-PYTHONPATH=tests python tests/tools/screenshots.py FOLDER
-"""
+"""Take a picture of every screen of the page: `python tests/tools/screenshots.py FOLDER`."""
 
 import sys
 import tempfile
@@ -9,7 +6,9 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from support.walking import NOTES, Serving, Visitor, launched
+from support.chromium import launched
+from support.visitor import NOTES, Visitor
+from support.walking import Serving
 
 PHONE = {"viewport": {"width": 320, "height": 640}, "device_scale_factor": 2}
 DESK = {"viewport": {"width": 1280, "height": 800}}

@@ -1,0 +1,79 @@
+"""Chromium, a service and a visitor, for all tests of the page that one process runs."""
+
+import json
+
+import httpx
+import pytest
+
+from support.chromium import find_browser, launched
+from support.processes import command
+from support.visitor import NOTES, Visitor
+from support.walking import Serving
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if find_browser() is None:
+        pytest.skip("no Chromium is installed (apt-get install chromium)")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright, launched(playwright) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def serving(tmp_path_factory):
+    process = Serving(tmp_path_factory.mktemp("service"))
+    yield process
+    process.end()
+
+
+@pytest.fixture(scope="session")
+def operator(serving):
+    """Return a function that runs an operator's command in this process and returns its JSON."""
+
+    def run(*words):
+        return json.loads(command(*words, "--json", database=serving.database).stdout)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def add_platform(serving, operator):
+    """Return a function that adds a platform and returns an HTTP client with its key."""
+
+    def add(name, scopes="feed,match,feedback"):
+        key = operator("platform", "add", name, "--scope", scopes)["key"]
+        return httpx.Client(base_url=serving.url, headers={"Authorization": f"Bearer {key}"})
+
+    return add
+
+
+@pytest.fixture
+def visit(browser, serving):
+    """Open the page in a browser profile of its own."""
+    contexts = []
+
+    def start(language="en", *, arrive=True, **options):
+        options = {"viewport": {"width": 320, "height": 640}, "locale": language} | options
+        context = browser.new_context(**options)
+        context.set_default_timeout(120_000)  # longer than the page itself waits for anything
+        contexts.append(context)
+        page = context.new_page()
+        page.add_init_script(NOTES)
+        visitor = Visitor(page, serving.url, language)
+        if arrive:
+            visitor.arrive()
+        return visitor
+
+    yield start
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(scope="session")
+def page(browser, serving):
+    """A page on which files are fingerprinted without going through the screens."""
+    page = browser.new_page()
+    page.goto(serving.url + "/")
+    yield page
+    page.close()

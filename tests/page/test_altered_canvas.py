@@ -1,0 +1,60 @@
+"""A browser whose canvas returns altered pixels, such as Tor Browser."""
+
+from PIL import Image
+from skimage import data as photos
+
+from nciihash.hashing.hasher import hash_bytes
+from support.chosen_files import clip, encoded, file
+from support.hashes import bits_apart, by_python, fingerprints, frames_of
+
+ALTERED = """
+const real = OffscreenCanvasRenderingContext2D.prototype.getImageData;
+OffscreenCanvasRenderingContext2D.prototype.getImageData = function (...place) {
+  const got = real.apply(this, place);
+  for (let n = 0; n < got.data.length; n++) got.data[n] = (n * 2654435761) >>> 24;
+  return got;
+};
+"""
+
+
+def test_a_canvas_that_alters_pixels_is_never_believed(visit):
+    """As in Tor Browser: JPEG and PNG still work, other kinds are refused with a sentence."""
+    visitor = visit(arrive=False)
+
+    def alter(route):
+        reply = route.fetch()
+        route.fulfill(response=reply, body=ALTERED + reply.text())
+
+    visitor.page.route("**/page/worker/worker.js", alter)
+    visitor.arrive()
+    photo = Image.fromarray(photos.astronaut())
+    for format in ("JPEG", "PNG"):
+        data = encoded(photo, format)
+        (got,) = fingerprints(visitor.page, [data])
+        assert bits_apart(got["found"]["pdq"], by_python(data)[0]) <= 2
+    webp = encoded(photo, "WEBP")
+    refused, seen = fingerprints(visitor.page, [webp, clip()["buffer"]])
+    assert refused == {"code": "blocked"}
+    wanted = hash_bytes(clip()["buffer"]).hashes
+    values = frames_of(seen["found"]["signals"])  # straight from the player, without a canvas
+    assert max(bits_apart(a, h.signal.hex) for a, h in zip(values, wanted, strict=True)) <= 2
+    visitor.page.evaluate("delete globalThis.VideoFrame")
+    assert fingerprints(visitor.page, [clip()["buffer"]]) == [{"code": "hidden"}]
+    visitor.answer_questions()
+    visitor.page.set_input_files("#files", [file("a.webp", webp)])
+    visitor.sees("refused.blocked")
+
+
+def test_a_canvas_that_passes_its_test_and_lies_later_is_found_out(visit):
+    visitor = visit(arrive=False)
+    lying = ALTERED.replace("for (let n", "if (place[2] !== 64) for (let n")
+
+    def alter(route):
+        reply = route.fetch()
+        route.fulfill(response=reply, body=lying + reply.text())
+
+    visitor.page.route("**/page/worker/worker.js", alter)
+    visitor.arrive()
+    data = encoded(Image.fromarray(photos.astronaut()), "JPEG")
+    (got,) = fingerprints(visitor.page, [data])
+    assert bits_apart(got["found"]["pdq"], by_python(data)[0]) <= 2

@@ -1,0 +1,43 @@
+"""Files as a person chooses them on the page: pictures, a letter and a video."""
+
+import io
+from functools import cache
+
+from PIL import Image
+
+from golden.pictures import rings, waves
+from support.films import film, moving
+
+
+def png(rgb, **options):
+    return encoded(Image.fromarray(rgb), "PNG", **options)
+
+
+def encoded(image, format, **options):
+    out = io.BytesIO()
+    image.save(out, format, **options)
+    return out.getvalue()
+
+
+def file(name, data, kind="application/octet-stream"):
+    return {"name": name, "mimeType": kind, "buffer": data}
+
+
+def pictures():
+    """Two pictures that can be fingerprinted, and a file that is none, as a person chooses them."""
+    return list(_pictures())
+
+
+@cache
+def _pictures():
+    return (
+        file("holiday with Sam.png", png(waves(300, 400)), "image/png"),
+        file("IMG_0042.jpg", encoded(Image.fromarray(rings(480, 640)), "JPEG"), "image/jpeg"),
+        file("letter.txt", b"Dear all, this is no picture.", "text/plain"),
+    )
+
+
+@cache
+def clip():
+    """A short video with three scenes, in a kind that every browser plays."""
+    return file("IMG_0043.webm", film(moving(18), "libvpx-vp9", "webm"), "video/webm")
