@@ -11,8 +11,8 @@ from support.leaks import leaks
 
 def test_whether_a_copy_would_be_found_is_told_without_sending_anything(visit, tmp_path):
     photo = Image.fromarray(photos.chelsea())
-    screen = Image.new("RGB", (900, 1600), "white")
-    screen.paste(photo.resize((900, 598)), (0, 400))
+    screen = Image.new("RGB", (540, 960), "white")
+    screen.paste(photo.resize((540, 359)), (0, 240))
     visitor = visit()
     visitor.answer_questions()
     visitor.choose([file("a.png", encoded(photo, "PNG")), clip()])

@@ -3,8 +3,10 @@
 import json
 import time
 
+import httpx
 import pytest
 
+from clearinghouse.abuse.proof_of_work import EASIEST
 from nciihash.client import Client
 from nciihash.wire import OpenCase, Reason
 from nciihash.wire.proof_of_work import solves
@@ -24,9 +26,10 @@ def flooded(tmp_path_factory):
 
 
 def crowd(process):
-    """Open a few cases, so that it asks for work during the next minute."""
+    """Open cases until it asks for work, and will for 40 seconds more at least."""
     with Client(process.url) as client:
-        for _ in range(4):
+        # a challenge is one bit harder than needed; so hard, it follows more than two openings
+        while httpx.get(process.url + "/v1/work").json()["difficulty"] < EASIEST + 2:
             client.open_case([random_item()], reason=Reason.SHARED, adult=True, depicted=True)
 
 
