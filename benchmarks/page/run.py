@@ -31,16 +31,16 @@ from benchmarks.common import folders
 from clearinghouse.page.single_file import build
 from nciihash.errors import FileRefused
 from nciihash.hashing.hasher import hash_image
-from support import firefox, webkit
-from support.axe import Axe
-from support.chosen_files import clip, pictures
-from support.chromium import launched
+from support.browsers import firefox, webkit
+from support.browsers.axe import Axe
+from support.browsers.chosen_files import clip, pictures
+from support.browsers.chromium import launched
+from support.browsers.person import Person
+from support.browsers.visitor import NOTES, Visitor
 from support.films import film, moving
 from support.hashes import bits_apart
 from support.paths import SITE
-from support.person import Person
-from support.visitor import NOTES, Visitor
-from support.walking import Serving
+from support.service_process import ServiceProcess
 
 BATCH: Final = 150  # files; a case holds 200
 KINDS: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"})
@@ -285,9 +285,9 @@ def main() -> None:
     wanted = by_python(paths) if {"bits", "hiding"} & set(options.only) else {}
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         folder = Path(name)
-        serving = Serving(folder)
-        serving.platform("Example Social").close()
-        url = serving.url
+        serving = ServiceProcess(folder, forked=False)
+        serving.platform(name="Example Social")
+        url = serving.address
         try:
             with launched(playwright) as browser:
                 runs: dict[str, Callable[[], Any]] = {

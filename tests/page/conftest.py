@@ -5,10 +5,9 @@ import json
 import httpx
 import pytest
 
-from support.chromium import find_browser, launched
-from support.processes import command
-from support.visitor import NOTES, Visitor
-from support.walking import Serving
+from support.browsers.chromium import find_browser, launched
+from support.browsers.visitor import NOTES, Visitor
+from support.service_process import ServiceProcess, bearer
 
 
 @pytest.fixture(scope="session")
@@ -22,9 +21,8 @@ def browser():
 
 @pytest.fixture(scope="session")
 def serving(tmp_path_factory):
-    process = Serving(tmp_path_factory.mktemp("service"))
-    yield process
-    process.end()
+    with ServiceProcess(tmp_path_factory.mktemp("service")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
@@ -32,18 +30,18 @@ def operator(serving):
     """Return a function that runs an operator's command in this process and returns its JSON."""
 
     def run(*words):
-        return json.loads(command(*words, "--json", database=serving.database).stdout)
+        return json.loads(serving.command(*words, "--json").stdout)
 
     return run
 
 
 @pytest.fixture(scope="session")
-def add_platform(serving, operator):
+def add_platform(serving):
     """Return a function that adds a platform and returns an HTTP client with its key."""
 
     def add(name, scopes="feed,match,feedback"):
-        key = operator("platform", "add", name, "--scope", scopes)["key"]
-        return httpx.Client(base_url=serving.url, headers={"Authorization": f"Bearer {key}"})
+        headers = bearer(serving.platform(scopes, name))
+        return httpx.Client(base_url=serving.address, headers=headers)
 
     return add
 
@@ -60,7 +58,7 @@ def visit(browser, serving):
         contexts.append(context)
         page = context.new_page()
         page.add_init_script(NOTES)
-        visitor = Visitor(page, serving.url, language)
+        visitor = Visitor(page, serving.address, language)
         if arrive:
             visitor.arrive()
         return visitor
@@ -74,6 +72,6 @@ def visit(browser, serving):
 def page(browser, serving):
     """A page on which files are fingerprinted without going through the screens."""
     page = browser.new_page()
-    page.goto(serving.url + "/")
+    page.goto(serving.address + "/")
     yield page
     page.close()

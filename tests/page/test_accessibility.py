@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from support.axe import Axe
-from support.chosen_files import pictures
-from support.visitor import LANGUAGES, catalogue
+from support.browsers.axe import Axe
+from support.browsers.chosen_files import pictures
+from support.browsers.visitor import LANGUAGES, catalogue
 
 SEEN = """() => [...document.querySelectorAll("header *, main *")]
   .filter((e) => e.checkVisibility() && !e.closest(".unseen, option"))

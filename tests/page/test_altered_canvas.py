@@ -4,7 +4,7 @@ from PIL import Image
 from skimage import data as photos
 
 from nciihash.hashing.hasher import hash_bytes
-from support.chosen_files import clip, encoded, file
+from support.browsers.chosen_files import clip, encoded, file
 from support.hashes import bits_apart, by_python, fingerprints, frames_of
 
 ALTERED = """

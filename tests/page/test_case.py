@@ -6,9 +6,9 @@ from pathlib import Path
 from golden.pictures import blocks
 from nciihash.client.advocate import AdvocateClient
 from nciihash.wire import AddItems, Reason
-from support.chosen_files import clip, file, pictures, png
+from support.browsers.chosen_files import clip, file, pictures, png
+from support.browsers.leaks import assert_holds_nothing_of, leaks
 from support.hashes import by_python
-from support.leaks import assert_holds_nothing_of, leaks
 from support.local import random_item
 
 
@@ -110,7 +110,7 @@ def test_what_platforms_did_is_shown_and_nothing_is_made_up(visit, add_platform)
 
 def test_a_case_is_taken_over_with_a_code_and_a_lost_answer_is_had_again(visit, serving, operator):
     key = operator("advocate", "add", "Helpline")["key"]
-    with AdvocateClient(serving.url, key) as advocate:
+    with AdvocateClient(serving.address, key) as advocate:
         facts = {"reason": Reason.SHARED, "consent": True, "adult": True, "depicted": True}
         reference = advocate.open_case([random_item()], **facts).reference
         code = advocate.hand_over(reference).code

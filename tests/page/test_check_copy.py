@@ -5,8 +5,8 @@ from skimage import data as photos
 
 from nciihash.hashing.hasher import hash_bytes
 from nciihash.wire import AddItems, ItemIn
-from support.chosen_files import clip, encoded, file
-from support.leaks import leaks
+from support.browsers.chosen_files import clip, encoded, file
+from support.browsers.leaks import leaks
 
 
 def test_whether_a_copy_would_be_found_is_told_without_sending_anything(visit, tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from golden.pictures import rings, waves
-from support.chosen_files import pictures, png
+from support.browsers.chosen_files import pictures, png
 
 
 def test_one_of_two_equal_pictures_is_sent_whichever_is_taken_off(visit):

@@ -23,7 +23,7 @@ def test_the_page_and_its_worker_have_their_policies(browser, serving):
         "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types w"
     )
     for path, policy in (("/", page_policy), ("/page/worker/worker.js", None)):
-        reply = context.request.get(serving.url + path)
+        reply = context.request.get(serving.address + path)
         headers = reply.headers
         assert reply.status == 200
         if policy:
@@ -38,7 +38,7 @@ def test_the_page_and_its_worker_have_their_policies(browser, serving):
         assert headers["cache-control"] == "no-store"
         assert headers["cross-origin-resource-policy"] == "same-origin"
         assert "set-cookie" not in headers
-    with httpx.Client(base_url=serving.url) as client:
+    with httpx.Client(base_url=serving.address) as client:
         for path in ("/", "/page/app.js", "/page/words/ar.json"):
             plain = client.get(path, headers={"Accept-Encoding": "identity"})
             packed = client.get(path, headers={"Accept-Encoding": "br, gzip"})
@@ -48,7 +48,7 @@ def test_the_page_and_its_worker_have_their_policies(browser, serving):
             assert int(packed.headers["content-length"]) < len(plain.content) * 0.6
             assert packed.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
     for path in ("/page/index.html", "/page/../app.py", "/page/words/de.json", "/page/"):
-        assert context.request.get(serving.url + path).status == 404
+        assert context.request.get(serving.address + path).status == 404
     context.close()
 
 
@@ -63,7 +63,7 @@ def test_the_page_is_small_and_needs_nothing_else():
 
 
 def test_whoever_has_the_sources_can_check_what_the_service_sends(serving, tmp_path):
-    with httpx.Client(base_url=serving.url) as client:
+    with httpx.Client(base_url=serving.address) as client:
         told = client.get("/digests.json").json()
         for path, digest in told["paths"].items():
             assert hashlib.sha256(client.get(path).content).hexdigest() == digest

@@ -3,10 +3,10 @@
 import pytest
 
 from nciihash.hashing.hasher import hash_image
-from support.chosen_files import clip
-from support.firefox import FIREFOX, started
+from support.browsers.chosen_files import clip
+from support.browsers.firefox import FIREFOX, started
+from support.browsers.person import WORDS, Person, moments_apart, stills
 from support.hashes import bits_apart
-from support.person import WORDS, Person, moments_apart, stills
 
 pytestmark = pytest.mark.skipif(
     FIREFOX is None, reason="no Firefox is installed (apt-get install firefox-esr)"
@@ -21,7 +21,7 @@ def person(serving, tmp_path):
 
     def start(**preferences):
         running.append(started(tmp_path, **preferences))
-        return Person(running[-1].__enter__(), serving.url)
+        return Person(running[-1].__enter__(), serving.address)
 
     yield start
     for firefox in running:

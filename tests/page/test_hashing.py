@@ -13,7 +13,7 @@ from nciihash.errors import FileRefused
 from nciihash.hashing.altered_views import View
 from nciihash.hashing.hasher import hash_file
 from nciihash.hashing.variants import _CHOSEN, VIEWS
-from support.chosen_files import encoded
+from support.browsers.chosen_files import encoded
 from support.hashes import bits_apart, by_python, fingerprints
 from support.paths import GOLDEN
 

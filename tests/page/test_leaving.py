@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from golden.pictures import waves
-from support.chosen_files import pictures, png
+from support.browsers.chosen_files import pictures, png
+from support.browsers.visitor import ELSEWHERE
 from support.hashes import by_python
-from support.visitor import ELSEWHERE
 
 
 @pytest.mark.parametrize("way", ["button", "Escape", "Shift"])

@@ -4,13 +4,13 @@ import re
 import subprocess
 import sys
 
-from support.chosen_files import pictures
-from support.leaks import leaks
+from support.browsers.chosen_files import pictures
+from support.browsers.leaks import leaks
 
 
 def test_the_page_from_this_machine_opens_a_case_elsewhere(visit, serving):
     """The advocate's command: the page talks to loopback, which passes on what it says."""
-    command = [sys.executable, "-m", "nciihash", "app", "--no-browser", "--server", serving.url]
+    command = [sys.executable, "-m", "nciihash", "app", "--no-browser", "--server", serving.address]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen(command, text=True, **pipes)
     try:

@@ -12,9 +12,9 @@ from clearinghouse.page import manifest as sources
 from clearinghouse.page import single_file
 from golden.pictures import blocks, rings, waves
 from nciihash.wire import AddItems, OpenCase
-from support.chosen_files import clip, encoded, file, pictures, png
+from support.browsers.chosen_files import clip, encoded, file, pictures, png
+from support.browsers.leaks import assert_holds_nothing_of
 from support.hashes import bits_apart, by_python
-from support.leaks import assert_holds_nothing_of
 
 
 def test_fingerprints_made_without_internet_are_sent_later(visit, tmp_path):

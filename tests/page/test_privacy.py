@@ -10,11 +10,11 @@ from playwright.sync_api import Error
 from clearinghouse.page import manifest as sources
 from golden.pictures import blocks, rings
 from nciihash.wire import OpenCase
-from support.chosen_files import clip, file, pictures, png
+from support.browsers.chosen_files import clip, file, pictures, png
+from support.browsers.leaks import assert_holds_nothing_of, leaks
+from support.browsers.visitor import ELSEWHERE
 from support.hashes import by_python, fingerprints
-from support.leaks import assert_holds_nothing_of, leaks
 from support.paths import SITE
-from support.visitor import ELSEWHERE
 
 # what opens files
 MODULES = tuple(name.removesuffix(".js") for name in sources.WORKER)

@@ -10,26 +10,26 @@ from clearinghouse.abuse.proof_of_work import EASIEST
 from nciihash.client import Client
 from nciihash.wire import OpenCase, Reason
 from nciihash.wire.proof_of_work import solves
-from support.chosen_files import pictures
-from support.leaks import leaks
+from support.browsers.chosen_files import pictures
+from support.browsers.leaks import leaks
+from support.browsers.visitor import ELSEWHERE
 from support.local import random_item
-from support.visitor import ELSEWHERE
-from support.walking import Serving
+from support.service_process import ServiceProcess
 
 
 @pytest.fixture(scope="module")
 def flooded(tmp_path_factory):
     """Give a service that asks for work when two cases were opened in a minute."""
-    process = Serving(tmp_path_factory.mktemp("flooded"), CLEARINGHOUSE_QUIET_OPENINGS="1")
-    yield process
-    process.end()
+    folder = tmp_path_factory.mktemp("flooded")
+    with ServiceProcess(folder, CLEARINGHOUSE_QUIET_OPENINGS="1") as process:
+        yield process
 
 
 def crowd(process):
     """Open cases until it asks for work, and will for 40 seconds more at least."""
-    with Client(process.url) as client:
+    with Client(process.address) as client:
         # a challenge is one bit harder than needed; so hard, it follows more than two openings
-        while httpx.get(process.url + "/v1/work").json()["difficulty"] < EASIEST + 2:
+        while httpx.get(process.address + "/v1/work").json()["difficulty"] < EASIEST + 2:
             client.open_case([random_item()], reason=Reason.SHARED, adult=True, depicted=True)
 
 
@@ -55,7 +55,7 @@ def test_work_is_asked_about_while_the_page_is_loaded_and_says_nothing(visit):
 def test_the_work_is_done_while_she_fills_in_the_form(visit, flooded):
     crowd(flooded)
     visitor = visit(arrive=False)
-    visitor.url = flooded.url
+    visitor.url = flooded.address
     visitor.arrive()
     assert len(visitor.page.workers) == 0, "who only reads does not compute"
     visitor.answer_questions()
@@ -80,7 +80,7 @@ def test_the_work_is_done_while_she_fills_in_the_form(visit, flooded):
 def test_more_work_than_was_asked_at_first_is_done_at_sending(visit, flooded):
     """She came while it was quiet, or stayed longer than a proof lasts."""
     visitor = visit(arrive=False)
-    visitor.url = flooded.url
+    visitor.url = flooded.address
     quiet = '{"challenge":null,"difficulty":0,"puzzles":16}'
     path = "**/v1/work"
     visitor.page.route(path, lambda route: route.fulfill(body=quiet), times=1)

@@ -8,9 +8,9 @@ from skimage import data as photos
 from golden.pictures import rings, waves
 from nciihash.errors import FileRefused
 from nciihash.hashing.hasher import hash_bytes
-from support.chosen_files import encoded, png
+from support.browsers.chosen_files import encoded, png
+from support.browsers.visitor import LANGUAGES, catalogue
 from support.hashes import fingerprints
-from support.visitor import LANGUAGES, catalogue
 
 
 def refusals():

@@ -9,10 +9,10 @@ import pytest
 from nciihash.hashing import frame_selection
 from nciihash.hashing.hasher import hash_bytes
 from nciihash.signals import Hashed, Signal, SignalType
-from support.chosen_files import file, pictures
+from support.browsers.chosen_files import file, pictures
+from support.browsers.visitor import LANGUAGES, catalogue
 from support.films import film, moving
 from support.hashes import bits_apart, fingerprints, frames_of
-from support.visitor import LANGUAGES, catalogue
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from PIL import Image
 from skimage import data as photos
 
 from nciihash.hashing.hasher import hash_bytes, hash_image
-from support import webkit
-from support.chosen_files import clip, encoded
+from support.browsers import webkit
+from support.browsers.chosen_files import clip, encoded
+from support.browsers.person import WORDS, Person, moments_apart, stills
 from support.hashes import bits_apart
-from support.person import WORDS, Person, moments_apart, stills
 
 pytestmark = pytest.mark.skipif(
     not webkit.installed(),
@@ -26,7 +26,7 @@ def steered(tmp_path_factory):
 
 @pytest.fixture
 def person(serving, steered):
-    return Person(steered, serving.url)
+    return Person(steered, serving.address)
 
 
 def from_python(found, path):

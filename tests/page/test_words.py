@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from support.browsers.visitor import LANGUAGES, catalogue
 from support.paths import SITE
-from support.visitor import LANGUAGES, catalogue
 
 
 def test_every_language_says_everything():

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image, ImageEnhance
 from skimage import data
 
+from support.browsers.steering import free_port
 from support.paths import ROOT
-from support.steering import free_port
 
 README = (ROOT / "README.md").read_text()
 

@@ -1,4 +1,7 @@
-"""Take a picture of every screen of the page: `python tests/tools/screenshots.py FOLDER`."""
+"""Take a picture of every screen of the survivor's page.
+
+PYTHONPATH=tests python tests/tools/screenshots.py FOLDER
+"""
 
 import sys
 import tempfile
@@ -6,9 +9,9 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from support.chromium import launched
-from support.visitor import NOTES, Visitor
-from support.walking import Serving
+from support.browsers.chromium import launched
+from support.browsers.visitor import NOTES, Visitor
+from support.service_process import ServiceProcess
 
 PHONE = {"viewport": {"width": 320, "height": 640}, "device_scale_factor": 2}
 DESK = {"viewport": {"width": 1280, "height": 800}}
@@ -23,8 +26,8 @@ SERIES = {
 
 def main(folder):
     with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
-        serving = Serving(Path(place))
-        serving.platform("Example Social").close()
+        serving = ServiceProcess(Path(place))
+        serving.platform(name="Example Social")
         try:
             with launched(playwright) as browser:
                 for name, (language, options) in SERIES.items():
@@ -33,7 +36,7 @@ def main(folder):
                     page.add_init_script(NOTES)
                     out = folder / name
                     out.mkdir(parents=True, exist_ok=True)
-                    visitor = Visitor(page, serving.url, language)
+                    visitor = Visitor(page, serving.address, language)
                     for number, screen in enumerate(visitor.every_screen(), 1):
                         page.evaluate("scrollTo(0, 0)")
                         page.screenshot(path=out / f"{number:02}-{screen}.png", full_page=True)

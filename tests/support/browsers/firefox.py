@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from contextlib import contextmanager
 
-from support.steering import free_port, running, wait_for
+from support.browsers.steering import free_port, running, wait_for
 
 FIREFOX = shutil.which("firefox-esr") or shutil.which("firefox")
 PREFERENCES = {

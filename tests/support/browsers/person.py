@@ -6,9 +6,9 @@ from PIL import Image
 from skimage import data as photos
 
 from nciihash.hashing.hasher import hash_bytes
-from support.chosen_files import encoded
+from support.browsers.chosen_files import encoded
+from support.browsers.visitor import catalogue
 from support.hashes import bits_apart
-from support.visitor import catalogue
 
 WORDS = catalogue("en")
 # textContent, since Firefox leaves the marks of writing directions out of innerText

@@ -6,7 +6,7 @@ import re
 from playwright.sync_api import TimeoutError as TooLong
 
 from golden.pictures import blocks
-from support.chosen_files import clip, file, pictures, png
+from support.browsers.chosen_files import clip, file, pictures, png
 from support.paths import SITE
 
 LANGUAGES = ("en", "es", "pt", "fr", "ar", "ur", "hi")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from support.steering import free_port, running, wait_for
+from support.browsers.steering import free_port, running, wait_for
 
 DRIVER = shutil.which("WebKitWebDriver")
 SCREEN = shutil.which("Xvfb")
