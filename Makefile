@@ -2,6 +2,9 @@
 # where there is one. Everything is installed into .venv, once, and again when its list changes.
 
 SHELL := /bin/sh
+# Some environments forbid Python to store compiled modules. The tests start it hundreds of times, and
+# without them each start compiles a thousand modules again.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
