@@ -15,10 +15,6 @@ from support.paths import ROOT, TESTS
 
 pytest_plugins = ["support.postgres", "support.serving", "support.local", "support.command_line"]
 
-# Workers share the processors: OpenBLAS would start a thread for each, which wait for each other in
-# busy loops. NumPy reads this when it is first imported, which is later than here.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
 # Deadlines are off: a busy machine is no defect.
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile("quick", max_examples=40, deadline=None, suppress_health_check=_SLOW)

@@ -10,7 +10,7 @@ from support.browsers.visitor import NOTES, Visitor
 from support.service_process import ServiceProcess, bearer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while Playwright runs, no other test can run an event loop
 def browser():
     if find_browser() is None:
         pytest.skip("no Chromium is installed (apt-get install chromium)")
@@ -65,10 +65,12 @@ def visit(browser, serving):
 
     yield start
     for context in contexts:
+        for opened in context.pages:  # requests that are being answered by a test's route
+            opened.unroute_all(behavior="ignoreErrors")
         context.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def page(browser, serving):
     """A page on which files are fingerprinted without going through the screens."""
     page = browser.new_page()

@@ -195,7 +195,7 @@ def test_a_bank_takes_nothing_of_another_width_than_its_own(run, local, tmp_path
     with Bank.read(bank) as before:
         held = len(before)
     local.open(random_item())
-    done = run(*follow, NCIIHASH_KEY=local.rotated("Grown", "veil160"))
+    done = run(*follow, NCIIHASH_KEY=local.rotate_key("Grown", "veil160"))
     assert (done.code, "new --bank" in done.err) == (2, True)
     with Bank.read(bank) as after:
         assert len(after) == held
