@@ -49,6 +49,32 @@ _ON_BOTH = {
 }
 
 
+# Modules that `make test-quick` leaves out: browsers, processes that are started or killed, whole
+# walks through the examples. What else they cover has quicker tests in the other modules.
+_SLOW_MODULES = (
+    *("page/", "promises/", "project/test_examples.py", "project/test_inversion.py"),
+    *("project/test_docs.py", "project/test_readme.py"),
+    *("clearinghouse/database/test_epoch.py", "clearinghouse/http/test_connections.py"),
+    *("clearinghouse/maintenance/test_key_rotation.py", "clearinghouse/test_workers.py"),
+    "clearinghouse/platforms/test_federation.py",
+    *("nciihash/bank/test_kills.py", "nciihash/cli/demo/", "nciihash/cli/test_terminal.py"),
+    *("nciihash/cli/test_submission.py", "nciihash/client/test_transport.py"),
+    *("nciihash/sandbox/test_lifetime.py", "nciihash/sandbox/test_parent.py"),
+    *("nciihash/sandbox/test_pool.py", "nciihash/sandbox/test_videos.py"),
+    *("nciihash/sdk/test_follow_loop.py", "nciihash/sdk/test_veiled.py", "nciihash/test_tx.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow: the modules above, and all that runs on PostgreSQL."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        on_postgres = callspec is not None and callspec.params.get("database") == "postgres"
+        module = item.path.relative_to(TESTS).as_posix()
+        if on_postgres or module.startswith(_SLOW_MODULES):
+            item.add_marker("slow")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what uses a database on both, in the modules that say so."""
     own = metafunc.definition.get_closest_marker("sqlite")
