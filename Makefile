@@ -31,7 +31,8 @@ test: $(VENV)/.dev
 
 # For a developer's loop: without browsers, kill loops and whole runs of the examples.
 test-quick: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow" $(PYTEST_ARGS)
+	HYPOTHESIS_PROFILE=brief $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow" \
+	    $(PYTEST_ARGS)
 
 # Folders, files and functions that have become large, each with its reason: to think about.
 structure: $(VENV)/.dev

@@ -17,6 +17,7 @@ pytest_plugins = ["support.postgres", "support.serving", "support.local", "suppo
 
 # Deadlines are off: a busy machine is no defect.
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+settings.register_profile("brief", max_examples=10, deadline=None, suppress_health_check=_SLOW)
 settings.register_profile("quick", max_examples=40, deadline=None, suppress_health_check=_SLOW)
 settings.register_profile("long", max_examples=5000, deadline=None, suppress_health_check=_SLOW)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
@@ -65,14 +66,24 @@ _SLOW_MODULES = (
 )
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Skip loading the slow modules where no slow test is to run."""
+    module = collection_path.relative_to(TESTS).as_posix() + "/" * collection_path.is_dir()
+    return True if config.option.markexpr == "not slow" and _is_slow(module) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow: the modules above, and all that runs on PostgreSQL."""
+    """Mark what is slow: those modules, what runs on PostgreSQL, and what reads sample files."""
     for item in items:
         callspec = getattr(item, "callspec", None)
         on_postgres = callspec is not None and callspec.params.get("database") == "postgres"
-        module = item.path.relative_to(TESTS).as_posix()
-        if on_postgres or module.startswith(_SLOW_MODULES):
+        samples = "shared_data" in getattr(item, "fixturenames", ())
+        if on_postgres or samples or _is_slow(item.path.relative_to(TESTS).as_posix()):
             item.add_marker("slow")
+
+
+def _is_slow(module: str) -> bool:
+    return module.startswith(_SLOW_MODULES)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
