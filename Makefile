@@ -29,7 +29,8 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST_ARGS)
 
-# For a developer's loop: without browsers, kill loops and whole runs of the examples.
+# For a developer's loop: without browsers, videos, PostgreSQL, the sandbox, the promises and the
+# examples. tests/conftest.py has the list; `make test` runs them all.
 test-quick: $(VENV)/.dev
 	HYPOTHESIS_PROFILE=brief $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow" \
 	    $(PYTEST_ARGS)

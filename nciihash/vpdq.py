@@ -1,4 +1,4 @@
-"""Videos as sets of frame hashes: which frames to keep, and how much two videos share.
+"""Videos as sets of frame hashes, and how much two videos share.
 
 The scheme is vPDQ's (Facebook's ThreatExchange, 2022): frames are hashed with PDQ, and two videos
 are compared by the share of the one's frames that have a near frame in the other, and the other way

@@ -68,6 +68,9 @@ _SLOW_MODULES = (
 )
 
 
+assert all((TESTS / name).exists() for name in (*_ON_BOTH, *_SLOW_MODULES))
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Skip loading the slow modules where no slow test is to run."""
     module = collection_path.relative_to(TESTS).as_posix() + "/" * collection_path.is_dir()

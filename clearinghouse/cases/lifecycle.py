@@ -103,7 +103,7 @@ def add_items(
     if row.state != CaseState.OPEN:
         raise CaseClosed
     live, last = tx.cases.count_items(case)
-    if live + len(new) > (ASSISTED_ITEMS_MAX if tx.advocates.opened(case) else ITEMS_MAX):
+    if live + len(new) > (ASSISTED_ITEMS_MAX if tx.advocates.has_opened(case) else ITEMS_MAX):
         raise TooManyItems
     receipts = _add(store, lawful, tx, case, new, first=last + 1, now=now)
     expires = renew(tx, row, months=months, now=now)

@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 from clearinghouse.cases import advocates
-from clearinghouse.cli.shared import AsJson, Database, now, opened, show
+from clearinghouse.cli.shared import AsJson, Database, check_name, now, opened, show
 from clearinghouse.database.schema import AnyRow
 from clearinghouse.times import moment
 
@@ -24,8 +24,7 @@ def add_advocate(name: Name, database: Database = None, as_json: AsJson = False)
 
     For a helpline that you know: its key opens cases without proof of work.
     """
-    if not 0 < len(name) <= 64 or not name.isprintable():
-        raise typer.BadParameter("A name has 1 to 64 printable characters.")
+    check_name(name)
     with opened(database) as store:
         key = advocates.add(store, name, now())
     _print_key(name, key, as_json=as_json)

@@ -15,9 +15,18 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from clearinghouse.cli import maintenance
 from clearinghouse.cli.advocates import advocate
-from clearinghouse.cli.platforms import check_name, platform
+from clearinghouse.cli.platforms import platform
 from clearinghouse.cli.review import review
-from clearinghouse.cli.shared import AsJson, Database, counts, now, opened, settings, show
+from clearinghouse.cli.shared import (
+    AsJson,
+    Database,
+    check_name,
+    counts,
+    now,
+    opened,
+    settings,
+    show,
+)
 from clearinghouse.database.store import Store
 from clearinghouse.errors import SettingInvalid, Trouble
 from clearinghouse.maintenance import transparency

@@ -7,22 +7,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from clearinghouse.cli.shared import AsJson, Database, now, opened, show
+from clearinghouse.cli.shared import AsJson, Database, check_name, now, opened, show
 from clearinghouse.platforms import contributions, health, keys
 from clearinghouse.platforms.keys import Scope
 from clearinghouse.times import moment
 
 platform = typer.Typer(no_args_is_help=True, help="Platforms and their keys.")
-
-
-def check_name(name: str) -> None:
-    """Refuse a name that cannot be shown.
-
-    Raises:
-        BadParameter: it is empty, too long or holds control characters.
-    """
-    if not 0 < len(name) <= 64 or not name.isprintable():
-        raise typer.BadParameter("A name has 1 to 64 printable characters.")
 
 
 def _scopes(text: str) -> list[Scope]:

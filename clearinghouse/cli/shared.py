@@ -47,6 +47,16 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def check_name(name: str) -> None:
+    """Refuse a name that cannot be shown.
+
+    Raises:
+        BadParameter: it is empty, too long or holds control characters.
+    """
+    if not 0 < len(name) <= 64 or not name.isprintable():
+        raise typer.BadParameter("A name has 1 to 64 printable characters.")
+
+
 def show(as_json: bool, value: Any, table: Callable[[], Table | str]) -> None:  # noqa: ANN401 - any JSON value
     """Print a value for machines, or a table of it for people."""
     if as_json:

@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Final, Self
 
 from clearinghouse.database.engines import Database
+from clearinghouse.database.queries.stopncii_records import SHARED
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.database.withdrawal_journal import Journal
 
 _log = logging.getLogger(__name__)
 
 _JUMP: Final = 2**32  # rows that may have been added between the backup and the last note
-_DOOR_JUMP: Final = (
-    100 * 3600
-)  # an hour of `clearinghouse.database.queries.stopncii_records`' places
+# An hour of the order of StopNCII records (clearinghouse.database.queries.stopncii_records).
+_RECORDS_JUMP: Final = SHARED * 3600
 _BATCH: Final = 500  # signals withdrawn again with one statement
 _NUMBERED: Final = ("cases", "items", "log", "signals", "platforms", "keys")
 EPOCH_BYTES: Final = 7  # fits beside a kind and a number into one AES block
@@ -104,4 +104,4 @@ def _begin_epoch(database: Database, tx: Transaction, reached: Reached) -> None:
     # The head itself must move: an empty log would look restored again at the next start.
     tx.log.append("remove", [0])
     tx.facts.write("epoch", secrets.token_bytes(EPOCH_BYTES))
-    tx.facts.write("place", (reached.place + _DOOR_JUMP).to_bytes(8, "big"))
+    tx.facts.write("place", (reached.place + _RECORDS_JUMP).to_bytes(8, "big"))

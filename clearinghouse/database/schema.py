@@ -249,15 +249,14 @@ replies = Table(  # answers to idempotent requests, for a day
     Column("made", BigInteger, nullable=False, index=True),
 )
 
-audit = (
-    Table(  # what operators did; each digest holds the one before (`clearinghouse.database.audit`)
-        "audit",
-        metadata,
-        Column("number", BigInteger, primary_key=True, autoincrement=False),
-        Column("act", String(32), nullable=False),
-        Column("subject", String(64), nullable=False),
-        Column("amount", BigInteger, nullable=False),
-        Column("hour", BigInteger, nullable=False),
-        Column("digest", LargeBinary(32), nullable=False),
-    )
+# What operators did; each digest holds the one before (`clearinghouse.database.audit`).
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("act", String(32), nullable=False),
+    Column("subject", String(64), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("hour", BigInteger, nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
 )

@@ -24,7 +24,8 @@ class Transaction:
     """A connection within a transaction, what was done in it, and its statements by table family.
 
     A query object keeps no state of its own. It is made where it is used: a transaction is opened
-    for every request, and most requests need two or three of them.
+    for every request, and most requests need two or three of them. Those that append to the log or
+    note revoked keys take the transaction, the others its connection.
 
     Attributes:
         connection: runs the statements.

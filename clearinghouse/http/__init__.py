@@ -1,1 +1,1 @@
-"""The edges of the HTTP server: bounds, headers, logs, and no decoder."""
+"""ASGI middleware and the uvicorn server: limits of bodies and connections, headers, logs."""

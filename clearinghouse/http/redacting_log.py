@@ -1,4 +1,4 @@
-"""What is never kept: exact times, and anything about a request in a log.
+"""A log that redacts: nothing about a request, and no message of an exception.
 
 Logging here works by leaving out. The service writes a handful of fixed sentences; a traceback is
 reduced to the kinds of the exceptions and the places in the code, since an exception's message may

@@ -1,1 +1,1 @@
-"""What the charity does to the database, or the service by the hour."""
+"""Operations on the whole database: backup, key rotation, purge, transparency counts."""

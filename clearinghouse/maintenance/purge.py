@@ -1,4 +1,4 @@
-"""What is withdrawn and forgotten when its time has come."""
+"""Expiry of cases that nobody visited, and deletion of what is past its time."""
 
 from datetime import datetime, timedelta
 from typing import Final

@@ -1,1 +1,1 @@
-"""The survivor's page: its files, and how they become one."""
+"""The survivor's page: its files, and the build of the single file."""

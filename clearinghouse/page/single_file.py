@@ -25,7 +25,7 @@ _IMPORT: Final = re.compile(
     r'^import (?:\* as (?P<whole>\w+)|(?P<names>\{[^}]*\})) from "(?P<file>[\w./]+)";$', re.M
 )
 _EXPORT: Final = re.compile(r"^export ((?:const|class|function|async function) (\w+))", re.M)
-_EDITION: Final = """export const online = false;
+_BUILD_FLAGS: Final = """export const online = false;
 export const catalogue = async (language) => CATALOGUES[language];
 const script = new Blob([WORKER], { type: "text/javascript" });
 export const workerAddress = () => URL.createObjectURL(script);
@@ -46,8 +46,10 @@ def build() -> Edition:
     """Build the single file; the same sources give the same bytes."""
     words = {name: json.loads(manifest.read(f"words/{name}.json")) for name in manifest.LANGUAGES}
     worker = _bundle([(name, _text(name)) for name in manifest.WORKER])
-    edition = f"const CATALOGUES = {_quoted(words)};\nconst WORKER = {_quoted(worker)};\n{_EDITION}"
-    script = _bundle([(n, edition if n == "build_flags.js" else _text(n)) for n in manifest.PAGE])
+    flags = (
+        f"const CATALOGUES = {_quoted(words)};\nconst WORKER = {_quoted(worker)};\n{_BUILD_FLAGS}"
+    )
+    script = _bundle([(n, flags if n == "build_flags.js" else _text(n)) for n in manifest.PAGE])
     style = _text("page.css")
     policy = (
         f"default-src 'none'; script-src '{_digest(script)}' blob:; style-src '{_digest(style)}'; "

@@ -1,1 +1,1 @@
-"""What platforms ask, are told and add."""
+"""Platforms: keys, feed, matching, verdicts, contributions."""

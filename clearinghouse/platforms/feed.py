@@ -1,4 +1,4 @@
-"""What platforms say back: verdicts on matches, and acknowledgements of the feed; and the feed."""
+"""The feed: pages of the log as one platform sees them, and snapshots."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final

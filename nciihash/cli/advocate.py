@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
 
@@ -17,10 +17,6 @@ from nciihash.cli.terminal import ExitCode, Terminal
 from nciihash.wire import CaseStatus, Withdrawal
 from nciihash.wire.advocates import AssistedCase
 
-# Clients take a while to load, and most commands need none.
-if TYPE_CHECKING:
-    pass
-
 advocate = typer.Typer(
     no_args_is_help=True,
     help="Look after cases that you opened for others with `submit --advocate`. The key is read "
@@ -30,7 +26,6 @@ app = typer.Typer()
 app.add_typer(advocate, name="advocate", rich_help_panel="If you help somebody")
 
 Reference = Annotated[str, typer.Argument(help="The case's reference, such as 7KQ2.")]
-
 
 _CODE: Final = """\
 Give this code to the person whose case it is, and to nobody else. On a device of their own, \

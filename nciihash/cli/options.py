@@ -2,18 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from nciihash.signals import SignalType
 
-if TYPE_CHECKING:
-    pass
-
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value a line, for programs.")]
-
-
+Server = Annotated[
+    str,
+    typer.Option(
+        envvar="NCIIHASH_SERVER", help="The clearinghouse, https://HOST.", show_default=False
+    ),
+]
 NoSandbox = Annotated[
     bool,
     typer.Option(
@@ -22,13 +23,9 @@ NoSandbox = Annotated[
         "cannot start.",
     ),
 ]
-
-
 Recursive = Annotated[
     bool, typer.Option("--recursive", "-r", help="Go through folders and the folders in them.")
 ]
-
-
 Fast = Annotated[
     bool,
     typer.Option(
@@ -37,16 +34,12 @@ Fast = Annotated[
         "dhash stay exact.",
     ),
 ]
-
-
 Jobs = Annotated[
     int | None,
     typer.Option(
         min=1, help="Processes that decode at once; one a processor by default.", show_default=False
     ),
 ]
-
-
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -60,11 +53,3 @@ Out = Annotated[
 def wanted_signals(more: Sequence[SignalType]) -> tuple[SignalType, ...]:
     """Give the types of hash to make: PDQ always, then those asked for beside it."""
     return tuple(dict.fromkeys((SignalType.PDQ, *more)))
-
-
-Server = Annotated[
-    str,
-    typer.Option(
-        envvar="NCIIHASH_SERVER", help="The clearinghouse, https://HOST.", show_default=False
-    ),
-]

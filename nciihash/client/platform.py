@@ -1,8 +1,8 @@
 """What a platform asks of a clearinghouse: each call once, for clients that wait and that await.
 
 A call is written as a talk (`nciihash.client.sans_io.Talk`): it says what to send and how the
-answer is read, and knows nothing of threads or of asyncio. `nciihash.client` makes a method of
-each.
+answer is read, and knows nothing of threads or of asyncio. `PlatformClient` and
+`AsyncPlatformClient` make a method of each.
 """
 
 import re

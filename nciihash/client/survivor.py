@@ -1,9 +1,4 @@
-"""Speak to a clearinghouse: `Client` for a survivor, `PlatformClient` for a platform.
-
-Two doors with nothing in common but the way requests travel (`nciihash.client.transport`);
-`AsyncPlatformClient` is the platform's for asyncio. All are context managers; all raise only
-subclasses of `nciihash.errors.ServiceError`, whose messages hold no passphrase, key or hash.
-"""
+"""The client of a survivor: open a case, add to it, see its status, withdraw."""
 
 import base64
 import itertools
@@ -11,11 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from nciihash import wire
-from nciihash.client.base import (
-    Door,
-    encoded,
-    wire_items,
-)
+from nciihash.client.base import Door, encoded, wire_items
 from nciihash.client.sans_io import Outgoing, new_idempotency_key
 from nciihash.errors import InvalidRequest, ProtocolError, ServiceRefused
 from nciihash.signals import Item

@@ -88,9 +88,10 @@ def hash_file(
 
     Of a video and an animation, frames are hashed, four a second, each with its time; such as are
     plain or within 15 bits of the last are left out. Of a film that is so long or so lively that
-    there would be more than the caps in `nciihash.vpdq`, frames are taken less often, and `every`
-    in the result says how often. With `variants="match"` up to every frame is hashed where much
-    moves, and all frames of a quarter second have its time: the original was looked at during one.
+    there would be more than the caps in `nciihash.hashing.frame_selection`, frames are taken less
+    often, and `every` in the result says how often. With `variants="match"` up to every frame is
+    hashed where much moves, and all frames of a quarter second have its time: the original was
+    looked at during one.
 
     Args:
         path: the file.

@@ -1,6 +1,7 @@
 """Read files that may be anything: a picture, a folder, a named pipe, a device, something huge.
 
-No decoder is loaded here, for the process that opens a file need not be the one that decodes it.
+Folders are walked through here too. No decoder is loaded here, for the process that opens a file
+need not be the one that decodes it.
 """
 
 import io
@@ -8,7 +9,6 @@ import os
 import stat
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from os import fsencode
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -147,4 +147,4 @@ def files_in(paths: Iterable[Path]) -> Iterator[Path]:
 
 def file_name(path: Path) -> str:
     """Write a file's name as text that any program can read, whatever bytes it has."""
-    return fsencode(path).decode(errors="backslashreplace")
+    return os.fsencode(path).decode(errors="backslashreplace")

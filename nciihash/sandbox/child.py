@@ -30,8 +30,6 @@ _TOO_MUCH: Final = {
     "message": "Hashing this file takes more memory than is allowed. "
     "Save a smaller copy and hash that: its hash is nearly the same.",
 }
-
-
 _OF_VIDEOS: Final = (SignalType.PDQ, SignalType.MD5, SignalType.SHA256)
 
 
@@ -74,7 +72,7 @@ def serve(settings: dict[str, Any]) -> None:
 
 
 def _wake() -> None:
-    """Hash a file in every way there is, so that whatever is loaded late is loaded now."""
+    """Hash files in ways that load whatever hashing loads late, so that it is loaded now."""
     av.logging.set_level(None)  # or its words would be written to where nobody reads
     cv2.setNumThreads(1)  # one a core otherwise, whose stacks fill the memory that is allowed
     for sample in SAMPLES.values():  # of pictures "full" does all that the smaller sets do

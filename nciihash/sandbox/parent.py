@@ -5,8 +5,7 @@ the child asks for. The child (`nciihash.sandbox.child`) decodes them and answer
 can open nothing itself, for a process that may read any file could read this one's secrets. It has
 limits of memory and time, and where the system permits, no network and no system call that it does
 not need (`nciihash.sandbox.confinement`). This process never loads a decoder, and never decodes
-when the child
-fails: a file that kills the child is refused, and the next file meets a new child.
+when the child fails: a file that kills the child is refused, and the next file meets a new child.
 
 A plain child over pipes: `multiprocessing` would need sockets or a script that can be imported.
 """

@@ -54,9 +54,8 @@ def hash_files(
         SandboxUnavailable: a child process cannot start; nothing was decoded.
     """
     if not sandboxed:
-        from nciihash.hashing.hasher import (
-            hash_file,  # loads the decoders, which this was told to use
-        )
+        # loads the decoders, which this was told to use
+        from nciihash.hashing.hasher import hash_file
 
         for path in paths:
             try:

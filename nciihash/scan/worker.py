@@ -166,9 +166,8 @@ class Scanner:
         # the trimmed picture as well, as in `nciihash match`
         if job.sandboxed:
             return self._box.hash_file(path, variants="match", signals=job.signals, fast=job.fast)
-        from nciihash.hashing.hasher import (
-            hash_file,  # loads the decoders, which this was told to use
-        )
+        # loads the decoders, which this was told to use
+        from nciihash.hashing.hasher import hash_file
 
         return hash_file(path, variants="match", signals=job.signals, fast=job.fast)
 

@@ -36,7 +36,7 @@ class Health:
     Attributes:
         signals: how many the bank holds.
         age: seconds since the bank was last known to hold everything in the feed, None if it never
-            was. While nothing is new it grows to `follow.WAIT` and begins again; alarm at some
+            was. While nothing is new it grows to `follow_loop.WAIT` and begins again; alarm at some
             minutes.
         current: whether the last page of the feed is in the bank.
         rebuilding: whether a new bank is being built beside this one, whose cursor expired.

@@ -1,4 +1,9 @@
-"""What crosses the network, as both ends read and write it."""
+"""What crosses the network: one definition for both ends, as frozen Pydantic models.
+
+Unknown fields are refused, lists and strings are bounded, and there is no free text: a value is
+hexadecimal, a name comes from a closed list. The service validates with these models and writes
+its OpenAPI document from them; the clients build requests and read answers with them.
+"""
 
 from nciihash.wire.base import PROBLEM, HexValue, Message, OpaqueId, Problem, Quality
 from nciihash.wire.cases import (

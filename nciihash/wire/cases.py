@@ -1,9 +1,4 @@
-"""What crosses the network: one definition for both ends, as frozen Pydantic models.
-
-Unknown fields are refused, lists and strings are bounded, and there is no free text: a value is
-hexadecimal, a name comes from a closed list. The service validates with these models and writes
-its OpenAPI document from them; the clients build requests and read answers with them.
-"""
+"""What survivors and the clearinghouse send to each other about a case."""
 
 from datetime import datetime
 from enum import StrEnum

@@ -28,7 +28,7 @@ SMALL = """() => [...document.querySelectorAll("button, a, select, input, summar
 WALKED = LANGUAGES if os.environ.get("HYPOTHESIS_PROFILE") == "long" else ("en", "fr", "ar", "hi")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def platforms(add_platform):
     """Add a platform of each kind, so that a case says something of each."""
     for name, scopes in (("All", "feed,match,feedback"), ("Asks", "match"), ("Part", "veil,match")):

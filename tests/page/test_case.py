@@ -80,7 +80,9 @@ def test_what_platforms_did_is_shown_and_nothing_is_made_up(visit, add_platform)
         visitor.sees_of("Asker", "platform.asks")
         visitor.sees_of("Veiled", "platform.part")
         visitor.sees_of("Asker", "platform.none")
-        feed = follower.get("/v1/feed").raise_for_status().json()
+        # what other tests of this service opened comes first
+        feed = follower.get("/v1/feed", params={"limit": 10_000}).raise_for_status().json()
+        assert not feed["more"]
         follower.post("/v1/feed/ack", json={"cursor": feed["cursor"]}).raise_for_status()
         ids = [e["id"] for e in feed["entries"] if e["op"] == "add"][-2:]
         verdicts = [{"id": ids[0], "verdict": "blocked"}, {"id": ids[1], "verdict": "unsure"}]
@@ -101,7 +103,7 @@ def test_what_platforms_did_is_shown_and_nothing_is_made_up(visit, add_platform)
         visitor.press("withdraw.yes")
         visitor.at("status.title")
         visitor.sees_of("Follower", "platform.not_deleted")
-        feed = follower.get("/v1/feed", params={"cursor": feed["cursor"]}).json()
+        feed = follower.get("/v1/feed", params={"cursor": feed["cursor"], "limit": 10_000}).json()
         follower.post("/v1/feed/ack", json={"cursor": feed["cursor"]}).raise_for_status()
         visitor.press("status.refresh")
         visitor.page.get_by_text("Told us that it deleted the fingerprint").wait_for()

@@ -8,7 +8,7 @@ import sys
 
 import httpx
 
-from clearinghouse.page import manifest as sources
+from clearinghouse.page import manifest
 from support.paths import SITE
 
 SIZE_MAX = 130_000  # bytes of all that the page is made of, without catalogues
@@ -57,7 +57,7 @@ def test_the_page_is_small_and_needs_nothing_else():
     assert {p.suffix for p in parts} == {".html", ".css", ".js"}
     assert sum(p.stat().st_size for p in parts) <= SIZE_MAX
     assert sum(len(gzip.compress(p.read_bytes(), mtime=0)) for p in parts) <= SENT_MAX
-    assert {name for _, name, _ in sources.served()} == {
+    assert {name for _, name, _ in manifest.served()} == {
         p.relative_to(SITE).as_posix() for p in SITE.rglob("*") if p.is_file()
     }
 
@@ -68,9 +68,9 @@ def test_whoever_has_the_sources_can_check_what_the_service_sends(serving, tmp_p
         for path, digest in told["paths"].items():
             assert hashlib.sha256(client.get(path).content).hexdigest() == digest
     assert "/page/worker/worker.js" in told["paths"]
-    single, manifest = tmp_path / "page.html", tmp_path / "digests.json"
-    command = [sys.executable, "-m", "clearinghouse.page.single_file", str(single), str(manifest)]
+    single, listed = tmp_path / "page.html", tmp_path / "digests.json"
+    command = [sys.executable, "-m", "clearinghouse.page.single_file", str(single), str(listed)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert json.loads(manifest.read_bytes()) == told
+    assert json.loads(listed.read_bytes()) == told
     assert hashlib.sha256(single.read_bytes()).hexdigest() == told["single_file"]
     assert done.stdout == f"{told['single_file']}  {single}\n"

@@ -8,8 +8,7 @@ from pathlib import Path
 from PIL import Image
 from skimage import data as photos
 
-from clearinghouse.page import manifest as sources
-from clearinghouse.page import single_file
+from clearinghouse.page import manifest, single_file
 from golden.pictures import blocks, rings, waves
 from nciihash.wire import AddItems, OpenCase
 from support.browsers.chosen_files import clip, encoded, file, pictures, png
@@ -72,9 +71,9 @@ def test_the_single_file_is_the_same_each_time_and_allows_no_connection():
 
 def test_many_pictures_are_saved_a_file_for_each_case(visit, tmp_path, monkeypatch):
     """Here a case holds two."""
-    read = sources.read
+    read = manifest.read
     monkeypatch.setattr(
-        sources, "read", lambda name: read(name).replace(b"CASE_MAX = 200", b"CASE_MAX = 2")
+        manifest, "read", lambda name: read(name).replace(b"CASE_MAX = 200", b"CASE_MAX = 2")
     )
     (tmp_path / "page.html").write_text(single_file.build.__wrapped__().html, encoding="utf-8")
     away = visit(arrive=False)

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 from playwright.sync_api import Error
 
-from clearinghouse.page import manifest as sources
+from clearinghouse.page import manifest
 from golden.pictures import blocks, rings
 from nciihash.wire import OpenCase
 from support.browsers.chosen_files import clip, file, pictures, png
@@ -17,7 +17,7 @@ from support.hashes import by_python, fingerprints
 from support.paths import SITE
 
 # what opens files
-MODULES = tuple(name.removesuffix(".js") for name in sources.WORKER)
+MODULES = tuple(name.removesuffix(".js") for name in manifest.WORKER)
 HOLD_STILL = 400  # milliseconds in which a late request would show
 
 
@@ -76,8 +76,9 @@ def test_the_worker_has_no_network(visit):
       const tried = [];
       for (const address of ["/health/live", "https://example.org/"])
         tried.push(await fetch(address).then(() => "reached", () => "stopped"));
-      try { importScripts("/page/worker/pdq.js"); tried.push("reached"); } catch {
-      tried.push("stopped"); } tried.push(await new Promise((resolve) => {
+      try { importScripts("/page/worker/pdq.js"); tried.push("reached"); }
+      catch { tried.push("stopped"); }
+      tried.push(await new Promise((resolve) => {
         const socket = new WebSocket("ws://127.0.0.1:9/");
         socket.onopen = () => resolve("reached");
         socket.onerror = () => resolve("stopped");

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import warnings
+from contextlib import suppress
 
 _PRELOADED = ["clearinghouse.cli.app", "clearinghouse.serve", "alembic.command"]
 
@@ -41,7 +42,10 @@ class ForkedCommand:
         return self._process.exitcode
 
     def send_signal(self, number):
-        os.kill(self.pid, number)
+        """Send a signal, unless the process has ended and was reaped by the fork server."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def wait(self, timeout=None):
         self._process.join(timeout)

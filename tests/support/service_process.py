@@ -47,7 +47,7 @@ def command(*words, database, code=0, typed="", **environment):
 
     Whatever it waits for is read from `typed`; its exit status must be `code`.
     """
-    given = os.environ | ENVIRONMENT | {"COLUMNS": "200"} | environment
+    given = _inherited() | ENVIRONMENT | {"COLUMNS": "200"} | environment
     with (
         mock.patch.dict(os.environ, given, clear=True),
         mock.patch.object(sys, "argv", ["clearinghouse", *words, "--database", database]),
@@ -86,11 +86,9 @@ class ServiceProcess:
     def __init__(self, folder, database=None, *, forked=True, **environment):
         self.database = database or f"sqlite:///{folder}/db.sqlite3"
         self.log = folder / "log.txt"
-        # Settings of the machine's own service do not apply.
-        inherited = {n: v for n, v in os.environ.items() if not n.startswith("CLEARINGHOUSE_")}
         # where SQLite has its key by default
         key = {"CLEARINGHOUSE_KEY_FILE": str(folder / "db.sqlite3-key" / "master")}
-        self.environment = inherited | ENVIRONMENT | key | environment
+        self.environment = _inherited() | ENVIRONMENT | key | environment
         words = ("serve", "--database", self.database, "--port", "0")
         self.process = self._forked(*words) if forked else self._started(*words)
         line = self.process.stdout.readline()
@@ -173,6 +171,11 @@ class ServiceProcess:
 
     def __exit__(self, *_):
         self.end()
+
+
+def _inherited():
+    """Return the environment without the settings of a service that this machine may run."""
+    return {n: v for n, v in os.environ.items() if not n.startswith("CLEARINGHOUSE_")}
 
 
 def _scopes(words):

@@ -75,7 +75,7 @@ class Advocates:
         )
         return self._run(query).all()
 
-    def opened(self, case: int) -> bool:
+    def has_opened(self, case: int) -> bool:
         """Tell whether an advocate opened the case."""
         return self._one(select(assisted.c.case_id).where(assisted.c.case_id == case)) is not None
 

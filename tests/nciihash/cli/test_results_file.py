@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from nciihash.cli import results_file as ledgers
+from nciihash.cli import results_file
 from nciihash.cli.results_file import Ledger
 from nciihash.cli.summary import HASHES, MATCHES
 from nciihash.errors import ExtraMissing, ResultsInvalid
@@ -136,7 +136,7 @@ def test_other_endings_are_refused(tmp_path):
 
 
 def test_without_pyarrow_the_way_out_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(ledgers, "find_spec", lambda _: None)
+    monkeypatch.setattr(results_file, "find_spec", lambda _: None)
     with pytest.raises(ExtraMissing, match=r"pip install \"nciihash\[parquet\]\""):
         Ledger(tmp_path / "out.parquet", HASHES)
     with Ledger(tmp_path / "out.jsonl", HASHES) as results:

@@ -116,7 +116,7 @@ def test_both_ways_equal_brute_force_at_every_radius(bits, make, stride, backend
                 raw = search.query((segment,), queries[some], radius, 1, way)
                 found = _matches(raw, len(queries[some]))
                 # NumPy's own assertion, a hundred times slower, is left to tell what differs
-                if not all(map(np.array_equal, found, answer)):
+                if not all(np.array_equal(g, w) for g, w in zip(found, answer, strict=True)):
                     for got, wanted in zip(found, answer, strict=True):
                         np.testing.assert_array_equal(got, wanted)
 

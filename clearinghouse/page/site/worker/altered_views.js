@@ -1,6 +1,6 @@
 // Fingerprints of altered views of a picture: crops, borders, small turns, its mirror image. As in
-// nciihash/hashing/altered_views.py, from which the formulas are: each view's grid comes from one small copy of cell
-// means, and a crop or a border only moves the samples of an axis.
+// nciihash/hashing/altered_views.py, from which the formulas are: each view's grid comes from one
+// small copy of cell means, and a crop or a border only moves the samples of an axis.
 
 import { GRID, hashGrid } from "./pdq.js";
 import { distance, packed, telling } from "./fingerprints.js";
@@ -11,7 +11,7 @@ export const NEAR = 10; // bits: a fingerprint that is no farther from another f
 const all = (share, more = {}) => ({ cut: [share, share, share, share], ...more });
 const shaped = (shape, more = {}) => ({ shape, ...more });
 
-/** The views that are sent with a picture; `VIEWS` in nciihash/hashing/variants.py says how they were chosen. */
+/** The views that are sent with a picture; nciihash/hashing/variants.py says how they were chosen. */
 export const STANDARD = {
 	mirror: { mirror: true },
 	ccw3: { turn: -3 },

@@ -1,5 +1,5 @@
-// The moments of a video that are worth keeping, by the rule of nciihash/vpdq.py, where its reasons
-// and constants are explained.
+// The moments of a video that are worth keeping, by the rule of
+// nciihash/hashing/frame_selection.py, which explains it.
 
 import { distance, packed, telling } from "./fingerprints.js";
 import { NEAR } from "./altered_views.js";

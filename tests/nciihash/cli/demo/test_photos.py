@@ -2,7 +2,7 @@
 
 import pytest
 
-from nciihash.cli.demo import photos as gallery
+from nciihash.cli.demo import photos as samples
 from nciihash.cli.demo.photos import Findings, Gallery, Score, hang
 from nciihash.cli.terminal import Terminal
 from nciihash.errors import ExtraMissing, TooPlain
@@ -12,13 +12,13 @@ from support.pictures import scene
 
 
 def test_without_photos_it_names_the_command(tmp_path, monkeypatch):
-    monkeypatch.setattr(gallery, "find_spec", lambda name: None)
+    monkeypatch.setattr(samples, "find_spec", lambda name: None)
     with pytest.raises(ExtraMissing, match=r'pip install "nciihash\[demo\]"'):
         hang(Terminal(), [], tmp_path)
 
 
 def test_photos_of_ones_own_need_no_others(tmp_path, monkeypatch):
-    monkeypatch.setattr(gallery, "find_spec", lambda name: None)
+    monkeypatch.setattr(samples, "find_spec", lambda name: None)
     scene(400, 300, seed=51).save(tmp_path / "one.jpg")
     hung = hang(Terminal(), [tmp_path / "one.jpg"], tmp_path)
     assert (len(hung.photos), hung.strangers) == (1, ())

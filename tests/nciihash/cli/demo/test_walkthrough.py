@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nciihash.cli.demo import photos as gallery
+from nciihash.cli.demo import photos as samples
 from nciihash.cli.demo.edits import EDITS
 from support.command_line import NCIIHASH
 from support.pictures import scene
@@ -65,7 +65,7 @@ def temporary(tmp_path, monkeypatch):
 
 
 def test_the_demo_with_photos_of_ones_own(run, temporary, tmp_path, monkeypatch):
-    monkeypatch.setattr(gallery, "_SIDE_MAX", 400)
+    monkeypatch.setattr(samples, "_SIDE_MAX", 400)
     photos = tmp_path / "photos"
     photos.mkdir()
     scene(400, 300, seed=51).save(photos / "one.jpg", quality=95)
