@@ -1,9 +1,10 @@
-// Frames of a video, from the browser's player. Runs in the page, since a worker has no player.
+// Frames of a video, from the player, which no worker has.
 
 const PATIENCE = 30_000; // milliseconds for one step
-const TRIES = 200; // to take the frame that is shown
-const PAUSE = 50; // milliseconds between them
-const LATER = 0.02; // seconds: exactly between two frames, browsers show now the one, now the other
+const TRIES = 400; // to take the frame that is shown
+const HELD = 4; // after which it is no new one
+const PAUSE = 25; // milliseconds between them
+const LATER = 0.02; // seconds: exactly between two frames, browsers show either
 
 /** Why a video cannot be looked at; `code` names the sentence that she reads. */
 export class Unseen extends Error {
@@ -26,24 +27,25 @@ function until(video, happening, code) {
 	});
 }
 
-/** Give the frame that a player shows. Where much else goes on it comes a while after its seeking. */
-async function shown(video) {
+/** Give the frame that a player shows, which for a while after seeking is still that of `last`. */
+async function shown(video, last) {
 	for (let tries = 1; ; tries++) {
 		try {
-			return globalThis.VideoFrame
-				? new VideoFrame(video)
-				: await createImageBitmap(video, { colorSpaceConversion: "none" });
+			if (!globalThis.VideoFrame)
+				return await createImageBitmap(video, { colorSpaceConversion: "none" });
+			const frame = new VideoFrame(video);
+			if (frame.timestamp !== last || tries > HELD) return frame;
+			frame.close();
 		} catch {
 			if (tries === TRIES) throw new Unseen("too_slow");
-			await new Promise((resolve) => setTimeout(resolve, PAUSE));
 		}
+		await new Promise((resolve) => setTimeout(resolve, PAUSE));
 	}
 }
 
 /**
- * Show a video to `look(frame, time, seconds)`: a frame, its time, and how long the video is, or 0
- * where nobody knows. It gives the time of the next frame that is due, or null to stop. Frames that
- * come later than asked, as the last one may, are shown as they are.
+ * Show a video to `look(frame, time, seconds)`: a frame, its time, and how long the video is, 0 if
+ * unknown. It gives the time of the next frame that is due, or null to stop.
  */
 export async function watch(blob, look) {
 	const video = document.createElement("video");
@@ -53,14 +55,17 @@ export async function watch(blob, look) {
 		video.preload = "auto";
 		video.src = address;
 		await until(video, "loadeddata", "unplayable");
-		if (!video.videoWidth) throw new Unseen("unplayable"); // only its sound is known to this browser
+		if (!video.videoWidth) throw new Unseen("unplayable"); // the browser knows its sound alone
 		const { duration } = video;
+		let last = null;
 		for (let time = 0; time !== null && time < duration; ) {
 			const sought = until(video, "seeked", "damaged");
 			video.currentTime = Math.min(time + LATER, duration);
 			await sought;
-			if (video.currentTime < time) return; // it was shorter than it said, or never said
-			time = await look(await shown(video), time, Number.isFinite(duration) ? duration : 0);
+			if (video.currentTime < time) return; // shorter than it said, or never said
+			const frame = await shown(video, last);
+			last = frame.timestamp ?? null;
+			time = await look(frame, time, Number.isFinite(duration) ? duration : 0);
 		}
 	} finally {
 		video.onerror = null;

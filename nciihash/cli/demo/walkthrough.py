@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -59,9 +58,8 @@ def run(terminal: Terminal, photos: Sequence[Path]) -> bool:
         service = stack.enter_context(LocalService(folder))
         gallery = hang(terminal, photos, folder)  # while the service starts
         terminal.show(f"A clearinghouse serves at {service.address}, for {_KEEPS} and {_ASKS}.")
-        pool = stack.enter_context(ThreadPoolExecutor())
-        wanted = ((_KEEPS, "feed,match,feedback"), (_ASKS, "match,feedback"))
-        keeper_key, asker_key = pool.map(lambda pair: service.add_platform(*pair), wanted)
+        keeper_key = service.add_platform(_KEEPS, "feed,match,feedback")
+        asker_key = service.add_platform(_ASKS, "match,feedback")
         score = _walk(
             terminal,
             gallery,
