@@ -14,7 +14,7 @@ PHOTOS ?=
 PYTEST_ARGS ?=
 KERNEL := CMakeLists.txt $(wildcard nciihash/search/kernel/*)
 
-.PHONY: setup demo test test-quick structure fuzz-service fuzz-files fuzz-code lint docs dist
+.PHONY: setup demo test test-quick attacks structure fuzz-service fuzz-files fuzz-code lint docs dist
 .PHONY: bench bench-check bench-full bench-hashing bench-search bench-recall
 .PHONY: bench-service bench-scan bench-video bench-page bench-veil bench-inversion
 .PHONY: kernels sanitize screenshots page lock clean
@@ -38,6 +38,10 @@ test-quick: $(VENV)/.dev
 # Folders, files and functions that have become large, each with its reason: to think about.
 structure: $(VENV)/.dev
 	@$(BIN)/python tests/tools/structure.py
+
+# Attacks on a real service, each with what its attacker may get at most; they are a part of `make test`.
+attacks: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/promises/attacks $(PYTEST_ARGS)
 
 # What the service answers to whatever its OpenAPI document allows, and to what it does not: longer
 # than in the tests.
