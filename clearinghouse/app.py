@@ -35,7 +35,7 @@ from clearinghouse.routes.rehearsal import Faults, Rehearsal
 from clearinghouse.service import Service
 from clearinghouse.settings import Settings
 from nciihash import __version__
-from nciihash.wire import PROBLEM, AddItems, MatchQuery, OpenCase
+from nciihash.wire import PROBLEM, AddItems, AddSignals, MatchQuery, OpenCase
 from nciihash.wire.advocates import OpenForOther
 
 _log = logging.getLogger(__name__)
@@ -80,6 +80,7 @@ def create_app(
                 clock,
             )
             service.waiters.bind()
+            store.wrote = app.state.metrics.wrote
             app.state.service = service
             following = asyncio.create_task(service.follow_log())
             ended = threading.Event()
@@ -204,6 +205,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         for model in (
             OpenCase,
             AddItems,
+            AddSignals,
             MatchQuery,
             OpenForOther,
         ):  # read by `routes.requests.parsed`

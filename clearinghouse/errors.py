@@ -126,6 +126,26 @@ class TooManyItems(Refused):
     detail = "A case holds 200 files. Nothing was added. Open another case for the other files."
 
 
+class TooManySignals(Refused):
+    """The file would hold more hashes than it may."""
+
+    status = 422
+    code = "too_many_signals"
+    title = "The file would hold more hashes than it may"
+    detail = "A file holds 2,048 hashes. Nothing was added; what was sent before stays."
+
+
+class NotTheNextPart(Refused):
+    """All parts of the file were sent, or the parts are not sent in their order."""
+
+    status = 409
+    code = "not_the_next_part"
+    title = "This is not the next part of the file"
+    detail = (
+        "Nothing was added. Read the case; if the file lacks a part, send the whole file again."
+    )
+
+
 class ContributionsFull(Refused):
     """The platform would hold more contributed hashes than it may."""
 

@@ -7,6 +7,7 @@ what is at no address of ours is counted as one. Figures about cases are the ope
 
 import time
 from collections import Counter as Counted
+from contextvars import ContextVar
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -17,8 +18,14 @@ from clearinghouse.service import Service
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 35.0)
+# finer at the bottom: whoever writes keeps all others waiting, and 50 ms is what we allow ourselves
+_LOCK_SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0, 5.0)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE"})
 _ELSEWHERE: Final = "none"  # what is no address of ours
+_BACKGROUND: Final = "background"  # what no request asked for
+
+# the request that this thread or task works for
+_request: ContextVar[Scope | None] = ContextVar("request", default=None)
 
 
 class Metrics:
@@ -37,6 +44,13 @@ class Metrics:
             "From a request's headers to the end of its answer; a feed that waits counts too.",
             ("route",),
             buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._lock = Histogram(
+            "clearinghouse_write_lock_seconds",
+            "How long each write transaction kept other writers waiting, commit included.",
+            ("method", "route"),
+            buckets=_LOCK_SECONDS,
             registry=self.registry,
         )
         self._log = self._gauge("log_entries", "The last place in the log.")
@@ -59,6 +73,12 @@ class Metrics:
 
     def _gauge(self, name: str, says: str) -> Gauge:
         return Gauge(f"clearinghouse_{name}", says, registry=self.registry)
+
+    def wrote(self, seconds: float) -> None:
+        """Note how long a write transaction held the lock, under the request that it was for."""
+        scope = _request.get()
+        method, route = ("", _BACKGROUND) if scope is None else _named(scope)
+        self._lock.labels(method, route).observe(seconds)
 
     def read(self, service: Service) -> bytes:
         """Write all of it down for Prometheus, as it stands now."""
@@ -98,6 +118,7 @@ class Measured:
             return
         status = 500
         begun = time.monotonic()
+        token = _request.set(scope)
 
         async def noted(message: Message) -> None:
             nonlocal status
@@ -108,8 +129,13 @@ class Measured:
         try:
             await self._app(scope, receive, noted)
         finally:
-            # what routing has found; the path itself may hold anything
-            route = getattr(scope.get("route"), "path", _ELSEWHERE)
-            method = scope["method"] if scope["method"] in _METHODS else "other"
+            _request.reset(token)
+            method, route = _named(scope)
             self._metrics.requests.labels(method, route, status).inc()
             self._metrics.seconds.labels(route).observe(time.monotonic() - begun)
+
+
+def _named(scope: Scope) -> tuple[str, str]:
+    """Return a request's method and the pattern of its route; its path may hold anything."""
+    route = getattr(scope.get("route"), "path", _ELSEWHERE)
+    return (scope["method"] if scope["method"] in _METHODS else "other"), route

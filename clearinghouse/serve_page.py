@@ -39,6 +39,7 @@ PASSED: Final = (
     ("GET", "/v1/case"),
     ("DELETE", "/v1/case"),
     ("POST", "/v1/case/items"),
+    ("POST", "/v1/case/items/{item:int}/signals"),
     ("DELETE", "/v1/case/items/{item:int}"),
 )
 

@@ -29,6 +29,7 @@ says what to do next.
     ├── ExtraMissing              a part that comes with `pip install "nciihash[…]"` is not there
     └── ServiceError              the clearinghouse
         ├── InvalidRequest        (also a ValueError) an address, key or value not fit to be sent
+        ├── PartlySent            the case is open, and holds a part of what was to be sent
         ├── ServiceUnreachable    no connection, or none in time
         ├── ProtocolError         an answer that is not what `nciihash.wire` defines
         └── ServiceRefused        a problem document: `status`, `code`, `title`, `detail`
@@ -204,6 +205,30 @@ class InvalidRequest(ServiceError, ValueError):
     """Nothing was sent, since the address, the key or a value cannot be right: correct it."""
 
     code = "invalid_request"
+
+
+class PartlySent(ServiceError):
+    """The first requests were answered and a later one was not: what was sent is in the case.
+
+    `receipt`: the case and the files that are known to be in it. The last of them may lack hashes.
+    The error that ended it is the cause of this one.
+    """
+
+    code = "partly_sent"
+    uncertain = True
+
+    def __init__(self, receipt: object) -> None:
+        """Take the receipt so far."""
+        super().__init__(
+            "The connection failed before everything was sent. What was sent is in the case; send "
+            "the rest again."
+        )
+        self.receipt = receipt
+
+    @property
+    def passing(self) -> bool:
+        """Whether the cause may pass."""
+        return isinstance(self.__cause__, ServiceError) and self.__cause__.passing
 
 
 class ServiceUnreachable(ServiceError):

@@ -42,7 +42,7 @@ def shared_data() -> Path:
 _ON_BOTH = {
     *("clearinghouse/database/test_store.py", "clearinghouse/database/test_epoch.py"),
     *("clearinghouse/cases/test_lifecycle.py", "clearinghouse/platforms/test_platforms.py"),
-    "clearinghouse/platforms/test_stopncii.py",
+    *("clearinghouse/cases/test_intake.py", "clearinghouse/platforms/test_stopncii.py"),
     "clearinghouse/platforms/test_stopncii_contributions.py",
     "clearinghouse/platforms/test_stopncii_order.py",
     "clearinghouse/maintenance/test_key_rotation.py",

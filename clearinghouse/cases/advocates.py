@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from clearinghouse.abuse.allowlist import LawfulList
 from clearinghouse.cases import lifecycle
+from clearinghouse.cases.intake import Intake
 from clearinghouse.cases.passphrases import mint_number, read_number
 from clearinghouse.database import audit
 from clearinghouse.database.audit import Act
@@ -30,7 +30,7 @@ from clearinghouse.errors import (
 )
 from clearinghouse.platforms.keys import KEY_DAYS
 from clearinghouse.times import hour, moment
-from nciihash.wire import CaseOpened, CaseState, ItemReceipt, OpenCase, Reason
+from nciihash.wire import CaseOpened, CaseState, ItemReceipt, Reason
 from nciihash.wire.advocates import (
     CLOCK_HOURS,
     AssistedCase,
@@ -137,11 +137,10 @@ def admit(store: Store, key: str | None, now: datetime) -> Advocate:
 
 
 def open_for_other(
-    store: Store,
-    lawful: LawfulList,
     tx: Transaction,
     advocate: Advocate,
     request: OpenForOther,
+    intake: Intake,
     *,
     months: int,
     now: datetime,
@@ -154,19 +153,20 @@ def open_for_other(
     """
     if not request.consent:
         raise ConsentMissing
-    number = secrets.token_hex(32)  # nobody is given it, and it cannot be a case number
+    lookup = secrets.token_bytes(32)  # no case number leads to it
     opened = lifecycle.open_case(
-        store,
-        lawful,
         tx,
-        OpenCase(declaration=request.declaration, reason=request.reason, items=request.items),
-        number=number,
+        request.declaration,
+        request.reason,
+        intake,
+        lookup=lookup,
+        number="",
         passphrase="",
         verifier=_NO_VERIFIER,
         months=months,
         now=now,
     )
-    row = tx.cases.find(lifecycle.case_lookup(store, number))
+    row = tx.cases.find(lookup)
     assert row is not None  # noqa: S101 - it was inserted a moment ago
     reference = mint_number()[:4]
     while tx.advocates.find_case(advocate.number, reference) is not None:

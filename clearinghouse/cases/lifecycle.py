@@ -4,11 +4,11 @@ import calendar
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from itertools import islice
+from typing import Final
 
-from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.cases.intake import File, Intake
 from clearinghouse.database.queries.cases import NewItem
-from clearinghouse.database.queries.reviews import QUARANTINED
+from clearinghouse.database.queries.reviews import LAWFUL, QUARANTINED
 from clearinghouse.database.queries.signals import NewSignals
 from clearinghouse.database.schema import AnyRow
 from clearinghouse.database.store import Store
@@ -18,28 +18,32 @@ from clearinghouse.errors import (
     DeclarationMissing,
     ItemUnknown,
     NothingAccepted,
+    NotTheNextPart,
     TooManyItems,
+    TooManySignals,
 )
 from clearinghouse.platforms.keys import FOLLOWING, Scope, read_scopes
 from clearinghouse.times import hour, moment
-from nciihash.signals import QUALITY_MIN, Media, Verdict
+from nciihash.signals import Media, Verdict
 from nciihash.wire import (
     ITEMS_MAX,
+    SIGNALS_MAX,
     CaseOpened,
     CaseState,
     CaseStatus,
-    ItemIn,
+    Declaration,
     ItemReceipt,
     ItemsAdded,
     ItemStatus,
-    OpenCase,
     PlatformStatus,
     Reason,
-    Refusal,
+    SignalsAdded,
     TakenOut,
     Withdrawal,
 )
 from nciihash.wire.advocates import ASSISTED_ITEMS_MAX
+
+_AT_ONCE: Final = 1_024  # signals withdrawn in one transaction
 
 
 def case_lookup(store: Store, number: str) -> bytes:
@@ -48,11 +52,12 @@ def case_lookup(store: Store, number: str) -> bytes:
 
 
 def open_case(
-    store: Store,
-    lawful: LawfulList,
     tx: Transaction,
-    request: OpenCase,
+    declaration: Declaration,
+    reason: Reason,
+    intake: Intake,
     *,
+    lookup: bytes,
     number: str,
     passphrase: str,
     verifier: str,
@@ -61,36 +66,41 @@ def open_case(
 ) -> CaseOpened:
     """Open a case with its first files.
 
+    Args:
+        tx: a write transaction.
+        declaration: what she declares.
+        reason: why.
+        intake: the files.
+        lookup: the value under which the case is found.
+        number: its number, for the answer.
+        passphrase: its passphrase, for the answer.
+        verifier: by which the passphrase is checked.
+        months: how long it stays open after a visit.
+        now: the time.
+
     Raises:
         DeclarationMissing: not over 18, or not depicted.
         NothingAccepted: no signal of any file can be used; no case is opened.
     """
-    if not (request.declaration.adult and request.declaration.depicted):
+    if not (declaration.adult and declaration.depicted):
         raise DeclarationMissing
     expires = _months_after(now, months)
     case = tx.cases.add(
-        lookup=case_lookup(store, number),
+        lookup=lookup,
         verifier=verifier,
-        reason=request.reason.value,
+        reason=reason.value,
         state=CaseState.OPEN.value,
         opened=hour(now),
         expires=expires,
     )
-    receipts = _add(store, lawful, tx, case, request.items, first=1, now=now)
+    receipts = _add(tx, case, intake.files, first=1, now=now)
     return CaseOpened(
         case=number, passphrase=passphrase, expires=moment(expires), items=tuple(receipts)
     )
 
 
 def add_items(
-    store: Store,
-    lawful: LawfulList,
-    tx: Transaction,
-    case: int,
-    new: Sequence[ItemIn],
-    *,
-    months: int,
-    now: datetime,
+    tx: Transaction, case: int, intake: Intake, *, months: int, now: datetime
 ) -> ItemsAdded:
     """Add files to an open case, and renew it.
 
@@ -103,87 +113,141 @@ def add_items(
     if row.state != CaseState.OPEN:
         raise CaseClosed
     live, last = tx.cases.count_items(case)
-    if live + len(new) > (ASSISTED_ITEMS_MAX if tx.advocates.has_opened(case) else ITEMS_MAX):
+    most = ASSISTED_ITEMS_MAX if tx.advocates.has_opened(case) else ITEMS_MAX
+    if live + len(intake.files) > most:
         raise TooManyItems
-    receipts = _add(store, lawful, tx, case, new, first=last + 1, now=now)
+    receipts = _add(tx, case, intake.files, first=last + 1, now=now)
     expires = renew(tx, row, months=months, now=now)
     return ItemsAdded(expires=moment(expires), items=tuple(receipts))
 
 
 def _add(
-    store: Store,
-    lawful: LawfulList,
-    tx: Transaction,
-    case: int,
-    new: Sequence[ItemIn],
-    *,
-    first: int,
-    now: datetime,
+    tx: Transaction, case: int, files: Sequence[File], *, first: int, now: datetime
 ) -> list[ItemReceipt]:
-    fit = [
-        [s for s in item.signals if s.quality is None or s.quality >= QUALITY_MIN] for item in new
-    ]
-    near = iter(lawful.near(tx, [s.hashed.signal for kept in fit for s in kept]))
-    # of what is lawful one is enough: the others are made from the same picture
-    quarantined = [any(list(islice(near, len(kept)))) for kept in fit]
-    numbers = tx.cases.add_items(
+    tx.cases.add_items(
         case,
         [
-            NewItem(ordinal, item.media.value, refused=not kept)
-            for ordinal, (item, kept) in enumerate(zip(new, fit, strict=True), first)
+            NewItem(
+                number=file.number,
+                ordinal=ordinal,
+                media=file.media.value,
+                refused=not file.rows,
+                awaiting_after=file.sent if file.more else None,
+            )
+            for ordinal, file in enumerate(files, first)
         ],
         hour(now),
     )
-    receipts, added = [], []
-    for ordinal, (item, kept, held, number) in enumerate(
-        zip(new, fit, quarantined, numbers, strict=True), first
-    ):
-        refused = tuple(
-            Refusal(signal=i, code="quarantined" if s in kept else "low_quality")
-            for i, s in enumerate(item.signals)
-            if held or s not in kept
-        )
-        accepted = 0 if held else len(kept)
-        receipts.append(ItemReceipt(item=ordinal, accepted=accepted, refused=refused))
-        rows = []
-        for place, signal in enumerate(dict.fromkeys(kept)):
-            value = bytes.fromhex(signal.value)
-            rows.append(
-                {
-                    "item_id": number,
-                    "ordinal": place,
-                    "type": signal.type.value,
-                    "value": store.vault.seal(value, "signals", "value", number, place),
-                    "lookup": store.vault.lookup(signal.type, value),
-                    "quality": signal.quality,
-                    "variant": signal.variant.value,
-                }
-            )
-        added.append(NewSignals(item.media.value, rows, held_back=held))
-    tx.signals.add(added, hour(now))
-    for number, held in zip(numbers, quarantined, strict=True):
-        if held:
-            tx.reviews.add(QUARANTINED, number, None, 1, hour(now))
-    if not any(quarantined) and not any(receipt.accepted for receipt in receipts):
+    tx.signals.add(
+        [NewSignals(file.media.value, file.rows, held_back=file.lawful) for file in files],
+        hour(now),
+    )
+    for file in files:
+        if file.lawful:
+            tx.reviews.add(QUARANTINED, file.number, None, 1, hour(now))
+    if not any(file.lawful or file.accepted for file in files):
         raise NothingAccepted
-    return receipts
+    return [
+        ItemReceipt(item=ordinal, accepted=file.accepted, refused=file.refused)
+        for ordinal, file in enumerate(files, first)
+    ]
 
 
-def withdraw(tx: Transaction, case: int, ordinal: int | None, *, now: datetime) -> Withdrawal:
+def find_item(tx: Transaction, case: int, ordinal: int) -> AnyRow:
+    """Return a file of a case that its holder can add signals to.
+
+    Raises:
+        CaseClosed: the case was withdrawn or has expired.
+        ItemUnknown: it has no file with this number, or the file was withdrawn.
+    """
+    if tx.cases.read(case).state != CaseState.OPEN:
+        raise CaseClosed
+    row = tx.cases.item(case, ordinal)
+    if row is None or row.withdrawn is not None:
+        raise ItemUnknown
+    return row
+
+
+def add_signals(
+    tx: Transaction, case: int, ordinal: int, after: int, part: File, *, months: int, now: datetime
+) -> SignalsAdded:
+    """Add the next part of a long video to its file, and renew the case.
+
+    A part that is there already is not added again, and is answered as it was. Of a file that is
+    held back for the operator, the part is held back with it.
+
+    Raises:
+        CaseClosed, ItemUnknown: as `find_item`.
+        NotTheNextPart: other signals were sent at this index, or fewer before it.
+        TooManySignals: the file would hold more than 2,048.
+    """
+    item = find_item(tx, case, ordinal)
+    if item.awaiting_after != after:
+        if not _is_repeated(tx, item, part):
+            raise NotTheNextPart
+    elif after + part.sent > SIGNALS_MAX:
+        raise TooManySignals
+    else:
+        held, _ = tx.reviews.marks(case)[item.id]
+        rows = () if part.lawful and not held else part.rows
+        tx.signals.add([NewSignals(item.media, rows, held_back=held)], hour(now))
+        if part.lawful and not held:
+            tx.reviews.add(LAWFUL, item.id, None, 1, hour(now))
+        tx.cases.await_signals(item.id, after + part.sent if part.more else None)
+    expires = renew(tx, tx.cases.read(case), months=months, now=now)
+    return SignalsAdded(
+        expires=moment(expires), item=ordinal, accepted=part.accepted, refused=part.refused
+    )
+
+
+def _is_repeated(tx: Transaction, item: AnyRow, part: File) -> bool:
+    """Whether a file holds the signals of this part, sent before."""
+    if not part.rows:
+        return False
+    first, end = part.rows[0]["ordinal"], part.rows[-1]["ordinal"] + 1
+    return tx.signals.lookups(item.id, first, end) == {
+        row["ordinal"]: row["lookup"] for row in part.rows
+    }
+
+
+def withdraw(
+    store: Store,
+    find: Callable[[Transaction], int],
+    ordinal: int | None,
+    *,
+    now: Callable[[], datetime],
+) -> Withdrawal:
     """Withdraw one file, or all of them and with them the case. Repeating it changes nothing.
+
+    A large case is withdrawn in several transactions, so that nobody else has to wait long. The
+    answer comes when nothing is left; if this process ends before, repeating it goes on.
+
+    Args:
+        store: where the case is.
+        find: returns the case's row number. It is called in each transaction, since an advocate's
+            case may be handed over in between.
+        ordinal: the file's number in the case; None for all.
+        now: the time.
 
     Raises:
         ItemUnknown: the case never had a file with this number.
     """
-    if ordinal is not None and not tx.cases.has_item(case, ordinal):
-        raise ItemUnknown
-    gone = tx.cases.withdraw_items(case, ordinal, hour(now))
-    remaining, _ = tx.cases.count_items(case)
-    state = CaseState(tx.cases.read(case).state)
-    if state is CaseState.OPEN and not remaining:
-        state = CaseState.WITHDRAWN
-        tx.cases.update(case, state=state.value, closed=hour(now))
-    return Withdrawal(withdrawn=gone, remaining=remaining, state=state)
+    gone = 0
+    while True:
+        with store.write() as tx:
+            case = find(tx)
+            if ordinal is not None and not tx.cases.has_item(case, ordinal):
+                raise ItemUnknown
+            files, done = tx.cases.withdraw_some(case, ordinal, hour(now()), limit=_AT_ONCE)
+            gone += files
+            if not done:
+                continue
+            remaining, _ = tx.cases.count_items(case)
+            state = CaseState(tx.cases.read(case).state)
+            if state is CaseState.OPEN and not remaining:
+                state = CaseState.WITHDRAWN
+                tx.cases.update(case, state=state.value, closed=hour(now()))
+            return Withdrawal(withdrawn=gone, remaining=remaining, state=state)
 
 
 def renew(tx: Transaction, row: AnyRow, *, months: int, now: datetime) -> int:
@@ -250,6 +314,7 @@ def status(tx: Transaction, case: int, *, now: datetime) -> CaseStatus:
                 withdrawn=_moment(item.withdrawn),
                 held_back=marks[item.id][0],
                 taken_out=_taken_out(marks[item.id][1]),
+                complete=item.awaiting_after is None,
                 platforms=listed.about(item),
             )
             for item in tx.cases.items(case)

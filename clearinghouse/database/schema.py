@@ -71,6 +71,8 @@ items = Table(
     Column("media", String(8), nullable=False),
     Column("added", BigInteger, nullable=False),
     Column("withdrawn", BigInteger),
+    # hashes sent so far, while more are to follow; null once all of them were sent
+    Column("awaiting_after", Integer),
     UniqueConstraint("case_id", "ordinal"),
     sqlite_autoincrement=True,
 )

@@ -8,6 +8,7 @@ commit, and the commit returns after fsync.
 
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +16,7 @@ from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from sqlalchemy import URL, Connection, inspect, text
 
@@ -30,6 +31,8 @@ from clearinghouse.sealing.master_key import FACTS, KEY, STEADY, key_file, read_
 from clearinghouse.sealing.vault import KEY_BYTES, Vault
 from clearinghouse.settings import Settings
 from clearinghouse.times import hour
+
+_RESERVED: Final = 1_000  # row numbers in a block
 
 
 class Store:
@@ -51,6 +54,10 @@ class Store:
         self._note = note
         self._journal = journal
         self._owed = False  # whether the journal may lack a withdrawal
+        self._items: list[int] = []  # row numbers reserved for files, not used yet
+        self._reserving = threading.Lock()
+        # called with the seconds for which each write transaction kept other writers waiting
+        self.wrote: Callable[[float], object] = lambda _seconds: None
         self.vault: Vault
         self.epoch = 0
         self.argon2_memory = argon2_memory
@@ -183,12 +190,18 @@ class Store:
 
         What was withdrawn is in the journal as well when this ends.
         """
-        with self._database.writer.begin() as connection:
-            tx = Transaction(connection)
-            self._unlock(tx)
-            yield tx
-            if tx.grew:
-                self._database.announce(connection)
+        began = None
+        try:
+            with self._database.writer.begin() as connection:
+                began = time.monotonic()
+                tx = Transaction(connection)
+                self._unlock(tx)
+                yield tx
+                if tx.grew:
+                    self._database.announce(connection)
+        finally:
+            if began is not None:
+                self.wrote(time.monotonic() - began)
         self._owed |= tx.removed
         if self._owed:
             self.keep_withdrawals()
@@ -202,6 +215,20 @@ class Store:
             tx = Transaction(connection)
             self._unlock(tx)
             yield tx
+
+    def reserve_items(self, count: int) -> list[int]:
+        """Return row numbers for files, which no other file will get.
+
+        What a file holds is sealed for its row number, and sealing must not keep writers waiting.
+        So the number is known before the transaction that inserts the file. Numbers are reserved in
+        blocks; what is left of a block when this process ends is never used.
+        """
+        with self._reserving:
+            if len(self._items) < count:
+                with self.write() as tx:
+                    self._items += tx.cases.reserve_items(max(count, _RESERVED))
+            taken, self._items = self._items[:count], self._items[count:]
+            return taken
 
     def reached(self) -> Reached:
         """Tell how far the log has got."""

@@ -22,9 +22,10 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.screening import Screening, screen
 from clearinghouse.database import audit
 from clearinghouse.database.audit import Act
 from clearinghouse.database.queries.cases import NewItem
@@ -55,13 +56,45 @@ def lookup_of(store: Store, signal: Signal) -> bytes:
     return store.vault.lookup(signal.type, signal.value)
 
 
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Hashes made ready to be filed before the writer's lock is taken, by their look-up values.
+
+    Each has the row of its file, reserved, and the row of its signal. Lawful ones are left out.
+    """
+
+    files: dict[bytes, tuple[Media, dict[str, Any]]]
+    screening: Screening
+
+
+def make_ready(store: Store, lawful: LawfulList, hashes: Sequence[Contributed]) -> Ready:
+    """Compare hashes with the lawful list, and seal the others."""
+    unique = list(dict.fromkeys(hashes))
+    numbers = store.reserve_items(len(unique))
+    screening = screen(store, lawful, [hash.signal for hash in unique])
+    files: dict[bytes, tuple[Media, dict[str, Any]]] = {}
+    for item, hash, is_lawful in zip(numbers, unique, screening.near, strict=True):
+        if is_lawful:
+            continue
+        lookup = screening.vault.lookup(hash.signal.type, hash.signal.value)
+        row = {
+            "item_id": item,
+            "ordinal": 0,
+            "type": hash.signal.type.value,
+            "value": screening.vault.seal(hash.signal.value, "signals", "value", item, 0),
+            "lookup": lookup,
+            "quality": None,
+            "variant": Variant.ORIGINAL.value,
+        }
+        files[lookup] = (hash.media, row)
+    return Ready(files, screening)
+
+
 def contribute(
-    store: Store,
-    lawful: LawfulList,
     tx: Transaction,
     platform: int,
     kind: str,
-    hashes: Sequence[Contributed],
+    ready: Ready,
     *,
     months: int,
     most: int,
@@ -70,12 +103,10 @@ def contribute(
     """File hashes under a platform; those that are there already, or in a case, are left alone.
 
     Args:
-        store: for its vault.
-        lawful: what is like one of these is not filed.
         tx: a write transaction.
         platform: its row number.
         kind: `CONTRIBUTED` or `IMPORTED`.
-        hashes: what to file.
+        ready: what to file.
         months: after how many months without a further call all of the platform's expire.
         most: how many may be live.
         now: the time.
@@ -84,35 +115,23 @@ def contribute(
         How many were new.
 
     Raises:
+        Outdated: the lawful list or the master key has changed since they were made ready.
         ContributionsFull: more than `most` would be live; nothing is filed.
     """
+    ready.screening.check(tx)
     case = _open(tx, platform, kind, expires=hour(now + months * _MONTH), now=now)
-    wanted = {lookup_of(store, hash.signal): hash for hash in hashes}
-    there = tx.cases.values(case, list(wanted))
-    near = lawful.near(tx, [hash.signal for hash in wanted.values()])
-    new = {
-        at: hash
-        for (at, hash), is_lawful in zip(wanted.items(), near, strict=True)
-        if at not in there and not is_lawful and not tx.signals.held_by_survivor(at)
-    }
+    known = set(tx.cases.values(case, list(ready.files)))
+    known |= tx.signals.held_by_survivors(list(ready.files))
+    new = [file for lookup, file in ready.files.items() if lookup not in known]
     live, last = tx.cases.count_items(case)
     if live + len(new) > most:
         raise ContributionsFull
-    files = [NewItem(n, hash.media.value) for n, hash in enumerate(new.values(), last + 1)]
-    numbers = tx.cases.add_items(case, files, hour(now))
-    added = []
-    for item, (lookup, hash) in zip(numbers, new.items(), strict=True):
-        row = {
-            "item_id": item,
-            "ordinal": 0,
-            "type": hash.signal.type.value,
-            "value": store.vault.seal(hash.signal.value, "signals", "value", item, 0),
-            "lookup": lookup,
-            "quality": None,
-            "variant": Variant.ORIGINAL.value,
-        }
-        added.append(NewSignals(hash.media.value, [row]))
-    tx.signals.add(added, hour(now))
+    files = [
+        NewItem(row["item_id"], ordinal, media.value)
+        for ordinal, (media, row) in enumerate(new, last + 1)
+    ]
+    tx.cases.add_items(case, files, hour(now))
+    tx.signals.add([NewSignals(media.value, [row]) for media, row in new], hour(now))
     return len(new)
 
 

@@ -18,11 +18,18 @@ import httpx
 from pydantic import Field, StrictBool, StrictInt, ValidationError
 
 from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.screening import screened
 from clearinghouse.database.queries.contributions import IMPORTED
 from clearinghouse.database.store import Store
 from clearinghouse.errors import ContributionsFull, SettingInvalid, Trouble
 from clearinghouse.http.foreign_replies import BoundedBody, ReplyTooLong
-from clearinghouse.platforms.contributions import Contributed, contribute, lookup_of, take_back
+from clearinghouse.platforms.contributions import (
+    Contributed,
+    contribute,
+    lookup_of,
+    make_ready,
+    take_back,
+)
 from clearinghouse.platforms.keys import find_or_add
 from clearinghouse.platforms.stopncii import PAGE_MAX, START, Document, RecordStatus, RecordType
 from clearinghouse.settings import Settings
@@ -151,19 +158,22 @@ def follow(
     new = [hash for lookup, hash in wanted.items() if lookup not in there]
     # Once at least, for that renews what is there.
     for batch in list(_batches(new)) or [()]:
-        try:
+
+        def file(batch: Sequence[Contributed] = batch) -> int:
+            ready = make_ready(store, lawful, batch)
             with store.write() as tx:
-                added += contribute(
-                    store,
-                    lawful,
+                return contribute(
                     tx,
                     platform,
                     IMPORTED,
-                    batch,
+                    ready,
                     months=settings.case_months,
                     most=settings.contributions_max,
                     now=clock(),
                 )
+
+        try:
+            added += screened(file)
         except ContributionsFull:
             raise FollowFailed(
                 f"The other clearinghouse holds more than {settings.contributions_max:,} hashes, "

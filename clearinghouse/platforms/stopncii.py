@@ -17,7 +17,7 @@ that they depend on, some by crashing:
   known, so that a key for feedback alone cannot ask. Tags are free text: they are read and dropped.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar, Final, Self
@@ -27,11 +27,18 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_
 
 from clearinghouse.abuse import review
 from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.screening import screened
 from clearinghouse.database.queries.contributions import CONTRIBUTED
 from clearinghouse.database.queries.stopncii_records import SHARED, Record
 from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import Transaction
-from clearinghouse.platforms.contributions import Contributed, contribute, lookup_of, take_back
+from clearinghouse.platforms.contributions import (
+    Contributed,
+    contribute,
+    lookup_of,
+    make_ready,
+    take_back,
+)
 from clearinghouse.platforms.keys import Platform
 from clearinghouse.platforms.live_index import read_place
 from clearinghouse.sealing.platform_ids import Names
@@ -43,6 +50,7 @@ START: Final = 10  # the `startTimestamp` that clients send for "from the beginn
 PAGE_MIN: Final = SHARED + 1  # so that each page ends at a later time than it began
 PAGE_MAX: Final = 10_000
 BATCH_MAX: Final = 1_000  # hashes, or feedbacks, in one request
+_AT_ONCE: Final = 50  # feedbacks in one transaction
 TIME_MAX: Final = 2**40
 
 
@@ -282,21 +290,38 @@ def _write(store: Store, platform: Platform, record: Record) -> HashRecord:
 
 def record_feedback(
     store: Store,
-    tx: Transaction,
     platform: Platform,
     feedbacks: Sequence[HashFeedback],
     *,
-    now: datetime,
+    clock: Callable[[], datetime],
 ) -> Taken:
-    """Record a platform's feedback on values; on unknown ones nothing is recorded or told."""
+    """Record a platform's feedback on values; on unknown ones nothing is recorded or told.
+
+    In several transactions, so that nobody else has to wait long. Repeating it changes nothing.
+    """
+    said: list[tuple[bytes, FeedbackValue]] = []
     for feedback in feedbacks:
         for kind in RecordType:
             try:
                 signal = Signal.from_hex(kind.signal, feedback.hash)
             except InvalidSignal:
                 continue  # the value has the length of the other type
-            _record(tx, platform, lookup_of(store, signal), feedback.value, now=now)
+            said.append((lookup_of(store, signal), feedback.value))
+    _record_all(store, platform, said, clock=clock)
     return Taken(count=len(feedbacks))
+
+
+def _record_all(
+    store: Store,
+    platform: Platform,
+    said: Sequence[tuple[bytes, FeedbackValue]],
+    *,
+    clock: Callable[[], datetime],
+) -> None:
+    for start in range(0, len(said), _AT_ONCE):
+        with store.write() as tx:
+            for lookup, value in said[start : start + _AT_ONCE]:
+                _record(tx, platform, lookup, value, now=clock())
 
 
 def _record(
@@ -314,38 +339,44 @@ def _record(
 def take_hashes(
     store: Store,
     lawful: LawfulList,
-    tx: Transaction,
     platform: Platform,
     records: Sequence[NewRecord],
     *,
     months: int,
     most: int,
-    now: datetime,
+    clock: Callable[[], datetime],
 ) -> Taken:
     """Take hashes that a platform found by itself, and its feedback on them.
 
     A hash whose feedback is `Withdrawn` or `Deleted` is taken back instead.
 
     Args:
-        store: for its vault.
+        store: where they are filed.
         lawful: what is like one of these is passed over.
-        tx: a write transaction.
         platform: who contributes.
         records: the hashes.
         months: after how many months without another call they expire.
         most: how many the platform may have contributed.
-        now: the time.
+        clock: the time.
 
     Raises:
         ContributionsFull: it would be more than `most`; nothing is taken.
     """
     new = [r.contributed for r in records if not any(f.value.takes_back for f in r.feedbacks)]
+
+    def file() -> int:
+        ready = make_ready(store, lawful, new)
+        with store.write() as tx:
+            return contribute(
+                tx, platform.number, CONTRIBUTED, ready, months=months, most=most, now=clock()
+            )
+
     if new:
-        contribute(
-            store, lawful, tx, platform.number, CONTRIBUTED, new, months=months, most=most, now=now
-        )
-    for record in records:
-        for feedback in record.feedbacks:
-            lookup = lookup_of(store, record.contributed.signal)
-            _record(tx, platform, lookup, feedback.value, now=now)
+        screened(file)
+    said = [
+        (lookup_of(store, record.contributed.signal), feedback.value)
+        for record in records
+        for feedback in record.feedbacks
+    ]
+    _record_all(store, platform, said, clock=clock)
     return Taken(count=len(records))

@@ -8,9 +8,19 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from clearinghouse.cases import advocates, lifecycle
 from clearinghouse.cases.advocates import Advocate
 from clearinghouse.cases.idempotency import Reply, once
+from clearinghouse.cases.intake import Intake, prepare, prepare_part, submit
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.routes.dependencies import Repeatable, Serving, answer, documented, parsed
-from nciihash.wire import AddItems, CaseStatus, ItemsAdded, Problem, Withdrawal
+from nciihash.wire import (
+    AddItems,
+    AddSignals,
+    CaseStatus,
+    ItemIn,
+    ItemsAdded,
+    Problem,
+    SignalsAdded,
+    Withdrawal,
+)
 from nciihash.wire.advocates import AssistedCases, HandOver, OpenedForOther, OpenForOther
 
 _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
@@ -40,6 +50,8 @@ Referred = Annotated[
     str, Path(pattern=r"^[0-9A-Za-z]{4}$", description="As the list shows it.", examples=["7KQ2"])
 ]
 
+Numbered = Annotated[int, Path(ge=1, le=2**31 - 1, description="The file's number in the case.")]
+
 
 @router.post(
     "/cases", status_code=201, response_model=OpenedForOther, openapi_extra=documented(OpenForOther)
@@ -53,19 +65,21 @@ def open_case(
     """Open a case for somebody who agreed. No proof of work is asked for."""
     now = serving.clock()
 
-    def act(tx: Transaction) -> Reply:
+    def make_ready() -> Intake:
+        return prepare(serving.store, serving.lawful, body.items)
+
+    def act(tx: Transaction, intake: Intake) -> Reply:
         opened = advocates.open_for_other(
-            serving.store,
-            serving.lawful,
             tx,
             advocate,
             body,
+            intake,
             months=serving.settings.case_months,
             now=now,
         )
         return Reply.of(201, opened)
 
-    reply = once(serving.store, repeat, now, act)
+    reply = submit(serving.store, repeat, now, make_ready, act)
     serving.waiters.poke()
     return answer(reply)
 
@@ -105,15 +119,51 @@ def add_items(
     """Add files to an open case, up to 1,000 in all."""
     now = serving.clock()
 
-    def act(tx: Transaction) -> Reply:
+    def make_ready() -> Intake:
+        return prepare(serving.store, serving.lawful, body.items)
+
+    def act(tx: Transaction, intake: Intake) -> Reply:
         case = advocates.find(tx, advocate, reference)
         months = serving.settings.case_months
-        added = lifecycle.add_items(
-            serving.store, serving.lawful, tx, case, body.items, months=months, now=now
-        )
+        return Reply.of(201, lifecycle.add_items(tx, case, intake, months=months, now=now))
+
+    reply = submit(serving.store, repeat, now, make_ready, act)
+    serving.waiters.poke()
+    return answer(reply)
+
+
+@router.post(
+    "/cases/{reference}/items/{item}/signals",
+    status_code=201,
+    response_model=SignalsAdded,
+    responses=_CLOSED,
+    openapi_extra=documented(AddSignals),
+)
+def add_signals(
+    reference: Referred,
+    item: Numbered,
+    advocate: Admitted,
+    body: Annotated[AddSignals, Depends(parsed(AddSignals))],
+    serving: Serving,
+    repeat: Repeatable,
+) -> Response:
+    """Add the next hashes of a long video, whose first ones were sent with `more`."""
+    now = serving.clock()
+    with serving.store.read() as tx:
+        file = lifecycle.find_item(tx, advocates.find(tx, advocate, reference), item)
+
+    def make_ready() -> Intake:
+        part = ItemIn(media=file.media, signals=body.signals, more=body.more)
+        return prepare_part(serving.store, serving.lawful, file.id, body.after, part)
+
+    def act(tx: Transaction, intake: Intake) -> Reply:
+        case = advocates.find(tx, advocate, reference)
+        [part] = intake.files
+        months = serving.settings.case_months
+        added = lifecycle.add_signals(tx, case, item, body.after, part, months=months, now=now)
         return Reply.of(201, added)
 
-    reply = once(serving.store, repeat, now, act)
+    reply = submit(serving.store, repeat, now, make_ready, act)
     serving.waiters.poke()
     return answer(reply)
 
@@ -121,7 +171,7 @@ def add_items(
 @router.delete("/cases/{reference}/items/{item}", responses=_UNKNOWN)
 def withdraw_item(
     reference: Referred,
-    item: Annotated[int, Path(ge=1, le=2**31 - 1)],
+    item: Numbered,
     advocate: Admitted,
     serving: Serving,
 ) -> Withdrawal:
@@ -136,9 +186,10 @@ def withdraw_case(reference: Referred, advocate: Admitted, serving: Serving) -> 
 
 
 def _withdraw(serving: Serving, advocate: Advocate, reference: str, item: int | None) -> Withdrawal:
-    with serving.store.write() as tx:
-        case = advocates.find(tx, advocate, reference)
-        withdrawal = lifecycle.withdraw(tx, case, item, now=serving.clock())
+    def find(tx: Transaction) -> int:
+        return advocates.find(tx, advocate, reference)
+
+    withdrawal = lifecycle.withdraw(serving.store, find, item, now=serving.clock)
     serving.waiters.poke()
     return withdrawal
 

@@ -8,7 +8,9 @@ it and says what it gets wrong.
 import secrets
 import threading
 from collections import deque
+from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Depends, Request
@@ -17,15 +19,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
 
 from clearinghouse.cases import lifecycle
-from clearinghouse.cases.passphrases import mint_number
+from clearinghouse.cases.intake import prepare
+from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import Busy, CursorExpired
 from clearinghouse.routes.dependencies import Serving, refusal_answer
 from nciihash.signals import Media, SignalType, Variant
-from nciihash.wire import CaseState, Declaration, ItemIn, Message, OpenCase, Reason, SignalIn
+from nciihash.wire import CaseState, Declaration, ItemIn, Message, Reason, SignalIn
 
 CASES_MAX: Final = 200
 FILES_MAX: Final = 200
 FAULTS_MAX: Final = 100
+_DECLARED: Final = Declaration(adult=True, depicted=True)
 FEEDS: Final = ("/v1/feed", "/stopncii/v1/FetchHashes")
 
 
@@ -123,41 +127,30 @@ router = APIRouter(prefix="/sandbox", tags=["sandbox"])
 @router.post("/burst")
 def burst(body: Burst, serving: Serving, making: Rehearsing) -> Values:
     """Open made-up cases in one moment, and tell their hashes."""
-    added: list[str] = []
     now = serving.clock()
+    values = tuple(secrets.token_hex(32) for _ in range(body.cases * body.files))
+    intake = prepare(serving.store, serving.lawful, [_item(value) for value in values])
     with serving.store.write() as tx:
-        for _ in range(body.cases):
-            values = tuple(secrets.token_hex(32) for _ in range(body.files))
-            number = mint_number()
+        intake.screening.check(tx)
+        for first in range(0, len(values), body.files):
+            chosen = slice(first, first + body.files)
+            lookup = secrets.token_bytes(32)  # no case number leads to it
             lifecycle.open_case(
-                serving.store, serving.lawful, tx, _request(values), number=number, passphrase="",
-                # no passphrase opens it, for what stands here is no verifier
-                verifier="", months=serving.settings.case_months, now=now,
+                tx, _DECLARED, Reason.PRECAUTION,
+                replace(intake, files=intake.files[chosen]), lookup=lookup, number="",
+                # no passphrase opens it: this is no verifier
+                passphrase="", verifier="", months=serving.settings.case_months, now=now,
             )  # fmt: skip
-            row = tx.cases.find(lifecycle.case_lookup(serving.store, number))
+            row = tx.cases.find(lookup)
             assert row is not None  # noqa: S101 - inserted above
-            making.opened(row.id, values)
-            added += values
+            making.opened(row.id, values[chosen])
     serving.waiters.poke()
-    return Values(values=tuple(added))
+    return Values(values=values)
 
 
-def _request(values: tuple[str, ...]) -> OpenCase:
-    return OpenCase(
-        declaration=Declaration(adult=True, depicted=True),
-        reason=Reason.PRECAUTION,
-        items=tuple(
-            ItemIn(
-                media=Media.IMAGE,
-                signals=(
-                    SignalIn(
-                        type=SignalType.PDQ, value=value, quality=100, variant=Variant.ORIGINAL
-                    ),
-                ),
-            )
-            for value in values
-        ),
-    )
+def _item(value: str) -> ItemIn:
+    signal = SignalIn(type=SignalType.PDQ, value=value, quality=100, variant=Variant.ORIGINAL)
+    return ItemIn(media=Media.IMAGE, signals=(signal,))
 
 
 @router.post("/withdraw")
@@ -165,12 +158,17 @@ def withdraw(body: Retreat, serving: Serving, making: Rehearsing) -> Values:
     """Withdraw the oldest made-up cases, and tell the hashes that are gone."""
     gone: list[str] = []
     for case, values in making.oldest(body.cases):
-        with serving.store.write() as tx:
-            if tx.cases.read(case).state == CaseState.OPEN:
-                lifecycle.withdraw(tx, case, None, now=serving.clock())
+        with serving.store.read() as tx:
+            is_open = tx.cases.read(case).state == CaseState.OPEN
+        if is_open:
+            lifecycle.withdraw(serving.store, partial(_same, case), None, now=serving.clock)
         gone += values
     serving.waiters.poke()
     return Values(values=tuple(gone))
+
+
+def _same(case: int, _tx: Transaction) -> int:
+    return case
 
 
 @router.get("/held")

@@ -101,10 +101,7 @@ def fetch_hashes(
 @router.post("/SubmitFeedback")
 def submit_feedback(body: SubmitFeedback, platform: Judge, serving: Serving) -> Taken:
     """Say what was decided about hashes, by their values."""
-    with serving.store.write() as tx:
-        taken = stopncii.record_feedback(
-            serving.store, tx, platform, body.feedbacks, now=serving.clock()
-        )
+    taken = stopncii.record_feedback(serving.store, platform, body.feedbacks, clock=serving.clock)
     serving.waiters.poke()
     return taken
 
@@ -112,16 +109,14 @@ def submit_feedback(body: SubmitFeedback, platform: Judge, serving: Serving) -> 
 @router.post("/SubmitHashes")
 def submit_hashes(body: SubmitHashes, platform: Contributor, serving: Serving) -> Taken:
     """Contribute hashes, or take them back with the feedback `Withdrawn` or `Deleted`."""
-    with serving.store.write() as tx:
-        taken = stopncii.take_hashes(
-            serving.store,
-            serving.lawful,
-            tx,
-            platform,
-            body.records,
-            months=serving.settings.case_months,
-            most=serving.settings.contributions_max,
-            now=serving.clock(),
-        )
+    taken = stopncii.take_hashes(
+        serving.store,
+        serving.lawful,
+        platform,
+        body.records,
+        months=serving.settings.case_months,
+        most=serving.settings.contributions_max,
+        clock=serving.clock,
+    )
     serving.waiters.poke()
     return taken

@@ -11,18 +11,23 @@ from starlette.concurrency import run_in_threadpool
 from clearinghouse.abuse.proof_of_work import spend
 from clearinghouse.cases import advocates, lifecycle
 from clearinghouse.cases.idempotency import Attempt, Reply, about, earlier, once
+from clearinghouse.cases.intake import Intake, prepare, prepare_part, submit
 from clearinghouse.cases.passphrases import mint_number, mint_passphrase, read_number
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import CredentialsMissing, CredentialsWrong
 from clearinghouse.routes.dependencies import Repeatable, Serving, answer, documented, parsed
+from clearinghouse.service import Service
 from nciihash.wire import (
     CASE_SCHEME,
     AddItems,
+    AddSignals,
     CaseOpened,
     CaseStatus,
+    ItemIn,
     ItemsAdded,
     OpenCase,
     Problem,
+    SignalsAdded,
     Withdrawal,
 )
 from nciihash.wire.advocates import Claim
@@ -94,6 +99,7 @@ def _credentials(header: str | None) -> tuple[str, str]:
 
 
 Admitted = Annotated[Holder, Depends(admit)]
+Numbered = Annotated[int, Path(ge=1, le=2**31 - 1, description="The file's number in the case.")]
 
 
 @router.get("/work")
@@ -123,15 +129,20 @@ async def open_case(
     mark = serving.gate.check(body.work, now)
     serving.gate.count(now)
     number, passphrase = mint_number(), mint_passphrase()
+    lookup = lifecycle.case_lookup(serving.store, number)
     verifier = await serving.checks.make(passphrase)
 
-    def act(tx: Transaction) -> Reply:
+    def make_ready() -> Intake:
+        return prepare(serving.store, serving.lawful, body.items)
+
+    def act(tx: Transaction, intake: Intake) -> Reply:
         spend(tx, mark, now)
         opened = lifecycle.open_case(
-            serving.store,
-            serving.lawful,
             tx,
-            body,
+            body.declaration,
+            body.reason,
+            intake,
+            lookup=lookup,
             number=number,
             passphrase=passphrase,
             verifier=verifier,
@@ -140,7 +151,7 @@ async def open_case(
         )
         return Reply.of(201, opened)
 
-    reply = await run_in_threadpool(once, serving.store, repeat, now, act)
+    reply = await run_in_threadpool(submit, serving.store, repeat, now, make_ready, act)
     serving.waiters.poke()
     return answer(reply)
 
@@ -219,38 +230,67 @@ def add_items(
     """Add files to an open case."""
     now = serving.clock()
 
-    def act(tx: Transaction) -> Reply:
-        added = lifecycle.add_items(
-            serving.store,
-            serving.lawful,
-            tx,
-            holder.case,
-            body.items,
-            months=serving.settings.case_months,
-            now=now,
+    def make_ready() -> Intake:
+        return prepare(serving.store, serving.lawful, body.items)
+
+    def act(tx: Transaction, intake: Intake) -> Reply:
+        months = serving.settings.case_months
+        return Reply.of(201, lifecycle.add_items(tx, holder.case, intake, months=months, now=now))
+
+    reply = submit(serving.store, repeat, now, make_ready, act)
+    serving.waiters.poke()
+    return answer(reply)
+
+
+@router.post(
+    "/case/items/{item}/signals",
+    status_code=201,
+    response_model=SignalsAdded,
+    responses={404: {"model": Problem}, 409: {"model": Problem}},
+    openapi_extra=documented(AddSignals),
+)
+def add_signals(
+    item: Numbered,
+    holder: Admitted,
+    body: Annotated[AddSignals, Depends(parsed(AddSignals))],
+    serving: Serving,
+    repeat: Repeatable,
+) -> Response:
+    """Add the next hashes of a long video, whose first ones were sent with `more`."""
+    now = serving.clock()
+    with serving.store.read() as tx:
+        file = lifecycle.find_item(tx, holder.case, item)
+
+    def make_ready() -> Intake:
+        part = ItemIn(media=file.media, signals=body.signals, more=body.more)
+        return prepare_part(serving.store, serving.lawful, file.id, body.after, part)
+
+    def act(tx: Transaction, intake: Intake) -> Reply:
+        [part] = intake.files
+        months = serving.settings.case_months
+        added = lifecycle.add_signals(
+            tx, holder.case, item, body.after, part, months=months, now=now
         )
         return Reply.of(201, added)
 
-    reply = once(serving.store, repeat, now, act)
+    reply = submit(serving.store, repeat, now, make_ready, act)
     serving.waiters.poke()
     return answer(reply)
 
 
 @router.delete("/case/items/{item}", responses={404: {"model": Problem}})
-def withdraw_item(
-    item: Annotated[int, Path(ge=1, le=2**31 - 1)], holder: Admitted, serving: Serving
-) -> Withdrawal:
+def withdraw_item(item: Numbered, holder: Admitted, serving: Serving) -> Withdrawal:
     """Withdraw one file. From now on nothing matches it here, and every platform is told."""
-    with serving.store.write() as tx:
-        withdrawal = lifecycle.withdraw(tx, holder.case, item, now=serving.clock())
-    serving.waiters.poke()
-    return withdrawal
+    return _withdraw(serving, holder, item)
 
 
 @router.delete("/case")
 def withdraw_case(holder: Admitted, serving: Serving) -> Withdrawal:
     """Withdraw all files and close the case. Repeating it is safe."""
-    with serving.store.write() as tx:
-        withdrawal = lifecycle.withdraw(tx, holder.case, None, now=serving.clock())
+    return _withdraw(serving, holder, None)
+
+
+def _withdraw(serving: Service, holder: Holder, item: int | None) -> Withdrawal:
+    withdrawal = lifecycle.withdraw(serving.store, lambda _tx: holder.case, item, now=serving.clock)
     serving.waiters.poke()
     return withdrawal

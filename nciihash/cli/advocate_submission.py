@@ -15,8 +15,8 @@ from nciihash.cli.saved_hashes import read_saved
 from nciihash.cli.terminal import ExitCode, Terminal
 from nciihash.errors import ServiceError
 from nciihash.signals import Item, SignalType, VariantSet
-from nciihash.wire import ITEMS_MAX, ItemReceipt, Reason
-from nciihash.wire.advocates import ASSISTED_ITEMS_MAX
+from nciihash.wire import ItemReceipt, ItemsAdded, Reason
+from nciihash.wire.advocates import ASSISTED_ITEMS_MAX, OpenedForOther
 
 if TYPE_CHECKING:
     from nciihash.client.advocate import AdvocateClient
@@ -109,41 +109,35 @@ def _send(
     reason: Reason | None,
     resume: str | None,
 ) -> tuple[str, list[ItemReceipt]]:
-    """Send in parts of up to 200 files, and say what is missing if one of them fails."""
-    parts = [items[start : start + ITEMS_MAX] for start in range(0, len(items), ITEMS_MAX)]
-    from nciihash.client.sans_io import new_idempotency_key
-
-    reference, receipts = resume, list[ItemReceipt]()
+    """Send everything, and say what is missing if that fails on the way."""
+    known: list[OpenedForOther | ItemsAdded] = []
+    reference = resume
     with terminal.progress("Sending", len(items)) as advance:
-        for part in parts:
-            key = new_idempotency_key()
-            if reference is None:
-                assert reason is not None  # noqa: S101 - asked for, or given with --yes
-                try:
-                    opened = client.open_case(
-                        part,
-                        reason=reason,
-                        consent=True,
-                        adult=True,
-                        depicted=True,
-                        idempotency_key=key,
-                    )
-                except (ServiceError, KeyboardInterrupt):
-                    if client.unanswered:
-                        terminal.say(_UNKNOWN, style="bold")
-                    raise
-                reference, new = opened.reference, opened.items
+
+        def sent(receipt: OpenedForOther | ItemsAdded) -> None:
+            nonlocal reference
+            if isinstance(receipt, OpenedForOther):
+                reference = receipt.reference
+            advance(len(receipt.items) - (len(known[-1].items) if known else 0))
+            known.append(receipt)
+
+        try:
+            if resume is not None:
+                client.add(resume, items, sent=sent)
             else:
-                try:
-                    new = client.add(reference, part, idempotency_key=key).items
-                except (ServiceError, KeyboardInterrupt):
-                    left = len(items) - len(receipts)
-                    terminal.say(_PART.format(reference=reference, count=left), style="bold")
-                    raise
-            receipts += new
-            advance(len(part))
-    assert reference is not None  # noqa: S101 - there was one part at least
-    return reference, receipts
+                assert reason is not None  # noqa: S101 - asked for, or given with --yes
+                client.open_case(
+                    items, reason=reason, consent=True, adult=True, depicted=True, sent=sent
+                )
+        except (ServiceError, KeyboardInterrupt):
+            if reference is not None:
+                left = len(items) - (len(known[-1].items) if known else 0)
+                terminal.say(_PART.format(reference=reference, count=left), style="bold")
+            elif client.unanswered:
+                terminal.say(_UNKNOWN, style="bold")
+            raise
+    assert reference is not None  # noqa: S101 - it was opened, or given
+    return reference, list(known[-1].items)
 
 
 def _report(

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from nciihash.errors import InvalidRequest
 from nciihash.signals import Item
-from nciihash.wire import AddItems, ItemIn
+from nciihash.wire import ItemIn, SavedHashes
 
 _BYTES_MAX: Final = 64 * 2**20  # a case of 200 files with all their altered copies takes 2
 
@@ -49,7 +49,7 @@ def read_saved(path: Path) -> list[Item]:
 
 def _items(text: str) -> list[Item]:
     try:
-        return [_item(item) for item in AddItems.model_validate_json(text).items]
+        return [_item(item) for item in SavedHashes.model_validate_json(text).items]
     except ValidationError:
         if len(lines := text.splitlines()) == 1 and '"items"' in text:
             raise

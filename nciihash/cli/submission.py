@@ -10,7 +10,7 @@ import typer
 
 from nciihash.cli import tables
 from nciihash.cli.terminal import ExitCode, Terminal
-from nciihash.errors import FileRefused, ServiceError, ServiceRefused, TooPlain
+from nciihash.errors import FileRefused, PartlySent, ServiceError, ServiceRefused, TooPlain
 from nciihash.sandbox.pool import hash_files
 from nciihash.signals import QUALITY_MIN, Item, Media, SignalType, Variant, VariantSet
 from nciihash.wire import CaseOpened, Reason
@@ -24,8 +24,6 @@ _REASONS: Final = (
     (Reason.PRECAUTION, "nothing has happened yet; I want to be safe"),
     (Reason.SYNTHETIC, "they are made up, for example by a computer, and show me"),
 )
-
-_AT_ONCE: Final = 8000  # hashes in one request; a clearinghouse takes 2 MiB, which are 14,000
 
 _NOT_ADULT: Final = """\
 This service is for pictures of people who were 18 or older. For younger people there is help of \
@@ -239,42 +237,54 @@ def send(
     Raises:
         ServiceError: it was not opened, or nobody can tell; she has been told which.
     """
-    parts = _parts(items)
-    opened = _open(terminal, client, parts[0], reason, ask=ask)
+    known: list[CaseOpened] = []
     try:
-        for part in parts[1:]:
-            added = client.add(opened.case, opened.passphrase, part)
-            opened = opened.model_copy(update={"items": (*opened.items, *added.items)})
-    except (ServiceError, KeyboardInterrupt) as end:  # the case is open: she must learn its number
+        with ExitStack() as bar:
+            advances: list[Callable[[int], None]] = []
+
+            def sent(opened: CaseOpened) -> None:
+                done = len(opened.items) - (len(known[-1].items) if known else 0)
+                known.append(opened)
+                if not advances and done < len(items):
+                    advances.append(bar.enter_context(terminal.progress("Sending", len(items))))
+                if advances:
+                    advances[0](done)
+
+            return _open(terminal, client, items, reason, sent, ask=ask)
+    except (PartlySent, KeyboardInterrupt) as end:
+        if not known:
+            raise
+        # the case is open: she must learn its number
+        cause = str(end.__cause__ or "").rstrip(".") or "interrupted"
         terminal.say(
-            f"Only the first {len(opened.items)} of {len(items)} files are known to be in the case "
-            f"({str(end).rstrip('.') or 'interrupted'}). Submit the others again in a case of "
-            "their own.",
+            f"Only the first {len(known[-1].items)} of {len(items)} files are known to be in the "
+            f"case ({cause}), and the last of them may be there in part. Submit the others again "
+            "in a case of their own.",
             style="bold",
         )
-    return opened
-
-
-def _parts(items: Sequence[Item]) -> list[list[Item]]:
-    """Divide files among requests, since videos have many hashes."""
-    parts: list[list[Item]] = [[]]
-    signals = 0
-    for item in items:
-        signals += len(item.hashes)
-        if parts[-1] and signals > _AT_ONCE:
-            parts.append([])
-            signals = len(item.hashes)
-        parts[-1].append(item)
-    return parts
+        return known[-1]
 
 
 def _open(
-    terminal: Terminal, client: "Client", items: Sequence[Item], reason: Reason, *, ask: bool
+    terminal: Terminal,
+    client: "Client",
+    items: Sequence[Item],
+    reason: Reason,
+    sent: Callable[[CaseOpened], None],
+    *,
+    ask: bool,
 ) -> CaseOpened:
     from nciihash.client.sans_io import new_idempotency_key
 
     key = new_idempotency_key()
     maybe = False  # whether some request of these may have opened it
+    is_open = False
+
+    def opened(case: CaseOpened) -> None:
+        nonlocal is_open
+        is_open = True
+        sent(case)
+
     try:
         while True:
             try:
@@ -286,7 +296,10 @@ def _open(
                         depicted=True,
                         idempotency_key=key,
                         working=working,
+                        sent=opened,
                     )
+            except PartlySent:
+                raise
             except ServiceError as error:
                 maybe = error.uncertain or (maybe and not _settles(error))
                 if not (maybe and ask):
@@ -295,6 +308,8 @@ def _open(
                 if not terminal.agree("Try again? It cannot open a second case."):
                     raise
     except BaseException as end:
+        if is_open:
+            raise
         if isinstance(end, KeyboardInterrupt):
             terminal.say("")
             maybe = maybe or client.unanswered
@@ -314,6 +329,8 @@ def _working(terminal: Terminal) -> Iterator[Callable[[int, int], None]]:
         def working(done: int, puzzles: int) -> None:
             if done:
                 advances[-1](1)
+                if done == puzzles:
+                    bar.close()
                 return
             bar.close()  # of the attempt before
             terminal.say("Many people are opening cases, so that this one takes a moment more.")

@@ -1,16 +1,24 @@
 """Speak to a clearinghouse as an advocate: cases for people who asked for them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from nciihash import wire
-from nciihash.client.base import KeyedDoor, encoded, wire_items
+from nciihash.client.base import KeyedDoor, encoded
+from nciihash.client.parts import divide, send_rest
 from nciihash.client.sans_io import Outgoing, new_idempotency_key
 from nciihash.errors import InvalidRequest
 from nciihash.signals import Item
 from nciihash.wire import Reason
-from nciihash.wire.advocates import AssistedCases, HandOver, OpenedForOther, OpenForOther
+from nciihash.wire.advocates import (
+    ASSISTED_ITEMS_MAX,
+    AssistedCases,
+    HandOver,
+    OpenedForOther,
+    OpenForOther,
+)
 
 _REFERENCE: Final = re.compile(r"[0-9A-Z]{4}")
 
@@ -37,8 +45,11 @@ class AdvocateClient(KeyedDoor):
         adult: bool,
         depicted: bool,
         idempotency_key: str | None = None,
+        sent: Callable[[OpenedForOther], object] = lambda _opened: None,
     ) -> OpenedForOther:
-        """Open a case for somebody, with the hashes of up to 200 files.
+        """Open a case for somebody, with the hashes of up to 1,000 files.
+
+        What is too much for one request is added to the case in further ones.
 
         Args:
             items: the files' hashes.
@@ -47,38 +58,67 @@ class AdvocateClient(KeyedDoor):
             adult: whether everybody in the pictures was over 18 when they were taken.
             depicted: whether they show that person.
             idempotency_key: that of an earlier call whose outcome is unknown; a new one by default.
+            sent: called after each request with the case and the files known to be in it.
 
         Raises:
-            InvalidRequest: no items, more than 200, or more signals than an item may have.
+            InvalidRequest: no items, more than 1,000, or more signals than an item may have.
+            PartlySent: the case is open, and a later request failed.
             ServiceError: `uncertain` says whether the case may have been opened all the same.
         """
+        if len(items) > ASSISTED_ITEMS_MAX:
+            raise InvalidRequest(f"A case holds {ASSISTED_ITEMS_MAX} files, not {len(items)}.")
+        first, rest = divide(items)
         body = OpenForOther(
             consent=consent,
             declaration=wire.Declaration(adult=adult, depicted=depicted),
             reason=reason,
-            items=wire_items(items),
+            items=first.items,
         )
         key = idempotency_key or new_idempotency_key()
         request = self._request("POST", "", encoded(body), key)
-        return self._call(request, OpenedForOther, status=201)
+        opened = self._call(request, OpenedForOther, status=201)
+        add, append = partial(self._add, opened.reference), partial(self._append, opened.reference)
+        return send_rest(opened, rest, key, add, append, sent)
 
     def cases(self) -> AssistedCases:
         """List your open cases, with their clocks."""
         return self._call(self._request("GET", ""), AssistedCases)
 
     def add(
-        self, reference: str, items: Sequence[Item], *, idempotency_key: str | None = None
+        self,
+        reference: str,
+        items: Sequence[Item],
+        *,
+        idempotency_key: str | None = None,
+        sent: Callable[[wire.ItemsAdded], object] = lambda _added: None,
     ) -> wire.ItemsAdded:
-        """Add files to an open case, up to 1,000 in all and 200 at a time.
+        """Add files to an open case, up to 1,000 in all.
+
+        What is too much for one request is sent in several.
 
         Raises:
             InvalidRequest: as `open_case`.
+            PartlySent: files were added, and a later request failed.
             ServiceError: no such case, a closed one, or no answer.
         """
-        body = encoded(wire.AddItems(items=wire_items(items)))
         key = idempotency_key or new_idempotency_key()
+        first, rest = divide(items)
+        added = self._add(reference, first.items, key)
+        add, append = partial(self._add, reference), partial(self._append, reference)
+        return send_rest(added, rest, key, add, append, sent)
+
+    def _add(self, reference: str, items: tuple[wire.ItemIn, ...], key: str) -> wire.ItemsAdded:
+        body = encoded(wire.AddItems(items=items))
         request = self._request("POST", f"{_named(reference)}/items", body, key)
         return self._call(request, wire.ItemsAdded, status=201)
+
+    def _append(
+        self, reference: str, item: int, signals: wire.AddSignals, key: str
+    ) -> wire.SignalsAdded:
+        path = f"{_named(reference)}/items/{item}/signals"
+        return self._call(
+            self._request("POST", path, encoded(signals), key), wire.SignalsAdded, status=201
+        )
 
     def status(self, reference: str) -> wire.CaseStatus:
         """Ask what each platform did about each file. Asking renews the case."""

@@ -2,19 +2,16 @@
 
 import inspect
 import re
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar, get_args
 
 import httpx
-from pydantic import ValidationError
 
-from nciihash import wire
 from nciihash.client.sans_io import PATIENCE, Outgoing, Patience, Talk, asking
 from nciihash.client.transport import AsyncTransport, Transport
 from nciihash.errors import InvalidRequest, ServiceRefused
-from nciihash.signals import Item
 from nciihash.wire import Message
 
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,500}")
@@ -207,19 +204,3 @@ def bearer(key: str) -> str:
 def encoded(message: Message) -> bytes:
     """Write a message as JSON."""
     return message.model_dump_json().encode()
-
-
-def wire_items(items: Sequence[Item]) -> tuple[wire.ItemIn, ...]:
-    """Write items down for the wire.
-
-    Raises:
-        InvalidRequest: none, more than 200, or more signals than an item may have.
-    """
-    if not 1 <= len(items) <= wire.ITEMS_MAX:
-        raise InvalidRequest(f"A request holds 1 to {wire.ITEMS_MAX} files, not {len(items)}.")
-    try:
-        return tuple(wire.ItemIn.of(item) for item in items)
-    except ValidationError:
-        raise InvalidRequest(
-            f"A file has 1 to {wire.SIGNALS_MAX} hashes, and PDQ ones come with their quality."
-        ) from None

@@ -3,10 +3,12 @@
 import base64
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from nciihash import wire
-from nciihash.client.base import Door, encoded, wire_items
+from nciihash.client.base import Door, encoded
+from nciihash.client.parts import divide, send_rest
 from nciihash.client.sans_io import Outgoing, new_idempotency_key
 from nciihash.errors import InvalidRequest, ProtocolError, ServiceRefused
 from nciihash.signals import Item
@@ -40,10 +42,12 @@ class Client(Door):
         depicted: bool,
         idempotency_key: str | None = None,
         working: Callable[[int, int], object] = lambda _done, _all: None,
+        sent: Callable[[wire.CaseOpened], object] = lambda _opened: None,
     ) -> wire.CaseOpened:
         """Open a case with the hashes of up to 200 files.
 
-        While many cases are being opened, the service asks for some computing, which is done here.
+        What is too much for one request is added to the case in further ones. While many cases are
+        being opened, the service asks for some computing, which is done here.
 
         Args:
             items: the files' hashes.
@@ -54,20 +58,35 @@ class Client(Door):
                 opening a second case; a new one by default.
             working: called during that computing with the number of puzzles solved, from 0, and
                 their number in all.
+            sent: called after each request with the case and the files known to be in it.
 
         Returns:
             The case number, the passphrase (given this once) and what became of each file.
 
         Raises:
             InvalidRequest: no items, more than 200, or more signals than an item may have.
+            PartlySent: the case is open, and a later request failed.
             ServiceError: `uncertain` says whether the case may have been opened all the same.
         """
+        if len(items) > wire.ITEMS_MAX:
+            raise InvalidRequest(f"A case holds {wire.ITEMS_MAX} files, not {len(items)}.")
+        first, rest = divide(items)
         opening = wire.OpenCase(
             declaration=wire.Declaration(adult=adult, depicted=depicted),
             reason=reason,
-            items=wire_items(items),
+            items=first.items,
         )
         key = idempotency_key or new_idempotency_key()
+        opened = self._open(opening, key, working)
+        secret = _credentials(opened.case, opened.passphrase)
+        return send_rest(
+            opened, rest, key, partial(self._add, secret), partial(self._append, secret), sent
+        )
+
+    def _open(
+        self, opening: wire.OpenCase, key: str, working: Callable[[int, int], object]
+    ) -> wire.CaseOpened:
+        """Open a case with one request, doing the computing that the service asks for."""
         for attempt in range(1, _WORK_ATTEMPTS + 1):
             request = Outgoing("POST", "/v1/cases", body=encoded(opening), idempotency_key=key)
             try:
@@ -99,22 +118,36 @@ class Client(Door):
     def add(self, case: str, passphrase: str, items: Sequence[Item]) -> wire.ItemsAdded:
         """Add files to an open case.
 
+        What is too much for one request is sent in several.
+
         Raises:
             InvalidRequest: as `open_case`.
+            PartlySent: files were added, and a later request failed.
             ServiceError: wrong credentials, a closed case, or no answer.
         """
-        body = encoded(wire.AddItems(items=wire_items(items)))
-        return self._call(
-            Outgoing(
-                "POST",
-                "/v1/case/items",
-                _credentials(case, passphrase),
-                body,
-                idempotency_key=new_idempotency_key(),
-            ),
-            wire.ItemsAdded,
-            status=201,
+        secret, key = _credentials(case, passphrase), new_idempotency_key()
+        first, rest = divide(items)
+        added = self._add(secret, first.items, key)
+        return send_rest(
+            added,
+            rest,
+            key,
+            partial(self._add, secret),
+            partial(self._append, secret),
+            lambda _added: None,
         )
+
+    def _add(self, secret: str, items: tuple[wire.ItemIn, ...], key: str) -> wire.ItemsAdded:
+        body = encoded(wire.AddItems(items=items))
+        request = Outgoing("POST", "/v1/case/items", secret, body, idempotency_key=key)
+        return self._call(request, wire.ItemsAdded, status=201)
+
+    def _append(
+        self, secret: str, item: int, signals: wire.AddSignals, key: str
+    ) -> wire.SignalsAdded:
+        path, body = f"/v1/case/items/{item}/signals", encoded(signals)
+        request = Outgoing("POST", path, secret, body, idempotency_key=key)
+        return self._call(request, wire.SignalsAdded, status=201)
 
     def claim(self, code: str, *, idempotency_key: str | None = None) -> wire.CaseOpened:
         """Take over a case that an advocate opened for you, by the code that she gave you.

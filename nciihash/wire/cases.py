@@ -4,7 +4,16 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import FailFast, Field, JsonValue, StrictBool, model_validator
+from pydantic import (
+    AfterValidator,
+    FailFast,
+    Field,
+    JsonValue,
+    StrictBool,
+    StrictInt,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from nciihash.signals import Hashed, Item, Media, Signal, SignalType, Variant, Verdict
 from nciihash.wire.base import PDQ_EXAMPLE, HexValue, Message, Quality, example
@@ -12,11 +21,12 @@ from nciihash.wire.proof_of_work import Work
 
 ITEMS_MAX: Final = 200  # files in a case
 SIGNALS_MAX: Final = 2048  # signals of one file: variants of a picture, frames of a video
+REQUEST_SIGNALS_MAX: Final = 1024  # signals of all the files in one request
 
 CASE_SCHEME: Final = "Case"  # Authorization: Case base64(number:passphrase)
 
 
-ITEM_EXAMPLE: Final[JsonValue] = {
+ITEM_EXAMPLE: Final[dict[str, JsonValue]] = {
     "media": "image",
     "signals": [{"type": "pdq", "value": PDQ_EXAMPLE, "quality": 93, "variant": "original"}],
 }
@@ -73,12 +83,16 @@ class SignalIn(Message):
 
 
 class ItemIn(Message):
-    """One file: its kind and its hashes, and nothing else about it."""
+    """One file: its kind and its hashes, and nothing else about it.
+
+    `more`: these are the first hashes of a long video, and the others follow in `AddSignals`.
+    """
 
     media: Media
     signals: Annotated[
         tuple[SignalIn, ...], Field(min_length=1, max_length=SIGNALS_MAX), FailFast()
     ]
+    more: StrictBool = False
 
     @classmethod
     def of(cls, item: Item) -> Self:
@@ -87,7 +101,16 @@ class ItemIn(Message):
 
 
 # FailFast: a large list of wrong items must not cost more than its first
-Items = Annotated[tuple[ItemIn, ...], Field(min_length=1, max_length=ITEMS_MAX), FailFast()]
+SavedItems = Annotated[tuple[ItemIn, ...], Field(min_length=1, max_length=ITEMS_MAX), FailFast()]
+
+
+def _fit_one_request(items: tuple[ItemIn, ...]) -> tuple[ItemIn, ...]:
+    if sum(len(item.signals) for item in items) > REQUEST_SIGNALS_MAX:
+        raise PydanticCustomError("too_many_signals", "A request holds at most 1,024 hashes")
+    return items
+
+
+Items = Annotated[SavedItems, AfterValidator(_fit_one_request)]
 
 
 class OpenCase(Message):
@@ -112,6 +135,28 @@ class AddItems(Message):
     model_config = example(items=[ITEM_EXAMPLE])
 
     items: Items
+
+
+class AddSignals(Message):
+    """Add the next hashes of a long video to a file that was sent with `more`.
+
+    `after`: how many hashes of this file were sent before. The same part may be sent again.
+    `more`: it is not the last part either.
+    """
+
+    model_config = example(after=1024, signals=ITEM_EXAMPLE["signals"], more=False)
+
+    after: Annotated[StrictInt, Field(ge=1, lt=SIGNALS_MAX)]
+    signals: Annotated[
+        tuple[SignalIn, ...], Field(min_length=1, max_length=REQUEST_SIGNALS_MAX), FailFast()
+    ]
+    more: StrictBool = False
+
+
+class SavedHashes(Message):
+    """The hashes of files, saved on the device to be sent later."""
+
+    items: SavedItems
 
 
 class Refusal(Message):
@@ -143,6 +188,18 @@ class ItemsAdded(Message):
 
     expires: datetime
     items: tuple[ItemReceipt, ...]
+
+
+class SignalsAdded(Message):
+    """What became of a part of a file: its number in the case, and how many signals were taken.
+
+    A refusal gives the index of a signal in this part.
+    """
+
+    expires: datetime
+    item: int
+    accepted: int
+    refused: tuple[Refusal, ...] = ()
 
 
 class CaseState(StrEnum):
@@ -182,7 +239,8 @@ class ItemStatus(Message):
     """One file of a case.
 
     `held_back`: it is like a picture that the operator knows to be lawful, and goes to no platform
-    until the operator has decided. `taken_out`: it was not its holder who withdrew it.
+    until the operator has decided. `taken_out`: it was not its holder who withdrew it. `complete`
+    is false while a part of a long video was not sent yet.
     """
 
     item: int
@@ -192,6 +250,7 @@ class ItemStatus(Message):
     withdrawn: datetime | None
     held_back: bool = False
     taken_out: TakenOut | None = None
+    complete: bool = True
     platforms: tuple[PlatformStatus, ...]
 
 

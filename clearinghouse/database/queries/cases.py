@@ -4,9 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, and_, delete, func, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    ScalarSelect,
+    and_,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+)
 
-from clearinghouse.database.queries.inserts import insert_row, insert_rows
+from clearinghouse.database.queries.inserts import insert_row, reserve
 from clearinghouse.database.queries.stopncii_records import PARAMETERS
 from clearinghouse.database.schema import (
     AnyRow,
@@ -29,11 +41,14 @@ class NewItem:
     """A file of a case.
 
     A refused one has no signals and is not shown; its row keeps its number from being reused.
+    `awaiting_after`: how many of its signals were sent, where more are to follow.
     """
 
+    number: int  # reserved: `Store.reserve_items`
     ordinal: int
     media: str
     refused: bool = False
+    awaiting_after: int | None = None
 
 
 class Cases:
@@ -71,19 +86,26 @@ class Cases:
 
     # --- files -------------------------------------------------------------------------------
 
-    def add_items(self, case: int, files: Sequence[NewItem], hour: int) -> list[int]:
-        """Insert files of a case and give their row numbers, in their order."""
+    def reserve_items(self, count: int) -> list[int]:
+        """Return row numbers that no other file will get."""
+        return reserve(self._tx.connection, items, count)
+
+    def add_items(self, case: int, files: Sequence[NewItem], hour: int) -> None:
+        """Insert files of a case."""
         rows = [
             {
+                "id": file.number,
                 "case_id": case,
                 "ordinal": file.ordinal,
                 "media": file.media,
                 "added": hour,
                 "withdrawn": hour if file.refused else None,
+                "awaiting_after": file.awaiting_after,
             }
             for file in files
         ]
-        return insert_rows(self._tx.connection, items, rows)
+        if rows:
+            self._run(insert(items), rows)
 
     def count_items(self, case: int) -> tuple[int, int]:
         """Give the number of files not withdrawn and the highest ordinal ever given."""
@@ -96,15 +118,46 @@ class Cases:
 
     def withdraw_items(self, case: int, ordinal: int | None, hour: int) -> int:
         """Withdraw one file or all of a case: purge its values, log each removal, count files."""
+        gone, done = 0, False
+        while not done:
+            files, done = self.withdraw_some(case, ordinal, hour, limit=PARAMETERS)
+            gone += files
+        return gone
+
+    def withdraw_some(
+        self, case: int, ordinal: int | None, hour: int, *, limit: int
+    ) -> tuple[int, bool]:
+        """Withdraw up to `limit` signals of one file, or of all files of a case.
+
+        A file is withdrawn with the last of its signals.
+
+        Returns:
+            How many files were withdrawn, and whether none is left.
+        """
         chosen = [items.c.case_id == case, items.c.withdrawn.is_(None)]
         if ordinal is not None:
             chosen.append(items.c.ordinal == ordinal)
-        gone = list(self._run(select(items.c.id).where(*chosen).order_by(items.c.id)).scalars())
-        batches = [gone[first : first + PARAMETERS] for first in range(0, len(gone), PARAMETERS)]
-        self._tx.signals.end((signals.c.item_id.in_(batch) for batch in batches), hour)
-        for batch in batches:
-            self._run(update(items).where(items.c.id.in_(batch)).values(withdrawn=hour))
-        return len(gone)
+        files = select(items.c.id).where(*chosen)
+        live = select(signals.c.id).where(
+            signals.c.item_id.in_(files), signals.c.value.is_not(None)
+        )
+        some = list(
+            self._run(live.order_by(signals.c.item_id, signals.c.id).limit(limit)).scalars()
+        )
+        parts = [some[first : first + PARAMETERS] for first in range(0, len(some), PARAMETERS)]
+        self._tx.signals.end((signals.c.id.in_(part) for part in parts), hour)
+        left = exists().where(signals.c.item_id == items.c.id, signals.c.value.is_not(None))
+        gone = self._run(update(items).where(*chosen, ~left).values(withdrawn=hour)).rowcount
+        return gone, len(some) < limit
+
+    def item(self, case: int, ordinal: int) -> AnyRow | None:
+        """Return the file of a case that has this number."""
+        query = select(items).where(items.c.case_id == case, items.c.ordinal == ordinal)
+        return self._run(query).one_or_none()
+
+    def await_signals(self, item: int, after: int | None) -> None:
+        """Note how many of a file's signals were sent; None once all of them were."""
+        self._run(update(items).where(items.c.id == item).values(awaiting_after=after))
 
     def has_item(self, case: int, ordinal: int) -> bool:
         """Tell whether the case ever had a file with this number."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, and_, func, select, update
 
 from clearinghouse.database.queries.inserts import insert_rows
-from clearinghouse.database.queries.stopncii_records import SHOWN
+from clearinghouse.database.queries.stopncii_records import PARAMETERS, SHOWN
 from clearinghouse.database.schema import AnyRow, cases, contributions, items, signals, verdicts
 
 if TYPE_CHECKING:
@@ -135,6 +135,13 @@ class Signals:
         )
         return self._run(query.limit(limit)).all()
 
+    def lookups(self, item: int, first: int, end: int) -> dict[int, bytes | None]:
+        """Return the look-up values of a file's signals by ordinal, from `first` up to `end`."""
+        query = select(signals.c.ordinal, signals.c.lookup).where(
+            signals.c.item_id == item, signals.c.ordinal >= first, signals.c.ordinal < end
+        )
+        return {row[0]: row[1] for row in self._run(query).all()}
+
     def item(self, signal: int) -> int | None:
         """Give the file to which a signal belongs."""
         return self._one(select(signals.c.item_id).where(signals.c.id == signal))
@@ -149,15 +156,18 @@ class Signals:
         )
         return {row[0]: row[1] for row in self._run(query).all()}
 
-    def held_by_survivor(self, lookup: bytes) -> bool:
-        """Tell whether a survivor's open case holds the value."""
-        query = (
-            select(signals.c.id)
-            .join(items, items.c.id == signals.c.item_id)
-            .where(
-                signals.c.lookup == lookup,
-                signals.c.value.is_not(None),
-                items.c.case_id.not_in(select(contributions.c.case_id)),
+    def held_by_survivors(self, lookups: Sequence[bytes]) -> set[bytes]:
+        """Return those of these look-up values that survivors' open cases hold."""
+        found: set[bytes] = set()
+        for first in range(0, len(lookups), PARAMETERS):
+            query = (
+                select(signals.c.lookup)
+                .join(items, items.c.id == signals.c.item_id)
+                .where(
+                    signals.c.lookup.in_(lookups[first : first + PARAMETERS]),
+                    signals.c.value.is_not(None),
+                    items.c.case_id.not_in(select(contributions.c.case_id)),
+                )
             )
-        )
-        return self._one(query.limit(1)) is not None
+            found |= set(self._run(query).scalars())
+        return found

@@ -2,7 +2,7 @@
 
 const SECONDS = 60;
 const PATIENCE = 3; // times that a busy service is asked again
-const AT_ONCE = 8000; // fingerprints in one request; the service takes 2 MiB, which are 14,000
+const AT_ONCE = 1024; // fingerprints in one request: the service takes no more
 
 /** An answer that is no success; `code` names the sentence that she reads. */
 export class Trouble extends Error {
@@ -25,22 +25,39 @@ function authorization({ number, passphrase }) {
 	return `Case ${btoa(String.fromCharCode(...bytes))}`;
 }
 
-const items = (prints) =>
-	prints.map(({ media, signals }) => ({ media, signals: signals.map((signal) => ({ type: "pdq", ...signal })) }));
+const typed = (signals) => signals.map((signal) => ({ type: "pdq", ...signal }));
 
-/** Divide files among requests, since videos have many fingerprints. */
+const items = (prints) =>
+	prints.map(({ media, signals, more }) => ({ media, signals: typed(signals), ...(more ? { more } : {}) }));
+
+/**
+ * Divide files among requests. Each part holds files, or further fingerprints of one long video,
+ * `file` being its index.
+ */
 export function inParts(prints) {
-	const parts = [[]];
-	let count = 0;
-	for (const print of prints) {
-		count += print.signals.length;
-		if (count > AT_ONCE && parts.at(-1).length) {
-			parts.push([]);
-			count = print.signals.length;
+	const parts = [];
+	let room = 0;
+	prints.forEach(({ media, signals }, file) => {
+		const first = signals.slice(0, AT_ONCE);
+		const more = first.length < signals.length;
+		if (first.length > room) {
+			parts.push({ prints: [] });
+			room = AT_ONCE;
 		}
-		parts.at(-1).push(print);
-	}
+		parts.at(-1).prints.push({ media, signals: first, more });
+		room -= first.length;
+		for (let after = AT_ONCE; after < signals.length; after += AT_ONCE) {
+			const next = signals.slice(after, after + AT_ONCE);
+			parts.push({ file, after, signals: next, more: after + AT_ONCE < signals.length });
+			room = 0;
+		}
+	});
 	return parts;
+}
+
+/** Write the body that adds further fingerprints to a file. */
+export function partBody({ after, signals, more }) {
+	return JSON.stringify({ after, signals: typed(signals), more });
 }
 
 /** Write the body that opens a case. With the proof of work it is the whole of what is sent. */
@@ -77,6 +94,8 @@ const sound = ({ type, value, quality, variant }) =>
 export const askForWork = () => ask("GET", "/v1/work", {});
 export const openCase = (body, key) => ask("POST", "/v1/cases", { body, key });
 export const addItems = (secret, body, key) => ask("POST", "/v1/case/items", { secret, body, key });
+export const addSignals = (secret, item, body, key) =>
+	ask("POST", `/v1/case/items/${item}/signals`, { secret, body, key });
 export const claimCase = (code, key) => ask("POST", "/v1/claim", { body: JSON.stringify({ code }), key });
 export const readCase = (secret) => ask("GET", "/v1/case", { secret });
 export const withdraw = (secret, item) =>

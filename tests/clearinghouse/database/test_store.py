@@ -94,6 +94,7 @@ def test_a_restored_database_begins_a_new_epoch_and_reuses_no_number(settings, t
 
     from clearinghouse.abuse.allowlist import LawfulList
     from clearinghouse.cases import lifecycle
+    from clearinghouse.cases.intake import prepare
     from clearinghouse.errors import CursorExpired
     from clearinghouse.platforms import keys
     from clearinghouse.platforms.feed import read_cursor, read_page
@@ -104,12 +105,14 @@ def test_a_restored_database_begins_a_new_epoch_and_reuses_no_number(settings, t
 
     def open_case(store, number):
         request = OpenCase.model_validate(opening(item(pdq())))
+        intake = prepare(store, LawfulList(store), request.items)
         with store.write() as tx:
             lifecycle.open_case(
-                store,
-                LawfulList(store),
                 tx,
-                request,
+                request.declaration,
+                request.reason,
+                intake,
+                lookup=number.encode().rjust(32),
                 number=number,
                 passphrase="p",
                 verifier="v",
@@ -190,7 +193,7 @@ def test_a_failed_write_leaves_nothing(store):
 
     def fail():
         with store.write() as tx:
-            tx.cases.add_items(tx.cases.add(lookup=b"x" * 32, **case), [NewItem(1, "image")], 0)
+            tx.cases.add_items(tx.cases.add(lookup=b"x" * 32, **case), [NewItem(1, 1, "image")], 0)
             raise RuntimeError
 
     with pytest.raises(RuntimeError):

@@ -21,7 +21,13 @@ from clearinghouse.database.queries.signals import NewSignals
 from clearinghouse.database.schema import items, signals, verdicts
 from clearinghouse.database.store import Store
 from clearinghouse.platforms import keys, stopncii
-from clearinghouse.platforms.contributions import Contributed, contribute, lookup_of, take_back
+from clearinghouse.platforms.contributions import (
+    Contributed,
+    contribute,
+    lookup_of,
+    make_ready,
+    take_back,
+)
 from clearinghouse.platforms.keys import Scope
 from clearinghouse.settings import Settings
 from clearinghouse.times import hour
@@ -40,10 +46,9 @@ def test_a_record_never_falls_back_behind_a_reader(service, kind):
             service.open()
         else:
             number = keys.find_or_add(store, name, service.clock())
+            ready = make_ready(store, service.parts.lawful, [Contributed(Media.IMAGE, value)])
             with store.write() as tx:
-                hashes = [Contributed(Media.IMAGE, value)]
-                now, lawful = service.clock(), service.parts.lawful
-                contribute(store, lawful, tx, number, kind, hashes, months=1, most=9, now=now)
+                contribute(tx, number, kind, ready, months=1, most=9, now=service.clock())
         service.clock.pass_(hours=1)
     assert [r["lastModtimestamp"] for r in fetch_all(peer)] == times[1:]
     with store.write() as tx:
@@ -65,7 +70,7 @@ def test_a_database_from_before_the_door_gets_its_places(settings):
         DROP INDEX ix_signals_place; ALTER TABLE signals DROP COLUMN place;
         DROP INDEX ix_verdicts_platform_id_place; ALTER TABLE verdicts DROP COLUMN place;
         ALTER TABLE signals DROP COLUMN next_lookup; DROP TABLE audit;
-        ALTER TABLE keys DROP COLUMN used;
+        ALTER TABLE keys DROP COLUMN used; ALTER TABLE items DROP COLUMN awaiting_after;
         DROP TABLE assisted; DROP TABLE advocates; DROP TABLE spent; DROP TABLE budgets;
         DROP TABLE lawful; DROP TABLE reviews;
         DROP TABLE removals; DROP TABLE contributions; DELETE FROM facts WHERE name = 'place';
@@ -224,6 +229,7 @@ class Histories(RuleBasedStateMachine):
     @rule(values=st.lists(st.sampled_from(POOL), min_size=1, max_size=6, unique=True))
     def open_cases(self, values):
         for signal in values:
+            [item] = self.store.reserve_items(1)
             with self.store.write() as tx:
                 case = tx.cases.add(
                     lookup=secrets.token_bytes(32),
@@ -233,7 +239,7 @@ class Histories(RuleBasedStateMachine):
                     opened=0,
                     expires=2**40,
                 )
-                [item] = tx.cases.add_items(case, [NewItem(1, "image")], hour(self.now))
+                tx.cases.add_items(case, [NewItem(item, 1, "image")], hour(self.now))
                 row = {
                     "item_id": item,
                     "ordinal": 0,
@@ -260,18 +266,9 @@ class Histories(RuleBasedStateMachine):
     )
     def give(self, who, kind, signal):
         number = self.platforms[who].number
+        ready = make_ready(self.store, LawfulList(self.store), [Contributed(Media.IMAGE, signal)])
         with self.store.write() as tx:
-            new = contribute(
-                self.store,
-                LawfulList(self.store),
-                tx,
-                number,
-                kind,
-                [Contributed(Media.IMAGE, signal)],
-                months=24,
-                most=100,
-                now=self.now,
-            )
+            new = contribute(tx, number, kind, ready, months=24, most=100, now=self.now)
         held = any(s == signal for _, s in self.open) or signal in self.given[number, kind]
         assert new == (not held)
         if new:
@@ -293,8 +290,7 @@ class Histories(RuleBasedStateMachine):
     @rule(who=st.integers(0, 1), signal=st.sampled_from(POOL), said=st.sampled_from(SAID))
     def say(self, who, signal, said):
         entry = stopncii.HashFeedback(hash=signal.hex, value=said)
-        with self.store.write() as tx:
-            stopncii.record_feedback(self.store, tx, self.platforms[who], [entry], now=self.now)
+        stopncii.record_feedback(self.store, self.platforms[who], [entry], clock=lambda: self.now)
 
     @rule(who=st.integers(0, 1), data=st.data())
     def say_of_one_file(self, who, data):

@@ -10,7 +10,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from nciihash.cli import submission
 from nciihash.client import transport
 from nciihash.errors import ServiceUnreachable
 from nciihash.hashing.hasher import hash_file
@@ -151,7 +150,7 @@ def test_what_is_said_of_her_is_true(run, local, photos):
 
 
 def test_many_hashes_go_in_several_requests(run, local, films, photos, monkeypatch):
-    monkeypatch.setattr(submission, "_AT_ONCE", 150)
+    monkeypatch.setattr("nciihash.wire.REQUEST_SIGNALS_MAX", 50)  # the films have more
     files = [films / "film.mp4", photos / "photo0.jpg", films / "other.mp4", photos / "photo1.jpg"]
     opened = submit(run, local, *YES, "--json", *files)
     assert opened.code == 0
@@ -170,8 +169,8 @@ def test_a_case_that_could_not_be_filled_is_handed_over(run, local, photos, monk
     def failing(*_):
         raise end
 
-    monkeypatch.setattr(submission, "_AT_ONCE", 1)
-    monkeypatch.setattr("nciihash.client.Client.add", failing)
+    monkeypatch.setattr("nciihash.wire.REQUEST_SIGNALS_MAX", 30)
+    monkeypatch.setattr("nciihash.client.Client._add", failing)
     opened = submit(run, local, *YES, "--json", photos / "photo0.jpg", photos / "photo1.jpg")
     assert opened.code == 1
     assert opened.line["passphrase"]

@@ -49,6 +49,9 @@ DOCUMENTS = {
         "items": [FILE],
     },
     wire.AddItems: {"items": [FILE]},
+    wire.AddSignals: {"after": 1024, "signals": [SIGNAL], "more": False},
+    wire.SavedHashes: {"items": [FILE]},
+    wire.SignalsAdded: {"expires": HOUR.isoformat(), "item": 1, "accepted": 1, "refused": []},
     wire.Refusal: {"signal": 0, "code": "low_quality"},
     wire.ItemReceipt: {"item": 1, "accepted": 1, "refused": []},
     wire.CaseOpened: {
@@ -67,6 +70,7 @@ DOCUMENTS = {
         "withdrawn": None,
         "held_back": False,
         "taken_out": None,
+        "complete": True,
         "platforms": [PLATFORM],
     },
     wire.CaseStatus: {
@@ -226,6 +230,16 @@ def test_ids_and_cursors_are_32_hexadecimal_digits(id):
     ("model", "document", "most"),
     [
         (wire.AddItems, lambda n: {"items": [FILE] * n}, wire.ITEMS_MAX),
+        (
+            wire.AddItems,
+            lambda n: {"items": [{"media": "video", "signals": [SIGNAL] * n}]},
+            wire.REQUEST_SIGNALS_MAX,
+        ),
+        (
+            wire.AddSignals,
+            lambda n: {"after": 1, "signals": [SIGNAL] * n},
+            wire.REQUEST_SIGNALS_MAX,
+        ),
         (
             wire.ItemIn,
             lambda n: {"media": "video", "signals": [SIGNAL] * n},

@@ -4,7 +4,17 @@ import { fingerprint } from "./questions.js";
 import { CASE_MAX, ready } from "./choose_files.js";
 import { online } from "../build_flags.js";
 import { answers, button, code, element, list, more, paragraph, row, save, SAVED, title } from "../dom.js";
-import { addingBody, addItems, inParts, newKey, openCase, openingBody, Trouble } from "../api.js";
+import {
+	addingBody,
+	addItems,
+	addSignals,
+	inParts,
+	newKey,
+	openCase,
+	openingBody,
+	partBody,
+	Trouble,
+} from "../api.js";
 
 const WORKED_MAX = 3; // times that more work than was done may be asked for
 const UNKNOWN = ["offline", "busy", "internal_error"];
@@ -84,7 +94,9 @@ async function send(app) {
 	const { state } = app;
 	const parts = inParts(prints(state));
 	const opens = (n) => !state.secret && n === 0;
-	const bodies = parts.map((part, n) => (opens(n) ? openingBody(state.reason, part) : addingBody(part)));
+	const body = (part, n) =>
+		!part.prints ? partBody(part) : opens(n) ? openingBody(state.reason, part.prints) : addingBody(part.prints);
+	const bodies = parts.map(body);
 	if (String(state.sent?.bodies) !== String(bodies)) {
 		state.sent = { bodies, keys: bodies.map(newKey), answers: [] };
 	}
@@ -94,9 +106,16 @@ async function send(app) {
 		while (got.length < parts.length) {
 			const n = got.length;
 			const secret = state.secret ?? (n && { number: got[0].case, passphrase: got[0].passphrase });
-			got.push(await (opens(n) ? sendOpening(app, parts[n], keys[n]) : addItems(secret, bodies[n], keys[n])));
+			const part = parts[n];
+			got.push(
+				await (opens(n)
+					? sendOpening(app, part.prints, keys[n])
+					: part.prints
+						? addItems(secret, bodies[n], keys[n])
+						: addSignals(secret, got.flatMap(files)[part.file].item, bodies[n], keys[n])),
+			);
 			if (state !== app.state) return;
-			const all = { ...got[0], expires: got[n].expires, items: got.flatMap(({ items }) => items) };
+			const all = { ...got[0], expires: got[n].expires, items: got.flatMap(files) };
 			if (state.secret) state.added = all;
 			else state.receipt = all;
 		}
@@ -107,6 +126,9 @@ async function send(app) {
 		app.replace("notSent");
 	}
 }
+
+/** The files that an answer tells of; further fingerprints are of a file that was told of before. */
+const files = ({ items }) => items ?? [];
 
 /** Open the case, with as much work as the service asks for by then. */
 async function sendOpening({ state, proof }, found, key) {
