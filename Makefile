@@ -163,6 +163,7 @@ bench-search: $(VENV)/.dev
 SOAK ?= 600
 bench-service: $(VENV)/.dev
 	$(PIP) 'nciihash[bench-service]'
+	$(BIN)/python -m benchmarks.service.locks --out benchmarks/results/locks
 	$(BIN)/python -m benchmarks.service.run --rows 1e5 1e6 --soak $(SOAK) --out benchmarks/results/service
 
 # Scans of stored hashes on all cores and on a Ray cluster of processes, one of which is killed, and

@@ -35,7 +35,7 @@ from benchmarks.common import reporting
 Packed = NDArray[np.uint8]
 Results = dict[str, Any]
 
-PER_ITEM, PER_CASE = 26, 200  # hashes of a picture with its altered copies; pictures in a case
+PER_ITEM, PER_CASE = 26, 39  # hashes of a picture with its altered copies; pictures in a request
 OCTETS, JSON = "application/octet-stream", "application/json"
 ENVIRONMENT = {
     "CLEARINGHOUSE_QUIET_OPENINGS": "1000000",  # one client opens all cases here

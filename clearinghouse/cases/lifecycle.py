@@ -43,7 +43,7 @@ from nciihash.wire import (
 )
 from nciihash.wire.advocates import ASSISTED_ITEMS_MAX
 
-_AT_ONCE: Final = 1_024  # signals withdrawn in one transaction
+_AT_ONCE: Final = 500  # signals withdrawn in one transaction
 
 
 def case_lookup(store: Store, number: str) -> bytes:

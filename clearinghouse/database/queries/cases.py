@@ -11,14 +11,13 @@ from sqlalchemy import (
     delete,
     exists,
     func,
-    insert,
     or_,
     select,
     true,
     update,
 )
 
-from clearinghouse.database.queries.inserts import insert_row, reserve
+from clearinghouse.database.queries.inserts import insert_row, reserve, write_rows
 from clearinghouse.database.queries.stopncii_records import PARAMETERS
 from clearinghouse.database.schema import (
     AnyRow,
@@ -104,8 +103,7 @@ class Cases:
             }
             for file in files
         ]
-        if rows:
-            self._run(insert(items), rows)
+        write_rows(self._tx.connection, items, rows)
 
     def count_items(self, case: int) -> tuple[int, int]:
         """Give the number of files not withdrawn and the highest ordinal ever given."""

@@ -1,4 +1,8 @@
-"""Inserts that return row numbers, and inserts that may change the row that is there already."""
+"""Inserts of one row or of many, and inserts that may change the row that is there already.
+
+What is done for each of many rows goes to the driver as it is: SQLAlchemy's own handling of their
+parameters would keep other writers waiting several times as long.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,18 +20,36 @@ def insert_row(connection: Connection, table: Table, **values: Any) -> int:  # n
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> list[int]:
-    """Insert rows and return their numbers, in their order.
-
-    The numbers are reserved first: SQLite returns those that it gives in no certain order, and one
-    statement for each row would cost several times as much.
-    """
+    """Insert rows, all with the same columns, and return their numbers, in their order."""
     if not rows:
         return []
     numbers = reserve(connection, table, len(rows))
-    connection.execute(
-        insert(table), [row | {"id": n} for n, row in zip(numbers, rows, strict=True)]
-    )
+    write_rows(connection, table, [row | {"id": n} for n, row in zip(numbers, rows, strict=True)])
     return numbers
+
+
+def write_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows, all with the same columns."""
+    if rows:
+        columns = list(rows[0])
+        marks = ", ".join([_mark(connection)] * len(columns))
+        statement = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
+        connection.exec_driver_sql(statement, [tuple(row[c] for c in columns) for row in rows])
+
+
+def update_rows(
+    connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Set columns of rows; each tuple has their values, and the row's number at its end."""
+    if rows:
+        mark = _mark(connection)
+        values = ", ".join(f"{column} = {mark}" for column in columns)
+        statement = f"UPDATE {table.name} SET {values} WHERE id = {mark}"  # noqa: S608
+        connection.exec_driver_sql(statement, list(rows))
+
+
+def _mark(connection: Connection) -> str:
+    return "%s" if connection.dialect.name == "postgresql" else "?"
 
 
 def reserve(connection: Connection, table: Table, count: int) -> list[int]:

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from sqlalchemy import ColumnElement, bindparam, func, insert, select
+from sqlalchemy import ColumnElement, bindparam, func, select
 
+from clearinghouse.database.queries.inserts import write_rows
 from clearinghouse.database.schema import facts, items, log, signals
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Log:
         """Append to the log; everything that changes what platforms may hold comes through here."""
         rows = [{"op": op, "signal_id": number} for number in signals]
         if rows:
-            self._run(insert(log), rows)
+            write_rows(self._tx.connection, log, rows)
             self._tx.grew = True
             self._tx.removed |= op == "remove"
 

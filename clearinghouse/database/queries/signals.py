@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, and_, func, select, update
 
-from clearinghouse.database.queries.inserts import insert_rows
+from clearinghouse.database.queries.inserts import insert_rows, update_rows
 from clearinghouse.database.queries.stopncii_records import PARAMETERS, SHOWN
 from clearinghouse.database.schema import AnyRow, cases, contributions, items, signals, verdicts
 
@@ -116,11 +116,9 @@ class Signals:
             columns = (signals.c.id, signals.c.lookup, signals.c.place)
             rows = self._run(select(*columns).where(live).order_by(signals.c.id)).all()
             self._tx.log.append("remove", [row.id for row in rows])
-            self._run(
-                update(signals)
-                .where(condition)
-                .values(value=None, lookup=None, next_lookup=None, quality=None, place=None)
-            )
+            purged = ("value", "lookup", "next_lookup", "quality", "place")
+            blank = (None,) * len(purged)
+            update_rows(self._tx.connection, signals, purged, [(*blank, row.id) for row in rows])
             shrunk += [row.lookup for row in rows if row.place is not None]
         # after the last of them, so that no record is moved that is about to lose another signal
         self._tx.stopncii.move(shrunk, hour)

@@ -1,0 +1,53 @@
+"""Stopping every submission and every withdrawal with one large request."""
+
+import re
+
+import pytest
+
+from support.service_process import ServiceProcess
+from support.serving import credentials, item, opening, pdq
+
+METRICS_KEY = "m" * 32
+OF_TODAY = 1024  # hashes that one request may hold
+
+
+@pytest.fixture
+def process(tmp_path):
+    with ServiceProcess(tmp_path, CLEARINGHOUSE_METRICS_KEY=METRICS_KEY) as running:
+        yield running
+
+
+def film(count):
+    return item(*(pdq() for _ in range(count)), media="video")
+
+
+def held(process):
+    """Read how often, and how long in all, openings have kept other writers waiting."""
+    headers = {"Authorization": f"Bearer {METRICS_KEY}"}
+    text = process.client.get("/metrics", headers=headers).text
+    name = r'clearinghouse_write_lock_seconds_%s\{method="POST",route="/v1/cases"\} (\S+)'
+    return [float(re.search(name % what, text)[1]) for what in ("count", "sum")]
+
+
+def test_a_request_that_kept_all_others_waiting_for_a_minute_is_refused(process, record_property):
+    """Eight files of 2,048 signals, each compared with all before it while holding the lock."""
+    survivor = process.client.post("/v1/cases", json=opening(item(pdq()))).json()
+    before, _ = held(process)
+    sent = process.client.post("/v1/cases", json=opening(*(film(2048) for _ in range(8))))
+    assert (sent.status_code, sent.json()["code"]) == (422, "invalid_request")
+    assert held(process)[0] == before, "it never had the lock"
+    secret = credentials(survivor["case"], survivor["passphrase"])
+    assert process.client.delete("/v1/case", headers=secret).json()["withdrawn"] == 1
+    record_property("got", "a refusal, and the lock for 0 s")
+
+
+def test_the_largest_request_that_is_taken_has_the_lock_once(process, record_property):
+    process.client.post("/v1/cases", json=opening(item(pdq()))).raise_for_status()
+    count, seconds = held(process)
+    for _ in range(5):
+        process.client.post("/v1/cases", json=opening(film(OF_TODAY))).raise_for_status()
+    more, later = held(process)
+    assert more - count == 5
+    record_property("got", f"the lock for {(later - seconds) / 5 * 1000:.0f} ms a request")
+    refused = process.client.post("/v1/cases", json=opening(film(OF_TODAY + 1)))
+    assert refused.status_code == 422
