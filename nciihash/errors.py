@@ -36,7 +36,9 @@ says what to do next.
             └── CursorExpired     the cursor is too old or of another epoch: start a new bank
 """
 
-from typing import ClassVar
+import errno
+from os import fsdecode
+from typing import ClassVar, Final
 
 
 class NciihashError(Exception):
@@ -283,3 +285,44 @@ class CursorExpired(ServiceRefused):
     """The place in the feed is gone: fetch the feed from its beginning into a new bank."""
 
     code = "cursor_expired"
+
+
+_NO_LOCKS: Final = (
+    "The file system there keeps no locks, as some network folders do not: name a folder on a "
+    "local disk."
+)
+_ADVICE: Final = {
+    getattr(errno, name): advice
+    for names, advice in {
+        "ENOSPC EDQUOT": "Free some space there, or name another place, and run it again.",
+        "ENOLCK ENOTSUP EOPNOTSUPP ENOSYS": _NO_LOCKS,
+        "EROFS": "Name a place that can be written to.",
+        "EACCES EPERM": "Check the permissions of it and of the folders above it.",
+        "EMFILE ENFILE": "Raise the limit of open files (`ulimit -n`), or use fewer `--jobs`.",
+        "ENOENT ENOTDIR": "Check the path.",
+        "ELOOP ENAMETOOLONG": "Give its own path, or a shorter one.",
+        "EISDIR": "Name a file.",
+        "EFBIG": "The file system, or a limit (`ulimit -f`), takes no larger file: name another "
+        "place.",
+        "EIO ESTALE": "The disk, or the connection to it, may be failing: copy what matters "
+        "elsewhere.",
+        "ENOMEM": "Free some memory and run it again.",
+        "ETXTBSY EBUSY": "Another program is using it: try again when that has ended.",
+    }.items()
+    for name in names.split()
+    if hasattr(errno, name)  # systems differ
+}
+
+
+def explained(error: OSError) -> str:
+    """Say in one or two sentences what the system refused, where, and what to do."""
+    told = error.strerror or str(error) or "A file operation failed"
+    where = "" if error.filename is None else f": {_printable(error.filename)}"
+    advice = _ADVICE.get(error.errno or 0, "")
+    return f"{told.rstrip('.')}{where}. {advice}".rstrip()
+
+
+def _printable(path: object) -> str:
+    """Write a path so that nothing in it can command a terminal; a file without a name is none."""
+    text = fsdecode(path) if isinstance(path, str | bytes) else str(path)
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -35,6 +35,7 @@ from clearinghouse.platforms import keys
 from clearinghouse.platforms.keys import Scope
 from clearinghouse.settings import Settings
 from nciihash import __version__
+from nciihash.errors import explained
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -62,7 +63,7 @@ def main() -> None:
         print(f"clearinghouse: The database failed: {cause}.", file=sys.stderr)  # noqa: T201
         sys.exit(3)
     except OSError as error:
-        print(f"clearinghouse: {error.strerror}: {error.filename}", file=sys.stderr)  # noqa: T201
+        print(f"clearinghouse: {explained(error)}", file=sys.stderr)  # noqa: T201
         sys.exit(3)
 
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from nciihash.durable import sync_folder
+from nciihash.durable import naming, sync_folder
 
 _PAGE: Final = 10_000  # removals read from the log at a time
 
@@ -110,7 +110,7 @@ class Journal:
             if made:
                 self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-            with os.fdopen(descriptor, "r+b") as file:
+            with naming(self._path), os.fdopen(descriptor, "r+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed
                 if made:
                     sync_folder(self._path.parent)

@@ -20,7 +20,7 @@ from clearinghouse.database.store import Store
 from clearinghouse.errors import KeyMismatch, Trouble
 from clearinghouse.sealing.master_key import read_masters, unlock
 from clearinghouse.settings import Settings
-from nciihash.durable import sync_folder
+from nciihash.durable import naming, sync_folder
 
 _BUSY_SECONDS: Final = 30.0
 _NOT_WHOLE: Final = "This is not a whole backup of a clearinghouse. Nothing was changed."
@@ -62,7 +62,7 @@ def back_up(settings: Settings, target: Path) -> int:
             here.backup(there)
             there.execute("PRAGMA journal_mode=DELETE")  # so that one file is all there is
             _check_pages(there)
-        with draft.open("rb") as copy:
+        with draft.open("rb") as copy, naming(target):
             os.fsync(copy.fileno())
         size = draft.stat().st_size
         draft.replace(target)

@@ -9,6 +9,7 @@ from pathlib import Path
 from nciihash.bank import snapshot as snapshots
 from nciihash.bank.journal import AGAIN, Journal
 from nciihash.bank.snapshot import Snapshot
+from nciihash.durable import naming
 from nciihash.errors import BankCorrupt, BankLocked
 
 
@@ -22,7 +23,8 @@ def take_lock(path: Path) -> int:
     name = path.with_name(f"{path.name}-lock")
     descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with naming(name):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BaseException as error:
         os.close(descriptor)
         if isinstance(error, BlockingIOError):

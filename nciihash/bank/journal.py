@@ -23,7 +23,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, Self, assert_never
 
-from nciihash.durable import replacing
+from nciihash.durable import naming, replacing
 from nciihash.errors import BankCorrupt
 from nciihash.feed import Added, Entry, FeedPage, Removed
 from nciihash.signals import Media, Signal, SignalType, Variant
@@ -119,8 +119,9 @@ class Journal:
     def cut(self) -> None:
         """Cut off, durably, what stands behind `offset`: the rest of an interrupted write."""
         if os.fstat(self._descriptor).st_size > self.offset:
-            os.ftruncate(self._descriptor, self.offset)
-            os.fsync(self._descriptor)
+            with naming(self.path):
+                os.ftruncate(self._descriptor, self.offset)
+                os.fsync(self._descriptor)
 
     def append(self, payload: bytes) -> None:
         """Write one record behind the last and fsync it.
@@ -133,9 +134,10 @@ class Journal:
         start = _FRAME.pack(_WORD, len(payload), self._number)
         record = memoryview(start + self._digest(start, payload) + payload)
         written = 0
-        while written < len(record):
-            written += os.pwrite(self._descriptor, record[written:], self.offset + written)
-        os.fsync(self._descriptor)
+        with naming(self.path):
+            while written < len(record):
+                written += os.pwrite(self._descriptor, record[written:], self.offset + written)
+            os.fsync(self._descriptor)
         self.offset += len(record)
         self._number += 1
 
@@ -143,9 +145,10 @@ class Journal:
         """Read everything behind `offset`."""
         parts = []
         at = self.offset
-        while part := os.pread(self._descriptor, 1 << 24, at):
-            parts.append(part)
-            at += len(part)
+        with naming(self.path):
+            while part := os.pread(self._descriptor, 1 << 24, at):
+                parts.append(part)
+                at += len(part)
         return b"".join(parts)
 
     def _digest(self, start: bytes | memoryview, payload: bytes | memoryview) -> bytes:

@@ -1,6 +1,5 @@
 """The work of `submit --advocate`: open a case for somebody who agreed, or add files to it."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,6 +13,7 @@ from nciihash.cli.receipt import why_not
 from nciihash.cli.saved_hashes import read_saved
 from nciihash.cli.terminal import ExitCode, Terminal
 from nciihash.errors import ServiceError
+from nciihash.media.reading import name_fields
 from nciihash.signals import Item, SignalType, VariantSet
 from nciihash.wire import ItemReceipt, ItemsAdded, Reason
 from nciihash.wire.advocates import ASSISTED_ITEMS_MAX, OpenedForOther
@@ -83,8 +83,7 @@ def submit_for_other(
                 return
         items = [item for _, item in prepared]
         reference, receipts = _send(terminal, client, items, reason, resume)
-    paths = [os.fsdecode(path) for path, _ in prepared]
-    _report(terminal, reference, receipts, paths)
+    _report(terminal, reference, receipts, [path for path, _ in prepared])
     if failed or any(receipt.accepted == 0 for receipt in receipts):
         raise typer.Exit(ExitCode.SOME_FAILED)
 
@@ -141,11 +140,11 @@ def _send(
 
 
 def _report(
-    terminal: Terminal, reference: str, receipts: Sequence[ItemReceipt], paths: Sequence[str]
+    terminal: Terminal, reference: str, receipts: Sequence[ItemReceipt], paths: Sequence[Path]
 ) -> None:
     pairs = list(zip(receipts, paths, strict=False))
     if terminal.as_json:
-        items = [{"file": path} | item.model_dump(mode="json") for item, path in pairs]
+        items = [name_fields(path) | item.model_dump(mode="json") for item, path in pairs]
         terminal.line({"reference": reference, "items": items})
         return
     terminal.show(f"The case is open. Its reference is {tables.shown(reference)}.")

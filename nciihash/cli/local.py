@@ -1,6 +1,5 @@
 """The commands that work on this device alone: hash, dedupe, compare and check."""
 
-import os
 import string
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -14,10 +13,11 @@ from nciihash.cli import tables
 from nciihash.cli.options import AsJson, Fast, Jobs, NoSandbox, Out, Recursive, wanted_signals
 from nciihash.cli.results_file import Layout, Ledger
 from nciihash.cli.saved_hashes import read_saved
+from nciihash.cli.submission import too_plain
 from nciihash.cli.summary import HASHES, Tally
 from nciihash.cli.terminal import ExitCode, Terminal
 from nciihash.errors import FileRefused, InvalidRequest
-from nciihash.media.reading import file_name, files_in
+from nciihash.media.reading import files_in, name_fields
 from nciihash.sandbox.pool import cores, hash_files
 from nciihash.signals import (
     Band,
@@ -80,9 +80,9 @@ def hash_command(
                 else:
                     tally.done()
                     if ledger:
-                        ledger.add({"file": file_name(path)} | _described(outcome))
+                        ledger.add(name_fields(path) | _described(outcome))
                     elif as_json:
-                        terminal.line({"file": str(path)} | _described(outcome))
+                        terminal.line(name_fields(path) | _described(outcome))
                     else:
                         rows.append((str(path), outcome))
                     if not recursive:
@@ -150,7 +150,7 @@ def dedupe(
     with terminal.guard():
         found = [[(names[m.file], m.distance) for m in group] for group in groups(items, within)]
         for number, group in enumerate(found if as_json else (), 1):
-            members = [{"file": os.fsdecode(path), "distance": bits} for path, bits in group]
+            members = [name_fields(path) | {"distance": bits} for path, bits in group]
             terminal.line({"group": number, "files": members})
         if found and not as_json:
             terminal.show(tables.group_table(found))
@@ -266,6 +266,7 @@ def check(
         if isinstance(outcome, FileRefused):
             terminal.refuse(file, outcome)
             raise typer.Exit(ExitCode.SOME_FAILED)
+    plain = too_plain(outcome)
     found = compare_videos(frames_of(outcome.hashes), frames_of(held))
     distance, by = found.distance, found.variant
     near = band(SignalType.PDQ, distance) if distance <= SignalType.PDQ.threshold else None
@@ -276,8 +277,15 @@ def check(
             "distance": distance,
             "variant": by,
             "band": near,
+            "too_plain": plain is not None,
         }
         terminal.line(told | (_shares(found) if videos else {}))
+        return
+    if plain is not None:
+        terminal.show(
+            f"This copy cannot be submitted. {plain} Compared all the same, {distance} bits differ "
+            f"at least, and up to {SignalType.PDQ.threshold} are a match."
+        )
         return
     if near is not None and videos:
         terminal.show(

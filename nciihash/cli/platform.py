@@ -28,7 +28,7 @@ from nciihash.cli.results_file import Ledger
 from nciihash.cli.summary import MATCHES, Tally
 from nciihash.cli.terminal import ExitCode, Terminal
 from nciihash.errors import FileRefused
-from nciihash.media.reading import file_name, files_in
+from nciihash.media.reading import files_in, name_fields
 from nciihash.sandbox.pool import cores, hash_files
 from nciihash.sdk.lookup import Find, Kinds, Outcome, look_up, once
 from nciihash.signals import Item, Match, SignalType, Verdict
@@ -275,9 +275,9 @@ def match(
                         waiting += 1
                         described["waiting"] = True
                     if ledger:
-                        ledger.add({"file": file_name(path)} | described)
+                        ledger.add(name_fields(path) | described)
                     elif as_json:
-                        terminal.line({"file": os.fsdecode(path)} | described)
+                        terminal.line(name_fields(path) | described)
                     if not as_json and (outcome.found or not (recursive or out)):
                         rows.append((os.fsdecode(path), outcome))
                 advance(len(batch))
@@ -334,7 +334,7 @@ def confirm(
                     found = [(s.type, hit) for s in candidate.signals for hit in next(answers)]
                     outcome = Outcome(tuple(once(found)))
                     if as_json:
-                        terminal.line({"file": candidate.file} | _outcome_described(outcome))
+                        terminal.line(name_fields(candidate.file) | _outcome_described(outcome))
                     else:
                         rows.append((candidate.file, outcome))
                 waiting.drop(len(part))

@@ -10,6 +10,7 @@ import typer
 
 from nciihash.cli import tables
 from nciihash.cli.terminal import ExitCode, Terminal
+from nciihash.media.reading import name_fields
 from nciihash.wire import CaseOpened, ItemReceipt
 
 _AFTERWARDS: Final = """\
@@ -52,9 +53,7 @@ def _report(terminal: Terminal, opened: CaseOpened, paths: Sequence[Path], serve
     pairs = list(zip(opened.items, paths, strict=False))
     if terminal.as_json:
         value = opened.model_dump(mode="json")
-        value["items"] = [
-            {"file": os.fsdecode(path)} | item.model_dump(mode="json") for item, path in pairs
-        ]
+        value["items"] = [name_fields(path) | item.model_dump(mode="json") for item, path in pairs]
         terminal.line(value)
         return
     terminal.show("Your case is open.")

@@ -14,10 +14,15 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
-from nciihash.durable import replacing
+from nciihash.cli.interrupts import held_off
+from nciihash.durable import naming, replacing
 from nciihash.errors import ExtraMissing, ResultsInvalid
+from nciihash.media.reading import path_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Line = Mapping[str, Any]
 
@@ -77,7 +82,7 @@ class Ledger:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        with self._file:
+        with naming(self.lines_path), self._file:
             self._file.flush()
             os.fsync(self._file.fileno())
         if self._table and kind is None:
@@ -85,18 +90,22 @@ class Ledger:
             self.lines_path.unlink()
 
     def add(self, line: Line) -> None:
-        """Write the results of one file down; `line["file"]` is its name."""
-        self.done.add(line["file"])
+        """Write the results of one file down; its name is in the fields of `name_fields`."""
+        self.done.add(path_of(line))
         text = json.dumps({"file": line["file"], **line})  # begins with `_START`
-        self._file.write(text.encode() + b"\n")
-        self._unflushed += 1
-        if self._unflushed == _FLUSH:
-            self._file.flush()
-            self._unflushed = 0
+        with naming(self.lines_path), held_off():
+            self._file.write(text.encode() + b"\n")
+            self._unflushed += 1
+            if self._unflushed == _FLUSH:
+                self._file.flush()
+                self._unflushed = 0
 
     def _open(self) -> BinaryIO:
         """Open the lines, cut off what is no whole line, and go to the end."""
-        file = self.lines_path.open("a+b")
+        # of mode 0600: hashes are to be kept as the pictures are
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+        flags |= getattr(os, "O_BINARY", 0)
+        file = os.fdopen(os.open(self.lines_path, flags, 0o600), "a+b")
         try:
             file.truncate(self._read(file))
         except BaseException:
@@ -126,7 +135,7 @@ class Ledger:
         with replacing(self.path) as file, parquet.ParquetWriter(file, schema) as writer:
             if self.path.exists():
                 for batch in parquet.ParquetFile(self.path).iter_batches():
-                    writer.write_batch(batch)
+                    writer.write_batch(_with_columns(batch, schema))
             rows = self._rows()
             while part := list(islice(rows, _ROWS)):
                 writer.write_table(pa.Table.from_pylist(part, schema))
@@ -139,7 +148,7 @@ class Ledger:
 
 def _name(line: bytes, path: Path) -> str:
     try:
-        return str(json.loads(line)["file"])
+        return path_of(json.loads(line))
     except (ValueError, KeyError, TypeError) as error:
         raise _foreign(path) from error
 
@@ -149,10 +158,24 @@ def _files_of_table(path: Path) -> Iterator[str]:
     from pyarrow import parquet
 
     try:
-        for batch in parquet.ParquetFile(path).iter_batches(columns=["file"]):
-            yield from batch.column("file").to_pylist()
-    except (pa.ArrowException, KeyError) as error:
+        names = ["file", "file_bytes"]  # of the latter an older version wrote no column
+        for batch in parquet.ParquetFile(path).iter_batches(columns=names):
+            yield from map(path_of, batch.to_pylist())
+    except (pa.ArrowException, KeyError, ValueError) as error:
         raise _foreign(path) from error
+
+
+def _with_columns(batch: "pa.RecordBatch", schema: "pa.Schema") -> "pa.RecordBatch":
+    """Add the columns that an older version did not write, without values."""
+    import pyarrow as pa
+
+    columns = [
+        batch.column(field.name)
+        if field.name in batch.schema.names
+        else pa.nulls(len(batch), field.type)
+        for field in schema
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _foreign(path: Path) -> ResultsInvalid:

@@ -13,6 +13,7 @@ import typer
 from nciihash.cli.options import AsJson, Fast, Jobs, NoSandbox, wanted_signals
 from nciihash.cli.tables import shown
 from nciihash.cli.terminal import ExitCode, Terminal
+from nciihash.media.reading import name_fields
 from nciihash.sandbox.pool import cores
 from nciihash.signals import SignalType
 
@@ -173,7 +174,7 @@ class _Teller:
             return
         for each in outcome.refused:
             error = {"code": each.code, "message": each.reason}
-            self._terminal.line({"file": each.name, "error": error})
+            self._terminal.line(name_fields(each.name) | {"error": error})
         self._terminal.line(
             {
                 "block": outcome.number,

@@ -170,12 +170,18 @@ def choose(
 
 def _fit(terminal: Terminal, path: Path, item: Item) -> Item | None:
     """Keep the hashes that may be sent; where none is left, say why."""
-    fit = tuple(hashed for hashed in item.hashes if not hashed.plain)
-    if any(hashed.signal.type is SignalType.PDQ for hashed in fit):
-        return replace(item, hashes=fit)
+    if (refusal := too_plain(item)) is not None:
+        terminal.refuse(path, refusal)
+        return None
+    return replace(item, hashes=tuple(hashed for hashed in item.hashes if not hashed.plain))
+
+
+def too_plain(item: Item) -> TooPlain | None:
+    """Say why no PDQ hash of a file is fit to be submitted; None if one is."""
+    if any(hashed.signal.type is SignalType.PDQ and not hashed.plain for hashed in item.hashes):
+        return None
     regular = all(hashed.quality is None or hashed.quality >= QUALITY_MIN for hashed in item.hashes)
-    terminal.refuse(path, TooPlain(_TOO_REGULAR if regular else _TOO_PLAIN))
-    return None
+    return TooPlain(_TOO_REGULAR if regular else _TOO_PLAIN)
 
 
 def explain(

@@ -1,5 +1,6 @@
 """Count what became of many files, and say it at the end."""
 
+import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -8,15 +9,20 @@ from os import PathLike
 from pathlib import Path
 from typing import Final
 
-from nciihash.cli.results_file import Layout, Ledger
+from nciihash.cli.results_file import Layout, Ledger, Line
 from nciihash.cli.tables import shown
 from nciihash.cli.terminal import Terminal
 from nciihash.errors import FileRefused, UnsupportedFormat
-from nciihash.media.reading import file_name
+
+
+def _named(line: Line) -> dict[str, str | None]:
+    return {"file": line["file"], "file_bytes": line.get("file_bytes")}
+
 
 HASHES: Final = Layout(
     {
         "file": "string",
+        "file_bytes": "string",
         "media": "string",
         "type": "string",
         "value": "string",
@@ -24,13 +30,12 @@ HASHES: Final = Layout(
         "variant": "string",
         "time": "float64",
     },
-    lambda line: (
-        {"file": line["file"], "media": line["media"], **hashed} for hashed in line["hashes"]
-    ),
+    lambda line: ({**_named(line), "media": line["media"], **hashed} for hashed in line["hashes"]),
 )
 MATCHES: Final = Layout(
     {
         "file": "string",
+        "file_bytes": "string",
         "id": "string",
         "item": "string",
         "type": "string",
@@ -38,7 +43,7 @@ MATCHES: Final = Layout(
         "distance": "int16",
         "band": "string",
     },
-    lambda line: ({"file": line["file"], **match} for match in line["matches"]),
+    lambda line: ({**_named(line), **match} for match in line["matches"]),
 )
 _NAMED: Final = 5  # files of each kind of failure
 
@@ -73,7 +78,7 @@ class Tally:
         all = list(paths)
         if ledger is None:
             return all
-        left = [path for path in all if file_name(path) not in ledger.done]
+        left = [path for path in all if os.fsdecode(path) not in ledger.done]
         self._before += len(all) - len(left)
         return left
 

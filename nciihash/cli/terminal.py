@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import IntEnum
-from os import PathLike, environ, fsdecode
+from os import PathLike, environ
 from typing import Final, TextIO
 
 import typer
@@ -29,6 +29,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from nciihash.cli.interrupts import held_off, wait_writable
 from nciihash.cli.tables import shown
 from nciihash.errors import (
     BankError,
@@ -37,8 +38,10 @@ from nciihash.errors import (
     NciihashError,
     ServiceError,
     ServiceRefused,
+    explained,
 )
 from nciihash.hashing.frame_selection import EVERY
+from nciihash.media.reading import name_fields
 from nciihash.signals import Item, Media
 
 _PIPE_WIDTH: Final = 160  # columns for tables that go to a file or another program
@@ -73,8 +76,10 @@ def _output() -> Iterator[None]:
     """Write to standard output; once that has failed, let it be, or its end would fail as well."""
     try:
         yield
-    except OSError:
+    except OSError as error:
         sys.stdout = io.StringIO()
+        if error.filename is None:
+            error.filename = "standard output"
         raise
 
 
@@ -107,10 +112,17 @@ class Terminal:
         self._out = _Console(width=wide, highlight=False)
 
     def line(self, value: Mapping[str, object]) -> None:
-        """Print one JSON value on a line of standard output, at once."""
+        """Print one JSON value on a line of standard output, at once and whole.
+
+        Ctrl-C takes effect after the line. Names that are no UTF-8 are written as `file_name` does,
+        since strict readers refuse half of a surrogate pair.
+        """
+        text = json.dumps(_valid(value)) + "\n"
         with _output():
-            sys.stdout.write(json.dumps(value) + "\n")
-            sys.stdout.flush()
+            wait_writable(sys.stdout)
+            with held_off():
+                sys.stdout.write(text)
+                sys.stdout.flush()
 
     def show(self, thing: RenderableType) -> None:
         """Print a result for people on standard output; text is taken as it is, without markup."""
@@ -126,7 +138,7 @@ class Terminal:
         """Tell that one file could not be used, on one line, and why."""
         reason = " ".join(str(refusal).split())
         if self.as_json:
-            self.line({"file": fsdecode(path), "error": {"code": refusal.code, "message": reason}})
+            self.line(name_fields(path) | {"error": {"code": refusal.code, "message": reason}})
         else:
             self.say(f"{shown(path)}: {reason}", style="yellow")
 
@@ -234,8 +246,7 @@ class Terminal:
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader has seen enough
                 raise
-            where = "" if error.filename is None else f" ({shown(error.filename)})"
-            self.fail("os_error", f"{error.strerror or 'A file operation failed'}{where}.")
+            self.fail("os_error", explained(error))
             raise typer.Exit(ExitCode.USAGE) from None
 
     def fail(self, code: str, message: str) -> None:
@@ -245,6 +256,23 @@ class Terminal:
             with suppress(OSError):  # it may be standard output itself that failed
                 self.line({"error": {"code": code, "message": message}})
         self.say(f"nciihash: {message}", style="red")
+
+
+def _valid(value: object) -> object:
+    """Replace what UTF-8 cannot express in the texts of a JSON value."""
+    match value:
+        case str():
+            try:
+                raw = value.encode(errors="surrogateescape")
+            except UnicodeEncodeError:  # a surrogate that stands for no byte
+                raw = value.encode(errors="backslashreplace")
+            return raw.decode(errors="backslashreplace")
+        case Mapping():
+            return {key: _valid(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_valid(inner) for inner in value]
+        case _:
+            return value
 
 
 def _status(error: NciihashError) -> ExitCode:

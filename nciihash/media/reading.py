@@ -4,10 +4,12 @@ Folders are walked through here too. No decoder is loaded here, for the process 
 need not be the one that decodes it.
 """
 
+import base64
+import errno
 import io
 import os
 import stat
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -32,20 +34,23 @@ def opened(path: str | os.PathLike[str]) -> Iterator[tuple[io.FileIO, int]]:
         path = Path(path)
         # Opening a device may do something, hence the look before it. What has taken the file's
         # place since then is opened without waiting, as a named pipe would have us, and seen after.
-        _check_regular(path.stat())
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode) and not os.access(path, os.R_OK | os.X_OK):
+            raise UnreadableFile("This folder cannot be read. Check its permissions.")
+        _check_regular(status)
         waiting = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         descriptor = os.open(path, os.O_RDONLY | waiting)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise NotAFile("Nothing is there. Check the path of the file.") from error
     except OSError as error:
-        raise _unreadable() from error
+        raise unreadable(error) from error
     with io.FileIO(descriptor, "rb") as file:
         try:
             status = os.fstat(descriptor)
             _check_regular(status)
             yield file, status.st_size
         except OSError as error:
-            raise _unreadable() from error
+            raise unreadable(error) from error
 
 
 def read_path(
@@ -109,9 +114,22 @@ def check_video_size(size: int, limits: Limits) -> None:
         )
 
 
-def _unreadable() -> UnreadableFile:
+_REASONS: Final = {
+    errno.ELOOP: "Its link leads back to itself, or through too many links. Give the file's own "
+    "path.",
+    errno.ENAMETOOLONG: "Its path, or the one that its link leads to, is too long. Move it to a "
+    "folder with a shorter path.",
+    errno.EACCES: "The file cannot be read: permission is denied. Check its permissions and those "
+    "of the folders above it, or copy it to another place.",
+    errno.EIO: "The file cannot be read: the disk reports an error. Use another copy of it.",
+}
+
+
+def unreadable(error: OSError) -> UnreadableFile:
+    """Return the refusal of a file that the system does not open or read."""
     return UnreadableFile(
-        "The file cannot be read. Check its permissions, or copy it to another place."
+        _REASONS.get(error.errno or 0)
+        or "The file cannot be read. Check its permissions, or copy it to another place."
     )
 
 
@@ -125,26 +143,77 @@ def _too_large(limits: Limits) -> TooLarge:
 def files_in(paths: Iterable[Path]) -> Iterator[Path]:
     """Go through files, and through what is in folders, theirs included, in the order of names.
 
-    Links to folders are not followed, since they may lead round in a circle. A folder that cannot
-    be read is given itself, so that whoever opens it is told.
+    Links to folders are not followed, since they may lead round in a circle; named pipes, sockets
+    and devices in a folder are skipped. What cannot be looked at is yielded, so that whoever opens
+    it is told: a folder that cannot be read, and a link that leads to nothing, to itself or to
+    where permission is denied.
     """
-    for path in paths:
-        if not path.is_dir():
-            yield path
-            continue
-        try:
-            with os.scandir(path) as found:
-                entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
-        except OSError:
-            yield path
-            continue
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from files_in([path / entry.name])
-            elif entry.is_file():
-                yield path / entry.name
+    for start in paths:
+        # a stack, since folders may be nested deeper than calls
+        left = [(start, _is_folder(start))]
+        while left:
+            path, folder = left.pop()
+            if not folder:
+                yield path
+                continue
+            try:
+                with os.scandir(path) as found:
+                    entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
+            except OSError:
+                yield path
+                continue
+            kinds = [(path / entry.name, _kind(entry)) for entry in reversed(entries)]
+            left += [(inside, bool(kind)) for inside, kind in kinds if kind is not None]
 
 
-def file_name(path: Path) -> str:
+def _is_folder(path: Path) -> bool:
+    """Whether a path leads to a folder, as far as can be seen."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _kind(entry: "os.DirEntry[str]") -> bool | None:
+    """Whether an entry is a folder or else to be opened; None if it is to be skipped.
+
+    To be opened are files, links to files, and what the system says nothing of.
+    """
+    try:
+        if entry.is_dir(follow_symlinks=False):
+            return True
+        wanted = entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists())
+    except OSError:
+        return False
+    return False if wanted else None
+
+
+def file_name(path: str | os.PathLike[str]) -> str:
     """Write a file's name as text that any program can read, whatever bytes it has."""
     return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def name_fields(path: str | os.PathLike[str]) -> dict[str, str]:
+    r"""Return a file's name as the fields that all results write.
+
+    `file` is the name as UTF-8. A name that is no UTF-8 has its wrong bytes there as `\\xNN`, which
+    cannot be told from a name with these characters; then `file_bytes` holds the name's bytes in
+    base64. `path_of` gives the path back.
+    """
+    raw = os.fsencode(path)
+    try:
+        return {"file": raw.decode()}
+    except UnicodeDecodeError:
+        return {"file": file_name(path), "file_bytes": base64.b64encode(raw).decode()}
+
+
+def path_of(fields: Mapping[str, object]) -> str:
+    """Return the path that `name_fields` described.
+
+    Raises:
+        KeyError: there is no `file`.
+        ValueError: `file_bytes` is no base64.
+    """
+    if raw := fields.get("file_bytes"):
+        return os.fsdecode(base64.b64decode(str(raw), validate=True))
+    return str(fields["file"])

@@ -28,6 +28,7 @@ from nciihash.errors import (
     NciihashError,
     NotAFile,
     UnreadableFile,
+    explained,
 )
 from nciihash.scan.plan import Block
 from nciihash.scan.sources import Store, store
@@ -189,7 +190,8 @@ def _outcome(scanner: Scanner, block: Block) -> Outcome:
     try:
         return scanner.scan(block)
     except (OSError, pa.ArrowException) as error:
-        return Undone(block.number, " ".join(str(error).split()) or _name(error))
+        told = explained(error) if isinstance(error, OSError) else str(error)
+        return Undone(block.number, " ".join(told.split()) or _name(error))
 
 
 def _name(error: BaseException) -> str:

@@ -83,7 +83,7 @@ class Plan:
         files: how many files it has.
         count: how many files, or hashes, are to be scanned.
         fingerprint: changes with every name, size and version, and with the way they are cut.
-        refused: Parquet files that hold no hashes.
+        refused: Parquet files that hold no hashes, or cannot be read.
     """
 
     kind: Kind
@@ -104,7 +104,7 @@ def plan(store: Store, per_block: int | None = None) -> Plan:
     Raises:
         SourceInvalid: nothing is there, or Parquet files beside others.
         ExtraMissing: there are Parquet files, and pyarrow is not installed.
-        OSError: a Parquet file cannot be read.
+        OSError: a store does not answer.
     """
     entries = list(store.entries())
     named = [entry for entry in entries if PurePath(entry.name).name[:1] not in {".", "_"}]
@@ -171,7 +171,11 @@ def _row_groups(store: Store, tables: Sequence[Entry], refused: list[Refused]) -
 
 
 def _footer(store: Store, entry: Entry) -> list[int] | Refused:
-    """Give the rows of each row group of a file, or say why it holds no hashes."""
+    """Give the rows of each row group of a file, or say why it cannot be scanned.
+
+    Raises:
+        OSError: it is the store that fails, and not this file.
+    """
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -179,6 +183,10 @@ def _footer(store: Store, entry: Entry) -> list[int] | Refused:
         with store.opened(entry.name) as file:
             metadata = parquet.read_metadata(file)
             schema = metadata.schema.to_arrow_schema()
+    except OSError as error:
+        if (refusal := store.refusal(error)) is None:
+            raise
+        return Refused(entry.name, refusal.code, str(refusal))
     except pa.ArrowInvalid:
         reason = "The file is damaged, or no Parquet file. Write it again."
         return Refused(entry.name, "corrupt_file", reason)

@@ -27,13 +27,14 @@ from typing import Any, Final, Self
 
 from nciihash.bank.frozen import Pin, fingerprint, freeze, pin_index
 from nciihash.bank.snapshot import Snapshot
-from nciihash.durable import replacing
+from nciihash.durable import naming, replacing
 from nciihash.errors import ExtraMissing, ResultsInvalid
+from nciihash.media.reading import file_name, name_fields
 from nciihash.scan.plan import Plan, Refused
 from nciihash.scan.worker import Done
 from nciihash.search.index_file import MAGIC
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _META: Final = b"nciihash"  # the key of a block's counts in its file's metadata
 _READERS: Final = 8
 _OWN: Final = {"manifest.json", "bank", ".bank.tmp", "matches", "refused.jsonl", "lock"}
@@ -87,7 +88,8 @@ class Findings:
             )
         self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with naming(self.path / "lock"):
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BaseException as error:
             os.close(self._lock)
             if isinstance(error, BlockingIOError):
@@ -125,7 +127,7 @@ class Findings:
             OSError: the disk refuses.
         """
         listed = {
-            "source": source,
+            "source": file_name(source),
             "kind": plan.kind.value,
             "files": plan.files,
             "count": plan.count,
@@ -146,7 +148,7 @@ class Findings:
         manifest = self._read_manifest()
         pin = Pin(**manifest["bank"])
         before = manifest["listing"]
-        if before["source"] != source:
+        if before["source"] != listed["source"]:
             raise self._other(f"a scan of {before['source']}")
         if before != listed:
             raise self._other("a scan of this source as it was before it changed")
@@ -188,7 +190,7 @@ class Findings:
         """
         with replacing(self.path / "refused.jsonl") as file:
             for each in (*refused, *self.refused()):
-                file.write(json.dumps(asdict(each)).encode() + b"\n")
+                file.write(json.dumps(_described(each)).encode() + b"\n")
         if complete:
             self._delete_bank()
 
@@ -267,6 +269,13 @@ class Findings:
         except (pa.ArrowInvalid, KeyError, TypeError, ValueError):
             return None
         return counts
+
+
+def _described(refused: Refused) -> dict[str, str]:
+    """Write down a refusal: `name`, `code`, `reason`, and `file_bytes` as `name_fields` does."""
+    named = name_fields(refused.name)
+    told = {"name": named.pop("file"), "code": refused.code, "reason": refused.reason}
+    return told | named
 
 
 def _is_index(bank: Path) -> bool:

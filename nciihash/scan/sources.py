@@ -4,8 +4,10 @@ URLs are opened by the package fsspec (`s3://`, `gs://`, `memory://`, `file://` 
 package of its own for most of them and takes keys from where that looks for them.
 """
 
+import errno
 import importlib
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,12 +16,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeAlias
 
-from nciihash.errors import ExtraMissing, NotAFile, SourceInvalid
-from nciihash.media.reading import files_in
+from nciihash.errors import ExtraMissing, FileRefused, NotAFile, SourceInvalid
+from nciihash.media.reading import files_in, unreadable
 
 # what stores tell of an object's version; the first that is there is taken
 _MARKS: Final = ("ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "created")
 _CHUNK: Final = 1 << 20  # bytes
+_OURS: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # no fault of the file that is opened
+_LINKS: Final = {errno.ELOOP, errno.ENAMETOOLONG}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,10 @@ class Folder:
     def opened(self, name: str) -> BinaryIO:
         """Open a file for reading."""
         return Path(name).open("rb")
+
+    def refusal(self, error: OSError) -> FileRefused | None:
+        """Say why one file cannot be read; None if it is this process that lacks something."""
+        return None if error.errno in _OURS else _refusal(error)
 
     def sees(self, name: str) -> bool:
         """Tell whether a file is there and can be opened."""
@@ -101,8 +109,17 @@ class Objects:
             raise SourceInvalid("There is nothing behind this URL. Check it.")
         for name in sorted(found):
             told = found[name]
+            if told.get("type") == "other" and _is_special(told.get("mode", 0)):
+                continue
+            if told.get("islink") and self._files.isdir(name):
+                continue  # as in a `Folder`
             mark = next((str(told[key]) for key in _MARKS if told.get(key)), "")
             yield Entry(name, int(told.get("size") or 0), mark)
+
+    def refusal(self, error: OSError) -> FileRefused | None:
+        """Say why one object cannot be read; None if the store itself may be what fails."""
+        theirs = isinstance(error, FileNotFoundError | PermissionError) or error.errno in _LINKS
+        return _refusal(error) if theirs else None
 
     def opened(self, name: str) -> BinaryIO:
         """Open an object for reading."""
@@ -118,16 +135,19 @@ class Objects:
         """Fetch an object into a folder that only this user reads, and delete it afterwards.
 
         Raises:
-            NotAFile: it is gone.
+            NotAFile, UnreadableFile: it is gone, or not to be read by this user.
             OSError: it cannot be fetched now.
         """
         with tempfile.TemporaryDirectory(prefix="nciihash-") as folder:
             path = Path(folder) / "object"
-            try:
-                with self.opened(name) as source, path.open("wb") as copy:
-                    shutil.copyfileobj(source, copy, _CHUNK)
-            except FileNotFoundError:
-                raise NotAFile("Nothing is there any more. It was when it was listed.") from None
+            with path.open("wb") as copy:
+                try:
+                    with self.opened(name) as source:
+                        shutil.copyfileobj(source, copy, _CHUNK)
+                except OSError as error:
+                    if (refusal := self.refusal(error)) is None:
+                        raise
+                    raise refusal from None
             yield path
 
 
@@ -141,6 +161,17 @@ def store(source: str) -> Store:
         ExtraMissing, SourceInvalid: as `Objects` does.
     """
     return Objects(source) if "://" in source else Folder(Path(source))
+
+
+def _is_special(mode: int) -> bool:
+    """Whether a file's mode is that of a folder, a pipe, a socket or a device."""
+    return bool(mode) and not (stat.S_ISREG(mode) or stat.S_ISLNK(mode))
+
+
+def _refusal(error: OSError) -> FileRefused:
+    if isinstance(error, FileNotFoundError):
+        return NotAFile("Nothing is there any more. It was when it was listed.")
+    return unreadable(error)
 
 
 def _sees(store: Store, name: str) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nciihash.bank.frozen import Near, Still, fingerprint
 from nciihash.errors import BankError, FileRefused, UnsupportedFormat
 from nciihash.media.limits import LIMITS
-from nciihash.media.reading import check_video_size, file_name
+from nciihash.media.reading import check_video_size, file_name, name_fields
 from nciihash.sandbox.parent import Sandbox
 from nciihash.scan.parquet import by_type, not_hashes, packed, plain
 from nciihash.scan.plan import Block, Kind, Part, Refused
@@ -33,6 +33,7 @@ COLUMNS: Final = {
     "source": "string",
     "row": "int64",
     "file": "string",
+    "file_bytes": "string",
     "time": "float64",
     "id": "string",
     "item": "string",
@@ -41,6 +42,7 @@ COLUMNS: Final = {
     "distance": "int16",
     "band": "string",
 }
+_CARRIED: Final = ("file", "file_bytes", "time")  # from a Parquet file of hashes to the results
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +155,13 @@ class Scanner:
                 done.foreign += 1
             else:
                 reason = " ".join(str(refusal).split())
-                done.refuse(file_name(path), refusal.code, reason)
+                done.refuse(part.name, refusal.code, reason)
             return
         done.scanned += 1
         for _, outcome in look_up([(path, item)], self._still.query, None):
             assert not isinstance(outcome, FileRefused)  # noqa: S101 - it was hashed
             found = [match for _, match in outcome.found if isinstance(match, Match)]
-            done.add_file(file_name(path), found, named=bool(self._still.tables))
+            done.add_file(part.name, found, named=bool(self._still.tables))
 
     def _hash(self, path: Path) -> Item:
         job = self._job
@@ -176,7 +178,8 @@ class Scanner:
         from pyarrow import parquet
 
         with self._where.opened(part.name) as opened, parquet.ParquetFile(opened) as file:
-            columns = [c for c in ("file", "type", "value", "time") if c in file.schema_arrow.names]
+            wanted = ("type", "value", *_CARRIED)
+            columns = [name for name in wanted if name in file.schema_arrow.names]
             groups = range(part.first, part.last)
             row, left = part.row, _NAMED
             # in this thread: the other cores have blocks of their own
@@ -208,22 +211,26 @@ class Scanner:
         if bad := len(batch) - good:
             done.failed["bad_hash"] += bad
             for place in not_hashes(types, values)[:left]:
-                name = f"row {row + place:,} of {source}"
+                name = f"row {row + place:,} of {file_name(source)}"
                 done.refused.append(Refused(name, "bad_hash", "It holds no hash of its type."))
                 left -= 1
         if found:
-            files = pc.cast(plain(batch.column("file")), "string")
-            has_time = "time" in batch.schema.names
-            times = pc.cast(plain(batch.column("time")), "float64") if has_time else None
-            done.add_rows(source, row, _Queries(files, times), found, self._still)
+            columns = [
+                pc.cast(plain(batch.column(name)), COLUMNS[name])
+                if name in batch.schema.names
+                else None
+                for name in _CARRIED
+            ]
+            done.add_rows(source, row, _Queries(*columns), found, self._still)
         return left
 
 
 @dataclass(frozen=True, slots=True)
 class _Queries:
-    """Columns of a batch: the files and seconds that hashes are of."""
+    """Columns of a batch: the files, the bytes of their names, and seconds that hashes are of."""
 
     files: "pa.Array"
+    bytes: "pa.Array | None"
     times: "pa.Array | None"
 
 
@@ -244,7 +251,7 @@ class _Collected:
         """Add what a file matches; of an index file neither items nor variants are known."""
         rows = [
             {
-                "file": name,
+                **name_fields(name),
                 "id": match.id,
                 "item": match.item if named else None,
                 "type": match.type.value,
@@ -274,9 +281,10 @@ class _Collected:
             strong = near.distance.astype(np.int64) * 2 <= type.threshold + 1  # signals.band
             taken = pa.array(places)
             columns = {
-                "source": [source] * count,
+                "source": [file_name(source)] * count,
                 "row": places + row,
                 "file": queries.files.take(taken),
+                "file_bytes": None if queries.bytes is None else queries.bytes.take(taken),
                 "time": None if queries.times is None else queries.times.take(taken),
                 "id": still.names(type, near.row),
                 "item": still.items(type, near.row),

@@ -15,7 +15,7 @@ import httpx
 from nciihash.bank.bank import Bank
 from nciihash.client.platform import PlatformClient
 from nciihash.client.sans_io import PATIENCE, Patience
-from nciihash.errors import BankError, NciihashError, ServiceError
+from nciihash.errors import BankError, NciihashError, ServiceError, explained
 from nciihash.sdk.background import Background
 from nciihash.sdk.follow_loop import PAUSES, WAIT, Progress, Stop, follow
 from nciihash.sdk.veiled import Confirmer, keep_veil, kept_veil
@@ -184,12 +184,16 @@ class Following(Background):
 
     def _mend(self, error: Exception) -> None:
         """Tell what broke the following off, wait a while, and open the bank anew if need be."""
-        words = (
-            str(error)
-            if isinstance(error, NciihashError | OSError)
-            else f"Following broke off in a way that nobody foresaw ({type(error).__name__}). "
-            "It is tried again; please report it."
-        )
+        match error:
+            case NciihashError():
+                words = str(error)
+            case OSError():
+                words = explained(error)
+            case _:
+                words = (
+                    "Following broke off in a way that nobody foresaw "
+                    f"({type(error).__name__}). It is tried again; please report it."
+                )
         self._progress = replace(self._progress, current=False, rebuilding=False, trouble=words)
         self._failures += 1
         self._over.wait(self._repairs.pause(self._failures))

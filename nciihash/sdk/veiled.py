@@ -22,7 +22,7 @@ from typing import Final, TypeAlias
 from pydantic import ValidationError
 
 from nciihash.bank.bank import Bank
-from nciihash.durable import replacing
+from nciihash.durable import naming, replacing
 from nciihash.errors import BankCorrupt, BankError, InvalidSignal, ServiceError
 from nciihash.signals import Signal, SignalType
 from nciihash.veil import Veil
@@ -186,8 +186,9 @@ class Waiting:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         file = os.open(self.path, flags, 0o600)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield file
+            with naming(self.path):
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield file
         finally:
             os.close(file)
 

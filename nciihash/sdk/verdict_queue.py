@@ -25,7 +25,7 @@ import httpx
 from nciihash.client.platform import PlatformClient, check_ids
 from nciihash.client.sans_io import PATIENCE, Patience, new_idempotency_key
 from nciihash.durable import sync_folder
-from nciihash.errors import NciihashError, QueueFull, QueueInvalid, ServiceRefused
+from nciihash.errors import NciihashError, QueueFull, QueueInvalid, ServiceRefused, explained
 from nciihash.sdk.background import Background
 from nciihash.signals import Verdict
 from nciihash.wire import VERDICTS_MAX, FeedbackTaken
@@ -335,7 +335,8 @@ class VerdictSender(Background):
                 taken = self._queue.send(self._asking)
             except (NciihashError, OSError) as error:
                 failures += 1
-                self._sent = replace(self._sent, trouble=str(error))
+                trouble = explained(error) if isinstance(error, OSError) else str(error)
+                self._sent = replace(self._sent, trouble=trouble)
                 asked = error.retry_after if isinstance(error, ServiceRefused) else None
                 pause = max(self._pauses.pause(failures), min(asked or 0.0, _ASKED_MAX))
             else:
