@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
@@ -249,6 +250,20 @@ def test_names_in_the_results_of_a_scan(run, nameless, tmp_path, of_hashes):
     )
     whole((tmp_path / "out" / "manifest.json").read_text())
     assert run("scan", *arguments, "--no-sandbox").code == of_hashes  # it knows the source again
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_results_are_for_their_owner_alone(run, photos, tmp_path, ending):
+    """Hashes are to be kept as the pictures are: not where every user of the machine reads."""
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+    out = tmp_path / f"out.{ending}"
+    before = os.umask(0o022)
+    try:
+        assert run("hash", "--no-sandbox", photos / "photo0.jpg", "--out", out).code == 0
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
 
 
 def test_a_table_of_an_older_version_is_gone_on_with(run, photos, tmp_path):
