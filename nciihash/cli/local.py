@@ -18,6 +18,7 @@ from nciihash.cli.summary import HASHES, Tally
 from nciihash.cli.terminal import ExitCode, Terminal
 from nciihash.errors import FileRefused, InvalidRequest
 from nciihash.media.reading import files_in, name_fields
+from nciihash.sandbox.parent import WALLS, Sandbox
 from nciihash.sandbox.pool import cores, hash_files
 from nciihash.signals import (
     Band,
@@ -299,6 +300,24 @@ def check(
         )
     else:
         terminal.show(f"It would be found: {distance} bits differ from the hash named {by}.")
+
+
+@app.command(rich_help_panel=_PANEL)
+def sandbox(as_json: AsJson = False) -> None:
+    """Show what confines the process that opens files from strangers, on this system.
+
+    Exit status 1 if it cannot start here, and then nothing would be hashed.
+    """
+    terminal = Terminal(as_json=as_json)
+    with terminal.guard(), Sandbox() as box:
+        isolation = box.isolation
+    missing = [name for name in WALLS if name not in isolation]
+    if as_json:
+        terminal.line({"isolation": list(isolation), "missing": missing})
+        return
+    terminal.show(f"Files are opened behind: {', '.join(isolation)}.")
+    if missing:
+        terminal.show(f"This system does not give: {', '.join(missing)}.")
 
 
 def _shares(found: Comparison) -> dict[str, object]:

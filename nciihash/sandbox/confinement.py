@@ -1,8 +1,8 @@
 """Take away from this process what decoding a picture does not need.
 
-Three walls, each on its own: limits of the system (memory, files written, open files), a network
-namespace without a network, and a filter of system calls. Each function says whether its wall
-stands, since containers and systems differ in what they permit.
+Three means, each on its own: limits of the system (memory, files written, open files), a network
+namespace without a network, and a filter of system calls. Each function says whether it
+holds, since containers and systems differ in what they permit.
 
 The numbers are those of Linux's user-space headers (asm/unistd_64.h, asm-generic/unistd.h,
 linux/seccomp.h, linux/audit.h, linux/prctl.h), which are fixed for good. The filter allows what

@@ -3,16 +3,23 @@
 This process opens each file and sends its bytes on, piece by piece; of a video, those pieces that
 the child asks for. The child (`nciihash.sandbox.child`) decodes them and answers with hashes; it
 can open nothing itself, for a process that may read any file could read this one's secrets. It has
-limits of memory and time, and where the system permits, no network and no system call that it does
-not need (`nciihash.sandbox.confinement`). This process never loads a decoder, and never decodes
-when the child fails: a file that kills the child is refused, and the next file meets a new child.
+limits of memory and time, on Linux no system call that it does not need, and where the system
+permits, no network (`nciihash.sandbox.confinement`). This process never loads a decoder, and never
+decodes when the child fails: a file that kills the child is refused, and the next file meets a new
+child.
+
+Where Linux refuses the filter of system calls, nothing is decoded, unless the environment variable
+`NCIIHASH_SANDBOX_WITHOUT_FILTER` is `1`: then each process says once, to the logger
+`nciihash.sandbox`, that the child has limits alone.
 
 A plain child over pipes: `multiprocessing` would need sockets or a script that can be imported.
 """
 
 import atexit
 import dataclasses
+import functools
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -33,10 +40,17 @@ from nciihash.sandbox.replies import nonsense, piece, understood
 from nciihash.signals import Item, SignalType
 
 _START_SECONDS: Final = 60.0  # a cold disk is slow
-_WALLS: Final = (
+_FILTER: Final = "system-call-filter"
+WALLS: Final = (
     *("process", "memory", "no-file-growth", "no-core-dump", "few-open-files"),
-    *("network-namespace", "system-call-filter"),
+    *("network-namespace", _FILTER),
 )
+_WITHOUT_FILTER: Final = "NCIIHASH_SANDBOX_WITHOUT_FILTER"
+_NO_FILTER: Final = (
+    "This system refuses the filter of system calls (seccomp) that keeps the process that decodes "
+    "files from everything else."
+)
+_log: Final = logging.getLogger("nciihash.sandbox")
 # `-I` keeps the environment and the current folder out of the child; the modules that it may import
 # are this process's, given as an argument, so that every kind of installation works.
 _BOOT: Final = (
@@ -89,7 +103,7 @@ class Sandbox:
 
     @property
     def isolation(self) -> tuple[str, ...]:
-        """Name the walls that stand around the child on this system.
+        """Name what confines the child on this system, of `WALLS`.
 
         Raises:
             SandboxUnavailable: the child does not start.
@@ -321,7 +335,11 @@ def _start(limits: Limits) -> tuple[subprocess.Popen[bytes], tuple[str, ...]]:
     try:
         os.set_blocking(_out(child), False)  # a child that reads no more must not hold us up
         reply = receive(_in(child), time.monotonic() + _START_SECONDS)
-        walls = tuple(name for name in _WALLS if name in reply["ready"])
+        walls = tuple(name for name in WALLS if name in reply["ready"])
+        _check_filter(walls)
+    except errors.SandboxUnavailable:
+        _end(child)
+        raise
     except (EOFError, TimeoutError, ValueError, KeyError, TypeError) as error:
         _end(child)
         raise errors.SandboxUnavailable(
@@ -331,6 +349,28 @@ def _start(limits: Limits) -> tuple[subprocess.Popen[bytes], tuple[str, ...]]:
         _end(child)
         raise
     return child, walls
+
+
+def _check_filter(walls: tuple[str, ...]) -> None:
+    """Refuse, or report, a child without a filter where the system could give it one.
+
+    Raises:
+        SandboxUnavailable: it has none, and nobody said that it may do without.
+    """
+    if sys.platform != "linux" or _FILTER in walls:
+        return
+    if os.environ.get(_WITHOUT_FILTER) != "1":
+        raise errors.SandboxUnavailable(
+            f"{_NO_FILTER} Nothing was decoded. In a container, let its profile permit the system "
+            f"call seccomp, as Docker's own does; {_WITHOUT_FILTER}=1 accepts limits of memory, "
+            "time and files alone, which protects less."
+        )
+    _warn_once()
+
+
+@functools.cache
+def _warn_once() -> None:
+    _log.warning("%s It has limits of memory, time and files alone.", _NO_FILTER)
 
 
 def _end(child: subprocess.Popen[bytes], patience: float = 0.0) -> int:

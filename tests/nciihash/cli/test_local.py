@@ -124,6 +124,14 @@ def test_a_sandbox_that_does_not_start_means_nothing_is_decoded(run, photos, mon
     assert done.line["error"]["code"] == "sandbox_unavailable"
 
 
+def test_what_confines_the_decoder_is_shown(run):
+    line = run("sandbox", "--json").line
+    with Sandbox() as box:
+        assert line["isolation"] == list(box.isolation)
+    assert set(line["isolation"]).isdisjoint(line["missing"])
+    assert "process" in run("sandbox").out
+
+
 @pytest.mark.parametrize("sandbox", [[], ["--no-sandbox"]])
 def test_it_is_told_that_only_the_first_of_several_pictures_is_covered(run, several, sandbox):
     done = run("hash", "--json", *sandbox, *several)

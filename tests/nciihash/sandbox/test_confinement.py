@@ -1,6 +1,7 @@
 import contextlib
 import json
 import platform
+import subprocess
 import sys
 
 import pytest
@@ -18,7 +19,7 @@ from support.sandboxes import pid_of, python, sibling
 
 def test_the_walls_are_named(box):
     assert box.isolation[0] == "process"
-    assert set(box.isolation) <= set(sandbox._WALLS)
+    assert set(box.isolation) <= set(sandbox.WALLS)
     if sys.platform == "linux":
         assert {"memory", "no-file-growth", "few-open-files"} <= set(box.isolation)
 
@@ -158,6 +159,7 @@ def test_a_decoder_that_is_taken_over_can_read_nothing(picture, monkeypatch):
 
 def test_without_a_filter_there_is_no_descriptor_to_be_had(picture, monkeypatch):
     _boot(monkeypatch, HOSTILE + "confinement.filter_calls = lambda: False\n")
+    monkeypatch.setenv("NCIIHASH_SANDBOX_WITHOUT_FILTER", "1")
     with Sandbox() as box:
         for name in READING:
             assert _outcome(box, picture, name) == "refused", name
@@ -168,10 +170,64 @@ def test_without_walls_a_decoder_that_is_taken_over_reads_the_secrets(picture, m
     unwalled = "confinement.filter_calls = confinement.leave_network = lambda: False\n"
     unwalled += "confinement.limit = lambda *a, **k: ()\n"
     _boot(monkeypatch, HOSTILE + unwalled)
+    monkeypatch.setenv("NCIIHASH_SANDBOX_WITHOUT_FILTER", "1")
     with Sandbox() as box:
         for name in READING:
             if name != "memory of the parent":  # many systems keep it from all but root
                 assert _outcome(box, picture, name) == "done", name
+
+
+# Refuse this process and its children the filter, as the profile of a container may.
+REFUSED = """
+import ctypes, errno, struct, sys
+from nciihash.sandbox import confinement
+from nciihash.sandbox import Sandbox
+code = [(0x20, 0, 0, 0), (0x15, 0, 1, confinement._SECCOMP[confinement.platform.machine()]),
+        (0x06, 0, 0, 0x50000 | errno.EPERM), (0x06, 0, 0, confinement._ALLOW)]
+program = b"".join(struct.pack("=HBBI", *each) for each in code)
+held = ctypes.create_string_buffer(program, len(program))
+header = struct.pack("HxxxxxxP", len(code), ctypes.addressof(held))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, ctypes.c_char_p(header), 0, 0) == 0
+"""
+
+
+@pytest.fixture
+def linux():
+    if sys.platform != "linux" or platform.machine() not in {"x86_64", "aarch64"}:
+        pytest.skip("a filter of system calls is for Linux")
+
+
+@pytest.mark.usefixtures("linux")
+def test_where_the_filter_is_refused_nothing_is_decoded(picture):
+    code = f"""{REFUSED}
+from nciihash.cli.app import main
+sys.argv = ["nciihash", "hash", "--json", sys.argv[1]]
+main()
+"""
+    with python(code, picture) as process:
+        told = json.loads(process.communicate(timeout=60)[0])
+    assert process.returncode == 1
+    assert told["error"]["code"] == "sandbox_unavailable"
+    assert "seccomp" in told["error"]["message"]
+    assert "NCIIHASH_SANDBOX_WITHOUT_FILTER=1" in told["error"]["message"]
+
+
+@pytest.mark.usefixtures("linux")
+def test_who_accepts_limits_alone_is_told_on_every_run(picture, monkeypatch):
+    monkeypatch.setenv("NCIIHASH_SANDBOX_WITHOUT_FILTER", "1")
+    code = f"""{REFUSED}
+from nciihash.cli.app import main
+sys.argv = ["nciihash", "hash", "--jobs", "2", "--json", sys.argv[1], sys.argv[1]]
+main()
+"""
+    with python(code, picture, stderr=subprocess.PIPE) as process:
+        out, told = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert len(out.splitlines()) == 2
+    assert told.count("refuses the filter of system calls") == 1
+    assert "limits of memory, time and files alone" in told
 
 
 # From when the walls stand, the child dies if any Python code opens a file or looks for a module.
