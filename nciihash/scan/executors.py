@@ -63,7 +63,8 @@ def local(job: Job, blocks: Iterable[Block], jobs: int) -> Generator[Outcome, No
     Raises:
         NciihashError: the bank or the source cannot be opened, or no child process can start.
     """
-    still, where = open_bank(job), store(job.source)
+    # this process has made or checked the bank when the scan was begun or taken up again
+    still, where = open_bank(job, verify=False), store(job.source)
     scanners = [Scanner(job, still, where) for _ in range(jobs)]
     free: SimpleQueue[Scanner] = SimpleQueue()
     for scanner in scanners:

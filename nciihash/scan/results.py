@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from nciihash.bank.frozen import Pin, fingerprint, freeze, pin_index
+from nciihash.bank.frozen import Pin, Still, fingerprint, freeze, pin_index
 from nciihash.bank.snapshot import Snapshot
 from nciihash.durable import naming, replacing
 from nciihash.errors import ExtraMissing, ResultsInvalid
@@ -226,6 +226,7 @@ class Findings:
                 raise self._other("a scan against another bank")
         if fingerprint(self._bank(pin, bank)) != pin.fingerprint:
             raise self._other("a scan against another bank")
+        Still.open(self._bank(pin, bank))
 
     def _other(self, what: str) -> ResultsInvalid:
         return ResultsInvalid(

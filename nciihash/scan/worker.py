@@ -317,18 +317,22 @@ class _Collected:
 
 
 def open_scanner(job: Job) -> Scanner:
-    """Open the bank and the source of a job, each once in a process.
+    """Open and check the bank, and open the source, of a job: each once in a process.
 
     Raises:
         BankError: this machine sees another bank than the one that the scan began with, or none.
         BankCorrupt, IndexFileInvalid, OSError: it cannot be opened.
         ExtraMissing, SourceInvalid: a package for the source is not installed here.
     """
-    return Scanner(job, open_bank(job), store(job.source))
+    return Scanner(job, open_bank(job, verify=True), store(job.source))
 
 
-def open_bank(job: Job) -> Still:
+def open_bank(job: Job, *, verify: bool) -> Still:
     """Open a job's bank, if it is the one that the scan began with.
+
+    Args:
+        job: what to scan and how.
+        verify: as `Still.open` takes it.
 
     Raises:
         BankError, BankCorrupt, IndexFileInvalid, OSError: as `open_scanner` does.
@@ -336,7 +340,7 @@ def open_bank(job: Job) -> Still:
     path = Path(job.bank)
     if fingerprint(path) != job.fingerprint:
         raise BankError(f"{path} is another bank here than the one that this scan began with.")
-    return Still.open(path)
+    return Still.open(path, verify=verify)
 
 
 def _schema() -> "pa.Schema":

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from nciihash.bank import Bank
-from nciihash.bank.frozen import Still, fingerprint, freeze
+from nciihash.bank.frozen import Still, fingerprint, freeze, pin_index
+from nciihash.errors import IndexFileInvalid
 from nciihash.feed import FeedPage, Removed
+from nciihash.scan.plan import Kind
+from nciihash.scan.worker import Job, open_scanner
 from nciihash.search.index import Index
 from nciihash.signals import SignalType
 from support.scans import BANKED, begin, name, results
@@ -48,6 +51,79 @@ def test_a_scan_goes_on_with_the_bank_of_its_start(run, hashes, bank, expected, 
         kept.append(FeedPage(tuple(Removed(name(n)) for n in range(100)), "c9", more=False))
     assert run(*arguments)[0] == 0
     assert results(out) == expected
+
+
+@pytest.fixture(scope="module")
+def index_bytes(values, tmp_path_factory):
+    """Return the bytes of an index file with tables, of some kilobytes."""
+    path = tmp_path_factory.mktemp("index") / "index"
+    index = Index()
+    packed = np.frombuffer(b"".join(values), np.uint8).reshape(BANKED, 32)
+    index.add(np.arange(BANKED, dtype=np.uint64), packed)
+    index.settle()
+    index.save(path)
+    return path.read_bytes()
+
+
+def damaged(data, rng):
+    """Change one byte or bit, or some bytes to zeros, anywhere in a file."""
+    wrong = bytearray(data)
+    while wrong == data:
+        place = int(rng.integers(len(wrong)))
+        match rng.integers(3):
+            case 0:
+                wrong[place] ^= 1 << int(rng.integers(8))
+            case 1:
+                wrong[place] = int(rng.integers(256))
+            case 2:
+                wrong[place : place + 64] = bytes(len(wrong[place : place + 64]))
+    return bytes(wrong)
+
+
+def test_no_damaged_index_is_looked_in(index_bytes, tmp_path):
+    rng = np.random.default_rng(3)
+    path = tmp_path / "index"
+    for _ in range(400):
+        path.write_bytes(damaged(index_bytes, rng))
+        with pytest.raises(IndexFileInvalid):
+            pin_index(path)
+
+
+def test_a_scan_refuses_a_damaged_index_before_it_writes_anything_down(
+    run, hashes, index_bytes, tmp_path
+):
+    path, out = tmp_path / "index", tmp_path / "out"
+    path.write_bytes(index_bytes[:-3] + b"\1" + index_bytes[-2:])
+    code, _, told = run(hashes, "--bank", path, "--out", out)
+    assert code == 1
+    assert "damaged" in told
+    path.write_bytes(index_bytes)
+    assert run(hashes, "--bank", path, "--out", out)[0] == 0
+
+
+@pytest.mark.parametrize("name", ["names", "pdq.index"])
+def test_a_copy_of_the_bank_that_was_damaged_since_is_refused(run, hashes, bank, tmp_path, name):
+    out = tmp_path / "out"
+    arguments = (hashes, "--bank", bank, "--out", out, "--block", 64)
+    begin(arguments)
+    file = out / "bank" / name
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 4
+    file.write_bytes(data)
+    code, _, told = run(*arguments)
+    assert code != 0
+    assert "damaged" in told
+    assert not list((out / "matches").iterdir())
+
+
+def test_each_process_of_a_cluster_checks_its_bank(index_bytes, hashes, tmp_path):
+    path = tmp_path / "index"
+    path.write_bytes(index_bytes)
+    job = Job(str(hashes), Kind.HASHES, str(path), fingerprint(path), ())
+    open_scanner(job).close()
+    path.write_bytes(index_bytes[:-3] + b"\1" + index_bytes[-2:])
+    with pytest.raises(IndexFileInvalid):
+        open_scanner(job)
 
 
 def test_an_index_file(run, hashes, asked, values, tmp_path):
