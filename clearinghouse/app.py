@@ -138,7 +138,12 @@ def create_app(
         swagger_ui_parameters={"persistAuthorization": False},
     )
     app.state.metrics = metrics = Metrics()
-    app.add_middleware(BodyLimits, body_max=settings.body_max, octets=_OCTET_PATHS)
+    app.add_middleware(
+        BodyLimits,
+        body_max=settings.body_max,
+        octets=_OCTET_PATHS,
+        seconds=settings.body_seconds,
+    )
     app.add_middleware(PrivateHeaders, policies={"/docs": _DOCS_POLICY, **page.POLICIES})
     app.add_middleware(Measured, metrics=metrics)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # FastAPI's own recipe

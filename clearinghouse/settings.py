@@ -39,6 +39,7 @@ class Settings:
         contributions_max: hashes that one platform may have contributed at a time, and that may be
             imported from one other clearinghouse.
         body_max: bytes that a request may have.
+        body_seconds: in which a request's body may bring nothing.
         argon2_memory: KiB of memory for one passphrase check (RFC 9106's second choice); counts
             when a database is made, and stays for its life.
         metrics_key: the bearer token for `GET /metrics`; without one that address does not exist.
@@ -63,6 +64,7 @@ class Settings:
     clients_max: int = 10_000
     contributions_max: int = 2**17
     body_max: int = 2 * 2**20
+    body_seconds: float = 20.0
     argon2_memory: int = 64 * 1024
     metrics_key: str | None = field(default=None, repr=False)
     poll_interval: float = 0.2
@@ -81,7 +83,7 @@ class Settings:
             *(self.case_months, self.retention_days, self.quiet_openings),
             *(self.match_hour, self.match_day, self.clients_max),
             *(self.oracle_edge, self.oracle_any, self.flag_platforms),
-            *(self.contributions_max, self.body_max),
+            *(self.contributions_max, self.body_max, self.body_seconds),
         )
         if min(counts) < 1:
             raise SettingInvalid("Every number but the memory and the interval must be at least 1.")
@@ -107,6 +109,7 @@ class Settings:
             "clients_max": int,
             "contributions_max": int,
             "body_max": int,
+            "body_seconds": float,
             "argon2_memory": int,
             "poll_interval": float,
             "connections": int,

@@ -9,8 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from clearinghouse.errors import MediaRefused, Refused, TooLarge, TooSlow
 from nciihash.wire import OCTETS, PROBLEM
 
-BODY_SECONDS: Final = 20.0  # for a body that brings nothing
-BODY_PACE: Final = 4096  # bytes that earn one second more; the slowest phones send twice as many
+BODY_SECONDS: Final = 20.0  # in which a body may bring nothing
+BODY_PACE: Final = 4096  # bytes that earn one second again; the slowest phones send twice as many
 _JSON: Final = "application/json"
 
 
@@ -25,7 +25,8 @@ class BodyLimits:
         app: what serves the requests that pass.
         body_max: the bound, in bytes.
         octets: the paths that take `application/octet-stream` beside JSON.
-        seconds: for a body to arrive, and one more for each `BODY_PACE` bytes of it.
+        seconds: in which a body may bring nothing. Each `BODY_PACE` bytes earn one of them again,
+            and none beyond the first: what has been sent fast does not pay for a pause later.
     """
 
     def __init__(
@@ -62,19 +63,21 @@ class BodyLimits:
         seen = 0
         whole = answered = False
         cut: Refused | None = None
-        begun = asyncio.get_running_loop().time()
+        clock = asyncio.get_running_loop().time
+        end = clock() + self._seconds
 
         async def bounded() -> Message:
-            nonlocal seen, whole, cut
-            end = None if whole else begun + self._seconds + seen / BODY_PACE
+            nonlocal seen, whole, cut, end
             try:
-                async with asyncio.timeout_at(end):
+                async with asyncio.timeout_at(None if whole else end):
                     message = await receive()
             except TimeoutError:
                 cut = TooSlow()
                 raise _Cut from None
             if message["type"] == "http.request":
-                seen += len(message.get("body", b""))
+                brought = len(message.get("body", b""))
+                seen += brought
+                end = min(end + brought / BODY_PACE, clock() + self._seconds)
                 whole = not message.get("more_body", False)
                 if seen > self._max:
                     cut = TooLarge()

@@ -231,3 +231,89 @@ def test_after_its_body_a_request_may_take_as_long_as_it_needs():
 
     asyncio.run(serve())
     assert answered[0]["status"] == 200
+
+
+class QuickLoop(asyncio.SelectorEventLoop):
+    """An event loop whose waiting takes no time: its clock moves on instead."""
+
+    def __init__(self):
+        super().__init__()
+        self._now = 0.0
+        select = self._selector.select
+
+        def moving(timeout=None):
+            self._now += timeout or 0.0
+            return select(0)
+
+        self._selector.select = moving
+
+    def time(self):
+        return self._now
+
+
+def sent(*steps, stops=False):
+    """Send a body in steps of (seconds to wait, bytes); return the status and the seconds taken.
+
+    With `stops` nothing follows although more was announced.
+    """
+    answered = []
+
+    async def app(scope, receive, send):
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def serve():
+        left = list(steps)
+
+        async def receive():
+            if not left:
+                await asyncio.Event().wait()  # it stops, and the connection stays
+            pause, size = left.pop(0)
+            await asyncio.sleep(pause)
+            return {
+                "type": "http.request",
+                "body": b"x" * size,
+                "more_body": bool(left) or stops,
+            }
+
+        async def send(message):
+            answered.append(message)
+
+        scope = {
+            "type": "http",
+            "path": "/",
+            "headers": [(b"transfer-encoding", b"chunked"), (b"content-type", b"application/json")],
+        }
+        await BodyLimits(app, body_max=2 * 2**20, octets=frozenset())(scope, receive, send)
+        return asyncio.get_running_loop().time()
+
+    with asyncio.Runner(loop_factory=QuickLoop) as runner:
+        seconds = runner.run(serve())
+    return answered[0]["status"], seconds
+
+
+def test_a_body_that_stops_is_cut_however_much_of_it_came():
+    assert sent((0, 1_900_000), stops=True) == (408, 20.0)
+
+
+def test_a_body_that_was_fast_at_first_cannot_trickle_afterwards():
+    status, seconds = sent((0, 1_900_000), *[(15, 1)] * 100)
+    assert status == 408
+    assert seconds <= 20.5
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [(1, 8_000)] * 77,  # 200 files with their altered copies on a slow phone: 611 KB
+        [(16, 70_000)] * 9,  # the same with pauses, as in a train
+        [(19, 80_000)],
+        [(0.5, 2_100)] * 900,  # as slow as may be
+    ],
+)
+def test_a_slow_phone_gets_through(steps):
+    status, seconds = sent(*steps)
+    assert status == 200
+    assert seconds == pytest.approx(sum(pause for pause, _ in steps))
