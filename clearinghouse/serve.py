@@ -14,6 +14,7 @@ from clearinghouse.http.import_blocker import block_decoders
 from clearinghouse.http.redacting_log import log_config
 from clearinghouse.http.uvicorn_server import Server
 from clearinghouse.settings import Settings
+from nciihash import core_dumps
 
 _GRACE: Final = 3  # seconds that requests under way get to finish after SIGTERM
 _FILES: Final = 65_536  # descriptors to ask the system for
@@ -39,6 +40,8 @@ def serve(
         sandbox: as `create_app` takes it.
     """
     block_decoders()
+    core_dumps.forbid()
+    core_dumps.forbid_tracing()
     # Trouble with the database or its key is told in one line, before the server starts.
     Store.open(settings).close()
     files, most = resource.getrlimit(resource.RLIMIT_NOFILE)

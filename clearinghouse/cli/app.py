@@ -34,7 +34,7 @@ from clearinghouse.maintenance.purge import purge as purge_database
 from clearinghouse.platforms import keys
 from clearinghouse.platforms.keys import Scope
 from clearinghouse.settings import Settings
-from nciihash import __version__
+from nciihash import __version__, core_dumps
 from nciihash.errors import explained
 
 app = typer.Typer(
@@ -52,6 +52,7 @@ app.add_typer(advocate, name="advocate")
 
 def main() -> None:
     """Run the command line; a trouble becomes one line on standard error and exit code 2 or 3."""
+    core_dumps.forbid()
     try:
         app()
     except Trouble as trouble:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nciihash import __version__
+from nciihash import __version__, core_dumps
 from nciihash.cli import advocate as advocate_commands
 from nciihash.cli import local as local_commands
 from nciihash.cli import platform as platform_commands
@@ -29,6 +29,7 @@ def main() -> None:
 
     Exit status: 0 done, 1 some files failed, 2 wrong usage, 3 the clearinghouse, 130 Ctrl-C.
     """
+    core_dumps.forbid()
     # A file opened later would get the number of a standard stream that is closed, and its words.
     for descriptor in range(3):
         try:
