@@ -225,13 +225,29 @@ dist: $(VENV)/.dev
 	cd dist && sha256sum * | tee ../build/SHA256SUMS && mv ../build/SHA256SUMS .
 	$(BIN)/pip-audit --path "$$(build/dist/bin/python $(SITE))"
 
-# Pin again what the extras ask for, from a fresh environment: names and versions, no addresses.
+# Pin again what the extras ask for, from a fresh environment: names and versions, no addresses. What a
+# deployment installs is of the same versions, with hashes; so is what building the wheel needs.
+LOCKED = build/lock/bin/pip-compile --quiet --generate-hashes --no-header --strip-extras --no-annotate \
+    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 lock:
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip --disable-pip-version-check install --quiet '.[dev,demo,bench]'
 	{ echo '# Made by `make lock`: what `make demo` and `make test` install.'; \
 	  build/lock/bin/python -m pip --disable-pip-version-check freeze --exclude nciihash; \
 	} > build/requirements && mv build/requirements requirements-dev.lock
+	build/lock/bin/python -m pip --disable-pip-version-check install --quiet pip-tools
+	rm -f build/requirements.lock
+	$(LOCKED) --extra server --extra postgres --constraint requirements-dev.lock \
+	    --output-file build/requirements.lock pyproject.toml
+	{ echo '# Made by `make lock`: what the service and the library need to run, with the hashes of every build that'; \
+	  echo '# the index has. pip install --require-hashes -r requirements-deploy.lock'; \
+	  cat build/requirements.lock; } > build/requirements && mv build/requirements requirements-deploy.lock
+	rm -f build/requirements.lock
+	$(LOCKED) --only-build-deps --build-deps-for wheel --allow-unsafe \
+	    --output-file build/requirements.lock pyproject.toml
+	{ echo '# Made by `make lock`: what building the wheel needs, besides a C++ compiler, CMake and Ninja.'; \
+	  cat build/requirements.lock; } > build/requirements && mv build/requirements requirements-build.lock
+	rm -f build/requirements.lock
 	rm -rf build/lock
 
 clean:
