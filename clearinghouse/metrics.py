@@ -58,6 +58,7 @@ class Metrics:
         self._age = self._gauge("index_age_seconds", "Since the index was last up to date.")
         self._ready = self._gauge("index_ready", "Whether the index answers for the whole log.")
         self._waiting = self._gauge("reviews_open", "Questions that wait for the operator.")
+        self._failing = self._gauge("upkeep_failing", "Parts of the upkeep that fail; see the log.")
         self._alerts = Gauge(
             "clearinghouse_platform_alerts",
             "Platforms that do not come, do not confirm, or whose last key ends soon.",
@@ -92,6 +93,7 @@ class Metrics:
         self._age.set(max(time.monotonic() - live.caught_up_at, 0.0))
         self._ready.set(live.caught_up)
         self._waiting.set(questions)
+        self._failing.set(len(service.failing))
         for concern in Concern:
             self._alerts.labels(concern).set(concerns[concern])
         for name, count in figures.items():

@@ -104,6 +104,7 @@ class Service:
     waiters: Waiters = field(default_factory=Waiters)
     uses: Uses = field(default_factory=Uses)
     writing: threading.Lock = field(default_factory=threading.Lock)
+    failing: set[str] = field(default_factory=set)  # parts of the upkeep
 
     async def follow_log(self) -> None:
         """Keep the live index behind the log, wake those who wait, and tidy up.
@@ -113,22 +114,13 @@ class Service:
         service says that it is not ready until it has caught up; nothing is lost. One that was put
         back from a backup meanwhile is followed from its beginning.
         """
-        due = time.monotonic() + _PURGE_EVERY
-        swept, told, alerted = 0, False, frozenset[Alert]()
+        upkeep = _Upkeep(self)
+        told = False
         while not self.waiters.closed:
             try:
                 if await asyncio.to_thread(self.live.follow, self.store):
                     self.waiters.wake()  # before the notes, which nobody needs to wait for
-                    await asyncio.to_thread(self._note)
-                await asyncio.to_thread(self._write_counts)
-                if swept != (removals := self.live.removals) and await asyncio.to_thread(
-                    self.store.sweep
-                ):
-                    swept = removals
-                if time.monotonic() >= due:
-                    due = time.monotonic() + _PURGE_EVERY
-                    await asyncio.to_thread(self._purge)
-                    alerted = await asyncio.to_thread(self._alert, alerted)
+                    upkeep.noted = False
                 told = False
             except Exception as error:  # noqa: BLE001 - whatever it was, the next round may succeed
                 self.live.caught_up = False
@@ -136,6 +128,8 @@ class Service:
                     _log.exception("The log could not be followed; trying again.")
                 told = True
                 await self._recover(error)
+            else:
+                await asyncio.to_thread(upkeep.run)
             await self.waiters.poked(self.settings.poll_interval)
         try:
             await asyncio.to_thread(self._write_counts)
@@ -144,15 +138,12 @@ class Service:
 
     async def _recover(self, error: Exception) -> None:
         if isinstance(error, Replaced):
+            # first, so that nothing of before is in the index, whatever becomes of the rest
+            self.live.begin_anew()
             with suppress(Exception):  # tried again, as everything is
                 await asyncio.to_thread(self.store.settle)
-                self.live.begin_anew()
                 return
         await asyncio.sleep(_PAUSE)
-
-    def _note(self) -> None:
-        self.store.note_reached()
-        self.store.keep_withdrawals()
 
     def _write_counts(self) -> None:
         """Write down what was counted and noticed in memory; keep it if that fails."""
@@ -198,3 +189,59 @@ class Service:
             if alert not in told:
                 _log.warning("%s", alert.words)
         return frozenset(found)
+
+
+class _Upkeep:
+    """What is written down beside following the log.
+
+    A part that fails, as on a disk without space, is tried again in the next round. The others go
+    on, and so do matching and the feed, which need none of it.
+
+    Attributes:
+        noted: whether the notes outside the database have what the log has.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self.noted = False
+        self._swept = 0
+        self._due = time.monotonic() + _PURGE_EVERY
+        self._told = frozenset[Alert]()
+
+    def run(self) -> None:
+        """Do what is to be done now; report each part once when it begins to fail."""
+        failing = self._service.failing
+        parts: dict[str, Callable[[], None]] = {
+            "The notes on withdrawals": self._note,
+            "Counts of matches": self._service._write_counts,
+            "Sweeping purged values": self._sweep,
+            "The hourly purge": self._by_the_hour,
+        }
+        for name, part in parts.items():
+            try:
+                part()
+                failing.discard(name)
+            except Exception:  # noqa: BLE001 - whatever it was, the next round may succeed
+                if name not in failing:
+                    _log.exception("%s failed; trying again.", name)
+                failing.add(name)
+
+    def _note(self) -> None:
+        if self.noted:
+            return
+        store = self._service.store
+        store.note_reached()
+        store.keep_withdrawals()
+        self.noted = True
+
+    def _sweep(self) -> None:
+        removals = self._service.live.removals
+        if self._swept != removals and self._service.store.sweep():
+            self._swept = removals
+
+    def _by_the_hour(self) -> None:
+        if time.monotonic() < self._due:
+            return
+        self._service._purge()
+        self._told = self._service._alert(self._told)
+        self._due = time.monotonic() + _PURGE_EVERY

@@ -238,6 +238,7 @@ def withdraw(
             case = find(tx)
             if ordinal is not None and not tx.cases.has_item(case, ordinal):
                 raise ItemUnknown
+            tx.removed = True  # also when repeated: the answer promises that the journal has it
             files, done = tx.cases.withdraw_some(case, ordinal, hour(now()), limit=_AT_ONCE)
             gone += files
             if not done:

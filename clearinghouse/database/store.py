@@ -6,11 +6,13 @@ is the order of commit (`clearinghouse.database.engines` says how). An answer is
 commit, and the commit returns after fsync.
 """
 
+import errno
+import logging
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
@@ -31,6 +33,8 @@ from clearinghouse.sealing.master_key import FACTS, KEY, STEADY, key_file, read_
 from clearinghouse.sealing.vault import KEY_BYTES, Vault
 from clearinghouse.settings import Settings
 from clearinghouse.times import hour
+
+_log = logging.getLogger(__name__)
 
 _RESERVED: Final = 1_000  # row numbers in a block
 
@@ -146,8 +150,14 @@ class Store:
             epoch = tx.log.epoch()
         self._journal.begin(epoch)
         self.epoch = epoch
-        self.note_reached()
-        self.keep_withdrawals()
+        try:
+            self.note_reached()
+            self.keep_withdrawals()
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise  # such as a folder that this user may not write, which is told at once
+            self._owed = True
+            _log.warning("There is no space beside the key for notes on withdrawals: make some.")
         return again
 
     def _settle(self, reached: Reached, *, anew: bool) -> int:
@@ -189,6 +199,10 @@ class Store:
         """Hold the one writer's place; commit durably at the end, or undo everything.
 
         What was withdrawn is in the journal as well when this ends.
+
+        Raises:
+            OSError: it was committed, and the journal cannot be written. Only who withdraws or
+                revokes something gets this: what an earlier write owes is no fault of this one's.
         """
         began = None
         try:
@@ -202,9 +216,11 @@ class Store:
         finally:
             if began is not None:
                 self.wrote(time.monotonic() - began)
-        self._owed |= tx.removed
-        if self._owed:
+        if tx.removed:
             self.keep_withdrawals()
+        elif self._owed:
+            with suppress(OSError):  # whoever owes it was told, and it is owed on
+                self.keep_withdrawals()
         if tx.revoked:
             self._journal.add_keys(tx.revoked)
 

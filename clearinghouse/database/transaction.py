@@ -30,7 +30,7 @@ class Transaction:
     Attributes:
         connection: runs the statements.
         grew: whether the log has new entries.
-        removed: whether removals are among them.
+        removed: whether the journal of withdrawals must be up to date before this is answered.
         revoked: keys that were revoked, for the store to note when the transaction is committed.
     """
 
