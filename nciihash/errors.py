@@ -12,7 +12,8 @@ says what to do next.
     │   ├── TooLarge              more bytes, pixels or frames than the limits allow
     │   ├── CorruptFile           truncated or damaged: never hashed by halves
     │   ├── TimedOut              decoding took longer than the limit
-    │   └── TooPlain              flat or striped: its hash would match strangers' pictures
+    │   ├── TooPlain              flat or striped: its hash would match strangers' pictures
+    │   └── ProgramFault          this program failed, which says nothing about the file
     ├── InvalidPixels             (also a ValueError) an array that is not 8-bit RGB pixels
     ├── SandboxUnavailable        the child process that decodes files could not start
     ├── InvalidSignal             (also a ValueError) not a hash of the type it claims to be
@@ -38,7 +39,7 @@ says what to do next.
 
 import errno
 from os import fsdecode
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
 
 class NciihashError(Exception):
@@ -99,6 +100,20 @@ class TooPlain(FileRefused):
     """The picture has too little structure to be told from others: choose another one."""
 
     code = "too_plain"
+
+
+class ProgramFault(FileRefused):
+    """The program failed on a file that may be sound: use another copy, and report it."""
+
+    code = "program_fault"
+
+    @classmethod
+    def of(cls, error: str) -> Self:
+        """Make the refusal of a file on which this program raised an error of the type named."""
+        return cls(
+            f"This program could not open the file, through a fault of its own ({error}); the file "
+            "may be sound. Report it, and meanwhile hash a copy exported as MP4, JPEG or PNG."
+        )
 
 
 class InvalidPixels(NciihashError, ValueError):

@@ -33,6 +33,7 @@ from nciihash.errors import (
     CorruptFile,
     FileRefused,
     InvalidPixels,
+    ProgramFault,
     TooLarge,
     UnreadableFile,
     UnsupportedFormat,
@@ -229,6 +230,8 @@ def decoder_errors(name: str) -> Iterator[None]:
             f"Reading this {name} picture takes more memory than is allowed. "
             f"Save a smaller copy and hash that: {_NEARLY}."
         ) from error
+    except (ImportError, PermissionError) as error:  # a module or a call that the sandbox lacks
+        raise ProgramFault.of(type(error).__name__) from error
     except Exception as error:  # decoders raise nearly every type there is
         raise CorruptFile(
             f"This {name} picture is damaged, cut off or of a rare kind, so it was not hashed. "

@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from nciihash import pdq
-from nciihash.errors import CorruptFile, FileRefused, TooLarge, UnsupportedFormat
+from nciihash.errors import CorruptFile, FileRefused, ProgramFault, TooLarge, UnsupportedFormat
 from nciihash.hashing import reduced_jpeg
 from nciihash.hashing.image import check_size
 from nciihash.media.limits import Limits
@@ -153,8 +153,12 @@ def opened(file: BinaryIO, format: str, every: float, limits: Limits) -> Iterato
         yield Film(seconds, max(every, seconds / _LOOKS), container, stream, limits)
 
 
+class _OtherFile(ValueError):
+    """The video names another file."""
+
+
 def _none(*_: object) -> NoReturn:
-    raise PermissionError
+    raise _OtherFile
 
 
 def _is_cover(stream: VideoStream) -> bool:
@@ -184,6 +188,10 @@ def _decoder_errors() -> Iterator[None]:
             "Reading this video takes more memory than is allowed. "
             "Export it at a smaller size and hash that: its hashes are nearly the same."
         ) from error
+    except (ImportError, PermissionError) as error:  # a module or a call that the sandbox lacks
+        if not isinstance(error, av.error.FFmpegError):
+            raise ProgramFault.of(type(error).__name__) from error
+        raise CorruptFile(f"This video is damaged or of a rare kind. {_OTHER_COPY}") from error
     except (av.error.FFmpegError, OSError, ValueError, OverflowError) as error:
         raise CorruptFile(f"This video is damaged or of a rare kind. {_OTHER_COPY}") from error
 

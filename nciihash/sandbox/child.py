@@ -8,6 +8,7 @@ nothing once it is confined. It ends when the parent does.
 import contextlib
 import io
 import os
+import pkgutil
 import select
 import signal
 import threading
@@ -30,6 +31,7 @@ _TOO_MUCH: Final = {
     "message": "Hashing this file takes more memory than is allowed. "
     "Save a smaller copy and hash that: its hash is nearly the same.",
 }
+_UNUSED: Final = {"av.__main__", "av.datasets"}  # a program, and downloads
 _OF_VIDEOS: Final = (SignalType.PDQ, SignalType.MD5, SignalType.SHA256)
 
 
@@ -75,12 +77,20 @@ def _wake() -> None:
     """Hash files in ways that load whatever hashing loads late, so that it is loaded now."""
     av.logging.set_level(None)  # or its words would be written to where nobody reads
     cv2.setNumThreads(1)  # one a core otherwise, whose stacks fill the memory that is allowed
+    _load_all_of_pyav()
     for sample in SAMPLES.values():  # of pictures "full" does all that the smaller sets do
         hasher.hash_bytes(sample, variants="full", signals=MADE)
         hasher.hash_bytes(sample, variants="full", fast=True)
     for variants in ("full", "match"):
         hasher.hash_bytes(VIDEO, variants=variants, signals=_OF_VIDEOS)
     import_module("nciihash.hamming")  # for videos with more frames than the sample has
+
+
+def _load_all_of_pyav() -> None:
+    """Import each module of PyAV: it loads some only when a file has a track of their kind."""
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        if module.name not in _UNUSED:
+            import_module(module.name)
 
 
 def _end_with_parent() -> None:
@@ -99,11 +109,15 @@ def _answer(request: dict[str, Any], file: bytes | BinaryIO, limits: Limits) -> 
     try:
         item = _hash(request, file, limits)
     except errors.FileRefused as error:
-        return {"refused": error.code, "message": str(error)}
+        return _refused(error)
     except MemoryError:
         return _TOO_MUCH
+    except EOFError:  # the parent is gone, or has lost interest
+        raise
     except ValueError as error:
         return {"invalid": str(error)}
+    except Exception as error:  # noqa: BLE001 - whatever it is, the next file is another matter
+        return _refused(errors.ProgramFault.of(type(error).__name__))
     return {
         "item": {
             "media": item.media,
@@ -114,6 +128,10 @@ def _answer(request: dict[str, Any], file: bytes | BinaryIO, limits: Limits) -> 
             "motion": item.motion,
         },
     }
+
+
+def _refused(error: errors.FileRefused) -> dict[str, Any]:
+    return {"refused": error.code, "message": str(error)}
 
 
 def _hash(request: dict[str, Any], file: bytes | BinaryIO, limits: Limits) -> Item:

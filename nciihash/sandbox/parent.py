@@ -233,7 +233,7 @@ class Sandbox:
         )
 
     def _autopsy(self) -> errors.FileRefused:
-        """Say what the file did to the child, by the signal that ended it."""
+        """Say why the child ended: by what signal, or else through a fault of this program."""
         status = self._kill(patience=5.0)
         if status == -signal.SIGXCPU:
             return errors.TimedOut(
@@ -245,6 +245,8 @@ class Sandbox:
                 "The system ended the reading of this file, most likely for lack of memory. "
                 "Save a smaller copy and hash that: its hash is nearly the same."
             )
+        if status is None or status >= 0:
+            return errors.ProgramFault.of("the process ended")
         return errors.CorruptFile(
             "The file made its decoder crash, so it is damaged or made to do harm. "
             "Nothing else was touched. Use another copy, or export it anew as JPEG or PNG."

@@ -14,7 +14,7 @@ _REFUSALS: Final = {
     for kind in (
         *(errors.FileRefused, errors.NotAFile, errors.UnreadableFile, errors.EmptyFile),
         *(errors.UnsupportedFormat, errors.TooLarge, errors.CorruptFile, errors.TimedOut),
-        errors.TooPlain,
+        *(errors.TooPlain, errors.ProgramFault),
     )
 }
 

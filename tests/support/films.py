@@ -14,7 +14,7 @@ from PIL import Image
 RATE = 12
 
 # The quickest settings of each encoder: tests need frames that can be told apart, not small files.
-_FAST = {
+FAST = {
     "libx264": {"preset": "ultrafast"},
     "libx265": {"preset": "ultrafast", "x265-params": "log-level=none"},
     "libsvtav1": {"preset": "13", "svtav1-params": "lp=1:lookahead=0"},
@@ -91,7 +91,7 @@ def film(
     out = io.BytesIO() if out is None else out
     with same_priority(), av.open(out, "w", format=format) as container:
         stream = container.add_stream(
-            codec, rate=rate, options=_FAST.get(codec, {}) | (options or {})
+            codec, rate=rate, options=FAST.get(codec, {}) | (options or {})
         )
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = pix_fmt
