@@ -1,5 +1,11 @@
-"""Which frames of a video are hashed and kept."""
+"""Which frames of a video are hashed and kept.
 
+A look at a moment is at the frame that is shown then: the last one that began by then, however long
+ago. So every frame that stays for `EVERY` seconds is looked at, at any frame rate. The last frame,
+which players leave on the screen, is looked at as well.
+"""
+
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
@@ -37,33 +43,52 @@ class Reel:
         most: frames to keep at most.
         every: seconds between looks.
         close: look for a query.
+        loop: look at each frame, for one of a loop that is shorter than the time between looks is
+            shown again and again.
     """
 
-    def __init__(self, most: int, every: float = EVERY, *, close: bool = False) -> None:
+    def __init__(
+        self, most: int, every: float = EVERY, *, close: bool = False, loop: bool = False
+    ) -> None:
         self.every = every
         self._most = most
         self._close = close
+        self._loop = loop
         self._same = CALM if close else SAME
-        self._step = CLOSE if close else every
+        self._step = 0.0 if loop else CLOSE if close else every
         self._due = 0.0
         self._now = 0.0
+        self.latest = 0.0  # when the last frame that was asked about appears
         self._seen: Hashed | None = None
         self._frames: list[tuple[float, list[Hashed]]] = []
         self._last: Hashed | None = None
         self._best: Hashed | None = None
 
-    def due(self, time: float) -> bool:
-        """Tell whether to look at the frame of this time, in seconds from the first."""
-        if time < self._due:
+    def due(self, start: float, end: float) -> bool:
+        """Tell whether to look at a frame: whether it is shown at a moment of a look.
+
+        Args:
+            start: when it appears, in seconds from the first frame; no earlier than the one before.
+            end: when the next one does; infinite for the last frame, which is always looked at.
+        """
+        self.latest = start
+        moment = max(self._due, self._next(start))
+        if end < math.inf and not start <= moment < end:
             return False
-        self._now = time
-        self._due = self._next()
+        self._now = moment if moment < end < math.inf else start
+        self._due = self._after(self._now)
         return True
 
-    def _next(self) -> float:
+    def _next(self, time: float) -> float:
+        """Give the first moment of a look from this time on."""
         if self._step <= CLOSE:
-            return self._now  # whichever frame comes next
-        return (self._now // self._step + 1) * self._step
+            return time  # whichever frame comes next
+        return math.ceil(time / self._step) * self._step
+
+    def _after(self, time: float) -> float:
+        if self._step <= CLOSE:
+            return time
+        return (time // self._step + 1) * self._step
 
     def _pace(self, frame: Hashed) -> None:
         """Look sooner again where more moves, and later where little does."""
@@ -74,7 +99,7 @@ class Reel:
             self._step = max(CLOSE, self._step * (2 if moved <= CALM else 0.5))
         self._step = min(self._step, self.every)
         self._seen = frame
-        self._due = self._next()
+        self._due = self._after(self._now)
 
     def opens(self) -> bool:
         """Tell whether nothing is kept yet of the moment that is looked at."""
@@ -85,7 +110,7 @@ class Reel:
 
     def take(self, frame: Hashed) -> bool:
         """Tell whether to keep the frame that was due: not a plain one, nor one like the last."""
-        if self._close:
+        if self._close and not self._loop:
             self._pace(frame)
         if self._best is None or _worth(frame) > _worth(self._best):
             self._best = frame
@@ -104,7 +129,7 @@ class Reel:
             else:
                 self.every *= 2
             self._step = self.every
-            self._due = self._next()
+            self._due = self._after(self._now)
             seen: dict[float, tuple[float, list[Hashed]]] = {}
             for frame in self._frames:
                 seen.setdefault(frame[0] // self.every, frame)

@@ -6,6 +6,7 @@ files from strangers.
 
 import hashlib
 import io
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -144,7 +145,7 @@ def hash_bytes(
     frames = animation(data, limits=limits)
     first = list(islice(frames, 2))
     if len(first) == 2:
-        return _hash_animation(data, rgb, chain(first, frames), variants, signals)
+        return _hash_animation(data, rgb, chain(first, frames), variants, signals, limits)
     hashes: list[Hashed] = []
     for type in signals:
         if type is SignalType.PDQ and looked is not None:
@@ -199,7 +200,8 @@ def hash_video(
     file.seek(0)
     with video.opened(file, format, frame_selection.EVERY, limits) as film:
         close = variants == "match" and film.every == frame_selection.EVERY
-        reel = frame_selection.Reel(_most(variants), film.every, close=close)
+        loop = 0 < film.seconds <= frame_selection.EVERY
+        reel = frame_selection.Reel(_most(variants), film.every, close=close, loop=loop)
         _fill(reel, ((f.analysis, f.rgb) for f in film.frames(reel.due)), variants)
     return _of_reel(reel, signals, variants, lambda asked: _digest(asked, file))
 
@@ -210,12 +212,34 @@ def _hash_animation(
     frames: Iterator[tuple[float, NDArray[np.uint8]]],
     variants: str,
     signals: Sequence[SignalType],
+    limits: Limits,
 ) -> Item:
     """Hash an animated picture like a video; ImageHash's hashes are of its first frame."""
-    reel = frame_selection.Reel(_most(variants), close=variants == "match")
-    due = (pixels for time, pixels in frames if reel.due(time))
-    _fill(reel, ((pdq.analyse(rgb), partial(np.asarray, rgb)) for rgb in due), variants)
+    reel = _animation_reel(frames, variants, loop=False)
+    if reel.latest < frame_selection.EVERY:
+        reel = _animation_reel(animation(data, limits=limits), variants, loop=True)
     return _of_reel(reel, signals, variants, lambda asked: _hash(asked, data, rgb))
+
+
+def _animation_reel(
+    frames: Iterator[tuple[float, NDArray[np.uint8]]], variants: str, *, loop: bool
+) -> frame_selection.Reel:
+    close = variants == "match"
+    reel = frame_selection.Reel(_most(variants), close=close, loop=loop)
+    due = (pixels for pixels, start, end in _shown(frames) if reel.due(start, end))
+    _fill(reel, ((pdq.analyse(rgb), partial(np.asarray, rgb)) for rgb in due), variants)
+    return reel
+
+
+def _shown(
+    frames: Iterator[tuple[float, NDArray[np.uint8]]],
+) -> Iterator[tuple[NDArray[np.uint8], float, float]]:
+    """Give each frame of an animation with when it appears and when the next one does."""
+    start, held = next(frames)
+    for end, pixels in frames:
+        yield held, start, end
+        start, held = end, pixels
+    yield held, start, math.inf
 
 
 def _fill(

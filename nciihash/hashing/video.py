@@ -6,6 +6,7 @@ named here can be reached, nothing but the file that was handed over is read, an
 damaged or cut off is refused aloud, never hashed by halves.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ _SIDE_MIN: Final = 256  # pixels of the reduced picture, as for JPEG
 _LOOKS: Final = 2400  # at most, as far as the length is known: ten minutes at four a second
 _KEY_FRAMES: Final = 1.0  # seconds between looks from which those frames do that stand alone
 _APART: Final = 30.0  # seconds between them on average up to which they do
+_LIVELY: Final = 12.0  # frames a second on average, below which they do not
 
 _TURNED: Final = {0: 1, -90: 6, 90: 8, 180: 3, -180: 3}  # EXIF's number for a rotation to the left
 
@@ -64,11 +66,12 @@ class Film:
     _stream: VideoStream
     _limits: Limits
 
-    def frames(self, due: Callable[[float], bool]) -> Iterator[Frame]:
+    def frames(self, due: Callable[[float, float], bool]) -> Iterator[Frame]:
         """Go through the frames that are due, in the order in which they are shown.
 
         Args:
-            due: is asked about each frame by its time, in seconds from the first.
+            due: is asked about each frame by when it appears and when the next one does, in seconds
+                from the first; there is an end of infinity after the last.
 
         Raises:
             FileRefused: damaged, cut off, or frames of too many pixels.
@@ -76,33 +79,52 @@ class Film:
         if self._key_frames():
             self._stream.codec_context.skip_frame = "NONKEY"
         reformatter = VideoReformatter()
-        first: float | None = None
         looked = False
-        end = 0.0
         with _decoder_errors():
-            for number, frame in enumerate(self._container.decode(self._stream)):
-                # a bare stream has no clock
-                now = number / float(self._stream.average_rate or 25)
-                now = now if frame.time is None else frame.time
-                first = now if first is None else first
-                # times that run backwards are none, and their frames are shown with those before
-                since = max(0.0, now - first)
-                end = max(end, now + float((frame.duration or 0) * (frame.time_base or 0)))
-                if frame.is_corrupt or not due(since):
+            for frame, start, end in self._shown():
+                if not due(start, end):
                     continue
                 check_size(frame.width, frame.height, self._limits)
                 looked = True
-                yield _looked_at(frame, since, reformatter)
+                yield _looked_at(frame, start, reformatter)
             if not looked:
                 raise CorruptFile(f"No frame of this video can be read. {_OTHER_COPY}")
+
+    def _shown(self) -> Iterator[tuple[av.VideoFrame, float, float]]:
+        """Decode all frames; give each with when it appears and when the next one does."""
+        usual = 1 / float(self._stream.average_rate or 25)
+        shift = 0.0  # from the file's clock to the seconds since the first frame
+        held: av.VideoFrame | None = None
+        start = last = end = 0.0
+        for number, frame in enumerate(self._container.decode(self._stream)):
+            # a bare stream has no clock
+            now = number * usual if frame.time is None else frame.time
+            end = max(end, now + float((frame.duration or 0) * (frame.time_base or 0)))
+            if frame.is_corrupt:
+                continue
+            if held is None:
+                shift = -now
+            elif now < last:  # the clock was set back, as where two recordings are joined
+                shift = start + usual - now
+            appears = round(now + shift, 6)
+            if held is not None:
+                yield held, start, appears
+            held, start, last = frame, appears, now
+        if held is not None:
+            yield held, start, math.inf
         self._check_end(end)
 
     def _key_frames(self) -> bool:
-        """Tell whether the frames that stand alone are enough: then others are not decoded."""
+        """Whether the frames that stand alone are enough: then others are not decoded.
+
+        Not where the frames are few, as in a recording of a screen: each may stay for long.
+        """
         if self.every < _KEY_FRAMES:
             return False
-        count = sum(1 for entry in self._stream.index_entries if entry.is_keyframe)
-        return count * _APART >= self.seconds
+        entries = self._stream.index_entries
+        count = sum(1 for entry in entries if entry.is_keyframe)
+        few = count < len(entries) < _LIVELY * self.seconds
+        return count * _APART >= self.seconds and not few
 
     def _check_end(self, end: float) -> None:
         """Refuse a video of which more than a moment is missing at the end.

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -23,24 +25,47 @@ def hashed(value=None, *, flip=0, quality=90, variant=Variant.ORIGINAL, time=Non
 def filled(reel, count):
     for number in range(count):
         time = number * frame_selection.EVERY
-        if reel.due(time):
+        if reel.due(time, time + frame_selection.EVERY):
             frame = hashed()
             assert reel.take(frame)
             reel.keep((frame,))
     return reel
 
 
+def looked(reel, starts):
+    ends = [*starts[1:], math.inf]
+    return [start for start, end in zip(starts, ends, strict=True) if reel.due(start, end)]
+
+
 def test_a_reel_looks_four_times_a_second_whatever_the_rate():
     for rate in (24, 29.97, 30, 60, 240):
-        reel = Reel(1000)
-        looked = [n / rate for n in range(int(10 * rate)) if reel.due(n / rate)]
-        assert len(looked) == 40
-        assert np.diff(looked).max() <= 0.25 + 1 / rate
+        starts = [n / rate for n in range(int(10 * rate))]
+        seen = looked(Reel(1000), starts)
+        assert len(seen) == 41  # with the last frame
+        assert np.diff(seen).max() <= 0.25 + 1 / rate
+        for moment in np.arange(0, 9.75, 0.25):
+            assert max(start for start in starts if start <= moment) in seen
 
 
-def test_a_gap_in_time_is_one_look():
-    reel = Reel(1000)
-    assert [reel.due(t) for t in (0.0, 0.1, 7.3, 7.4, 7.5)] == [True, False, True, False, True]
+def test_the_frame_that_is_shown_at_a_moment_is_looked_at():
+    assert looked(Reel(1000), [0.0, 0.1, 0.26, 7.3, 7.4, 7.6]) == [0.0, 0.1, 0.26, 7.4, 7.6]
+    assert looked(Reel(1000), [0.0, 0.05, 0.1, 0.2]) == [0.0, 0.2]
+    assert looked(Reel(1000, loop=True), [0.0, 0.05, 0.1, 0.2]) == [0.0, 0.05, 0.1, 0.2]
+
+
+@given(st.lists(st.floats(0.001, 3.0), min_size=1, max_size=60), st.booleans(), st.data())
+def test_every_frame_that_stays_for_a_quarter_second_is_looked_at(lengths, close, data):
+    starts = [0.0, *np.cumsum(lengths).tolist()]
+    reel = Reel(10_000, close=close)
+    scenes = [hashed() for _ in range(4)]
+    seen = []
+    for start, end in zip(starts, [*starts[1:], math.inf], strict=True):
+        if reel.due(start, end):
+            seen.append(start)
+            if reel.take(frame := data.draw(st.sampled_from(scenes))):
+                reel.keep((frame,))
+    stayed = [s for s, e in zip(starts, [*starts[1:], math.inf], strict=True) if e - s >= 0.2501]
+    assert set(stayed) <= set(seen)
 
 
 def test_near_frames_and_plain_ones_are_left_out():
@@ -79,7 +104,7 @@ def test_a_bound_on_hashes_holds_and_no_frame_is_lost(frames, copies, most):
     for number in range(frames):
         own = hashed()
         altered = [hashed(variant=Variant.MIRROR) for _ in range(copies)]
-        assert reel.due(float(number))
+        assert reel.due(number, number + 1)
         reel.keep((own, *altered))
     kept = reel.hashes(most)
     assert len(kept) <= max(most, frames + copies)
@@ -93,7 +118,7 @@ def asked(scene, seconds=10, rate=30):
     """Look at a film for a query; `scene` gives its frame of a time. Give times, and the reel."""
     reel, times = Reel(1000, close=True), []
     for number in range(seconds * rate):
-        if reel.due(time := number / rate):
+        if reel.due(time := number / rate, (number + 1) / rate):
             times.append(time)
             if reel.take(frame := scene(time)):
                 reel.keep((frame,))
@@ -126,7 +151,7 @@ def test_frames_of_one_moment_are_told_as_one():
 def test_a_lively_query_is_thinned_to_one_frame_a_moment_first():
     reel = Reel(60, close=True)
     for number in range(15 * 30):
-        if reel.due(number / 30) and reel.take(frame := hashed()):
+        if reel.due(number / 30, (number + 1) / 30) and reel.take(frame := hashed()):
             reel.keep((frame,))
     times = [h.time for h in reel.hashes()]
     assert reel.every == frame_selection.EVERY
@@ -138,7 +163,7 @@ def test_copies_that_say_the_same_are_left_out():
     reel, value = Reel(10), RANDOM.bytes(32)
     for time in (0.0, 1.0):
         own = hashed()
-        assert reel.due(time)
+        assert reel.due(time, time + 1)
         reel.keep((own, hashed(value, flip=int(time), variant=Variant.CROP05)))
     assert [h.variant.value for h in reel.hashes(100)] == ["original", "crop05", "original"]
     assert len(reel.hashes()) == 4

@@ -112,7 +112,7 @@ def test_a_long_or_lively_video_is_thinned_as_in_python(page, count, seconds):
     frames[5::7] = frames[4 : frames.shape[0] - 1 : 7][: len(frames[5::7])]  # and some stand still
     reel = frame_selection.Reel(frame_selection.FRAMES, max(frame_selection.EVERY, seconds / 2400))
     for number, values in enumerate(frames):
-        if reel.due(number / 4):
+        if reel.due(number / 4, (number + 1) / 4):
             hashes = [Hashed(Signal(SignalType.PDQ, v.tobytes()), 90) for v in values]
             if reel.take(hashes[0]):
                 reel.keep(hashes)

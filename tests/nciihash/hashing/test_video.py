@@ -1,6 +1,7 @@
 import io
 import os
 import struct
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from nciihash import errors, pdq, vpdq
-from nciihash.hashing import frame_selection, hasher
+from nciihash.hashing import frame_selection, hasher, video
 from nciihash.hashing.video import opened
 from nciihash.media.limits import Limits
 from nciihash.signals import Media, SignalType, Variant
@@ -222,14 +223,108 @@ def test_submissions_stay_within_what_the_wire_takes(monkeypatch):
     assert sum(h.variant is Variant.ORIGINAL for h in item.hashes) == item.frames == 10
 
 
+def held(lengths, seed=2):
+    """Draw as many scenes, and give the time at which each appears."""
+    scenes = moving(len(lengths), still=1, seed=seed)
+    return scenes, [0.0, *np.cumsum(lengths[:-1]).tolist()]
+
+
+def found(item, pixels):
+    """Give the distance of the nearest hash to a picture's own."""
+    own = pdq.analyse(pixels).packed
+    return min(bits(np.frombuffer(h.signal.value, np.uint8), own) for h in item.hashes)
+
+
+HELD = {
+    "a first frame of a moment": [0.1, 3.0],
+    "swipes between held pictures": [2.0, *[0.05] * 6, 1.0, *[0.04] * 5, 3.0, *[0.03] * 4, 1.5],
+    "just a quarter second": [0.26, 0.11, 0.25, 0.13, 0.25, 0.01, 0.25],
+    "frames that end the file at once": [1.0, 1.0, 0.1, 0.1],
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+@pytest.mark.parametrize("variants", ["none", "match"])
+def test_each_frame_that_is_held_has_a_hash(name, variants):
+    lengths = HELD[name]
+    scenes, times = held(lengths)
+    for codec, format in (("libx264", "mp4"), ("libvpx", "webm")):
+        item = hasher.hash_bytes(film(scenes, codec, format, times=times), variants=variants)
+        for number, (drawn, length) in enumerate(zip(scenes, lengths, strict=True)):
+            if length >= 0.25 or number == len(scenes) - 1:
+                assert found(item, drawn) <= 31, (codec, number)
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "AVIF"])
+@pytest.mark.parametrize("lengths", [[0.1, 3.0], [0.3, 0.06, 0.3], [0.06, 0.06, 0.06]])
+def test_each_frame_of_an_animation_that_is_held_has_a_hash(format, lengths):
+    scenes, _ = held(lengths)
+    pictures = [Image.fromarray(scene) for scene in scenes]
+    data = encode(
+        pictures[0],
+        format,
+        save_all=True,
+        append_images=pictures[1:],
+        duration=[round(1000 * length) for length in lengths],
+        loop=0,
+    )
+    for variants in ("none", "match"):
+        item = hasher.hash_bytes(data, variants=variants)
+        for drawn, length in zip(scenes, lengths, strict=True):
+            if length >= 0.25 or sum(lengths) < 0.25:  # a loop shows each of its frames often
+                assert found(item, drawn) <= 31
+
+
+def test_each_frame_of_a_loop_shorter_than_the_looks_is_hashed():
+    scenes, times = held([0.05] * 4)
+    for variants in ("none", "match"):
+        item = hasher.hash_bytes(film(scenes, times=times), variants=variants)
+        assert max(found(item, scene) for scene in scenes) <= 31
+
+
+def test_a_clock_that_is_set_back_hides_nothing():
+    scenes, _ = held([0.5] * 8)
+    reel = frame_selection.Reel(100)
+    with opened(io.BytesIO(film(scenes, rate=2)), "mov", 0.25, LIMITS) as joined:
+        clock = iter([0.0, 0.5, 9000.0, 1.0, 1.5, 2.0, 2.5, 3.0])
+        honest = joined._container.decode
+
+        class Reclocked:
+            def __getattr__(self, name):
+                return getattr(container, name)
+
+            def decode(self, stream):
+                for frame in honest(stream):
+                    frame.pts = round(next(clock) / float(frame.time_base))
+                    yield frame
+
+        container = joined._container
+        looked = list(replace(joined, _container=Reclocked()).frames(reel.due))
+    assert len(looked) == 8
+
+
+@pytest.mark.parametrize("variants", ["none", "match"])
+@pytest.mark.parametrize("looks", [24, 60])
+def test_pictures_held_within_hours_of_a_recorded_screen_are_looked_at(
+    monkeypatch, variants, looks
+):
+    monkeypatch.setattr(video, "_LOOKS", looks)
+    scenes, times = held([3.0, 0.04, 0.04] * 10)
+    data = film(scenes, times=times, options={"g": "8"})
+    item = hasher.hash_bytes(data, variants=variants)
+    assert item.every == pytest.approx(30.8 / looks, rel=0.01)
+    assert max(found(item, scene) for scene in scenes[::3]) <= 31
+
+
 def test_of_hours_the_key_frames_alone_are_decoded(monkeypatch):
-    minutes = moving(600, 64, 64, still=20)
-    hours = film(minutes, "mpeg4", times=[10 * n for n in range(600)], options={"g": "2"})
-    looked = looked_at(hours)
-    assert len(looked) == 300
-    assert min(np.diff([frame.time for frame in looked])) == 20
-    sparse = film(minutes, "mpeg4", times=[10 * n for n in range(600)], options={"g": "600"})
-    assert len(looked_at(sparse)) == 600  # too few of them: everything is decoded
+    monkeypatch.setattr(video, "_LOOKS", 30)
+    monkeypatch.setattr(video, "_APART", 5.0)
+    hour = moving(900, 64, 64, still=900)  # 36 seconds, and no cut at which a key frame would be
+    looked = looked_at(film(hour, "mpeg4", rate=25, options={"g": "50"}))
+    assert len(looked) == 18
+    assert set(np.diff([frame.time for frame in looked])) == {2.0}
+    sparse = film(hour, "mpeg4", rate=25, options={"g": "600"})
+    assert len(looked_at(sparse)) == 145  # too few of them: everything is decoded
 
 
 def damaged(frames):
@@ -264,7 +359,7 @@ def test_a_video_of_which_no_frame_can_be_looked_at_is_refused(footage):
         opened(file, "mov", 0.25, LIMITS) as unseen,
         pytest.raises(errors.CorruptFile, match="No frame"),
     ):
-        list(unseen.frames(lambda _: False))
+        list(unseen.frames(lambda *_: False))
 
 
 def test_frames_are_held_to_the_limit_of_pixels(footage):
