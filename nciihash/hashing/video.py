@@ -7,6 +7,7 @@ damaged or cut off is refused aloud, never hashed by halves.
 """
 
 import math
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,10 @@ from typing import BinaryIO, Final, NoReturn, cast
 import av
 import cv2
 import numpy as np
+from av.buffer import Buffer
+from av.codec.context import Flags
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -23,7 +27,7 @@ from numpy.typing import NDArray
 from nciihash import pdq
 from nciihash.errors import CorruptFile, FileRefused, ProgramFault, TooLarge, UnsupportedFormat
 from nciihash.hashing import reduced_jpeg
-from nciihash.hashing.image import check_size
+from nciihash.hashing.image import check_size, turn
 from nciihash.media.limits import Limits
 
 _DECODERS: Final = frozenset(
@@ -40,7 +44,18 @@ _KEY_FRAMES: Final = 1.0  # seconds between looks from which those frames do tha
 _APART: Final = 30.0  # seconds between them on average up to which they do
 _LIVELY: Final = 12.0  # frames a second on average, below which they do not
 
-_TURNED: Final = {0: 1, -90: 6, 90: 8, 180: 3, -180: 3}  # EXIF's number for a rotation to the left
+# EXIF's number for the signs of a display matrix: what goes to the right from a step to the right
+# and from one downwards, and what goes down from each (ISO/IEC 14496-12, 8.3.2).
+_TURNED: Final = {
+    (1, 0, 0, 1): 1,
+    (-1, 0, 0, 1): 2,
+    (-1, 0, 0, -1): 3,
+    (1, 0, 0, -1): 4,
+    (0, 1, 1, 0): 5,
+    (0, -1, 1, 0): 6,
+    (0, -1, -1, 0): 7,
+    (0, 1, -1, 0): 8,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +111,12 @@ class Film:
         shift = 0.0  # from the file's clock to the seconds since the first frame
         held: av.VideoFrame | None = None
         start = last = end = 0.0
-        for number, frame in enumerate(self._container.decode(self._stream)):
+        for number, (frame, ends) in enumerate(self._decoded()):
+            end = max(end, ends)
+            if frame is None or frame.is_corrupt:
+                continue
             # a bare stream has no clock
             now = number * usual if frame.time is None else frame.time
-            end = max(end, now + float((frame.duration or 0) * (frame.time_base or 0)))
-            if frame.is_corrupt:
-                continue
             if held is None:
                 shift = -now
             elif now < last:  # the clock was set back, as where two recordings are joined
@@ -113,6 +128,21 @@ class Film:
         if held is not None:
             yield held, start, math.inf
         self._check_end(end)
+
+    def _decoded(self) -> Iterator[tuple[av.VideoFrame | None, float]]:
+        """Decode the track; give each frame, and the time on the file's clock at which it ends.
+
+        A packet of no bytes repeats the frame before it, as Theora's do, and gives None. FFmpeg's
+        decoders would take it for the end.
+        """
+        packet = None
+        for packet in self._container.demux(self._stream):
+            if packet.size:
+                yield from ((frame, _end(frame)) for frame in packet.decode())
+            elif packet.dts is not None:
+                yield None, _end(packet)
+        if packet is not None and not packet.size:  # the last one makes the decoder give the rest
+            yield from ((frame, _end(frame)) for frame in packet.decode())
 
     def _key_frames(self) -> bool:
         """Whether the frames that stand alone are enough: then others are not decoded.
@@ -137,6 +167,7 @@ class Film:
             raise CorruptFile(f"This video is cut off before its end. {_OTHER_COPY}")
 
 
+_MATRIX: Final = struct.Struct("=9i")
 _OTHER_COPY: Final = "Use another copy, or copy or download the file again."
 
 
@@ -159,7 +190,7 @@ def opened(file: BinaryIO, format: str, every: float, limits: Limits) -> Iterato
             file, "r", format=format, metadata_errors="replace", buffer_size=1 << 16, io_open=_none
         )
     with container:
-        stream = next((s for s in container.streams.video if not _is_cover(s)), None)
+        stream = _shown_track(container)
         if stream is None:
             raise UnsupportedFormat("There is no video in this file, only sound or nothing at all.")
         context = stream.codec_context
@@ -169,6 +200,7 @@ def opened(file: BinaryIO, format: str, every: float, limits: Limits) -> Iterato
                 "(H.264) in the program that plays it, and try again."
             )
         check_size(context.width, context.height, limits)
+        context.flags |= Flags.unaligned.value  # or a cropping from the left is rounded
         context.thread_type = "AUTO"
         context.thread_count = limits.threads
         seconds = _seconds(stream)
@@ -183,8 +215,12 @@ def _none(*_: object) -> NoReturn:
     raise _OtherFile
 
 
-def _is_cover(stream: VideoStream) -> bool:
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+def _shown_track(container: InputContainer) -> VideoStream | None:
+    """Choose the track of pictures that players show: the first that is enabled or the default."""
+    covers = Disposition.attached_pic | Disposition.timed_thumbnails
+    tracks = [track for track in container.streams.video if not track.disposition & covers]
+    default = (track for track in tracks if track.disposition & Disposition.default)
+    return next(default, next(iter(tracks), None))
 
 
 def _seconds(stream: VideoStream) -> float:
@@ -219,11 +255,11 @@ def _decoder_errors() -> Iterator[None]:
 
 
 def _looked_at(frame: av.VideoFrame, time: float, reformatter: VideoReformatter) -> Frame:
-    turned = _TURNED.get(round(frame.rotation / 90) * 90, 1)
+    turned = _orientation(frame)
 
     def rgb() -> NDArray[np.uint8]:
         pixels = cast("NDArray[np.uint8]", frame.to_ndarray(format="rgb24"))
-        return np.ascontiguousarray(np.rot90(pixels, {1: 0, 8: 1, 3: 2, 6: 3}[turned]))
+        return np.ascontiguousarray(turn(pixels, turned))
 
     height, width = frame.height, frame.width
     if min(height, width) < pdq.GRID:
@@ -231,6 +267,31 @@ def _looked_at(frame: av.VideoFrame, time: float, reformatter: VideoReformatter)
     scale = next((s for s in (8, 4, 2) if min(width, height) // s >= _SIDE_MIN), 1)
     blocks = _blocks(frame, scale, reformatter)
     return Frame(time, reduced_jpeg.analyse_blocks(blocks, width, height, scale, turned), rgb)
+
+
+def _end(shown: "av.VideoFrame | av.Packet[VideoStream]") -> float:
+    if shown.pts is None or shown.time_base is None:
+        return 0.0
+    return float((shown.pts + (shown.duration or 0)) * shown.time_base)
+
+
+def _orientation(frame: av.VideoFrame) -> int:
+    """Read how players turn and mirror a frame, as EXIF's number from 1 to 8, off its matrix.
+
+    An angle between is rounded, as browsers do.
+    """
+    try:
+        found = cast("Buffer | None", frame.side_data.get("DISPLAYMATRIX"))
+    except ValueError:  # of a kind that this version of PyAV does not know, next to the matrix
+        return {90: 8, 180: 3, -180: 3, -90: 6}.get(round(frame.rotation / 90) * 90, 1)
+    if found is None:
+        return 1
+    a, b, _, c, d, *_ = _MATRIX.unpack(bytes(found))
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        b = c = 0
+    else:
+        a = d = 0
+    return _TURNED.get(tuple((x > 0) - (x < 0) for x in (a, c, b, d)), 1)
 
 
 def _blocks(frame: av.VideoFrame, scale: int, reformatter: VideoReformatter) -> NDArray[np.float32]:

@@ -108,8 +108,35 @@ def film(
 
 
 def _turned(data, degrees):
-    """Write a turn into an MP4's track header, as a phone does (ISO/IEC 14496-12, 8.3.2)."""
-    a, b = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
+    return oriented(data, {90: 6, 180: 3, 270: 8}[degrees])
+
+
+# What a player's x and y are of a stored step to the right and downwards, by EXIF's number.
+_MATRICES = {
+    1: (1, 0, 0, 1),
+    2: (-1, 0, 0, 1),
+    3: (-1, 0, 0, -1),
+    4: (1, 0, 0, -1),
+    5: (0, 1, 1, 0),
+    6: (0, 1, -1, 0),
+    7: (0, -1, -1, 0),
+    8: (0, -1, 1, 0),
+}
+
+
+def oriented(data, orientation):
+    """Write a matrix into an MP4's track header, as a phone does (ISO/IEC 14496-12, 8.3.2)."""
+    a, b, c, d = (step << 16 for step in _MATRICES[orientation])
     at = data.index(b"tkhd") + 4 + 40
-    matrix = struct.pack(">9i", a << 16, b << 16, 0, -b << 16, a << 16, 0, 0, 0, 1 << 30)
-    return data[:at] + matrix + data[at + 36 :]
+    return data[:at] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + data[at + 36 :]
+
+
+def stored(upright, orientation):
+    """Give the pixels that a file stores for a player to show these, by EXIF's number."""
+    if orientation >= 5:
+        upright = upright.transpose(1, 0, 2)
+    if orientation in {2, 3, 7, 8}:
+        upright = upright[:, ::-1]
+    if orientation in {3, 4, 6, 7}:
+        upright = upright[::-1]
+    return np.ascontiguousarray(upright)

@@ -1,11 +1,13 @@
-"""Videos for tests with a track that has no pictures: subtitles, data, an attachment."""
+"""Videos for tests with more than one track, or with pictures that are cropped by a header."""
 
 import io
 from fractions import Fraction
 
 import av
+from av.bitstream import BitStreamFilterContext
+from av.stream import Disposition
 
-from support.films import FAST, moving
+from support.films import FAST, film, moving
 
 # container, codec of the side track, one packet of it, codec of the pictures
 SIDE_TRACKS = {
@@ -47,4 +49,64 @@ def with_side_track(kind, frames=None):
             line.pts, line.dts, line.duration = 0, 0, 500
             container.mux(line)
         container.mux(packets)
+    return out.getvalue()
+
+
+def with_two_tracks(frames, *, flags=None, default=None, format="mp4", codec="libx264"):
+    """Encode two tracks of pictures.
+
+    Args:
+        frames: RGB arrays of the one and of the other.
+        flags: of each track's header in MP4: 1 enabled, 2 in the movie (ISO/IEC 14496-12, 8.3.2).
+        default: in Matroska, whether each is the default.
+    """
+    out = io.BytesIO()
+    with av.open(out, "w", format=format) as container:
+        tracks = []
+        for number, pictures in enumerate(frames):
+            track = container.add_stream(codec, rate=12, options=FAST[codec])
+            track.height, track.width = pictures[0].shape[:2]
+            if default is not None:
+                track.disposition = Disposition.default if default[number] else Disposition(0)
+            tracks.append(track)
+        for track, pictures in zip(tracks, frames, strict=True):
+            for pixels in pictures:
+                container.mux(track.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            container.mux(track.encode())
+    data = bytearray(out.getvalue())
+    at = 0
+    for value in flags or ():
+        at = data.index(b"tkhd", at) + 4
+        data[at + 1 : at + 4] = value.to_bytes(3)
+    return bytes(data)
+
+
+def cropped(frames, codec, left, top, format="mp4"):
+    """Encode frames of which the stream's own header crops pixels off two sides."""
+    raw = {"libx264": "h264", "libx265": "hevc"}[codec]
+    out = io.BytesIO()
+    whole = io.BytesIO(film(frames, codec, raw))
+    with av.open(whole, format=raw) as source, av.open(out, "w", format=raw) as container:
+        track = container.add_stream_from_template(source.streams.video[0])
+        crop = BitStreamFilterContext(
+            f"{raw}_metadata=crop_left={left}:crop_top={top}", source.streams.video[0], track
+        )
+        for packet in source.demux(video=0):
+            for changed in crop.filter(packet if packet.size else None):
+                changed.stream = track
+                container.mux(changed)
+    return repacked(out.getvalue(), raw, format)
+
+
+def repacked(data, raw, format, rate=12):
+    """Put a bare stream of H.264 or HEVC into a container."""
+    out = io.BytesIO()
+    with av.open(io.BytesIO(data), format=raw) as source, av.open(out, "w", format=format) as into:
+        track = into.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(video=0)):
+            if packet.size:
+                packet.pts = packet.dts = number
+                packet.time_base, packet.duration = Fraction(1, rate), 1
+                packet.stream = track
+                into.mux(packet)
     return out.getvalue()

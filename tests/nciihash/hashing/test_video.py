@@ -13,8 +13,9 @@ from nciihash.hashing import frame_selection, hasher, video
 from nciihash.hashing.video import opened
 from nciihash.media.limits import Limits
 from nciihash.signals import Media, SignalType, Variant
-from support.films import RATE, film, moving
+from support.films import RATE, film, moving, oriented, stored
 from support.pictures import encode, scene
+from support.tracks import cropped, with_two_tracks
 
 LIMITS = Limits(threads=1)
 PDQ_MD5 = (SignalType.PDQ, SignalType.MD5, SignalType.SHA256)
@@ -118,6 +119,68 @@ def test_a_turned_video_is_hashed_upright(turned, size):
         assert a.rgb().shape == upright[0].shape
         assert bits(a.analysis.packed, b.analysis.packed) <= 10
         assert bits(a.analysis.packed, pdq.analyse(a.rgb()).packed) <= 4
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(320, 240), (1024, 640)])
+def test_a_mirrored_or_turned_video_is_hashed_as_players_show_it(orientation, size):
+    shown = moving(4, *size, still=2)
+    data = film([stored(frame, orientation) for frame in shown], options={"crf": "5"})
+    looked = looked_at(oriented(data, orientation))
+    assert len(looked) == 2
+    for frame in looked:
+        assert frame.rgb().shape == shown[0].shape
+        assert min(bits(frame.analysis.packed, pdq.analyse(each).packed) for each in shown) <= 10
+        assert bits(frame.analysis.packed, pdq.analyse(frame.rgb()).packed) <= 4
+
+
+# whether the first is shown, and what the file says of each
+TRACKS = {
+    "the first is disabled": (False, {"flags": (0, 3)}),
+    "the second is disabled": (True, {"flags": (3, 2)}),
+    "both are enabled": (True, {"flags": (3, 3)}),
+    "none is enabled": (True, {"flags": (0, 0)}),
+    "the second is the default": (False, {"default": (False, True), "format": "matroska"}),
+}
+
+
+@pytest.mark.parametrize("name", TRACKS)
+@pytest.mark.parametrize("sizes", [((96, 64), (320, 240)), ((320, 240), (96, 64))])
+def test_the_track_that_players_show_is_hashed(name, sizes):
+    first, said = TRACKS[name]
+    tracks = [moving(12, *size, seed=number) for number, size in enumerate(sizes)]
+    item = hasher.hash_bytes(with_two_tracks(tracks, **said))
+    assert max(found(item, frame) for frame in tracks[not first]) <= 10
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+@pytest.mark.parametrize(("left", "top"), [(20, 0), (0, 10), (34, 14)])
+@pytest.mark.parametrize("format", ["mp4", "matroska"])
+def test_what_a_streams_header_crops_is_not_hashed(codec, left, top, format):
+    frames = moving(12, 320, 224)
+    item = hasher.hash_bytes(cropped(frames, codec, left, top, format))
+    assert max(found(item, frame[top:, left:]) for frame in frames) <= 10
+
+
+def test_a_packet_of_no_bytes_repeats_the_frame_before_it(footage):
+    """As in Ogg Theora, of which there is no encoder here."""
+    original = looked_at(footage)
+    with opened(io.BytesIO(footage), "mov", 0.25, LIMITS) as still:
+
+        class Repeating:
+            def demux(self, stream):
+                for packet in container.demux(stream):
+                    yield packet
+                    if packet.size:
+                        empty = av.Packet(b"")
+                        empty.stream, empty.time_base = packet.stream, packet.time_base
+                        empty.pts, empty.dts, empty.duration = packet.pts, packet.dts, 1
+                        yield empty
+
+        container = still._container
+        reel = frame_selection.Reel(100)
+        looked = list(replace(still, _container=Repeating()).frames(reel.due))
+    assert [frame.time for frame in looked] == [frame.time for frame in original]
 
 
 def test_times_are_counted_from_the_first_frame_at_any_rate(frames, original):
@@ -287,16 +350,13 @@ def test_a_clock_that_is_set_back_hides_nothing():
     reel = frame_selection.Reel(100)
     with opened(io.BytesIO(film(scenes, rate=2)), "mov", 0.25, LIMITS) as joined:
         clock = iter([0.0, 0.5, 9000.0, 1.0, 1.5, 2.0, 2.5, 3.0])
-        honest = joined._container.decode
 
         class Reclocked:
-            def __getattr__(self, name):
-                return getattr(container, name)
-
-            def decode(self, stream):
-                for frame in honest(stream):
-                    frame.pts = round(next(clock) / float(frame.time_base))
-                    yield frame
+            def demux(self, stream):
+                for packet in container.demux(stream):
+                    if packet.size:
+                        packet.pts = packet.dts = round(next(clock) / float(packet.time_base))
+                    yield packet
 
         container = joined._container
         looked = list(replace(joined, _container=Reclocked()).frames(reel.due))
