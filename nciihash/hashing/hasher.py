@@ -35,6 +35,7 @@ from nciihash.hashing.image import (
 from nciihash.media.formats import JPEG_START, Format, holds_video, video_format
 from nciihash.media.limits import LIMITS, Limits
 from nciihash.media.reading import HEAD, check_video_size, opened
+from nciihash.media.structure import check_whole
 from nciihash.signals import (
     MADE,
     Hashed,
@@ -197,6 +198,7 @@ def hash_video(
     format = video_format(file.read(HEAD))
     if format is None:
         raise UnsupportedFormat("This is not a video in a format that can be opened here.")
+    check_whole(file, format)
     file.seek(0)
     with video.opened(file, format, frame_selection.EVERY, limits) as film:
         close = variants == "match" and film.every == frame_selection.EVERY

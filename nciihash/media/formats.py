@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from nciihash.errors import CorruptFile, EmptyFile, UnsupportedFormat
+from nciihash.media import videos
 
 
 class Format(StrEnum):
@@ -44,7 +45,6 @@ _AVIF_BRANDS: Final = {b"avif", b"avis"}
 _HEIC_BRANDS: Final = {
     *(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"),
 }
-_VIDEO_BOXES: Final = {b"ftyp", b"moov", b"mdat", b"wide", b"pnot", b"skip", b"free"}
 
 # What people are likely to hold that is no picture for us, and what to do with it.
 _VIDEO: Final = (
@@ -71,38 +71,27 @@ _FOREIGN: Final = (
     (b"FOVb", RAW),  # Sigma
     (b"PK\x03\x04", "This is a ZIP archive. Unpack it and hash the pictures inside."),
 )
-_OTHER: Final = f"This is not a picture in a format that can be opened here. {_EXPORT}"
-
-
-# How the kinds of videos begin, and FFmpeg's name of what reads each.
-_VIDEOS: Final = (
-    (b"\x1aE\xdf\xa3", "matroska"),  # and WebM
-    (b"OggS", "ogg"),
-    (b"FLV\x01", "flv"),
-    (b"\0\0\1\xba", "mpeg"),  # a program stream
-    (b"\0\0\1\xb3", "mpegvideo"),
-    (b"0&\xb2u\x8ef\xcf\x11", "asf"),  # Windows Media
+_OTHER: Final = (
+    "This is not a picture or a video in a format that can be opened here. Open it in the program "
+    "that shows it, export it as JPEG, PNG or MP4 and try again."
 )
+_KNOWN: Final = tuple(start for start, _ in (*_SIGNATURES, *_FOREIGN))
 
 
 def video_format(data: bytes) -> str | None:
-    """Tell a video by its first 512 bytes: FFmpeg's name of its container, None for anything else.
+    """Tell a video by its first 4096 bytes: FFmpeg's name of its container, or None.
 
     Animated pictures are pictures here.
     """
-    for signature, name in _VIDEOS:
-        if data.startswith(signature):
-            return name
-    if data[4:8] in _VIDEO_BOXES:
+    if name := videos.signed_format(data):
+        return name
+    if videos.has_boxes(data):
         brands = _brands(data)
         raw = data[8:12] == b"crx " and data[4:8] == b"ftyp"
         return None if raw or brands & (_AVIF_BRANDS | _HEIC_BRANDS) else "mov"
-    if data.startswith(b"RIFF") and data[8:12] == b"AVI ":
-        return "avi"
-    if data[:1] == b"G" and data[188:189] == b"G" and data[376:377] == b"G":
-        # a transport stream; GIF has other bytes there, or is none
-        return None if data.startswith(b"GIF8") else "mpegts"
-    return None
+    if data.startswith((*_KNOWN, b"RIFF")):
+        return None
+    return videos.unsigned_format(data[:4096])
 
 
 def detect(data: bytes) -> Format:
@@ -122,7 +111,9 @@ def detect(data: bytes) -> Format:
     for signature, message in _FOREIGN:
         if data.startswith(signature):
             raise UnsupportedFormat(message)
-    if data[4:8] in _VIDEO_BOXES:
+    if unread := videos.unread(data):
+        raise UnsupportedFormat(unread)
+    if videos.has_boxes(data):
         if data[8:12] == b"crx ":
             raise UnsupportedFormat(RAW)
         return Format.AVIF if _brands(data) & _AVIF_BRANDS else Format.HEIC
@@ -189,10 +180,11 @@ def holds_video(data: bytes) -> bool:
 
 def _brands(data: bytes) -> set[bytes]:
     """Read the brands of an ISO base media file, by which pictures differ from videos."""
-    if data[4:8] != b"ftyp":
-        return set()
-    size = min(int.from_bytes(data[:4], "big"), 512, len(data))
-    return {data[8:12], *(data[i : i + 4] for i in range(16, size - 3, 4))}
+    for name, content in videos.boxes(data[:4096]):
+        if name == b"ftyp":
+            content = content[:512]
+            return {content[i : i + 4] for i in (0, *range(8, len(content) - 3, 4))}
+    return set()
 
 
 def png_pixels(data: bytes) -> tuple[bytes, int]:

@@ -17,7 +17,7 @@ from typing import BinaryIO, Final
 from nciihash.errors import NotAFile, TooLarge, UnreadableFile
 from nciihash.media.limits import LIMITS, Limits
 
-HEAD: Final = 512  # bytes that tell a video from anything else
+HEAD: Final = 4096  # bytes that tell a video from anything else
 
 _CHUNK: Final = 1 << 20  # bytes
 

@@ -110,3 +110,69 @@ def repacked(data, raw, format, rate=12):
                 packet.stream = track
                 into.mux(packet)
     return out.getvalue()
+
+
+def fragmented(
+    frames, codec="libx264", *, group=6, rate=12, times=None, flags="frag_keyframe+empty_moov"
+):
+    """Encode an MP4 of fragments, one a group of pictures, as recorders and live streams do."""
+    out = io.BytesIO()
+    options = {"movflags": f"{flags}+default_base_moof"}
+    with av.open(out, "w", format="mp4", container_options=options) as container:
+        track = container.add_stream(codec, rate=rate, options=FAST[codec] | {"g": str(group)})
+        track.height, track.width = frames[0].shape[:2]
+        if times is not None:
+            track.codec_context.time_base = Fraction(1, 1000)
+        for number, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            if times is not None:
+                frame.pts, frame.time_base = round(times[number] * 1000), Fraction(1, 1000)
+            container.mux(track.encode(frame))
+        container.mux(track.encode())
+    return out.getvalue()
+
+
+def boxes_of(data):
+    """Cut an MP4 into its outer boxes: the name and all bytes of each."""
+    found, at = [], 0
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 4])
+        found.append((data[at + 4 : at + 8], data[at : at + size]))
+        at += size
+    return found
+
+
+def live(frames, codec, rate=12):
+    """Record Matroska as a browser does, without any length; give it and where each block ends."""
+    out = io.BytesIO()
+    out.seekable = lambda: False
+    ends = []
+    options = {"live": "1", "cluster_time_limit": "500"}
+    with av.open(out, "w", format="matroska", container_options=options) as container:
+        track = container.add_stream(codec, rate=rate, options=FAST[codec])
+        track.height, track.width = frames[0].shape[:2]
+        for pixels in frames:
+            container.mux(track.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(track.encode())
+    data = bytearray(out.getvalue())
+    at = data.index(_CLUSTER)
+    while at < len(data):
+        start, end = _element(data, at)
+        if data[at : at + 4] == _CLUSTER:  # whose length FFmpeg knows, and a browser does not
+            length = start - at - 4
+            data[at + 4 : start] = ((1 << 7 * length + 1) - 1).to_bytes(length)
+            end = start
+        at = end
+        ends.append(at)
+    return bytes(data), ends[1:]
+
+
+_CLUSTER = b"\x1f\x43\xb6\x75"
+
+
+def _element(data, at):
+    width = 9 - data[at].bit_length()
+    length = 9 - data[at + width].bit_length()
+    start = at + width + length
+    size = int.from_bytes(data[at + width : start]) & ((1 << 7 * length) - 1)
+    return start, start + size
