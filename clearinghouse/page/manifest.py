@@ -18,6 +18,7 @@ WORKER: Final = (
     "worker/trimming.js",
     "worker/pixels.js",
     "worker/canvas.js",
+    "worker/film_structure.js",
     "worker/frame_pixels.js",
     "worker/frame_selection.js",
     "worker/proof_of_work.js",

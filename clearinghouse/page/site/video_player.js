@@ -4,7 +4,7 @@ const PATIENCE = 30_000; // milliseconds for one step
 const TRIES = 400; // to take the frame that is shown
 const HELD = 4; // after which it is no new one
 const PAUSE = 25; // milliseconds between them
-const LATER = 0.02; // seconds: exactly between two frames, browsers show either
+const LATER = 0.004; // seconds: exactly between two frames, browsers show either
 
 /** Why a video cannot be looked at; `code` names the sentence that she reads. */
 export class Unseen extends Error {
@@ -45,7 +45,8 @@ async function shown(video, last) {
 
 /**
  * Show a video to `look(frame, time, seconds)`: a frame, its time, and how long the video is, 0 if
- * unknown. It gives the time of the next frame that is due, or null to stop.
+ * unknown. It gives the time of the next frame that is due, or null to stop. The last frame, which
+ * players leave on the screen, is shown in any case.
  */
 export async function watch(blob, look) {
 	const video = document.createElement("video");
@@ -58,11 +59,11 @@ export async function watch(blob, look) {
 		if (!video.videoWidth) throw new Unseen("unplayable"); // the browser knows its sound alone
 		const { duration } = video;
 		let last = null;
-		for (let time = 0; time !== null && time < duration; ) {
+		for (let time = 0, over = false; time !== null && !over; ) {
 			const sought = until(video, "seeked", "damaged");
 			video.currentTime = Math.min(time + LATER, duration);
 			await sought;
-			if (video.currentTime < time) return; // shorter than it said, or never said
+			over = time >= duration || video.currentTime < time; // shorter than it said, or never said
 			const frame = await shown(video, last);
 			last = frame.timestamp ?? null;
 			time = await look(frame, time, Number.isFinite(duration) ? duration : 0);

@@ -19,9 +19,16 @@ const starts = (data, prefix) => text(data, 0, prefix.length) === prefix;
 const AVIF = ["avif", "avis"];
 const HEIC = ["heic", "heix", "heim", "heis", "hevc", "hevx", "hevm", "hevs", "mif1", "msf1"];
 const VIDEO_BOXES = ["ftyp", "moov", "mdat", "wide", "pnot", "skip", "free"];
+const RARER_BOXES = "styp uuid moof sidx ssix emsg prft pdin meta udta junk PICT thum".split(" ");
 const BOXES = [...VIDEO_BOXES, "meta", "moof", "sidx", "styp", "uuid"];
+const MXF = "\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02";
 const MATROSKA = "\x1aE\xdf\xa3";
-const VIDEO_STARTS = ["OggS", "FLV\x01", "\0\0\x01\xba", "\0\0\x01\xb3", "0&\xb2u\x8ef\xcf\x11"];
+const VIDEO_STARTS = [
+	...["OggS", "FLV\x01", "0&\xb2u\x8ef\xcf\x11", "\x1f\x07\0\x3f", "\x1f\x07\0\xbf", "DKIF", "\x12\0\n"],
+	...["\xba", "\xbb", "\xbd", "\xc0", "\xe0", "\xb3", "\xb0"].map((byte) => `\0\0\x01${byte}`), // MPEG
+	...[".RMF", "FWS", "CWS", "\xb7\xd8\0 7I\xda\x11", "#EXTM3U"], // what nobody reads any more, and playlists
+];
+const BARE = /^\0{2,8}\x01(?:[\x27\x47\x67\x06\x09]|[\x40\x42\x46\x4e]\x01)/; // H.264 and HEVC
 const PICTURES = [
 	["\xff\xd8", "jpeg"],
 	["\x89PNG\r\n\x1a\n", "png"],
@@ -39,27 +46,55 @@ const PICTURES = [
 
 export const FILMS = ["mp4", "webm", "film"]; // the last stands for all other kinds of video
 
-/** Name a file's kind from its first kilobyte; refuse what is neither picture nor video. */
+/** Name a file's kind from its first four kilobytes; refuse what is neither picture nor video. */
 export function detect(data) {
 	if (!data.length) throw new Refused("empty");
 	if (starts(data, MATROSKA)) return "webm";
 	if (VIDEO_STARTS.some((prefix) => starts(data, prefix))) return "film";
-	if (VIDEO_BOXES.includes(text(data, 4, 8))) return mediaFile(data);
+	if (BARE.test(text(data, 0, 12))) return "film";
+	if (hasBoxes(data)) return mediaFile(data);
 	if (starts(data, "RIFF")) {
 		if (text(data, 8, 12) === "WEBP") return "webp";
 		if (text(data, 8, 12) === "AVI ") return "film";
 	}
 	const known = PICTURES.find(([prefix]) => starts(data, prefix));
 	if (known) return known[1];
-	if (data[0] === 0x47 && data[188] === 0x47 && data[376] === 0x47) return "film";
+	if (holdsPackets(data) || text(data, 0, data.length).includes(MXF)) return "film";
 	throw new Refused("not_picture");
 }
 
+const long = (data, at) => new DataView(data.buffer, data.byteOffset).getUint32(at);
+
+function hasBoxes(data) {
+	const name = text(data, 4, 8);
+	if (VIDEO_BOXES.includes(name)) return true;
+	const size = RARER_BOXES.includes(name) ? long(data, 0) : 0;
+	return size === 1 || (size >= 8 && size < 0x20202020); // which text would be, at least
+}
+
+/** Tell a transport stream, wherever it was cut: packets of 188 bytes, 192 in AVCHD, or 204. */
+function holdsPackets(data) {
+	return [188, 192, 204].some((stride) => {
+		const starts = Math.max(0, Math.min(stride, data.length - 4 * stride - 3));
+		return Array.from({ length: starts }, (_, start) => start).some((start) =>
+			[0, 1, 2, 3, 4]
+				.map((number) => start + number * stride)
+				.every((at) => data[at] === 0x47 && !(data[at + 1] & 0x80) && data[at + 3] & 0x30),
+		);
+	});
+}
+
 function mediaFile(data) {
-	if (text(data, 4, 8) !== "ftyp") return "mp4";
-	const size = Math.min(new DataView(data.buffer, data.byteOffset).getUint32(0), 512, data.length);
-	const brands = [text(data, 8, 12)];
-	for (let i = 16; i + 4 <= size; i += 4) brands.push(text(data, i, i + 4));
+	let at = 0;
+	while (at + 16 <= data.length && text(data, at + 4, at + 8) !== "ftyp") {
+		const size = long(data, at);
+		if (size < 8) return "mp4";
+		at += size;
+	}
+	if (at + 16 > data.length) return "mp4";
+	const end = Math.min(at + Math.min(long(data, at), 512), data.length);
+	const brands = [text(data, at + 8, at + 12)];
+	for (let i = at + 16; i + 4 <= end; i += 4) brands.push(text(data, i, i + 4));
 	if (brands.some((brand) => AVIF.includes(brand))) return "avif";
 	if (brands.some((brand) => HEIC.includes(brand))) return "heic";
 	return "mp4";
@@ -73,7 +108,6 @@ export function checkSize(width, height) {
 /**
  * Refuse a file that the browser will decode if it is cut off or too large, as far as its structure
  * tells: browsers show the part of a cut picture that is there, and its fingerprint would be wrong.
- * Of a video, `data` is not needed, since it may be larger than memory.
  */
 export async function checkStructure(kind, blob, data = new Uint8Array()) {
 	const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
@@ -81,8 +115,7 @@ export async function checkStructure(kind, blob, data = new Uint8Array()) {
 		if (kind === "webp") checkWebp(view, data);
 		if (kind === "gif") checkGif(view, data);
 		if (kind === "bmp") checkBmp(view, data);
-		if (["avif", "heic", "mp4"].includes(kind)) await checkBoxes(blob, kind);
-		if (kind === "webm") await checkSegment(blob);
+		if (["avif", "heic"].includes(kind)) await checkBoxes(blob);
 	} catch (error) {
 		throw error instanceof RangeError ? damaged() : error;
 	}
@@ -134,8 +167,7 @@ function checkBmp(view, data) {
 
 const head = async (blob, at) => new Uint8Array(await blob.slice(at, at + 16).arrayBuffer());
 
-async function checkBoxes(blob, kind) {
-	let seen = kind !== "mp4"; // a video without its table of contents lacks its end
+async function checkBoxes(blob) {
 	for (let at = 0; at < blob.size; ) {
 		const start = await head(blob, at);
 		const name = text(start, 4, 8);
@@ -146,22 +178,7 @@ async function checkBoxes(blob, kind) {
 		if (long === 0) return; // to the end of the file
 		if (long < 8 || at + long > blob.size) throw damaged();
 		at += long;
-		seen ||= name === "moov";
 	}
-	if (!seen) throw damaged();
-}
-
-/** Matroska's header and the one segment after it, each with its length (RFC 8794). */
-async function checkSegment(blob) {
-	let at = 0;
-	for (let part = 0; part < 2; part++) {
-		const [first, ...more] = (await head(blob, at)).subarray(4);
-		const bytes = Math.clz32(first) - 23;
-		const size = more.slice(0, bytes - 1).reduce((sum, byte) => sum * 256 + byte, first & (255 >> bytes));
-		if (size === 2 ** (7 * bytes) - 1) return; // not known, as of what was recorded by a browser
-		at += 4 + bytes + size;
-	}
-	if (at > blob.size) throw damaged();
 }
 
 /** Read the orientation, 1 to 8, from an EXIF block; 1 when it is absent or garbage. */

@@ -5,6 +5,7 @@ import { distance, packed, telling } from "./fingerprints.js";
 import { NEAR } from "./altered_views.js";
 
 const EVERY = 0.25; // seconds between looks
+const SOON = 1 / 60; // between those at a loop that is shorter
 const LOOKS = 2400;
 const SAME = 15; // bits
 const FRAMES = 512;
@@ -14,6 +15,7 @@ const SIGNALS = 2000;
 export class Reel {
 	constructor(seconds) {
 		this.every = Math.max(EVERY, seconds / LOOKS);
+		this.loop = seconds > 0 && seconds <= EVERY;
 		this.due = 0;
 		this.last = null;
 		this.frames = [];
@@ -43,7 +45,7 @@ export class Reel {
 
 	/** End the look at this time. */
 	next(time) {
-		this.due = (Math.floor(time / this.every) + 1) * this.every;
+		this.due = this.loop ? time + SOON : (Math.floor(time / this.every) + 1) * this.every;
 	}
 
 	/** Give all fingerprints, those of altered copies of so many moments as there is room for. */

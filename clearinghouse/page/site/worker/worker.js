@@ -3,6 +3,7 @@
 
 import { hashByCanvas } from "./canvas.js";
 import { BYTES_MAX, checkStructure, damaged, detect, FILMS, Refused } from "./formats.js";
+import { checkFilm } from "./film_structure.js";
 import { pixelsOf } from "./frame_pixels.js";
 import { hashJpeg } from "./jpeg.js";
 import { hashPixels } from "./pixels.js";
@@ -18,6 +19,7 @@ const BITMAP_MAX = 50_000_000; // pixels that a phone still has memory for
 const AGREE = 8; // bits between two readings of a file
 
 let reel = null; // of the video that is being played
+let crop = null; // what its header leaves of each picture, where that is known
 let old = false; // whether its codec is VP8, which knows one standard of colours
 
 async function bytes(blob) {
@@ -32,7 +34,7 @@ async function hash(blob, path) {
 	const start = await bytes(blob.slice(0, HEAD));
 	const kind = detect(start);
 	if (FILMS.includes(kind)) {
-		await checkStructure(kind, blob);
+		crop = await checkFilm(kind, blob);
 		reel = null;
 		old = new TextDecoder("latin1").decode(start).includes("V_VP8");
 		throw new Refused("video"); // which the page takes for a request to play it
@@ -94,7 +96,7 @@ async function look(frame, time, seconds) {
 	try {
 		if (time === 0) reel = new Reel(seconds);
 		let kept = false;
-		const { signals } = hashPixels(await pixelsOf(frame, old), (own) => (kept = reel.take(own)));
+		const { signals } = hashPixels(await pixelsOf(frame, old, crop), (own) => (kept = reel.take(own)));
 		if (kept) reel.keep(time, signals);
 		reel.next(time);
 		return { due: reel.due };

@@ -1,0 +1,149 @@
+"""Videos that are stored in odd ways, hashed in the browser and by Python to the same."""
+
+import re
+
+import numpy as np
+import pytest
+
+from nciihash import errors
+from nciihash.hashing.hasher import hash_bytes
+from support.films import film, moving, oriented, stored
+from support.hashes import bits_apart, fingerprints, frames_of
+from support.tracks import boxes_of, cropped, fragmented, live, with_two_tracks
+
+
+def values(page, data):
+    (got,) = fingerprints(page, [data])
+    assert set(got) == {"found"}, got
+    assert got["found"]["media"] == "video"
+    return frames_of(got["found"]["signals"])
+
+
+def assert_equal(page, data, apart=8):
+    """Each hash of the one is near one of the other's."""
+    browser = values(page, data)
+    python = [h.signal.hex for h in hash_bytes(data).hashes]
+    for ours, theirs in ((browser, python), (python, browser)):
+        assert max(min(bits_apart(a, b) for b in theirs) for a in ours) <= apart
+    return browser
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_mirrored_or_turned_video(page, orientation):
+    frames = [stored(frame, orientation) for frame in moving(12, 480, 270)]
+    assert_equal(page, oriented(film(frames), orientation))
+
+
+@pytest.mark.parametrize("flags", [(0, 3), (3, 2), (3, 3), (0, 0)])
+@pytest.mark.parametrize("sizes", [((128, 96), (320, 240)), ((320, 240), (128, 96))])
+def test_the_track_that_the_browser_shows(page, flags, sizes):
+    tracks = [moving(12, *size, seed=number) for number, size in enumerate(sizes)]
+    assert_equal(page, with_two_tracks(tracks, flags=flags))
+
+
+def test_a_default_track_that_the_browser_does_not_show_is_not_hashed_as_another(page):
+    tracks = [moving(12, 128, 96, seed=seed) for seed in (1, 2)]
+    options = {"format": "webm", "codec": "libvpx"}
+    (got,) = fingerprints(page, [with_two_tracks(tracks, default=(False, True), **options)])
+    assert got == {"code": "unplayable"}
+    for default in ((True, False), (True, True), (False, False)):
+        assert_equal(page, with_two_tracks(tracks, default=default, **options))
+
+
+@pytest.mark.parametrize(("left", "top"), [(0, 0), (20, 0), (0, 10), (34, 14), (64, 2)])
+def test_what_a_streams_header_crops(page, left, top):
+    assert_equal(page, cropped(moving(12, 320, 224), "libx264", left, top))
+
+
+def test_what_a_turned_streams_header_crops(page):
+    data = cropped(moving(12, 320, 224), "libx264", 20, 6)
+    for orientation in (2, 5, 6):
+        assert_equal(page, oriented(data, orientation))
+
+
+LENGTHS = {
+    "swipes between held pictures": [2.0, *[0.05] * 6, 1.0, *[0.04] * 5, 3.0, *[0.03] * 4, 1.5],
+    "a moment, then a picture that stays": [0.1, 2.0],
+    "just a quarter second": [0.26, 0.11, 0.25, 0.13, 0.25, 0.01, 0.25],
+    "a loop shorter than the looks": [0.06, 0.06, 0.06],
+    "an end that is soon over": [1.0, 0.1, 0.1],
+}
+
+
+@pytest.mark.parametrize("name", LENGTHS)
+@pytest.mark.parametrize(("codec", "format"), [("libx264", "mp4"), ("libvpx", "webm")])
+def test_pictures_that_stay(page, name, codec, format):
+    lengths = LENGTHS[name]
+    scenes = moving(len(lengths), still=1, seed=2)
+    times = [0.0, *np.cumsum(lengths[:-1]).tolist()]
+    assert_equal(page, film(scenes, codec, format, times=times), apart=20)
+
+
+def test_a_video_of_which_a_part_is_missing_is_refused(page):
+    pieces = boxes_of(fragmented(moving(36)))
+    whole = b"".join(data for _, data in pieces)
+    recorded, ends = live(moving(36), "libvpx")
+    sound = [
+        *(whole, b"".join(data for _, data in pieces[:6]), b"\0\0\0\x10free" + bytes(8) + whole),
+        *(recorded, recorded[: ends[-5]]),
+    ]
+    at = int(ends[9]) - 60
+    broken = [
+        *(b"".join(data for _, data in pieces[:6])[:-lost] for lost in (1, 300)),
+        b"".join(data for _, data in pieces[:5]),
+        b"".join(data for _, data in (*pieces[:6], *pieces[8:])),
+        *(recorded[:-30], recorded[: ends[-5] - 1], recorded[:at] + recorded[at + 1000 :]),
+    ]
+    for data in sound:
+        assert_equal(page, data)
+    for data in broken:
+        with pytest.raises(errors.CorruptFile):
+            hash_bytes(data)
+    assert [got.get("code") for got in fingerprints(page, broken)] == ["damaged"] * len(broken)
+
+
+def test_no_kind_of_video_is_called_no_picture(page):
+    frames = moving(12)
+    stream = film(frames, "libx264", "mpegts")
+    parts = [stream[at : at + 188] for at in range(0, len(stream), 188)]
+    whole = fragmented(frames)
+    segment = b"\0\0\0\x18stypmsdh\0\0\0\0msdhmsix"
+    pieces = b"".join(data for name, data in boxes_of(whole) if name in {b"moof", b"mdat"})
+    unplayable = [
+        *(stream[100:], b"".join(b"\x12abc" + part for part in parts)),
+        b"".join(part + bytes(16) for part in parts)[5:],
+        *(film(frames, "libx264", "h264"), film(frames, "libx265", "hevc")),
+        *(film(frames, "mpeg2video", "mxf", rate=25), film(frames, "libvpx", "ivf")),
+        *(segment + pieces, b".RMF\0\0\0\x12\0\1", b"#EXTM3U\nclip.ts\n"),
+    ]
+    codes = [got.get("code") for got in fingerprints(page, unplayable)]
+    assert codes == ["unplayable"] * len(unplayable)
+    assert_equal(page, segment + whole)
+    (text,) = fingerprints(page, [b"G" * 5000])
+    assert text == {"code": "not_picture"}
+
+
+def test_videos_that_were_reported(page, shared_data, record_property):
+    """With the values that were drawn; see the README next to the files."""
+    folder = shared_data / "reported"
+    wanted = {}
+    for line in (folder / "README.md").read_text().splitlines():
+        if found := re.match(r"- `(\S+)`", line):
+            wanted[found[1]] = re.findall(r"\b[0-9a-f]{64}\b", line.partition("**Expected:**")[2])
+    for name, apart in (
+        ("vfr_screen_recording_swipes.mp4", 31),
+        ("matrix_hflip.mp4", 10),
+        ("two_tracks_first_disabled.mp4", 10),
+        ("h264_crop_left_20.mp4", 10),
+    ):
+        found = values(page, (folder / name).read_bytes())
+        distances = [min(bits_apart(a, b) for b in found) for a in wanted[name]]
+        record_property(name, distances)
+        assert max(distances) <= apart, (name, distances)
+    refused = {
+        "fragmented_cut_off.mp4": "damaged",
+        "avchd_camcorder.m2ts": "unplayable",  # Chromium knows neither
+        "theora_still_scene.ogv": "unplayable",
+    }
+    got = fingerprints(page, [(folder / name).read_bytes() for name in refused])
+    assert [found["code"] for found in got] == list(refused.values())
