@@ -131,10 +131,14 @@ def decode(data: bytes, *, limits: Limits = LIMITS) -> NDArray[np.uint8]:
                 width, height, colours = known
                 check_size(width, height, limits)
                 return turn(jpeg.decode(data, colours), turned)
-            data = jpeg.strip(data)
+            return turn(jpeg.decode_rare(data, lambda file: _of_jpeg(file, limits)), turned)
         image, turned = _opened(data, format, turned)
         del data
         return _pixels(image, turned, limits)
+
+
+def _of_jpeg(data: bytes, limits: Limits) -> NDArray[np.uint8]:
+    return _pixels(JpegImageFile(io.BytesIO(data)), 1, limits)
 
 
 def decode_raw(data: bytes, *, limits: Limits = LIMITS) -> NDArray[np.uint8] | None:

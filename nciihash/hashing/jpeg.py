@@ -1,27 +1,26 @@
 """Decode JPEG pictures strictly: a file with damaged or missing pixels is refused.
 
-libjpeg calls damage a warning and fills the missing part with grey, and Pillow hears nothing of it.
-`simplejpeg` (libjpeg-turbo) reports such warnings, gives the same pixels to the bit, and takes
-about half the time.
+libjpeg calls damage a warning and fills the missing part with grey, and Pillow does not report it.
+`simplejpeg` (libjpeg-turbo) reports the first warning, gives the same pixels to the bit, and takes
+about half the time. Warnings that concern no pixel are handled in `nciihash.hashing.jpeg_repair`.
 """
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from nciihash.errors import CorruptFile
+from nciihash.errors import CorruptFile, UnsupportedFormat
+from nciihash.hashing import jpeg_repair
+from nciihash.hashing.jpeg_repair import segments
 from nciihash.media.formats import orientation
 
-# Warnings of libjpeg that concern no pixel; some cameras pad the data by a byte or two.
-_HARMLESS: Final = re.compile(
-    r"unknown JFIF revision|Unknown Adobe color transform|Inconsistent progression"
-    r"|: [12] extraneous bytes before marker 0xd9"
-)
 _BAND: Final = 1 << 20  # pixels that are converted at once
+_STARTS: Final = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # of frames; F7 is JPEG-LS's
+_USUAL: Final = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive, with Huffman codes
 
 
 def turned(data: bytes) -> int:
@@ -29,58 +28,25 @@ def turned(data: bytes) -> int:
 
     Raises:
         CorruptFile: no pixels follow the header.
+        UnsupportedFormat: a rare kind of JPEG, such as 12 bits a sample, lossless or arithmetic.
     """
-    for marker, start, end in _segments(data):
-        if marker == 0xE1 and data[start + 4 : start + 10] == b"Exif\0\0":
-            return orientation(data[start + 10 : end])
-    return 1
-
-
-def strip(data: bytes) -> bytes:
-    """Keep of a JPEG only what says how its picture looks.
-
-    Pillow parses EXIF while it opens a file, and warns or fails where that is garbage; the further
-    pictures of a phone's multi-picture file are of no use here. So all application segments go but
-    JFIF's and Adobe's, which say how the colours are stored.
-
-    Raises:
-        CorruptFile: no pixels follow the header.
-    """
-    view = memoryview(data)
-    kept = [view[:2]]
-    for marker, start, end in _segments(data):
-        if marker in {0xE0, 0xEE} or not 0xE0 <= marker <= 0xEF:
-            kept.append(view[start:end])
-    return b"".join(kept)
-
-
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Walk a JPEG's segments: marker, start and end of each; the pixels are the last, to the end.
-
-    Raises:
-        CorruptFile: there are none.
-    """
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
-            continue
-        if marker == 0xDA:  # start of scan
-            yield marker, position, len(data)
-            return
-        alone = marker in range(0xD0, 0xD9) or marker == 0x01
-        end = position + 2 + (0 if alone else int.from_bytes(data[position + 2 : position + 4]))
-        yield marker, position, end
-        position = end
-    raise CorruptFile("This JPEG picture is cut off or damaged. Copy or download the file again.")
+    found = 0
+    for marker, start, end in segments(data):
+        if marker == 0xE1 and not found and data[start + 4 : start + 10] == b"Exif\0\0":
+            found = orientation(data[start + 10 : end])
+        if marker in _STARTS and (marker not in _USUAL or data[start + 4 : start + 5] != b"\x08"):
+            raise UnsupportedFormat(
+                "This JPEG picture is of a rare kind, such as 12 bits a sample, which is not "
+                "supported. Open it in the program that shows it and export it as JPEG or PNG."
+            )
+    return found or 1
 
 
 def header(data: bytes) -> tuple[int, int, str] | None:
     """Read width, height and colour space; None for a rare kind that only Pillow may know."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
+    except (ValueError, KeyError):  # no name for how the colours are sampled
         return None
     return width, height, colours
 
@@ -90,7 +56,6 @@ def decode(data: bytes, colours: str) -> NDArray[np.uint8]:
 
     Raises:
         CorruptFile: pixels are damaged or missing.
-        ValueError: a kind of JPEG that libjpeg-turbo does not decode.
     """
     if colours in {"CMYK", "YCCK"}:
         return _rgb(_strictly(data, "CMYK"))
@@ -110,22 +75,55 @@ def decode_reduced(data: bytes, width: int, height: int) -> NDArray[np.uint8]:
 
     Raises:
         CorruptFile: pixels are damaged or missing.
-        ValueError: a kind of JPEG that libjpeg-turbo does not decode.
     """
     return _strictly(data, "RGB", min_width=width, min_height=height)
 
 
+def decode_rare(data: bytes, pixels_of: Callable[[bytes], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Decode with a decoder that does not report what is missing.
+
+    A decoder that runs out of data reads on in what follows a scan, so that other bytes there give
+    other pixels.
+
+    Args:
+        data: the file.
+        pixels_of: decodes a JPEG's bytes.
+
+    Raises:
+        CorruptFile: pixels are missing.
+    """
+    scans = jpeg_repair.Scans(data)
+    if not scans.complete:
+        raise _missing()
+    pixels = pixels_of(scans.joined())
+    if not np.array_equal(pixels, pixels_of(scans.joined(padding=bytes(range(16, 240))))):
+        raise _missing()
+    return pixels
+
+
 def _strictly(data: bytes, colours: str, **least: int) -> NDArray[np.uint8]:
+    def pixels_of(file: bytes, *, strict: bool = True) -> NDArray[np.uint8]:
+        return np.asarray(simplejpeg.decode_jpeg(file, colours, **least, strict=strict), np.uint8)
+
     try:
-        pixels = simplejpeg.decode_jpeg(data, colours, **least, strict=True)
+        return pixels_of(data)
     except ValueError as error:
-        if not _HARMLESS.search(str(error)):
-            raise CorruptFile(
-                "This JPEG picture is damaged or cut off: part of it is missing. "
-                "Copy or download the file again."
-            ) from error
-        pixels = simplejpeg.decode_jpeg(data, colours, **least, strict=False)
-    return np.asarray(pixels, np.uint8)
+        warning = str(error)
+        if jpeg_repair.concerns_pixels(warning):
+            raise _missing() from error
+    if "progression" in warning:  # no change of the bytes takes that warning away
+        return decode_rare(data, partial(pixels_of, strict=False))
+    repaired = jpeg_repair.decode(data, pixels_of)
+    if repaired is not None:
+        return repaired
+    raise _missing()
+
+
+def _missing() -> CorruptFile:
+    return CorruptFile(
+        "This JPEG picture is damaged or cut off: part of it is missing. "
+        "Copy or download the file again."
+    )
 
 
 def _rgb(inks: NDArray[np.uint8]) -> NDArray[np.uint8]:

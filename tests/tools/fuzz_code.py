@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from nciihash import errors, vpdq, wire
 from nciihash.cli import saved_hashes as saved
-from nciihash.hashing import frame_selection, hasher, image, jpeg
+from nciihash.hashing import frame_selection, hasher, image, jpeg, jpeg_repair
 from nciihash.media import formats
 from nciihash.media.limits import Limits
 from nciihash.sandbox import pipe, replies, warmup
@@ -39,7 +39,7 @@ def structure(data):
     formats.video_format(data)
     formats.holds_video(data)
     assert 1 <= formats.orientation(data) <= 8
-    for read in (formats.detect, formats.png_pixels, jpeg.strip):
+    for read in (formats.detect, formats.png_pixels, jpeg.turned, jpeg_repair.Scans):
         with suppress(errors.FileRefused):
             read(data)
     jpeg.header(data)

@@ -1,0 +1,108 @@
+"""JPEG files that break the standard as cameras, programs and broken copies do."""
+
+import random
+from collections.abc import Iterator
+
+SOS = 0xDA
+EOI = b"\xff\xd9"
+
+
+def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Walk a sound JPEG up to its end marker: marker, start and end of each; scans have 0."""
+    at = 2
+    while data[at + 1] != 0xD9:
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4])
+        yield data[at + 1], at, end
+        if data[at + 1] == SOS:
+            start = end
+            while data[end] != 0xFF or data[end + 1] in {0, *range(0xD0, 0xD8)}:
+                end += 1
+            yield 0, start, end
+        at = end
+
+
+def junk(length: int, seed: int = 0) -> bytes:
+    """Make stray bytes; none begins a marker."""
+    chosen = random.Random(seed)
+    return bytes(chosen.randrange(255) for _ in range(length))
+
+
+def inserted(data: bytes, at: int, more: bytes) -> bytes:
+    return data[:at] + more + data[at:]
+
+
+def lengthened(data: bytes, start: int, by: int) -> bytes:
+    """Let a segment say that it is longer by so many bytes than it is."""
+    length = int.from_bytes(data[start + 2 : start + 4]) + by
+    return data[: start + 2] + length.to_bytes(2) + data[start + 4 :]
+
+
+def with_comment(data: bytes, text: bytes = b"Made by a camera, long ago") -> bytes:
+    """Put a comment before the first segment."""
+    return data[:2] + b"\xff\xfe" + (len(text) + 2).to_bytes(2) + text + data[2:]
+
+
+def sound_but_odd(data: bytes, seed: int = 0) -> Iterator[tuple[str, bytes]]:
+    """Make files that every viewer shows as it shows `data`, a JPEG of libjpeg's with JFIF."""
+    for n, (marker, start, _) in enumerate(list(segments(data))):
+        # the bytes before a scan's data would be taken for it
+        if marker:
+            for length in (1, 2, 3, 7, 60):
+                yield f"{length} bytes before {marker:x}", inserted(data, start, junk(length, n))
+            yield f"fill before {marker:x}", inserted(data, start, b"\xff" * 5)
+            yield f"NULs before {marker:x}", inserted(data, start, bytes(9))
+    for length in (1, 2, 3, 7, 12, 64, 500):
+        yield f"{length} bytes before the end", data[:-2] + junk(length, length + seed) + EOI
+        yield f"{length} NULs before the end", data[:-2] + bytes(length) + EOI
+    commented = with_comment(data)
+    for by in (-3, -2, -1):
+        yield f"a comment's length {by}", lengthened(commented, 2, by)
+    for by in (1, 2, 3):
+        # what it swallows begins another comment
+        yield f"a comment's length +{by}", lengthened(with_comment(commented), 2, by)
+    yield "no end", data[:-2]
+    yield "half an end", data[:-1]
+    yield "no end, NULs", data[:-2] + bytes(300)
+    yield "an end, then NULs", data + bytes(5000)
+    yield "an end, then bytes", data + junk(400)
+    app0 = data.index(b"JFIF\0")
+    start = max(end for marker, _, end in segments(data) if marker == SOS) - 3
+    if b"\xff\xc2" not in data:  # baseline's scans hold everything
+        yield "a scan's range", data[:start] + b"\0\0\0" + data[start + 3 :]
+    yield "an unknown JFIF", data[: app0 + 5] + b"\7" + data[app0 + 6 :]
+
+
+def with_pixels_missing(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Make files of which every viewer shows a part alone; `data` is a JPEG of libjpeg's."""
+    *_, (marker, start, end) = segments(data)
+    assert marker == 0
+    for share in (0.3, 0.7, 0.9, 0.97):
+        at = start + int((end - start) * share)
+        cut = data[:at].rstrip(b"\xff")
+        yield f"cut at {share}", cut
+        yield f"cut at {share} and closed", cut + EOI
+        yield f"cut at {share}, NULs", cut + bytes(end + 2 - at)
+        yield f"cut at {share}, NULs and closed", cut + bytes(end - at) + EOI
+        unknown = cut.replace(b"JFIF\0\1", b"JFIF\0\7", 1)
+        yield f"cut at {share} and closed, an unknown JFIF", unknown + EOI
+
+
+def sampled(planes: list[tuple[bytes, int]], width: int, height: int) -> bytes:
+    """Put grey JPEGs of one quality together to one picture, each as the scan of one component.
+
+    Each comes with its sampling factors in a byte, such as 0x31 for 3 across and 1 down.
+    """
+    parts = {marker: planes[0][0][start:end] for marker, start, end in segments(planes[0][0])}
+    tables = [
+        planes[0][0][start:end]
+        for marker, start, end in segments(planes[0][0])
+        if marker in {0xDB, 0xC4}
+    ]
+    frame = parts[0xC0][4:5] + height.to_bytes(2) + width.to_bytes(2) + bytes((len(planes),))
+    for n, (_, factors) in enumerate(planes, 1):
+        frame += bytes((n, factors, 0))
+    out = [b"\xff\xd8", *tables, b"\xff\xc0", (len(frame) + 2).to_bytes(2), frame]
+    for n, (data, _) in enumerate(planes, 1):
+        (start, end), *_ = ((s, e) for marker, s, e in segments(data) if marker == 0)
+        out += [b"\xff\xda\0\x08\1", bytes((n, 0)), b"\0\x3f\0", data[start:end]]
+    return b"".join(out) + EOI
