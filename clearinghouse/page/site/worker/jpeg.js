@@ -1,12 +1,15 @@
 // From a JPEG file's bytes straight to PDQ's grid, without a canvas: only luma matters, and since
 // filtering is linear, each block's DCT coefficients are folded onto the grid without its pixels.
-// A file with damaged or missing data is refused. After ITU-T T.81 (baseline and progressive Huffman).
+// A file with damaged or missing data is refused; one that merely breaks the standard, as cameras do, is
+// read by libjpeg's rules. After ITU-T T.81 (baseline and progressive Huffman).
 
-import { checkSize, damaged, orientation, text } from "./formats.js";
+import { checkSize, damaged, orientation, Refused, text } from "./formats.js";
 import { hashGrid, isSmall, tooSmall, upright } from "./pdq.js";
-import { Bits, Frame } from "./jpeg_scan.js";
+import { Bits, Frame, nextMarker } from "./jpeg_scan.js";
 
-/** Hash a JPEG; null for a rare kind (CMYK, RGB, arithmetic, 12 bits) that only a browser may know. */
+const ALONE = [0x01, 0xd0, 0xd1, 0xd2, 0xd3, 0xd4, 0xd5, 0xd6, 0xd7]; // markers without a length
+
+/** Hash a JPEG; null for a whole one of rare colours (CMYK, RGB), which are left to the browser. */
 export function hashJpeg(data) {
 	const frame = new Reader(data).read();
 	if (!frame) return null;
@@ -15,12 +18,11 @@ export function hashJpeg(data) {
 	return { ...found, pixels: width * height, profile };
 }
 
-/** Marks a JPEG that is left to the browser. */
-class Rare extends Error {}
-
 class Reader {
-	constructor(data) {
+	/** `all` reads the scans of colours too, of which a progressive file's are otherwise skipped. */
+	constructor(data, all = false) {
 		this.data = data;
+		this.all = all;
 		this.at = 2;
 		this.turned = 0;
 		this.restart = 0;
@@ -30,48 +32,41 @@ class Reader {
 		this.adobe = null;
 		this.profile = []; // from, to
 		this.jfif = false;
+		this.left = new Map(); // of each component's coefficients, the bits that no scan has held yet
 	}
 
 	read() {
-		try {
-			this.segments();
-		} catch (error) {
-			if (error instanceof Rare) return null;
-			throw error;
-		}
-		if (!this.frame?.seen) throw damaged();
-		const { width, height } = this.frame;
-		if (this.frame.progressive) this.frame.foldStored();
-		const { profile, turned } = this;
-		return { width, height, profile, turned: turned || 1, grid: this.frame.fold.finish() };
+		const closed = this.segments();
+		const { frame, profile, turned } = this;
+		if (!frame?.seen) throw damaged();
+		if (!closed && frame.skipped) return new Reader(this.data, true).read();
+		if (!closed && !this.complete()) throw damaged();
+		if (!frame.fold) return null;
+		if (frame.progressive) frame.foldStored();
+		return { width: frame.width, height: frame.height, profile, turned: turned || 1, grid: frame.fold.finish() };
 	}
 
-	word(at) {
-		if (at + 2 > this.data.length) throw damaged();
-		return (this.data[at] << 8) | this.data[at + 1];
-	}
-
+	/** Read all segments; tell whether there is an end marker. */
 	segments() {
 		for (;;) {
-			let strays = 0;
-			while (this.data[this.at] !== 0xff) {
-				this.at += 1;
-				// some cameras pad by a byte or two
-				if (++strays > 2 || this.at >= this.data.length) throw damaged();
-			}
-			while (this.data[this.at + 1] === 0xff) this.at += 1;
-			const marker = this.data[this.at + 1];
-			if (marker === undefined || marker === 0) throw damaged();
-			this.at += 2;
-			if (marker === 0xd9) return;
-			if (marker === 0x01 || (marker >= 0xd0 && marker <= 0xd7)) continue;
-			const end = this.at + this.word(this.at);
-			if (end > this.data.length) throw damaged();
+			this.at = nextMarker(this.data, this.at) + 2;
+			const marker = this.data[this.at - 1];
+			if (marker === 0xd9) return true;
+			if (ALONE.includes(marker)) continue;
+			const end = this.at + Math.max(2, (this.data[this.at] << 8) | this.data[this.at + 1]);
+			if (!(this.at + 2 <= this.data.length && end <= this.data.length)) return false;
 			const body = this.data.subarray(this.at + 2, end);
 			if (marker === 0xe2 && text(body, 0, 4) === "ICC_") this.profile.push([this.at - 2, end]);
 			this.at = end;
 			this.segment(marker, body);
 		}
+	}
+
+	/** Tell whether the scans held every bit, as far as their headers say. */
+	complete() {
+		return this.frame.components.every(({ id }) =>
+			Array.from({ length: 64 }, (_, k) => this.left.get(id * 64 + k)).every((bits) => bits === 0),
+		);
 	}
 
 	segment(marker, body) {
@@ -83,7 +78,8 @@ class Reader {
 		else if (marker === 0xc4) this.huffmanTables(body);
 		else if (marker === 0xdd) this.restart = (body[0] << 8) | body[1];
 		else if (marker === 0xda) this.scan(body);
-		else if (marker === 0xdc) throw new Rare();
+		else if (marker === 0xd8) throw damaged();
+		else if (marker === 0xf7) throw new Refused("unopened"); // JPEG-LS
 		else if (marker >= 0xc0 && marker <= 0xcf && marker !== 0xc8 && marker !== 0xcc) this.start(marker, body);
 	}
 
@@ -119,10 +115,9 @@ class Reader {
 
 	start(marker, body) {
 		if (this.frame) throw damaged();
-		if (marker > 0xc2 || body[0] !== 8) throw new Rare();
+		if (marker > 0xc2 || body[0] !== 8) throw new Refused("unopened"); // lossless, arithmetic, 12 bits
 		const height = (body[1] << 8) | body[2];
 		const width = (body[3] << 8) | body[4];
-		if (!height) throw new Rare();
 		checkSize(width, height);
 		if (body.length < 6 + 3 * body[5]) throw damaged();
 		const components = Array.from({ length: body[5] }, (_, n) => {
@@ -132,11 +127,12 @@ class Reader {
 		if (components.some(({ h, v }) => !h || !v || h > 4 || v > 4)) throw damaged();
 		const ids = String.fromCharCode(...components.map(({ id }) => id));
 		const rgb = this.jfif ? false : this.adobe === null ? ids === "RGB" : this.adobe === 0;
-		if (components.length !== 1 && (components.length !== 3 || rgb)) throw new Rare();
 		const [luma] = components;
-		if (components.some(({ h, v }) => h > luma.h || v > luma.v)) throw new Rare();
 		if (components.length === 1) luma.h = luma.v = 1;
-		this.frame = new Frame(width, height, components, marker === 0xc2, this.turned || 1);
+		const ours = components.length === 1 || (components.length === 3 && !rgb);
+		const folds = ours && components.every(({ h, v }) => h <= luma.h && v <= luma.v);
+		const options = { progressive: marker === 0xc2, folds, all: this.all || !folds };
+		this.frame = new Frame(width, height, components, this.turned || 1, options);
 	}
 
 	scan(body) {
@@ -150,15 +146,17 @@ class Reader {
 			component.ac = this.tables[0x10 | (body[2 + 2 * n] & 15)];
 			return component;
 		});
-		const [from, to, shifts] = body.subarray(1 + 2 * count);
-		const bits = new Bits(this.data, this.at);
-		if (!chosen.includes(frame.luma)) {
-			bits.skip(); // nothing but colour
-		} else {
+		if (body.length < 4 + 2 * count) throw damaged();
+		const [from, to, shifts] = frame.progressive ? body.subarray(1 + 2 * count) : [0, 63, 0];
+		for (const { id } of chosen) for (let k = from; k <= to; k++) this.left.set(id * 64 + k, shifts & 15);
+		if (frame.fold) {
 			frame.luma.table ??= this.quant[frame.luma.quant];
 			if (!frame.luma.table) throw damaged();
+		}
+		const bits = new Bits(this.data, this.at);
+		if (frame.holds(chosen)) {
 			frame.scan(bits, chosen, { from, to, high: shifts >> 4, low: shifts & 15 }, this.restart);
 		}
-		this.at = bits.at;
+		this.at = bits.finish();
 	}
 }

@@ -63,31 +63,46 @@ function blockBands(bands, length) {
 	return blocks;
 }
 
-/** The picture of a JPEG: its luma, folded onto the grid scan by scan. */
+/** The picture of a JPEG: its luma, folded onto the grid scan by scan, unless it is only checked. */
 export class Frame {
-	constructor(width, height, components, progressive, turned) {
+	constructor(width, height, components, turned, { progressive, folds, all }) {
 		Object.assign(this, { width, height, components, progressive });
 		[this.luma] = components;
-		this.fold = new Fold(width, height, turned);
+		this.fold = folds ? new Fold(width, height, turned) : null;
 		this.seen = false;
-		this.wide = Math.ceil(width / (8 * this.luma.h));
-		this.high = Math.ceil(height / (8 * this.luma.v));
-		this.across = Math.ceil(width / 8); // blocks that hold pixels
-		this.down = Math.ceil(height / 8);
-		this.stride = this.wide * this.luma.h;
-		if (progressive) this.stored = new Int16Array(this.stride * this.high * this.luma.v * 64);
+		this.skipped = false;
+		const across = Math.max(...components.map(({ h }) => h));
+		const down = Math.max(...components.map(({ v }) => v));
+		this.wide = Math.ceil(width / (8 * across));
+		this.high = Math.ceil(height / (8 * down));
+		for (const component of components) {
+			component.across = Math.ceil(Math.ceil((width * component.h) / across) / 8); // blocks that hold pixels
+			component.down = Math.ceil(Math.ceil((height * component.v) / down) / 8);
+			component.stride = this.wide * component.h;
+			if (progressive && (all || component === this.luma)) {
+				component.stored = new Int16Array(component.stride * this.high * component.v * 64);
+			}
+		}
+	}
+
+	/** Tell whether a scan holds anything but the colours of a progressive file, which are not needed. */
+	holds(chosen) {
+		const needed = !this.progressive || chosen.some(({ stored }) => stored);
+		this.skipped ||= !needed;
+		return needed;
 	}
 
 	scan(bits, chosen, spectrum, restart) {
-		this.seen = true;
 		const { luma } = this;
-		const alone = chosen.length === 1;
-		const wide = alone ? this.across : this.wide;
-		const high = alone ? this.down : this.high;
+		this.seen ||= chosen.includes(luma);
+		const [alone] = chosen.length === 1 ? chosen : [];
+		const wide = alone ? alone.across : this.wide;
+		const high = alone ? alone.down : this.high;
 		const decode = this.progressive ? this.progression(bits, spectrum) : null;
+		const folds = !decode && this.fold && chosen.includes(luma);
 		// one row of coefficients for each row of blocks in the row of units that is being read
 		const lines = alone ? 1 : luma.v;
-		const rows = Array.from({ length: lines }, () => new Int32Array(this.progressive ? 0 : this.stride * 64));
+		const rows = Array.from({ length: lines }, () => new Int32Array(folds ? luma.stride * 64 : 0));
 		for (const component of chosen) component.before = 0;
 		this.run = 0;
 		let left = restart;
@@ -107,23 +122,22 @@ export class Frame {
 						for (let h = 0; h < across; h++) {
 							const column = x * across + h;
 							if (decode) {
-								decode(component, ((y * down + v) * this.stride + column) * 64, component === luma);
+								decode(component, ((y * down + v) * component.stride + column) * 64);
 							} else {
-								this.baseline(bits, component, component === luma ? rows[v] : null, column * 64);
+								this.baseline(bits, component, folds && component === luma ? rows[v] : null, column * 64);
 							}
 						}
 					}
 				}
 			}
 			if (bits.overrun) throw damaged();
-			if (!decode) rows.forEach((row, v) => this.foldRow(y * lines + v, row));
+			if (folds) rows.forEach((row, v) => this.foldRow(y * lines + v, row));
 		}
-		bits.end();
 	}
 
 	foldRow(y, row, from = 0) {
 		const { table } = this.luma;
-		for (let x = 0; x < this.across; x++) {
+		for (let x = 0; x < this.luma.across; x++) {
 			for (let k = 0; k < 64; k++) {
 				const value = row[from + x * 64 + k];
 				if (value) this.fold.add(x, ZIGZAG[k], value * table[k]);
@@ -134,7 +148,8 @@ export class Frame {
 	}
 
 	foldStored() {
-		for (let y = 0; y < this.down; y++) this.foldRow(y, this.stored, y * this.stride * 64);
+		const { down, stored, stride } = this.luma;
+		for (let y = 0; y < down; y++) this.foldRow(y, stored, y * stride * 64);
 	}
 
 	baseline(bits, component, row, at) {
@@ -160,28 +175,28 @@ export class Frame {
 	}
 
 	progression(bits, { from, to, high, low }) {
-		const { stored } = this;
 		if (from > to || to > 63 || low > 13) throw damaged();
 		if (from === 0 && high === 0) {
-			return (component, at, keep) => {
-				if (!component.dc) throw damaged();
-				const size = bits.symbol(component.dc);
+			return (component, at) => {
+				const { dc, stored } = component;
+				if (!dc) throw damaged();
+				const size = bits.symbol(dc);
 				component.before += size ? bits.signed(size) : 0;
-				if (keep) stored[at] = component.before << low;
+				if (stored) stored[at] = component.before << low;
 			};
 		}
 		if (from === 0) {
-			return (_, at, keep) => {
+			return ({ stored }, at) => {
 				const bit = bits.take(1);
-				if (keep) stored[at] |= bit << low;
+				if (stored) stored[at] |= bit << low;
 			};
 		}
 		return high === 0
-			? (component, at) => this.first(bits, component.ac, at, from, to, low)
-			: (component, at) => this.refine(bits, component.ac, at, from, to, 1 << low);
+			? (component, at) => this.first(bits, component, at, from, to, low)
+			: (component, at) => this.refine(bits, component, at, from, to, 1 << low);
 	}
 
-	first(bits, ac, at, from, to, low) {
+	first(bits, { ac, stored }, at, from, to, low) {
 		if (!ac) throw damaged();
 		if (this.run) {
 			this.run -= 1;
@@ -194,7 +209,7 @@ export class Frame {
 			if (length) {
 				k += zeros;
 				if (k > 63) throw damaged();
-				this.stored[at + k] = bits.signed(length) * (1 << low);
+				stored[at + k] = bits.signed(length) * (1 << low);
 			} else if (zeros === 15) {
 				k += 15;
 			} else {
@@ -204,9 +219,8 @@ export class Frame {
 		}
 	}
 
-	refine(bits, ac, at, from, to, step) {
+	refine(bits, { ac, stored }, at, from, to, step) {
 		if (!ac) throw damaged();
-		const { stored } = this;
 		const correct = (n) => {
 			if (bits.take(1) && !(stored[n] & step)) stored[n] += stored[n] > 0 ? step : -step;
 		};
@@ -239,10 +253,20 @@ export class Frame {
 	}
 }
 
+/** Give the position of the next marker's 0xff, as libjpeg finds it; the data's length if there is none. */
+export function nextMarker(data, at) {
+	for (; ; at++) {
+		at = data.indexOf(0xff, at);
+		if (at < 0 || at + 1 >= data.length) return data.length;
+		if (data[at + 1] !== 0 && data[at + 1] !== 0xff) return at;
+	}
+}
+
 /** Reads bits of a scan. At a marker it gives zeros, and `overrun` tells whether any were used. */
 export class Bits {
 	constructor(data, at) {
 		this.data = data;
+		this.start = at;
 		this.at = at;
 		this.buffer = 0;
 		this.count = 0;
@@ -290,24 +314,34 @@ export class Bits {
 	}
 
 	restart() {
-		this.end();
+		// more than a stray byte or two before the marker is damage
+		if (this.overrun || this.count - this.padding >= 24) throw damaged();
+		this.count = this.buffer = this.padding = 0;
 		const marker = this.data[this.at + 1];
 		if (this.data[this.at] !== 0xff || marker < 0xd0 || marker > 0xd7) throw damaged();
 		this.at += 2;
 	}
 
-	/** End a stretch of the scan; more than a stray byte or two before the marker is damage. */
-	end() {
-		if (this.overrun || this.count - this.padding >= 24) throw damaged();
-		this.count = this.buffer = this.padding = 0;
-	}
-
-	/** Pass over the scan to the next marker that is no restart. */
-	skip() {
-		for (; this.at < this.data.length; this.at++) {
-			const next = this.data[this.at + 1];
-			if (this.data[this.at] === 0xff && next && (next < 0xd0 || next > 0xd7)) return;
+	/**
+	 * Give the position of the marker after the scan. Stray bytes before it are none of the picture's,
+	 * unless they are what a copy that broke off was filled up with, and the scan ran on into them.
+	 */
+	finish() {
+		const { data, start } = this;
+		if (this.overrun) throw damaged();
+		let used = this.at;
+		for (let unread = (this.count - this.padding) >> 3; unread > 0; unread--) {
+			used -= data[used - 1] === 0 && data[used - 2] === 0xff ? 2 : 1;
 		}
-		throw damaged();
+		let next = nextMarker(data, this.at);
+		while (data[next + 1] >= 0xd0 && data[next + 1] <= 0xd7) next = nextMarker(data, next + 2);
+		let end = next;
+		while (end > used && data[end - 1] === 0xff) end -= 1;
+		const fill = next === data.length ? 0 : data[end - 1];
+		let from = end;
+		while (from > start && data[from - 1] === fill) from -= 1;
+		if (fill === 0 && from < end && data[from - 1] === 0xff) from += 1; // a stuffed byte
+		if ((next === data.length || used < end) && from < used) throw damaged();
+		return next;
 	}
 }

@@ -44,11 +44,14 @@ async function hash(blob, path) {
 	if (path !== "canvas") {
 		const own = await { png: hashPng, jpeg: hashJpeg }[kind]?.(data);
 		if (own && (path === "bytes" || own.pixels > BITMAP_MAX)) return alone(own);
-		if (own) return agreed(own, kind, unprofiled(blob, data, own.profile));
+		if (own) {
+			const sound = unprofiled(blob, data, own.profile);
+			return agreed(own, kind, kind === "jpeg" ? ended(sound) : sound);
+		}
 	}
 	await checkStructure(kind, blob, data);
 	try {
-		return await hashByCanvas(blob);
+		return await hashByCanvas(kind === "jpeg" ? ended(blob) : blob);
 	} catch (error) {
 		if (error instanceof Refused && error.code === "unopened") {
 			throw new Refused(kind === "heic" ? "heic" : SHOWN.includes(kind) ? "damaged" : "unopened");
@@ -56,6 +59,9 @@ async function hash(blob, path) {
 		throw error;
 	}
 }
+
+/** Put an end marker after a JPEG, without which Chromium opens none; after another it does no harm. */
+const ended = (blob) => new Blob([blob, Uint8Array.of(0xff, 0xd9)]);
 
 /** Leave out the colour profile, by which WebKit, as on every iPhone, converts unasked. */
 function unprofiled(blob, data, profile) {
