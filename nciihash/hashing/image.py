@@ -11,6 +11,7 @@ ones.
 
 import io
 import os
+import struct
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
@@ -38,7 +39,7 @@ from nciihash.errors import (
     UnreadableFile,
     UnsupportedFormat,
 )
-from nciihash.hashing import jpeg
+from nciihash.hashing import animated, jpeg
 from nciihash.media.formats import Format, detect, orientation, png_pixels
 from nciihash.media.limits import LIMITS, Limits
 from nciihash.media.reading import read_file, read_path
@@ -56,6 +57,7 @@ _PLUGINS: Final[dict[Format, type[ImageFile.ImageFile]]] = {
     Format.AVIF: AvifImageFile,
     Format.HEIC: HeifImageFile,
 }
+_COMPOSED: Final = {Format.GIF, Format.PNG}  # whose frames are put together here
 _NEARLY: Final = "its hash is nearly the same"
 _BAND: Final = 1 << 20  # pixels that are converted at once, so that a large picture needs no copies
 _STRIP: Final = 64  # rows that are turned at once, so that they stay in the processor's cache
@@ -131,14 +133,49 @@ def decode(data: bytes, *, limits: Limits = LIMITS) -> NDArray[np.uint8]:
                 width, height, colours = known
                 check_size(width, height, limits)
                 return turn(jpeg.decode(data, colours), turned)
-            return turn(jpeg.decode_rare(data, lambda file: _of_jpeg(file, limits)), turned)
+            return turn(jpeg.decode_rare(data, lambda file: _alone(file, format, limits)), turned)
+        if format is Format.GIF:
+            return _first_of_gif(data, limits)
+        if format is Format.PNG and (hidden := _first_of_png(data)) is not None:
+            size, first, turned = hidden
+            return turn(_placed(first, size, Format.PNG, limits), turned)
         image, turned = _opened(data, format, turned)
         del data
         return _pixels(image, turned, limits)
 
 
-def _of_jpeg(data: bytes, limits: Limits) -> NDArray[np.uint8]:
-    return _pixels(JpegImageFile(io.BytesIO(data)), 1, limits)
+def _alone(data: bytes, format: Format, limits: Limits) -> NDArray[np.uint8]:
+    return _pixels(_PLUGINS[format](io.BytesIO(data)), 1, limits)
+
+
+def _first_of_gif(data: bytes, limits: Limits) -> NDArray[np.uint8]:
+    size = animated.gif_size(data)
+    check_size(*size, limits)
+    return _placed(next(animated.gif_frames(data)), size, Format.GIF, limits)
+
+
+def _first_of_png(data: bytes) -> tuple[tuple[int, int], animated.Frame, int] | None:
+    """Find the first frame of a PNG whose first image is not shown: size, frame, orientation."""
+    still, turned = png_pixels(data)
+    first = animated.png_instead(data)
+    if first is None:
+        return None
+    width, height = struct.unpack_from(">II", still, 16)
+    return (width, height), first, turned
+
+
+def _placed(
+    frame: animated.Frame, size: tuple[int, int], format: Format, limits: Limits
+) -> NDArray[np.uint8]:
+    """Decode an animation's first frame, and put it on white paper where it does not fill it."""
+    pixels = _alone(frame.file, format, limits)
+    width, height = size
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    check_size(width, height, limits)
+    paper = np.full((height, width, 3), 255, np.uint8)
+    paper[frame.top : frame.top + frame.height, frame.left : frame.left + frame.width] = pixels
+    return paper
 
 
 def decode_raw(data: bytes, *, limits: Limits = LIMITS) -> NDArray[np.uint8] | None:
@@ -153,6 +190,8 @@ def decode_raw(data: bytes, *, limits: Limits = LIMITS) -> NDArray[np.uint8] | N
     if format in {Format.JPEG, Format.BMP}:
         return None
     with decoder_errors(format):
+        if format is Format.PNG and (hidden := _first_of_png(data)) is not None:
+            data = hidden[1].file
         image, turned = _opened(data, format, 1)
         if not image.has_transparency_data:
             return None
@@ -174,7 +213,7 @@ def _opened(data: bytes, format: Format, turned: int) -> tuple[ImageFile.ImageFi
 
 
 def animation(data: bytes, *, limits: Limits = LIMITS) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    """Decode an animated GIF, WebP or AVIF that `decode` has read; nothing of any other file.
+    """Decode an animated GIF, PNG, WebP or AVIF that `decode` has read; nothing of any other file.
 
     A frame that is damaged ends it without complaint, for the first one was good.
 
@@ -182,19 +221,55 @@ def animation(data: bytes, *, limits: Limits = LIMITS) -> Iterator[tuple[float, 
         The time of each frame in seconds from the first, and its pixels, uint8 (h, w, 3), upright.
     """
     format = detect(data)
-    if format not in {Format.GIF, Format.WEBP, Format.AVIF}:
+    if format not in {Format.GIF, Format.WEBP, Format.AVIF, Format.PNG}:
         return
     time = 0.0
     # decoders raise nearly every type there is
     with suppress(Exception):
-        image, turned = _opened(data, format, 1)
-        for number in range(int(getattr(image, "n_frames", 1))):
-            image.seek(number)
-            pixels = _pixels(image, turned, limits)
+        frames = _frames(data, limits) if format in _COMPOSED else _pillows_frames(data, limits)
+        for duration, pixels in frames:
             yield time, pixels
             # browsers show what claims to be shorter than 20 ms for 100 ms
-            shown = float(image.info.get("duration") or 0.0)
-            time += (shown if shown >= 20 else 100) / 1000
+            time += (duration if duration >= 20 else 100) / 1000
+
+
+def _frames(data: bytes, limits: Limits) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Give the frames of a GIF or PNG, each with how long it is shown, in milliseconds."""
+    if detect(data) is Format.GIF:
+        format, size, turned, frames = (
+            Format.GIF,
+            animated.gif_size(data),
+            1,
+            animated.gif_frames(data),
+        )
+    else:
+        still, turned = png_pixels(data)
+        width, height = struct.unpack_from(">II", still, 16)
+        format, size, frames = Format.PNG, (width, height), animated.png_frames(data)
+    check_size(*size, limits)
+    for duration, rgba in animated.composed(size, frames, lambda file: _rgba(file, format, limits)):
+        yield duration, turn(np.ascontiguousarray(_flat(rgba)), turned)
+
+
+def _rgba(data: bytes, format: Format, limits: Limits) -> NDArray[np.uint8]:
+    """Decode a frame with its transparency, uint8 (h, w, 4)."""
+    image = _PLUGINS[format](io.BytesIO(data))
+    check_size(*image.size, limits)
+    image.load()
+    if not image.mode.startswith("I;16"):
+        return np.asarray(image.convert("RGBA"))
+    grey = np.asarray(image)
+    alpha = np.where(grey == image.info.get("transparency", -1), 0, 255)
+    return np.stack((*(grey >> 8,) * 3, alpha), axis=2).astype(np.uint8)
+
+
+def _pillows_frames(data: bytes, limits: Limits) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Give the frames of an animated WebP or AVIF, as `_frames` does."""
+    image, turned = _opened(data, detect(data), 1)
+    for number in range(int(getattr(image, "n_frames", 1))):
+        image.seek(number)
+        pixels = _pixels(image, turned, limits)
+        yield float(image.info.get("duration") or 0.0), pixels
 
 
 def count_frames(data: bytes) -> int:
@@ -207,6 +282,10 @@ def count_frames(data: bytes) -> int:
     if format is Format.JPEG:
         return 1  # previews and depth maps may follow the picture, and are none of their own
     frames = 1
+    if format in _COMPOSED:
+        walk = animated.gif_frames if format is Format.GIF else animated.png_frames
+        with suppress(FileRefused):
+            return max(1, sum(1 for _ in walk(data)))
     # decoders raise nearly every type there is
     with suppress(Exception), _opening_warnings(format), _PLUGINS[format](io.BytesIO(data)) as file:
         frames = int(getattr(file, "n_frames", 1))
@@ -366,8 +445,13 @@ def _rgb(image: Image.Image, *, raw: bool = False) -> NDArray[np.uint8]:
         )
     if image.has_transparency_data:
         rgba = np.asarray(image.convert("RGBA"))
-        colour, alpha = rgba[:, :, :3], rgba[:, :, 3:].astype(np.uint16)
-        if raw or alpha.min() == 255:
-            return colour
-        return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+        return rgba[:, :, :3] if raw else _flat(rgba)
     return np.asarray(image if mode == "RGB" else image.convert("RGB"))
+
+
+def _flat(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Put colours with alpha on white paper: uint8 (h, w, 4) to (h, w, 3)."""
+    colour, alpha = rgba[:, :, :3], rgba[:, :, 3:].astype(np.uint16)
+    if alpha.min() == 255:
+        return colour
+    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)

@@ -204,7 +204,7 @@ def png_pixels(data: bytes) -> tuple[bytes, int]:
     kept = [view[:8]]
     names = []
     turned = 1
-    for name, start, end in _png_chunks(data):
+    for name, start, end in png_chunks(data):
         if zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end]):
             raise CorruptFile(
                 "This PNG picture is damaged: a part of it fails its checksum. "
@@ -228,7 +228,7 @@ def png_pixels(data: bytes) -> tuple[bytes, int]:
     return b"".join(kept), turned
 
 
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Walk a PNG's chunks: name, start and end of each, through `IEND`."""
     position = 8
     while position + 12 <= len(data):
