@@ -14,6 +14,7 @@ WORKER: Final = (
     "worker/jpeg_scan.js",
     "worker/jpeg.js",
     "worker/png.js",
+    "worker/gif.js",
     "worker/altered_views.js",
     "worker/trimming.js",
     "worker/pixels.js",

@@ -376,6 +376,9 @@ def _pixels(
     """Decode, convert and turn a picture, band by band into the one array that is returned."""
     check_size(*image.size, limits)
     image.load()
+    hidden = isinstance(image, BmpImageFile) and image.mode == "RGBA"
+    if hidden and image.getchannel("A").getextrema() == (0, 0):
+        image.putalpha(255)  # as many programs leave it; Windows shows it opaque
     check_size(*image.size, limits)  # libheif and libavif learn the true size while they decode
     width, height = image.size
     upright = _empty(height, width, turned)

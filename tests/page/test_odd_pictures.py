@@ -2,13 +2,17 @@
 
 from functools import cache
 
+import numpy as np
 import pytest
 from PIL import Image
 from skimage import data as photos
 
+from support.animations import Frame, apng, gif
+from support.bmps import HEADERS, bmp
 from support.browsers.chosen_files import encoded
 from support.hashes import bits_apart, by_python, fingerprints
 from support.jpegs import EOI, junk, sampled, segments, sound_but_odd, with_pixels_missing
+from support.pictures import scene
 
 JPEGS = {
     "baseline": {},
@@ -92,3 +96,88 @@ def test_rare_kinds_of_jpeg_are_not_called_damaged(page, marker):
     bits = b"\x0c" if marker == 0xC1 else b"\x08"
     rare = data[: start + 1] + bytes((marker,)) + data[start + 2 : start + 4] + bits
     assert_refused(page, [("rare", rare + data[start + 5 :])], "unopened")
+
+
+def small(seed, width=300, height=200):
+    return scene(width, height, seed).quantize(60)
+
+
+def test_gifs_need_no_trailer_and_may_hold_stray_nuls(page):
+    frames = [Frame(small(1)), Frame(small(2))]
+    alone = gif((300, 200), frames[:1], trailer=b"")
+    files = [
+        ("trailer", gif((300, 200), frames)),
+        ("none", gif((300, 200), frames, trailer=b"")),
+        ("NULs", gif((300, 200), frames, between=bytes(3))),
+        ("the end of the last block", alone[:-1]),
+        ("another byte", alone + b"U" + alone[19:]),
+        ("bytes after it", alone + b"; and more"),
+        ("interlaced", encoded(small(1), "GIF", interlace=1)),
+    ]
+    assert_hashed(page, files, by_python(files[0][1])[0])
+    cut = [(n, alone[:-n]) for n in (3, 30, 3000)]
+    cut += [(f"{n}, closed", data + b"\0;") for n, data in cut]
+    assert_refused(page, [*cut, ("another byte", alone[:19] + b"U" + alone[19:])], "damaged")
+
+
+def test_gifs_of_few_colours_are_checked_too(page):
+    for colours in (2, 3, 200, 256):
+        data = encoded(Image.fromarray(photos.chelsea()).quantize(colours), "GIF")
+        assert_hashed(page, [(colours, data)], by_python(data)[0])
+        assert_refused(page, [(colours, data[: len(data) * 9 // 10] + b"\0;")], "damaged")
+
+
+@pytest.mark.parametrize("clear", [None, 4])
+def test_a_gifs_background_colour_is_never_painted(page, clear):
+    data = gif((300, 200), [Frame(small(1, 200, 150), 50, 20, clear=clear)])
+    assert_hashed(page, [("black", data)], by_python(data)[0])
+    red = gif((300, 200), [Frame(small(1, 200, 150), 50, 20, clear=clear)], background=b"\xff\0\0")
+    assert_hashed(page, [("red", red)], by_python(data)[0])
+
+
+def test_a_pngs_hidden_image_is_not_hashed(page):
+    frames = [Frame(scene(300, 200, 1)), Frame(scene(300, 200, 2))]
+    size, hidden = (300, 200), scene(300, 200, 9)
+    first = by_python(encoded(frames[0].picture, "PNG"))[0]
+    data = apng(size, frames, hidden=hidden)
+    assert_hashed(page, [("shown", apng(size, frames)), ("hidden", data)], first)
+    assert_hashed(page, [("hidden", data)], first, "bytes")
+    part = apng(size, [Frame(scene(200, 150, 1), 50, 20)], hidden=hidden)
+    for path in (None, "bytes"):
+        assert_hashed(page, [("part", part)], by_python(part)[0], path)
+    # what is no sound animation is a still picture
+    outside = apng(size, [Frame(scene(300, 200, 1), 1)], hidden=hidden)
+    assert_hashed(page, [("outside", outside)], by_python(encoded(hidden, "PNG"))[0], "bytes")
+
+
+@pytest.mark.parametrize("header", HEADERS)
+@pytest.mark.parametrize("masks", [False, True])
+def test_a_bmp_is_opaque_where_alpha_is_all_zero_or_not_meant(page, header, masks):
+    picture, none = scene(300, 200), np.zeros((200, 300), np.uint8)
+    some = np.tile(np.linspace(0, 255, 300).astype(np.uint8), (200, 1))
+    opaque = by_python(encoded(picture, "PNG"))[0]
+    assert_hashed(page, [("none", bmp(picture, none, header, masks=masks))], opaque)
+    data = bmp(picture, some, header, masks=masks)
+    meant = masks and header >= 56
+    assert (by_python(data)[0] == opaque) == (not meant)
+    assert_hashed(page, [("some", data)], by_python(data)[0], most=2)
+
+
+def test_files_that_people_reported(page, shared_data):
+    for name, pdq in (
+        ("jpeg_junk_7_bytes_before_dqt.jpg", "772412deb2cdc843d9266f33d722a205"),
+        ("jpeg_junk_7_bytes_before_eoi.jpg", "772412deb2cdc843d9266f33d722a205"),
+        ("gif_without_trailer.gif", "950b56a63e5cf56a11ea6c9b4b869b6c"),
+        ("gif_frame_on_black_background.gif", "738e71c9c9c6cce380e1c773e733c3e1"),
+        ("apng_default_image_hidden.png", "5228bcc6db24f383bde3f7c974cadbb2"),
+        ("bmp_v5_alpha_all_zero.bmp", "955b56a63e5cd16a10ea749b4b86db6c"),
+    ):
+        (got,) = fingerprints(page, [(shared_data / "reported" / name).read_bytes()])
+        assert got["found"]["pdq"].startswith(pdq), name
+    for name, code in (
+        ("jpeg_12_bit.jpg", "unopened"),
+        ("heic_clap_160x224.heic", "heic"),
+        ("tiff_rgb16_planar.tif", "unopened"),
+    ):
+        (got,) = fingerprints(page, [(shared_data / "reported" / name).read_bytes()])
+        assert got["code"] == code

@@ -11,6 +11,7 @@ from PIL import Image, ImageCms, ImageOps
 from nciihash import errors
 from nciihash.hashing import image
 from nciihash.media import formats
+from support.bmps import HEADERS, bmp
 from support.heifs import box, coded, heic, heif, tiled, with_depth
 from support.pictures import encode, exif, png, scene, stored
 
@@ -259,6 +260,18 @@ def test_of_a_heic_the_picture_is_hashed_that_a_person_sees(heic_photos, kind, f
     assert pixels.shape == (96, 128, 3)
     assert np.abs(pixels.astype(int) - np.asarray(scene(128, 96))).mean() < 6
     assert image.count_frames(data) == frames
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_bmp_without_any_alpha_is_opaque(header):
+    opaque, none = np.asarray(scene()), np.zeros((80, 120), np.uint8)
+    some = np.tile(np.arange(120, dtype=np.uint8), (80, 1))
+    for masks in (True, False):
+        np.testing.assert_array_equal(image.decode(bmp(scene(), none, header, masks=masks)), opaque)
+    np.testing.assert_array_equal(image.decode(bmp(scene(), some, header, masks=False)), opaque)
+    got = image.decode(bmp(scene(), some, header))
+    alpha = some[..., None] / 255 if header >= 56 else 1
+    assert np.abs(got - (opaque * alpha + 255 * (1 - alpha))).max() <= 1
 
 
 def test_a_wide_gamut_is_not_converted():

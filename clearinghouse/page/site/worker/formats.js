@@ -113,7 +113,6 @@ export async function checkStructure(kind, blob, data = new Uint8Array()) {
 	const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
 	try {
 		if (kind === "webp") checkWebp(view, data);
-		if (kind === "gif") checkGif(view, data);
 		if (kind === "bmp") checkBmp(view, data);
 		if (["avif", "heic"].includes(kind)) await checkBoxes(blob);
 	} catch (error) {
@@ -133,27 +132,6 @@ function checkWebp(view, data) {
 	}
 }
 
-function checkGif(view, data) {
-	checkSize(view.getUint16(6, true), view.getUint16(8, true));
-	const table = (flags) => (flags & 0x80 ? 3 << ((flags & 7) + 1) : 0);
-	let at = 13 + table(view.getUint8(10));
-	let frames = 0;
-	for (;;) {
-		const block = view.getUint8(at);
-		if (block === 0x3b && frames) return;
-		if (block === 0x2c) {
-			frames += 1;
-			at += 11 + table(view.getUint8(at + 9));
-		} else if (block === 0x21) {
-			at += 2;
-		} else {
-			throw damaged();
-		}
-		for (let size = view.getUint8(at); size; size = view.getUint8(at)) at += size + 1;
-		at += 1;
-	}
-}
-
 function checkBmp(view, data) {
 	const old = view.getUint32(14, true) === 12;
 	const width = old ? view.getUint16(18, true) : Math.abs(view.getInt32(18, true));
@@ -163,6 +141,22 @@ function checkBmp(view, data) {
 	const packed = !old && ![0, 3, 6].includes(view.getUint32(30, true));
 	const needed = packed ? 0 : Math.ceil((width * depth) / 32) * 4 * height;
 	if (view.getUint32(10, true) + needed > data.length) throw damaged();
+}
+
+/**
+ * Write alpha out of a BMP's header where nothing would be seen by it, as many programs leave it, and
+ * where the header gives it no meaning; browsers differ.
+ */
+export function opaqueBmp(blob, data) {
+	const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+	if (data.length < 70) return blob;
+	const packing = view.getUint32(30, true);
+	if (view.getUint32(14, true) < 56 || view.getUint16(28, true) !== 32 || ![0, 3].includes(packing)) return blob;
+	const mask = view.getUint32(66, true);
+	const end = data.length - 3;
+	let at = packing ? view.getUint32(10, true) : end;
+	while (at < end && !(view.getUint32(at, true) & mask)) at += 4;
+	return at < end ? blob : new Blob([data.subarray(0, 66), new Uint8Array(4), data.subarray(70)]);
 }
 
 const head = async (blob, at) => new Uint8Array(await blob.slice(at, at + 16).arrayBuffer());

@@ -31,19 +31,50 @@ function checksum(data, from, to) {
 	return ~sum >>> 0;
 }
 
-/** Hash a PNG. Throws `Refused` for a damaged file. */
+/** Hash a PNG, of an animated one the frame that is seen first. Throws `Refused` for a damaged file. */
 export async function hashPng(data) {
 	const picture = structure(data);
 	const rows = new Rows(picture.width, picture.height, picture.turned);
-	const source = new Inflated(picture.packed);
-	await (picture.interlaced ? passes(picture, source, rows) : lines(picture, source, rows));
+	const frame = { ...picture, ...picture.instead };
+	const source = new Inflated(frame.packed);
+	const placed = new Placed(rows, picture, frame);
+	await (picture.interlaced ? passes(frame, source, placed) : lines(frame, source, placed));
+	placed.end();
 	await source.end();
 	return { ...rows.hash(), profile: picture.profile };
+}
+
+/** Puts the rows of a frame on white paper. */
+class Placed {
+	constructor(rows, { width, height }, { left = 0, top = 0 }) {
+		Object.assign(this, { rows, height, left });
+		this.line = new Float64Array(width).fill(255);
+		for (let y = 0; y < top; y++) rows.add(this.line);
+	}
+
+	get counts() {
+		return this.rows.counts;
+	}
+
+	skip() {
+		this.rows.skip();
+	}
+
+	add(luma) {
+		this.line.set(luma, this.left);
+		this.rows.add(this.line);
+	}
+
+	end() {
+		this.line.fill(255);
+		while (this.rows.y < this.height) this.rows.add(this.line);
+	}
 }
 
 function structure(data) {
 	const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
 	const picture = { packed: [], turned: 1, profile: [] };
+	const control = new Control();
 	const names = [];
 	for (let at = 8; names.at(-1) !== "IEND"; ) {
 		if (at + 12 > data.length) throw damaged();
@@ -56,15 +87,53 @@ function structure(data) {
 		else if (name === "PLTE") picture.palette = body;
 		else if (name === "tRNS") picture.clear = body;
 		else if (name === "IDAT") picture.packed.push(body);
+		else if (["acTL", "fcTL", "fdAT"].includes(name)) control.take(name, body, picture);
 		else if (MEANINGS.includes(name)) picture.profile.push([at, end]);
 		else if (name === "eXIf") picture.turned = orientation(body);
 		else if (!KNOWN.includes(name) && !(data[at + 4] & 0x20)) throw damaged();
+		if (name === "IDAT" || name === "IEND") control.take(name, body, picture);
 		names.push(name);
 		at = end;
 	}
 	const one = names[0] === "IHDR" && names.lastIndexOf("IHDR") === 0;
 	if (!one || !picture.packed.length || (picture.colour === 3 && !picture.palette)) throw damaged();
-	return { ...picture, luma: lumaOf(picture) };
+	return { ...picture, luma: lumaOf(picture), instead: control.instead };
+}
+
+/**
+ * Finds the frame that is seen instead of a PNG's first image, where that is no part of the animation:
+ * its area and its pixels (section 4.9). What is not sound is no animation.
+ */
+class Control {
+	animated = false;
+	frame = null;
+	instead = null;
+	number = 0;
+	over = false;
+
+	take(name, body, { width, height }) {
+		if (this.over) return;
+		const word = (at) => ((body[at] << 24) | (body[at + 1] << 16) | (body[at + 2] << 8) | body[at + 3]) >>> 0;
+		if (name === "acTL") {
+			this.animated = body.length === 8 && word(0) > 0;
+		} else if (name === "IDAT") {
+			this.over = !this.animated;
+		} else if (this.frame && name !== "fdAT") {
+			this.over = true;
+			this.instead = this.frame.packed.length ? this.frame : null;
+		} else if (name === "fcTL") {
+			const frame = { width: word(4), height: word(8), left: word(12), top: word(16), packed: [] };
+			const inside = frame.left + frame.width <= width && frame.top + frame.height <= height;
+			const sound = body.length === 26 && word(0) === 0 && frame.width && frame.height && inside;
+			this.over = !sound || !this.seen;
+			this.frame = frame;
+		} else if (name === "fdAT") {
+			this.number += 1;
+			this.over = !this.frame || word(0) !== this.number;
+			this.frame?.packed.push(body.subarray(4));
+		}
+		this.seen ||= name === "IDAT";
+	}
 }
 
 function header(body) {

@@ -2,9 +2,10 @@
 // it can send nothing. The page plays a video and passes its frames.
 
 import { hashByCanvas } from "./canvas.js";
-import { BYTES_MAX, checkStructure, damaged, detect, FILMS, Refused } from "./formats.js";
+import { BYTES_MAX, checkStructure, damaged, detect, FILMS, opaqueBmp, Refused } from "./formats.js";
 import { checkFilm } from "./film_structure.js";
 import { pixelsOf } from "./frame_pixels.js";
+import { firstOfGif } from "./gif.js";
 import { hashJpeg } from "./jpeg.js";
 import { hashPixels } from "./pixels.js";
 import { hashPng } from "./png.js";
@@ -51,7 +52,7 @@ async function hash(blob, path) {
 	}
 	await checkStructure(kind, blob, data);
 	try {
-		return await hashByCanvas(kind === "jpeg" ? ended(blob) : blob);
+		return await hashByCanvas(shownAlike(kind, blob, data));
 	} catch (error) {
 		if (error instanceof Refused && error.code === "unopened") {
 			throw new Refused(kind === "heic" ? "heic" : SHOWN.includes(kind) ? "damaged" : "unopened");
@@ -62,6 +63,13 @@ async function hash(blob, path) {
 
 /** Put an end marker after a JPEG, without which Chromium opens none; after another it does no harm. */
 const ended = (blob) => new Blob([blob, Uint8Array.of(0xff, 0xd9)]);
+
+/** Write a file that breaks its standard as every browser shows it. */
+function shownAlike(kind, blob, data) {
+	if (kind === "jpeg") return ended(blob);
+	if (kind === "bmp") return opaqueBmp(blob, data);
+	return kind === "gif" ? firstOfGif(data) : blob;
+}
 
 /** Leave out the colour profile, by which WebKit, as on every iPhone, converts unasked. */
 function unprofiled(blob, data, profile) {

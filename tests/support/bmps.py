@@ -1,0 +1,34 @@
+"""BMP files of 32 bits a pixel, with every header that Windows has had."""
+
+import struct
+
+import numpy as np
+from PIL import Image
+
+HEADERS = (40, 52, 56, 108, 124)  # bytes: BITMAPINFOHEADER, V2, V3, V4, V5
+
+
+def bmp(picture: Image.Image, alpha: np.ndarray, header: int = 124, *, masks: bool = True) -> bytes:
+    """Make a BMP of a picture and its alpha, uint8 (h, w), stored upside down as usual.
+
+    Args:
+        picture: in RGB.
+        alpha: the fourth byte of each pixel.
+        header: its size in bytes.
+        masks: whether it says where the colours are (BI_BITFIELDS); with 56 bytes and more, where
+            alpha is as well. Otherwise it is BI_RGB.
+    """
+    rgb = np.asarray(picture)
+    pixels = np.dstack((rgb[..., ::-1], alpha))[::-1].astype(np.uint8).tobytes()
+    colours = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    info = struct.pack(
+        "<IiiHHIIiiII", header, *picture.size, 1, 32, 3 if masks else 0, len(pixels), 0, 0, 0, 0
+    )
+    if header > 40:
+        info += colours[: header - 40]
+        # the colour space is sRGB, and no end points or gammas are given
+        info += b"BGRs".ljust(header - len(info), b"\0") if header > 56 else b""
+    elif masks:
+        info += colours[:12]
+    offset = 14 + len(info)
+    return struct.pack("<2sIHHI", b"BM", offset + len(pixels), 0, 0, offset) + info + pixels
