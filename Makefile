@@ -14,7 +14,7 @@ PHOTOS ?=
 PYTEST_ARGS ?=
 KERNEL := CMakeLists.txt $(wildcard nciihash/search/kernel/*)
 
-.PHONY: setup demo test test-quick attacks structure fuzz-service fuzz-files fuzz-code lint docs dist
+.PHONY: setup demo test test-quick attacks structure fuzz-service fuzz-files fuzz-code tiff-sweep lint docs dist
 .PHONY: bench bench-check bench-full bench-hashing bench-search bench-recall
 .PHONY: bench-service bench-scan bench-video bench-page bench-veil bench-inversion
 .PHONY: kernels sanitize screenshots page lock clean
@@ -108,6 +108,11 @@ bench-page: $(VENV)/.dev
 MINUTES ?= 10
 fuzz-files: $(VENV)/.dev
 	PYTHONPATH=tests $(BIN)/python tests/tools/fuzz_files.py --minutes $(MINUTES)
+
+# TIFF files of some 1,200 kinds, which tifffile and this library must read alike.
+tiff-sweep: $(VENV)/.dev
+	@$(PIP) 'nciihash[tiff-sweep]'
+	PYTHONPATH=tests $(BIN)/python tests/tools/tiff_sweep.py
 
 # What reads strangers' bytes by hand, guided by coverage; MINUTES for all targets together.
 fuzz-code: $(VENV)/.dev

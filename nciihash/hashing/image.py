@@ -39,10 +39,11 @@ from nciihash.errors import (
     UnreadableFile,
     UnsupportedFormat,
 )
-from nciihash.hashing import animated, jpeg
+from nciihash.hashing import animated, jpeg, tiff
 from nciihash.media.formats import Format, detect, orientation, png_pixels
 from nciihash.media.limits import LIMITS, Limits
 from nciihash.media.reading import read_file, read_path
+from nciihash.media.tiff_pages import pages
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.uint8]
 
@@ -136,12 +137,34 @@ def decode(data: bytes, *, limits: Limits = LIMITS) -> NDArray[np.uint8]:
             return turn(jpeg.decode_rare(data, lambda file: _alone(file, format, limits)), turned)
         if format is Format.GIF:
             return _first_of_gif(data, limits)
+        if format is Format.TIFF:
+            return _of_tiff(tiff.layout(data), limits)
         if format is Format.PNG and (hidden := _first_of_png(data)) is not None:
             size, first, turned = hidden
             return turn(_placed(first, size, Format.PNG, limits), turned)
         image, turned = _opened(data, format, turned)
         del data
         return _pixels(image, turned, limits)
+
+
+def _of_tiff(stored: tiff.Layout, limits: Limits, *, raw: bool = False) -> NDArray[np.uint8]:
+    """Decode a TIFF. Its orientation is the tag's own: that of XMP, which nobody reads, is not."""
+
+    def decoder(data: bytes) -> Image.Image:
+        with _opening_warnings(Format.TIFF):
+            image = TiffImageFile(io.BytesIO(data))
+        image.load()
+        return image
+
+    check_size(stored.width, stored.height, limits)
+    turned = stored.page.value(274, 1)
+    turned = turned if 1 <= turned <= 8 else 1
+    upright = _empty(stored.height, stored.width, turned)
+    view, top = _as_stored(upright, turned), 0
+    for band in tiff.rgb(stored, decoder, raw=raw):
+        _copy(band, view[top : top + len(band)])
+        top += len(band)
+    return upright
 
 
 def _alone(data: bytes, format: Format, limits: Limits) -> NDArray[np.uint8]:
@@ -192,6 +215,9 @@ def decode_raw(data: bytes, *, limits: Limits = LIMITS) -> NDArray[np.uint8] | N
     with decoder_errors(format):
         if format is Format.PNG and (hidden := _first_of_png(data)) is not None:
             data = hidden[1].file
+        if format is Format.TIFF:
+            stored = tiff.layout(data)
+            return _of_tiff(stored, limits, raw=True) if stored.alpha else None
         image, turned = _opened(data, format, 1)
         if not image.has_transparency_data:
             return None
@@ -204,9 +230,7 @@ def _opened(data: bytes, format: Format, turned: int) -> tuple[ImageFile.ImageFi
         data, turned = png_pixels(data)
     with _opening_warnings(format):
         image = _PLUGINS[format](io.BytesIO(data))
-    if isinstance(image, TiffImageFile):  # Pillow turns these itself
-        _check_tiff(image)
-    elif format not in {Format.JPEG, Format.PNG}:
+    if format not in {Format.JPEG, Format.PNG}:
         # libheif turns pictures itself, and pi_heif then resets the orientation it leaves here
         turned = orientation(image.info.get("exif") or b"")
     return image, turned
@@ -282,6 +306,8 @@ def count_frames(data: bytes) -> int:
     if format is Format.JPEG:
         return 1  # previews and depth maps may follow the picture, and are none of their own
     frames = 1
+    if format is Format.TIFF:
+        return max(1, sum(not page.small for page in pages(data)))
     if format in _COMPOSED:
         walk = animated.gif_frames if format is Format.GIF else animated.png_frames
         with suppress(FileRefused):
@@ -355,18 +381,6 @@ def check_size(width: int, height: int, limits: Limits) -> None:
             f"The picture has {width} x {height} pixels, {width * height / 1e6:.0f} megapixels; "
             f"up to {limits.max_pixels / 1e6:.0f} are read. "
             f"Save a smaller copy and hash that: {_NEARLY}."
-        )
-
-
-def _check_tiff(image: TiffImageFile) -> None:
-    """Refuse what Pillow reads as something else than it shows: odd greys.
-
-    Tags (TIFF 6.0): 258 bits per sample, 262 photometric interpretation.
-    """
-    tags = image.tag_v2
-    if image.mode.startswith("I;16") and (tags.get(258, (16,))[0] != 16 or tags.get(262) != 1):
-        raise UnsupportedFormat(
-            "This TIFF picture stores its greys in a rare way. Export it as JPEG or PNG."
         )
 
 

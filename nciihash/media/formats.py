@@ -11,6 +11,7 @@ from typing import Final
 
 from nciihash.errors import CorruptFile, EmptyFile, UnsupportedFormat
 from nciihash.media import videos
+from nciihash.media.tiff_pages import main_page, pages
 
 
 class Format(StrEnum):
@@ -54,6 +55,7 @@ _VIDEO: Final = (
 _EXPORT: Final = "Open it in the program that shows it, export it as JPEG or PNG and try again."
 RAW: Final = f"This is a camera's raw file, which is not supported. {_EXPORT}"
 _OF_CAMERAS: Final = {32767, 32769, 32770, 34713, 34892, 65000, 65535}
+_MOSAICS: Final = {32803, 34892}
 _FOREIGN: Final = (
     (b"%PDF", f"This is a PDF document, not a picture. {_EXPORT}"),
     (b"8BPS", f"This is a Photoshop document, which is not supported. {_EXPORT}"),
@@ -139,14 +141,21 @@ def detect(data: bytes) -> Format:
 def _is_raw(data: bytes) -> bool:
     """Tell a camera's raw file from the TIFF as which it begins.
 
-    Either it is marked (Canon's CR2, DNG's tag 50706), or its first picture is but a small copy
-    (tag 254), or is compressed as only cameras do (tag 259; TIFF 6.0, DNG 1.4, ExifTool's lists).
+    It is marked (Canon's CR2, DNG's tag 50706); or its first picture is but a small copy (tag 254),
+    and the true one lies where only cameras put it (tag 330) or nowhere; or its picture is
+    compressed, or its colours are laid out, as only cameras do (tags 259, 262; TIFF 6.0, DNG 1.4,
+    ExifTool's lists). An ordinary TIFF may hold its thumbnail first, and its picture as a page.
     """
     if data[8:10] == b"CR":
         return True
+    first, page = next(pages(data), None), main_page(data)
+    if first is None or page is None:
+        return False
+    if first.small and (page.small or 330 in first.entries):
+        return True
     return any(
-        tag == 50706 or (tag == 254 and value & 1) or (tag == 259 and value in _OF_CAMERAS)
-        for tag, _, _, value in _directory(data)
+        50706 in each.entries or each.value(259) in _OF_CAMERAS or each.value(262) in _MOSAICS
+        for each in (first, page)
     )
 
 

@@ -1,0 +1,224 @@
+import io
+import struct
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from nciihash import errors
+from nciihash.hashing import hasher, image
+from nciihash.media.tiff_pages import pages
+from support import tiffs
+from support.pictures import encode, exif, scene, stored
+from support.tiffs import CMYK, DEFLATE, GREY, JPEG, PALETTE, RGB, Kind, samples, tiff, wanted
+
+ALL = list(tiffs.kinds())
+
+
+def test_every_kind_is_read_right_or_refused_as_rare():
+    """Every seventh; `make tiff-sweep` reads all, and has tifffile read them too."""
+    assert len(ALL) > 1000
+    right = 0
+    for kind in ALL[::7]:
+        values = samples(kind, 72, 48)
+        try:
+            found = image.decode(tiff(kind, values))
+        except errors.UnsupportedFormat:
+            continue
+        assert np.abs(found - wanted(kind, values)).max() <= (24 if kind.compression == JPEG else 2)
+        right += 1
+    assert right > 0.8 * len(ALL[::7])
+
+
+READ = [
+    Kind(RGB, 16, planar=2),
+    Kind(RGB, 16, (2,), planar=2, tiled=True, order=">"),
+    Kind(GREY, 8, (2,), planar=2, compression=DEFLATE),
+    Kind(GREY, 16, (1,), compression=DEFLATE, predictor=2),
+    Kind(tiffs.GREY_INVERTED, 16),
+    Kind(GREY, 12),
+    Kind(CMYK, 16, planar=2),
+    Kind(CMYK, 8, (2,)),
+    Kind(PALETTE, 4, tiled=True),
+    Kind(PALETTE, 8, (2,), planar=2, compression=tiffs.LZW),
+    Kind(RGB, 8, compression=tiffs.LZW, predictor=2, tiled=True, big=True),
+]
+
+
+@pytest.mark.parametrize("kind", READ, ids=str)
+def test_kinds_that_decoders_confuse(kind):
+    values = samples(kind)
+    assert np.abs(image.decode(tiff(kind, values)) - wanted(kind, values)).max() <= 2
+
+
+@pytest.mark.parametrize("kind", READ, ids=str)
+@pytest.mark.parametrize("share", [0.2, 0.9])
+def test_what_is_cut_off_is_refused(kind, share):
+    # the directory comes last, so that it is moved before what is cut off
+    data = tiff(kind, samples(kind))
+    with pytest.raises(errors.CorruptFile):
+        image.decode(data[: int(len(data) * share)])
+    page = next(pages(data))
+    _, _, place = page.entries.get(324) or page.entries[273]
+    moved = bytearray(data)
+    # the low bytes of the first offset
+    at = place if kind.order == "<" else place + (4 if kind.big else 0)
+    moved[at : at + 4] = struct.pack(kind.order + "I", len(data) - 4)
+    with pytest.raises(errors.CorruptFile):
+        image.decode(bytes(moved))
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [
+        (Kind(GREY, 32), "measured"),
+        (Kind(GREY, 16, sample_format=tiffs.SIGNED), "measured"),
+        (Kind(RGB, 32, sample_format=tiffs.FLOAT), "measured"),
+        (Kind(tiffs.LAB, 8), "rare"),
+        (Kind(RGB, 8, planar=2, compression=JPEG), "rare"),
+        (Kind(PALETTE, 16), "rare"),
+    ],
+)
+def test_what_is_not_read_is_called_rare_and_not_damaged(kind, word):
+    with pytest.raises(errors.UnsupportedFormat, match=word):
+        image.decode(tiff(kind, samples(kind)))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("order", "<>")
+def test_a_palette_up_to_255_is_taken_for_what_it_is(bits, order):
+    kind = Kind(PALETTE, bits, order=order)
+    values = samples(kind)
+    found = image.decode(tiff(kind, values, palette_bits=8))
+    np.testing.assert_array_equal(found, wanted(kind, values))
+
+
+def small(kind, width=24, height=16):
+    return kind, samples(kind, width, height), {254: (4, struct.pack(kind.order + "I", 1))}
+
+
+@pytest.mark.parametrize("kind", [Kind(), Kind(order=">", big=True)], ids=str)
+def test_a_thumbnail_that_comes_first_is_not_the_picture(kind):
+    values = samples(kind)
+    page = (kind, values, {})
+    data = tiffs.joined([small(kind), small(kind), page])
+    np.testing.assert_array_equal(image.decode(data), wanted(kind, values))
+    assert image.count_frames(data) == 1
+    two = tiffs.joined([page, small(kind), (kind, values[::-1], {})])
+    np.testing.assert_array_equal(image.decode(two), wanted(kind, values))
+    assert image.count_frames(two) == 2
+
+
+def test_a_thumbnail_before_a_cameras_own_data_is_a_raw_file():
+    kind = Kind()
+    sub = {330: (4, struct.pack("<I", 8))}
+    mosaic = replace(kind, photometric=32803)
+    for data in (
+        tiffs.joined([small(kind)]),
+        tiffs.joined([(*small(kind)[:2], small(kind)[2] | sub), (kind, samples(kind), {})]),
+        tiffs.joined([small(kind), (replace(kind), samples(kind), {50706: (1, b"\1\4\0\0")})]),
+        _with_photometric(
+            tiffs.joined([small(kind), (kind, samples(kind), {})]), mosaic.photometric
+        ),
+    ):
+        with pytest.raises(errors.UnsupportedFormat, match="raw file"):
+            image.decode(data)
+
+
+def _with_photometric(data, value):
+    """Give the last page another photometric kind."""
+    at = data.rindex(struct.pack("<HHI", 262, 3, 1)) + 8
+    return data[:at] + struct.pack("<H", value) + data[at + 2 :]
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="6"/></x:xmpmeta>'
+
+
+@pytest.mark.parametrize("type", [1, 2])
+def test_a_tiffs_xmp_neither_turns_it_nor_breaks_it(type):
+    kind = Kind()
+    values = samples(kind)
+    data = tiff(kind, values, {700: (type, XMP + b"\0")})
+    np.testing.assert_array_equal(image.decode(data), wanted(kind, values))
+    turned = tiff(kind, values, {700: (type, XMP), 274: (3, struct.pack("<H", 3))})
+    np.testing.assert_array_equal(image.decode(turned), wanted(kind, values)[::-1, ::-1])
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_no_kind_of_picture_is_turned_by_xmp(name):
+    options = {"lossless": True} if name == "WEBP" else {}
+    plain = image.decode(encode(scene(), name, **options))
+    if name == "TIFF":
+        options["tiffinfo"] = {700: XMP}
+    elif name == "PNG":
+        info = PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", XMP.decode())
+        options["pnginfo"] = info
+    else:
+        options["xmp"] = XMP
+    data = encode(scene(), name, **options)
+    assert b"Orientation" in data
+    assert plain.shape == (80, 120, 3)
+    np.testing.assert_array_equal(image.decode(data), plain)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("compression", ["raw", "jpeg", "tiff_lzw", "group4"])
+def test_a_tiff_is_turned_by_its_own_tag(orientation, compression):
+    picture = scene().convert("1") if compression == "group4" else scene()
+    turned = stored(picture, orientation)
+    data = encode(turned, "TIFF", compression=compression, tiffinfo={274: orientation})
+    off = np.abs(image.decode(data).astype(int) - np.asarray(picture.convert("RGB")))
+    assert off.mean() < 3
+
+
+def test_alpha_is_left_out_of_what_programs_see_that_drop_it():
+    for kind in (Kind(extras=(2,)), Kind(extras=(1,)), Kind(bits=16, extras=(2,), planar=2)):
+        values = samples(kind)
+        plain = samples(replace(kind, extras=()))
+        raw = image.decode_raw(tiff(kind, values))
+        seen = plain >> (kind.bits - 8)
+        opaque = values[..., 3] > 2 ** (kind.bits - 1)
+        assert np.abs(raw[opaque].astype(int) - seen[opaque]).max() <= 3
+    assert image.decode_raw(tiff(Kind(), samples(Kind()))) is None
+    assert image.decode_raw(tiff(Kind(extras=(0,)), samples(Kind(extras=(0,))))) is None
+
+
+def test_pages_that_are_chained_in_a_circle_end():
+    data = bytearray(tiff(Kind(), samples(Kind())))
+    (first,) = struct.unpack_from("<I", data, 4)
+    data[-4:] = struct.pack("<I", first)
+    assert len(list(pages(bytes(data)))) == 1
+    assert image.count_frames(bytes(data)) == 1
+
+
+def test_files_that_people_reported(shared_data):
+    wanted = "955b56a63e5cd16a10ea749b4b86db6cf60b02f3e4b56f940b685a1d62d11a5a"
+    for name in ("rgb16_planar", "thumbnail_first", "xmp_orientation_only"):
+        hashed = hasher.hash_image(shared_data / "reported" / f"tiff_{name}.tif")
+        assert hashed.signal.hex == wanted, name
+    hashed = hasher.hash_image(shared_data / "reported" / "tiff_palette_0_255.tif")
+    assert hashed.signal.hex == "950b56a63e5cf56a11ea649b4b869b6cf60b02f3e4b56f940b685a1d62d15a5a"
+    hashed = hasher.hash_image(shared_data / "reported" / "bmp_v5_alpha_all_zero.bmp")
+    assert hashed.signal.hex == wanted
+
+
+def test_pillow_and_this_agree_where_pillow_is_right():
+    for mode in ("1", "L", "P", "RGB", "RGBA", "CMYK", "LA"):
+        for compression in ("raw", "tiff_lzw", "tiff_deflate", "packbits"):
+            picture = scene().convert(mode)
+            data = encode(picture, "TIFF", compression=compression)
+            with Image.open(io.BytesIO(data)) as opened:
+                rgba = Image.new("RGBA", opened.size, "white")
+                rgba.alpha_composite(opened.convert("RGBA"))
+            off = np.abs(image.decode(data).astype(int) - np.asarray(rgba.convert("RGB")))
+            assert off.max() <= 1, (mode, compression)
+
+
+def test_orientation_of_exif_within_a_tiff_does_not_count():
+    # only the first directory's own tag does
+    kind = Kind()
+    data = tiff(kind, samples(kind), {34665: (4, struct.pack("<I", 8)), 36864: (1, exif(6))})
+    np.testing.assert_array_equal(image.decode(data), wanted(kind, samples(kind)))
