@@ -41,6 +41,7 @@ from nciihash.errors import (
 )
 from nciihash.hashing import animated, jpeg, tiff
 from nciihash.media.formats import Format, detect, orientation, png_pixels
+from nciihash.media.heif_boxes import without_aperture
 from nciihash.media.limits import LIMITS, Limits
 from nciihash.media.reading import read_file, read_path
 from nciihash.media.tiff_pages import pages
@@ -142,7 +143,7 @@ def decode(data: bytes, *, limits: Limits = LIMITS) -> NDArray[np.uint8]:
         if format is Format.PNG and (hidden := _first_of_png(data)) is not None:
             size, first, turned = hidden
             return turn(_placed(first, size, Format.PNG, limits), turned)
-        image, turned = _opened(data, format, turned)
+        image, turned = _opened(data, format, turned, limits)
         del data
         return _pixels(image, turned, limits)
 
@@ -218,21 +219,30 @@ def decode_raw(data: bytes, *, limits: Limits = LIMITS) -> NDArray[np.uint8] | N
         if format is Format.TIFF:
             stored = tiff.layout(data)
             return _of_tiff(stored, limits, raw=True) if stored.alpha else None
-        image, turned = _opened(data, format, 1)
+        image, turned = _opened(data, format, 1, limits)
         if not image.has_transparency_data:
             return None
         return _pixels(image, turned, limits, raw=True)
 
 
-def _opened(data: bytes, format: Format, turned: int) -> tuple[ImageFile.ImageFile, int]:
+def _opened(data: bytes, format: Format, turned: int, limits: Limits) -> tuple[Image.Image, int]:
     """Open a file with Pillow; give its EXIF orientation with it, which for JPEG is known."""
     if format is Format.PNG:
         data, turned = png_pixels(data)
+    cropped = without_aperture(data) if format is Format.HEIC else None
+    if cropped is not None:
+        data, area, size = cropped
     with _opening_warnings(format):
-        image = _PLUGINS[format](io.BytesIO(data))
+        image: Image.Image = _PLUGINS[format](io.BytesIO(data))
     if format not in {Format.JPEG, Format.PNG}:
         # libheif turns pictures itself, and pi_heif then resets the orientation it leaves here
         turned = orientation(image.info.get("exif") or b"")
+    if cropped is not None:
+        check_size(*image.size, limits)
+        image.load()
+        if image.size != size:
+            raise CorruptFile("This HEIC picture is damaged. Use another copy of the file.")
+        image = image.crop(area)
     return image, turned
 
 
@@ -289,7 +299,7 @@ def _rgba(data: bytes, format: Format, limits: Limits) -> NDArray[np.uint8]:
 
 def _pillows_frames(data: bytes, limits: Limits) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """Give the frames of an animated WebP or AVIF, as `_frames` does."""
-    image, turned = _opened(data, detect(data), 1)
+    image, turned = _opened(data, detect(data), 1, limits)
     for number in range(int(getattr(image, "n_frames", 1))):
         image.seek(number)
         pixels = _pixels(image, turned, limits)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import av
 from PIL import Image
 
+_NEEDED = {b"hvcC", b"clap", b"irot", b"imir"}
+
 
 @dataclass(frozen=True)
 class Item:
@@ -82,8 +84,8 @@ def heif(items: Sequence[Item], primary: int = 1) -> bytes:
     ]
     links = b""
     for n, item in enumerate(items, 1):
-        # the decoder's configuration is one that nobody may do without
-        places = [properties.index(p) + 1 | 0x80 * (p[4:8] == b"hvcC") for p in item.properties]
+        # what nobody may do without
+        places = [properties.index(p) + 1 | 0x80 * (p[4:8] in _NEEDED) for p in item.properties]
         links += struct.pack(">HB", n, len(places)) + bytes(places)
     iref = _full(b"iref", *references) if references else b""
 
@@ -126,7 +128,15 @@ def heic(
     return heif(items)
 
 
-def tiled(image: Image.Image, rows: int, columns: int) -> bytes:
+def aperture(width: int, height: int, right: float = 0, down: float = 0) -> bytes:
+    """Make a clean aperture (`clap`): its size, and how far its middle is from the picture's."""
+    return box(
+        b"clap",
+        struct.pack(">IIIIiIiI", width, 1, height, 1, int(2 * right), 2, int(2 * down), 2),
+    )
+
+
+def tiled(image: Image.Image, rows: int, columns: int, properties: tuple[bytes, ...] = ()) -> bytes:
     """Save a picture as phones do, as a grid of pictures; sides are multiples of twice the grid."""
     wide, high = image.width // columns, image.height // rows
     tiles = [
@@ -139,7 +149,7 @@ def tiled(image: Image.Image, rows: int, columns: int) -> bytes:
     ]
     layout = struct.pack(">BBBBHH", 0, 0, rows - 1, columns - 1, *image.size)
     numbers = tuple(range(1, len(tiles) + 1))
-    grid = Item(b"grid", layout, (_size(*image.size),), refers=(b"dimg", numbers))
+    grid = Item(b"grid", layout, (_size(*image.size), *properties), refers=(b"dimg", numbers))
     return heif([*tiles, grid], primary=len(tiles) + 1)
 
 
