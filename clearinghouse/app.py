@@ -35,8 +35,9 @@ from clearinghouse.routes.rehearsal import Faults, Rehearsal
 from clearinghouse.service import Service
 from clearinghouse.settings import Settings
 from nciihash import __version__
-from nciihash.wire import PROBLEM, AddItems, AddSignals, MatchQuery, OpenCase
+from nciihash.wire import PROBLEM, AddItems, AddSignals, MatchQuery, OpenCase, Problem
 from nciihash.wire.advocates import OpenForOther
+from nciihash.wire.proof_of_work import WorkProblem
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +47,11 @@ _OCTET_PATHS: Final = frozenset({"/v1/match"})
 _DOCS_POLICY: Final = (
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'"
+)
+
+
+_PROBLEMS: Final = frozenset(
+    f"#/components/schemas/{model.__name__}" for model in (Problem, WorkProblem)
 )
 
 
@@ -73,7 +79,11 @@ def create_app(
                 settings,
                 store,
                 Checks(memory=store.argon2_memory, clock=time.monotonic),
-                Gate(store.vault, quiet=settings.quiet_openings),
+                Gate(
+                    store.vault,
+                    openings=settings.quiet_openings,
+                    signals=settings.quiet_signals,
+                ),
                 Budgets(hour=settings.match_hour, day=settings.match_day),
                 Watch(edge=settings.oracle_edge, any=settings.oracle_any),
                 LawfulList(store),
@@ -222,7 +232,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
                 for response in operation["responses"].values():
                     content = response.get("content", {})
                     reference = content.get("application/json", {}).get("schema", {}).get("$ref")
-                    if reference == "#/components/schemas/Problem":
+                    if reference in _PROBLEMS:
                         content[PROBLEM] = content.pop("application/json")
         app.openapi_schema = document
     return app.openapi_schema

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from nciihash.wire import Problem
+from nciihash.wire.proof_of_work import WorkAsked, WorkProblem
 
 
 class Trouble(Exception):
@@ -84,15 +85,40 @@ class TooManyChecks(Refused):
     retry_after = 3.0
 
 
-class WorkNeeded(Refused):
-    """Many cases are being opened, and a fresh proof of work has to come with this one."""
+class _WorkMissing(Refused):
+    """A fresh proof of work has to come with this request: the problem says what to solve."""
 
     status = 428
+
+    def __init__(self, work: WorkAsked) -> None:
+        """Take what is asked for."""
+        super().__init__()
+        self.work = work
+
+    def problem(self) -> WorkProblem:
+        """Write the refusal, and the challenge."""
+        return WorkProblem(**super().problem().model_dump(), work=self.work)
+
+
+class WorkNeeded(_WorkMissing):
+    """Much is being taken in, or the case is large."""
+
     code = "work_needed"
-    title = "Opening a case takes a little work right now"
+    title = "Sending this takes a little work right now"
     detail = (
-        "Nothing was saved. Solve the challenge of GET /v1/work, and send the same request again "
-        "with it."
+        "Nothing was saved. Solve the challenge in `work`, or that of GET /v1/work, and send the "
+        "same request again with it."
+    )
+
+
+class CheckWorkNeeded(_WorkMissing):
+    """Many passphrases wait to be checked."""
+
+    code = "work_needed_to_sign_in"
+    title = "Signing in takes a little work right now"
+    detail = (
+        "Nothing was changed. Solve the challenge in `work`, and send the same request again with "
+        "the solution in the header `Work`."
     )
 
 

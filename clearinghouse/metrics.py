@@ -59,6 +59,12 @@ class Metrics:
         self._ready = self._gauge("index_ready", "Whether the index answers for the whole log.")
         self._waiting = self._gauge("reviews_open", "Questions that wait for the operator.")
         self._failing = self._gauge("upkeep_failing", "Parts of the upkeep that fail; see the log.")
+        self._runs = Gauge(
+            "clearinghouse_argon2_runs",
+            "Passphrases checked and verifiers made by this worker since it started.",
+            ("what",),
+            registry=self.registry,
+        )
         self._alerts = Gauge(
             "clearinghouse_platform_alerts",
             "Platforms that do not come, do not confirm, or whose last key ends soon.",
@@ -94,6 +100,8 @@ class Metrics:
         self._ready.set(live.caught_up)
         self._waiting.set(questions)
         self._failing.set(len(service.failing))
+        self._runs.labels("check").set(service.checks.checked)
+        self._runs.labels("opening").set(service.checks.made)
         for concern in Concern:
             self._alerts.labels(concern).set(concerns[concern])
         for name, count in figures.items():

@@ -27,7 +27,9 @@ class Settings:
         case_months: how long a case stays open after its last visit.
         retention_days: how long a closed case and the log of its removals are kept.
         quiet_openings: cases opened in a minute for which no proof of work is asked; beyond it, up
-            to about a second's worth of a desk computer.
+            to about a second's worth of a phone.
+        quiet_signals: hashes that survivors send in an hour for which no proof of work is asked of
+            cases of up to 1,024 hashes.
         match_hour: hashes that one key may look for in an hour (UTC).
         match_day: hashes that one key may look for on a day (UTC).
         oracle_edge: different queries of one key in a day that meet one file and lie at the edge of
@@ -56,6 +58,7 @@ class Settings:
     case_months: int = 24
     retention_days: int = 400
     quiet_openings: int = 60
+    quiet_signals: int = 20_000
     match_hour: int = 10_000_000
     match_day: int = 100_000_000
     oracle_edge: int = 8
@@ -80,7 +83,8 @@ class Settings:
         if self.connections < _CONNECTIONS_MIN:
             raise SettingInvalid(f"A worker needs at least {_CONNECTIONS_MIN} connections.")
         counts = (
-            *(self.case_months, self.retention_days, self.quiet_openings),
+            *(self.case_months, self.retention_days),
+            *(self.quiet_openings, self.quiet_signals),
             *(self.match_hour, self.match_day, self.clients_max),
             *(self.oracle_edge, self.oracle_any, self.flag_platforms),
             *(self.contributions_max, self.body_max, self.body_seconds),
@@ -101,6 +105,7 @@ class Settings:
             "case_months": int,
             "retention_days": int,
             "quiet_openings": int,
+            "quiet_signals": int,
             "match_hour": int,
             "match_day": int,
             "oracle_edge": int,

@@ -38,6 +38,7 @@ says what to do next.
 """
 
 import errno
+from collections.abc import Mapping
 from os import fsdecode
 from typing import ClassVar, Final, Self
 
@@ -269,7 +270,7 @@ class ServiceRefused(ServiceError):
     """The clearinghouse answered with a problem document (RFC 9457).
 
     `status` is the HTTP status; `problem` its stable code; `retry_after` the seconds to wait,
-    where the service named them.
+    where the service named them. `work` is the proof of work that it asks for, as it was sent.
     """
 
     code = "service_refused"
@@ -282,6 +283,7 @@ class ServiceRefused(ServiceError):
         detail: str = "",
         *,
         retry_after: float | None = None,
+        work: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(f"{title}. {detail}" if detail else title)
         self.status = status
@@ -289,6 +291,7 @@ class ServiceRefused(ServiceError):
         self.title = title
         self.detail = detail
         self.retry_after = retry_after
+        self.work = work
 
     @property
     def passing(self) -> bool:

@@ -80,7 +80,7 @@ def prepare_part(store: Store, lawful: LawfulList, number: int, after: int, part
 
 
 def _prepare(store: Store, lawful: LawfulList, items: Sequence[tuple[int, int, ItemIn]]) -> Intake:
-    fit = [[(n, s) for n, s in enumerate(item.signals) if _fits(s)] for _, _, item in items]
+    fit = [[(n, s) for n, s in enumerate(item.signals) if fits(s)] for _, _, item in items]
     screening = screen(store, lawful, [s.hashed.signal for kept in fit for _, s in kept])
     near = iter(screening.near)
     # one is enough: the others of the file were made from the same picture
@@ -102,7 +102,8 @@ def _prepare(store: Store, lawful: LawfulList, items: Sequence[tuple[int, int, I
     return Intake(tuple(files), screening)
 
 
-def _fits(signal: SignalIn) -> bool:
+def fits(signal: SignalIn) -> bool:
+    """Whether a signal can be used."""
     return signal.quality is None or signal.quality >= QUALITY_MIN
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
-from clearinghouse.cases.intake import File, Intake
+from clearinghouse.cases.intake import File, Intake, fits
 from clearinghouse.database.queries.cases import NewItem
 from clearinghouse.database.queries.reviews import LAWFUL, QUARANTINED
 from clearinghouse.database.queries.signals import NewSignals
@@ -32,6 +32,7 @@ from nciihash.wire import (
     CaseState,
     CaseStatus,
     Declaration,
+    ItemIn,
     ItemReceipt,
     ItemsAdded,
     ItemStatus,
@@ -82,8 +83,7 @@ def open_case(
         DeclarationMissing: not over 18, or not depicted.
         NothingAccepted: no signal of any file can be used; no case is opened.
     """
-    if not (declaration.adult and declaration.depicted):
-        raise DeclarationMissing
+    check_declared(declaration)
     expires = _months_after(now, months)
     case = tx.cases.add(
         lookup=lookup,
@@ -97,6 +97,38 @@ def open_case(
     return CaseOpened(
         case=number, passphrase=passphrase, expires=moment(expires), items=tuple(receipts)
     )
+
+
+def check_declared(declaration: Declaration) -> None:
+    """Look whether a case may be opened with a declaration.
+
+    Raises:
+        DeclarationMissing: not over 18, or not depicted.
+    """
+    if not (declaration.adult and declaration.depicted):
+        raise DeclarationMissing
+
+
+def check_open(tx: Transaction, case: int) -> None:
+    """Look whether files may be added to a case.
+
+    Raises:
+        CaseClosed: it was withdrawn or has expired.
+    """
+    if tx.cases.read(case).state != CaseState.OPEN:
+        raise CaseClosed
+
+
+def check_usable(new: Sequence[ItemIn]) -> int:
+    """Return the number of signals, if any can be used.
+
+    Raises:
+        NothingAccepted: every one is of a quality too low.
+    """
+    all_signals = [signal for item in new for signal in item.signals]
+    if not any(fits(signal) for signal in all_signals):
+        raise NothingAccepted
+    return len(all_signals)
 
 
 def add_items(

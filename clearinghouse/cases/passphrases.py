@@ -3,9 +3,10 @@
 A passphrase is six words of the EFF's long list (7,776 words: 77 bits), kept as Argon2id. An
 unknown case costs and looks the same as a wrong passphrase. Nobody is ever locked out, since a lock
 would let an abuser shut the survivor out: wrong guesses make later checks of that case wait a few
-seconds, each for itself. At most two checks run at a time, and openings have a place of their own,
-so that a flood of one does not stop the other. What bounds guessing is the cost of a check (some
-twenty a second in all) against 77 bits.
+seconds, each for itself. At most two checks run at a time, in the order of
+`clearinghouse.cases.check_queue`; openings have a queue of their own, so that a flood of one does
+not stop the other. What bounds guessing is the cost of a check (some twenty a second in all)
+against 77 bits.
 """
 
 import asyncio
@@ -13,17 +14,17 @@ import re
 import secrets
 import unicodedata
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.resources import files
-from typing import Final, TypeVar
+from typing import Final
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from argon2.low_level import Type
 
+from clearinghouse.cases.check_queue import CheckQueue, Lane
 from clearinghouse.errors import TooManyChecks
-
-T = TypeVar("T")
 
 WORDS: Final = 6
 # Crockford's base 32: no I, L, O or U, so that a number survives being read aloud.
@@ -32,10 +33,7 @@ _CONFUSED: Final = str.maketrans("ILO", "110")
 _NUMBER: Final = re.compile(rf"[{_ALPHABET}]{{12}}")
 
 _CHECKS_AT_ONCE: Final = 2
-_OPENINGS_AT_ONCE: Final = 1
-# Waiting costs next to nothing, and a flood of a few dozen connections must not fill the queue; at
-# twenty checks a second its end is ten seconds away.
-_QUEUE: Final = 200
+_OPENINGS_MAX: Final = 200  # that wait; at ten verifiers a second, the last waits for 20 s
 _REMEMBERED: Final = 10_000  # cases whose recent wrong guesses are counted
 _FREE_GUESSES: Final = 3
 _DELAY_MAX: Final = 5.0  # seconds
@@ -67,29 +65,6 @@ def _normal(passphrase: str) -> str:
     return "".join(c for c in folded if c.isalpha())
 
 
-class _Turns:
-    """So many at a time, behind a queue of bounded length."""
-
-    def __init__(self, at_once: int) -> None:
-        self._slots = asyncio.Semaphore(at_once)
-        self._queued = 0
-
-    async def take(self, work: Callable[[], T]) -> T:
-        """Run work in a thread when it is its turn.
-
-        Raises:
-            TooManyChecks: the queue is full.
-        """
-        if self._queued >= _QUEUE:
-            raise TooManyChecks
-        self._queued += 1
-        try:
-            async with self._slots:
-                return await asyncio.to_thread(work)
-        finally:
-            self._queued -= 1
-
-
 class Checks:
     """Make and check Argon2id verifiers, few at a time; slow down guessing at one case.
 
@@ -99,30 +74,71 @@ class Checks:
     Args:
         memory: KiB for one check.
         clock: seconds that never go back.
+
+    Attributes:
+        made: verifiers that were made.
+        checked: passphrases that were checked.
     """
 
     def __init__(self, *, memory: int, clock: Callable[[], float]) -> None:
         self._hasher = PasswordHasher(time_cost=3, memory_cost=memory, parallelism=1, type=Type.ID)
         self._nobody = self._hasher.hash(secrets.token_hex(16))
-        self._checking = _Turns(_CHECKS_AT_ONCE)
-        self._opening = _Turns(_OPENINGS_AT_ONCE)
+        self.made = self.checked = 0
+        self.queue = CheckQueue(at_once=_CHECKS_AT_ONCE, clock=clock)
+        self._opening = asyncio.Lock()
+        self._places: set[object] = set()
         self._wrong: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
         self._clock = clock
 
-    async def make(self, passphrase: str) -> str:
-        """Make the verifier of a new passphrase.
+    @contextmanager
+    def place(self, of: int | None = None) -> Iterator[None]:
+        """Keep a place among the openings, in which one verifier is made.
+
+        Take it before anything is spent on the opening.
+
+        Args:
+            of: the case that is handed over; it keeps one place at a time.
 
         Raises:
-            TooManyChecks: the queue is full.
+            TooManyChecks: there is none left, or another request keeps it.
         """
-        return await self._opening.take(lambda: self._hasher.hash(_normal(passphrase)))
+        key: object = object() if of is None else of
+        if key in self._places or len(self._places) >= _OPENINGS_MAX:
+            raise TooManyChecks
+        self._places.add(key)
+        try:
+            yield
+        finally:
+            self._places.remove(key)
 
-    async def passes(self, case: bytes, verifier: str | None, passphrase: str) -> bool:
+    async def make(self, passphrase: str) -> str:
+        """Make the verifier of a new passphrase, one at a time."""
+        async with self._opening:
+            self.made += 1
+            return await asyncio.to_thread(lambda: self._hasher.hash(_normal(passphrase)))
+
+    async def passes(
+        self,
+        case: bytes,
+        verifier: str | None,
+        passphrase: str,
+        *,
+        lane: Lane = Lane.OTHERS,
+        effort: int = 0,
+    ) -> bool:
         """Check a passphrase; with no verifier (an unknown case) do the same work and say no.
 
+        Args:
+            case: the look-up value of the case number.
+            verifier: what the passphrase is checked against.
+            passphrase: as it was sent.
+            lane: where it waits.
+            effort: the hashes of the proof of work that came with it.
+
         Raises:
-            TooManyChecks: the queue is full.
+            Crowded: too many wait for a check.
         """
+        self.queue.admit(lane, effort)
         await asyncio.sleep(self._delay(case))
 
         def check() -> bool:
@@ -131,7 +147,8 @@ class Checks:
             except (VerificationError, InvalidHashError):
                 return False
 
-        passed = await self._checking.take(check) and verifier is not None
+        passed = await self.queue.run(lane, effort, check) and verifier is not None
+        self.checked += 1
         if passed:
             self._wrong.pop(case, None)
         else:

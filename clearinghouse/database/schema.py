@@ -234,11 +234,18 @@ removals = Table(  # files that others than their holder took out
     Column("by", String(12), nullable=False),  # operator, platforms
 )
 
-spent = Table(  # proofs of work that opened a case, until they have run out
+spent = Table(  # proofs of work that were used, until they have run out
     "spent",
     metadata,
     Column("mark", LargeBinary(32), primary_key=True),  # HMAC of the challenge
     Column("hour", BigInteger, nullable=False, index=True),
+)
+
+intake = Table(  # signals that survivors sent in an hour, for the price of the next ones
+    "intake",
+    metadata,
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),
+    Column("signals", BigInteger, nullable=False),
 )
 
 replies = Table(  # answers to idempotent requests, for a day

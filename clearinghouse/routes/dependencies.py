@@ -7,10 +7,11 @@ from fastapi import Depends, Header, Request, Response
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from clearinghouse.cases.idempotency import Attempt, Reply, read_attempt
+from clearinghouse.cases.idempotency import Attempt, Reply, about, earlier, read_attempt
 from clearinghouse.errors import BadBody, NotJson, Refused
 from clearinghouse.service import Service
-from nciihash.wire import CASE_SCHEME, PROBLEM
+from nciihash.wire import CASE_SCHEME, PROBLEM, AddItems, AddSignals, OpenCase
+from nciihash.wire.proof_of_work import Work, from_header
 
 _ERRORS_MAX: Final = 100
 
@@ -49,7 +50,41 @@ async def attempt(
 Repeatable = Annotated[Attempt | None, Depends(attempt)]
 
 
+async def shown_work(
+    work: Annotated[
+        str | None,
+        Header(
+            alias="Work",
+            description="Base64 of a `Work`, as JSON: the solution of the challenge that came with "
+            "an answer 428 with the code `work_needed_to_sign_in`.",
+        ),
+    ] = None,
+) -> Work | None:
+    """Read the proof of work for a check of the passphrase.
+
+    Raises:
+        BadBody: the header holds none.
+    """
+    if work is None:
+        return None
+    try:
+        return from_header(work)
+    except ValueError:
+        raise BadBody([{"type": "no_proof", "loc": ("header", "Work")}]) from None
+
+
 M = TypeVar("M", bound=BaseModel)
+
+
+def repeated(
+    serving: Service, repeat: Attempt | None, body: OpenCase | AddItems | AddSignals
+) -> tuple[Attempt | None, Reply | None]:
+    """Look for an answer given before; the request may come again with another proof of work."""
+    if repeat is None:
+        return None, None
+    bare = body.model_copy(update={"work": None}).model_dump_json().encode()
+    repeat = about(serving.store, repeat, bare)
+    return repeat, earlier(serving.store, repeat)
 
 
 def parsed(model: type[M]) -> Callable[[Request], Awaitable[M]]:

@@ -4,18 +4,26 @@ import base64
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.security import APIKeyHeader
 from starlette.concurrency import run_in_threadpool
 
-from clearinghouse.abuse.proof_of_work import spend
 from clearinghouse.cases import advocates, lifecycle
-from clearinghouse.cases.idempotency import Attempt, Reply, about, earlier, once
+from clearinghouse.cases.check_queue import Crowded, Lane
+from clearinghouse.cases.idempotency import Attempt, Reply, earlier, once
 from clearinghouse.cases.intake import Intake, prepare, prepare_part, submit
 from clearinghouse.cases.passphrases import mint_number, mint_passphrase, read_number
 from clearinghouse.database.transaction import Transaction
-from clearinghouse.errors import CredentialsMissing, CredentialsWrong
-from clearinghouse.routes.dependencies import Repeatable, Serving, answer, documented, parsed
+from clearinghouse.errors import CheckWorkNeeded, CredentialsMissing, CredentialsWrong
+from clearinghouse.routes.dependencies import (
+    Repeatable,
+    Serving,
+    answer,
+    documented,
+    parsed,
+    repeated,
+    shown_work,
+)
 from clearinghouse.service import Service
 from nciihash.wire import (
     CASE_SCHEME,
@@ -31,7 +39,7 @@ from nciihash.wire import (
     Withdrawal,
 )
 from nciihash.wire.advocates import Claim
-from nciihash.wire.proof_of_work import WorkAsked
+from nciihash.wire.proof_of_work import SIGNALS_ASKED_MAX, Work, WorkAsked, WorkProblem
 
 _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     400: {"model": Problem},
@@ -43,6 +51,10 @@ _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     503: {"model": Problem},
     429: {"model": Problem},
 }
+
+_CLOSED: Final[dict[int | str, dict[str, Any]]] = {409: {"model": Problem}}
+_WORK: Final[dict[int | str, dict[str, Any]]] = {428: {"model": WorkProblem}}
+_UNKNOWN: Final[dict[int | str, dict[str, Any]]] = {404: {"model": Problem}}
 
 router = APIRouter(prefix="/v1", tags=["survivors"], responses=_PROBLEMS)
 
@@ -63,20 +75,34 @@ class Holder:
 
 
 async def admit(
+    request: Request,
     serving: Serving,
     authorization: Annotated[str | None, Depends(_header)],
+    work: Annotated[Work | None, Depends(shown_work)],
 ) -> Holder:
     """Check number and passphrase; an unknown case costs as much as a wrong passphrase."""
     number, passphrase = _credentials(authorization)
     lookup = lifecycle.case_lookup(serving.store, number)
+    lane = Lane.WITHDRAWING if request.method == "DELETE" else Lane.OTHERS
+    queue, now, effort = serving.checks.queue, serving.clock(), 0
+    if work is not None:
+        effort = await run_in_threadpool(
+            serving.gate.pay_for_check, serving.store, work, queue.asked(lane), now
+        )
 
     def find() -> tuple[int, str] | None:
         with serving.store.read() as tx:
             row = tx.cases.find(lookup)
             return None if row is None else (row.id, row.verifier)
 
-    found = await run_in_threadpool(find)
-    passed = await serving.checks.passes(lookup, found[1] if found else None, passphrase)
+    try:
+        queue.admit(lane, effort)
+        found = await run_in_threadpool(find)
+        passed = await serving.checks.passes(
+            lookup, found[1] if found else None, passphrase, lane=lane, effort=effort
+        )
+    except Crowded as crowded:
+        raise CheckWorkNeeded(serving.gate.ask_for_check(crowded.effort, now)) from None
     if not passed or found is None:
         raise CredentialsWrong
     return Holder(found[0])
@@ -103,16 +129,30 @@ Numbered = Annotated[int, Path(ge=1, le=2**31 - 1, description="The file's numbe
 
 
 @router.get("/work")
-async def ask_for_work(serving: Serving) -> WorkAsked:
-    """Ask what opening a case takes: nothing while it is quiet, else puzzles to solve."""
-    return serving.gate.challenge(serving.clock())
+def ask_for_work(
+    serving: Serving,
+    signals: Annotated[
+        int | None,
+        Query(
+            ge=1,
+            le=SIGNALS_ASKED_MAX,
+            description="Hashes that the request will bring, of all its files. By default what "
+            "opens a case of up to 1,024.",
+        ),
+    ] = None,
+    before: Annotated[
+        int, Query(ge=0, le=SIGNALS_ASKED_MAX, description="Hashes that the case has already.")
+    ] = 0,
+) -> WorkAsked:
+    """Ask what sending hashes takes: nothing while it is quiet, else puzzles to solve."""
+    return serving.gate.ask(serving.store, serving.clock(), signals, before)
 
 
 @router.post(
     "/cases",
     status_code=201,
     response_model=CaseOpened,
-    responses={428: {"model": Problem}},
+    responses=_WORK,
     openapi_extra=documented(OpenCase),
 )
 async def open_case(
@@ -123,20 +163,29 @@ async def open_case(
     The passphrase is in this answer and nowhere else.
     """
     now = serving.clock()
-    repeat, known = await run_in_threadpool(_repeated, serving, repeat, body)
+
+    def look() -> tuple[Attempt | None, Reply | None, int]:
+        attempt, known = repeated(serving, repeat, body)
+        if known is not None:
+            return attempt, known, 0
+        lifecycle.check_declared(body.declaration)
+        return attempt, None, lifecycle.check_usable(body.items)
+
+    attempt, known, signals = await run_in_threadpool(look)
     if known is not None:
         return answer(known)
-    mark = serving.gate.check(body.work, now)
-    serving.gate.count(now)
     number, passphrase = mint_number(), mint_passphrase()
     lookup = lifecycle.case_lookup(serving.store, number)
-    verifier = await serving.checks.make(passphrase)
+    with serving.checks.place():
+        await run_in_threadpool(
+            serving.gate.pay, serving.store, body.work, signals=signals, now=now
+        )
+        verifier = await serving.checks.make(passphrase)
 
     def make_ready() -> Intake:
         return prepare(serving.store, serving.lawful, body.items)
 
     def act(tx: Transaction, intake: Intake) -> Reply:
-        spend(tx, mark, now)
         opened = lifecycle.open_case(
             tx,
             body.declaration,
@@ -151,12 +200,12 @@ async def open_case(
         )
         return Reply.of(201, opened)
 
-    reply = await run_in_threadpool(submit, serving.store, repeat, now, make_ready, act)
+    reply = await run_in_threadpool(submit, serving.store, attempt, now, make_ready, act)
     serving.waiters.poke()
     return answer(reply)
 
 
-@router.post("/claim", response_model=CaseOpened, responses={404: {"model": Problem}})
+@router.post("/claim", response_model=CaseOpened, responses=_UNKNOWN)
 async def claim(body: Claim, serving: Serving, repeat: Repeatable) -> Response:
     """Take over a case that an advocate opened for you, by the code that she gave you.
 
@@ -164,17 +213,13 @@ async def claim(body: Claim, serving: Serving, repeat: Repeatable) -> Response:
     """
     now = serving.clock()
 
-    def look() -> Reply | None:
+    def look() -> Reply | int:
         if repeat is not None and (known := earlier(serving.store, repeat)) is not None:
             return known
         with serving.store.read() as tx:
-            advocates.claimable(serving.store, tx, body.code, now=now)
-        return None
+            return advocates.claimable(serving.store, tx, body.code, now=now)
 
-    if (known := await run_in_threadpool(look)) is not None:
-        return answer(known)
     number, passphrase = mint_number(), mint_passphrase()
-    verifier = await serving.checks.make(passphrase)
 
     def act(tx: Transaction) -> Reply:
         claimed = advocates.claim(
@@ -189,21 +234,17 @@ async def claim(body: Claim, serving: Serving, repeat: Repeatable) -> Response:
         )
         return Reply.of(200, claimed)
 
-    return answer(await run_in_threadpool(once, serving.store, repeat, now, act))
+    if isinstance(found := await run_in_threadpool(look), Reply):
+        return answer(found)
+    # one code buys one verifier, however many requests bring it at a time
+    with serving.checks.place(of=found):
+        if isinstance(again := await run_in_threadpool(look), Reply):
+            return answer(again)
+        verifier = await serving.checks.make(passphrase)
+        return answer(await run_in_threadpool(once, serving.store, repeat, now, act))
 
 
-def _repeated(
-    serving: Serving, repeat: Attempt | None, body: OpenCase
-) -> tuple[Attempt | None, Reply | None]:
-    """Look for an answer given before; the request may come again with another proof of work."""
-    if repeat is None:
-        return None, None
-    bare = body.model_copy(update={"work": None}).model_dump_json().encode()
-    repeat = about(serving.store, repeat, bare)
-    return repeat, earlier(serving.store, repeat)
-
-
-@router.get("/case")
+@router.get("/case", responses=_WORK)
 def read_case(holder: Admitted, serving: Serving) -> CaseStatus:
     """Tell what each platform did about each file. Looking renews the case."""
     return lifecycle.visit(
@@ -218,7 +259,7 @@ def read_case(holder: Admitted, serving: Serving) -> CaseStatus:
     "/case/items",
     status_code=201,
     response_model=ItemsAdded,
-    responses={409: {"model": Problem}},
+    responses=_CLOSED | _WORK,
     openapi_extra=documented(AddItems),
 )
 def add_items(
@@ -229,6 +270,13 @@ def add_items(
 ) -> Response:
     """Add files to an open case."""
     now = serving.clock()
+    attempt, known = repeated(serving, repeat, body)
+    if known is not None:
+        return answer(known)
+    with serving.store.read() as tx:
+        lifecycle.check_open(tx, holder.case)
+    signals = lifecycle.check_usable(body.items)
+    serving.gate.pay(serving.store, body.work, signals=signals, case=holder.case, now=now)
 
     def make_ready() -> Intake:
         return prepare(serving.store, serving.lawful, body.items)
@@ -237,7 +285,7 @@ def add_items(
         months = serving.settings.case_months
         return Reply.of(201, lifecycle.add_items(tx, holder.case, intake, months=months, now=now))
 
-    reply = submit(serving.store, repeat, now, make_ready, act)
+    reply = submit(serving.store, attempt, now, make_ready, act)
     serving.waiters.poke()
     return answer(reply)
 
@@ -246,7 +294,7 @@ def add_items(
     "/case/items/{item}/signals",
     status_code=201,
     response_model=SignalsAdded,
-    responses={404: {"model": Problem}, 409: {"model": Problem}},
+    responses={409: {"model": Problem}} | _UNKNOWN | _WORK,
     openapi_extra=documented(AddSignals),
 )
 def add_signals(
@@ -258,8 +306,14 @@ def add_signals(
 ) -> Response:
     """Add the next hashes of a long video, whose first ones were sent with `more`."""
     now = serving.clock()
+    attempt, known = repeated(serving, repeat, body)
+    if known is not None:
+        return answer(known)
     with serving.store.read() as tx:
         file = lifecycle.find_item(tx, holder.case, item)
+    if file.awaiting_after == body.after:  # else it is a repetition, or refused
+        signals = len(body.signals)
+        serving.gate.pay(serving.store, body.work, signals=signals, case=holder.case, now=now)
 
     def make_ready() -> Intake:
         part = ItemIn(media=file.media, signals=body.signals, more=body.more)
@@ -273,18 +327,18 @@ def add_signals(
         )
         return Reply.of(201, added)
 
-    reply = submit(serving.store, repeat, now, make_ready, act)
+    reply = submit(serving.store, attempt, now, make_ready, act)
     serving.waiters.poke()
     return answer(reply)
 
 
-@router.delete("/case/items/{item}", responses={404: {"model": Problem}})
+@router.delete("/case/items/{item}", responses=_UNKNOWN | _WORK)
 def withdraw_item(item: Numbered, holder: Admitted, serving: Serving) -> Withdrawal:
     """Withdraw one file. From now on nothing matches it here, and every platform is told."""
     return _withdraw(serving, holder, item)
 
 
-@router.delete("/case")
+@router.delete("/case", responses=_WORK)
 def withdraw_case(holder: Admitted, serving: Serving) -> Withdrawal:
     """Withdraw all files and close the case. Repeating it is safe."""
     return _withdraw(serving, holder, None)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import typer
 
 from nciihash.cli import tables
+from nciihash.cli.computing import computing
 from nciihash.cli.terminal import ExitCode, Terminal
 from nciihash.errors import FileRefused, PartlySent, ServiceError, ServiceRefused, TooPlain
 from nciihash.sandbox.pool import hash_files
@@ -294,7 +295,7 @@ def _open(
     try:
         while True:
             try:
-                with _working(terminal) as working:
+                with computing(terminal) as working:
                     return client.open_case(
                         items,
                         reason=reason,
@@ -326,25 +327,10 @@ def _open(
         raise
 
 
-@contextmanager
-def _working(terminal: Terminal) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar while the service's puzzles are being solved, once it asks for that."""
-    with ExitStack() as bar:
-        advances: list[Callable[[int], None]] = []
-
-        def working(done: int, puzzles: int) -> None:
-            if done:
-                advances[-1](1)
-                if done == puzzles:
-                    bar.close()
-                return
-            bar.close()  # of the attempt before
-            terminal.say("Many people are opening cases, so that this one takes a moment more.")
-            advances.append(bar.enter_context(terminal.progress("Working", puzzles)))
-
-        yield working
-
-
 def _settles(error: ServiceError) -> bool:
     """Tell whether an answer shows that no earlier request under the same key was carried out."""
-    return isinstance(error, ServiceRefused) and 400 <= error.status < 500 and error.status != 429
+    return (
+        isinstance(error, ServiceRefused)
+        and 400 <= error.status < 500
+        and error.status not in {428, 429}
+    )

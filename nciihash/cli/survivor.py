@@ -10,6 +10,7 @@ import typer
 from nciihash.cli import submission, tables
 from nciihash.cli.advocate_submission import submit_for_other
 from nciihash.cli.clients import survivor_client
+from nciihash.cli.computing import computing
 from nciihash.cli.demo.local_service import become_page
 from nciihash.cli.options import AsJson, NoSandbox, Server, wanted_signals
 from nciihash.cli.receipt import Receipt, report
@@ -214,7 +215,9 @@ def status(case: Case, server: Server, as_json: AsJson = False) -> None:
     """
     terminal = Terminal(as_json=as_json)
     with terminal.guard(), survivor_client(server) as client:
-        found = client.status(case, _passphrase(terminal))
+        passphrase = _passphrase(terminal)
+        with computing(terminal) as working:
+            found = client.status(case, passphrase, working=working)
         if as_json:
             terminal.line(found.model_dump(mode="json"))
             return
@@ -250,7 +253,8 @@ def withdraw(
         if not yes and not terminal.agree(f"Withdraw {what}? Copies will not be stopped any more."):
             terminal.say("Nothing was changed.")
             return
-        done = client.withdraw(case, passphrase, item)
+        with computing(terminal) as working:
+            done = client.withdraw(case, passphrase, item, working=working)
         if as_json:
             terminal.line(done.model_dump(mode="json"))
         else:

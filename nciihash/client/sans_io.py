@@ -25,6 +25,7 @@ from nciihash.errors import (
     ServiceUnreachable,
 )
 from nciihash.wire import PROBLEM, Message, Problem
+from nciihash.wire.proof_of_work import WORK_HEADER, WorkProblem
 
 
 class BrokenOff(httpx.TransportError):
@@ -35,6 +36,7 @@ REPLY_MAX: Final = 64 * 2**20  # bytes; ten thousand queries with a few dozen hi
 
 JSON: Final = "application/json"
 _PASSING: Final = frozenset({429, 502, 503, 504})
+_WORK_ASKED: Final = 428
 # Answers after which a write may have been carried out all the same.
 _UNCERTAIN: Final = frozenset({500, 502, 504})
 # What httpx raises before a byte of the request has left.
@@ -91,6 +93,7 @@ class Outgoing:
     content_type: str = JSON
     params: Mapping[str, str] | None = None
     idempotency_key: str | None = None
+    work: str | None = None  # proof of work, as its header holds it
     wait: float = 0.0  # seconds that the service may hold the answer back
 
     def __repr__(self) -> str:
@@ -126,6 +129,8 @@ class Attempt:
             headers["Content-Type"] = request.content_type
         if request.idempotency_key is not None:
             headers["Idempotency-Key"] = request.idempotency_key
+        if request.work is not None:
+            headers[WORK_HEADER] = request.work
         return http.build_request(
             request.method,
             server.copy_with(path=server.path.rstrip("/") + request.path),
@@ -239,9 +244,11 @@ def asking(
                 error = _refusal(outcome)
                 uncertain |= outcome.status in _UNCERTAIN
                 # A definite refusal settles what earlier attempts left open: had one of them been
-                # carried out, the same idempotency key would have brought its answer.
+                # carried out, the same idempotency key would have brought its answer. A question
+                # for work settles nothing: that attempt may be under way with the proof that it has
+                # spent.
                 if isinstance(error, ServiceRefused) and 400 <= outcome.status < 500:
-                    uncertain &= outcome.status in _PASSING
+                    uncertain &= outcome.status in {*_PASSING, _WORK_ASKED}
                 again = outcome.status in _PASSING
                 pause = max(pause, outcome.retry_after or 0.0)
             case ProtocolError():
@@ -280,10 +287,13 @@ def _refusal(answer: Answer) -> ServiceError:
             "The address leads on to another one, which is not followed. Use the address at which "
             "the clearinghouse itself answers."
         )
-    problem = None
+    problem, work = None, None
     if answer.kind == PROBLEM:
         with contextlib.suppress(ValidationError):
             problem = Problem.model_validate_json(answer.body)
+        if answer.status == _WORK_ASKED:
+            with contextlib.suppress(ValidationError):
+                work = WorkProblem.model_validate_json(answer.body).work.model_dump()
     if problem is None:
         if answer.status in _PASSING:
             return ServiceUnreachable(
@@ -293,7 +303,7 @@ def _refusal(answer: Answer) -> ServiceError:
         return ProtocolError(_NOT_OURS)
     kind = CursorExpired if problem.code == CursorExpired.code else ServiceRefused
     code, title, detail = map(_plain, (problem.code, problem.title, problem.detail))
-    return kind(answer.status, code, title, detail, retry_after=answer.retry_after)
+    return kind(answer.status, code, title, detail, retry_after=answer.retry_after, work=work)
 
 
 def _seconds(header: str) -> float | None:

@@ -3,22 +3,38 @@
 import base64
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias, TypeVar
 
 from nciihash import wire
 from nciihash.client.base import Door, encoded
 from nciihash.client.parts import divide, send_rest
 from nciihash.client.sans_io import Outgoing, new_idempotency_key
-from nciihash.errors import InvalidRequest, ProtocolError, ServiceRefused
+from nciihash.errors import InvalidRequest, ProtocolError, ServiceError, ServiceRefused
 from nciihash.signals import Item
 from nciihash.wire import Reason
 from nciihash.wire.advocates import Claim
-from nciihash.wire.proof_of_work import DIFFICULTY_MAX, PUZZLES, Work, WorkAsked, solve
+from nciihash.wire.proof_of_work import (
+    DIFFICULTY_MAX,
+    PUZZLES_MAX,
+    Work,
+    WorkAsked,
+    solve,
+    to_header,
+)
+
+M = TypeVar("M", bound=wire.Message)
+Working: TypeAlias = Callable[[int, int], object]
 
 _CODE_MAX: Final = 40
-_WORK_NEEDED: Final = "work_needed"
-_WORK_ATTEMPTS: Final = 4  # openings refused before it is given up
+# How often work is done before it is given up, by the code of the answer that asks for it.
+_ROUNDS: Final = {"work_needed": 3, "work_needed_to_sign_in": 8}
+_SIGN_IN: Final = "work_needed_to_sign_in"
+
+
+def _silent(_done: int, _all: int) -> None:
+    """Show no progress."""
 
 
 class Client(Door):
@@ -41,13 +57,13 @@ class Client(Door):
         adult: bool,
         depicted: bool,
         idempotency_key: str | None = None,
-        working: Callable[[int, int], object] = lambda _done, _all: None,
+        working: Working = _silent,
         sent: Callable[[wire.CaseOpened], object] = lambda _opened: None,
     ) -> wire.CaseOpened:
         """Open a case with the hashes of up to 200 files.
 
-        What is too much for one request is added to the case in further ones. While many cases are
-        being opened, the service asks for some computing, which is done here.
+        What is too much for one request is added to the case in further ones. While much is being
+        sent, the service asks for some computing, which is done here.
 
         Args:
             items: the files' hashes.
@@ -77,45 +93,88 @@ class Client(Door):
             items=first.items,
         )
         key = idempotency_key or new_idempotency_key()
-        opened = self._open(opening, key, working)
+        opened = self._ask(
+            Outgoing("POST", "/v1/cases", body=encoded(opening), idempotency_key=key),
+            wire.CaseOpened,
+            status=201,
+            working=working,
+            body=opening,
+        )
         secret = _credentials(opened.case, opened.passphrase)
         return send_rest(
-            opened, rest, key, partial(self._add, secret), partial(self._append, secret), sent
+            opened,
+            rest,
+            key,
+            partial(self._add, secret, working),
+            partial(self._append, secret, working),
+            sent,
         )
 
-    def _open(
-        self, opening: wire.OpenCase, key: str, working: Callable[[int, int], object]
-    ) -> wire.CaseOpened:
-        """Open a case with one request, doing the computing that the service asks for."""
-        for attempt in range(1, _WORK_ATTEMPTS + 1):
-            request = Outgoing("POST", "/v1/cases", body=encoded(opening), idempotency_key=key)
-            try:
-                return self._call(request, wire.CaseOpened, status=201)
-            except ServiceRefused as error:
-                # more may be asked than a moment ago
-                if error.problem != _WORK_NEEDED or attempt == _WORK_ATTEMPTS:
-                    raise
-            opening = opening.model_copy(update={"work": self._work(working)})
-        raise AssertionError("the last attempt returns or raises")
+    def _ask(
+        self,
+        request: Outgoing,
+        reply: type[M],
+        *,
+        status: int,
+        working: Working,
+        body: wire.OpenCase | wire.AddItems | wire.AddSignals | None = None,
+    ) -> M:
+        """Send a request, again with as much work as the service asks for.
 
-    def _work(self, working: Callable[[int, int], object]) -> Work | None:
-        """Ask what opening a case takes, and do it."""
-        asked = self._call(Outgoing("GET", "/v1/work"), WorkAsked, status=200)
+        Args:
+            request: what to send.
+            reply: the form of the answer's body.
+            status: the HTTP status of the answer that is expected.
+            working: as `open_case` takes it.
+            body: what the request holds, to send it with a proof of work in it.
+        """
+        uncertain = False
+        rounds = dict(_ROUNDS)
+        while True:
+            try:
+                return self._call(request, reply, status=status)
+            except ServiceError as error:
+                # more may be asked than a moment ago
+                uncertain = error.uncertain = error.uncertain or uncertain
+                if not isinstance(error, ServiceRefused) or not rounds.get(error.problem):
+                    raise
+                rounds[error.problem] -= 1
+                work = self._solved(self._asked(error), working)
+                # the proof in the header was spent on this answer
+                header = to_header(work) if work and error.problem == _SIGN_IN else None
+                request = replace(request, work=header)
+                if error.problem != _SIGN_IN and body is not None:
+                    request = replace(request, body=encoded(body.model_copy(update={"work": work})))
+
+    def _asked(self, refused: ServiceRefused) -> WorkAsked:
+        """Read what an answer asks for; an older service does not say."""
+        if refused.work is None:
+            return self._call(Outgoing("GET", "/v1/work"), WorkAsked, status=200)
+        return WorkAsked.model_validate(refused.work)
+
+    def _solved(self, asked: WorkAsked, working: Working) -> Work | None:
+        """Do the work that is asked for."""
         if asked.challenge is None:
             return None
-        if asked.puzzles != PUZZLES or not 0 <= asked.difficulty <= DIFFICULTY_MAX:
+        puzzles = asked.puzzles
+        if not (1 <= puzzles <= PUZZLES_MAX and 0 <= asked.difficulty <= DIFFICULTY_MAX):
             raise ProtocolError(
                 "The clearinghouse asks for more computing than this version does. Bring this "
                 "program up to date, or ask the operator."
             )
         done = itertools.count(1)
-        working(0, PUZZLES)
+        working(0, puzzles)
         nonces = solve(
-            asked.challenge, asked.difficulty, solved=lambda: working(next(done), PUZZLES)
+            asked.challenge,
+            asked.difficulty,
+            puzzles,
+            solved=lambda: working(next(done), puzzles),
         )
         return Work(challenge=asked.challenge, nonces=nonces)
 
-    def add(self, case: str, passphrase: str, items: Sequence[Item]) -> wire.ItemsAdded:
+    def add(
+        self, case: str, passphrase: str, items: Sequence[Item], *, working: Working = _silent
+    ) -> wire.ItemsAdded:
         """Add files to an open case.
 
         What is too much for one request is sent in several.
@@ -127,27 +186,39 @@ class Client(Door):
         """
         secret, key = _credentials(case, passphrase), new_idempotency_key()
         first, rest = divide(items)
-        added = self._add(secret, first.items, key)
+        added = self._add(secret, working, first.items, key)
         return send_rest(
             added,
             rest,
             key,
-            partial(self._add, secret),
-            partial(self._append, secret),
+            partial(self._add, secret, working),
+            partial(self._append, secret, working),
             lambda _added: None,
         )
 
-    def _add(self, secret: str, items: tuple[wire.ItemIn, ...], key: str) -> wire.ItemsAdded:
-        body = encoded(wire.AddItems(items=items))
-        request = Outgoing("POST", "/v1/case/items", secret, body, idempotency_key=key)
-        return self._call(request, wire.ItemsAdded, status=201)
+    def _add(
+        self, secret: str, working: Working, items: tuple[wire.ItemIn, ...], key: str
+    ) -> wire.ItemsAdded:
+        body = wire.AddItems(items=items)
+        return self._ask(
+            Outgoing("POST", "/v1/case/items", secret, encoded(body), idempotency_key=key),
+            wire.ItemsAdded,
+            status=201,
+            working=working,
+            body=body,
+        )
 
     def _append(
-        self, secret: str, item: int, signals: wire.AddSignals, key: str
+        self, secret: str, working: Working, item: int, signals: wire.AddSignals, key: str
     ) -> wire.SignalsAdded:
-        path, body = f"/v1/case/items/{item}/signals", encoded(signals)
-        request = Outgoing("POST", path, secret, body, idempotency_key=key)
-        return self._call(request, wire.SignalsAdded, status=201)
+        path = f"/v1/case/items/{item}/signals"
+        return self._ask(
+            Outgoing("POST", path, secret, encoded(signals), idempotency_key=key),
+            wire.SignalsAdded,
+            status=201,
+            working=working,
+            body=signals,
+        )
 
     def claim(self, code: str, *, idempotency_key: str | None = None) -> wire.CaseOpened:
         """Take over a case that an advocate opened for you, by the code that she gave you.
@@ -166,16 +237,18 @@ class Client(Door):
         request = Outgoing("POST", "/v1/claim", body=body, idempotency_key=key)
         return self._call(request, wire.CaseOpened, status=200)
 
-    def status(self, case: str, passphrase: str) -> wire.CaseStatus:
+    def status(self, case: str, passphrase: str, *, working: Working = _silent) -> wire.CaseStatus:
         """Ask what each platform did about each file. Asking renews the case.
 
         Raises:
             ServiceError: wrong credentials, or no answer.
         """
         request = Outgoing("GET", "/v1/case", _credentials(case, passphrase))
-        return self._call(request, wire.CaseStatus, status=200)
+        return self._ask(request, wire.CaseStatus, status=200, working=working)
 
-    def withdraw(self, case: str, passphrase: str, item: int | None = None) -> wire.Withdrawal:
+    def withdraw(
+        self, case: str, passphrase: str, item: int | None = None, *, working: Working = _silent
+    ) -> wire.Withdrawal:
         """Withdraw one file by its number, or all of them and with them the case.
 
         Repeating it is safe.
@@ -187,7 +260,7 @@ class Client(Door):
             raise InvalidRequest("The files of a case are numbered from 1.")
         path = "/v1/case" if item is None else f"/v1/case/items/{item}"
         request = Outgoing("DELETE", path, _credentials(case, passphrase))
-        return self._call(request, wire.Withdrawal, status=200)
+        return self._ask(request, wire.Withdrawal, status=200, working=working)
 
 
 def _credentials(case: str, passphrase: str) -> str:

@@ -130,18 +130,19 @@ class OpenCase(Message):
 
 
 class AddItems(Message):
-    """Add files to an open case."""
+    """Add files to an open case. `work` may be null unless the answer 428 asks for it."""
 
     model_config = example(items=[ITEM_EXAMPLE])
 
     items: Items
+    work: Work | None = None
 
 
 class AddSignals(Message):
     """Add the next hashes of a long video to a file that was sent with `more`.
 
     `after`: how many hashes of this file were sent before. The same part may be sent again.
-    `more`: it is not the last part either.
+    `more`: it is not the last part either. `work` as in `AddItems`.
     """
 
     model_config = example(after=1024, signals=ITEM_EXAMPLE["signals"], more=False)
@@ -151,6 +152,7 @@ class AddSignals(Message):
         tuple[SignalIn, ...], Field(min_length=1, max_length=REQUEST_SIGNALS_MAX), FailFast()
     ]
     more: StrictBool = False
+    work: Work | None = None
 
 
 class SavedHashes(Message):

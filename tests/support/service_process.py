@@ -29,6 +29,7 @@ PROGRAM = (sys.executable, "-m", "clearinghouse")
 ENVIRONMENT = {
     "CLEARINGHOUSE_ARGON2_MEMORY": "64",
     "CLEARINGHOUSE_QUIET_OPENINGS": "1000000",  # what asks for work has tests of its own
+    "CLEARINGHOUSE_QUIET_SIGNALS": "1000000000",
     "PYTHONWARNINGS": "default",
 }
 

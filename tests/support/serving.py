@@ -13,6 +13,7 @@ from clearinghouse.app import create_app
 from clearinghouse.platforms import keys
 from clearinghouse.platforms.keys import Scope
 from clearinghouse.settings import Settings
+from nciihash.wire.proof_of_work import Work, solve
 
 ALL = tuple(Scope)
 NOW = datetime(2026, 5, 17, 13, 45, 59, tzinfo=UTC)
@@ -153,7 +154,8 @@ class Running:
 def settings(database, tmp_path):
     # where SQLite has its key by default
     key = tmp_path / "db.sqlite3-key" / "master"
-    return Settings(database=database, argon2_memory=64, key_file=key)
+    # what asks for work has tests of its own
+    return Settings(database=database, argon2_memory=64, key_file=key, quiet_signals=10**9)
 
 
 @pytest.fixture
@@ -182,3 +184,9 @@ def flood(gate, openings, now=NOW):
     """Let so many cases be opened in this hour."""
     for _ in range(openings):
         gate.count(now)
+
+
+def solved(asked):
+    """Do the work that is asked for."""
+    nonces = solve(asked.challenge, asked.difficulty, asked.puzzles)
+    return Work(challenge=asked.challenge, nonces=nonces)

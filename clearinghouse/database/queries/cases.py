@@ -173,6 +173,11 @@ class Cases:
         )
         return self._run(query).all()
 
+    def count_signals(self, case: int) -> int:
+        """Return how many signals a case has, withdrawn ones included."""
+        query = select(func.count(signals.c.id)).join(items, items.c.id == signals.c.item_id)
+        return int(self._one(query.where(items.c.case_id == case)) or 0)
+
     def live_items(self, case: int, limit: int) -> Sequence[int]:
         """Name some files of a case that are not withdrawn, by their ordinals."""
         query = select(items.c.ordinal).where(items.c.case_id == case, items.c.withdrawn.is_(None))

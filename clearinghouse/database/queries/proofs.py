@@ -1,9 +1,12 @@
-"""The statements on proofs of work that were used."""
+"""The statements on proofs of work that were used, and on what they are priced by."""
 
-from sqlalchemy import Connection, delete
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, select
 
 from clearinghouse.database.queries.inserts import upsert
-from clearinghouse.database.schema import spent
+from clearinghouse.database.schema import intake, spent
+from clearinghouse.times import hour as hour_of
 
 
 class Proofs:
@@ -18,6 +21,29 @@ class Proofs:
         row = upsert(self._connection, spent).values(mark=mark, hour=hour)
         return bool(self._run(row.on_conflict_do_nothing()).rowcount)
 
+    def take_in(self, signals: int, hour: int) -> None:
+        """Count signals that were taken in."""
+        row = upsert(self._connection, intake).values(hour=hour, signals=signals)
+        self._run(
+            row.on_conflict_do_update(
+                index_elements=["hour"],
+                set_={"signals": intake.c.signals + row.excluded.signals},
+            )
+        )
+
+    def taken_in(self, now: datetime) -> float:
+        """Return how many signals were taken in during the last 60 minutes, about.
+
+        Of the hour before this one, the part counts that lies within.
+        """
+        hour = hour_of(now)
+        # a clock that was put back by some minutes forgets nothing
+        near = intake.c.hour.between(hour - 3600, hour + 3600)
+        found = {row.hour: row.signals for row in self._run(select(intake).where(near))}
+        part = 1 - (now.timestamp() - hour) / 3600
+        return float(found.pop(hour - 3600, 0) * part + sum(found.values()))
+
     def forget(self, hour: int) -> int:
-        """Delete the notes on proofs from before this hour."""
+        """Delete the notes on proofs from before this hour, and the counts."""
+        self._run(delete(intake).where(intake.c.hour < hour))
         return self._run(delete(spent).where(spent.c.hour < hour)).rowcount

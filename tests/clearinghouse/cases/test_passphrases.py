@@ -111,7 +111,7 @@ def test_memory_of_guesses_is_bounded():
     assert len(checks._wrong) == 10_000
 
 
-def test_openings_come_one_by_one_behind_a_bounded_queue(monkeypatch):
+def test_openings_come_one_by_one_in_a_bounded_number_of_places(monkeypatch):
     async def work():
         checks = Checks(memory=CHEAP, clock=Clock())
         running = most = 0
@@ -125,17 +125,31 @@ def test_openings_come_one_by_one_behind_a_bounded_queue(monkeypatch):
             running -= 1
             return "done"
 
+        async def opening():
+            with checks.place():
+                return await checks.make("x")
+
         monkeypatch.setattr(asyncio, "to_thread", slow)
-        waiting = [asyncio.create_task(checks.make("x")) for _ in range(200)]
+        waiting = [asyncio.create_task(opening()) for _ in range(200)]
         await asyncio.sleep(0.01)
         assert most == 1
         with pytest.raises(TooManyChecks):
-            await checks.make("one too many")
+            await opening()
         gate.set()
         assert await asyncio.gather(*waiting) == ["done"] * 200
         assert most == 1
+        assert await opening() == "done"
 
     run(work())
+
+
+def test_what_is_good_for_one_opening_has_one_place_at_a_time():
+    checks = Checks(memory=CHEAP, clock=Clock())
+    first = checks.place(of=1)
+    with first, checks.place(of=2), checks.place(), pytest.raises(TooManyChecks):
+        checks.place(of=1).__enter__()
+    with checks.place(of=1):
+        pass
 
 
 def test_a_flood_of_openings_does_not_stop_checks(monkeypatch):
