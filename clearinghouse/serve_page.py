@@ -43,7 +43,7 @@ PASSED: Final = (
     ("DELETE", "/v1/case/items/{item:int}"),
 )
 
-_HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key")
+_HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "Work")
 _BODY_MAX: Final = 2 * 2**20  # bytes of a request, as a clearinghouse takes them
 _REPLY_MAX: Final = 16 * 2**20  # bytes; a case of 200 files at a hundred platforms
 _SECONDS: Final = 60.0

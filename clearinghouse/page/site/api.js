@@ -6,9 +6,10 @@ const AT_ONCE = 1024; // fingerprints in one request: the service takes no more
 
 /** An answer that is no success; `code` names the sentence that she reads. */
 export class Trouble extends Error {
-	constructor(code) {
+	constructor(code, work = null) {
 		super(code);
 		this.code = code;
+		this.work = work; // what it takes to be heard
 	}
 }
 
@@ -56,8 +57,8 @@ export function inParts(prints) {
 }
 
 /** Write the body that adds further fingerprints to a file. */
-export function partBody({ after, signals, more }) {
-	return JSON.stringify({ after, signals: typed(signals), more });
+export function partBody({ after, signals, more }, work = null) {
+	return JSON.stringify({ after, signals: typed(signals), more, ...(work && { work }) });
 }
 
 /** Write the body that opens a case. With the proof of work it is the whole of what is sent. */
@@ -66,8 +67,8 @@ export function openingBody(reason, prints, work = null) {
 	return JSON.stringify({ declaration, reason, work, items: items(prints) });
 }
 
-export function addingBody(prints) {
-	return JSON.stringify({ items: items(prints) });
+export function addingBody(prints, work = null) {
+	return JSON.stringify({ items: items(prints), ...(work && { work }) });
 }
 
 /** Read a file that holds such a body: the fingerprints in it, or none where it is something else. */
@@ -93,19 +94,20 @@ const sound = ({ type, value, quality, variant }) =>
 
 export const askForWork = () => ask("GET", "/v1/work", {});
 export const openCase = (body, key) => ask("POST", "/v1/cases", { body, key });
-export const addItems = (secret, body, key) => ask("POST", "/v1/case/items", { secret, body, key });
-export const addSignals = (secret, item, body, key) =>
-	ask("POST", `/v1/case/items/${item}/signals`, { secret, body, key });
+export const addItems = (secret, body, key, work) => ask("POST", "/v1/case/items", { secret, body, key, work });
+export const addSignals = (secret, item, body, key, work) =>
+	ask("POST", `/v1/case/items/${item}/signals`, { secret, body, key, work });
 export const claimCase = (code, key) => ask("POST", "/v1/claim", { body: JSON.stringify({ code }), key });
-export const readCase = (secret) => ask("GET", "/v1/case", { secret });
-export const withdraw = (secret, item) =>
-	ask("DELETE", item === null ? "/v1/case" : `/v1/case/items/${item}`, { secret });
+export const readCase = (secret, work) => ask("GET", "/v1/case", { secret, work });
+export const withdraw = (secret, item, work) =>
+	ask("DELETE", item === null ? "/v1/case" : `/v1/case/items/${item}`, { secret, work });
 
-async function ask(method, path, { body = null, key = null, secret = null }, tries = PATIENCE) {
+async function ask(method, path, { body = null, key = null, secret = null, work = null }, tries = PATIENCE) {
 	const headers = {};
 	if (body !== null) headers["Content-Type"] = "application/json";
 	if (key !== null) headers["Idempotency-Key"] = key;
 	if (secret !== null) headers.Authorization = authorization(secret);
+	if (work !== null) headers.Work = btoa(JSON.stringify(work));
 	let reply;
 	let answer;
 	try {
@@ -128,7 +130,7 @@ async function ask(method, path, { body = null, key = null, secret = null }, tri
 		if (tries === 0) throw new Trouble("busy");
 		const wait = Math.min(Number(reply.headers.get("Retry-After")) || 2, 10);
 		await new Promise((resolve) => setTimeout(resolve, wait * 1000));
-		return ask(method, path, { body, key, secret }, tries - 1);
+		return ask(method, path, { body, key, secret, work }, tries - 1);
 	}
-	throw new Trouble(answer.code ?? "internal_error");
+	throw new Trouble(answer.code ?? "internal_error", answer.work);
 }

@@ -1,11 +1,14 @@
-// The page's end of the proof of work: what the service asks is fetched while the page is loaded,
-// and solved while she fills in the form, so that she waits for nothing.
+// The page's end of the proof of work: what opening a case takes is asked while the page is loaded,
+// and solved while she fills in the form, so that she waits for nothing. What the service asks for
+// beyond that, or before it lets her sign in or withdraw, is solved when it says so.
 
 import { online } from "./build_flags.js";
 import { start } from "./worker_client.js";
-import { askForWork } from "./api.js";
+import { askForWork, Trouble } from "./api.js";
 
 const NOTHING = { challenge: null };
+const SIGN_IN = "work_needed_to_sign_in";
+const TIMES = { work_needed: 3, [SIGN_IN]: 8 }; // times that work is done for one request
 
 /** One challenge after the other, each solved in a worker and used for one case. */
 export class Proof {
@@ -28,6 +31,28 @@ export class Proof {
 	take() {
 		this.begin();
 		return this.#solved;
+	}
+
+	/**
+	 * Send a request, again with as much work as the service asks for. `send` takes the proof for its
+	 * body and the one for its header; `working` is called when she has to wait for the work, and gives
+	 * up by answering false.
+	 */
+	async pay(send, working, body = null) {
+		const left = { ...TIMES };
+		let header = null;
+		for (;;) {
+			try {
+				return await send(body, header);
+			} catch (error) {
+				if (!(error.code in left)) throw error;
+				if (left[error.code]-- === 0) throw new Trouble("busy");
+				if (working() === false) throw error;
+				this.stop();
+				const solved = await this.#solve(error.work ?? (await askForWork()));
+				[body, header] = error.code === SIGN_IN ? [body, solved] : [solved, null];
+			}
+		}
 	}
 
 	/** Forget a proof that was used, or that is not enough any more. */

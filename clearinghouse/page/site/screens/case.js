@@ -3,6 +3,7 @@
 import { routes } from "./questions.js";
 import { numbers, ready } from "./choose_files.js";
 import { answers, box, button, code, element, heading, list, paragraph, row, save, title } from "../dom.js";
+import { tellingOfWork } from "./send.js";
 import { claimCase, newKey, readCase, withdraw } from "../api.js";
 
 const VERDICTS = ["blocked", "not_blocked", "unsure", "pending"];
@@ -180,10 +181,12 @@ const named = ({ words }, trouble) =>
 async function look(app, secret, act = null, failed = "signIn") {
 	const { state } = app;
 	app.replace("looking");
+	const pay = (send) => app.proof.pay((_, work) => send(work), tellingOfWork(app));
 	try {
-		if (act) await act();
-		state.status = await readCase(secret);
+		if (act) await pay(act);
+		state.status = await pay((work) => readCase(secret, work));
 		if (state !== app.state) return;
+		app.tell("");
 		Object.assign(state, { secret, typed: null });
 		app.settle("status");
 	} catch (error) {
@@ -282,7 +285,7 @@ export function withdrawal(app) {
 		paragraph(say("withdraw.what")),
 		paragraph(say(`withdraw.${kind}_after`)),
 		answers(
-			button(say("withdraw.yes"), () => look(app, state.secret, () => withdraw(state.secret, item), "status"), "main"),
+			button(say("withdraw.yes"), () => look(app, state.secret, (work) => withdraw(state.secret, item, work), "status"), "main"),
 			button(say("withdraw.no"), back),
 		),
 	];

@@ -4,19 +4,8 @@ import { fingerprint } from "./questions.js";
 import { CASE_MAX, ready } from "./choose_files.js";
 import { online } from "../build_flags.js";
 import { answers, button, code, element, list, more, paragraph, row, save, SAVED, title } from "../dom.js";
-import {
-	addingBody,
-	addItems,
-	addSignals,
-	inParts,
-	newKey,
-	openCase,
-	openingBody,
-	partBody,
-	Trouble,
-} from "../api.js";
+import { addingBody, addItems, addSignals, inParts, newKey, openCase, openingBody, partBody } from "../api.js";
 
-const WORKED_MAX = 3; // times that more work than was done may be asked for
 const UNKNOWN = ["offline", "busy", "internal_error"];
 
 const prints = (state) => ready(state).map(({ print }) => print);
@@ -107,21 +96,26 @@ async function send(app) {
 			const n = got.length;
 			const secret = state.secret ?? (n && { number: got[0].case, passphrase: got[0].passphrase });
 			const part = parts[n];
+			const item = part.prints ? null : got.flatMap(files)[part.file].item;
 			got.push(
 				await (opens(n)
 					? sendOpening(app, part.prints, keys[n])
-					: part.prints
-						? addItems(secret, bodies[n], keys[n])
-						: addSignals(secret, got.flatMap(files)[part.file].item, bodies[n], keys[n])),
+					: sendMore(app, (work, header) =>
+							part.prints
+								? addItems(secret, addingBody(part.prints, work), keys[n], header)
+								: addSignals(secret, item, partBody(part, work), keys[n], header),
+						)),
 			);
 			if (state !== app.state) return;
 			const all = { ...got[0], expires: got[n].expires, items: got.flatMap(files) };
 			if (state.secret) state.added = all;
 			else state.receipt = all;
 		}
+		app.tell("");
 		app.settle(state.secret ? "added" : "receipt");
 	} catch (error) {
 		if (state !== app.state) return;
+		app.tell("");
 		state.trouble = error.code ?? "internal_error";
 		app.replace("notSent");
 	}
@@ -130,20 +124,25 @@ async function send(app) {
 /** The files that an answer tells of; further fingerprints are of a file that was told of before. */
 const files = ({ items }) => items ?? [];
 
-/** Open the case, with as much work as the service asks for by then. */
-async function sendOpening({ state, proof }, found, key) {
-	for (let left = WORKED_MAX; ; left--) {
-		const body = openingBody(state.reason, found, await proof.take());
-		try {
-			const receipt = await openCase(body, key);
-			proof.spend();
-			return receipt;
-		} catch (error) {
-			if (error.code !== "work_needed") throw error;
-			proof.spend();
-			if (left === 0) throw new Trouble("busy");
-		}
-	}
+/** Open the case, with the work that was done meanwhile. */
+async function sendOpening(app, found, key) {
+	const { state, proof } = app;
+	const send = (work) => openCase(openingBody(state.reason, found, work), key);
+	const receipt = await proof.pay(send, tellingOfWork(app), await proof.take());
+	proof.spend();
+	return receipt;
+}
+
+const sendMore = (app, request) => app.proof.pay(request, tellingOfWork(app));
+
+/** Make what says why she has to wait, while she does. */
+export function tellingOfWork(app) {
+	const { state } = app;
+	return () => {
+		if (state !== app.state) return false;
+		app.tell(app.say("work.what"), true);
+		return true;
+	};
 }
 
 export function sending({ say }) {
