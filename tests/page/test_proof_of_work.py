@@ -1,6 +1,7 @@
 """The proof of work that a busy service asks the page for."""
 
 import json
+import secrets
 import time
 
 import httpx
@@ -8,7 +9,7 @@ import pytest
 
 from nciihash.client import Client
 from nciihash.wire import OpenCase, Reason
-from nciihash.wire.proof_of_work import solves
+from nciihash.wire.proof_of_work import Work, from_header, solves
 from support.browsers.chosen_files import pictures
 from support.browsers.leaks import leaks
 from support.browsers.visitor import ELSEWHERE
@@ -124,6 +125,114 @@ def test_a_service_that_always_asks_for_more_is_called_busy(visit):
     visitor.page.unroute("**/v1/work")
     visitor.press("again")
     visitor.at("receipt.title")
+
+
+def ask_for_work(visitor, path, method, code, bits=4):
+    """Answer the first such request with a question for work; return headers and bodies of all."""
+    asked = {"challenge": f"{secrets.token_hex(41)}", "difficulty": bits, "puzzles": 16}
+    seen = []
+
+    def answer(route):
+        if route.request.method != method:
+            route.fallback()
+            return
+        # what is changed below is changed in the request as well
+        seen.append((dict(route.request.headers), route.request.post_data))
+        if len(seen) > 1:
+            headers = {n: v for n, v in route.request.headers.items() if n != "work"}
+            body = json.loads(route.request.post_data or "{}")
+            body.pop("work", None)  # the service itself asks for nothing, and knows no such proof
+            route.continue_(headers=headers, post_data=json.dumps(body) if body else None)
+            return
+        body = json.dumps({"code": code, "work": asked})
+        route.fulfill(status=428, body=body, content_type="application/problem+json")
+
+    visitor.page.route(path, answer)
+    return asked, seen
+
+
+def is_solved(asked, work):
+    return work.challenge == asked["challenge"] and solves(
+        work.challenge, asked["difficulty"], work.nonces
+    )
+
+
+@pytest.fixture
+def held(visit):
+    """Let a visitor open a case and leave the page; return her and what she kept."""
+    visitor = visit()
+    secret = visitor.open_case(pictures())
+    visitor.press("receipt.done")
+    visitor.press("next.finish")
+    return visitor, secret
+
+
+def test_work_is_done_to_sign_in_and_to_withdraw(held):
+    visitor, secret = held
+    code = "work_needed_to_sign_in"
+    asked, looks = ask_for_work(visitor, "**/v1/case", "GET", code)
+    visitor.sign_in(*secret)
+    visitor.at("status.title")
+    assert len(looks) == 2
+    assert "work" not in looks[0][0]
+    assert is_solved(asked, from_header(looks[1][0]["work"]))
+    assert len(visitor.page.workers) <= 1, "the one that solved is gone"
+    asked, withdrawals = ask_for_work(visitor, "**/v1/case/items/1", "DELETE", code)
+    visitor.press("status.withdraw_one", number=1)
+    visitor.press("withdraw.yes")
+    visitor.at("status.title")
+    visitor.page.get_by_text(visitor.words["status.gone"].partition(":")[0]).first.wait_for()
+    assert len(withdrawals) == 2
+    assert is_solved(asked, from_header(withdrawals[1][0]["work"]))
+    assert "work_needed" not in visitor.page.locator("body").inner_text()
+
+
+def test_she_is_told_why_it_takes_a_moment_and_can_leave(held):
+    visitor, secret = held
+    ask_for_work(visitor, "**/v1/case", "GET", "work_needed_to_sign_in", bits=32)
+    visitor.page.route(ELSEWHERE, lambda route: route.fulfill(body="x", content_type="text/html"))
+    with visitor.page.expect_worker() as worker:
+        visitor.sign_in(*secret)
+    visitor.sees("work.what")
+    with worker.value.expect_event("close"):
+        visitor.press("exit")
+    visitor.page.wait_for_url(ELSEWHERE)
+
+
+def test_work_is_done_to_add_files(held):
+    visitor, secret = held
+    visitor.sign_in(*secret)
+    visitor.at("status.title")
+    visitor.press("status.add")
+    visitor.choose(pictures()[:1])
+    visitor.press("continue")
+    asked, sent = ask_for_work(visitor, "**/v1/case/items", "POST", "work_needed")
+    visitor.press("review.send")
+    visitor.at("added.title")
+    first, second = (json.loads(body) for _, body in sent)
+    assert is_solved(asked, Work.model_validate(second.pop("work")))
+    assert first == second
+    assert len({headers["idempotency-key"] for headers, _ in sent}) == 1
+    assert "work" not in sent[1][0]
+
+
+def test_a_service_that_never_lets_her_sign_in_is_called_busy(held):
+    visitor, secret = held
+    asked = {"challenge": "0" * 82, "difficulty": 2, "puzzles": 16}
+    body = json.dumps({"code": "work_needed_to_sign_in", "work": asked})
+    tries = []
+
+    def never(route):
+        tries.append(route.request)
+        route.fulfill(status=428, body=body)
+
+    visitor.page.route("**/v1/case", never)
+    visitor.sign_in(*secret)
+    visitor.sees("trouble.busy")
+    assert len(tries) == 9
+    visitor.page.unroute("**/v1/case")
+    visitor.sign_in(*secret)
+    visitor.at("status.title")
 
 
 def test_leaving_ends_the_work(visit):

@@ -1,0 +1,242 @@
+"""What somebody with one machine gets by proofs of work, and by filling the queue of checks."""
+
+import asyncio
+import re
+import secrets
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from nciihash.client import Client
+from nciihash.client.sans_io import Patience
+from nciihash.wire.proof_of_work import WorkAsked, to_header
+from support.local import random_item
+from support.service_process import ServiceProcess, bearer
+from support.serving import credentials, item, opening, pdq, solved
+
+METRICS = "m" * 32
+AT_ONCE = 80
+CONNECTIONS = 260
+# a tenth of the default, so that a tenth of the signals shows the price
+QUIET_SIGNALS = 2_000
+
+
+@pytest.fixture
+def serve(tmp_path):
+    running = []
+
+    def start(**environment):
+        environment = {"CLEARINGHOUSE_METRICS_KEY": METRICS} | environment
+        running.append(ServiceProcess(tmp_path, **environment))
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.end()
+
+
+def argon2_runs(process, what):
+    """Return how often the service has made a verifier, or checked a passphrase."""
+    text = process.client.get("/metrics", headers=bearer(METRICS)).text
+    return int(float(re.search(rf'clearinghouse_argon2_runs{{what="{what}"}} (.+)', text)[1]))
+
+
+def asked(reply):
+    """Return what an answer 428 asks for."""
+    assert reply.status_code == 428, reply.text
+    return WorkAsked.model_validate(reply.json()["work"])
+
+
+def all_at_once(requests, send):
+    """Send requests at the same moment, each in a thread and over a connection of its own."""
+    barrier = threading.Barrier(len(requests))
+
+    def run(request):
+        barrier.wait()
+        return send(request)
+
+    with ThreadPoolExecutor(len(requests)) as pool:
+        return list(pool.map(run, requests))
+
+
+@pytest.mark.parametrize("key", [None, secrets.token_hex(16)], ids=["no key", "one key"])
+def test_one_proof_buys_one_run_of_argon2(serve, record_property, key):
+    process = serve(CLEARINGHOUSE_QUIET_OPENINGS="1")
+    while process.client.post("/v1/cases", json=opening()).status_code == 201:
+        pass
+    work = solved(asked(process.client.post("/v1/cases", json=opening()))).model_dump()
+    before = argon2_runs(process, "opening")
+    headers = {"Idempotency-Key": key} if key else {}
+    body = opening(work=work)
+
+    def send(_):
+        return httpx.post(f"{process.address}/v1/cases", json=body, headers=headers, timeout=60)
+
+    statuses = [reply.status_code for reply in all_at_once(range(AT_ONCE), send)]
+    runs = argon2_runs(process, "opening") - before
+    record_property("got", f"{runs} run of Argon2 by {AT_ONCE} requests with one proof")
+    assert runs == 1
+    # with a key, those that come after the first is done are given its answer
+    assert set(statuses) == {201, 428}
+    assert statuses.count(201) == 1 or key
+    assert process.cases() == before + 1
+
+
+def test_one_code_buys_one_run_of_argon2(serve, record_property):
+    process = serve()
+    advocate = bearer(process.command("advocate", "add", "Helpline").stdout.strip())
+    ask = process.client
+    body = {k: v for k, v in opening(consent=True).items() if k != "work"}
+    reference = ask.post("/v1/advocate/cases", json=body, headers=advocate).json()["reference"]
+    path = f"/v1/advocate/cases/{reference}/handover"
+    code = ask.post(path, headers=advocate).json()["code"]
+
+    def send(_):
+        return httpx.post(f"{process.address}/v1/claim", json={"code": code}, timeout=60)
+
+    statuses = [reply.status_code for reply in all_at_once(range(AT_ONCE), send)]
+    runs = argon2_runs(process, "opening")
+    record_property("got", f"{runs} run of Argon2 by {AT_ONCE} requests with one code")
+    assert runs == 1
+    assert statuses.count(200) == 1
+    assert set(statuses) <= {200, 404, 429}
+
+
+def test_hashes_cost_work_once_the_hour_has_brought_many(serve, record_property):
+    """In cases that are small enough to be free while it is quiet, which is the cheapest way."""
+    process = serve(CLEARINGHOUSE_QUIET_SIGNALS=str(QUIET_SIGNALS))
+    paid = free = 0
+    for _ in range(24):
+        body = opening(item(*(pdq() for _ in range(500))))
+        reply = process.client.post("/v1/cases", json=body)
+        if reply.status_code == 201:
+            free += 500
+            continue
+        work = asked(reply)
+        paid += work.puzzles << work.difficulty
+        reply = process.client.post("/v1/cases", json=body | {"work": solved(work).model_dump()})
+        assert reply.status_code == 201, "nothing is refused to whoever does the work"
+    record_property(
+        "got",
+        f"12,000 hashes at a tenth of the default quiet rate, {free} of them for nothing, the "
+        f"others for {paid / 1e6:.1f} million SHA-256; so 120,000 cost {paid / 1e5:.0f} million",
+    )
+    assert free <= QUIET_SIGNALS
+    assert paid >= 3_800_000
+
+
+# --- the queue of checks ---------------------------------------------------------------------
+
+
+class Flood(threading.Thread):
+    """Connections on which one request follows another, without work or with proofs in stock.
+
+    Args:
+        process: where they go.
+        requests: gives the method and the headers of the next request, or None to end.
+        connections: how many.
+    """
+
+    def __init__(self, process, requests, connections):
+        super().__init__(daemon=True)
+        self._port = httpx.URL(process.address).port
+        self._requests = requests
+        self._connections = connections
+        self.ended = False
+        self.answers = {}
+
+    def run(self):
+        asyncio.run(self._run())
+
+    async def _run(self):
+        await asyncio.gather(*(self._go_on() for _ in range(self._connections)))
+
+    async def _go_on(self):
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        while not self.ended and (request := self._requests()):
+            method, headers = request
+            lines = [f"{method} /v1/case HTTP/1.1", "Host: x", *map(": ".join, headers.items())]
+            writer.write("\r\n".join([*lines, "", ""]).encode())
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            await reader.readexactly(int(re.search(r"content-length: (\d+)", head, re.I)[1]))
+            status = int(head.split()[1])
+            self.answers[status] = self.answers.get(status, 0) + 1
+        writer.close()
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended = True
+        self.join(timeout=60)
+
+
+def stranger():
+    """Return the headers of somebody who guesses."""
+    return credentials(secrets.token_hex(6), secrets.token_hex(6))
+
+
+class Counted(Client):
+    """A survivor's client that counts how often it was asked for work. It tries each way once."""
+
+    def __init__(self, server):
+        super().__init__(server, patience=Patience(attempts=1))
+        self.rounds = 0
+
+    def working(self, done, _all):
+        self.rounds += not done
+
+
+def test_a_flood_of_sign_ins_keeps_nobody_from_signing_in_or_withdrawing(serve, record_property):
+    """Half of it are withdrawals, so that no lane is free of it."""
+    process = serve(CLEARINGHOUSE_ARGON2_MEMORY=str(16 * 1024))
+    case = process.open(random_item(), random_item())
+    turns = iter(lambda: secrets.choice(("GET", "DELETE")), None)
+    with (
+        Flood(process, lambda: (next(turns), stranger()), CONNECTIONS) as flood,
+        Counted(process.address) as client,
+    ):
+        while not flood.answers.get(428):
+            threading.Event().wait(0.01)
+        before = argon2_runs(process, "check")
+        assert len(client.status(*case, working=client.working).items) == 2
+        assert client.withdraw(*case, 1, working=client.working).remaining == 1
+        assert client.withdraw(*case, working=client.working).remaining == 0
+        checks = argon2_runs(process, "check") - before
+    record_property(
+        "got",
+        f"{CONNECTIONS} connections: a sign-in and two withdrawals went through, with work done "
+        f"{client.rounds} times and {checks} checks in all meanwhile",
+    )
+    assert client.rounds <= 6
+
+
+def test_whoever_fills_the_lane_of_withdrawals_with_proofs_is_overtaken(serve, record_property):
+    process = serve(CLEARINGHOUSE_ARGON2_MEMORY=str(64 * 1024))
+    case = process.open(random_item())
+    proofs = []
+    with Flood(process, lambda: ("DELETE", stranger()), 24) as flood:
+        while len(proofs) < 40:
+            reply = process.client.delete("/v1/case", headers=stranger())
+            if reply.status_code == 428:
+                proofs.append(to_header(solved(asked(reply))))
+    assert flood.answers[428]
+    stock = iter([("DELETE", stranger() | {"Work": proof}) for proof in proofs])
+    with (
+        Flood(process, lambda: next(stock, None), len(proofs)) as flood,
+        Counted(process.address) as client,
+    ):
+        while argon2_runs(process, "check") == 0:
+            threading.Event().wait(0.01)
+        assert client.withdraw(*case, working=client.working).remaining == 0
+        ahead = flood.answers.get(401, 0)
+    record_property(
+        "got",
+        f"{len(proofs)} withdrawals with proofs: {ahead} of them were checked before hers, which "
+        f"took work {client.rounds} times",
+    )
+    assert client.rounds == 1
+    assert ahead < len(proofs) // 2
