@@ -174,8 +174,8 @@ class Gate:
             WorkNeeded: no proof, or one that does not hold, has run out, was used or is too easy by
                 now; it says what to solve.
         """
-        with store.read() as tx:  # so that whoever did no work keeps no writer waiting
-            self._check(tx, work, signals, case, now)
+        # whoever did no work keeps no writer waiting
+        self.look(store, work, signals=signals, now=now, case=case)
         with store.write() as tx:
             needed, mark = self._check(tx, work, signals, case, now)
             if needed and not tx.proofs.spend(mark, hour(now)):
@@ -183,6 +183,19 @@ class Gate:
             tx.proofs.take_in(signals, hour(now))
             if case is None:
                 self.count(now)
+
+    def look(
+        self,
+        store: Store,
+        work: Work | None,
+        *,
+        signals: int,
+        now: datetime,
+        case: int | None = None,
+    ) -> None:
+        """Raise what `pay` would raise, and spend nothing."""
+        with store.read() as tx:
+            self._check(tx, work, signals, case, now)
 
     def _check(
         self, tx: Transaction, work: Work | None, signals: int, case: int | None, now: datetime

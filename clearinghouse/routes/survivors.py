@@ -169,7 +169,10 @@ async def open_case(
         if known is not None:
             return attempt, known, 0
         lifecycle.check_declared(body.declaration)
-        return attempt, None, lifecycle.check_usable(body.items)
+        signals = lifecycle.check_usable(body.items)
+        # whoever did no work takes no place
+        serving.gate.look(serving.store, body.work, signals=signals, now=now)
+        return attempt, None, signals
 
     attempt, known, signals = await run_in_threadpool(look)
     if known is not None:

@@ -9,8 +9,10 @@ from pydantic import (
     FailFast,
     Field,
     JsonValue,
+    SerializerFunctionWrapHandler,
     StrictBool,
     StrictInt,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -136,6 +138,14 @@ class AddItems(Message):
 
     items: Items
     work: Work | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_an_empty_proof(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        # an older service does not know the field
+        written: dict[str, object] = write(self)
+        if self.work is None:
+            del written["work"]
+        return written
 
 
 class AddSignals(Message):

@@ -166,7 +166,7 @@ def test_many_hashes_go_in_several_requests(run, local, films, photos, monkeypat
 
 @pytest.mark.parametrize("end", [ServiceUnreachable("No connection."), KeyboardInterrupt()])
 def test_a_case_that_could_not_be_filled_is_handed_over(run, local, photos, monkeypatch, end):
-    def failing(*_):
+    def failing(*_, **_options):
         raise end
 
     monkeypatch.setattr("nciihash.wire.REQUEST_SIGNALS_MAX", 30)
