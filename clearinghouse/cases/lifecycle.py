@@ -5,10 +5,11 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import islice
+from typing import Literal
 
 from clearinghouse.abuse.allowlist import LawfulList
 from clearinghouse.database.queries.cases import NewItem
-from clearinghouse.database.queries.reviews import QUARANTINED
+from clearinghouse.database.queries.reviews import QUARANTINED, RESUBMITTED
 from clearinghouse.database.queries.signals import NewSignals
 from clearinghouse.database.schema import AnyRow
 from clearinghouse.database.store import Store
@@ -36,6 +37,7 @@ from nciihash.wire import (
     PlatformStatus,
     Reason,
     Refusal,
+    SignalIn,
     TakenOut,
     Withdrawal,
 )
@@ -126,6 +128,7 @@ def _add(
     near = iter(lawful.near(tx, [s.hashed.signal for kept in fit for s in kept]))
     # of what is lawful one is enough: the others are made from the same picture
     quarantined = [any(list(islice(near, len(kept)))) for kept in fit]
+    again = _held_by_verdicts(store, tx, fit)
     numbers = tx.cases.add_items(
         case,
         [
@@ -135,11 +138,14 @@ def _add(
         hour(now),
     )
     receipts, added = [], []
-    for ordinal, (item, kept, held, number) in enumerate(
-        zip(new, fit, quarantined, numbers, strict=True), first
+    for ordinal, (item, kept, lawlike, checked, number) in enumerate(
+        zip(new, fit, quarantined, again, numbers, strict=True), first
     ):
+        held = lawlike or checked
+        code: Literal["quarantined", "being_checked"]
+        code = "quarantined" if lawlike else "being_checked"
         refused = tuple(
-            Refusal(signal=i, code="quarantined" if s in kept else "low_quality")
+            Refusal(signal=i, code=code if s in kept else "low_quality")
             for i, s in enumerate(item.signals)
             if held or s not in kept
         )
@@ -157,16 +163,31 @@ def _add(
                     "lookup": store.vault.lookup(signal.type, value),
                     "quality": signal.quality,
                     "variant": signal.variant.value,
+                    "held": hour(now) if checked and not lawlike else None,
                 }
             )
         added.append(NewSignals(item.media.value, rows, held_back=held))
     tx.signals.add(added, hour(now))
-    for number, held in zip(numbers, quarantined, strict=True):
-        if held:
-            tx.reviews.add(QUARANTINED, number, None, 1, hour(now))
-    if not any(quarantined) and not any(receipt.accepted for receipt in receipts):
+    for number, lawlike, checked in zip(numbers, quarantined, again, strict=True):
+        if lawlike or checked:
+            kind = QUARANTINED if lawlike else RESUBMITTED
+            tx.reviews.add(kind, number, None, 1, hour(now))
+    if not any(quarantined + again) and not any(receipt.accepted for receipt in receipts):
         raise NothingAccepted
     return receipts
+
+
+def _held_by_verdicts(
+    store: Store, tx: Transaction, files: Sequence[Sequence[SignalIn]]
+) -> list[bool]:
+    """Tell of each file whether verdicts hold back an equal value."""
+    if not tx.signals.any_held():
+        return [False] * len(files)
+    lookups = [
+        [store.vault.lookup(s.type, bytes.fromhex(s.value)) for s in signals] for signals in files
+    ]
+    held = tx.signals.held_values([at for found in lookups for at in found])
+    return [not held.isdisjoint(found) for found in lookups]
 
 
 def withdraw(tx: Transaction, case: int, ordinal: int | None, *, now: datetime) -> Withdrawal:
@@ -248,7 +269,8 @@ def status(tx: Transaction, case: int, *, now: datetime) -> CaseStatus:
                 signals=item.signals,
                 added=moment(item.added),
                 withdrawn=_moment(item.withdrawn),
-                held_back=marks[item.id][0],
+                held_back=marks[item.id][0] or 0 < item.held == item.live,
+                being_checked=item.held,
                 taken_out=_taken_out(marks[item.id][1]),
                 platforms=listed.about(item),
             )

@@ -19,6 +19,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    text,
 )
 
 AnyRow = Row[*tuple[Any, ...]]
@@ -92,7 +93,16 @@ signals = Table(
     # in the StopNCII door's order (`clearinghouse.database.queries.stopncii_records`); null where
     # that door shows nothing
     Column("place", BigInteger, index=True),
+    # the hour in which it was held back by verdicts, or submitted again after that: it matches
+    # nothing, and its value is kept for some days (`clearinghouse.abuse.verdict_holds`)
+    Column("held", BigInteger),
     UniqueConstraint("item_id", "ordinal"),
+    Index(
+        "ix_signals_held",
+        "held",
+        sqlite_where=text("held IS NOT NULL"),
+        postgresql_where=text("held IS NOT NULL"),
+    ),
     sqlite_autoincrement=True,
 )
 
@@ -215,7 +225,7 @@ reviews = Table(  # what the operator is asked to decide on
     "reviews",
     metadata,
     _number(),
-    Column("kind", String(12), nullable=False),  # quarantined, lawful, hits, oracle
+    Column("kind", String(12), nullable=False),  # `queries.reviews` names them
     Column("item_id", ForeignKey("items.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("key_id", ForeignKey("keys.id")),  # whose queries gather around the file
     Column("count", BigInteger, nullable=False),  # of queries, or of platforms
@@ -223,6 +233,14 @@ reviews = Table(  # what the operator is asked to decide on
     Column("opened", BigInteger, nullable=False),
     Column("closed", BigInteger),
     sqlite_autoincrement=True,
+)
+
+takeouts = Table(  # files that a platform's verdicts helped to hold back on a day
+    "takeouts",
+    metadata,
+    Column("platform_id", ForeignKey("platforms.id"), primary_key=True),
+    Column("day", BigInteger, primary_key=True, autoincrement=False, index=True),
+    Column("item_id", ForeignKey("items.id", ondelete="CASCADE"), primary_key=True),
 )
 
 removals = Table(  # files that others than their holder took out

@@ -148,6 +148,7 @@ class Store:
         with self._database.writer.begin() as connection:
             tx = Transaction(connection)
             self._unlock(tx)
+            tx.vault = self.vault
             before = tx.log.epoch()
             again = settle(self._database, tx, reached, self._journal, now, anew=anew)
             if again or tx.log.epoch() != before:
@@ -186,6 +187,7 @@ class Store:
         with self._database.writer.begin() as connection:
             tx = Transaction(connection)
             self._unlock(tx)
+            tx.vault = self.vault
             yield tx
             if tx.grew:
                 self._database.announce(connection)
@@ -201,6 +203,7 @@ class Store:
         with self._database.reader.begin() as connection:
             tx = Transaction(connection)
             self._unlock(tx)
+            tx.vault = self.vault
             yield tx
 
     def reached(self) -> Reached:

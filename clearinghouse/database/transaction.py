@@ -18,6 +18,8 @@ from clearinghouse.database.queries.replies import Replies
 from clearinghouse.database.queries.reviews import Reviews
 from clearinghouse.database.queries.signals import Signals
 from clearinghouse.database.queries.stopncii_records import StopNCIIRecords
+from clearinghouse.database.queries.takeouts import Takeouts
+from clearinghouse.sealing.vault import Vault
 
 
 class Transaction:
@@ -32,9 +34,12 @@ class Transaction:
         grew: whether the log has new entries.
         removed: whether removals are among them.
         revoked: keys that were revoked, for the store to note when the transaction is committed.
+        vault: the keys of the database; the store sets it when it has unlocked the database.
     """
 
-    __slots__ = ("connection", "grew", "removed", "revoked")
+    __slots__ = ("connection", "grew", "removed", "revoked", "vault")
+
+    vault: Vault
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -81,6 +86,11 @@ class Transaction:
     def reviews(self) -> Reviews:
         """Questions to the operator, and files that others than their holder took out."""
         return Reviews(self.connection)
+
+    @property
+    def takeouts(self) -> Takeouts:
+        """Files that verdicts hold back, counted by platform and day."""
+        return Takeouts(self.connection)
 
     @property
     def allowlist(self) -> Allowlist:

@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Final
 
+from clearinghouse.abuse import verdict_holds
 from clearinghouse.abuse.proof_of_work import LIFE
 from clearinghouse.database import audit
 from clearinghouse.database.audit import Act
@@ -29,8 +30,12 @@ def expire(store: Store, now: datetime) -> int:
 
 
 def purge(store: Store, *, retention_days: int, now: datetime) -> dict[str, int]:
-    """Expire what is due, and forget closed cases and repeatable answers past their time."""
+    """Expire what is due, and forget closed cases and repeatable answers past their time.
+
+    What verdicts have held back for some days without a decision is purged as well.
+    """
     expired = expire(store, now)
+    taken_out = verdict_holds.carry_out(store, now=now)
     with store.write() as tx:
         forgotten = tx.cases.forget(hour(now - timedelta(days=retention_days)))
         replies = tx.replies.forget(hour(now) - KEPT_SECONDS)
@@ -39,4 +44,9 @@ def purge(store: Store, *, retention_days: int, now: datetime) -> dict[str, int]
             audit.record(store.vault, tx, Act.PURGED, count=count, hour=hour(now))
         tx.proofs.forget(hour(now) - 2 * LIFE)
         tx.quotas.forget(hour(now - timedelta(days=2)))
-    return {"expired": expired, "forgotten": forgotten, "replies": replies}
+    return {
+        "expired": expired,
+        "taken_out": taken_out,
+        "forgotten": forgotten,
+        "replies": replies,
+    }

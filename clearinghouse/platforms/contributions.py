@@ -13,6 +13,7 @@ removals, the same index.
   over. (What a survivor submits is held back instead, for the operator to decide.)
 - **Never against a survivor.** A value that a survivor's open case holds is not filed again, so
   that her withdrawal ends it, even where a platform sends back everything that it was given.
+- **Nothing that verdicts hold back.** While an equal value is held back, it is passed over.
 - **Going out.** The platform that added a hash takes it back by sending it with the feedback
   `Withdrawn` or `Deleted`; an import ends when the other side no longer holds it; the operator ends
   all of them with `clearinghouse platform withdraw`. What nobody adds to for `case_months` expires.
@@ -89,11 +90,15 @@ def contribute(
     case = _open(tx, platform, kind, expires=hour(now + months * _MONTH), now=now)
     wanted = {lookup_of(store, hash.signal): hash for hash in hashes}
     there = tx.cases.values(case, list(wanted))
+    held = tx.signals.held_values(list(wanted))
     near = lawful.near(tx, [hash.signal for hash in wanted.values()])
     new = {
         at: hash
         for (at, hash), is_lawful in zip(wanted.items(), near, strict=True)
-        if at not in there and not is_lawful and not tx.signals.held_by_survivor(at)
+        if at not in there
+        and at not in held
+        and not is_lawful
+        and not tx.signals.held_by_survivor(at)
     }
     live, last = tx.cases.count_items(case)
     if live + len(new) > most:

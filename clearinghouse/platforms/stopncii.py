@@ -25,7 +25,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
-from clearinghouse.abuse import review
+from clearinghouse.abuse import verdict_holds
 from clearinghouse.abuse.allowlist import LawfulList
 from clearinghouse.database.queries.contributions import CONTRIBUTED
 from clearinghouse.database.queries.stopncii_records import SHARED, Record
@@ -308,7 +308,9 @@ def _record(
     for signal in signals:
         tx.platforms.add_verdict(platform.number, signal, value.verdict.value, hour(now))
     if value is FeedbackValue.NOT_BLOCKED:
-        review.weigh(tx, signals, now=now)
+        verdict_holds.weigh(tx, platform.number, signals, now=now)
+    elif value is FeedbackValue.BLOCKED:
+        verdict_holds.object_to(tx, platform.number, signals, now=now)
 
 
 def take_hashes(

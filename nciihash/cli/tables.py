@@ -162,6 +162,9 @@ def _standing(item: ItemStatus) -> str:
             return " (taken out: platforms did not block it)"
     if item.withdrawn is not None:
         return " (withdrawn)"
+    if item.being_checked:
+        part = "" if item.held_back else f"{item.being_checked} of {item.signals} hashes of it "
+        return f" ({part}held back: platforms did not block it; the clearinghouse checks that)"
     return " (held back until the clearinghouse decides)" if item.held_back else ""
 
 

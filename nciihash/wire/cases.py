@@ -115,10 +115,15 @@ class AddItems(Message):
 
 
 class Refusal(Message):
-    """A signal that was not taken: its place in the item's list, and why."""
+    """A signal that was not taken: its place in the item's list, and why.
+
+    `quarantined` and `being_checked` are kept: nothing of the file goes to a platform until the
+    operator has decided, since it is like a picture known to be lawful, or since platforms did not
+    block the same hash.
+    """
 
     signal: int
-    code: Literal["low_quality", "quarantined"]
+    code: Literal["low_quality", "quarantined", "being_checked"]
 
 
 class ItemReceipt(Message):
@@ -181,8 +186,10 @@ class TakenOut(StrEnum):
 class ItemStatus(Message):
     """One file of a case.
 
-    `held_back`: it is like a picture that the operator knows to be lawful, and goes to no platform
-    until the operator has decided. `taken_out`: it was not its holder who withdrew it.
+    `held_back`: it goes to no platform until the operator has decided: it is like a picture that
+    the operator knows to be lawful, or platforms did not block it. `being_checked`: so many of its
+    signals platforms did not block; they match nothing, and the operator checks that for some days.
+    `taken_out`: it was not its holder who withdrew it.
     """
 
     item: int
@@ -191,6 +198,7 @@ class ItemStatus(Message):
     added: datetime
     withdrawn: datetime | None
     held_back: bool = False
+    being_checked: int = 0
     taken_out: TakenOut | None = None
     platforms: tuple[PlatformStatus, ...]
 

@@ -4,7 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, and_, delete, func, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    ScalarSelect,
+    and_,
+    delete,
+    func,
+    or_,
+    select,
+    true,
+    update,
+)
+from sqlalchemy import case as when
 
 from clearinghouse.database.queries.inserts import insert_row, insert_rows
 from clearinghouse.database.queries.stopncii_records import PARAMETERS
@@ -112,9 +123,14 @@ class Cases:
         return self._one(query) is not None
 
     def items(self, case: int) -> Sequence[AnyRow]:
-        """List a case's files with the numbers of their signals."""
+        """List a case's files with how many signals they have, live, and held back by verdicts."""
+        counts = (
+            func.count(signals.c.id).label("signals"),
+            func.count(signals.c.value).label("live"),
+            func.count(signals.c.held).label("held"),
+        )
         query = (
-            select(items, func.count(signals.c.id).label("signals"))
+            select(items, *counts)
             .join(signals, signals.c.item_id == items.c.id)
             .where(items.c.case_id == case)
             .group_by(items.c.id)
@@ -145,13 +161,16 @@ class Cases:
 
         Rows of (item, platform, has, gone): the hour of the first confirmation of the whole file
         and of its whole removal, null where there is none. A confirmation that covers both does not
-        count for the first: that platform may never have held the hashes.
+        count for the first: that platform may never have held the hashes. A removal before the
+        last addition does not count: what verdicts had taken out was put back.
         """
+        added = func.max(log.c.id).filter(log.c.op == "add")
+        removed = func.max(log.c.id).filter(log.c.op == "remove")
         held = (
             select(
                 items.c.id,
-                func.max(log.c.id).filter(log.c.op == "add").label("added"),
-                func.max(log.c.id).filter(log.c.op == "remove").label("removed"),
+                added.label("added"),
+                when((removed > func.coalesce(added, 0), removed)).label("removed"),
             )
             .join(signals, signals.c.item_id == items.c.id)
             .join(log, log.c.signal_id == signals.c.id)

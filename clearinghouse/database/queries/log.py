@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from sqlalchemy import ColumnElement, bindparam, func, insert, select
+from sqlalchemy import ColumnElement, bindparam, case, func, insert, select
 
 from clearinghouse.database.schema import facts, items, log, signals
 
@@ -74,7 +74,8 @@ class Log:
             signals.c.item_id,
             signals.c.ordinal,
             signals.c.type,
-            signals.c.value,
+            # what verdicts hold back is kept, and given to nobody
+            case((signals.c.held.is_(None), signals.c.value)),
             signals.c.quality,
             items.c.media,
             signals.c.variant,
@@ -88,8 +89,13 @@ class Log:
             .limit(limit)
         )
         if live_until is not None:
-            live = (log.c.op == "add", signals.c.value.is_not(None))
-            query = query.where(log.c.id <= live_until, *live)
+            live = (log.c.op == "add", signals.c.value.is_not(None), signals.c.held.is_(None))
+            later = log.alias()
+            # one that was put back was added before, and removed in between
+            removed = select(later.c.id).where(
+                later.c.signal_id == log.c.signal_id, later.c.op == "remove", later.c.id > log.c.id
+            )
+            query = query.where(log.c.id <= live_until, *live, ~removed.correlate(log).exists())
         return [LogEntry(*row) for row in self._run(query).all()]
 
     def removed_after(self, seq: int) -> set[int]:
@@ -97,6 +103,13 @@ class Log:
         return set(self._run(_REMOVED_AFTER, {"seq": seq}).scalars())
 
     def removals(self, after: int, limit: int) -> list[tuple[int, int]]:
-        """List removals behind a place in the log, as (place, signal)."""
-        query = select(log.c.id, log.c.signal_id).where(log.c.id > after, log.c.op == "remove")
+        """List removals behind a place in the log, as (place, signal), of what is purged.
+
+        What verdicts hold back is not among them: when it is purged, it is removed once more.
+        """
+        query = (
+            select(log.c.id, log.c.signal_id)
+            .outerjoin(signals, signals.c.id == log.c.signal_id)
+            .where(log.c.id > after, log.c.op == "remove", signals.c.value.is_(None))
+        )
         return [(row[0], row[1]) for row in self._run(query.order_by(log.c.id).limit(limit)).all()]

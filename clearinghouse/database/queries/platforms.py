@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import BigInteger, bindparam, case, func, insert, select, update
 
 from clearinghouse.database.queries.inserts import insert_row, upsert
+from clearinghouse.database.queries.reviews import WITHHELD
 from clearinghouse.database.schema import (
     AnyRow,
     acknowledgements,
@@ -14,6 +15,7 @@ from clearinghouse.database.schema import (
     log,
     matches,
     platforms,
+    reviews,
     signals,
     verdicts,
 )
@@ -112,9 +114,16 @@ class Platforms:
     def unconfirmed_since(self, platform: int) -> int | None:
         """Give the hour of the oldest change that a platform has not confirmed; None for none.
 
-        The log holds no hours; they are those of the files. Of a case that has been forgotten
-        since nothing is left, so some of the next changes are looked at as well.
+        The log holds no hours; they are those of the files, or of the operator's decision to
+        release what was held back. Of a case that has been forgotten since nothing is left, so some
+        of the next changes are looked at as well.
         """
+        released = (
+            select(func.max(reviews.c.closed))
+            .where(reviews.c.item_id == items.c.id, reviews.c.kind.in_(WITHHELD))
+            .correlate(items)
+            .scalar_subquery()
+        )
         confirmed = select(func.coalesce(func.max(acknowledgements.c.seq), 0)).where(
             acknowledgements.c.platform_id == platform
         )
@@ -125,7 +134,8 @@ class Platforms:
             .limit(100)
             .subquery()
         )
-        hour = case((next_ones.c.op == "add", items.c.added), else_=items.c.withdrawn)
+        added = func.coalesce(released, items.c.added)
+        hour = case((next_ones.c.op == "add", added), else_=items.c.withdrawn)
         query = (
             select(func.min(hour))
             .select_from(next_ones)

@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, and_, func, select, update
 
 from clearinghouse.database.queries.inserts import insert_rows
-from clearinghouse.database.queries.stopncii_records import SHOWN
-from clearinghouse.database.schema import AnyRow, cases, contributions, items, signals, verdicts
+from clearinghouse.database.queries.stopncii_records import PARAMETERS, SHOWN
+from clearinghouse.database.schema import (
+    AnyRow,
+    cases,
+    contributions,
+    items,
+    platforms,
+    signals,
+    verdicts,
+)
 
 if TYPE_CHECKING:
     from clearinghouse.database.transaction import Transaction
@@ -49,30 +57,82 @@ class Signals:
             [n for n, (file, _) in zip(numbers, listed, strict=True) if not file.held_back],
         )
 
-    def release(self, item: int, hour: int) -> None:
-        """Log the additions of a file that was held back."""
+    def release(self, item: int, hour: int, *, held: bool = False) -> None:
+        """Log the additions of a file that was held back, or of what verdicts hold back of it."""
+        chosen = [signals.c.item_id == item, signals.c.value.is_not(None)]
+        if held:
+            chosen.append(signals.c.held.is_not(None))
         rows = self._run(
             select(signals.c.id, signals.c.type, items.c.media)
             .join(items, items.c.id == signals.c.item_id)
-            .where(signals.c.item_id == item, signals.c.value.is_not(None))
+            .where(*chosen)
             .order_by(signals.c.id)
         ).all()
+        self._run(update(signals).where(*chosen).values(held=None))
         shown = [row.id for row in rows if (row.media, row.type) in SHOWN]
         places = self._tx.stopncii.take_places(len(shown), hour)
         for number, place in zip(shown, places, strict=True):
             self._run(update(signals).where(signals.c.id == number).values(place=place))
         self._tx.log.append("add", [row.id for row in rows])
 
-    def withdraw(self, signal: int, hour: int) -> bool:
-        """Withdraw one signal; tell whether its file has another one left, or is withdrawn now."""
-        self.end([signals.c.id == signal], hour)
-        item = select(signals.c.item_id).where(signals.c.id == signal).scalar_subquery()
+    def hold(self, signal: int, hour: int) -> None:
+        """Let a live signal match nothing, log its removal, and keep its value sealed."""
+        row = self._run(
+            select(signals.c.lookup, signals.c.place).where(signals.c.id == signal)
+        ).one()
+        self._tx.log.append("remove", [signal])
+        self._run(update(signals).where(signals.c.id == signal).values(held=hour, place=None))
+        self._tx.stopncii.move([row.lookup] if row.place is not None else [], hour)
+
+    def held_before(self, hour: int, limit: int) -> list[int]:
+        """Name files of which something has been held back by verdicts since this hour or longer.
+
+        Args:
+            hour: the hour.
+            limit: how many.
+        """
+        query = select(signals.c.item_id).where(signals.c.held <= hour).distinct()
+        return list(self._run(query.order_by(signals.c.item_id).limit(limit)).scalars())
+
+    def end_held(self, item: int, before: int, hour: int) -> bool:
+        """End what verdicts have held back of a file since an hour or longer.
+
+        Returns:
+            Whether another signal is left; else the file is withdrawn now.
+        """
+        self.end([and_(signals.c.item_id == item, signals.c.held <= before)], hour)
         live = select(signals.c.id).where(signals.c.item_id == item, signals.c.value.is_not(None))
         if self._one(live.limit(1)) is not None:
             return True
         chosen = update(items).where(items.c.id == item, items.c.withdrawn.is_(None))
         self._run(chosen.values(withdrawn=hour))
         return False
+
+    def is_held(self, signal: int) -> bool:
+        """Whether verdicts hold a signal back."""
+        query = select(signals.c.id).where(signals.c.id == signal, signals.c.held.is_not(None))
+        return self._one(query) is not None
+
+    def count_held(self, item: int) -> int:
+        """Count the signals of a file that verdicts hold back."""
+        query = select(func.count()).where(signals.c.item_id == item, signals.c.held.is_not(None))
+        return self._one(query) or 0
+
+    def any_held(self) -> bool:
+        """Whether verdicts hold anything back."""
+        query = select(signals.c.id).where(signals.c.held.is_not(None))
+        return self._one(query.limit(1)) is not None
+
+    def held_values(self, lookups: Sequence[bytes]) -> set[bytes]:
+        """Choose those of these look-up values that verdicts hold back."""
+        found: set[bytes] = set()
+        for first in range(0, len(lookups), PARAMETERS):
+            some = lookups[first : first + PARAMETERS]
+            query = select(signals.c.lookup).where(
+                signals.c.lookup.in_(some), signals.c.held.is_not(None)
+            )
+            found.update(self._run(query).scalars())
+        return found
 
     def withdraw_again(self, numbers: Sequence[int], hour: int) -> int:
         """Withdraw those of these signals that are live, wherever they are, and count them.
@@ -116,11 +176,8 @@ class Signals:
             columns = (signals.c.id, signals.c.lookup, signals.c.place)
             rows = self._run(select(*columns).where(live).order_by(signals.c.id)).all()
             self._tx.log.append("remove", [row.id for row in rows])
-            self._run(
-                update(signals)
-                .where(condition)
-                .values(value=None, lookup=None, next_lookup=None, quality=None, place=None)
-            )
+            gone = ("value", "lookup", "next_lookup", "quality", "place", "held")
+            self._run(update(signals).where(condition).values(dict.fromkeys(gone)))
             shrunk += [row.lookup for row in rows if row.place is not None]
         # after the last of them, so that no record is moved that is about to lose another signal
         self._tx.stopncii.move(shrunk, hour)
@@ -139,15 +196,28 @@ class Signals:
         """Give the file to which a signal belongs."""
         return self._one(select(signals.c.item_id).where(signals.c.id == signal))
 
-    def verdicts(self, signal: int) -> dict[str, int]:
-        """Count the platforms by their verdicts on a live signal."""
+    def verdicts(self, signal: int) -> dict[int, str]:
+        """Return the verdicts on a live signal, by platform."""
         query = (
-            select(verdicts.c.verdict, func.count())
+            select(verdicts.c.platform_id, verdicts.c.verdict)
             .join(signals, signals.c.id == verdicts.c.signal_id)
-            .where(verdicts.c.signal_id == signal, signals.c.value.is_not(None))
-            .group_by(verdicts.c.verdict)
+            .where(
+                verdicts.c.signal_id == signal,
+                signals.c.value.is_not(None),
+                signals.c.held.is_(None),
+            )
         )
         return {row[0]: row[1] for row in self._run(query).all()}
+
+    def said_of(self, item: int, verdict: str) -> list[str]:
+        """Name the platforms that give this verdict on a signal of a file."""
+        query = (
+            select(platforms.c.name)
+            .join(verdicts, verdicts.c.platform_id == platforms.c.id)
+            .join(signals, signals.c.id == verdicts.c.signal_id)
+            .where(signals.c.item_id == item, verdicts.c.verdict == verdict)
+        )
+        return list(self._run(query.distinct().order_by(platforms.c.name)).scalars())
 
     def held_by_survivor(self, lookup: bytes) -> bool:
         """Tell whether a survivor's open case holds the value."""

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, FromClause, func, select, union_all, update
+from sqlalchemy import ColumnElement, Connection, FromClause, func, or_, select, union_all, update
 
 from clearinghouse.database.queries.contributions import IMPORTED
 from clearinghouse.database.schema import contributions, facts, items, signals, verdicts
@@ -185,8 +185,9 @@ class StopNCIIRecords:
         return [Record(*row) for row in self._run(query).all()]
 
     def signals(self, lookup: bytes) -> Sequence[int]:
-        """Name the signals of the record with this look-up value."""
-        query = select(signals.c.id).where(signals.c.lookup == lookup, signals.c.place.is_not(None))
+        """Name the signals of the record with this look-up value, and those that are held back."""
+        known = or_(signals.c.place.is_not(None), signals.c.held.is_not(None))
+        query = select(signals.c.id).where(signals.c.lookup == lookup, known)
         return self._run(query.order_by(signals.c.id)).scalars().all()
 
 

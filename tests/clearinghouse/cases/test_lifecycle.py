@@ -241,6 +241,7 @@ def test_a_visit_renews_and_an_unvisited_case_expires(service):
     service.clock.pass_(days=731)
     assert purge(service.parts.store, retention_days=400, now=service.clock()) == {
         "expired": 1,
+        "taken_out": 0,
         "forgotten": 0,
         "replies": 0,
     }

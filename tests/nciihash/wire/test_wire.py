@@ -66,6 +66,7 @@ DOCUMENTS = {
         "added": HOUR.isoformat(),
         "withdrawn": None,
         "held_back": False,
+        "being_checked": 0,
         "taken_out": None,
         "platforms": [PLATFORM],
     },
