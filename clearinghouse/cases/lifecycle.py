@@ -129,6 +129,7 @@ def _add(
     # of what is lawful one is enough: the others are made from the same picture
     quarantined = [any(list(islice(near, len(kept)))) for kept in fit]
     again = _held_by_verdicts(store, tx, fit)
+    _forget_withdrawals(tx, fit)
     numbers = tx.cases.add_items(
         case,
         [
@@ -190,6 +191,14 @@ def _held_by_verdicts(
     return [not held.isdisjoint(found) for found in lookups]
 
 
+def _forget_withdrawals(tx: Transaction, files: Sequence[Sequence[SignalIn]]) -> None:
+    """Let contributors confirm again what a survivor submits; whether she withdrew it or not."""
+    if tx.withdrawn.any():
+        tx.withdrawn.forget(
+            [tx.vault.tag(s.type, bytes.fromhex(s.value)) for kept in files for s in kept]
+        )
+
+
 def withdraw(tx: Transaction, case: int, ordinal: int | None, *, now: datetime) -> Withdrawal:
     """Withdraw one file, or all of them and with them the case. Repeating it changes nothing.
 
@@ -198,7 +207,7 @@ def withdraw(tx: Transaction, case: int, ordinal: int | None, *, now: datetime) 
     """
     if ordinal is not None and not tx.cases.has_item(case, ordinal):
         raise ItemUnknown
-    gone = tx.cases.withdraw_items(case, ordinal, hour(now))
+    gone = tx.cases.withdraw_items(case, ordinal, hour(now), remember=True)
     remaining, _ = tx.cases.count_items(case)
     state = CaseState(tx.cases.read(case).state)
     if state is CaseState.OPEN and not remaining:

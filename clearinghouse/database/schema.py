@@ -250,6 +250,13 @@ removals = Table(  # files that others than their holder took out
     Column("by", String(12), nullable=False),  # operator, platforms
 )
 
+withdrawn = Table(  # what survivors withdrew, so that no contributor brings it back
+    "withdrawn",
+    metadata,
+    Column("tag", LargeBinary(8), primary_key=True),  # `clearinghouse.sealing.vault.Vault.tag`
+    Column("day", BigInteger, nullable=False, index=True),  # of the last withdrawal
+)
+
 spent = Table(  # proofs of work that opened a case, until they have run out
     "spent",
     metadata,

@@ -19,6 +19,7 @@ from clearinghouse.database.queries.reviews import Reviews
 from clearinghouse.database.queries.signals import Signals
 from clearinghouse.database.queries.stopncii_records import StopNCIIRecords
 from clearinghouse.database.queries.takeouts import Takeouts
+from clearinghouse.database.queries.withdrawn import Withdrawn
 from clearinghouse.sealing.vault import Vault
 
 
@@ -91,6 +92,11 @@ class Transaction:
     def takeouts(self) -> Takeouts:
         """Files that verdicts hold back, counted by platform and day."""
         return Takeouts(self.connection)
+
+    @property
+    def withdrawn(self) -> Withdrawn:
+        """What survivors withdrew, which no contributor may bring back."""
+        return Withdrawn(self.connection)
 
     @property
     def allowlist(self) -> Allowlist:

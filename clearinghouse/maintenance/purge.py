@@ -12,6 +12,7 @@ from clearinghouse.database.store import Store
 from clearinghouse.times import hour
 from nciihash.wire import CaseState
 
+WITHDRAWN_DAYS: Final = 400  # for which a withdrawn value is remembered against contributions
 _BATCH: Final = 100  # cases closed in one transaction, so that writers between them are not kept
 
 
@@ -42,6 +43,7 @@ def purge(store: Store, *, retention_days: int, now: datetime) -> dict[str, int]
         if expired or forgotten:
             count = expired + forgotten
             audit.record(store.vault, tx, Act.PURGED, count=count, hour=hour(now))
+        tx.withdrawn.forget_before(hour(now - timedelta(days=WITHDRAWN_DAYS)))
         tx.proofs.forget(hour(now) - 2 * LIFE)
         tx.quotas.forget(hour(now - timedelta(days=2)))
     return {

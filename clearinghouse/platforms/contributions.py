@@ -14,6 +14,9 @@ removals, the same index.
 - **Never against a survivor.** A value that a survivor's open case holds is not filed again, so
   that her withdrawal ends it, even where a platform sends back everything that it was given.
 - **Nothing that verdicts hold back.** While an equal value is held back, it is passed over.
+- **Nothing that a survivor withdrew.** A value that was withdrawn within the last 400 days is
+  passed over: a contributor's copy may be from before. The answer does not tell of it. Whoever
+  submits it again for herself ends that.
 - **Going out.** The platform that added a hash takes it back by sending it with the feedback
   `Withdrawn` or `Deleted`; an import ends when the other side no longer holds it; the operator ends
   all of them with `clearinghouse platform withdraw`. What nobody adds to for `case_months` expires.
@@ -91,12 +94,15 @@ def contribute(
     wanted = {lookup_of(store, hash.signal): hash for hash in hashes}
     there = tx.cases.values(case, list(wanted))
     held = tx.signals.held_values(list(wanted))
+    tags = {at: store.vault.tag(hash.signal.type, hash.signal.value) for at, hash in wanted.items()}
+    withdrawn = tx.withdrawn.choose(list(tags.values()))
     near = lawful.near(tx, [hash.signal for hash in wanted.values()])
     new = {
         at: hash
         for (at, hash), is_lawful in zip(wanted.items(), near, strict=True)
         if at not in there
         and at not in held
+        and tags[at] not in withdrawn
         and not is_lawful
         and not tx.signals.held_by_survivor(at)
     }

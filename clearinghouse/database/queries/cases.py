@@ -105,14 +105,24 @@ class Cases:
         row = self._run(query).one()
         return row[0], row[1]
 
-    def withdraw_items(self, case: int, ordinal: int | None, hour: int) -> int:
-        """Withdraw one file or all of a case: purge its values, log each removal, count files."""
+    def withdraw_items(
+        self, case: int, ordinal: int | None, hour: int, *, remember: bool = False
+    ) -> int:
+        """Withdraw one file or all of a case: purge its values, log each removal, count files.
+
+        Args:
+            case: its row number.
+            ordinal: of the file; None for all.
+            hour: the time.
+            remember: keep tags of the values, so that no contributor brings them back.
+        """
         chosen = [items.c.case_id == case, items.c.withdrawn.is_(None)]
         if ordinal is not None:
             chosen.append(items.c.ordinal == ordinal)
         gone = list(self._run(select(items.c.id).where(*chosen).order_by(items.c.id)).scalars())
         batches = [gone[first : first + PARAMETERS] for first in range(0, len(gone), PARAMETERS)]
-        self._tx.signals.end((signals.c.item_id.in_(batch) for batch in batches), hour)
+        ended = (signals.c.item_id.in_(batch) for batch in batches)
+        self._tx.signals.end(ended, hour, remember=remember)
         for batch in batches:
             self._run(update(items).where(items.c.id.in_(batch)).values(withdrawn=hour))
         return len(gone)

@@ -1,8 +1,9 @@
 """The statements on signals: how they come in, and how they end."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import ColumnElement, and_, func, select, update
 
@@ -17,9 +18,13 @@ from clearinghouse.database.schema import (
     signals,
     verdicts,
 )
+from clearinghouse.errors import KeyMismatch
 
 if TYPE_CHECKING:
     from clearinghouse.database.transaction import Transaction
+
+
+_DAY: Final = 24 * 3600  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +146,17 @@ class Signals:
         closed.
         """
         live = and_(signals.c.id.in_(numbers), signals.c.value.is_not(None))
-        rows = self._run(select(signals.c.id, signals.c.item_id).where(live)).all()
+        own = items.c.case_id.not_in(select(contributions.c.case_id))
+        rows = self._run(
+            select(signals.c.id, signals.c.item_id, own.label("own"))
+            .join(items, items.c.id == signals.c.item_id)
+            .where(live)
+        ).all()
         if not rows:
             return 0
-        self.end([signals.c.id.in_([row.id for row in rows])], hour)
+        for hers in (True, False):
+            if chosen := [row.id for row in rows if row.own == hers]:
+                self.end([signals.c.id.in_(chosen)], hour, remember=hers)
         left = select(signals.c.item_id).where(signals.c.value.is_not(None))
         bare = [items.c.id.in_({row.item_id for row in rows}), items.c.withdrawn.is_(None)]
         self._run(update(items).where(*bare, items.c.id.not_in(left)).values(withdrawn=hour))
@@ -162,25 +174,40 @@ class Signals:
         )
         return len(rows)
 
-    def end(self, chosen: Iterable[ColumnElement[bool]], hour: int) -> None:
+    def end(
+        self, chosen: Iterable[ColumnElement[bool]], hour: int, *, remember: bool = False
+    ) -> None:
         """End live signals: purge their values, log the removals, move what is left of records.
 
         Args:
             chosen: which signals; several conditions where their numbers are too many for one
                 statement (`PARAMETERS`).
             hour: the time.
+            remember: keep tags of the values, so that no contributor brings them back.
         """
         shrunk: list[bytes] = []
         for condition in chosen:
             live = and_(condition, signals.c.value.is_not(None))
-            columns = (signals.c.id, signals.c.lookup, signals.c.place)
+            columns = [signals.c.id, signals.c.lookup, signals.c.place]
+            if remember:
+                columns += [signals.c.type, signals.c.value, signals.c.item_id, signals.c.ordinal]
             rows = self._run(select(*columns).where(live).order_by(signals.c.id)).all()
             self._tx.log.append("remove", [row.id for row in rows])
+            if remember:
+                self._tx.withdrawn.add(self._tags(rows), hour // _DAY * _DAY)
             gone = ("value", "lookup", "next_lookup", "quality", "place", "held")
             self._run(update(signals).where(condition).values(dict.fromkeys(gone)))
             shrunk += [row.lookup for row in rows if row.place is not None]
         # after the last of them, so that no record is moved that is about to lose another signal
         self._tx.stopncii.move(shrunk, hour)
+
+    def _tags(self, rows: Iterable[AnyRow]) -> Iterable[bytes]:
+        vault = self._tx.vault
+        for row in rows:
+            # what does not open was never given to anybody
+            with suppress(KeyMismatch):
+                place = ("signals", "value", row.item_id, row.ordinal)
+                yield vault.tag(row.type, vault.open(row.value, *place))
 
     def live(self, after: int, limit: int) -> Sequence[AnyRow]:
         """Read live signals behind a row number: (id, type, value, item_id, ordinal)."""

@@ -207,13 +207,32 @@ def test_a_value_in_two_cases_stays_while_one_is_open(service):
 
 
 def test_no_value_of_a_withdrawn_signal_is_kept(service):
-    from sqlalchemy import text
+    from sqlalchemy import inspect, text
 
-    case = service.open(item(pdq(), pdq()))
+    values = [pdq(), pdq()]
+    case = service.open(item(*values))
     case.withdraw()
     with service.parts.store.read() as tx:
         rows = tx.connection.execute(text("SELECT value, lookup, quality FROM signals")).all()
+        tags = tx.connection.execute(text("SELECT tag, day FROM withdrawn")).all()
+        tables = inspect(tx.connection).get_table_names()
+        elsewhere = b"".join(
+            bytes(cell)
+            for table in set(tables) - {"withdrawn", "alembic_version"}
+            for row in tx.connection.execute(text(f"SELECT * FROM {table}"))
+            for cell in row
+            if isinstance(cell, bytes | memoryview)
+        )
     assert rows == [(None, None, None)] * 2
+    # against contributors alone: 8 bytes under a key of their own, and the day
+    vault = service.parts.store.vault
+    assert {bytes(row.tag) for row in tags} == {vault.tag("pdq", bytes.fromhex(v)) for v in values}
+    assert {row.day for row in tags} == {1_778_976_000}, "2026-05-17, midnight"
+    for value in map(bytes.fromhex, values):
+        lookup = vault.lookup("pdq", value)
+        assert vault.tag("pdq", value) not in lookup + vault.lookup("case", value) + elsewhere
+        assert value not in elsewhere
+        assert lookup not in elsewhere
 
 
 def test_a_case_is_renewed_once_an_hour(service, monkeypatch):
