@@ -16,7 +16,7 @@ verdicts alone do not hold it back again. No two keys can bar somebody from the 
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from clearinghouse.database import audit
@@ -24,7 +24,7 @@ from clearinghouse.database.audit import Act
 from clearinghouse.database.queries.reviews import KEPT, OPEN, REMOVED, RESUBMITTED, VERDICTS
 from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import Transaction
-from clearinghouse.times import hour
+from clearinghouse.times import day_of, hour
 from nciihash.signals import Verdict
 from nciihash.wire import TakenOut
 
@@ -49,7 +49,7 @@ def weigh(tx: Transaction, platform: int, signals: Iterable[int], *, now: dateti
         signals: what it was given on.
         now: the time.
     """
-    day = _Day(tx, _midnight(now))
+    day = _Day(tx, day_of(hour(now)))
     return sum(_weigh(tx, day, platform, signal, now=now) for signal in dict.fromkeys(signals))
 
 
@@ -139,7 +139,7 @@ def carry_out(store: Store, *, now: datetime) -> int:
             ):
                 if count:
                     audit.record(tx.vault, tx, act, count=count, hour=hour(now))
-            tx.takeouts.forget(_midnight(now - timedelta(days=2)))
+            tx.takeouts.forget(hour(now - timedelta(days=2)))
         total += ended
         if len(due) < _BATCH:
             return total
@@ -160,9 +160,3 @@ def _carry_out(tx: Transaction, item: int, before: int, *, now: datetime) -> boo
 
 def _record(tx: Transaction, act: Act, platform: str, *, now: datetime) -> None:
     audit.record(tx.vault, tx, act, platform, count=1, hour=hour(now))
-
-
-def _midnight(now: datetime) -> int:
-    """Return the beginning of the day (UTC), in seconds since 1970."""
-    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return int(midnight.timestamp())

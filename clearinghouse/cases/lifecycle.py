@@ -22,7 +22,7 @@ from clearinghouse.errors import (
     TooManyItems,
 )
 from clearinghouse.platforms.keys import FOLLOWING, Scope, read_scopes
-from clearinghouse.times import hour, moment
+from clearinghouse.times import day, hour, moment
 from nciihash.signals import QUALITY_MIN, Media, Verdict
 from nciihash.wire import (
     ITEMS_MAX,
@@ -289,7 +289,12 @@ def status(tx: Transaction, case: int, *, now: datetime) -> CaseStatus:
 
 
 class _Platforms:
-    """What every platform did about the files of one case."""
+    """What every platform did about the files of one case.
+
+    Whoever has a picture can open a case for it. Counts of matches and verdicts are therefore those
+    of midnight (UTC), each rounded down to a power of ten: a case must not show when, and how
+    often, a picture is uploaded somewhere.
+    """
 
     def __init__(self, tx: Transaction, case: int, now: datetime) -> None:
         self._scopes: dict[int, set[Scope]] = defaultdict(set)
@@ -301,9 +306,12 @@ class _Platforms:
             for item, platform, has, gone in tx.cases.confirmations(case)
         }
         self._verdicts: dict[tuple[int, int], dict[Verdict, int]] = defaultdict(dict)
-        for item, platform, verdict, count in tx.cases.verdicts(case):
-            self._verdicts[item, platform][Verdict(verdict)] = count
-        self._matches = {(item, by): count for item, by, count in tx.cases.matches(case)}
+        today = day(now)
+        for item, platform, verdict, count in tx.cases.verdicts(case, today):
+            self._verdicts[item, platform][Verdict(verdict)] = coarse(count)
+        self._matches = {
+            (item, by): coarse(count) for item, by, count in tx.cases.matches(case, today)
+        }
         self._names = [(row.id, row.name) for row in tx.platforms.all()]
 
     def about(self, item: AnyRow) -> tuple[PlatformStatus, ...]:
@@ -331,6 +339,11 @@ class _Platforms:
                 )
             )
         return tuple(rows)
+
+
+def coarse(count: int) -> int:
+    """Round a count down to 1, 10, 100 and so on; 0 stays."""
+    return 10 ** (len(str(count)) - 1) if count else 0
 
 
 def _taken_out(by: str | None) -> TakenOut | None:

@@ -156,6 +156,7 @@ verdicts = Table(
     Column("verdict", String(16), nullable=False),
     Column("hour", BigInteger, nullable=False),
     Column("place", BigInteger),  # as in `signals`
+    Column("earlier", String(16)),  # what it was when the day of `hour` began; null for none
     Index("ix_verdicts_signal_id", "signal_id"),
     Index("ix_verdicts_platform_id_place", "platform_id", "place"),
 )
@@ -166,6 +167,9 @@ matches = Table(  # how often each platform's queries met each file
     Column("platform_id", ForeignKey("platforms.id"), primary_key=True),
     Column("item_id", ForeignKey("items.id", ondelete="CASCADE"), primary_key=True),
     Column("count", BigInteger, nullable=False),
+    # the day of the last match, and the count when that day began
+    Column("day", BigInteger, nullable=False, server_default=text("0")),
+    Column("earlier", BigInteger, nullable=False, server_default=text("0")),
     Index("ix_matches_item_id", "item_id"),
 )
 

@@ -164,7 +164,9 @@ class PlatformStatus(Message):
     `has_it_since`: the hour in which it confirmed that it matches against this file's hashes.
     `deletion_acknowledged`: the hour in which it confirmed that it no longer does.
     `follows` is false for a platform that holds no list and asks us at every upload. `veiled`: its
-    list holds only a part of each hash, and it asks us about what is like one.
+    list holds only a part of each hash, and it asks us about what is like one. `matches` and the
+    counts in `verdicts` are lower bounds, 0, 1, 10, 100 and so on, as they were at the last
+    midnight (UTC): whoever has a picture can open a case, and must not watch its uploads by it.
     """
 
     platform: str

@@ -216,20 +216,39 @@ class Cases:
         )
         return self._run(query).all()
 
-    def verdicts(self, case: int) -> Sequence[AnyRow]:
-        """Count verdicts on a case's files: (item, platform, verdict, count)."""
-        return self._run(
-            select(signals.c.item_id, verdicts.c.platform_id, verdicts.c.verdict, func.count())
+    def verdicts(self, case: int, day: int | None = None) -> Sequence[AnyRow]:
+        """Count verdicts on a case's files: (item, platform, verdict, count).
+
+        Args:
+            case: its row number.
+            day: count them as they were when this day began; None for as they are.
+        """
+        verdict: ColumnElement[str] = verdicts.c.verdict
+        if day is not None:
+            verdict = when((verdicts.c.hour < day, verdict), else_=verdicts.c.earlier)
+        said = (
+            select(signals.c.item_id, verdicts.c.platform_id, verdict.label("verdict"))
             .join(signals, signals.c.id == verdicts.c.signal_id)
             .join(items, items.c.id == signals.c.item_id)
             .where(items.c.case_id == case)
-            .group_by(signals.c.item_id, verdicts.c.platform_id, verdicts.c.verdict)
+            .subquery()
+        )
+        return self._run(
+            select(*said.c, func.count()).where(said.c.verdict.is_not(None)).group_by(*said.c)
         ).all()
 
-    def matches(self, case: int) -> Sequence[AnyRow]:
-        """Give match counts of a case's files: (item, platform, count)."""
+    def matches(self, case: int, day: int | None = None) -> Sequence[AnyRow]:
+        """Return match counts of a case's files: (item, platform, count).
+
+        Args:
+            case: its row number.
+            day: count those from before this day; None for all.
+        """
+        count: ColumnElement[int] = matches.c.count
+        if day is not None:
+            count = when((matches.c.day < day, count), else_=matches.c.earlier)
         return self._run(
-            select(matches.c.item_id, matches.c.platform_id, matches.c.count)
+            select(matches.c.item_id, matches.c.platform_id, count)
             .join(items, items.c.id == matches.c.item_id)
             .where(items.c.case_id == case)
         ).all()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import BigInteger, bindparam, case, func, insert, select, update
+from sqlalchemy import BigInteger, bindparam, case, func, insert, literal, select, update
 
 from clearinghouse.database.queries.inserts import insert_row, upsert
 from clearinghouse.database.queries.reviews import WITHHELD
@@ -19,6 +19,7 @@ from clearinghouse.database.schema import (
     signals,
     verdicts,
 )
+from clearinghouse.times import day_of
 
 if TYPE_CHECKING:
     from clearinghouse.database.transaction import Transaction
@@ -145,23 +146,30 @@ class Platforms:
         since: int | None = self._one(query)
         return since
 
-    def count_matches(self, counts: Mapping[tuple[int, int], int]) -> None:
-        """Add to matches by (platform, file); a file that is gone by now is passed over."""
+    def count_matches(self, counts: Mapping[tuple[int, int], int], day: int) -> None:
+        """Add to matches by (platform, file) on a day; a file that is gone by now is skipped."""
         row = upsert(self._tx.connection, matches).from_select(
-            ["platform_id", "item_id", "count"],
+            ["platform_id", "item_id", "count", "day", "earlier"],
             select(
                 bindparam("platform", type_=BigInteger),
                 items.c.id,
                 bindparam("met", type_=BigInteger),
+                bindparam("today", type_=BigInteger),
+                literal(0, BigInteger),
             ).where(items.c.id == bindparam("item")),
         )
+        begins = matches.c.day < row.excluded.day
         self._run(
             row.on_conflict_do_update(
                 index_elements=["platform_id", "item_id"],
-                set_={"count": matches.c.count + row.excluded.count},
+                set_={
+                    "count": matches.c.count + row.excluded.count,
+                    "day": case((begins, row.excluded.day), else_=matches.c.day),
+                    "earlier": case((begins, matches.c.count), else_=matches.c.earlier),
+                },
             ),
             [
-                {"platform": platform, "item": item, "met": count}
+                {"platform": platform, "item": item, "met": count, "today": day}
                 for (platform, item), count in counts.items()
             ],
         )
@@ -179,7 +187,12 @@ class Platforms:
         row = upsert(self._tx.connection, verdicts).values(
             platform_id=platform, signal_id=signal, **values
         )
+        # said again on a later day, it is known since that day, and was the same before
+        begins = verdicts.c.hour < day_of(hour)
+        earlier = case((begins, verdicts.c.verdict), else_=verdicts.c.earlier)
         self._run(
-            row.on_conflict_do_update(index_elements=["platform_id", "signal_id"], set_=values)
+            row.on_conflict_do_update(
+                index_elements=["platform_id", "signal_id"], set_=values | {"earlier": earlier}
+            )
         )
         return True

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, and_, func, select, update
 
@@ -19,12 +19,10 @@ from clearinghouse.database.schema import (
     verdicts,
 )
 from clearinghouse.errors import KeyMismatch
+from clearinghouse.times import day_of
 
 if TYPE_CHECKING:
     from clearinghouse.database.transaction import Transaction
-
-
-_DAY: Final = 24 * 3600  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +192,7 @@ class Signals:
             rows = self._run(select(*columns).where(live).order_by(signals.c.id)).all()
             self._tx.log.append("remove", [row.id for row in rows])
             if remember:
-                self._tx.withdrawn.add(self._tags(rows), hour // _DAY * _DAY)
+                self._tx.withdrawn.add(self._tags(rows), day_of(hour))
             gone = ("value", "lookup", "next_lookup", "quality", "place", "held")
             self._run(update(signals).where(condition).values(dict.fromkeys(gone)))
             shrunk += [row.lookup for row in rows if row.place is not None]

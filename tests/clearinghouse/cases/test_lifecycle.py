@@ -302,6 +302,9 @@ def test_the_status_tells_what_each_platform_did(service):
     service.parts._write_counts()
     asked, followed = case.status()["items"][0]["platforms"]
     assert followed["has_it_since"] == "2026-05-17T16:00:00Z"
+    assert (asked["matches"], asked["verdicts"]) == (0, {}), "counted from the next day on"
+    service.clock.pass_(days=1)
+    asked, followed = case.status()["items"][0]["platforms"]
     assert asked["matches"] == 1
     assert asked["verdicts"] == {"blocked": 1}
     assert asked["has_it_since"] is None
@@ -312,7 +315,7 @@ def test_the_status_tells_what_each_platform_did(service):
     follower.post("/v1/feed/ack", {"cursor": page["cursor"]})
     _, followed = case.status()["items"][0]["platforms"]
     assert followed["has_it_since"] == "2026-05-17T16:00:00Z"
-    assert followed["deletion_acknowledged"] == "2026-05-17T18:00:00Z"
+    assert followed["deletion_acknowledged"] == "2026-05-18T18:00:00Z"
     assert case.status()["items"][1]["platforms"][1]["deletion_acknowledged"] is None
 
 

@@ -214,6 +214,7 @@ def test_feedback_moves_the_record_in_its_platforms_view_alone(service):
     assert values(fetch_all(ours)) == [hashes[1], hashes[2], hashes[0]], "each once, in order"
     assert values(fetch_all(theirs)) == hashes
     assert "Blocked" not in str(fetch_all(theirs))
+    service.clock.pass_(days=1)
     by_name = {p["platform"]: p["verdicts"] for p in case.status()["items"][0]["platforms"]}
     assert by_name == {"Ours": {"blocked": 1}, "Theirs": {}}
 

@@ -49,7 +49,7 @@ def platform(**changes):
         (
             {"has_it_since": HOUR, "verdicts": {"blocked": 2, "unsure": 1}},
             None,
-            ["2026-05-17 13:00 UTC", "not known", "2 blocked, 1 unsure", "-"],
+            ["2026-05-17 13:00 UTC", "not known", "2 or more blocked, 1 or more unsure", "-"],
         ),
         ({"has_it_since": HOUR}, LATER, ["2026-05-17 13:00 UTC", "not known", "-", "not known"]),
         (
@@ -60,7 +60,7 @@ def platform(**changes):
         (
             {"follows": False, "matches": 3},
             None,
-            ["keeps no list; asks at each upload", "3", "not known", "-"],
+            ["keeps no list; asks at each upload", "3 or more", "not known", "-"],
         ),
         (
             {"follows": False},
@@ -77,7 +77,9 @@ def test_a_platform_of_a_case(changes, withdrawn, cells):
 def test_every_verdict_has_words():
     verdicts = dict.fromkeys(Verdict, 1)
     row = drawn(status_table(status(platform(verdicts=verdicts))))[1]
-    assert row[4] == "1 being looked at, 1 blocked, 1 not blocked, 1 unsure"
+    assert row[4] == (
+        "1 or more being looked at, 1 or more blocked, 1 or more not blocked, 1 or more unsure"
+    )
 
 
 def test_a_case_that_nobody_takes_part_in():
