@@ -32,6 +32,35 @@ from clearinghouse.settings import Settings
 from clearinghouse.times import hour
 
 
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Releases:
+    """The periods at whose beginnings feeds are given what was added in the one before.
+
+    Args:
+        every: their length in minutes; 0 for none.
+        clock: the time.
+    """
+
+    def __init__(self, every: int, clock: Callable[[], datetime]) -> None:
+        self._seconds = every * 60
+        self._clock = clock
+
+    def period(self) -> int | None:
+        """Return when the present period began, in seconds since 1970; None where there is none."""
+        if not self._seconds:
+            return None
+        return int(self._clock().timestamp()) // self._seconds * self._seconds
+
+    def left(self) -> float | None:
+        """Return how many seconds are left of the present period; None where there is none."""
+        if not self._seconds:
+            return None
+        return self._seconds - self._clock().timestamp() % self._seconds
+
+
 class Store:
     """One database: short read and write transactions, each on a connection of its own."""
 
@@ -43,6 +72,7 @@ class Store:
         argon2_memory: int,
         note: Path,
         journal: Journal,
+        releases: Releases,
     ) -> None:
         self._database = database
         self._masters = masters
@@ -50,6 +80,7 @@ class Store:
         self._unlocking = threading.Lock()
         self._note = note
         self._journal = journal
+        self.releases = releases
         self._owed = False  # whether the journal may lack a withdrawal
         self.vault: Vault
         self.epoch = 0
@@ -57,10 +88,14 @@ class Store:
         self.withdrawn_again = 0  # signals, when the database was opened
 
     @classmethod
-    def open(cls, settings: Settings) -> Self:
+    def open(cls, settings: Settings, *, clock: Callable[[], datetime] = _utc_now) -> Self:
         """Open the database, make or migrate it where needed, and check that the key is its own.
 
         All of it in the one writer's place, so that two that start at once follow each other.
+
+        Args:
+            settings: which database.
+            clock: the time, by which new entries of the log are released.
 
         Raises:
             KeyMissing, KeyMismatch: the database is sealed with a key that is not here.
@@ -69,7 +104,7 @@ class Store:
         """
         database = open_database(settings)
         try:
-            store = cls._over(database, settings)
+            store = cls._over(database, settings, clock)
             store.withdrawn_again = store.settle()
         except BaseException:
             _close(database)
@@ -90,7 +125,7 @@ class Store:
         address = URL.create("sqlite", database=str(copy.absolute()))
         database = open_database(replace(settings, database=address.render_as_string()))
         try:
-            store = cls._over(database, settings)
+            store = cls._over(database, settings, _utc_now)
             noted = Reached.read(store._note)
             reached = Reached(max(reached.seq, noted.seq), max(reached.place, noted.place))
             return store._settle(reached, anew=True)
@@ -98,7 +133,7 @@ class Store:
             _close(database)
 
     @classmethod
-    def _over(cls, database: Database, settings: Settings) -> Self:
+    def _over(cls, database: Database, settings: Settings, clock: Callable[[], datetime]) -> Self:
         with database.writer.begin() as connection:
             migrate(connection)
             tx = Transaction(connection)
@@ -123,6 +158,7 @@ class Store:
             argon2_memory=int.from_bytes(known["argon2"], "big"),
             note=folder / f"reached-{identity}",
             journal=Journal(folder / f"withdrawals-{identity}"),
+            releases=Releases(settings.release_every, clock),
         )
 
     def settle(self) -> int:
@@ -148,7 +184,7 @@ class Store:
         with self._database.writer.begin() as connection:
             tx = Transaction(connection)
             self._unlock(tx)
-            tx.vault = self.vault
+            tx.vault, tx.period = self.vault, self.releases.period()
             before = tx.log.epoch()
             again = settle(self._database, tx, reached, self._journal, now, anew=anew)
             if again or tx.log.epoch() != before:
@@ -187,7 +223,7 @@ class Store:
         with self._database.writer.begin() as connection:
             tx = Transaction(connection)
             self._unlock(tx)
-            tx.vault = self.vault
+            tx.vault, tx.period = self.vault, self.releases.period()
             yield tx
             if tx.grew:
                 self._database.announce(connection)
@@ -203,7 +239,7 @@ class Store:
         with self._database.reader.begin() as connection:
             tx = Transaction(connection)
             self._unlock(tx)
-            tx.vault = self.vault
+            tx.vault, tx.period = self.vault, self.releases.period()
             yield tx
 
     def reached(self) -> Reached:

@@ -35,10 +35,12 @@ class Transaction:
         grew: whether the log has new entries.
         removed: whether removals are among them.
         revoked: keys that were revoked, for the store to note when the transaction is committed.
+        period: when the present period of releases began, in seconds since 1970; None where
+            entries of the log are given out at once (`Log.released`).
         vault: the keys of the database; the store sets it when it has unlocked the database.
     """
 
-    __slots__ = ("connection", "grew", "removed", "revoked", "vault")
+    __slots__ = ("connection", "grew", "period", "removed", "revoked", "vault")
 
     vault: Vault
 
@@ -47,6 +49,7 @@ class Transaction:
         self.grew = False
         self.removed = False
         self.revoked: list[int] = []
+        self.period: int | None = None
 
     @property
     def cases(self) -> Cases:

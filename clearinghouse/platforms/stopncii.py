@@ -249,7 +249,10 @@ def read_hashes(
         start = max(start, (after + 1) // SHARED)
     limit = max(page_size, PAGE_MIN)
     with store.read() as tx:
-        found = tx.stopncii.read(platform.number, after, limit + 1, first_hand=first_hand)
+        _, until = tx.log.released()
+        found = tx.stopncii.read(
+            platform.number, after, limit + 1, first_hand=first_hand, until=until
+        )
     page, more = found[:limit], len(found) > limit
     end = page[-1].place if page else after
     token = platform.names.write(Names.PAGE, [end], epoch=store.epoch)[0] if more else None

@@ -178,6 +178,7 @@ class Platforms:
         """Record a verdict; tell whether the signal is known."""
         if self._one(select(signals.c.id).where(signals.c.id == signal)) is None:
             return False
+        self._tx.log.keep_back()
         place = (
             self._tx.stopncii.take_places(1, hour)[0]
             if self._tx.stopncii.has_place(signal)

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from random import SystemRandom
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import ColumnElement, and_, func, select, update
 
@@ -23,6 +24,9 @@ from clearinghouse.times import day_of
 
 if TYPE_CHECKING:
     from clearinghouse.database.transaction import Transaction
+
+
+_RANDOM: Final = SystemRandom()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +50,14 @@ class Signals:
         self._one = tx.connection.scalar
 
     def add(self, files: Sequence[NewSignals], hour: int) -> None:
-        """Insert signals of files, and log each addition."""
+        """Insert signals of files, and log each addition, all of them in random order.
+
+        Platforms read the log, and the order of a case's files, or of a picture's altered copies,
+        is nothing that they need to know.
+        """
         listed = [(file, row) for file in files for row in file.rows]
+        _RANDOM.shuffle(listed)
+        self._tx.log.keep_back()
         shown = [(file.media, row["type"]) in SHOWN and not file.held_back for file, row in listed]
         places = iter(self._tx.stopncii.take_places(sum(shown), hour))
         rows = [
@@ -61,7 +71,10 @@ class Signals:
         )
 
     def release(self, item: int, hour: int, *, held: bool = False) -> None:
-        """Log the additions of a file that was held back, or of what verdicts hold back of it."""
+        """Log the additions of a file that was held back, or of what verdicts hold back of it.
+
+        In the order of their rows, which is random (`add`).
+        """
         chosen = [signals.c.item_id == item, signals.c.value.is_not(None)]
         if held:
             chosen.append(signals.c.held.is_not(None))
@@ -72,6 +85,7 @@ class Signals:
             .order_by(signals.c.id)
         ).all()
         self._run(update(signals).where(*chosen).values(held=None))
+        self._tx.log.keep_back()
         shown = [row.id for row in rows if (row.media, row.type) in SHOWN]
         places = self._tx.stopncii.take_places(len(shown), hour)
         for number, place in zip(shown, places, strict=True):
@@ -86,6 +100,7 @@ class Signals:
         self._tx.log.append("remove", [signal])
         self._run(update(signals).where(signals.c.id == signal).values(held=hour, place=None))
         self._tx.stopncii.move([row.lookup] if row.place is not None else [], hour)
+        self._tx.log.release()
 
     def held_before(self, hour: int, limit: int) -> list[int]:
         """Name files of which something has been held back by verdicts since this hour or longer.
@@ -198,6 +213,8 @@ class Signals:
             shrunk += [row.lookup for row in rows if row.place is not None]
         # after the last of them, so that no record is moved that is about to lose another signal
         self._tx.stopncii.move(shrunk, hour)
+        if shrunk:
+            self._tx.log.release()
 
     def _tags(self, rows: Iterable[AnyRow]) -> Iterable[bytes]:
         vault = self._tx.vault

@@ -276,7 +276,8 @@ def test_a_visit_renews_and_an_unvisited_case_expires(service):
 
 
 def test_the_status_tells_what_each_platform_did(service):
-    case = service.open(item(pdq(), pdq()), item(pdq()))
+    value = pdq()
+    case = service.open(item(value, pdq()), item(pdq()))
     follower = service.platform("Follower")
     asker = service.platform("Asker", [Scope.MATCH, Scope.FEEDBACK])
     before = case.status()["items"][0]["platforms"]
@@ -296,7 +297,6 @@ def test_the_status_tells_what_each_platform_did(service):
     service.clock.pass_(hours=3)
     follower.post("/v1/feed/ack", {"cursor": page["cursor"]})
     service.caught_up()
-    value = page["entries"][0]["value"]
     [[hit]] = asker.match(value)
     asker.post("/v1/feedback", {"verdicts": [{"id": hit["id"], "verdict": "blocked"}]})
     service.parts._write_counts()

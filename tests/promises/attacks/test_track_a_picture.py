@@ -1,4 +1,4 @@
-"""Somebody opens a case for a picture that is not theirs, to watch where and when it is uploaded."""
+"""Somebody opens a case for a picture that is not theirs, to watch its uploads."""
 
 import time
 
