@@ -5,9 +5,10 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Literal
+from typing import Any, Final, Literal
 
 from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.cases.known_values import forget_withdrawals, held_by_verdicts
 from clearinghouse.database.queries.cases import NewItem
 from clearinghouse.database.queries.reviews import QUARANTINED, RESUBMITTED
 from clearinghouse.database.queries.signals import NewSignals
@@ -42,6 +43,12 @@ from nciihash.wire import (
     Withdrawal,
 )
 from nciihash.wire.advocates import ASSISTED_ITEMS_MAX
+
+# what a receipt says of a file about which the operator is asked
+_WITHHELD: Final[dict[str, Literal["quarantined", "being_checked"]]] = {
+    QUARANTINED: "quarantined",
+    RESUBMITTED: "being_checked",
+}
 
 
 def case_lookup(store: Store, number: str) -> bytes:
@@ -127,9 +134,12 @@ def _add(
     ]
     near = iter(lawful.near(tx, [s.hashed.signal for kept in fit for s in kept]))
     # of what is lawful one is enough: the others are made from the same picture
-    quarantined = [any(list(islice(near, len(kept)))) for kept in fit]
-    again = _held_by_verdicts(store, tx, fit)
-    _forget_withdrawals(tx, fit)
+    lawlike = [any(list(islice(near, len(kept)))) for kept in fit]
+    withheld = [
+        QUARANTINED if like else RESUBMITTED if held else None
+        for like, held in zip(lawlike, held_by_verdicts(tx, fit), strict=True)
+    ]
+    forget_withdrawals(tx, fit)
     numbers = tx.cases.add_items(
         case,
         [
@@ -139,64 +149,42 @@ def _add(
         hour(now),
     )
     receipts, added = [], []
-    for ordinal, (item, kept, lawlike, checked, number) in enumerate(
-        zip(new, fit, quarantined, again, numbers, strict=True), first
+    for ordinal, (item, kept, why, number) in enumerate(
+        zip(new, fit, withheld, numbers, strict=True), first
     ):
-        held = lawlike or checked
-        code: Literal["quarantined", "being_checked"]
-        code = "quarantined" if lawlike else "being_checked"
         refused = tuple(
-            Refusal(signal=i, code=code if s in kept else "low_quality")
+            Refusal(signal=i, code=_WITHHELD[why] if why and s in kept else "low_quality")
             for i, s in enumerate(item.signals)
-            if held or s not in kept
+            if why or s not in kept
         )
-        accepted = 0 if held else len(kept)
-        receipts.append(ItemReceipt(item=ordinal, accepted=accepted, refused=refused))
+        receipts.append(
+            ItemReceipt(item=ordinal, accepted=0 if why else len(kept), refused=refused)
+        )
         rows = []
         for place, signal in enumerate(dict.fromkeys(kept)):
-            value = bytes.fromhex(signal.value)
-            rows.append(
-                {
-                    "item_id": number,
-                    "ordinal": place,
-                    "type": signal.type.value,
-                    "value": store.vault.seal(value, "signals", "value", number, place),
-                    "lookup": store.vault.lookup(signal.type, value),
-                    "quality": signal.quality,
-                    "variant": signal.variant.value,
-                    "held": hour(now) if checked and not lawlike else None,
-                }
-            )
-        added.append(NewSignals(item.media.value, rows, held_back=held))
+            row = _row(store, number, place, signal)
+            rows.append(row | {"held": hour(now) if why == RESUBMITTED else None})
+        added.append(NewSignals(item.media.value, rows, held_back=why is not None))
     tx.signals.add(added, hour(now))
-    for number, lawlike, checked in zip(numbers, quarantined, again, strict=True):
-        if lawlike or checked:
-            kind = QUARANTINED if lawlike else RESUBMITTED
-            tx.reviews.add(kind, number, None, 1, hour(now))
-    if not any(quarantined + again) and not any(receipt.accepted for receipt in receipts):
+    for number, why in zip(numbers, withheld, strict=True):
+        if why:
+            tx.reviews.add(why, number, None, 1, hour(now))
+    if not any(withheld) and not any(receipt.accepted for receipt in receipts):
         raise NothingAccepted
     return receipts
 
 
-def _held_by_verdicts(
-    store: Store, tx: Transaction, files: Sequence[Sequence[SignalIn]]
-) -> list[bool]:
-    """Tell of each file whether verdicts hold back an equal value."""
-    if not tx.signals.any_held():
-        return [False] * len(files)
-    lookups = [
-        [store.vault.lookup(s.type, bytes.fromhex(s.value)) for s in signals] for signals in files
-    ]
-    held = tx.signals.held_values([at for found in lookups for at in found])
-    return [not held.isdisjoint(found) for found in lookups]
-
-
-def _forget_withdrawals(tx: Transaction, files: Sequence[Sequence[SignalIn]]) -> None:
-    """Let contributors confirm again what a survivor submits; whether she withdrew it or not."""
-    if tx.withdrawn.any():
-        tx.withdrawn.forget(
-            [tx.vault.tag(s.type, bytes.fromhex(s.value)) for kept in files for s in kept]
-        )
+def _row(store: Store, item: int, place: int, signal: SignalIn) -> dict[str, Any]:
+    value = bytes.fromhex(signal.value)
+    return {
+        "item_id": item,
+        "ordinal": place,
+        "type": signal.type.value,
+        "value": store.vault.seal(value, "signals", "value", item, place),
+        "lookup": store.vault.lookup(signal.type, value),
+        "quality": signal.quality,
+        "variant": signal.variant.value,
+    }
 
 
 def withdraw(tx: Transaction, case: int, ordinal: int | None, *, now: datetime) -> Withdrawal:

@@ -92,20 +92,7 @@ def contribute(
     """
     case = _open(tx, platform, kind, expires=hour(now + months * _MONTH), now=now)
     wanted = {lookup_of(store, hash.signal): hash for hash in hashes}
-    there = tx.cases.values(case, list(wanted))
-    held = tx.signals.held_values(list(wanted))
-    tags = {at: store.vault.tag(hash.signal.type, hash.signal.value) for at, hash in wanted.items()}
-    withdrawn = tx.withdrawn.choose(list(tags.values()))
-    near = lawful.near(tx, [hash.signal for hash in wanted.values()])
-    new = {
-        at: hash
-        for (at, hash), is_lawful in zip(wanted.items(), near, strict=True)
-        if at not in there
-        and at not in held
-        and tags[at] not in withdrawn
-        and not is_lawful
-        and not tx.signals.held_by_survivor(at)
-    }
+    new = _choose(lawful, tx, case, wanted)
     live, last = tx.cases.count_items(case)
     if live + len(new) > most:
         raise ContributionsFull
@@ -125,6 +112,25 @@ def contribute(
         added.append(NewSignals(hash.media.value, [row]))
     tx.signals.add(added, hour(now))
     return len(new)
+
+
+def _choose(
+    lawful: LawfulList, tx: Transaction, case: int, wanted: dict[bytes, Contributed]
+) -> dict[bytes, Contributed]:
+    """Choose what is new and may be filed, as the module's text says, by look-up value."""
+    lookups, hashes = list(wanted), list(wanted.values())
+    known = {*tx.cases.values(case, lookups), *tx.signals.held_values(lookups)}
+    tags = [tx.vault.tag(hash.signal.type, hash.signal.value) for hash in hashes]
+    withdrawn = tx.withdrawn.choose(tags)
+    near = lawful.near(tx, [hash.signal for hash in hashes])
+    return {
+        at: hash
+        for at, hash, tag, is_lawful in zip(lookups, hashes, tags, near, strict=True)
+        if at not in known
+        and tag not in withdrawn
+        and not is_lawful
+        and not tx.signals.held_by_survivor(at)
+    }
 
 
 def _open(tx: Transaction, platform: int, kind: str, *, expires: int, now: datetime) -> int:

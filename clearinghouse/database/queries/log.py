@@ -66,27 +66,26 @@ class Log:
         present one began, or at the last removal since. Whoever writes first in a period notes it;
         if nobody has, everything is from before.
         """
-        noted = self._noted()
+        noted = None if self._tx.period is None else self._noted()
         if noted is None or self._tx.period is None or noted[0] < self._tx.period:
             return self.head(), None
         return noted[1], noted[2]
 
     def keep_back(self) -> None:
         """Note how far feeds are given the log in this period, before anything is added to it."""
-        noted = self._noted()
-        if self._tx.period is not None and (noted is None or noted[0] < self._tx.period):
-            self._note(self._tx.period)
+        if self._tx.period is not None:
+            noted = self._noted()
+            if noted is None or noted[0] < self._tx.period:
+                self._note(self._tx.period)
 
     def release(self) -> None:
         """Give feeds all that there is: a removal, and what moved with it, must not wait."""
-        noted = self._noted()
-        if self._tx.period is not None:
-            self._note(max(self._tx.period, noted[0] if noted else 0))
+        # also where this process, such as a command of the operator, knows no periods
+        if (noted := self._noted()) is not None:
+            self._note(max(self._tx.period or 0, noted[0]))
 
     def _noted(self) -> tuple[int, int, int] | None:
         """Read the note: the beginning of its period, and how far the log and the records went."""
-        if self._tx.period is None:
-            return None
         found = self._tx.facts.read([_RELEASED]).get(_RELEASED)
         return None if found is None else _NOTE.unpack(found)
 

@@ -8,8 +8,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from clearinghouse.app import create_app
+from clearinghouse.database.store import Store
 from clearinghouse.errors import SettingInvalid
 from clearinghouse.settings import Settings
+from clearinghouse.times import hour
 from support.serving import Clock, Running, item, pdq
 
 
@@ -79,6 +81,19 @@ def test_a_removal_waits_for_nothing(service, peer):
     service.open(item(new))
     assert peer.feed(cursor=page["cursor"])["entries"] == [], "and the next waits again"
     assert fetched(service, peer) == [late]
+
+
+def test_a_removal_by_the_command_line_waits_for_nothing_either(service, peer, settings):
+    """It is not told of the periods: `settings` has none."""
+    store = Store.open(settings, clock=service.clock)
+    value = pdq()
+    service.open(item(value))
+    assert peer.feed()["entries"] == []
+    with store.write() as tx:
+        [case] = tx.cases.expired(2**40, 10)
+        tx.cases.withdraw_items(case, None, hour(service.clock()))
+    assert [entry["op"] for entry in peer.feed()["entries"]] == ["remove"]
+    store.close()
 
 
 def test_what_verdicts_hold_back_is_removed_at_once(service):

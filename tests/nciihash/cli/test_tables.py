@@ -74,6 +74,32 @@ def test_a_platform_of_a_case(changes, withdrawn, cells):
     assert row == ["7 (withdrawn)" if withdrawn else "7", "Example Social", *cells]
 
 
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"held_back": True}, "7 (held back until the clearinghouse decides)"),
+        (
+            {"held_back": True, "being_checked": 2},
+            "7 (held back: platforms did not block it; the clearinghouse checks that)",
+        ),
+        (
+            {"being_checked": 1},
+            (
+                "7 (1 of 2 hashes of it held back: platforms did not block it; the clearinghouse "
+                "checks that)"
+            ),
+        ),
+    ],
+)
+def test_a_file_that_is_held_back_says_why(changes, name):
+    whole = status(platform())
+    [file] = whole.items
+    changed = whole.model_copy(
+        update={"items": (file.model_copy(update={"signals": 2} | changes),)}
+    )
+    assert drawn(status_table(changed))[1][0] == name
+
+
 def test_every_verdict_has_words():
     verdicts = dict.fromkeys(Verdict, 1)
     row = drawn(status_table(status(platform(verdicts=verdicts))))[1]
