@@ -73,7 +73,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        store = await asyncio.to_thread(Store.open, settings)
+        store = await asyncio.to_thread(Store.open, settings, clock=clock)
         try:
             service = Service(
                 settings,

@@ -21,6 +21,7 @@ from clearinghouse.maintenance.purge import purge
 from clearinghouse.platforms.health import Alert, Uses, alerts
 from clearinghouse.platforms.live_index import LiveIndex, Replaced
 from clearinghouse.settings import Settings
+from clearinghouse.times import day
 
 _log = logging.getLogger(__name__)
 
@@ -158,7 +159,7 @@ class Service:
         try:
             with self.store.write() as tx:
                 if counts:
-                    tx.platforms.count_matches(counts)
+                    tx.platforms.count_matches(counts, day(now))
                 review.flag_hits(
                     tx,
                     {item for _, item in counts},

@@ -9,6 +9,7 @@ from clearinghouse.errors import SettingInvalid
 
 _PREFIX = "CLEARINGHOUSE_"
 _CONNECTIONS_MIN = 4
+_RELEASE_MAX = 24 * 60  # minutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class Settings:
         clients_max: connections that are open at a time; less where the system allows less.
         contributions_max: hashes that one platform may have contributed at a time, and that may be
             imported from one other clearinghouse.
+        release_every: minutes; feeds are given new hashes once in so many, all at once, and not
+            one case after the other. 0 for at once. A removal releases all that came before it.
         body_max: bytes that a request may have.
         body_seconds: in which a request's body may bring nothing.
         argon2_memory: KiB of memory for one passphrase check (RFC 9106's second choice); counts
@@ -66,6 +69,7 @@ class Settings:
     flag_platforms: int = 3
     clients_max: int = 10_000
     contributions_max: int = 2**17
+    release_every: int = 0
     body_max: int = 2 * 2**20
     body_seconds: float = 20.0
     argon2_memory: int = 64 * 1024
@@ -89,6 +93,10 @@ class Settings:
             *(self.oracle_edge, self.oracle_any, self.flag_platforms),
             *(self.contributions_max, self.body_max, self.body_seconds),
         )
+        if not 0 <= self.release_every <= _RELEASE_MAX:
+            raise SettingInvalid(
+                f"New hashes may be kept for at most {_RELEASE_MAX} minutes before their release."
+            )
         if min(counts) < 1:
             raise SettingInvalid("Every number but the memory and the interval must be at least 1.")
 
@@ -113,6 +121,7 @@ class Settings:
             "flag_platforms": int,
             "clients_max": int,
             "contributions_max": int,
+            "release_every": int,
             "body_max": int,
             "body_seconds": float,
             "argon2_memory": int,

@@ -2,8 +2,8 @@
 
 Nobody here ever sees a picture. The operator sees that a file is near a picture known to be lawful,
 that many platforms met it at once, or that one key asks around it, with counts and verdicts. Many
-hits alone take nothing out: they may be the very abuse, and an abuser could cause them. A signal is
-taken out by the operator, or when two platforms say `not_blocked` of it and none says `blocked`.
+hits alone take nothing out: they may be the very abuse, and an abuser could cause them. A file is
+taken out by the operator, or when platforms agree (`clearinghouse.abuse.verdict_holds`).
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -11,11 +11,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from clearinghouse.abuse import verdict_holds
 from clearinghouse.abuse.allowlist import LawfulList
 from clearinghouse.abuse.oracle import Alarm
 from clearinghouse.database import audit
 from clearinghouse.database.audit import Act
-from clearinghouse.database.queries.reviews import HITS, KEPT, LAWFUL, ORACLE, QUARANTINED
+from clearinghouse.database.queries.reviews import (
+    HITS,
+    KEPT,
+    LAWFUL,
+    ORACLE,
+    QUARANTINED,
+    RESUBMITTED,
+    VERDICTS,
+)
 from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import Trouble
@@ -23,7 +32,6 @@ from clearinghouse.times import hour
 from nciihash.signals import Signal, SignalType, Verdict
 from nciihash.wire import TakenOut
 
-AGREEING: Final = 2  # platforms that say `not_blocked`
 _SUDDEN: Final = timedelta(days=1)
 _PART: Final = 500  # files that one query names
 _PAGE: Final = 5_000  # signals compared with a new lawful picture at a time
@@ -41,8 +49,9 @@ class NotAboutAFile(Trouble):
 class Question:
     """An open question, without anything that tells whose file it is or what is in it.
 
-    `count` is of different queries for `oracle`, of platforms for `hits`. `platform` and `key` name
-    whose queries they are.
+    `count` is of different queries for `oracle`, of platforms for `hits` and `verdicts`. `platform`
+    and `key` name whose queries they are. `held` is how many of the file's hashes verdicts hold
+    back, and `said_by` names the platforms that do not block it.
     """
 
     number: int
@@ -55,6 +64,8 @@ class Question:
     verdicts: dict[str, int]
     platform: str | None
     key: int | None
+    held: int
+    said_by: tuple[str, ...]
 
 
 # --- asking ----------------------------------------------------------------------------------
@@ -73,21 +84,6 @@ def raise_alarms(tx: Transaction, alarms: Iterable[Alarm], *, now: datetime) -> 
     """Tell the operator of keys whose queries gather around a file."""
     for alarm in alarms:
         tx.reviews.add(ORACLE, alarm.item, alarm.key, alarm.queries, hour(now))
-
-
-def weigh(tx: Transaction, signals: Iterable[int], *, now: datetime) -> int:
-    """Take out the signals that platforms agree on, after a verdict; give their number."""
-    gone = 0
-    for signal in signals:
-        said = tx.signals.verdicts(signal)
-        if said.get(Verdict.NOT_BLOCKED, 0) < AGREEING or Verdict.BLOCKED in said:
-            continue
-        gone += 1
-        item = tx.signals.item(signal)
-        if not tx.signals.withdraw(signal, hour(now)) and item is not None:
-            tx.reviews.add_removal(item, TakenOut.PLATFORMS)
-            tx.reviews.close_all(item, hour(now))
-    return gone
 
 
 # --- answering -------------------------------------------------------------------------------
@@ -116,13 +112,15 @@ def questions(store: Store) -> list[Question]:
                     verdicts=said,
                     platform=names.get(row.platform_id),
                     key=row.key_id,
+                    held=tx.signals.count_held(row.item_id),
+                    said_by=tuple(tx.signals.said_of(row.item_id, Verdict.NOT_BLOCKED)),
                 )
             )
         return found
 
 
 def keep(store: Store, number: int, *, now: datetime) -> None:
-    """Close a question and keep the file; one that was held back goes out to platforms.
+    """Close a question and keep the file; what is held back of it goes out to platforms.
 
     Raises:
         ReviewUnknown: no such question is open.
@@ -131,8 +129,31 @@ def keep(store: Store, number: int, *, now: datetime) -> None:
         row = _find(tx, number)
         if row.kind == QUARANTINED:
             tx.signals.release(row.item_id, hour(now))
+        elif row.kind in {VERDICTS, RESUBMITTED}:
+            verdict_holds.put_back(tx, row.item_id, now=now)
         tx.reviews.close(number, KEPT, hour(now))
         audit.record(store.vault, tx, Act.FILE_KEPT, count=1, hour=hour(now))
+
+
+def put_back(store: Store, platform: int, *, now: datetime) -> int:
+    """Keep every file about which a platform's verdicts ask, and count them.
+
+    Those that are held back are put back, as one by one with `keep`.
+
+    Args:
+        store: where the questions are.
+        platform: its row number.
+        now: the time.
+    """
+    with store.write() as tx:
+        name = tx.platforms.name(platform)
+        chosen = tx.reviews.asked_by(platform)
+        for item in chosen:
+            verdict_holds.put_back(tx, item, now=now)
+        if chosen:
+            count = len(chosen)
+            audit.record(tx.vault, tx, Act.VERDICTS_UNDONE, name, count=count, hour=hour(now))
+    return len(chosen)
 
 
 def remove(store: Store, number: int, *, now: datetime) -> None:

@@ -18,13 +18,14 @@ from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.sealing.vault import Vault
 from nciihash.signals import QUALITY_MIN, Media
-from nciihash.wire import ItemIn, Refusal, SignalIn
+from nciihash.wire import ItemIn, SignalIn
 
 
 @dataclass(frozen=True, slots=True)
 class File:
     """One file: its row number, which is reserved, and the rows of its signals.
 
+    `tags`: by which contributors' copies of its signals are known, if they were withdrawn before.
     `lawful`: a signal is near a picture that is known to be lawful. `low_quality`: the indexes of
     the signals that cannot be used. `sent`: how many signals the request brought for the file.
     """
@@ -32,6 +33,7 @@ class File:
     number: int
     media: Media
     rows: tuple[dict[str, Any], ...]
+    tags: tuple[bytes, ...]
     lawful: bool
     low_quality: tuple[int, ...]
     sent: int
@@ -39,17 +41,8 @@ class File:
 
     @property
     def accepted(self) -> int:
-        """How many of the signals are taken: none where the file is held back."""
-        return 0 if self.lawful else self.sent - len(self.low_quality)
-
-    @property
-    def refused(self) -> tuple[Refusal, ...]:
-        """The signals that are not taken, each with the reason."""
-        unfit = frozenset(self.low_quality)
-        return tuple(
-            Refusal(signal=index, code="low_quality" if index in unfit else "quarantined")
-            for index in (range(self.sent) if self.lawful else self.low_quality)
-        )
+        """How many of the signals can be used."""
+        return self.sent - len(self.low_quality)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +86,10 @@ def _prepare(store: Store, lawful: LawfulList, items: Sequence[tuple[int, int, I
                 number=number,
                 media=item.media,
                 rows=tuple(_rows(screening.vault, number, after, kept)),
+                tags=tuple(
+                    screening.vault.tag(s.type, s.hashed.signal.value)
+                    for s in dict.fromkeys(s for _, s in kept)
+                ),
                 lawful=is_near,
                 low_quality=tuple(n for n in range(len(item.signals)) if n not in taken),
                 sent=len(item.signals),

@@ -4,11 +4,12 @@ import calendar
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, Literal
 
 from clearinghouse.cases.intake import File, Intake, fits
+from clearinghouse.cases.known_values import forget_withdrawals, held_by_verdicts
 from clearinghouse.database.queries.cases import NewItem
-from clearinghouse.database.queries.reviews import LAWFUL, QUARANTINED
+from clearinghouse.database.queries.reviews import LAWFUL, OPEN, QUARANTINED, RESUBMITTED
 from clearinghouse.database.queries.signals import NewSignals
 from clearinghouse.database.schema import AnyRow
 from clearinghouse.database.store import Store
@@ -23,7 +24,7 @@ from clearinghouse.errors import (
     TooManySignals,
 )
 from clearinghouse.platforms.keys import FOLLOWING, Scope, read_scopes
-from clearinghouse.times import hour, moment
+from clearinghouse.times import day, hour, moment
 from nciihash.signals import Media, Verdict
 from nciihash.wire import (
     ITEMS_MAX,
@@ -38,6 +39,7 @@ from nciihash.wire import (
     ItemStatus,
     PlatformStatus,
     Reason,
+    Refusal,
     SignalsAdded,
     TakenOut,
     Withdrawal,
@@ -45,6 +47,12 @@ from nciihash.wire import (
 from nciihash.wire.advocates import ASSISTED_ITEMS_MAX
 
 _AT_ONCE: Final = 500  # signals withdrawn in one transaction
+# what a receipt says of a file about which the operator is asked
+_WITHHELD: Final[dict[str, Literal["quarantined", "being_checked"]]] = {
+    QUARANTINED: "quarantined",
+    LAWFUL: "quarantined",
+    RESUBMITTED: "being_checked",
+}
 
 
 def case_lookup(store: Store, number: str) -> bytes:
@@ -156,6 +164,11 @@ def add_items(
 def _add(
     tx: Transaction, case: int, files: Sequence[File], *, first: int, now: datetime
 ) -> list[ItemReceipt]:
+    withheld = [
+        QUARANTINED if file.lawful else RESUBMITTED if held else None
+        for file, held in zip(files, held_by_verdicts(tx, files), strict=True)
+    ]
+    forget_withdrawals(tx, files)
     tx.cases.add_items(
         case,
         [
@@ -171,18 +184,33 @@ def _add(
         hour(now),
     )
     tx.signals.add(
-        [NewSignals(file.media.value, file.rows, held_back=file.lawful) for file in files],
+        [_new_signals(file, why, now) for file, why in zip(files, withheld, strict=True)],
         hour(now),
     )
-    for file in files:
-        if file.lawful:
-            tx.reviews.add(QUARANTINED, file.number, None, 1, hour(now))
-    if not any(file.lawful or file.accepted for file in files):
+    for file, why in zip(files, withheld, strict=True):
+        if why:
+            tx.reviews.add(why, file.number, None, 1, hour(now))
+    if not any(why or file.accepted for file, why in zip(files, withheld, strict=True)):
         raise NothingAccepted
     return [
-        ItemReceipt(item=ordinal, accepted=file.accepted, refused=file.refused)
-        for ordinal, file in enumerate(files, first)
+        ItemReceipt(item=ordinal, accepted=0 if why else file.accepted, refused=_refused(file, why))
+        for ordinal, (file, why) in enumerate(zip(files, withheld, strict=True), first)
     ]
+
+
+def _new_signals(file: File, why: str | None, now: datetime) -> NewSignals:
+    held = hour(now) if why == RESUBMITTED else None
+    rows = [row | {"held": held} for row in file.rows]
+    return NewSignals(file.media.value, rows, held_back=why is not None)
+
+
+def _refused(file: File, why: str | None) -> tuple[Refusal, ...]:
+    """Return the signals that are not taken, all of them where the operator is asked first."""
+    unfit = frozenset(file.low_quality)
+    return tuple(
+        Refusal(signal=n, code="low_quality" if n in unfit or not why else _WITHHELD[why])
+        for n in (range(file.sent) if why else file.low_quality)
+    )
 
 
 def find_item(tx: Transaction, case: int, ordinal: int) -> AnyRow:
@@ -214,22 +242,40 @@ def add_signals(
         TooManySignals: the file would hold more than 2,048.
     """
     item = find_item(tx, case, ordinal)
+    why = _why_withheld(tx, item.id, part)
     if item.awaiting_after != after:
         if not _is_repeated(tx, item, part):
             raise NotTheNextPart
     elif after + part.sent > SIGNALS_MAX:
         raise TooManySignals
     else:
-        held, _ = tx.reviews.marks(case)[item.id]
-        rows = () if part.lawful and not held else part.rows
-        tx.signals.add([NewSignals(item.media, rows, held_back=held)], hour(now))
-        if part.lawful and not held:
-            tx.reviews.add(LAWFUL, item.id, None, 1, hour(now))
+        if why != LAWFUL:
+            forget_withdrawals(tx, [part])
+            tx.signals.add([_new_signals(part, why, now)], hour(now))
+        if why in {LAWFUL, RESUBMITTED}:
+            tx.reviews.add(why, item.id, None, 1, hour(now))
         tx.cases.await_signals(item.id, after + part.sent if part.more else None)
     expires = renew(tx, tx.cases.read(case), months=months, now=now)
     return SignalsAdded(
-        expires=moment(expires), item=ordinal, accepted=part.accepted, refused=part.refused
+        expires=moment(expires),
+        item=ordinal,
+        accepted=0 if why else part.accepted,
+        refused=_refused(part, why),
     )
+
+
+def _why_withheld(tx: Transaction, item: int, part: File) -> str | None:
+    """Return the question for whose sake a further part of a file goes to nobody, if there is one.
+
+    Of a part that is near a lawful picture, nothing is kept: what the file holds already is matched.
+    """
+    for kind in (QUARANTINED, RESUBMITTED):
+        asked = tx.reviews.last(kind, item)
+        if asked is not None and asked.state == OPEN:
+            return kind
+    if held_by_verdicts(tx, [part])[0]:
+        return RESUBMITTED
+    return LAWFUL if part.lawful else None
 
 
 def _is_repeated(tx: Transaction, item: AnyRow, part: File) -> bool:
@@ -271,7 +317,9 @@ def withdraw(
             if ordinal is not None and not tx.cases.has_item(case, ordinal):
                 raise ItemUnknown
             tx.removed = True  # also when repeated: the answer promises that the journal has it
-            files, done = tx.cases.withdraw_some(case, ordinal, hour(now()), limit=_AT_ONCE)
+            files, done = tx.cases.withdraw_some(
+                case, ordinal, hour(now()), limit=_AT_ONCE, remember=True
+            )
             gone += files
             if not done:
                 continue
@@ -345,7 +393,8 @@ def status(tx: Transaction, case: int, *, now: datetime) -> CaseStatus:
                 signals=item.signals,
                 added=moment(item.added),
                 withdrawn=_moment(item.withdrawn),
-                held_back=marks[item.id][0],
+                held_back=marks[item.id][0] or 0 < item.held == item.live,
+                being_checked=item.held,
                 taken_out=_taken_out(marks[item.id][1]),
                 complete=item.awaiting_after is None,
                 platforms=listed.about(item),
@@ -356,7 +405,12 @@ def status(tx: Transaction, case: int, *, now: datetime) -> CaseStatus:
 
 
 class _Platforms:
-    """What every platform did about the files of one case."""
+    """What every platform did about the files of one case.
+
+    Whoever has a picture can open a case for it. Counts of matches and verdicts are therefore those
+    of midnight (UTC), each rounded down to a power of ten: a case must not show when, and how
+    often, a picture is uploaded somewhere.
+    """
 
     def __init__(self, tx: Transaction, case: int, now: datetime) -> None:
         self._scopes: dict[int, set[Scope]] = defaultdict(set)
@@ -368,9 +422,12 @@ class _Platforms:
             for item, platform, has, gone in tx.cases.confirmations(case)
         }
         self._verdicts: dict[tuple[int, int], dict[Verdict, int]] = defaultdict(dict)
-        for item, platform, verdict, count in tx.cases.verdicts(case):
-            self._verdicts[item, platform][Verdict(verdict)] = count
-        self._matches = {(item, by): count for item, by, count in tx.cases.matches(case)}
+        today = day(now)
+        for item, platform, verdict, count in tx.cases.verdicts(case, today):
+            self._verdicts[item, platform][Verdict(verdict)] = coarse(count)
+        self._matches = {
+            (item, by): coarse(count) for item, by, count in tx.cases.matches(case, today)
+        }
         self._names = [(row.id, row.name) for row in tx.platforms.all()]
 
     def about(self, item: AnyRow) -> tuple[PlatformStatus, ...]:
@@ -398,6 +455,11 @@ class _Platforms:
                 )
             )
         return tuple(rows)
+
+
+def coarse(count: int) -> int:
+    """Round a count down to 1, 10, 100 and so on; 0 stays."""
+    return 10 ** (len(str(count)) - 1) if count else 0
 
 
 def _taken_out(by: str | None) -> TakenOut | None:

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from clearinghouse.abuse import review as reviewing
 from clearinghouse.cli.shared import AsJson, Database, now, opened, show
+from clearinghouse.platforms.keys import find
 from clearinghouse.times import moment
 from nciihash.errors import InvalidSignal
 from nciihash.signals import Signal, SignalType
@@ -29,6 +30,8 @@ _MEANS = {
     "quarantined": "like a lawful picture; goes to no platform until you decide",
     "lawful": "like a picture that was listed as lawful later",
     "hits": "met by many platforms within a day: it may be the very abuse",
+    "verdicts": "two platforms do not block it; what is held back is purged after 7 days",
+    "resubmitted": "platforms did not block the same hash; it goes out after 7 days",
     "oracle": "the queries of one key gather around this file",
 }
 
@@ -45,6 +48,8 @@ def list_questions(database: Database = None, as_json: AsJson = False) -> None:
             what = f"{row.kind}: {_MEANS[row.kind]}"
             if row.platform is not None:
                 what += f" ({row.platform}, key {row.key})"
+            if row.said_by:
+                what += f" ({', '.join(row.said_by)}; {row.held} hash(es) held back)"
             said = ", ".join(f"{count} {word}" for word, count in sorted(row.verdicts.items()))
             counts = (str(n) for n in (row.count, row.platforms, row.matches))
             day = f"{moment(row.since):%Y-%m-%d}"
@@ -57,10 +62,25 @@ def list_questions(database: Database = None, as_json: AsJson = False) -> None:
 
 @review.command()
 def keep(number: Number, database: Database = None, as_json: AsJson = False) -> None:
-    """Keep the file and close the question. A file that was held back goes out to platforms."""
+    """Keep the file and close the question. What was held back goes out to platforms."""
     with opened(database) as store:
         reviewing.keep(store, number, now=now())
     show(as_json, {"number": number, "state": "kept"}, lambda: "The file is kept.")
+
+
+@review.command("put-back")
+def put_back(
+    platform: Annotated[str, typer.Argument(help="Its name.")],
+    database: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """Keep every file about which this platform's verdicts ask, and put back what they took out.
+
+    For a platform whose key was misused: first revoke the key with `platform revoke`.
+    """
+    with opened(database) as store:
+        count = reviewing.put_back(store, find(store, platform), now=now())
+    show(as_json, {"kept": count}, lambda: f"{count} file(s) are kept.")
 
 
 @review.command()

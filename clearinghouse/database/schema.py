@@ -19,6 +19,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    text,
 )
 
 AnyRow = Row[*tuple[Any, ...]]
@@ -94,7 +95,16 @@ signals = Table(
     # in the StopNCII door's order (`clearinghouse.database.queries.stopncii_records`); null where
     # that door shows nothing
     Column("place", BigInteger, index=True),
+    # the hour in which it was held back by verdicts, or submitted again after that: it matches
+    # nothing, and its value is kept for some days (`clearinghouse.abuse.verdict_holds`)
+    Column("held", BigInteger),
     UniqueConstraint("item_id", "ordinal"),
+    Index(
+        "ix_signals_held",
+        "held",
+        sqlite_where=text("held IS NOT NULL"),
+        postgresql_where=text("held IS NOT NULL"),
+    ),
     sqlite_autoincrement=True,
 )
 
@@ -148,6 +158,7 @@ verdicts = Table(
     Column("verdict", String(16), nullable=False),
     Column("hour", BigInteger, nullable=False),
     Column("place", BigInteger),  # as in `signals`
+    Column("earlier", String(16)),  # what it was when the day of `hour` began; null for none
     Index("ix_verdicts_signal_id", "signal_id"),
     Index("ix_verdicts_platform_id_place", "platform_id", "place"),
 )
@@ -158,6 +169,9 @@ matches = Table(  # how often each platform's queries met each file
     Column("platform_id", ForeignKey("platforms.id"), primary_key=True),
     Column("item_id", ForeignKey("items.id", ondelete="CASCADE"), primary_key=True),
     Column("count", BigInteger, nullable=False),
+    # the day of the last match, and the count when that day began
+    Column("day", BigInteger, nullable=False, server_default=text("0")),
+    Column("earlier", BigInteger, nullable=False, server_default=text("0")),
     Index("ix_matches_item_id", "item_id"),
 )
 
@@ -217,7 +231,7 @@ reviews = Table(  # what the operator is asked to decide on
     "reviews",
     metadata,
     _number(),
-    Column("kind", String(12), nullable=False),  # quarantined, lawful, hits, oracle
+    Column("kind", String(12), nullable=False),  # `queries.reviews` names them
     Column("item_id", ForeignKey("items.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("key_id", ForeignKey("keys.id")),  # whose queries gather around the file
     Column("count", BigInteger, nullable=False),  # of queries, or of platforms
@@ -227,11 +241,26 @@ reviews = Table(  # what the operator is asked to decide on
     sqlite_autoincrement=True,
 )
 
+takeouts = Table(  # files that a platform's verdicts helped to hold back on a day
+    "takeouts",
+    metadata,
+    Column("platform_id", ForeignKey("platforms.id"), primary_key=True),
+    Column("day", BigInteger, primary_key=True, autoincrement=False, index=True),
+    Column("item_id", ForeignKey("items.id", ondelete="CASCADE"), primary_key=True),
+)
+
 removals = Table(  # files that others than their holder took out
     "removals",
     metadata,
     Column("item_id", ForeignKey("items.id", ondelete="CASCADE"), primary_key=True),
     Column("by", String(12), nullable=False),  # operator, platforms
+)
+
+withdrawn = Table(  # what survivors withdrew, so that no contributor brings it back
+    "withdrawn",
+    metadata,
+    Column("tag", LargeBinary(8), primary_key=True),  # `clearinghouse.sealing.vault.Vault.tag`
+    Column("day", BigInteger, nullable=False, index=True),  # of the last withdrawal
 )
 
 spent = Table(  # proofs of work that were used, until they have run out

@@ -39,6 +39,35 @@ _log = logging.getLogger(__name__)
 _RESERVED: Final = 1_000  # row numbers in a block
 
 
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Releases:
+    """The periods at whose beginnings feeds are given what was added in the one before.
+
+    Args:
+        every: their length in minutes; 0 for none.
+        clock: the time.
+    """
+
+    def __init__(self, every: int, clock: Callable[[], datetime]) -> None:
+        self._seconds = every * 60
+        self._clock = clock
+
+    def period(self) -> int | None:
+        """Return when the present period began, in seconds since 1970; None where there is none."""
+        if not self._seconds:
+            return None
+        return int(self._clock().timestamp()) // self._seconds * self._seconds
+
+    def left(self) -> float | None:
+        """Return how many seconds are left of the present period; None where there is none."""
+        if not self._seconds:
+            return None
+        return self._seconds - self._clock().timestamp() % self._seconds
+
+
 class Store:
     """One database: short read and write transactions, each on a connection of its own."""
 
@@ -50,6 +79,7 @@ class Store:
         argon2_memory: int,
         note: Path,
         journal: Journal,
+        releases: Releases,
     ) -> None:
         self._database = database
         self._masters = masters
@@ -57,6 +87,7 @@ class Store:
         self._unlocking = threading.Lock()
         self._note = note
         self._journal = journal
+        self.releases = releases
         self._owed = False  # whether the journal may lack a withdrawal
         self._items: list[int] = []  # row numbers reserved for files, not used yet
         self._reserving = threading.Lock()
@@ -68,10 +99,14 @@ class Store:
         self.withdrawn_again = 0  # signals, when the database was opened
 
     @classmethod
-    def open(cls, settings: Settings) -> Self:
+    def open(cls, settings: Settings, *, clock: Callable[[], datetime] = _utc_now) -> Self:
         """Open the database, make or migrate it where needed, and check that the key is its own.
 
         All of it in the one writer's place, so that two that start at once follow each other.
+
+        Args:
+            settings: which database.
+            clock: the time, by which new entries of the log are released.
 
         Raises:
             KeyMissing, KeyMismatch: the database is sealed with a key that is not here.
@@ -80,7 +115,7 @@ class Store:
         """
         database = open_database(settings)
         try:
-            store = cls._over(database, settings)
+            store = cls._over(database, settings, clock)
             store.withdrawn_again = store.settle()
         except BaseException:
             _close(database)
@@ -101,7 +136,7 @@ class Store:
         address = URL.create("sqlite", database=str(copy.absolute()))
         database = open_database(replace(settings, database=address.render_as_string()))
         try:
-            store = cls._over(database, settings)
+            store = cls._over(database, settings, _utc_now)
             noted = Reached.read(store._note)
             reached = Reached(max(reached.seq, noted.seq), max(reached.place, noted.place))
             return store._settle(reached, anew=True)
@@ -109,7 +144,7 @@ class Store:
             _close(database)
 
     @classmethod
-    def _over(cls, database: Database, settings: Settings) -> Self:
+    def _over(cls, database: Database, settings: Settings, clock: Callable[[], datetime]) -> Self:
         with database.writer.begin() as connection:
             migrate(connection)
             tx = Transaction(connection)
@@ -134,6 +169,7 @@ class Store:
             argon2_memory=int.from_bytes(known["argon2"], "big"),
             note=folder / f"reached-{identity}",
             journal=Journal(folder / f"withdrawals-{identity}"),
+            releases=Releases(settings.release_every, clock),
         )
 
     def settle(self) -> int:
@@ -165,6 +201,7 @@ class Store:
         with self._database.writer.begin() as connection:
             tx = Transaction(connection)
             self._unlock(tx)
+            tx.vault, tx.period = self.vault, self.releases.period()
             before = tx.log.epoch()
             again = settle(self._database, tx, reached, self._journal, now, anew=anew)
             if again or tx.log.epoch() != before:
@@ -210,6 +247,7 @@ class Store:
                 began = time.monotonic()
                 tx = Transaction(connection)
                 self._unlock(tx)
+                tx.vault, tx.period = self.vault, self.releases.period()
                 yield tx
                 if tx.grew:
                     self._database.announce(connection)
@@ -230,6 +268,7 @@ class Store:
         with self._database.reader.begin() as connection:
             tx = Transaction(connection)
             self._unlock(tx)
+            tx.vault, tx.period = self.vault, self.releases.period()
             yield tx
 
     def reserve_items(self, count: int) -> list[int]:

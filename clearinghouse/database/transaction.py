@@ -18,6 +18,9 @@ from clearinghouse.database.queries.replies import Replies
 from clearinghouse.database.queries.reviews import Reviews
 from clearinghouse.database.queries.signals import Signals
 from clearinghouse.database.queries.stopncii_records import StopNCIIRecords
+from clearinghouse.database.queries.takeouts import Takeouts
+from clearinghouse.database.queries.withdrawn import Withdrawn
+from clearinghouse.sealing.vault import Vault
 
 
 class Transaction:
@@ -32,15 +35,21 @@ class Transaction:
         grew: whether the log has new entries.
         removed: whether the journal of withdrawals must be up to date before this is answered.
         revoked: keys that were revoked, for the store to note when the transaction is committed.
+        period: when the present period of releases began, in seconds since 1970; None where
+            entries of the log are given out at once (`Log.released`).
+        vault: the keys of the database; the store sets it when it has unlocked the database.
     """
 
-    __slots__ = ("connection", "grew", "removed", "revoked")
+    __slots__ = ("connection", "grew", "period", "removed", "revoked", "vault")
+
+    vault: Vault
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.grew = False
         self.removed = False
         self.revoked: list[int] = []
+        self.period: int | None = None
 
     @property
     def cases(self) -> Cases:
@@ -81,6 +90,16 @@ class Transaction:
     def reviews(self) -> Reviews:
         """Questions to the operator, and files that others than their holder took out."""
         return Reviews(self.connection)
+
+    @property
+    def takeouts(self) -> Takeouts:
+        """Files that verdicts hold back, counted by platform and day."""
+        return Takeouts(self.connection)
+
+    @property
+    def withdrawn(self) -> Withdrawn:
+        """What survivors withdrew, which no contributor may bring back."""
+        return Withdrawn(self.connection)
 
     @property
     def allowlist(self) -> Allowlist:

@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Final
 
+from clearinghouse.abuse import verdict_holds
 from clearinghouse.abuse.proof_of_work import LIFE
 from clearinghouse.database import audit
 from clearinghouse.database.audit import Act
@@ -11,6 +12,7 @@ from clearinghouse.database.store import Store
 from clearinghouse.times import hour
 from nciihash.wire import CaseState
 
+WITHDRAWN_DAYS: Final = 400  # for which a withdrawn value is remembered against contributions
 _BATCH: Final = 100  # cases closed in one transaction, so that writers between them are not kept
 
 
@@ -29,14 +31,24 @@ def expire(store: Store, now: datetime) -> int:
 
 
 def purge(store: Store, *, retention_days: int, now: datetime) -> dict[str, int]:
-    """Expire what is due, and forget closed cases and repeatable answers past their time."""
+    """Expire what is due, and forget closed cases and repeatable answers past their time.
+
+    What verdicts have held back for some days without a decision is purged as well.
+    """
     expired = expire(store, now)
+    taken_out = verdict_holds.carry_out(store, now=now)
     with store.write() as tx:
         forgotten = tx.cases.forget(hour(now - timedelta(days=retention_days)))
         replies = tx.replies.forget(hour(now) - KEPT_SECONDS)
         if expired or forgotten:
             count = expired + forgotten
             audit.record(store.vault, tx, Act.PURGED, count=count, hour=hour(now))
+        tx.withdrawn.forget_before(hour(now - timedelta(days=WITHDRAWN_DAYS)))
         tx.proofs.forget(hour(now) - 2 * LIFE)
         tx.quotas.forget(hour(now - timedelta(days=2)))
-    return {"expired": expired, "forgotten": forgotten, "replies": replies}
+    return {
+        "expired": expired,
+        "taken_out": taken_out,
+        "forgotten": forgotten,
+        "replies": replies,
+    }

@@ -13,6 +13,10 @@ removals, the same index.
   over. (What a survivor submits is held back instead, for the operator to decide.)
 - **Never against a survivor.** A value that a survivor's open case holds is not filed again, so
   that her withdrawal ends it, even where a platform sends back everything that it was given.
+- **Nothing that verdicts hold back.** While an equal value is held back, it is passed over.
+- **Nothing that a survivor withdrew.** A value that was withdrawn within the last 400 days is
+  passed over: a contributor's copy may be from before. The answer does not tell of it. Whoever
+  submits it again for herself ends that.
 - **Going out.** The platform that added a hash takes it back by sending it with the feedback
   `Withdrawn` or `Deleted`; an import ends when the other side no longer holds it; the operator ends
   all of them with `clearinghouse platform withdraw`. What nobody adds to for `case_months` expires.
@@ -60,10 +64,12 @@ def lookup_of(store: Store, signal: Signal) -> bytes:
 class Ready:
     """Hashes made ready to be filed before the writer's lock is taken, by their look-up values.
 
-    Each has the row of its file, reserved, and the row of its signal. Lawful ones are left out.
+    Each has the row of its file, reserved, and the row of its signal, and the tag by which it is
+    known if a survivor has withdrawn it. Lawful ones are left out.
     """
 
     files: dict[bytes, tuple[Media, dict[str, Any]]]
+    tags: dict[bytes, bytes]
     screening: Screening
 
 
@@ -73,6 +79,7 @@ def make_ready(store: Store, lawful: LawfulList, hashes: Sequence[Contributed]) 
     numbers = store.reserve_items(len(unique))
     screening = screen(store, lawful, [hash.signal for hash in unique])
     files: dict[bytes, tuple[Media, dict[str, Any]]] = {}
+    tags: dict[bytes, bytes] = {}
     for item, hash, is_lawful in zip(numbers, unique, screening.near, strict=True):
         if is_lawful:
             continue
@@ -87,7 +94,8 @@ def make_ready(store: Store, lawful: LawfulList, hashes: Sequence[Contributed]) 
             "variant": Variant.ORIGINAL.value,
         }
         files[lookup] = (hash.media, row)
-    return Ready(files, screening)
+        tags[lookup] = screening.vault.tag(hash.signal.type, hash.signal.value)
+    return Ready(files, tags, screening)
 
 
 def contribute(
@@ -120,9 +128,15 @@ def contribute(
     """
     ready.screening.check(tx)
     case = _open(tx, platform, kind, expires=hour(now + months * _MONTH), now=now)
-    known = set(tx.cases.values(case, list(ready.files)))
-    known |= tx.signals.held_by_survivors(list(ready.files))
-    new = [file for lookup, file in ready.files.items() if lookup not in known]
+    lookups = list(ready.files)
+    known = {*tx.cases.values(case, lookups), *tx.signals.held_values(lookups)}
+    known |= tx.signals.held_by_survivors(lookups)
+    withdrawn = tx.withdrawn.choose(list(ready.tags.values()))
+    new = [
+        file
+        for lookup, file in ready.files.items()
+        if lookup not in known and ready.tags[lookup] not in withdrawn
+    ]
     live, last = tx.cases.count_items(case)
     if live + len(new) > most:
         raise ContributionsFull

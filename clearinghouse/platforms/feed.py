@@ -46,7 +46,8 @@ def read_page(
     with store.read() as tx:
         if after > tx.log.head():
             raise CursorExpired  # of a log that was longer: the database was put back
-        entries = tx.log.read(after, limit + 1)
+        until, _ = tx.log.released()
+        entries = tx.log.read(after, limit + 1, until=until)
     more = len(entries) > limit
     entries = entries[:limit]
     seq = entries[-1].seq if entries else after
@@ -64,11 +65,11 @@ def read_snapshot(store: Store, platform: Platform, veil: Veil | None) -> Iterat
     """
     epoch = store.epoch
     with store.read() as tx:
-        head = tx.log.head()
+        head, _ = tx.log.released()
     after, more = 0, True
     while more:
         with store.read() as tx:
-            entries = tx.log.read(after, _SNAPSHOT_PAGE + 1, live_until=head)
+            entries = tx.log.read(after, _SNAPSHOT_PAGE + 1, until=head, live=True)
             if tx.log.epoch() != epoch:
                 raise CursorExpired
         more = len(entries) > _SNAPSHOT_PAGE

@@ -25,7 +25,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
-from clearinghouse.abuse import review
+from clearinghouse.abuse import verdict_holds
 from clearinghouse.abuse.allowlist import LawfulList
 from clearinghouse.abuse.screening import screened
 from clearinghouse.database.queries.contributions import CONTRIBUTED
@@ -257,7 +257,10 @@ def read_hashes(
         start = max(start, (after + 1) // SHARED)
     limit = max(page_size, PAGE_MIN)
     with store.read() as tx:
-        found = tx.stopncii.read(platform.number, after, limit + 1, first_hand=first_hand)
+        _, until = tx.log.released()
+        found = tx.stopncii.read(
+            platform.number, after, limit + 1, first_hand=first_hand, until=until
+        )
     page, more = found[:limit], len(found) > limit
     end = page[-1].place if page else after
     token = platform.names.write(Names.PAGE, [end], epoch=store.epoch)[0] if more else None
@@ -333,7 +336,9 @@ def _record(
     for signal in signals:
         tx.platforms.add_verdict(platform.number, signal, value.verdict.value, hour(now))
     if value is FeedbackValue.NOT_BLOCKED:
-        review.weigh(tx, signals, now=now)
+        verdict_holds.weigh(tx, platform.number, signals, now=now)
+    elif value is FeedbackValue.BLOCKED:
+        verdict_holds.object_to(tx, platform.number, signals, now=now)
 
 
 def take_hashes(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from clearinghouse.abuse import review
+from clearinghouse.abuse import verdict_holds
 from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import CursorExpired
@@ -35,6 +35,7 @@ def record(
 ) -> FeedbackTaken:
     """Record verdicts; those on ids that this platform was never given are counted and ignored."""
     recorded = 0
+    doubted: list[int] = []
     for verdict in verdicts:
         named = platform.names.read(Names.SIGNAL, verdict.id)
         if named and tx.platforms.add_verdict(
@@ -42,5 +43,8 @@ def record(
         ):
             recorded += 1
             if verdict.verdict is Verdict.NOT_BLOCKED:
-                review.weigh(tx, [named[1]], now=now)
+                doubted.append(named[1])
+            elif verdict.verdict is Verdict.BLOCKED:
+                verdict_holds.object_to(tx, platform.number, [named[1]], now=now)
+    verdict_holds.weigh(tx, platform.number, doubted, now=now)
     return FeedbackTaken(recorded=recorded, unknown=len(verdicts) - recorded)

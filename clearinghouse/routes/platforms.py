@@ -120,7 +120,8 @@ async def read_feed(
         left = until - time.monotonic()
         if reply.entries or reply.more or left <= 0 or serving.waiters.closed:
             return reply
-        await serving.waiters.wait(left, seen)
+        # nobody is woken when a period of releases ends
+        await serving.waiters.wait(min(left, serving.store.releases.left() or left), seen)
 
 
 def _page(

@@ -24,6 +24,7 @@ from nciihash.durable import sync_folder
 from nciihash.signals import SignalType
 
 KEY_BYTES: Final = 32
+TAG_BYTES: Final = 8
 _SIGNALS: Final = frozenset(SignalType)
 _NONCE: Final = 12  # bytes; random, so one key may seal 2**32 values (NIST SP 800-38D, 8.3)
 
@@ -49,6 +50,7 @@ class Vault:
         self._aeads = [AESGCM(_derive(key, b"values")) for key in self.masters]
         self._lookup = _derive(master, b"lookups")
         self.steady = steady or self._lookup
+        self._tags = _derive(self.steady, b"withdrawn")
 
     def __repr__(self) -> str:
         return "Vault(…)"
@@ -76,6 +78,14 @@ class Vault:
         Of a signal, whose kind is its type, they change with the master key.
         """
         return _lookup(self._lookup if kind in _SIGNALS else self.steady, kind, value)
+
+    def tag(self, type: str, value: bytes) -> bytes:
+        """Return the 8 bytes by which a withdrawn signal is known again.
+
+        A truncated HMAC-SHA-256 under a key of its own, which is derived from what stays when the
+        master key changes: the values are gone by then, and could not be tagged anew.
+        """
+        return _lookup(self._tags, type, value)[:TAG_BYTES]
 
     def check(self) -> bytes:
         """Give the 32 bytes by which a database knows its master key."""

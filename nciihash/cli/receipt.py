@@ -68,6 +68,8 @@ def why_not(item: ItemReceipt) -> str:
     """Say why no hash of a file was taken."""
     if any(refusal.code == "quarantined" for refusal in item.refused):
         return "held back: it is like a known harmless picture, so the clearinghouse decides first"
+    if any(refusal.code == "being_checked" for refusal in item.refused):
+        return "held back: platforms did not block it before, so the clearinghouse checks it first"
     return "not taken: too plain"
 
 

@@ -162,6 +162,9 @@ def _standing(item: ItemStatus) -> str:
             return " (taken out: platforms did not block it)"
     if item.withdrawn is not None:
         return " (withdrawn)"
+    if item.being_checked:
+        part = "" if item.held_back else f"{item.being_checked} of {item.signals} hashes of it "
+        return f" ({part}held back: platforms did not block it; the clearinghouse checks that)"
     return " (held back until the clearinghouse decides)" if item.held_back else ""
 
 
@@ -180,11 +183,15 @@ def _has_it(platform: PlatformStatus) -> str:
 
 def _matches(platform: PlatformStatus) -> str:
     # one that matches against a list of its own tells its decisions, not how often it matched
-    return _UNKNOWN if platform.follows and not platform.matches else str(platform.matches)
+    if not platform.matches:
+        return _UNKNOWN if platform.follows else "0"
+    return f"{platform.matches:,} or more"
 
 
 def _decisions(platform: PlatformStatus) -> str:
-    told = [f"{count} {_VERDICTS[word]}" for word, count in platform.verdicts.items() if count]
+    told = [
+        f"{count:,} or more {_VERDICTS[word]}" for word, count in platform.verdicts.items() if count
+    ]
     if told:
         return ", ".join(told)
     return _UNKNOWN if platform.matches else "-"

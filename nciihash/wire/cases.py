@@ -172,10 +172,15 @@ class SavedHashes(Message):
 
 
 class Refusal(Message):
-    """A signal that was not taken: its place in the item's list, and why."""
+    """A signal that was not taken: its place in the item's list, and why.
+
+    `quarantined` and `being_checked` are kept: nothing of the file goes to a platform until the
+    operator has decided, since it is like a picture known to be lawful, or since platforms did not
+    block the same hash.
+    """
 
     signal: int
-    code: Literal["low_quality", "quarantined"]
+    code: Literal["low_quality", "quarantined", "being_checked"]
 
 
 class ItemReceipt(Message):
@@ -228,7 +233,9 @@ class PlatformStatus(Message):
     `has_it_since`: the hour in which it confirmed that it matches against this file's hashes.
     `deletion_acknowledged`: the hour in which it confirmed that it no longer does.
     `follows` is false for a platform that holds no list and asks us at every upload. `veiled`: its
-    list holds only a part of each hash, and it asks us about what is like one.
+    list holds only a part of each hash, and it asks us about what is like one. `matches` and the
+    counts in `verdicts` are lower bounds, 0, 1, 10, 100 and so on, as they were at the last
+    midnight (UTC): whoever has a picture can open a case, and must not watch its uploads by it.
     """
 
     platform: str
@@ -250,9 +257,10 @@ class TakenOut(StrEnum):
 class ItemStatus(Message):
     """One file of a case.
 
-    `held_back`: it is like a picture that the operator knows to be lawful, and goes to no platform
-    until the operator has decided. `taken_out`: it was not its holder who withdrew it. `complete`
-    is false while a part of a long video was not sent yet.
+    `held_back`: it goes to no platform until the operator has decided: it is like a picture that
+    the operator knows to be lawful, or platforms did not block it. `being_checked`: so many of its
+    signals platforms did not block; they match nothing, and the operator checks that for some days.
+    `taken_out`: it was not its holder who withdrew it. `complete` is false while a part of a long video was not sent yet.
     """
 
     item: int
@@ -261,6 +269,7 @@ class ItemStatus(Message):
     added: datetime
     withdrawn: datetime | None
     held_back: bool = False
+    being_checked: int = 0
     taken_out: TakenOut | None = None
     complete: bool = True
     platforms: tuple[PlatformStatus, ...]

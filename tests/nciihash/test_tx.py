@@ -142,6 +142,7 @@ def test_the_python_client_fetches_says_and_submits(process):
     assert fresh.hashValue == hashes[3]
     [said] = fresh.CSPFeedbacks
     assert (said.feedbackValue, said.source) == (StopNCIICSPFeedbackValue.Blocked, "Example")
+    process.pass_midnight()
     [status] = process.client.get("/v1/case", headers=case).json()["items"][3]["platforms"]
     assert status["verdicts"] == {"blocked": 1}
 

@@ -64,7 +64,7 @@ def test_a_busy_service_is_asked_again(visit):
     assert len(set(tries)) == 1
 
 
-def test_what_platforms_did_is_shown_and_nothing_is_made_up(visit, add_platform):
+def test_what_platforms_did_is_shown_and_nothing_is_made_up(visit, add_platform, serving):
     visitor = visit()
     with (
         add_platform("Follower") as follower,
@@ -90,6 +90,7 @@ def test_what_platforms_did_is_shown_and_nothing_is_made_up(visit, add_platform)
         value = by_python(pictures()[0]["buffer"])[0]
         for _ in range(50):  # until the service's index holds this case too, and not only others'
             asker.post("/v1/match", json={"type": "pdq", "values": [value]}).raise_for_status()
+            serving.pass_midnight()
             visitor.press("status.refresh")
             visitor.at("status.title")
             if visitor.page.get_by_text("Uploads that looked the same").count():

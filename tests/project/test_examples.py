@@ -106,7 +106,8 @@ def test_platforms_examples(run, local, pictures, tmp_path):
 
 
 def seen_by_survivor(local, case):
-    """Give the verdicts that a survivor sees on her first file."""
+    """Give the verdicts that a survivor sees on her first file on the next day."""
+    local.pass_midnight()
     with local.survivor() as client:
         (item, *_) = client.status(*case).items
     return [v for platform in item.platforms for v, count in platform.verdicts.items() if count]

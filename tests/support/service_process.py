@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from unittest import mock
 
 import httpx
-from sqlalchemy import make_url
+from sqlalchemy import create_engine, make_url
 
 from clearinghouse.cli import app
 from clearinghouse.database.store import Store
@@ -152,6 +152,14 @@ class ServiceProcess:
         """Withdraw a case, or one item of it."""
         with self.survivor() as client:
             client.withdraw(*case, item)
+
+    def pass_midnight(self):
+        """Date back by a day what platforms matched and said: a case tells it from midnight on."""
+        engine = create_engine(self.database)
+        with engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE verdicts SET hour = hour - 86400")
+            connection.exec_driver_sql("UPDATE matches SET day = day - 86400")
+        engine.dispose()
 
     def cases(self):
         """Return how many cases there are. On SQLite alone."""

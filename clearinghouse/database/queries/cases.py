@@ -16,6 +16,7 @@ from sqlalchemy import (
     true,
     update,
 )
+from sqlalchemy import case as when
 
 from clearinghouse.database.queries.inserts import insert_row, reserve, write_rows
 from clearinghouse.database.queries.stopncii_records import PARAMETERS
@@ -114,20 +115,32 @@ class Cases:
         row = self._run(query).one()
         return row[0], row[1]
 
-    def withdraw_items(self, case: int, ordinal: int | None, hour: int) -> int:
-        """Withdraw one file or all of a case: purge its values, log each removal, count files."""
+    def withdraw_items(
+        self, case: int, ordinal: int | None, hour: int, *, remember: bool = False
+    ) -> int:
+        """Withdraw one file or all of a case: purge its values, log each removal, count files.
+
+        Args:
+            case: its row number.
+            ordinal: of the file; None for all.
+            hour: the time.
+            remember: keep tags of the values, so that no contributor brings them back.
+        """
         gone, done = 0, False
         while not done:
-            files, done = self.withdraw_some(case, ordinal, hour, limit=PARAMETERS)
+            files, done = self.withdraw_some(
+                case, ordinal, hour, limit=PARAMETERS, remember=remember
+            )
             gone += files
         return gone
 
     def withdraw_some(
-        self, case: int, ordinal: int | None, hour: int, *, limit: int
+        self, case: int, ordinal: int | None, hour: int, *, limit: int, remember: bool = False
     ) -> tuple[int, bool]:
         """Withdraw up to `limit` signals of one file, or of all files of a case.
 
-        A file is withdrawn with the last of its signals.
+        A file is withdrawn with the last of its signals. The arguments are those of
+        `withdraw_items`.
 
         Returns:
             How many files were withdrawn, and whether none is left.
@@ -143,7 +156,7 @@ class Cases:
             self._run(live.order_by(signals.c.item_id, signals.c.id).limit(limit)).scalars()
         )
         parts = [some[first : first + PARAMETERS] for first in range(0, len(some), PARAMETERS)]
-        self._tx.signals.end((signals.c.id.in_(part) for part in parts), hour)
+        self._tx.signals.end((signals.c.id.in_(part) for part in parts), hour, remember=remember)
         left = exists().where(signals.c.item_id == items.c.id, signals.c.value.is_not(None))
         gone = self._run(update(items).where(*chosen, ~left).values(withdrawn=hour)).rowcount
         return gone, len(some) < limit
@@ -163,9 +176,14 @@ class Cases:
         return self._one(query) is not None
 
     def items(self, case: int) -> Sequence[AnyRow]:
-        """List a case's files with the numbers of their signals."""
+        """List a case's files with how many signals they have, live, and held back by verdicts."""
+        counts = (
+            func.count(signals.c.id).label("signals"),
+            func.count(signals.c.value).label("live"),
+            func.count(signals.c.held).label("held"),
+        )
         query = (
-            select(items, func.count(signals.c.id).label("signals"))
+            select(items, *counts)
             .join(signals, signals.c.item_id == items.c.id)
             .where(items.c.case_id == case)
             .group_by(items.c.id)
@@ -201,13 +219,16 @@ class Cases:
 
         Rows of (item, platform, has, gone): the hour of the first confirmation of the whole file
         and of its whole removal, null where there is none. A confirmation that covers both does not
-        count for the first: that platform may never have held the hashes.
+        count for the first: that platform may never have held the hashes. A removal before the
+        last addition does not count: what verdicts had taken out was put back.
         """
+        added = func.max(log.c.id).filter(log.c.op == "add")
+        removed = func.max(log.c.id).filter(log.c.op == "remove")
         held = (
             select(
                 items.c.id,
-                func.max(log.c.id).filter(log.c.op == "add").label("added"),
-                func.max(log.c.id).filter(log.c.op == "remove").label("removed"),
+                added.label("added"),
+                when((removed > func.coalesce(added, 0), removed)).label("removed"),
             )
             .join(signals, signals.c.item_id == items.c.id)
             .join(log, log.c.signal_id == signals.c.id)
@@ -243,20 +264,39 @@ class Cases:
         )
         return self._run(query).all()
 
-    def verdicts(self, case: int) -> Sequence[AnyRow]:
-        """Count verdicts on a case's files: (item, platform, verdict, count)."""
-        return self._run(
-            select(signals.c.item_id, verdicts.c.platform_id, verdicts.c.verdict, func.count())
+    def verdicts(self, case: int, day: int | None = None) -> Sequence[AnyRow]:
+        """Count verdicts on a case's files: (item, platform, verdict, count).
+
+        Args:
+            case: its row number.
+            day: count them as they were when this day began; None for as they are.
+        """
+        verdict: ColumnElement[str] = verdicts.c.verdict
+        if day is not None:
+            verdict = when((verdicts.c.hour < day, verdict), else_=verdicts.c.earlier)
+        said = (
+            select(signals.c.item_id, verdicts.c.platform_id, verdict.label("verdict"))
             .join(signals, signals.c.id == verdicts.c.signal_id)
             .join(items, items.c.id == signals.c.item_id)
             .where(items.c.case_id == case)
-            .group_by(signals.c.item_id, verdicts.c.platform_id, verdicts.c.verdict)
+            .subquery()
+        )
+        return self._run(
+            select(*said.c, func.count()).where(said.c.verdict.is_not(None)).group_by(*said.c)
         ).all()
 
-    def matches(self, case: int) -> Sequence[AnyRow]:
-        """Give match counts of a case's files: (item, platform, count)."""
+    def matches(self, case: int, day: int | None = None) -> Sequence[AnyRow]:
+        """Return match counts of a case's files: (item, platform, count).
+
+        Args:
+            case: its row number.
+            day: count those from before this day; None for all.
+        """
+        count: ColumnElement[int] = matches.c.count
+        if day is not None:
+            count = when((matches.c.day < day, count), else_=matches.c.earlier)
         return self._run(
-            select(matches.c.item_id, matches.c.platform_id, matches.c.count)
+            select(matches.c.item_id, matches.c.platform_id, count)
             .join(items, items.c.id == matches.c.item_id)
             .where(items.c.case_id == case)
         ).all()

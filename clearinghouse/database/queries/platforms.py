@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import BigInteger, bindparam, case, func, insert, select, update
+from sqlalchemy import BigInteger, bindparam, case, func, insert, literal, select, update
 
 from clearinghouse.database.queries.inserts import insert_row, upsert
+from clearinghouse.database.queries.reviews import WITHHELD
 from clearinghouse.database.schema import (
     AnyRow,
     acknowledgements,
@@ -14,9 +15,11 @@ from clearinghouse.database.schema import (
     log,
     matches,
     platforms,
+    reviews,
     signals,
     verdicts,
 )
+from clearinghouse.times import day_of
 
 if TYPE_CHECKING:
     from clearinghouse.database.transaction import Transaction
@@ -112,9 +115,16 @@ class Platforms:
     def unconfirmed_since(self, platform: int) -> int | None:
         """Give the hour of the oldest change that a platform has not confirmed; None for none.
 
-        The log holds no hours; they are those of the files. Of a case that has been forgotten
-        since nothing is left, so some of the next changes are looked at as well.
+        The log holds no hours; they are those of the files, or of the operator's decision to
+        release what was held back. Of a case that has been forgotten since nothing is left, so some
+        of the next changes are looked at as well.
         """
+        released = (
+            select(func.max(reviews.c.closed))
+            .where(reviews.c.item_id == items.c.id, reviews.c.kind.in_(WITHHELD))
+            .correlate(items)
+            .scalar_subquery()
+        )
         confirmed = select(func.coalesce(func.max(acknowledgements.c.seq), 0)).where(
             acknowledgements.c.platform_id == platform
         )
@@ -125,7 +135,8 @@ class Platforms:
             .limit(100)
             .subquery()
         )
-        hour = case((next_ones.c.op == "add", items.c.added), else_=items.c.withdrawn)
+        added = func.coalesce(released, items.c.added)
+        hour = case((next_ones.c.op == "add", added), else_=items.c.withdrawn)
         query = (
             select(func.min(hour))
             .select_from(next_ones)
@@ -135,23 +146,30 @@ class Platforms:
         since: int | None = self._one(query)
         return since
 
-    def count_matches(self, counts: Mapping[tuple[int, int], int]) -> None:
-        """Add to matches by (platform, file); a file that is gone by now is passed over."""
+    def count_matches(self, counts: Mapping[tuple[int, int], int], day: int) -> None:
+        """Add to matches by (platform, file) on a day; a file that is gone by now is skipped."""
         row = upsert(self._tx.connection, matches).from_select(
-            ["platform_id", "item_id", "count"],
+            ["platform_id", "item_id", "count", "day", "earlier"],
             select(
                 bindparam("platform", type_=BigInteger),
                 items.c.id,
                 bindparam("met", type_=BigInteger),
+                bindparam("today", type_=BigInteger),
+                literal(0, BigInteger),
             ).where(items.c.id == bindparam("item")),
         )
+        begins = matches.c.day < row.excluded.day
         self._run(
             row.on_conflict_do_update(
                 index_elements=["platform_id", "item_id"],
-                set_={"count": matches.c.count + row.excluded.count},
+                set_={
+                    "count": matches.c.count + row.excluded.count,
+                    "day": case((begins, row.excluded.day), else_=matches.c.day),
+                    "earlier": case((begins, matches.c.count), else_=matches.c.earlier),
+                },
             ),
             [
-                {"platform": platform, "item": item, "met": count}
+                {"platform": platform, "item": item, "met": count, "today": day}
                 for (platform, item), count in counts.items()
             ],
         )
@@ -160,6 +178,7 @@ class Platforms:
         """Record a verdict; tell whether the signal is known."""
         if self._one(select(signals.c.id).where(signals.c.id == signal)) is None:
             return False
+        self._tx.log.keep_back()
         place = (
             self._tx.stopncii.take_places(1, hour)[0]
             if self._tx.stopncii.has_place(signal)
@@ -169,7 +188,12 @@ class Platforms:
         row = upsert(self._tx.connection, verdicts).values(
             platform_id=platform, signal_id=signal, **values
         )
+        # said again on a later day, it is known since that day, and was the same before
+        begins = verdicts.c.hour < day_of(hour)
+        earlier = case((begins, verdicts.c.verdict), else_=verdicts.c.earlier)
         self._run(
-            row.on_conflict_do_update(index_elements=["platform_id", "signal_id"], set_=values)
+            row.on_conflict_do_update(
+                index_elements=["platform_id", "signal_id"], set_=values | {"earlier": earlier}
+            )
         )
         return True

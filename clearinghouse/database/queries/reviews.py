@@ -5,13 +5,25 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from clearinghouse.database.schema import AnyRow, items, keys, matches, removals, reviews
+from clearinghouse.database.schema import (
+    AnyRow,
+    items,
+    keys,
+    matches,
+    removals,
+    reviews,
+    signals,
+    verdicts,
+)
 
 # Kinds of questions to the operator.
 QUARANTINED: Final = "quarantined"  # near a lawful picture, held back until she decides
 LAWFUL: Final = "lawful"  # near one that was listed later
 HITS: Final = "hits"  # met by many platforms within its first day
 ORACLE: Final = "oracle"  # one key's queries gather around it
+VERDICTS: Final = "verdicts"  # platforms agree not to block it
+RESUBMITTED: Final = "resubmitted"  # submitted while an equal value is held back by verdicts
+WITHHELD: Final = frozenset({QUARANTINED, VERDICTS, RESUBMITTED})  # `keep` may release their files
 
 # States of a question.
 OPEN: Final = "open"
@@ -41,6 +53,29 @@ class Reviews:
             return
         values = {"kind": kind, "item_id": item, "key_id": key, "count": count}
         self._run(insert(reviews).values(**values, state=OPEN, opened=hour))
+
+    def last(self, kind: str, item: int) -> AnyRow | None:
+        """Return the newest question of a kind about a file."""
+        columns = (reviews.c.id, reviews.c.state, reviews.c.count.label("counted"))
+        query = select(*columns).where(reviews.c.kind == kind, reviews.c.item_id == item)
+        return self._run(query.order_by(reviews.c.id.desc()).limit(1)).one_or_none()
+
+    def asked_by(self, platform: int) -> list[int]:
+        """Name the files about which verdicts ask, one of them this platform's `not_blocked`."""
+        query = (
+            select(reviews.c.item_id)
+            .join(items, items.c.id == reviews.c.item_id)
+            .join(signals, signals.c.item_id == reviews.c.item_id)
+            .join(verdicts, verdicts.c.signal_id == signals.c.id)
+            .where(
+                reviews.c.kind == VERDICTS,
+                reviews.c.state == OPEN,
+                items.c.withdrawn.is_(None),
+                verdicts.c.platform_id == platform,
+                verdicts.c.verdict == "not_blocked",
+            )
+        )
+        return list(self._run(query.distinct().order_by(reviews.c.item_id)).scalars())
 
     def list_open(self, number: int | None = None) -> Sequence[AnyRow]:
         """List the open questions about files that are not withdrawn, or one of them."""
@@ -83,7 +118,7 @@ class Reviews:
     def marks(self, case: int) -> dict[int, tuple[bool, str | None]]:
         """Tell of a case's files which are held back, and who took them out if not their holder."""
         held = select(reviews.c.item_id).where(
-            reviews.c.kind == QUARANTINED, reviews.c.state == OPEN
+            reviews.c.kind.in_({QUARANTINED, RESUBMITTED}), reviews.c.state == OPEN
         )
         query = (
             select(items.c.id, items.c.id.in_(held), removals.c.by)

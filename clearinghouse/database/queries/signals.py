@@ -1,17 +1,32 @@
 """The statements on signals: how they come in, and how they end."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from random import SystemRandom
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import ColumnElement, and_, func, select, update
 
 from clearinghouse.database.queries.inserts import insert_rows, update_rows
 from clearinghouse.database.queries.stopncii_records import PARAMETERS, SHOWN
-from clearinghouse.database.schema import AnyRow, cases, contributions, items, signals, verdicts
+from clearinghouse.database.schema import (
+    AnyRow,
+    cases,
+    contributions,
+    items,
+    platforms,
+    signals,
+    verdicts,
+)
+from clearinghouse.errors import KeyMismatch
+from clearinghouse.times import day_of
 
 if TYPE_CHECKING:
     from clearinghouse.database.transaction import Transaction
+
+
+_RANDOM: Final = SystemRandom()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +50,14 @@ class Signals:
         self._one = tx.connection.scalar
 
     def add(self, files: Sequence[NewSignals], hour: int) -> None:
-        """Insert signals of files, and log each addition."""
+        """Insert signals of files, and log each addition, all of them in random order.
+
+        Platforms read the log, and the order of a case's files, or of a picture's altered copies,
+        is nothing that they need to know.
+        """
         listed = [(file, row) for file in files for row in file.rows]
+        _RANDOM.shuffle(listed)
+        self._tx.log.keep_back()
         shown = [(file.media, row["type"]) in SHOWN and not file.held_back for file, row in listed]
         places = iter(self._tx.stopncii.take_places(sum(shown), hour))
         rows = [
@@ -49,30 +70,87 @@ class Signals:
             [n for n, (file, _) in zip(numbers, listed, strict=True) if not file.held_back],
         )
 
-    def release(self, item: int, hour: int) -> None:
-        """Log the additions of a file that was held back."""
+    def release(self, item: int, hour: int, *, held: bool = False) -> None:
+        """Log the additions of a file that was held back, or of what verdicts hold back of it.
+
+        In the order of their rows, which is random (`add`).
+        """
+        chosen = [signals.c.item_id == item, signals.c.value.is_not(None)]
+        if held:
+            chosen.append(signals.c.held.is_not(None))
         rows = self._run(
             select(signals.c.id, signals.c.type, items.c.media)
             .join(items, items.c.id == signals.c.item_id)
-            .where(signals.c.item_id == item, signals.c.value.is_not(None))
+            .where(*chosen)
             .order_by(signals.c.id)
         ).all()
+        self._run(update(signals).where(*chosen).values(held=None))
+        self._tx.log.keep_back()
         shown = [row.id for row in rows if (row.media, row.type) in SHOWN]
         places = self._tx.stopncii.take_places(len(shown), hour)
         for number, place in zip(shown, places, strict=True):
             self._run(update(signals).where(signals.c.id == number).values(place=place))
         self._tx.log.append("add", [row.id for row in rows])
 
-    def withdraw(self, signal: int, hour: int) -> bool:
-        """Withdraw one signal; tell whether its file has another one left, or is withdrawn now."""
-        self.end([signals.c.id == signal], hour)
-        item = select(signals.c.item_id).where(signals.c.id == signal).scalar_subquery()
+    def hold(self, signal: int, hour: int) -> None:
+        """Let a live signal match nothing, log its removal, and keep its value sealed."""
+        row = self._run(
+            select(signals.c.lookup, signals.c.place).where(signals.c.id == signal)
+        ).one()
+        self._tx.log.append("remove", [signal])
+        self._run(update(signals).where(signals.c.id == signal).values(held=hour, place=None))
+        self._tx.stopncii.move([row.lookup] if row.place is not None else [], hour)
+        self._tx.log.release()
+
+    def held_before(self, hour: int, limit: int) -> list[int]:
+        """Name files of which something has been held back by verdicts since this hour or longer.
+
+        Args:
+            hour: the hour.
+            limit: how many.
+        """
+        query = select(signals.c.item_id).where(signals.c.held <= hour).distinct()
+        return list(self._run(query.order_by(signals.c.item_id).limit(limit)).scalars())
+
+    def end_held(self, item: int, before: int, hour: int) -> bool:
+        """End what verdicts have held back of a file since an hour or longer.
+
+        Returns:
+            Whether another signal is left; else the file is withdrawn now.
+        """
+        self.end([and_(signals.c.item_id == item, signals.c.held <= before)], hour)
         live = select(signals.c.id).where(signals.c.item_id == item, signals.c.value.is_not(None))
         if self._one(live.limit(1)) is not None:
             return True
         chosen = update(items).where(items.c.id == item, items.c.withdrawn.is_(None))
         self._run(chosen.values(withdrawn=hour))
         return False
+
+    def is_held(self, signal: int) -> bool:
+        """Whether verdicts hold a signal back."""
+        query = select(signals.c.id).where(signals.c.id == signal, signals.c.held.is_not(None))
+        return self._one(query) is not None
+
+    def count_held(self, item: int) -> int:
+        """Count the signals of a file that verdicts hold back."""
+        query = select(func.count()).where(signals.c.item_id == item, signals.c.held.is_not(None))
+        return self._one(query) or 0
+
+    def any_held(self) -> bool:
+        """Whether verdicts hold anything back."""
+        query = select(signals.c.id).where(signals.c.held.is_not(None))
+        return self._one(query.limit(1)) is not None
+
+    def held_values(self, lookups: Sequence[bytes]) -> set[bytes]:
+        """Choose those of these look-up values that verdicts hold back."""
+        found: set[bytes] = set()
+        for first in range(0, len(lookups), PARAMETERS):
+            some = lookups[first : first + PARAMETERS]
+            query = select(signals.c.lookup).where(
+                signals.c.lookup.in_(some), signals.c.held.is_not(None)
+            )
+            found.update(self._run(query).scalars())
+        return found
 
     def withdraw_again(self, numbers: Sequence[int], hour: int) -> int:
         """Withdraw those of these signals that are live, wherever they are, and count them.
@@ -81,10 +159,17 @@ class Signals:
         closed.
         """
         live = and_(signals.c.id.in_(numbers), signals.c.value.is_not(None))
-        rows = self._run(select(signals.c.id, signals.c.item_id).where(live)).all()
+        own = items.c.case_id.not_in(select(contributions.c.case_id))
+        rows = self._run(
+            select(signals.c.id, signals.c.item_id, own.label("own"))
+            .join(items, items.c.id == signals.c.item_id)
+            .where(live)
+        ).all()
         if not rows:
             return 0
-        self.end([signals.c.id.in_([row.id for row in rows])], hour)
+        for hers in (True, False):
+            if chosen := [row.id for row in rows if row.own == hers]:
+                self.end([signals.c.id.in_(chosen)], hour, remember=hers)
         left = select(signals.c.item_id).where(signals.c.value.is_not(None))
         bare = [items.c.id.in_({row.item_id for row in rows}), items.c.withdrawn.is_(None)]
         self._run(update(items).where(*bare, items.c.id.not_in(left)).values(withdrawn=hour))
@@ -102,26 +187,43 @@ class Signals:
         )
         return len(rows)
 
-    def end(self, chosen: Iterable[ColumnElement[bool]], hour: int) -> None:
+    def end(
+        self, chosen: Iterable[ColumnElement[bool]], hour: int, *, remember: bool = False
+    ) -> None:
         """End live signals: purge their values, log the removals, move what is left of records.
 
         Args:
             chosen: which signals; several conditions where their numbers are too many for one
                 statement (`PARAMETERS`).
             hour: the time.
+            remember: keep tags of the values, so that no contributor brings them back.
         """
         shrunk: list[bytes] = []
         for condition in chosen:
             live = and_(condition, signals.c.value.is_not(None))
-            columns = (signals.c.id, signals.c.lookup, signals.c.place)
+            columns = [signals.c.id, signals.c.lookup, signals.c.place]
+            if remember:
+                columns += [signals.c.type, signals.c.value, signals.c.item_id, signals.c.ordinal]
             rows = self._run(select(*columns).where(live).order_by(signals.c.id)).all()
             self._tx.log.append("remove", [row.id for row in rows])
-            purged = ("value", "lookup", "next_lookup", "quality", "place")
-            blank = (None,) * len(purged)
-            update_rows(self._tx.connection, signals, purged, [(*blank, row.id) for row in rows])
+            if remember:
+                self._tx.withdrawn.add(self._tags(rows), day_of(hour))
+            gone = ("value", "lookup", "next_lookup", "quality", "place", "held")
+            blank = (None,) * len(gone)
+            update_rows(self._tx.connection, signals, gone, [(*blank, row.id) for row in rows])
             shrunk += [row.lookup for row in rows if row.place is not None]
         # after the last of them, so that no record is moved that is about to lose another signal
         self._tx.stopncii.move(shrunk, hour)
+        if shrunk:
+            self._tx.log.release()
+
+    def _tags(self, rows: Iterable[AnyRow]) -> Iterable[bytes]:
+        vault = self._tx.vault
+        for row in rows:
+            # what does not open was never given to anybody
+            with suppress(KeyMismatch):
+                place = ("signals", "value", row.item_id, row.ordinal)
+                yield vault.tag(row.type, vault.open(row.value, *place))
 
     def live(self, after: int, limit: int) -> Sequence[AnyRow]:
         """Read live signals behind a row number: (id, type, value, item_id, ordinal)."""
@@ -144,15 +246,28 @@ class Signals:
         """Give the file to which a signal belongs."""
         return self._one(select(signals.c.item_id).where(signals.c.id == signal))
 
-    def verdicts(self, signal: int) -> dict[str, int]:
-        """Count the platforms by their verdicts on a live signal."""
+    def verdicts(self, signal: int) -> dict[int, str]:
+        """Return the verdicts on a live signal, by platform."""
         query = (
-            select(verdicts.c.verdict, func.count())
+            select(verdicts.c.platform_id, verdicts.c.verdict)
             .join(signals, signals.c.id == verdicts.c.signal_id)
-            .where(verdicts.c.signal_id == signal, signals.c.value.is_not(None))
-            .group_by(verdicts.c.verdict)
+            .where(
+                verdicts.c.signal_id == signal,
+                signals.c.value.is_not(None),
+                signals.c.held.is_(None),
+            )
         )
         return {row[0]: row[1] for row in self._run(query).all()}
+
+    def said_of(self, item: int, verdict: str) -> list[str]:
+        """Name the platforms that give this verdict on a signal of a file."""
+        query = (
+            select(platforms.c.name)
+            .join(verdicts, verdicts.c.platform_id == platforms.c.id)
+            .join(signals, signals.c.id == verdicts.c.signal_id)
+            .where(signals.c.item_id == item, verdicts.c.verdict == verdict)
+        )
+        return list(self._run(query.distinct().order_by(platforms.c.name)).scalars())
 
     def held_by_survivors(self, lookups: Sequence[bytes]) -> set[bytes]:
         """Return those of these look-up values that survivors' open cases hold."""

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, FromClause, func, select, union_all, update
+from sqlalchemy import ColumnElement, Connection, FromClause, func, or_, select, union_all, update
 
 from clearinghouse.database.queries.contributions import IMPORTED
 from clearinghouse.database.schema import contributions, facts, items, signals, verdicts
@@ -100,7 +100,9 @@ class StopNCIIRecords:
 
     # --- records -----------------------------------------------------------------------------
 
-    def read(self, platform: int, after: int, limit: int, *, first_hand: bool) -> list[Record]:
+    def read(
+        self, platform: int, after: int, limit: int, *, first_hand: bool, until: int | None = None
+    ) -> list[Record]:
         """Read a platform's records behind a place, in their order.
 
         Args:
@@ -108,7 +110,11 @@ class StopNCIIRecords:
             after: the place.
             limit: how many.
             first_hand: leave out what was imported from another clearinghouse.
+            until: read them as they stood when this was the last place; None for as they stand.
         """
+
+        def shown(place: ColumnElement[int]) -> ColumnElement[bool]:
+            return place.is_not(None) if until is None else place <= until
 
         def alone(table: FromClause) -> list[ColumnElement[bool]]:
             return [~_is_imported(table)] if first_hand else []
@@ -117,7 +123,10 @@ class StopNCIIRecords:
             """Say that in this platform's view nothing of the record stands farther on."""
             later, heard = signals.alias(), verdicts.alias()
             added = select(later.c.id).where(
-                later.c.lookup == lookup, later.c.place > place, *alone(later)
+                later.c.lookup == lookup,
+                later.c.place > place,
+                shown(later.c.place),
+                *alone(later),
             )
             # One inside the other, and no join: a planner might begin a join with all that the
             # platform ever said, while a record has few signals.
@@ -125,17 +134,21 @@ class StopNCIIRecords:
                 heard.c.platform_id == platform,
                 heard.c.signal_id == later.c.id,
                 heard.c.place > place,
+                shown(heard.c.place),
             )
             said = select(later.c.id).where(
                 later.c.lookup == lookup,
-                later.c.place.is_not(None),
+                shown(later.c.place),
                 moving.correlate_except(heard).exists(),
                 *alone(later),
             )
             return ~added.correlate_except(later).exists() & ~said.correlate_except(later).exists()
 
         added = select(signals.c.place, signals.c.id).where(
-            signals.c.place > after, last(signals.c.lookup, signals.c.place), *alone(signals)
+            signals.c.place > after,
+            shown(signals.c.place),
+            last(signals.c.lookup, signals.c.place),
+            *alone(signals),
         )
         said = (
             select(verdicts.c.place, signals.c.id)
@@ -143,7 +156,8 @@ class StopNCIIRecords:
             .where(
                 verdicts.c.platform_id == platform,
                 verdicts.c.place > after,
-                signals.c.place.is_not(None),
+                shown(verdicts.c.place),
+                shown(signals.c.place),
                 last(signals.c.lookup, verdicts.c.place),
                 *alone(signals),
             )
@@ -161,12 +175,12 @@ class StopNCIIRecords:
                 verdicts,
                 (verdicts.c.signal_id == others.c.id) & (verdicts.c.platform_id == platform),
             )
-            .where(others.c.lookup == signals.c.lookup, others.c.place.is_not(None))
+            .where(others.c.lookup == signals.c.lookup, shown(others.c.place))
             .order_by(verdicts.c.place.desc().nulls_last())
             .limit(1)
         )
         oldest = select(func.min(others.c.id)).where(
-            others.c.lookup == signals.c.lookup, others.c.place.is_not(None)
+            others.c.lookup == signals.c.lookup, shown(others.c.place)
         )
         query = (
             select(
@@ -185,8 +199,9 @@ class StopNCIIRecords:
         return [Record(*row) for row in self._run(query).all()]
 
     def signals(self, lookup: bytes) -> Sequence[int]:
-        """Name the signals of the record with this look-up value."""
-        query = select(signals.c.id).where(signals.c.lookup == lookup, signals.c.place.is_not(None))
+        """Name the signals of the record with this look-up value, and those that are held back."""
+        known = or_(signals.c.place.is_not(None), signals.c.held.is_not(None))
+        query = select(signals.c.id).where(signals.c.lookup == lookup, known)
         return self._run(query.order_by(signals.c.id)).scalars().all()
 
 

@@ -99,7 +99,10 @@ def _walk(
 
     for platform, findings in ((keeper, kept), (asker, asked)):
         platform.feedback(dict.fromkeys(findings.ids, Verdict.BLOCKED))
-    terminal.show("\nBoth blocked the copies and said so. The person in the photos now sees:\n")
+    terminal.show(
+        "\nBoth blocked the copies and said so, which is counted from the next day on. The person "
+        "in the photos now sees:\n"
+    )
     terminal.show(tables.status_table(survivor.status(*credentials)))
 
     survivor.withdraw(*credentials)

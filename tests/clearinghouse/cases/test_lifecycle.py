@@ -207,13 +207,32 @@ def test_a_value_in_two_cases_stays_while_one_is_open(service):
 
 
 def test_no_value_of_a_withdrawn_signal_is_kept(service):
-    from sqlalchemy import text
+    from sqlalchemy import inspect, text
 
-    case = service.open(item(pdq(), pdq()))
+    values = [pdq(), pdq()]
+    case = service.open(item(*values))
     case.withdraw()
     with service.parts.store.read() as tx:
         rows = tx.connection.execute(text("SELECT value, lookup, quality FROM signals")).all()
+        tags = tx.connection.execute(text("SELECT tag, day FROM withdrawn")).all()
+        tables = inspect(tx.connection).get_table_names()
+        elsewhere = b"".join(
+            bytes(cell)
+            for table in set(tables) - {"withdrawn", "alembic_version"}
+            for row in tx.connection.execute(text(f"SELECT * FROM {table}"))
+            for cell in row
+            if isinstance(cell, bytes | memoryview)
+        )
     assert rows == [(None, None, None)] * 2
+    # against contributors alone: 8 bytes under a key of their own, and the day
+    vault = service.parts.store.vault
+    assert {bytes(row.tag) for row in tags} == {vault.tag("pdq", bytes.fromhex(v)) for v in values}
+    assert {row.day for row in tags} == {1_778_976_000}, "2026-05-17, midnight"
+    for value in map(bytes.fromhex, values):
+        lookup = vault.lookup("pdq", value)
+        assert vault.tag("pdq", value) not in lookup + vault.lookup("case", value) + elsewhere
+        assert value not in elsewhere
+        assert lookup not in elsewhere
 
 
 def test_a_case_is_renewed_once_an_hour(service, monkeypatch):
@@ -241,6 +260,7 @@ def test_a_visit_renews_and_an_unvisited_case_expires(service):
     service.clock.pass_(days=731)
     assert purge(service.parts.store, retention_days=400, now=service.clock()) == {
         "expired": 1,
+        "taken_out": 0,
         "forgotten": 0,
         "replies": 0,
     }
@@ -256,7 +276,8 @@ def test_a_visit_renews_and_an_unvisited_case_expires(service):
 
 
 def test_the_status_tells_what_each_platform_did(service):
-    case = service.open(item(pdq(), pdq()), item(pdq()))
+    value = pdq()
+    case = service.open(item(value, pdq()), item(pdq()))
     follower = service.platform("Follower")
     asker = service.platform("Asker", [Scope.MATCH, Scope.FEEDBACK])
     before = case.status()["items"][0]["platforms"]
@@ -276,12 +297,14 @@ def test_the_status_tells_what_each_platform_did(service):
     service.clock.pass_(hours=3)
     follower.post("/v1/feed/ack", {"cursor": page["cursor"]})
     service.caught_up()
-    value = page["entries"][0]["value"]
     [[hit]] = asker.match(value)
     asker.post("/v1/feedback", {"verdicts": [{"id": hit["id"], "verdict": "blocked"}]})
     service.parts._write_counts()
     asked, followed = case.status()["items"][0]["platforms"]
     assert followed["has_it_since"] == "2026-05-17T16:00:00Z"
+    assert (asked["matches"], asked["verdicts"]) == (0, {}), "counted from the next day on"
+    service.clock.pass_(days=1)
+    asked, followed = case.status()["items"][0]["platforms"]
     assert asked["matches"] == 1
     assert asked["verdicts"] == {"blocked": 1}
     assert asked["has_it_since"] is None
@@ -292,7 +315,7 @@ def test_the_status_tells_what_each_platform_did(service):
     follower.post("/v1/feed/ack", {"cursor": page["cursor"]})
     _, followed = case.status()["items"][0]["platforms"]
     assert followed["has_it_since"] == "2026-05-17T16:00:00Z"
-    assert followed["deletion_acknowledged"] == "2026-05-17T18:00:00Z"
+    assert followed["deletion_acknowledged"] == "2026-05-18T18:00:00Z"
     assert case.status()["items"][1]["platforms"][1]["deletion_acknowledged"] is None
 
 

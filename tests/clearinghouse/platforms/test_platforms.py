@@ -381,6 +381,7 @@ def test_verdicts_replace_and_unknown_ids_are_counted(service):
         assert reply.json() == {"recorded": 1, "unknown": 0}
     stranger = {"verdicts": [{"id": entry["id"], "verdict": "not_blocked"}]}
     assert other.post("/v1/feedback", stranger).json() == {"recorded": 0, "unknown": 1}
+    service.clock.pass_(days=1)
     by_name = {p["platform"]: p["verdicts"] for p in case.status()["items"][0]["platforms"]}
     assert by_name == {"Example": {"blocked": 1}, "Other": {}}
     case.withdraw()

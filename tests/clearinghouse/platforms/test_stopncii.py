@@ -73,9 +73,8 @@ def test_a_record_is_what_the_client_reads(service):
     }
     hour_ = hour(service.clock())
     assert (page["count"], page["nextSetTimestamp"], page["hasMoreRecords"]) == (2, hour_, False)
-    for record, kind, value in zip(
-        page["hashRecords"], ("ImagePDQ", "VideoMD5"), (image, video), strict=True
-    ):
+    records = sorted(page["hashRecords"], key=lambda record: record["signalType"])
+    for record, kind, value in zip(records, ("ImagePDQ", "VideoMD5"), (image, video), strict=True):
         [(number, state)] = record.pop("caseNumbers").items()
         assert len(number) == 36
         assert state == "Active"
@@ -136,7 +135,11 @@ def test_many_records_of_one_moment_are_read_in_pieces(service):
         service.open(*(item(v) for v in hashes[start : start + 200]))
     peer = service.platform()
     whole = fetch_all(peer)
-    assert values(whole) == hashes, "in the order of the log"
+    seen = values(whole)
+    assert sorted(seen) == sorted(hashes)
+    for start in range(0, 1000, 200):
+        case = set(hashes[start : start + 200])
+        assert set(seen[start : start + 200]) == case, "case by case, as in the log"
     shared = Counter(r["lastModtimestamp"] for r in whole)
     assert max(shared.values()) == 100
     assert len(shared) == 10
@@ -211,9 +214,12 @@ def test_feedback_moves_the_record_in_its_platforms_view_alone(service):
     assert record["hashValue"] == hashes[0]
     assert record["CSPFeedbacks"] == [{"source": "Ours", "feedbackValue": "Blocked"}]
     assert record["lastModtimestamp"] == hour(service.clock())
-    assert values(fetch_all(ours)) == [hashes[1], hashes[2], hashes[0]], "each once, in order"
-    assert values(fetch_all(theirs)) == hashes
+    in_theirs = values(fetch_all(theirs))
+    assert sorted(in_theirs) == sorted(hashes)
+    others = [value for value in in_theirs if value != hashes[0]]
+    assert values(fetch_all(ours)) == [*others, hashes[0]], "each once, in order"
     assert "Blocked" not in str(fetch_all(theirs))
+    service.clock.pass_(days=1)
     by_name = {p["platform"]: p["verdicts"] for p in case.status()["items"][0]["platforms"]}
     assert by_name == {"Ours": {"blocked": 1}, "Theirs": {}}
 
@@ -236,6 +242,7 @@ def test_feedback_is_read_as_a_verdict_on_every_file_with_the_value(service, sai
     cases = [service.open(item(value)) for _ in range(2)]
     peer = service.platform()
     assert feedback(peer, value, said).status_code == 200
+    service.clock.pass_(days=1)
     for case in cases:
         [seen] = case.status()["items"][0]["platforms"]
         assert seen["verdicts"] == {verdict: 1}

@@ -49,7 +49,7 @@ def platform(**changes):
         (
             {"has_it_since": HOUR, "verdicts": {"blocked": 2, "unsure": 1}},
             None,
-            ["2026-05-17 13:00 UTC", "not known", "2 blocked, 1 unsure", "-"],
+            ["2026-05-17 13:00 UTC", "not known", "2 or more blocked, 1 or more unsure", "-"],
         ),
         ({"has_it_since": HOUR}, LATER, ["2026-05-17 13:00 UTC", "not known", "-", "not known"]),
         (
@@ -60,7 +60,7 @@ def platform(**changes):
         (
             {"follows": False, "matches": 3},
             None,
-            ["keeps no list; asks at each upload", "3", "not known", "-"],
+            ["keeps no list; asks at each upload", "3 or more", "not known", "-"],
         ),
         (
             {"follows": False},
@@ -74,10 +74,38 @@ def test_a_platform_of_a_case(changes, withdrawn, cells):
     assert row == ["7 (withdrawn)" if withdrawn else "7", "Example Social", *cells]
 
 
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"held_back": True}, "7 (held back until the clearinghouse decides)"),
+        (
+            {"held_back": True, "being_checked": 2},
+            "7 (held back: platforms did not block it; the clearinghouse checks that)",
+        ),
+        (
+            {"being_checked": 1},
+            (
+                "7 (1 of 2 hashes of it held back: platforms did not block it; the clearinghouse "
+                "checks that)"
+            ),
+        ),
+    ],
+)
+def test_a_file_that_is_held_back_says_why(changes, name):
+    whole = status(platform())
+    [file] = whole.items
+    changed = whole.model_copy(
+        update={"items": (file.model_copy(update={"signals": 2} | changes),)}
+    )
+    assert drawn(status_table(changed))[1][0] == name
+
+
 def test_every_verdict_has_words():
     verdicts = dict.fromkeys(Verdict, 1)
     row = drawn(status_table(status(platform(verdicts=verdicts))))[1]
-    assert row[4] == "1 being looked at, 1 blocked, 1 not blocked, 1 unsure"
+    assert row[4] == (
+        "1 or more being looked at, 1 or more blocked, 1 or more not blocked, 1 or more unsure"
+    )
 
 
 def test_a_case_that_nobody_takes_part_in():

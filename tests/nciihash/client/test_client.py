@@ -109,9 +109,10 @@ def test_feed_pages_acknowledgement_and_deletion(local, platform):
     )
     case = local.open(item)
     page = platform.feed(cursor)
-    assert [(e.signal, e.quality, e.variant, e.media) for e in page.entries] == [
+    assert len(page.entries) == len(item.hashes)
+    assert {(e.signal, e.quality, e.variant, e.media) for e in page.entries} == {
         (h.signal, h.quality, h.variant, Media.IMAGE) for h in item.hashes
-    ]
+    }
     assert all(isinstance(e, Added) for e in page.entries)
     first = platform.feed(cursor, limit=1)
     assert (first.entries, first.more) == (page.entries[:1], True)
@@ -169,6 +170,7 @@ def test_verdicts_reach_the_status(local, platform):
         pass
     taken = platform.feedback({hits[0].id: Verdict.BLOCKED, secrets.token_hex(16): Verdict.UNSURE})
     assert (taken.recorded, taken.unknown) == (1, 1)
+    local.pass_midnight()
     with local.survivor() as client:
         (seen,) = client.status(*case).items
     assert [p.verdicts for p in seen.platforms if p.verdicts] == [{Verdict.BLOCKED: 1}]
@@ -227,6 +229,7 @@ def test_all_calls_are_the_same_in_asyncio(local, key, platform):
                 await stranger.veil()
 
     asyncio.run(run())
+    local.pass_midnight()
     with local.survivor() as client:
         (seen,) = client.status(*case).items
         assert any(p.has_it_since and p.verdicts.get(Verdict.BLOCKED) for p in seen.platforms)

@@ -401,6 +401,7 @@ def test_the_service_takes_each_verdict_and_the_newest_counts(local, path):
         with VerdictSender(local.address, key, queue, every=0.01) as sending:
             until(lambda: len(queue) == 0 and sending.health().recorded == 2)
             assert sending.health().unknown == 1
+    local.pass_midnight()
     with local.survivor() as client:
         (seen,) = client.status(*case).items
     given = [v for platform in seen.platforms for v, count in platform.verdicts.items() if count]

@@ -69,6 +69,7 @@ DOCUMENTS = {
         "added": HOUR.isoformat(),
         "withdrawn": None,
         "held_back": False,
+        "being_checked": 0,
         "taken_out": None,
         "complete": True,
         "platforms": [PLATFORM],

@@ -228,7 +228,7 @@ export function status(app) {
 		trouble ? box(paragraph(say(named(app, trouble)))) : null,
 		paragraph(say("status.opened", { date: words.date(opened) })),
 		paragraph(say(`status.${standing}`, { date: words.date(expires) })),
-		items.some(({ platforms }) => platforms.length) ? null : paragraph(say("status.nobody")),
+		paragraph(say(items.some(({ platforms }) => platforms.length) ? "status.counts" : "status.nobody")),
 		element("ul", { class: "files" }, items.map((item) => file(app, item, open, ask))),
 		answers(
 			open ? button(say("status.add"), more) : null,
@@ -240,13 +240,14 @@ export function status(app) {
 }
 
 function file({ say, words }, item, open, ask) {
-	const { item: number, media, added: since, withdrawn, held_back: held, taken_out: by, platforms } = item;
+	const { item: number, media, added: since, withdrawn, held_back: held, being_checked: checked, taken_out: by, platforms } = item;
 	return element(
 		"li",
 		{},
 		heading(say("status.file", { number, media: say(`media.${media}`) })),
 		paragraph(say("status.added", { time: words.time(since) })),
-		held && !withdrawn ? paragraph(say("status.held_back")) : null,
+		held && !checked && !withdrawn ? paragraph(say("status.held_back")) : null,
+		checked && !withdrawn ? paragraph(say("status.being_checked", { count: checked, of: item.signals })) : null,
 		withdrawn && !by ? paragraph(say("status.gone", { time: words.time(withdrawn) })) : null,
 		by ? paragraph(say(`status.taken_out.${by}`)) : null,
 		platforms.map((platform) => [
@@ -283,6 +284,7 @@ export function withdrawal(app) {
 	return [
 		title(say(`withdraw.${kind}`, { number: item })),
 		paragraph(say("withdraw.what")),
+		paragraph(say("withdraw.memory")),
 		paragraph(say(`withdraw.${kind}_after`)),
 		answers(
 			button(say("withdraw.yes"), () => look(app, state.secret, (work) => withdraw(state.secret, item, work), "status"), "main"),

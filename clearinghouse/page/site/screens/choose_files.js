@@ -75,15 +75,16 @@ const named = ({ say, words }, file, number) =>
 		? say("file.number", { number })
 		: say("file.line", { number, size: megabytes(words, file) });
 
+const held = (refused, why) => refused.some(({ code }) => code === why);
+
 /** Tell which file has which number in the case, so that one can be found again to take it back. */
 export function numbers(app, receipts) {
 	const { state } = app;
 	return list(
 		ready(state).slice(0, receipts.length).map((file, n) => [
 			named(app, file, receipts[n].item),
-			receipts[n].refused.some(({ code }) => code === "quarantined")
-				? element("div", { class: "small" }, app.say("status.held_back"))
-				: null,
+			held(receipts[n].refused, "quarantined") ? element("div", { class: "small" }, app.say("status.held_back")) : null,
+			held(receipts[n].refused, "being_checked") ? element("div", { class: "small" }, app.say("receipt.being_checked")) : null,
 			state.names ? element("div", { class: "small screen-only", dir: "auto" }, file.name) : null,
 		]),
 	);

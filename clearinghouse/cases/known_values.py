@@ -1,0 +1,21 @@
+"""Submitted values of which the service knows something from before."""
+
+from collections.abc import Sequence
+
+from clearinghouse.cases.intake import File
+from clearinghouse.database.transaction import Transaction
+
+
+def held_by_verdicts(tx: Transaction, files: Sequence[File]) -> list[bool]:
+    """Return for each file whether verdicts hold back an equal value."""
+    if not tx.signals.any_held():
+        return [False] * len(files)
+    lookups = [[row["lookup"] for row in file.rows] for file in files]
+    held = tx.signals.held_values([at for found in lookups for at in found])
+    return [not held.isdisjoint(found) for found in lookups]
+
+
+def forget_withdrawals(tx: Transaction, files: Sequence[File]) -> None:
+    """Let contributors confirm again what a survivor submits, even if it was withdrawn before."""
+    if tx.withdrawn.any():
+        tx.withdrawn.forget([tag for file in files for tag in file.tags])

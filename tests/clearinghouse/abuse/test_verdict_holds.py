@@ -1,0 +1,358 @@
+"""What verdicts hold back: how much, for how long, and how it comes back or ends."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import func, select
+
+from clearinghouse.abuse import review, verdict_holds
+from clearinghouse.database import audit
+from clearinghouse.database.schema import signals
+from clearinghouse.maintenance.backup import back_up, restore
+from clearinghouse.maintenance.key_rotation import rotate
+from clearinghouse.maintenance.purge import purge
+from clearinghouse.platforms.health import alerts
+from support.serving import item, pdq
+
+
+@pytest.fixture
+def store(service):
+    return service.parts.store
+
+
+@pytest.fixture
+def peers(service):
+    return [service.platform(f"Platform {n}") for n in range(4)]
+
+
+def tidy(service):
+    return purge(service.parts.store, retention_days=400, now=service.clock())
+
+
+def say(peer, value, verdict="not_blocked"):
+    """Give a verdict on every live hash that equals a value."""
+    hits = peer.match(value)[0]
+    body = {"verdicts": [{"id": hit["id"], "verdict": verdict} for hit in hits]}
+    assert peer.post("/v1/feedback", body).json()["recorded"] == len(hits) > 0
+
+
+def hold(peers, value):
+    for peer in peers[:2]:
+        say(peer, value)
+    assert peers[0].match(value) == [[]]
+
+
+def entries(peer, cursor=None):
+    return peer.feed(**({"cursor": cursor} if cursor else {}))["entries"]
+
+
+def snapshot(service, peer):
+    lines = service.client.get("/v1/feed/snapshot", headers=peer.headers).text.splitlines()
+    return [entry["value"] for line in lines for entry in json.loads(line)["entries"]]
+
+
+def kept_values(store):
+    with store.read() as tx:
+        query = select(func.count(signals.c.value), func.count(signals.c.lookup))
+        return tuple(tx.connection.execute(query).one())
+
+
+def acts(store):
+    with store.read() as tx:
+        return [(row.act, row.subject, row.amount) for row in audit.entries(tx, 100)]
+
+
+def asked(store):
+    """List what verdicts ask; that many platforms meet a file is asked in other tests."""
+    return [question for question in review.questions(store) if question.kind != "hits"]
+
+
+def one(store):
+    (question,) = asked(store)
+    return question
+
+
+def fetched(service, peer):
+    headers = {"x-functions-key": peer.key, "Ocp-Apim-Subscription-Key": peer.key}
+    reply = service.client.get("/stopncii/v1/FetchHashes", headers=headers).json()
+    return [record["hashValue"] for record in reply["hashRecords"]]
+
+
+def test_it_matches_nothing_and_is_given_to_nobody_while_it_is_kept(service, store, peers):
+    value, other = pdq(), pdq()
+    case = service.open(item(value), item(other))
+    hold(peers, value)
+    assert kept_values(store) == (2, 2)
+    assert [e.get("value") for e in entries(peers[3])] == [other, None]
+    assert snapshot(service, peers[3]) == [other]
+    assert fetched(service, peers[3]) == [other]
+    first, second = case.status()["items"]
+    assert (first["being_checked"], first["held_back"]) == (1, True)
+    assert (first["withdrawn"], first["taken_out"]) == (None, None)
+    assert (second["being_checked"], second["held_back"]) == (0, False)
+    question = one(store)
+    assert (question.kind, question.count, question.held) == ("verdicts", 2, 1)
+    assert question.said_by == ("Platform 0", "Platform 1")
+    assert ("file held back by verdicts", "Platform 1", 1) in acts(store)
+    # a contributor does not bring it back
+    headers = {"x-functions-key": peers[2].key, "Ocp-Apim-Subscription-Key": peers[2].key}
+    record = {"signalType": "ImagePDQ", "hashValue": value}
+    body = {"count": 1, "hashRecords": [record]}
+    assert service.client.post("/stopncii/v1/SubmitHashes", json=body, headers=headers).is_success
+    assert peers[2].match(value) == [[]]
+
+
+def test_it_is_purged_after_seven_days(service, store, peers):
+    value = pdq()
+    case = service.open(item(value), item(pdq()))
+    hold(peers, value)
+    service.clock.pass_(days=6, hours=23)
+    assert tidy(service)["taken_out"] == 0
+    service.clock.pass_(hours=1)
+    assert tidy(service)["taken_out"] == 1
+    assert kept_values(store) == (1, 1)
+    first, _ = case.status()["items"]
+    assert (first["taken_out"], first["being_checked"]) == ("platforms", 0)
+    assert first["withdrawn"] is not None
+    assert asked(store) == []
+    assert ("files purged after verdicts", "", 1) in acts(store)
+    assert tidy(service)["taken_out"] == 0
+
+
+def test_of_a_file_with_hashes_left_only_those_held_back_are_purged(service, store, peers):
+    value, other = pdq(), pdq()
+    case = service.open(item(value, other))
+    hold(peers, value)
+    [file] = case.status()["items"]
+    assert (file["being_checked"], file["held_back"]) == (1, False)
+    service.clock.pass_(days=7)
+    assert tidy(service)["taken_out"] == 1
+    [file] = case.status()["items"]
+    assert (file["withdrawn"], file["taken_out"], file["being_checked"]) == (None, None, 0)
+    assert asked(store) == []
+    assert len(peers[0].match(other)[0]) == 1
+    hold(peers, other)
+    assert one(store).held == 1
+
+
+def test_what_the_operator_keeps_comes_back_under_its_id(service, store, peers):
+    value = pdq()
+    case = service.open(item(value), item(pdq()))
+    page = peers[3].feed()
+    peers[3].post("/v1/feed/ack", {"cursor": page["cursor"]})
+    [mine] = [e for e in page["entries"] if e["value"] == value]
+    hold(peers, value)
+    removed = peers[3].feed(cursor=page["cursor"])
+    peers[3].post("/v1/feed/ack", {"cursor": removed["cursor"]})
+    service.clock.pass_(days=5)
+    review.keep(store, one(store).number, now=service.clock())
+    service.parts.waiters.poke()
+    assert entries(peers[3], removed["cursor"]) == [mine]
+    assert len(peers[0].match(value)[0]) == 1
+    assert value in fetched(service, peers[3])
+    assert sorted(snapshot(service, peers[3])).count(value) == 1
+    [file, _] = case.status()["items"]
+    assert (file["being_checked"], file["held_back"], file["withdrawn"]) == (0, False, None)
+    assert file["platforms"][3]["has_it_since"] is None, "not since it came back"
+    with store.read() as tx:
+        behind = [a.platform for a in alerts(tx, now=service.clock()) if a.concern == "behind"]
+    assert "Platform 3" not in behind, "it has had no time to confirm"
+    latest = peers[3].feed(cursor=removed["cursor"])
+    peers[3].post("/v1/feed/ack", {"cursor": latest["cursor"]})
+    [file, _] = case.status()["items"]
+    assert file["platforms"][3]["has_it_since"] == "2026-05-22T13:00:00Z"
+    assert [row for row in acts(store) if row[0] == "file kept"]
+    case.withdraw(1)
+    assert entries(peers[3], latest["cursor"]) == [{"op": "remove", "id": mine["id"]}]
+
+
+def test_what_the_operator_removes_is_purged_at_once(service, store, peers):
+    value = pdq()
+    case = service.open(item(value), item(pdq()))
+    hold(peers, value)
+    review.remove(store, one(store).number, now=service.clock())
+    assert kept_values(store) == (1, 1)
+    assert case.status()["items"][0]["taken_out"] == "operator"
+
+
+def test_a_platform_that_blocks_it_puts_it_back(service, store, peers):
+    value = pdq()
+    service.open(item(value))
+    [hit] = peers[2].match(value)[0]
+    hold(peers, value)
+    body = {"verdicts": [{"id": hit["id"], "verdict": "blocked"}]}
+    assert peers[2].post("/v1/feedback", body).json()["recorded"] == 1
+    assert len(peers[0].match(value)[0]) == 1
+    assert asked(store) == []
+    assert ("file put back by a verdict", "Platform 2", 1) in acts(store)
+
+
+def test_a_platform_of_the_other_format_puts_it_back_too(service, store, peers):
+    value = pdq()
+    service.open(item(value))
+    hold(peers, value)
+    headers = {"x-functions-key": peers[2].key, "Ocp-Apim-Subscription-Key": peers[2].key}
+    feedback = {"hashValue": value, "feedbackValue": "Blocked"}
+    service.client.post(
+        "/stopncii/v1/SubmitFeedback",
+        json={"count": 1, "hashFeedbacks": [feedback]},
+        headers=headers,
+    )
+    assert len(peers[0].match(value)[0]) == 1
+
+
+def test_what_was_kept_is_not_held_back_by_the_same_two(service, store, peers):
+    value = pdq()
+    service.open(item(value))
+    hold(peers, value)
+    review.keep(store, one(store).number, now=service.clock())
+    service.parts.waiters.poke()
+    service.clock.pass_(days=3)
+    for peer in peers[:2]:
+        say(peer, value)
+    assert asked(store) == [], "it was answered"
+    say(peers[2], value)
+    question = one(store)
+    assert (question.count, question.held) == (3, 0), "a third asks, and takes nothing out"
+    assert len(peers[0].match(value)[0]) == 1
+    review.remove(store, question.number, now=service.clock())
+    assert peers[0].match(value) == [[]]
+
+
+def test_her_withdrawal_purges_it_at_once(service, store, peers):
+    value = pdq()
+    case = service.open(item(value))
+    [hit] = peers[3].match(value)[0]
+    hold(peers, value)
+    assert case.withdraw(1).json()["withdrawn"] == 1
+    assert kept_values(store) == (0, 0)
+    assert asked(store) == []
+    assert entries(peers[3])[-1] == {"op": "remove", "id": hit["id"]}
+    assert case.status()["items"][0]["taken_out"] is None
+    service.clock.pass_(days=8)
+    assert tidy(service)["taken_out"] == 0
+
+
+def test_it_ends_with_a_case_that_expires(service, store, peers):
+    value = pdq()
+    service.open(item(value))
+    service.clock.pass_(days=729)
+    hold([service.platform(f"New {n}") for n in range(2)], value)
+    service.clock.pass_(days=3)
+    assert tidy(service)["expired"] == 1
+    assert kept_values(store) == (0, 0)
+
+
+def test_it_outlives_a_change_of_the_master_key(service, store, peers):
+    value = pdq()
+    service.open(item(value))
+    hold(peers, value)
+    done = rotate(store, service.settings, now=service.clock(), pause=lambda _: None)
+    assert (done.resealed, done.damaged) == (1, 0)
+    refused = service.open(item(value)).reply["items"][0]["refused"]
+    assert refused == [{"signal": 0, "code": "being_checked"}]
+    for question in asked(store):
+        review.keep(store, question.number, now=service.clock())
+    service.parts.waiters.poke()
+    assert len(peers[0].match(value)[0]) == 2
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_restore_brings_back_what_was_held_back_and_not_what_was_withdrawn(
+    service, store, peers, tmp_path, ended
+):
+    value = pdq()
+    case = service.open(item(value))
+    back_up(service.settings, tmp_path / "backup")
+    hold(peers, value)
+    if ended:
+        case.withdraw()
+    assert restore(service.settings, tmp_path / "backup").withdrawn_again == ended
+    assert kept_values(store) == (1 - ended, 1 - ended)
+
+
+def test_who_submits_it_again_waits_seven_days_at_most(service, store, peers):
+    value = pdq()
+    service.open(item(value))
+    hold(peers, value)
+    case = service.open(item(value), item(pdq()))
+    assert case.reply["items"] == [
+        {"item": 1, "accepted": 0, "refused": [{"signal": 0, "code": "being_checked"}]},
+        {"item": 2, "accepted": 1, "refused": []},
+    ]
+    [file, _] = case.status()["items"]
+    assert (file["held_back"], file["being_checked"]) == (True, 1)
+    alone = service.open(item(value)).status()
+    assert alone["state"] == "open", "a case may hold nothing else"
+    assert [q.kind for q in asked(store)] == ["verdicts", "resubmitted", "resubmitted"]
+    assert peers[0].match(value) == [[]]
+    service.clock.pass_(days=7)
+    assert tidy(service)["taken_out"] == 1, "the first of the three"
+    service.parts.waiters.poke()
+    assert len(peers[0].match(value)[0]) == 2
+    assert not case.status()["items"][0]["held_back"]
+    for peer in peers[:2]:
+        say(peer, value)
+    assert len(peers[0].match(value)[0]) == 2, "verdicts alone do not hold it back again"
+    assert [q.kind for q in asked(store)] == ["verdicts", "verdicts"]
+
+
+def test_the_bound_is_by_platform_and_day(service, store, peers, monkeypatch):
+    monkeypatch.setattr(verdict_holds, "FILES_A_DAY", 3)
+    values = [pdq() for _ in range(8)]
+    service.open(*(item(value) for value in values))
+    for value in values[:4]:
+        for peer in peers[:2]:
+            say(peer, value)
+    live = [len(row) for row in peers[0].match(*values)]
+    assert live == [0, 0, 0, 1, 1, 1, 1, 1]
+    say(peers[3], values[4])
+    say(peers[0], values[4])
+    assert len(peers[0].match(values[4])[0]) == 1, "one of the two is at its bound"
+    say(peers[2], values[5])
+    say(peers[3], values[5])
+    assert peers[0].match(values[5]) == [[]], "two others are not"
+    service.clock.pass_(days=1)
+    for peer in peers[:2]:
+        say(peer, values[3])
+        say(peer, values[6])
+    live = [len(row) for row in peers[0].match(*values)]
+    assert live == [0, 0, 0, 1, 1, 0, 0, 1], "about which the operator is asked stays with her"
+    assert [q.held for q in asked(store)] == [1, 1, 1, 0, 0, 1, 1]
+    assert review.put_back(store, 1, now=service.clock()) == 6
+    assert [q.said_by for q in asked(store)] == [("Platform 2", "Platform 3")]
+
+
+def test_several_hashes_of_a_file_count_once(service, peers, monkeypatch):
+    monkeypatch.setattr(verdict_holds, "FILES_A_DAY", 1)
+    values = [pdq() for _ in range(4)]
+    service.open(item(*values[:3]), item(values[3]))
+    for value in values:
+        for peer in peers[:2]:
+            say(peer, value)
+    assert [len(row) for row in peers[0].match(*values)] == [0, 0, 0, 1]
+
+
+def test_the_bound_holds_under_many_at_once(service, store, peers):
+    values = [pdq() for _ in range(40)]
+    service.open(*(item(value) for value in values))
+    said = [
+        (peer, hit["id"]) for peer in peers[:2] for [hit] in peer.match(*values) if hit is not None
+    ]
+
+    def post(each):
+        peer, id = each
+        reply = peer.post("/v1/feedback", {"verdicts": [{"id": id, "verdict": "not_blocked"}]})
+        assert reply.status_code == 200
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(post, said))
+    live = [len(row) for row in peers[0].match(*values)]
+    assert live.count(0) == 20
+    assert sum(act == "file held back by verdicts" for act, _, _ in acts(store)) == 20
+
+
+def test_the_bound_grows_with_the_bank():
+    assert [verdict_holds.bound(n) for n in (0, 20_000, 20_001, 1_000_000)] == [20, 20, 21, 1_000]

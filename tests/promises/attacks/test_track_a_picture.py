@@ -1,0 +1,84 @@
+"""Somebody opens a case for a picture that is not theirs, to watch its uploads."""
+
+import time
+
+import pytest
+from sqlalchemy import create_engine
+
+from support.service_process import ServiceProcess, bearer
+from support.serving import credentials, item, opening, pdq
+
+UPLOADS = 7
+
+
+@pytest.fixture
+def process(tmp_path):
+    with ServiceProcess(tmp_path) as process:
+        yield process
+
+
+def upload(process, key, value, times):
+    """Let a platform look for each upload of a picture, and block it."""
+    for _ in range(times):
+        body = {"type": "pdq", "values": [value]}
+        while True:
+            reply = process.client.post("/v1/match", json=body, headers=bearer(key)).json()
+            if reply["matches"][0]:
+                break
+        [hit] = reply["matches"][0]
+        body = {"verdicts": [{"id": hit["id"], "verdict": "blocked"}]}
+        process.client.post("/v1/feedback", json=body, headers=bearer(key))
+
+
+def watched(process, holder):
+    """Return what the case tells of each platform."""
+    status = process.client.get("/v1/case", headers=holder).json()
+    return {
+        row["platform"]: (row["matches"], row["verdicts"].get("blocked", 0))
+        for row in status["items"][0]["platforms"]
+    }
+
+
+def written(process):
+    """Wait until the matches are in the database, which is half a second after an answer."""
+    count = "SELECT coalesce(sum(count), 0) FROM matches"
+    engine = create_engine(process.database)
+    end = time.monotonic() + 30
+    while True:
+        with engine.connect() as connection:
+            found = connection.exec_driver_sql(count).scalar()
+        if found and found % UPLOADS == 0:
+            engine.dispose()
+            return
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_case_does_not_show_when_a_picture_is_uploaded(process, record_property):
+    asker = process.platform("match,feedback", "Asker")
+    process.platform("match,feedback", "Another")
+    value = pdq()
+    case = process.client.post("/v1/cases", json=opening(item(value))).json()
+    holder = credentials(case["case"], case["passphrase"])
+    nothing = {"Asker": (0, 0), "Another": (0, 0)}
+    assert watched(process, holder) == nothing
+
+    upload(process, asker, value, UPLOADS)
+    written(process)
+    on_the_day = watched(process, holder)
+    process.pass_midnight()
+    next_day = watched(process, holder)
+    upload(process, asker, value, UPLOADS)
+    written(process)
+    second = watched(process, holder)
+    process.pass_midnight()
+    third_day = watched(process, holder)
+    record_property(
+        "got",
+        f"on the day {on_the_day['Asker'][0]}, after midnight {next_day['Asker'][0]}, a day later "
+        f"{third_day['Asker'][0]} of {UPLOADS} and {2 * UPLOADS} uploads at one platform",
+    )
+    assert on_the_day == nothing
+    assert next_day == {"Asker": (1, 1), "Another": (0, 0)}
+    assert second == next_day, "neither more uploads nor the same verdict again show"
+    assert third_day == {"Asker": (10, 1), "Another": (0, 0)}
