@@ -267,7 +267,7 @@ def add_signals(
 def _why_withheld(tx: Transaction, item: int, part: File) -> str | None:
     """Return the question for whose sake a further part of a file goes to nobody, if there is one.
 
-    Of a part that is near a lawful picture, nothing is kept: what the file holds already is matched.
+    Of a part that is near a lawful picture nothing is kept; what the file holds already is matched.
     """
     for kind in (QUARANTINED, RESUBMITTED):
         asked = tx.reviews.last(kind, item)

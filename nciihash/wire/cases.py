@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
+from operator import not_
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
@@ -9,10 +10,8 @@ from pydantic import (
     FailFast,
     Field,
     JsonValue,
-    SerializerFunctionWrapHandler,
     StrictBool,
     StrictInt,
-    model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -94,7 +93,8 @@ class ItemIn(Message):
     signals: Annotated[
         tuple[SignalIn, ...], Field(min_length=1, max_length=SIGNALS_MAX), FailFast()
     ]
-    more: StrictBool = False
+    # left out where it says nothing, since an older service does not know it; so is `work` below
+    more: Annotated[StrictBool, Field(exclude_if=not_)] = False
 
     @classmethod
     def of(cls, item: Item) -> Self:
@@ -137,15 +137,7 @@ class AddItems(Message):
     model_config = example(items=[ITEM_EXAMPLE])
 
     items: Items
-    work: Work | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_an_empty_proof(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
-        # an older service does not know the field
-        written: dict[str, object] = write(self)
-        if self.work is None:
-            del written["work"]
-        return written
+    work: Annotated[Work | None, Field(exclude_if=not_)] = None
 
 
 class AddSignals(Message):
@@ -162,7 +154,7 @@ class AddSignals(Message):
         tuple[SignalIn, ...], Field(min_length=1, max_length=REQUEST_SIGNALS_MAX), FailFast()
     ]
     more: StrictBool = False
-    work: Work | None = None
+    work: Annotated[Work | None, Field(exclude_if=not_)] = None
 
 
 class SavedHashes(Message):
@@ -260,7 +252,8 @@ class ItemStatus(Message):
     `held_back`: it goes to no platform until the operator has decided: it is like a picture that
     the operator knows to be lawful, or platforms did not block it. `being_checked`: so many of its
     signals platforms did not block; they match nothing, and the operator checks that for some days.
-    `taken_out`: it was not its holder who withdrew it. `complete` is false while a part of a long video was not sent yet.
+    `taken_out`: it was not its holder who withdrew it. `complete` is false while a part of a
+    long video was not sent yet.
     """
 
     item: int
