@@ -163,7 +163,7 @@ def _add(
     tx.signals.add(added, hour(now))
     for number, held in zip(numbers, quarantined, strict=True):
         if held:
-            tx.reviews.add(QUARANTINED, number, None, 1, hour(now))
+            tx.reviews.add(QUARANTINED, number, 1, hour(now))
     if not any(quarantined) and not any(receipt.accepted for receipt in receipts):
         raise NothingAccepted
     return receipts

@@ -32,6 +32,7 @@ class LogEntry:
     quality: int | None
     media: str | None
     variant: str | None
+    case: int | None
 
 
 class Log:
@@ -78,6 +79,7 @@ class Log:
             signals.c.quality,
             items.c.media,
             signals.c.variant,
+            items.c.case_id,
         ]
         query = (
             select(*columns)
