@@ -280,6 +280,15 @@ class TooSlow(Refused):
     detail = "Nothing was saved. Check the connection and send the same request again."
 
 
+class TypeNotMatched(Refused):
+    """A query for hashes of a type that is not matched by."""
+
+    status = 422
+    code = "type_not_matched"
+    title = "This clearinghouse does not match by this type of hash"
+    detail = "Look for PDQ hashes, or ask the operator to match by this type as well."
+
+
 class BudgetSpent(Refused):
     """The key has looked for as many hashes as it may in this hour or on this day."""
 

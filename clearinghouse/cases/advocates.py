@@ -8,6 +8,7 @@ the two is deleted. A code that was used by somebody else shows, since it works 
 """
 
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -30,6 +31,7 @@ from clearinghouse.errors import (
 )
 from clearinghouse.platforms.keys import KEY_DAYS
 from clearinghouse.times import hour, moment
+from nciihash.signals import MATCHED, SignalType
 from nciihash.wire import CaseOpened, CaseState, ItemReceipt, OpenCase, Reason
 from nciihash.wire.advocates import (
     CLOCK_HOURS,
@@ -144,6 +146,7 @@ def open_for_other(
     request: OpenForOther,
     *,
     months: int,
+    matched: Collection[SignalType] = MATCHED,
     now: datetime,
 ) -> OpenedForOther:
     """Open a case in an advocate's hands.
@@ -164,6 +167,7 @@ def open_for_other(
         passphrase="",
         verifier=_NO_VERIFIER,
         months=months,
+        matched=matched,
         now=now,
     )
     row = tx.cases.find(lifecycle.case_lookup(store, number))

@@ -2,11 +2,12 @@
 
 import calendar
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from itertools import islice
 
 from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.fitness import refusal
 from clearinghouse.database.queries.cases import NewItem
 from clearinghouse.database.queries.reviews import QUARANTINED
 from clearinghouse.database.queries.signals import NewSignals
@@ -22,7 +23,7 @@ from clearinghouse.errors import (
 )
 from clearinghouse.platforms.keys import FOLLOWING, Scope, read_scopes
 from clearinghouse.times import hour, moment
-from nciihash.signals import QUALITY_MIN, Media, Verdict
+from nciihash.signals import MATCHED, Media, SignalType, Verdict
 from nciihash.wire import (
     ITEMS_MAX,
     CaseOpened,
@@ -58,8 +59,11 @@ def open_case(
     verifier: str,
     months: int,
     now: datetime,
+    matched: Collection[SignalType] = MATCHED,
 ) -> CaseOpened:
     """Open a case with its first files.
+
+    Hashes of types that are not `matched` are refused, and the others of the same file are taken.
 
     Raises:
         DeclarationMissing: not over 18, or not depicted.
@@ -76,7 +80,7 @@ def open_case(
         opened=hour(now),
         expires=expires,
     )
-    receipts = _add(store, lawful, tx, case, request.items, first=1, now=now)
+    receipts = _add(store, lawful, tx, case, request.items, first=1, matched=matched, now=now)
     return CaseOpened(
         case=number, passphrase=passphrase, expires=moment(expires), items=tuple(receipts)
     )
@@ -91,6 +95,7 @@ def add_items(
     *,
     months: int,
     now: datetime,
+    matched: Collection[SignalType] = MATCHED,
 ) -> ItemsAdded:
     """Add files to an open case, and renew it.
 
@@ -105,7 +110,7 @@ def add_items(
     live, last = tx.cases.count_items(case)
     if live + len(new) > (ASSISTED_ITEMS_MAX if tx.advocates.has_opened(case) else ITEMS_MAX):
         raise TooManyItems
-    receipts = _add(store, lawful, tx, case, new, first=last + 1, now=now)
+    receipts = _add(store, lawful, tx, case, new, first=last + 1, matched=matched, now=now)
     expires = renew(tx, row, months=months, now=now)
     return ItemsAdded(expires=moment(expires), items=tuple(receipts))
 
@@ -118,10 +123,12 @@ def _add(
     new: Sequence[ItemIn],
     *,
     first: int,
+    matched: Collection[SignalType],
     now: datetime,
 ) -> list[ItemReceipt]:
+    codes = [{s: code for s in item.signals if (code := refusal(s, matched))} for item in new]
     fit = [
-        [s for s in item.signals if s.quality is None or s.quality >= QUALITY_MIN] for item in new
+        [s for s in item.signals if s not in unfit] for item, unfit in zip(new, codes, strict=True)
     ]
     near = iter(lawful.near(tx, [s.hashed.signal for kept in fit for s in kept]))
     # of what is lawful one is enough: the others are made from the same picture
@@ -135,13 +142,13 @@ def _add(
         hour(now),
     )
     receipts, added = [], []
-    for ordinal, (item, kept, held, number) in enumerate(
-        zip(new, fit, quarantined, numbers, strict=True), first
+    for ordinal, (item, unfit, kept, held, number) in enumerate(
+        zip(new, codes, fit, quarantined, numbers, strict=True), first
     ):
         refused = tuple(
-            Refusal(signal=i, code="quarantined" if s in kept else "low_quality")
+            Refusal(signal=i, code=unfit.get(s, "quarantined"))
             for i, s in enumerate(item.signals)
-            if held or s not in kept
+            if held or s in unfit
         )
         accepted = 0 if held else len(kept)
         receipts.append(ItemReceipt(item=ordinal, accepted=accepted, refused=refused))

@@ -9,6 +9,7 @@ removals, the same index.
   PDQ hash comes without its quality, since the StopNCII format has no word for it, and is taken on
   the platform's word that it looked. Only such hashes may lack it.
 - **Bounds.** At most `contributions_max` hashes are live at a time for each platform and kind.
+- **Nothing that PDQ cannot give.** Values that no picture has but a blank one are skipped.
 - **Nothing that is known to be lawful.** What is like a picture on the operator's list is passed
   over. (What a survivor submits is held back instead, for the operator to decide.)
 - **Never against a survivor.** A value that a survivor's open case holds is not filed again, so
@@ -93,7 +94,10 @@ def contribute(
     new = {
         at: hash
         for (at, hash), is_lawful in zip(wanted.items(), near, strict=True)
-        if at not in there and not is_lawful and not tx.signals.held_by_survivor(at)
+        if hash.signal.possible
+        and at not in there
+        and not is_lawful
+        and not tx.signals.held_by_survivor(at)
     }
     live, last = tx.cases.count_items(case)
     if live + len(new) > most:

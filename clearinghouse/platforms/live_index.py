@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from clearinghouse.abuse.fitness import can_match
 from clearinghouse.abuse.oracle import ASIDE, REACH, Watch
 from clearinghouse.database.queries.log import LogEntry
 from clearinghouse.database.store import Store
@@ -315,6 +316,7 @@ def match(
     type: SignalType,
     packed: NDArray[np.uint8],
     *,
+    qualities: Sequence[int] | None = None,
     now: datetime,
 ) -> MatchReply:
     """Answer a platform's query in bands, with ids that only it knows, and count the matches.
@@ -328,6 +330,8 @@ def match(
     """
     if not live.caught_up:
         raise NotReady
+    asked = np.flatnonzero(can_match(type, packed, qualities))
+    total, packed = len(packed), packed[asked]
     seq, found = live.query(type, packed)
     parts: list[Told] = []
     met_nothing = np.ones(len(packed), dtype=np.bool_)
@@ -338,7 +342,7 @@ def match(
             # more.
             gone = tx.log.removed_after(seq)
         left = met.take(~np.isin(met.signal, list(gone))) if gone else met
-        tell, watched, cut = hits.reduce(left, type, platform.names)
+        tell, watched, left_out = hits.reduce(left, type, platform.names)
         queries, items, distances = watched.pairs()
         matching = distances <= type.threshold
         met_nothing[queries[matching]] = False
@@ -346,7 +350,7 @@ def match(
         watch.look(platform.key, type, packed, queries, items, distances, now=now)
         if len(tell):
             told = hits.choose(tell, type, platform.names)
-            parts.append(replace(told, cut=np.union1d(told.cut, cut)))
+            parts.append(replace(told, cut=np.union1d(told.cut, left_out)))
     if counts:
         # Written a moment later by the task that follows the log: an answer must not wait for it.
         live.count(platform.number, counts)
@@ -354,21 +358,25 @@ def match(
         places = np.flatnonzero(met_nothing)
         queries, items = live.near_veiled(packed[places])
         watch.look_aside(platform.key, packed, places[queries], items, now=now)
-    return _reply(cursor_name(store, platform, seq), platform, parts, len(packed))
+    matches: list[tuple[Hit, ...]] = [()] * total
+    truncated: list[int] = []
+    if parts:
+        together = hits.together(parts)
+        for query, row in _written(platform, together):
+            matches[asked[query]] = row
+        truncated = sorted(asked[together.cut].tolist())
+    as_of = cursor_name(store, platform, seq)
+    return MatchReply(as_of=as_of, matches=tuple(matches), truncated=tuple(truncated))
 
 
-def _reply(as_of: str, platform: Platform, parts: Sequence[Told], queries: int) -> MatchReply:
-    matches: list[tuple[Hit, ...]] = [()] * queries
-    if not parts:
-        return MatchReply(as_of=as_of, matches=tuple(matches))
-    told = hits.together(parts)
+def _written(platform: Platform, told: Told) -> Iterator[tuple[int, tuple[Hit, ...]]]:
+    """Write what each query is told, as (query, hits)."""
     ids = platform.names.write(Names.SIGNAL, told.signal.tolist())
     owners = platform.names.write(Names.ITEM, told.item.tolist())
     bands = [Band.LIKELY if likely else Band.STRONG for likely in told.likely.tolist()]
     rows = [Hit(id=i, item=o, band=b) for i, o, b in zip(ids, owners, bands, strict=True)]
     for query, start, end in hits.rows_by_query(told):
-        matches[query] = tuple(rows[start:end])
-    return MatchReply(as_of=as_of, matches=tuple(matches), truncated=tuple(told.cut.tolist()))
+        yield query, tuple(rows[start:end])
 
 
 def cursor_name(store: Store, platform: Platform, seq: int) -> str:

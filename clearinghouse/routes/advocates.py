@@ -61,6 +61,7 @@ def open_case(
             advocate,
             body,
             months=serving.settings.case_months,
+            matched=serving.settings.matched,
             now=now,
         )
         return Reply.of(201, opened)
@@ -109,7 +110,14 @@ def add_items(
         case = advocates.find(tx, advocate, reference)
         months = serving.settings.case_months
         added = lifecycle.add_items(
-            serving.store, serving.lawful, tx, case, body.items, months=months, now=now
+            serving.store,
+            serving.lawful,
+            tx,
+            case,
+            body.items,
+            months=months,
+            matched=serving.settings.matched,
+            now=now,
         )
         return Reply.of(201, added)
 

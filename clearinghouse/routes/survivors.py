@@ -136,6 +136,7 @@ async def open_case(
             passphrase=passphrase,
             verifier=verifier,
             months=serving.settings.case_months,
+            matched=serving.settings.matched,
             now=now,
         )
         return Reply.of(201, opened)
@@ -227,6 +228,7 @@ def add_items(
             holder.case,
             body.items,
             months=serving.settings.case_months,
+            matched=serving.settings.matched,
             now=now,
         )
         return Reply.of(201, added)

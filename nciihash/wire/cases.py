@@ -114,11 +114,19 @@ class AddItems(Message):
     items: Items
 
 
+RefusalCode = Literal["low_quality", "quarantined", "implausible", "type_not_matched"]
+
+
 class Refusal(Message):
-    """A signal that was not taken: its place in the item's list, and why."""
+    """A signal that was not taken: its place in the item's list, and why.
+
+    `low_quality`: the picture is too plain. `quarantined`: it is like a picture that is known to be
+    lawful, and the operator decides first. `implausible`: no picture that is not blank has this
+    PDQ value. `type_not_matched`: this clearinghouse does not match by this type.
+    """
 
     signal: int
-    code: Literal["low_quality", "quarantined"]
+    code: RefusalCode
 
 
 class ItemReceipt(Message):

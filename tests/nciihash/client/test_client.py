@@ -21,13 +21,14 @@ from nciihash.wire import (
     FeedbackTaken,
     Reason,
 )
+from support import serving
 from support.local import random_item
 
 KEY = "nciik_thisisnotarealkeyatall"
 
 
 def pdq(value=None):
-    return Signal(SignalType.PDQ, secrets.token_bytes(32) if value is None else value)
+    return Signal(SignalType.PDQ, bytes.fromhex(serving.pdq()) if value is None else value)
 
 
 def flipped(signal, bits):
