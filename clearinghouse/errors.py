@@ -114,7 +114,10 @@ class NothingAccepted(Refused):
     status = 422
     code = "nothing_accepted"
     title = "None of these hashes can be used"
-    detail = "They are too plain to tell the pictures from others. Nothing was saved."
+    detail = (
+        "They are too plain to tell the pictures from others, or not of a kind that is matched by "
+        "here. Nothing was saved."
+    )
 
 
 class TooManyItems(Refused):

@@ -128,7 +128,9 @@ class MatchQuery(Message):
         FailFast(),
     ]
     qualities: Annotated[
-        tuple[Quality, ...] | None, Field(min_length=1, max_length=QUERIES_MAX), FailFast()
+        tuple[Quality, ...] | None,
+        Field(min_length=1, max_length=QUERIES_MAX, exclude_if=lambda given: given is None),
+        FailFast(),
     ] = None
 
     @model_validator(mode="after")

@@ -28,7 +28,7 @@ def local(tmp_path_factory: pytest.TempPathFactory, empty_file: Path) -> Iterato
     """Give a clearinghouse that the tests of one module share."""
     folder = tmp_path_factory.mktemp("service")
     shutil.copy(empty_file, folder / "db.sqlite3")
-    with ServiceProcess(folder) as running:
+    with ServiceProcess(folder, CLEARINGHOUSE_MATCH_TYPES="phash,dhash") as running:
         yield running
 
 

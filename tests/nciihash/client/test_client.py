@@ -32,8 +32,7 @@ def pdq(value=None):
 
 
 def flipped(signal, bits):
-    number = int.from_bytes(signal.value) ^ (2**bits - 1)
-    return Signal(signal.type, number.to_bytes(len(signal.value)))
+    return Signal.from_hex(signal.type, serving.near(signal.hex, bits))
 
 
 # --- against the real service ------------------------------------------------------------------
