@@ -140,7 +140,10 @@ class NothingAccepted(Refused):
     status = 422
     code = "nothing_accepted"
     title = "None of these hashes can be used"
-    detail = "They are too plain to tell the pictures from others. Nothing was saved."
+    detail = (
+        "They are too plain to tell the pictures from others, or not of a kind that is matched by "
+        "here. Nothing was saved."
+    )
 
 
 class TooManyItems(Refused):
@@ -324,6 +327,15 @@ class TooSlow(Refused):
     code = "too_slow"
     title = "The request arrived too slowly"
     detail = "Nothing was saved. Check the connection and send the same request again."
+
+
+class TypeNotMatched(Refused):
+    """A query for hashes of a type that is not matched by."""
+
+    status = 422
+    code = "type_not_matched"
+    title = "This clearinghouse does not match by this type of hash"
+    detail = "Look for PDQ hashes, or ask the operator to match by this type as well."
 
 
 class BudgetSpent(Refused):

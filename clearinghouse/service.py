@@ -171,7 +171,7 @@ class Service:
                     tx.platforms.note_uses(uses)
         except BaseException:
             for (platform, item), count in counts.items():
-                self.live.count(platform, [item] * count)
+                self.live.count(platform, {item: count})
             self.watch.give_back(alarms)
             self.uses.give_back(uses)
             raise

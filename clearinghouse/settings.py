@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from clearinghouse.errors import SettingInvalid
+from nciihash.signals import MADE, MATCHED, SignalType
 
 _PREFIX = "CLEARINGHOUSE_"
 _CONNECTIONS_MIN = 4
@@ -39,6 +40,9 @@ class Settings:
         flag_platforms: platforms at which a file is met on its first day, from which on the
             operator is asked to look at it.
         clients_max: connections that are open at a time; less where the system allows less.
+        match_types: types besides `pdq`, `md5` and `sha256` to match by, comma-separated: `phash`,
+            `dhash`. Both match pictures that only look alike, so that none is by default
+            (docs/operating.md has the rates).
         contributions_max: hashes that one platform may have contributed at a time, and that may be
             imported from one other clearinghouse.
         release_every: minutes; feeds are given new hashes once in so many, all at once, and not
@@ -68,6 +72,7 @@ class Settings:
     oracle_any: int = 250
     flag_platforms: int = 3
     clients_max: int = 10_000
+    match_types: str = ""
     contributions_max: int = 2**17
     release_every: int = 0
     body_max: int = 2 * 2**20
@@ -86,6 +91,8 @@ class Settings:
             raise SettingInvalid("The database must be a file: use sqlite:///FILE.")
         if self.connections < _CONNECTIONS_MIN:
             raise SettingInvalid(f"A worker needs at least {_CONNECTIONS_MIN} connections.")
+        if not set(_words(self.match_types)) <= {type.value for type in MADE}:
+            raise SettingInvalid("The types to match by are phash and dhash, comma-separated.")
         counts = (
             *(self.case_months, self.retention_days),
             *(self.quiet_openings, self.quiet_signals),
@@ -99,6 +106,11 @@ class Settings:
             )
         if min(counts) < 1:
             raise SettingInvalid("Every number but the memory and the interval must be at least 1.")
+
+    @property
+    def matched(self) -> frozenset[SignalType]:
+        """The types of hashes that are matched by."""
+        return MATCHED | {SignalType(word) for word in _words(self.match_types)}
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
@@ -139,3 +151,7 @@ class Settings:
                         f"{_PREFIX}{setting.name.upper()} is not a number."
                     ) from None
         return cls(**values)
+
+
+def _words(text: str) -> list[str]:
+    return [word for part in text.split(",") if (word := part.strip())]

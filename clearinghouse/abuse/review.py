@@ -51,13 +51,14 @@ class Question:
 
     `count` is of different queries for `oracle`, of platforms for `hits` and `verdicts`. `platform`
     and `key` name whose queries they are. `held` is how many of the file's hashes verdicts hold
-    back, and `said_by` names the platforms that do not block it.
+    back, and `said_by` names the platforms that do not block it. `media` is None where an alarm's
+    file is forgotten by now.
     """
 
     number: int
     kind: str
     since: int
-    media: str
+    media: str | None
     count: int
     platforms: int
     matches: int
@@ -77,13 +78,17 @@ def flag_hits(tx: Transaction, items: Collection[int], *, platforms: int, now: d
     for start in range(0, len(chosen), _PART):
         part = chosen[start : start + _PART]
         for item, count in tx.reviews.met_by_many(part, platforms, hour(now - _SUDDEN)):
-            tx.reviews.add(HITS, item, None, count, hour(now))
+            tx.reviews.add(HITS, item, count, hour(now))
 
 
 def raise_alarms(tx: Transaction, alarms: Iterable[Alarm], *, now: datetime) -> None:
-    """Tell the operator of keys whose queries gather around a file."""
+    """Tell the operator of keys whose queries gather around a file.
+
+    An alarm stays until it is closed, although the file may be withdrawn or forgotten: whoever asks
+    around files of her own could end it otherwise.
+    """
     for alarm in alarms:
-        tx.reviews.add(ORACLE, alarm.item, alarm.key, alarm.queries, hour(now))
+        tx.reviews.add_alarm(alarm.key, alarm.item, alarm.queries, hour(now))
 
 
 # --- answering -------------------------------------------------------------------------------
@@ -95,11 +100,13 @@ def questions(store: Store) -> list[Question]:
         names = {row.id: row.name for row in tx.platforms.all()}
         found = []
         for row in tx.reviews.list_open():
-            met = [n for item, _, n in tx.cases.matches(row.case_id) if item == row.item_id]
+            met: list[int] = []
             said: dict[str, int] = {}
-            for item, _, verdict, count in tx.cases.verdicts(row.case_id):
-                if item == row.item_id:
-                    said[verdict] = said.get(verdict, 0) + count
+            if row.case_id is not None:
+                met = [n for item, _, n in tx.cases.matches(row.case_id) if item == row.item_id]
+                for item, _, verdict, count in tx.cases.verdicts(row.case_id):
+                    if item == row.item_id:
+                        said[verdict] = said.get(verdict, 0) + count
             found.append(
                 Question(
                     number=row.id,
@@ -240,5 +247,5 @@ def _ask_about_near(store: Store, *, now: datetime) -> int:
     with store.write() as tx:
         held = {row.item_id for row in tx.reviews.list_open() if row.kind == QUARANTINED}
         for item in sorted(near - held):
-            tx.reviews.add(LAWFUL, item, None, 1, hour(now))
+            tx.reviews.add(LAWFUL, item, 1, hour(now))
     return len(near - held)

@@ -92,7 +92,7 @@ def _weigh(tx: Transaction, day: _Day, platform: int, signal: int, *, now: datet
     if asked is not None and asked.state == KEPT and len(agreeing) <= asked.counted:
         return False
     again = tx.reviews.last(RESUBMITTED, item)
-    tx.reviews.add(VERDICTS, item, None, len(agreeing), hour(now))
+    tx.reviews.add(VERDICTS, item, len(agreeing), hour(now))
     # the operator has kept it, or was asked without anything being held back
     decided = asked is not None and (asked.state == KEPT or (asked.state == OPEN and not held))
     if decided or again is not None or not day.allows(agreeing, item):

@@ -5,20 +5,21 @@ linear in the signals of a request, of which there are at most 1,024. The transa
 inserts rows and does nothing else for each signal.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
 from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.fitness import refusal
 from clearinghouse.abuse.screening import Screening, screen, screened
 from clearinghouse.cases.idempotency import Attempt, Reply, once
 from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.sealing.vault import Vault
-from nciihash.signals import QUALITY_MIN, Media
-from nciihash.wire import ItemIn, SignalIn
+from nciihash.signals import Media, SignalType
+from nciihash.wire import ItemIn, RefusalCode, SignalIn
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +27,24 @@ class File:
     """One file: its row number, which is reserved, and the rows of its signals.
 
     `tags`: by which contributors' copies of its signals are known, if they were withdrawn before.
-    `lawful`: a signal is near a picture that is known to be lawful. `low_quality`: the indexes of
-    the signals that cannot be used. `sent`: how many signals the request brought for the file.
+    `lawful`: a signal is near a picture that is known to be lawful. `unfit`: the indexes of the
+    signals that cannot be used, each with the reason. `sent`: how many signals the request brought
+    for the file.
     """
 
     number: int
     media: Media
-    rows: tuple[dict[str, Any], ...]
+    rows: tuple[dict[str, Any], ...]  # equal signals once; an ordinal is the index of the signal
     tags: tuple[bytes, ...]
     lawful: bool
-    low_quality: tuple[int, ...]
+    unfit: tuple[tuple[int, RefusalCode], ...]
     sent: int
     more: bool
 
     @property
     def accepted(self) -> int:
         """How many of the signals can be used."""
-        return self.sent - len(self.low_quality)
+        return self.sent - len(self.unfit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +55,29 @@ class Intake:
     screening: Screening
 
 
-def prepare(store: Store, lawful: LawfulList, items: Sequence[ItemIn]) -> Intake:
-    """Make files ready that are new, each under a row number of its own."""
-    numbers = store.reserve_items(len(items))
-    return _prepare(store, lawful, [(n, 0, item) for n, item in zip(numbers, items, strict=True)])
+def prepare(
+    store: Store, lawful: LawfulList, items: Sequence[ItemIn], matched: Collection[SignalType]
+) -> Intake:
+    """Make files ready that are new, each under a row number of its own.
+
+    Args:
+        store: for row numbers and its vault.
+        lawful: pictures that are known to be lawful.
+        items: the files.
+        matched: the types that this clearinghouse matches by; signals of others are not taken.
+    """
+    new = [(n, 0, item) for n, item in zip(store.reserve_items(len(items)), items, strict=True)]
+    return _prepare(store, lawful, new, matched)
 
 
-def prepare_part(store: Store, lawful: LawfulList, number: int, after: int, part: ItemIn) -> Intake:
+def prepare_part(
+    store: Store,
+    lawful: LawfulList,
+    number: int,
+    after: int,
+    part: ItemIn,
+    matched: Collection[SignalType],
+) -> Intake:
     """Make a further part of a file ready.
 
     Args:
@@ -68,30 +86,41 @@ def prepare_part(store: Store, lawful: LawfulList, number: int, after: int, part
         number: the file's row number.
         after: how many of its signals were sent before.
         part: the next ones.
+        matched: as `prepare` takes it.
     """
-    return _prepare(store, lawful, [(number, after, part)])
+    return _prepare(store, lawful, [(number, after, part)], matched)
 
 
-def _prepare(store: Store, lawful: LawfulList, items: Sequence[tuple[int, int, ItemIn]]) -> Intake:
-    fit = [[(n, s) for n, s in enumerate(item.signals) if fits(s)] for _, _, item in items]
+def _prepare(
+    store: Store,
+    lawful: LawfulList,
+    items: Sequence[tuple[int, int, ItemIn]],
+    matched: Collection[SignalType],
+) -> Intake:
+    codes = [[refusal(signal, matched) for signal in item.signals] for _, _, item in items]
+    fit = [
+        [(n, signal) for n, signal in enumerate(item.signals) if found[n] is None]
+        for (_, _, item), found in zip(items, codes, strict=True)
+    ]
     screening = screen(store, lawful, [s.hashed.signal for kept in fit for _, s in kept])
     near = iter(screening.near)
     # one is enough: the others of the file were made from the same picture
     is_lawful = [any(list(islice(near, len(kept)))) for kept in fit]
     files = []
-    for (number, after, item), kept, is_near in zip(items, fit, is_lawful, strict=True):
-        taken = {n for n, _ in kept}
+    for (number, after, item), found, kept, is_near in zip(
+        items, codes, fit, is_lawful, strict=True
+    ):
+        first: dict[SignalIn, int] = {}  # of equal signals
+        for index, signal in kept:
+            first.setdefault(signal, after + index)
         files.append(
             File(
                 number=number,
                 media=item.media,
-                rows=tuple(_rows(screening.vault, number, after, kept)),
-                tags=tuple(
-                    screening.vault.tag(s.type, s.hashed.signal.value)
-                    for s in dict.fromkeys(s for _, s in kept)
-                ),
+                rows=tuple(_row(screening.vault, number, n, s) for s, n in first.items()),
+                tags=tuple(screening.vault.tag(s.type, s.hashed.signal.value) for s in first),
                 lawful=is_near,
-                low_quality=tuple(n for n in range(len(item.signals)) if n not in taken),
+                unfit=tuple((n, code) for n, code in enumerate(found) if code is not None),
                 sent=len(item.signals),
                 more=item.more,
             )
@@ -99,33 +128,17 @@ def _prepare(store: Store, lawful: LawfulList, items: Sequence[tuple[int, int, I
     return Intake(tuple(files), screening)
 
 
-def fits(signal: SignalIn) -> bool:
-    """Whether a signal can be used."""
-    return signal.quality is None or signal.quality >= QUALITY_MIN
-
-
-def _rows(
-    vault: Vault, number: int, after: int, signals: Sequence[tuple[int, SignalIn]]
-) -> list[dict[str, Any]]:
-    """Make the rows of a file's signals, equal ones once; their ordinals are their indexes."""
-    first: dict[SignalIn, int] = {}
-    for index, signal in signals:
-        first.setdefault(signal, after + index)
-    rows = []
-    for signal, ordinal in first.items():
-        value = bytes.fromhex(signal.value)
-        rows.append(
-            {
-                "item_id": number,
-                "ordinal": ordinal,
-                "type": signal.type.value,
-                "value": vault.seal(value, "signals", "value", number, ordinal),
-                "lookup": vault.lookup(signal.type, value),
-                "quality": signal.quality,
-                "variant": signal.variant.value,
-            }
-        )
-    return rows
+def _row(vault: Vault, number: int, ordinal: int, signal: SignalIn) -> dict[str, Any]:
+    value = bytes.fromhex(signal.value)
+    return {
+        "item_id": number,
+        "ordinal": ordinal,
+        "type": signal.type.value,
+        "value": vault.seal(value, "signals", "value", number, ordinal),
+        "lookup": vault.lookup(signal.type, value),
+        "quality": signal.quality,
+        "variant": signal.variant.value,
+    }
 
 
 def submit(

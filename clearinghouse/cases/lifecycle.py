@@ -2,11 +2,12 @@
 
 import calendar
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Final, Literal
 
-from clearinghouse.cases.intake import File, Intake, fits
+from clearinghouse.abuse.fitness import refusal
+from clearinghouse.cases.intake import File, Intake
 from clearinghouse.cases.known_values import forget_withdrawals, held_by_verdicts
 from clearinghouse.database.queries.cases import NewItem
 from clearinghouse.database.queries.reviews import LAWFUL, OPEN, QUARANTINED, RESUBMITTED
@@ -25,7 +26,7 @@ from clearinghouse.errors import (
 )
 from clearinghouse.platforms.keys import FOLLOWING, Scope, read_scopes
 from clearinghouse.times import day, hour, moment
-from nciihash.signals import Media, Verdict
+from nciihash.signals import Media, SignalType, Verdict
 from nciihash.wire import (
     ITEMS_MAX,
     SIGNALS_MAX,
@@ -40,6 +41,7 @@ from nciihash.wire import (
     PlatformStatus,
     Reason,
     Refusal,
+    RefusalCode,
     SignalsAdded,
     TakenOut,
     Withdrawal,
@@ -127,14 +129,14 @@ def check_open(tx: Transaction, case: int) -> None:
         raise CaseClosed
 
 
-def check_usable(new: Sequence[ItemIn]) -> int:
+def check_usable(new: Sequence[ItemIn], matched: Collection[SignalType]) -> int:
     """Return the number of signals, if any can be used.
 
     Raises:
-        NothingAccepted: every one is of a quality too low.
+        NothingAccepted: none can be.
     """
     all_signals = [signal for item in new for signal in item.signals]
-    if not any(fits(signal) for signal in all_signals):
+    if not any(refusal(signal, matched) is None for signal in all_signals):
         raise NothingAccepted
     return len(all_signals)
 
@@ -189,7 +191,7 @@ def _add(
     )
     for file, why in zip(files, withheld, strict=True):
         if why:
-            tx.reviews.add(why, file.number, None, 1, hour(now))
+            tx.reviews.add(why, file.number, 1, hour(now))
     if not any(why or file.accepted for file, why in zip(files, withheld, strict=True)):
         raise NothingAccepted
     return [
@@ -206,11 +208,10 @@ def _new_signals(file: File, why: str | None, now: datetime) -> NewSignals:
 
 def _refused(file: File, why: str | None) -> tuple[Refusal, ...]:
     """Return the signals that are not taken, all of them where the operator is asked first."""
-    unfit = frozenset(file.low_quality)
-    return tuple(
-        Refusal(signal=n, code="low_quality" if n in unfit or not why else _WITHHELD[why])
-        for n in (range(file.sent) if why else file.low_quality)
-    )
+    codes: dict[int, RefusalCode] = dict(file.unfit)
+    if why:
+        codes = {n: codes.get(n, _WITHHELD[why]) for n in range(file.sent)}
+    return tuple(Refusal(signal=n, code=code) for n, code in codes.items())
 
 
 def find_item(tx: Transaction, case: int, ordinal: int) -> AnyRow:
@@ -253,7 +254,7 @@ def add_signals(
             forget_withdrawals(tx, [part])
             tx.signals.add([_new_signals(part, why, now)], hour(now))
         if why in {LAWFUL, RESUBMITTED}:
-            tx.reviews.add(why, item.id, None, 1, hour(now))
+            tx.reviews.add(why, item.id, 1, hour(now))
         tx.cases.await_signals(item.id, after + part.sent if part.more else None)
     expires = renew(tx, tx.cases.read(case), months=months, now=now)
     return SignalsAdded(

@@ -232,8 +232,10 @@ reviews = Table(  # what the operator is asked to decide on
     metadata,
     _number(),
     Column("kind", String(12), nullable=False),  # `queries.reviews` names them
-    Column("item_id", ForeignKey("items.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("item_id", ForeignKey("items.id", ondelete="CASCADE"), index=True),
     Column("key_id", ForeignKey("keys.id")),  # whose queries gather around the file
+    # the file of an alarm, whose `item_id` is null: no foreign key, for the alarm outlives the file
+    Column("around", BigInteger),
     Column("count", BigInteger, nullable=False),  # of queries, or of platforms
     Column("state", String(8), nullable=False, index=True),  # open, kept, removed
     Column("opened", BigInteger, nullable=False),

@@ -38,7 +38,9 @@ def purge(store: Store, *, retention_days: int, now: datetime) -> dict[str, int]
     expired = expire(store, now)
     taken_out = verdict_holds.carry_out(store, now=now)
     with store.write() as tx:
-        forgotten = tx.cases.forget(hour(now - timedelta(days=retention_days)))
+        past = hour(now - timedelta(days=retention_days))
+        forgotten = tx.cases.forget(past)
+        tx.reviews.forget_alarms(past)
         replies = tx.replies.forget(hour(now) - KEPT_SECONDS)
         if expired or forgotten:
             count = expired + forgotten

@@ -9,6 +9,7 @@ removals, the same index.
   PDQ hash comes without its quality, since the StopNCII format has no word for it, and is taken on
   the platform's word that it looked. Only such hashes may lack it.
 - **Bounds.** At most `contributions_max` hashes are live at a time for each platform and kind.
+- **Nothing that PDQ cannot give.** Values that no picture has but a blank one are skipped.
 - **Nothing that is known to be lawful.** What is like a picture on the operator's list is passed
   over. (What a survivor submits is held back instead, for the operator to decide.)
 - **Never against a survivor.** A value that a survivor's open case holds is not filed again, so
@@ -65,7 +66,8 @@ class Ready:
     """Hashes made ready to be filed before the writer's lock is taken, by their look-up values.
 
     Each has the row of its file, reserved, and the row of its signal, and the tag by which it is
-    known if a survivor has withdrawn it. Lawful ones are left out.
+    known if a survivor has withdrawn it. Those that are lawful, or that PDQ cannot give, are left
+    out.
     """
 
     files: dict[bytes, tuple[Media, dict[str, Any]]]
@@ -75,7 +77,7 @@ class Ready:
 
 def make_ready(store: Store, lawful: LawfulList, hashes: Sequence[Contributed]) -> Ready:
     """Compare hashes with the lawful list, and seal the others."""
-    unique = list(dict.fromkeys(hashes))
+    unique = [hash for hash in dict.fromkeys(hashes) if hash.signal.possible]
     numbers = store.reserve_items(len(unique))
     screening = screen(store, lawful, [hash.signal for hash in unique])
     files: dict[bytes, tuple[Media, dict[str, Any]]] = {}

@@ -65,6 +65,7 @@ class Platform:
     scopes: frozenset[Scope]
     names: Names
     key: int  # the row number of the key that let it in
+    holds_veiled: bool = False  # whether any key of it ever opened a veiled list
 
     @property
     def veil(self) -> Veil:
@@ -220,7 +221,7 @@ def identify(store: Store, key: str | None, now: datetime) -> Platform:
         raise CredentialsWrong
     secret = store.vault.open(row.secret, "platforms", "secret", row.name)
     scopes = frozenset(read_scopes(row.scopes))
-    return Platform(row.platform_id, row.name, scopes, Names(secret), row.id)
+    return Platform(row.platform_id, row.name, scopes, Names(secret), row.id, bool(row.veiled))
 
 
 def admit(store: Store, key: str | None, scopes: Collection[Scope], now: datetime) -> Platform:

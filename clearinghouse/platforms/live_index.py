@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -12,22 +12,29 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from clearinghouse.abuse.oracle import Watch
+from clearinghouse.abuse.fitness import can_match
+from clearinghouse.abuse.oracle import ASIDE, REACH, Watch
 from clearinghouse.database.queries.log import LogEntry
 from clearinghouse.database.store import Store
 from clearinghouse.errors import BadCursor, CursorExpired, KeyMismatch, NotReady
+from clearinghouse.platforms import hits
+from clearinghouse.platforms.hits import Met, Told
 from clearinghouse.platforms.keys import Platform
 from clearinghouse.sealing.platform_ids import Names
 from clearinghouse.sealing.vault import Vault
 from nciihash.feed import Added, Entry, FeedPage, Removed, apply
 from nciihash.search.index import Index
-from nciihash.signals import MADE, Media, Signal, SignalType, Variant, band
-from nciihash.veil import Veil
+from nciihash.signals import MADE, Band, Media, Signal, SignalType, Variant
+from nciihash.veil import Veil, veil_pdq
 from nciihash.wire import Hit, MatchReply
 
 _log = logging.getLogger(__name__)
 
 _PAGE: Final = 5_000  # entries of the log taken in at a time
+_AT_ONCE: Final = 128  # queries that are looked for at a time
+_MET_MAX: Final = 1_000_000  # hits that are expected at a time, once queries have met many
+_TYPES: Final = tuple(SignalType)
+_WATCHED: Final = SignalType.PDQ_VEIL128  # the bits that every veil shows
 
 
 class Replaced(Exception):
@@ -50,8 +57,10 @@ class LiveIndex:
         self.caught_up = False
         self.caught_up_at = time.monotonic()
         self._seq = 0
-        self._items: dict[int, tuple[SignalType, int]] = {}
+        self._rows = _Rows()
+        self._cases: dict[int, int] = {}  # of the signals that are added next
         self._indexes = {type: Index(type.bits) for type in MADE if not type.exact}
+        self._veiled = Index(_WATCHED.bits)
         self._exact: dict[Signal, set[int]] = defaultdict(set)
         self._values: dict[int, Signal] = {}  # of exact signals, to find them at removal
 
@@ -82,6 +91,7 @@ class LiveIndex:
                 cursor = entries[-1].seq
                 page = FeedPage(feed_entries(entries, store.vault, None), str(cursor), more=True)
                 with self._lock:
+                    self._cases = {e.signal: e.case for e in entries if e.case is not None}
                     removed = apply(page, self).removed
                     self._seq = cursor
                 self.removals += removed
@@ -90,10 +100,10 @@ class LiveIndex:
                 self.caught_up_at = time.monotonic()
                 return changed
 
-    def count(self, platform: int, items: Iterable[int]) -> None:
-        """Count a platform's matches of files, to be written by `take_counts`' caller."""
+    def count(self, platform: int, items: Mapping[int, int]) -> None:
+        """Count a platform's matches by file, to be written by `take_counts`' caller."""
         with self._lock:
-            self._met.update((platform, item) for item in items)
+            self._met.update({(platform, item): count for item, count in items.items()})
 
     def take_counts(self) -> Counter[tuple[int, int]]:
         """Hand over the matches counted since the last time, by (platform, file)."""
@@ -103,29 +113,32 @@ class LiveIndex:
 
     def __contains__(self, id: object) -> bool:
         """Tell whether a signal, by its row number in digits, is in."""
-        return isinstance(id, str) and int(id) in self._items
+        return isinstance(id, str) and int(id) in self._rows
 
     def add(self, added: Sequence[Added]) -> None:
         """Take in signals (`nciihash.feed.Members`)."""
         rows: dict[SignalType, list[tuple[int, bytes]]] = defaultdict(list)
         for entry in added:
-            number = int(entry.id)
-            self._items[number] = (entry.signal.type, int(entry.item))
-            if entry.signal.type.exact:
+            number, type = int(entry.id), entry.signal.type
+            self._rows.add(number, type, int(entry.item), self._cases.get(number, 0))
+            if type.exact:
                 self._exact[entry.signal].add(number)
                 self._values[number] = entry.signal
             else:
-                rows[entry.signal.type].append((number, entry.signal.value))
+                rows[type].append((number, entry.signal.value))
         for type, pairs in rows.items():
             ids = np.array([number for number, _ in pairs], dtype=np.uint64)
             packed = np.frombuffer(b"".join(value for _, value in pairs), dtype=np.uint8)
-            self._indexes[type].add(ids, packed.reshape(len(pairs), -1))
+            packed = packed.reshape(len(pairs), -1)
+            self._indexes[type].add(ids, packed)
+            if type is SignalType.PDQ:
+                self._veiled.add(ids, veil_pdq(packed, _WATCHED))
 
     def remove(self, ids: Sequence[str]) -> None:
         """Drop signals (`nciihash.feed.Members`)."""
         rows: dict[SignalType, list[int]] = defaultdict(list)
         for number in map(int, ids):
-            type, _ = self._items.pop(number)
+            type = self._rows.remove(number)
             if type.exact:
                 signal = self._values.pop(number)
                 self._exact[signal].discard(number)
@@ -134,11 +147,12 @@ class LiveIndex:
             else:
                 rows[type].append(number)
         for type, numbers in rows.items():
-            self._indexes[type].remove(np.array(numbers, dtype=np.uint64))
+            gone = np.array(numbers, dtype=np.uint64)
+            self._indexes[type].remove(gone)
+            if type is SignalType.PDQ:
+                self._veiled.remove(gone)
 
-    def query(
-        self, type: SignalType, packed: NDArray[np.uint8]
-    ) -> tuple[int, dict[int, list[tuple[int, int, int]]]]:
+    def query(self, type: SignalType, packed: NDArray[np.uint8]) -> tuple[int, Iterator[Met]]:
         """Look for hashes of one type.
 
         Args:
@@ -146,31 +160,102 @@ class LiveIndex:
             packed: uint8 (q, type.bits // 8).
 
         Returns:
-            The place in the log that the answer covers, and for each query that met something, by
-            its place among `packed`, the (signal, item, distance) of every match, nearest first.
+            The place in the log that the answer covers, and what the queries met, to `REACH` bits
+            beyond the threshold; some of them at a time, so that memory stays bounded.
         """
         with self._lock:
             seq = self._seq
             if type.exact:
-                signals = (Signal(type, row.tobytes()) for row in packed)
-                return seq, {
-                    place: [(n, self._items[n][1], 0) for n in sorted(numbers)]
-                    for place, signal in enumerate(signals)
-                    if (numbers := self._exact.get(signal))
-                }
+                return seq, iter(self._equal(type, packed))
+            index, rows = self._indexes[type], self._rows
         # Outside the lock: the index answers from a consistent state of its own, which is at least
         # as new as `seq`.
-        found = self._indexes[type].query(packed, radius=type.threshold)
-        # Most queries of a platform meet nothing, and cost nothing here.
-        queries = np.repeat(np.arange(len(packed)), np.diff(found.offsets)).tolist()
-        rows: dict[int, list[tuple[int, int, int]]] = {}
-        for place, number, distance in zip(
-            queries, found.ids.tolist(), found.distances.tolist(), strict=True
-        ):
-            known = self._items.get(number)  # None: removed since
-            if known is not None:
-                rows.setdefault(place, []).append((number, known[1], distance))
-        return seq, rows
+        return seq, _near(index, rows, packed, type.threshold + REACH)
+
+    def _equal(self, type: SignalType, packed: NDArray[np.uint8]) -> list[Met]:
+        signals = (Signal(type, row.tobytes()) for row in packed)
+        found = [
+            (place, number)
+            for place, signal in enumerate(signals)
+            for number in sorted(self._exact.get(signal, ()))
+        ]
+        if not found:
+            return []
+        queries, numbers = np.array(found, dtype=np.int64).T
+        return [self._rows.met(queries, numbers, np.zeros(len(found), dtype=np.int64))]
+
+    def near_veiled(self, packed: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Look for files whose published bits are nearly those of some PDQ hashes.
+
+        Args:
+            packed: uint8 (q, 32), at least one row.
+
+        Returns:
+            Queries, by their places among `packed`, and files, int64 (p,) each.
+        """
+        with self._lock:
+            index, rows = self._veiled, self._rows
+        found = list(_near(index, rows, veil_pdq(packed, _WATCHED), ASIDE))
+        if not found:
+            nothing = np.empty(0, dtype=np.int64)
+            return nothing, nothing
+        pairs = np.concatenate([np.stack((met.query, met.item)) for met in found], axis=1)
+        queries, items = np.unique(pairs, axis=1)
+        return queries, items
+
+
+def _near(index: Index, rows: "_Rows", packed: NDArray[np.uint8], radius: int) -> Iterator[Met]:
+    start, count = 0, _AT_ONCE
+    while start < len(packed):
+        found = index.query(packed[start : start + count], radius=radius)
+        sizes = np.diff(found.offsets)
+        if len(found.ids):  # most queries of a platform meet nothing, and cost nothing here
+            queries = np.repeat(np.arange(start, start + len(sizes)), sizes)
+            numbers, distances = found.ids.astype(np.int64), found.distances.astype(np.int64)
+            yield rows.met(queries, numbers, distances)
+        start += count
+        count = max(min(_AT_ONCE, _MET_MAX // (int(sizes.max()) + 1)), 1)
+
+
+class _Rows:
+    """The file and the case of each signal, by its row number; 0 where it is not live.
+
+    Arrays rather than dictionaries, since what many queries meet is looked up at once. A reader
+    needs no lock: an array is replaced only after it was copied.
+    """
+
+    def __init__(self) -> None:
+        self.items = np.zeros(1024, dtype=np.int64)
+        self.cases = np.zeros(1024, dtype=np.int64)
+        self.types = np.zeros(1024, dtype=np.uint8)
+
+    def __contains__(self, number: int) -> bool:
+        """Tell whether a signal is live."""
+        return number < len(self.items) and bool(self.items[number])
+
+    def add(self, number: int, type: SignalType, item: int, case: int) -> None:
+        """Note a signal."""
+        if number >= len(self.items):
+            more = max(number + 1, 2 * len(self.items)) - len(self.items)
+            self.cases = np.pad(self.cases, (0, more))
+            self.types = np.pad(self.types, (0, more))
+            self.items = np.pad(self.items, (0, more))
+        self.cases[number] = case
+        self.types[number] = _TYPES.index(type)
+        self.items[number] = item
+
+    def remove(self, number: int) -> SignalType:
+        """Forget a signal, and return its type."""
+        self.items[number] = 0
+        return _TYPES[int(self.types[number])]
+
+    def met(
+        self, queries: NDArray[np.int64], numbers: NDArray[np.int64], distances: NDArray[np.int64]
+    ) -> Met:
+        """Return hits of live signals with their files and cases."""
+        items = self.items[numbers]
+        met = Met(queries, numbers, items, self.cases[numbers], distances)
+        return met if items.all() else met.take(items != 0)
 
 
 def feed_entries(
@@ -231,40 +316,67 @@ def match(
     type: SignalType,
     packed: NDArray[np.uint8],
     *,
+    qualities: Sequence[int] | None = None,
     now: datetime,
 ) -> MatchReply:
     """Answer a platform's query in bands, with ids that only it knows, and count the matches.
+
+    What is told and in which order, `clearinghouse.platforms.hits` says. A file counts as met by
+    each query that it matches, whether or not it is told; of a query that meets more than some
+    thousand, those count that may be told.
 
     Raises:
         NotReady: the index has not caught up with the log since the start.
     """
     if not live.caught_up:
         raise NotReady
-    seq, rows = live.query(type, packed)
-    if rows:
+    asked = np.flatnonzero(can_match(type, packed, qualities))
+    total, packed = len(packed), packed[asked]
+    seq, found = live.query(type, packed)
+    parts: list[Told] = []
+    met_nothing = np.ones(len(packed), dtype=np.bool_)
+    counts: Counter[int] = Counter()
+    for met in found:
         with store.read() as tx:
             # What was withdrawn a moment ago may still be in the index, and must not match any
             # more.
             gone = tx.log.removed_after(seq)
-        left = {place: [hit for hit in row if hit[0] not in gone] for place, row in rows.items()}
-        rows = {place: row for place, row in left.items() if row}
-    flat = [hit for row in rows.values() for hit in row]
-    # Written a moment later by the task that follows the log: an answer must not wait for a count.
-    live.count(platform.number, (i for row in rows.values() for i in {item for _, item, _ in row}))
-    watch.look(platform.key, type, packed, rows, now=now)
-    ids = iter(platform.names.write(Names.SIGNAL, [signal for signal, _, _ in flat]))
-    owners = iter(platform.names.write(Names.ITEM, [item for _, item, _ in flat]))
-    hits = {
-        place: tuple(
-            Hit(id=next(ids), item=next(owners), band=band(type, distance))
-            for _, _, distance in row
-        )
-        for place, row in rows.items()
-    }
-    return MatchReply(
-        as_of=cursor_name(store, platform, seq),
-        matches=tuple(hits.get(place, ()) for place in range(len(packed))),
-    )
+        left = met.take(~np.isin(met.signal, list(gone))) if gone else met
+        tell, watched, left_out = hits.reduce(left, type, platform.names)
+        queries, items, distances = watched.pairs()
+        matching = distances <= type.threshold
+        met_nothing[queries[matching]] = False
+        counts.update(items[matching].tolist())
+        watch.look(platform.key, type, packed, queries, items, distances, now=now)
+        if len(tell):
+            told = hits.choose(tell, type, platform.names)
+            parts.append(replace(told, cut=np.union1d(told.cut, left_out)))
+    if counts:
+        # Written a moment later by the task that follows the log: an answer must not wait for it.
+        live.count(platform.number, counts)
+    if type is SignalType.PDQ and platform.holds_veiled and met_nothing.any():
+        places = np.flatnonzero(met_nothing)
+        queries, items = live.near_veiled(packed[places])
+        watch.look_aside(platform.key, packed, places[queries], items, now=now)
+    matches: list[tuple[Hit, ...]] = [()] * total
+    truncated: list[int] = []
+    if parts:
+        together = hits.together(parts)
+        for query, row in _written(platform, together):
+            matches[asked[query]] = row
+        truncated = sorted(asked[together.cut].tolist())
+    as_of = cursor_name(store, platform, seq)
+    return MatchReply(as_of=as_of, matches=tuple(matches), truncated=tuple(truncated))
+
+
+def _written(platform: Platform, told: Told) -> Iterator[tuple[int, tuple[Hit, ...]]]:
+    """Write what each query is told, as (query, hits)."""
+    ids = platform.names.write(Names.SIGNAL, told.signal.tolist())
+    owners = platform.names.write(Names.ITEM, told.item.tolist())
+    bands = [Band.LIKELY if likely else Band.STRONG for likely in told.likely.tolist()]
+    rows = [Hit(id=i, item=o, band=b) for i, o, b in zip(ids, owners, bands, strict=True)]
+    for query, start, end in hits.rows_by_query(told):
+        yield query, tuple(rows[start:end])
 
 
 def cursor_name(store: Store, platform: Platform, seq: int) -> str:

@@ -66,7 +66,7 @@ def open_case(
     now = serving.clock()
 
     def make_ready() -> Intake:
-        return prepare(serving.store, serving.lawful, body.items)
+        return prepare(serving.store, serving.lawful, body.items, serving.settings.matched)
 
     def act(tx: Transaction, intake: Intake) -> Reply:
         opened = advocates.open_for_other(
@@ -120,7 +120,7 @@ def add_items(
     now = serving.clock()
 
     def make_ready() -> Intake:
-        return prepare(serving.store, serving.lawful, body.items)
+        return prepare(serving.store, serving.lawful, body.items, serving.settings.matched)
 
     def act(tx: Transaction, intake: Intake) -> Reply:
         case = advocates.find(tx, advocate, reference)
@@ -154,7 +154,9 @@ def add_signals(
 
     def make_ready() -> Intake:
         part = ItemIn(media=file.media, signals=body.signals, more=body.more)
-        return prepare_part(serving.store, serving.lawful, file.id, body.after, part)
+        return prepare_part(
+            serving.store, serving.lawful, file.id, body.after, part, serving.settings.matched
+        )
 
     def act(tx: Transaction, intake: Intake) -> Reply:
         case = advocates.find(tx, advocate, reference)

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from clearinghouse.cases.idempotency import Reply, once
 from clearinghouse.database.transaction import Transaction
-from clearinghouse.errors import BadBody
+from clearinghouse.errors import BadBody, TypeNotMatched
 from clearinghouse.platforms import feed, keys, live_index, verdicts
 from clearinghouse.platforms.keys import Platform, Scope
 from clearinghouse.routes.dependencies import Repeatable, Serving, answer, documented, parse
@@ -188,8 +188,10 @@ def acknowledge(
     return answer(once(serving.store, repeat, now, act))
 
 
-async def _queries(request: Request) -> tuple[SignalType, NDArray[np.uint8]]:
-    """Read the hashes to look for, in either form.
+async def _queries(
+    request: Request,
+) -> tuple[SignalType, NDArray[np.uint8], tuple[int, ...] | None]:
+    """Read the hashes to look for, in either form, with their qualities if these came with them.
 
     Raises:
         BadBody, NotJson: neither form.
@@ -199,10 +201,10 @@ async def _queries(request: Request) -> tuple[SignalType, NDArray[np.uint8]]:
     if kind == OCTETS:
         if not body or len(body) % PDQ_BYTES or len(body) > QUERIES_MAX * PDQ_BYTES:
             raise BadBody
-        return SignalType.PDQ, np.frombuffer(body, dtype=np.uint8).reshape(-1, PDQ_BYTES)
+        return SignalType.PDQ, np.frombuffer(body, dtype=np.uint8).reshape(-1, PDQ_BYTES), None
     query = await run_in_threadpool(parse, MatchQuery, body)
     packed = np.frombuffer(bytes.fromhex("".join(query.values)), dtype=np.uint8)
-    return query.type, packed.reshape(len(query.values), -1)
+    return query.type, packed.reshape(len(query.values), -1), query.qualities
 
 
 _OCTETS_SCHEMA: Final = {
@@ -221,14 +223,26 @@ _OCTETS_SCHEMA: Final = {
     openapi_extra=documented(MatchQuery, **{OCTETS: _OCTETS_SCHEMA}),
 )
 async def match(request: Request, platform: Matcher, serving: Serving) -> Response:
-    """Look for hashes. The answer tells bands and never distances."""
-    type, packed = await _queries(request)
+    """Look for hashes. The answer tells bands and never distances, by what it holds or its order.
+
+    A PDQ value that only a blank picture has matches nothing, nor one with a quality below 50.
+    """
+    type, packed, qualities = await _queries(request)
+    if type not in serving.settings.matched:
+        raise TypeNotMatched
 
     def look() -> MatchReply:
         now = serving.clock()
         serving.budgets.take(serving.store, platform.key, len(packed), now=now)
         return live_index.match(
-            serving.store, serving.live, serving.watch, platform, type, packed, now=now
+            serving.store,
+            serving.live,
+            serving.watch,
+            platform,
+            type,
+            packed,
+            qualities=qualities,
+            now=now,
         )
 
     reply = await run_in_threadpool(look)

@@ -23,7 +23,7 @@ from clearinghouse.cases.intake import prepare
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import Busy, CursorExpired
 from clearinghouse.routes.dependencies import Serving, refusal_answer
-from nciihash.signals import Media, SignalType, Variant
+from nciihash.signals import MATCHED, Media, SignalType, Variant
 from nciihash.wire import CaseState, Declaration, ItemIn, Message, Reason, SignalIn
 
 CASES_MAX: Final = 200
@@ -128,8 +128,8 @@ router = APIRouter(prefix="/sandbox", tags=["sandbox"])
 def burst(body: Burst, serving: Serving, making: Rehearsing) -> Values:
     """Open made-up cases in one moment, and tell their hashes."""
     now = serving.clock()
-    values = tuple(secrets.token_hex(32) for _ in range(body.cases * body.files))
-    intake = prepare(serving.store, serving.lawful, [_item(value) for value in values])
+    values = tuple(_made_up() for _ in range(body.cases * body.files))
+    intake = prepare(serving.store, serving.lawful, [_item(value) for value in values], MATCHED)
     with serving.store.write() as tx:
         intake.screening.check(tx)
         for first in range(0, len(values), body.files):
@@ -146,6 +146,12 @@ def burst(body: Burst, serving: Serving, making: Rehearsing) -> Values:
             making.opened(row.id, values[chosen])
     serving.waiters.poke()
     return Values(values=values)
+
+
+def _made_up() -> str:
+    """Return a value that PDQ could give: half of its bits are set."""
+    half = secrets.token_bytes(16)
+    return (half + bytes(byte ^ 0xFF for byte in half)).hex()
 
 
 def _item(value: str) -> ItemIn:

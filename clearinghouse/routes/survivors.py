@@ -169,7 +169,7 @@ async def open_case(
         if known is not None:
             return attempt, known, 0
         lifecycle.check_declared(body.declaration)
-        signals = lifecycle.check_usable(body.items)
+        signals = lifecycle.check_usable(body.items, serving.settings.matched)
         # whoever did no work takes no place
         serving.gate.look(serving.store, body.work, signals=signals, now=now)
         return attempt, None, signals
@@ -186,7 +186,7 @@ async def open_case(
         verifier = await serving.checks.make(passphrase)
 
     def make_ready() -> Intake:
-        return prepare(serving.store, serving.lawful, body.items)
+        return prepare(serving.store, serving.lawful, body.items, serving.settings.matched)
 
     def act(tx: Transaction, intake: Intake) -> Reply:
         opened = lifecycle.open_case(
@@ -278,11 +278,11 @@ def add_items(
         return answer(known)
     with serving.store.read() as tx:
         lifecycle.check_open(tx, holder.case)
-    signals = lifecycle.check_usable(body.items)
+    signals = lifecycle.check_usable(body.items, serving.settings.matched)
     serving.gate.pay(serving.store, body.work, signals=signals, case=holder.case, now=now)
 
     def make_ready() -> Intake:
-        return prepare(serving.store, serving.lawful, body.items)
+        return prepare(serving.store, serving.lawful, body.items, serving.settings.matched)
 
     def act(tx: Transaction, intake: Intake) -> Reply:
         months = serving.settings.case_months
@@ -320,7 +320,9 @@ def add_signals(
 
     def make_ready() -> Intake:
         part = ItemIn(media=file.media, signals=body.signals, more=body.more)
-        return prepare_part(serving.store, serving.lawful, file.id, body.after, part)
+        return prepare_part(
+            serving.store, serving.lawful, file.id, body.after, part, serving.settings.matched
+        )
 
     def act(tx: Transaction, intake: Intake) -> Reply:
         [part] = intake.files

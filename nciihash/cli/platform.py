@@ -331,8 +331,10 @@ def confirm(
                 signals = [signal for candidate in part for signal in candidate.signals]
                 answers = iter(client.match(signals))
                 for candidate in part:
-                    found = [(s.type, hit) for s in candidate.signals for hit in next(answers)]
-                    outcome = Outcome(tuple(once(found)))
+                    hits = [(s.type, next(answers)) for s in candidate.signals]
+                    found = [(type, hit) for type, many in hits for hit in many]
+                    cut = any(many.truncated for _, many in hits)
+                    outcome = Outcome(tuple(once(found)), truncated=cut)
                     if as_json:
                         terminal.line(name_fields(candidate.file) | _outcome_described(outcome))
                     else:
@@ -349,6 +351,8 @@ def _outcome_described(outcome: Outcome) -> dict[str, object]:
     told: dict[str, object] = {
         "matches": [_match_described(type, match) for type, match in outcome.found]
     }
+    if outcome.truncated:
+        told["truncated"] = True
     if outcome.shared:
         told["items"] = [
             {

@@ -104,6 +104,8 @@ def match_table(rows: Iterable[tuple[str, Outcome]]) -> Table:
             word = band_word(match.band)
             more = () if of_item is None else (_share(of_item.query), _share(of_item.bank))
             table.add_row(Text(shown(name)), word, distance, type.value, variant, match.id, *more)
+        if outcome.truncated:
+            table.add_row(Text(shown(name)), "more", *["not told"] * 4)
     return table
 
 

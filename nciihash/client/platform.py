@@ -23,9 +23,9 @@ from nciihash.client.base import (
 from nciihash.client.sans_io import Outgoing, Talk, new_idempotency_key
 from nciihash.errors import InvalidRequest, ProtocolError
 from nciihash.feed import FeedPage
-from nciihash.signals import Signal, SignalType, Verdict
+from nciihash.signals import Hashed, Signal, SignalType, Verdict
 from nciihash.veil import Veil
-from nciihash.wire import Hit
+from nciihash.wire import Hits
 from nciihash.wire.veil import VeilReply
 
 _ID: Final = re.compile(r"[0-9a-f]{32}")
@@ -102,31 +102,41 @@ def acknowledge(by: KeyHolder, cursor: str) -> Talk[None]:
     yield from by.ask(request, wire.Acknowledgement)
 
 
-def match(by: KeyHolder, signals: Sequence[Signal]) -> Talk[list[tuple[Hit, ...]]]:
+def match(by: KeyHolder, signals: Sequence[Signal | Hashed]) -> Talk[list[Hits]]:
     """Look for hashes, of any types and any number, in the service's bank.
 
     They are sent in requests of up to 10,000 hashes of one type. A repeated request may be
     counted twice among the matches that a survivor sees.
 
+    Args:
+        signals: what to look for. A `Hashed` whose picture is too plain (`Hashed.plain`) matches
+            nothing, and is not sent.
+
     Returns:
-        The hits of each signal, in the order of `signals`.
+        The hits of each signal, in the order of `signals`. `Hits.truncated` says that there are
+        more: hits are told of at most 20 files, those with a `strong` one first.
 
     Raises:
         ServiceError: a wrong key, an answer for another number of hashes, or no answer.
     """
-    found: list[tuple[Hit, ...]] = [()] * len(signals)
+    found = [Hits()] * len(signals)
+    asked = {n: signal for n, given in enumerate(signals) if (signal := _sent(given)) is not None}
     for type in SignalType:
-        places = [i for i, signal in enumerate(signals) if signal.type is type]
+        places = [n for n, signal in asked.items() if signal.type is type]
         for batch in _batches(places, wire.QUERIES_MAX):
-            hits = yield from _match(by, type, [signals[i].value for i in batch])
+            hits = yield from _match(by, type, [asked[n].value for n in batch])
             for place, hit in zip(batch, hits, strict=True):
                 found[place] = hit
     return found
 
 
-def _match(
-    by: KeyHolder, type: SignalType, values: Sequence[bytes]
-) -> Talk[tuple[tuple[Hit, ...], ...]]:
+def _sent(given: Signal | Hashed) -> Signal | None:
+    if isinstance(given, Signal):
+        return given
+    return None if given.plain else given.signal
+
+
+def _match(by: KeyHolder, type: SignalType, values: Sequence[bytes]) -> Talk[list[Hits]]:
     if type is SignalType.PDQ:
         body, content_type = b"".join(values), wire.OCTETS
         assert len(body) == len(values) * wire.PDQ_BYTES  # noqa: S101 - Signal checks its length
@@ -140,7 +150,7 @@ def _match(
             f"{len(values)} hashes were looked for, and {len(reply.matches)} were answered. "
             "Ask the operator of the clearinghouse."
         )
-    return reply.matches
+    return reply.hits
 
 
 def feedback(

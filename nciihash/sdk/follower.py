@@ -21,7 +21,7 @@ from nciihash.sdk.follow_loop import PAUSES, WAIT, Progress, Stop, follow
 from nciihash.sdk.veiled import Confirmer, keep_veil, kept_veil
 from nciihash.signals import Match, Signal
 from nciihash.veil import Veil
-from nciihash.wire import Hit
+from nciihash.wire import Hits
 
 # Between attempts after what does not pass by itself: a wrong key, a full disk, a damaged file.
 REPAIRS: Final = Patience(base=10.0, cap=300.0)
@@ -292,7 +292,7 @@ class VeiledFollower(Following):
         )
         self._confirming = confirming
 
-    def query(self, signals: Sequence[Signal]) -> list[tuple[Hit, ...]]:
+    def query(self, signals: Sequence[Signal]) -> list[Hits]:
         """Find what each signal matches; the hashes of candidates go to the clearinghouse.
 
         Raises:
@@ -300,7 +300,7 @@ class VeiledFollower(Following):
                 and ask again. Signals without candidates raise nothing, so ask file by file.
         """
         if self._known is None:  # nothing has come yet
-            return [()] * len(signals)
+            return [Hits()] * len(signals)
         confirmer = Confirmer(self.bank, self._known, self._asker.match)
         hits = confirmer.find(signals)
         if confirmer.trouble is not None:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from nciihash.errors import FileRefused
 from nciihash.signals import Band, Item, Match, Media, Signal, SignalType, Variant
 from nciihash.vpdq import Share, bank_share
-from nciihash.wire import Hit
+from nciihash.wire import Hit, Hits
 
 Find: TypeAlias = Callable[[Sequence[Signal]], Sequence[Sequence[Match | Hit]]]
 # how many PDQ hashes of each kind an item has; None where nobody tells, as the clearinghouse does
@@ -35,16 +35,23 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was found for one file: each signal once, and for a video what it shares with items."""
+    """What was found for one file: each signal once, and for a video what it shares with items.
+
+    `truncated` says that a clearinghouse has more than it told.
+    """
 
     found: tuple[Found, ...]
     shared: tuple[Shared, ...] = ()
+    truncated: bool = False
 
 
 def look_up(
     batch: Sequence[tuple[Path, Item | FileRefused]], find: Find, kinds: Kinds
 ) -> Iterator[tuple[Path, Outcome | FileRefused]]:
     """Look for the hashes of several files in one query.
+
+    A hash whose picture is too plain (`Hashed.plain`) matches nothing, and is not looked for: blank
+    pictures are like one another, and like anything plain that somebody may have listed.
 
     Args:
         batch: files, hashed or refused.
@@ -56,13 +63,14 @@ def look_up(
         for _, outcome in batch
         if not isinstance(outcome, FileRefused)
         for hashed in outcome.hashes
+        if not hashed.plain
     ]
     answers = iter(find(signals) if signals else ())
     for path, outcome in batch:
         if isinstance(outcome, FileRefused):
             yield path, outcome
             continue
-        found = [(hashed, next(answers)) for hashed in outcome.hashes]
+        found = [(hashed, next(answers)) for hashed in outcome.hashes if not hashed.plain]
         nearest = once((h.signal.type, match) for h, matches in found for match in matches)
         shared: tuple[Shared, ...] = ()
         if outcome.media is Media.VIDEO:
@@ -72,7 +80,8 @@ def look_up(
                 if hashed.signal.type is SignalType.PDQ
             )
             shared = tuple(_shared(times, outcome.frames, kinds))
-        yield path, Outcome(tuple(nearest), shared)
+        cut = any(isinstance(matches, Hits) and matches.truncated for _, matches in found)
+        yield path, Outcome(tuple(nearest), shared, cut)
 
 
 def _shared(

@@ -26,12 +26,12 @@ from nciihash.durable import naming, replacing
 from nciihash.errors import BankCorrupt, BankError, InvalidSignal, ServiceError
 from nciihash.signals import Signal, SignalType
 from nciihash.veil import Veil
-from nciihash.wire import Hit
+from nciihash.wire import Hits
 from nciihash.wire.veil import VeilReply
 
 WAITING_MAX: Final = 1 << 30  # bytes of candidates that may wait
 
-Ask: TypeAlias = Callable[[Sequence[Signal]], list[tuple[Hit, ...]]]
+Ask: TypeAlias = Callable[[Sequence[Signal]], list[Hits]]
 
 
 def keep_veil(bank: Path, veil: Veil) -> None:
@@ -79,7 +79,7 @@ class Confirmer:
         self.unanswered: frozenset[Signal] = frozenset()
         self.trouble: ServiceError | None = None
 
-    def find(self, signals: Sequence[Signal]) -> list[tuple[Hit, ...]]:
+    def find(self, signals: Sequence[Signal]) -> list[Hits]:
         """Give what each signal matches. Only candidates leave this machine.
 
         Raises:
@@ -89,7 +89,7 @@ class Confirmer:
         places = [place for place, part in enumerate(parts) if part is not None]
         near = self._bank.query([part for part in parts if part is not None])
         chosen = [place for place, found in zip(places, near, strict=True) if found]
-        hits: list[tuple[Hit, ...]] = [()] * len(signals)
+        hits = [Hits()] * len(signals)
         self.unanswered = frozenset()
         if not chosen:
             return hits

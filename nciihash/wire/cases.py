@@ -163,16 +163,22 @@ class SavedHashes(Message):
     items: SavedItems
 
 
+RefusalCode = Literal[
+    "low_quality", "quarantined", "implausible", "type_not_matched", "being_checked"
+]
+
+
 class Refusal(Message):
     """A signal that was not taken: its place in the item's list, and why.
 
-    `quarantined` and `being_checked` are kept: nothing of the file goes to a platform until the
-    operator has decided, since it is like a picture known to be lawful, or since platforms did not
-    block the same hash.
+    `low_quality`: the picture is too plain. `implausible`: no picture that is not blank has this
+    PDQ value. `type_not_matched`: this clearinghouse does not match by this type. `quarantined` and
+    `being_checked` are kept: nothing of the file goes to a platform until the operator has decided,
+    since it is like a picture known to be lawful, or since platforms did not block the same hash.
     """
 
     signal: int
-    code: Literal["low_quality", "quarantined", "being_checked"]
+    code: RefusalCode
 
 
 class ItemReceipt(Message):

@@ -1,5 +1,6 @@
 """What platforms and the clearinghouse send to each other."""
 
+from collections.abc import Iterable
 from typing import Annotated, Final, Literal, Self, assert_never
 
 from pydantic import FailFast, Field, model_validator
@@ -113,9 +114,12 @@ class Acknowledgement(Message):
 
 
 class MatchQuery(Message):
-    """Hashes of one type to look for."""
+    """Hashes of one type to look for.
 
-    model_config = example(type="pdq", values=[PDQ_EXAMPLE])
+    `qualities` may come with PDQ hashes, one for each: what is below 50 matches nothing.
+    """
+
+    model_config = example(type="pdq", values=[PDQ_EXAMPLE], qualities=[93])
 
     type: SignalType
     values: Annotated[
@@ -123,6 +127,11 @@ class MatchQuery(Message):
         Field(min_length=1, max_length=QUERIES_MAX),
         FailFast(),
     ]
+    qualities: Annotated[
+        tuple[Quality, ...] | None,
+        Field(min_length=1, max_length=QUERIES_MAX, exclude_if=lambda given: given is None),
+        FailFast(),
+    ] = None
 
     @model_validator(mode="after")
     def _fit_their_type(self) -> Self:
@@ -130,6 +139,10 @@ class MatchQuery(Message):
             raise ValueError("a part of a hash cannot be asked for")
         if any(len(value) * 4 != self.type.bits for value in self.values):
             raise ValueError("a value has another length than its type asks for")
+        if self.qualities is not None and (
+            self.type is not SignalType.PDQ or len(self.qualities) != len(self.values)
+        ):
+            raise ValueError("qualities belong to pdq, one for each value")
         return self
 
 
@@ -141,11 +154,38 @@ class Hit(Message):
     band: Band
 
 
+class Hits(tuple[Hit, ...]):  # noqa: SLOT001 - a tuple holds no slots of its own
+    """The hits of one query; `truncated` says that it had more than the service tells."""
+
+    truncated: bool = False
+
+    @classmethod
+    def of(cls, hits: Iterable[Hit], *, truncated: bool = False) -> Self:
+        """Collect the hits of one query."""
+        made = cls(hits)
+        made.truncated = truncated
+        return made
+
+
 class MatchReply(Message):
-    """Hits for each query, in the queries' order; `as_of` is how far the index had got."""
+    """Hits for each query, in the queries' order; `as_of` is how far the index had got.
+
+    The hits of a query are of at most 20 files: those with a `strong` hit come first, and else the
+    order is that of the ids, which tells nothing. `truncated` names the queries, by their places
+    from 0, that met more than is told. It is left out where it would be empty.
+    """
 
     as_of: OpaqueId
     matches: tuple[tuple[Hit, ...], ...]
+    truncated: Annotated[
+        tuple[Annotated[int, Field(ge=0)], ...], Field(exclude_if=lambda places: not places)
+    ] = ()
+
+    @property
+    def hits(self) -> list[Hits]:
+        """The hits of each query, with whether they are all."""
+        cut = frozenset(self.truncated)
+        return [Hits.of(row, truncated=n in cut) for n, row in enumerate(self.matches)]
 
 
 class VerdictIn(Message):

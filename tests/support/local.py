@@ -1,6 +1,5 @@
 """A clearinghouse that the tests of one module share, and a platform: for tests of the clients."""
 
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 
 from nciihash.client import PlatformClient
 from nciihash.signals import Hashed, Item, Media, Signal, SignalType
+from support import serving
 from support.service_process import ServiceProcess
 
 
@@ -17,7 +17,7 @@ def random_item(signals: int = 1) -> Item:
     return Item(
         Media.IMAGE,
         tuple(
-            Hashed(Signal(SignalType.PDQ, secrets.token_bytes(32)), quality=90)
+            Hashed(Signal(SignalType.PDQ, bytes.fromhex(serving.pdq())), quality=90)
             for _ in range(signals)
         ),
     )
@@ -28,7 +28,7 @@ def local(tmp_path_factory: pytest.TempPathFactory, empty_file: Path) -> Iterato
     """Give a clearinghouse that the tests of one module share."""
     folder = tmp_path_factory.mktemp("service")
     shutil.copy(empty_file, folder / "db.sqlite3")
-    with ServiceProcess(folder) as running:
+    with ServiceProcess(folder, CLEARINGHOUSE_MATCH_TYPES="phash,dhash") as running:
         yield running
 
 

@@ -125,16 +125,17 @@ class ServiceProcess:
 
         Without the command line, which takes more than a second to start and is tested once.
         """
-        with closing(self._store()) as store:
+        with closing(self.store()) as store:
             name = name or f"Platform {secrets.token_hex(4)}"
             return keys.add_platform(store, name, _scopes(scopes), datetime.now(UTC))
 
     def rotate_key(self, name, scopes):
         """Give a platform a further key, with other scopes, and return it."""
-        with closing(self._store()) as store:
+        with closing(self.store()) as store:
             return keys.rotate_key(store, name, datetime.now(UTC), scopes=_scopes(scopes))
 
-    def _store(self):
+    def store(self):
+        """Return the database, opened next to the service."""
         settings = Settings.from_environment(self.environment)
         return Store.open(replace(settings, database=self.database))
 

@@ -33,13 +33,22 @@ class Clock:
 
 
 def pdq(seed=None):
-    """Give a random PDQ value in digits, or a fixed one."""
-    return secrets.token_hex(32) if seed is None else (seed.to_bytes(4, "big") * 8).hex()
+    """Give a random PDQ value in digits, or a fixed one; half of its bits are set, as in all."""
+    half = secrets.token_bytes(16) if seed is None else seed.to_bytes(4, "big") * 4
+    return (half + bytes(byte ^ 0xFF for byte in half)).hex()
 
 
 def near(value, bits):
-    """Flip the last `bits` bits of a value."""
-    return f"{int(value, 16) ^ (2**bits - 1):0{len(value)}x}"
+    """Flip the last bits of a value, in turn one that is set and one that is not.
+
+    So a value that PDQ can give stays one. What is flipped for fewer bits is flipped for more.
+    """
+    number = int(value, 16)
+    places = range(4 * len(value))
+    ones = [1 << place for place in places if number >> place & 1]
+    zeros = [1 << place for place in places if not number >> place & 1]
+    order = [bit for pair in zip(ones, zeros, strict=False) for bit in pair]
+    return f"{number ^ sum(order[:bits]):0{len(value)}x}"
 
 
 def item(*values, quality=90, media="image"):

@@ -37,6 +37,7 @@ class LogEntry:
     quality: int | None
     media: str | None
     variant: str | None
+    case: int | None
 
 
 class Log:
@@ -126,6 +127,7 @@ class Log:
             signals.c.quality,
             items.c.media,
             signals.c.variant,
+            items.c.case_id,
         ]
         query = (
             select(*columns)

@@ -3,7 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import BigInteger, bindparam, case, func, insert, literal, select, update
+from sqlalchemy import (
+    BigInteger,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 
 from clearinghouse.database.queries.inserts import insert_row, upsert
 from clearinghouse.database.queries.reviews import WITHHELD
@@ -25,9 +35,16 @@ if TYPE_CHECKING:
     from clearinghouse.database.transaction import Transaction
 
 
-# What every request of a platform asks, made once.
+# What every request of a platform asks, made once. Whether the platform may hold a veiled list: any
+# of its keys ever opened one.
+_others = keys.alias("others")
+_veiled = (
+    exists()
+    .where(_others.c.platform_id == keys.c.platform_id, _others.c.scopes.contains("veil"))
+    .correlate(keys)
+)
 _FIND_KEY: Final = (
-    select(keys, platforms.c.name, platforms.c.secret)
+    select(keys, platforms.c.name, platforms.c.secret, _veiled.label("veiled"))
     .join(platforms, platforms.c.id == keys.c.platform_id)
     .where(keys.c.lookup == bindparam("lookup"))
 )

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
 from clearinghouse.database.schema import (
     AnyRow,
@@ -38,20 +38,19 @@ class Reviews:
         self._run = connection.execute
         self._one = connection.scalar
 
-    def add(self, kind: str, item: int, key: int | None, count: int, hour: int) -> None:
+    def add(self, kind: str, item: int, count: int, hour: int) -> None:
         """Ask the operator to look at a file, or bring an open question up to date.
 
         A file that is gone by now is passed over.
         """
         if self._one(select(items.c.id).where(items.c.id == item)) is None:
             return
-        same = [reviews.c.kind == kind, reviews.c.item_id == item, reviews.c.state == OPEN]
-        same.append(reviews.c.key_id.is_(None) if key is None else reviews.c.key_id == key)
+        same = (reviews.c.kind == kind, reviews.c.item_id == item, reviews.c.state == OPEN)
         known = self._one(select(reviews.c.id).where(*same))
         if known is not None:
             self._run(update(reviews).where(reviews.c.id == known).values(count=count))
             return
-        values = {"kind": kind, "item_id": item, "key_id": key, "count": count}
+        values = {"kind": kind, "item_id": item, "count": count}
         self._run(insert(reviews).values(**values, state=OPEN, opened=hour))
 
     def last(self, kind: str, item: int) -> AnyRow | None:
@@ -77,13 +76,35 @@ class Reviews:
         )
         return list(self._run(query.distinct().order_by(reviews.c.item_id)).scalars())
 
+    def add_alarm(self, key: int, item: int, count: int, hour: int) -> None:
+        """Tell the operator of a key whose queries gather around a file, which may be gone by now.
+
+        An open alarm about both is brought up to date.
+        """
+        same = (
+            *(reviews.c.kind == ORACLE, reviews.c.state == OPEN),
+            *(reviews.c.key_id == key, reviews.c.around == item),
+        )
+        if self._run(update(reviews).where(*same).values(count=count)).rowcount:
+            return
+        values = {"kind": ORACLE, "key_id": key, "around": item, "count": count}
+        self._run(insert(reviews).values(**values, state=OPEN, opened=hour))
+
+    def forget_alarms(self, hour: int) -> int:
+        """Delete the alarms that were closed before this hour."""
+        closed = (reviews.c.kind == ORACLE, reviews.c.closed < hour)
+        return self._run(delete(reviews).where(*closed)).rowcount
+
     def list_open(self, number: int | None = None) -> Sequence[AnyRow]:
-        """List the open questions about files that are not withdrawn, or one of them."""
+        """List the open questions about files that are not withdrawn, and all alarms, or one.
+
+        Of an alarm whose file is forgotten, what is read of the file is null.
+        """
         query = (
             select(
                 reviews.c.id,
                 reviews.c.kind,
-                reviews.c.item_id,
+                func.coalesce(reviews.c.item_id, reviews.c.around).label("item_id"),
                 reviews.c.key_id,
                 reviews.c.count.label("counted"),
                 reviews.c.opened,
@@ -92,9 +113,12 @@ class Reviews:
                 items.c.media,
                 keys.c.platform_id,
             )
-            .join(items, items.c.id == reviews.c.item_id)
+            .outerjoin(items, items.c.id == func.coalesce(reviews.c.item_id, reviews.c.around))
             .outerjoin(keys, keys.c.id == reviews.c.key_id)
-            .where(reviews.c.state == OPEN, items.c.withdrawn.is_(None))
+            .where(
+                reviews.c.state == OPEN,
+                or_(reviews.c.kind == ORACLE, items.c.withdrawn.is_(None)),
+            )
             .order_by(reviews.c.id)
         )
         if number is not None:

@@ -99,13 +99,14 @@ def test_a_restored_database_begins_a_new_epoch_and_reuses_no_number(settings, t
     from clearinghouse.platforms import keys
     from clearinghouse.platforms.feed import read_cursor, read_page
     from clearinghouse.platforms.keys import Scope
+    from nciihash.signals import MATCHED
     from nciihash.wire import OpenCase
 
     now = datetime(2026, 5, 17, tzinfo=UTC)
 
     def open_case(store, number):
         request = OpenCase.model_validate(opening(item(pdq())))
-        intake = prepare(store, LawfulList(store), request.items)
+        intake = prepare(store, LawfulList(store), request.items, MATCHED)
         with store.write() as tx:
             lifecycle.open_case(
                 tx,

@@ -2,10 +2,13 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import update
+from starlette.testclient import TestClient
 
+from clearinghouse.app import create_app
 from clearinghouse.database.schema import signals
 from clearinghouse.maintenance.purge import expire
 from clearinghouse.platforms import keys
@@ -13,7 +16,7 @@ from clearinghouse.platforms.keys import KeysInUse, PlatformExists, PlatformUnkn
 from nciihash import wire
 from nciihash.feed import apply
 from nciihash.wire import FeedReply, MatchReply
-from support.serving import item, near, pdq, problem
+from support.serving import Clock, Running, item, near, pdq, problem
 
 DOORS = [
     ("GET", "/v1/feed", Scope.FEED, None),
@@ -340,10 +343,18 @@ def test_octets_and_json_answer_the_same(service):
         assert reply.json()["code"] in {"unsupported_media_type", "invalid_request"}
 
 
+@pytest.fixture
+def all_types(settings):
+    app = create_app(replace(settings, match_types="phash, dhash"), clock=Clock())
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield Running(app, client, app.state.service.clock, settings)
+
+
 @pytest.mark.parametrize(
     ("type", "digits"), [("phash", 16), ("dhash", 16), ("md5", 32), ("sha256", 64)]
 )
-def test_other_signals_match_by_their_own_rules(service, type, digits):
+def test_other_signals_match_by_their_own_rules(all_types, type, digits):
+    service = all_types
     value = pdq()[:digits]
     signal = {"type": type, "value": value}
     case = service.open({"media": "image", "signals": [signal]})

@@ -32,13 +32,14 @@ from clearinghouse.platforms.keys import Scope
 from clearinghouse.settings import Settings
 from clearinghouse.times import hour
 from nciihash.signals import Media, Signal, SignalType
+from support.serving import pdq
 from support.stopncii import fetch, fetch_all, values
 
 
 @pytest.mark.parametrize("kind", [CONTRIBUTED, IMPORTED])
 def test_a_record_never_falls_back_behind_a_reader(service, kind):
     """Two hold a value, the later one takes it back while a reader stands between the two."""
-    store, value = service.parts.store, Signal(SignalType.PDQ, secrets.token_bytes(32))
+    store, value = service.parts.store, Signal.from_hex(SignalType.PDQ, pdq())
     peer, times = service.platform(), []
     for name in ("One", None, "Two"):
         times.append(hour(service.clock()))
@@ -109,7 +110,7 @@ def test_a_database_from_before_the_door_gets_its_places(settings):
 
 # --- every history ---------------------------------------------------------------------------
 
-POOL = [Signal(SignalType.PDQ, bytes([n]) * 32) for n in range(6)]
+POOL = [Signal.from_hex(SignalType.PDQ, pdq(n)) for n in range(6)]
 EXAMPLES = hypothesis_settings().max_examples // 5
 SAID = [v for v in stopncii.FeedbackValue if not v.takes_back]
 

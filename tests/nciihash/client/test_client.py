@@ -21,18 +21,18 @@ from nciihash.wire import (
     FeedbackTaken,
     Reason,
 )
+from support import serving
 from support.local import random_item
 
 KEY = "nciik_thisisnotarealkeyatall"
 
 
 def pdq(value=None):
-    return Signal(SignalType.PDQ, secrets.token_bytes(32) if value is None else value)
+    return Signal(SignalType.PDQ, bytes.fromhex(serving.pdq()) if value is None else value)
 
 
 def flipped(signal, bits):
-    number = int.from_bytes(signal.value) ^ (2**bits - 1)
-    return Signal(signal.type, number.to_bytes(len(signal.value)))
+    return Signal.from_hex(signal.type, serving.near(signal.hex, bits))
 
 
 # --- against the real service ------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """Matching in two steps: candidates from a veiled bank, confirmed by the clearinghouse or kept."""
 
-import secrets
 import stat
 
 import pytest
@@ -14,6 +13,7 @@ from nciihash.sdk.veiled import Candidate, Confirmer, Waiting, keep_veil, kept_v
 from nciihash.signals import Media, Signal, SignalType, Variant
 from nciihash.veil import Veil
 from nciihash.wire import Hit
+from support import serving
 from support.local import random_item
 from support.pictures import scene
 
@@ -21,7 +21,7 @@ VEIL = Veil(SignalType.PDQ_VEIL128, bytes(32))
 
 
 def signal():
-    return Signal(SignalType.PDQ, secrets.token_bytes(32))
+    return Signal.from_hex(SignalType.PDQ, serving.pdq())
 
 
 @pytest.fixture
