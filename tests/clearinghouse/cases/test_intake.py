@@ -135,9 +135,11 @@ def test_statements_and_rows_are_linear_in_the_signals(service):
     cases = []
     opened = [statements.spent(lambda n=n: cases.append(service.open(film(n)))) for n in sizes]
     withdrawn = [statements.spent(case.withdraw) for case in cases]
+    assert opened[-1][0] < 40, "a few for each batch, and none for each signal"
+    assert withdrawn[-1][0] < 60
     for spent in (opened, withdrawn):
         for (count, rows), (more_count, more_rows) in pairwise(spent):
-            assert more_count <= count + 8, "more than a few for batches"
+            assert more_count <= 2 * count + 4
             assert more_rows <= 2 * rows + 4
 
 

@@ -72,7 +72,7 @@ def test_a_database_from_before_the_door_gets_its_places(settings):
         DROP INDEX ix_verdicts_platform_id_place; ALTER TABLE verdicts DROP COLUMN place;
         ALTER TABLE signals DROP COLUMN next_lookup; DROP TABLE audit;
         DROP INDEX ix_signals_held; ALTER TABLE signals DROP COLUMN held; DROP TABLE takeouts;
-        DROP TABLE withdrawn; ALTER TABLE verdicts DROP COLUMN earlier;
+        DROP TABLE withdrawn; DROP TABLE intake; ALTER TABLE verdicts DROP COLUMN earlier;
         ALTER TABLE matches DROP COLUMN day; ALTER TABLE matches DROP COLUMN earlier;
         ALTER TABLE keys DROP COLUMN used; ALTER TABLE items DROP COLUMN awaiting_after;
         DROP TABLE assisted; DROP TABLE advocates; DROP TABLE spent; DROP TABLE budgets;
