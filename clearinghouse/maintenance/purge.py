@@ -13,20 +13,45 @@ from clearinghouse.times import hour
 from nciihash.wire import CaseState
 
 WITHDRAWN_DAYS: Final = 400  # for which a withdrawn value is remembered against contributions
-_BATCH: Final = 100  # cases closed in one transaction, so that writers between them are not kept
+_BATCH: Final = 100  # cases looked for at once
+_FORGOTTEN: Final = 5  # cases deleted in one transaction
+_SIGNALS: Final = 500  # withdrawn in one transaction, so that nobody else has to wait long
 
 
 def expire(store: Store, now: datetime) -> int:
     """Close the cases that nobody visited in time, withdrawing all they hold; give their number."""
     total = 0
     while True:
-        with store.write() as tx:
+        with store.read() as tx:
             due = tx.cases.expired(hour(now), _BATCH)
-            for case in due:
-                tx.cases.withdraw_items(case, None, hour(now))
-                tx.cases.update(case, state=CaseState.EXPIRED.value, closed=hour(now))
+        for case in due:
+            _close(store, case, now)
         total += len(due)
         if len(due) < _BATCH:
+            return total
+
+
+def _close(store: Store, case: int, now: datetime) -> None:
+    """Withdraw what an expired case holds, then close it, unless its holder visits it meanwhile."""
+    done = False
+    while not done:
+        with store.write() as tx:
+            row = tx.cases.read(case)
+            if row.state != CaseState.OPEN or row.expires > hour(now):
+                return
+            _, done = tx.cases.withdraw_some(case, None, hour(now), limit=_SIGNALS)
+            if done:
+                tx.cases.update(case, state=CaseState.EXPIRED.value, closed=hour(now))
+
+
+def _forget(store: Store, before: int) -> int:
+    """Delete cases that were closed before an hour, a few at a time, and count them."""
+    total = 0
+    while True:
+        with store.write() as tx:
+            gone = tx.cases.forget(before, _FORGOTTEN)
+        total += gone
+        if gone < _FORGOTTEN:
             return total
 
 
@@ -37,9 +62,9 @@ def purge(store: Store, *, retention_days: int, now: datetime) -> dict[str, int]
     """
     expired = expire(store, now)
     taken_out = verdict_holds.carry_out(store, now=now)
+    past = hour(now - timedelta(days=retention_days))
+    forgotten = _forget(store, past)
     with store.write() as tx:
-        past = hour(now - timedelta(days=retention_days))
-        forgotten = tx.cases.forget(past)
         tx.reviews.forget_alarms(past)
         replies = tx.replies.forget(hour(now) - KEPT_SECONDS)
         if expired or forgotten:

@@ -177,8 +177,8 @@ def take_back(
     case = tx.contributions.find(platform, kind)
     if case is None:
         return 0
-    files = tx.cases.values(case, lookups)
-    return sum(tx.cases.withdraw_items(case, ordinal, hour(now)) for ordinal in files.values())
+    files = list(tx.cases.values(case, lookups).values())
+    return tx.cases.withdraw_files(case, files, hour(now)) if files else 0
 
 
 def take_back_all(store: Store, platform: int, *, now: datetime) -> int:
@@ -191,7 +191,7 @@ def take_back_all(store: Store, platform: int, *, now: datetime) -> int:
                 files = [] if case is None else tx.cases.live_items(case, _BATCH)
                 if case is None or not files:
                     break
-                total += sum(tx.cases.withdraw_items(case, ordinal, hour(now)) for ordinal in files)
+                total += tx.cases.withdraw_files(case, files, hour(now))
     with store.write() as tx:
         name = tx.platforms.name(platform)
         audit.record(store.vault, tx, Act.PLATFORM_WITHDRAWN, name, count=total, hour=hour(now))

@@ -50,7 +50,7 @@ START: Final = 10  # the `startTimestamp` that clients send for "from the beginn
 PAGE_MIN: Final = SHARED + 1  # so that each page ends at a later time than it began
 PAGE_MAX: Final = 10_000
 BATCH_MAX: Final = 1_000  # hashes, or feedbacks, in one request
-_AT_ONCE: Final = 50  # feedbacks in one transaction
+_AT_ONCE: Final = 20  # feedbacks in one transaction
 TIME_MAX: Final = 2**40
 
 

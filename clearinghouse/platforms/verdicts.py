@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
 from clearinghouse.abuse import verdict_holds
 from clearinghouse.database.store import Store
@@ -12,7 +13,9 @@ from clearinghouse.platforms.keys import Platform
 from clearinghouse.sealing.platform_ids import Names
 from clearinghouse.times import hour
 from nciihash.signals import Verdict
-from nciihash.wire import Acknowledgement, FeedbackTaken, VerdictIn
+from nciihash.wire import Acknowledgement, VerdictIn
+
+AT_ONCE: Final = 20  # verdicts recorded in one transaction
 
 
 def acknowledge(
@@ -30,21 +33,31 @@ def acknowledge(
     return Acknowledgement(cursor=cursor)
 
 
-def record(
-    tx: Transaction, platform: Platform, verdicts: Sequence[VerdictIn], *, now: datetime
-) -> FeedbackTaken:
-    """Record verdicts; those on ids that this platform was never given are counted and ignored."""
+Read = tuple[int, Verdict]
+
+
+def read(platform: Platform, verdicts: Sequence[VerdictIn]) -> list[Read]:
+    """Return the signals that verdicts are on, but for ids that this platform was never given."""
+    named = [(platform.names.read(Names.SIGNAL, v.id), v.verdict) for v in verdicts]
+    return [(found[1], verdict) for found, verdict in named if found]
+
+
+def parts(verdicts: Sequence[Read]) -> list[Sequence[Read]]:
+    """Divide verdicts among transactions, so that nobody else has to wait long; one at least."""
+    starts = range(0, max(len(verdicts), 1), AT_ONCE)
+    return [verdicts[start : start + AT_ONCE] for start in starts]
+
+
+def record(tx: Transaction, platform: Platform, verdicts: Sequence[Read], *, now: datetime) -> int:
+    """Record verdicts, and count those on signals that are known."""
     recorded = 0
     doubted: list[int] = []
-    for verdict in verdicts:
-        named = platform.names.read(Names.SIGNAL, verdict.id)
-        if named and tx.platforms.add_verdict(
-            platform.number, named[1], verdict.verdict.value, hour(now)
-        ):
+    for signal, verdict in verdicts:
+        if tx.platforms.add_verdict(platform.number, signal, verdict.value, hour(now)):
             recorded += 1
-            if verdict.verdict is Verdict.NOT_BLOCKED:
-                doubted.append(named[1])
-            elif verdict.verdict is Verdict.BLOCKED:
-                verdict_holds.object_to(tx, platform.number, [named[1]], now=now)
+            if verdict is Verdict.NOT_BLOCKED:
+                doubted.append(signal)
+            elif verdict is Verdict.BLOCKED:
+                verdict_holds.object_to(tx, platform.number, [signal], now=now)
     verdict_holds.weigh(tx, platform.number, doubted, now=now)
-    return FeedbackTaken(recorded=recorded, unknown=len(verdicts) - recorded)
+    return recorded

@@ -12,7 +12,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from numpy.typing import NDArray
 from starlette.concurrency import run_in_threadpool
 
-from clearinghouse.cases.idempotency import Reply, once
+from clearinghouse.cases.idempotency import Reply, earlier, once
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import BadBody, TypeNotMatched
 from clearinghouse.platforms import feed, keys, live_index, verdicts
@@ -254,11 +254,24 @@ async def match(request: Request, platform: Matcher, serving: Serving) -> Respon
 def give_feedback(
     body: Feedback, platform: Judge, serving: Serving, repeat: Repeatable
 ) -> Response:
-    """Say what was decided about matches."""
+    """Say what was decided about matches.
+
+    Recorded in several transactions where there are many; a request that failed can be repeated.
+    """
     now = serving.clock()
+    if repeat is not None and (known := earlier(serving.store, repeat)) is not None:
+        return answer(known)
+    said = verdicts.read(platform, body.verdicts)
+    *first, last = verdicts.parts(said)
+    recorded = 0
+    for part in first:
+        with serving.store.write() as tx:
+            recorded += verdicts.record(tx, platform, part, now=now)
 
     def act(tx: Transaction) -> Reply:
-        return Reply.of(200, verdicts.record(tx, platform, body.verdicts, now=now))
+        count = recorded + verdicts.record(tx, platform, last, now=now)
+        taken = FeedbackTaken(recorded=count, unknown=len(body.verdicts) - count)
+        return Reply.of(200, taken)
 
     reply = once(serving.store, repeat, now, act)
     serving.waiters.poke()  # platforms may have agreed to take something out

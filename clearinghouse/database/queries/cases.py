@@ -80,9 +80,10 @@ class Cases:
         query = select(cases.c.id).where(cases.c.state == "open", cases.c.expires <= hour)
         return list(self._run(query.limit(limit)).scalars())
 
-    def forget(self, hour: int) -> int:
+    def forget(self, hour: int, limit: int) -> int:
         """Delete cases that were closed before this hour, with all that hangs on them."""
-        return self._run(delete(cases).where(cases.c.closed < hour)).rowcount
+        due = select(cases.c.id).where(cases.c.closed < hour).limit(limit)
+        return self._run(delete(cases).where(cases.c.id.in_(due))).rowcount
 
     # --- files -------------------------------------------------------------------------------
 
@@ -133,6 +134,15 @@ class Cases:
             )
             gone += files
         return gone
+
+    def withdraw_files(self, case: int, ordinals: Sequence[int], hour: int) -> int:
+        """Withdraw files of a case, at most `PARAMETERS` of one signal each, and count them."""
+        chosen = (items.c.ordinal.in_(ordinals), items.c.withdrawn.is_(None))
+        query = select(items.c.id).where(items.c.case_id == case, *chosen)
+        gone = list(self._run(query).scalars())
+        self._tx.signals.end([signals.c.item_id.in_(gone)], hour)
+        self._run(update(items).where(items.c.id.in_(gone)).values(withdrawn=hour))
+        return len(gone)
 
     def withdraw_some(
         self, case: int, ordinal: int | None, hour: int, *, limit: int, remember: bool = False
