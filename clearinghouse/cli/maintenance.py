@@ -11,6 +11,7 @@ from rich.table import Table
 
 from clearinghouse.cli.shared import AsJson, Database, counts, now, opened, settings, show
 from clearinghouse.database import audit
+from clearinghouse.sealing.master_key import is_old
 from clearinghouse.times import moment
 
 app = typer.Typer()
@@ -33,15 +34,22 @@ def verify_audit(
     """
     with opened(database) as store, store.read() as tx:
         found = audit.verify(store.vault, tx, digest)
+        old = is_old(settings(database), store.vault)
 
     def told() -> str:
         if found.broken is not None:
             return f"Entry {found.broken} is not what was written. The {found.entries} before are."
         missing = "" if found.found else " The digest that was looked for is not among them."
-        return f"{found.entries} entries are whole.{missing} Digest: {found.digest}"
+        aged = (
+            " The database is sealed with an old key: it was put back from an older backup, or "
+            "somebody who had that key wrote this trail. See `audit list`, then `rotate-key`."
+            if old
+            else ""
+        )
+        return f"{found.entries} entries are whole.{missing}{aged} Digest: {found.digest}"
 
-    show(as_json, asdict(found), told)
-    if found.broken is not None or not found.found:
+    show(as_json, asdict(found) | {"old_key": old}, told)
+    if found.broken is not None or not found.found or old:
         raise typer.Exit(1)
 
 

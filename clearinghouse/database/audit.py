@@ -1,10 +1,16 @@
 """The trail of what operators did, each entry chained to the one before.
 
 An entry says what was done, to which platform or advocate, to how many, and in which hour: no
-value, no case. Its digest is an HMAC over itself and the digest before it, under the secret of the
-database that stays when the master key changes. So whoever can write to the database but has no key
-can neither change an entry, nor take one out of the middle, nor put one in. That the end was cut
-off is seen by a digest that somebody wrote down: `verify` tells it, and looks for it.
+value, no case. Its digest is an HMAC over itself and the digest before it, under a key that is
+sealed under the master key. Each change of the master key brings another one, and the entry on the
+change is the first under it. So whoever can write to the database but lacks the master key of today
+can neither change an entry, nor take one out of the middle, nor put one in. An old master key and
+an old copy of the database are not enough: what they forge does not lead to the entry on the next
+change, and that entry must be there.
+
+Whoever has the master key of today can write any trail, and who had an earlier one could do so
+while it was in use. That the end was cut off is seen by a digest that somebody wrote down: `verify`
+tells it, and looks for it.
 """
 
 from collections.abc import Sequence
@@ -63,9 +69,15 @@ def record(
 ) -> None:
     """Append an entry, in the transaction of what it tells."""
     last = tx.audit.last()
-    number, before = (last.number + 1, last.digest) if last else (1, _BEGIN)
+    number, before = next_number(tx), last.digest if last else _BEGIN
     entry = (number, act.value, subject, count, hour)
     tx.audit.add(*entry, _digest(vault, before, *entry))
+
+
+def next_number(tx: Transaction) -> int:
+    """Return the number that the next entry gets."""
+    last = tx.audit.last()
+    return last.number + 1 if last else 1
 
 
 def verify(vault: Vault, tx: Transaction, sought: str | None = None) -> Finding:
@@ -78,6 +90,8 @@ def verify(vault: Vault, tx: Transaction, sought: str | None = None) -> Finding:
                 return Finding(number, number + 1, before.hex(), found)
             before, number = row.digest, row.number
             found |= before.hex() == sought
+    if vault.trail and number < vault.trail[-1][0]:  # the entry on the last change of the key
+        return Finding(number, number + 1, before.hex(), found)
     return Finding(number, None, before.hex(), found)
 
 
@@ -93,4 +107,4 @@ def _digest(
     # each part behind its length, so that no two entries are written alike
     parts = [str(part).encode() for part in (number, act, subject, count, hour)]
     plain = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-    return vault.lookup("audit", before + plain)
+    return vault.chain(number, before + plain)

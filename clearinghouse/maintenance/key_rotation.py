@@ -43,7 +43,7 @@ from clearinghouse.sealing.master_key import (
     read_masters,
     successor_file,
 )
-from clearinghouse.sealing.vault import Vault, read_key
+from clearinghouse.sealing.vault import KEY_BYTES, Vault, read_key
 from clearinghouse.settings import Settings
 from clearinghouse.times import hour
 from nciihash.durable import replacing, sync_folder
@@ -137,9 +137,12 @@ def rotate(
                         lookup, new.seal(store.vault.open(sealed, *place), *place)
                     )
             tx.master_key.take_next_lookups()
-            tx.facts.write(STEADY, new.seal(new.steady, "facts", STEADY))
+            # old key and old copy together must not be enough to forge what comes from now on
+            trail = (*store.vault.trail, (audit.next_number(tx), os.urandom(KEY_BYTES)))
+            new = Vault(successor, steady=store.vault.steady, trail=trail)
+            tx.facts.write(STEADY, new.seal(new.secrets, "facts", STEADY))
             tx.facts.write(KEY, new.check())
-            audit.record(store.vault, tx, Act.MASTER_CHANGED, count=done, hour=hour(now))
+            audit.record(new, tx, Act.MASTER_CHANGED, count=done, hour=hour(now))
     if settings.key is None:
         _replace_file(settings, new, f"{now:%Y-%m-%d}")
     pause(_SEEN)

@@ -15,13 +15,13 @@ from typing import Final
 from sqlalchemy import make_url
 
 from clearinghouse.errors import KeyMismatch
-from clearinghouse.sealing.vault import Vault, parse_key, read_key
+from clearinghouse.sealing.vault import Vault, parse_key, read_key, read_secrets
 from clearinghouse.settings import Settings
 
 # facts of a database that say how it is sealed
 KEY: Final = "key"  # by which it knows its master key
 NEXT: Final = "next"  # the successor, sealed under the master key; while it is being changed
-STEADY: Final = "steady"  # sealed: what finds again that which is not kept
+STEADY: Final = "steady"  # sealed: what finds again that which is not kept, and the trail's keys
 FACTS: Final = (KEY, NEXT, STEADY)
 
 
@@ -66,6 +66,16 @@ def read_masters(settings: Settings, *, create: bool) -> list[bytes]:
     return masters
 
 
+def is_old(settings: Settings, vault: Vault) -> bool:
+    """Whether a database is sealed with a key that was changed for another one.
+
+    So it is after an older backup was put back, and after somebody put back old facts to pass off
+    a trail of their own.
+    """
+    old = (parse_key(file.read_text()) for file in old_files(settings))
+    return vault.masters[0] in old
+
+
 def unlock(facts: Mapping[str, bytes], masters: Sequence[bytes]) -> Vault:
     """Make the vault of a database.
 
@@ -84,10 +94,11 @@ def unlock(facts: Mapping[str, bytes], masters: Sequence[bytes]) -> Vault:
     for key in keys:
         if secrets.compare_digest(Vault(key).check(), facts[KEY]):
             others = [other for other in keys if other != key]
-            steady = facts.get(STEADY)
-            if steady is not None:
-                steady = Vault(key, others=others).open(steady, "facts", STEADY)
-            return Vault(key, others=others, steady=steady)
+            sealed = facts.get(STEADY)
+            if sealed is None:
+                return Vault(key, others=others)
+            steady, trail = read_secrets(Vault(key, others=others).open(sealed, "facts", STEADY))
+            return Vault(key, others=others, steady=steady, trail=trail)
     raise KeyMismatch(
         "This key does not belong to this database. Name the right file in CLEARINGHOUSE_KEY_FILE."
     )

@@ -38,10 +38,17 @@ class Vault:
         steady: 32 bytes that find again what is not kept and cannot be looked up anew when the
             master key changes: case numbers, platforms' keys, idempotency keys. All of them are
             random and long. By default as derived from the master key.
+        trail: keys of the audit trail, each with the number of the first entry that it is for, in
+            their order. Entries before the first of them have the steady one.
     """
 
     def __init__(
-        self, master: bytes, *, others: Sequence[bytes] = (), steady: bytes | None = None
+        self,
+        master: bytes,
+        *,
+        others: Sequence[bytes] = (),
+        steady: bytes | None = None,
+        trail: Sequence[tuple[int, bytes]] = (),
     ) -> None:
         self.masters = (master, *others)
         for key in self.masters:
@@ -51,6 +58,7 @@ class Vault:
         self._lookup = _derive(master, b"lookups")
         self.steady = steady or self._lookup
         self._tags = _derive(self.steady, b"withdrawn")
+        self.trail = tuple(trail)
 
     def __repr__(self) -> str:
         return "Vault(…)"
@@ -87,9 +95,31 @@ class Vault:
         """
         return _lookup(self._tags, type, value)[:TAG_BYTES]
 
+    def chain(self, number: int, value: bytes) -> bytes:
+        """Return the digest of an entry of the audit trail, 32 bytes.
+
+        Each change of the master key brings a new random key for the entries from then on, which
+        whoever has an old master key and an old copy of the database does not have.
+        """
+        keys = [key for first, key in self.trail if first <= number]
+        return _lookup(keys[-1] if keys else self.steady, "audit", value)
+
+    @property
+    def secrets(self) -> bytes:
+        """The steady key and those of the trail, as `read_secrets` reads them."""
+        return self.steady + b"".join(first.to_bytes(8, "big") + key for first, key in self.trail)
+
     def check(self) -> bytes:
         """Give the 32 bytes by which a database knows its master key."""
         return _lookup(self._lookup, "check", b"")
+
+
+def read_secrets(plain: bytes) -> tuple[bytes, list[tuple[int, bytes]]]:
+    """Return the steady key, and those of the trail with the number of their first entry."""
+    steady, rest = plain[:KEY_BYTES], plain[KEY_BYTES:]
+    size = 8 + KEY_BYTES
+    parts = [rest[start : start + size] for start in range(0, len(rest), size)]
+    return steady, [(int.from_bytes(part[:8], "big"), part[8:]) for part in parts]
 
 
 def _lookup(key: bytes, kind: str, value: bytes) -> bytes:

@@ -10,9 +10,12 @@ from clearinghouse.cases import advocates
 from clearinghouse.database import audit
 from clearinghouse.database.audit import Act
 from clearinghouse.database.schema import audit as table
+from clearinghouse.database.store import Store
 from clearinghouse.maintenance.key_rotation import rotate
 from clearinghouse.maintenance.purge import purge
 from clearinghouse.platforms import contributions, keys
+from clearinghouse.sealing.master_key import KEY, STEADY, is_old, key_file, unlock
+from clearinghouse.sealing.vault import parse_key
 from nciihash.signals import Signal, SignalType
 from support.service_process import command
 
@@ -85,6 +88,83 @@ def test_a_change_is_found_where_it_is(service, harm, broken):
         tx.connection.execute(harm)
     found = look(service)
     assert (found.broken, found.entries) == (broken, broken - 1)
+
+
+def stolen(service, settings):
+    """Return what somebody has who took the key and a copy of the database before a change."""
+    with service.parts.store.read() as tx:
+        facts = tx.facts.read([KEY, STEADY])
+    return key_file(settings).read_text(), facts
+
+
+def forged(store, vault, entries):
+    """Write another trail in the place of the one that is there, each entry as `vault` has it."""
+    with store.write() as tx:
+        tx.connection.execute(delete(table))
+        for number, act, subject in entries:
+            last = tx.audit.last()
+            before = last.digest if last else b"\0" * 32
+            entry = (number, act, subject, 1, 0)
+            tx.audit.add(*entry, audit._digest(vault, before, *entry))
+
+
+@pytest.mark.parametrize("kept", ["the entry on the change", "all after the change", "nothing"])
+def test_an_old_key_and_an_old_copy_forge_no_trail(service, settings, kept):
+    store = service.parts.store
+    service.platform("One")
+    key, facts = stolen(service, settings)
+    thief = unlock(facts, [parse_key(key)])
+    rotate(store, settings, now=service.clock(), pause=lambda _seconds: None)
+    service.platform("Two")
+    assert look(service).broken is None
+    assert not is_old(settings, store.vault)
+    with store.read() as tx:
+        rows = audit.entries(tx, 100)
+    assert rows[2].act == Act.MASTER_CHANGED
+    # one platform was never added: what is left out of the beginning
+    made_up = [(1, Act.PURGED.value, ""), (2, Act.PURGED.value, "")]
+    forged(store, thief, made_up)
+    with store.write() as tx:
+        for row in rows[2:3] if kept == "the entry on the change" else rows[2:]:
+            if kept != "nothing":
+                tx.audit.add(*row)
+    assert look(service).broken == 3
+    # nor by going on as the thief's key would have it
+    forged(store, thief, [*made_up, (3, Act.MASTER_CHANGED.value, ""), (4, Act.PURGED.value, "")])
+    assert look(service).broken == 3
+
+
+def test_old_facts_put_back_with_a_forged_trail_are_told(service, settings):
+    store = service.parts.store
+    service.platform("One")
+    key, facts = stolen(service, settings)
+    thief = unlock(facts, [parse_key(key)])
+    rotate(store, settings, now=service.clock(), pause=lambda _seconds: None)
+    forged(store, thief, [(1, Act.PURGED.value, "")])
+    with store.write() as tx:
+        for name, value in facts.items():
+            tx.facts.write(name, value)
+    environment = {"CLEARINGHOUSE_KEY_FILE": str(key_file(settings))}
+    words = ("audit", "verify", "--json")
+    told = command(*words, database=settings.database, code=1, **environment).stdout
+    assert json.loads(told)["old_key"] is True
+
+
+def test_the_trail_is_whole_over_several_changes_of_the_key(service, settings):
+    store, now = service.parts.store, service.clock()
+    for name in ("One", "Two", "Three"):
+        service.platform(name)
+        rotate(store, settings, now=now, pause=lambda _seconds: None)
+    service.platform("Four")
+    assert look(service).broken is None
+    with store.read() as tx:
+        assert len(store.vault.trail) == 3
+        last = tx.audit.last().number
+    again = Store.open(settings)  # as the next start has it
+    with again.read() as tx:
+        found = audit.verify(again.vault, tx)
+    again.close()
+    assert (found.entries, found.broken) == (last, None)
 
 
 def test_a_cut_end_is_found_by_a_digest_that_was_written_down(service):

@@ -1,0 +1,11 @@
+"""The sealed secrets of a database may hold keys of the trail, which earlier versions cannot read.
+
+No table changes: the step keeps those versions from opening the database.
+"""
+
+revision = "0050"
+down_revision = "0012"
+
+
+def upgrade() -> None:
+    """Make the step."""
