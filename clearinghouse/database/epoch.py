@@ -20,6 +20,7 @@ from clearinghouse.database.engines import Database
 from clearinghouse.database.queries.stopncii_records import SHARED
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.database.withdrawal_journal import Journal
+from nciihash.durable import naming
 
 _log = logging.getLogger(__name__)
 
@@ -53,9 +54,14 @@ class Reached:
             return
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(f"{self.seq} {self.place}\n")
-        draft.replace(path)
+        try:
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with naming(path), os.fdopen(descriptor, "w") as file:
+                file.write(f"{self.seq} {self.place}\n")
+            draft.replace(path)
+        except BaseException:
+            draft.unlink(missing_ok=True)  # it is tried again and again
+            raise
 
 
 def settle(

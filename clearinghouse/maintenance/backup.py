@@ -126,7 +126,11 @@ def _draft(target: Path) -> Iterator[Path]:
     """Make an empty file beside another one, mode 0600, that is gone with its log in the end."""
     draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        try:
+            os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        except OSError as error:
+            error.filename = str(target)  # the name that whoever reads it knows
+            raise
         yield draft
     finally:
         for end in ("", "-wal", "-shm", "-journal"):

@@ -27,7 +27,7 @@ from nciihash.cli.options import (
 from nciihash.cli.results_file import Ledger
 from nciihash.cli.summary import MATCHES, Tally
 from nciihash.cli.terminal import ExitCode, Terminal
-from nciihash.errors import FileRefused
+from nciihash.errors import FileRefused, explained
 from nciihash.media.reading import files_in, name_fields
 from nciihash.sandbox.pool import cores, hash_files
 from nciihash.sdk.lookup import Find, Kinds, Outcome, look_up, once
@@ -218,11 +218,10 @@ def match(
         raise typer.BadParameter("Give either --bank or --server.")
     rows: list[tuple[str, Outcome]] = []
     tally = Tally(terminal, "looked for", skip_foreign=recursive)
-    waiting = 0
+    keeper: _Keeper | None = None
     with terminal.guard(), ExitStack() as stack:
         find: Find
         kinds: Kinds = None
-        waits: Callable[[Path, Item], bool] | None = None
         if bank is None:
             find = stack.enter_context(_client(terminal, server or "")).match
         else:
@@ -244,7 +243,7 @@ def match(
             else:
                 client = stack.enter_context(_client(terminal, server or ""))
                 confirmer = Confirmer(kept, veil, client.match)
-                find, waits = confirmer.find, partial(_let_wait, confirmer, Waiting(bank))
+                find, keeper = confirmer.find, _Keeper(confirmer, Waiting(bank))
         try:
             ledger = None if out is None else stack.enter_context(Ledger(out, MATCHES))
         except ValueError as error:
@@ -271,10 +270,11 @@ def match(
                     tally.done()
                     described = _outcome_described(outcome)
                     item = hashes[path]
-                    if waits and isinstance(item, Item) and waits(path, item):
-                        waiting += 1
-                        described["waiting"] = True
-                    if ledger:
+                    kept = None
+                    if keeper and isinstance(item, Item):
+                        kept = keeper.keep(path, item)
+                        described |= {} if kept is None else {"waiting": kept}
+                    if ledger and kept is not False:  # else the next run looks at it again
                         ledger.add(name_fields(path) | described)
                     elif as_json:
                         terminal.line(name_fields(path) | described)
@@ -286,24 +286,60 @@ def match(
             terminal.show(tables.match_table(rows))
     if recursive or out:
         tally.say()
-    if waiting:
-        terminal.say(
-            f"The clearinghouse does not answer, and {waiting:,} file(s) may match: their hashes "
-            "wait beside the bank. Run `nciihash confirm` later.",
-            style="yellow",
-        )
-    if tally.failed or waiting:
+    if keeper:
+        keeper.say(terminal)
+    if tally.failed or (keeper and (keeper.waiting or keeper.lost)):
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
-def _let_wait(confirmer: "Confirmer", waiting: "Waiting", path: Path, item: Item) -> bool:
-    """Let a file wait if it has a candidate that could not be confirmed; tell whether it does."""
-    from nciihash.sdk.veiled import Candidate
+class _Keeper:
+    """Keeps files that may match, where the clearinghouse does not answer, for `confirm`.
 
-    signals = tuple(h.signal for h in item.hashes if h.signal in confirmer.unanswered)
-    if signals:
-        waiting.add(Candidate(os.fsdecode(path), signals))
-    return bool(signals)
+    Attributes:
+        waiting: files that wait.
+        lost: files that may match and could not be kept, as on a full disk; the others go on.
+    """
+
+    def __init__(self, confirmer: "Confirmer", waiting: "Waiting") -> None:
+        self._confirmer = confirmer
+        self._waiting = waiting
+        self.waiting = self.lost = 0
+        self._trouble = ""
+
+    def keep(self, path: Path, item: Item) -> bool | None:
+        """Let a file wait if it has a candidate that could not be confirmed.
+
+        Returns:
+            Whether it waits; None if it has no such candidate.
+        """
+        from nciihash.sdk.veiled import Candidate, WaitingFull
+
+        unanswered = self._confirmer.unanswered
+        if not (signals := tuple(h.signal for h in item.hashes if h.signal in unanswered)):
+            return None
+        try:
+            self._waiting.add(Candidate(os.fsdecode(path), signals))
+        except (OSError, WaitingFull) as error:
+            self.lost += 1
+            self._trouble = explained(error) if isinstance(error, OSError) else str(error)
+            return False
+        self.waiting += 1
+        return True
+
+    def say(self, terminal: Terminal) -> None:
+        """Say how many files may match, and what to do about them."""
+        if self.waiting:
+            terminal.say(
+                f"The clearinghouse does not answer, and {self.waiting:,} file(s) may match: their "
+                "hashes wait beside the bank. Run `nciihash confirm` later.",
+                style="yellow",
+            )
+        if self.lost:
+            terminal.say(
+                f"{self.lost:,} further file(s) may match, and could not be kept for `confirm`. "
+                f"{self._trouble} Then match them again.",
+                style="red",
+            )
 
 
 @app.command(rich_help_panel=_PANEL)

@@ -121,6 +121,7 @@ _REASONS: Final = {
     "folder with a shorter path.",
     errno.EACCES: "The file cannot be read: permission is denied. Check its permissions and those "
     "of the folders above it, or copy it to another place.",
+    errno.EMFILE: "Too many files are open. Raise the limit (`ulimit -n`), or use fewer `--jobs`.",
     errno.EIO: "The file cannot be read: the disk reports an error. Use another copy of it.",
 }
 

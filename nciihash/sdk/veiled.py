@@ -196,5 +196,11 @@ class Waiting:
 def _append(file: int, entry: dict[str, object]) -> None:
     size = os.fstat(file).st_size
     torn = size and os.pread(file, 1, size - 1) != b"\n"
-    os.write(file, b"\n" * bool(torn) + json.dumps(entry).encode() + b"\n")
-    os.fsync(file)
+    rest = b"\n" * bool(torn) + json.dumps(entry).encode() + b"\n"
+    try:
+        while rest:  # a disk that is nearly full takes a part without a word
+            rest = rest[os.write(file, rest) :]
+        os.fsync(file)
+    except OSError:
+        os.ftruncate(file, size)
+        raise

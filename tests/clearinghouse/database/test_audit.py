@@ -190,3 +190,12 @@ def test_the_commands(tmp_path):
     digest = json.loads(run("audit", "verify", "--json"))["digest"]
     assert "2 entries are whole." in run("audit", "verify", "--digest", digest)
     assert "not among them" in run("audit", "verify", "--digest", "00" * 32, code=1)
+
+
+def test_what_the_system_refuses_names_the_file_and_what_to_do(tmp_path):
+    """Whichever command it is."""
+    database = f"sqlite:///{tmp_path}/db.sqlite3"
+    command("migrate", database=database)
+    target = tmp_path / "nowhere" / "backup"
+    told = command("backup", str(target), database=database, code=3).stderr
+    assert f"clearinghouse: No such file or directory: {target}. Check the path." in told

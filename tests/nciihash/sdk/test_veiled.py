@@ -1,6 +1,9 @@
 """Matching in two steps: candidates from a veiled bank, confirmed by the clearinghouse or kept."""
 
+import errno
+import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -174,6 +177,39 @@ def test_a_platform_that_never_holds_a_whole_hash(run, local, tmp_path, photo):
     assert run(*follow, "--veil", NCIIHASH_KEY=key).code == 0
     done = run(*match, "--confirm", "--server", local.address, "--json", NCIIHASH_KEY=key)
     assert done.line["matches"] == []
+
+
+@pytest.mark.parametrize("how", ["full disk", "nearly full disk", "too many"])
+def test_a_candidate_that_cannot_be_kept_is_told_and_the_others_go_on(
+    run, local, tmp_path, photo, monkeypatch, how
+):
+    key, bank = local.platform("veil,match"), tmp_path / "bank"
+    local.open(hash_file(photo))
+    other = tmp_path / "other.png"
+    scene(300, 200, seed=4711).save(other)
+    run("follow", "--server", local.address, "--bank", bank, "--once", "--veil", NCIIHASH_KEY=key)
+    write, room = os.write, [7 if how == "nearly full disk" else 0]
+
+    def filling(file, data):
+        """Take the last bytes that there is room for, and refuse the next, for this file alone."""
+        if Path(f"/proc/self/fd/{file}").resolve() != tmp_path / "bank-waiting":
+            return write(file, data)
+        if not (size := room.pop() if room else 0):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(file, data[:size])
+
+    if how == "too many":
+        monkeypatch.setattr("nciihash.sdk.veiled.WAITING_MAX", -1)
+    else:
+        monkeypatch.setattr(os, "write", filling)
+    words = ("match", "--json", photo, other, photo, "--bank", bank, "--confirm", "--no-sandbox")
+    done = run(*words, "--server", "http://127.0.0.1:9", NCIIHASH_KEY=key)
+    assert done.code == 1
+    assert [line.get("waiting") for line in done.lines] == [False, None, False]
+    assert "2 further file(s) may match, and could not be kept" in done.err
+    assert ("Too many" if how == "too many" else f"{bank}-waiting") in done.err
+    assert Waiting(bank).read() == []
+    assert (tmp_path / "bank-waiting").read_bytes() == b""
 
 
 def test_a_bank_of_whole_hashes_is_not_veiled_afterwards(run, local, tmp_path, photo):
