@@ -270,11 +270,11 @@ def match(
                     tally.done()
                     described = _outcome_described(outcome)
                     item = hashes[path]
-                    kept = None
+                    waits = None
                     if keeper and isinstance(item, Item):
-                        kept = keeper.keep(path, item)
-                        described |= {} if kept is None else {"waiting": kept}
-                    if ledger and kept is not False:  # else the next run looks at it again
+                        waits = keeper.keep(path, item)
+                        described |= {} if waits is None else {"waiting": waits}
+                    if ledger and waits is not False:  # else the next run looks at it again
                         ledger.add(name_fields(path) | described)
                     elif as_json:
                         terminal.line(name_fields(path) | described)
