@@ -22,6 +22,7 @@ WORKER: Final = (
     "worker/film_structure.js",
     "worker/frame_pixels.js",
     "worker/frame_selection.js",
+    "worker/animation.js",
     "worker/proof_of_work.js",
     "worker/worker.js",
 )

@@ -4,11 +4,13 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from nciihash import errors
+from nciihash import errors, pdq
 from nciihash.hashing.hasher import hash_bytes
 from support.films import film, moving, oriented, stored
 from support.hashes import bits_apart, fingerprints, frames_of
+from support.pictures import encode, scene
 from support.tracks import boxes_of, cropped, fragmented, live, with_two_tracks
 
 
@@ -71,12 +73,43 @@ LENGTHS = {
 
 
 @pytest.mark.parametrize("name", LENGTHS)
-@pytest.mark.parametrize(("codec", "format"), [("libx264", "mp4"), ("libvpx", "webm")])
-def test_pictures_that_stay(page, name, codec, format):
+def test_pictures_that_stay(page, name):
     lengths = LENGTHS[name]
     scenes = moving(len(lengths), still=1, seed=2)
     times = [0.0, *np.cumsum(lengths[:-1]).tolist()]
-    assert_equal(page, film(scenes, codec, format, times=times), apart=20)
+    assert_equal(page, film(scenes, times=times))
+    # of VP8, Chromium shows another of those frames that are gone within a quarter second
+    found = values(page, film(scenes, "libvpx", "webm", times=times))
+    for drawn, length in zip(scenes, lengths, strict=True):
+        if length >= 0.25:
+            own = pdq.analyse(drawn).packed.tobytes().hex()
+            assert min(bits_apart(own, each) for each in found) <= 31
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "AVIF"])
+@pytest.mark.parametrize(
+    "lengths", [[0.1, 3.0], [0.3, 0.06, 0.3], [0.06, 0.06, 0.06], [0.1] * 9, [0.01] * 6]
+)
+def test_animated_pictures(page, format, lengths):
+    scenes = [Image.fromarray(each) for each in moving(len(lengths), still=1, seed=2)]
+    data = encode(
+        scenes[0],
+        format,
+        save_all=True,
+        append_images=scenes[1:],
+        duration=[round(1000 * length) for length in lengths],
+        loop=0,
+    )
+    (got,) = fingerprints(page, [data])
+    item = hash_bytes(data)
+    assert got["found"]["moments"] == item.frames
+    assert_equal(page, data, apart=12)
+
+
+def test_a_still_picture_is_no_animation(page):
+    for format in ("GIF", "WEBP", "PNG", "AVIF"):
+        (got,) = fingerprints(page, [encode(scene(320, 240), format)])
+        assert got["found"]["media"] == "image"
 
 
 def test_a_video_of_which_a_part_is_missing_is_refused(page):
@@ -131,6 +164,7 @@ def test_videos_that_were_reported(page, shared_data, record_property):
         if found := re.match(r"- `(\S+)`", line):
             wanted[found[1]] = re.findall(r"\b[0-9a-f]{64}\b", line.partition("**Expected:**")[2])
     for name, apart in (
+        ("vfr_gif_100ms_3s.gif", 10),
         ("vfr_screen_recording_swipes.mp4", 31),
         ("matrix_hflip.mp4", 10),
         ("two_tracks_first_disabled.mp4", 10),

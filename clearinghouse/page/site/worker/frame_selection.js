@@ -43,6 +43,14 @@ export class Reel {
 		}
 	}
 
+	/** Tell whether a frame is shown at a moment of a look, or is the last, whose `end` is infinite. */
+	shows(start, end) {
+		const moment = this.loop ? start : Math.max(this.due, Math.ceil(start / this.every) * this.every);
+		if (moment >= end) return false;
+		this.next(end === Infinity ? start : moment);
+		return true;
+	}
+
 	/** End the look at this time. */
 	next(time) {
 		this.due = this.loop ? time + SOON : (Math.floor(time / this.every) + 1) * this.every;

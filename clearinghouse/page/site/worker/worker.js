@@ -1,6 +1,7 @@
 // Fingerprints one file at a time, or solves a proof of work. Its policy allows no connection, so that
 // it can send nothing. The page plays a video and passes its frames.
 
+import { ofAnimation } from "./animation.js";
 import { hashByCanvas } from "./canvas.js";
 import { BYTES_MAX, checkStructure, damaged, detect, FILMS, opaqueBmp, Refused } from "./formats.js";
 import { checkFilm } from "./film_structure.js";
@@ -128,7 +129,8 @@ function ofFilm() {
 async function answer({ blob, path, frame, time, seconds, work }) {
 	if (work) return { nonces: solve(work) };
 	if (frame) return look(frame, time, seconds);
-	const found = blob ? { media: "image", ...(await hash(blob, path)) } : ofFilm();
+	const still = blob && { media: "image", ...(await hash(blob, path)) };
+	const found = still ? ((path ? null : await ofAnimation(blob)) ?? still) : ofFilm();
 	return found.signals.length ? { found } : { code: "too_plain", found };
 }
 
