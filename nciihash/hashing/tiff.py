@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nciihash.errors import CorruptFile, UnsupportedFormat
+from nciihash.hashing import jpeg
 from nciihash.media.tiff_pages import SIZES, Page, main_page
 
 _COLOURS: Final = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}  # samples of each photometric kind (262)
@@ -121,6 +122,8 @@ def rgb(stored: Layout, decoder: Decoder, *, raw: bool = False) -> Iterator[NDAr
     """
     page = stored.page
     if page.value(259, 1) in _WHOLE:
+        if page.value(259) == 7:
+            _check_jpegs(page)
         image = decoder(_written(page, {}, _OF_PIXELS))
         yield np.asarray(image.convert("RGB"))
         return
@@ -130,6 +133,24 @@ def rgb(stored: Layout, decoder: Decoder, *, raw: bool = False) -> Iterator[NDAr
     for top in range(0, stored.height, rows):
         bands = [_samples(stored, plane[top : top + rows]) for plane in planes]
         yield _coloured(stored, np.concatenate(bands, axis=2), shown, raw=raw)
+
+
+def _check_jpegs(page: Page) -> None:
+    """Decode each strip or tile of JPEG data alone, for libtiff does not report what is missing.
+
+    Raises:
+        CorruptFile: pixels are damaged or missing.
+    """
+    type, count, place = page.entries.get(347, (0, 0, 0))
+    tables = page.data[place : place + count].removesuffix(b"\xff\xd9") if type in {1, 7} else b""
+    starts = page.values(324) or page.values(273)
+    sizes = page.values(325) or page.values(279)
+    for start, size in zip(starts, sizes, strict=True):
+        part = page.data[start : start + size]
+        alone = tables + part[2:] if tables else part
+        known = jpeg.header(alone)
+        if known is not None:  # a sampling without a name is left to libtiff
+            jpeg.decode(alone, known[2])
 
 
 def _unpacked(stored: Layout, plane: int, decoder: Decoder) -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,13 @@ from nciihash.hashing import hasher
 from nciihash.media.limits import Limits
 from nciihash.sandbox import Sandbox
 from nciihash.sandbox.warmup import SAMPLES
+from support.animations import Frame, apng, gif
+from support.bmps import bmp
 from support.films import film, moving
-from support.heifs import heic
+from support.heifs import aperture, coded, heic, heif
+from support.jpegs import sound_but_odd
 from support.pictures import encode, scene
+from support.tiffs import kinds, samples, tiff
 
 SECONDS = 20.0  # a file may take, both by the clock and for a video
 
@@ -35,6 +40,13 @@ def corpus(folders):
     yield from SAMPLES.values()
     yield encode(scene(600, 600), "JPEG")
     yield heic(scene())
+    yield heif([coded(scene(256, 160), properties=(aperture(100, 60),))])
+    yield from (odd for _, odd in islice(sound_but_odd(encode(scene(), "JPEG")), 0, None, 9))
+    few = [Frame(scene(seed=n).quantize(60)) for n in (1, 2)]
+    yield gif((140, 90), [few[0], Frame(few[1].picture, 10, 5, clear=3)], between=b"\0")
+    yield apng((120, 80), [Frame(scene(seed=2))] * 2, hidden=scene())
+    yield bmp(scene(), np.zeros((80, 120), np.uint8))
+    yield from (tiff(kind, samples(kind)) for kind in islice(kinds(), 0, None, 60))
     for format in ("GIF", "WEBP", "PNG", "AVIF", "TIFF"):
         yield encode(scene(), format, save_all=True, append_images=more)
     for codec, format in (

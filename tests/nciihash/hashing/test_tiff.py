@@ -70,6 +70,20 @@ def test_what_is_cut_off_is_refused(kind, share):
         image.decode(bytes(moved))
 
 
+@pytest.mark.parametrize("photometric", [GREY, RGB, CMYK])
+@pytest.mark.parametrize("tiled", [False, True])
+def test_jpeg_data_that_lacks_pixels_is_refused(photometric, tiled):
+    kind = Kind(photometric, compression=JPEG, rows=16, tiled=tiled)
+    data = tiff(kind, samples(kind))
+    assert image.decode(data).shape == (80, 120, 3)
+    page = next(pages(data))
+    starts, sizes = page.values(324) or page.values(273), page.values(325) or page.values(279)
+    start, size = starts[1], sizes[1]
+    cut = data[: start + size // 2] + bytes(size - size // 2) + data[start + size :]
+    with pytest.raises(errors.CorruptFile):
+        image.decode(cut)
+
+
 @pytest.mark.parametrize(
     ("kind", "word"),
     [

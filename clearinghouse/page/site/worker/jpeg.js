@@ -9,6 +9,15 @@ import { Bits, Frame, nextMarker } from "./jpeg_scan.js";
 
 const ALONE = [0x01, 0xd0, 0xd1, 0xd2, 0xd3, 0xd4, 0xd5, 0xd6, 0xd7]; // markers without a length
 
+// The tables of T.81, annex K.3, which frames of webcams' videos leave out.
+const STANDARD =
+	"AAABBQEBAQEBAQAAAAAAAAAAAQIDBAUGBwgJCgsQAAIBAwMCBAMFBQQEAAABfQECAwAEEQUSITFBBhNRYQcicRQygZGhCCNCscEV" +
+	"UtHwJDNicoIJChYXGBkaJSYnKCkqNDU2Nzg5OkNERUZHSElKU1RVVldYWVpjZGVmZ2hpanN0dXZ3eHl6g4SFhoeIiYqSk5SVlpeY" +
+	"mZqio6Slpqeoqaqys7S1tre4ubrCw8TFxsfIycrS09TV1tfY2drh4uPk5ebn6Onq8fLz9PX29/j5+gEAAwEBAQEBAQEBAQAAAAAA" +
+	"AAECAwQFBgcICQoLEQACAQIEBAMEBwUEBAABAncAAQIDEQQFITEGEkFRB2FxEyIygQgUQpGhscEJIzNS8BVictEKFiQ04SXxFxgZ" +
+	"GiYnKCkqNTY3ODk6Q0RFRkdISUpTVFVWV1hZWmNkZWZnaGlqc3R1dnd4eXqCg4SFhoeIiYqSk5SVlpeYmZqio6Slpqeoqaqys7S1" +
+	"tre4ubrCw8TFxsfIycrS09TV1tfY2dri4+Tl5ufo6ery8/T19vf4+fo=";
+
 /** Hash a JPEG; null for a whole one of rare colours (CMYK, RGB), which are left to the browser. */
 export function hashJpeg(data) {
 	const frame = new Reader(data).read();
@@ -96,7 +105,7 @@ class Reader {
 		}
 	}
 
-	huffmanTables(body) {
+	huffmanTables(body, missing = false) {
 		for (let at = 0; at < body.length; ) {
 			const lookup = new Uint16Array(65536); // code's length << 8 | symbol, for every 16 bits ahead
 			let symbol = at + 17;
@@ -108,7 +117,7 @@ class Reader {
 					code += 1 << (16 - length);
 				}
 			}
-			this.tables[body[at]] = lookup;
+			if (!missing || !this.tables[body[at]]) this.tables[body[at]] = lookup;
 			at = symbol;
 		}
 	}
@@ -142,8 +151,12 @@ class Reader {
 		const chosen = Array.from({ length: count }, (_, n) => {
 			const component = frame.components.find(({ id }) => id === body[1 + 2 * n]);
 			if (!component) throw damaged();
-			component.dc = this.tables[body[2 + 2 * n] >> 4];
-			component.ac = this.tables[0x10 | (body[2 + 2 * n] & 15)];
+			const [dc, ac] = [body[2 + 2 * n] >> 4, 0x10 | (body[2 + 2 * n] & 15)];
+			if (!frame.progressive && !(this.tables[dc] && this.tables[ac])) {
+				this.huffmanTables(Uint8Array.from(atob(STANDARD), (c) => c.charCodeAt(0)), true);
+			}
+			component.dc = this.tables[dc];
+			component.ac = this.tables[ac];
 			return component;
 		});
 		if (body.length < 4 + 2 * count) throw damaged();
