@@ -7,11 +7,18 @@ import pytest
 from PIL import Image
 from skimage import data as photos
 
-from support.animations import Frame, apng, gif
-from support.bmps import HEADERS, bmp
 from support.browsers.chosen_files import encoded
+from support.file_kinds.animations import Frame, apng, gif
+from support.file_kinds.bmps import HEADERS, bmp
+from support.file_kinds.jpegs import (
+    EOI,
+    junk,
+    sampled,
+    segments,
+    sound_but_odd,
+    with_pixels_missing,
+)
 from support.hashes import bits_apart, by_python, fingerprints
-from support.jpegs import EOI, junk, sampled, segments, sound_but_odd, with_pixels_missing
 from support.pictures import scene
 
 JPEGS = {

@@ -22,13 +22,13 @@ from nciihash.hashing import hasher
 from nciihash.media.limits import Limits
 from nciihash.sandbox import Sandbox
 from nciihash.sandbox.warmup import SAMPLES
-from support.animations import Frame, apng, gif
-from support.bmps import bmp
+from support.file_kinds.animations import Frame, apng, gif
+from support.file_kinds.bmps import bmp
+from support.file_kinds.jpegs import sound_but_odd
+from support.file_kinds.tiffs import kinds, samples, tiff
 from support.films import film, moving
 from support.heifs import aperture, coded, heic, heif
-from support.jpegs import sound_but_odd
 from support.pictures import encode, scene
-from support.tiffs import kinds, samples, tiff
 
 SECONDS = 20.0  # a file may take, both by the clock and for a video
 

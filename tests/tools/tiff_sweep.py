@@ -16,7 +16,7 @@ import tifffile
 
 from nciihash.errors import FileRefused
 from nciihash.hashing import image
-from support.tiffs import JPEG, Kind, kinds, samples, tiff, wanted
+from support.file_kinds.tiffs import JPEG, Kind, kinds, samples, tiff, wanted
 
 LOSSY = 24  # levels by which pixels of a JPEG may differ
 

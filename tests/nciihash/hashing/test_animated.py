@@ -3,7 +3,7 @@ import pytest
 
 from nciihash import errors
 from nciihash.hashing import hasher, image
-from support.animations import CLEAR, KEEP, RESTORE, Frame, apng, gif, shown
+from support.file_kinds.animations import CLEAR, KEEP, RESTORE, Frame, apng, gif, shown
 from support.hashes import bits_apart
 from support.pictures import chunk, encode, exif, scene
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageCms, ImageOps
 from nciihash import errors
 from nciihash.hashing import image
 from nciihash.media import formats
-from support.bmps import HEADERS, bmp
+from support.file_kinds.bmps import HEADERS, bmp
 from support.heifs import box, coded, heic, heif, tiled, with_depth
 from support.pictures import encode, exif, png, scene, stored
 

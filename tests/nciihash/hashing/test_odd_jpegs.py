@@ -9,7 +9,14 @@ from PIL import Image
 
 from nciihash import errors
 from nciihash.hashing import hasher, image
-from support.jpegs import EOI, junk, sampled, segments, sound_but_odd, with_pixels_missing
+from support.file_kinds.jpegs import (
+    EOI,
+    junk,
+    sampled,
+    segments,
+    sound_but_odd,
+    with_pixels_missing,
+)
 from support.pictures import encode, exif, scene
 
 KINDS = {

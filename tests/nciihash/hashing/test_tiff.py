@@ -10,9 +10,20 @@ from PIL.PngImagePlugin import PngInfo
 from nciihash import errors
 from nciihash.hashing import hasher, image
 from nciihash.media.tiff_pages import pages
-from support import tiffs
+from support.file_kinds import tiffs
+from support.file_kinds.tiffs import (
+    CMYK,
+    DEFLATE,
+    GREY,
+    JPEG,
+    PALETTE,
+    RGB,
+    Kind,
+    samples,
+    tiff,
+    wanted,
+)
 from support.pictures import encode, exif, scene, stored
-from support.tiffs import CMYK, DEFLATE, GREY, JPEG, PALETTE, RGB, Kind, samples, tiff, wanted
 
 ALL = list(tiffs.kinds())
 
