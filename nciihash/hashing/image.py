@@ -154,6 +154,8 @@ def _of_tiff(stored: tiff.Layout, limits: Limits, *, raw: bool = False) -> NDArr
     def decoder(data: bytes) -> Image.Image:
         with _opening_warnings(Format.TIFF):
             image = TiffImageFile(io.BytesIO(data))
+        # room for it; else Pillow would hold its own limit against what are bytes, not pixels
+        image.im = Image.new(image.mode, image.size, None).im
         image.load()
         return image
 

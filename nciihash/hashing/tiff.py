@@ -131,7 +131,10 @@ def rgb(stored: Layout, decoder: Decoder, *, raw: bool = False) -> Iterator[NDAr
     shown = _palette(page) if stored.photometric == 3 else None
     rows = max(1, _BAND // (stored.width * stored.samples))
     for top in range(0, stored.height, rows):
-        bands = [_samples(stored, plane[top : top + rows]) for plane in planes]
+        below = min(top + rows, stored.height)
+        # as an array, the whole would take three times its memory
+        cut = [np.asarray(plane.crop((0, top, plane.width, below))) for plane in planes]
+        bands = [_samples(stored, band) for band in cut]
         yield _coloured(stored, np.concatenate(bands, axis=2), shown, raw=raw)
 
 
@@ -153,8 +156,8 @@ def _check_jpegs(page: Page) -> None:
             jpeg.decode(alone, known[2])
 
 
-def _unpacked(stored: Layout, plane: int, decoder: Decoder) -> NDArray[np.uint8]:
-    """Unpack a plane's bytes, or those of all samples: uint8 (height, bytes of a row)."""
+def _unpacked(stored: Layout, plane: int, decoder: Decoder) -> Image.Image:
+    """Unpack a plane's bytes, or those of all samples, to the grey pixels of a picture."""
     page = stored.page
     together = 1 if stored.planar else stored.samples
     width = -(-stored.width * together * stored.bits // 8)
@@ -177,7 +180,7 @@ def _unpacked(stored: Layout, plane: int, decoder: Decoder) -> NDArray[np.uint8]
     image = decoder(_written(page, changed, _PACKING))
     if image.mode != "L" or image.size != (width, stored.height):
         raise _damaged()
-    return np.asarray(image)
+    return image
 
 
 def _damaged() -> CorruptFile:

@@ -81,6 +81,14 @@ def test_what_is_cut_off_is_refused(kind, share):
         image.decode(bytes(moved))
 
 
+def test_pillows_own_limit_does_not_count_bytes(monkeypatch):
+    # of 16 bits and four samples there are eight to a pixel
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 120 * 80)
+    for kind in (Kind(RGB, 16, (2,)), Kind(RGB, 16, compression=DEFLATE)):
+        values = samples(kind)
+        assert np.abs(image.decode(tiff(kind, values)) - wanted(kind, values)).max() <= 2
+
+
 @pytest.mark.parametrize("photometric", [GREY, RGB, CMYK])
 @pytest.mark.parametrize("tiled", [False, True])
 def test_jpeg_data_that_lacks_pixels_is_refused(photometric, tiled):
