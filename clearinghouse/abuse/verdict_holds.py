@@ -114,12 +114,28 @@ def object_to(tx: Transaction, platform: int, signals: Iterable[int], *, now: da
 
 
 def put_back(tx: Transaction, item: int, *, now: datetime) -> None:
-    """Let what is held back of a file match again, and close the questions about it."""
+    """Let what is held back of a file match again, and close the questions about it.
+
+    What was submitted again because of this file goes out with it.
+    """
+    others = []
+    if tx.reviews.last(VERDICTS, item) is not None:
+        others = [other for other in tx.signals.held_with(item) if _is_resubmitted(tx, other)]
+    for each in (item, *others):
+        _release(tx, each, now=now)
+
+
+def _release(tx: Transaction, item: int, *, now: datetime) -> None:
     tx.signals.release(item, hour(now), held=True)
     for kind in (VERDICTS, RESUBMITTED):
         question = tx.reviews.last(kind, item)
         if question is not None and question.state == OPEN:
             tx.reviews.close(question.id, KEPT, hour(now))
+
+
+def _is_resubmitted(tx: Transaction, item: int) -> bool:
+    asked = tx.reviews.last(RESUBMITTED, item)
+    return asked is not None and asked.state == OPEN
 
 
 def carry_out(store: Store, *, now: datetime) -> int:
@@ -146,8 +162,7 @@ def carry_out(store: Store, *, now: datetime) -> int:
 
 
 def _carry_out(tx: Transaction, item: int, before: int, *, now: datetime) -> bool:
-    again = tx.reviews.last(RESUBMITTED, item)
-    if again is not None and again.state == OPEN:
+    if _is_resubmitted(tx, item):
         put_back(tx, item, now=now)
         return False
     if not tx.signals.end_held(item, before, hour(now)):

@@ -98,9 +98,11 @@ def test_what_platforms_did_is_shown_and_nothing_is_made_up(visit, add_platform,
             time.sleep(0.1)
         visitor.sees("verdict.blocked", count=1)
         visitor.sees("verdict.unsure", count=1)
+        visitor.sees("status.counts")
         assert visitor.page.get_by_text("Has had the fingerprint since").count() == 2
         assert visitor.page.get_by_text("Uploads that looked the same").count() >= 1
         visitor.press("status.withdraw_one", number=1)
+        visitor.sees("withdraw.memory")
         visitor.press("withdraw.yes")
         visitor.at("status.title")
         visitor.sees_of("Follower", "platform.not_deleted")
@@ -166,6 +168,36 @@ def test_what_is_held_back_and_who_took_it_out_is_told(visit, operator, tmp_path
         assert visitor.page.get_by_text(visitor.say("status.held_back")).count() == 0
     finally:
         operator("review", "lawful", "remove", str(flags))
+
+
+def test_what_platforms_took_out_is_being_checked(visit, operator, add_platform):
+    photo = pictures()[0]
+    with add_platform("Doubter") as one, add_platform("Doubter too") as two:
+        feed = {"limit": 10_000}
+        before = {p: p.get("/v1/feed", params=feed).json()["cursor"] for p in (one, two)}
+        visitor = visit()
+        secret = visitor.open_case([photo])
+        visitor.press("receipt.done")
+        visitor.press("next.finish")
+        try:
+            for peer, cursor in before.items():
+                page = peer.get("/v1/feed", params=feed | {"cursor": cursor}).json()
+                ids = [entry["id"] for entry in page["entries"] if entry["op"] == "add"]
+                said = [{"id": id, "verdict": "not_blocked"} for id in ids]
+                peer.post("/v1/feedback", json={"verdicts": said}).raise_for_status()
+            visitor.sign_in(*secret)
+            visitor.sees("status.being_checked", count=len(ids), of=len(ids))
+            assert visitor.page.get_by_text(visitor.say("status.held_back")).count() == 0
+            again = visit()
+            again.open_case([photo])
+            again.sees("receipt.being_checked")
+        finally:
+            assert operator("review", "put-back", "Doubter")["kept"] == 1
+        visitor.press("status.refresh")
+        visitor.at("status.title")
+        said = visitor.say("status.being_checked", count=len(ids), of=len(ids))
+        assert visitor.page.get_by_text(said).count() == 0
+        visitor.press("status.withdraw_one", number=1)
 
 
 def test_files_are_added_with_one_post_that_holds_only_hashes(visit):

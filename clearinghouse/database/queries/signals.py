@@ -136,6 +136,21 @@ class Signals:
         query = select(func.count()).where(signals.c.item_id == item, signals.c.held.is_not(None))
         return self._one(query) or 0
 
+    def held_with(self, item: int) -> list[int]:
+        """Name the other files of which a value is held back that is held back of this file."""
+        other = signals.alias()
+        query = (
+            select(other.c.item_id)
+            .join(signals, signals.c.lookup == other.c.lookup)
+            .where(
+                signals.c.item_id == item,
+                signals.c.held.is_not(None),
+                other.c.held.is_not(None),
+                other.c.item_id != item,
+            )
+        )
+        return list(self._run(query.distinct().order_by(other.c.item_id)).scalars())
+
     def any_held(self) -> bool:
         """Whether verdicts hold anything back."""
         query = select(signals.c.id).where(signals.c.held.is_not(None))
