@@ -78,7 +78,11 @@ def create_app(
             service = Service(
                 settings,
                 store,
-                Checks(memory=store.argon2_memory, clock=time.monotonic),
+                Checks(
+                    memory=store.argon2_memory,
+                    clock=time.monotonic,
+                    key=store.vault.lookup("tags of passphrases", b""),
+                ),
                 Gate(
                     store.vault,
                     openings=settings.quiet_openings,

@@ -5,11 +5,18 @@ unknown case costs and looks the same as a wrong passphrase. Nobody is ever lock
 would let an abuser shut the survivor out: wrong guesses make later checks of that case wait a few
 seconds, each for itself. At most two checks run at a time, in the order of
 `clearinghouse.cases.check_queue`; openings have a queue of their own, so that a flood of one does
-not stop the other. What bounds guessing is the cost of a check (some twenty a second in all)
-against 77 bits.
+not stop the other.
+
+Two things keep strangers from filling that queue. Before the Argon2id verifier, 16 bits of an HMAC
+of the passphrase are kept, its tag, under a key that the database does not hold: of 65,536 wrong
+guesses one reaches Argon2. Whoever has both the database and the key learns 16 of the 77 bits. And
+a passphrase that was right is known again for some minutes, in memory and as an HMAC, so that one
+case buys one check in that time. What bounds guessing is 77 bits, and the wait.
 """
 
 import asyncio
+import hashlib
+import hmac
 import re
 import secrets
 import unicodedata
@@ -36,6 +43,9 @@ _CHECKS_AT_ONCE: Final = 2
 _OPENINGS_MAX: Final = 200  # that wait; at ten verifiers a second, the last waits for 20 s
 _REMEMBERED: Final = 10_000  # cases whose recent wrong guesses are counted
 _FREE_GUESSES: Final = 3
+_TAG: Final = 4  # hexadecimal digits
+_KNOWN_SECONDS: Final = 600.0  # for which a passphrase that was right is known again
+_KNOWN_MAX: Final = 10_000
 _DELAY_MAX: Final = 5.0  # seconds
 
 
@@ -74,19 +84,23 @@ class Checks:
     Args:
         memory: KiB for one check.
         clock: seconds that never go back.
+        key: 32 bytes for the tags, the same for the life of the database, and not in it.
 
     Attributes:
         made: verifiers that were made.
         checked: passphrases that were checked.
     """
 
-    def __init__(self, *, memory: int, clock: Callable[[], float]) -> None:
+    def __init__(self, *, memory: int, clock: Callable[[], float], key: bytes) -> None:
         self._hasher = PasswordHasher(time_cost=3, memory_cost=memory, parallelism=1, type=Type.ID)
         self._nobody = self._hasher.hash(secrets.token_hex(16))
         self.made = self.checked = 0
         self.queue = CheckQueue(at_once=_CHECKS_AT_ONCE, clock=clock)
         self._opening = asyncio.Lock()
         self._places: set[object] = set()
+        self._key = key
+        self._own_key = secrets.token_bytes(32)
+        self._known: OrderedDict[bytes, float] = OrderedDict()
         self._wrong: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
         self._clock = clock
 
@@ -115,7 +129,12 @@ class Checks:
         """Make the verifier of a new passphrase, one at a time."""
         async with self._opening:
             self.made += 1
-            return await asyncio.to_thread(lambda: self._hasher.hash(_normal(passphrase)))
+            normal = _normal(passphrase)
+            made = await asyncio.to_thread(lambda: self._hasher.hash(normal))
+            return self._tag(b"passphrase", normal.encode()) + made
+
+    def _tag(self, kind: bytes, value: bytes) -> str:
+        return hmac.digest(self._key, kind + b"\0" + value, hashlib.sha256).hex()[:_TAG]
 
     async def passes(
         self,
@@ -138,12 +157,23 @@ class Checks:
         Raises:
             Crowded: too many wait for a check.
         """
+        normal = _normal(passphrase)
+        kept = verifier or self._tag(b"unknown", case) + self._nobody
+        # a verifier of an earlier version has no tag
+        tag, argon2 = ("", kept) if kept.startswith("$") else (kept[:_TAG], kept[_TAG:])
+        mark = hmac.digest(self._own_key, f"{argon2}\0{normal}".encode(), hashlib.sha256)
+        if self._known.get(mark, 0.0) > self._clock():
+            return True
+        if tag and not hmac.compare_digest(tag, self._tag(b"passphrase", normal.encode())):
+            await asyncio.sleep(self._delay(case))
+            self._count(case)
+            return False
         self.queue.admit(lane, effort)
         await asyncio.sleep(self._delay(case))
 
         def check() -> bool:
             try:
-                return self._hasher.verify(verifier or self._nobody, _normal(passphrase))
+                return self._hasher.verify(argon2, normal)
             except (VerificationError, InvalidHashError):
                 return False
 
@@ -151,6 +181,10 @@ class Checks:
         self.checked += 1
         if passed:
             self._wrong.pop(case, None)
+            self._known[mark] = self._clock() + _KNOWN_SECONDS
+            self._known.move_to_end(mark)
+            if len(self._known) > _KNOWN_MAX:
+                self._known.popitem(last=False)
         else:
             self._count(case)
         return passed

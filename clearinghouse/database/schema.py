@@ -54,7 +54,7 @@ cases = Table(
     metadata,
     _number(),
     Column("lookup", LargeBinary(32), nullable=False, unique=True),  # HMAC of the case number
-    Column("verifier", String(200), nullable=False),  # Argon2id of the passphrase
+    Column("verifier", String(200), nullable=False),  # tag and Argon2id of the passphrase
     Column("reason", String(16), nullable=False),
     Column("state", String(16), nullable=False),
     Column("opened", BigInteger, nullable=False),

@@ -15,8 +15,8 @@ In this order, so that a crash at any point loses nothing and the same command g
 
 What is kept: case numbers and platforms' keys are not known here, only their HMACs, which stay as
 they are under a secret of the database, sealed under the master key. They are random and too long
-to be guessed. The passphrases' verifiers have no key. Platforms' ids, cursors and keys do not
-change.
+to be guessed. So do the tags of passphrases, whose verifiers have no key. Platforms' ids, cursors
+and keys do not change.
 
 Where the old key was known to somebody, change it at once, and replace older backups.
 """

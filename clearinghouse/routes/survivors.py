@@ -95,9 +95,8 @@ async def admit(
             row = tx.cases.find(lookup)
             return None if row is None else (row.id, row.verifier)
 
+    found = await run_in_threadpool(find)
     try:
-        queue.admit(lane, effort)
-        found = await run_in_threadpool(find)
         passed = await serving.checks.passes(
             lookup, found[1] if found else None, passphrase, lane=lane, effort=effort
         )

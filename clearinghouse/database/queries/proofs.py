@@ -19,7 +19,8 @@ class Proofs:
     def spend(self, mark: bytes, hour: int) -> bool:
         """Note that a proof was used; tell whether this is the first time."""
         row = upsert(self._connection, spent).values(mark=mark, hour=hour)
-        return bool(self._run(row.on_conflict_do_nothing()).rowcount)
+        # PostgreSQL's driver does not count the rows of such a statement
+        return self._run(row.on_conflict_do_nothing().returning(spent.c.mark)).first() is not None
 
     def take_in(self, signals: int, hour: int) -> None:
         """Count signals that were taken in."""

@@ -5,12 +5,15 @@ import math
 import re
 
 import pytest
+from argon2 import PasswordHasher
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clearinghouse.cases import passphrases
 from clearinghouse.cases.passphrases import Checks, mint_number, mint_passphrase, read_number
 from clearinghouse.errors import TooManyChecks
 
+KEY = b"k" * 32
 CHEAP = 64  # KiB; the cost is the operator's to set, and no test measures it
 
 
@@ -52,9 +55,9 @@ def test_any_text_is_a_number_in_its_one_form_or_none(text):
 
 def test_the_right_passphrase_passes_however_it_is_typed():
     async def work():
-        checks = Checks(memory=CHEAP, clock=Clock())
+        checks = Checks(memory=CHEAP, clock=Clock(), key=KEY)
         verifier = await checks.make("drop-down Apple  zebra")
-        assert verifier.startswith("$argon2id$")
+        assert re.fullmatch(r"[0-9a-f]{4}\$argon2id\$.*", verifier)
         for typed in ("drop-down apple zebra", "DROPDOWN  Apple, zebra", "drop down apple zebra."):
             assert await checks.passes(b"case", verifier, typed)
         assert not await checks.passes(b"case", verifier, "drop-down apple")
@@ -63,22 +66,99 @@ def test_the_right_passphrase_passes_however_it_is_typed():
     run(work())
 
 
-def test_an_unknown_case_does_the_same_work_and_says_no(monkeypatch):
+@pytest.fixture
+def verified(monkeypatch):
+    """Give the verifiers that Argon2 was run for."""
+    seen = []
+    real = PasswordHasher.verify
+
+    def verify(self, kept, secret):
+        seen.append(kept)
+        return real(self, kept, secret)
+
+    monkeypatch.setattr(PasswordHasher, "verify", verify)
+    return seen
+
+
+def test_an_unknown_case_does_the_same_work_and_says_no(verified, monkeypatch):
     async def work():
-        checks = Checks(memory=CHEAP, clock=Clock())
+        checks = Checks(memory=CHEAP, clock=Clock(), key=KEY)
         verifier = await checks.make("right")
-        seen = []
-        real = checks._hasher.verify
-        monkeypatch.setattr(
-            type(checks._hasher),
-            "verify",
-            lambda self, kept, secret: seen.append(kept) or real(kept, secret),
-        )
         assert not await checks.passes(b"known", verifier, "wrong")
         assert not await checks.passes(b"unknown", None, "wrong")
-        assert len(seen) == 2
+        assert verified == [], "a wrong tag is all that is looked at"
+        monkeypatch.setattr(Checks, "_tag", lambda *_: verifier[:4])
+        assert not await checks.passes(b"known", verifier, "wrong")
+        assert not await checks.passes(b"unknown", None, "wrong")
+        assert len(verified) == 2, "where the tag is right"
         # the same algorithm with the same parameters: all but salt and digest
-        assert seen[0].rsplit("$", 2)[0] == seen[1].rsplit("$", 2)[0]
+        assert verified[0].rsplit("$", 2)[0] == verified[1].rsplit("$", 2)[0]
+
+    run(work())
+
+
+class ShortTags(Checks):
+    """Tags of four bits, since it takes long until a guess has the right one of 16 bits."""
+
+    def _tag(self, kind, value):
+        return super()._tag(kind, value)[0] + "000"
+
+
+def test_wrong_guesses_reach_argon2_as_rarely_for_an_unknown_case(verified):
+    async def reached(kept):
+        """Guess at 2,000 cases, so that no guess waits for those before it."""
+        checks = ShortTags(memory=CHEAP, clock=Clock(), key=KEY)
+        _, dollar, argon2 = (await checks.make("right")).partition("$")
+        before = len(verified)
+        for n in range(2000):
+            verifier = checks._tag(b"passphrase", n.to_bytes(4)) + dollar + argon2 if kept else None
+            assert not await checks.passes(n.to_bytes(4), verifier, "wrong " + "x" * n)
+        return len(verified) - before
+
+    for kept in (True, False):
+        assert 70 < run(reached(kept)) < 190  # 125 of 2,000, and six standard deviations
+
+
+def test_a_passphrase_that_was_right_is_known_again_for_some_minutes(verified):
+    async def work():
+        clock = Clock()
+        checks = Checks(memory=CHEAP, clock=clock, key=KEY)
+        verifier = await checks.make("right")
+        for _ in range(3):
+            assert await checks.passes(b"case", verifier, "Right")
+        assert len(verified) == 1
+        assert not await checks.passes(b"case", verifier, "wrong")
+        changed = await checks.make("right")
+        assert await checks.passes(b"case", changed, "right")
+        assert len(verified) == 2, "a verifier that was replaced is checked anew"
+        clock.now += 601
+        assert await checks.passes(b"case", verifier, "right")
+        assert len(verified) == 3
+
+    run(work())
+
+
+def test_what_is_known_again_is_bounded_and_holds_no_passphrase(monkeypatch):
+    monkeypatch.setattr(passphrases, "_KNOWN_MAX", 3)
+
+    async def work():
+        checks = Checks(memory=CHEAP, clock=Clock(), key=KEY)
+        verifiers = [await checks.make("right") for _ in range(5)]
+        for verifier in verifiers:
+            assert await checks.passes(b"case", verifier, "right")
+        assert len(checks._known) == 3
+        assert all(len(mark) == 32 for mark in checks._known)
+
+    run(work())
+
+
+def test_a_verifier_of_an_earlier_version_is_still_good(verified):
+    async def work():
+        checks = Checks(memory=CHEAP, clock=Clock(), key=KEY)
+        verifier = (await checks.make("right"))[4:]
+        assert not await checks.passes(b"case", verifier, "wrong")
+        assert await checks.passes(b"case", verifier, "right")
+        assert len(verified) == 2
 
     run(work())
 
@@ -86,7 +166,7 @@ def test_an_unknown_case_does_the_same_work_and_says_no(monkeypatch):
 def test_guesses_are_slowed_and_nobody_is_locked_out():
     async def work():
         clock = Clock()
-        checks = Checks(memory=CHEAP, clock=clock)
+        checks = Checks(memory=CHEAP, clock=clock, key=KEY)
         verifier = await checks.make("right")
         delays = []
         for _ in range(12):
@@ -105,7 +185,7 @@ def test_guesses_are_slowed_and_nobody_is_locked_out():
 
 
 def test_memory_of_guesses_is_bounded():
-    checks = Checks(memory=CHEAP, clock=Clock())
+    checks = Checks(memory=CHEAP, clock=Clock(), key=KEY)
     for i in range(10_050):
         checks._count(i.to_bytes(4, "big"))
     assert len(checks._wrong) == 10_000
@@ -113,7 +193,7 @@ def test_memory_of_guesses_is_bounded():
 
 def test_openings_come_one_by_one_in_a_bounded_number_of_places(monkeypatch):
     async def work():
-        checks = Checks(memory=CHEAP, clock=Clock())
+        checks = Checks(memory=CHEAP, clock=Clock(), key=KEY)
         running = most = 0
         gate = asyncio.Event()
 
@@ -136,15 +216,16 @@ def test_openings_come_one_by_one_in_a_bounded_number_of_places(monkeypatch):
         with pytest.raises(TooManyChecks):
             await opening()
         gate.set()
-        assert await asyncio.gather(*waiting) == ["done"] * 200
+        made = await asyncio.gather(*waiting)
+        assert {verifier[4:] for verifier in made} == {"done"}
         assert most == 1
-        assert await opening() == "done"
+        assert (await opening())[4:] == "done"
 
     run(work())
 
 
 def test_what_is_good_for_one_opening_has_one_place_at_a_time():
-    checks = Checks(memory=CHEAP, clock=Clock())
+    checks = Checks(memory=CHEAP, clock=Clock(), key=KEY)
     first = checks.place(of=1)
     with first, checks.place(of=2), checks.place(), pytest.raises(TooManyChecks):
         checks.place(of=1).__enter__()
@@ -154,7 +235,7 @@ def test_what_is_good_for_one_opening_has_one_place_at_a_time():
 
 def test_a_flood_of_openings_does_not_stop_checks(monkeypatch):
     async def work():
-        checks = Checks(memory=CHEAP, clock=Clock())
+        checks = Checks(memory=CHEAP, clock=Clock(), key=KEY)
         verifier = await checks.make("right")
         real, gate = asyncio.to_thread, asyncio.Event()
 

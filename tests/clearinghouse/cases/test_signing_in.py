@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from clearinghouse.abuse import proof_of_work
-from clearinghouse.cases import check_queue
+from clearinghouse.cases import check_queue, passphrases
 from nciihash.client import Client
 from nciihash.errors import ServiceRefused
 from nciihash.wire import Reason
@@ -47,16 +47,24 @@ def test_whoever_solves_what_the_answer_asks_for_goes_through_once(crowded, meth
     assert crowded.parts.checks.checked == 1
 
 
-def test_a_wrong_passphrase_is_told_as_ever(crowded):
+def test_whoever_guesses_is_told_so_and_waits_for_nobody(crowded):
     case = crowded.open()
     for headers in (
         credentials(case.number, "wrong"),
         credentials("0000-0000-0000", case.passphrase),
     ):
-        work = proof(crowded.client.get("/v1/case", headers=headers))
-        reply = crowded.client.get("/v1/case", headers=headers | work)
+        reply = crowded.client.get("/v1/case", headers=headers)
         problem(reply, 401, "credentials_wrong")
-    assert crowded.parts.checks.checked == 2
+    assert crowded.parts.checks.checked == 0
+
+
+def test_whoever_was_let_in_once_is_asked_for_nothing_for_some_minutes(service, monkeypatch):
+    case = service.open()
+    case.status()
+    monkeypatch.setattr(check_queue, "FREE", 0)
+    assert case.status()["state"] == "open"
+    assert case.withdraw().json()["state"] == "withdrawn"
+    assert service.parts.checks.checked == 1
 
 
 def test_a_proof_that_is_not_needed_does_no_harm(service, monkeypatch):
@@ -84,7 +92,8 @@ class Seen(httpx.MockTransport):
         return httpx.Response(reply.status_code, headers=reply.headers, content=reply.content)
 
 
-def test_the_client_signs_in_adds_and_withdraws_with_work(crowded):
+def test_the_client_signs_in_adds_and_withdraws_with_work(crowded, monkeypatch):
+    monkeypatch.setattr(passphrases, "_KNOWN_SECONDS", -1)
     seen, told = Seen(crowded), []
     tell = lambda *progress: told.append(progress)  # noqa: E731
     with Client("http://127.0.0.1", http=seen) as client:

@@ -5,6 +5,7 @@ import secrets
 import stat
 import threading
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -17,7 +18,8 @@ from clearinghouse.database.schema import metadata
 from clearinghouse.database.store import Store
 from clearinghouse.errors import KeyMismatch, KeyMissing, NewerDatabase, SettingInvalid
 from clearinghouse.settings import Settings
-from support.serving import Case, item, opening, pdq
+from clearinghouse.times import hour
+from support.serving import NOW, Case, item, opening, pdq
 
 
 @pytest.fixture
@@ -288,3 +290,30 @@ def test_settings_come_from_the_environment():
     assert settings.database == address
     assert "a-word" not in repr(settings)
     assert "00" * 32 not in repr(settings)
+
+
+def test_signals_are_counted_by_the_hour_and_a_proof_is_spent_once(store):
+    start = NOW.replace(minute=0, second=0)
+    for signals in (600, 400):
+        with store.write() as tx:
+            tx.proofs.take_in(signals, hour(start))
+    with store.read() as tx:
+        later = [start + timedelta(minutes=m) for m in (0, 59, 60, 90, 120)]
+        assert [tx.proofs.taken_in(now) for now in later] == [1000, 1000, 1000, 500, 0]
+    spent, ready = [], threading.Barrier(4)
+
+    def spend():
+        ready.wait()
+        with store.write() as tx:
+            spent.append(tx.proofs.spend(b"m" * 32, hour(start)))
+
+    threads = [threading.Thread(target=spend) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(spent) == [False, False, False, True]
+    with store.write() as tx:
+        tx.proofs.forget(hour(start) + 1)
+    with store.read() as tx:
+        assert tx.proofs.taken_in(start) == 0
