@@ -83,7 +83,7 @@ def test_one_proof_buys_one_run_of_argon2(serve, record_property, key):
     record_property("got", f"{runs} run of Argon2 by {AT_ONCE} requests with one proof")
     assert runs == 1
     # with a key, those that come after the first is done are given its answer
-    assert set(statuses) == {201, 428}
+    assert set(statuses) <= {201, 428}
     assert statuses.count(201) == 1 or key
     assert process.cases() == before + 1
 
