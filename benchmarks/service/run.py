@@ -39,6 +39,7 @@ PER_ITEM, PER_CASE = 26, 39  # hashes of a picture with its altered copies; pict
 OCTETS, JSON = "application/octet-stream", "application/json"
 ENVIRONMENT = {
     "CLEARINGHOUSE_QUIET_OPENINGS": "1000000",  # one client opens all cases here
+    "CLEARINGHOUSE_QUIET_SIGNALS": "1000000000000",
     "CLEARINGHOUSE_MATCH_HOUR": "1000000000000",
     "CLEARINGHOUSE_MATCH_DAY": "1000000000000",
 }
