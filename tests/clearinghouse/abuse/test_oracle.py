@@ -4,15 +4,26 @@ import json
 import logging
 import secrets
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 
 import numpy as np
 import pytest
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy import delete, select, text
 
-from clearinghouse.abuse import review
+from clearinghouse.abuse import oracle, review
 from clearinghouse.abuse.oracle import Alarm, Watch, edges
+from clearinghouse.database.queries.cases import NewItem
+from clearinghouse.database.schema import items, reviews
+from clearinghouse.database.store import Store
+from clearinghouse.maintenance.purge import purge
+from clearinghouse.platforms import keys
+from clearinghouse.platforms.keys import Scope
 from nciihash.signals import SignalType
+from nciihash.veil import positions
 from support.command_line import operate
-from support.serving import item, near, pdq
+from support.serving import Peer, item, near, pdq
 
 NOW = datetime(2026, 5, 17, 13, 45, 59, tzinfo=UTC)
 PDQ = SignalType.PDQ
@@ -159,3 +170,140 @@ def test_an_alarm_is_listed_and_closed(service, capsys, monkeypatch):
     assert code == 0
     _, out, _ = operate(capsys, monkeypatch, "review", "list", "--json", *where)
     assert json.loads(out) == []
+
+
+def test_an_alarm_stays_until_it_is_closed_whatever_becomes_of_the_file(service):
+    """Whoever asks around files of her own could end it by withdrawing them otherwise."""
+    value = pdq()
+    case = service.open(item(value))
+    climb(service.platform("Curious"), value)
+    case.withdraw()
+    service.parts._write_counts()
+    store = service.parts.store
+    (before,) = review.questions(store)
+    assert (before.kind, before.platform, before.media) == ("oracle", "Curious", "image")
+    service.clock.pass_(days=500)
+    purge(store, retention_days=400, now=service.clock())
+    (after,) = review.questions(store)
+    assert (after.number, after.count, after.media) == (before.number, before.count, None)
+    with pytest.raises(review.NotAboutAFile):
+        review.remove(store, after.number, now=service.clock())
+    review.keep(store, after.number, now=service.clock())
+    assert review.questions(store) == []
+    service.clock.pass_(days=500)
+    purge(store, retention_days=400, now=service.clock())
+    with store.read() as tx:
+        assert tx.connection.execute(select(reviews)).all() == [], "closed ones are forgotten"
+
+
+def test_what_else_is_asked_about_a_file_ends_with_it(service):
+    value = pdq()
+    case = service.open(item(value))
+    for n in range(3):
+        service.platform(f"Platform {n}").match(value)
+    service.parts._write_counts()
+    assert [q.kind for q in review.questions(service.parts.store)] == ["hits"]
+    case.withdraw()
+    assert review.questions(service.parts.store) == []
+
+
+OLD_REVIEWS = """
+CREATE TABLE reviews (
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, kind VARCHAR(12) NOT NULL,
+    item_id INTEGER NOT NULL, key_id INTEGER, count BIGINT NOT NULL, state VARCHAR(8) NOT NULL,
+    opened BIGINT NOT NULL, closed BIGINT,
+    CONSTRAINT fk_reviews_item_id FOREIGN KEY(item_id) REFERENCES items (id) ON DELETE CASCADE,
+    CONSTRAINT fk_reviews_key_id FOREIGN KEY(key_id) REFERENCES keys (id)
+)"""
+
+
+@pytest.mark.sqlite
+def test_an_alarm_from_before_the_step_stays(settings):
+    """The step alone, on the table as it was: alarms lose their file, other questions keep it."""
+    step = import_module("clearinghouse.database.migrations.versions.0040_alarms_outlive_files")
+    store = Store.open(settings)
+    keys.add_platform(store, "Curious", [Scope.MATCH], NOW)
+    with store.write() as tx:
+        case = {"lookup": b"1", "verifier": "", "reason": "shared", "state": "open"}
+        (file,) = tx.cases.add_items(
+            tx.cases.add(**case, opened=0, expires=9), [NewItem(1, "image")], 0
+        )
+        for statement in (
+            "DROP TABLE reviews",
+            OLD_REVIEWS,
+            f"INSERT INTO reviews VALUES (7, 'oracle', {file}, 1, 9, 'open', 0, NULL)",
+            f"INSERT INTO reviews VALUES (8, 'hits', {file}, NULL, 3, 'open', 0, NULL)",
+        ):
+            tx.connection.execute(text(statement))
+        with Operations.context(MigrationContext.configure(tx.connection)):
+            step.upgrade()
+        chosen = select(reviews.c.id, reviews.c.item_id, reviews.c.around).order_by(reviews.c.id)
+        assert tx.connection.execute(chosen).all() == [(7, None, file), (8, file, None)]
+        tx.connection.execute(delete(items))
+        assert [row.id for row in tx.reviews.list_open()] == [7]
+    store.close()
+
+
+def test_guesses_with_published_bits_count_like_those_at_an_edge():
+    watch = Watch(edge=3, any=100)
+    packed = queries(5)
+    for place in range(3):
+        watch.look_aside(1, packed, np.array([place]), np.array([5]), now=NOW)
+    watch.look_aside(1, packed, np.array([2]), np.array([5]), now=NOW)
+    assert watch.take() == [], "the same guess counts once"
+    look(watch, [31], packed=packed[3:])
+    assert [alarm.queries for alarm in watch.take()] == [4], "both kinds count together"
+
+
+def test_a_key_has_ten_alarms_a_day_and_costs_nothing_more_that_day():
+    watch = Watch(edge=1, any=100)
+    crowd = [(0, n, 31) for n in range(50)]
+    for _ in range(3):
+        met(watch, PDQ, queries(1), crowd)
+    assert len(watch.take()) == 10
+    before = dict(watch._seen)
+    met(watch, PDQ, queries(1), [(0, 99, 31)])
+    assert watch._seen.keys() == before.keys()
+    met(watch, PDQ, queries(1), [(0, 99, 31)], now=NOW + timedelta(days=1))
+    assert (1, 99) in watch._seen
+
+
+def test_what_is_kept_is_bounded(monkeypatch):
+    monkeypatch.setattr(oracle, "_QUERIES", 100)
+    watch = Watch(edge=1000, any=1000)
+    for number in range(60):
+        met(watch, PDQ, queries(2), [(0, number, 31), (1, number, 5)])
+    kept = sum(len(seen.any) + len(seen.edge) for seen in watch._seen.values())
+    assert watch._kept == kept <= 100
+    assert (1, 59) in watch._seen
+    assert (1, 0) not in watch._seen
+
+
+def test_a_platform_that_never_had_a_veil_is_not_watched_for_guesses(service):
+    value = pdq()
+    service.open(item(value))
+    peer = service.platform("Whole", scopes=(Scope.FEED, Scope.MATCH))
+    for bits in range(40, 60, 2):
+        assert peer.match(near(value, bits)) == [[]]
+    service.parts._write_counts()
+    assert review.questions(service.parts.store) == []
+
+
+def test_an_older_key_with_a_veil_is_remembered(service):
+    """The list it opened is still on the platform's disk when another key asks."""
+    value = pdq()
+    service.open(item(value))
+    store, now = service.parts.store, service.clock()
+    keys.add_platform(store, "Curious", [Scope.VEIL], now)
+    keys.revoke_keys(store, "Curious", None, now)
+    key = keys.rotate_key(store, "Curious", now, scopes=[Scope.MATCH])
+    peer = Peer(service, "Curious", key)
+    hidden = [p for p in range(256) if 255 - p not in set(positions(128).tolist())]
+    ones = [p for p in hidden if int(value, 16) >> p & 1]
+    zeros = [p for p in hidden if not int(value, 16) >> p & 1]
+    for first in range(9):
+        chosen = ones[first : first + 20] + zeros[first : first + 20]
+        guess = int(value, 16) ^ sum(1 << place for place in chosen)
+        assert peer.match(f"{guess:064x}") == [[]]
+    service.parts._write_counts()
+    assert [q.platform for q in review.questions(store)] == ["Curious"]
