@@ -46,6 +46,35 @@ def test_the_passphrase_is_needed_in_its_right_form(service):
     assert get("/v1/case", headers=typed).status_code == 200
 
 
+def test_each_refused_hash_says_why(service):
+    """Too many bits set, too few, or a type that is not matched by; and the rest is taken."""
+    value = pdq()
+    file = item(value, "f" * 64, "0" * 64, near(value, 1), quality=100)
+    file["signals"] += [
+        {"type": "dhash", "value": "0" * 16},
+        {"type": "phash", "value": "0" * 16},
+        {"type": "md5", "value": "0" * 32},
+    ]
+    case = service.open(file)
+    (receipt,) = case.reply["items"]
+    assert receipt["accepted"] == 3
+    assert [(r["signal"], r["code"]) for r in receipt["refused"]] == [
+        (1, "implausible"),
+        (2, "implausible"),
+        (4, "type_not_matched"),
+        (5, "type_not_matched"),
+    ]
+    added = service.client.post(
+        "/v1/case/items", json={"items": [item("0" * 64)]}, headers=case.headers
+    )
+    problem(added, 422, "nothing_accepted")
+    problem(
+        service.client.post("/v1/cases", json=opening(item("0" * 64, quality=100))),
+        422,
+        "nothing_accepted",
+    )
+
+
 def test_plain_hashes_are_refused_one_by_one(service):
     mixed = item(pdq(), pdq())
     mixed["signals"][0]["quality"] = 49

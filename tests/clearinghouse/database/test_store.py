@@ -272,6 +272,8 @@ def sealed_value(service):
         {"CLEARINGHOUSE_CASE_MONTHS": "many"},
         {"CLEARINGHOUSE_CASE_MONTHS": "0"},
         {"CLEARINGHOUSE_BODY_MAX": "-1"},
+        {"CLEARINGHOUSE_MATCH_TYPES": "phash,ahash"},
+        {"CLEARINGHOUSE_MATCH_TYPES": "pdq-veil128"},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(environ):

@@ -15,6 +15,12 @@ from support.serving import Clock, Running, item, pdq, problem
 from support.stopncii import DOOR, both, feedback, fetch_all, submit, values
 
 
+def test_what_pdq_cannot_give_is_skipped(service):
+    giver, other, image = service.platform("Giver"), service.platform("Other"), pdq()
+    assert submit(giver, "0" * 64, image, "f" * 64).json() == {"count": 3}
+    assert values(fetch_all(other)) == [image]
+
+
 def test_platforms_add_hashes_and_take_them_back(service):
     giver, other = service.platform("Giver"), service.platform("Other")
     image, video = pdq(), secrets.token_hex(16)

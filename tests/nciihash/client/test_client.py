@@ -342,6 +342,23 @@ def test_large_batches_are_split():
     assert firsts == {i: queries[i].value[:16].hex() for i in (0, QUERIES_MAX, 2 * QUERIES_MAX)}
 
 
+def test_plain_hashes_are_not_sent_and_cut_answers_say_so():
+    asked, plain, tied = pdq(), Hashed(pdq(), quality=49), Hashed(pdq(), quality=90, tied=True)
+
+    def handler(request):
+        assert request.content == asked.value * 2
+        hit = {"id": "0" * 32, "item": "1" * 32, "band": "strong"}
+        return httpx.Response(
+            200, json={"as_of": "0" * 32, "matches": [[hit], [hit]], "truncated": [1]}
+        )
+
+    with answering(handler) as client:
+        found = client.match([plain, asked, tied, Hashed(asked, quality=50)])
+    assert [len(hits) for hits in found] == [0, 1, 0, 1]
+    assert [hits.truncated for hits in found] == [False, False, False, True]
+    assert found[1] == tuple(found[3]), "hits are a tuple, as they were"
+
+
 def test_many_verdicts_are_split():
     keys = []
 

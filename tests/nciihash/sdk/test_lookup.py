@@ -1,0 +1,48 @@
+"""What a file's hashes find: plain ones nothing, and a cut answer says that it is one."""
+
+from pathlib import Path
+
+from nciihash.cli import tables
+from nciihash.cli.terminal import Terminal
+from nciihash.errors import FileRefused
+from nciihash.sdk.lookup import Outcome, look_up
+from nciihash.signals import Hashed, Item, Media, Signal, SignalType
+from nciihash.wire import Hit, Hits
+from support import serving
+
+HIT = Hit(id="0" * 32, item="1" * 32, band="likely")
+
+
+def hashed(**changes):
+    return Hashed(Signal.from_hex(SignalType.PDQ, serving.pdq()), **{"quality": 90} | changes)
+
+
+def test_plain_hashes_are_not_looked_for():
+    """A black picture is near every black picture that anybody has listed."""
+    sent = []
+
+    def find(signals):
+        sent.extend(signals)
+        return [Hits.of([HIT])] * len(signals)
+
+    good, sha = hashed(), Hashed(Signal(SignalType.SHA256, bytes(32)))
+    batch = [
+        (Path("black"), Item(Media.IMAGE, (hashed(quality=49),))),
+        (Path("both"), Item(Media.IMAGE, (hashed(tied=True), good, sha))),
+        (Path("none"), FileRefused("no picture")),
+    ]
+    found = dict(look_up(batch, find, None))
+    assert sent == [good.signal, sha.signal]
+    assert found[Path("black")] == Outcome(())
+    assert [match for _, match in found[Path("both")].found] == [HIT]
+    assert isinstance(found[Path("none")], FileRefused)
+
+
+def test_a_cut_answer_says_so(capsys):
+    def find(signals):
+        return [Hits.of([HIT], truncated=True)] * len(signals)
+
+    [(path, outcome)] = look_up([(Path("one"), Item(Media.IMAGE, (hashed(),)))], find, None)
+    assert outcome.truncated
+    Terminal(as_json=False).show(tables.match_table([(str(path), outcome)]))
+    assert "more" in capsys.readouterr().out
