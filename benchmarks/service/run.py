@@ -165,12 +165,19 @@ def fill(address: str, rows: Packed) -> Results:
     return {"hashes_a_second": len(rows) / took, "seconds": took}
 
 
+def made_up(count: int, rng: np.random.Generator) -> Packed:
+    """Draw hashes that PDQ could give: half of their bits are set."""
+    half = rng.integers(0, 256, (count, 16), dtype=np.uint8)
+    return np.concatenate((half, ~half), axis=1)
+
+
 def queries(rows: Packed, count: int, rng: np.random.Generator) -> Packed:
     """Make queries, one in a hundred near a row of the bank."""
-    made = rng.integers(0, 256, (count, 32), dtype=np.uint8)
+    made = made_up(count, rng)
     hits = rng.random(count) < 0.01
     near = np.unpackbits(rows[rng.integers(0, len(rows), hits.sum())], axis=1)
-    near ^= rng.random(near.shape) < 0.04
+    # in both halves alike, so that half of all bits stay set
+    near ^= np.tile(rng.random((len(near), 128)) < 0.04, 2)
     made[hits] = np.packbits(near, axis=1)
     return made
 
@@ -258,7 +265,7 @@ def visible(address: str, bearer: str, cursor: str, waiting: int, count: int) ->
             waits = [pool.submit(poll, one) for one in polls]
             time.sleep(0.3)
             sent = time.perf_counter()
-            open_case(survivor, rng.integers(0, 256, (1, 32), dtype=np.uint8))
+            open_case(survivor, made_up(1, rng))
             arrived = [wait.result() for wait in waits]
             delays += [at - sent for at, _ in arrived]
             cursor = arrived[0][1]
@@ -285,7 +292,7 @@ def soak(address: str, bearer: str, pid: int, asked: Packed, seconds: float) -> 
         def ask() -> int:
             number = next(turn)
             if number % 20 == 0:
-                open_case(survivor, rng.integers(0, 256, (26, 32), dtype=np.uint8))
+                open_case(survivor, made_up(26, rng))
             at = number * 100 % (len(asked) - 100)
             platform.ask("POST", "/v1/match", asked[at : at + 100].tobytes(), OCTETS)
             return 100
@@ -302,7 +309,7 @@ def run(count: int, options: argparse.Namespace, cores: list[int]) -> Results:
     """Measure with one bank."""
     rng = np.random.default_rng(0)
     count -= count % PER_ITEM
-    rows = rng.integers(0, 256, (count, 32), dtype=np.uint8)
+    rows = made_up(count, rng)
     asked = queries(rows, 100_000, rng)
     core = cores[0] if len(cores) > 1 and not options.shared else None
     program = [sys.executable, "-m", "clearinghouse"]
@@ -333,7 +340,7 @@ def run(count: int, options: argparse.Namespace, cores: list[int]) -> Results:
 
             def opening() -> Callable[[], int]:
                 survivor = Connection(address)
-                one = rng.integers(0, 256, (26, 32), dtype=np.uint8)
+                one = made_up(26, rng)
 
                 def ask() -> int:
                     open_case(survivor, one)
