@@ -4,7 +4,7 @@ No table changes: the step keeps those versions from opening the database.
 """
 
 revision = "0050"
-down_revision = "0012"
+down_revision = "0040"
 
 
 def upgrade() -> None:
