@@ -1,5 +1,6 @@
 """The commands that work on this device alone: hash, dedupe, compare and check."""
 
+import base64
 import hashlib
 import json
 import os
@@ -112,7 +113,9 @@ def test_a_name_cannot_command_the_terminal(run, photos, tmp_path):
 def test_a_name_that_is_no_text(run, photos, tmp_path):
     file = os.path.join(os.fsencode(tmp_path), b"caf\xe9.jpg")  # noqa: PTH118 - of bytes
     Path(os.fsdecode(file)).write_bytes((photos / "photo0.jpg").read_bytes())
-    assert os.fsencode(run("hash", "--json", os.fsdecode(file)).line["file"]) == file
+    line = run("hash", "--json", os.fsdecode(file)).line
+    assert line["file"] == str(tmp_path / r"caf\xe9.jpg")
+    assert base64.b64decode(line["file_bytes"]) == file
     assert run("hash", os.fsdecode(file)).code == 0
 
 
