@@ -42,6 +42,8 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     position = 2
     while (start := _next_marker(data, position)) + 4 <= len(data):
         marker = data[start + 1]
+        if marker == 0xD8:  # of a thumbnail, whose segment is not where it seems to be
+            break
         if marker == 0xDA:  # start of scan
             yield marker, start, len(data)
             return
@@ -84,6 +86,9 @@ class Scans:
         while not self.closed and (start := _next_marker(data, position)) < len(data):
             marker, end = data[start + 1], _end_of(data, start)
             self.closed = marker == 0xD9
+            if marker == 0xD8:  # another picture begins within this one
+                self.scans = []
+                break
             if self.closed or end > len(data):
                 break
             position = end

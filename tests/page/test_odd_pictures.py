@@ -17,6 +17,7 @@ from support.file_kinds.jpegs import (
     segments,
     sound_but_odd,
     with_pixels_missing,
+    with_thumbnail,
 )
 from support.hashes import bits_apart, by_python, fingerprints
 from support.pictures import scene
@@ -73,6 +74,11 @@ def test_a_progressive_jpeg_without_its_end_needs_all_its_scans(page):
     ends = [end for marker, _, end in segments(data) if marker == 0]
     assert_refused(page, [(end, data[:end]) for end in ends[:-1]], "damaged")
     assert_refused(page, [(end, data[: end - 9]) for end in ends], "damaged")
+
+
+def test_a_jpegs_thumbnail_is_not_taken_for_the_picture(page):
+    data = with_thumbnail(encoded(cat(), "JPEG"), encoded(cat(60, 40), "JPEG"))
+    assert_refused(page, [("whole", data), ("no end", data[:-2])], "damaged")
 
 
 def test_jpegs_of_rare_colours_are_checked_before_the_browser_shows_them(page):

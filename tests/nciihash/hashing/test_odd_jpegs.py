@@ -16,6 +16,7 @@ from support.file_kinds.jpegs import (
     segments,
     sound_but_odd,
     with_pixels_missing,
+    with_thumbnail,
 )
 from support.pictures import encode, exif, scene
 
@@ -68,6 +69,16 @@ def test_stray_bytes_neither_hide_nor_invent_an_orientation():
     start = data.index(b"\xff\xe1")
     for odd in (data[:start] + junk(7) + data[start:], data[:-2]):
         np.testing.assert_array_equal(image.decode(odd), image.decode(data))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_thumbnail_is_not_taken_for_the_picture(progressive):
+    # libjpeg gives up where a second picture begins
+    small = encode(scene(40, 30, seed=4), "JPEG")
+    data = with_thumbnail(encode(scene(), "JPEG", progressive=progressive), small)
+    for odd in (data, data[:-2], data[:-2] + junk(9) + EOI):
+        with pytest.raises(errors.CorruptFile):
+            image.decode(odd)
 
 
 def test_large_files_are_read_at_a_reduced_size_as_well():

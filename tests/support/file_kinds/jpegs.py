@@ -42,6 +42,14 @@ def with_comment(data: bytes, text: bytes = b"Made by a camera, long ago") -> by
     return data[:2] + b"\xff\xfe" + (len(text) + 2).to_bytes(2) + text + data[2:]
 
 
+def with_thumbnail(data: bytes, thumbnail: bytes) -> bytes:
+    """Put a thumbnail after JFIF's segment, whose length is two too long and swallows its start."""
+    at = next(end for marker, _, end in segments(data) if marker == 0xE0)
+    body = b"Exif\0\0MM\0*" + junk(40) + thumbnail
+    whole = data[:at] + b"\xff\xe1" + (len(body) + 2).to_bytes(2) + body + data[at:]
+    return lengthened(whole, 2, 2)
+
+
 def sound_but_odd(data: bytes, seed: int = 0) -> Iterator[tuple[str, bytes]]:
     """Make files that every viewer shows as it shows `data`, a JPEG of libjpeg's with JFIF."""
     for n, (marker, start, _) in enumerate(list(segments(data))):
