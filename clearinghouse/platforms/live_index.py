@@ -20,6 +20,7 @@ from clearinghouse.errors import BadCursor, CursorExpired, KeyMismatch, NotReady
 from clearinghouse.platforms import hits
 from clearinghouse.platforms.hits import Met, Told
 from clearinghouse.platforms.keys import Platform
+from clearinghouse.platforms.signal_rows import SignalRows
 from clearinghouse.sealing.platform_ids import Names
 from clearinghouse.sealing.vault import Vault
 from nciihash.feed import Added, Entry, FeedPage, Removed, apply
@@ -57,7 +58,7 @@ class LiveIndex:
         self.caught_up = False
         self.caught_up_at = time.monotonic()
         self._seq = 0
-        self._rows = _Rows()
+        self._rows = SignalRows()
         self._cases: dict[int, int] = {}  # of the signals that are added next
         self._indexes = {type: Index(type.bits) for type in MADE if not type.exact}
         self._veiled = Index(_WATCHED.bits)
@@ -204,7 +205,7 @@ class LiveIndex:
         return queries, items
 
 
-def _near(index: Index, rows: "_Rows", packed: NDArray[np.uint8], radius: int) -> Iterator[Met]:
+def _near(index: Index, rows: SignalRows, packed: NDArray[np.uint8], radius: int) -> Iterator[Met]:
     start, count = 0, _AT_ONCE
     while start < len(packed):
         found = index.query(packed[start : start + count], radius=radius)
@@ -215,47 +216,6 @@ def _near(index: Index, rows: "_Rows", packed: NDArray[np.uint8], radius: int) -
             yield rows.met(queries, numbers, distances)
         start += count
         count = max(min(_AT_ONCE, _MET_MAX // (int(sizes.max()) + 1)), 1)
-
-
-class _Rows:
-    """The file and the case of each signal, by its row number; 0 where it is not live.
-
-    Arrays rather than dictionaries, since what many queries meet is looked up at once. A reader
-    needs no lock: an array is replaced only after it was copied.
-    """
-
-    def __init__(self) -> None:
-        self.items = np.zeros(1024, dtype=np.int64)
-        self.cases = np.zeros(1024, dtype=np.int64)
-        self.types = np.zeros(1024, dtype=np.uint8)
-
-    def __contains__(self, number: int) -> bool:
-        """Tell whether a signal is live."""
-        return number < len(self.items) and bool(self.items[number])
-
-    def add(self, number: int, type: SignalType, item: int, case: int) -> None:
-        """Note a signal."""
-        if number >= len(self.items):
-            more = max(number + 1, 2 * len(self.items)) - len(self.items)
-            self.cases = np.pad(self.cases, (0, more))
-            self.types = np.pad(self.types, (0, more))
-            self.items = np.pad(self.items, (0, more))
-        self.cases[number] = case
-        self.types[number] = _TYPES.index(type)
-        self.items[number] = item
-
-    def remove(self, number: int) -> SignalType:
-        """Forget a signal, and return its type."""
-        self.items[number] = 0
-        return _TYPES[int(self.types[number])]
-
-    def met(
-        self, queries: NDArray[np.int64], numbers: NDArray[np.int64], distances: NDArray[np.int64]
-    ) -> Met:
-        """Return hits of live signals with their files and cases."""
-        items = self.items[numbers]
-        met = Met(queries, numbers, items, self.cases[numbers], distances)
-        return met if items.all() else met.take(items != 0)
 
 
 def feed_entries(

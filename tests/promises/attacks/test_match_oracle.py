@@ -77,7 +77,7 @@ def test_guessing_what_the_veil_hides_raises_an_alarm(service, record_property):
     assert set(ask(service, key, wrong[: BOUND + 1])) == {None}
     (alarm,) = alarms(service, "Guesser")
     assert alarm["count"] <= BOUND + 2, "and the look that found the bank ready"
-    record_property("got", f"an alarm at wrong guess {BOUND + 1}, of some 2,500 that it takes")
+    record_property("got", f"an alarm at wrong guess {BOUND + 1}, of some 4,400 that it takes")
 
 
 def test_guesses_that_spoil_some_published_bits_raise_it_as_well(service, record_property):
