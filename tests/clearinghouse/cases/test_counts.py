@@ -2,7 +2,7 @@
 
 import pytest
 
-from clearinghouse.cases.lifecycle import coarse
+from clearinghouse.cases.status import coarse
 from support.serving import item, pdq
 
 

@@ -1,0 +1,105 @@
+"""What became of a case: its files, and what each platform did about them."""
+
+from collections import defaultdict
+from datetime import datetime
+
+from clearinghouse.database.schema import AnyRow
+from clearinghouse.database.transaction import Transaction
+from clearinghouse.platforms.keys import FOLLOWING, Scope, read_scopes
+from clearinghouse.times import day, hour, moment
+from nciihash.signals import Media, Verdict
+from nciihash.wire import CaseState, CaseStatus, ItemStatus, PlatformStatus, Reason, TakenOut
+
+
+def status(tx: Transaction, case: int, *, now: datetime) -> CaseStatus:
+    """Tell what became of a case."""
+    row = tx.cases.read(case)
+    listed = _Platforms(tx, case, now)
+    marks = tx.reviews.marks(case)
+    return CaseStatus(
+        state=CaseState(row.state),
+        reason=Reason(row.reason),
+        opened=moment(row.opened),
+        expires=moment(row.expires),
+        items=tuple(
+            ItemStatus(
+                item=item.ordinal,
+                media=Media(item.media),
+                signals=item.signals,
+                added=moment(item.added),
+                withdrawn=_moment(item.withdrawn),
+                held_back=marks[item.id][0] or 0 < item.held == item.live,
+                being_checked=item.held,
+                taken_out=_taken_out(marks[item.id][1]),
+                complete=item.awaiting_after is None,
+                platforms=listed.about(item),
+            )
+            for item in tx.cases.items(case)
+        ),
+    )
+
+
+class _Platforms:
+    """What every platform did about the files of one case.
+
+    Whoever has a picture can open a case for it. Counts of matches and verdicts are therefore those
+    of midnight (UTC), each rounded down to a power of ten: a case must not show when, and how
+    often, a picture is uploaded somewhere.
+    """
+
+    def __init__(self, tx: Transaction, case: int, now: datetime) -> None:
+        self._scopes: dict[int, set[Scope]] = defaultdict(set)
+        for key in tx.platforms.list_keys():
+            if key.revoked is None and key.expires > hour(now):
+                self._scopes[key.platform_id] |= set(read_scopes(key.scopes))
+        self._confirmed = {
+            (item, platform): (_moment(has), _moment(gone))
+            for item, platform, has, gone in tx.cases.confirmations(case)
+        }
+        self._verdicts: dict[tuple[int, int], dict[Verdict, int]] = defaultdict(dict)
+        today = day(now)
+        for item, platform, verdict, count in tx.cases.verdicts(case, today):
+            self._verdicts[item, platform][Verdict(verdict)] = coarse(count)
+        self._matches = {
+            (item, by): coarse(count) for item, by, count in tx.cases.matches(case, today)
+        }
+        self._names = [(row.id, row.name) for row in tx.platforms.all()]
+
+    def about(self, item: AnyRow) -> tuple[PlatformStatus, ...]:
+        """List those that take part, and those that took part and know something of this file."""
+        rows = []
+        for platform, name in self._names:
+            scopes = self._scopes.get(platform, set())
+            follows = not FOLLOWING.isdisjoint(scopes)
+            # a file that is held back stands in no log
+            has, gone = self._confirmed.get((item.id, platform), (None, None))
+            verdicts = self._verdicts.get((item.id, platform), {})
+            met = self._matches.get((item.id, platform), 0)
+            if platform not in self._scopes and not (has or met or verdicts):
+                continue
+            rows.append(
+                PlatformStatus(
+                    platform=name,
+                    # one whose key ended may still hold what it once confirmed
+                    follows=follows or has is not None,
+                    veiled=follows and Scope.FEED not in scopes,
+                    has_it_since=has,
+                    matches=met,
+                    verdicts=verdicts,
+                    deletion_acknowledged=gone,
+                )
+            )
+        return tuple(rows)
+
+
+def coarse(count: int) -> int:
+    """Round a count down to 1, 10, 100 and so on; 0 stays."""
+    return 10 ** (len(str(count)) - 1) if count else 0
+
+
+def _taken_out(by: str | None) -> TakenOut | None:
+    return None if by is None else TakenOut(by)
+
+
+def _moment(seconds: int | None) -> datetime | None:
+    return None if seconds is None else moment(seconds)
