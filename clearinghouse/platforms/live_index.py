@@ -20,7 +20,7 @@ from clearinghouse.errors import BadCursor, CursorExpired, KeyMismatch, NotReady
 from clearinghouse.platforms import hits
 from clearinghouse.platforms.hits import Met, Told
 from clearinghouse.platforms.keys import Platform
-from clearinghouse.platforms.signal_rows import SignalRows
+from clearinghouse.platforms.signal_rows import SignalRows, near
 from clearinghouse.sealing.platform_ids import Names
 from clearinghouse.sealing.vault import Vault
 from nciihash.feed import Added, Entry, FeedPage, Removed, apply
@@ -32,9 +32,6 @@ from nciihash.wire import Hit, MatchReply
 _log = logging.getLogger(__name__)
 
 _PAGE: Final = 5_000  # entries of the log taken in at a time
-_AT_ONCE: Final = 128  # queries that are looked for at a time
-_MET_MAX: Final = 1_000_000  # hits that are expected at a time, once queries have met many
-_TYPES: Final = tuple(SignalType)
 _WATCHED: Final = SignalType.PDQ_VEIL128  # the bits that every veil shows
 
 
@@ -171,7 +168,7 @@ class LiveIndex:
             index, rows = self._indexes[type], self._rows
         # Outside the lock: the index answers from a consistent state of its own, which is at least
         # as new as `seq`.
-        return seq, _near(index, rows, packed, type.threshold + REACH)
+        return seq, near(index, rows, packed, type.threshold + REACH)
 
     def _equal(self, type: SignalType, packed: NDArray[np.uint8]) -> list[Met]:
         signals = (Signal(type, row.tobytes()) for row in packed)
@@ -196,26 +193,13 @@ class LiveIndex:
         """
         with self._lock:
             index, rows = self._veiled, self._rows
-        found = list(_near(index, rows, veil_pdq(packed, _WATCHED), ASIDE))
+        found = list(near(index, rows, veil_pdq(packed, _WATCHED), ASIDE))
         if not found:
             nothing = np.empty(0, dtype=np.int64)
             return nothing, nothing
         pairs = np.concatenate([np.stack((met.query, met.item)) for met in found], axis=1)
         queries, items = np.unique(pairs, axis=1)
         return queries, items
-
-
-def _near(index: Index, rows: SignalRows, packed: NDArray[np.uint8], radius: int) -> Iterator[Met]:
-    start, count = 0, _AT_ONCE
-    while start < len(packed):
-        found = index.query(packed[start : start + count], radius=radius)
-        sizes = np.diff(found.offsets)
-        if len(found.ids):  # most queries of a platform meet nothing, and cost nothing here
-            queries = np.repeat(np.arange(start, start + len(sizes)), sizes)
-            numbers, distances = found.ids.astype(np.int64), found.distances.astype(np.int64)
-            yield rows.met(queries, numbers, distances)
-        start += count
-        count = max(min(_AT_ONCE, _MET_MAX // (int(sizes.max()) + 1)), 1)
 
 
 def feed_entries(

@@ -1,12 +1,17 @@
 """What the live index knows of each signal besides its value: its file, its case and its type."""
 
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clearinghouse.platforms.hits import Met
+from nciihash.search.index import Index
 from nciihash.signals import SignalType
+
+_AT_ONCE: Final = 128  # queries that are looked for at a time
+_MET_MAX: Final = 1_000_000  # hits that are expected at a time, once queries have met many
 
 _BLOCK: Final = 4096  # row numbers that lie next to each other in memory
 
@@ -67,3 +72,24 @@ class SignalRows:
         blocks = np.array(sorted(self._block), dtype=np.int64)
         rows = np.array([self._block[block] for block in blocks.tolist()], dtype=np.int64)
         self._table = (blocks, rows, items, cases)
+
+
+def near(index: Index, rows: SignalRows, packed: NDArray[np.uint8], radius: int) -> Iterator[Met]:
+    """Look for hashes, some at a time, so that memory stays bounded whatever they meet.
+
+    Args:
+        index: of the signals, under their row numbers.
+        rows: what is known of them.
+        packed: uint8 (q, index.bits // 8).
+        radius: in bits.
+    """
+    start, count = 0, _AT_ONCE
+    while start < len(packed):
+        found = index.query(packed[start : start + count], radius=radius)
+        sizes = np.diff(found.offsets)
+        if len(found.ids):  # most queries of a platform meet nothing, and cost nothing here
+            queries = np.repeat(np.arange(start, start + len(sizes)), sizes)
+            numbers, distances = found.ids.astype(np.int64), found.distances.astype(np.int64)
+            yield rows.met(queries, numbers, distances)
+        start += count
+        count = max(min(_AT_ONCE, _MET_MAX // (int(sizes.max()) + 1)), 1)
