@@ -1,5 +1,6 @@
 import io
 import os
+import re
 import struct
 from dataclasses import replace
 
@@ -463,3 +464,38 @@ def test_videos_that_people_have(shared_data):
 
 def test_a_picture_is_not_called_a_video():
     assert hasher.hash_bytes(encode(scene(), "JPEG")).media is Media.IMAGE
+
+
+REPORTED = {
+    "vfr_gif_100ms_3s.gif": 10,
+    "vfr_screen_recording_swipes.mp4": 31,
+    "matrix_hflip.mp4": 10,
+    "avchd_camcorder.m2ts": 10,
+    "two_tracks_first_disabled.mp4": 10,
+    "h264_crop_left_20.mp4": 10,
+    "theora_still_scene.ogv": 10,
+}
+
+
+@pytest.mark.parametrize("name", REPORTED)
+def test_videos_that_were_reported(shared_data, name):
+    """With the values that were drawn; see the README next to the files."""
+    (line,) = (
+        line
+        for line in (shared_data / "reported" / "README.md").read_text().splitlines()
+        if line.startswith(f"- `{name}`")
+    )
+    wanted = re.findall(r"\b[0-9a-f]{64}\b", line.partition("**Expected:**")[2])
+    item = hasher.hash_file(shared_data / "reported" / name)
+    own = [np.frombuffer(h.signal.value, np.uint8) for h in item.hashes]
+    assert wanted
+    for value in wanted:
+        assert (
+            min(bits(np.frombuffer(bytes.fromhex(value), np.uint8), h) for h in own)
+            <= REPORTED[name]
+        )
+
+
+def test_a_cut_fragmented_mp4_that_was_reported_is_refused(shared_data):
+    with pytest.raises(errors.CorruptFile, match="cut off"):
+        hasher.hash_file(shared_data / "reported" / "fragmented_cut_off.mp4")
