@@ -36,10 +36,10 @@ def bad_files(photos, tmp_path_factory):
 def several(tmp_path):
     """Make files that hold more pictures than one, and one that does not."""
     first, *others = [scene(320, 240, seed=n) for n in (60, 61, 62)]
-    for name in ("c.tiff", "d.png"):
+    for name in ("c.tiff", "d.tiff"):
         first.save(tmp_path / name, save_all=True, append_images=others)
     first.save(tmp_path / "single.gif")
-    return [tmp_path / name for name in ("c.tiff", "d.png", "single.gif")]
+    return [tmp_path / name for name in ("c.tiff", "d.tiff", "single.gif")]
 
 
 @pytest.fixture(scope="session")
