@@ -11,7 +11,7 @@ from clearinghouse.cases.known_values import forget_withdrawals, held_by_verdict
 from clearinghouse.cases.status import status
 from clearinghouse.database.queries.cases import NewItem
 from clearinghouse.database.queries.reviews import LAWFUL, OPEN, QUARANTINED, RESUBMITTED
-from clearinghouse.database.queries.signals import NewSignals
+from clearinghouse.database.queries.signals import NewSignals, make_tags
 from clearinghouse.database.schema import AnyRow
 from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import Transaction
@@ -309,13 +309,15 @@ def withdraw(
     """
     gone = 0
     while True:
+        with store.read() as tx:
+            tags = make_tags(tx.vault, tx.cases.live_signals(find(tx), ordinal, _AT_ONCE))
         with store.write() as tx:
             case = find(tx)
             if ordinal is not None and not tx.cases.has_item(case, ordinal):
                 raise ItemUnknown
             tx.removed = True  # also when repeated: the answer promises that the journal has it
             files, done = tx.cases.withdraw_some(
-                case, ordinal, hour(now()), limit=_AT_ONCE, remember=True
+                case, ordinal, hour(now()), limit=_AT_ONCE, remember=True, tags=tags
             )
             gone += files
             if not done:

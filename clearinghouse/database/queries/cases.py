@@ -1,7 +1,8 @@
 """The statements on cases, their files, and what platforms did about these."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
@@ -144,32 +145,47 @@ class Cases:
         self._run(update(items).where(items.c.id.in_(gone)).values(withdrawn=hour))
         return len(gone)
 
+    def live_signals(self, case: int, ordinal: int | None, limit: int) -> Sequence[AnyRow]:
+        """Return live signals of one file, or of all files of a case, file by file."""
+        files = select(items.c.id).where(*_live_files(case, ordinal))
+        query = (
+            select(
+                signals.c.id,
+                signals.c.type,
+                signals.c.value,
+                signals.c.item_id,
+                signals.c.ordinal,
+            )
+            .where(signals.c.item_id.in_(files), signals.c.value.is_not(None))
+            .order_by(signals.c.item_id, signals.c.id)
+        )
+        return self._run(query.limit(limit)).all()
+
     def withdraw_some(
-        self, case: int, ordinal: int | None, hour: int, *, limit: int, remember: bool = False
+        self,
+        case: int,
+        ordinal: int | None,
+        hour: int,
+        *,
+        limit: int,
+        remember: bool = False,
+        tags: Mapping[int, bytes] = MappingProxyType({}),
     ) -> tuple[int, bool]:
         """Withdraw up to `limit` signals of one file, or of all files of a case.
 
         A file is withdrawn with the last of its signals. The arguments are those of
-        `withdraw_items`.
+        `withdraw_items` and of `Signals.end`.
 
         Returns:
             How many files were withdrawn, and whether none is left.
         """
-        chosen = [items.c.case_id == case, items.c.withdrawn.is_(None)]
-        if ordinal is not None:
-            chosen.append(items.c.ordinal == ordinal)
-        files = select(items.c.id).where(*chosen)
-        live = select(signals.c.id).where(
-            signals.c.item_id.in_(files), signals.c.value.is_not(None)
-        )
-        some = list(
-            self._run(live.order_by(signals.c.item_id, signals.c.id).limit(limit)).scalars()
-        )
+        some = [row.id for row in self.live_signals(case, ordinal, limit)]
         parts = [some[first : first + PARAMETERS] for first in range(0, len(some), PARAMETERS)]
-        self._tx.signals.end((signals.c.id.in_(part) for part in parts), hour, remember=remember)
+        ended = (signals.c.id.in_(part) for part in parts)
+        self._tx.signals.end(ended, hour, remember=remember, tags=tags)
         left = exists().where(signals.c.item_id == items.c.id, signals.c.value.is_not(None))
-        gone = self._run(update(items).where(*chosen, ~left).values(withdrawn=hour)).rowcount
-        return gone, len(some) < limit
+        query = update(items).where(*_live_files(case, ordinal), ~left)
+        return self._run(query.values(withdrawn=hour)).rowcount, len(some) < limit
 
     def item(self, case: int, ordinal: int) -> AnyRow | None:
         """Return the file of a case that has this number."""
@@ -310,3 +326,8 @@ class Cases:
             .join(items, items.c.id == matches.c.item_id)
             .where(items.c.case_id == case)
         ).all()
+
+
+def _live_files(case: int, ordinal: int | None) -> list[ColumnElement[bool]]:
+    chosen = [items.c.case_id == case, items.c.withdrawn.is_(None)]
+    return chosen if ordinal is None else [*chosen, items.c.ordinal == ordinal]

@@ -1,9 +1,10 @@
 """The statements on signals: how they come in, and how they end."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from random import SystemRandom
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import ColumnElement, and_, func, select, update
@@ -24,9 +25,23 @@ from clearinghouse.times import day_of
 
 if TYPE_CHECKING:
     from clearinghouse.database.transaction import Transaction
+    from clearinghouse.sealing.vault import Vault
 
 
 _RANDOM: Final = SystemRandom()
+
+
+def make_tags(vault: "Vault", rows: Iterable[AnyRow]) -> dict[int, bytes]:
+    """Return the tags of sealed signals by their row numbers, to remember what is withdrawn.
+
+    What does not open is left out: it was never given to anybody.
+    """
+    tags = {}
+    for row in rows:
+        with suppress(KeyMismatch):
+            value = vault.open(row.value, "signals", "value", row.item_id, row.ordinal)
+            tags[row.id] = vault.tag(row.type, value)
+    return tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +218,12 @@ class Signals:
         return len(rows)
 
     def end(
-        self, chosen: Iterable[ColumnElement[bool]], hour: int, *, remember: bool = False
+        self,
+        chosen: Iterable[ColumnElement[bool]],
+        hour: int,
+        *,
+        remember: bool = False,
+        tags: Mapping[int, bytes] = MappingProxyType({}),
     ) -> None:
         """End live signals: purge their values, log the removals, move what is left of records.
 
@@ -212,6 +232,8 @@ class Signals:
                 statement (`PARAMETERS`).
             hour: the time.
             remember: keep tags of the values, so that no contributor brings them back.
+            tags: those that were made before this transaction (`make_tags`); what is not among
+                them is made here.
         """
         shrunk: list[bytes] = []
         for condition in chosen:
@@ -222,7 +244,11 @@ class Signals:
             rows = self._run(select(*columns).where(live).order_by(signals.c.id)).all()
             self._tx.log.append("remove", [row.id for row in rows])
             if remember:
-                self._tx.withdrawn.add(self._tags(rows), day_of(hour))
+                found = {**tags} | make_tags(
+                    self._tx.vault, [row for row in rows if row.id not in tags]
+                )
+                known = [found[row.id] for row in rows if row.id in found]
+                self._tx.withdrawn.add(known, day_of(hour))
             gone = ("value", "lookup", "next_lookup", "quality", "place", "held")
             blank = (None,) * len(gone)
             update_rows(self._tx.connection, signals, gone, [(*blank, row.id) for row in rows])
@@ -231,14 +257,6 @@ class Signals:
         self._tx.stopncii.move(shrunk, hour)
         if shrunk:
             self._tx.log.release()
-
-    def _tags(self, rows: Iterable[AnyRow]) -> Iterable[bytes]:
-        vault = self._tx.vault
-        for row in rows:
-            # what does not open was never given to anybody
-            with suppress(KeyMismatch):
-                place = ("signals", "value", row.item_id, row.ordinal)
-                yield vault.tag(row.type, vault.open(row.value, *place))
 
     def live(self, after: int, limit: int) -> Sequence[AnyRow]:
         """Read live signals behind a row number: (id, type, value, item_id, ordinal)."""

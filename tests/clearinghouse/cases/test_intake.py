@@ -72,7 +72,9 @@ def locked(monkeypatch):
 
     for owner, name in (
         (Vault, "seal"),
+        (Vault, "open"),
         (Vault, "lookup"),
+        (Vault, "tag"),
         (LawfulList, "near"),
         (ReplyVault, "seal"),
     ):
