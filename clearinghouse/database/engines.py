@@ -8,7 +8,8 @@ commit can be seen. A commit returns when it is on the disk.
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final, Protocol
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
@@ -36,6 +37,9 @@ class Database(Protocol):
 
     writer: Engine
     reader: Engine
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Wait for the turn to write, among the threads of this process."""
 
     def announce(self, connection: Connection) -> None:
         """Tell other processes, when this transaction commits, that the log has grown."""
@@ -69,6 +73,24 @@ class Sqlite:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         self.writer = _sqlite_engine(settings, write=True)
         self.reader = _sqlite_engine(settings, write=False)
+        self._turn = threading.Lock()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for the turn to write, among the threads of this process.
+
+        SQLite makes a writer that finds the database locked sleep and try again, for longer and
+        longer, and those that come later may be served first.
+
+        Raises:
+            Busy: it does not come in time.
+        """
+        if not self._turn.acquire(timeout=_WAIT_MS / 1000):
+            raise Busy
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def announce(self, connection: Connection) -> None:
         """Do nothing: there is nobody to tell, and the command line's writes are polled for."""
@@ -140,6 +162,10 @@ class Postgres:
             raise SettingInvalid(
                 "PostgreSQL needs the extra `postgres`: pip install 'nciihash[server,postgres]'."
             ) from None
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Return at once: the server queues those who wait for its lock."""
+        return nullcontext()
 
     def announce(self, connection: Connection) -> None:
         """Tell other processes, when this transaction commits, that the log has grown."""

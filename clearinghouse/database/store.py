@@ -243,7 +243,7 @@ class Store:
         """
         began = None
         try:
-            with self._database.writer.begin() as connection:
+            with self._database.turn(), self._database.writer.begin() as connection:
                 began = time.monotonic()
                 tx = Transaction(connection)
                 self._unlock(tx)

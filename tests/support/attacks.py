@@ -1,12 +1,14 @@
 """What attackers on matching need: hashes at chosen distances, and a bank full of near copies."""
 
+import secrets
 from contextlib import closing
 from datetime import UTC, datetime
 
 from clearinghouse.abuse.allowlist import LawfulList
 from clearinghouse.cases import lifecycle
-from nciihash.signals import Hashed, Item, Media, Signal, SignalType
-from nciihash.wire import Declaration, ItemIn, OpenCase, Reason
+from clearinghouse.cases.intake import prepare
+from nciihash.signals import MATCHED, Hashed, Item, Media, Signal, SignalType
+from nciihash.wire import Declaration, ItemIn, Reason
 
 BITS = SignalType.PDQ.bits
 
@@ -37,17 +39,17 @@ def flood(process, values, a_case=200):
     """Open cases that hold these values, next to the service, since over HTTP it takes minutes."""
     with closing(process.store()) as store:
         lawful, now = LawfulList(store), datetime.now(UTC)
-        with store.write() as tx:
-            for start in range(0, len(values), a_case):
-                part = values[start : start + a_case]
+        for start in range(0, len(values), a_case):
+            part = [ItemIn.of(item_of(value)) for value in values[start : start + a_case]]
+            intake = prepare(store, lawful, part, MATCHED)
+            with store.write() as tx:
                 lifecycle.open_case(
-                    *(store, lawful, tx),
-                    OpenCase(
-                        declaration=Declaration(adult=True, depicted=True),
-                        reason=Reason.SHARED,
-                        items=tuple(ItemIn.of(item_of(value)) for value in part),
-                    ),
-                    number=f"flood {start}",
+                    tx,
+                    Declaration(adult=True, depicted=True),
+                    Reason.SHARED,
+                    intake,
+                    lookup=secrets.token_bytes(32),
+                    number="",
                     passphrase="",
                     verifier="",
                     months=1,

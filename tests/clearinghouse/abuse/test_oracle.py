@@ -223,11 +223,11 @@ def test_an_alarm_from_before_the_step_stays(settings):
     step = import_module("clearinghouse.database.migrations.versions.0040_alarms_outlive_files")
     store = Store.open(settings)
     keys.add_platform(store, "Curious", [Scope.MATCH], NOW)
+    [file] = store.reserve_items(1)
     with store.write() as tx:
         case = {"lookup": b"1", "verifier": "", "reason": "shared", "state": "open"}
-        (file,) = tx.cases.add_items(
-            tx.cases.add(**case, opened=0, expires=9), [NewItem(1, "image")], 0
-        )
+        number = tx.cases.add(**case, opened=0, expires=9)
+        tx.cases.add_items(number, [NewItem(file, 1, "image")], 0)
         for statement in (
             "DROP TABLE reviews",
             OLD_REVIEWS,

@@ -235,8 +235,12 @@ def test_two_platforms_that_do_not_block_take_the_signal_out(service):
     value, other = pdq(), pdq()
     case = service.open(item(value, other), item(value))
     one, two = service.platform("One"), service.platform("Two")
-    # hits come in another order to each platform, the feed in the same
-    (hit, _, twin), (mine, *_) = one.feed()["entries"], two.feed()["entries"]
+    # hits come in another order to each platform, the feed in the same, which is random
+    entries = one.feed()["entries"]
+    [file] = [e["item"] for e in entries if e["value"] == other]
+    [hit] = [e for e in entries if e["value"] == value and e["item"] == file]
+    [twin] = [e for e in entries if e["item"] != file]
+    mine = two.feed()["entries"][entries.index(hit)]
     cursor = one.feed()["cursor"]
     say(one, hit, "not_blocked")
     say(one, hit, "not_blocked")

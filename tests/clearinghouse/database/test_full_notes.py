@@ -72,6 +72,7 @@ def test_matches_are_counted_once(service, monkeypatch):
         peer.match(value)
         for _ in range(5):
             service.parts._write_counts()
+    service.clock.pass_(days=1)  # a case tells the counts of midnight
     [platform] = case.status()["items"][0]["platforms"]
     assert platform["matches"] == 1
 

@@ -1,4 +1,5 @@
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -125,7 +126,8 @@ def test_a_child_that_dies_as_a_request_comes_is_replaced(box, picture):
 
 def test_children_that_die_as_soon_as_they_start_are_not_the_files_fault(picture, monkeypatch):
     boot = sandbox._BOOT.partition("from nciihash")[0]
-    boot += "import os; os.write(1, (13).to_bytes(4) + b'{\"ready\": []}')"
+    ready = json.dumps({"ready": sandbox.WALLS}).encode()
+    boot += f"import os; os.write(1, {len(ready).to_bytes(4) + ready!r})"
     monkeypatch.setattr(sandbox, "_BOOT", boot)
     with pytest.raises(errors.SandboxUnavailable, match="as soon as it starts"):
         Sandbox().hash_file(picture)
