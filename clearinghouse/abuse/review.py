@@ -129,13 +129,18 @@ def questions(store: Store) -> list[Question]:
 def keep(store: Store, number: int, *, now: datetime) -> None:
     """Close a question and keep the file; what is held back of it goes out to platforms.
 
+    While verdicts hold an equal value back, it is held back with that, and a question asks so.
+
     Raises:
         ReviewUnknown: no such question is open.
     """
     with store.write() as tx:
         row = _find(tx, number)
         if row.kind == QUARANTINED:
-            tx.signals.release(row.item_id, hour(now))
+            if tx.signals.withhold(row.item_id, hour(now)):
+                tx.reviews.add(RESUBMITTED, row.item_id, 1, hour(now))
+            else:
+                tx.signals.release(row.item_id, hour(now))
         elif row.kind in {VERDICTS, RESUBMITTED}:
             verdict_holds.put_back(tx, row.item_id, now=now)
         tx.reviews.close(number, KEPT, hour(now))

@@ -10,7 +10,7 @@ from clearinghouse.cases.intake import File, Intake
 from clearinghouse.cases.known_values import forget_withdrawals, held_by_verdicts
 from clearinghouse.cases.status import status
 from clearinghouse.database.queries.cases import NewItem
-from clearinghouse.database.queries.reviews import LAWFUL, OPEN, QUARANTINED, RESUBMITTED
+from clearinghouse.database.queries.reviews import OPEN, QUARANTINED, RESUBMITTED
 from clearinghouse.database.queries.signals import NewSignals, make_tags
 from clearinghouse.database.schema import AnyRow
 from clearinghouse.database.store import Store
@@ -48,7 +48,6 @@ _AT_ONCE: Final = 500  # signals withdrawn in one transaction
 # what a receipt says of a file about which the operator is asked
 _WITHHELD: Final[dict[str, Literal["quarantined", "being_checked"]]] = {
     QUARANTINED: "quarantined",
-    LAWFUL: "quarantined",
     RESUBMITTED: "being_checked",
 }
 
@@ -115,14 +114,29 @@ def check_declared(declaration: Declaration) -> None:
         raise DeclarationMissing
 
 
-def check_open(tx: Transaction, case: int) -> None:
-    """Look whether files may be added to a case.
+def check_room(tx: Transaction, case: int, new: int) -> int:
+    """Look whether so many files may be added to a case; return the highest number of a file.
 
     Raises:
         CaseClosed: it was withdrawn or has expired.
+        TooManyItems: it would hold more than 200 files, or 1,000 if an advocate opened it.
     """
     if tx.cases.read(case).state != CaseState.OPEN:
         raise CaseClosed
+    live, last = tx.cases.count_items(case)
+    if live + new > (ASSISTED_ITEMS_MAX if tx.advocates.has_opened(case) else ITEMS_MAX):
+        raise TooManyItems
+    return last
+
+
+def check_length(before: int, new: int) -> None:
+    """Look whether so many signals may be added to a file.
+
+    Raises:
+        TooManySignals: it would hold more than 2,048.
+    """
+    if before + new > SIGNALS_MAX:
+        raise TooManySignals
 
 
 def check_usable(new: Sequence[ItemIn], matched: Collection[SignalType]) -> int:
@@ -147,15 +161,9 @@ def add_items(
         TooManyItems: it would hold more than 200 files, or 1,000 if an advocate opened it.
         NothingAccepted: no signal of any of the files can be used.
     """
-    row = tx.cases.read(case)
-    if row.state != CaseState.OPEN:
-        raise CaseClosed
-    live, last = tx.cases.count_items(case)
-    most = ASSISTED_ITEMS_MAX if tx.advocates.has_opened(case) else ITEMS_MAX
-    if live + len(intake.files) > most:
-        raise TooManyItems
+    last = check_room(tx, case, len(intake.files))
     receipts = _add(tx, case, intake.files, first=last + 1, now=now)
-    expires = renew(tx, row, months=months, now=now)
+    expires = renew(tx, tx.cases.read(case), months=months, now=now)
     return ItemsAdded(expires=moment(expires), items=tuple(receipts))
 
 
@@ -174,7 +182,7 @@ def _add(
                 number=file.number,
                 ordinal=ordinal,
                 media=file.media.value,
-                refused=not file.rows,
+                refused=not file.rows and not file.more,
                 awaiting_after=file.sent if file.more else None,
             )
             for ordinal, file in enumerate(files, first)
@@ -226,7 +234,15 @@ def find_item(tx: Transaction, case: int, ordinal: int) -> AnyRow:
 
 
 def add_signals(
-    tx: Transaction, case: int, ordinal: int, after: int, part: File, *, months: int, now: datetime
+    tx: Transaction,
+    case: int,
+    ordinal: int,
+    after: int,
+    part: File,
+    *,
+    paid: bool,
+    months: int,
+    now: datetime,
 ) -> SignalsAdded:
     """Add the next part of a long video to its file, and renew the case.
 
@@ -235,21 +251,22 @@ def add_signals(
 
     Raises:
         CaseClosed, ItemUnknown: as `find_item`.
-        NotTheNextPart: other signals were sent at this index, or fewer before it.
+        NotTheNextPart: other signals were sent at this index, or fewer before it; or it became the
+            next one after it was decided that no work is asked for it (`paid`).
         TooManySignals: the file would hold more than 2,048.
     """
     item = find_item(tx, case, ordinal)
     why = _why_withheld(tx, item.id, part)
     if item.awaiting_after != after:
-        if not _is_repeated(tx, item, part):
+        if not _is_repeated(tx, item, after, part):
             raise NotTheNextPart
-    elif after + part.sent > SIGNALS_MAX:
-        raise TooManySignals
+    elif not paid:
+        raise NotTheNextPart
     else:
-        if why != LAWFUL:
-            forget_withdrawals(tx, [part])
-            tx.signals.add([_new_signals(part, why, now)], hour(now))
-        if why in {LAWFUL, RESUBMITTED}:
+        check_length(after, part.sent)
+        forget_withdrawals(tx, [part])
+        tx.signals.add([_new_signals(part, why, now)], hour(now))
+        if why:
             tx.reviews.add(why, item.id, 1, hour(now))
         tx.cases.await_signals(item.id, after + part.sent if part.more else None)
     expires = renew(tx, tx.cases.read(case), months=months, now=now)
@@ -264,25 +281,26 @@ def add_signals(
 def _why_withheld(tx: Transaction, item: int, part: File) -> str | None:
     """Return the question for whose sake a further part of a file goes to nobody, if there is one.
 
-    Of a part that is near a lawful picture nothing is kept; what the file holds already is matched.
+    What the file holds already is matched meanwhile.
     """
     for kind in (QUARANTINED, RESUBMITTED):
         asked = tx.reviews.last(kind, item)
         if asked is not None and asked.state == OPEN:
             return kind
-    if held_by_verdicts(tx, [part])[0]:
-        return RESUBMITTED
-    return LAWFUL if part.lawful else None
+    if part.lawful:
+        return QUARANTINED
+    return RESUBMITTED if held_by_verdicts(tx, [part])[0] else None
 
 
-def _is_repeated(tx: Transaction, item: AnyRow, part: File) -> bool:
-    """Whether a file holds the signals of this part, sent before."""
-    if not part.rows:
+def _is_repeated(tx: Transaction, item: AnyRow, after: int, part: File) -> bool:
+    """Whether this part was sent to a file before. Of what has ended since, no value is known."""
+    if item.awaiting_after is not None and after >= item.awaiting_after:
         return False
-    first, end = part.rows[0]["ordinal"], part.rows[-1]["ordinal"] + 1
-    return tx.signals.lookups(item.id, first, end) == {
-        row["ordinal"]: row["lookup"] for row in part.rows
-    }
+    known = tx.signals.lookups(item.id, after, after + part.sent)
+    return all(
+        row["ordinal"] in known and known[row["ordinal"]] in {None, row["lookup"]}
+        for row in part.rows
+    )
 
 
 def withdraw(
@@ -306,28 +324,44 @@ def withdraw(
 
     Raises:
         ItemUnknown: the case never had a file with this number.
+        OSError: all is withdrawn, and the journal of withdrawals cannot be written.
     """
-    gone = 0
+    gone, trouble = 0, None
     while True:
         with store.read() as tx:
             tags = make_tags(tx.vault, tx.cases.live_signals(find(tx), ordinal, _AT_ONCE))
-        with store.write() as tx:
-            case = find(tx)
-            if ordinal is not None and not tx.cases.has_item(case, ordinal):
-                raise ItemUnknown
-            tx.removed = True  # also when repeated: the answer promises that the journal has it
-            files, done = tx.cases.withdraw_some(
-                case, ordinal, hour(now()), limit=_AT_ONCE, remember=True, tags=tags
-            )
-            gone += files
-            if not done:
-                continue
-            remaining, _ = tx.cases.count_items(case)
-            state = CaseState(tx.cases.read(case).state)
-            if state is CaseState.OPEN and not remaining:
-                state = CaseState.WITHDRAWN
-                tx.cases.update(case, state=state.value, closed=hour(now()))
-            return Withdrawal(withdrawn=gone, remaining=remaining, state=state)
+        done = True
+        try:
+            with store.write() as tx:
+                case = find(tx)
+                if ordinal is not None and not tx.cases.has_item(case, ordinal):
+                    raise ItemUnknown
+                tx.removed = True  # also when repeated: the answer promises the journal has it
+                files, done = tx.cases.withdraw_some(
+                    case, ordinal, hour(now()), limit=_AT_ONCE, remember=True, tags=tags
+                )
+                gone += files
+                if done:
+                    remaining, state = _close_if_empty(tx, case, hour(now()))
+        except OSError as error:
+            # It is committed, and the journal of withdrawals could not be written. The rest must
+            # not be matched on for that.
+            trouble = error
+        if done:
+            break
+    if trouble is not None:
+        raise trouble
+    return Withdrawal(withdrawn=gone, remaining=remaining, state=state)
+
+
+def _close_if_empty(tx: Transaction, case: int, now: int) -> tuple[int, CaseState]:
+    """Close an open case of which nothing is left; return what is left, and the state."""
+    remaining, _ = tx.cases.count_items(case)
+    state = CaseState(tx.cases.read(case).state)
+    if state is CaseState.OPEN and not remaining:
+        state = CaseState.WITHDRAWN
+        tx.cases.update(case, state=state.value, closed=now)
+    return remaining, state
 
 
 def renew(tx: Transaction, row: AnyRow, *, months: int, now: datetime) -> int:

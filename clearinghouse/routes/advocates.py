@@ -7,7 +7,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from clearinghouse.cases import advocates, lifecycle
 from clearinghouse.cases.advocates import Advocate
-from clearinghouse.cases.idempotency import Reply, once
+from clearinghouse.cases.idempotency import Reply, earlier, once
 from clearinghouse.cases.intake import Intake, prepare, prepare_part, submit
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.routes.dependencies import Repeatable, Serving, answer, documented, parsed
@@ -149,6 +149,8 @@ def add_signals(
 ) -> Response:
     """Add the next hashes of a long video, whose first ones were sent with `more`."""
     now = serving.clock()
+    if repeat is not None and (known := earlier(serving.store, repeat)) is not None:
+        return answer(known)
     with serving.store.read() as tx:
         file = lifecycle.find_item(tx, advocates.find(tx, advocate, reference), item)
 
@@ -162,7 +164,9 @@ def add_signals(
         case = advocates.find(tx, advocate, reference)
         [part] = intake.files
         months = serving.settings.case_months
-        added = lifecycle.add_signals(tx, case, item, body.after, part, months=months, now=now)
+        added = lifecycle.add_signals(
+            tx, case, item, body.after, part, paid=True, months=months, now=now
+        )
         return Reply.of(201, added)
 
     reply = submit(serving.store, repeat, now, make_ready, act)

@@ -276,7 +276,7 @@ def add_items(
     if known is not None:
         return answer(known)
     with serving.store.read() as tx:
-        lifecycle.check_open(tx, holder.case)
+        lifecycle.check_room(tx, holder.case, len(body.items))
     signals = lifecycle.check_usable(body.items, serving.settings.matched)
     serving.gate.pay(serving.store, body.work, signals=signals, case=holder.case, now=now)
 
@@ -313,8 +313,10 @@ def add_signals(
         return answer(known)
     with serving.store.read() as tx:
         file = lifecycle.find_item(tx, holder.case, item)
-    if file.awaiting_after == body.after:  # else it is a repetition, or refused
+    paid = file.awaiting_after == body.after  # else it is a repetition, or refused
+    if paid:
         signals = len(body.signals)
+        lifecycle.check_length(body.after, signals)
         serving.gate.pay(serving.store, body.work, signals=signals, case=holder.case, now=now)
 
     def make_ready() -> Intake:
@@ -327,7 +329,7 @@ def add_signals(
         [part] = intake.files
         months = serving.settings.case_months
         added = lifecycle.add_signals(
-            tx, holder.case, item, body.after, part, months=months, now=now
+            tx, holder.case, item, body.after, part, paid=paid, months=months, now=now
         )
         return Reply.of(201, added)
 

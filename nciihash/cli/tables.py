@@ -167,7 +167,9 @@ def _standing(item: ItemStatus) -> str:
     if item.being_checked:
         part = "" if item.held_back else f"{item.being_checked} of {item.signals} hashes of it "
         return f" ({part}held back: platforms did not block it; the clearinghouse checks that)"
-    return " (held back until the clearinghouse decides)" if item.held_back else ""
+    if item.held_back:
+        return " (held back until the clearinghouse decides)"
+    return "" if item.complete else " (a part of it was never sent)"
 
 
 def when(moment: datetime) -> str:

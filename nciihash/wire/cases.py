@@ -268,9 +268,9 @@ class ItemStatus(Message):
     added: datetime
     withdrawn: datetime | None
     held_back: bool = False
-    being_checked: int = 0
+    being_checked: Annotated[int, Field(exclude_if=not_)] = 0
     taken_out: TakenOut | None = None
-    complete: bool = True
+    complete: Annotated[bool, Field(exclude_if=bool)] = True
     platforms: tuple[PlatformStatus, ...]
 
 

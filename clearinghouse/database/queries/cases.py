@@ -246,15 +246,19 @@ class Cases:
         Rows of (item, platform, has, gone): the hour of the first confirmation of the whole file
         and of its whole removal, null where there is none. A confirmation that covers both does not
         count for the first: that platform may never have held the hashes. A removal before the
-        last addition does not count: what verdicts had taken out was put back.
+        last addition does not count: what verdicts had taken out was put back. Nor does one while
+        another signal of the file is matched.
         """
         added = func.max(log.c.id).filter(log.c.op == "add")
         removed = func.max(log.c.id).filter(log.c.op == "remove")
+        matched = func.count().filter(signals.c.value.is_not(None), signals.c.held.is_(None))
         held = (
             select(
                 items.c.id,
                 added.label("added"),
-                when((removed > func.coalesce(added, 0), removed)).label("removed"),
+                when((and_(removed > func.coalesce(added, 0), matched == 0), removed)).label(
+                    "removed"
+                ),
             )
             .join(signals, signals.c.item_id == items.c.id)
             .join(log, log.c.signal_id == signals.c.id)

@@ -7,16 +7,19 @@ from random import SystemRandom
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import ColumnElement, and_, func, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, select, update
 
 from clearinghouse.database.queries.inserts import insert_rows, update_rows
+from clearinghouse.database.queries.reviews import RESUBMITTED
 from clearinghouse.database.queries.stopncii_records import PARAMETERS, SHOWN
 from clearinghouse.database.schema import (
     AnyRow,
     cases,
     contributions,
     items,
+    log,
     platforms,
+    reviews,
     signals,
     verdicts,
 )
@@ -93,6 +96,8 @@ class Signals:
         chosen = [signals.c.item_id == item, signals.c.value.is_not(None)]
         if held:
             chosen.append(signals.c.held.is_not(None))
+        else:  # a part of a file may have gone out before
+            chosen.append(~exists().where(log.c.signal_id == signals.c.id))
         rows = self._run(
             select(signals.c.id, signals.c.type, items.c.media)
             .join(items, items.c.id == signals.c.item_id)
@@ -106,6 +111,16 @@ class Signals:
         for number, place in zip(shown, places, strict=True):
             self._run(update(signals).where(signals.c.id == number).values(place=place))
         self._tx.log.append("add", [row.id for row in rows])
+
+    def withhold(self, item: int, hour: int) -> bool:
+        """Hold back a file that went to nobody yet, if verdicts hold an equal value back."""
+        chosen = (signals.c.item_id == item, signals.c.value.is_not(None))
+        lookups = list(self._run(select(signals.c.lookup).where(*chosen)).scalars())
+        if not self.held_values(lookups):
+            return False
+        unsent = ~exists().where(log.c.signal_id == signals.c.id)
+        self._run(update(signals).where(*chosen, unsent).values(held=hour))
+        return True
 
     def hold(self, signal: int, hour: int) -> None:
         """Let a live signal match nothing, log its removal, and keep its value sealed."""
@@ -174,10 +189,17 @@ class Signals:
     def held_values(self, lookups: Sequence[bytes]) -> set[bytes]:
         """Choose those of these look-up values that verdicts hold back."""
         found: set[bytes] = set()
+        again = select(reviews.c.item_id).where(
+            reviews.c.kind == RESUBMITTED, reviews.c.item_id.is_not(None)
+        )
         for first in range(0, len(lookups), PARAMETERS):
             some = lookups[first : first + PARAMETERS]
             query = select(signals.c.lookup).where(
-                signals.c.lookup.in_(some), signals.c.held.is_not(None)
+                signals.c.lookup.in_(some),
+                signals.c.held.is_not(None),
+                # what is held because it was submitted again holds nothing further back, or
+                # submissions could keep each other back for ever
+                signals.c.item_id.not_in(again),
             )
             found.update(self._run(query).scalars())
         return found

@@ -13,6 +13,7 @@ from clearinghouse.maintenance.backup import back_up, restore
 from clearinghouse.maintenance.key_rotation import rotate
 from clearinghouse.maintenance.purge import purge
 from clearinghouse.platforms.health import alerts
+from nciihash.signals import Signal, SignalType
 from support.serving import item, pdq
 
 
@@ -299,6 +300,49 @@ def test_who_submits_it_again_waits_seven_days_at_most(service, store, peers):
         say(peer, value)
     assert len(peers[0].match(value)[0]) == 2, "verdicts alone do not hold it back again"
     assert [q.kind for q in asked(store)] == ["verdicts", "verdicts"]
+
+
+def test_submissions_do_not_hold_each_other_back(service, store, peers):
+    """Each was held back by the one before, for as long as somebody submitted it once a week."""
+    value = pdq()
+    service.open(item(value))
+    hold(peers, value)
+    service.clock.pass_(days=6)
+    service.open(item(value))
+    service.clock.pass_(days=1)
+    assert tidy(service)["taken_out"] == 1
+    later = service.open(item(value), item(pdq()))
+    assert [i["accepted"] for i in later.reply["items"]] == [1, 1]
+    assert len(peers[0].match(value)[0]) == 1
+
+
+def test_what_is_like_a_lawful_picture_too_waits_for_both_decisions(service, store, peers):
+    value = pdq()
+    service.open(item(value))
+    lawful = [Signal.from_hex(SignalType.PDQ, value)]
+    review.list_lawful(store, lawful, now=service.clock())
+    service.open(item(value))
+    hold(peers, value)
+    [question] = [q for q in asked(store) if q.kind == "quarantined"]
+    review.keep(store, question.number, now=service.clock())
+    service.parts.waiters.poke()
+    assert peers[0].match(value) == [[]]
+    assert "resubmitted" in [q.kind for q in asked(store)]
+
+
+def test_no_deletion_is_told_while_the_rest_of_a_file_is_matched(service, store, peers):
+    value, other = pdq(), pdq()
+    case = service.open(item(value, other))
+    hold(peers, value)
+    cursor = peers[0].feed()["cursor"]
+    assert peers[0].post("/v1/feed/ack", {"cursor": cursor}).status_code == 200
+    [platform, *_] = case.status()["items"][0]["platforms"]
+    assert platform["deletion_acknowledged"] is None
+    case.withdraw()
+    cursor = peers[0].feed()["cursor"]
+    peers[0].post("/v1/feed/ack", {"cursor": cursor})
+    [platform, *_] = case.status()["items"][0]["platforms"]
+    assert platform["deletion_acknowledged"] is not None
 
 
 def test_what_was_submitted_again_can_be_decided_alone(service, store, peers):

@@ -13,6 +13,7 @@ from clearinghouse.cases import advocates
 from clearinghouse.database.queries.cases import Cases
 from clearinghouse.database.store import Store
 from clearinghouse.maintenance.key_rotation import rotate
+from clearinghouse.routes import survivors
 from clearinghouse.sealing.vault import ReplyVault, Vault
 from clearinghouse.settings import Settings
 from nciihash.signals import Signal, SignalType
@@ -276,7 +277,7 @@ def test_a_file_holds_so_many_signals(service):
     assert live(service) == REQUEST_SIGNALS_MAX + 1000
 
 
-def test_a_part_near_a_lawful_picture_goes_to_nobody(service):
+def test_a_part_near_a_lawful_picture_waits_for_the_operator(service):
     value = pdq()
     case = service.open(film(3, more=True))
     review.list_lawful(
@@ -285,9 +286,61 @@ def test_a_part_near_a_lawful_picture_goes_to_nobody(service):
     bad = {"after": 3, "signals": item(pdq(), near(value, 2))["signals"], "more": True}
     answer = append(case, 1, bad).json()
     assert (answer["accepted"], len(answer["refused"])) == (0, 2)
-    assert live(service) == 3
-    assert [q.kind for q in review.questions(service.parts.store)] == ["lawful"]
-    assert append(case, 1, part(5, 2)).json()["accepted"] == 2
+    assert append(case, 1, part(5, 2)).json()["accepted"] == 0, "with it, those that follow"
+    peer = service.platform()
+    assert len(peer.feed()["entries"]) == 3
+    assert case.status()["items"][0]["held_back"]
+    [question] = review.questions(service.parts.store)
+    assert question.kind == "quarantined"
+    review.keep(service.parts.store, question.number, now=service.clock())
+    assert len(peer.feed()["entries"]) == 7, "each once"
+    assert append(case, 1, bad).json()["item"] == 1, "and it may be repeated"
+
+
+def test_a_part_that_nobody_paid_for_is_not_filed(service, monkeypatch):
+    """It was not the next one when it was looked at, and became it meanwhile."""
+    case = service.open(film(1, more=True))
+    paid = []
+    pay = type(service.parts.gate).pay
+    monkeypatch.setattr(
+        type(service.parts.gate),
+        "pay",
+        lambda *args, **kwargs: paid.append(kwargs["signals"]) or pay(*args, **kwargs),
+    )
+    prepare_part = survivors.prepare_part
+
+    def late(*args):
+        monkeypatch.setattr(survivors, "prepare_part", prepare_part)
+        assert append(case, 1, part(1, 1, more=True)).status_code == 201
+        return prepare_part(*args)
+
+    monkeypatch.setattr(survivors, "prepare_part", late)
+    problem(append(case, 1, part(2, 1000)), 409, "not_the_next_part")
+    assert paid == [1]
+    assert append(case, 1, part(2, 1000)).status_code == 201
+
+
+def test_a_first_part_that_is_too_plain_does_not_end_the_file(service):
+    plain = film(3, more=True)
+    for signal in plain["signals"]:
+        signal["quality"] = 1
+    case = service.open(plain, item(pdq()))
+    assert append(case, 1, part(3, 2)).json()["accepted"] == 2
+    assert [i["item"] for i in case.status()["items"]] == [1, 2]
+    assert case.withdraw().json()["withdrawn"] == 2
+
+
+def test_work_is_not_asked_for_what_is_too_much(service, monkeypatch):
+    case = service.open(film(1000, more=True))
+    append(case, 1, part(1000, 1024, more=True)).raise_for_status()
+    monkeypatch.setattr(type(service.parts.gate), "pay", None)
+    problem(append(case, 1, part(2024, 25)), 422, "too_many_signals")
+    many = {"items": [item(pdq())] * 200}
+    problem(
+        service.client.post("/v1/case/items", json=many, headers=case.headers),
+        422,
+        "too_many_items",
+    )
 
 
 def test_further_parts_of_a_file_that_is_held_back_wait_with_it(service):
@@ -342,6 +395,20 @@ def test_a_withdrawal_that_was_cut_off_goes_on(service, monkeypatch):
     assert case.status()["state"] == "open"
     assert case.withdraw().json() == {"withdrawn": 1, "remaining": 0, "state": "withdrawn"}
     assert live(service) == 0
+
+
+def test_a_journal_that_cannot_be_written_leaves_nothing_matched(service, monkeypatch):
+    monkeypatch.setattr("clearinghouse.cases.lifecycle._AT_ONCE", 7)
+    case = service.open(film(40))
+    with monkeypatch.context() as full:
+
+        def fail(_store):
+            raise OSError("no space left")
+
+        full.setattr(Store, "keep_withdrawals", fail)
+        problem(case.withdraw(), 503, "database_away")
+        assert live(service) == 0
+    assert case.withdraw().json() == {"withdrawn": 0, "remaining": 0, "state": "withdrawn"}
 
 
 def test_settings_are_what_they_were():

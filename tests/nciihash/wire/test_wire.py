@@ -69,9 +69,9 @@ DOCUMENTS = {
         "added": HOUR.isoformat(),
         "withdrawn": None,
         "held_back": False,
-        "being_checked": 0,
+        "being_checked": 1,
         "taken_out": None,
-        "complete": True,
+        "complete": False,
         "platforms": [PLATFORM],
     },
     wire.CaseStatus: {
