@@ -25,13 +25,12 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
-from clearinghouse.abuse import verdict_holds
 from clearinghouse.abuse.allowlist import LawfulList
 from clearinghouse.abuse.screening import screened
 from clearinghouse.database.queries.contributions import CONTRIBUTED
-from clearinghouse.database.queries.stopncii_records import SHARED, Record
+from clearinghouse.database.queries.stopncii_records import PARAMETERS, SHARED, Record
 from clearinghouse.database.store import Store
-from clearinghouse.database.transaction import Transaction
+from clearinghouse.platforms import verdicts
 from clearinghouse.platforms.contributions import (
     Contributed,
     contribute,
@@ -42,7 +41,6 @@ from clearinghouse.platforms.contributions import (
 from clearinghouse.platforms.keys import Platform
 from clearinghouse.platforms.live_index import read_place
 from clearinghouse.sealing.platform_ids import Names
-from clearinghouse.times import hour
 from nciihash.errors import InvalidSignal
 from nciihash.signals import Media, Signal, SignalType, Verdict
 
@@ -50,7 +48,6 @@ START: Final = 10  # the `startTimestamp` that clients send for "from the beginn
 PAGE_MIN: Final = SHARED + 1  # so that each page ends at a later time than it began
 PAGE_MAX: Final = 10_000
 BATCH_MAX: Final = 1_000  # hashes, or feedbacks, in one request
-_AT_ONCE: Final = 20  # feedbacks in one transaction
 TIME_MAX: Final = 2**40
 
 
@@ -300,7 +297,8 @@ def record_feedback(
 ) -> Taken:
     """Record a platform's feedback on values; on unknown ones nothing is recorded or told.
 
-    In several transactions, so that nobody else has to wait long. Repeating it changes nothing.
+    In several transactions, so that nobody else has to wait long, however many files share a value.
+    A file that comes in meanwhile may be missed. Repeating it changes nothing.
     """
     said: list[tuple[bytes, FeedbackValue]] = []
     for feedback in feedbacks:
@@ -321,24 +319,18 @@ def _record_all(
     *,
     clock: Callable[[], datetime],
 ) -> None:
-    for start in range(0, len(said), _AT_ONCE):
+    ended = list(dict.fromkeys(lookup for lookup, value in said if value.takes_back))
+    for start in range(0, len(ended), PARAMETERS):
         with store.write() as tx:
-            for lookup, value in said[start : start + _AT_ONCE]:
-                _record(tx, platform, lookup, value, now=clock())
-
-
-def _record(
-    tx: Transaction, platform: Platform, lookup: bytes, value: FeedbackValue, *, now: datetime
-) -> None:
-    if value.takes_back:
-        take_back(tx, platform.number, CONTRIBUTED, [lookup], now=now)
-    signals = tx.stopncii.signals(lookup)
-    for signal in signals:
-        tx.platforms.add_verdict(platform.number, signal, value.verdict.value, hour(now))
-    if value is FeedbackValue.NOT_BLOCKED:
-        verdict_holds.weigh(tx, platform.number, signals, now=now)
-    elif value is FeedbackValue.BLOCKED:
-        verdict_holds.object_to(tx, platform.number, signals, now=now)
+            some = ended[start : start + PARAMETERS]
+            take_back(tx, platform.number, CONTRIBUTED, some, now=clock())
+    last = dict(said)  # what is said twice of a value in one request is said last
+    with store.read() as tx:
+        found = tx.stopncii.signals(last)
+    read = [(signal, last[lookup].verdict) for lookup, signal in found]
+    for part in verdicts.parts(read):
+        with store.write() as tx:
+            verdicts.record(tx, platform, part, now=clock())
 
 
 def take_hashes(

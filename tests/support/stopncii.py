@@ -39,10 +39,13 @@ def values(found):
 
 
 def feedback(peer, value, said, key=None):
-    body = {
-        "count": 1,
-        "hashFeedbacks": [{"tags": ["x"], "feedbackValue": said, "hashValue": value}],
-    }
+    return feedback_on(peer, (value, said), key=key)
+
+
+def feedback_on(peer, *given, key=None):
+    """Send feedback on values; each is (value, feedback)."""
+    entries = [{"tags": ["x"], "feedbackValue": f, "hashValue": v} for v, f in given]
+    body = {"count": len(entries), "hashFeedbacks": entries}
     headers = both(key or peer.key)
     return peer.service.client.post(f"{DOOR}/SubmitFeedback", json=body, headers=headers)
 

@@ -108,8 +108,8 @@ class Signals:
         self._tx.log.keep_back()
         shown = [row.id for row in rows if (row.media, row.type) in SHOWN]
         places = self._tx.stopncii.take_places(len(shown), hour)
-        for number, place in zip(shown, places, strict=True):
-            self._run(update(signals).where(signals.c.id == number).values(place=place))
+        moved = list(zip(places, shown, strict=True))
+        update_rows(self._tx.connection, signals, ("place",), moved)
         self._tx.log.append("add", [row.id for row in rows])
 
     def withhold(self, item: int, hour: int) -> bool:

@@ -22,6 +22,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, FromClause, func, or_, select, union_all, update
 
 from clearinghouse.database.queries.contributions import IMPORTED
+from clearinghouse.database.queries.inserts import update_rows
 from clearinghouse.database.schema import contributions, facts, items, signals, verdicts
 
 PARAMETERS: Final = 500  # in one statement; SQLite may allow no more than 999
@@ -46,6 +47,7 @@ class StopNCIIRecords:
     """The statements on records and their order."""
 
     def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self._run = connection.execute
         self._one = connection.scalar
 
@@ -73,30 +75,33 @@ class StopNCIIRecords:
 
         Without that a record could fall back behind a reader who had not come to it yet.
         """
-        for lookup in self._still_shown(lookups):
-            imported = _is_imported(signals)
-            for only in (~imported, imported):  # some readers see the former alone
-                newest = self._one(
-                    select(signals.c.id)
-                    .where(signals.c.lookup == lookup, signals.c.place.is_not(None), only)
-                    .order_by(signals.c.place.desc())
-                    .limit(1)
-                )
-                if newest is not None:
-                    [place] = self.take_places(1, hour)
-                    self._run(update(signals).where(signals.c.id == newest).values(place=place))
-
-    def _still_shown(self, lookups: Iterable[bytes]) -> list[bytes]:
-        """Choose those of these look-up values that a live signal has, each once."""
-        found: list[bytes] = []
+        newest: list[int] = []
         wanted = sorted(set(lookups))
         for first in range(0, len(wanted), PARAMETERS):
-            some = wanted[first : first + PARAMETERS]
-            query = select(signals.c.lookup).where(
-                signals.c.lookup.in_(some), signals.c.place.is_not(None)
+            newest += self._newest(wanted[first : first + PARAMETERS])
+        if newest:
+            places = self.take_places(len(newest), hour)
+            rows = list(zip(places, newest, strict=True))
+            update_rows(self._connection, signals, ("place",), rows)
+
+    def _newest(self, lookups: Sequence[bytes]) -> Sequence[int]:
+        """Name the last signal of each of these records, first-hand and imported ones apart."""
+        shown = (
+            select(
+                signals.c.id,
+                signals.c.lookup,
+                signals.c.place,
+                _is_imported(signals).label("imported"),  # some readers see the others alone
             )
-            found += self._run(query.distinct()).scalars()
-        return found
+            .where(signals.c.lookup.in_(lookups), signals.c.place.is_not(None))
+            .subquery()
+        )
+        later = func.row_number().over(
+            partition_by=(shown.c.lookup, shown.c.imported), order_by=shown.c.place.desc()
+        )
+        ranked = select(shown.c.id, shown.c.lookup, later.label("later")).subquery()
+        query = select(ranked.c.id).where(ranked.c.later == 1).order_by(ranked.c.lookup)
+        return self._run(query).scalars().all()
 
     # --- records -----------------------------------------------------------------------------
 
@@ -198,11 +203,20 @@ class StopNCIIRecords:
         )
         return [Record(*row) for row in self._run(query).all()]
 
-    def signals(self, lookup: bytes) -> Sequence[int]:
-        """Name the signals of the record with this look-up value, and those that are held back."""
+    def signals(self, lookups: Iterable[bytes]) -> list[tuple[bytes, int]]:
+        """Name the signals of records, as (look-up value, signal), also those held back.
+
+        The records come in the order of these look-up values, and the signals of each by number.
+        """
+        wanted = {lookup: place for place, lookup in enumerate(lookups)}
+        values = list(wanted)
         known = or_(signals.c.place.is_not(None), signals.c.held.is_not(None))
-        query = select(signals.c.id).where(signals.c.lookup == lookup, known)
-        return self._run(query.order_by(signals.c.id)).scalars().all()
+        found: list[tuple[bytes, int]] = []
+        for first in range(0, len(values), PARAMETERS):
+            some = values[first : first + PARAMETERS]
+            query = select(signals.c.lookup, signals.c.id).where(signals.c.lookup.in_(some), known)
+            found += [(row[0], row[1]) for row in self._run(query).all()]
+        return sorted(found, key=lambda pair: (wanted[pair[0]], pair[1]))
 
 
 def _is_imported(table: FromClause) -> ColumnElement[bool]:

@@ -11,6 +11,7 @@ from clearinghouse.abuse import review
 from clearinghouse.abuse.allowlist import LawfulList
 from clearinghouse.cases import advocates
 from clearinghouse.database.queries.cases import Cases
+from clearinghouse.database.queries.reviews import QUARANTINED
 from clearinghouse.database.store import Store
 from clearinghouse.maintenance.key_rotation import rotate
 from clearinghouse.routes import survivors
@@ -144,6 +145,36 @@ def test_statements_and_rows_are_linear_in_the_signals(service):
         for (count, rows), (more_count, more_rows) in pairwise(spent):
             assert more_count <= 2 * count + 4
             assert more_rows <= 2 * rows + 4
+
+
+def test_withdrawing_what_another_case_holds_is_linear(service):
+    """Their records were moved one by one, four statements each, while all others waited."""
+    statements = Statements(service)
+    service.open()  # reserves row numbers
+    counts = []
+    for size in (64, 512):
+        values = [pdq() for _ in range(size)]
+        one, _ = (service.open(item(*values)) for _ in range(2))
+        counts.append(statements.spent(one.withdraw))
+    (few, few_rows), (many, many_rows) = counts
+    assert many <= few + 30, "a few more for each batch, and none for each signal"
+    assert few_rows > 3 * 64, "each is removed, logged and moved"
+    assert many_rows <= 9 * few_rows
+
+
+def test_letting_out_a_file_takes_no_statement_for_each_signal(service):
+    store, now = service.parts.store, service.clock()
+    statements, counts = Statements(service), []
+    for size in (64, 512):
+        values = [pdq() for _ in range(size)]
+        review.list_lawful(store, [Signal.from_hex(SignalType.PDQ, near(values[0], 2))], now=now)
+        service.open(item(*values))
+        [number] = [q.number for q in review.questions(store) if q.kind == QUARANTINED]
+        counts.append(statements.spent(lambda n=number: review.keep(store, n, now=now)))
+    (few, few_rows), (many, many_rows) = counts
+    assert many <= few + 5
+    assert few_rows >= 2 * 64, "each is moved, and logged"
+    assert many_rows >= 2 * 512
 
 
 def test_equal_signals_are_kept_once(service):

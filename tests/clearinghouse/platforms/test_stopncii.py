@@ -2,14 +2,17 @@
 
 import secrets
 from collections import Counter
+from contextlib import contextmanager
 
 import pytest
 
-from clearinghouse.platforms import keys
+from clearinghouse.database.queries.platforms import Platforms
+from clearinghouse.database.store import Store
+from clearinghouse.platforms import keys, verdicts
 from clearinghouse.platforms.keys import Scope
 from clearinghouse.times import hour
 from support.serving import item, pdq, problem
-from support.stopncii import DOOR, both, feedback, fetch, fetch_all, values
+from support.stopncii import DOOR, both, feedback, feedback_on, fetch, fetch_all, submit, values
 
 DOORS = [
     ("GET", "FetchHashes", Scope.FEED, None),
@@ -248,6 +251,50 @@ def test_feedback_is_read_as_a_verdict_on_every_file_with_the_value(service, sai
         assert seen["verdicts"] == {verdict: 1}
     [record] = fetch_all(peer)
     assert len(record["CSPFeedbacks"]) == 1
+
+
+def test_feedback_on_a_value_of_many_files_is_recorded_in_parts(service, monkeypatch):
+    """One such value kept all others waiting for as long as its files are many."""
+    value, other = pdq(), pdq()
+    cases = [service.open(*(item(value) for _ in range(10))) for _ in range(5)]
+    service.open(item(other))
+    peer = service.platform()
+    parts, add, write = [], Platforms.add_verdict, Store.write
+
+    @contextmanager
+    def begin(store):
+        parts.append(0)
+        with write(store) as tx:
+            yield tx
+
+    def count(*args):
+        parts[-1] += 1
+        return add(*args)
+
+    monkeypatch.setattr(Store, "write", begin)
+    monkeypatch.setattr(Platforms, "add_verdict", count)
+    said = [(value, "PendingReview"), (other, "Blocked"), (value, "Blocked")]
+    assert feedback_on(peer, *said).status_code == 200
+    assert (sum(parts), max(parts)) == (51, verdicts.AT_ONCE), "each once, some at a time"
+    service.clock.pass_(days=1)
+    for case in cases:
+        for file in case.status()["items"]:
+            assert file["platforms"][0]["verdicts"] == {"blocked": 1}
+
+
+def test_hashes_are_taken_back_together(service, monkeypatch):
+    peer, mine = service.platform(), [pdq() for _ in range(300)]
+    submit(peer, *mine).raise_for_status()
+    began, write = [], Store.write
+
+    def begin(store):
+        began.append(1)
+        return write(store)
+
+    monkeypatch.setattr(Store, "write", begin)
+    assert feedback_on(peer, *((value, "Withdrawn") for value in mine)).status_code == 200
+    assert len(began) == 2, "one to take them back, and one for what others have of them"
+    assert fetch_all(peer) == []
 
 
 def test_a_verdict_given_at_the_other_door_shows_here(service):

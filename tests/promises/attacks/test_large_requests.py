@@ -21,11 +21,12 @@ def film(count):
     return item(*(pdq() for _ in range(count)), media="video")
 
 
-def held(process):
-    """Read how often, and how long in all, openings have kept other writers waiting."""
+def held(process, method="POST", route="/v1/cases"):
+    """Read how often, and how long in all, such requests have kept other writers waiting."""
     headers = {"Authorization": f"Bearer {METRICS_KEY}"}
     text = process.client.get("/metrics", headers=headers).text
-    name = r'clearinghouse_write_lock_seconds_%s\{method="POST",route="/v1/cases"\} (\S+)'
+    labels = re.escape(f'{{method="{method}",route="{route}"}}')
+    name = rf"clearinghouse_write_lock_seconds_%s{labels} (\S+)"
     return [float(re.search(name % what, text)[1]) for what in ("count", "sum")]
 
 
@@ -51,3 +52,20 @@ def test_the_largest_request_that_is_taken_has_the_lock_twice(process, record_pr
     record_property("got", f"the lock for {(later - seconds) / 5 * 1000:.0f} ms a request")
     refused = process.client.post("/v1/cases", json=opening(film(OF_TODAY + 1)))
     assert refused.status_code == 422
+
+
+def test_withdrawing_what_another_case_holds_too(process, record_property):
+    """A record that loses one of two signals is moved, so a twin case made every step dearer."""
+    values = [pdq() for _ in range(OF_TODAY)]
+    one, two = (
+        process.client.post("/v1/cases", json=opening(item(*values))).raise_for_status().json()
+        for _ in range(2)
+    )
+    secret = credentials(one["case"], one["passphrase"])
+    reply = process.client.delete("/v1/case", headers=secret).raise_for_status().json()
+    assert (reply["withdrawn"], reply["state"]) == (1, "withdrawn")
+    count, seconds = held(process, "DELETE", "/v1/case")
+    record_property("got", f"the lock for {seconds / count * 1000:.0f} ms, {count:.0f} times")
+    secret = credentials(two["case"], two["passphrase"])
+    status = process.client.get("/v1/case", headers=secret).raise_for_status().json()
+    assert status["state"] == "open", "the twin stays as it was"
