@@ -23,13 +23,17 @@ def acknowledge(
 ) -> Acknowledgement:
     """Record that everything up to a cursor is on the platform's disk and in its matcher.
 
+    At most what feeds have been given is recorded: `as_of` of a match stands behind what they are
+    only given at the end of the period, too.
+
     Raises:
         BadCursor, CursorExpired: as `read_cursor`.
     """
     seq = read_cursor(store, platform, cursor)
     if seq > tx.log.head():
         raise CursorExpired  # of a log that was longer: the database was put back
-    tx.platforms.acknowledge(platform.number, seq, hour(now))
+    given, _ = tx.log.released()
+    tx.platforms.acknowledge(platform.number, min(seq, given), hour(now))
     return Acknowledgement(cursor=cursor)
 
 

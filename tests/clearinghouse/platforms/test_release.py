@@ -66,6 +66,28 @@ def test_new_hashes_wait_for_the_next_period(service, peer):
     assert values(peer.feed(cursor=cursor)["entries"]) == [third]
 
 
+def test_what_was_not_given_out_is_not_confirmed(service, peer):
+    """The answer of a match stands behind what it looked at; feeds are not given that far yet."""
+    early, late = pdq(), pdq()
+    cases = [service.open(item(early))]
+    service.clock.pass_(minutes=30)
+    cases.append(service.open(item(late)))
+    service.caught_up()
+    reply = peer.post("/v1/match", {"type": "pdq", "values": [late]}).json()
+    assert len(reply["matches"][0]) == 1
+    assert peer.post("/v1/feed/ack", {"cursor": reply["as_of"]}).status_code == 200
+
+    def confirmed():
+        files = [case.status()["items"][0]["platforms"] for case in cases]
+        return [[bool(platform["has_it_since"]) for platform in found] for found in files]
+
+    assert confirmed() == [[True], [False]]
+    service.clock.pass_(minutes=30)
+    assert confirmed() == [[True], [False]], "nor later, without another word"
+    peer.post("/v1/feed/ack", {"cursor": peer.feed()["cursor"]}).raise_for_status()
+    assert confirmed() == [[True], [True]]
+
+
 def test_a_removal_waits_for_nothing(service, peer):
     early, late = pdq(), pdq()
     case = service.open(item(early))
