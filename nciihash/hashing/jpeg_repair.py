@@ -22,7 +22,10 @@ _HARMLESS: Final = re.compile(
     r"|extraneous bytes before marker|Premature end of JPEG file|Invalid SOS parameters"
 )
 _SCANS: Final = 64  # that end with stray bytes; each costs a decode
-_END: Final = re.compile(rb"\xff+[^\xff\x00\xd0-\xd7]")  # a marker after a scan: no restart
+# Stray bytes after a scan: cameras write a few. More of them are picture, after a place where the
+# decoder lost its step, unless they are one byte, repeated, as what fills up a file.
+_STRAY: Final = 8
+_END: Final = re.compile(rb"\xff[^\xff\x00\xd0-\xd7]")  # a marker after a scan: no restart
 _ALONE: Final = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 
 
@@ -62,6 +65,17 @@ def _next_marker(data: bytes, position: int) -> int:
         if data[position + 1] not in {0x00, 0xFF}:
             return position
         position += 1
+
+
+def _scan_end(data: bytes, start: int) -> int:
+    """Find where a scan's data end: at a marker, or at the fill bytes before it."""
+    found = _END.search(data, start)
+    if found is None:
+        return len(data)
+    end = found.start()
+    while end > start and data[end - 1] == 0xFF:
+        end -= 1
+    return end
 
 
 def _end_of(data: bytes, start: int) -> int:
@@ -104,8 +118,7 @@ class Scans:
                 if sequential:  # whose scans hold all coefficients, whatever they say
                     self.parts[-1] = self.parts[-1][:-3] + b"\0\x3f\0"
                 self._note(self.parts[-1][4:])
-                found = _END.search(data, end)
-                position = found.start() if found else len(data)
+                position = _scan_end(data, end)
                 self.scans.append(len(self.parts))
                 self.parts.append(data[end:position])
         if adobe and self.parts[adobe][15:16] not in {b"", b"\0"}:
@@ -196,10 +209,12 @@ def decode(
             whole = file.parts[part]
             if file.marker_after(scan) != marker or len(whole) <= count:
                 continue
+            if count > _STRAY and len(set(whole[-count:])) > 1:
+                continue
             file.cut(scan, count)
             pixels, warning = _try(file, pixels_of)
             if pixels is not None or not concerns_pixels(warning):
-                sound = scan
+                sound = scan + 1
                 break
             file.parts[part] = whole
         else:

@@ -1,5 +1,6 @@
 """Pictures that break their standards, in the browser: hashed where Python hashes them."""
 
+import re
 from functools import cache
 
 import numpy as np
@@ -13,6 +14,7 @@ from support.file_kinds.bmps import HEADERS, bmp
 from support.file_kinds.jpegs import (
     EOI,
     junk,
+    out_of_step,
     sampled,
     segments,
     sound_but_odd,
@@ -75,6 +77,15 @@ def test_jpegs_that_lack_pixels_are_refused(page, kind):
     assert_refused(page, list(with_pixels_missing(data)), "damaged")
 
 
+@pytest.mark.parametrize("kind", JPEGS)
+def test_jpegs_of_which_a_scan_ends_too_soon_are_refused(page, kind):
+    data = encoded(cat(), "JPEG", quality=90, **JPEGS[kind])
+    # scans of colours alone are not read here, as hashes are of luma
+    files = [(name, odd) for name, odd in out_of_step(data) if not re.search(r"of \[[23]\]", name)]
+    assert len(files) > 3
+    assert_refused(page, files, "damaged")
+
+
 def test_a_progressive_jpeg_without_its_end_needs_all_its_scans(page):
     data = encoded(cat(), "JPEG", quality=90, progressive=True)
     ends = [end for marker, _, end in segments(data) if marker == 0]
@@ -90,7 +101,7 @@ def test_a_jpegs_thumbnail_is_not_taken_for_the_picture(page):
 def test_jpegs_of_rare_colours_are_checked_before_the_browser_shows_them(page):
     for options in ({}, {"progressive": True}):
         data = encoded(cat().convert("CMYK"), "JPEG", quality=90, **options)
-        odd = [("whole", data), ("no end", data[:-2]), ("strays", data[:-2] + junk(9) + EOI)]
+        odd = [("whole", data), ("no end", data[:-2]), ("strays", data[:-2] + junk(7) + EOI)]
         assert_hashed(page, odd, by_python(data)[0], most=8)
         *_, (_, start, end) = segments(data)
         cut = data[: (start + 3 * end) // 4]

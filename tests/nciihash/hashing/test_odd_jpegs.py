@@ -9,9 +9,12 @@ from PIL import Image
 
 from nciihash import errors
 from nciihash.hashing import hasher, image
+from nciihash.hashing.jpeg_repair import Scans, decode
 from support.file_kinds.jpegs import (
     EOI,
+    inserted,
     junk,
+    out_of_step,
     sampled,
     segments,
     sound_but_odd,
@@ -45,6 +48,69 @@ def test_what_lacks_pixels_is_refused(kind):
         except errors.CorruptFile:
             continue
         pytest.fail(name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_scan_that_ends_too_soon_is_refused(kind):
+    # libjpeg's warning is that of stray bytes, which a changed bit gives too
+    data = encode(scene(), "JPEG", quality=90, **KINDS[kind])
+    for name, odd in out_of_step(data):
+        try:
+            image.decode(odd)
+        except errors.CorruptFile:
+            continue
+        pytest.fail(name)
+
+
+def test_bits_that_change_are_not_repaired():
+    """Wherever libjpeg warns of a changed bit or of missing bytes, few files are hashed."""
+    data = encode(scene(), "JPEG", quality=90)
+    *_, (_, start, end) = segments(data)
+    random = np.random.default_rng(5)
+    warned, hashed = 0, 0
+    for n, at in enumerate(random.integers(start + 9, end - 99, 120).tolist()):
+        lost = 1 + n if n % 2 else 0
+        odd = data[:at] + (b"" if lost else bytes((data[at] ^ 1 << n % 8,))) + data[at + 1 + lost :]
+        try:
+            simplejpeg.decode_jpeg(odd, strict=True)
+        except ValueError:
+            warned += 1
+            try:
+                image.decode(odd)
+                hashed += 1
+            except errors.CorruptFile:
+                continue
+    assert warned > 40
+    assert hashed <= warned // 10
+
+
+def test_a_run_of_fill_bytes_is_walked_once():
+    data = encode(scene(), "JPEG", quality=90)
+    *_, (_, start, end) = segments(data)
+    for run in (b"\xff" * 7, b"\xff" * 4_000_000):
+        filled = Scans(inserted(data, end, run))
+        assert filled.closed
+        assert filled.parts == Scans(data).parts
+        stuffed = Scans(data[:end] + run + b"\0" + EOI)
+        assert stuffed.closed
+        assert stuffed.parts[-1] == data[start:end] + run + b"\0"
+        restart = Scans(data[:end] + run + b"\xd3" + EOI)
+        assert restart.parts[-1] == data[start:end] + run + b"\xd3"
+
+
+def test_each_scan_costs_a_decode():
+    data = encode(scene(), "JPEG", quality=90, progressive=True)
+    ends = [end for marker, _, end in segments(data) if marker == 0]
+    for end in reversed(ends):
+        data = inserted(data, end, junk(7))
+    tried = []
+
+    def pixels_of(file):
+        tried.append(file)
+        return simplejpeg.decode_jpeg(file, "RGB", strict=True)
+
+    assert decode(data, pixels_of) is not None
+    assert len(tried) <= 1 + len(ends)
 
 
 def test_one_row_of_blocks_less_is_refused():

@@ -52,15 +52,20 @@ def with_thumbnail(data: bytes, thumbnail: bytes) -> bytes:
 
 def sound_but_odd(data: bytes, seed: int = 0) -> Iterator[tuple[str, bytes]]:
     """Make files that every viewer shows as it shows `data`, a JPEG of libjpeg's with JFIF."""
+    first = data.index(bytes((0xFF, SOS)))
     for n, (marker, start, _) in enumerate(list(segments(data))):
         # the bytes before a scan's data would be taken for it
         if marker:
-            for length in (1, 2, 3, 7, 60):
-                yield f"{length} bytes before {marker:x}", inserted(data, start, junk(length, n))
+            for length in (1, 2, 3, 7, 8, 60):
+                # many different ones after a scan mean damage
+                more = junk(length, n) if length < 9 or start <= first else b"U" * length
+                yield f"{length} bytes before {marker:x}", inserted(data, start, more)
             yield f"fill before {marker:x}", inserted(data, start, b"\xff" * 5)
             yield f"NULs before {marker:x}", inserted(data, start, bytes(9))
-    for length in (1, 2, 3, 7, 12, 64, 500):
+    for length in (1, 2, 3, 7, 8):
         yield f"{length} bytes before the end", data[:-2] + junk(length, length + seed) + EOI
+    for length in (12, 64, 500):
+        yield f"{length} equal bytes before the end", data[:-2] + b"U" * length + EOI
         yield f"{length} NULs before the end", data[:-2] + bytes(length) + EOI
     commented = with_comment(data)
     for by in (-3, -2, -1):
@@ -99,6 +104,23 @@ def with_pixels_missing(data: bytes) -> Iterator[tuple[str, bytes]]:
         yield f"cut at {share}, NULs and closed", cut + bytes(end - at) + EOI
         unknown = cut.replace(b"JFIF\0\1", b"JFIF\0\7", 1)
         yield f"cut at {share} and closed, an unknown JFIF", unknown + EOI
+
+
+def out_of_step(data: bytes, count: int = 60) -> Iterator[tuple[str, bytes]]:
+    """Make files whose decoder is done before the scan is, as after a changed bit.
+
+    Some of the data of a scan of `data`, a JPEG of libjpeg's, follow the whole scan: `count`
+    bytes, none of which begins a marker.
+    """
+    components: list[int] = []
+    for marker, start, end in segments(data):
+        if marker == SOS:
+            components = list(data[start + 5 : end - 3 : 2])
+        more = data[start:end].replace(b"\xff", b"")[:count]
+        if marker == 0 and len(set(more)) > 1 and len(more) == count:
+            yield f"more of a scan of {components}, at {start}", inserted(data, end, more)
+    for count in (20, 60, 500):  # of fewer, a decoder may have read ahead
+        yield f"{count} bytes before the end", data[:-2] + junk(count) + EOI
 
 
 def sampled(planes: list[tuple[bytes, int]], width: int, height: int) -> bytes:

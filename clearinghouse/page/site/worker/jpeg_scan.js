@@ -4,6 +4,7 @@
 import { damaged } from "./formats.js";
 import { GRID, storedBands } from "./pdq.js";
 
+const STRAY = 8; // bytes that cameras leave after a scan
 const ZIGZAG = [];
 for (let sum = 0; sum < 15; sum++) {
 	for (let i = Math.max(0, sum - 7); i <= Math.min(7, sum); i++) {
@@ -323,8 +324,9 @@ export class Bits {
 	}
 
 	/**
-	 * Give the position of the marker after the scan. Stray bytes before it are none of the picture's,
-	 * unless they are what a copy that broke off was filled up with, and the scan ran on into them.
+	 * Give the position of the marker after the scan. A few stray bytes before it, or one byte repeated,
+	 * are none of the picture's, unless they are what a copy that broke off was filled up with, and the
+	 * scan ran on into them. More are picture, after damage.
 	 */
 	finish() {
 		const { data, start } = this;
@@ -342,6 +344,7 @@ export class Bits {
 		while (from > start && data[from - 1] === fill) from -= 1;
 		if (fill === 0 && from < end && data[from - 1] === 0xff) from += 1; // a stuffed byte
 		if ((next === data.length || used < end) && from < used) throw damaged();
+		if (used > start && end - used > STRAY && from > used) throw damaged();
 		return next;
 	}
 }
