@@ -198,7 +198,8 @@ def hash_video(
     format = video_format(file.read(HEAD))
     if format is None:
         raise UnsupportedFormat("This is not a video in a format that can be opened here.")
-    check_whole(file, format)
+    with video.decoder_errors():
+        check_whole(file, format)
     file.seek(0)
     with video.opened(file, format, frame_selection.EVERY, limits) as film:
         close = variants == "match" and film.every == frame_selection.EVERY

@@ -95,7 +95,7 @@ class Film:
             self._stream.codec_context.skip_frame = "NONKEY"
         reformatter = VideoReformatter()
         looked = False
-        with _decoder_errors():
+        with decoder_errors():
             for frame, start, end in self._shown():
                 if not due(start, end):
                     continue
@@ -184,7 +184,7 @@ def opened(file: BinaryIO, format: str, every: float, limits: Limits) -> Iterato
     Raises:
         FileRefused: one of its subclasses, with a sentence that says what to do.
     """
-    with _decoder_errors():
+    with decoder_errors():
         # a file that names others, as a playlist does, gets none of them
         container = av.open(
             file, "r", format=format, metadata_errors="replace", buffer_size=1 << 16, io_open=_none
@@ -229,13 +229,14 @@ def _seconds(stream: VideoStream) -> float:
         return float(stream.duration * stream.time_base)
     try:  # Matroska: 00:01:02.345
         hours, minutes, seconds = stream.metadata.get("DURATION", "").split(":")
-        return max(0.0, int(hours) * 3600 + int(minutes) * 60 + float(seconds))
-    except ValueError:
+        total = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    except (ValueError, OverflowError):
         return 0.0
+    return total if math.isfinite(total) and total > 0 else 0.0
 
 
 @contextmanager
-def _decoder_errors() -> Iterator[None]:
+def decoder_errors() -> Iterator[None]:
     """Turn whatever FFmpeg raises into one of our errors, without its text."""
     try:
         yield
@@ -250,7 +251,10 @@ def _decoder_errors() -> Iterator[None]:
         if not isinstance(error, av.error.FFmpegError):
             raise ProgramFault.of(type(error).__name__) from error
         raise CorruptFile(f"This video is damaged or of a rare kind. {_OTHER_COPY}") from error
-    except (av.error.FFmpegError, OSError, ValueError, OverflowError) as error:
+    except (
+        *(av.error.FFmpegError, OSError, ValueError, ArithmeticError, LookupError),
+        struct.error,
+    ) as error:
         raise CorruptFile(f"This video is damaged or of a rare kind. {_OTHER_COPY}") from error
 
 

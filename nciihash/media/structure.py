@@ -130,7 +130,7 @@ class _Fragments:
                 (usual,) = struct.unpack_from(">I", header, at)
         begins = None
         for header in _children(track, b"tfdt"):
-            if len(header) >= (12 if header[0] else 8):
+            if len(header) >= 8 and len(header) >= (12 if header[0] else 8):
                 (begins,) = struct.unpack_from(">Q" if header[0] else ">I", header, 4)
         return identity, begins, sum(_lasts(run, usual) for run in _children(track, b"trun"))
 

@@ -89,7 +89,7 @@ def pages(data: bytes) -> Iterator[Page]:
                 entries.setdefault(tag, (type, number, room))
             yield Page(data, order, big, entries)
             place = first + size * count
-    except struct.error:
+    except (struct.error, OverflowError):  # an offset beyond any file
         return
 
 

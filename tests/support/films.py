@@ -78,6 +78,7 @@ def film(
     times=None,
     options=None,
     turned=0,
+    tags=None,
     out=None,
 ):
     """Encode frames to a video's bytes.
@@ -86,6 +87,7 @@ def film(
         frames: RGB arrays.
         times: of each frame in seconds; by default `rate` frames a second.
         turned: degrees clockwise that a player is to turn an MP4 by.
+        tags: of the track, by name.
         out: a binary file to write to, in the place of one in memory.
     """
     out = io.BytesIO() if out is None else out
@@ -95,6 +97,7 @@ def film(
         )
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = pix_fmt
+        stream.metadata.update(tags or {})
         if times is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
         for number, pixels in enumerate(frames):

@@ -9,6 +9,7 @@ again. `tests/tools/fuzz_files.py` sends mutated files through the sandbox inste
 
 import argparse
 import gc
+import io
 import json
 import os
 import subprocess
@@ -24,8 +25,9 @@ from pydantic import ValidationError
 from nciihash import errors, vpdq, wire
 from nciihash.cli import saved_hashes as saved
 from nciihash.hashing import frame_selection, hasher, image, jpeg, jpeg_repair
-from nciihash.media import formats
+from nciihash.media import formats, tiff_pages
 from nciihash.media.limits import Limits
+from nciihash.media.structure import check_whole
 from nciihash.sandbox import pipe, replies, warmup
 from nciihash.signals import Hashed, Item, Media, Signal, SignalType, Variant
 from support.pictures import encode, exif, scene
@@ -43,6 +45,12 @@ def structure(data):
         with suppress(errors.FileRefused):
             read(data)
     jpeg.header(data)
+    for page in tiff_pages.pages(data):
+        for tag in page.entries:
+            page.values(tag)
+    for format in ("mov", "matroska"):
+        with suppress(errors.CorruptFile):
+            check_whole(io.BytesIO(data), format)
 
 
 def picture(data):

@@ -227,6 +227,21 @@ def test_pages_that_are_chained_in_a_circle_end():
     assert image.count_frames(bytes(data)) == 1
 
 
+def test_offsets_beyond_any_file_end_a_bigtiff():
+    far = b"\xff" * 8
+    entry = struct.pack("<HHQ", 256, 16, 2)
+    for data in (
+        b"II+\0\x08\0\0\0" + far + bytes(64),
+        b"MM\0+\0\x08\0\0" + far + bytes(64),
+        b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 1) + entry + far + bytes(64),
+        b"II+\0\x08\0\0\0" + struct.pack("<Q", 16) + far + entry + bytes(64),
+    ):
+        for page in pages(data):
+            assert page.values(256) == ()
+        with pytest.raises(errors.FileRefused):
+            hasher.hash_bytes(data)
+
+
 def test_files_that_people_reported(shared_data):
     wanted = "955b56a63e5cd16a10ea749b4b86db6cf60b02f3e4b56f940b685a1d62d11a5a"
     for name in ("rgb16_planar", "thumbnail_first", "xmp_orientation_only"):

@@ -346,6 +346,19 @@ def test_each_frame_of_a_loop_shorter_than_the_looks_is_hashed():
         assert max(found(item, scene) for scene in scenes) <= 31
 
 
+@pytest.mark.parametrize("said", ["0:0:inf", "0:0:nan", f"{'9' * 400}:0:0", "0:0:-5", "::", "1"])
+def test_a_length_that_cannot_be_hides_nothing(said):
+    scenes, times = held([0.5] * 8)
+    data = film(scenes, "libvpx", "webm", times=times, tags={"DURATIOX": said})
+    # FFmpeg writes the true one
+    data = data.replace(b"DURATION", b"DURATIOY").replace(b"DURATIOX", b"DURATION")
+    with av.open(io.BytesIO(data)) as container:
+        assert container.streams.video[0].metadata["DURATION"] == said
+    item = hasher.hash_bytes(data)
+    assert item.every == frame_selection.EVERY
+    assert max(found(item, scene) for scene in scenes) <= 31
+
+
 def test_a_clock_that_is_set_back_hides_nothing():
     scenes, _ = held([0.5] * 8)
     reel = frame_selection.Reel(100)

@@ -1,6 +1,7 @@
 """Videos of which a part is missing, and such as only look so."""
 
 import io
+import struct
 
 import av
 import numpy as np
@@ -131,6 +132,32 @@ def test_nonsense_ends():
                 check_whole(io.BytesIO(data), "matroska" if start[0] == 0x1A else "mov")
             except errors.CorruptFile:
                 continue
+
+
+def box(name, content=b""):
+    return (len(content) + 8).to_bytes(4) + name + content
+
+
+@pytest.mark.parametrize("name", [b"mfhd", b"tfhd", b"tfdt", b"trun"])
+def test_boxes_of_fragments_may_be_of_any_length(name):
+    for size in range(24):
+        for first in (b"", b"\1"):
+            content = (first + bytes(24))[:size]
+            full = {b"mfhd": bytes(8), b"tfhd": bytes(8), b"tfdt": bytes(8), b"trun": bytes(8)}
+            full[name] = content
+            track = b"".join(box(n, c) for n, c in full.items() if n != b"mfhd")
+            piece = box(b"moof", box(b"mfhd", full[b"mfhd"]) + box(b"traf", track)) + box(b"mdat")
+            check(box(b"ftyp", b"isom" + bytes(4)) + box(b"moov") + 2 * piece)
+
+
+@pytest.mark.parametrize("error", [IndexError, OverflowError, struct.error, ZeroDivisionError])
+def test_what_the_structure_is_read_with_raises_no_other_errors(monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(hasher, "check_whole", fail)
+    with pytest.raises(errors.CorruptFile):
+        hasher.hash_bytes(film(moving(2)))
 
 
 def test_files_that_people_have_are_whole(shared_data):
