@@ -115,7 +115,7 @@ def png_frames(data: bytes) -> Iterator[Frame]:
     head: list[bytes] = []
     control: tuple[int, ...] | None = None
     packed: list[bytes] = []
-    wanted, number, animated = 0, 0, False
+    number, animated = 0, False
     size = (0, 0)
     for name, start, end in png_chunks(data):
         body = data[start + 8 : end - 4]
@@ -138,7 +138,6 @@ def png_frames(data: bytes) -> Iterator[Frame]:
         if name in {b"fcTL", b"IEND"}:
             if control is not None and packed:
                 yield _png_frame(head, control, packed)
-                wanted += 1
             elif control is not None:
                 return
             packed = []
@@ -214,7 +213,7 @@ def _put_over(area: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
     if not clear.any():
         area[:] = pixels
         return
-    area[~clear] = pixels[~clear]
+    np.copyto(area, pixels, where=~clear[:, :, None])
     partly = clear & (pixels[:, :, 3] > 0)
     if not partly.any():
         return
