@@ -112,6 +112,7 @@ def service(database: str, folder: Path) -> Iterator[tuple[Bench, str]]:
         key_file=folder / "key" / "master",
         argon2_memory=64,
         quiet_openings=10**9,
+        quiet_signals=10**15,
         contributions_max=10**7,
     )
     app = create_app(settings)
