@@ -75,9 +75,9 @@ def add(store: Store, name: str, now: datetime) -> str:
                 f"There is an advocate of this name. `clearinghouse advocate rotate {name}` gives "
                 "a new key."
             )
-        key, values = _new_key(store, now)
+        key, values = _new_key(tx, now)
         tx.advocates.add(name=name, added=hour(now), **values)
-        audit.record(store.vault, tx, Act.ADVOCATE_KEY, name, count=1, hour=hour(now))
+        audit.record(tx.vault, tx, Act.ADVOCATE_KEY, name, count=1, hour=hour(now))
     return key
 
 
@@ -88,9 +88,9 @@ def rotate(store: Store, name: str, now: datetime) -> str:
         AdvocateUnknown: none has this name.
     """
     with store.write() as tx:
-        key, values = _new_key(store, now)
+        key, values = _new_key(tx, now)
         tx.advocates.update(_named(tx, name).id, revoked=None, **values)
-        audit.record(store.vault, tx, Act.ADVOCATE_KEY, name, count=1, hour=hour(now))
+        audit.record(tx.vault, tx, Act.ADVOCATE_KEY, name, count=1, hour=hour(now))
     return key
 
 
@@ -102,7 +102,7 @@ def revoke(store: Store, name: str, now: datetime) -> None:
     """
     with store.write() as tx:
         tx.advocates.update(_named(tx, name).id, revoked=hour(now))
-        audit.record(store.vault, tx, Act.ADVOCATE_REVOKED, name, count=1, hour=hour(now))
+        audit.record(tx.vault, tx, Act.ADVOCATE_REVOKED, name, count=1, hour=hour(now))
 
 
 def _named(tx: Transaction, name: str) -> AnyRow:
@@ -112,10 +112,10 @@ def _named(tx: Transaction, name: str) -> AnyRow:
     return row
 
 
-def _new_key(store: Store, now: datetime) -> tuple[str, dict[str, bytes | int]]:
+def _new_key(tx: Transaction, now: datetime) -> tuple[str, dict[str, bytes | int]]:
     key = _PREFIX + secrets.token_urlsafe(32)
     expires = hour(now + timedelta(days=KEY_DAYS))
-    return key, {"lookup": store.vault.lookup("advocate", key.encode()), "expires": expires}
+    return key, {"lookup": tx.vault.lookup("advocate", key.encode()), "expires": expires}
 
 
 def admit(store: Store, key: str | None, now: datetime) -> Advocate:
@@ -127,7 +127,7 @@ def admit(store: Store, key: str | None, now: datetime) -> Advocate:
     if not key:
         raise CredentialsMissing
     with store.read() as tx:
-        row = tx.advocates.find_by_key(store.vault.lookup("advocate", key.strip().encode()))
+        row = tx.advocates.find_by_key(tx.vault.lookup("advocate", key.strip().encode()))
     if row is None or row.revoked is not None or row.expires <= now.timestamp():
         raise CredentialsWrong
     return Advocate(row.id)

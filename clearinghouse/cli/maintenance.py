@@ -33,8 +33,8 @@ def verify_audit(
     code 1 when something is wrong.
     """
     with opened(database) as store, store.read() as tx:
-        found = audit.verify(store.vault, tx, digest)
-        old = is_old(settings(database), store.vault)
+        found = audit.verify(tx.vault, tx, digest)
+        old = is_old(settings(database), tx.vault)
 
     def told() -> str:
         if found.broken is not None:

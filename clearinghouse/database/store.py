@@ -83,7 +83,7 @@ class Store:
     ) -> None:
         self._database = database
         self._masters = masters
-        self._sealed: dict[str, bytes] = {}  # the facts that the vault was made from
+        self._unlocked: tuple[dict[str, bytes], Vault] | None = None  # the facts, and their vault
         self._unlocking = threading.Lock()
         self._note = note
         self._journal = journal
@@ -93,7 +93,6 @@ class Store:
         self._reserving = threading.Lock()
         # called with the seconds for which each write transaction kept other writers waiting
         self.wrote: Callable[[float], object] = lambda _seconds: None
-        self.vault: Vault
         self.epoch = 0
         self.argon2_memory = argon2_memory
         self.withdrawn_again = 0  # signals, when the database was opened
@@ -181,7 +180,9 @@ class Store:
         Raises:
             KeyMismatch: another database is there now.
         """
-        again = self._settle(Reached.read(self._note), anew=False)
+        with self._reserving:  # so that no number of before is used in what came into its place
+            again = self._settle(Reached.read(self._note), anew=False)
+            self._items = []
         with self.read() as tx:
             epoch = tx.log.epoch()
         self._journal.begin(epoch)
@@ -200,32 +201,42 @@ class Store:
         now = hour(datetime.now(UTC))
         with self._database.writer.begin() as connection:
             tx = Transaction(connection)
-            self._unlock(tx)
-            tx.vault, tx.period = self.vault, self.releases.period()
+            tx.vault, tx.period = self._unlock(tx), self.releases.period()
             before = tx.log.epoch()
             again = settle(self._database, tx, reached, self._journal, now, anew=anew)
             if again or tx.log.epoch() != before:
-                audit.record(self.vault, tx, Act.RESTORED, count=again, hour=now)
+                audit.record(tx.vault, tx, Act.RESTORED, count=again, hour=now)
             if tx.grew:
                 self._database.announce(connection)
         return again
 
-    def _unlock(self, tx: Transaction) -> None:
-        """Have the vault of the key that the database has in this transaction.
+    @property
+    def vault(self) -> Vault:
+        """The vault that a transaction had last; within one, its own (`Transaction.vault`) counts.
+
+        After a change of the master key, a reader of a state from before may have left the old one.
+        """
+        assert self._unlocked is not None  # noqa: S101 - opening has a transaction
+        return self._unlocked[1]
+
+    def _unlock(self, tx: Transaction) -> Vault:
+        """Return the vault of the key that the database has in this transaction.
 
         Keys are never forgotten before the process ends: what was read a moment ago may still have
         to be opened with an old one.
         """
         sealed = tx.facts.read(FACTS)
-        if sealed == self._sealed:
-            return
+        last = self._unlocked
+        if last is not None and sealed == last[0]:
+            return last[1]
         with self._unlocking:
-            known = self.vault.masters if self._sealed else ()
+            known = () if self._unlocked is None else self._unlocked[1].masters
             try:
                 vault = unlock(sealed, known or self._masters())
             except KeyMismatch:
                 vault = unlock(sealed, [*known, *self._masters()])
-            self.vault, self._sealed = vault, sealed
+            self._unlocked = sealed, vault
+        return vault
 
     def close(self) -> None:
         """Give the connections back."""
@@ -246,8 +257,7 @@ class Store:
             with self._database.turn(), self._database.writer.begin() as connection:
                 began = time.monotonic()
                 tx = Transaction(connection)
-                self._unlock(tx)
-                tx.vault, tx.period = self.vault, self.releases.period()
+                tx.vault, tx.period = self._unlock(tx), self.releases.period()
                 yield tx
                 if tx.grew:
                     self._database.announce(connection)
@@ -267,8 +277,7 @@ class Store:
         """See one state of the database, without keeping a writer waiting."""
         with self._database.reader.begin() as connection:
             tx = Transaction(connection)
-            self._unlock(tx)
-            tx.vault, tx.period = self.vault, self.releases.period()
+            tx.vault, tx.period = self._unlock(tx), self.releases.period()
             yield tx
 
     def reserve_items(self, count: int) -> list[int]:

@@ -97,10 +97,10 @@ def rotate(
     with store.write() as tx:
         facts = tx.facts.read([NEXT, KEY])
         if NEXT in facts:  # of a change that was broken off
-            successor = store.vault.open(facts[NEXT], "facts", NEXT)
+            successor = tx.vault.open(facts[NEXT], "facts", NEXT)
         else:
             assert successor is not None  # noqa: S101 - see above
-            tx.facts.write(NEXT, store.vault.seal(successor, "facts", NEXT))
+            tx.facts.write(NEXT, tx.vault.seal(successor, "facts", NEXT))
     new = Vault(successor, steady=store.vault.steady)
     if settings.key is None:  # what lies there may have been lost since, and made anew
         _write(successor_file(settings), new)
@@ -111,7 +111,7 @@ def rotate(
         after = 0
         while True:
             with store.write() as tx:
-                last, count, _ = _reseal(store, tx, new, after)
+                last, count, _ = _reseal(tx, new, after)
             if last is None:
                 break
             after = last
@@ -120,7 +120,7 @@ def rotate(
         with store.write() as tx:
             after = 0
             while True:  # what came meanwhile
-                last, count, bad = _reseal(store, tx, new, after)
+                last, count, bad = _reseal(tx, new, after)
                 if last is None:
                     break
                 after = last
@@ -128,18 +128,18 @@ def rotate(
             for row in tx.platforms.all():
                 place = ("platforms", "secret", row.name)
                 with suppress(KeyMismatch):
-                    secret = store.vault.open(row.secret, *place)
+                    secret = tx.vault.open(row.secret, *place)
                     tx.master_key.reseal_platform(row.id, new.seal(secret, *place))
             for _, sealed, lookup in tx.allowlist.read():
                 place = ("lawful", "value", lookup.hex())
                 with suppress(KeyMismatch):
                     tx.master_key.reseal_lawful(
-                        lookup, new.seal(store.vault.open(sealed, *place), *place)
+                        lookup, new.seal(tx.vault.open(sealed, *place), *place)
                     )
             tx.master_key.take_next_lookups()
             # old key and old copy together must not be enough to forge what comes from now on
-            trail = (*store.vault.trail, (audit.next_number(tx), os.urandom(KEY_BYTES)))
-            new = Vault(successor, steady=store.vault.steady, trail=trail)
+            trail = (*tx.vault.trail, (audit.next_number(tx), os.urandom(KEY_BYTES)))
+            new = Vault(successor, steady=tx.vault.steady, trail=trail)
             tx.facts.write(STEADY, new.seal(new.secrets, "facts", STEADY))
             tx.facts.write(KEY, new.check())
             audit.record(new, tx, Act.MASTER_CHANGED, count=done, hour=hour(now))
@@ -152,14 +152,14 @@ def rotate(
     return Rotated(done, damaged)
 
 
-def _reseal(store: Store, tx: Transaction, new: Vault, after: int) -> tuple[int | None, int, int]:
+def _reseal(tx: Transaction, new: Vault, after: int) -> tuple[int | None, int, int]:
     """Seal some values anew; give the last row, None at the end, and the counts."""
     found = tx.master_key.sealed_signals(after, _BATCH)
     rows: list[dict[str, Any]] = []
     for row in found:
         place = ("signals", "value", row.item_id, row.ordinal)
         with suppress(KeyMismatch):
-            value = store.vault.open(row.value, *place)
+            value = tx.vault.open(row.value, *place)
             lookup = new.lookup(row.type, value)
             rows.append({"number": row.id, "sealed": new.seal(value, *place), "found": lookup})
     tx.master_key.reseal_signals(rows)

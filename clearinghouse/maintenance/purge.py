@@ -69,7 +69,7 @@ def purge(store: Store, *, retention_days: int, now: datetime) -> dict[str, int]
         replies = tx.replies.forget(hour(now) - KEPT_SECONDS)
         if expired or forgotten:
             count = expired + forgotten
-            audit.record(store.vault, tx, Act.PURGED, count=count, hour=hour(now))
+            audit.record(tx.vault, tx, Act.PURGED, count=count, hour=hour(now))
         tx.withdrawn.forget_before(hour(now - timedelta(days=WITHDRAWN_DAYS)))
         tx.proofs.forget(hour(now) - 2 * LIFE)
         tx.quotas.forget(hour(now - timedelta(days=2)))

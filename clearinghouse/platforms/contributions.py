@@ -194,5 +194,5 @@ def take_back_all(store: Store, platform: int, *, now: datetime) -> int:
                 total += tx.cases.withdraw_files(case, files, hour(now))
     with store.write() as tx:
         name = tx.platforms.name(platform)
-        audit.record(store.vault, tx, Act.PLATFORM_WITHDRAWN, name, count=total, hour=hour(now))
+        audit.record(tx.vault, tx, Act.PLATFORM_WITHDRAWN, name, count=total, hour=hour(now))
     return total

@@ -101,9 +101,9 @@ def add_platform(store: Store, name: str, scopes: Iterable[Scope], now: datetime
                 f"There is a platform of this name. `clearinghouse platform rotate {name}` makes "
                 "a further key for it."
             )
-        number = _insert(store, tx, name, now) if known is None else known.id
-        audit.record(store.vault, tx, Act.KEY_MADE, name, count=1, hour=hour(now))
-        return _add_key(store, tx, number, ",".join(sorted(set(scopes))), now)
+        number = _insert(tx, name, now) if known is None else known.id
+        audit.record(tx.vault, tx, Act.KEY_MADE, name, count=1, hour=hour(now))
+        return _add_key(tx, number, ",".join(sorted(set(scopes))), now)
 
 
 def find(store: Store, name: str) -> int:
@@ -120,7 +120,7 @@ def find_or_add(store: Store, name: str, now: datetime) -> int:
     """Give the row of a platform, such as another clearinghouse, made without a key if new."""
     with store.write() as tx:
         row = tx.platforms.find(name)
-        return _insert(store, tx, name, now) if row is None else int(row.id)
+        return _insert(tx, name, now) if row is None else int(row.id)
 
 
 def _named(tx: Transaction, name: str) -> AnyRow:
@@ -130,11 +130,11 @@ def _named(tx: Transaction, name: str) -> AnyRow:
     return row
 
 
-def _add_key(store: Store, tx: Transaction, platform: int, scopes: str, now: datetime) -> str:
+def _add_key(tx: Transaction, platform: int, scopes: str, now: datetime) -> str:
     key = _PREFIX + secrets.token_urlsafe(32)
     tx.platforms.add_key(
         platform_id=platform,
-        lookup=store.vault.lookup("key", key.encode()),
+        lookup=tx.vault.lookup("key", key.encode()),
         scopes=scopes,
         added=hour(now),
         expires=hour(now + timedelta(days=KEY_DAYS)),
@@ -142,9 +142,9 @@ def _add_key(store: Store, tx: Transaction, platform: int, scopes: str, now: dat
     return key
 
 
-def _insert(store: Store, tx: Transaction, name: str, now: datetime) -> int:
-    secret = store.vault.seal(secrets.token_bytes(_SECRET_BYTES), "platforms", "secret", name)
-    audit.record(store.vault, tx, Act.PLATFORM_ADDED, name, count=1, hour=hour(now))
+def _insert(tx: Transaction, name: str, now: datetime) -> int:
+    secret = tx.vault.seal(secrets.token_bytes(_SECRET_BYTES), "platforms", "secret", name)
+    audit.record(tx.vault, tx, Act.PLATFORM_ADDED, name, count=1, hour=hour(now))
     return tx.platforms.add(name, secret, hour(now))
 
 
@@ -170,9 +170,9 @@ def rotate_key(
                 f"Two keys of {name} are valid already. When it uses the newer one, revoke the "
                 f"older: `clearinghouse platform revoke {name} --key {valid[0].id}`."
             )
-        audit.record(store.vault, tx, Act.KEY_MADE, name, count=1, hour=hour(now))
+        audit.record(tx.vault, tx, Act.KEY_MADE, name, count=1, hour=hour(now))
         own = held[-1].scopes if scopes is None else ",".join(sorted(set(scopes)))
-        return _add_key(store, tx, platform.id, own, now)
+        return _add_key(tx, platform.id, own, now)
 
 
 def revoke_keys(store: Store, name: str, key: int | None, now: datetime) -> int:
@@ -183,7 +183,7 @@ def revoke_keys(store: Store, name: str, key: int | None, now: datetime) -> int:
     """
     with store.write() as tx:
         gone = tx.platforms.revoke_keys(_named(tx, name).id, key, hour(now))
-        audit.record(store.vault, tx, Act.KEYS_REVOKED, name, count=gone, hour=hour(now))
+        audit.record(tx.vault, tx, Act.KEYS_REVOKED, name, count=gone, hour=hour(now))
         return gone
 
 

@@ -143,6 +143,23 @@ def test_one_that_is_put_back_under_a_running_service(settings, backups):
 
 
 @pytest.mark.sqlite
+def test_numbers_reserved_before_are_not_used_in_what_was_put_back(settings, backups):
+    """Another process is given them there, and one of two files could not be inserted."""
+    store = Store.open(settings)
+    backups.save()
+    store.reserve_items(1)  # and keeps the rest of a block
+    backups.put_back()
+    store.settle()
+    other = Store.open(settings)
+    try:
+        taken = [n for who in (store, other) for n in who.reserve_items(700)]
+        assert len(taken) == len(set(taken))
+    finally:
+        store.close()
+        other.close()
+
+
+@pytest.mark.sqlite
 def test_a_backup_is_one_sealed_file_made_while_it_is_served(service, settings, tmp_path):
     file, value = tmp_path / "backup", pdq()
     case = service.open(item(value))

@@ -9,11 +9,15 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import LargeBinary, select
 
+from clearinghouse.database import audit
+from clearinghouse.database.queries.platforms import Platforms
 from clearinghouse.database.schema import metadata, platforms, signals
 from clearinghouse.database.store import Store
 from clearinghouse.errors import KeyMismatch, SettingInvalid
 from clearinghouse.maintenance import key_rotation
 from clearinghouse.maintenance.key_rotation import rotate
+from clearinghouse.platforms import keys
+from clearinghouse.platforms.keys import Scope
 from clearinghouse.sealing.master_key import NEXT, key_file, old_files, successor_file
 from clearinghouse.sealing.vault import Vault
 from support.service_process import ServiceProcess, bearer
@@ -68,6 +72,26 @@ def test_every_value_and_look_up_belongs_to_the_new_key(service, settings):
     assert len(peer.match(shared)[0]) == 2
     service.open(item(shared))
     assert len(peer.match(shared)[0]) == 3
+
+
+def test_a_reader_of_before_gives_no_writer_the_old_key(service, settings, monkeypatch):
+    """What is sealed and signed in a transaction is so by the key that the database has in it."""
+    store, find = service.parts.store, Platforms.find
+    with store.read() as before:
+
+        def late(*args):
+            store._unlock(before)  # as its own next transaction would, in another thread
+            return find(*args)
+
+        change(store, settings)
+        monkeypatch.setattr(Platforms, "find", late)
+        keys.add_platform(store, "Late", tuple(Scope), NOW)
+    alone = Vault(bytes.fromhex(key_file(settings).read_text()))
+    _, owners = sealed(store)
+    for row in owners:
+        alone.open(row.secret, "platforms", "secret", row.name)
+    with store.read() as tx:
+        assert audit.verify(tx.vault, tx).broken is None
 
 
 def test_the_old_key_alone_opens_nothing_any_more(service, settings):
