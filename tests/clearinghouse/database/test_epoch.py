@@ -4,7 +4,7 @@ import json
 import secrets
 import sqlite3
 import stat
-from contextlib import chdir, contextmanager
+from contextlib import chdir, closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -143,12 +143,16 @@ def test_one_that_is_put_back_under_a_running_service(settings, backups):
 
 
 @pytest.mark.sqlite
-def test_numbers_reserved_before_are_not_used_in_what_was_put_back(settings, backups):
-    """Another process is given them there, and one of two files could not be inserted."""
+def test_numbers_reserved_before_are_not_used_in_what_was_put_back(settings, tmp_path):
+    """Where nothing was logged since, no numbers jump, and another process is given the same."""
     store = Store.open(settings)
-    backups.save()
-    store.reserve_items(1)  # and keeps the rest of a block
-    backups.put_back()
+    with (
+        closing(sqlite3.connect(settings.database.removeprefix("sqlite:///"))) as live,
+        closing(sqlite3.connect(tmp_path / "kept")) as kept,
+    ):
+        live.backup(kept)
+        store.reserve_items(1)  # and keeps the rest of a block
+        kept.backup(live)
     store.settle()
     other = Store.open(settings)
     try:
