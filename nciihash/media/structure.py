@@ -16,6 +16,7 @@ _BOXES: Final = {
     *(b"ssix", b"emsg", b"prft", b"meta", b"udta", b"mfra"),
 }
 _GAP: Final = 0.25  # seconds that may lack between two fragments
+_STRAY: Final = 12  # bytes in which no block of pictures fits
 _HEADER_MAX: Final = 1 << 24  # bytes of a box that is read as a whole
 
 _CUT: Final = "This video is cut off before its end."
@@ -23,6 +24,10 @@ _HOLE: Final = "A part is missing in the middle of this video."
 _HEADLESS: Final = (
     "This is a piece of a video that was sent in pieces: the part that comes first, and says how "
     "to read it, is missing. Use the whole video."
+)
+_JOINED: Final = (
+    "These are several videos, one after the other, of which players show the first alone. Use each "
+    "as a file of its own."
 )
 _OTHER_COPY: Final = "Use another copy, or copy or download the file again."
 
@@ -57,7 +62,7 @@ def _check_boxes(file: BinaryIO, size: int) -> None:
         head = _read(file, at, 16)
         name, start, end = _box(head, at, size)
         if start > size or (end > size and name not in _BOXES):
-            if pieces and any(head):
+            if pieces and len(head) >= 8 and any(head):
                 raise _missing(_HOLE)
             break  # some cameras write words of their own at the end
         if end > size:
@@ -185,6 +190,7 @@ def _number_in(data: bytes, name: bytes, short: int, long: int) -> tuple[int]:
 
 
 # Identifiers of Matroska's elements (RFC 9559, 5.1): those within a segment, and within a cluster.
+_HEAD: Final = 0x1A45DFA3  # of a file
 _SEGMENT: Final = 0x18538067
 _CLUSTER: Final = 0x1F43B675
 _IN_SEGMENT: Final = {
@@ -192,6 +198,7 @@ _IN_SEGMENT: Final = {
     *(0x1941A469, 0xEC, 0xBF),
 }
 _IN_CLUSTER: Final = {0xE7, 0xA3, 0xA0, 0xAB, 0xA7, 0x5854, 0xAF, 0xEC, 0xBF}
+_FIRST: Final = {int(f"{each:x}"[:2], 16) for each in _IN_SEGMENT | _IN_CLUSTER}  # bytes of these
 
 
 def _check_segment(file: BinaryIO, size: int) -> None:
@@ -214,9 +221,13 @@ def _check_live(file: BinaryIO, at: int, size: int) -> None:
     """Walk the elements of a segment of unknown length, and those of clusters of unknown length."""
     while at < size:
         element, start, end = _element(file, at)
+        if element == _HEAD:
+            raise CorruptFile(_JOINED)
         if element not in _IN_SEGMENT and element not in _IN_CLUSTER:
+            if _only_strays(file, at, size):
+                return
             # what is cut off in the middle of a head is no element either
-            raise _missing(_HOLE if size - at > 12 else _CUT)
+            raise _missing(_HOLE if size - at > _STRAY else _CUT)
         if end is None:
             if element != _CLUSTER:
                 raise _missing(_HOLE)
@@ -225,6 +236,15 @@ def _check_live(file: BinaryIO, at: int, size: int) -> None:
             raise _missing(_CUT)
         else:
             at = end
+
+
+def _only_strays(file: BinaryIO, at: int, size: int) -> bool:
+    """Tell whether nothing but NULs follows a whole element, or too little for another."""
+    before, *rest = _read(file, at - 1, min(size - at + 1, _HEADER_MAX))
+    if len(rest) < _STRAY and rest[0] not in _FIRST:
+        return True
+    # a NUL before them may be of an element that is cut off and filled up
+    return before != 0 and not any(rest) and len(rest) == size - at
 
 
 def _element(file: BinaryIO, at: int) -> tuple[int, int, int | None]:

@@ -118,13 +118,16 @@ def test_a_video_of_which_a_part_is_missing_is_refused(page):
     recorded, ends = live(moving(36), "libvpx")
     sound = [
         *(whole, b"".join(data for _, data in pieces[:6]), b"\0\0\0\x10free" + bytes(8) + whole),
-        *(recorded, recorded[: ends[-5]]),
+        *(recorded, recorded[: ends[-5]], whole + b"\r\n"),
+        *(recorded + strays for strays in (b"\n", b"the end", bytes(5000))),
     ]
     at = int(ends[9]) - 60
     broken = [
         *(b"".join(data for _, data in pieces[:6])[:-lost] for lost in (1, 300)),
         b"".join(data for _, data in pieces[:5]),
         b"".join(data for _, data in (*pieces[:6], *pieces[8:])),
+        *(recorded + recorded, recorded + b"made by a program"),
+        *(recorded[:-9] + bytes(5009), b"".join(data for _, data in pieces[:5]) + b"\r\n"),
         *(recorded[:-30], recorded[: ends[-5] - 1], recorded[:at] + recorded[at + 1000 :]),
     ]
     for data in sound:

@@ -35,6 +35,10 @@ def test_a_fragmented_mp4_is_whole(pieces):
     check(joined(box for box in pieces if box[0] != b"mfra"))
     check(joined(pieces[:6]))  # a recording that ends between two fragments is all there is
     check(joined(pieces) + bytes(10))
+    for length in range(1, 8):
+        check(joined(pieces) + b"\r\nend.\r\n"[:length])
+    with pytest.raises(errors.CorruptFile, match="cut off"):
+        check(joined(pieces[:5]) + b"\r\n")
     check(b"\0\0\0\x18stypmsdh\0\0\0\0msdhmsix" + joined(pieces))
 
 
@@ -94,6 +98,26 @@ def test_a_live_recording_is_whole_wherever_it_ends_between_blocks(codec):
     assert hasher.hash_bytes(data).frames == 6
     for end in ends[len(ends) // 2 :]:
         check(data[:end])
+
+
+def test_a_live_recording_may_end_in_strays():
+    data, ends = live(moving(36), "libvpx")
+    assert data[-1] != 0
+    for strays in (bytes(1), bytes(12), bytes(5000), b"\n", b"\r\n", b"the end"):
+        check(data + strays)
+    block = bytes(data[ends[-2] : ends[-1]])
+    for strays in (b"made by a program", bytes(5000) + b"\1", bytes(16) + block):
+        with pytest.raises(errors.CorruptFile, match="middle"):
+            check(data + strays)
+    for lost in (1, 30, 300):  # a copy that broke off and was filled up
+        with pytest.raises(errors.CorruptFile):
+            check(data[:-lost] + bytes(lost + 5000))
+
+
+def test_live_recordings_that_are_joined_are_called_so():
+    data, _ = live(moving(36), "libvpx")
+    with pytest.raises(errors.CorruptFile, match="several videos"):
+        hasher.hash_bytes(data + data)
 
 
 @pytest.mark.parametrize("codec", ["libvpx", "libx264"])

@@ -70,7 +70,7 @@ async function checkMp4(blob) {
 		const head = await read(at, 16);
 		const { name, start, end } = boxIn(head, at, blob.size);
 		if (!name || (end > blob.size && !BOXES.includes(name))) {
-			if (pieces && head.some((byte) => byte)) throw damaged();
+			if (pieces && head.length >= 8 && head.some((byte) => byte)) throw damaged();
 			break; // some cameras write words of their own at the end
 		}
 		if (end > blob.size) throw damaged();
@@ -137,6 +137,8 @@ function lasts(run, usual) {
 	return sum;
 }
 
+const HEAD = 0x1a45dfa3; // of a file
+const STRAY = 12; // bytes in which no block of pictures fits
 const SEGMENT = 0x18538067;
 const CLUSTER = 0x1f43b675;
 const TRACKS = 0x1654ae6b;
@@ -166,22 +168,33 @@ async function checkWebm(blob) {
 		const { id, start, end } = await next(at);
 		if (id === SEGMENT) {
 			if (end !== Infinity && end > blob.size) throw damaged();
-			return checkElements(blob.size, next, read, start, end === Infinity);
+			return checkElements(blob, next, read, start, end === Infinity);
 		}
 		if (end <= at || end > blob.size) throw damaged();
 		at = end;
 	}
 }
 
-async function checkElements(size, next, read, first, live) {
+async function checkElements(blob, next, read, first, live) {
+	const { size } = blob;
 	for (let at = first; at < size; ) {
 		const { id, start, end } = await next(at);
 		const known = IN_SEGMENT.includes(id);
 		if (id === TRACKS && end - start < HEADER_MAX) checkTracks(await read(start, end - start));
 		if (!live && (!known || id === CLUSTER)) return;
+		if (!known && id !== HEAD && (await onlyStrays(blob, at))) return;
 		if (!known || (end === Infinity ? id !== CLUSTER : end > size)) throw damaged();
 		at = end === Infinity ? start : end;
 	}
+}
+
+/** Tell whether nothing but NULs follows a whole element, or too little for another. */
+async function onlyStrays(blob, at) {
+	if (blob.size - at >= HEADER_MAX) return false;
+	const data = new Uint8Array(await blob.slice(at - 1).arrayBuffer());
+	if (data.length <= STRAY) return !IN_SEGMENT.some((id) => parseInt(id.toString(16).slice(0, 2), 16) === data[1]);
+	// a NUL before them may be of an element that is cut off and filled up
+	return data[0] !== 0 && data.subarray(1).every((byte) => !byte);
 }
 
 /** Refuse what browsers and other players show unlike tracks of: Chromium takes the first one. */
