@@ -26,8 +26,7 @@ _HEADLESS: Final = (
     "to read it, is missing. Use the whole video."
 )
 _JOINED: Final = (
-    "These are several videos, one after the other, of which players show the first alone. Use each "
-    "as a file of its own."
+    "These are several videos, one after the other, in one file. Use each as a file of its own."
 )
 _OTHER_COPY: Final = "Use another copy, or copy or download the file again."
 

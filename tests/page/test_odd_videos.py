@@ -1,5 +1,6 @@
 """Videos that are stored in odd ways, hashed in the browser and by Python to the same."""
 
+import base64
 import re
 
 import numpy as np
@@ -104,6 +105,24 @@ def test_animated_pictures(page, format, lengths):
     item = hash_bytes(data)
     assert got["found"]["moments"] == item.frames
     assert_equal(page, data, apart=12)
+
+
+OF_ANIMATION = """async ([encoded, milliseconds]) => {
+    const { ofAnimation } = await import("/page/worker/animation.js");
+    const blob = new Blob([Uint8Array.from(atob(encoded), (c) => c.charCodeAt(0))]);
+    return ofAnimation(blob, performance.now() + milliseconds);
+}"""
+
+
+@pytest.mark.parametrize("length", [100, 50])
+def test_of_an_animation_that_takes_too_long_the_frames_so_far_are_kept(page, length):
+    first, *others = [Image.fromarray(each) for each in moving(4, still=1, seed=2)]
+    data = encode(first, "WEBP", save_all=True, append_images=others, duration=length, loop=0)
+    encoded = base64.b64encode(data).decode()
+    whole = page.evaluate(OF_ANIMATION, [encoded, 60_000])
+    stopped = page.evaluate(OF_ANIMATION, [encoded, -1])
+    assert whole["moments"] > stopped["moments"] == 1
+    assert frames_of(stopped["signals"]) == frames_of(whole["signals"])[:1]
 
 
 def test_a_still_picture_is_no_animation(page):

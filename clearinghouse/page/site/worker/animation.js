@@ -10,8 +10,11 @@ const HEAD = 4096;
 const KINDS = { gif: "image/gif", webp: "image/webp", avif: "image/avif", png: "image/png" };
 const SHORTEST = 20; // milliseconds: browsers show what claims to be shorter for 100
 
-/** Give `{ media, signals, moments, every }` of an animation; null of a still, or what cannot be read. */
-export async function ofAnimation(blob) {
+/**
+ * Give `{ media, signals, moments, every }` of an animation; null of a still, or what cannot be read.
+ * Where it takes longer than `until`, by the clock of `performance`, the frames so far are all.
+ */
+export async function ofAnimation(blob, until) {
 	const type = KINDS[detect(new Uint8Array(await blob.slice(0, HEAD).arrayBuffer()))];
 	if (!type || !globalThis.ImageDecoder || blob.size > BYTES_MAX) return null;
 	const data = await blob.arrayBuffer();
@@ -21,9 +24,9 @@ export async function ofAnimation(blob) {
 		const { frameCount } = decoder.tracks.selectedTrack;
 		if (frameCount < 2 || !canvasIsTrue()) return null;
 		let reel = new Reel(0);
-		if ((await fill(reel, decoder, frameCount)) < reel.every) {
+		if ((await fill(reel, decoder, frameCount, until)) < reel.every) {
 			// a loop that is shorter than the time between looks shows each of its frames
-			await fill((reel = new Reel(reel.every)), decoder, frameCount);
+			await fill((reel = new Reel(reel.every)), decoder, frameCount, until);
 		}
 		return { media: "video", signals: reel.signals(), moments: reel.frames.length, every: reel.every };
 	} catch {
@@ -33,10 +36,11 @@ export async function ofAnimation(blob) {
 	}
 }
 
-/** Look at the frames that are due, and give when the last one appears, in seconds. */
-async function fill(reel, decoder, count) {
+/** Look at the frames that are due, and give when the last one appears, in seconds; Infinity if time is up. */
+async function fill(reel, decoder, count, until) {
 	let start = 0;
 	for (let frameIndex = 0; frameIndex < count; frameIndex++) {
+		if (frameIndex && performance.now() > until) return Infinity;
 		let image;
 		try {
 			({ image } = await decoder.decode({ frameIndex }));

@@ -18,6 +18,7 @@ import { solve } from "./proof_of_work.js";
 const HEAD = 4096;
 const SHOWN = ["jpeg", "png", "gif", "bmp", "webp", "avif"]; // every browser opens these when sound
 const BITMAP_MAX = 50_000_000; // pixels that a phone still has memory for
+const ANIMATION_MAX = 60_000; // milliseconds for a file, after which no more frames are looked at
 const AGREE = 8; // bits between two readings of a file
 
 let reel = null; // of the video that is being played
@@ -129,8 +130,9 @@ function ofFilm() {
 async function answer({ blob, path, frame, time, seconds, work }) {
 	if (work) return { nonces: solve(work) };
 	if (frame) return look(frame, time, seconds);
+	const until = performance.now() + ANIMATION_MAX;
 	const still = blob && { media: "image", ...(await hash(blob, path)) };
-	const found = still ? ((path ? null : await ofAnimation(blob)) ?? still) : ofFilm();
+	const found = still ? ((path ? null : await ofAnimation(blob, until)) ?? still) : ofFilm();
 	return found.signals.length ? { found } : { code: "too_plain", found };
 }
 
