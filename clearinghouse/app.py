@@ -90,7 +90,7 @@ def create_app(
                 ),
                 Budgets(hour=settings.match_hour, day=settings.match_day),
                 Watch(edge=settings.oracle_edge, any=settings.oracle_any),
-                LawfulList(store),
+                LawfulList(),
                 clock,
             )
             service.waiters.bind()

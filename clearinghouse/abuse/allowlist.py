@@ -12,7 +12,6 @@ from typing import Final
 
 import numpy as np
 
-from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import KeyMismatch
 from nciihash.search.index import Index
@@ -29,8 +28,7 @@ _REACH: Final = {SignalType.PDQ: 48}
 class LawfulList:
     """The list in memory, read again whenever it has changed; used from any thread."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store  # and not its vault, which changes with the master key
+    def __init__(self) -> None:
         self._version = (0, 0)
         self._exact: set[Signal] = set()
         self._indexes: dict[SignalType, Index] = {}
@@ -57,7 +55,7 @@ class LawfulList:
         values: dict[SignalType, list[bytes]] = defaultdict(list)
         for type, sealed, lookup in tx.allowlist.read():
             try:
-                value = self._store.vault.open(sealed, "lawful", "value", lookup.hex())
+                value = tx.vault.open(sealed, "lawful", "value", lookup.hex())
             except KeyMismatch:
                 # One damaged row must not keep anybody from opening a case.
                 _log.error("A lawful picture's hash does not open, and is left out")

@@ -144,7 +144,7 @@ def keep(store: Store, number: int, *, now: datetime) -> None:
         elif row.kind in {VERDICTS, RESUBMITTED}:
             verdict_holds.put_back(tx, row.item_id, now=now)
         tx.reviews.close(number, KEPT, hour(now))
-        audit.record(store.vault, tx, Act.FILE_KEPT, count=1, hour=hour(now))
+        audit.record(tx.vault, tx, Act.FILE_KEPT, count=1, hour=hour(now))
 
 
 def put_back(store: Store, platform: int, *, now: datetime) -> int:
@@ -185,7 +185,7 @@ def remove(store: Store, number: int, *, now: datetime) -> None:
         tx.cases.withdraw_items(row.case_id, row.ordinal, hour(now))
         tx.reviews.add_removal(row.item_id, TakenOut.OPERATOR)
         tx.reviews.close_all(row.item_id, hour(now))
-        audit.record(store.vault, tx, Act.FILE_REMOVED, count=1, hour=hour(now))
+        audit.record(tx.vault, tx, Act.FILE_REMOVED, count=1, hour=hour(now))
 
 
 def _find(tx: Transaction, number: int) -> Any:  # noqa: ANN401 - a row of the database
@@ -209,12 +209,12 @@ def list_lawful(store: Store, hashes: Sequence[Signal], *, now: datetime) -> tup
     new: list[Signal] = []
     with store.write() as tx:
         for signal in dict.fromkeys(hashes):
-            lookup = store.vault.lookup(f"lawful {signal.type}", signal.value)
-            sealed = store.vault.seal(signal.value, "lawful", "value", lookup.hex())
+            lookup = tx.vault.lookup(f"lawful {signal.type}", signal.value)
+            sealed = tx.vault.seal(signal.value, "lawful", "value", lookup.hex())
             if tx.allowlist.add(signal.type, sealed, lookup, hour(now)):
                 new.append(signal)
         if new:
-            audit.record(store.vault, tx, Act.LAWFUL_LISTED, count=len(new), hour=hour(now))
+            audit.record(tx.vault, tx, Act.LAWFUL_LISTED, count=len(new), hour=hour(now))
     return len(new), _ask_about_near(store, now=now) if new else 0
 
 
@@ -222,16 +222,16 @@ def unlist_lawful(store: Store, hashes: Sequence[Signal], *, now: datetime) -> i
     """Take hashes off the list; give how many were on it. What was decided stays."""
     with store.write() as tx:
         gone = sum(
-            tx.allowlist.remove(store.vault.lookup(f"lawful {signal.type}", signal.value))
+            tx.allowlist.remove(tx.vault.lookup(f"lawful {signal.type}", signal.value))
             for signal in dict.fromkeys(hashes)
         )
         if gone:
-            audit.record(store.vault, tx, Act.LAWFUL_UNLISTED, count=gone, hour=hour(now))
+            audit.record(tx.vault, tx, Act.LAWFUL_UNLISTED, count=gone, hour=hour(now))
         return gone
 
 
 def _ask_about_near(store: Store, *, now: datetime) -> int:
-    lawful = LawfulList(store)
+    lawful = LawfulList()
     near: set[int] = set()
     after = 0
     while True:

@@ -144,7 +144,7 @@ def follow(
             holds more than `contributions_max`, and a part of it was imported.
     """
     held, passed_over = _fetch_all(source, pause)
-    lawful = LawfulList(store)
+    lawful = LawfulList()
     platform = find_or_add(store, name, clock())
     wanted = {lookup_of(store, hash.signal): hash for hash in held}
     with store.read() as tx:

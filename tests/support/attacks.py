@@ -38,7 +38,7 @@ def item_of(value):
 def flood(process, values, a_case=200):
     """Open cases that hold these values, next to the service, since over HTTP it takes minutes."""
     with closing(process.store()) as store:
-        lawful, now = LawfulList(store), datetime.now(UTC)
+        lawful, now = LawfulList(), datetime.now(UTC)
         for start in range(0, len(values), a_case):
             part = [ItemIn.of(item_of(value)) for value in values[start : start + a_case]]
             intake = prepare(store, lawful, part, MATCHED)

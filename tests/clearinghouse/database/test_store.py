@@ -108,7 +108,7 @@ def test_a_restored_database_begins_a_new_epoch_and_reuses_no_number(settings, t
 
     def open_case(store, number):
         request = OpenCase.model_validate(opening(item(pdq())))
-        intake = prepare(store, LawfulList(store), request.items, MATCHED)
+        intake = prepare(store, LawfulList(), request.items, MATCHED)
         with store.write() as tx:
             lifecycle.open_case(
                 tx,

@@ -270,7 +270,7 @@ class Histories(RuleBasedStateMachine):
     )
     def give(self, who, kind, signal):
         number = self.platforms[who].number
-        ready = make_ready(self.store, LawfulList(self.store), [Contributed(Media.IMAGE, signal)])
+        ready = make_ready(self.store, LawfulList(), [Contributed(Media.IMAGE, signal)])
         with self.store.write() as tx:
             new = contribute(tx, number, kind, ready, months=24, most=100, now=self.now)
         held = any(s == signal for _, s in self.open) or signal in self.given[number, kind]

@@ -25,7 +25,7 @@ def add(service, peer, *values, kind=CONTRIBUTED):
     """Let a platform contribute hashes, and return how many were filed."""
     store = service.parts.store
     hashes = [Contributed(Media.IMAGE, Signal.from_hex(SignalType.PDQ, v)) for v in values]
-    ready = make_ready(store, LawfulList(store), hashes)
+    ready = make_ready(store, LawfulList(), hashes)
     with store.write() as tx:
         number = tx.platforms.find(peer.name).id
         taken = contribute(tx, number, kind, ready, months=24, most=100, now=service.clock())
