@@ -11,6 +11,7 @@ process. The same figures are in the service's metrics (`clearinghouse_write_loc
 
 import argparse
 import base64
+import gc
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
@@ -118,6 +119,8 @@ def service(database: str, folder: Path) -> Iterator[tuple[Bench, str]]:
     app = create_app(settings)
     with TestClient(app) as client:
         store = app.state.service.store
+        gc.collect()
+        gc.freeze()  # as `clearinghouse serve` does
         key = keys.add_platform(store, f"Bench {secrets.token_hex(4)}", tuple(Scope), utc_now())
         yield Bench(client, store), key
 
