@@ -79,4 +79,5 @@ def serve(
 
     server = Server(config, release=release, ready=answering)
     server.run()
+    gc.unfreeze()
     return server.started

@@ -123,6 +123,7 @@ def service(database: str, folder: Path) -> Iterator[tuple[Bench, str]]:
         gc.freeze()  # as `clearinghouse serve` does
         key = keys.add_platform(store, f"Bench {secrets.token_hex(4)}", tuple(Scope), utc_now())
         yield Bench(client, store), key
+    gc.unfreeze()
 
 
 def measure(bench: Bench, key: str, repeats: int) -> dict[str, Body]:
