@@ -44,7 +44,7 @@ from nciihash.wire import (
 )
 from nciihash.wire.advocates import ASSISTED_ITEMS_MAX
 
-_AT_ONCE: Final = 500  # signals withdrawn in one transaction
+_AT_ONCE: Final = 150  # signals withdrawn in one transaction
 # what a receipt says of a file about which the operator is asked
 _WITHHELD: Final[dict[str, Literal["quarantined", "being_checked"]]] = {
     QUARANTINED: "quarantined",

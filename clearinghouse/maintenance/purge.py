@@ -15,7 +15,7 @@ from nciihash.wire import CaseState
 WITHDRAWN_DAYS: Final = 400  # for which a withdrawn value is remembered against contributions
 _BATCH: Final = 100  # cases looked for at once
 _FORGOTTEN: Final = 5  # cases deleted in one transaction
-_SIGNALS: Final = 500  # withdrawn in one transaction, so that nobody else has to wait long
+_SIGNALS: Final = 150  # withdrawn in one transaction, so that nobody else has to wait long
 
 
 def expire(store: Store, now: datetime) -> int:

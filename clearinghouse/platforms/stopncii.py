@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_
 from clearinghouse.abuse.allowlist import LawfulList
 from clearinghouse.abuse.screening import screened
 from clearinghouse.database.queries.contributions import CONTRIBUTED
-from clearinghouse.database.queries.stopncii_records import PARAMETERS, SHARED, Record
+from clearinghouse.database.queries.stopncii_records import SHARED, Record
 from clearinghouse.database.store import Store
 from clearinghouse.platforms import verdicts
 from clearinghouse.platforms.contributions import (
@@ -46,6 +46,7 @@ from nciihash.signals import Media, Signal, SignalType, Verdict
 
 START: Final = 10  # the `startTimestamp` that clients send for "from the beginning"
 PAGE_MIN: Final = SHARED + 1  # so that each page ends at a later time than it began
+_ENDED_AT_ONCE: Final = 100  # contributions taken back in one transaction
 PAGE_MAX: Final = 10_000
 BATCH_MAX: Final = 1_000  # hashes, or feedbacks, in one request
 TIME_MAX: Final = 2**40
@@ -320,9 +321,9 @@ def _record_all(
     clock: Callable[[], datetime],
 ) -> None:
     ended = list(dict.fromkeys(lookup for lookup, value in said if value.takes_back))
-    for start in range(0, len(ended), PARAMETERS):
+    for start in range(0, len(ended), _ENDED_AT_ONCE):
         with store.write() as tx:
-            some = ended[start : start + PARAMETERS]
+            some = ended[start : start + _ENDED_AT_ONCE]
             take_back(tx, platform.number, CONTRIBUTED, some, now=clock())
     last = dict(said)  # what is said twice of a value in one request is said last
     with store.read() as tx:
