@@ -293,7 +293,7 @@ def test_hashes_are_taken_back_together(service, monkeypatch):
 
     monkeypatch.setattr(Store, "write", begin)
     assert feedback_on(peer, *((value, "Withdrawn") for value in mine)).status_code == 200
-    assert len(began) == 4, "one to take them back, and one for what others have of them"
+    assert len(began) == 4, "three to take them back, and one for what others have of them"
     assert fetch_all(peer) == []
 
 
