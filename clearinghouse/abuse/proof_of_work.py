@@ -174,10 +174,13 @@ class Gate:
             WorkNeeded: no proof, or one that does not hold, has run out, was used or is too easy by
                 now; it says what to solve.
         """
-        # whoever did no work keeps no writer waiting
-        self.look(store, work, signals=signals, now=now, case=case)
+        # The proof is checked here: whoever did no work keeps no writer waiting, and who did, for
+        # as long as it takes to spend it.
+        effort, mark = self._worth(work, now, _For.SIGNALS, LIFE)
+        with store.read() as tx:
+            self._check(tx, effort, signals, case, now)
         with store.write() as tx:
-            needed, mark = self._check(tx, work, signals, case, now)
+            needed = self._check(tx, effort, signals, case, now)
             if needed and not tx.proofs.spend(mark, hour(now)):
                 raise WorkNeeded(self._asked(needed, now, PUZZLES_MAX))
             tx.proofs.take_in(signals, hour(now))
@@ -194,19 +197,19 @@ class Gate:
         case: int | None = None,
     ) -> None:
         """Raise what `pay` would raise, and spend nothing."""
+        effort, _ = self._worth(work, now, _For.SIGNALS, LIFE)
         with store.read() as tx:
-            self._check(tx, work, signals, case, now)
+            self._check(tx, effort, signals, case, now)
 
     def _check(
-        self, tx: Transaction, work: Work | None, signals: int, case: int | None, now: datetime
-    ) -> tuple[int, bytes]:
-        """Return the hashes that are needed, and the mark by which the proof is spent."""
+        self, tx: Transaction, effort: int, signals: int, case: int | None, now: datetime
+    ) -> int:
+        """Return the hashes that are needed; raise where a proof took fewer."""
         before = 0 if case is None else tx.cases.count_signals(case)
         needed = self.needed(before, signals, tx.proofs.taken_in(now), now)
-        effort, mark = self._worth(work, now, _For.SIGNALS, LIFE) if needed else (0, b"")
         if effort < needed:
             raise WorkNeeded(self._asked(needed, now, PUZZLES_MAX))
-        return needed, mark
+        return needed
 
     def ask_for_check(self, effort: int, now: datetime) -> WorkAsked:
         """Return a challenge for a check of a passphrase."""

@@ -117,22 +117,17 @@ class Cases:
         row = self._run(query).one()
         return row[0], row[1]
 
-    def withdraw_items(
-        self, case: int, ordinal: int | None, hour: int, *, remember: bool = False
-    ) -> int:
+    def withdraw_items(self, case: int, ordinal: int | None, hour: int) -> int:
         """Withdraw one file or all of a case: purge its values, log each removal, count files.
 
         Args:
             case: its row number.
             ordinal: of the file; None for all.
             hour: the time.
-            remember: keep tags of the values, so that no contributor brings them back.
         """
         gone, done = 0, False
         while not done:
-            files, done = self.withdraw_some(
-                case, ordinal, hour, limit=PARAMETERS, remember=remember
-            )
+            files, done = self.withdraw_some(case, ordinal, hour, limit=PARAMETERS)
             gone += files
         return gone
 
