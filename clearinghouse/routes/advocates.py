@@ -1,5 +1,6 @@
 """The advocates' door: a helpline's key, and cases by reference."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Path, Response
@@ -8,14 +9,14 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from clearinghouse.cases import advocates, lifecycle
 from clearinghouse.cases.advocates import Advocate
 from clearinghouse.cases.idempotency import Reply, earlier, once
-from clearinghouse.cases.intake import Intake, prepare, prepare_part, submit
+from clearinghouse.cases.intake import Intake
 from clearinghouse.database.transaction import Transaction
+from clearinghouse.routes import filing
 from clearinghouse.routes.dependencies import Repeatable, Serving, answer, documented, parsed
 from nciihash.wire import (
     AddItems,
     AddSignals,
     CaseStatus,
-    ItemIn,
     ItemsAdded,
     Problem,
     SignalsAdded,
@@ -65,9 +66,6 @@ def open_case(
     """Open a case for somebody who agreed. No proof of work is asked for."""
     now = serving.clock()
 
-    def make_ready() -> Intake:
-        return prepare(serving.store, serving.lawful, body.items, serving.settings.matched)
-
     def act(tx: Transaction, intake: Intake) -> Reply:
         opened = advocates.open_for_other(
             tx,
@@ -79,9 +77,7 @@ def open_case(
         )
         return Reply.of(201, opened)
 
-    reply = submit(serving.store, repeat, now, make_ready, act)
-    serving.waiters.poke()
-    return answer(reply)
+    return filing.file_items(serving, repeat, body.items, act, now=now)
 
 
 @router.get("/cases")
@@ -117,19 +113,8 @@ def add_items(
     repeat: Repeatable,
 ) -> Response:
     """Add files to an open case, up to 1,000 in all."""
-    now = serving.clock()
-
-    def make_ready() -> Intake:
-        return prepare(serving.store, serving.lawful, body.items, serving.settings.matched)
-
-    def act(tx: Transaction, intake: Intake) -> Reply:
-        case = advocates.find(tx, advocate, reference)
-        months = serving.settings.case_months
-        return Reply.of(201, lifecycle.add_items(tx, case, intake, months=months, now=now))
-
-    reply = submit(serving.store, repeat, now, make_ready, act)
-    serving.waiters.poke()
-    return answer(reply)
+    find = _finding(advocate, reference)
+    return filing.add_items(serving, repeat, body.items, find, now=serving.clock())
 
 
 @router.post(
@@ -148,30 +133,12 @@ def add_signals(
     repeat: Repeatable,
 ) -> Response:
     """Add the next hashes of a long video, whose first ones were sent with `more`."""
-    now = serving.clock()
     if repeat is not None and (known := earlier(serving.store, repeat)) is not None:
         return answer(known)
+    find = _finding(advocate, reference)
     with serving.store.read() as tx:
-        file = lifecycle.find_item(tx, advocates.find(tx, advocate, reference), item)
-
-    def make_ready() -> Intake:
-        part = ItemIn(media=file.media, signals=body.signals, more=body.more)
-        return prepare_part(
-            serving.store, serving.lawful, file.id, body.after, part, serving.settings.matched
-        )
-
-    def act(tx: Transaction, intake: Intake) -> Reply:
-        case = advocates.find(tx, advocate, reference)
-        [part] = intake.files
-        months = serving.settings.case_months
-        added = lifecycle.add_signals(
-            tx, case, item, body.after, part, paid=True, months=months, now=now
-        )
-        return Reply.of(201, added)
-
-    reply = submit(serving.store, repeat, now, make_ready, act)
-    serving.waiters.poke()
-    return answer(reply)
+        file = lifecycle.find_item(tx, find(tx), item)
+    return filing.add_signals(serving, repeat, file, body, find, paid=True, now=serving.clock())
 
 
 @router.delete("/cases/{reference}/items/{item}", responses=_UNKNOWN)
@@ -182,22 +149,17 @@ def withdraw_item(
     serving: Serving,
 ) -> Withdrawal:
     """Withdraw one file."""
-    return _withdraw(serving, advocate, reference, item)
+    return filing.withdraw(serving, _finding(advocate, reference), item)
 
 
 @router.delete("/cases/{reference}", responses=_UNKNOWN)
 def withdraw_case(reference: Referred, advocate: Admitted, serving: Serving) -> Withdrawal:
     """Withdraw all files and close the case. Repeating it is safe."""
-    return _withdraw(serving, advocate, reference, None)
+    return filing.withdraw(serving, _finding(advocate, reference), None)
 
 
-def _withdraw(serving: Serving, advocate: Advocate, reference: str, item: int | None) -> Withdrawal:
-    def find(tx: Transaction) -> int:
-        return advocates.find(tx, advocate, reference)
-
-    withdrawal = lifecycle.withdraw(serving.store, find, item, now=serving.clock)
-    serving.waiters.poke()
-    return withdrawal
+def _finding(advocate: Advocate, reference: str) -> Callable[[Transaction], int]:
+    return lambda tx: advocates.find(tx, advocate, reference)
 
 
 @router.post("/cases/{reference}/reported", responses=_UNKNOWN)

@@ -1,6 +1,7 @@
 """The survivor's door: no account, a case number and a passphrase."""
 
 import base64
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -11,10 +12,11 @@ from starlette.concurrency import run_in_threadpool
 from clearinghouse.cases import advocates, lifecycle
 from clearinghouse.cases.check_queue import Crowded, Lane
 from clearinghouse.cases.idempotency import Attempt, Reply, earlier, once
-from clearinghouse.cases.intake import Intake, prepare, prepare_part, submit
+from clearinghouse.cases.intake import Intake
 from clearinghouse.cases.passphrases import mint_number, mint_passphrase, read_number
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import CheckWorkNeeded, CredentialsMissing, CredentialsWrong
+from clearinghouse.routes import filing
 from clearinghouse.routes.dependencies import (
     Repeatable,
     Serving,
@@ -24,14 +26,12 @@ from clearinghouse.routes.dependencies import (
     repeated,
     shown_work,
 )
-from clearinghouse.service import Service
 from nciihash.wire import (
     CASE_SCHEME,
     AddItems,
     AddSignals,
     CaseOpened,
     CaseStatus,
-    ItemIn,
     ItemsAdded,
     OpenCase,
     Problem,
@@ -184,9 +184,6 @@ async def open_case(
         )
         verifier = await serving.checks.make(passphrase)
 
-    def make_ready() -> Intake:
-        return prepare(serving.store, serving.lawful, body.items, serving.settings.matched)
-
     def act(tx: Transaction, intake: Intake) -> Reply:
         opened = lifecycle.open_case(
             tx,
@@ -202,9 +199,7 @@ async def open_case(
         )
         return Reply.of(201, opened)
 
-    reply = await run_in_threadpool(submit, serving.store, attempt, now, make_ready, act)
-    serving.waiters.poke()
-    return answer(reply)
+    return await run_in_threadpool(filing.file_items, serving, attempt, body.items, act, now=now)
 
 
 @router.post("/claim", response_model=CaseOpened, responses=_UNKNOWN)
@@ -280,16 +275,7 @@ def add_items(
     signals = lifecycle.check_usable(body.items, serving.settings.matched)
     serving.gate.pay(serving.store, body.work, signals=signals, case=holder.case, now=now)
 
-    def make_ready() -> Intake:
-        return prepare(serving.store, serving.lawful, body.items, serving.settings.matched)
-
-    def act(tx: Transaction, intake: Intake) -> Reply:
-        months = serving.settings.case_months
-        return Reply.of(201, lifecycle.add_items(tx, holder.case, intake, months=months, now=now))
-
-    reply = submit(serving.store, attempt, now, make_ready, act)
-    serving.waiters.poke()
-    return answer(reply)
+    return filing.add_items(serving, attempt, body.items, _same(holder), now=now)
 
 
 @router.post(
@@ -319,38 +305,20 @@ def add_signals(
         lifecycle.check_length(body.after, signals)
         serving.gate.pay(serving.store, body.work, signals=signals, case=holder.case, now=now)
 
-    def make_ready() -> Intake:
-        part = ItemIn(media=file.media, signals=body.signals, more=body.more)
-        return prepare_part(
-            serving.store, serving.lawful, file.id, body.after, part, serving.settings.matched
-        )
-
-    def act(tx: Transaction, intake: Intake) -> Reply:
-        [part] = intake.files
-        months = serving.settings.case_months
-        added = lifecycle.add_signals(
-            tx, holder.case, item, body.after, part, paid=paid, months=months, now=now
-        )
-        return Reply.of(201, added)
-
-    reply = submit(serving.store, attempt, now, make_ready, act)
-    serving.waiters.poke()
-    return answer(reply)
+    return filing.add_signals(serving, attempt, file, body, _same(holder), paid=paid, now=now)
 
 
 @router.delete("/case/items/{item}", responses=_UNKNOWN | _WORK)
 def withdraw_item(item: Numbered, holder: Admitted, serving: Serving) -> Withdrawal:
     """Withdraw one file. From now on nothing matches it here, and every platform is told."""
-    return _withdraw(serving, holder, item)
+    return filing.withdraw(serving, _same(holder), item)
 
 
 @router.delete("/case", responses=_WORK)
 def withdraw_case(holder: Admitted, serving: Serving) -> Withdrawal:
     """Withdraw all files and close the case. Repeating it is safe."""
-    return _withdraw(serving, holder, None)
+    return filing.withdraw(serving, _same(holder), None)
 
 
-def _withdraw(serving: Service, holder: Holder, item: int | None) -> Withdrawal:
-    withdrawal = lifecycle.withdraw(serving.store, lambda _tx: holder.case, item, now=serving.clock)
-    serving.waiters.poke()
-    return withdrawal
+def _same(holder: Holder) -> Callable[[Transaction], int]:
+    return lambda _tx: holder.case

@@ -14,7 +14,7 @@ from clearinghouse.database.queries.cases import Cases
 from clearinghouse.database.queries.reviews import QUARANTINED
 from clearinghouse.database.store import Store
 from clearinghouse.maintenance.key_rotation import rotate
-from clearinghouse.routes import survivors
+from clearinghouse.routes import filing
 from clearinghouse.sealing.vault import ReplyVault, Vault
 from clearinghouse.settings import Settings
 from nciihash.signals import Signal, SignalType
@@ -338,14 +338,14 @@ def test_a_part_that_nobody_paid_for_is_not_filed(service, monkeypatch):
         "pay",
         lambda *args, **kwargs: paid.append(kwargs["signals"]) or pay(*args, **kwargs),
     )
-    prepare_part = survivors.prepare_part
+    prepare_part = filing.prepare_part
 
     def late(*args):
-        monkeypatch.setattr(survivors, "prepare_part", prepare_part)
+        monkeypatch.setattr(filing, "prepare_part", prepare_part)
         assert append(case, 1, part(1, 1, more=True)).status_code == 201
         return prepare_part(*args)
 
-    monkeypatch.setattr(survivors, "prepare_part", late)
+    monkeypatch.setattr(filing, "prepare_part", late)
     problem(append(case, 1, part(2, 1000)), 409, "not_the_next_part")
     assert paid == [1]
     assert append(case, 1, part(2, 1000)).status_code == 201
