@@ -17,7 +17,6 @@ A plain child over pipes: `multiprocessing` would need sockets or a script that 
 
 import atexit
 import dataclasses
-import functools
 import json
 import logging
 import os
@@ -51,6 +50,7 @@ _NO_FILTER: Final = (
     "files from everything else."
 )
 _log: Final = logging.getLogger("nciihash.sandbox")
+_first_warning: Final = threading.Lock()  # the thread that acquires it logs the warning
 # `-I` keeps the environment and the current folder out of the child; the modules that it may import
 # are this process's, given as an argument, so that every kind of installation works.
 _BOOT: Final = (
@@ -367,12 +367,8 @@ def _check_filter(walls: tuple[str, ...]) -> None:
             f"call seccomp, as Docker's own does; {_WITHOUT_FILTER}=1 accepts limits of memory, "
             "time and files alone, which protects less."
         )
-    _warn_once()
-
-
-@functools.cache
-def _warn_once() -> None:
-    _log.warning("%s It has limits of memory, time and files alone.", _NO_FILTER)
+    if _first_warning.acquire(blocking=False):  # it is never released
+        _log.warning("%s It has limits of memory, time and files alone.", _NO_FILTER)
 
 
 def _end(child: subprocess.Popen[bytes], patience: float = 0.0) -> int:
