@@ -18,16 +18,24 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from clearinghouse.abuse.allowlist import LawfulList
-from clearinghouse.abuse.oracle import Watch
-from clearinghouse.abuse.proof_of_work import Gate
+from clearinghouse.abuse.oracle import OracleDetector
+from clearinghouse.abuse.proof_of_work import WorkGate
 from clearinghouse.abuse.quotas import Budgets
-from clearinghouse.cases.passphrases import Checks
+from clearinghouse.cases.passphrases import PassphraseChecker
 from clearinghouse.database.engines import refusal
 from clearinghouse.database.store import Store
-from clearinghouse.errors import Away, BadBody, Broken, MethodRefused, NotFound, NotJson, Refused
+from clearinghouse.errors import (
+    BadBody,
+    DatabaseUnavailable,
+    InternalError,
+    MethodRefused,
+    NotFound,
+    NotJson,
+    RequestRefused,
+)
 from clearinghouse.http.body_limits import BodyLimits
 from clearinghouse.http.headers import PrivateHeaders
-from clearinghouse.metrics import Measured, Metrics
+from clearinghouse.metrics import Metrics, MetricsMiddleware
 from clearinghouse.routes import advocates, health, page, platforms, stopncii, survivors
 from clearinghouse.routes import rehearsal as rehearsals
 from clearinghouse.routes.dependencies import refusal_answer
@@ -78,18 +86,18 @@ def create_app(
             service = Service(
                 settings,
                 store,
-                Checks(
+                PassphraseChecker(
                     memory=store.argon2_memory,
                     clock=time.monotonic,
                     key=store.vault.lookup("tags of passphrases", b""),
                 ),
-                Gate(
+                WorkGate(
                     store.vault,
                     openings=settings.quiet_openings,
                     signals=settings.quiet_signals,
                 ),
                 Budgets(hour=settings.match_hour, day=settings.match_day),
-                Watch(edge=settings.oracle_edge, any=settings.oracle_any),
+                OracleDetector(edge=settings.oracle_edge, any=settings.oracle_any),
                 LawfulList(),
                 clock,
             )
@@ -122,7 +130,7 @@ def create_app(
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
         exception_handlers={
-            Refused: _refused,
+            RequestRefused: _refused,
             RequestValidationError: _invalid,
             HTTPException: _framework,
             SQLAlchemyError: _database_failed,
@@ -159,7 +167,7 @@ def create_app(
         seconds=settings.body_seconds,
     )
     app.add_middleware(PrivateHeaders, policies={"/docs": _DOCS_POLICY, **page.POLICIES})
-    app.add_middleware(Measured, metrics=metrics)
+    app.add_middleware(MetricsMiddleware, metrics=metrics)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # FastAPI's own recipe
     return app
 
@@ -168,7 +176,7 @@ def create_app(
 
 
 async def _refused(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)  # noqa: S101 - registered for this class alone
+    assert isinstance(error, RequestRefused)  # noqa: S101 - registered for this class alone
     return refusal_answer(error)
 
 
@@ -191,7 +199,7 @@ async def _framework(_request: Request, error: Exception) -> Response:
     if error.status_code < 500:
         # such as a body that is not UTF-8
         return refusal_answer(NotJson())
-    return refusal_answer(Broken())
+    return refusal_answer(InternalError())
 
 
 async def _database_failed(_request: Request, error: Exception) -> Response:
@@ -199,17 +207,17 @@ async def _database_failed(_request: Request, error: Exception) -> Response:
     if refused := refusal(error):
         return refusal_answer(refused)
     _log.error("The database failed.", exc_info=error)
-    return refusal_answer(Broken())
+    return refusal_answer(InternalError())
 
 
 async def _disk_failed(_request: Request, error: Exception) -> Response:
     # such as a disk without space for the journal of withdrawals
     _log.error("The disk failed.", exc_info=error)
-    return refusal_answer(Away())
+    return refusal_answer(DatabaseUnavailable())
 
 
 async def _broken(_request: Request, _error: Exception) -> Response:
-    return refusal_answer(Broken())
+    return refusal_answer(InternalError())
 
 
 # --- the OpenAPI document --------------------------------------------------------------------

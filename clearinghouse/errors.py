@@ -1,8 +1,8 @@
 """What can be refused, as exceptions, and the one table that turns each into an HTTP answer.
 
-    Trouble
+    ClearinghouseError
     ├── SettingInvalid, KeyMissing, KeyMismatch, NewerDatabase   (the operator's, at start)
-    └── Refused                                                  (a caller's, told over HTTP)
+    └── RequestRefused                                           (a caller's, sent over HTTP)
 
 The details are fixed sentences: nothing that a caller sent is ever repeated to her or to a log.
 """
@@ -14,27 +14,27 @@ from nciihash.wire import Problem
 from nciihash.wire.proof_of_work import WorkAsked, WorkProblem
 
 
-class Trouble(Exception):
+class ClearinghouseError(Exception):
     """Base of every error raised on purpose in the service."""
 
 
-class SettingInvalid(Trouble):
+class SettingInvalid(ClearinghouseError):
     """A setting does not make sense: the message says which and what would."""
 
 
-class KeyMissing(Trouble):
+class KeyMissing(ClearinghouseError):
     """The database is sealed with a key that was not given: restore it or name its place."""
 
 
-class KeyMismatch(Trouble):
+class KeyMismatch(ClearinghouseError):
     """The key is not the one that this database is sealed with."""
 
 
-class NewerDatabase(Trouble):
+class NewerDatabase(ClearinghouseError):
     """The database was migrated by a newer version: install that version."""
 
 
-class Refused(Trouble):
+class RequestRefused(ClearinghouseError):
     """Base of what a caller is refused; `status`, `code`, `title` and `detail` are fixed."""
 
     status: ClassVar[int]
@@ -48,7 +48,7 @@ class Refused(Trouble):
         return Problem(title=self.title, status=self.status, detail=self.detail, code=self.code)
 
 
-class CredentialsMissing(Refused):
+class CredentialsMissing(RequestRefused):
     """No usable credentials in the headers."""
 
     status = 401
@@ -57,7 +57,7 @@ class CredentialsMissing(Refused):
     detail = "Send the headers with credentials that this address asks for."
 
 
-class CredentialsWrong(Refused):
+class CredentialsWrong(RequestRefused):
     """An unknown case or a wrong passphrase, which look the same; or an unknown key."""
 
     status = 401
@@ -66,7 +66,7 @@ class CredentialsWrong(Refused):
     detail = "Check the case number and the passphrase, or the key, and send them again."
 
 
-class ScopeMissing(Refused):
+class ScopeMissing(RequestRefused):
     """The key is right and does not open this door."""
 
     status = 403
@@ -75,7 +75,7 @@ class ScopeMissing(Refused):
     detail = "Ask the operator of this clearinghouse for a key with the scope."
 
 
-class TooManyChecks(Refused):
+class TooManyChecks(RequestRefused):
     """Too many passphrases are being checked at the moment."""
 
     status = 429
@@ -85,7 +85,7 @@ class TooManyChecks(Refused):
     retry_after = 3.0
 
 
-class _WorkMissing(Refused):
+class _WorkMissing(RequestRefused):
     """A fresh proof of work has to come with this request: the problem says what to solve."""
 
     status = 428
@@ -122,7 +122,7 @@ class CheckWorkNeeded(_WorkMissing):
     )
 
 
-class DeclarationMissing(Refused):
+class DeclarationMissing(RequestRefused):
     """Not over 18, or not the person depicted."""
 
     status = 422
@@ -134,7 +134,7 @@ class DeclarationMissing(Refused):
     )
 
 
-class NothingAccepted(Refused):
+class NothingAccepted(RequestRefused):
     """Every signal of every file was refused."""
 
     status = 422
@@ -146,7 +146,7 @@ class NothingAccepted(Refused):
     )
 
 
-class TooManyItems(Refused):
+class TooManyItems(RequestRefused):
     """The case would hold more files than it may."""
 
     status = 422
@@ -155,7 +155,7 @@ class TooManyItems(Refused):
     detail = "A case holds 200 files. Nothing was added. Open another case for the other files."
 
 
-class TooManySignals(Refused):
+class TooManySignals(RequestRefused):
     """The file would hold more hashes than it may."""
 
     status = 422
@@ -164,7 +164,7 @@ class TooManySignals(Refused):
     detail = "A file holds 2,048 hashes. Nothing was added; what was sent before stays."
 
 
-class NotTheNextPart(Refused):
+class NotTheNextPart(RequestRefused):
     """All parts of the file were sent, or the parts are not sent in their order."""
 
     status = 409
@@ -175,7 +175,7 @@ class NotTheNextPart(Refused):
     )
 
 
-class ContributionsFull(Refused):
+class ContributionsFull(RequestRefused):
     """The platform would hold more contributed hashes than it may."""
 
     status = 422
@@ -184,7 +184,7 @@ class ContributionsFull(Refused):
     detail = "Nothing was added. Take back what is no longer needed, or ask the operator for more."
 
 
-class CaseClosed(Refused):
+class CaseClosed(RequestRefused):
     """The case was withdrawn or has expired."""
 
     status = 409
@@ -193,7 +193,7 @@ class CaseClosed(Refused):
     detail = "It was withdrawn or has expired. Open a new case to add files."
 
 
-class ConsentMissing(Refused):
+class ConsentMissing(RequestRefused):
     """The advocate does not say that the person agreed."""
 
     status = 422
@@ -202,7 +202,7 @@ class ConsentMissing(Refused):
     detail = "Ask whether this is wanted, and say yes for them only then. Nothing was saved."
 
 
-class CaseUnknown(Refused):
+class CaseUnknown(RequestRefused):
     """No case with this reference is in this advocate's hands."""
 
     status = 404
@@ -211,7 +211,7 @@ class CaseUnknown(Refused):
     detail = "List your cases. A case that was handed over belongs to its holder alone."
 
 
-class CodeUnknown(Refused):
+class CodeUnknown(RequestRefused):
     """The code was never given, has been used, or has run out."""
 
     status = 404
@@ -220,7 +220,7 @@ class CodeUnknown(Refused):
     detail = "Check each letter. If it was used or is older than a week, ask for a new one."
 
 
-class ItemUnknown(Refused):
+class ItemUnknown(RequestRefused):
     """The case has no file with this number."""
 
     status = 404
@@ -229,7 +229,7 @@ class ItemUnknown(Refused):
     detail = "The status of the case lists the numbers of its files."
 
 
-class BadIdempotencyKey(Refused):
+class BadIdempotencyKey(RequestRefused):
     """The Idempotency-Key header is not 32 hexadecimal digits."""
 
     status = 400
@@ -238,7 +238,7 @@ class BadIdempotencyKey(Refused):
     detail = "Send 128 random bits as 32 lowercase hexadecimal digits, new for each request."
 
 
-class IdempotencyConflict(Refused):
+class IdempotencyConflict(RequestRefused):
     """The same key came with another body."""
 
     status = 422
@@ -247,7 +247,7 @@ class IdempotencyConflict(Refused):
     detail = "Use a new key for a new request, and the old one only to repeat the old request."
 
 
-class BadCursor(Refused):
+class BadCursor(RequestRefused):
     """Not a cursor that this platform was given."""
 
     status = 400
@@ -256,7 +256,7 @@ class BadCursor(Refused):
     detail = "Send the cursor of the last page, unchanged, or none to start from the beginning."
 
 
-class CursorExpired(Refused):
+class CursorExpired(RequestRefused):
     """A cursor of another epoch of the log, or from before its retention."""
 
     status = 410
@@ -265,7 +265,7 @@ class CursorExpired(Refused):
     detail = "Follow the feed from its beginning into a new bank, and swap it in when complete."
 
 
-class BadBody(Refused):
+class BadBody(RequestRefused):
     """The body does not have the form that the address asks for."""
 
     status = 422
@@ -293,7 +293,7 @@ def _place(error: Mapping[str, Any]) -> str:
     return f"{'.'.join(map(str, path))} ({kind})"
 
 
-class NotJson(Refused):
+class NotJson(RequestRefused):
     """The body is not JSON."""
 
     status = 400
@@ -302,7 +302,7 @@ class NotJson(Refused):
     detail = "Send UTF-8 encoded JSON as the OpenAPI document describes it."
 
 
-class MediaRefused(Refused):
+class MediaRefused(RequestRefused):
     """The body is of a type that is never taken, such as a picture."""
 
     status = 415
@@ -311,7 +311,7 @@ class MediaRefused(Refused):
     detail = "Send application/json (or application/octet-stream where the documents name it)."
 
 
-class TooLarge(Refused):
+class TooLarge(RequestRefused):
     """The body is larger than any valid request."""
 
     status = 413
@@ -320,7 +320,7 @@ class TooLarge(Refused):
     detail = "Send fewer hashes at a time. Pictures must never be sent here."
 
 
-class TooSlow(Refused):
+class TooSlow(RequestRefused):
     """The body did not arrive in time."""
 
     status = 408
@@ -329,7 +329,7 @@ class TooSlow(Refused):
     detail = "Nothing was saved. Check the connection and send the same request again."
 
 
-class TypeNotMatched(Refused):
+class TypeNotMatched(RequestRefused):
     """A query for hashes of a type that is not matched by."""
 
     status = 422
@@ -338,7 +338,7 @@ class TypeNotMatched(Refused):
     detail = "Look for PDQ hashes, or ask the operator to match by this type as well."
 
 
-class BudgetSpent(Refused):
+class BudgetSpent(RequestRefused):
     """The key has looked for as many hashes as it may in this hour or on this day."""
 
     status = 429
@@ -352,7 +352,7 @@ class BudgetSpent(Refused):
         self.retry_after = retry_after
 
 
-class NotFound(Refused):
+class NotFound(RequestRefused):
     """Nothing is at this address."""
 
     status = 404
@@ -360,7 +360,7 @@ class NotFound(Refused):
     title = "There is nothing at this address"
 
 
-class MethodRefused(Refused):
+class MethodRefused(RequestRefused):
     """The address does not take this method."""
 
     status = 405
@@ -368,7 +368,7 @@ class MethodRefused(Refused):
     title = "This address does not take that method"
 
 
-class NotReady(Refused):
+class NotReady(RequestRefused):
     """The index has not caught up with the log yet."""
 
     status = 503
@@ -378,7 +378,7 @@ class NotReady(Refused):
     retry_after = 1.0
 
 
-class Busy(Refused):
+class Busy(RequestRefused):
     """The database is held by somebody else for longer than a request can wait."""
 
     status = 503
@@ -388,7 +388,7 @@ class Busy(Refused):
     retry_after = 2.0
 
 
-class Away(Refused):
+class DatabaseUnavailable(RequestRefused):
     """The database cannot be reached, or has no space left."""
 
     status = 503
@@ -401,7 +401,7 @@ class Away(Refused):
     retry_after = 5.0
 
 
-class Broken(Refused):
+class InternalError(RequestRefused):
     """A fault of ours."""
 
     status = 500

@@ -109,7 +109,7 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-class Measured:
+class MetricsMiddleware:
     """Count each request and the seconds that it took.
 
     Args:

@@ -9,7 +9,7 @@ import uvicorn
 
 from clearinghouse.app import create_app
 from clearinghouse.database.store import Store
-from clearinghouse.http.connections import Lines
+from clearinghouse.http.connections import ConnectionLimiter
 from clearinghouse.http.import_blocker import block_decoders
 from clearinghouse.http.redacting_log import log_config
 from clearinghouse.http.uvicorn_server import Server
@@ -49,7 +49,7 @@ def serve(
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
     app = create_app(settings, sandbox=sandbox)
     room = max(files - _FILES_KEPT, 64)
-    lines = Lines(min(settings.clients_max, room - 1))
+    lines = ConnectionLimiter(min(settings.clients_max, room - 1))
     config = uvicorn.Config(
         app,
         http=lines.protocol(),

@@ -12,14 +12,14 @@ from typing import Final
 
 from clearinghouse.abuse import review
 from clearinghouse.abuse.allowlist import LawfulList
-from clearinghouse.abuse.oracle import Watch
-from clearinghouse.abuse.proof_of_work import Gate
+from clearinghouse.abuse.oracle import OracleDetector
+from clearinghouse.abuse.proof_of_work import WorkGate
 from clearinghouse.abuse.quotas import Budgets
-from clearinghouse.cases.passphrases import Checks
+from clearinghouse.cases.passphrases import PassphraseChecker
 from clearinghouse.database.store import Store
 from clearinghouse.maintenance.purge import purge
-from clearinghouse.platforms.health import Alert, Uses, alerts
-from clearinghouse.platforms.live_index import LiveIndex, Replaced
+from clearinghouse.platforms.health import Alert, KeyUses, alerts
+from clearinghouse.platforms.live_index import DatabaseRestored, LiveIndex
 from clearinghouse.settings import Settings
 from clearinghouse.times import day
 
@@ -29,7 +29,7 @@ _PURGE_EVERY: Final = 3600.0  # seconds
 _PAUSE: Final = 0.5  # seconds before a database that failed is tried again
 
 
-class Waiters:
+class FeedWaiters:
     """Everybody who waits for something new in the log, woken together.
 
     Belongs to one event loop; `poke` and `close` may be called from any thread.
@@ -95,15 +95,15 @@ class Service:
 
     settings: Settings
     store: Store
-    checks: Checks
-    gate: Gate
+    checks: PassphraseChecker
+    gate: WorkGate
     budgets: Budgets
-    watch: Watch
+    watch: OracleDetector
     lawful: LawfulList
     clock: Callable[[], datetime]
     live: LiveIndex = field(default_factory=LiveIndex)
-    waiters: Waiters = field(default_factory=Waiters)
-    uses: Uses = field(default_factory=Uses)
+    waiters: FeedWaiters = field(default_factory=FeedWaiters)
+    uses: KeyUses = field(default_factory=KeyUses)
     writing: threading.Lock = field(default_factory=threading.Lock)
     failing: set[str] = field(default_factory=set)  # parts of the upkeep
 
@@ -138,7 +138,7 @@ class Service:
             _log.exception("The last counts of matches could not be written.")
 
     async def _recover(self, error: Exception) -> None:
-        if isinstance(error, Replaced):
+        if isinstance(error, DatabaseRestored):
             # first, so that nothing of before is in the index, whatever becomes of the rest
             self.live.begin_anew()
             with suppress(Exception):  # tried again, as everything is

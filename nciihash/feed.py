@@ -30,7 +30,7 @@ class Removed:
     id: str
 
 
-Entry = Added | Removed
+FeedEntry = Added | Removed
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,12 @@ class FeedPage:
     `more` says that further entries stood in the log when the page was made.
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[FeedEntry, ...]
     cursor: str
     more: bool
 
 
-class Members(Protocol):
+class SignalSet(Protocol):
     """What a page can be applied to: a platform's bank, and the service's own live index."""
 
     def __contains__(self, id: object) -> bool:
@@ -59,7 +59,7 @@ class Members(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class Changes:
     """What a page changed: entries that were applied, and those that changed nothing."""
 
     added: int
@@ -67,7 +67,7 @@ class Applied:
     ignored: int
 
 
-def apply(page: FeedPage, members: Members) -> Applied:
+def apply(page: FeedPage, members: SignalSet) -> Changes:
     """Apply a page's entries in their order.
 
     Applying a page twice changes nothing the second time, since an addition of a known id and a
@@ -92,12 +92,12 @@ def apply(page: FeedPage, members: Members) -> Applied:
                 ignored += len(run) - len(gone)
             case _ as never:
                 assert_never(never)
-    return Applied(added, removed, ignored)
+    return Changes(added, removed, ignored)
 
 
-def _runs(entries: Iterable[Entry]) -> Iterable[list[Entry]]:
+def _runs(entries: Iterable[FeedEntry]) -> Iterable[list[FeedEntry]]:
     """Split into runs of one kind, so that a bank can take additions by the thousand."""
-    run: list[Entry] = []
+    run: list[FeedEntry] = []
     for entry in entries:
         if run and type(entry) is not type(run[0]):
             yield run

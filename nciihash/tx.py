@@ -97,7 +97,7 @@ class Checkpoint(FetchCheckpointBase):
 
 
 @dataclass
-class Held(FetchedSignalMetadata):
+class SignalMetadata(FetchedSignalMetadata):
     """One signal of the feed."""
 
     id: str
@@ -111,7 +111,7 @@ class Held(FetchedSignalMetadata):
 
 class ClearinghouseExchange(
     auth.SignalExchangeWithAuth[Collaboration, Credentials],
-    SignalExchangeAPI[Collaboration, Checkpoint, Held, str, Held],
+    SignalExchangeAPI[Collaboration, Checkpoint, SignalMetadata, str, SignalMetadata],
 ):
     """A clearinghouse's feed."""
 
@@ -136,9 +136,9 @@ class ClearinghouseExchange(
         return Checkpoint
 
     @staticmethod
-    def get_record_cls() -> type[Held]:
+    def get_record_cls() -> type[SignalMetadata]:
         """Give the class of what is kept."""
-        return Held
+        return SignalMetadata
 
     @staticmethod
     def get_credential_cls() -> type[Credentials]:
@@ -152,7 +152,7 @@ class ClearinghouseExchange(
 
     def fetch_iter(
         self, supported_signal_types: Sequence[type[TxType]], checkpoint: Checkpoint | None
-    ) -> Iterator[FetchDelta[str, Held, Checkpoint]]:
+    ) -> Iterator[FetchDelta[str, SignalMetadata, Checkpoint]]:
         """Read the feed from the checkpoint to its end, page by page.
 
         Raises:
@@ -170,13 +170,13 @@ class ClearinghouseExchange(
                 except CursorExpired:
                     yield FetchDelta({}, Checkpoint("", int(time.time()), expired=True))
                     raise
-                updates: dict[str, Held | None] = {}
+                updates: dict[str, SignalMetadata | None] = {}
                 for entry in page.entries:
                     match entry:
                         case Added():
                             name = _TYPES.get((entry.signal.type, entry.media))
                             if name is not None:
-                                updates[entry.id] = Held(entry.id, name, entry.signal.hex)
+                                updates[entry.id] = SignalMetadata(entry.id, name, entry.signal.hex)
                         case Removed():
                             updates[entry.id] = None
                 cursor, more = page.cursor, page.more
@@ -187,12 +187,12 @@ class ClearinghouseExchange(
         cls,
         signal_types: Sequence[type[TxType]],
         collab: Collaboration,
-        fetched: Mapping[str, Held],
-    ) -> dict[type[TxType], dict[str, Held]]:
+        fetched: Mapping[str, SignalMetadata],
+    ) -> dict[type[TxType], dict[str, SignalMetadata]]:
         """Give what is kept by type and value: a value stays as long as one id holds it."""
         del collab
         by_name = {type_.get_name(): type_ for type_ in signal_types}
-        found: dict[type[TxType], dict[str, Held]] = {}
+        found: dict[type[TxType], dict[str, SignalMetadata]] = {}
         for held in fetched.values():
             if held.type in by_name:
                 found.setdefault(by_name[held.type], {}).setdefault(held.value, held)

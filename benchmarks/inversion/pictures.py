@@ -15,7 +15,7 @@ from PIL import Image
 from benchmarks.common import folders
 from benchmarks.inversion.inverses import CELLS, SIDE, unit
 from nciihash import pdq
-from nciihash.hashing.frame_selection import Reel
+from nciihash.hashing.frame_selection import FrameSelector
 from nciihash.hashing.hasher import hash_image
 from nciihash.hashing.image import read_pixels
 from nciihash.hashing.variants import QUARTERS, VIEWS, hash_variants
@@ -219,7 +219,7 @@ def _film(photo: Pixels, rng: np.random.Generator) -> list[Pixels]:
     size = [max(5, int(s * rng.uniform(0.5, 0.7))) for s in photo.shape[:2]]
     room = [s - o for s, o in zip(photo.shape, size, strict=False)]
     start, end = (np.array([rng.uniform(0, r) for r in room]) for _ in range(2))
-    reel, kept = Reel(FRAMES), []
+    reel, kept = FrameSelector(FRAMES), []
     for share in np.linspace(0, 1, 24):
         top, left = (start + (end - start) * share).astype(int)
         frame = folders.shrunk(photo[top : top + size[0], left : left + size[1]], _SMALL)

@@ -34,15 +34,15 @@ from benchmarks.scan import report
 from benchmarks.search import peers
 from nciihash import Index
 from nciihash.bank import snapshot
-from nciihash.bank.frozen import Still, freeze
+from nciihash.bank.frozen import FrozenBank, freeze
 from nciihash.bank.journal import Journal
 from nciihash.bank.snapshot import Table
 from nciihash.sandbox.pool import cores
 from nciihash.scan import executors
 from nciihash.scan.plan import plan
-from nciihash.scan.results import Findings
+from nciihash.scan.results import ScanFolder
 from nciihash.scan.sources import Folder
-from nciihash.scan.worker import Done, Job
+from nciihash.scan.worker import BlockResult, Job
 from nciihash.signals import Media, SignalType, Variant
 
 PACKAGES = ("numpy", "pyarrow", "ray")
@@ -145,7 +145,7 @@ def opening(path: Path) -> float:
     """Time the opening of a bank that stands still: seconds, the second time."""
     for _ in range(2):
         start = time.perf_counter()
-        Still.open(path, verify=False)
+        FrozenBank.open(path, verify=False)
         took = time.perf_counter() - start
     return took
 
@@ -185,7 +185,7 @@ def scan(
     """Scan as the command does; `after` hears after each block how many of them all are done."""
     begin = time.perf_counter()
     planned = plan(Folder(source), BLOCK)
-    with Findings(out) as findings:
+    with ScanFolder(out) as findings:
         where, pin = findings.begin(str(source), planned, bank, {})
         job = Job(str(source), planned.kind, str(where), pin.fingerprint, ())
         start = time.perf_counter()
@@ -193,7 +193,7 @@ def scan(
         results = executors.ray(job, blocks) if on_ray else executors.local(job, blocks, cores())
         at_work, written, undone = 0.0, 0.0, 0
         for outcome in results:
-            if not isinstance(outcome, Done):
+            if not isinstance(outcome, BlockResult):
                 undone += 1
                 continue
             at_work += outcome.seconds

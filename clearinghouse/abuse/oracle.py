@@ -66,7 +66,7 @@ class Alarm:
     queries: int
 
 
-class Watch:
+class OracleDetector:
     """Count different queries around a file by key and file; used from any thread.
 
     Args:

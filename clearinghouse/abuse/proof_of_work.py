@@ -65,7 +65,7 @@ class _For(Enum):
     CHECK = "work for a check"
 
 
-class Gate:
+class WorkGate:
     """Ask for work by what the service took in lately, and check it.
 
     The count of openings is in memory only, and each worker's own; that of signals is in the

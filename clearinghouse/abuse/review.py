@@ -27,7 +27,7 @@ from clearinghouse.database.queries.reviews import (
 )
 from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import Transaction
-from clearinghouse.errors import Trouble
+from clearinghouse.errors import ClearinghouseError
 from clearinghouse.times import hour
 from nciihash.signals import Signal, SignalType, Verdict
 from nciihash.wire import TakenOut
@@ -37,11 +37,11 @@ _PART: Final = 500  # files that one query names
 _PAGE: Final = 5_000  # signals compared with a new lawful picture at a time
 
 
-class ReviewUnknown(Trouble):
+class ReviewUnknown(ClearinghouseError):
     """There is no open question with this number: `review list` shows them."""
 
 
-class NotAboutAFile(Trouble):
+class NotAboutAFile(ClearinghouseError):
     """The question is about a key, and no file is to be taken out for it."""
 
 

@@ -22,11 +22,11 @@ from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import (
     CaseUnknown,
+    ClearinghouseError,
     CodeUnknown,
     ConsentMissing,
     CredentialsMissing,
     CredentialsWrong,
-    Trouble,
 )
 from clearinghouse.platforms.keys import KEY_DAYS
 from clearinghouse.times import hour, moment
@@ -45,11 +45,11 @@ _PREFIX: Final = "nciia_"  # makes a leaked key findable by secret scanners
 _NO_VERIFIER: Final = "-"  # what no passphrase passes, since it is no Argon2 hash
 
 
-class AdvocateExists(Trouble):
+class AdvocateExists(ClearinghouseError):
     """There is an advocate of this name: rotate the key instead."""
 
 
-class AdvocateUnknown(Trouble):
+class AdvocateUnknown(ClearinghouseError):
     """There is no advocate of this name: `advocate list` shows them."""
 
 

@@ -38,7 +38,7 @@ class Lane(Enum):
     OTHERS = "others"
 
 
-class Crowded(Exception):
+class CheckQueueFull(Exception):
     """Too many wait. `effort` is how many hashes would go ahead of them."""
 
     def __init__(self, effort: int) -> None:
@@ -78,7 +78,7 @@ class CheckQueue:
             Crowded: not without any.
         """
         if not effort and len(self._lanes[lane]) >= FREE:
-            raise Crowded(self.asked(lane))
+            raise CheckQueueFull(self.asked(lane))
 
     def asked(self, lane: Lane) -> int:
         """Return the hashes by which one goes ahead of everybody in a lane, as far as one can."""
@@ -120,7 +120,7 @@ class CheckQueue:
             if waiting in lane_now:
                 lane_now.remove(waiting)
         if not waiting.granted:
-            raise Crowded(self.asked(lane))
+            raise CheckQueueFull(self.asked(lane))
 
     def _go_on(self) -> None:
         """Grant their turns to those who are next."""

@@ -75,7 +75,7 @@ def _normal(passphrase: str) -> str:
     return "".join(c for c in folded if c.isalpha())
 
 
-class Checks:
+class PassphraseChecker:
     """Make and check Argon2id verifiers, few at a time; slow down guessing at one case.
 
     Belongs to one event loop. Wrong guesses are counted in memory only, by the look-up value of the

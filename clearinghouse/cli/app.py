@@ -28,7 +28,7 @@ from clearinghouse.cli.shared import (
     show,
 )
 from clearinghouse.database.store import Store
-from clearinghouse.errors import SettingInvalid, Trouble
+from clearinghouse.errors import ClearinghouseError, SettingInvalid
 from clearinghouse.maintenance import transparency
 from clearinghouse.maintenance.purge import purge as purge_database
 from clearinghouse.platforms import keys
@@ -55,7 +55,7 @@ def main() -> None:
     core_dumps.forbid()
     try:
         app()
-    except Trouble as trouble:
+    except ClearinghouseError as trouble:
         print(f"clearinghouse: {trouble}", file=sys.stderr)  # noqa: T201 - a command line prints
         sys.exit(2)
     except SQLAlchemyError as error:

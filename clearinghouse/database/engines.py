@@ -16,7 +16,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
-from clearinghouse.errors import Away, Busy, Refused, SettingInvalid
+from clearinghouse.errors import Busy, DatabaseUnavailable, RequestRefused, SettingInvalid
 from clearinghouse.settings import Settings
 
 _WAIT_MS: Final = 5_000  # how long a second writer waits for its turn
@@ -179,7 +179,7 @@ class Postgres:
         import psycopg  # an extra, which SQLite does without
 
         _, options = self.reader.dialect.create_connect_args(self.reader.url)
-        options = _patience(self.reader.url) | dict(options)
+        options = _busy_options(self.reader.url) | dict(options)
         while not ended.is_set():
             try:
                 with psycopg.connect(**options, autocommit=True) as connection:
@@ -210,7 +210,7 @@ class Postgres:
         )
 
 
-def _patience(url: URL) -> dict[str, Any]:
+def _busy_options(url: URL) -> dict[str, Any]:
     """Give libpq's settings by which a server that went away without a word is noticed.
 
     Those that the operator wrote into the address are left to it.
@@ -233,7 +233,7 @@ def _postgres_engine(settings: Settings, *, write: bool) -> Engine:
         max_overflow=0,
         pool_timeout=_WAIT_MS / 1000,
         pool_pre_ping=True,  # a server that was started anew costs nobody an error
-        connect_args=_patience(make_url(settings.database)),
+        connect_args=_busy_options(make_url(settings.database)),
     )
     session = (
         f"SET lock_timeout = {_WAIT_MS}; SET idle_in_transaction_session_timeout = {_STUCK_MS};"
@@ -267,7 +267,7 @@ def _postgres_engine(settings: Settings, *, write: bool) -> Engine:
     return engine
 
 
-def refusal(error: SQLAlchemyError) -> Refused | None:
+def refusal(error: SQLAlchemyError) -> RequestRefused | None:
     """Say what a caller is told when the database fails: to come back, or None for a fault of ours.
 
     Busy: others write, or all connections are in use. Away: it cannot be reached, is being started
@@ -281,17 +281,21 @@ def refusal(error: SQLAlchemyError) -> Refused | None:
     if state is not None:
         if state in _BUSY_STATES:
             return Busy()
-        return Away() if state[:2] in _AWAY_CLASSES or state in _AWAY_STATES else None
+        return (
+            DatabaseUnavailable() if state[:2] in _AWAY_CLASSES or state in _AWAY_STATES else None
+        )
     if error.connection_invalidated:
-        return Away()
+        return DatabaseUnavailable()
     if type(error.orig).__module__.startswith("psycopg"):
         # broken off, or never made: the server gave no state
-        return Away() if isinstance(error, OperationalError | InterfaceError) else None
+        return (
+            DatabaseUnavailable() if isinstance(error, OperationalError | InterfaceError) else None
+        )
     # SQLite's own words, and the only way that its driver tells one trouble from another
     words = str(error.orig)
     if any(word in words for word in _LOCKED):
         return Busy()
-    return Away() if any(word in words for word in _NO_DISK) else None
+    return DatabaseUnavailable() if any(word in words for word in _NO_DISK) else None
 
 
 # PostgreSQL's codes: lock_not_available, query_canceled, deadlock, serialization failure

@@ -19,7 +19,7 @@ from typing import Final, Self
 from clearinghouse.database.engines import Database
 from clearinghouse.database.queries.stopncii_records import SHARED
 from clearinghouse.database.transaction import Transaction
-from clearinghouse.database.withdrawal_journal import Journal
+from clearinghouse.database.withdrawal_journal import WithdrawalJournal
 from nciihash.durable import naming
 
 _log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ EPOCH_BYTES: Final = 7  # fits beside a kind and a number into one AES block
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class HighWaterMark:
     """How far the log, and the places of the StopNCII door, had got at the last note."""
 
     seq: int
@@ -67,8 +67,8 @@ class Reached:
 def settle(
     database: Database,
     tx: Transaction,
-    reached: Reached,
-    journal: Journal,
+    reached: HighWaterMark,
+    journal: WithdrawalJournal,
     hour: int,
     *,
     anew: bool,
@@ -89,7 +89,7 @@ def settle(
     head = tx.log.head()
     last = max(reached.seq, journal.reached())
     if anew or head < last:
-        reached = Reached(max(last, head), max(reached.place, tx.stopncii.last_place()))
+        reached = HighWaterMark(max(last, head), max(reached.place, tx.stopncii.last_place()))
         _begin_epoch(database, tx, reached)
         _log.warning("The database is older than it was: a new epoch of the log begins.")
     if journal.is_of(tx.log.epoch()):
@@ -103,7 +103,7 @@ def settle(
     return gone
 
 
-def _begin_epoch(database: Database, tx: Transaction, reached: Reached) -> None:
+def _begin_epoch(database: Database, tx: Transaction, reached: HighWaterMark) -> None:
     for table in _NUMBERED:
         last = max(database.last_number(tx.connection, table), reached.seq)
         database.jump(tx.connection, table, last + _JUMP)

@@ -25,9 +25,9 @@ from sqlalchemy import URL, Connection, inspect, text
 from clearinghouse.database import audit
 from clearinghouse.database.audit import Act
 from clearinghouse.database.engines import Database, open_database
-from clearinghouse.database.epoch import EPOCH_BYTES, Reached, settle
+from clearinghouse.database.epoch import EPOCH_BYTES, HighWaterMark, settle
 from clearinghouse.database.transaction import Transaction
-from clearinghouse.database.withdrawal_journal import Journal
+from clearinghouse.database.withdrawal_journal import WithdrawalJournal
 from clearinghouse.errors import KeyMismatch, NewerDatabase
 from clearinghouse.sealing.master_key import FACTS, KEY, STEADY, key_file, read_masters, unlock
 from clearinghouse.sealing.vault import KEY_BYTES, Vault
@@ -78,7 +78,7 @@ class Store:
         *,
         argon2_memory: int,
         note: Path,
-        journal: Journal,
+        journal: WithdrawalJournal,
         releases: Releases,
     ) -> None:
         self._database = database
@@ -122,7 +122,7 @@ class Store:
         return store
 
     @classmethod
-    def settle_copy(cls, settings: Settings, copy: Path, reached: Reached) -> int:
+    def settle_copy(cls, settings: Settings, copy: Path, reached: HighWaterMark) -> int:
         """Make a copy of the database in SQLite ready to take its place.
 
         It gets today's tables and a new epoch of the log behind all that was `reached`, and loses
@@ -136,8 +136,8 @@ class Store:
         database = open_database(replace(settings, database=address.render_as_string()))
         try:
             store = cls._over(database, settings, _utc_now)
-            noted = Reached.read(store._note)
-            reached = Reached(max(reached.seq, noted.seq), max(reached.place, noted.place))
+            noted = HighWaterMark.read(store._note)
+            reached = HighWaterMark(max(reached.seq, noted.seq), max(reached.place, noted.place))
             return store._settle(reached, anew=True)
         finally:
             _close(database)
@@ -167,7 +167,7 @@ class Store:
             lambda: read_masters(settings, create=False),
             argon2_memory=int.from_bytes(known["argon2"], "big"),
             note=folder / f"reached-{identity}",
-            journal=Journal(folder / f"withdrawals-{identity}"),
+            journal=WithdrawalJournal(folder / f"withdrawals-{identity}"),
             releases=Releases(settings.release_every, clock),
         )
 
@@ -181,7 +181,7 @@ class Store:
             KeyMismatch: another database is there now.
         """
         with self._reserving:  # so that no number of before is used in what came into its place
-            again = self._settle(Reached.read(self._note), anew=False)
+            again = self._settle(HighWaterMark.read(self._note), anew=False)
             self._items = []
         with self.read() as tx:
             epoch = tx.log.epoch()
@@ -197,7 +197,7 @@ class Store:
             _log.warning("There is no space beside the key for notes on withdrawals: make some.")
         return again
 
-    def _settle(self, reached: Reached, *, anew: bool) -> int:
+    def _settle(self, reached: HighWaterMark, *, anew: bool) -> int:
         now = hour(datetime.now(UTC))
         with self._database.writer.begin() as connection:
             tx = Transaction(connection)
@@ -294,10 +294,10 @@ class Store:
             taken, self._items = self._items[:count], self._items[count:]
             return taken
 
-    def reached(self) -> Reached:
+    def reached(self) -> HighWaterMark:
         """Tell how far the log has got."""
         with self.read() as tx:
-            return Reached(tx.log.head(), tx.stopncii.last_place())
+            return HighWaterMark(tx.log.head(), tx.stopncii.last_place())
 
     def note_reached(self) -> None:
         """Note outside the database how far the log has got (`clearinghouse.database.epoch`)."""

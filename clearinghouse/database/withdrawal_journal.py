@@ -28,7 +28,7 @@ _END: Final = "."  # closes a line, so that one that was cut off is not taken fo
 Reader = Callable[[int, int], Sequence[tuple[int, int]]]
 
 
-class Journal:
+class WithdrawalJournal:
     """One journal; any number of threads and processes may use it at once.
 
     Args:

@@ -6,7 +6,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from clearinghouse.errors import MediaRefused, Refused, TooLarge, TooSlow
+from clearinghouse.errors import MediaRefused, RequestRefused, TooLarge, TooSlow
 from nciihash.wire import OCTETS, PROBLEM
 
 BODY_SECONDS: Final = 20.0  # in which a body may bring nothing
@@ -62,7 +62,7 @@ class BodyLimits:
 
         seen = 0
         whole = answered = False
-        cut: Refused | None = None
+        cut: RequestRefused | None = None
         clock = asyncio.get_running_loop().time
         end = clock() + self._seconds
 
@@ -101,7 +101,7 @@ class _Cut(Exception):
     """The body passed a bound while it was read."""
 
 
-async def _refuse(refusal: Refused, send: Send) -> None:
+async def _refuse(refusal: RequestRefused, send: Send) -> None:
     body = refusal.problem().model_dump_json().encode()
     headers = [
         (b"content-type", PROBLEM.encode()),

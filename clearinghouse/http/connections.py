@@ -15,7 +15,7 @@ HEADERS_SECONDS: Final = 20.0  # from the first moment of a connection or the fi
 ANSWER_SECONDS: Final = 60.0  # in which nothing of an answer was taken
 
 
-class Lines:
+class ConnectionLimiter:
     """The open connections without a request under way, the longest unused first.
 
     Belongs to one event loop.
@@ -43,16 +43,16 @@ class Lines:
         """Make the class of connections that keep to these bounds."""
         lines = self
 
-        class Line(_Line):
+        class LimitedConnection(_Line):
             def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own
                 super().__init__(*args, **kwargs)
                 self.lines = lines
 
-        return Line
+        return LimitedConnection
 
 
 class _Line(H11Protocol):
-    lines: Lines
+    lines: ConnectionLimiter
     _timer: asyncio.TimerHandle | None = None
     _answer_timer: asyncio.TimerHandle | None = None
 

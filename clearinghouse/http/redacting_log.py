@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 
-class Discreet(logging.Formatter):
+class RedactingFormatter(logging.Formatter):
     """Format a record without anything that came from outside.
 
     An exception is written as its type and the functions it passed through, without its message.
@@ -52,7 +52,10 @@ def log_config() -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {
-            "discreet": {"()": Discreet, "fmt": "%(asctime)s %(levelname)s %(name)s %(message)s"}
+            "discreet": {
+                "()": RedactingFormatter,
+                "fmt": "%(asctime)s %(levelname)s %(name)s %(message)s",
+            }
         },
         "handlers": {
             "stderr": {"class": "logging.StreamHandler", "formatter": "discreet"},

@@ -17,7 +17,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from clearinghouse.database.store import Store
-from clearinghouse.errors import KeyMismatch, Trouble
+from clearinghouse.errors import ClearinghouseError, KeyMismatch
 from clearinghouse.sealing.master_key import read_masters, unlock
 from clearinghouse.settings import Settings
 from nciihash.durable import naming, sync_folder
@@ -26,12 +26,12 @@ _BUSY_SECONDS: Final = 30.0
 _NOT_WHOLE: Final = "This is not a whole backup of a clearinghouse. Nothing was changed."
 
 
-class BackupRefused(Trouble):
+class BackupRefused(ClearinghouseError):
     """A backup cannot be made or put back: the message says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
-class Restored:
+class RestoreResult:
     """What came of a restore.
 
     `signals` that are live now; `withdrawn_again` had been withdrawn since the backup was made.
@@ -70,7 +70,7 @@ def back_up(settings: Settings, target: Path) -> int:
     return size
 
 
-def restore(settings: Settings, source: Path) -> Restored:
+def restore(settings: Settings, source: Path) -> RestoreResult:
     """Check a backup, put it in the place of the database, and withdraw what was withdrawn since.
 
     One transaction of SQLite: it happens whole or not at all, and a service that runs meanwhile
@@ -116,7 +116,7 @@ def restore(settings: Settings, source: Path) -> Restored:
     store = Store.open(settings)
     try:
         with store.read() as tx:
-            return Restored(tx.figures.totals()["signals"], again)
+            return RestoreResult(tx.figures.totals()["signals"], again)
     finally:
         store.close()
 

@@ -55,7 +55,7 @@ _SEEN: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Rotated:
+class RotationResult:
     """How many values were sealed anew, and how many do not open with any key and were left."""
 
     resealed: int
@@ -70,7 +70,7 @@ def rotate(
     successor: bytes | None = None,
     told: Callable[[int], None] = lambda _count: None,
     pause: Callable[[float], None] = time.sleep,
-) -> Rotated:
+) -> RotationResult:
     """Change the master key, or finish a change that was broken off.
 
     Args:
@@ -149,7 +149,7 @@ def rotate(
     with store.write() as tx:
         tx.facts.write(NEXT, None)
     store.sweep()
-    return Rotated(done, damaged)
+    return RotationResult(done, damaged)
 
 
 def _reseal(tx: Transaction, new: Vault, after: int) -> tuple[int | None, int, int]:

@@ -49,7 +49,7 @@ _NO_VERIFIER: Final = "-"  # what no passphrase passes, since it is no Argon2 ha
 
 
 @dataclass(frozen=True, slots=True)
-class Contributed:
+class Contribution:
     """One hash without a survivor."""
 
     media: Media
@@ -62,7 +62,7 @@ def lookup_of(store: Store, signal: Signal) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class PreparedContributions:
     """Hashes made ready to be filed before the writer's lock is taken, by their look-up values.
 
     Each has the row of its file, reserved, and the row of its signal, and the tag by which it is
@@ -75,7 +75,9 @@ class Ready:
     screening: Screening
 
 
-def make_ready(store: Store, lawful: LawfulList, hashes: Sequence[Contributed]) -> Ready:
+def make_ready(
+    store: Store, lawful: LawfulList, hashes: Sequence[Contribution]
+) -> PreparedContributions:
     """Compare hashes with the lawful list, and seal the others."""
     unique = [hash for hash in dict.fromkeys(hashes) if hash.signal.possible]
     numbers = store.reserve_items(len(unique))
@@ -97,14 +99,14 @@ def make_ready(store: Store, lawful: LawfulList, hashes: Sequence[Contributed]) 
         }
         files[lookup] = (hash.media, row)
         tags[lookup] = screening.vault.tag(hash.signal.type, hash.signal.value)
-    return Ready(files, tags, screening)
+    return PreparedContributions(files, tags, screening)
 
 
 def contribute(
     tx: Transaction,
     platform: int,
     kind: str,
-    ready: Ready,
+    ready: PreparedContributions,
     *,
     months: int,
     most: int,

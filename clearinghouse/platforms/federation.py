@@ -21,10 +21,10 @@ from clearinghouse.abuse.allowlist import LawfulList
 from clearinghouse.abuse.screening import screened
 from clearinghouse.database.queries.contributions import IMPORTED
 from clearinghouse.database.store import Store
-from clearinghouse.errors import ContributionsFull, SettingInvalid, Trouble
+from clearinghouse.errors import ClearinghouseError, ContributionsFull, SettingInvalid
 from clearinghouse.http.foreign_replies import BoundedBody, ReplyTooLong
 from clearinghouse.platforms.contributions import (
-    Contributed,
+    Contribution,
     contribute,
     lookup_of,
     make_ready,
@@ -67,7 +67,7 @@ class _Page(Document):
     records: Annotated[tuple[_Record, ...], Field(alias="hashRecords")] = ()
 
 
-class FollowFailed(Trouble):
+class FollowFailed(ClearinghouseError):
     """The other clearinghouse could not be read to its end, or holds too much: the message says."""
 
 
@@ -159,7 +159,7 @@ def follow(
     # Once at least, for that renews what is there.
     for batch in list(_batches(new)) or [()]:
 
-        def file(batch: Sequence[Contributed] = batch) -> int:
+        def file(batch: Sequence[Contribution] = batch) -> int:
             ready = make_ready(store, lawful, batch)
             with store.write() as tx:
                 return contribute(
@@ -182,9 +182,9 @@ def follow(
     return Round(len(held), passed_over, added, removed)
 
 
-def _fetch_all(source: Source, pause: Callable[[float], None]) -> tuple[set[Contributed], int]:
+def _fetch_all(source: Source, pause: Callable[[float], None]) -> tuple[set[Contribution], int]:
     """Fetch every record from the beginning; give the usable hashes and count the others."""
-    held: set[Contributed] = set()
+    held: set[Contribution] = set()
     passed_over = 0
     token: str | None = None
     headers = {
@@ -214,10 +214,10 @@ def _fetch_all(source: Source, pause: Callable[[float], None]) -> tuple[set[Cont
     raise FollowFailed("The other clearinghouse has no last page. Nothing was changed.")
 
 
-def _read(record: _Record) -> Contributed | None:
+def _read(record: _Record) -> Contribution | None:
     try:
         kind = RecordType(record.signal_type)
-        return Contributed(kind.media, Signal.from_hex(kind.signal, record.value))
+        return Contribution(kind.media, Signal.from_hex(kind.signal, record.value))
     except (ValueError, InvalidSignal):
         return None
 

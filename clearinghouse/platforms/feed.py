@@ -8,7 +8,7 @@ from clearinghouse.database.store import Store
 from clearinghouse.errors import CursorExpired
 from clearinghouse.platforms.keys import Platform, Scope
 from clearinghouse.platforms.live_index import cursor_name, feed_entries, read_place
-from clearinghouse.sealing.platform_ids import Names
+from clearinghouse.sealing.platform_ids import PlatformIds
 from nciihash.feed import FeedPage
 from nciihash.veil import Veil
 
@@ -24,7 +24,7 @@ def read_cursor(store: Store, platform: Platform, cursor: str | None) -> int:
     """
     if cursor is None:
         return 0
-    return read_place(store, platform, Names.CURSOR, cursor)
+    return read_place(store, platform, PlatformIds.CURSOR, cursor)
 
 
 def view(platform: Platform, *, veil: bool) -> Veil | None:

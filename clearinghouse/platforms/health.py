@@ -54,7 +54,7 @@ class Alert:
                 return f"The last key of {self.platform} ends at {when}: `platform rotate` it."
 
 
-class Uses:
+class KeyUses:
     """Which keys were used and in which hour, until that is written down; used from any thread."""
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clearinghouse.abuse.oracle import edges
-from clearinghouse.sealing.platform_ids import Names
+from clearinghouse.sealing.platform_ids import PlatformIds
 from nciihash.signals import SignalType
 
 FILES_MAX: Final = 20  # a query
@@ -37,7 +37,7 @@ _Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Met:
+class NearSignals:
     """What some queries met: a row a hit, by query and then by distance.
 
     Attributes:
@@ -81,7 +81,7 @@ class Met:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ChosenHits:
     """Chosen hits of some queries, a row a hit; `cut` names queries that met more.
 
     Attributes:
@@ -119,7 +119,9 @@ def _ranks(first: _Mask) -> NDArray[np.intp]:
 # --- reducing what a query met -----------------------------------------------------------------
 
 
-def reduce(met: Met, type: SignalType, names: Names) -> tuple[Met, Met, _Ints]:
+def reduce(
+    met: NearSignals, type: SignalType, names: PlatformIds
+) -> tuple[NearSignals, NearSignals, _Ints]:
     """Separate what can be told from what is watched alone, and leave out what is neither.
 
     Args:
@@ -141,7 +143,7 @@ def reduce(met: Met, type: SignalType, names: Names) -> tuple[Met, Met, _Ints]:
     for run in np.flatnonzero(ends - starts > _MANY).tolist():
         rows = slice(int(starts[run]), int(ends[run]))
         part = met.take(rows)
-        order = names.order(Names.ITEM, part.item)
+        order = names.order(PlatformIds.ITEM, part.item)
         matching = int(np.count_nonzero(tell[rows]))  # they come first
         files = _files(part.take(slice(matching)), order[:matching], type)
         tell[rows] &= np.isin(part.item, files)
@@ -152,7 +154,7 @@ def reduce(met: Met, type: SignalType, names: Names) -> tuple[Met, Met, _Ints]:
     return met.take(tell), met.take(watch), np.array(cut, dtype=np.int64)
 
 
-def _files(met: Met, order: NDArray[np.uint64], type: SignalType) -> _Ints:
+def _files(met: NearSignals, order: NDArray[np.uint64], type: SignalType) -> _Ints:
     """Return the files that one query is told."""
     strong = met.strong(type)
     rows = _first_files(order, met.case, np.flatnonzero(strong))
@@ -195,7 +197,7 @@ def _smallest(order: NDArray[np.uint64], rows: NDArray[np.intp], count: int) -> 
 # --- choosing ------------------------------------------------------------------------------------
 
 
-def choose(met: Met, type: SignalType, names: Names) -> Told:
+def choose(met: NearSignals, type: SignalType, names: PlatformIds) -> ChosenHits:
     """Choose what each query is told.
 
     Args:
@@ -203,7 +205,7 @@ def choose(met: Met, type: SignalType, names: Names) -> Told:
         type: of the queries.
         names: of the platform.
     """
-    order = names.order(Names.ITEM, met.item)
+    order = names.order(PlatformIds.ITEM, met.item)
     likely = ~met.strong(type)
     by = np.lexsort((likely, order, met.query))
     first = _starts(met.query[by], met.item[by])
@@ -212,7 +214,7 @@ def choose(met: Met, type: SignalType, names: Names) -> Told:
     file_rows = by[first]  # the nearest hit of each file of each query
     turns = _turns(met.query[file_rows], likely[file_rows], met.case[file_rows], order[file_rows])
     kept = np.flatnonzero((turns < FILES_MAX)[file_of])
-    ids = names.order(Names.SIGNAL, met.signal[kept])
+    ids = names.order(PlatformIds.SIGNAL, met.signal[kept])
     by = np.lexsort((ids, likely[kept], file_of[kept]))
     files = file_of[kept][by]
     rank = _ranks(_starts(files))
@@ -221,7 +223,7 @@ def choose(met: Met, type: SignalType, names: Names) -> Told:
     cut = np.union1d(met.query[file_rows][turns >= FILES_MAX], met.query[kept][by][~few])
     last = np.lexsort((ids[by][few], order[rows], likely[rows], met.query[rows]))
     rows, turn = rows[last], turn[last]
-    return Told(met.query[rows], met.signal[rows], met.item[rows], likely[rows], turn, cut)
+    return ChosenHits(met.query[rows], met.signal[rows], met.item[rows], likely[rows], turn, cut)
 
 
 def _turns(queries: _Ints, likely: _Mask, cases: _Ints, order: NDArray[np.uint64]) -> _Ints:
@@ -235,9 +237,11 @@ def _turns(queries: _Ints, likely: _Mask, cases: _Ints, order: NDArray[np.uint64
     return turns
 
 
-def together(parts: Sequence[Told]) -> Told:
+def together(parts: Sequence[ChosenHits]) -> ChosenHits:
     """Join what the queries of one request are told, cut to what an answer holds."""
-    told = Told(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Told)))
+    told = ChosenHits(
+        *(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(ChosenHits))
+    )
     if len(told.query) <= REPLY_MAX:
         return told
     by = np.lexsort((told.turn, told.query))
@@ -248,13 +252,13 @@ def together(parts: Sequence[Told]) -> Told:
     share = max(int(np.searchsorted(counts, REPLY_MAX, side="right")), 1)
     keep = place < share
     cut = np.union1d(told.cut, told.query[~keep])
-    return Told(
+    return ChosenHits(
         told.query[keep], told.signal[keep], told.item[keep], told.likely[keep],
         told.turn[keep], cut,
     )  # fmt: skip
 
 
-def rows_by_query(told: Told) -> Iterator[tuple[int, int, int]]:
+def rows_by_query(told: ChosenHits) -> Iterator[tuple[int, int, int]]:
     """Give each query that is told something, with the start and end of its rows."""
     starts = np.flatnonzero(_starts(told.query))
     ends = np.append(starts[1:], len(told.query))

@@ -12,8 +12,13 @@ from clearinghouse.database.audit import Act
 from clearinghouse.database.schema import AnyRow
 from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import Transaction
-from clearinghouse.errors import CredentialsMissing, CredentialsWrong, ScopeMissing, Trouble
-from clearinghouse.sealing.platform_ids import Names
+from clearinghouse.errors import (
+    ClearinghouseError,
+    CredentialsMissing,
+    CredentialsWrong,
+    ScopeMissing,
+)
+from clearinghouse.sealing.platform_ids import PlatformIds
 from clearinghouse.times import hour
 from nciihash.signals import SignalType
 from nciihash.veil import Veil
@@ -44,15 +49,15 @@ _VEILS: Final = {
 FOLLOWING: Final = frozenset({Scope.FEED, *_VEILS})  # what opens the feed, whole or veiled
 
 
-class PlatformExists(Trouble):
+class PlatformExists(ClearinghouseError):
     """There is a platform of this name: rotate its key instead."""
 
 
-class PlatformUnknown(Trouble):
+class PlatformUnknown(ClearinghouseError):
     """There is no platform of this name: `platform list` shows them."""
 
 
-class KeysInUse(Trouble):
+class KeysInUse(ClearinghouseError):
     """The platform has as many valid keys as it may: revoke the old one first."""
 
 
@@ -63,7 +68,7 @@ class Platform:
     number: int
     name: str
     scopes: frozenset[Scope]
-    names: Names
+    names: PlatformIds
     key: int  # the row number of the key that let it in
     holds_veiled: bool = False  # whether any key of it ever opened a veiled list
 
@@ -221,7 +226,9 @@ def identify(store: Store, key: str | None, now: datetime) -> Platform:
         raise CredentialsWrong
     secret = store.vault.open(row.secret, "platforms", "secret", row.name)
     scopes = frozenset(read_scopes(row.scopes))
-    return Platform(row.platform_id, row.name, scopes, Names(secret), row.id, bool(row.veiled))
+    return Platform(
+        row.platform_id, row.name, scopes, PlatformIds(secret), row.id, bool(row.veiled)
+    )
 
 
 def admit(store: Store, key: str | None, scopes: Collection[Scope], now: datetime) -> Platform:

@@ -13,17 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clearinghouse.abuse.fitness import can_match
-from clearinghouse.abuse.oracle import ASIDE, REACH, Watch
+from clearinghouse.abuse.oracle import ASIDE, REACH, OracleDetector
 from clearinghouse.database.queries.log import LogEntry
 from clearinghouse.database.store import Store
 from clearinghouse.errors import BadCursor, CursorExpired, KeyMismatch, NotReady
 from clearinghouse.platforms import hits
-from clearinghouse.platforms.hits import Met, Told
+from clearinghouse.platforms.hits import ChosenHits, NearSignals
 from clearinghouse.platforms.keys import Platform
 from clearinghouse.platforms.signal_rows import SignalRows, near
-from clearinghouse.sealing.platform_ids import Names
+from clearinghouse.sealing.platform_ids import PlatformIds
 from clearinghouse.sealing.vault import Vault
-from nciihash.feed import Added, Entry, FeedPage, Removed, apply
+from nciihash.feed import Added, FeedEntry, FeedPage, Removed, apply
 from nciihash.search.index import Index
 from nciihash.signals import MADE, Band, Media, Signal, SignalType, Variant
 from nciihash.veil import Veil, veil_pdq
@@ -35,7 +35,7 @@ _PAGE: Final = 5_000  # entries of the log taken in at a time
 _WATCHED: Final = SignalType.PDQ_VEIL128  # the bits that every veil shows
 
 
-class Replaced(Exception):
+class DatabaseRestored(Exception):
     """The database was put back from a backup, under a service that runs."""
 
 
@@ -82,7 +82,7 @@ class LiveIndex:
         while True:
             with store.read() as tx:
                 if tx.log.epoch() != store.epoch or tx.log.head() < self._seq:
-                    raise Replaced
+                    raise DatabaseRestored
                 entries = tx.log.read(self._seq, _PAGE)
             if entries:
                 changed = True
@@ -150,7 +150,9 @@ class LiveIndex:
             if type is SignalType.PDQ:
                 self._veiled.remove(gone)
 
-    def query(self, type: SignalType, packed: NDArray[np.uint8]) -> tuple[int, Iterator[Met]]:
+    def query(
+        self, type: SignalType, packed: NDArray[np.uint8]
+    ) -> tuple[int, Iterator[NearSignals]]:
         """Look for hashes of one type.
 
         Args:
@@ -170,7 +172,7 @@ class LiveIndex:
         # as new as `seq`.
         return seq, near(index, rows, packed, type.threshold + REACH)
 
-    def _equal(self, type: SignalType, packed: NDArray[np.uint8]) -> list[Met]:
+    def _equal(self, type: SignalType, packed: NDArray[np.uint8]) -> list[NearSignals]:
         signals = (Signal(type, row.tobytes()) for row in packed)
         found = [
             (place, number)
@@ -203,16 +205,16 @@ class LiveIndex:
 
 
 def feed_entries(
-    entries: Sequence[LogEntry], vault: Vault, names: Names | None, veil: Veil | None = None
-) -> tuple[Entry, ...]:
+    entries: Sequence[LogEntry], vault: Vault, names: PlatformIds | None, veil: Veil | None = None
+) -> tuple[FeedEntry, ...]:
     """Open entries of the log for a reader: under a platform's names, or row numbers in digits.
 
     An addition whose value has been purged since is left out; its removal follows. Under a veil,
     so is what has no veiled form.
     """
-    ids = _write(names, Names.SIGNAL, [e.signal for e in entries])
-    owners = _write(names, Names.ITEM, [e.item or 0 for e in entries])
-    page: list[Entry] = []
+    ids = _write(names, PlatformIds.SIGNAL, [e.signal for e in entries])
+    owners = _write(names, PlatformIds.ITEM, [e.item or 0 for e in entries])
+    page: list[FeedEntry] = []
     for entry, id, item in zip(entries, ids, owners, strict=True):
         if entry.op == "remove":
             page.append(Removed(id))
@@ -237,9 +239,9 @@ def feed_entries(
     return tuple(page) if veil is None else _veiled(page, veil)
 
 
-def _veiled(page: Sequence[Entry], veil: Veil) -> tuple[Entry, ...]:
+def _veiled(page: Sequence[FeedEntry], veil: Veil) -> tuple[FeedEntry, ...]:
     parts = iter(veil.over([entry.signal for entry in page if isinstance(entry, Added)]))
-    shown: list[Entry] = []
+    shown: list[FeedEntry] = []
     for entry in page:
         if isinstance(entry, Removed):
             shown.append(entry)
@@ -248,14 +250,14 @@ def _veiled(page: Sequence[Entry], veil: Veil) -> tuple[Entry, ...]:
     return tuple(shown)
 
 
-def _write(names: Names | None, kind: int, numbers: list[int]) -> list[str]:
+def _write(names: PlatformIds | None, kind: int, numbers: list[int]) -> list[str]:
     return [str(n) for n in numbers] if names is None else names.write(kind, numbers)
 
 
 def match(
     store: Store,
     live: LiveIndex,
-    watch: Watch,
+    watch: OracleDetector,
     platform: Platform,
     type: SignalType,
     packed: NDArray[np.uint8],
@@ -277,7 +279,7 @@ def match(
     asked = np.flatnonzero(can_match(type, packed, qualities))
     total, packed = len(packed), packed[asked]
     seq, found = live.query(type, packed)
-    parts: list[Told] = []
+    parts: list[ChosenHits] = []
     met_nothing = np.ones(len(packed), dtype=np.bool_)
     counts: Counter[int] = Counter()
     for met in found:
@@ -313,10 +315,10 @@ def match(
     return MatchReply(as_of=as_of, matches=tuple(matches), truncated=tuple(truncated))
 
 
-def _written(platform: Platform, told: Told) -> Iterator[tuple[int, tuple[Hit, ...]]]:
+def _written(platform: Platform, told: ChosenHits) -> Iterator[tuple[int, tuple[Hit, ...]]]:
     """Write what each query is told, as (query, hits)."""
-    ids = platform.names.write(Names.SIGNAL, told.signal.tolist())
-    owners = platform.names.write(Names.ITEM, told.item.tolist())
+    ids = platform.names.write(PlatformIds.SIGNAL, told.signal.tolist())
+    owners = platform.names.write(PlatformIds.ITEM, told.item.tolist())
     bands = [Band.LIKELY if likely else Band.STRONG for likely in told.likely.tolist()]
     rows = [Hit(id=i, item=o, band=b) for i, o, b in zip(ids, owners, bands, strict=True)]
     for query, start, end in hits.rows_by_query(told):
@@ -325,7 +327,7 @@ def _written(platform: Platform, told: Told) -> Iterator[tuple[int, tuple[Hit, .
 
 def cursor_name(store: Store, platform: Platform, seq: int) -> str:
     """Name a place in the log for one platform."""
-    return platform.names.write(Names.CURSOR, [seq], epoch=store.epoch)[0]
+    return platform.names.write(PlatformIds.CURSOR, [seq], epoch=store.epoch)[0]
 
 
 def read_place(store: Store, platform: Platform, kind: int, name: str) -> int:

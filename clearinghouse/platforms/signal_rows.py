@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from clearinghouse.platforms.hits import Met
+from clearinghouse.platforms.hits import NearSignals
 from nciihash.search.index import Index
 from nciihash.signals import SignalType
 
@@ -55,12 +55,12 @@ class SignalRows:
 
     def met(
         self, queries: NDArray[np.int64], numbers: NDArray[np.int64], distances: NDArray[np.int64]
-    ) -> Met:
+    ) -> NearSignals:
         """Return hits of live signals with their files and cases."""
         blocks, rows, items, cases = self._table
         row, place = rows[np.searchsorted(blocks, numbers // _BLOCK)], numbers % _BLOCK
         found = items[row, place]
-        met = Met(queries, numbers, found, cases[row, place], distances)
+        met = NearSignals(queries, numbers, found, cases[row, place], distances)
         return met if found.all() else met.take(found != 0)
 
     def _grow(self, block: int) -> None:
@@ -74,7 +74,9 @@ class SignalRows:
         self._table = (blocks, rows, items, cases)
 
 
-def near(index: Index, rows: SignalRows, packed: NDArray[np.uint8], radius: int) -> Iterator[Met]:
+def near(
+    index: Index, rows: SignalRows, packed: NDArray[np.uint8], radius: int
+) -> Iterator[NearSignals]:
     """Look for hashes, some at a time, so that memory stays bounded whatever they meet.
 
     Args:

@@ -32,7 +32,7 @@ from clearinghouse.database.queries.stopncii_records import SHARED, Record
 from clearinghouse.database.store import Store
 from clearinghouse.platforms import verdicts
 from clearinghouse.platforms.contributions import (
-    Contributed,
+    Contribution,
     contribute,
     lookup_of,
     make_ready,
@@ -40,7 +40,7 @@ from clearinghouse.platforms.contributions import (
 )
 from clearinghouse.platforms.keys import Platform
 from clearinghouse.platforms.live_index import read_place
-from clearinghouse.sealing.platform_ids import Names
+from clearinghouse.sealing.platform_ids import PlatformIds
 from nciihash.errors import InvalidSignal
 from nciihash.signals import Media, Signal, SignalType, Verdict
 
@@ -207,9 +207,9 @@ class NewRecord(Document):
         return RecordType(self.signal_type.removeprefix("StopNCIISignalType."))
 
     @property
-    def contributed(self) -> Contributed:
+    def contributed(self) -> Contribution:
         """Read the hash."""
-        return Contributed(self.type.media, Signal.from_hex(self.type.signal, self.hash))
+        return Contribution(self.type.media, Signal.from_hex(self.type.signal, self.hash))
 
 
 class SubmitHashes(Document):
@@ -221,7 +221,7 @@ class SubmitHashes(Document):
     ]
 
 
-class Taken(Document):
+class SubmitReply(Document):
     """How many entries were read. Whether their values are known here is not told."""
 
     count: int
@@ -251,7 +251,7 @@ def read_hashes(
     """
     after = start * SHARED - 1
     if token:
-        after = max(after, read_place(store, platform, Names.PAGE, token))
+        after = max(after, read_place(store, platform, PlatformIds.PAGE, token))
         start = max(start, (after + 1) // SHARED)
     limit = max(page_size, PAGE_MIN)
     with store.read() as tx:
@@ -261,7 +261,7 @@ def read_hashes(
         )
     page, more = found[:limit], len(found) > limit
     end = page[-1].place if page else after
-    token = platform.names.write(Names.PAGE, [end], epoch=store.epoch)[0] if more else None
+    token = platform.names.write(PlatformIds.PAGE, [end], epoch=store.epoch)[0] if more else None
     return FetchReply(
         count=len(page),
         next_page=token,
@@ -274,7 +274,7 @@ def read_hashes(
 def _write(store: Store, platform: Platform, record: Record) -> HashRecord:
     value = store.vault.open(record.value, "signals", "value", record.item, record.ordinal)
     kind = RecordType.IMAGE_PDQ if record.type == SignalType.PDQ else RecordType.VIDEO_MD5
-    number = UUID(hex=platform.names.write(Names.RECORD, [record.number])[0])
+    number = UUID(hex=platform.names.write(PlatformIds.RECORD, [record.number])[0])
     said: tuple[SaidFeedback, ...] = ()
     if record.verdict is not None:
         feedback = _SAID[Verdict(record.verdict)]
@@ -295,7 +295,7 @@ def record_feedback(
     feedbacks: Sequence[HashFeedback],
     *,
     clock: Callable[[], datetime],
-) -> Taken:
+) -> SubmitReply:
     """Record a platform's feedback on values; on unknown ones nothing is recorded or told.
 
     In several transactions, so that nobody else has to wait long, however many files share a value.
@@ -310,7 +310,7 @@ def record_feedback(
                 continue  # the value has the length of the other type
             said.append((lookup_of(store, signal), feedback.value))
     _record_all(store, platform, said, clock=clock)
-    return Taken(count=len(feedbacks))
+    return SubmitReply(count=len(feedbacks))
 
 
 def _record_all(
@@ -343,7 +343,7 @@ def take_hashes(
     months: int,
     most: int,
     clock: Callable[[], datetime],
-) -> Taken:
+) -> SubmitReply:
     """Take hashes that a platform found by itself, and its feedback on them.
 
     A hash whose feedback is `Withdrawn` or `Deleted` is taken back instead.
@@ -377,4 +377,4 @@ def take_hashes(
         for feedback in record.feedbacks
     ]
     _record_all(store, platform, said, clock=clock)
-    return Taken(count=len(records))
+    return SubmitReply(count=len(records))

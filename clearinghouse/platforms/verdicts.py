@@ -10,7 +10,7 @@ from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import CursorExpired
 from clearinghouse.platforms.feed import read_cursor
 from clearinghouse.platforms.keys import Platform
-from clearinghouse.sealing.platform_ids import Names
+from clearinghouse.sealing.platform_ids import PlatformIds
 from clearinghouse.times import hour
 from nciihash.signals import Verdict
 from nciihash.wire import Acknowledgement, VerdictIn
@@ -42,7 +42,7 @@ Read = tuple[int, Verdict]
 
 def read(platform: Platform, verdicts: Sequence[VerdictIn]) -> list[Read]:
     """Return the signals that verdicts are on, but for ids that this platform was never given."""
-    named = [(platform.names.read(Names.SIGNAL, v.id), v.verdict) for v in verdicts]
+    named = [(platform.names.read(PlatformIds.SIGNAL, v.id), v.verdict) for v in verdicts]
     return [(found[1], verdict) for found, verdict in named if found]
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from clearinghouse.cases.idempotency import Attempt, Reply, about, earlier, read_attempt
-from clearinghouse.errors import BadBody, NotJson, Refused
+from clearinghouse.errors import BadBody, NotJson, RequestRefused
 from clearinghouse.service import Service
 from nciihash.wire import CASE_SCHEME, PROBLEM, AddItems, AddSignals, OpenCase
 from nciihash.wire.proof_of_work import Work, from_header
@@ -126,7 +126,7 @@ def answer(reply: Reply) -> Response:
     return Response(reply.body, reply.status, media_type="application/json")
 
 
-def refusal_answer(refusal: Refused) -> Response:
+def refusal_answer(refusal: RequestRefused) -> Response:
     """Write a refusal as a problem document."""
     headers = {}
     if refusal.status == 401:

@@ -9,7 +9,7 @@ from fastapi.security import APIKeyHeader
 from clearinghouse.errors import CredentialsWrong
 from clearinghouse.platforms import keys, stopncii
 from clearinghouse.platforms.keys import Platform, Scope
-from clearinghouse.platforms.stopncii import FetchReply, SubmitFeedback, SubmitHashes, Taken
+from clearinghouse.platforms.stopncii import FetchReply, SubmitFeedback, SubmitHashes, SubmitReply
 from clearinghouse.routes.dependencies import Serving
 from nciihash.wire import Problem
 
@@ -99,7 +99,7 @@ def fetch_hashes(
 
 
 @router.post("/SubmitFeedback")
-def submit_feedback(body: SubmitFeedback, platform: Judge, serving: Serving) -> Taken:
+def submit_feedback(body: SubmitFeedback, platform: Judge, serving: Serving) -> SubmitReply:
     """Say what was decided about hashes, by their values."""
     taken = stopncii.record_feedback(serving.store, platform, body.feedbacks, clock=serving.clock)
     serving.waiters.poke()
@@ -107,7 +107,7 @@ def submit_feedback(body: SubmitFeedback, platform: Judge, serving: Serving) -> 
 
 
 @router.post("/SubmitHashes")
-def submit_hashes(body: SubmitHashes, platform: Contributor, serving: Serving) -> Taken:
+def submit_hashes(body: SubmitHashes, platform: Contributor, serving: Serving) -> SubmitReply:
     """Contribute hashes, or take them back with the feedback `Withdrawn` or `Deleted`."""
     taken = stopncii.take_hashes(
         serving.store,

@@ -10,7 +10,7 @@ from fastapi.security import APIKeyHeader
 from starlette.concurrency import run_in_threadpool
 
 from clearinghouse.cases import advocates, lifecycle
-from clearinghouse.cases.check_queue import Crowded, Lane
+from clearinghouse.cases.check_queue import CheckQueueFull, Lane
 from clearinghouse.cases.idempotency import Attempt, Reply, earlier, once
 from clearinghouse.cases.intake import Intake
 from clearinghouse.cases.passphrases import mint_number, mint_passphrase, read_number
@@ -100,7 +100,7 @@ async def admit(
         passed = await serving.checks.passes(
             lookup, found[1] if found else None, passphrase, lane=lane, effort=effort
         )
-    except Crowded as crowded:
+    except CheckQueueFull as crowded:
         raise CheckWorkNeeded(serving.gate.ask_for_check(crowded.effort, now)) from None
     if not passed or found is None:
         raise CredentialsWrong

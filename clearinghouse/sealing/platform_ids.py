@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 _NUMBER_BITS: Final = 48  # what row numbers and places in the log stay below
 
 
-class Names:
+class PlatformIds:
     """The ids by which one platform knows rows of ours: one AES block each.
 
     A block holds a kind, an epoch and a number, encrypted under a secret of that platform that

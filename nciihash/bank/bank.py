@@ -39,11 +39,11 @@ from typing import Final, Self
 
 from nciihash.bank import files
 from nciihash.bank import snapshot as snapshots
-from nciihash.bank.contents import Holdings, Replacement
+from nciihash.bank.contents import BankContents, Replacement
 from nciihash.bank.journal import Journal, encode
 from nciihash.bank.snapshot import Snapshot, Table
 from nciihash.errors import BankError
-from nciihash.feed import Added, Applied, FeedPage
+from nciihash.feed import Added, Changes, FeedPage
 from nciihash.signals import Match, Signal, SignalType, Variant
 
 JOURNAL_BYTES: Final = 4 << 20  # below this a journal is not worth a fold
@@ -69,7 +69,7 @@ class Bank:
         self._snapshot = snapshot
         self._journal = journal
         self._cursor = snapshot.cursor
-        self._holdings = Holdings(snapshot.tables)
+        self._holdings = BankContents(snapshot.tables)
         self._changing = threading.Lock()
         self._failed = False
         self._clock: Callable[[], float] = time.monotonic
@@ -203,7 +203,7 @@ class Bank:
         """Make a table of each type of signal, for a copy of the bank as it is now."""
         return self._holdings.folded()
 
-    def append(self, page: FeedPage) -> Applied:
+    def append(self, page: FeedPage) -> Changes:
         """Apply a page, durably: when this returns, page and cursor survive a power cut.
 
         An empty page with the cursor that the bank has already writes nothing.
@@ -216,7 +216,7 @@ class Bank:
         payload = encode(page)
         with self._change() as journal:
             if not page.entries and page.cursor == self._cursor:
-                applied = Applied(0, 0, 0)
+                applied = Changes(0, 0, 0)
             else:
                 journal.append(payload)
                 applied = self._holdings.apply(page)
@@ -337,12 +337,12 @@ class Bank:
         rested = not more and self._clock() - self._folded >= REST
         return len(self) <= SMALL or withdrawn >= WITHDRAWN_MAX or rested
 
-    def _fold(self, old: Journal, holdings: Holdings, cursor: str | None) -> None:
+    def _fold(self, old: Journal, holdings: BankContents, cursor: str | None) -> None:
         """Write holdings and a cursor as the next generation, and go on with them."""
         lineage, generation = self._snapshot.lineage, self._snapshot.generation + 1
         snapshots.write(self.path, lineage, generation, cursor, holdings.folded())
         self._journal = Journal.create(files.journal_path(self.path), lineage, generation)
         old.close()
         self._snapshot = Snapshot.open(self.path, verify=False)  # written a moment ago
-        self._holdings, self._cursor = Holdings(self._snapshot.tables), cursor
+        self._holdings, self._cursor = BankContents(self._snapshot.tables), cursor
         self._folded = self._clock()

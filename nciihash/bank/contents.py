@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nciihash.bank.journal import ID_BYTES, encode, raw_id
 from nciihash.bank.snapshot import Table
-from nciihash.feed import Added, Applied, FeedPage, apply
+from nciihash.feed import Added, Changes, FeedPage, apply
 from nciihash.search.index import Index
 from nciihash.signals import Match, Signal, SignalType, Variant
 
@@ -17,7 +17,7 @@ _CHUNK: Final = 1 << 20  # rows given to an index at a time
 _LOOSE: Final = 50_000  # additions that a replacement holds outside its tables
 
 
-class Shelf:
+class TypeContents:
     """The signals of one type: a table that stays, additions since, and rows removed since.
 
     Rows count through the table and then through the additions, and number the signals in the
@@ -82,15 +82,15 @@ class Shelf:
         )
 
 
-class Holdings:
-    """A set of signals with their names (`nciihash.feed.Members`), searchable by type.
+class BankContents:
+    """A set of signals with their names (`nciihash.feed.SignalSet`), searchable by type.
 
     One thread changes it; others may query meanwhile and see each run of additions or removals
     entirely or not at all.
     """
 
     def __init__(self, tables: Iterable[Table] = ()) -> None:
-        self._shelves = {table.type: Shelf(table) for table in tables}
+        self._shelves = {table.type: TypeContents(table) for table in tables}
         self._new: dict[str, tuple[SignalType, int]] = {}
         self._old: dict[str, tuple[SignalType, int] | None] = {}
 
@@ -130,7 +130,7 @@ class Holdings:
         for entry in added:
             by_type[entry.signal.type].append(entry)
         for type, entries in by_type.items():
-            shelf = self._shelves.get(type) or Shelf(Table.empty(type))
+            shelf = self._shelves.get(type) or TypeContents(Table.empty(type))
             row = shelf.add(entries)
             # a new dictionary, since queries in other threads go through the old one
             self._shelves = {**self._shelves, type: shelf}
@@ -149,7 +149,7 @@ class Holdings:
         for type, rows in by_type.items():
             self._shelves[type].remove(rows)
 
-    def apply(self, page: FeedPage) -> Applied:
+    def apply(self, page: FeedPage) -> Changes:
         """Apply a page (`nciihash.feed.apply`).
 
         Raises:
@@ -227,14 +227,14 @@ class Replacement:
     """
 
     def __init__(self) -> None:
-        self.holdings = Holdings()
+        self.holdings = BankContents()
         self.cursor: str | None = None
 
     def __len__(self) -> int:
         """Count the signals."""
         return len(self.holdings)
 
-    def append(self, page: FeedPage) -> Applied:
+    def append(self, page: FeedPage) -> Changes:
         """Apply a page, in memory.
 
         Raises:
@@ -245,5 +245,5 @@ class Replacement:
         self.cursor = page.cursor
         if self.holdings.waiting > max(_LOOSE, len(self.holdings) // 8):
             # tables take a sixth of the memory that single additions take
-            self.holdings = Holdings(self.holdings.folded())
+            self.holdings = BankContents(self.holdings.folded())
         return applied

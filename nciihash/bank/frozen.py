@@ -36,7 +36,7 @@ _HEADER: Final = 192  # bytes, in which both kinds of file hold the digests of a
 
 
 @dataclass(frozen=True, slots=True)
-class Pin:
+class BankState:
     """What a bank was when a scan began.
 
     Attributes:
@@ -53,7 +53,7 @@ class Pin:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Near:
+class NearPairs:
     """What a batch of hashes found, in the order of the batch, nearest first, then by name.
 
     `query`: int64 (m,), places in the batch. `distance`: uint16 (m,), bits. `row`: int64 (m,),
@@ -66,7 +66,7 @@ class Near:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Still:
+class FrozenBank:
     """A mapped bank. Any number of threads may query."""
 
     indexes: Mapping[SignalType, Index]
@@ -118,7 +118,7 @@ class Still:
         """Count the signals."""
         return sum(map(len, self.indexes.values()))
 
-    def near(self, type: SignalType, packed: NDArray[np.uint8], *, threads: int = 1) -> Near:
+    def near(self, type: SignalType, packed: NDArray[np.uint8], *, threads: int = 1) -> NearPairs:
         """Find everything of a type that is within its threshold of each hash.
 
         Args:
@@ -128,10 +128,10 @@ class Still:
         """
         if (index := self.indexes.get(type)) is None:
             nothing = np.empty(0, np.int64)
-            return Near(nothing, np.empty(0, np.uint16), nothing)
+            return NearPairs(nothing, np.empty(0, np.uint16), nothing)
         found = index.query(packed, radius=type.threshold, threads=threads)
         query = np.repeat(np.arange(len(packed), dtype=np.int64), np.diff(found.offsets))
-        return Near(query, found.distances, found.ids.astype(np.int64))
+        return NearPairs(query, found.distances, found.ids.astype(np.int64))
 
     def names(self, type: SignalType, rows: NDArray[np.int64]) -> list[str]:
         """Name signals as the feed did; by their numbers if there is an index file alone."""
@@ -176,7 +176,7 @@ class Still:
         return [tuple(matches) for matches in found]
 
 
-def freeze(bank: Path, folder: Path) -> Pin:
+def freeze(bank: Path, folder: Path) -> BankState:
     """Copy a bank, as it is now, into a new folder.
 
     After any exception nothing is left; a crash leaves no folder of that name.
@@ -204,16 +204,16 @@ def freeze(bank: Path, folder: Path) -> Pin:
         shutil.rmtree(making)
         raise
     sync_folder(folder.parent)
-    return Pin(lineage.hex(), cursor, fingerprint(folder), sum(map(len, tables)))
+    return BankState(lineage.hex(), cursor, fingerprint(folder), sum(map(len, tables)))
 
 
-def pin_index(path: Path) -> Pin:
+def pin_index(path: Path) -> BankState:
     """Tell what an index file holds.
 
     Raises:
-        BankError, IndexFileInvalid, OSError: as `Still.open` does.
+        BankError, IndexFileInvalid, OSError: as `FrozenBank.open` does.
     """
-    return Pin(None, None, fingerprint(path), len(Still.open(path)))
+    return BankState(None, None, fingerprint(path), len(FrozenBank.open(path)))
 
 
 def fingerprint(path: Path) -> str:

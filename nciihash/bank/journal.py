@@ -25,7 +25,7 @@ from typing import Final, Self, assert_never
 
 from nciihash.durable import naming, replacing
 from nciihash.errors import BankCorrupt
-from nciihash.feed import Added, Entry, FeedPage, Removed
+from nciihash.feed import Added, FeedEntry, FeedPage, Removed
 from nciihash.signals import Media, Signal, SignalType, Variant
 
 ID_BYTES: Final = 16
@@ -251,7 +251,7 @@ def decode(payload: memoryview) -> FeedPage:
     additions = sum(code != _REMOVED for code in codes)
     quality_at = item_at + ID_BYTES * additions
     value_at = quality_at + additions
-    entries: list[Entry] = []
+    entries: list[FeedEntry] = []
     for code in codes:
         id = payload[id_at : id_at + ID_BYTES].hex()
         id_at += ID_BYTES

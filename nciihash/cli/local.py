@@ -11,10 +11,10 @@ import typer
 
 from nciihash.cli import tables
 from nciihash.cli.options import AsJson, Fast, Jobs, NoSandbox, Out, Recursive, wanted_signals
-from nciihash.cli.results_file import Layout, Ledger
+from nciihash.cli.results_file import Layout, ResultsFile
 from nciihash.cli.saved_hashes import read_saved
 from nciihash.cli.submission import too_plain
-from nciihash.cli.summary import HASHES, Tally
+from nciihash.cli.summary import HASHES, RunSummary
 from nciihash.cli.terminal import ExitCode, Terminal
 from nciihash.errors import FileRefused, InvalidRequest
 from nciihash.media.reading import files_in, name_fields
@@ -60,7 +60,7 @@ def hash_command(
     """Hash pictures and videos. Nothing is sent, and only what --out names is written."""
     terminal = Terminal(as_json=as_json)
     rows: list[tuple[str, Item]] = []
-    tally = Tally(terminal, "hashed", skip_foreign=recursive)
+    tally = RunSummary(terminal, "hashed", skip_foreign=recursive)
     with terminal.guard(), ExitStack() as stack:
         ledger = None if out is None else stack.enter_context(_ledger(out, HASHES))
         todo = tally.left(files_in(files) if recursive else files, ledger)
@@ -98,9 +98,9 @@ def hash_command(
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
-def _ledger(out: Path, layout: Layout) -> Ledger:
+def _ledger(out: Path, layout: Layout) -> ResultsFile:
     try:
-        return Ledger(out, layout)
+        return ResultsFile(out, layout)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 
@@ -124,7 +124,7 @@ def dedupe(
     one must be near the other's. With --json, each group is a line.
     """
     terminal = Terminal(as_json=as_json)
-    tally = Tally(terminal, "hashed", skip_foreign=True)
+    tally = RunSummary(terminal, "hashed", skip_foreign=True)
     names: list[Path] = []
     items: list[Item] = []
     with terminal.guard(), ExitStack() as stack:

@@ -24,13 +24,13 @@ from nciihash.cli.options import (
     Server,
     wanted_signals,
 )
-from nciihash.cli.results_file import Ledger
-from nciihash.cli.summary import MATCHES, Tally
+from nciihash.cli.results_file import ResultsFile
+from nciihash.cli.summary import MATCHES, RunSummary
 from nciihash.cli.terminal import ExitCode, Terminal
 from nciihash.errors import FileRefused, explained
 from nciihash.media.reading import files_in, name_fields
 from nciihash.sandbox.pool import cores, hash_files
-from nciihash.sdk.lookup import Find, Kinds, Outcome, look_up, once
+from nciihash.sdk.lookup import Find, Kinds, LookupResult, look_up, once
 from nciihash.signals import Item, Match, SignalType, Verdict
 from nciihash.wire import Hit
 
@@ -39,7 +39,7 @@ from nciihash.wire import Hit
 if TYPE_CHECKING:
     from nciihash.client.platform import PlatformClient
     from nciihash.sdk.follow_loop import Progress
-    from nciihash.sdk.veiled import Confirmer, Waiting
+    from nciihash.sdk.veiled import Confirmer, PendingCandidates
 
 app = typer.Typer()
 
@@ -216,8 +216,8 @@ def match(
         raise typer.BadParameter("--confirm needs a veiled --bank, and the --server it is from.")
     if not confirm and (bank is None) == (server is None):
         raise typer.BadParameter("Give either --bank or --server.")
-    rows: list[tuple[str, Outcome]] = []
-    tally = Tally(terminal, "looked for", skip_foreign=recursive)
+    rows: list[tuple[str, LookupResult]] = []
+    tally = RunSummary(terminal, "looked for", skip_foreign=recursive)
     keeper: _Keeper | None = None
     with terminal.guard(), ExitStack() as stack:
         find: Find
@@ -227,7 +227,7 @@ def match(
         else:
             _needs_posix(terminal)
             from nciihash.bank.bank import Bank
-            from nciihash.sdk.veiled import Confirmer, Waiting, kept_veil
+            from nciihash.sdk.veiled import Confirmer, PendingCandidates, kept_veil
 
             kept = stack.enter_context(Bank.read(bank))
             veil = kept_veil(bank)
@@ -243,9 +243,9 @@ def match(
             else:
                 client = stack.enter_context(_client(terminal, server or ""))
                 confirmer = Confirmer(kept, veil, client.match)
-                find, keeper = confirmer.find, _Keeper(confirmer, Waiting(bank))
+                find, keeper = confirmer.find, _Keeper(confirmer, PendingCandidates(bank))
         try:
-            ledger = None if out is None else stack.enter_context(Ledger(out, MATCHES))
+            ledger = None if out is None else stack.enter_context(ResultsFile(out, MATCHES))
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
         todo = tally.left(files_in(files) if recursive else files, ledger)
@@ -300,7 +300,7 @@ class _Keeper:
         lost: files that may match and could not be kept, as on a full disk; the others go on.
     """
 
-    def __init__(self, confirmer: "Confirmer", waiting: "Waiting") -> None:
+    def __init__(self, confirmer: "Confirmer", waiting: "PendingCandidates") -> None:
         self._confirmer = confirmer
         self._waiting = waiting
         self.waiting = self.lost = 0
@@ -354,10 +354,10 @@ def confirm(
     """
     terminal = Terminal(as_json=as_json)
     _needs_posix(terminal)
-    from nciihash.sdk.veiled import Waiting
+    from nciihash.sdk.veiled import PendingCandidates
 
-    waiting = Waiting(bank)
-    rows: list[tuple[str, Outcome]] = []
+    waiting = PendingCandidates(bank)
+    rows: list[tuple[str, LookupResult]] = []
     with terminal.guard(), _client(terminal, server) as client:
         todo = waiting.read()
         advance = terminal.progress("Confirming", len(todo))
@@ -370,7 +370,7 @@ def confirm(
                     hits = [(s.type, next(answers)) for s in candidate.signals]
                     found = [(type, hit) for type, many in hits for hit in many]
                     cut = any(many.truncated for _, many in hits)
-                    outcome = Outcome(tuple(once(found)), truncated=cut)
+                    outcome = LookupResult(tuple(once(found)), truncated=cut)
                     if as_json:
                         terminal.line(name_fields(candidate.file) | _outcome_described(outcome))
                     else:
@@ -383,7 +383,7 @@ def confirm(
             terminal.say("Nothing waits.")
 
 
-def _outcome_described(outcome: Outcome) -> dict[str, object]:
+def _outcome_described(outcome: LookupResult) -> dict[str, object]:
     told: dict[str, object] = {
         "matches": [_match_described(type, match) for type, match in outcome.found]
     }

@@ -24,7 +24,7 @@ from nciihash.media.reading import path_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Line = Mapping[str, Any]
+ResultLine = Mapping[str, Any]
 
 _START: Final = b'{"file": "'  # of each line, by which a torn one is known
 _FLUSH: Final = 64  # lines
@@ -41,10 +41,10 @@ class Layout:
     """
 
     columns: Mapping[str, str]
-    rows: Callable[[Line], Iterable[Line]]
+    rows: Callable[[ResultLine], Iterable[ResultLine]]
 
 
-class Ledger:
+class ResultsFile:
     """A file of results; use it as a context manager.
 
     When the block ends without an exception, a table is made if one was asked for.
@@ -89,7 +89,7 @@ class Ledger:
             self._make_table()
             self.lines_path.unlink()
 
-    def add(self, line: Line) -> None:
+    def add(self, line: ResultLine) -> None:
         """Write the results of one file down; its name is in the fields of `name_fields`."""
         self.done.add(path_of(line))
         text = json.dumps({"file": line["file"], **line})  # begins with `_START`
@@ -140,7 +140,7 @@ class Ledger:
             while part := list(islice(rows, _ROWS)):
                 writer.write_table(pa.Table.from_pylist(part, schema))
 
-    def _rows(self) -> Iterator[Line]:
+    def _rows(self) -> Iterator[ResultLine]:
         with self.lines_path.open("rb") as file:
             for line in file:
                 yield from self._layout.rows(json.loads(line))

@@ -19,10 +19,10 @@ from nciihash.signals import SignalType
 
 # A bank locks its file as POSIX systems do: what needs it is imported by the command alone.
 if TYPE_CHECKING:
-    from nciihash.scan.executors import Undone
-    from nciihash.scan.plan import Plan, Refused
-    from nciihash.scan.results import Findings
-    from nciihash.scan.worker import Done
+    from nciihash.scan.executors import BlockFailure
+    from nciihash.scan.plan import FileRefusal, Plan
+    from nciihash.scan.results import ScanFolder
+    from nciihash.scan.worker import BlockResult
 
 app = typer.Typer()
 
@@ -88,9 +88,9 @@ def scan(
     try:
         from nciihash.scan import executors
         from nciihash.scan.plan import Kind, plan
-        from nciihash.scan.results import Findings
+        from nciihash.scan.results import ScanFolder
         from nciihash.scan.sources import store
-        from nciihash.scan.worker import Done, Job
+        from nciihash.scan.worker import BlockResult, Job
         from nciihash.sdk.veiled import kept_veil
     except ModuleNotFoundError as error:
         if error.name != "fcntl":
@@ -104,7 +104,7 @@ def scan(
                 "This bank is veiled, and what it finds are candidates: use `match --confirm`."
             )
         source = source if "://" in source else os.path.abspath(source)  # noqa: PTH100 - a text
-        findings = stack.enter_context(Findings(out))
+        findings = stack.enter_context(ScanFolder(out))
         terminal.say("Listing what there is …")
         planned = plan(store(source), block)
         signals = wanted_signals(signal or ()) if planned.kind is Kind.FILES else ()
@@ -127,7 +127,7 @@ def scan(
             advance = stack.enter_context(terminal.progress("Scanning", sum(counts.values())))
             try:
                 for outcome in results:
-                    if isinstance(outcome, Done):
+                    if isinstance(outcome, BlockResult):
                         findings.write(outcome)
                     teller.tell(outcome)
                     advance(counts[outcome.number])
@@ -143,13 +143,13 @@ def scan(
 class _Teller:
     """Tells how a scan goes, and what came of it."""
 
-    def __init__(self, terminal: Terminal, findings: "Findings", plan: "Plan") -> None:
+    def __init__(self, terminal: Terminal, findings: "ScanFolder", plan: "Plan") -> None:
         self._terminal = terminal
         self._findings = findings
         self._plan = plan
         self._before = findings.totals.scanned
         self._start = time.monotonic()
-        self.undone: list[Undone] = []
+        self.undone: list[BlockFailure] = []
 
     def begin(self, signals: int) -> None:
         """Say what is to be done."""
@@ -160,15 +160,15 @@ class _Teller:
             told += f"; {done:,} of {len(plan.blocks):,} blocks were done before"
         self._terminal.say(f"{told}.")
 
-    def tell(self, outcome: "Done | Undone") -> None:
+    def tell(self, outcome: "BlockResult | BlockFailure") -> None:
         """Note a block, and tell of it if programs listen."""
-        from nciihash.scan.worker import Done
+        from nciihash.scan.worker import BlockResult
 
-        if not isinstance(outcome, Done):
+        if not isinstance(outcome, BlockResult):
             self.undone.append(outcome)
         if not self._terminal.as_json:
             return
-        if not isinstance(outcome, Done):
+        if not isinstance(outcome, BlockResult):
             error = {"code": "undone", "message": outcome.reason}
             self._terminal.line({"block": outcome.number, "error": error})
             return
@@ -235,7 +235,7 @@ class _Teller:
 
     def _tell_refused(self) -> None:
         """Name some files of each kind of failure; all are in the folder."""
-        named: dict[str, list[Refused]] = {}
+        named: dict[str, list[FileRefusal]] = {}
         for each in (*self._plan.refused, *self._findings.refused()):
             some = named.setdefault(each.code, [])
             if len(some) <= _NAMED:

@@ -9,13 +9,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Final
 
-from nciihash.cli.results_file import Layout, Ledger, Line
+from nciihash.cli.results_file import Layout, ResultLine, ResultsFile
 from nciihash.cli.tables import shown
 from nciihash.cli.terminal import Terminal
 from nciihash.errors import FileRefused, UnsupportedFormat
 
 
-def _named(line: Line) -> dict[str, str | None]:
+def _named(line: ResultLine) -> dict[str, str | None]:
     return {"file": line["file"], "file_bytes": line.get("file_bytes")}
 
 
@@ -48,7 +48,7 @@ MATCHES: Final = Layout(
 _NAMED: Final = 5  # files of each kind of failure
 
 
-class Tally:
+class RunSummary:
     """What became of the files of one run.
 
     Args:
@@ -73,7 +73,7 @@ class Tally:
         """Count the files that were refused."""
         return self._refused.total()
 
-    def left(self, paths: Iterable[Path], ledger: Ledger | None) -> list[Path]:
+    def left(self, paths: Iterable[Path], ledger: ResultsFile | None) -> list[Path]:
         """Give those files that no earlier run has done, and note the others."""
         all = list(paths)
         if ledger is None:
@@ -83,7 +83,7 @@ class Tally:
         return left
 
     @contextmanager
-    def resumable(self, ledger: Ledger | None) -> Iterator[None]:
+    def resumable(self, ledger: ResultsFile | None) -> Iterator[None]:
         """Say where the results are, and how to go on, to whoever breaks the block off."""
         try:
             yield

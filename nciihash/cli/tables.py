@@ -9,7 +9,7 @@ from typing import Final
 from rich.table import Table
 from rich.text import Text
 
-from nciihash.sdk.lookup import Outcome
+from nciihash.sdk.lookup import LookupResult
 from nciihash.signals import QUALITY_MIN, Band, Hashed, Item, Match, SignalType, Verdict
 from nciihash.vpdq import Share
 from nciihash.wire import CaseStatus, ItemStatus, PlatformStatus, TakenOut
@@ -76,7 +76,7 @@ def group_table(found: Iterable[Sequence[tuple[Path, int]]]) -> Table:
     return table
 
 
-def match_table(rows: Iterable[tuple[str, Outcome]]) -> Table:
+def match_table(rows: Iterable[tuple[str, LookupResult]]) -> Table:
     """Lay out what was found; the clearinghouse, unlike a local bank, tells no distances.
 
     Of a video, for each item the nearest signal, and how many frames were found on either side.

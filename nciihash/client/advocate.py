@@ -6,9 +6,9 @@ from functools import partial
 from typing import Final
 
 from nciihash import wire
-from nciihash.client.base import KeyedDoor, encoded
+from nciihash.client.base import KeyedClient, encoded
 from nciihash.client.parts import divide, send_rest
-from nciihash.client.sans_io import Outgoing, new_idempotency_key
+from nciihash.client.sans_io import Request, new_idempotency_key
 from nciihash.errors import InvalidRequest
 from nciihash.signals import Item
 from nciihash.wire import Reason
@@ -23,13 +23,13 @@ from nciihash.wire.advocates import (
 _REFERENCE: Final = re.compile(r"[0-9A-Z]{4}")
 
 
-class AdvocateClient(KeyedDoor):
+class AdvocateClient(KeyedClient):
     """What an advocate asks of a clearinghouse; she knows her cases by references.
 
     Args:
         server: the address, `https://HOST`; `http://` on this machine alone.
         key: the helpline's key.
-        patience: how often and how long to try again after a passing fault.
+        retry: how often and how long to try again after a passing fault.
         http: what carries the requests, instead of real connections.
 
     Raises:
@@ -144,9 +144,9 @@ class AdvocateClient(KeyedDoor):
 
     def _request(
         self, method: str, rest: str, body: bytes | None = None, key: str | None = None
-    ) -> Outgoing:
+    ) -> Request:
         path = f"/v1/advocate/cases{rest}"
-        return Outgoing(method, path, body=body, idempotency_key=key)
+        return Request(method, path, body=body, idempotency_key=key)
 
 
 def _named(reference: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar, get_args
 
 import httpx
 
-from nciihash.client.sans_io import PATIENCE, Outgoing, Patience, Talk, asking
+from nciihash.client.sans_io import RETRY_POLICY, Exchange, Request, RetryPolicy, exchange
 from nciihash.client.transport import AsyncTransport, Transport
 from nciihash.errors import InvalidRequest, ServiceRefused
 from nciihash.wire import Message
@@ -22,17 +22,17 @@ M = TypeVar("M", bound=Message)
 P = ParamSpec("P")
 
 
-class Door:
+class BaseClient:
     """What all clients are made of."""
 
     def __init__(
         self,
         server: str,
         *,
-        patience: Patience = PATIENCE,
+        retry: RetryPolicy = RETRY_POLICY,
         http: httpx.BaseTransport | None = None,
     ) -> None:
-        self._transport = Transport(server, patience=patience, http=http)
+        self._transport = Transport(server, retry=retry, http=http)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._transport.server)!r})"
@@ -59,31 +59,29 @@ class Door:
         """
         self._transport.break_off()
 
-    def _call(self, request: Outgoing, reply: type[M], *, status: int) -> M:
+    def _call(self, request: Request, reply: type[M], *, status: int) -> M:
         """Send a request and read its answer."""
         way = self._transport
-        return way.run(
-            asking(request, reply, status=status, patience=way.patience, clock=way.clock)
-        )
+        return way.run(exchange(request, reply, status=status, retry=way.retry, clock=way.clock))
 
 
 @dataclass(frozen=True, slots=True)
 class KeyHolder:
-    """Who asks by a key, and with what patience."""
+    """A key, and how often requests with it are tried again."""
 
     bearer: str = field(repr=False)
-    patience: Patience
+    retry: RetryPolicy
     clock: Callable[[], float]
 
-    def ask(self, request: Outgoing, reply: type[M], *, status: int = 200) -> Talk[M]:
-        """Ask as `nciihash.client.sans_io.asking` does, and say so where the key is refused."""
+    def ask(self, request: Request, reply: type[M], *, status: int = 200) -> Exchange[M]:
+        """Ask as `nciihash.client.sans_io.exchange` does, and say so where the key is refused."""
         try:
             return (
-                yield from asking(
+                yield from exchange(
                     replace(request, authorization=self.bearer),
                     reply,
                     status=status,
-                    patience=self.patience,
+                    retry=self.retry,
                     clock=self.clock,
                 )
             )
@@ -100,7 +98,7 @@ class KeyHolder:
             ) from None
 
 
-class KeyedDoor(Door):
+class KeyedClient(BaseClient):
     """A door that a key opens."""
 
     def __init__(
@@ -108,19 +106,19 @@ class KeyedDoor(Door):
         server: str,
         key: str,
         *,
-        patience: Patience = PATIENCE,
+        retry: RetryPolicy = RETRY_POLICY,
         http: httpx.BaseTransport | None = None,
     ) -> None:
         held = bearer(key)
-        super().__init__(server, patience=patience, http=http)
-        self._holder = KeyHolder(held, patience, self._transport.clock)
+        super().__init__(server, retry=retry, http=http)
+        self._holder = KeyHolder(held, retry, self._transport.clock)
 
-    def _call(self, request: Outgoing, reply: type[M], *, status: int = 200) -> M:
+    def _call(self, request: Request, reply: type[M], *, status: int = 200) -> M:
         """Send a request and read its answer, and say so where the key is refused."""
         return self._transport.run(self._holder.ask(request, reply, status=status))
 
 
-class AsyncKeyedDoor:
+class AsyncKeyedClient:
     """A door that a key opens, for asyncio."""
 
     def __init__(
@@ -128,12 +126,12 @@ class AsyncKeyedDoor:
         server: str,
         key: str,
         *,
-        patience: Patience = PATIENCE,
+        retry: RetryPolicy = RETRY_POLICY,
         http: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         held = bearer(key)
-        self._transport = AsyncTransport(server, patience=patience, http=http)
-        self._holder = KeyHolder(held, patience, self._transport.clock)
+        self._transport = AsyncTransport(server, retry=retry, http=http)
+        self._holder = KeyHolder(held, retry, self._transport.clock)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._transport.server)!r})"
@@ -150,24 +148,24 @@ class AsyncKeyedDoor:
 
 
 def answered(
-    call: Callable[Concatenate[KeyHolder, P], Talk[T]],
-) -> Callable[Concatenate[KeyedDoor, P], T]:
+    call: Callable[Concatenate[KeyHolder, P], Exchange[T]],
+) -> Callable[Concatenate[KeyedClient, P], T]:
     """Make a method that returns what a call ends with."""
 
     @wraps(call)
-    def method(self: KeyedDoor, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def method(self: KeyedClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self._transport.run(call(self._holder, *args, **kwargs))
 
     return _signed(method, call)
 
 
 def awaited(
-    call: Callable[Concatenate[KeyHolder, P], Talk[T]],
-) -> Callable[Concatenate[AsyncKeyedDoor, P], Coroutine[Any, Any, T]]:
+    call: Callable[Concatenate[KeyHolder, P], Exchange[T]],
+) -> Callable[Concatenate[AsyncKeyedClient, P], Coroutine[Any, Any, T]]:
     """Make a method that is awaited for what a call ends with."""
 
     @wraps(call)
-    async def method(self: AsyncKeyedDoor, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def method(self: AsyncKeyedClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._transport.run(call(self._holder, *args, **kwargs))
 
     return _signed(method, call)

@@ -1,6 +1,6 @@
 """What a platform asks of a clearinghouse: each call once, for clients that wait and that await.
 
-A call is written as a talk (`nciihash.client.sans_io.Talk`): it says what to send and how the
+A call is written as a talk (`nciihash.client.sans_io.Exchange`): it says what to send and how the
 answer is read, and knows nothing of threads or of asyncio. `PlatformClient` and
 `AsyncPlatformClient` make a method of each.
 """
@@ -13,14 +13,14 @@ from pydantic import ValidationError
 
 from nciihash import wire
 from nciihash.client.base import (
-    AsyncKeyedDoor,
-    KeyedDoor,
+    AsyncKeyedClient,
+    KeyedClient,
     KeyHolder,
     answered,
     awaited,
     encoded,
 )
-from nciihash.client.sans_io import Outgoing, Talk, new_idempotency_key
+from nciihash.client.sans_io import Exchange, Request, new_idempotency_key
 from nciihash.errors import InvalidRequest, ProtocolError
 from nciihash.feed import FeedPage
 from nciihash.signals import Hashed, Signal, SignalType, Verdict
@@ -33,13 +33,13 @@ _ID: Final = re.compile(r"[0-9a-f]{32}")
 T = TypeVar("T")
 
 
-def veil(by: KeyHolder) -> Talk[Veil]:
+def veil(by: KeyHolder) -> Exchange[Veil]:
     """Ask how the veiled list of this platform is made.
 
     Raises:
         ServiceError: a wrong key, or no answer.
     """
-    return (yield from by.ask(Outgoing("GET", "/v1/veil"), VeilReply)).veil
+    return (yield from by.ask(Request("GET", "/v1/veil"), VeilReply)).veil
 
 
 def feed(
@@ -49,7 +49,7 @@ def feed(
     limit: int = 1_000,
     wait: float = 0.0,
     veil: bool = False,
-) -> Talk[FeedPage]:
+) -> Exchange[FeedPage]:
     """Read the next page of the feed.
 
     Args:
@@ -73,7 +73,7 @@ def feed(
         params["cursor"] = cursor
     if veil:
         params["veil"] = "true"
-    request = Outgoing("GET", "/v1/feed", params=params, wait=wait)
+    request = Request("GET", "/v1/feed", params=params, wait=wait)
     page = (yield from by.ask(request, wire.FeedReply)).page
     if page.more and page.cursor == cursor:
         raise ProtocolError(
@@ -83,7 +83,7 @@ def feed(
     return page
 
 
-def acknowledge(by: KeyHolder, cursor: str) -> Talk[None]:
+def acknowledge(by: KeyHolder, cursor: str) -> Exchange[None]:
     """Confirm that all up to `cursor` is on disk and in what is matched against.
 
     Call it only when that is so, removals included: survivors are told.
@@ -96,13 +96,13 @@ def acknowledge(by: KeyHolder, cursor: str) -> Talk[None]:
         body = wire.Acknowledgement(cursor=cursor)
     except ValidationError:
         raise InvalidRequest("A cursor is what a page of the feed ended with, unchanged.") from None
-    request = Outgoing(
+    request = Request(
         "POST", "/v1/feed/ack", body=encoded(body), idempotency_key=new_idempotency_key()
     )
     yield from by.ask(request, wire.Acknowledgement)
 
 
-def match(by: KeyHolder, signals: Sequence[Signal | Hashed]) -> Talk[list[Hits]]:
+def match(by: KeyHolder, signals: Sequence[Signal | Hashed]) -> Exchange[list[Hits]]:
     """Look for hashes, of any types and any number, in the service's bank.
 
     They are sent in requests of up to 10,000 hashes of one type. A repeated request may be
@@ -136,14 +136,14 @@ def _sent(given: Signal | Hashed) -> Signal | None:
     return None if given.plain else given.signal
 
 
-def _match(by: KeyHolder, type: SignalType, values: Sequence[bytes]) -> Talk[list[Hits]]:
+def _match(by: KeyHolder, type: SignalType, values: Sequence[bytes]) -> Exchange[list[Hits]]:
     if type is SignalType.PDQ:
         body, content_type = b"".join(values), wire.OCTETS
         assert len(body) == len(values) * wire.PDQ_BYTES  # noqa: S101 - Signal checks its length
     else:
         query = wire.MatchQuery(type=type, values=tuple(value.hex() for value in values))
         body, content_type = encoded(query), "application/json"
-    request = Outgoing("POST", "/v1/match", body=body, content_type=content_type)
+    request = Request("POST", "/v1/match", body=body, content_type=content_type)
     reply = yield from by.ask(request, wire.MatchReply)
     if len(reply.matches) != len(values):
         raise ProtocolError(
@@ -155,7 +155,7 @@ def _match(by: KeyHolder, type: SignalType, values: Sequence[bytes]) -> Talk[lis
 
 def feedback(
     by: KeyHolder, verdicts: Mapping[str, Verdict], *, idempotency_key: str | None = None
-) -> Talk[wire.FeedbackTaken]:
+) -> Exchange[wire.FeedbackTaken]:
     """Say what was decided about matches; a later verdict on an id replaces the earlier.
 
     Args:
@@ -177,7 +177,7 @@ def feedback(
     recorded = unknown = 0
     for batch in _batches(list(verdicts.items()), wire.VERDICTS_MAX):
         body = wire.Feedback(verdicts=tuple(wire.VerdictIn(id=id, verdict=v) for id, v in batch))
-        request = Outgoing(
+        request = Request(
             "POST",
             "/v1/feedback",
             body=encoded(body),
@@ -204,7 +204,7 @@ def _batches(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:
         yield rows[start : start + size]
 
 
-class PlatformClient(KeyedDoor):
+class PlatformClient(KeyedClient):
     """What a platform asks of a clearinghouse; any number of threads may use one.
 
     The calls are those of `nciihash.client.platform`, as methods that return when they have their
@@ -218,7 +218,7 @@ class PlatformClient(KeyedDoor):
     Args:
         server: the address, `https://HOST`; `http://` on this machine alone.
         key: the platform's key.
-        patience: how often and how long to try again after a passing fault.
+        retry: how often and how long to try again after a passing fault.
         http: what carries the requests, instead of real connections.
 
     Raises:
@@ -232,7 +232,7 @@ class PlatformClient(KeyedDoor):
     feedback = answered(feedback)
 
 
-class AsyncPlatformClient(AsyncKeyedDoor):
+class AsyncPlatformClient(AsyncKeyedClient):
     """What a platform asks of a clearinghouse, from asyncio; any number of tasks may use one.
 
     The calls, errors, attempts and limits are those of `PlatformClient`; each call is awaited, and
@@ -246,7 +246,7 @@ class AsyncPlatformClient(AsyncKeyedDoor):
     Args:
         server: the address, `https://HOST`; `http://` on this machine alone.
         key: the platform's key.
-        patience: how often and how long to try again after a passing fault.
+        retry: how often and how long to try again after a passing fault.
         http: what carries the requests, instead of real connections.
 
     Raises:

@@ -1,9 +1,8 @@
 """What passes between a client and a clearinghouse, without sending any of it.
 
-A call is a generator, a `Talk`: it yields each attempt that is to be made, is told what came of it,
-and returns the answer that it read, or raises. How often and how long to try, what an answer may
-look like and how large it may be stand here once; whoever moves the bytes, and waits, is in
-`nciihash.client.transport`, for threads and for asyncio.
+A call is a generator, an `Exchange`: it yields each attempt, receives its result, and returns the
+parsed response or raises. The retry policy and the limits on a response are enforced here. I/O and
+waiting are in `nciihash.client.transport`, for threads and for asyncio.
 """
 
 import contextlib
@@ -28,7 +27,7 @@ from nciihash.wire import PROBLEM, Message, Problem
 from nciihash.wire.proof_of_work import WORK_HEADER, WorkProblem
 
 
-class BrokenOff(httpx.TransportError):
+class Cancelled(httpx.TransportError):
     """Nothing was sent, since this program itself asked that its calls end."""
 
 
@@ -47,9 +46,9 @@ _UNSENT: Final = (
     httpx.ProxyError,
     httpx.UnsupportedProtocol,
     httpx.LocalProtocolError,
-    BrokenOff,
+    Cancelled,
 )
-_HOPELESS: Final = (httpx.UnsupportedProtocol, httpx.LocalProtocolError, BrokenOff)
+_HOPELESS: Final = (httpx.UnsupportedProtocol, httpx.LocalProtocolError, Cancelled)
 _RANDOM: Final = secrets.SystemRandom()
 
 T = TypeVar("T")
@@ -57,7 +56,7 @@ M = TypeVar("M", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How often and how long a request is tried again.
 
     The pause before attempt n + 1 is drawn evenly from 0 to min(`cap`, `base` * 2**(n - 1)) seconds
@@ -79,11 +78,11 @@ class Patience:
         return _RANDOM.uniform(0, min(self.cap, self.base * 2.0 ** min(attempt - 1, 60)))
 
 
-PATIENCE: Final = Patience()
+RETRY_POLICY: Final = RetryPolicy()
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
+class Request:
     """One request, as it is sent at each attempt."""
 
     method: str
@@ -98,7 +97,7 @@ class Outgoing:
 
     def __repr__(self) -> str:
         # the other fields hold credentials and hashes
-        return f"Outgoing({self.method} {self.path})"
+        return f"Request({self.method} {self.path})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,7 @@ class Attempt:
         uncertain: whether an earlier attempt may have been carried out unanswered.
     """
 
-    request: Outgoing
+    request: Request
     pause: float
     until: float
     timeout: httpx.Timeout
@@ -142,7 +141,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """An answer, whole."""
 
     status: int
@@ -151,7 +150,7 @@ class Answer:
     body: bytes
 
 
-class Arrival:
+class IncomingResponse:
     """An answer that is coming in.
 
     Raises:
@@ -177,10 +176,10 @@ class Arrival:
                 "or check the address of the clearinghouse."
             )
 
-    def answer(self) -> Answer:
+    def answer(self) -> Response:
         """Give all of it."""
         headers = self._response.headers
-        return Answer(
+        return Response(
             self._response.status_code,
             headers.get("content-type", "").partition(";")[0].strip().lower(),
             _seconds(headers.get("retry-after", "")),
@@ -188,8 +187,8 @@ class Arrival:
         )
 
 
-Outcome: TypeAlias = Answer | httpx.TransportError | ProtocolError
-Talk: TypeAlias = Generator[Attempt, Outcome, T]
+LookupResult: TypeAlias = Response | httpx.TransportError | ProtocolError
+Exchange: TypeAlias = Generator[Attempt, LookupResult, T]
 
 
 def new_idempotency_key() -> str:
@@ -197,14 +196,14 @@ def new_idempotency_key() -> str:
     return secrets.token_hex(16)
 
 
-def asking(
-    request: Outgoing,
+def exchange(
+    request: Request,
     reply: type[M],
     *,
     status: int,
-    patience: Patience,
+    retry: RetryPolicy,
     clock: Callable[[], float],
-) -> Talk[M]:
+) -> Exchange[M]:
     """Send a request, again after passing faults, and read the answer.
 
     The request must be one that may be carried out twice: a read, a deletion, or a write with an
@@ -214,7 +213,7 @@ def asking(
         request: what to send.
         reply: the form of the answer's body.
         status: the HTTP status of the answer that is expected.
-        patience: how often and how long to try again.
+        retry: how often and how long to try again.
         clock: seconds that never go back.
 
     Raises:
@@ -223,17 +222,15 @@ def asking(
         ProtocolError: an answer of another form.
     """
     started = clock()
-    timeout = httpx.Timeout(
-        patience.answer, connect=patience.connect, read=patience.answer + request.wait
-    )
+    timeout = httpx.Timeout(retry.answer, connect=retry.connect, read=retry.answer + request.wait)
     uncertain, pause = False, 0.0
     error: ServiceError
-    for attempt in range(1, patience.attempts + 1):
-        until = started + 2 * patience.total + request.wait
+    for attempt in range(1, retry.attempts + 1):
+        until = started + 2 * retry.total + request.wait
         outcome = yield Attempt(request, pause, until, timeout, uncertain)
-        pause = patience.pause(attempt)
+        pause = retry.pause(attempt)
         match outcome:
-            case Answer():
+            case Response():
                 if outcome.status == status:
                     try:
                         return _read(reply, outcome)
@@ -258,7 +255,7 @@ def asking(
                 error = _unreachable(outcome)
                 uncertain |= not isinstance(outcome, _UNSENT)
                 again = not isinstance(outcome, _HOPELESS) and not _untrusted(outcome)
-        if not again or clock() - started + pause > patience.total + request.wait:
+        if not again or clock() - started + pause > retry.total + request.wait:
             break
     error.uncertain = uncertain and request.method != "GET"
     # The fault's own text may name what was sent, so that it is not chained.
@@ -271,7 +268,7 @@ _NOT_OURS: Final = (
 )
 
 
-def _read(form: type[M], answer: Answer) -> M:
+def _read(form: type[M], answer: Response) -> M:
     if answer.kind != JSON:
         raise ProtocolError(_NOT_OURS)
     try:
@@ -281,7 +278,7 @@ def _read(form: type[M], answer: Answer) -> M:
         raise ProtocolError(_NOT_OURS) from None
 
 
-def _refusal(answer: Answer) -> ServiceError:
+def _refusal(answer: Response) -> ServiceError:
     if 300 <= answer.status < 400:
         return ProtocolError(
             "The address leads on to another one, which is not followed. Use the address at which "
@@ -333,7 +330,7 @@ def _unreachable(fault: httpx.TransportError) -> ServiceUnreachable:
             "Nothing was sent. Check the address; on a network that asks you to log in, do that "
             "first."
         )
-    if isinstance(fault, BrokenOff):
+    if isinstance(fault, Cancelled):
         return ServiceUnreachable(
             "The request was broken off, because this program is ending. What it was about can be "
             "asked or sent again."

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Final, TypeAlias, TypeVar
 
 from nciihash import wire
-from nciihash.client.base import Door, encoded
+from nciihash.client.base import BaseClient, encoded
 from nciihash.client.parts import divide, send_rest
-from nciihash.client.sans_io import Outgoing, new_idempotency_key
+from nciihash.client.sans_io import Request, new_idempotency_key
 from nciihash.errors import InvalidRequest, ProtocolError, ServiceError, ServiceRefused
 from nciihash.signals import Item
 from nciihash.wire import Reason
@@ -37,12 +37,12 @@ def _silent(_done: int, _all: int) -> None:
     """Show no progress."""
 
 
-class Client(Door):
+class Client(BaseClient):
     """What a survivor, or somebody beside her, asks of a clearinghouse.
 
     Args:
         server: the address, `https://HOST`; `http://` on this machine alone.
-        patience: how often and how long to try again after a passing fault.
+        retry: how often and how long to try again after a passing fault.
         http: what carries the requests, instead of real connections.
 
     Raises:
@@ -94,7 +94,7 @@ class Client(Door):
         )
         key = idempotency_key or new_idempotency_key()
         opened = self._ask(
-            Outgoing("POST", "/v1/cases", body=encoded(opening), idempotency_key=key),
+            Request("POST", "/v1/cases", body=encoded(opening), idempotency_key=key),
             wire.CaseOpened,
             status=201,
             working=working,
@@ -112,7 +112,7 @@ class Client(Door):
 
     def _ask(
         self,
-        request: Outgoing,
+        request: Request,
         reply: type[M],
         *,
         status: int,
@@ -149,7 +149,7 @@ class Client(Door):
     def _asked(self, refused: ServiceRefused) -> WorkAsked:
         """Read what an answer asks for; an older service does not say."""
         if refused.work is None:
-            return self._call(Outgoing("GET", "/v1/work"), WorkAsked, status=200)
+            return self._call(Request("GET", "/v1/work"), WorkAsked, status=200)
         return WorkAsked.model_validate(refused.work)
 
     def _solved(self, asked: WorkAsked, working: Working) -> Work | None:
@@ -201,7 +201,7 @@ class Client(Door):
     ) -> wire.ItemsAdded:
         body = wire.AddItems(items=items)
         return self._ask(
-            Outgoing("POST", "/v1/case/items", secret, encoded(body), idempotency_key=key),
+            Request("POST", "/v1/case/items", secret, encoded(body), idempotency_key=key),
             wire.ItemsAdded,
             status=201,
             working=working,
@@ -213,7 +213,7 @@ class Client(Door):
     ) -> wire.SignalsAdded:
         path = f"/v1/case/items/{item}/signals"
         return self._ask(
-            Outgoing("POST", path, secret, encoded(signals), idempotency_key=key),
+            Request("POST", path, secret, encoded(signals), idempotency_key=key),
             wire.SignalsAdded,
             status=201,
             working=working,
@@ -234,7 +234,7 @@ class Client(Door):
             raise InvalidRequest("The code has twelve letters and digits: type it as you got it.")
         key = idempotency_key or new_idempotency_key()
         body = encoded(Claim(code=code.strip()))
-        request = Outgoing("POST", "/v1/claim", body=body, idempotency_key=key)
+        request = Request("POST", "/v1/claim", body=body, idempotency_key=key)
         return self._call(request, wire.CaseOpened, status=200)
 
     def status(self, case: str, passphrase: str, *, working: Working = _silent) -> wire.CaseStatus:
@@ -243,7 +243,7 @@ class Client(Door):
         Raises:
             ServiceError: wrong credentials, or no answer.
         """
-        request = Outgoing("GET", "/v1/case", _credentials(case, passphrase))
+        request = Request("GET", "/v1/case", _credentials(case, passphrase))
         return self._ask(request, wire.CaseStatus, status=200, working=working)
 
     def withdraw(
@@ -259,7 +259,7 @@ class Client(Door):
         if item is not None and item < 1:
             raise InvalidRequest("The files of a case are numbered from 1.")
         path = "/v1/case" if item is None else f"/v1/case/items/{item}"
-        request = Outgoing("DELETE", path, _credentials(case, passphrase))
+        request = Request("DELETE", path, _credentials(case, passphrase))
         return self._ask(request, wire.Withdrawal, status=200, working=working)
 
 

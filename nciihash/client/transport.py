@@ -19,14 +19,14 @@ from nciihash.client.address import server_address
 from nciihash.client.deadline import Deadline, Stream
 from nciihash.client.sans_io import (
     JSON,
-    PATIENCE,
-    Answer,
-    Arrival,
+    RETRY_POLICY,
     Attempt,
-    BrokenOff,
-    Outcome,
-    Patience,
-    Talk,
+    Cancelled,
+    Exchange,
+    IncomingResponse,
+    LookupResult,
+    Response,
+    RetryPolicy,
 )
 from nciihash.errors import ProtocolError, ServiceError
 from nciihash.wire import PROBLEM
@@ -46,7 +46,7 @@ class Transport:
 
     Args:
         server: its address, as `server_address` takes it.
-        patience: how often and how long to try again.
+        retry: how often and how long to try again.
         http: what carries the requests, instead of real connections.
         clock: seconds that never go back.
         sleep: waits some seconds, by default until then or until `break_off`.
@@ -59,13 +59,13 @@ class Transport:
         self,
         server: str,
         *,
-        patience: Patience = PATIENCE,
+        retry: RetryPolicy = RETRY_POLICY,
         http: httpx.BaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
         self.server = server_address(server)
-        self.patience = patience
+        self.retry = retry
         self.clock = clock
         self._broken_off = threading.Event()
         self._sleep = sleep or self._broken_off.wait
@@ -91,7 +91,7 @@ class Transport:
         self._broken_off.set()
         self._deadline.break_off()
 
-    def run(self, talk: Talk[T]) -> T:
+    def run(self, talk: Exchange[T]) -> T:
         """Make the attempts of a call until it has its answer.
 
         Raises:
@@ -109,11 +109,11 @@ class Transport:
             self.unanswered = error.uncertain
             raise
 
-    def _outcome(self, attempt: Attempt) -> Outcome:
+    def _outcome(self, attempt: Attempt) -> LookupResult:
         if attempt.pause:
             self._sleep(attempt.pause)
         if self._broken_off.is_set():
-            return BrokenOff("this program is ending")
+            return Cancelled("this program is ending")
         try:
             return self._exchange(attempt)
         except (httpx.TransportError, ProtocolError) as fault:
@@ -126,7 +126,7 @@ class Transport:
         if event.endswith(".send_request_headers.started"):
             self.unanswered = self._writing
 
-    def _exchange(self, attempt: Attempt) -> Answer:
+    def _exchange(self, attempt: Attempt) -> Response:
         self._writing = attempt.request.method != "GET"
         request = attempt.built(self._http, self.server)
         request.extensions["trace"] = self._trace
@@ -134,7 +134,7 @@ class Transport:
             self._deadline.within(attempt.until - self.clock()),
             contextlib.closing(self._http.send(request, stream=True)) as response,
         ):
-            arrival = Arrival(response)
+            arrival = IncomingResponse(response)
             for part in response.iter_bytes():
                 arrival.take(part)
             return arrival.answer()
@@ -147,7 +147,7 @@ class AsyncTransport:
 
     Args:
         server: its address, as `server_address` takes it.
-        patience: how often and how long to try again.
+        retry: how often and how long to try again.
         http: what carries the requests, instead of real connections.
         clock: seconds that never go back.
         sleep: waits some seconds.
@@ -160,13 +160,13 @@ class AsyncTransport:
         self,
         server: str,
         *,
-        patience: Patience = PATIENCE,
+        retry: RetryPolicy = RETRY_POLICY,
         http: httpx.AsyncBaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self.server = server_address(server)
-        self.patience = patience
+        self.retry = retry
         self.clock = clock
         self._sleep = sleep
         self._http = httpx.AsyncClient(
@@ -181,7 +181,7 @@ class AsyncTransport:
         """Close the connections."""
         await self._http.aclose()
 
-    async def run(self, talk: Talk[T]) -> T:
+    async def run(self, talk: Exchange[T]) -> T:
         """Make the attempts of a call until it has its answer.
 
         Raises:
@@ -194,7 +194,7 @@ class AsyncTransport:
         except StopIteration as end:
             return cast(T, end.value)
 
-    async def _outcome(self, attempt: Attempt) -> Outcome:
+    async def _outcome(self, attempt: Attempt) -> LookupResult:
         if attempt.pause:
             await self._sleep(attempt.pause)
         try:
@@ -205,10 +205,10 @@ class AsyncTransport:
         except (httpx.TransportError, ProtocolError) as fault:
             return fault
 
-    async def _exchange(self, attempt: Attempt) -> Answer:
+    async def _exchange(self, attempt: Attempt) -> Response:
         request = attempt.built(self._http, self.server)
         async with contextlib.aclosing(await self._http.send(request, stream=True)) as response:
-            arrival = Arrival(response)
+            arrival = IncomingResponse(response)
             async for part in response.aiter_bytes():
                 arrival.take(part)
             return arrival.answer()

@@ -27,7 +27,7 @@ FRAMES: Final = 512
 SIGNALS: Final = 2000
 
 
-class Reel:
+class FrameSelector:
     """The frames of one video that are worth keeping, so far.
 
     When they become too many, the looks become half as frequent, and of the frames so far those

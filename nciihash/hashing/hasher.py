@@ -204,7 +204,7 @@ def hash_video(
     with video.opened(file, format, frame_selection.EVERY, limits) as film:
         close = variants == "match" and film.every == frame_selection.EVERY
         loop = 0 < film.seconds <= frame_selection.EVERY
-        reel = frame_selection.Reel(_most(variants), film.every, close=close, loop=loop)
+        reel = frame_selection.FrameSelector(_most(variants), film.every, close=close, loop=loop)
         _fill(reel, ((f.analysis, f.rgb) for f in film.frames(reel.due)), variants)
     return _of_reel(reel, signals, variants, lambda asked: _digest(asked, file))
 
@@ -226,9 +226,9 @@ def _hash_animation(
 
 def _animation_reel(
     frames: Iterator[tuple[float, NDArray[np.uint8]]], variants: str, *, loop: bool
-) -> frame_selection.Reel:
+) -> frame_selection.FrameSelector:
     close = variants == "match"
-    reel = frame_selection.Reel(_most(variants), close=close, loop=loop)
+    reel = frame_selection.FrameSelector(_most(variants), close=close, loop=loop)
     due = (pixels for pixels, start, end in _shown(frames) if reel.due(start, end))
     _fill(reel, ((pdq.analyse(rgb), partial(np.asarray, rgb)) for rgb in due), variants)
     return reel
@@ -246,7 +246,7 @@ def _shown(
 
 
 def _fill(
-    reel: frame_selection.Reel,
+    reel: frame_selection.FrameSelector,
     frames: Iterable[tuple[pdq.Analysis, Callable[[], NDArray[np.uint8]]]],
     variants: str,
 ) -> None:
@@ -273,7 +273,7 @@ def _most(variants: str) -> int:
 
 
 def _of_reel(
-    reel: frame_selection.Reel,
+    reel: frame_selection.FrameSelector,
     signals: Sequence[SignalType],
     variants: str,
     other: Callable[[SignalType], Hashed],
@@ -325,7 +325,7 @@ def _hash(type: SignalType, data: bytes, rgb: NDArray[np.uint8]) -> Hashed:
             raise ValueError(f"{type} is not made of a file")
 
 
-def _look(data: bytes, limits: Limits, *, least: int) -> reduced_jpeg.Reduced | None:
+def _look(data: bytes, limits: Limits, *, least: int) -> reduced_jpeg.ReducedPicture | None:
     """Hash a JPEG of at least so many pixels at a reduced size; None for all else."""
     if not data.startswith(JPEG_START):
         return None

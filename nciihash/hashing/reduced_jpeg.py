@@ -22,7 +22,7 @@ _SIDE_MIN: Final = 256  # pixels of the reduced picture; below, detail that PDQ 
 
 
 @dataclass(frozen=True, slots=True)
-class Reduced:
+class ReducedPicture:
     """A picture's hash, and its reduced pixels, uint8 (h, w, 3), upright.
 
     `scale` is how many pixels of the file lie along each side of one of these.
@@ -33,7 +33,7 @@ class Reduced:
     scale: int
 
 
-def look(data: bytes, width: int, height: int, turned: int) -> Reduced | None:
+def look(data: bytes, width: int, height: int, turned: int) -> ReducedPicture | None:
     """Hash a grey or YCbCr JPEG, or give None where it is too small to be reduced.
 
     Args:
@@ -55,7 +55,7 @@ def look(data: bytes, width: int, height: int, turned: int) -> Reduced | None:
         return None
     # from RGB, not from the file's own luma: clipped colours count as they are shown
     analysis = analyse_blocks(pixels @ _LUMA, width, height, scale, turned)
-    return Reduced(analysis, turn(pixels, turned), scale)
+    return ReducedPicture(analysis, turn(pixels, turned), scale)
 
 
 def analyse_part(part: NDArray[np.uint8], scale: int) -> pdq.Analysis:
@@ -63,7 +63,7 @@ def analyse_part(part: NDArray[np.uint8], scale: int) -> pdq.Analysis:
 
     Args:
         part: uint8 (h, w, 3), upright.
-        scale: as in `Reduced`; 1 for a picture that is not reduced.
+        scale: as in `ReducedPicture`; 1 for a picture that is not reduced.
 
     Raises:
         InvalidPixels: another dtype or shape, or no pixels.

@@ -139,7 +139,7 @@ def hash_variants(
             different photos come near each other.
         which: "match", the trimmed one alone; "standard" or "full".
         raw: its colours without regard to alpha, if it has alpha; not used for "match".
-        scale: by how much its pixels are reduced, as in `nciihash.hashing.reduced_jpeg.Reduced`.
+        scale: by how much its pixels are reduced, as in `ReducedPicture`.
     """
     kept = _Kept(original)
     subject = rgb

@@ -68,7 +68,7 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class Film:
+class OpenVideo:
     """An open video.
 
     `seconds` is its length as far as the file tells it, else 0; `every` how many seconds to leave
@@ -172,7 +172,7 @@ _OTHER_COPY: Final = "Use another copy, or copy or download the file again."
 
 
 @contextmanager
-def opened(file: BinaryIO, format: str, every: float, limits: Limits) -> Iterator[Film]:
+def opened(file: BinaryIO, format: str, every: float, limits: Limits) -> Iterator[OpenVideo]:
     """Open a video.
 
     Args:
@@ -204,7 +204,7 @@ def opened(file: BinaryIO, format: str, every: float, limits: Limits) -> Iterato
         context.thread_type = "AUTO"
         context.thread_count = limits.threads
         seconds = _seconds(stream)
-        yield Film(seconds, max(every, seconds / _LOOKS), container, stream, limits)
+        yield OpenVideo(seconds, max(every, seconds / _LOOKS), container, stream, limits)
 
 
 class _OtherFile(ValueError):

@@ -31,15 +31,15 @@ from nciihash.errors import (
     explained,
 )
 from nciihash.scan.plan import Block
-from nciihash.scan.sources import Store, store
-from nciihash.scan.worker import Done, Job, Scanner, open_bank, open_scanner
+from nciihash.scan.sources import ScanSource, store
+from nciihash.scan.worker import BlockResult, Job, Scanner, open_bank, open_scanner
 
 _RETRIES: Final = 10  # times that a block is begun again when machines are lost under it
 _AHEAD: Final = 2  # blocks for each core that Ray is given before the first are done
 
 
 @dataclass(frozen=True, slots=True)
-class Undone:
+class BlockFailure:
     """A block that could not be read, or whose machines were lost again and again.
 
     It may be done by a later run.
@@ -49,10 +49,10 @@ class Undone:
     reason: str
 
 
-Outcome: TypeAlias = Done | Undone
+BlockOutcome: TypeAlias = BlockResult | BlockFailure
 
 
-def local(job: Job, blocks: Iterable[Block], jobs: int) -> Generator[Outcome, None, None]:
+def local(job: Job, blocks: Iterable[Block], jobs: int) -> Generator[BlockOutcome, None, None]:
     """Scan blocks in threads of this process, which leave Python to search, or to wait for a child.
 
     Args:
@@ -70,7 +70,7 @@ def local(job: Job, blocks: Iterable[Block], jobs: int) -> Generator[Outcome, No
     for scanner in scanners:
         free.put(scanner)
 
-    def scan_next(block: Block) -> Outcome:
+    def scan_next(block: Block) -> BlockOutcome:
         scanner = free.get()
         try:
             return _outcome(scanner, block)
@@ -79,7 +79,7 @@ def local(job: Job, blocks: Iterable[Block], jobs: int) -> Generator[Outcome, No
 
     pool = ThreadPoolExecutor(jobs)
     left = iter(blocks)
-    waiting: set[Future[Outcome]] = set()
+    waiting: set[Future[BlockOutcome]] = set()
     try:
         while True:
             waiting |= {pool.submit(scan_next, b) for b in islice(left, jobs + 1 - len(waiting))}
@@ -96,7 +96,7 @@ def local(job: Job, blocks: Iterable[Block], jobs: int) -> Generator[Outcome, No
             scanner.close()
 
 
-def ray(job: Job, blocks: Iterable[Block]) -> Generator[Outcome, None, None]:
+def ray(job: Job, blocks: Iterable[Block]) -> Generator[BlockOutcome, None, None]:
     """Scan blocks on a Ray cluster: the one that this process is joined to, or that it finds.
 
     The cluster is looked for at RAY_ADDRESS, then on this machine. All its machines need this
@@ -145,7 +145,9 @@ def ray(job: Job, blocks: Iterable[Block]) -> Generator[Outcome, None, None]:
                 except errors.RayTaskError:
                     raise  # a fault of ours
                 except errors.RayError as error:
-                    yield Undone(number, f"Its machine was lost again and again ({_name(error)}).")
+                    yield BlockFailure(
+                        number, f"Its machine was lost again and again ({_name(error)})."
+                    )
                     continue
                 if isinstance(outcome, NciihashError):
                     raise outcome
@@ -158,20 +160,20 @@ def ray(job: Job, blocks: Iterable[Block]) -> Generator[Outcome, None, None]:
             cluster.shutdown()
 
 
-def believed(outcome: Outcome, where: Store) -> Outcome:
+def believed(outcome: BlockOutcome, where: ScanSource) -> BlockOutcome:
     """Doubt a machine that does not see a file which this one sees: it lacks the source.
 
     Else its files would count as gone, and their matches would be lost.
     """
-    if isinstance(outcome, Done):
+    if isinstance(outcome, BlockResult):
         for each in outcome.refused:
             if each.code in {NotAFile.code, UnreadableFile.code} and where.sees(each.name):
                 reason = f"A machine of the cluster cannot open {each.name}; this one can."
-                return Undone(outcome.number, f"{reason} Let all see the source by one name.")
+                return BlockFailure(outcome.number, f"{reason} Let all see the source by one name.")
     return outcome
 
 
-def _in_worker(job: Job, block: Block) -> Outcome | NciihashError:
+def _in_worker(job: Job, block: Block) -> BlockOutcome | NciihashError:
     """Scan a block in one of the cluster's processes; give an error that ends the scan as such."""
     try:
         return _outcome(_scanner(job), block)
@@ -185,14 +187,14 @@ def _scanner(job: Job) -> Scanner:
     return open_scanner(job)
 
 
-def _outcome(scanner: Scanner, block: Block) -> Outcome:
+def _outcome(scanner: Scanner, block: Block) -> BlockOutcome:
     import pyarrow as pa
 
     try:
         return scanner.scan(block)
     except (OSError, pa.ArrowException) as error:
         told = explained(error) if isinstance(error, OSError) else str(error)
-        return Undone(block.number, " ".join(told.split()) or _name(error))
+        return BlockFailure(block.number, " ".join(told.split()) or _name(error))
 
 
 def _name(error: BaseException) -> str:

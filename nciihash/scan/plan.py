@@ -17,7 +17,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 from nciihash.errors import ExtraMissing, SourceInvalid
-from nciihash.scan.sources import Entry, Store
+from nciihash.scan.sources import ScanSource, SourceFile
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,7 +66,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class FileRefusal:
     """Something that was not scanned: its name, a code for machines and a reason."""
 
     name: str
@@ -91,10 +91,10 @@ class Plan:
     count: int
     fingerprint: str
     blocks: Sequence[Block]
-    refused: Sequence[Refused]
+    refused: Sequence[FileRefusal]
 
 
-def plan(store: Store, per_block: int | None = None) -> Plan:
+def plan(store: ScanSource, per_block: int | None = None) -> Plan:
     """List a source and cut it into blocks; the same source always gives the same ones.
 
     Args:
@@ -119,7 +119,7 @@ def plan(store: Store, per_block: int | None = None) -> Plan:
     state = sha256(json.dumps([kind, per_block]).encode())
     for entry in tables or entries:
         state.update(json.dumps([entry.name, entry.size, entry.mark]).encode())
-    refused: list[Refused] = []
+    refused: list[FileRefusal] = []
     if tables:
         parts = _row_groups(store, tables, refused)
     else:
@@ -149,19 +149,21 @@ def _cut(parts: Iterable[Part], per_block: int) -> Iterator[Block]:
         yield Block(number, tuple(taken))
 
 
-def _row_groups(store: Store, tables: Sequence[Entry], refused: list[Refused]) -> Iterator[Part]:
+def _row_groups(
+    store: ScanSource, tables: Sequence[SourceFile], refused: list[FileRefusal]
+) -> Iterator[Part]:
     """Go through the row groups of all files; note the files that hold no hashes."""
     if find_spec("pyarrow") is None:
         raise ExtraMissing(
             'Parquet files need pyarrow, which is not installed: pip install "nciihash[parquet]"'
         )
 
-    def read(entry: Entry) -> list[int] | Refused:
+    def read(entry: SourceFile) -> list[int] | FileRefusal:
         return _footer(store, entry)
 
     with ThreadPoolExecutor(_READERS) as pool:
         for entry, found in zip(tables, pool.map(read, tables), strict=True):
-            if isinstance(found, Refused):
+            if isinstance(found, FileRefusal):
                 refused.append(found)
                 continue
             row = 0
@@ -170,7 +172,7 @@ def _row_groups(store: Store, tables: Sequence[Entry], refused: list[Refused]) -
                 row += rows
 
 
-def _footer(store: Store, entry: Entry) -> list[int] | Refused:
+def _footer(store: ScanSource, entry: SourceFile) -> list[int] | FileRefusal:
     """Give the rows of each row group of a file, or say why it cannot be scanned.
 
     Raises:
@@ -186,14 +188,14 @@ def _footer(store: Store, entry: Entry) -> list[int] | Refused:
     except OSError as error:
         if (refusal := store.refusal(error)) is None:
             raise
-        return Refused(entry.name, refusal.code, str(refusal))
+        return FileRefusal(entry.name, refusal.code, str(refusal))
     except pa.ArrowInvalid:
         reason = "The file is damaged, or no Parquet file. Write it again."
-        return Refused(entry.name, "corrupt_file", reason)
+        return FileRefusal(entry.name, "corrupt_file", reason)
     for name in _NEEDED:
         if name not in schema.names or not _is_text(schema.field(name).type):
             reason = f"It has no column `{name}` of text. Write it as `nciihash hash --out` does."
-            return Refused(entry.name, "no_hashes", reason)
+            return FileRefusal(entry.name, "no_hashes", reason)
     return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
 
 

@@ -25,13 +25,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from nciihash.bank.frozen import Pin, Still, fingerprint, freeze, pin_index
+from nciihash.bank.frozen import BankState, FrozenBank, fingerprint, freeze, pin_index
 from nciihash.bank.snapshot import Snapshot
 from nciihash.durable import naming, replacing
 from nciihash.errors import ExtraMissing, ResultsInvalid
 from nciihash.media.reading import file_name, name_fields
-from nciihash.scan.plan import Plan, Refused
-from nciihash.scan.worker import Done
+from nciihash.scan.plan import FileRefusal, Plan
+from nciihash.scan.worker import BlockResult
 from nciihash.search.index_file import MAGIC
 
 _FORMAT: Final = 2
@@ -57,7 +57,7 @@ class Totals:
         self.failed.update(counts["failed"])
 
 
-class Findings:
+class ScanFolder:
     """A scan's folder, opened for scanning; use it as a context manager.
 
     Args:
@@ -109,7 +109,9 @@ class Findings:
     ) -> None:
         os.close(self._lock)
 
-    def begin(self, source: str, plan: Plan, bank: Path, how: dict[str, Any]) -> tuple[Path, Pin]:
+    def begin(
+        self, source: str, plan: Plan, bank: Path, how: dict[str, Any]
+    ) -> tuple[Path, BankState]:
         """Begin a scan, or take it up again.
 
         Args:
@@ -146,7 +148,7 @@ class Findings:
                 raise
             return self._bank(pin, bank), pin
         manifest = self._read_manifest()
-        pin = Pin(**manifest["bank"])
+        pin = BankState(**manifest["bank"])
         before = manifest["listing"]
         if before["source"] != listed["source"]:
             raise self._other(f"a scan of {before['source']}")
@@ -159,7 +161,7 @@ class Findings:
             self._check_bank(pin, bank)
         return self._bank(pin, bank), pin
 
-    def write(self, done: Done) -> None:
+    def write(self, done: BlockResult) -> None:
         """Keep a block's result, durably; one that is kept already is passed over.
 
         Raises:
@@ -182,7 +184,7 @@ class Findings:
         self.done.add(done.number)
         self.totals.add(counts)
 
-    def finish(self, refused: Sequence[Refused], *, complete: bool) -> None:
+    def finish(self, refused: Sequence[FileRefusal], *, complete: bool) -> None:
         """Write down what was refused; when all is done, delete the copy of the bank.
 
         Raises:
@@ -194,20 +196,20 @@ class Findings:
         if complete:
             self._delete_bank()
 
-    def refused(self) -> Iterator[Refused]:
+    def refused(self) -> Iterator[FileRefusal]:
         """Go through what was refused in all finished blocks."""
         for number in sorted(self.done):
             if (counts := self._counts(number)) is not None:
-                yield from (Refused(**refused) for refused in counts["refused"])
+                yield from (FileRefusal(**refused) for refused in counts["refused"])
 
     @property
     def _manifest(self) -> Path:
         return self.path / "manifest.json"
 
-    def _bank(self, pin: Pin, bank: Path) -> Path:
+    def _bank(self, pin: BankState, bank: Path) -> Path:
         return bank.resolve() if pin.bank is None else self.path / "bank"
 
-    def _pin(self, bank: Path) -> Pin:
+    def _pin(self, bank: Path) -> BankState:
         if _is_index(bank):
             return pin_index(bank)
         self._delete_bank()  # of a run that died right here
@@ -218,7 +220,7 @@ class Findings:
         with suppress(FileNotFoundError):
             shutil.rmtree(self.path / "bank")
 
-    def _check_bank(self, pin: Pin, bank: Path) -> None:
+    def _check_bank(self, pin: BankState, bank: Path) -> None:
         """See that a bank is the one of the manifest, and that what is looked in is unharmed."""
         if pin.bank is not None:
             lineage = None if _is_index(bank) else Snapshot.open(bank, verify=False).lineage.hex()
@@ -226,7 +228,7 @@ class Findings:
                 raise self._other("a scan against another bank")
         if fingerprint(self._bank(pin, bank)) != pin.fingerprint:
             raise self._other("a scan against another bank")
-        Still.open(self._bank(pin, bank))
+        FrozenBank.open(self._bank(pin, bank))
 
     def _other(self, what: str) -> ResultsInvalid:
         return ResultsInvalid(
@@ -272,7 +274,7 @@ class Findings:
         return counts
 
 
-def _described(refused: Refused) -> dict[str, str]:
+def _described(refused: FileRefusal) -> dict[str, str]:
     """Write down a refusal: `name`, `code`, `reason`, and `file_bytes` as `name_fields` does."""
     named = name_fields(refused.name)
     told = {"name": named.pop("file"), "code": refused.code, "reason": refused.reason}

@@ -27,7 +27,7 @@ _LINKS: Final = {errno.ELOOP, errno.ENAMETOOLONG}
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SourceFile:
     """A file that a store lists: its name there, its size in bytes, and a mark of its version."""
 
     name: str
@@ -41,7 +41,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.root = path
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[SourceFile]:
         """List all files, folders in folders included, in the order of names.
 
         Raises:
@@ -53,9 +53,9 @@ class Folder:
             try:
                 status = path.stat()
             except OSError:  # whoever opens it is told why
-                yield Entry(str(path), 0, "")
+                yield SourceFile(str(path), 0, "")
                 continue
-            yield Entry(str(path), status.st_size, str(status.st_mtime_ns))
+            yield SourceFile(str(path), status.st_size, str(status.st_mtime_ns))
 
     def opened(self, name: str) -> BinaryIO:
         """Open a file for reading."""
@@ -98,7 +98,7 @@ class Objects:
         except ValueError as error:
             raise SourceInvalid(f"{url.partition(':')[0]}:// cannot be opened. {error}") from None
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[SourceFile]:
         """List all objects in the order of names.
 
         Raises:
@@ -114,7 +114,7 @@ class Objects:
             if told.get("islink") and self._files.isdir(name):
                 continue  # as in a `Folder`
             mark = next((str(told[key]) for key in _MARKS if told.get(key)), "")
-            yield Entry(name, int(told.get("size") or 0), mark)
+            yield SourceFile(name, int(told.get("size") or 0), mark)
 
     def refusal(self, error: OSError) -> FileRefused | None:
         """Say why one object cannot be read; None if the store itself may be what fails."""
@@ -151,10 +151,10 @@ class Objects:
             yield path
 
 
-Store: TypeAlias = Folder | Objects
+ScanSource: TypeAlias = Folder | Objects
 
 
-def store(source: str) -> Store:
+def store(source: str) -> ScanSource:
     """Tell a URL from a path.
 
     Raises:
@@ -174,7 +174,7 @@ def _refusal(error: OSError) -> FileRefused:
     return unreadable(error)
 
 
-def _sees(store: Store, name: str) -> bool:
+def _sees(store: ScanSource, name: str) -> bool:
     try:
         store.opened(name).close()
     except OSError:

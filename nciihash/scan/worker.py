@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nciihash.bank.frozen import Near, Still, fingerprint
+from nciihash.bank.frozen import FrozenBank, NearPairs, fingerprint
 from nciihash.errors import BankError, FileRefused, UnsupportedFormat
 from nciihash.media.limits import LIMITS
 from nciihash.media.reading import check_video_size, file_name, name_fields
 from nciihash.sandbox.parent import Sandbox
 from nciihash.scan.parquet import by_type, not_hashes, packed, plain
-from nciihash.scan.plan import Block, Kind, Part, Refused
-from nciihash.scan.sources import Store, store
+from nciihash.scan.plan import Block, FileRefusal, Kind, Part
+from nciihash.scan.sources import ScanSource, store
 from nciihash.sdk.lookup import look_up
 from nciihash.signals import Item, Match, SignalType
 
@@ -69,7 +69,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class BlockResult:
     """A block's result.
 
     Attributes:
@@ -86,12 +86,12 @@ class Done:
     scanned: int
     foreign: int
     failed: Counter[str]
-    refused: tuple[Refused, ...]
+    refused: tuple[FileRefusal, ...]
     seconds: float
     matches: "pa.Table" = field(repr=False)
 
 
-class Stopped(Exception):
+class ScanStopped(Exception):
     """The scanner was stopped in the middle of a block."""
 
 
@@ -104,7 +104,7 @@ class Scanner:
         where: the job's source.
     """
 
-    def __init__(self, job: Job, still: Still, where: Store) -> None:
+    def __init__(self, job: Job, still: FrozenBank, where: ScanSource) -> None:
         self._job = job
         self._still = still
         self._where = where
@@ -121,7 +121,7 @@ class Scanner:
         """End the child process."""
         self._box.close()
 
-    def scan(self, block: Block) -> Done:
+    def scan(self, block: Block) -> BlockResult:
         """Look for everything in a block.
 
         Raises:
@@ -140,7 +140,7 @@ class Scanner:
 
     def _check(self) -> None:
         if self._stopped.is_set():
-            raise Stopped
+            raise ScanStopped
 
     def _scan_file(self, part: Part, done: "_Collected") -> None:
         self._check()
@@ -212,7 +212,7 @@ class Scanner:
             done.failed["bad_hash"] += bad
             for place in not_hashes(types, values)[:left]:
                 name = f"row {row + place:,} of {file_name(source)}"
-                done.refused.append(Refused(name, "bad_hash", "It holds no hash of its type."))
+                done.refused.append(FileRefusal(name, "bad_hash", "It holds no hash of its type."))
                 left -= 1
         if found:
             columns = [
@@ -240,12 +240,12 @@ class _Collected:
     def __init__(self) -> None:
         self.scanned = self.foreign = 0
         self.failed: Counter[str] = Counter()
-        self.refused: list[Refused] = []
+        self.refused: list[FileRefusal] = []
         self._tables: list[pa.Table] = []
 
     def refuse(self, name: str, code: str, reason: str) -> None:
         self.failed[code] += 1
-        self.refused.append(Refused(name, code, reason))
+        self.refused.append(FileRefusal(name, code, reason))
 
     def add_file(self, name: str, found: list[Match], *, named: bool) -> None:
         """Add what a file matches; of an index file neither items nor variants are known."""
@@ -269,8 +269,8 @@ class _Collected:
         source: str,
         row: int,
         queries: _Queries,
-        found: list[tuple[SignalType, Near, NDArray[np.int64]]],
-        still: Still,
+        found: list[tuple[SignalType, NearPairs, NDArray[np.int64]]],
+        still: FrozenBank,
     ) -> None:
         """Add what the hashes of some rows match, in the order of rows."""
         import pyarrow as pa
@@ -301,11 +301,11 @@ class _Collected:
             table = table.take(pa.array(order))
         self._tables.append(table)
 
-    def of(self, block: Block, start: float) -> Done:
+    def of(self, block: Block, start: float) -> BlockResult:
         import pyarrow as pa
 
         matches = pa.concat_tables(self._tables) if self._tables else _schema().empty_table()
-        return Done(
+        return BlockResult(
             number=block.number,
             scanned=self.scanned,
             foreign=self.foreign,
@@ -327,12 +327,12 @@ def open_scanner(job: Job) -> Scanner:
     return Scanner(job, open_bank(job, verify=True), store(job.source))
 
 
-def open_bank(job: Job, *, verify: bool) -> Still:
+def open_bank(job: Job, *, verify: bool) -> FrozenBank:
     """Open a job's bank, if it is the one that the scan began with.
 
     Args:
         job: what to scan and how.
-        verify: as `Still.open` takes it.
+        verify: as `FrozenBank.open` takes it.
 
     Raises:
         BankError, BankCorrupt, IndexFileInvalid, OSError: as `open_scanner` does.
@@ -340,7 +340,7 @@ def open_bank(job: Job, *, verify: bool) -> Still:
     path = Path(job.bank)
     if fingerprint(path) != job.fingerprint:
         raise BankError(f"{path} is another bank here than the one that this scan began with.")
-    return Still.open(path, verify=verify)
+    return FrozenBank.open(path, verify=verify)
 
 
 def _schema() -> "pa.Schema":

@@ -16,7 +16,7 @@ from typing import Final
 from nciihash.bank.bank import Bank
 from nciihash.bank.contents import Replacement
 from nciihash.client.platform import PlatformClient
-from nciihash.client.sans_io import Patience
+from nciihash.client.sans_io import RetryPolicy
 from nciihash.errors import CursorExpired, ServiceRefused, ServiceUnreachable, VeilChanged
 from nciihash.feed import Added, FeedPage
 from nciihash.veil import VEILS, Veil
@@ -24,7 +24,7 @@ from nciihash.veil import VEILS, Veil
 WAIT: Final = 25.0  # seconds of one long poll; under the 30 that some proxies allow
 LIMIT: Final = 5_000  # entries in a page
 # Between attempts that failed although the client itself had tried several times.
-PAUSES: Final = Patience(base=2.0, cap=60.0)
+PAUSES: Final = RetryPolicy(base=2.0, cap=60.0)
 
 _ASKED_MAX: Final = 600.0  # seconds; a service cannot send a follower to sleep for longer
 _SLICE: Final = 0.2  # seconds between looks at whether to stop
@@ -121,7 +121,7 @@ def follow(
     limit: int = LIMIT,
     wait: float = WAIT,
     veil: Veil | None = None,
-    pauses: Patience = PAUSES,
+    pauses: RetryPolicy = PAUSES,
 ) -> Progress:
     """Pull the feed into a bank until told to stop.
 

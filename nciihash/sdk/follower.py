@@ -14,7 +14,7 @@ import httpx
 
 from nciihash.bank.bank import Bank
 from nciihash.client.platform import PlatformClient
-from nciihash.client.sans_io import PATIENCE, Patience
+from nciihash.client.sans_io import RETRY_POLICY, RetryPolicy
 from nciihash.errors import BankError, NciihashError, ServiceError, explained
 from nciihash.sdk.background import Background
 from nciihash.sdk.follow_loop import PAUSES, WAIT, Progress, Stop, follow
@@ -24,9 +24,9 @@ from nciihash.veil import Veil
 from nciihash.wire import Hits
 
 # Between attempts after what does not pass by itself: a wrong key, a full disk, a damaged file.
-REPAIRS: Final = Patience(base=10.0, cap=300.0)
+REPAIRS: Final = RetryPolicy(base=10.0, cap=300.0)
 # For one question about an upload, whose sender waits.
-CONFIRMING: Final = Patience(attempts=3, total=5.0, base=0.2, cap=1.0, connect=2.0, answer=5.0)
+CONFIRMING: Final = RetryPolicy(attempts=3, total=5.0, base=0.2, cap=1.0, connect=2.0, answer=5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Following(Background):
         key: the platform's key, with the scope `feed`, or `veil` for a `VeiledFollower`.
         bank: the bank's file; made when absent.
         wait: seconds that the service may hold back an answer when nothing is new.
-        patience: how often and how long to try a request again.
+        retry: how often and how long to try a request again.
         pauses: how long to wait while the service is away.
         repairs: how long to wait after what does not pass by itself.
         http: what carries the requests, instead of real connections.
@@ -84,17 +84,17 @@ class Following(Background):
         bank: str | PathLike[str],
         *,
         wait: float = WAIT,
-        patience: Patience = PATIENCE,
-        pauses: Patience = PAUSES,
-        repairs: Patience = REPAIRS,
+        retry: RetryPolicy = RETRY_POLICY,
+        pauses: RetryPolicy = PAUSES,
+        repairs: RetryPolicy = REPAIRS,
         http: httpx.BaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
-        self._client: Callable[[Patience], PlatformClient] = lambda patience: PlatformClient(
-            server, key, patience=patience, http=http
+        self._client: Callable[[RetryPolicy], PlatformClient] = lambda retry: PlatformClient(
+            server, key, retry=retry, http=http
         )
-        self._patience = patience
+        self._retry = retry
         self._path = Path(bank)
         self._wait = wait
         self._pauses = pauses
@@ -150,7 +150,7 @@ class Following(Background):
 
     def _open(self) -> None:
         with ExitStack() as opened:
-            self._asking = opened.enter_context(self._client(self._patience))
+            self._asking = opened.enter_context(self._client(self._retry))
             self._bank = opened.enter_context(Bank.open(self._path))
             self._known = kept_veil(self._path)
             self._admit()
@@ -272,10 +272,10 @@ class VeiledFollower(Following):
         bank: str | PathLike[str],
         *,
         wait: float = WAIT,
-        patience: Patience = PATIENCE,
-        confirming: Patience = CONFIRMING,
-        pauses: Patience = PAUSES,
-        repairs: Patience = REPAIRS,
+        retry: RetryPolicy = RETRY_POLICY,
+        confirming: RetryPolicy = CONFIRMING,
+        pauses: RetryPolicy = PAUSES,
+        repairs: RetryPolicy = REPAIRS,
         http: httpx.BaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -284,7 +284,7 @@ class VeiledFollower(Following):
             key,
             bank,
             wait=wait,
-            patience=patience,
+            retry=retry,
             pauses=pauses,
             repairs=repairs,
             http=http,

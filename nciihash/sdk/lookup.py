@@ -19,7 +19,7 @@ Found: TypeAlias = tuple[SignalType, Match | Hit]
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class SharedFrames:
     """What a video has in common with one item of a bank.
 
     Attributes:
@@ -34,20 +34,20 @@ class Shared:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class LookupResult:
     """What was found for one file: each signal once, and for a video what it shares with items.
 
     `truncated` says that a clearinghouse has more than it told.
     """
 
     found: tuple[Found, ...]
-    shared: tuple[Shared, ...] = ()
+    shared: tuple[SharedFrames, ...] = ()
     truncated: bool = False
 
 
 def look_up(
     batch: Sequence[tuple[Path, Item | FileRefused]], find: Find, kinds: Kinds
-) -> Iterator[tuple[Path, Outcome | FileRefused]]:
+) -> Iterator[tuple[Path, LookupResult | FileRefused]]:
     """Look for the hashes of several files in one query.
 
     A hash whose picture is too plain (`Hashed.plain`) matches nothing, and is not looked for: blank
@@ -72,7 +72,7 @@ def look_up(
             continue
         found = [(hashed, next(answers)) for hashed in outcome.hashes if not hashed.plain]
         nearest = once((h.signal.type, match) for h, matches in found for match in matches)
-        shared: tuple[Shared, ...] = ()
+        shared: tuple[SharedFrames, ...] = ()
         if outcome.media is Media.VIDEO:
             times = (
                 (hashed.time, matches)
@@ -81,12 +81,12 @@ def look_up(
             )
             shared = tuple(_shared(times, outcome.frames, kinds))
         cut = any(isinstance(matches, Hits) and matches.truncated for _, matches in found)
-        yield path, Outcome(tuple(nearest), shared, cut)
+        yield path, LookupResult(tuple(nearest), shared, cut)
 
 
 def _shared(
     found: Iterable[tuple[float | None, Sequence[Match | Hit]]], frames: int, kinds: Kinds
-) -> Iterator[Shared]:
+) -> Iterator[SharedFrames]:
     """Count frames by items, those items first of which most frames were found."""
     times: dict[str, set[float | None]] = defaultdict(set)
     matches: dict[str, list[Match]] = defaultdict(list)
@@ -98,7 +98,7 @@ def _shared(
     counts = Counter({item: len(seen) for item, seen in times.items()})
     for item, count in counts.most_common():
         bank = None if kinds is None else bank_share(matches[item], kinds(item))
-        yield Shared(item, Share(count, max(count, frames)), bank)
+        yield SharedFrames(item, Share(count, max(count, frames)), bank)
 
 
 def once(found: Iterable[Found]) -> list[Found]:

@@ -121,7 +121,7 @@ class WaitingFull(BankError):
     """More candidates wait than may: confirm them first."""
 
 
-class Waiting:
+class PendingCandidates:
     """The candidates of a bank that wait; several processes may add, and one confirms."""
 
     def __init__(self, bank: Path) -> None:

@@ -23,7 +23,7 @@ from typing import Final, Self
 import httpx
 
 from nciihash.client.platform import PlatformClient, check_ids
-from nciihash.client.sans_io import PATIENCE, Patience, new_idempotency_key
+from nciihash.client.sans_io import RETRY_POLICY, RetryPolicy, new_idempotency_key
 from nciihash.durable import sync_folder
 from nciihash.errors import NciihashError, QueueFull, QueueInvalid, ServiceRefused, explained
 from nciihash.sdk.background import Background
@@ -31,7 +31,7 @@ from nciihash.signals import Verdict
 from nciihash.wire import VERDICTS_MAX, FeedbackTaken
 
 WAITING_MAX: Final = 100_000  # ids about which verdicts may wait
-PAUSES: Final = Patience(base=2.0, cap=60.0)
+PAUSES: Final = RetryPolicy(base=2.0, cap=60.0)
 
 _ASKED_MAX: Final = 600.0  # seconds; a service cannot send a sender to sleep for longer
 _MARK: Final = 0x4E434951  # "NCIQ"
@@ -259,7 +259,7 @@ class VerdictQueue:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SenderState:
     """How a sender fares; counts are of this run.
 
     Attributes:
@@ -289,7 +289,7 @@ class VerdictSender(Background):
         key: the platform's key, with the scope `feedback`.
         queue: where the verdicts wait; open for longer than the block.
         every: seconds between looks into the queue.
-        patience: how often and how long to try a request again.
+        retry: how often and how long to try a request again.
         pauses: how long to wait after failures.
         http: what carries the requests, instead of real connections.
 
@@ -304,20 +304,20 @@ class VerdictSender(Background):
         queue: VerdictQueue,
         *,
         every: float = 1.0,
-        patience: Patience = PATIENCE,
-        pauses: Patience = PAUSES,
+        retry: RetryPolicy = RETRY_POLICY,
+        pauses: RetryPolicy = PAUSES,
         http: httpx.BaseTransport | None = None,
     ) -> None:
         super().__init__()
         self._client: Callable[[], PlatformClient] = lambda: PlatformClient(
-            server, key, patience=patience, http=http
+            server, key, retry=retry, http=http
         )
         self._queue = queue
         self._every = every
         self._pauses = pauses
-        self._sent = Sent()
+        self._sent = SenderState()
 
-    def health(self) -> Sent:
+    def health(self) -> SenderState:
         """Tell how it fares.
 
         Raises:
@@ -341,7 +341,7 @@ class VerdictSender(Background):
                 pause = max(self._pauses.pause(failures), min(asked or 0.0, _ASKED_MAX))
             else:
                 failures = 0
-                self._sent = Sent(
+                self._sent = SenderState(
                     recorded=self._sent.recorded + taken.recorded,
                     unknown=self._sent.unknown + taken.unknown,
                 )

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nciihash import feed
-from nciihash.feed import Added, Applied, FeedPage, Removed
+from nciihash.feed import Added, Changes, FeedPage, Removed
 from nciihash.signals import Media, Signal, SignalType, Variant
 from support.strategies import pages
 
@@ -104,9 +104,9 @@ def test_where_the_log_is_cut_into_pages_does_not_matter(page, cut):
 
 def test_order_decides_between_an_addition_and_a_removal():
     bank = Bank()
-    assert feed.apply(page(addition("a"), Removed("a")), bank) == Applied(1, 1, 0)
+    assert feed.apply(page(addition("a"), Removed("a")), bank) == Changes(1, 1, 0)
     assert bank.members == {}
-    assert feed.apply(page(Removed("a"), addition("a")), bank) == Applied(1, 0, 1)
+    assert feed.apply(page(Removed("a"), addition("a")), bank) == Changes(1, 0, 1)
     assert list(bank.members) == ["a"]
 
 
@@ -117,12 +117,12 @@ def test_a_removal_takes_out_one_signal_of_an_item_and_not_the_others():
 
 
 def test_a_removal_of_something_unknown_is_ignored():
-    assert feed.apply(page(Removed("a"), Removed("a")), Bank()) == Applied(0, 0, 2)
+    assert feed.apply(page(Removed("a"), Removed("a")), Bank()) == Changes(0, 0, 2)
 
 
 def test_the_first_of_two_additions_of_one_id_counts_even_within_a_page():
     bank = Bank()
-    assert feed.apply(page(addition("a", "x"), addition("a", "y")), bank) == Applied(1, 0, 1)
+    assert feed.apply(page(addition("a", "x"), addition("a", "y")), bank) == Changes(1, 0, 1)
     assert bank.members["a"].item == "x"
 
 

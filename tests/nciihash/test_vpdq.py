@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from nciihash import vpdq
 from nciihash.hashing import frame_selection
-from nciihash.hashing.frame_selection import Reel
+from nciihash.hashing.frame_selection import FrameSelector
 from nciihash.signals import Hashed, Match, Signal, SignalType, Variant
 from nciihash.vpdq import Share
 
@@ -40,7 +40,7 @@ def looked(reel, starts):
 def test_a_reel_looks_four_times_a_second_whatever_the_rate():
     for rate in (24, 29.97, 30, 60, 240):
         starts = [n / rate for n in range(int(10 * rate))]
-        seen = looked(Reel(1000), starts)
+        seen = looked(FrameSelector(1000), starts)
         assert len(seen) == 41  # with the last frame
         assert np.diff(seen).max() <= 0.25 + 1 / rate
         for moment in np.arange(0, 9.75, 0.25):
@@ -48,15 +48,21 @@ def test_a_reel_looks_four_times_a_second_whatever_the_rate():
 
 
 def test_the_frame_that_is_shown_at_a_moment_is_looked_at():
-    assert looked(Reel(1000), [0.0, 0.1, 0.26, 7.3, 7.4, 7.6]) == [0.0, 0.1, 0.26, 7.4, 7.6]
-    assert looked(Reel(1000), [0.0, 0.05, 0.1, 0.2]) == [0.0, 0.2]
-    assert looked(Reel(1000, loop=True), [0.0, 0.05, 0.1, 0.2]) == [0.0, 0.05, 0.1, 0.2]
+    assert looked(FrameSelector(1000), [0.0, 0.1, 0.26, 7.3, 7.4, 7.6]) == [
+        0.0,
+        0.1,
+        0.26,
+        7.4,
+        7.6,
+    ]
+    assert looked(FrameSelector(1000), [0.0, 0.05, 0.1, 0.2]) == [0.0, 0.2]
+    assert looked(FrameSelector(1000, loop=True), [0.0, 0.05, 0.1, 0.2]) == [0.0, 0.05, 0.1, 0.2]
 
 
 @given(st.lists(st.floats(0.001, 3.0), min_size=1, max_size=60), st.booleans(), st.data())
 def test_every_frame_that_stays_for_a_quarter_second_is_looked_at(lengths, close, data):
     starts = [0.0, *np.cumsum(lengths).tolist()]
-    reel = Reel(10_000, close=close)
+    reel = FrameSelector(10_000, close=close)
     scenes = [hashed() for _ in range(4)]
     seen = []
     for start, end in zip(starts, [*starts[1:], math.inf], strict=True):
@@ -69,7 +75,7 @@ def test_every_frame_that_stays_for_a_quarter_second_is_looked_at(lengths, close
 
 
 def test_near_frames_and_plain_ones_are_left_out():
-    reel, value = Reel(10), RANDOM.bytes(32)
+    reel, value = FrameSelector(10), RANDOM.bytes(32)
     assert reel.take(hashed(value))
     assert not reel.take(hashed(value, flip=15))
     assert not reel.take(hashed(quality=49))
@@ -79,7 +85,7 @@ def test_near_frames_and_plain_ones_are_left_out():
 
 
 def test_of_plain_frames_alone_the_best_is_given():
-    reel = Reel(10)
+    reel = FrameSelector(10)
     for quality, tied in ((3, False), (60, True), (7, False), (5, False)):
         assert not reel.take(hashed(quality=quality, tied=tied))
     (only,) = reel.hashes()
@@ -89,7 +95,7 @@ def test_of_plain_frames_alone_the_best_is_given():
 
 @pytest.mark.parametrize("count", [99, 100, 101, 201, 1000, 5000])
 def test_a_long_film_is_thinned_evenly_and_says_so(count):
-    reel = filled(Reel(100), count)
+    reel = filled(FrameSelector(100), count)
     times = [h.time for h in reel.hashes()]
     assert min(count, 50) <= len(times) <= 100
     assert times[0] == 0.0
@@ -100,7 +106,7 @@ def test_a_long_film_is_thinned_evenly_and_says_so(count):
 
 @given(st.integers(1, 40), st.integers(0, 12), st.integers(1, 300))
 def test_a_bound_on_hashes_holds_and_no_frame_is_lost(frames, copies, most):
-    reel = Reel(1000)
+    reel = FrameSelector(1000)
     for number in range(frames):
         own = hashed()
         altered = [hashed(variant=Variant.MIRROR) for _ in range(copies)]
@@ -116,7 +122,7 @@ def test_a_bound_on_hashes_holds_and_no_frame_is_lost(frames, copies, most):
 
 def asked(scene, seconds=10, rate=30):
     """Look at a film for a query; `scene` gives its frame of a time. Give times, and the reel."""
-    reel, times = Reel(1000, close=True), []
+    reel, times = FrameSelector(1000, close=True), []
     for number in range(seconds * rate):
         if reel.due(time := number / rate, (number + 1) / rate):
             times.append(time)
@@ -149,7 +155,7 @@ def test_frames_of_one_moment_are_told_as_one():
 
 
 def test_a_lively_query_is_thinned_to_one_frame_a_moment_first():
-    reel = Reel(60, close=True)
+    reel = FrameSelector(60, close=True)
     for number in range(15 * 30):
         if reel.due(number / 30, (number + 1) / 30) and reel.take(frame := hashed()):
             reel.keep((frame,))
@@ -160,7 +166,7 @@ def test_a_lively_query_is_thinned_to_one_frame_a_moment_first():
 
 
 def test_copies_that_say_the_same_are_left_out():
-    reel, value = Reel(10), RANDOM.bytes(32)
+    reel, value = FrameSelector(10), RANDOM.bytes(32)
     for time in (0.0, 1.0):
         own = hashed()
         assert reel.due(time, time + 1)

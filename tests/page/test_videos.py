@@ -90,8 +90,8 @@ def test_a_video_that_cannot_be_used_is_refused_with_a_sentence(page):
 
 
 REEL = """async ([seconds, frames]) => {
-  const { Reel } = await import("/page/worker/frame_selection.js");
-  const reel = new Reel(seconds);
+  const { FrameSelector } = await import("/page/worker/frame_selection.js");
+  const reel = new FrameSelector(seconds);
   for (let n = 0; n < frames.length; n = Math.round(reel.due * 4)) {
     const signals = frames[n].map((value) => ({ value, quality: 90, variant: "x" }));
     if (reel.take({ pdq: frames[n][0], quality: 90, tied: false })) reel.keep(n / 4, signals);
@@ -110,7 +110,9 @@ def test_a_long_or_lively_video_is_thinned_as_in_python(page, count, seconds):
     others = base ^ (random.random((count, 6, 32)) < 0.4).astype(np.uint8)  # some say nothing new
     frames = np.concatenate((base, others), axis=1)
     frames[5::7] = frames[4 : frames.shape[0] - 1 : 7][: len(frames[5::7])]  # and some stand still
-    reel = frame_selection.Reel(frame_selection.FRAMES, max(frame_selection.EVERY, seconds / 2400))
+    reel = frame_selection.FrameSelector(
+        frame_selection.FRAMES, max(frame_selection.EVERY, seconds / 2400)
+    )
     for number, values in enumerate(frames):
         if reel.due(number / 4, (number + 1) / 4):
             hashes = [Hashed(Signal(SignalType.PDQ, v.tobytes()), 90) for v in values]

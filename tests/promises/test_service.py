@@ -118,7 +118,7 @@ def test_nothing_about_anybody_is_logged(serve, database, tmp_path):
 def test_the_log_would_show_a_fault_without_its_words():
     import logging
 
-    from clearinghouse.http.redacting_log import Discreet
+    from clearinghouse.http.redacting_log import RedactingFormatter
 
     def inner():
         raise ValueError("secret value")
@@ -132,7 +132,7 @@ def test_the_log_would_show_a_fault_without_its_words():
         record = logging.LogRecord(
             "clearinghouse.x", 40, "f", 1, "A fixed sentence.", (), sys.exc_info()
         )
-    text = Discreet("%(message)s").format(record)
+    text = RedactingFormatter("%(message)s").format(record)
     assert "A fixed sentence." in text
     assert "builtins.RuntimeError" in text
     assert "builtins.ValueError" in text
@@ -140,7 +140,7 @@ def test_the_log_would_show_a_fault_without_its_words():
     assert "secret" not in text
     for name, kept in (("uvicorn.error", "first line"), ("asyncio", "(withheld)")):
         record = logging.LogRecord(name, 40, "f", 1, "first line\nsecret %s", ("secret",), None)
-        assert Discreet("%(message)s").format(record) == kept
+        assert RedactingFormatter("%(message)s").format(record) == kept
 
 
 def test_what_was_answered_survives_kill_9(tmp_path, database):

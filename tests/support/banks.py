@@ -59,7 +59,7 @@ def cursor(number: int) -> str:
 def page(number: int) -> FeedPage:
     """Give page `number` of a feed that adds and removes, always the same."""
     draw = random.Random(number)
-    entries: list[feed.Entry] = []
+    entries: list[feed.FeedEntry] = []
     for _ in range(draw.randrange(1, 12)):
         id = name(draw.randrange(200))
         if draw.random() < 0.3:

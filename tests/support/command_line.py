@@ -18,7 +18,7 @@ YES = ("--yes", "--reason", "precaution")  # a submission that asks nothing
 
 
 @dataclass
-class Done:
+class BlockResult:
     """How a command ended, and what it printed."""
 
     code: int
@@ -97,7 +97,7 @@ def run(capsys, monkeypatch, kept_sandboxes):
             code = 0
         except SystemExit as end:
             code = end.code or 0
-        return Done(code, *capsys.readouterr())
+        return BlockResult(code, *capsys.readouterr())
 
     return call
 

@@ -40,6 +40,6 @@ def results(out):
 def begin(arguments):
     """Do what a scan does up to its first block."""
     source, _, bank, _, out, _, block = arguments
-    with findings.Findings(out) as folder:
+    with findings.ScanFolder(out) as folder:
         how = {"signals": [], "fast": False}
         folder.begin(str(source), plan(Folder(source), block), bank, how)

@@ -5,7 +5,7 @@ import random
 import httpx
 
 from nciihash.client import PlatformClient
-from nciihash.client.sans_io import Patience
+from nciihash.client.sans_io import RetryPolicy
 from nciihash.feed import Added, FeedPage
 from nciihash.signals import Media, Signal, SignalType, Variant
 from nciihash.wire import FeedReply
@@ -13,7 +13,7 @@ from nciihash.wire import FeedReply
 KEY = "nciik_thisisnotarealkeyatall"
 
 
-AT_ONCE = Patience(attempts=1, base=0.0, cap=0.0)
+AT_ONCE = RetryPolicy(attempts=1, base=0.0, cap=0.0)
 
 
 def name(number):
@@ -64,7 +64,7 @@ class Log:
 
     def client(self):
         transport = httpx.MockTransport(self.answer)
-        return PlatformClient("https://example.org", KEY, http=transport, patience=AT_ONCE)
+        return PlatformClient("https://example.org", KEY, http=transport, retry=AT_ONCE)
 
 
 def problem(status, code, more=None):

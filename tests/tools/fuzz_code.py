@@ -107,7 +107,9 @@ def child(data):
 def reel(data):
     """Choose the frames of a film, and compare it with itself."""
     random = atheris.FuzzedDataProvider(data)
-    chosen = frame_selection.Reel(random.ConsumeIntInRange(1, 40), close=random.ConsumeBool())
+    chosen = frame_selection.FrameSelector(
+        random.ConsumeIntInRange(1, 40), close=random.ConsumeBool()
+    )
     value, time = 0, 0.0
     while random.remaining_bytes() > 4:
         value ^= random.ConsumeUInt(4) << random.ConsumeIntInRange(0, 224)

@@ -5,7 +5,7 @@ const PATIENCE = 3; // times that a busy service is asked again
 const AT_ONCE = 1024; // fingerprints in one request: the service takes no more
 
 /** An answer that is no success; `code` names the sentence that she reads. */
-export class Trouble extends Error {
+export class ApiError extends Error {
 	constructor(code, work = null) {
 		super(code);
 		this.code = code;
@@ -76,7 +76,7 @@ export async function readBody(blob) {
 	try {
 		return JSON.parse(await blob.text()).items.map(({ media, signals }) => {
 			const read = signals.filter(sound).map(({ value, quality, variant }) => ({ value, quality, variant }));
-			if (read.length !== signals.length || !read.length) throw new Trouble("not_saved");
+			if (read.length !== signals.length || !read.length) throw new ApiError("not_saved");
 			return { media: media === "video" ? "video" : "image", signals: read };
 		});
 	} catch {
@@ -123,14 +123,14 @@ async function ask(method, path, { body = null, key = null, secret = null, work 
 		});
 		answer = await reply.json();
 	} catch {
-		throw new Trouble("offline");
+		throw new ApiError("offline");
 	}
 	if (reply.ok) return answer;
 	if ([429, 503].includes(reply.status)) {
-		if (tries === 0) throw new Trouble("busy");
+		if (tries === 0) throw new ApiError("busy");
 		const wait = Math.min(Number(reply.headers.get("Retry-After")) || 2, 10);
 		await new Promise((resolve) => setTimeout(resolve, wait * 1000));
 		return ask(method, path, { body, key, secret, work }, tries - 1);
 	}
-	throw new Trouble(answer.code ?? "internal_error", answer.work);
+	throw new ApiError(answer.code ?? "internal_error", answer.work);
 }

@@ -4,7 +4,7 @@
 
 import { online } from "./build_flags.js";
 import { start } from "./worker_client.js";
-import { askForWork, Trouble } from "./api.js";
+import { askForWork, ApiError } from "./api.js";
 
 const NOTHING = { challenge: null };
 const SIGN_IN = "work_needed_to_sign_in";
@@ -46,7 +46,7 @@ export class Proof {
 				return await send(body, header);
 			} catch (error) {
 				if (!(error.code in left)) throw error;
-				if (left[error.code]-- === 0) throw new Trouble("busy");
+				if (left[error.code]-- === 0) throw new ApiError("busy");
 				if (working() === false) throw error;
 				this.stop();
 				const solved = await this.#solve(error.work ?? (await askForWork()));

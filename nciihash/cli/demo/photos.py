@@ -32,7 +32,7 @@ _SIDE_MAX: Final = 1600  # pixels of what copies are made from, so that large ph
 
 
 @dataclass(frozen=True, slots=True)
-class Gallery:
+class DemoHashes:
     """Hashes, made in the sandbox from files.
 
     Attributes:
@@ -64,7 +64,7 @@ class Gallery:
         return min((a ^ b).bit_count() for a in ours for b in theirs)
 
 
-def hang(terminal: Terminal, photos: Sequence[Path], folder: Path) -> Gallery:
+def hang(terminal: Terminal, photos: Sequence[Path], folder: Path) -> DemoHashes:
     """Choose the photos, make their edited copies in a folder, and hash everything.
 
     Hashing happens in the sandbox; editing decodes the photos in this process.
@@ -120,7 +120,7 @@ def hang(terminal: Terminal, photos: Sequence[Path], folder: Path) -> Gallery:
             hashes.append(outcome)
             advance(1)
     rows = [tuple(hashes[start : start + len(EDITS)]) for start in range(0, len(files), len(EDITS))]
-    return Gallery(tuple(names), tuple(items), tuple(rows), tuple(hashes[len(files) :]))
+    return DemoHashes(tuple(names), tuple(items), tuple(rows), tuple(hashes[len(files) :]))
 
 
 def _hashed(paths: Sequence[Path], variants: str) -> Iterator[tuple[Path, Item | FileRefused]]:
@@ -146,7 +146,7 @@ def _merged(answers: Sequence[Found]) -> Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class PlatformMatches:
     """What one platform found, arranged as the gallery is."""
 
     photos: tuple[Found, ...]
@@ -154,7 +154,7 @@ class Findings:
     strangers: tuple[Found, ...]
 
     @classmethod
-    def of(cls, gallery: Gallery, query: Query) -> Self:
+    def of(cls, gallery: DemoHashes, query: Query) -> Self:
         """Look for everything in a gallery."""
         queries = gallery.queries
         answers = iter(query([signal for signals in queries for signal in signals]))

@@ -21,7 +21,7 @@ from nciihash.bank.bank import Bank
 from nciihash.cli import tables
 from nciihash.cli.demo.edits import EDITS
 from nciihash.cli.demo.local_service import LocalService
-from nciihash.cli.demo.photos import Findings, Gallery, Score, hang
+from nciihash.cli.demo.photos import DemoHashes, PlatformMatches, Score, hang
 from nciihash.cli.terminal import Terminal
 from nciihash.client.platform import PlatformClient
 from nciihash.client.survivor import Client
@@ -74,7 +74,7 @@ def run(terminal: Terminal, photos: Sequence[Path]) -> bool:
 
 def _walk(
     terminal: Terminal,
-    gallery: Gallery,
+    gallery: DemoHashes,
     survivor: Client,
     keeper: PlatformClient,
     asker: PlatformClient,
@@ -108,7 +108,7 @@ def _walk(
     survivor.withdraw(*credentials)
     terminal.show("\nShe takes everything back.\n")
     kept_after = _keep(terminal, gallery, keeper, bank)
-    asked_after = Findings.of(gallery, asker.match)
+    asked_after = PlatformMatches.of(gallery, asker.match)
     terminal.show("\nWhat she sees now:\n")
     terminal.show(tables.status_table(survivor.status(*credentials)))
     terminal.show("")
@@ -121,7 +121,9 @@ def _walk(
     )
 
 
-def _keep(terminal: Terminal, gallery: Gallery, keeper: PlatformClient, path: Path) -> Findings:
+def _keep(
+    terminal: Terminal, gallery: DemoHashes, keeper: PlatformClient, path: Path
+) -> PlatformMatches:
     """Let the one platform follow into its bank, and look for everything there."""
     with Bank.open(path) as bank:
         end = follow(keeper, bank, once=True)
@@ -130,10 +132,10 @@ def _keep(terminal: Terminal, gallery: Gallery, keeper: PlatformClient, path: Pa
         "its bank, on its disk and acknowledged."
     )
     with Bank.read(path) as bank:
-        return Findings.of(gallery, bank.query)
+        return PlatformMatches.of(gallery, bank.query)
 
 
-def _asked(gallery: Gallery, asker: PlatformClient) -> Findings:
+def _asked(gallery: DemoHashes, asker: PlatformClient) -> PlatformMatches:
     """Let the other platform ask, again until the service's index has the whole case.
 
     Raises:
@@ -141,7 +143,7 @@ def _asked(gallery: Gallery, asker: PlatformClient) -> Findings:
     """
     end = time.monotonic() + _CATCH_UP_SECONDS
     while True:
-        findings = Findings.of(gallery, asker.match)
+        findings = PlatformMatches.of(gallery, asker.match)
         if all(findings.photos):
             return findings
         if time.monotonic() > end:
@@ -149,7 +151,7 @@ def _asked(gallery: Gallery, asker: PlatformClient) -> Findings:
         time.sleep(0.1)
 
 
-def _edits_table(gallery: Gallery, kept: Findings, asked: Findings) -> Table:
+def _edits_table(gallery: DemoHashes, kept: PlatformMatches, asked: PlatformMatches) -> Table:
     """Lay out at which distance each edit of each photo was found, and what was missed.
 
     Distances are known here, where the photos are; the clearinghouse tells none.

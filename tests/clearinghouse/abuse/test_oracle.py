@@ -13,7 +13,7 @@ from alembic.operations import Operations
 from sqlalchemy import delete, select, text
 
 from clearinghouse.abuse import oracle, review
-from clearinghouse.abuse.oracle import Alarm, Watch, edges
+from clearinghouse.abuse.oracle import Alarm, OracleDetector, edges
 from clearinghouse.database.queries.cases import NewItem
 from clearinghouse.database.schema import items, reviews
 from clearinghouse.database.store import Store
@@ -50,7 +50,7 @@ def test_the_edges_are_where_an_answer_changes():
 
 
 def test_different_queries_at_an_edge_raise_one_alarm():
-    watch = Watch(edge=3, any=100)
+    watch = OracleDetector(edge=3, any=100)
     look(watch, [31, 30, 16])
     assert watch.take() == []
     look(watch, [17])
@@ -60,7 +60,7 @@ def test_different_queries_at_an_edge_raise_one_alarm():
 
 
 def test_copies_at_all_distances_raise_none_until_there_are_many():
-    watch = Watch(edge=3, any=100)
+    watch = OracleDetector(edge=3, any=100)
     look(watch, [0, 4, 8, 10, 22, 26] * 16)
     assert watch.take() == []
     look(watch, [3] * 5)
@@ -68,7 +68,7 @@ def test_copies_at_all_distances_raise_none_until_there_are_many():
 
 
 def test_the_same_query_counts_once():
-    watch = Watch(edge=3, any=100)
+    watch = OracleDetector(edge=3, any=100)
     packed = queries(1)
     for _ in range(50):
         look(watch, [31], packed=packed)
@@ -76,7 +76,7 @@ def test_the_same_query_counts_once():
 
 
 def test_keys_files_and_days_are_counted_apart():
-    watch = Watch(edge=3, any=100)
+    watch = OracleDetector(edge=3, any=100)
     for key, met, day in ((1, 5, 0), (2, 5, 0), (1, 6, 0), (1, 5, 1)):
         look(watch, [31] * 3, key=key, item=met, now=NOW + timedelta(days=day))
     assert watch.take() == []
@@ -85,7 +85,7 @@ def test_keys_files_and_days_are_counted_apart():
 
 
 def test_exact_hashes_do_not_count_and_each_file_of_a_query_does():
-    watch = Watch(edge=0, any=100)
+    watch = OracleDetector(edge=0, any=100)
     look(watch, [0] * 5, type=SignalType.MD5)
     met(watch, PDQ, queries(2), [])
     assert watch.take() == []
@@ -94,7 +94,7 @@ def test_exact_hashes_do_not_count_and_each_file_of_a_query_does():
 
 
 def test_no_value_is_kept():
-    watch = Watch(edge=3, any=100)
+    watch = OracleDetector(edge=3, any=100)
     packed = queries(3)
     look(watch, [31] * 3, packed=packed)
     held = repr({name: getattr(watch, name) for name in vars(watch)})
@@ -245,7 +245,7 @@ def test_an_alarm_from_before_the_step_stays(settings):
 
 
 def test_guesses_with_published_bits_count_like_those_at_an_edge():
-    watch = Watch(edge=3, any=100)
+    watch = OracleDetector(edge=3, any=100)
     packed = queries(5)
     for place in range(3):
         watch.look_aside(1, packed, np.array([place]), np.array([5]), now=NOW)
@@ -256,7 +256,7 @@ def test_guesses_with_published_bits_count_like_those_at_an_edge():
 
 
 def test_a_key_has_ten_alarms_a_day_and_costs_nothing_more_that_day():
-    watch = Watch(edge=1, any=100)
+    watch = OracleDetector(edge=1, any=100)
     crowd = [(0, n, 31) for n in range(50)]
     for _ in range(3):
         met(watch, PDQ, queries(1), crowd)
@@ -270,7 +270,7 @@ def test_a_key_has_ten_alarms_a_day_and_costs_nothing_more_that_day():
 
 def test_what_is_kept_is_bounded(monkeypatch):
     monkeypatch.setattr(oracle, "_QUERIES", 100)
-    watch = Watch(edge=1000, any=1000)
+    watch = OracleDetector(edge=1000, any=1000)
     for number in range(60):
         met(watch, PDQ, queries(2), [(0, number, 31), (1, number, 5)])
     kept = sum(len(seen.any) + len(seen.edge) for seen in watch._seen.values())

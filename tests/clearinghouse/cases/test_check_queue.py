@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clearinghouse.cases import check_queue
-from clearinghouse.cases.check_queue import FIRST, FREE, LATE, MOST, CheckQueue, Crowded, Lane
+from clearinghouse.cases.check_queue import (
+    FIRST,
+    FREE,
+    LATE,
+    MOST,
+    CheckQueue,
+    CheckQueueFull,
+    Lane,
+)
 
 OTHERS, WITHDRAWING = Lane.OTHERS, Lane.WITHDRAWING
 
@@ -72,7 +80,7 @@ def test_those_without_work_wait_in_turn_and_the_next_is_asked_for_work(monkeypa
     async def work(scene):
         tasks = [await scene.come(n) for n in range(1 + FREE)]
         late = await scene.come("late")
-        with pytest.raises(Crowded) as caught:
+        with pytest.raises(CheckQueueFull) as caught:
             await late
         assert caught.value.effort == FIRST
         worked = await scene.come("worked", effort=FIRST)
@@ -144,14 +152,14 @@ def test_a_full_lane_asks_whoever_would_be_last_for_work(monkeypatch):
     async def work(scene):
         tasks = [await scene.come(n, effort=FIRST) for n in range(1 + MOST)]
         more = await scene.come("more", effort=2 * FIRST)
-        with pytest.raises(Crowded) as caught:
+        with pytest.raises(CheckQueueFull) as caught:
             await tasks[-1]
         assert caught.value.effort == 4 * FIRST
-        with pytest.raises(Crowded):
+        with pytest.raises(CheckQueueFull):
             await (await scene.come("as much", effort=FIRST))
         scene.clock.now = LATE + 0.1
         newest = await scene.come("newest", effort=FIRST)
-        with pytest.raises(Crowded):
+        with pytest.raises(CheckQueueFull):
             await tasks[1]  # in a flood it is the oldest who would be last
         await scene.end(2)
         assert scene.order == [0, "more", "newest"]
@@ -167,7 +175,7 @@ def test_whoever_waits_for_long_is_asked_for_more_work(monkeypatch):
     async def work(scene):
         await scene.come("running")
         task = await scene.come("waits", effort=FIRST)
-        with pytest.raises(Crowded):
+        with pytest.raises(CheckQueueFull):
             await task
         assert scene.queue.asked(OTHERS) == FIRST, "it no longer waits"
         again = await scene.come("again", effort=2 * FIRST)

@@ -10,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clearinghouse.cases import passphrases
-from clearinghouse.cases.passphrases import Checks, mint_number, mint_passphrase, read_number
+from clearinghouse.cases.passphrases import (
+    PassphraseChecker,
+    mint_number,
+    mint_passphrase,
+    read_number,
+)
 from clearinghouse.errors import TooManyChecks
 
 KEY = b"k" * 32
@@ -55,7 +60,7 @@ def test_any_text_is_a_number_in_its_one_form_or_none(text):
 
 def test_the_right_passphrase_passes_however_it_is_typed():
     async def work():
-        checks = Checks(memory=CHEAP, clock=Clock(), key=KEY)
+        checks = PassphraseChecker(memory=CHEAP, clock=Clock(), key=KEY)
         verifier = await checks.make("drop-down Apple  zebra")
         assert re.fullmatch(r"[0-9a-f]{4}\$argon2id\$.*", verifier)
         for typed in ("drop-down apple zebra", "DROPDOWN  Apple, zebra", "drop down apple zebra."):
@@ -82,12 +87,12 @@ def verified(monkeypatch):
 
 def test_an_unknown_case_does_the_same_work_and_says_no(verified, monkeypatch):
     async def work():
-        checks = Checks(memory=CHEAP, clock=Clock(), key=KEY)
+        checks = PassphraseChecker(memory=CHEAP, clock=Clock(), key=KEY)
         verifier = await checks.make("right")
         assert not await checks.passes(b"known", verifier, "wrong")
         assert not await checks.passes(b"unknown", None, "wrong")
         assert verified == [], "a wrong tag is all that is looked at"
-        monkeypatch.setattr(Checks, "_tag", lambda *_: verifier[:4])
+        monkeypatch.setattr(PassphraseChecker, "_tag", lambda *_: verifier[:4])
         assert not await checks.passes(b"known", verifier, "wrong")
         assert not await checks.passes(b"unknown", None, "wrong")
         assert len(verified) == 2, "where the tag is right"
@@ -97,7 +102,7 @@ def test_an_unknown_case_does_the_same_work_and_says_no(verified, monkeypatch):
     run(work())
 
 
-class ShortTags(Checks):
+class ShortTags(PassphraseChecker):
     """Tags of four bits, since it takes long until a guess has the right one of 16 bits."""
 
     def _tag(self, kind, value):
@@ -122,7 +127,7 @@ def test_wrong_guesses_reach_argon2_as_rarely_for_an_unknown_case(verified):
 def test_a_passphrase_that_was_right_is_known_again_for_some_minutes(verified):
     async def work():
         clock = Clock()
-        checks = Checks(memory=CHEAP, clock=clock, key=KEY)
+        checks = PassphraseChecker(memory=CHEAP, clock=clock, key=KEY)
         verifier = await checks.make("right")
         for _ in range(3):
             assert await checks.passes(b"case", verifier, "Right")
@@ -142,7 +147,7 @@ def test_what_is_known_again_is_bounded_and_holds_no_passphrase(monkeypatch):
     monkeypatch.setattr(passphrases, "_KNOWN_MAX", 3)
 
     async def work():
-        checks = Checks(memory=CHEAP, clock=Clock(), key=KEY)
+        checks = PassphraseChecker(memory=CHEAP, clock=Clock(), key=KEY)
         verifiers = [await checks.make("right") for _ in range(5)]
         for verifier in verifiers:
             assert await checks.passes(b"case", verifier, "right")
@@ -154,7 +159,7 @@ def test_what_is_known_again_is_bounded_and_holds_no_passphrase(monkeypatch):
 
 def test_a_verifier_of_an_earlier_version_is_still_good(verified):
     async def work():
-        checks = Checks(memory=CHEAP, clock=Clock(), key=KEY)
+        checks = PassphraseChecker(memory=CHEAP, clock=Clock(), key=KEY)
         verifier = (await checks.make("right"))[4:]
         assert not await checks.passes(b"case", verifier, "wrong")
         assert await checks.passes(b"case", verifier, "right")
@@ -166,7 +171,7 @@ def test_a_verifier_of_an_earlier_version_is_still_good(verified):
 def test_guesses_are_slowed_and_nobody_is_locked_out():
     async def work():
         clock = Clock()
-        checks = Checks(memory=CHEAP, clock=clock, key=KEY)
+        checks = PassphraseChecker(memory=CHEAP, clock=clock, key=KEY)
         verifier = await checks.make("right")
         delays = []
         for _ in range(12):
@@ -185,7 +190,7 @@ def test_guesses_are_slowed_and_nobody_is_locked_out():
 
 
 def test_memory_of_guesses_is_bounded():
-    checks = Checks(memory=CHEAP, clock=Clock(), key=KEY)
+    checks = PassphraseChecker(memory=CHEAP, clock=Clock(), key=KEY)
     for i in range(10_050):
         checks._count(i.to_bytes(4, "big"))
     assert len(checks._wrong) == 10_000
@@ -193,7 +198,7 @@ def test_memory_of_guesses_is_bounded():
 
 def test_openings_come_one_by_one_in_a_bounded_number_of_places(monkeypatch):
     async def work():
-        checks = Checks(memory=CHEAP, clock=Clock(), key=KEY)
+        checks = PassphraseChecker(memory=CHEAP, clock=Clock(), key=KEY)
         running = most = 0
         gate = asyncio.Event()
 
@@ -225,7 +230,7 @@ def test_openings_come_one_by_one_in_a_bounded_number_of_places(monkeypatch):
 
 
 def test_what_is_good_for_one_opening_has_one_place_at_a_time():
-    checks = Checks(memory=CHEAP, clock=Clock(), key=KEY)
+    checks = PassphraseChecker(memory=CHEAP, clock=Clock(), key=KEY)
     first = checks.place(of=1)
     with first, checks.place(of=2), checks.place(), pytest.raises(TooManyChecks):
         checks.place(of=1).__enter__()
@@ -235,7 +240,7 @@ def test_what_is_good_for_one_opening_has_one_place_at_a_time():
 
 def test_a_flood_of_openings_does_not_stop_checks(monkeypatch):
     async def work():
-        checks = Checks(memory=CHEAP, clock=Clock(), key=KEY)
+        checks = PassphraseChecker(memory=CHEAP, clock=Clock(), key=KEY)
         verifier = await checks.make("right")
         real, gate = asyncio.to_thread, asyncio.Event()
 

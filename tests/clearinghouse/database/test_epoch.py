@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from clearinghouse.app import create_app
 from clearinghouse.database.store import Store
-from clearinghouse.database.withdrawal_journal import Journal
+from clearinghouse.database.withdrawal_journal import WithdrawalJournal
 from clearinghouse.errors import KeyMismatch, KeyMissing
 from clearinghouse.maintenance.backup import BackupRefused, back_up, restore
 from clearinghouse.platforms import keys
@@ -281,7 +281,7 @@ def head(rows):
 
 def test_the_journal_holds_each_removal_once_whoever_writes(tmp_path):
     path = tmp_path / "outside" / "journal"
-    one, two = Journal(path), Journal(path)
+    one, two = WithdrawalJournal(path), WithdrawalJournal(path)
     rows = [(n, 100 + n) for n in range(1, 8)]
 
     def read(after, limit):
@@ -296,19 +296,19 @@ def test_the_journal_holds_each_removal_once_whoever_writes(tmp_path):
     assert path.read_text().count("gone") == 8
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert two.reached() == 9
-    assert list(Journal(path).replay(100)) == [([r[1] for r in rows], [5])]
+    assert list(WithdrawalJournal(path).replay(100)) == [([r[1] for r in rows], [5])]
 
 
 def test_a_line_that_was_cut_off_names_no_other_signal(tmp_path):
     path = tmp_path / "journal"
     rows = [(1, 1234), (2, 5678)]
-    Journal(path).catch_up(2, lambda after, _limit: [r for r in rows if r[0] > after])
+    WithdrawalJournal(path).catch_up(2, lambda after, _limit: [r for r in rows if r[0] > after])
     whole = path.read_bytes()
     for end in range(len(whole)):
         path.write_bytes(whole[:end])
-        again = Journal(path)
+        again = WithdrawalJournal(path)
         again.catch_up(2, lambda after, _limit: [r for r in rows if r[0] > after])
-        named = [n for signals, _ in Journal(path).replay(100) for n in signals]
+        named = [n for signals, _ in WithdrawalJournal(path).replay(100) for n in signals]
         assert named == [1234, 5678], whole[:end]
 
 

@@ -10,8 +10,8 @@ from starlette.testclient import TestClient
 
 from clearinghouse.app import create_app
 from clearinghouse.database import withdrawal_journal
-from clearinghouse.database.epoch import Reached
-from clearinghouse.database.withdrawal_journal import Journal
+from clearinghouse.database.epoch import HighWaterMark
+from clearinghouse.database.withdrawal_journal import WithdrawalJournal
 from support.serving import NOW, Running, item, pdq, problem
 
 
@@ -23,7 +23,7 @@ def refuse(*_):
 def full(monkeypatch):
     """Leave no space beside the key: notes cannot be replaced, nor the journal added to."""
     with monkeypatch.context() as patched:
-        patched.setattr(Reached, "write", refuse)
+        patched.setattr(HighWaterMark, "write", refuse)
         patched.setattr(withdrawal_journal, "_append", refuse)
         yield
 
@@ -58,7 +58,7 @@ def test_matching_goes_on(service, monkeypatch, caplog):
     until(lambda: not service.parts.failing)
     case.withdraw()
     journal = service.parts.store._journal
-    assert isinstance(journal, Journal)
+    assert isinstance(journal, WithdrawalJournal)
     assert journal.reached() > 0
 
 
@@ -93,6 +93,6 @@ def test_a_folder_that_may_not_be_written_is_told_at_the_start(settings, monkeyp
     def forbid(*_):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(Reached, "write", forbid)
+    monkeypatch.setattr(HighWaterMark, "write", forbid)
     with pytest.raises(PermissionError), TestClient(create_app(settings)):
         pass

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from clearinghouse.http.body_limits import BodyLimits
-from clearinghouse.http.connections import Lines
+from clearinghouse.http.connections import ConnectionLimiter
 
 LARGE = b"x" * 32 * 2**20  # more than the system's buffers hold
 
@@ -101,7 +101,7 @@ def holds_back(line):
     ids=["nothing", "a line", "a header", "a second request", "a body"],
 )
 def test_headers_that_do_not_arrive_end_the_connection(sent):
-    lines = Lines(10, headers_seconds=0.3)
+    lines = ConnectionLimiter(10, headers_seconds=0.3)
     with running(lines) as address, connected(address) as line:
         line.sendall(sent)
         answer = rest(line)
@@ -111,7 +111,7 @@ def test_headers_that_do_not_arrive_end_the_connection(sent):
 
 
 def test_headers_that_trickle_end_it_too():
-    lines = Lines(10, headers_seconds=0.5)
+    lines = ConnectionLimiter(10, headers_seconds=0.5)
     with running(lines) as address, connected(address) as line:
         line.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX: ")
         with suppress(ConnectionError):
@@ -121,7 +121,7 @@ def test_headers_that_trickle_end_it_too():
 
 
 def test_a_body_that_stops_is_answered_and_cut():
-    with running(Lines(10)) as address, connected(address) as line:
+    with running(ConnectionLimiter(10)) as address, connected(address) as line:
         line.sendall(
             b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             b"Content-Length: 100\r\n\r\n{"
@@ -133,7 +133,7 @@ def test_a_body_that_stops_is_answered_and_cut():
 
 
 def test_a_body_that_keeps_a_slow_phones_pace_passes():
-    with running(Lines(10), seconds=2.0) as address, connected(address) as line:
+    with running(ConnectionLimiter(10), seconds=2.0) as address, connected(address) as line:
         line.sendall(
             b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             b"Content-Length: 400000\r\nConnection: close\r\n\r\n"
@@ -145,7 +145,7 @@ def test_a_body_that_keeps_a_slow_phones_pace_passes():
 
 
 def test_an_answer_that_nobody_takes_ends_the_connection():
-    lines = Lines(10, answer_seconds=0.3)
+    lines = ConnectionLimiter(10, answer_seconds=0.3)
     with running(lines) as address, connected(address) as line:
         line.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
         line.recv(1)
@@ -158,7 +158,7 @@ def test_an_answer_that_nobody_takes_ends_the_connection():
 
 
 def test_an_answer_that_is_taken_slowly_arrives_whole():
-    lines = Lines(10, answer_seconds=1.0)
+    lines = ConnectionLimiter(10, answer_seconds=1.0)
     with running(lines) as address, connected(address) as line:
         line.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         got = 0
@@ -169,7 +169,7 @@ def test_an_answer_that_is_taken_slowly_arrives_whole():
 
 
 def test_a_connection_more_than_allowed_takes_the_place_of_the_longest_unused():
-    lines = Lines(3, headers_seconds=120)
+    lines = ConnectionLimiter(3, headers_seconds=120)
     with running(lines) as address, ExitStack() as stack:
         first, second, third = (stack.enter_context(connected(address)) for _ in range(3))
         for line in (first, second, third):
@@ -183,7 +183,7 @@ def test_a_connection_more_than_allowed_takes_the_place_of_the_longest_unused():
 
 
 def test_where_all_are_in_use_the_new_one_is_closed():
-    lines = Lines(2, headers_seconds=120)
+    lines = ConnectionLimiter(2, headers_seconds=120)
     with running(lines, seconds=120) as address, ExitStack() as stack:
         busy = [stack.enter_context(connected(address)) for _ in range(2)]
         for line in busy:

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from clearinghouse.platforms import keys
-from clearinghouse.platforms.health import Alert, Concern, Uses, alerts
+from clearinghouse.platforms.health import Alert, Concern, KeyUses, alerts
 from clearinghouse.platforms.keys import Scope
 from clearinghouse.times import hour
 
@@ -112,7 +112,7 @@ def test_every_concern_has_a_sentence(concern, word):
 
 
 def test_a_key_is_written_once_an_hour(service):
-    uses, now = Uses(), service.clock()
+    uses, now = KeyUses(), service.clock()
     uses.note(1, now)
     uses.note(1, now)
     assert uses.take() == {1: hour(now)}

@@ -102,7 +102,7 @@ def test_the_feed_is_the_log_whatever_the_pages(service, limit):
     assert len(fresh) == 7, "removals are sent even to those who never had the values"
 
 
-class Shelf:
+class TypeContents:
     """The simplest members that a page can be applied to."""
 
     def __init__(self):
@@ -121,7 +121,7 @@ class Shelf:
 
 def test_a_reader_among_writers_misses_nothing(service):
     """Promise 6: concurrent writers, one reader; no entry skipped, repeated or out of order."""
-    peer, shelf = service.platform(), Shelf()
+    peer, shelf = service.platform(), TypeContents()
     kept, lock, done = set(), threading.Lock(), threading.Event()
     seen = []
 
@@ -175,22 +175,22 @@ def test_a_cursor_is_its_platforms_own(service):
 
 
 def test_a_cursor_of_another_epoch_has_expired(service):
-    from clearinghouse.sealing.platform_ids import Names
+    from clearinghouse.sealing.platform_ids import PlatformIds
 
     peer = service.platform()
     platform = keys.admit(service.parts.store, peer.key, {Scope.FEED}, service.clock())
-    other = platform.names.write(Names.CURSOR, [0], epoch=service.parts.store.epoch ^ 1)[0]
+    other = platform.names.write(PlatformIds.CURSOR, [0], epoch=service.parts.store.epoch ^ 1)[0]
     reply = service.client.get("/v1/feed", params={"cursor": other}, headers=peer.headers)
     problem(reply, 410, "cursor_expired")
     problem(peer.post("/v1/feed/ack", {"cursor": other}), 410, "cursor_expired")
 
 
 def test_a_place_that_is_not_in_the_log_cannot_be_confirmed(service):
-    from clearinghouse.sealing.platform_ids import Names
+    from clearinghouse.sealing.platform_ids import PlatformIds
 
     peer = service.platform()
     platform = keys.admit(service.parts.store, peer.key, {Scope.FEED}, service.clock())
-    ahead = platform.names.write(Names.CURSOR, [99], epoch=service.parts.store.epoch)[0]
+    ahead = platform.names.write(PlatformIds.CURSOR, [99], epoch=service.parts.store.epoch)[0]
     problem(peer.post("/v1/feed/ack", {"cursor": ahead}), 410, "cursor_expired")
     reply = service.client.get("/v1/feed", params={"cursor": ahead}, headers=peer.headers)
     problem(reply, 410, "cursor_expired")

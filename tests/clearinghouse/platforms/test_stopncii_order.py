@@ -22,7 +22,7 @@ from clearinghouse.database.schema import items, signals, verdicts
 from clearinghouse.database.store import Store
 from clearinghouse.platforms import keys, stopncii
 from clearinghouse.platforms.contributions import (
-    Contributed,
+    Contribution,
     contribute,
     lookup_of,
     make_ready,
@@ -47,7 +47,7 @@ def test_a_record_never_falls_back_behind_a_reader(service, kind):
             service.open()
         else:
             number = keys.find_or_add(store, name, service.clock())
-            ready = make_ready(store, service.parts.lawful, [Contributed(Media.IMAGE, value)])
+            ready = make_ready(store, service.parts.lawful, [Contribution(Media.IMAGE, value)])
             with store.write() as tx:
                 contribute(tx, number, kind, ready, months=1, most=9, now=service.clock())
         service.clock.pass_(hours=1)
@@ -270,7 +270,7 @@ class Histories(RuleBasedStateMachine):
     )
     def give(self, who, kind, signal):
         number = self.platforms[who].number
-        ready = make_ready(self.store, LawfulList(), [Contributed(Media.IMAGE, signal)])
+        ready = make_ready(self.store, LawfulList(), [Contribution(Media.IMAGE, signal)])
         with self.store.write() as tx:
             new = contribute(tx, number, kind, ready, months=24, most=100, now=self.now)
         held = any(s == signal for _, s in self.open) or signal in self.given[number, kind]

@@ -10,7 +10,7 @@ from clearinghouse.maintenance.backup import back_up, restore
 from clearinghouse.maintenance.key_rotation import rotate
 from clearinghouse.maintenance.purge import purge
 from clearinghouse.platforms import contributions
-from clearinghouse.platforms.contributions import Contributed, contribute, make_ready
+from clearinghouse.platforms.contributions import Contribution, contribute, make_ready
 from clearinghouse.platforms.keys import find
 from nciihash.signals import Media, Signal, SignalType
 from support.serving import item, pdq
@@ -24,7 +24,7 @@ def peer(service):
 def add(service, peer, *values, kind=CONTRIBUTED):
     """Let a platform contribute hashes, and return how many were filed."""
     store = service.parts.store
-    hashes = [Contributed(Media.IMAGE, Signal.from_hex(SignalType.PDQ, v)) for v in values]
+    hashes = [Contribution(Media.IMAGE, Signal.from_hex(SignalType.PDQ, v)) for v in values]
     ready = make_ready(store, LawfulList(), hashes)
     with store.write() as tx:
         number = tx.platforms.find(peer.name).id

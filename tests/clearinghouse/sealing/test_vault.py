@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clearinghouse.errors import KeyMismatch, KeyMissing, SettingInvalid
-from clearinghouse.sealing.platform_ids import Names
+from clearinghouse.sealing.platform_ids import PlatformIds
 from clearinghouse.sealing.vault import ReplyVault, Vault, parse_key, read_key
 
 KEY = bytes(range(32))
@@ -55,7 +55,7 @@ def test_a_reply_opens_for_its_sender_alone(reply):
 
 @given(st.lists(numbers, max_size=20), st.sampled_from([1, 2]))
 def test_names_invert(rows, kind):
-    names = Names(b"s" * 16)
+    names = PlatformIds(b"s" * 16)
     written = names.write(kind, rows)
     assert [names.read(kind, name) for name in written] == [(0, row) for row in rows]
     assert len(set(written)) == len(set(rows))
@@ -63,19 +63,19 @@ def test_names_invert(rows, kind):
 
 @given(numbers, st.integers(0, 2**56 - 1))
 def test_names_mean_nothing_elsewhere(row, epoch):
-    ours, theirs = Names(b"s" * 16), Names(b"t" * 16)
-    [cursor] = ours.write(Names.CURSOR, [row], epoch=epoch)
-    assert ours.read(Names.CURSOR, cursor) == (epoch, row)
-    assert ours.read(Names.SIGNAL, cursor) is None
+    ours, theirs = PlatformIds(b"s" * 16), PlatformIds(b"t" * 16)
+    [cursor] = ours.write(PlatformIds.CURSOR, [row], epoch=epoch)
+    assert ours.read(PlatformIds.CURSOR, cursor) == (epoch, row)
+    assert ours.read(PlatformIds.SIGNAL, cursor) is None
     # one in 2**24 looks like a cursor there, of an epoch that never was
-    assert theirs.read(Names.CURSOR, cursor) != (epoch, row)
-    assert ours.write(Names.SIGNAL, [row]) != theirs.write(Names.SIGNAL, [row])
-    assert ours.write(Names.SIGNAL, [row]) != ours.write(Names.ITEM, [row])
+    assert theirs.read(PlatformIds.CURSOR, cursor) != (epoch, row)
+    assert ours.write(PlatformIds.SIGNAL, [row]) != theirs.write(PlatformIds.SIGNAL, [row])
+    assert ours.write(PlatformIds.SIGNAL, [row]) != ours.write(PlatformIds.ITEM, [row])
 
 
 @given(st.text(max_size=40))
 def test_no_other_text_is_a_name(text):
-    assert Names(b"s" * 16).read(Names.SIGNAL, text) is None
+    assert PlatformIds(b"s" * 16).read(PlatformIds.SIGNAL, text) is None
 
 
 def test_a_key_is_made_once_for_its_owner_alone(tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import given
 from nciihash import feed
 from nciihash.bank import Bank, contents, journal
 from nciihash.errors import BankCorrupt, BankError
-from nciihash.feed import Applied, FeedPage, Removed
+from nciihash.feed import Changes, FeedPage, Removed
 from support.banks import a_bank_of_three_pages, an_adding_page, an_addition, cursor, journal_of
 from support.strategies import pages
 
@@ -24,10 +24,10 @@ def test_an_empty_page_moves_the_cursor_and_a_repeated_one_writes_nothing(path):
     with Bank.open(path) as bank:
         nothing = FeedPage((), cursor(5), more=False)
         size = journal_of(path).stat().st_size
-        assert bank.append(nothing) == Applied(0, 0, 0)
+        assert bank.append(nothing) == Changes(0, 0, 0)
         grown = journal_of(path).stat().st_size
         assert grown > size
-        assert bank.append(nothing) == Applied(0, 0, 0)
+        assert bank.append(nothing) == Changes(0, 0, 0)
         assert journal_of(path).stat().st_size == grown
     with Bank.open(path) as bank:
         assert bank.cursor == cursor(5)

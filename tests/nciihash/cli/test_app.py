@@ -1,11 +1,11 @@
 import pytest
 
 from nciihash import __version__
-from support.command_line import Done
+from support.command_line import BlockResult
 
 
 def test_version(run):
-    assert run("--version") == Done(0, f"nciihash {__version__}\n", "")
+    assert run("--version") == BlockResult(0, f"nciihash {__version__}\n", "")
 
 
 @pytest.mark.parametrize(

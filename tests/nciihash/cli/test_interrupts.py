@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from nciihash.cli.interrupts import held_off
-from nciihash.cli.results_file import Ledger
+from nciihash.cli.results_file import ResultsFile
 from nciihash.cli.summary import HASHES
 from nciihash.cli.terminal import Terminal
 
@@ -62,7 +62,7 @@ def test_a_line_of_results_is_whole_whenever_it_is_interrupted(tmp_path, at):
     raw = Interrupted(at)
     with (tmp_path / "other").open("wb") as other:
         raw.fileno = other.fileno  # for its fsync
-        with pytest.raises(KeyboardInterrupt), Ledger(path, HASHES) as ledger:  # noqa: PT012
+        with pytest.raises(KeyboardInterrupt), ResultsFile(path, HASHES) as ledger:  # noqa: PT012
             ledger._file.close()
             ledger._file = io.BufferedWriter(raw, 8)
             ledger.add({"file": "a.jpg", "media": "image", "hashes": []})

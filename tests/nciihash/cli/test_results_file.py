@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from nciihash.cli import results_file
-from nciihash.cli.results_file import Ledger
+from nciihash.cli.results_file import ResultsFile
 from nciihash.cli.summary import HASHES, MATCHES
 from nciihash.errors import ExtraMissing, ResultsInvalid
 
@@ -31,7 +31,7 @@ def names(path):
 
 def interrupted(path, *lines):
     """Write lines in a run that Ctrl-C ends."""
-    with contextlib.suppress(KeyboardInterrupt), Ledger(path, HASHES) as results:
+    with contextlib.suppress(KeyboardInterrupt), ResultsFile(path, HASHES) as results:
         for each in lines:
             results.add(each)
         raise KeyboardInterrupt
@@ -44,11 +44,11 @@ def test_a_second_run_goes_on_where_the_first_was_interrupted(tmp_path, ending):
     first = interrupted(path, line("a", "1"), line("b", "2"))
     assert path.exists() == (ending == "jsonl")
     assert names(first.lines_path) == ["a", "b"]
-    with Ledger(path, HASHES) as second:
+    with ResultsFile(path, HASHES) as second:
         assert second.done == {"a", "b"}
         second.add(line("c", "3"))
     assert names(path) == ["a", "b", "c"]
-    with Ledger(path, HASHES) as third:
+    with ResultsFile(path, HASHES) as third:
         assert third.done == {"a", "b", "c"}
         third.add(line("d", "4"))
     assert names(path) == ["a", "b", "c", "d"]
@@ -64,7 +64,7 @@ def test_a_line_that_a_crash_tore_is_cut_off(tmp_path, torn, ending):
     first = interrupted(path, line("a", "1"))
     with first.lines_path.open("ab") as file:
         file.write(torn)
-    with Ledger(path, HASHES) as second:
+    with ResultsFile(path, HASHES) as second:
         assert second.done == {"a"}
         second.add(line("b", "2"))
     assert names(path) == ["a", "b"]
@@ -77,7 +77,7 @@ def test_a_table_has_a_row_a_hash(tmp_path):
     film["hashes"].append(
         {"type": "md5", "value": "3" * 32, "quality": None, "variant": "original"}
     )
-    with Ledger(path, HASHES) as results:
+    with ResultsFile(path, HASHES) as results:
         results.add(film)
         results.add(line("photo", "4"))
     rows = parquet.read_table(path).to_pylist()
@@ -93,7 +93,7 @@ def test_a_table_has_a_row_a_hash(tmp_path):
 def test_a_table_of_matches(tmp_path):
     path = tmp_path / "out.parquet"
     match = {"id": "a" * 32, "item": "b" * 32, "type": "pdq", "band": "strong"}
-    with Ledger(path, MATCHES) as results:
+    with ResultsFile(path, MATCHES) as results:
         results.add({"file": "near", "matches": [match | {"variant": "mirror", "distance": 3}]})
         results.add({"file": "remote", "matches": [match], "items": []})
         results.add({"file": "none", "matches": []})
@@ -103,7 +103,7 @@ def test_a_table_of_matches(tmp_path):
 
 def test_a_failing_table_leaves_the_lines(tmp_path, monkeypatch):
     path = tmp_path / "out.parquet"
-    with Ledger(path, HASHES) as results:
+    with ResultsFile(path, HASHES) as results:
         results.add(line("a", "1"))
     before = path.read_bytes()
 
@@ -112,10 +112,10 @@ def test_a_failing_table_leaves_the_lines(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr("pyarrow.parquet.ParquetWriter.write_table", full)
-        with pytest.raises(OSError, match="space"), Ledger(path, HASHES) as again:
+        with pytest.raises(OSError, match="space"), ResultsFile(path, HASHES) as again:
             again.add(line("b", "2"))
     assert path.read_bytes() == before
-    with Ledger(path, HASHES) as third:
+    with ResultsFile(path, HASHES) as third:
         assert third.done == {"a", "b"}
     assert names(path) == ["a", "b"]
 
@@ -126,29 +126,29 @@ def test_what_is_no_results_is_left_alone(tmp_path, name, text):
     path = tmp_path / name
     path.write_bytes(text)
     with pytest.raises(ResultsInvalid, match="holds no such results"):
-        Ledger(path, HASHES)
+        ResultsFile(path, HASHES)
     assert path.read_bytes() == text
 
 
 def test_other_endings_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"\.jsonl or \.parquet"):
-        Ledger(tmp_path / "out.csv", HASHES)
+        ResultsFile(tmp_path / "out.csv", HASHES)
 
 
 def test_without_pyarrow_the_way_out_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(results_file, "find_spec", lambda _: None)
     with pytest.raises(ExtraMissing, match=r"pip install \"nciihash\[parquet\]\""):
-        Ledger(tmp_path / "out.parquet", HASHES)
-    with Ledger(tmp_path / "out.jsonl", HASHES) as results:
+        ResultsFile(tmp_path / "out.parquet", HASHES)
+    with ResultsFile(tmp_path / "out.jsonl", HASHES) as results:
         results.add(line("a", "1"))
 
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from nciihash.cli.results_file import Ledger
+from nciihash.cli.results_file import ResultsFile
 from nciihash.cli.summary import HASHES
-results = Ledger(Path(sys.argv[1]), HASHES).__enter__()
+results = ResultsFile(Path(sys.argv[1]), HASHES).__enter__()
 for number in range(1000):
     results.add({"file": str(number), "media": "image", "hashes": []})
 os.kill(os.getpid(), signal.SIGKILL)
@@ -158,6 +158,6 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_kill_9_loses_the_last_lines_at_most(tmp_path):
     path = tmp_path / "out.jsonl"
     subprocess.run([sys.executable, "-c", KILLED, path], check=False)
-    with Ledger(path, HASHES) as results:
+    with ResultsFile(path, HASHES) as results:
         assert 900 <= len(results.done) <= 1000
         assert results.done == {str(n) for n in range(len(results.done))}

@@ -217,7 +217,7 @@ class _Passing(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def lossy(local, monkeypatch):
-    monkeypatch.setattr(transport.Patience, "pause", lambda self, attempt: 0.0)
+    monkeypatch.setattr(transport.RetryPolicy, "pause", lambda self, attempt: 0.0)
     with Lossy(local.address) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -291,7 +291,7 @@ def test_a_second_try_that_fails_does_not_deny_the_first(run, lossy, photos, mon
 
 
 def test_a_service_that_is_away(run, photos, monkeypatch):
-    monkeypatch.setattr(transport.Patience, "pause", lambda self, attempt: 0.0)
+    monkeypatch.setattr(transport.RetryPolicy, "pause", lambda self, attempt: 0.0)
     with socket.create_server(("127.0.0.1", 0)) as closed:
         address = f"http://127.0.0.1:{closed.getsockname()[1]}"
     done = run("submit", "--server", address, *YES, photos / "photo0.jpg")

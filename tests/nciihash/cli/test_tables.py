@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from nciihash.cli.tables import match_table, shown, status_table
-from nciihash.sdk.lookup import Outcome, Shared
+from nciihash.sdk.lookup import LookupResult, SharedFrames
 from nciihash.signals import Band, Match, Media, SignalType, Variant, Verdict
 from nciihash.vpdq import Share
 from nciihash.wire import CaseState, CaseStatus, Hit, ItemStatus, PlatformStatus, Reason
@@ -117,9 +117,9 @@ def test_matches_of_both_kinds():
     near = Match(id, item, SignalType.PDQ, Variant.FLIPX, 20)
     hit = Hit(id=id, item=item, band=Band.STRONG)
     rows = [
-        ("[bold]x", Outcome(((SignalType.PDQ, near),))),
-        ("y", Outcome(((SignalType.MD5, hit),))),
-        ("z", Outcome(())),
+        ("[bold]x", LookupResult(((SignalType.PDQ, near),))),
+        ("y", LookupResult(((SignalType.MD5, hit),))),
+        ("z", LookupResult(())),
     ]
     assert drawn(match_table(rows))[1:4] == [
         ["[bold]x", "likely", "20 of 256", "pdq", "flipx", id],
@@ -132,9 +132,14 @@ def test_a_video_takes_one_row_an_item():
     ids, item, other = ("a" * 32, "c" * 32), "b" * 32, "d" * 32
     pdq = [Match(id, item, SignalType.PDQ, Variant.ORIGINAL, 3 + i) for i, id in enumerate(ids)]
     hit = Hit(id="e" * 32, item=other, band=Band.LIKELY)
-    shared = (Shared(item, Share(12, 14), Share(80, 1200)), Shared(other, Share(1, 14), None))
+    shared = (
+        SharedFrames(item, Share(12, 14), Share(80, 1200)),
+        SharedFrames(other, Share(1, 14), None),
+    )
     found = (*((SignalType.PDQ, match) for match in (*pdq, hit)),)
-    rows = drawn(match_table([("film.mp4", Outcome(found, shared)), ("z.jpg", Outcome(()))]))
+    rows = drawn(
+        match_table([("film.mp4", LookupResult(found, shared)), ("z.jpg", LookupResult(()))])
+    )
     assert rows[0][-2:] == ["Frames here", "Frames there"]
     assert [row[-3:] for row in rows[1:3]] == [
         [ids[0], "12 of 14", "80 of 1,200"],

@@ -5,7 +5,7 @@ import ssl
 import httpx
 import pytest
 
-from nciihash.client.sans_io import PATIENCE, Outgoing, Patience, asking
+from nciihash.client.sans_io import RETRY_POLICY, Request, RetryPolicy, exchange
 from nciihash.client.transport import AsyncTransport, Transport
 from nciihash.errors import (
     CursorExpired,
@@ -34,14 +34,14 @@ def problem(status, code="some_code", title="No", detail="Do this.", headers=Non
 class Script:
     """Answers requests one after another, and keeps them and the pauses between."""
 
-    def __init__(self, *answers, patience=PATIENCE):
+    def __init__(self, *answers, retry=RETRY_POLICY):
         self.answers = list(answers)
         self.requests = []
         self.pauses = []
         self.now = 1000.0
         self.transport = self.way(
             "http://127.0.0.1:1",
-            patience=patience,
+            retry=retry,
             http=httpx.MockTransport(self.answer),
             clock=lambda: self.now,
             sleep=self.sleep,
@@ -57,9 +57,9 @@ class Script:
         return httpx.Response(answer.status_code, headers=answer.headers, stream=body)
 
     def talk(self, method):
-        request = Outgoing(method, "/v1/feedback", "Bearer x", b"{}", idempotency_key="ab" * 16)
-        patience, clock = self.transport.patience, self.transport.clock
-        return asking(request, FeedbackTaken, status=200, patience=patience, clock=clock)
+        request = Request(method, "/v1/feedback", "Bearer x", b"{}", idempotency_key="ab" * 16)
+        retry, clock = self.transport.retry, self.transport.clock
+        return exchange(request, FeedbackTaken, status=200, retry=retry, clock=clock)
 
 
 class InThread(Script):
@@ -117,10 +117,10 @@ def test_broken_connections_are_tried_again(fault, script):
 
 
 def test_pauses_are_drawn_from_a_growing_range(script):
-    patience = Patience(attempts=6, base=1.0, cap=4.0, total=1000)
+    retry = RetryPolicy(attempts=6, base=1.0, cap=4.0, total=1000)
     drawn = [[] for _ in range(5)]
     for _ in range(200):
-        scripted = script(*[problem(503)] * 6, patience=patience)
+        scripted = script(*[problem(503)] * 6, retry=retry)
         with pytest.raises(ServiceRefused):
             scripted.call()
         for row, pause in zip(drawn, scripted.pauses, strict=True):
@@ -145,12 +145,12 @@ def test_a_retry_after_beyond_patience_is_told_at_once(script):
 
 
 def test_attempts_are_bounded_in_number_and_time(script):
-    scripted = script(*[httpx.ConnectError("x")] * 4, patience=Patience(attempts=4))
+    scripted = script(*[httpx.ConnectError("x")] * 4, retry=RetryPolicy(attempts=4))
     with pytest.raises(ServiceUnreachable, match="No connection"):
         scripted.call()
     assert len(scripted.requests) == 4
 
-    slow = script(*[problem(503, headers={"retry-after": "25"})] * 9, patience=Patience(attempts=9))
+    slow = script(*[problem(503, headers={"retry-after": "25"})] * 9, retry=RetryPolicy(attempts=9))
     with pytest.raises(ServiceRefused):
         slow.call()
     assert len(slow.requests) == 3  # after 0, 25 and 50 seconds; 75 would be past the minute

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from nciihash.client import AsyncPlatformClient, Client, PlatformClient
-from nciihash.client.sans_io import REPLY_MAX, Outgoing, Patience
+from nciihash.client.sans_io import REPLY_MAX, Request, RetryPolicy
 from nciihash.errors import (
     InvalidRequest,
     ProtocolError,
@@ -30,8 +30,8 @@ KEY = "nciik_thisisnotarealkeyatall"
 def test_secrets_hide_in_representations():
     client = PlatformClient("https://example.org", KEY)
     assert repr(client) == "PlatformClient('https://example.org/')"
-    request = Outgoing("GET", "/v1/case", f"Bearer {KEY}", PASSPHRASE.encode())
-    assert repr(request) == "Outgoing(GET /v1/case)"
+    request = Request("GET", "/v1/case", f"Bearer {KEY}", PASSPHRASE.encode())
+    assert repr(request) == "Request(GET /v1/case)"
     client.close()
 
 
@@ -114,9 +114,9 @@ def test_an_answer_that_trickles_in_is_given_up(server):
             pass
 
     server.respond = respond
-    patience = Patience(total=0.3)
+    retry = RetryPolicy(total=0.3)
     with (
-        Client(address(server), patience=patience) as client,
+        Client(address(server), retry=retry) as client,
         pytest.raises(ServiceUnreachable, match="in time"),
     ):
         client.status(CASE, PASSPHRASE)
@@ -159,7 +159,7 @@ def test_an_answer_that_trickles_in_is_given_up_in_asyncio(server):
 
     server.respond = respond
     with pytest.raises(ServiceUnreachable, match="in time") as caught:
-        awaiting(server, lambda client: client.feed(), patience=Patience(attempts=1, total=0.3))
+        awaiting(server, lambda client: client.feed(), retry=RetryPolicy(attempts=1, total=0.3))
     assert not caught.value.uncertain
     assert server.seen == ["/v1/feed?limit=1000&wait=0.000"]
 
@@ -177,13 +177,13 @@ def test_a_redirect_is_not_followed_in_asyncio(server):
 
 
 # Were it not broken off, a call would take an hour.
-PATIENT = Patience(total=3600.0, answer=3600.0, base=3600.0, cap=3600.0)
+PATIENT = RetryPolicy(total=3600.0, answer=3600.0, base=3600.0, cap=3600.0)
 
 
 def broken_off(place, begun):
     """Break off a call that another thread is in, once it is known to have begun."""
     errors = []
-    with PlatformClient(place, KEY, patience=PATIENT) as client:
+    with PlatformClient(place, KEY, retry=PATIENT) as client:
 
         def call():
             try:
@@ -256,8 +256,8 @@ def test_headers_that_trickle_in_are_given_up(server, begun):
             pass
 
     server.respond = respond
-    patience = Patience(attempts=1, total=1.5)
-    with Client(address(server), patience=patience) as client:
+    retry = RetryPolicy(attempts=1, total=1.5)
+    with Client(address(server), retry=retry) as client:
         with pytest.raises(ProtocolError):
             client.status(CASE, PASSPHRASE)
         with pytest.raises(ServiceUnreachable, match="in time"):
@@ -266,10 +266,10 @@ def test_headers_that_trickle_in_are_given_up(server, begun):
 
 def test_a_silent_service_is_given_up():
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        patience = Patience(attempts=2, base=0.01, answer=0.2)
+        retry = RetryPolicy(attempts=2, base=0.01, answer=0.2)
         port = silent.getsockname()[1]
         with (
-            Client(f"http://127.0.0.1:{port}", patience=patience) as client,
+            Client(f"http://127.0.0.1:{port}", retry=retry) as client,
             pytest.raises(ServiceUnreachable, match="in time") as caught,
         ):
             client.withdraw(CASE, PASSPHRASE)
@@ -279,9 +279,9 @@ def test_a_silent_service_is_given_up():
 def test_nobody_listens():
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    patience = Patience(attempts=2, base=0.01)
+    retry = RetryPolicy(attempts=2, base=0.01)
     with (
-        Client(f"http://127.0.0.1:{port}", patience=patience) as client,
+        Client(f"http://127.0.0.1:{port}", retry=retry) as client,
         pytest.raises(ServiceUnreachable, match="No connection") as caught,
     ):
         client.withdraw(CASE, PASSPHRASE)
@@ -361,7 +361,7 @@ def test_https_is_spoken_with_those_who_prove_who_they_are(server, certificate, 
 
     server.respond = trickle
     with (
-        Client(place, patience=Patience(attempts=1, total=0.3)) as client,
+        Client(place, retry=RetryPolicy(attempts=1, total=0.3)) as client,
         pytest.raises(ServiceUnreachable, match="in time"),
     ):
         client.status(CASE, PASSPHRASE)

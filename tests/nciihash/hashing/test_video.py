@@ -23,7 +23,7 @@ PDQ_MD5 = (SignalType.PDQ, SignalType.MD5, SignalType.SHA256)
 
 
 def looked_at(data, format="mov", every=0.25):
-    reel = frame_selection.Reel(10_000, every)
+    reel = frame_selection.FrameSelector(10_000, every)
     with opened(io.BytesIO(data), format, every, LIMITS) as opened_film:
         return list(opened_film.frames(reel.due))
 
@@ -179,7 +179,7 @@ def test_a_packet_of_no_bytes_repeats_the_frame_before_it(footage):
                         yield empty
 
         container = still._container
-        reel = frame_selection.Reel(100)
+        reel = frame_selection.FrameSelector(100)
         looked = list(replace(still, _container=Repeating()).frames(reel.due))
     assert [frame.time for frame in looked] == [frame.time for frame in original]
 
@@ -361,7 +361,7 @@ def test_a_length_that_cannot_be_hides_nothing(said):
 
 def test_a_clock_that_is_set_back_hides_nothing():
     scenes, _ = held([0.5] * 8)
-    reel = frame_selection.Reel(100)
+    reel = frame_selection.FrameSelector(100)
     with opened(io.BytesIO(film(scenes, rate=2)), "mov", 0.25, LIMITS) as joined:
         clock = iter([0.0, 0.5, 9000.0, 1.0, 1.5, 2.0, 2.5, 3.0])
 

@@ -7,10 +7,10 @@ import pytest
 
 from nciihash.bank.frozen import freeze
 from nciihash.scan import executors
-from nciihash.scan.executors import Undone
-from nciihash.scan.plan import Kind, Refused, plan
+from nciihash.scan.executors import BlockFailure
+from nciihash.scan.plan import FileRefusal, Kind, plan
 from nciihash.scan.sources import Folder
-from nciihash.scan.worker import Done, Job
+from nciihash.scan.worker import BlockResult, Job
 from support.scans import results
 
 pytest.importorskip("pyarrow")
@@ -24,18 +24,18 @@ def test_a_file_that_changed_after_it_was_listed(hashes, bank, tmp_path):
     job = Job(str(copy), Kind.HASHES, str(tmp_path / "still"), still.fingerprint, ())
     shutil.copy(copy / "deep" / "b.parquet", copy / "a.parquet")
     (outcome,) = executors.local(job, planned.blocks, 1)
-    assert isinstance(outcome, Undone)
+    assert isinstance(outcome, BlockFailure)
 
 
 def test_a_machine_that_does_not_see_the_source_is_not_believed(photos):
     def done(name, code):
-        refused = (Refused(str(name), code, "It is not there."),)
-        return Done(7, 2, 0, Counter({code: 1}), refused, 0.1, None)
+        refused = (FileRefusal(str(name), code, "It is not there."),)
+        return BlockResult(7, 2, 0, Counter({code: 1}), refused, 0.1, None)
 
     where = Folder(photos)
     for code in ("not_a_file", "unreadable"):
         outcome = executors.believed(done(photos / "1.jpg", code), where)
-        assert isinstance(outcome, Undone)
+        assert isinstance(outcome, BlockFailure)
         assert outcome.number == 7
     gone, cut = done(photos / "gone.jpg", "not_a_file"), done(photos / "cut.jpg", "corrupt_file")
     assert executors.believed(gone, where) is gone

@@ -11,7 +11,7 @@ from nciihash.scan import executors
 from nciihash.scan import results as findings
 from nciihash.scan.plan import Kind, plan
 from nciihash.scan.sources import Folder
-from nciihash.scan.worker import Done, Job
+from nciihash.scan.worker import BlockResult, Job
 from nciihash.search.index import Index
 from nciihash.signals import Signal, SignalType
 from support.scans import ASKED, added, begin, results
@@ -25,7 +25,7 @@ class Broken(Exception):
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, Broken])
 def test_a_run_that_was_broken_off_goes_on(run, hashes, bank, expected, tmp_path, monkeypatch, end):
-    out, write, written = tmp_path / "out", findings.Findings.write, []
+    out, write, written = tmp_path / "out", findings.ScanFolder.write, []
 
     def some(self, done):
         if len(written) == 3:
@@ -35,7 +35,7 @@ def test_a_run_that_was_broken_off_goes_on(run, hashes, bank, expected, tmp_path
 
     arguments = (hashes, "--bank", bank, "--out", out, "--block", 64, "--jobs", 2)
     with monkeypatch.context() as patched:
-        patched.setattr(findings.Findings, "write", some)
+        patched.setattr(findings.ScanFolder, "write", some)
         if end is Broken:
             with pytest.raises(Broken):
                 run(*arguments)
@@ -53,7 +53,7 @@ def test_a_run_that_was_broken_off_goes_on(run, hashes, bank, expected, tmp_path
         seen.append(done.number)
         write(self, done)
 
-    monkeypatch.setattr(findings.Findings, "write", others)
+    monkeypatch.setattr(findings.ScanFolder, "write", others)
     code, _, told = run(*arguments)
     assert code == 0, told
     assert not set(seen) & set(written)
@@ -112,7 +112,7 @@ def test_another_bank_or_source_is_refused(run, hashes, bank, tmp_path, values):
 
 
 def test_two_scans_into_one_folder(run, hashes, bank, tmp_path):
-    with findings.Findings(tmp_path / "out"):
+    with findings.ScanFolder(tmp_path / "out"):
         code, _, told = run(hashes, "--bank", bank, "--out", tmp_path / "out")
     assert code == 1
     assert "Another process scans" in told
@@ -132,12 +132,12 @@ def test_results_that_come_twice_are_kept_once(hashes, bank, tmp_path):
     pin = freeze(bank, tmp_path / "still")
     job = Job(str(hashes), Kind.HASHES, str(tmp_path / "still"), pin.fingerprint, ())
     planned = plan(Folder(hashes), 64)
-    with findings.Findings(tmp_path / "out") as folder:
+    with findings.ScanFolder(tmp_path / "out") as folder:
         folder.begin(str(hashes), planned, bank, {})
         outcomes = list(executors.local(job, planned.blocks, 2))
-        assert all(isinstance(each, Done) for each in outcomes)
+        assert all(isinstance(each, BlockResult) for each in outcomes)
         for each in (*outcomes, *outcomes):
             folder.write(each)
         assert folder.totals.scanned == ASKED
-    with pytest.raises(ResultsInvalid), findings.Findings(tmp_path):
+    with pytest.raises(ResultsInvalid), findings.ScanFolder(tmp_path):
         pass

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nciihash.bank import Bank
-from nciihash.bank.frozen import Still, fingerprint, freeze, pin_index
+from nciihash.bank.frozen import FrozenBank, fingerprint, freeze, pin_index
 from nciihash.errors import IndexFileInvalid
 from nciihash.feed import FeedPage, Removed
 from nciihash.scan.plan import Kind
@@ -151,7 +151,7 @@ def test_an_index_file(run, hashes, asked, values, tmp_path):
 def test_a_still_bank_answers_as_the_bank(bank, asked, tmp_path):
     freeze(bank, tmp_path / "still")
     signals = [signal for _, signal in asked]
-    still = Still.open(tmp_path / "still")
+    still = FrozenBank.open(tmp_path / "still")
     with Bank.read(bank) as kept:
         assert still.query(signals) == kept.query(signals)
         assert len(still) == len(kept)

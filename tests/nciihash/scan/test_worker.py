@@ -80,5 +80,5 @@ def test_a_stopped_scanner_breaks_its_block_off(hashes, bank, tmp_path):
     job = Job(str(hashes), Kind.HASHES, str(tmp_path / "still"), pin.fingerprint, ())
     stopped = open_scanner(job)
     stopped.stop()
-    with pytest.raises(worker.Stopped):
+    with pytest.raises(worker.ScanStopped):
         stopped.scan(plan(Folder(hashes)).blocks[0])

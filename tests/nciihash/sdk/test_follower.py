@@ -10,7 +10,7 @@ import pytest
 
 from nciihash.bank import Bank
 from nciihash.bank.journal import Journal
-from nciihash.client.sans_io import Patience
+from nciihash.client.sans_io import RetryPolicy
 from nciihash.errors import BankError, BankLocked, InvalidRequest, ServiceRefused
 from nciihash.feed import Removed
 from nciihash.sdk.follower import Follower, VeiledFollower
@@ -21,7 +21,7 @@ from nciihash.wire.veil import VeilReply
 from support.local import random_item
 from support.written_feed import AT_ONCE, KEY, Log, added, name, problem
 
-NEVER = Patience(total=3600.0, answer=3600.0, base=3600.0, cap=3600.0)
+NEVER = RetryPolicy(total=3600.0, answer=3600.0, base=3600.0, cap=3600.0)
 
 
 class Live(Log):
@@ -190,7 +190,7 @@ def test_what_nobody_foresaw_is_told_without_its_words(path):
 def test_the_block_ends_although_the_service_is_silent(path):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         server = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with Follower(server, KEY, path, patience=NEVER) as follower:
+        with Follower(server, KEY, path, retry=NEVER) as follower:
             connection, _ = silent.accept()
             assert connection.recv(100).startswith(b"GET /v1/feed")
             waiting = threading.Thread(target=follower.ready)
@@ -367,7 +367,7 @@ def test_veiled_a_candidate_that_nobody_confirms_is_told(path):
         KEY,
         path,
         http=httpx.MockTransport(answer),
-        patience=AT_ONCE,
+        retry=AT_ONCE,
         confirming=AT_ONCE,
     ) as follower:
         assert follower.ready()

@@ -5,7 +5,7 @@ from pathlib import Path
 from nciihash.cli import tables
 from nciihash.cli.terminal import Terminal
 from nciihash.errors import FileRefused
-from nciihash.sdk.lookup import Outcome, look_up
+from nciihash.sdk.lookup import LookupResult, look_up
 from nciihash.signals import Hashed, Item, Media, Signal, SignalType
 from nciihash.wire import Hit, Hits
 from support import serving
@@ -33,7 +33,7 @@ def test_plain_hashes_are_not_looked_for():
     ]
     found = dict(look_up(batch, find, None))
     assert sent == [good.signal, sha.signal]
-    assert found[Path("black")] == Outcome(())
+    assert found[Path("black")] == LookupResult(())
     assert [match for _, match in found[Path("both")].found] == [HIT]
     assert isinstance(found[Path("none")], FileRefused)
 

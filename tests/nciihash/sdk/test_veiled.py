@@ -12,7 +12,7 @@ from nciihash.client import PlatformClient
 from nciihash.errors import BankCorrupt, ProtocolError, ServiceUnreachable
 from nciihash.feed import Added, FeedPage
 from nciihash.hashing.hasher import hash_file
-from nciihash.sdk.veiled import Candidate, Confirmer, Waiting, keep_veil, kept_veil
+from nciihash.sdk.veiled import Candidate, Confirmer, PendingCandidates, keep_veil, kept_veil
 from nciihash.signals import Media, Signal, SignalType, Variant
 from nciihash.veil import Veil
 from nciihash.wire import Hit
@@ -103,7 +103,7 @@ def test_the_veil_lies_beside_the_bank(tmp_path):
 
 
 def test_candidates_wait_on_the_disk_until_all_are_done(tmp_path):
-    waiting = Waiting(tmp_path / "bank")
+    waiting = PendingCandidates(tmp_path / "bank")
     assert waiting.read() == []
     rows = [Candidate(f"photo {n}\n\udce4.jpg", (signal(), signal())) for n in range(5)]
     for row in rows:
@@ -111,7 +111,7 @@ def test_candidates_wait_on_the_disk_until_all_are_done(tmp_path):
     assert waiting.read() == rows
     assert stat.S_IMODE(waiting.path.stat().st_mode) == 0o600
     waiting.drop(2)
-    assert Waiting(tmp_path / "bank").read() == rows[2:]
+    assert PendingCandidates(tmp_path / "bank").read() == rows[2:]
     waiting.drop(1)
     late = Candidate("late", (signal(),))
     waiting.add(late)
@@ -122,7 +122,7 @@ def test_candidates_wait_on_the_disk_until_all_are_done(tmp_path):
 
 
 def test_a_line_that_a_crash_cut_short_is_passed_over(tmp_path):
-    waiting = Waiting(tmp_path / "bank")
+    waiting = PendingCandidates(tmp_path / "bank")
     first, second = Candidate("one", (signal(),)), Candidate("two", (signal(),))
     waiting.add(first)
     with waiting.path.open("ab") as file:
@@ -208,7 +208,7 @@ def test_a_candidate_that_cannot_be_kept_is_told_and_the_others_go_on(
     assert [line.get("waiting") for line in done.lines] == [False, None, False]
     assert "2 further file(s) may match, and could not be kept" in done.err
     assert ("Too many" if how == "too many" else f"{bank}-waiting") in done.err
-    assert Waiting(bank).read() == []
+    assert PendingCandidates(bank).read() == []
     assert (tmp_path / "bank-waiting").read_bytes() == b""
 
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from nciihash.client import PlatformClient
-from nciihash.client.sans_io import Patience
+from nciihash.client.sans_io import RetryPolicy
 from nciihash.errors import (
     InvalidRequest,
     QueueFull,
@@ -30,7 +30,7 @@ from support.paths import ROOT
 
 KEY = "nciik_thisisnotarealkeyatall"
 SERVER = "https://example.org"
-AT_ONCE = Patience(attempts=1, base=0.0, cap=0.0)
+AT_ONCE = RetryPolicy(attempts=1, base=0.0, cap=0.0)
 BLOCKED, NOT_BLOCKED, UNSURE = Verdict.BLOCKED, Verdict.NOT_BLOCKED, Verdict.UNSURE
 
 
@@ -71,7 +71,7 @@ class Service:
         return httpx.MockTransport(self.answer)
 
     def client(self):
-        return PlatformClient(SERVER, KEY, http=self.transport(), patience=AT_ONCE)
+        return PlatformClient(SERVER, KEY, http=self.transport(), retry=AT_ONCE)
 
 
 def lost(request):
@@ -346,7 +346,7 @@ def test_a_sender_in_asyncio(path, service):
 
 def test_a_wrong_key_ends_no_sender_and_a_long_pause_ends_with_the_block(path, service):
     service.before = lambda request: problem(401, "credentials_wrong")
-    hour = Patience(base=7200.0, cap=7200.0)
+    hour = RetryPolicy(base=7200.0, cap=7200.0)
     with VerdictQueue(path) as queue:
         with sender(queue, service, pauses=hour) as sending:
             queue.add({name(1): BLOCKED})
@@ -394,7 +394,7 @@ def test_the_service_takes_each_verdict_and_the_newest_counts(local, path):
     way = Forgetful(losses=1)
     with VerdictQueue(path) as queue:
         queue.add({id: UNSURE, secrets.token_hex(16): BLOCKED})
-        with PlatformClient(local.address, key, http=way, patience=AT_ONCE) as client:
+        with PlatformClient(local.address, key, http=way, retry=AT_ONCE) as client:
             with pytest.raises(ServiceUnreachable):
                 queue.send(client)
             queue.add({id: BLOCKED})

@@ -67,7 +67,7 @@ def test_a_full_batch_of_matches_has_a_bound_of_its_own():
 
     queries = np.repeat(np.arange(10_000), 20)
     rows = np.arange(len(queries))
-    told = hits.Told(queries, rows, rows, rows < 0, np.tile(np.arange(20), 10_000), rows[:0])
+    told = hits.ChosenHits(queries, rows, rows, rows < 0, np.tile(np.arange(20), 10_000), rows[:0])
     kept = hits.together([told])
     assert len(kept.query) == hits.REPLY_MAX == 40_000
     assert np.bincount(kept.query).tolist() == [4] * 10_000

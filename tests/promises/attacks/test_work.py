@@ -14,7 +14,7 @@ from argon2 import PasswordHasher
 from clearinghouse.cases import lifecycle
 from clearinghouse.cases.passphrases import mint_number
 from nciihash.client import Client
-from nciihash.client.sans_io import Patience
+from nciihash.client.sans_io import RetryPolicy
 from nciihash.wire.proof_of_work import WorkAsked, to_header
 from support.local import random_item
 from support.service_process import ServiceProcess, bearer
@@ -192,7 +192,7 @@ class Counted(Client):
     """A survivor's client that counts how often it was asked for work. It tries each way once."""
 
     def __init__(self, server):
-        super().__init__(server, patience=Patience(attempts=1))
+        super().__init__(server, retry=RetryPolicy(attempts=1))
         self.rounds = 0
 
     def working(self, done, _all):

@@ -3,7 +3,7 @@
 
 import { canvasIsTrue, drawn } from "./canvas.js";
 import { BYTES_MAX, detect } from "./formats.js";
-import { Reel } from "./frame_selection.js";
+import { FrameSelector } from "./frame_selection.js";
 import { hashPixels } from "./pixels.js";
 
 const HEAD = 4096;
@@ -23,10 +23,10 @@ export async function ofAnimation(blob, until) {
 		await Promise.all([decoder.completed, decoder.tracks.ready]);
 		const { frameCount } = decoder.tracks.selectedTrack;
 		if (frameCount < 2 || !canvasIsTrue()) return null;
-		let reel = new Reel(0);
+		let reel = new FrameSelector(0);
 		if ((await fill(reel, decoder, frameCount, until)) < reel.every) {
 			// a loop that is shorter than the time between looks shows each of its frames
-			await fill((reel = new Reel(reel.every)), decoder, frameCount, until);
+			await fill((reel = new FrameSelector(reel.every)), decoder, frameCount, until);
 		}
 		return { media: "video", signals: reel.signals(), moments: reel.frames.length, every: reel.every };
 	} catch {

@@ -12,7 +12,7 @@ const FRAMES = 512;
 const SIGNALS = 2000;
 
 /** The moments of one video so far; `due` is the time of the next look, in seconds. */
-export class Reel {
+export class FrameSelector {
 	constructor(seconds) {
 		this.every = Math.max(EVERY, seconds / LOOKS);
 		this.loop = seconds > 0 && seconds <= EVERY;

@@ -11,7 +11,7 @@ import { hashJpeg } from "./jpeg.js";
 import { hashPixels } from "./pixels.js";
 import { hashPng } from "./png.js";
 import { apart, telling } from "./fingerprints.js";
-import { Reel } from "./frame_selection.js";
+import { FrameSelector } from "./frame_selection.js";
 import { turnedCopies } from "./altered_views.js";
 import { solve } from "./proof_of_work.js";
 
@@ -110,7 +110,7 @@ function alone({ pdq, quality, tied, grid }) {
 /** Look at a frame of a video, and say when the next one is due. */
 async function look(frame, time, seconds) {
 	try {
-		if (time === 0) reel = new Reel(seconds);
+		if (time === 0) reel = new FrameSelector(seconds);
 		let kept = false;
 		const { signals } = hashPixels(await pixelsOf(frame, old, crop), (own) => (kept = reel.take(own)));
 		if (kept) reel.keep(time, signals);

@@ -3,7 +3,7 @@
 import pytest
 
 from nciihash.cli.demo import photos as samples
-from nciihash.cli.demo.photos import Findings, Gallery, Score, hang
+from nciihash.cli.demo.photos import DemoHashes, PlatformMatches, Score, hang
 from nciihash.cli.terminal import Terminal
 from nciihash.errors import ExtraMissing, TooPlain
 from nciihash.signals import Band, Hashed, Item, Media, Signal, SignalType
@@ -45,7 +45,7 @@ def item(*first):
     return Item(Media.IMAGE, tuple(hashed(n) for n in first))
 
 
-HUNG = Gallery(
+HUNG = DemoHashes(
     names=("a", "b"),
     photos=(item(0), item(255)),
     copies=((item(0), item(1)), (item(255), item(254))),
@@ -55,7 +55,7 @@ HUNG = Gallery(
 
 def findings(*rows):
     assert len(rows) == len(HUNG.queries)
-    return Findings.of(HUNG, lambda signals: [[hit(item) for item in row] for row in rows])
+    return PlatformMatches.of(HUNG, lambda signals: [[hit(item) for item in row] for row in rows])
 
 
 def test_counting_what_was_found():
@@ -80,9 +80,9 @@ def test_distances_are_of_copies_to_their_photo():
 
 
 def test_a_picture_and_its_trimmed_form_are_one_query():
-    hung = Gallery(("a",), (item(0, 15),), ((item(85, 7), item(3)),), (item(51, 204),))
+    hung = DemoHashes(("a",), (item(0, 15),), ((item(85, 7), item(3)),), (item(51, 204),))
     answers = [[hit(1)], [hit(2)], [hit(1), hit(2)], [], [], [hit(3)]]
-    seen = Findings.of(hung, lambda signals: answers[: len(signals)])
+    seen = PlatformMatches.of(hung, lambda signals: answers[: len(signals)])
     assert [len(signals) for signals in hung.queries] == [1, 2, 1, 2]
     assert {m.item for m in seen.copies[0][0]} == {hit(1).item, hit(2).item}
     assert seen.nearest(0, 0).id == hit(1).id
