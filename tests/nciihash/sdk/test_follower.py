@@ -34,7 +34,7 @@ class Live(Log):
         return answer
 
     def follower(self, path, **options):
-        options = {"patience": AT_ONCE, "pauses": AT_ONCE, "repairs": AT_ONCE} | options
+        options = {"retry": AT_ONCE, "pauses": AT_ONCE, "repairs": AT_ONCE} | options
         return Follower(
             "https://example.org", KEY, path, http=httpx.MockTransport(self.answer), **options
         )
@@ -275,7 +275,7 @@ def test_a_beginning_that_is_cancelled_leaves_nothing_open(path, monkeypatch):
 
     async def run():
         task = asyncio.create_task(begin())
-        await asyncio.to_thread(opened.wait)
+        assert await asyncio.to_thread(opened.wait, 30), task
         task.cancel()
         await asyncio.sleep(0)
         go_on.set()
