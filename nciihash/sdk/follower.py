@@ -26,7 +26,9 @@ from nciihash.wire import Hits
 # Between attempts after what does not pass by itself: a wrong key, a full disk, a damaged file.
 REPAIRS: Final = RetryPolicy(base=10.0, cap=300.0)
 # For one question about an upload, whose sender waits.
-CONFIRMING: Final = RetryPolicy(attempts=3, total=5.0, base=0.2, cap=1.0, connect=2.0, answer=5.0)
+CONFIRMING: Final = RetryPolicy(
+    attempts=3, total=5.0, base=0.2, cap=1.0, connect_timeout=2.0, read_timeout=5.0
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from nciihash.wire.veil import VeilReply
 from support.local import random_item
 from support.written_feed import AT_ONCE, KEY, Log, added, name, problem
 
-NEVER = RetryPolicy(total=3600.0, answer=3600.0, base=3600.0, cap=3600.0)
+NEVER = RetryPolicy(total=3600.0, read_timeout=3600.0, base=3600.0, cap=3600.0)
 
 
 class Live(Log):
@@ -34,7 +34,7 @@ class Live(Log):
         return answer
 
     def follower(self, path, **options):
-        options = {"patience": AT_ONCE, "pauses": AT_ONCE, "repairs": AT_ONCE} | options
+        options = {"retry": AT_ONCE, "pauses": AT_ONCE, "repairs": AT_ONCE} | options
         return Follower(
             "https://example.org", KEY, path, http=httpx.MockTransport(self.answer), **options
         )
