@@ -89,9 +89,9 @@ class AssistedCase(Message):
 
 
 class AssistedCases(Message):
-    """The open cases of an advocate, oldest first."""
+    """The open cases of an advocate."""
 
-    cases: tuple[AssistedCase, ...]
+    cases: Annotated[tuple[AssistedCase, ...], Field(description="The cases, oldest first.")]
 
 
 class HandOver(Message):

@@ -227,7 +227,7 @@ class AddSignals(Message):
 class SavedHashes(Message):
     """The hashes of files, saved on the device to be sent later."""
 
-    items: SavedItems
+    items: Annotated[SavedItems, Field(description="The files of a case.")]
 
 
 RefusalCode = Literal[
@@ -251,7 +251,7 @@ class Refusal(Message):
     signal: Annotated[
         int, Field(description="The index of the signal in the request's list, from 0.")
     ]
-    code: RefusalCode
+    code: Annotated[RefusalCode, Field(description="Why the signal was not accepted.")]
 
 
 class ItemReceipt(Message):

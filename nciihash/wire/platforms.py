@@ -43,8 +43,8 @@ ItemId = Annotated[
 class AddedEntry(Message):
     """An entry of the feed: add this signal to the bank.
 
-    A hash of type `pdq`, `sha256` or `sha256-veil` has 256 bits, `md5` or `md5-veil` 128, `phash` or
-    `dhash` 64, and `pdq-veil128`, `pdq-veil144` and `pdq-veil160` as many as the name says.
+    A hash of type `pdq`, `sha256` or `sha256-veil` has 256 bits, one of `md5` or `md5-veil` 128,
+    one of `phash` or `dhash` 64. `pdq-veil128`, `-veil144` and `-veil160` have 128, 144 and 160.
     """
 
     op: Literal["add"] = "add"
@@ -208,8 +208,8 @@ class Hit(Message):
         Band,
         Field(
             description="How close the match is. `strong`: up to 16 of 256 bits (`pdq`) or 5 of 64 "
-            "(`phash`, `dhash`). `likely`: up to 31 or 10 bits. Hits of `md5` and `sha256` are always "
-            "`strong`, since the values are equal."
+            "(`phash`, `dhash`). `likely`: up to 31 or 10 bits. Hits of `md5` and `sha256`, whose "
+            "values are equal, are always `strong`."
         ),
     ]
 
@@ -269,7 +269,14 @@ class Feedback(Message):
 
     model_config = example(verdicts=[{"id": ID_EXAMPLE, "verdict": "blocked"}])
 
-    verdicts: Annotated[tuple[VerdictIn, ...], Field(min_length=1, max_length=VERDICTS_MAX)]
+    verdicts: Annotated[
+        tuple[VerdictIn, ...],
+        Field(
+            min_length=1,
+            max_length=VERDICTS_MAX,
+            description="The verdicts, each on one signal that the feed or a match returned.",
+        ),
+    ]
 
 
 class FeedbackTaken(Message):

@@ -146,6 +146,15 @@ def test_fields_without_a_default_are_required(model, document):
 
 
 @BY_NAME
+def test_every_field_is_described_or_of_a_described_type(model, document):
+    schema = model.model_json_schema()
+    assert schema["description"]
+    for name, field in schema["properties"].items():
+        fixed = {"$ref", "const"} & field.keys()
+        assert fixed or field.get("description"), f"{model.__name__}.{name}"
+
+
+@BY_NAME
 def test_messages_are_frozen(model, document):
     message = read(model, document)
     with pytest.raises(ValidationError, match="frozen"):
