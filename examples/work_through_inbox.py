@@ -36,7 +36,7 @@ def main(server: str, bank: str, inbox: str, *, once: bool = False) -> None:
         VerdictSender(server, key, verdicts),
     ):
         while not follower.ready(1) and not stop.asked:
-            print(follower.health().trouble or "The bank is being filled.")
+            print(follower.health().error or "The bank is being filled.")
         while not stop.asked:
             files = sorted(p for p in folder.iterdir() if p.is_file() and p.name[0] != ".")
             for file in files:
