@@ -49,7 +49,7 @@ class LookupResult:
 
 
 def look_up(
-    batch: Sequence[tuple[Path, Item | FileRefused]], find: Find, kinds: Kinds
+    batch: Sequence[tuple[Path, Item | FileRefused]], find: Find, variant_counts: Kinds
 ) -> Iterator[tuple[Path, LookupResult | FileRefused]]:
     """Look up the hashes of several files in one query.
 
@@ -59,7 +59,7 @@ def look_up(
     Args:
         batch: files with their hashes, or with why they were refused.
         find: returns the matches of each signal, as `Bank.query` and `PlatformClient.match` do.
-        kinds: counts the PDQ hashes of an item by variant; None if that is unknown.
+        variant_counts: counts the PDQ hashes of an item by variant; None if that is unknown.
 
     Yields:
         Each file with its result, or with why it was refused, in the order of `batch`.
@@ -85,20 +85,20 @@ def look_up(
                 for hashed, matches in found
                 if hashed.signal.type is SignalType.PDQ
             )
-            shared = tuple(_shared_frames(frames, outcome.frames, kinds))
+            shared = tuple(_shared_frames(frames, outcome.frames, variant_counts))
         truncated = any(isinstance(matches, Hits) and matches.truncated for _, matches in found)
         yield path, LookupResult(tuple(nearest), shared, truncated)
 
 
 def _shared_frames(
-    frames: Iterable[tuple[float | None, Sequence[Match | Hit]]], total: int, kinds: Kinds
+    frames: Iterable[tuple[float | None, Sequence[Match | Hit]]], total: int, variant_counts: Kinds
 ) -> Iterator[SharedFrames]:
     """Yield the items that frames match, those with most frames first.
 
     Args:
         frames: the time of each hashed frame, and its matches.
         total: how many frames the video has.
-        kinds: as in `look_up`.
+        variant_counts: as in `look_up`.
     """
     times: dict[str, set[float | None]] = defaultdict(set)
     by_item: dict[str, list[Match]] = defaultdict(list)
@@ -109,7 +109,7 @@ def _shared_frames(
                 by_item[match.item].append(match)
     counts = Counter({item: len(matched) for item, matched in times.items()})
     for item, count in counts.most_common():
-        bank = None if kinds is None else bank_share(by_item[item], kinds(item))
+        bank = None if variant_counts is None else bank_share(by_item[item], variant_counts(item))
         yield SharedFrames(item, Share(count, max(count, total)), bank)
 
 
