@@ -1,13 +1,13 @@
-"""Check uploads inside a web service of one's own (ASGI), before anybody else can see them.
+"""Check uploads in a web service (ASGI) before anybody else can see them.
 
-An upload is hashed in the sandbox, looked for in a bank that a thread keeps up to date, and refused
-or accepted; verdicts wait on the disk until the clearinghouse has them.
+An upload is hashed in the sandbox, looked up in a bank that a background thread keeps up to date,
+and accepted or refused. Verdicts are queued on disk until the clearinghouse has them.
 
-    POST /uploads    the file's bytes: 201 when it may be shown, 403 when it may not
-    GET  /health     how the bank and the verdicts fare, for your monitoring
+    POST /uploads    the bytes of a file: 201 if it may be shown, 403 if it matches
+    GET  /health     the state of the bank and of the verdicts, for monitoring
 
-The address and the key come from the environment as NCIIHASH_SERVER and NCIIHASH_KEY; the key needs
-the scopes `feed` and `feedback`. The bank and the verdicts lie in the folder NCIIHASH_FOLDER.
+The environment has the address as NCIIHASH_SERVER, the key as NCIIHASH_KEY, with the scopes `feed`
+and `feedback`, and as NCIIHASH_FOLDER the folder for the bank and the verdicts.
 
 Run: uvicorn --factory check_uploads:create_app
 """
@@ -44,7 +44,7 @@ def create_app() -> Starlette:
                 Follower(server, key, folder / "bank") as follower,
                 VerdictSender(server, key, verdicts) as sender,
             ):
-                # No upload is let in unchecked because the list has not come yet.
+                # accept no upload before the bank is complete
                 await asyncio.to_thread(follower.ready)
                 app.state.checks = Checks(follower, sandbox, verdicts, sender)
                 yield
@@ -54,7 +54,7 @@ def create_app() -> Starlette:
 
 
 class Checks:
-    """What an upload is checked with."""
+    """Checks uploads against the bank and queues the verdicts."""
 
     def __init__(
         self, follower: Follower, sandbox: Sandbox, verdicts: VerdictQueue, sender: VerdictSender
@@ -64,10 +64,10 @@ class Checks:
         self.verdicts = verdicts
         self.sender = sender
 
-    def matched(self, path: str) -> bool:
-        """Tell whether a file looks like one in the bank; if so, the verdict waits durably."""
+    def matches(self, path: str) -> bool:
+        """Whether a file matches the bank; if so, a verdict is queued durably."""
         signals = [hashed.signal for hashed in self.sandbox.hash_file(path).hashes]
-        ids = {match.id for matches in self.follower.query(signals) for match in matches}
+        ids = {match.id for found in self.follower.query(signals) for match in found}
         if ids:
             self.verdicts.add(dict.fromkeys(ids, Verdict.BLOCKED))
         return bool(ids)
@@ -84,19 +84,20 @@ async def upload(request: Request) -> JSONResponse:
             file.write(part)
         file.flush()
         try:
-            # Hashing and searching take the processor, so that they happen beside the loop.
-            matched = await run_in_threadpool(checks.matched, file.name)
-        except FileRefused as error:  # what cannot be looked at is not shown
+            # hashing and searching are CPU-bound and would block the event loop
+            matches = await run_in_threadpool(checks.matches, file.name)
+        except FileRefused as error:  # a file that cannot be checked is not shown
             return JSONResponse({"error": str(error)}, 422)
-        # Here you would keep the file, unless it matched.
-    if matched:
+        # Store the file here, unless it matches.
+    if matches:
         return JSONResponse({"error": "This file may not be shared here."}, 403)
     return JSONResponse({"accepted": True}, 201)
 
 
 async def health(request: Request) -> JSONResponse:
     checks: Checks = request.app.state.checks
-    bank, sent = checks.follower.health(), await run_in_threadpool(checks.sender.health)
-    # Alarm when there is trouble, or when the bank was last known to be complete too long ago.
-    well = bank.age is not None and bank.age < 300
-    return JSONResponse({"bank": asdict(bank), "verdicts": asdict(sent)}, 200 if well else 503)
+    bank, verdicts = checks.follower.health(), await run_in_threadpool(checks.sender.health)
+    # Alert on an `error` that persists, and when the bank has not been current for minutes.
+    healthy = bank.age is not None and bank.age < 300
+    content = {"bank": asdict(bank), "verdicts": asdict(verdicts)}
+    return JSONResponse(content, 200 if healthy else 503)

@@ -1,6 +1,6 @@
-"""Keep a bank of one's own up to date, and look for uploads in it.
+"""Keep a local bank up to date, and match uploads against it.
 
-The key comes from the environment as NCIIHASH_KEY and needs the scopes `feed` and `feedback`.
+The key is read from the environment as NCIIHASH_KEY and needs the scopes `feed` and `feedback`.
 
 Run: python follow_and_match.py SERVER BANK UPLOAD…
 """
@@ -17,11 +17,11 @@ from nciihash.signals import Verdict
 
 def main(server: str, bank_file: str, uploads: list[str]) -> None:
     with PlatformClient(server, os.environ["NCIIHASH_KEY"]) as client:
-        # In production a process of its own runs `follow` without `once`, and matchers beside it
-        # open the bank with `Bank.read` and call `refresh`.
+        # In production, run `follow` without `once` in one process. Other processes open the bank
+        # with `Bank.read` and call `refresh`.
         with Bank.open(bank_file) as bank:
-            end = follow(client, bank, once=True)
-        print(f"{end.signals} signals in the bank")
+            progress = follow(client, bank, once=True)
+        print(f"{progress.signals} signals in the bank")
 
         blocked: dict[str, Verdict] = {}
         with Bank.read(bank_file) as bank, Sandbox() as sandbox:
@@ -31,8 +31,8 @@ def main(server: str, bank_file: str, uploads: list[str]) -> None:
                     for match in matches:
                         print(f"{upload}: {match.distance} bits from {match.id}, {match.band}")
                         blocked[match.id] = Verdict.BLOCKED
-        taken = client.feedback(blocked)
-        print(f"{taken.recorded} verdicts recorded")
+        reply = client.feedback(blocked)
+        print(f"{reply.recorded} verdicts recorded")
 
 
 if __name__ == "__main__":

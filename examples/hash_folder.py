@@ -1,4 +1,4 @@
-"""Hash every file of a folder, in a child process that hostile files cannot use for anything.
+"""Hash every file of a folder in a sandboxed child process, since files may be hostile.
 
 Run: python hash_folder.py FOLDER
 """

@@ -1,4 +1,4 @@
-"""Print the PDQ hashes in a bank, one a line, in hexadecimal digits.
+"""Print the PDQ hashes of a bank in hexadecimal digits, one per line.
 
 Run: python held.py BANK
 """

@@ -1,7 +1,7 @@
-"""Ask the clearinghouse about uploads, holding no list of one's own.
+"""Match uploads at the clearinghouse, without a local bank.
 
-The key comes from the environment as NCIIHASH_KEY and needs the scope `match`. The answer says how
-near a match is in two steps, never in bits.
+The key is read from the environment as NCIIHASH_KEY and needs the scope `match`. The clearinghouse
+returns the band of a match, `strong` or `likely`, and never its distance.
 
 Run: python match_remotely.py SERVER UPLOAD…
 """
@@ -18,8 +18,8 @@ def main(server: str, uploads: list[str]) -> None:
         signals = [sandbox.hash_file(upload).hashes[0].signal for upload in uploads]
     with PlatformClient(server, os.environ["NCIIHASH_KEY"]) as client:
         for upload, hits in zip(uploads, client.match(signals), strict=True):
-            words = ", ".join(f"{hit.band} ({hit.id})" for hit in hits)
-            print(f"{upload}: {words or 'no match'}")
+            matches = ", ".join(f"{hit.band} ({hit.id})" for hit in hits)
+            print(f"{upload}: {matches or 'no match'}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Open a case with the hashes of pictures, look at it, and take it back.
+"""Open a case with the hashes of pictures, read its status, and withdraw it.
 
-A program that does this for somebody asks her first: was she 18 or older, is she in the pictures,
-and why. The pictures never leave the device; `open_case` sends hashes.
+A real program must first ask the survivor whether she was over 18, whether she is in the pictures,
+and for what reason she submits them. The pictures never leave the device: `open_case` sends hashes.
 
 Run: python submit_and_withdraw.py SERVER PICTURE…
 """
@@ -23,15 +23,18 @@ def main(server: str, paths: list[str]) -> None:
         print(
             f"Case {opened.case}: {len(opened.items)} files, open until {opened.expires:%Y-%m-%d}"
         )
-        # `opened.passphrase` is in this answer and nowhere else: she needs it for what follows
+        # Show her `opened.passphrase`, too: she needs it below, and no other response contains it.
 
         status = client.status(opened.case, opened.passphrase)
         for item in status.items:
             names = [platform.platform for platform in item.platforms]
-            print(f"File {item.item} is matched; taking part: {', '.join(names) or 'nobody yet'}")
+            print(f"File {item.item}: participating platforms: {', '.join(names) or 'none'}")
 
-        done = client.withdraw(opened.case, opened.passphrase)
-        print(f"{done.withdrawn} files withdrawn, {done.remaining} left: the case is {done.state}")
+        result = client.withdraw(opened.case, opened.passphrase)
+        print(
+            f"{result.withdrawn} files withdrawn, {result.remaining} remaining: "
+            f"the case is {result.state}"
+        )
 
 
 if __name__ == "__main__":

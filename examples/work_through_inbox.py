@@ -1,12 +1,11 @@
-"""Work through files that another program puts into a folder, one after the other, for good.
+"""Process the files that another program moves into a folder.
 
-Each file of INBOX goes to INBOX/shown, or to INBOX/held when it looks like one in the bank or
-cannot be looked at. Verdicts wait in INBOX/.verdicts until the clearinghouse has them. The inbox
-itself is the list of what is to be done: a worker that is killed goes on with the same file, and a
-verdict that is written twice is one verdict. Let the other program move whole files in, by renaming
-them.
+Each file in INBOX is moved to INBOX/shown, or to INBOX/held if it matches the bank or cannot be
+hashed. Verdicts are queued in INBOX/.verdicts until the clearinghouse has them. The inbox itself is
+the list of pending work: a worker that is killed continues with the same file, and adding a verdict
+twice has no further effect. The other program must move complete files in, by renaming them.
 
-The key comes from the environment as NCIIHASH_KEY and needs the scopes `feed` and `feedback`.
+The key is read from the environment as NCIIHASH_KEY and needs the scopes `feed` and `feedback`.
 
 Run: python work_through_inbox.py SERVER BANK INBOX [--once]
 """
@@ -29,14 +28,14 @@ def main(server: str, bank: str, inbox: str, *, once: bool = False) -> None:
     held.mkdir(exist_ok=True)
     stop = Stop()
     with (
-        stop.on_signals(),  # SIGTERM and Ctrl-C let it finish the file that it is at
+        stop.on_signals(),  # after SIGTERM or Ctrl-C, finish the current file
         VerdictQueue(folder / ".verdicts") as verdicts,
         Sandbox() as sandbox,
         Follower(server, key, bank) as follower,
         VerdictSender(server, key, verdicts),
     ):
         while not follower.ready(1) and not stop.asked:
-            print(follower.health().trouble or "The bank is being filled.")
+            print(follower.health().error or "Waiting until the bank is complete.")
         while not stop.asked:
             files = sorted(p for p in folder.iterdir() if p.is_file() and p.name[0] != ".")
             for file in files:

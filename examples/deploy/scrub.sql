@@ -1,11 +1,11 @@
--- Remove from PostgreSQL's own files what they still hold of hashes that were withdrawn, sealed as they
--- are: old versions of rows, and the log from which it recovers (WAL). For a superuser, who runs it with
+-- Remove the (encrypted) hashes of withdrawn files from PostgreSQL's own files: from dead row versions,
+-- and from the write-ahead log (WAL). Run it as a superuser with
 --   psql --dbname clearinghouse --file scrub.sql
--- at a quiet hour, since VACUUM FULL writes the table again and makes everybody wait meanwhile.
+-- at a quiet time, since VACUUM FULL rewrites the table and locks it meanwhile.
 --
--- Needs `wal_recycle = off` in postgresql.conf: otherwise segments of the log are renamed and kept, with
--- what is in them, until they are written over. What is out of its reach: archived WAL, replicas and
--- their slots, base backups, and blocks of deleted files that the disk has not yet used again.
+-- It needs `wal_recycle = off` in postgresql.conf: otherwise WAL segments are renamed and keep their
+-- contents until they are overwritten. It does not reach archived WAL, replicas and their slots, base
+-- backups, or blocks of deleted files that the disk has not reused yet.
 VACUUM FULL signals;
 CHECKPOINT;
 SELECT pg_switch_wal();

@@ -113,7 +113,9 @@ def follow(
                 )
             own = client.veil()
             keep_veil(bank, own)
-        end = follow_feed(client, kept, once=once, veil=own, stop=stop, tell=_teller(terminal))
+        end = follow_feed(
+            client, kept, once=once, veil=own, stop=stop, on_progress=_teller(terminal)
+        )
         if as_json:
             terminal.line(_described(end))
         else:
@@ -149,8 +151,8 @@ def _teller(terminal: Terminal) -> "Callable[[Progress], None]":
             return
         if terminal.as_json:
             terminal.line(_described(now))
-        elif now.trouble:
-            terminal.say(f"{now.trouble.rstrip('.')}. Trying on.", style="yellow")
+        elif now.error:
+            terminal.say(f"{now.error.rstrip('.')}. Trying on.", style="yellow")
         elif now.rebuilding and not before.rebuilding:
             terminal.say("The place in the feed has expired: building the bank anew beside it.")
         elif now.current:
@@ -168,7 +170,7 @@ def _described(progress: "Progress") -> dict[str, object]:
         "removed": progress.removed,
         "current": progress.current,
         "rebuilding": progress.rebuilding,
-        "trouble": progress.trouble,
+        "trouble": progress.error,
     }
 
 

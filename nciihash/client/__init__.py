@@ -1,8 +1,8 @@
 """Clients of a clearinghouse, for survivors, platforms and advocates.
 
-They share nothing but the way requests travel (`nciihash.client.transport`). All are context
-managers; all raise only subclasses of `nciihash.errors.ServiceError`, whose messages hold no
-passphrase, key or hash.
+They share only their transport (`nciihash.client.transport`). All of them are context managers, and
+all raise only subclasses of `nciihash.errors.ServiceError`, whose messages contain no passphrase,
+key or hash.
 """
 
 from typing import TYPE_CHECKING

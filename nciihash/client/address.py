@@ -1,4 +1,4 @@
-"""Addresses of a clearinghouse: which may be spoken to."""
+"""The server address of a clearinghouse."""
 
 import ipaddress
 
@@ -8,30 +8,39 @@ from nciihash.errors import InvalidRequest
 
 
 def server_address(server: str) -> httpx.URL:
-    """Read the address of a clearinghouse: `https://HOST`, or `http://` on this machine alone.
+    """Parse and check the address of a clearinghouse.
+
+    Args:
+        server: `https://HOST[:PORT][/PATH]`; `http://` is accepted only for a loopback host.
+
+    Returns:
+        The URL, with no slash at the end of its path unless the path is `/`.
 
     Raises:
-        InvalidRequest: another scheme, credentials in the address, or no address at all.
+        InvalidRequest: not a URL, another scheme, plain HTTP to another machine, or a URL with
+            credentials, a query or a fragment. The message never repeats the address.
     """
     try:
         url = httpx.URL(server.strip())
-        # Raises for a port that is none; the port itself is not needed here.
+        # httpx parses the port when it is first read
         _ = url.port
     except (httpx.InvalidURL, ValueError):
         raise InvalidRequest(
-            "The address of the clearinghouse cannot be read: write it as https://HOST."
+            "The address of the clearinghouse is not a valid URL. Write it as https://HOST."
         ) from None
     if url.scheme not in {"http", "https"} or not url.host:
-        raise InvalidRequest("The address of the clearinghouse begins with https:// and a host.")
+        raise InvalidRequest(
+            "The address of the clearinghouse must begin with https:// and a host name."
+        )
     if url.userinfo or url.query or url.fragment:
         raise InvalidRequest(
-            "The address of the clearinghouse holds more than a host, a port and a path: leave out "
-            "names, passwords, question marks and what follows them."
+            "The address of the clearinghouse may contain only a host, a port and a path. Remove "
+            "the user name, the password, the query or the fragment."
         )
     if url.scheme == "http" and not _is_loopback(url.host):
         raise InvalidRequest(
-            "Plain http:// would let others on the network read the hashes and the passphrase: "
-            "use https://. (Only a service on this machine may be reached without.)"
+            "Over plain http:// others on the network could read the hashes and the passphrase. "
+            "Use https://. (http:// is accepted only for a service on this machine.)"
         )
     return url.copy_with(path=url.path.rstrip("/") or "/")
 

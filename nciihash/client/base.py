@@ -1,4 +1,4 @@
-"""What the clients of all doors are made of."""
+"""Base classes of the clients, for threads and for asyncio."""
 
 import inspect
 import re
@@ -23,7 +23,7 @@ P = ParamSpec("P")
 
 
 class BaseClient:
-    """What all clients are made of."""
+    """A client that blocks until it has the response; a context manager."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class BaseClient:
 
     @property
     def unanswered(self) -> bool:
-        """Tell whether a request has begun to leave in the last call and was not answered."""
+        """Whether the last call began to send a write and got no response to it."""
         return self._transport.unanswered
 
     def close(self) -> None:
@@ -53,33 +53,46 @@ class BaseClient:
         self._transport.close()
 
     def break_off(self) -> None:
-        """End the calls that other threads are in, and let all later ones fail at once.
+        """Abort the calls of other threads, and make all later calls fail at once.
 
-        They raise `ServiceUnreachable`. What is connecting goes on for up to ten seconds.
+        They raise `ServiceUnreachable`. A call that is still connecting may take up to ten more
+        seconds.
         """
-        self._transport.break_off()
+        self._transport.abort()
 
-    def _call(self, request: Request, reply: type[M], *, status: int) -> M:
-        """Send a request and read its answer."""
-        way = self._transport
-        return way.run(exchange(request, reply, status=status, retry=way.retry, clock=way.clock))
+    def _call(self, request: Request, model: type[M], *, status: int) -> M:
+        """Send a request and return the parsed response."""
+        transport = self._transport
+        return transport.run(
+            exchange(request, model, status=status, retry=transport.retry, clock=transport.clock)
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class KeyHolder:
-    """A key, and how often requests with it are tried again."""
+class Session:
+    """The credentials and the retry policy of a client, without its I/O.
 
-    bearer: str = field(repr=False)
+    Attributes:
+        authorization: the value of the `Authorization` header.
+        retry: how requests are retried.
+        clock: monotonic time in seconds.
+    """
+
+    authorization: str = field(repr=False)
     retry: RetryPolicy
     clock: Callable[[], float]
 
-    def ask(self, request: Request, reply: type[M], *, status: int = 200) -> Exchange[M]:
-        """Ask as `nciihash.client.sans_io.exchange` does, and say so where the key is refused."""
+    def call(self, request: Request, model: type[M], *, status: int = 200) -> Exchange[M]:
+        """Make an authorized `nciihash.client.sans_io.exchange`.
+
+        Raises:
+            ServiceRefused: with a message about the key, if the service answers 401.
+        """
         try:
             return (
                 yield from exchange(
-                    replace(request, authorization=self.bearer),
-                    reply,
+                    replace(request, authorization=self.authorization),
+                    model,
                     status=status,
                     retry=self.retry,
                     clock=self.clock,
@@ -88,18 +101,19 @@ class KeyHolder:
         except ServiceRefused as error:
             if error.status != 401:
                 raise
-            # The service tells nobody whether a key was ever one, and speaks of passphrases too.
+            # The service never reveals whether a key once existed, and its message for 401 is about
+            # passphrases too.
             raise ServiceRefused(
                 error.status,
                 error.problem,
                 "The clearinghouse does not accept this key",
-                "It was mistyped or revoked, or has expired: check it, or ask the operator for a "
+                "It was mistyped or revoked, or has expired. Check it, or ask the operator for a "
                 "new one.",
             ) from None
 
 
 class KeyedClient(BaseClient):
-    """A door that a key opens."""
+    """A client that authenticates with a key."""
 
     def __init__(
         self,
@@ -109,17 +123,17 @@ class KeyedClient(BaseClient):
         retry: RetryPolicy = RETRY_POLICY,
         http: httpx.BaseTransport | None = None,
     ) -> None:
-        held = bearer(key)
+        authorization = _authorization(key)
         super().__init__(server, retry=retry, http=http)
-        self._holder = KeyHolder(held, retry, self._transport.clock)
+        self._session = Session(authorization, retry, self._transport.clock)
 
-    def _call(self, request: Request, reply: type[M], *, status: int = 200) -> M:
-        """Send a request and read its answer, and say so where the key is refused."""
-        return self._transport.run(self._holder.ask(request, reply, status=status))
+    def _call(self, request: Request, model: type[M], *, status: int = 200) -> M:
+        """Send an authorized request and return the parsed response."""
+        return self._transport.run(self._session.call(request, model, status=status))
 
 
 class AsyncKeyedClient:
-    """A door that a key opens, for asyncio."""
+    """A client for asyncio that authenticates with a key; an asynchronous context manager."""
 
     def __init__(
         self,
@@ -129,9 +143,9 @@ class AsyncKeyedClient:
         retry: RetryPolicy = RETRY_POLICY,
         http: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        held = bearer(key)
+        authorization = _authorization(key)
         self._transport = AsyncTransport(server, retry=retry, http=http)
-        self._holder = KeyHolder(held, retry, self._transport.clock)
+        self._session = Session(authorization, retry, self._transport.clock)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._transport.server)!r})"
@@ -147,58 +161,60 @@ class AsyncKeyedClient:
         await self._transport.close()
 
 
-def answered(
-    call: Callable[Concatenate[KeyHolder, P], Exchange[T]],
+def sync_method(
+    call: Callable[Concatenate[Session, P], Exchange[T]],
 ) -> Callable[Concatenate[KeyedClient, P], T]:
-    """Make a method that returns what a call ends with."""
+    """Turn a sans-I/O call into a method that blocks and returns its result."""
 
     @wraps(call)
     def method(self: KeyedClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._transport.run(call(self._holder, *args, **kwargs))
+        return self._transport.run(call(self._session, *args, **kwargs))
 
-    return _signed(method, call)
+    return _with_signature(method, call)
 
 
-def awaited(
-    call: Callable[Concatenate[KeyHolder, P], Exchange[T]],
+def async_method(
+    call: Callable[Concatenate[Session, P], Exchange[T]],
 ) -> Callable[Concatenate[AsyncKeyedClient, P], Coroutine[Any, Any, T]]:
-    """Make a method that is awaited for what a call ends with."""
+    """Turn a sans-I/O call into a coroutine method that returns its result."""
 
     @wraps(call)
     async def method(self: AsyncKeyedClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._transport.run(call(self._holder, *args, **kwargs))
+        return await self._transport.run(call(self._session, *args, **kwargs))
 
-    return _signed(method, call)
+    return _with_signature(method, call)
 
 
-def _signed(method: F, call: Callable[..., object]) -> F:
-    """Let a method's signature end in what the call ends with, for those who look it up."""
-    whole = inspect.signature(call)
-    _attempt, _outcome, result = get_args(whole.return_annotation)
-    first, *others = whole.parameters.values()
-    shown = whole.replace(
+def _with_signature(method: F, call: Callable[..., object]) -> F:
+    """Set the signature that `inspect` shows: that of `call`, from `self` to the `X` of its result.
+
+    `call` takes a `Session` first and is annotated to return an `Exchange[X]`.
+    """
+    signature = inspect.signature(call)
+    _attempt, _outcome, result = get_args(signature.return_annotation)
+    first, *others = signature.parameters.values()
+    vars(method)["__signature__"] = signature.replace(
         parameters=[first.replace(name="self", annotation=first.empty), *others],
         return_annotation=result,
     )
-    vars(method)["__signature__"] = shown
     return method
 
 
-def bearer(key: str) -> str:
-    """Write a key as it is sent.
+def _authorization(key: str) -> str:
+    """Return the value of the `Authorization` header for a key.
 
     Raises:
-        InvalidRequest: it cannot be one.
+        InvalidRequest: the key is empty, too long, or has characters that no key has.
     """
     key = key.strip()
     if not _KEY.fullmatch(key):
         raise InvalidRequest(
-            "The key is empty or holds characters that no key has: copy it again, whole, as the "
-            "clearinghouse gave it."
+            "The key is empty, too long, or contains characters that no key has. Copy the whole "
+            "key again, exactly as the clearinghouse issued it."
         )
     return f"Bearer {key}"
 
 
-def encoded(message: Message) -> bytes:
-    """Write a message as JSON."""
+def to_json(message: Message) -> bytes:
+    """Serialize a message as a JSON request body."""
     return message.model_dump_json().encode()

@@ -1,8 +1,8 @@
-"""Give a request as a whole a deadline, where a connection by itself times each read alone.
+"""A deadline for a whole request, where httpx has a timeout for each read only.
 
-A server that sends one byte now and then keeps every read within its timeout and holds its client
-for ever. So the streams of the connections, which httpx shows through its `trace` extension, are
-taught to give each read no more than what is left of the request.
+A server that sends one byte now and then keeps every read within its timeout and blocks its client
+forever. So the network streams, which httpx exposes through its `trace` extension, are patched to
+limit each read and write to the time that is left for the request.
 """
 
 import socket
@@ -17,79 +17,78 @@ import httpx
 
 
 class Stream(Protocol):
-    """What is read and written of a connection, as httpcore names it."""
+    """The part of `httpcore.NetworkStream` that is patched."""
 
     read: Callable[..., bytes]
     write: Callable[..., None]
 
-    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - whatever is asked for
-        """Give the socket, among other things."""
+    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - the type depends on `info`
+        """Return the socket for `"socket"`, and other details by other names."""
 
 
 class Deadline:
-    """The end of the request that a thread is in the middle of; each thread has its own.
-
-    `break_off` brings the end of all of them.
-    """
+    """The deadlines of the current requests, one per thread; `abort` makes all of them pass."""
 
     def __init__(self) -> None:
-        self._of_thread = threading.local()
+        self._current = threading.local()
         self._lock = threading.Lock()
         self._sockets: WeakSet[socket.socket] = WeakSet()
-        self._broken_off = False
+        self._aborted = False
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
-        """Give the reads and writes in the block no more than so many seconds together.
+        """Limit all reads and writes of this thread in the block to `seconds` together.
 
         Raises:
-            httpx.ReadTimeout, httpx.WriteTimeout: out of a read or a write that begins too late,
-                or does not end in time.
+            httpx.ReadTimeout, httpx.WriteTimeout: from a read or a write that starts after the
+                deadline or does not finish before it.
         """
-        self._of_thread.end = time.monotonic() + seconds
+        self._current.end = time.monotonic() + seconds
         try:
             yield
         finally:
-            self._of_thread.end = None
+            self._current.end = None
 
     def bind(self, stream: Stream) -> None:
-        """Make a connection keep the deadline of whichever request uses it."""
+        """Make a connection observe the deadline of the request that uses it."""
         read, write = stream.read, stream.write
-        if isinstance(end := stream.get_extra_info("socket"), socket.socket):
+        if isinstance(sock := stream.get_extra_info("socket"), socket.socket):
             with self._lock:
-                self._sockets.add(end)
-                if self._broken_off:
-                    _shut(end)
+                self._sockets.add(sock)
+                if self._aborted:
+                    _shut_down(sock)
 
         def bounded_read(max_bytes: int, timeout: float | None = None) -> bytes:
-            return read(max_bytes, self._left(timeout, httpx.ReadTimeout))
+            return read(max_bytes, self._remaining(timeout, httpx.ReadTimeout))
 
         def bounded_write(buffer: bytes, timeout: float | None = None) -> None:
-            write(buffer, self._left(timeout, httpx.WriteTimeout))
+            write(buffer, self._remaining(timeout, httpx.WriteTimeout))
 
         stream.read, stream.write = bounded_read, bounded_write
 
-    def break_off(self) -> None:
-        """Let the reads and writes that threads are in fail now, and with them all later ones."""
+    def abort(self) -> None:
+        """Make the reads and writes of all threads fail, the current ones and all later ones."""
         with self._lock:
-            self._broken_off = True
-            for end in self._sockets:
-                _shut(end)
+            self._aborted = True
+            for sock in self._sockets:
+                _shut_down(sock)
 
-    def _left(self, timeout: float | None, late: type[httpx.TimeoutException]) -> float | None:
-        end: float | None = getattr(self._of_thread, "end", None)
+    def _remaining(
+        self, timeout: float | None, error: type[httpx.TimeoutException]
+    ) -> float | None:
+        end: float | None = getattr(self._current, "end", None)
         if end is None:
             return timeout
-        left = end - time.monotonic()
-        if left <= 0:
-            raise late("the answer takes too long")
-        return left if timeout is None else min(timeout, left)
+        remaining = end - time.monotonic()
+        if remaining <= 0:
+            raise error("the response takes too long")
+        return remaining if timeout is None else min(timeout, remaining)
 
 
-def _shut(end: socket.socket) -> None:
-    """Wake whoever waits for a socket; closing it would not.
+def _shut_down(sock: socket.socket) -> None:
+    """Wake the thread that waits for a socket; closing the socket would not.
 
-    The layer of TLS is passed by, since another thread is in the middle of it.
+    `SSLSocket.shutdown` is bypassed, since another thread is using the TLS state.
     """
-    with suppress(OSError):  # it is closed already
-        socket.socket.shutdown(end, socket.SHUT_RDWR)
+    with suppress(OSError):  # already closed
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)

@@ -1,7 +1,7 @@
-"""Dividing the files of a case among requests, and putting their receipts together.
+"""Split the files of a case into requests, and merge the receipts.
 
 A request holds at most 200 files and 1,024 hashes. A long video has up to 2,048 hashes: the first
-ones are sent with the file, the others follow in requests of their own.
+1,024 are sent with the file, the others in requests of their own.
 """
 
 import hashlib
@@ -24,14 +24,14 @@ Append = Callable[[int, wire.AddSignals, str], wire.SignalsAdded]
 
 @dataclass(frozen=True, slots=True)
 class NewFiles:
-    """Files that go in one request."""
+    """The files of one request."""
 
     items: tuple[wire.ItemIn, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class MoreSignals:
-    """Further hashes of one file, by its index in the list of files."""
+    """Further hashes of a file, for one request; `file` is its index in the list of files."""
 
     file: int
     body: wire.AddSignals
@@ -40,8 +40,8 @@ class MoreSignals:
 Part = NewFiles | MoreSignals
 
 
-def divide(items: Sequence[Item]) -> tuple[NewFiles, list[Part]]:
-    """Divide files among requests, in their order.
+def split(items: Sequence[Item]) -> tuple[NewFiles, list[Part]]:
+    """Split files into requests, in their order.
 
     Returns:
         The first request, and those that follow.
@@ -50,31 +50,31 @@ def divide(items: Sequence[Item]) -> tuple[NewFiles, list[Part]]:
         InvalidRequest: no files, or one with no hash or more than 2,048.
     """
     if not items:
-        raise InvalidRequest("Give one file at least.")
+        raise InvalidRequest("There is no file to send. Pass at least one.")
     parts: list[Part] = []
     batch: list[wire.ItemIn] = []
-    room = wire.REQUEST_SIGNALS_MAX
+    capacity = wire.REQUEST_SIGNALS_MAX
 
     def flush() -> None:
-        nonlocal batch, room
+        nonlocal batch, capacity
         if batch:
             parts.append(NewFiles(tuple(batch)))
-        batch, room = [], wire.REQUEST_SIGNALS_MAX
+        batch, capacity = [], wire.REQUEST_SIGNALS_MAX
 
     for file, item in enumerate(items):
-        written = _written(item)
-        count = len(written.signals)
-        if count > room or len(batch) == wire.ITEMS_MAX:
+        message = _message(item)
+        count = len(message.signals)
+        if count > capacity or len(batch) == wire.ITEMS_MAX:
             flush()
         if count <= wire.REQUEST_SIGNALS_MAX:
-            batch.append(written)
-            room -= count
+            batch.append(message)
+            capacity -= count
             continue
         chunks = [
-            written.signals[start : start + wire.REQUEST_SIGNALS_MAX]
+            message.signals[start : start + wire.REQUEST_SIGNALS_MAX]
             for start in range(0, count, wire.REQUEST_SIGNALS_MAX)
         ]
-        parts.append(NewFiles((written.model_copy(update={"signals": chunks[0], "more": True}),)))
+        parts.append(NewFiles((message.model_copy(update={"signals": chunks[0], "more": True}),)))
         for n, chunk in enumerate(chunks[1:], 1):
             after, last = n * wire.REQUEST_SIGNALS_MAX, n == len(chunks) - 1
             body = wire.AddSignals(after=after, signals=chunk, more=not last)
@@ -85,12 +85,12 @@ def divide(items: Sequence[Item]) -> tuple[NewFiles, list[Part]]:
     return first, parts[1:]
 
 
-def _written(item: Item) -> wire.ItemIn:
+def _message(item: Item) -> wire.ItemIn:
     try:
         return wire.ItemIn.of(item)
     except ValidationError:
         raise InvalidRequest(
-            f"A file has 1 to {wire.SIGNALS_MAX} hashes, and PDQ ones come with their quality."
+            f"A file must have 1 to {wire.SIGNALS_MAX} hashes, and each PDQ hash its quality."
         ) from None
 
 
@@ -102,16 +102,16 @@ def send_rest(
     append: Append,
     sent: Callable[[Receipt], object],
 ) -> Receipt:
-    """Send what follows the first request.
+    """Send the requests that follow the first one.
 
     Args:
-        receipt: the answer to the first request.
-        rest: what follows.
-        key: the idempotency key of the first request; those of the others are derived from it, so
+        receipt: the response to the first request.
+        rest: the other requests.
+        key: the idempotency key of the first request. Those of the others are derived from it, so
             that all of them can be repeated.
-        add: sends new files, under an idempotency key.
-        append: sends further hashes of the file with this number in the case.
-        sent: called after each request with all that the case is known to hold.
+        add: sends new files under an idempotency key.
+        append: sends further hashes of a file, by its number in the case, under an idempotency key.
+        sent: called after each request with the receipts of all files sent so far.
 
     Returns:
         The receipts of all files.
@@ -134,16 +134,16 @@ def send_rest(
 def _send(
     receipts: tuple[wire.ItemReceipt, ...], part: Part, key: str, add: Add, append: Append
 ) -> tuple[tuple[wire.ItemReceipt, ...], datetime]:
-    """Send one part; return the receipts with what became of it, and the expiry of the case."""
+    """Send one part; return the updated receipts and the expiry of the case."""
     if isinstance(part, NewFiles):
         added = add(part.items, key)
         return (*receipts, *added.items), added.expires
     before = receipts[part.file]
     more = append(before.item, part.body, key)
-    return (*receipts[: part.file], _joined(before, part.body.after, more)), more.expires
+    return (*receipts[: part.file], _merged(before, part.body.after, more)), more.expires
 
 
-def _joined(before: wire.ItemReceipt, after: int, more: wire.SignalsAdded) -> wire.ItemReceipt:
+def _merged(before: wire.ItemReceipt, after: int, more: wire.SignalsAdded) -> wire.ItemReceipt:
     refused = (wire.Refusal(signal=after + r.signal, code=r.code) for r in more.refused)
     return wire.ItemReceipt(
         item=before.item,

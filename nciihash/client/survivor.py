@@ -1,4 +1,4 @@
-"""The client of a survivor: open a case, add to it, see its status, withdraw."""
+"""The survivor's client: open a case, add files, read its status, withdraw."""
 
 import base64
 import itertools
@@ -8,8 +8,8 @@ from functools import partial
 from typing import Final, TypeAlias, TypeVar
 
 from nciihash import wire
-from nciihash.client.base import BaseClient, encoded
-from nciihash.client.parts import divide, send_rest
+from nciihash.client.base import BaseClient, to_json
+from nciihash.client.parts import send_rest, split
 from nciihash.client.sans_io import Request, new_idempotency_key
 from nciihash.errors import InvalidRequest, ProtocolError, ServiceError, ServiceRefused
 from nciihash.signals import Item
@@ -25,28 +25,28 @@ from nciihash.wire.proof_of_work import (
 )
 
 M = TypeVar("M", bound=wire.Message)
-Working: TypeAlias = Callable[[int, int], object]
+OnWork: TypeAlias = Callable[[int, int], object]
 
 _CODE_MAX: Final = 40
-# How often work is done before it is given up, by the code of the answer that asks for it.
-_ROUNDS: Final = {"work_needed": 3, "work_needed_to_sign_in": 8}
 _SIGN_IN: Final = "work_needed_to_sign_in"
+# How often a proof of work is computed for one call, by the problem code that requires it.
+_ROUNDS: Final = {"work_needed": 3, _SIGN_IN: 8}
 
 
-def _silent(_done: int, _all: int) -> None:
+def _no_progress(_solved: int, _puzzles: int) -> None:
     """Show no progress."""
 
 
 class Client(BaseClient):
-    """What a survivor, or somebody beside her, asks of a clearinghouse.
+    """The client of a survivor, or of somebody who helps her.
 
     Args:
-        server: the address, `https://HOST`; `http://` on this machine alone.
-        retry: how often and how long to try again after a passing fault.
-        http: what carries the requests, instead of real connections.
+        server: the address, `https://HOST`; `http://` only for a service on this machine.
+        retry: the retry policy after transient failures.
+        http: an httpx transport to use instead of real connections.
 
     Raises:
-        InvalidRequest: the address cannot be right.
+        InvalidRequest: the address is invalid.
     """
 
     def open_case(
@@ -57,151 +57,158 @@ class Client(BaseClient):
         adult: bool,
         depicted: bool,
         idempotency_key: str | None = None,
-        working: Working = _silent,
+        working: OnWork = _no_progress,
         sent: Callable[[wire.CaseOpened], object] = lambda _opened: None,
     ) -> wire.CaseOpened:
         """Open a case with the hashes of up to 200 files.
 
-        What is too much for one request is added to the case in further ones. While much is being
-        sent, the service asks for some computing, which is done here.
+        What does not fit one request is added to the case by further ones. Under heavy load the
+        service requires a proof of work, which is computed here.
 
         Args:
-            items: the files' hashes.
-            reason: why.
+            items: the hashes of each file.
+            reason: why the case is opened.
             adult: whether everybody in the pictures was over 18 when they were taken.
             depicted: whether they show the person who opens the case.
-            idempotency_key: that of an earlier call whose outcome is unknown, to repeat it without
-                opening a second case; a new one by default.
-            working: called during that computing with the number of puzzles solved, from 0, and
-                their number in all.
-            sent: called after each request with the case and the files known to be in it.
+            idempotency_key: the key of an earlier call whose outcome is unknown, to repeat it
+                without opening a second case; a new key by default.
+            working: called while a proof of work is computed, with the number of puzzles solved,
+                from 0, and their total.
+            sent: called after each request with the case and the receipts of the files sent so far.
 
         Returns:
-            The case number, the passphrase (given this once) and what became of each file.
+            The case number, the passphrase (returned only this once) and a receipt for each file.
 
         Raises:
-            InvalidRequest: no items, more than 200, or more signals than an item may have.
-            PartlySent: the case is open, and a later request failed.
-            ServiceError: `uncertain` says whether the case may have been opened all the same.
+            InvalidRequest: no items, more than 200, or an item with more than 2,048 signals.
+            PartlySent: the case is open, but a later request failed.
+            ServiceError: if `uncertain`, the case may have been opened nevertheless.
         """
         if len(items) > wire.ITEMS_MAX:
-            raise InvalidRequest(f"A case holds {wire.ITEMS_MAX} files, not {len(items)}.")
-        first, rest = divide(items)
-        opening = wire.OpenCase(
+            raise InvalidRequest(
+                f"A case holds at most {wire.ITEMS_MAX} files, not {len(items)}. Open several "
+                "cases."
+            )
+        first, rest = split(items)
+        body = wire.OpenCase(
             declaration=wire.Declaration(adult=adult, depicted=depicted),
             reason=reason,
             items=first.items,
         )
         key = idempotency_key or new_idempotency_key()
-        opened = self._ask(
-            Request("POST", "/v1/cases", body=encoded(opening), idempotency_key=key),
+        opened = self._call_with_work(
+            Request("POST", "/v1/cases", body=to_json(body), idempotency_key=key),
             wire.CaseOpened,
             status=201,
             working=working,
-            body=opening,
+            body=body,
         )
-        secret = _credentials(opened.case, opened.passphrase)
+        authorization = _authorization(opened.case, opened.passphrase)
         return send_rest(
             opened,
             rest,
             key,
-            partial(self._add, secret, working),
-            partial(self._append, secret, working),
+            partial(self._add, authorization, working),
+            partial(self._append, authorization, working),
             sent,
         )
 
-    def _ask(
+    def _call_with_work(
         self,
         request: Request,
-        reply: type[M],
+        model: type[M],
         *,
         status: int,
-        working: Working,
+        working: OnWork,
         body: wire.OpenCase | wire.AddItems | wire.AddSignals | None = None,
     ) -> M:
-        """Send a request, again with as much work as the service asks for.
+        """Send a request, and again with a proof of work if the service requires one.
 
         Args:
-            request: what to send.
-            reply: the form of the answer's body.
-            status: the HTTP status of the answer that is expected.
-            working: as `open_case` takes it.
-            body: what the request holds, to send it with a proof of work in it.
+            request: the request.
+            model: the Pydantic model of the response body.
+            status: the expected HTTP status.
+            working: as in `open_case`.
+            body: the body of the request as a message, so that a proof of work can be added to it.
         """
         uncertain = False
         rounds = dict(_ROUNDS)
         while True:
             try:
-                return self._call(request, reply, status=status)
+                return self._call(request, model, status=status)
             except ServiceError as error:
-                # more may be asked than a moment ago
                 uncertain = error.uncertain = error.uncertain or uncertain
+                # the service may require more work than it did a moment ago
                 if not isinstance(error, ServiceRefused) or not rounds.get(error.problem):
                     raise
                 rounds[error.problem] -= 1
-                work = self._solved(self._asked(error), working)
-                # the proof in the header was spent on this answer
+                work = self._proof(self._required_work(error), working)
+                # a proof in the header was spent on the request that has just been refused
                 header = to_header(work) if work and error.problem == _SIGN_IN else None
                 request = replace(request, work=header)
                 if error.problem != _SIGN_IN and body is not None:
-                    request = replace(request, body=encoded(body.model_copy(update={"work": work})))
+                    request = replace(request, body=to_json(body.model_copy(update={"work": work})))
 
-    def _asked(self, refused: ServiceRefused) -> WorkAsked:
-        """Read what an answer asks for; an older service does not say."""
+    def _required_work(self, refused: ServiceRefused) -> WorkAsked:
+        """Return the work that a refusal requires; older services do not include it."""
         if refused.work is None:
             return self._call(Request("GET", "/v1/work"), WorkAsked, status=200)
         return WorkAsked.model_validate(refused.work)
 
-    def _solved(self, asked: WorkAsked, working: Working) -> Work | None:
-        """Do the work that is asked for."""
-        if asked.challenge is None:
+    def _proof(self, required: WorkAsked, working: OnWork) -> Work | None:
+        """Compute a proof of work; None if none is required any more."""
+        if required.challenge is None:
             return None
-        puzzles = asked.puzzles
-        if not (1 <= puzzles <= PUZZLES_MAX and 0 <= asked.difficulty <= DIFFICULTY_MAX):
+        puzzles = required.puzzles
+        if not (1 <= puzzles <= PUZZLES_MAX and 0 <= required.difficulty <= DIFFICULTY_MAX):
             raise ProtocolError(
-                "The clearinghouse asks for more computing than this version does. Bring this "
-                "program up to date, or ask the operator."
+                "The clearinghouse requires more computing than this version is willing to do. "
+                "Update this program, or ask the operator of the clearinghouse."
             )
-        done = itertools.count(1)
+        count = itertools.count(1)
         working(0, puzzles)
         nonces = solve(
-            asked.challenge,
-            asked.difficulty,
+            required.challenge,
+            required.difficulty,
             puzzles,
-            solved=lambda: working(next(done), puzzles),
+            solved=lambda: working(next(count), puzzles),
         )
-        return Work(challenge=asked.challenge, nonces=nonces)
+        return Work(challenge=required.challenge, nonces=nonces)
 
     def add(
-        self, case: str, passphrase: str, items: Sequence[Item], *, working: Working = _silent
+        self, case: str, passphrase: str, items: Sequence[Item], *, working: OnWork = _no_progress
     ) -> wire.ItemsAdded:
-        """Add files to an open case.
+        """Add files to an open case, in as many requests as they need.
 
-        What is too much for one request is sent in several.
+        Args:
+            case: the case number.
+            passphrase: its passphrase.
+            items: the hashes of each file.
+            working: as in `open_case`.
 
         Raises:
-            InvalidRequest: as `open_case`.
-            PartlySent: files were added, and a later request failed.
-            ServiceError: wrong credentials, a closed case, or no answer.
+            InvalidRequest: as for `open_case`.
+            PartlySent: files were added, but a later request failed.
+            ServiceError: the credentials are wrong, the case is closed, or there is no response.
         """
-        secret, key = _credentials(case, passphrase), new_idempotency_key()
-        first, rest = divide(items)
-        added = self._add(secret, working, first.items, key)
+        authorization, key = _authorization(case, passphrase), new_idempotency_key()
+        first, rest = split(items)
+        added = self._add(authorization, working, first.items, key)
         return send_rest(
             added,
             rest,
             key,
-            partial(self._add, secret, working),
-            partial(self._append, secret, working),
+            partial(self._add, authorization, working),
+            partial(self._append, authorization, working),
             lambda _added: None,
         )
 
     def _add(
-        self, secret: str, working: Working, items: tuple[wire.ItemIn, ...], key: str
+        self, authorization: str, working: OnWork, items: tuple[wire.ItemIn, ...], key: str
     ) -> wire.ItemsAdded:
         body = wire.AddItems(items=items)
-        return self._ask(
-            Request("POST", "/v1/case/items", secret, encoded(body), idempotency_key=key),
+        return self._call_with_work(
+            Request("POST", "/v1/case/items", authorization, to_json(body), idempotency_key=key),
             wire.ItemsAdded,
             status=201,
             working=working,
@@ -209,11 +216,11 @@ class Client(BaseClient):
         )
 
     def _append(
-        self, secret: str, working: Working, item: int, signals: wire.AddSignals, key: str
+        self, authorization: str, working: OnWork, item: int, signals: wire.AddSignals, key: str
     ) -> wire.SignalsAdded:
         path = f"/v1/case/items/{item}/signals"
-        return self._ask(
-            Request("POST", path, secret, encoded(signals), idempotency_key=key),
+        return self._call_with_work(
+            Request("POST", path, authorization, to_json(signals), idempotency_key=key),
             wire.SignalsAdded,
             status=201,
             working=working,
@@ -221,57 +228,79 @@ class Client(BaseClient):
         )
 
     def claim(self, code: str, *, idempotency_key: str | None = None) -> wire.CaseOpened:
-        """Take over a case that an advocate opened for you, by the code that she gave you.
+        """Take over a case that an advocate opened, with the code from her.
+
+        Args:
+            code: the code, as the advocate wrote it.
+            idempotency_key: the key of an earlier call whose outcome is unknown; a new one by
+                default.
 
         Returns:
-            The case number and the passphrase (given this once), and the files in it.
+            The case number, the passphrase (returned only this once) and its files.
 
         Raises:
-            InvalidRequest: it cannot be such a code.
-            ServiceError: the code is unknown, was used or has run out, or there is no answer.
+            InvalidRequest: the code is empty or too long.
+            ServiceError: the code is unknown, used or expired, or there is no response.
         """
         if not 0 < len(code.strip()) <= _CODE_MAX:
-            raise InvalidRequest("The code has twelve letters and digits: type it as you got it.")
+            raise InvalidRequest(
+                "A code has twelve letters and digits. Type it exactly as you received it."
+            )
         key = idempotency_key or new_idempotency_key()
-        body = encoded(Claim(code=code.strip()))
+        body = to_json(Claim(code=code.strip()))
         request = Request("POST", "/v1/claim", body=body, idempotency_key=key)
         return self._call(request, wire.CaseOpened, status=200)
 
-    def status(self, case: str, passphrase: str, *, working: Working = _silent) -> wire.CaseStatus:
-        """Ask what each platform did about each file. Asking renews the case.
+    def status(
+        self, case: str, passphrase: str, *, working: OnWork = _no_progress
+    ) -> wire.CaseStatus:
+        """Return what each platform did about each file. This renews the case.
 
         Raises:
-            ServiceError: wrong credentials, or no answer.
+            ServiceError: the credentials are wrong, or there is no response.
         """
-        request = Request("GET", "/v1/case", _credentials(case, passphrase))
-        return self._ask(request, wire.CaseStatus, status=200, working=working)
+        request = Request("GET", "/v1/case", _authorization(case, passphrase))
+        return self._call_with_work(request, wire.CaseStatus, status=200, working=working)
 
     def withdraw(
-        self, case: str, passphrase: str, item: int | None = None, *, working: Working = _silent
+        self,
+        case: str,
+        passphrase: str,
+        item: int | None = None,
+        *,
+        working: OnWork = _no_progress,
     ) -> wire.Withdrawal:
-        """Withdraw one file by its number, or all of them and with them the case.
+        """Withdraw one file by its number, or the whole case with all of its files.
 
         Repeating it is safe.
 
         Raises:
-            ServiceError: wrong credentials, no such file, or no answer.
+            InvalidRequest: the number is less than 1.
+            ServiceError: the credentials are wrong, there is no such file, or there is no response.
         """
         if item is not None and item < 1:
             raise InvalidRequest("The files of a case are numbered from 1.")
         path = "/v1/case" if item is None else f"/v1/case/items/{item}"
-        request = Request("DELETE", path, _credentials(case, passphrase))
-        return self._ask(request, wire.Withdrawal, status=200, working=working)
+        request = Request("DELETE", path, _authorization(case, passphrase))
+        return self._call_with_work(request, wire.Withdrawal, status=200, working=working)
 
 
-def _credentials(case: str, passphrase: str) -> str:
+def _authorization(case: str, passphrase: str) -> str:
+    """Return the value of the `Authorization` header: `Case base64(case:passphrase)`.
+
+    Raises:
+        InvalidRequest: one of them is empty, the number has a colon, or they are not text.
+    """
     case = case.strip()
     if not case or ":" in case or not passphrase.strip():
-        raise InvalidRequest("Give the case number and the passphrase as they were handed out.")
+        raise InvalidRequest(
+            "The case number or the passphrase is missing or malformed. Enter both exactly as they "
+            "were shown when the case was opened."
+        )
     try:
         pair = f"{case}:{passphrase.strip()}".encode()
-    except UnicodeEncodeError:  # bytes that were no text where they came from
+    except UnicodeEncodeError:  # lone surrogates: bytes that were not text where they came from
         raise InvalidRequest(
-            "The case number or the passphrase holds what is no text: type it again as it was "
-            "handed out."
+            "The case number or the passphrase contains bytes that are not text. Type it again."
         ) from None
     return f"{wire.CASE_SCHEME} {base64.b64encode(pair).decode()}"

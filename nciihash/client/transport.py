@@ -1,7 +1,7 @@
-"""Carry a call to a clearinghouse and back: `Transport` in a thread, `AsyncTransport` in asyncio.
+"""The I/O of the clients: `Transport` for threads, `AsyncTransport` for asyncio.
 
-HTTPS except on this machine itself, no redirects, no cookies, bounded answers, bounded time. What
-is sent, and again after a passing fault, `nciihash.client.sans_io` decides for both.
+HTTPS except to loopback, no redirects, no cookies, and a limit on the size and the time of every
+response. Which attempts are made is decided by `nciihash.client.sans_io`.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from nciihash.client.sans_io import (
     Cancelled,
     Exchange,
     IncomingResponse,
-    LookupResult,
+    Outcome,
     Response,
     RetryPolicy,
 )
@@ -34,7 +34,7 @@ from nciihash.wire import PROBLEM
 _HEADERS: Final = {
     "User-Agent": f"nciihash/{__version__}",
     "Accept": f"{JSON}, {PROBLEM}",
-    # A compressed answer could not be bounded before it is unpacked.
+    # the size of a compressed response is not known before it is decompressed
     "Accept-Encoding": "identity",
 }
 
@@ -42,17 +42,17 @@ T = TypeVar("T")
 
 
 class Transport:
-    """The way to one clearinghouse; close it after use.
+    """Blocking transport to one clearinghouse; close it after use.
 
     Args:
-        server: its address, as `server_address` takes it.
-        retry: how often and how long to try again.
-        http: what carries the requests, instead of real connections.
-        clock: seconds that never go back.
-        sleep: waits some seconds, by default until then or until `break_off`.
+        server: the address, as `server_address` accepts it.
+        retry: the retry policy of the calls.
+        http: an httpx transport to use instead of real connections.
+        clock: monotonic time in seconds.
+        sleep: waits some seconds; by default it returns early after `abort`.
 
     Raises:
-        InvalidRequest: the address cannot be right.
+        InvalidRequest: the address is invalid.
     """
 
     def __init__(
@@ -67,16 +67,16 @@ class Transport:
         self.server = server_address(server)
         self.retry = retry
         self.clock = clock
-        self._broken_off = threading.Event()
-        self._sleep = sleep or self._broken_off.wait
+        self._aborted = threading.Event()
+        self._sleep = sleep or self._aborted.wait
         self._deadline = Deadline()
-        # Whether anything of the last call has left and may have been carried out unanswered:
-        # what a caller can tell when Ctrl-C breaks a call off.
+        # Whether the last call began to send a write and got no response to it. A caller that
+        # Ctrl-C interrupts during a call can know it from this only.
         self.unanswered = False
         self._writing = False
         self._http = httpx.Client(
             transport=http,
-            trust_env=_trusts_environment(self.server),
+            trust_env=_use_proxies(self.server),
             follow_redirects=False,
             cookies=_no_cookies(),
             headers=_HEADERS,
@@ -86,22 +86,22 @@ class Transport:
         """Close the connections."""
         self._http.close()
 
-    def break_off(self) -> None:
-        """End the calls that other threads are in, and let all later ones fail at once."""
-        self._broken_off.set()
-        self._deadline.break_off()
+    def abort(self) -> None:
+        """Abort the calls of other threads, and make all later calls fail at once."""
+        self._aborted.set()
+        self._deadline.abort()
 
-    def run(self, talk: Exchange[T]) -> T:
-        """Make the attempts of a call until it has its answer.
+    def run(self, exchange: Exchange[T]) -> T:
+        """Make the attempts of a call until it returns its result.
 
         Raises:
             ServiceError: as the call raises it.
         """
         try:
-            attempt = next(talk)
+            attempt = next(exchange)
             while True:
                 self.unanswered = attempt.uncertain
-                attempt = talk.send(self._outcome(attempt))
+                attempt = exchange.send(self._outcome(attempt))
         except StopIteration as end:
             self.unanswered = False
             return cast(T, end.value)
@@ -109,51 +109,51 @@ class Transport:
             self.unanswered = error.uncertain
             raise
 
-    def _outcome(self, attempt: Attempt) -> LookupResult:
+    def _outcome(self, attempt: Attempt) -> Outcome:
         if attempt.pause:
             self._sleep(attempt.pause)
-        if self._broken_off.is_set():
+        if self._aborted.is_set():
             return Cancelled("this program is ending")
         try:
-            return self._exchange(attempt)
+            return self._send(attempt)
         except (httpx.TransportError, ProtocolError) as fault:
             return fault
 
     def _trace(self, event: str, info: Mapping[str, object]) -> None:
-        """Hear from the connection what it does, by the names that httpcore gives to its steps."""
+        """Follow the connection's steps: httpx's `trace` extension, with httpcore's event names."""
         if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             self._deadline.bind(cast(Stream, info["return_value"]))
         if event.endswith(".send_request_headers.started"):
             self.unanswered = self._writing
 
-    def _exchange(self, attempt: Attempt) -> Response:
+    def _send(self, attempt: Attempt) -> Response:
         self._writing = attempt.request.method != "GET"
-        request = attempt.built(self._http, self.server)
+        request = attempt.build_request(self._http, self.server)
         request.extensions["trace"] = self._trace
         with (
-            self._deadline.within(attempt.until - self.clock()),
+            self._deadline.within(attempt.deadline - self.clock()),
             contextlib.closing(self._http.send(request, stream=True)) as response,
         ):
-            arrival = IncomingResponse(response)
-            for part in response.iter_bytes():
-                arrival.take(part)
-            return arrival.answer()
+            incoming = IncomingResponse(response)
+            for chunk in response.iter_bytes():
+                incoming.receive(chunk)
+            return incoming.complete()
 
 
 class AsyncTransport:
-    """The way to one clearinghouse for asyncio; close it after use.
+    """Transport to one clearinghouse for asyncio; close it after use.
 
-    A call that is cancelled leaves its connection closed and nothing else behind.
+    Cancelling a call closes its connection.
 
     Args:
-        server: its address, as `server_address` takes it.
-        retry: how often and how long to try again.
-        http: what carries the requests, instead of real connections.
-        clock: seconds that never go back.
+        server: the address, as `server_address` accepts it.
+        retry: the retry policy of the calls.
+        http: an httpx transport to use instead of real connections.
+        clock: monotonic time in seconds.
         sleep: waits some seconds.
 
     Raises:
-        InvalidRequest: the address cannot be right.
+        InvalidRequest: the address is invalid.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class AsyncTransport:
         self._sleep = sleep
         self._http = httpx.AsyncClient(
             transport=http,
-            trust_env=_trusts_environment(self.server),
+            trust_env=_use_proxies(self.server),
             follow_redirects=False,
             cookies=_no_cookies(),
             headers=_HEADERS,
@@ -181,42 +181,42 @@ class AsyncTransport:
         """Close the connections."""
         await self._http.aclose()
 
-    async def run(self, talk: Exchange[T]) -> T:
-        """Make the attempts of a call until it has its answer.
+    async def run(self, exchange: Exchange[T]) -> T:
+        """Make the attempts of a call until it returns its result.
 
         Raises:
             ServiceError: as the call raises it.
         """
         try:
-            attempt = next(talk)
+            attempt = next(exchange)
             while True:
-                attempt = talk.send(await self._outcome(attempt))
+                attempt = exchange.send(await self._outcome(attempt))
         except StopIteration as end:
             return cast(T, end.value)
 
-    async def _outcome(self, attempt: Attempt) -> LookupResult:
+    async def _outcome(self, attempt: Attempt) -> Outcome:
         if attempt.pause:
             await self._sleep(attempt.pause)
         try:
-            async with asyncio.timeout(attempt.until - self.clock()):
-                return await self._exchange(attempt)
+            async with asyncio.timeout(attempt.deadline - self.clock()):
+                return await self._send(attempt)
         except TimeoutError:
-            return httpx.ReadTimeout("the answer takes too long")
+            return httpx.ReadTimeout("the response takes too long")
         except (httpx.TransportError, ProtocolError) as fault:
             return fault
 
-    async def _exchange(self, attempt: Attempt) -> Response:
-        request = attempt.built(self._http, self.server)
+    async def _send(self, attempt: Attempt) -> Response:
+        request = attempt.build_request(self._http, self.server)
         async with contextlib.aclosing(await self._http.send(request, stream=True)) as response:
-            arrival = IncomingResponse(response)
-            async for part in response.aiter_bytes():
-                arrival.take(part)
-            return arrival.answer()
+            incoming = IncomingResponse(response)
+            async for chunk in response.aiter_bytes():
+                incoming.receive(chunk)
+            return incoming.complete()
 
 
-def _trusts_environment(server: httpx.URL) -> bool:
-    """Tell whether a proxy that is set for this machine may see the requests."""
-    return server.scheme == "https"  # it would see a plain request to loopback
+def _use_proxies(server: httpx.URL) -> bool:
+    """Whether httpx may use the proxies of the environment: a proxy can read plain HTTP."""
+    return server.scheme == "https"
 
 
 def _no_cookies() -> CookieJar:

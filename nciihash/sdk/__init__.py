@@ -1,11 +1,11 @@
-"""What a platform builds on: followers of the feed, look-ups, and a queue of verdicts."""
+"""Building blocks for platforms: followers of the feed, lookups, and a queue of verdicts."""
 
 from typing import TYPE_CHECKING
 
 from nciihash._lazy import attach
 
 if TYPE_CHECKING:
-    from nciihash.sdk.follow_loop import Progress, Stop, follow
+    from nciihash.sdk.follow_loop import FollowerOptions, Progress, Stop, follow
     from nciihash.sdk.follower import Follower, VeiledFollower
     from nciihash.sdk.veiled import Confirmer
     from nciihash.sdk.verdict_queue import VerdictQueue, VerdictSender
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Confirmer",
     "Follower",
+    "FollowerOptions",
     "Progress",
     "Stop",
     "VeiledFollower",
@@ -25,6 +26,7 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "follow_loop": (
+            "FollowerOptions",
             "Progress",
             "Stop",
             "follow",

@@ -1,4 +1,4 @@
-"""Work that a thread does beside a service, from the beginning of a `with` block to its end."""
+"""A background thread that runs for the length of a `with` block."""
 
 import asyncio
 import threading
@@ -7,41 +7,43 @@ from contextlib import suppress
 from typing import Self
 
 
-class Background(ABC):
-    """Something that goes on in a thread while a block runs: `with`, or in asyncio `async with`.
+class BackgroundThread(ABC):
+    """A thread that runs for the length of a `with` or `async with` block.
 
-    What can fail at the beginning fails there, in the caller's thread. At the end of the block the
-    thread has ended and everything is closed. In asyncio, beginning and end wait in other threads,
-    so that the loop goes on meanwhile.
+    Errors in starting are raised in the caller's thread. When the block has ended, the thread has
+    ended and its resources are closed. In asyncio, starting and ending run in other threads, so
+    that they do not block the event loop.
     """
 
     def __init__(self) -> None:
-        self._over = threading.Event()
+        self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
     @abstractmethod
     def _open(self) -> None:
-        """Open what the work needs."""
+        """Open the resources of the thread."""
 
     @abstractmethod
     def _run(self) -> None:
-        """Work until `_over` is set."""
+        """Run until `_stopping` is set."""
 
     @abstractmethod
     def _interrupt(self) -> None:
-        """Wake the work from whatever it waits for; `_over` is set."""
+        """Interrupt whatever `_run` is waiting for; `_stopping` is set."""
 
     @abstractmethod
     def _close(self) -> None:
-        """Close what was opened."""
+        """Close the resources."""
 
     def __enter__(self) -> Self:
         if self._thread is not None:
-            raise RuntimeError(f"This {type(self).__name__} runs already: make another one.")
-        self._over.clear()
+            raise RuntimeError(
+                f"This {type(self).__name__} is already running. Create another one."
+            )
+        self._stopping.clear()
         self._open()
-        # A daemon, so that a program which ends without leaving the block does end. The work
-        # bears that, as it bears a power cut.
+        # A daemon thread, so that a program which exits without leaving the block can exit. The
+        # work tolerates that, as it tolerates a power cut.
         self._thread = threading.Thread(target=self._run, name=type(self).__name__, daemon=True)
         self._thread.start()
         return self
@@ -49,7 +51,7 @@ class Background(ABC):
     def __exit__(self, *_: object) -> None:
         if self._thread is None:
             return
-        self._over.set()
+        self._stopping.set()
         try:
             self._interrupt()
             self._thread.join()
@@ -58,12 +60,12 @@ class Background(ABC):
             self._close()
 
     async def __aenter__(self) -> Self:
-        begun = asyncio.ensure_future(asyncio.to_thread(self.__enter__))
+        starting = asyncio.ensure_future(asyncio.to_thread(self.__enter__))
         try:
-            return await asyncio.shield(begun)
+            return await asyncio.shield(starting)
         except asyncio.CancelledError:
-            with suppress(Exception):  # it need not have begun to be ended
-                await begun
+            with suppress(Exception):  # if it failed to start, `__exit__` has nothing to do
+                await starting
             await asyncio.to_thread(self.__exit__)
             raise
 

@@ -1,8 +1,8 @@
 """Follow a clearinghouse's feed into a bank on disk.
 
-Each page is made durable in the bank and only then acknowledged, so that a survivor is never told
-of a deletion, or an addition, that a power cut could undo. Whenever this process dies, the next one
-goes on behind the last page on disk.
+Each page is made durable in the bank before it is acknowledged, so that no survivor is shown an
+addition or a deletion that a power cut could undo. After a crash the next run continues after the
+last page on disk.
 """
 
 import signal
@@ -16,31 +16,61 @@ from typing import Final
 from nciihash.bank.bank import Bank
 from nciihash.bank.contents import Replacement
 from nciihash.client.platform import PlatformClient
-from nciihash.client.sans_io import RetryPolicy
+from nciihash.client.sans_io import RETRY_POLICY, RetryPolicy
 from nciihash.errors import CursorExpired, ServiceRefused, ServiceUnreachable, VeilChanged
 from nciihash.feed import Added, FeedPage
 from nciihash.veil import VEILS, Veil
 
-WAIT: Final = 25.0  # seconds of one long poll; under the 30 that some proxies allow
-LIMIT: Final = 5_000  # entries in a page
-# Between attempts that failed although the client itself had tried several times.
-PAUSES: Final = RetryPolicy(base=2.0, cap=60.0)
+_BACKOFF: Final = RetryPolicy(base=2.0, cap=60.0)
+_REPAIR_BACKOFF: Final = RetryPolicy(base=10.0, cap=300.0)
+_CONFIRM_RETRY: Final = RetryPolicy(
+    attempts=3, total=5.0, base=0.2, cap=1.0, connect_timeout=2.0, read_timeout=5.0
+)
+_RETRY_AFTER_MAX: Final = 600.0  # seconds; the service cannot make a follower pause for longer
+_STOP_CHECK: Final = 0.2  # seconds between checks of `Stop.asked` during a pause
 
-_ASKED_MAX: Final = 600.0  # seconds; a service cannot send a follower to sleep for longer
-_SLICE: Final = 0.2  # seconds between looks at whether to stop
+
+@dataclass(frozen=True, slots=True)
+class FollowerOptions:
+    """How a follower reads the feed, and how it retries.
+
+    `follow` takes a client with its own retry policy and uses `limit`, `wait` and `backoff` only.
+
+    Attributes:
+        limit: entries per page, at most 10,000.
+        wait: seconds for which the service may delay an empty page (long poll), at most 30; the
+            default is less than the 30 after which some proxies cut a connection.
+        retry: the retry policy of each request.
+        backoff: the pauses (`base`, `cap`) while the service is unavailable, after the retries of a
+            request have failed.
+        repair_backoff: the pauses after an error that does not pass by itself: a wrong key, a full
+            disk, a damaged file.
+        confirm_retry: the retry policy of a `VeiledFollower` for confirming candidates, which an
+            upload waits for.
+    """
+
+    limit: int = 5_000
+    wait: float = 25.0
+    retry: RetryPolicy = RETRY_POLICY
+    backoff: RetryPolicy = _BACKOFF
+    repair_backoff: RetryPolicy = _REPAIR_BACKOFF
+    confirm_retry: RetryPolicy = _CONFIRM_RETRY
+
+
+DEFAULT_OPTIONS: Final = FollowerOptions()
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a follower has come; counts are of this run.
+    """The progress of a follower; counts are of the current run.
 
     Attributes:
-        signals: how many the bank holds.
-        added: signals that joined.
-        removed: signals that left.
-        current: whether the bank holds everything that was in the feed at the last look.
-        rebuilding: whether a new bank is being built, because the old one's cursor expired.
-        trouble: why nothing can be fetched at the moment.
+        signals: the number of signals in the bank.
+        added: the number of signals added.
+        removed: the number of signals removed.
+        current: whether the bank had everything in the feed when the last page was read.
+        rebuilding: whether a new bank is being built, because the cursor has expired.
+        error: why the feed cannot be read at the moment, as a sentence; None while it can.
     """
 
     signals: int = 0
@@ -48,32 +78,37 @@ class Progress:
     removed: int = 0
     current: bool = False
     rebuilding: bool = False
-    trouble: str | None = None
+    error: str | None = None
 
 
 class _Stopped(BaseException):
-    """Breaks off a wait in the main thread when a signal asks to stop."""
+    """Interrupts a wait in the main thread when a signal requests a stop."""
 
 
 class Stop:
-    """Asks a follower to end between two pages; `on_signals` lets SIGINT and SIGTERM ask.
+    """A request to a follower to end after the current page.
 
-    From another thread call `ask`: the follower ends at the end of its long poll.
+    `on_signals` makes SIGINT and SIGTERM request it, also during a long poll. Another thread can
+    call `ask`, which takes effect after the long poll.
+
+    Attributes:
+        asked: whether a stop was requested.
+        signal: the number of the signal that requested it, if one did.
     """
 
     def __init__(self) -> None:
-        # Plain flags, no lock: a signal handler that took one could wait for itself.
+        # plain flags: a signal handler that takes a lock could wait for the thread it interrupts
         self.asked = False
-        self.signal: int | None = None  # which one asked, if one did
+        self.signal: int | None = None
         self._waiting = False
 
     def ask(self) -> None:
-        """Ask."""
+        """Request the stop."""
         self.asked = True
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Let SIGINT and SIGTERM ask while the block runs, which is in the main thread."""
+        """Handle SIGINT and SIGTERM while the block runs, which must be in the main thread."""
 
         def handle(number: int, _frame: FrameType | None) -> None:
             self.asked = True
@@ -81,19 +116,21 @@ class Stop:
             if self._waiting:
                 raise _Stopped
 
-        kept = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous = {
+            number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
             yield
         finally:
-            for number, handler in kept.items():
+            for number, handler in previous.items():
                 signal.signal(number, handler)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Let a signal break off the block: nothing in it may need to be finished.
+        """Allow a signal to interrupt the block, which may do nothing that has to be finished.
 
         Raises:
-            _Stopped: it was asked, before or meanwhile.
+            _Stopped: a stop was requested, before the block or by a signal during it.
         """
         self._waiting = True
         try:
@@ -104,112 +141,108 @@ class Stop:
             self._waiting = False
 
     def sleep(self, seconds: float) -> None:
-        """Wait, unless asked to stop."""
+        """Pause, but no longer than until a stop is requested."""
         end = time.monotonic() + seconds
         with self.waiting():
-            while not self.asked and (left := end - time.monotonic()) > 0:
-                time.sleep(min(left, _SLICE))
+            while not self.asked and (remaining := end - time.monotonic()) > 0:
+                time.sleep(min(remaining, _STOP_CHECK))
 
 
 def follow(
     client: PlatformClient,
     bank: Bank,
+    options: FollowerOptions = DEFAULT_OPTIONS,
     *,
     once: bool = False,
     stop: Stop | None = None,
-    tell: Callable[[Progress], None] | None = None,
-    limit: int = LIMIT,
-    wait: float = WAIT,
+    on_progress: Callable[[Progress], None] | None = None,
     veil: Veil | None = None,
-    pauses: RetryPolicy = PAUSES,
 ) -> Progress:
-    """Pull the feed into a bank until told to stop.
+    """Read the feed into a bank until a stop is requested.
 
-    An expired cursor builds a replacement beside the bank, which goes on matching meanwhile, and
-    swaps it in when it is complete. While the service cannot be reached, or is busy, it is tried
-    again and again, with growing random pauses.
+    If the cursor has expired, a replacement is built while the bank still answers, and adopted when
+    it is complete. While the service is unreachable or busy, requests are retried without end, with
+    random pauses of growing length.
 
     Args:
-        client: a platform's client, with a key for the feed.
-        bank: opened for following.
-        once: end as soon as everything in the feed is in the bank and acknowledged, and raise what
-            goes wrong instead of trying on.
-        stop: asks to end.
-        tell: hears of each page, of trouble, and of its end.
-        limit: entries in a page.
-        wait: seconds that the service may hold back an answer when nothing is new.
-        veil: how the bank is veiled, when it is to hold only a part of each hash.
-        pauses: how long to wait between attempts.
+        client: a platform's client, with a key that may read the feed.
+        bank: the bank, opened for following.
+        options: the page size, the wait of a long poll and the pauses.
+        once: return as soon as everything in the feed is in the bank and acknowledged, and raise
+            errors that would otherwise be retried.
+        stop: requests the end.
+        on_progress: called after each page, when a rebuild begins, and when an error is retried.
+        veil: the veil of a bank that contains only a part of each hash.
 
     Returns:
-        How far it came.
+        The progress at the end.
 
     Raises:
-        ServiceError: the key is wrong, an answer makes no sense, or, with `once`, no answer.
+        ServiceError: the key is wrong, a response is invalid, or, with `once`, there is none.
         BankError: the bank cannot be written.
-        VeilChanged: the service now shows another part of each hash; nothing of it was taken in.
+        VeilChanged: the service now returns another part of each hash; nothing of it was stored.
         OSError: the disk is full or failing.
     """
     stop = stop or Stop()
-    follower = _Follower(client, bank, stop, tell, limit, veil=veil)
+    run = _Run(client, bank, options, stop, on_progress, veil)
     failures = 0
     while not stop.asked:
         try:
-            follower.acknowledge()
-            if once and follower.progress.current:
+            run.acknowledge()
+            if once and run.progress.current:
                 break
-            follower.pull(wait if follower.progress.current and not once else 0.0)
+            run.pull(options.wait if run.progress.current and not once else 0.0)
             failures = 0
         except CursorExpired:
-            if not follower.may_rebuild:
+            if not run.may_rebuild:
                 raise
-            follower.rebuild()
+            run.rebuild()
         except (ServiceUnreachable, ServiceRefused) as error:
             if once or not error.passing:
                 raise
             failures += 1
-            follower.report(replace(follower.progress, trouble=str(error)))
-            asked = error.retry_after if isinstance(error, ServiceRefused) else None
+            run.report(replace(run.progress, error=str(error)))
+            retry_after = error.retry_after if isinstance(error, ServiceRefused) else None
+            pause = max(options.backoff.pause(failures), min(retry_after or 0.0, _RETRY_AFTER_MAX))
             with suppress(_Stopped):
-                stop.sleep(max(pauses.pause(failures), min(asked or 0.0, _ASKED_MAX)))
+                stop.sleep(pause)
         except _Stopped:
             break
-    return follower.progress
+    return run.progress
 
 
-class _Follower:
-    """One run: where its pages go, and what is not acknowledged yet."""
+class _Run:
+    """The state of one run of `follow`: its progress, and the cursor still to be acknowledged."""
 
     def __init__(
         self,
         client: PlatformClient,
         bank: Bank,
+        options: FollowerOptions,
         stop: Stop,
-        tell: Callable[[Progress], None] | None,
-        limit: int,
-        *,
+        on_progress: Callable[[Progress], None] | None,
         veil: Veil | None,
     ) -> None:
         self.progress = Progress(signals=len(bank))
         self._client = client
         self._bank = bank
+        self._options = options
         self._stop = stop
-        self._tell = tell
-        self._limit = limit
+        self._on_progress = on_progress
         self._veil = veil
         self._replacement: Replacement | None = None
-        # Once, until a cursor is taken again: a service that refuses those it has just given
-        # would be asked for its whole feed for ever.
+        # One rebuild until a cursor is accepted again: a service that refuses the cursors it has
+        # just issued would otherwise be asked for its whole feed forever.
         self.may_rebuild = True
-        # A run that was killed may have left its last page on disk and unacknowledged.
-        self._pending = bank.cursor
+        # a run that was killed may have left its last page on disk without acknowledging it
+        self._unacknowledged = bank.cursor
 
     def acknowledge(self) -> None:
-        """Confirm what is in the bank and was not confirmed."""
-        if self._pending is not None:
+        """Acknowledge what is in the bank and has not been acknowledged."""
+        if self._unacknowledged is not None:
             with self._stop.waiting():
-                self._client.acknowledge(self._pending)
-            self._pending = None
+                self._client.acknowledge(self._unacknowledged)
+            self._unacknowledged = None
             self.may_rebuild = True
 
     def pull(self, wait: float) -> None:
@@ -217,55 +250,63 @@ class _Follower:
         target = self._bank if self._replacement is None else self._replacement
         with self._stop.waiting():
             page = self._client.feed(
-                target.cursor, limit=self._limit, wait=wait, veil=self._veil is not None
+                target.cursor,
+                limit=self._options.limit,
+                wait=wait,
+                veil=self._veil is not None,
             )
-        _require(self._veil, page)
-        confirmed = self._bank.cursor
-        applied = target.append(page)
+        _check_veil(self._veil, page)
+        before = self._bank.cursor
+        changes = target.append(page)
         if self._replacement is not None and not page.more:
             self._bank.adopt(self._replacement)
             self._replacement = None
-            self._pending = page.cursor
-        elif self._bank.cursor != confirmed:
-            self._pending = self._bank.cursor
+            self._unacknowledged = page.cursor
+        elif self._bank.cursor != before:
+            self._unacknowledged = self._bank.cursor
         self.report(
             replace(
                 self.progress,
                 signals=len(self._bank),
-                added=self.progress.added + applied.added,
-                removed=self.progress.removed + applied.removed,
+                added=self.progress.added + changes.added,
+                removed=self.progress.removed + changes.removed,
                 current=not page.more,
                 rebuilding=self._replacement is not None,
-                trouble=None,
+                error=None,
             )
         )
 
     def rebuild(self) -> None:
-        """Begin a new bank from the beginning of the feed."""
+        """Start a replacement of the bank, from the beginning of the feed."""
         self._replacement = self._bank.replacement()
-        self._pending = None
+        self._unacknowledged = None
         self.may_rebuild = False
         self.report(replace(self.progress, current=False, rebuilding=True))
 
     def report(self, progress: Progress) -> None:
-        """Tell how far it came."""
+        """Update the progress and report it."""
         self.progress = progress
-        if self._tell is not None:
-            self._tell(progress)
+        if self._on_progress is not None:
+            self._on_progress(progress)
 
 
-def _require(veil: Veil | None, page: FeedPage) -> None:
-    """Refuse a page that a bank under this veil, or under none, would never be asked for."""
+def _check_veil(veil: Veil | None, page: FeedPage) -> None:
+    """Refuse a page whose hashes are not veiled as the bank is.
+
+    Raises:
+        VeilChanged: the page has veiled hashes of another type, or for a bank without a veil.
+    """
     for entry in page.entries:
         if not isinstance(entry, Added) or entry.signal.type not in VEILS:
             continue
         if veil is None:
             raise VeilChanged(
-                "The clearinghouse shows this key only a part of each hash. Follow with --veil, "
-                "into a bank of its own."
+                "With this key the clearinghouse returns only a part of each hash. Follow with "
+                "--veil into another bank, or ask the operator for a key with the scope `feed`."
             )
         if entry.signal.type is not veil.type:
             raise VeilChanged(
-                f"The clearinghouse now shows this key {entry.signal.type} of each hash, and the "
-                f"bank holds {veil.type}. Follow into a new --bank, then match against that one."
+                f"With this key the clearinghouse now returns hashes of type {entry.signal.type}, "
+                f"but the bank contains {veil.type}. Follow into a new --bank, then match against "
+                "that one."
             )

@@ -1,4 +1,4 @@
-"""Keep a bank up to date beside a service that matches against it."""
+"""A bank that a background thread keeps up to date while a service matches against it."""
 
 import threading
 import time
@@ -8,73 +8,65 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Final
 
 import httpx
 
 from nciihash.bank.bank import Bank
 from nciihash.client.platform import PlatformClient
-from nciihash.client.sans_io import RETRY_POLICY, RetryPolicy
+from nciihash.client.sans_io import RetryPolicy
 from nciihash.errors import BankError, NciihashError, ServiceError, explained
-from nciihash.sdk.background import Background
-from nciihash.sdk.follow_loop import PAUSES, WAIT, Progress, Stop, follow
+from nciihash.sdk.background import BackgroundThread
+from nciihash.sdk.follow_loop import DEFAULT_OPTIONS, FollowerOptions, Progress, Stop, follow
 from nciihash.sdk.veiled import Confirmer, keep_veil, kept_veil
 from nciihash.signals import Match, Signal
 from nciihash.veil import Veil
 from nciihash.wire import Hits
 
-# Between attempts after what does not pass by itself: a wrong key, a full disk, a damaged file.
-REPAIRS: Final = RetryPolicy(base=10.0, cap=300.0)
-# For one question about an upload, whose sender waits.
-CONFIRMING: Final = RetryPolicy(attempts=3, total=5.0, base=0.2, cap=1.0, connect=2.0, answer=5.0)
-
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How a follower fares.
+    """The state of a follower, for monitoring.
 
     Attributes:
-        signals: how many the bank holds.
-        age: seconds since the bank was last known to hold everything in the feed, None if it never
-            was. While nothing is new it grows to `follow_loop.WAIT` and begins again; alarm at some
-            minutes.
+        signals: the number of signals in the bank.
+        age: seconds since the bank was last known to have everything in the feed; None if it never
+            was. Without new entries it grows to `FollowerOptions.wait` and starts again at 0: alert
+            when it exceeds some minutes.
         current: whether the last page of the feed is in the bank.
-        rebuilding: whether a new bank is being built beside this one, whose cursor expired.
-        trouble: why nothing can be fetched or kept at the moment, as a sentence.
+        rebuilding: whether a new bank is being built, because the cursor has expired.
+        error: why the feed cannot be read or stored at the moment, as a sentence; None while it
+            can.
     """
 
     signals: int
     age: float | None
     current: bool
     rebuilding: bool
-    trouble: str | None
+    error: str | None
 
 
-class Following(Background):
-    """What follows a feed into a bank in a thread: a `Follower`, or a `VeiledFollower`.
+class BaseFollower(BackgroundThread):
+    """A background thread that follows the feed into a bank.
 
-    It never gives up. What goes wrong is told in `health` and tried again; meanwhile the bank
-    answers from what it has. Leaving the block breaks off the request that waits for news.
+    It never gives up: it reports errors in `health`, retries, and meanwhile the bank answers with
+    what it has. Leaving the block aborts the long poll.
 
-    One process follows into a bank. Others beside it open the same file with `Bank.read` and call
-    `refresh`.
+    Only one process may follow into a bank. Others on the same machine open the file with
+    `Bank.read` and call `refresh`.
 
     Args:
-        server: the address, `https://HOST`; `http://` on this machine alone.
+        server: the address, `https://HOST`; `http://` only for a service on this machine.
         key: the platform's key, with the scope `feed`, or `veil` for a `VeiledFollower`.
-        bank: the bank's file; made when absent.
-        wait: seconds that the service may hold back an answer when nothing is new.
-        retry: how often and how long to try a request again.
-        pauses: how long to wait while the service is away.
-        repairs: how long to wait after what does not pass by itself.
-        http: what carries the requests, instead of real connections.
-        clock: seconds that never go back.
+        bank: the path of the bank; created if it does not exist.
+        options: the page size, the retry policies and the pauses.
+        http: an httpx transport to use instead of real connections.
+        clock: monotonic time in seconds.
 
     Raises:
-        InvalidRequest: at the beginning of the block, like the following: the address or the key
-            cannot be right.
-        BankError: another process follows into the bank, or it is damaged, or of the other kind.
-        OSError: the disk refuses.
+        InvalidRequest: on entering the block, as the following: the address or the key is invalid.
+        BankError: another process follows into the bank, it is damaged, or it is veiled and must
+            not be, or the reverse.
+        OSError: the bank cannot be opened.
     """
 
     def __init__(
@@ -82,251 +74,217 @@ class Following(Background):
         server: str,
         key: str,
         bank: str | PathLike[str],
+        options: FollowerOptions = DEFAULT_OPTIONS,
         *,
-        wait: float = WAIT,
-        retry: RetryPolicy = RETRY_POLICY,
-        pauses: RetryPolicy = PAUSES,
-        repairs: RetryPolicy = REPAIRS,
         http: httpx.BaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
-        self._client: Callable[[RetryPolicy], PlatformClient] = lambda retry: PlatformClient(
+        self._new_client: Callable[[RetryPolicy], PlatformClient] = lambda retry: PlatformClient(
             server, key, retry=retry, http=http
         )
-        self._retry = retry
         self._path = Path(bank)
-        self._wait = wait
-        self._pauses = pauses
-        self._repairs = repairs
+        self._options = options
         self._clock = clock
         self._bank: Bank | None = None
-        self._known: Veil | None = None  # how the bank is veiled
-        self._filled = threading.Event()
+        self._veil: Veil | None = None
+        self._ready = threading.Event()  # set when the bank is current, and when the block ends
         self._progress = Progress()
-        self._looked: float | None = None
+        self._current_at: float | None = None
         self._failures = 0
 
     @property
     def bank(self) -> Bank:
-        """Give the bank, to be read.
+        """The bank, for reading.
 
         Raises:
-            BankError: the follower has not begun.
+            BankError: the follower has not been started.
         """
         if self._bank is None:
-            raise BankError("The follower has not begun: use it in a `with` block.")
+            raise BankError("The follower has not been started. Use it in a `with` block.")
         return self._bank
 
     def ready(self, timeout: float | None = None) -> bool:
-        """Wait until the bank has held everything in the feed once; tell whether it has.
-
-        It hears of the end of the block, too.
+        """Wait until the bank has had everything in the feed once.
 
         Args:
-            timeout: seconds to wait at most; None for as long as it takes.
+            timeout: seconds to wait at most; None for no limit.
+
+        Returns:
+            Whether it has; False after the timeout, or if the block has ended first.
         """
-        self._filled.wait(timeout)
-        return self._looked is not None
+        self._ready.wait(timeout)
+        return self._current_at is not None
 
     def health(self) -> Health:
-        """Tell how it fares."""
-        progress, looked = self._progress, self._looked
+        """Return the state of the follower and the bank."""
+        progress, current_at = self._progress, self._current_at
         return Health(
             signals=len(self.bank),
-            age=None if looked is None else self._clock() - looked,
+            age=None if current_at is None else self._clock() - current_at,
             current=progress.current,
             rebuilding=progress.rebuilding,
-            trouble=progress.trouble,
+            error=progress.error,
         )
 
     @abstractmethod
-    def _admit(self) -> None:
-        """Refuse a bank of the other kind."""
+    def _check_bank(self) -> None:
+        """Refuse a veiled bank, or one that is not."""
 
     @abstractmethod
-    def _veil(self) -> Veil | None:
-        """Tell how the bank is veiled, in the thread that follows."""
+    def _required_veil(self) -> Veil | None:
+        """Return the veil of the bank; called in the background thread."""
 
     def _open(self) -> None:
         with ExitStack() as opened:
-            self._asking = opened.enter_context(self._client(self._retry))
+            self._client = opened.enter_context(self._new_client(self._options.retry))
             self._bank = opened.enter_context(Bank.open(self._path))
-            self._known = kept_veil(self._path)
-            self._admit()
+            self._veil = kept_veil(self._path)
+            self._check_bank()
             opened.pop_all()
-        self._filled.clear()
-        self._progress, self._looked, self._failures = Progress(), None, 0
+        self._ready.clear()
+        self._progress, self._current_at, self._failures = Progress(), None, 0
         self._stop = Stop()
 
     def _run(self) -> None:
-        while not self._over.is_set():
+        while not self._stopping.is_set():
             try:
                 follow(
-                    self._asking,
+                    self._client,
                     self.bank,
+                    self._options,
                     stop=self._stop,
-                    tell=self._hear,
-                    wait=self._wait,
-                    veil=self._veil(),
-                    pauses=self._pauses,
+                    on_progress=self._on_progress,
+                    veil=self._required_veil(),
                 )
-            except Exception as error:  # noqa: BLE001 - whatever it is, `health` must tell it
-                self._mend(error)
+            except Exception as error:  # noqa: BLE001 - `health` must report every error
+                self._recover(error)
 
-    def _hear(self, progress: Progress) -> None:
-        if progress.trouble is None:
+    def _on_progress(self, progress: Progress) -> None:
+        if progress.error is None:
             self._failures = 0
             if progress.current:
-                self._looked = self._clock()
-                self._filled.set()
+                self._current_at = self._clock()
+                self._ready.set()
         self._progress = progress
 
-    def _mend(self, error: Exception) -> None:
-        """Tell what broke the following off, wait a while, and open the bank anew if need be."""
+    def _recover(self, error: Exception) -> None:
+        """Report an error that ended `follow`, pause, and reopen the bank if that may help."""
         match error:
             case NciihashError():
-                words = str(error)
+                message = str(error)
             case OSError():
-                words = explained(error)
+                message = explained(error)
             case _:
-                words = (
-                    "Following broke off in a way that nobody foresaw "
-                    f"({type(error).__name__}). It is tried again; please report it."
+                message = (
+                    f"Following failed with an unexpected error ({type(error).__name__}). It is "
+                    "retried; please report it."
                 )
-        self._progress = replace(self._progress, current=False, rebuilding=False, trouble=words)
+        self._progress = replace(self._progress, current=False, rebuilding=False, error=message)
         self._failures += 1
-        self._over.wait(self._repairs.pause(self._failures))
-        if isinstance(error, ServiceError) or self._over.is_set():
+        self._stopping.wait(self._options.repair_backoff.pause(self._failures))
+        if isinstance(error, ServiceError) or self._stopping.is_set():
             return
         try:
-            # After a failed write it takes no other. It answers until the new one is there, and
-            # after that to whoever has asked it already.
+            # A bank accepts no write after one has failed. Closed, it still answers queries: all of
+            # them until it is replaced, and then those of threads that have already obtained it.
             self.bank.close()
             self._bank = Bank.open(self._path)
         except (NciihashError, OSError):
-            pass  # the next attempt to follow fails by it, and tells
+            pass  # the next call of `follow` fails because of it, and that error is reported
 
     def _interrupt(self) -> None:
-        self._filled.set()
+        self._ready.set()
         self._stop.ask()
-        self._asking.break_off()
+        self._client.break_off()
 
     def _close(self) -> None:
         try:
             self.bank.close()
         finally:
-            self._asking.close()
+            self._client.close()
 
 
-class Follower(Following):
-    """A bank that follows a clearinghouse's feed in a thread, and answers at any moment.
+class Follower(BaseFollower):
+    """A bank of whole hashes that follows the feed in a background thread and can be queried.
 
         with Follower("https://clearinghouse.example", key, "bank") as follower:
             follower.ready()
             [matches] = follower.query([hashed.signal])
 
-    In asyncio it is `async with`, and `await asyncio.to_thread(follower.query, signals)`, since a
-    query computes. Any number of threads may ask. Each answer is exact, of the bank as it is at
-    that moment: after an expired cursor of the old one whole, until the new one is whole.
+    In asyncio use `async with`, and `await asyncio.to_thread(follower.query, signals)`, since a
+    query computes. Any number of threads may query. Each answer is exact for the bank at that
+    moment: after the cursor has expired that is the complete old bank, until the new one is
+    complete.
     """
 
     def query(self, signals: Sequence[Signal]) -> list[tuple[Match, ...]]:
-        """Find, for each signal, the bank's signals of its type within the type's threshold.
+        """Return the matches of each signal: the bank's signals of its type within the threshold.
 
         Returns:
             One tuple for each signal, sorted by distance, then by id.
         """
         return self.bank.query(signals)
 
-    def _admit(self) -> None:
-        if self._known is not None:
+    def _check_bank(self) -> None:
+        if self._veil is not None:
             raise BankError(
-                "This bank is veiled, and a Follower keeps whole hashes. Give it another file, or "
-                "use a VeiledFollower."
+                "This bank is veiled, and a Follower needs whole hashes. Use another file, or a "
+                "VeiledFollower."
             )
 
-    def _veil(self) -> None:
+    def _required_veil(self) -> None:
         return None
 
 
-class VeiledFollower(Following):
-    """A bank of parts of hashes that follows in a thread, and has candidates confirmed.
+class VeiledFollower(BaseFollower):
+    """A bank of veiled hashes that follows the feed in a background thread and can be queried.
 
         with VeiledFollower("https://clearinghouse.example", key, "bank") as follower:
             follower.ready()
             [hits] = follower.query([hashed.signal])
 
-    The key has the scopes `veil` and `match`. What is like nothing in the bank is answered here,
-    and does not leave this machine; the clearinghouse is asked about the rest, and its answer is a
-    band. Otherwise it is as a `Follower`.
-
-    Args:
-        confirming: how often and how long to ask about candidates.
+    The key needs the scopes `veil` and `match`. A signal that resembles nothing in the bank is
+    answered locally and never leaves this machine. The others are candidates: the clearinghouse is
+    queried about them and returns a band. Everything else is as with a `Follower`.
     """
 
-    def __init__(
-        self,
-        server: str,
-        key: str,
-        bank: str | PathLike[str],
-        *,
-        wait: float = WAIT,
-        retry: RetryPolicy = RETRY_POLICY,
-        confirming: RetryPolicy = CONFIRMING,
-        pauses: RetryPolicy = PAUSES,
-        repairs: RetryPolicy = REPAIRS,
-        http: httpx.BaseTransport | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__(
-            server,
-            key,
-            bank,
-            wait=wait,
-            retry=retry,
-            pauses=pauses,
-            repairs=repairs,
-            http=http,
-            clock=clock,
-        )
-        self._confirming = confirming
-
     def query(self, signals: Sequence[Signal]) -> list[Hits]:
-        """Find what each signal matches; the hashes of candidates go to the clearinghouse.
+        """Return the hits of each signal; the hashes of candidates are sent to the clearinghouse.
 
         Raises:
-            ServiceError: there are candidates and nobody confirms them: hold what they are of back,
-                and ask again. Signals without candidates raise nothing, so ask file by file.
+            ServiceError: there are candidates, and they cannot be confirmed at the moment. Delay
+                the upload and query again. Signals without candidates cause no error, so query
+                file by file.
         """
-        if self._known is None:  # nothing has come yet
+        if self._veil is None:  # no page has arrived yet
             return [Hits()] * len(signals)
-        confirmer = Confirmer(self.bank, self._known, self._asker.match)
+        confirmer = Confirmer(self.bank, self._veil, self._confirm_client.match)
         hits = confirmer.find(signals)
-        if confirmer.trouble is not None:
-            raise confirmer.trouble
+        if confirmer.error is not None:
+            raise confirmer.error
         return hits
 
-    def _admit(self) -> None:
-        if self._known is None and self.bank.cursor is not None:
+    def _check_bank(self) -> None:
+        if self._veil is None and self.bank.cursor is not None:
             raise BankError(
-                "This bank holds whole hashes, and a VeiledFollower keeps parts of them. Give it "
-                "another file, or use a Follower."
+                "This bank contains whole hashes, and a VeiledFollower needs veiled ones. Use "
+                "another file, or a Follower."
             )
 
-    def _veil(self) -> Veil:
-        if (veil := self._known) is None:
-            veil = self._asking.veil()
+    def _required_veil(self) -> Veil:
+        if (veil := self._veil) is None:
+            veil = self._client.veil()
             keep_veil(self._path, veil)
-            self._known = veil
+            self._veil = veil
         return veil
 
     def _open(self) -> None:
         super()._open()
-        self._asker = self._client(self._confirming)
+        self._confirm_client = self._new_client(self._options.confirm_retry)
 
     def _close(self) -> None:
         try:
             super()._close()
         finally:
-            self._asker.close()
+            self._confirm_client.close()

@@ -1,4 +1,4 @@
-"""Look files' hashes up in a bank: what each file is near to, and of videos, how much of them."""
+"""Look up the hashes of files: the matches of each, and the frames that a video shares."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,20 +12,20 @@ from nciihash.vpdq import Share, bank_share
 from nciihash.wire import Hit, Hits
 
 Find: TypeAlias = Callable[[Sequence[Signal]], Sequence[Sequence[Match | Hit]]]
-# how many PDQ hashes of each kind an item has; None where nobody tells, as the clearinghouse does
+# Counts the PDQ hashes of an item by variant; None for a clearinghouse, which does not reveal it.
 Kinds: TypeAlias = Callable[[str], Mapping[Variant, int]] | None
 
-Found: TypeAlias = tuple[SignalType, Match | Hit]
+TypedMatch: TypeAlias = tuple[SignalType, Match | Hit]
 
 
 @dataclass(frozen=True, slots=True)
 class SharedFrames:
-    """What a video has in common with one item of a bank.
+    """The frames that a video shares with one item of a bank.
 
     Attributes:
-        item: its name in the feed.
-        query: how many of the video's frames are near it.
-        bank: how many of its frames are near the video; None where the bank does not tell.
+        item: the item's id.
+        query: how many of the video's frames match the item.
+        bank: how many of the item's frames match the video; None if the bank does not reveal it.
     """
 
     item: str
@@ -35,28 +35,34 @@ class SharedFrames:
 
 @dataclass(frozen=True, slots=True)
 class LookupResult:
-    """What was found for one file: each signal once, and for a video what it shares with items.
+    """The matches of one file.
 
-    `truncated` says that a clearinghouse has more than it told.
+    Attributes:
+        found: the nearest match of each signal in the bank, nearest first.
+        shared: for a video, the items with which it shares frames, those with most frames first.
+        truncated: whether the clearinghouse has more hits than it returned.
     """
 
-    found: tuple[Found, ...]
+    found: tuple[TypedMatch, ...]
     shared: tuple[SharedFrames, ...] = ()
     truncated: bool = False
 
 
 def look_up(
-    batch: Sequence[tuple[Path, Item | FileRefused]], find: Find, kinds: Kinds
+    batch: Sequence[tuple[Path, Item | FileRefused]], find: Find, variant_counts: Kinds
 ) -> Iterator[tuple[Path, LookupResult | FileRefused]]:
-    """Look for the hashes of several files in one query.
+    """Look up the hashes of several files in one query.
 
-    A hash whose picture is too plain (`Hashed.plain`) matches nothing, and is not looked for: blank
-    pictures are like one another, and like anything plain that somebody may have listed.
+    A hash that is too plain (`Hashed.plain`) is not looked up and matches nothing: blank pictures
+    resemble each other, and anything plain that somebody may have submitted.
 
     Args:
-        batch: files, hashed or refused.
-        find: gives for each signal what is near it.
-        kinds: counts what an item has in the bank.
+        batch: files with their hashes, or with why they were refused.
+        find: returns the matches of each signal, as `Bank.query` and `PlatformClient.match` do.
+        variant_counts: counts the PDQ hashes of an item by variant; None if that is unknown.
+
+    Yields:
+        Each file with its result, or with why it was refused, in the order of `batch`.
     """
     signals = [
         hashed.signal
@@ -65,52 +71,62 @@ def look_up(
         for hashed in outcome.hashes
         if not hashed.plain
     ]
-    answers = iter(find(signals) if signals else ())
+    results = iter(find(signals) if signals else ())
     for path, outcome in batch:
         if isinstance(outcome, FileRefused):
             yield path, outcome
             continue
-        found = [(hashed, next(answers)) for hashed in outcome.hashes if not hashed.plain]
+        found = [(hashed, next(results)) for hashed in outcome.hashes if not hashed.plain]
         nearest = once((h.signal.type, match) for h, matches in found for match in matches)
         shared: tuple[SharedFrames, ...] = ()
         if outcome.media is Media.VIDEO:
-            times = (
+            frames = (
                 (hashed.time, matches)
                 for hashed, matches in found
                 if hashed.signal.type is SignalType.PDQ
             )
-            shared = tuple(_shared(times, outcome.frames, kinds))
-        cut = any(isinstance(matches, Hits) and matches.truncated for _, matches in found)
-        yield path, LookupResult(tuple(nearest), shared, cut)
+            shared = tuple(_shared_frames(frames, outcome.frames, variant_counts))
+        truncated = any(isinstance(matches, Hits) and matches.truncated for _, matches in found)
+        yield path, LookupResult(tuple(nearest), shared, truncated)
 
 
-def _shared(
-    found: Iterable[tuple[float | None, Sequence[Match | Hit]]], frames: int, kinds: Kinds
+def _shared_frames(
+    frames: Iterable[tuple[float | None, Sequence[Match | Hit]]], total: int, variant_counts: Kinds
 ) -> Iterator[SharedFrames]:
-    """Count frames by items, those items first of which most frames were found."""
+    """Yield the items that frames match, those with most frames first.
+
+    Args:
+        frames: the time of each hashed frame, and its matches.
+        total: how many frames the video has.
+        variant_counts: as in `look_up`.
+    """
     times: dict[str, set[float | None]] = defaultdict(set)
-    matches: dict[str, list[Match]] = defaultdict(list)
-    for time, near in found:
-        for match in near:
+    by_item: dict[str, list[Match]] = defaultdict(list)
+    for time, matches in frames:
+        for match in matches:
             times[match.item].add(time)
             if isinstance(match, Match):
-                matches[match.item].append(match)
-    counts = Counter({item: len(seen) for item, seen in times.items()})
+                by_item[match.item].append(match)
+    counts = Counter({item: len(matched) for item, matched in times.items()})
     for item, count in counts.most_common():
-        bank = None if kinds is None else bank_share(matches[item], kinds(item))
-        yield SharedFrames(item, Share(count, max(count, frames)), bank)
+        bank = None if variant_counts is None else bank_share(by_item[item], variant_counts(item))
+        yield SharedFrames(item, Share(count, max(count, total)), bank)
 
 
-def once(found: Iterable[Found]) -> list[Found]:
-    """Keep each signal's nearest match, nearest first: a picture and its trimmed form find it."""
-    nearest: dict[str, Found] = {}
-    for type, match in sorted(found, key=_nearness):
+def once(found: Iterable[TypedMatch]) -> list[TypedMatch]:
+    """Return the nearest match of each signal in the bank, nearest first.
+
+    A picture and its trimmed variant often match the same signal.
+    """
+    nearest: dict[str, TypedMatch] = {}
+    for type, match in sorted(found, key=_distance):
         nearest.setdefault(match.id, (type, match))
     return list(nearest.values())
 
 
-def _nearness(found: Found) -> tuple[int, str]:
-    type, match = found
+def _distance(typed: TypedMatch) -> tuple[int, str]:
+    """Return the sort key of a match; a hit, which has no distance, counts as its band's limit."""
+    type, match = typed
     if isinstance(match, Match):
         return match.distance, match.id
     return 0 if match.band is Band.STRONG else type.threshold, match.id

@@ -1,13 +1,15 @@
-"""Match against a veiled bank: find candidates here, and have the clearinghouse confirm them.
+"""Match against a veiled bank: find candidates locally, and confirm them at the clearinghouse.
 
-Beside a veiled bank named FILE lie, of mode 0600 as well,
+Two further files of mode 0600 belong to a veiled bank named FILE:
 
-    FILE-veil      which bits of a hash it holds, and the key of exact ones: it makes a bank veiled
-    FILE-waiting   candidates that nobody could confirm yet: a line of JSON for each file with its
-                   name and whole hashes, and lines that say how many are done
+    FILE-veil      which bits of a hash the bank has, and the key of its exact hashes, as JSON; this
+                   file is what makes a bank veiled
+    FILE-waiting   candidates that could not be confirmed yet, as JSON lines: for each file its name
+                   and its whole hashes, {"file": ..., "signals": [[TYPE, HEX], ...]}, and lines
+                   {"done": N} with the number of candidates confirmed so far
 
-No picture is ever in them. Lines are added at the end and fsynced; the file is emptied when all are
-done.
+Neither ever contains a picture. Lines are appended and fsynced; the file is emptied when all
+candidates are confirmed.
 """
 
 import fcntl
@@ -29,145 +31,160 @@ from nciihash.veil import Veil
 from nciihash.wire import Hits
 from nciihash.wire.veil import VeilReply
 
-WAITING_MAX: Final = 1 << 30  # bytes of candidates that may wait
+WAITING_MAX: Final = 1 << 30  # bytes of FILE-waiting
 
 Ask: TypeAlias = Callable[[Sequence[Signal]], list[Hits]]
 
 
 def keep_veil(bank: Path, veil: Veil) -> None:
-    """Note, durably, that a bank is veiled, and how.
+    """Store the veil of a bank durably.
 
     Raises:
         OSError: the file cannot be written.
     """
-    with replacing(_beside(bank, "veil")) as file:
+    with replacing(_companion(bank, "veil")) as file:
         file.write(VeilReply.of(veil).model_dump_json().encode())
 
 
 def kept_veil(bank: Path) -> Veil | None:
-    """Tell how a bank is veiled; None for one that holds whole hashes.
+    """Load the veil of a bank; None for a bank of whole hashes.
 
     Raises:
-        BankCorrupt: the note is damaged.
+        BankCorrupt: the file is damaged.
     """
-    path = _beside(bank, "veil")
+    path = _companion(bank, "veil")
     try:
         return VeilReply.model_validate_json(path.read_bytes()).veil
     except FileNotFoundError:
         return None
     except ValidationError:
-        raise BankCorrupt(f"{path} is damaged. Follow the veiled feed once more.") from None
+        raise BankCorrupt(f"{path} is damaged. Follow the veiled feed into a new bank.") from None
 
 
-def _beside(bank: Path, what: str) -> Path:
-    bank = bank.resolve()  # as the bank itself is named
-    return bank.with_name(f"{bank.name}-{what}")
+def _companion(bank: Path, suffix: str) -> Path:
+    bank = bank.resolve()  # links are resolved for the bank itself, too
+    return bank.with_name(f"{bank.name}-{suffix}")
 
 
 class Confirmer:
-    """Finds what matches in two steps; its `find` takes the place of a bank's `query`.
+    """A matcher for a veiled bank; its `find` can be used in place of `Bank.query`.
 
-    A clearinghouse that does not answer is not asked again: `unanswered` holds the signals of the
-    last call that are candidates and could not be confirmed, and `trouble` says why.
+    After a transient error the clearinghouse is not queried again.
+
+    Attributes:
+        asked: how many candidates the clearinghouse has answered.
+        unanswered: the signals of the last call that are candidates and could not be confirmed.
+        error: why they could not; None while there was no error.
     """
 
     def __init__(self, bank: Bank, veil: Veil, ask: Ask) -> None:
+        """Set up the two steps.
+
+        Args:
+            bank: the veiled bank.
+            veil: its veil.
+            ask: queries the clearinghouse, as `PlatformClient.match` does.
+        """
         self._bank = bank
         self._veil = veil
         self._ask = ask
         self.asked = 0
         self.unanswered: frozenset[Signal] = frozenset()
-        self.trouble: ServiceError | None = None
+        self.error: ServiceError | None = None
 
     def find(self, signals: Sequence[Signal]) -> list[Hits]:
-        """Give what each signal matches. Only candidates leave this machine.
+        """Return the hits of each signal. Only the hashes of candidates leave this machine.
 
         Raises:
-            ServiceError: the key is wrong, or an answer makes no sense.
+            ServiceError: the key is wrong, or a response is invalid. Transient errors are stored in
+                `error` instead.
         """
-        parts = self._veil.over(signals)
-        places = [place for place, part in enumerate(parts) if part is not None]
-        near = self._bank.query([part for part in parts if part is not None])
-        chosen = [place for place, found in zip(places, near, strict=True) if found]
+        veiled = self._veil.over(signals)
+        rows = [row for row, part in enumerate(veiled) if part is not None]
+        matches = self._bank.query([part for part in veiled if part is not None])
+        candidates = [row for row, found in zip(rows, matches, strict=True) if found]
         hits = [Hits()] * len(signals)
         self.unanswered = frozenset()
-        if not chosen:
+        if not candidates:
             return hits
-        if self.trouble is None:
+        if self.error is None:
             try:
-                answers = self._ask([signals[place] for place in chosen])
+                replies = self._ask([signals[row] for row in candidates])
             except ServiceError as error:
                 if not error.passing:
                     raise
-                self.trouble = error
+                self.error = error
             else:
-                self.asked += len(chosen)
-                for place, answer in zip(chosen, answers, strict=True):
-                    hits[place] = answer
+                self.asked += len(candidates)
+                for row, reply in zip(candidates, replies, strict=True):
+                    hits[row] = reply
                 return hits
-        self.unanswered = frozenset(signals[place] for place in chosen)
+        self.unanswered = frozenset(signals[row] for row in candidates)
         return hits
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A file whose hashes wait to be confirmed."""
+    """A file with hashes that have to be confirmed."""
 
     file: str
     signals: tuple[Signal, ...]
 
 
 class WaitingFull(BankError):
-    """More candidates wait than may: confirm them first."""
+    """Too many candidates are stored: confirm them first."""
 
 
 class PendingCandidates:
-    """The candidates of a bank that wait; several processes may add, and one confirms."""
+    """The stored candidates of a bank; several processes may add, one may confirm."""
 
     def __init__(self, bank: Path) -> None:
-        self.path = _beside(bank, "waiting")
+        self.path = _companion(bank, "waiting")
 
     def add(self, candidate: Candidate) -> None:
-        """Let a file wait, durably.
+        """Store a candidate durably.
 
         Raises:
-            WaitingFull: too many wait already.
+            WaitingFull: too many candidates are stored.
             OSError: the file cannot be written.
         """
         signals = [[signal.type.value, signal.hex] for signal in candidate.signals]
         with self._locked() as file:
             if os.fstat(file).st_size > WAITING_MAX:
                 raise WaitingFull(
-                    "Too many candidates wait to be confirmed. Run `nciihash confirm` first."
+                    "Too many candidates are waiting to be confirmed. Run `nciihash confirm` first."
                 )
             _append(file, {"file": candidate.file, "signals": signals})
 
     def read(self) -> list[Candidate]:
-        """Give those that wait, oldest first."""
-        found, done = self._entries()
-        return found[done:]
+        """Return the stored candidates, oldest first."""
+        candidates, done = self._parse()
+        return candidates[done:]
 
     def drop(self, count: int) -> None:
-        """Forget the oldest ones, and empty the file when none is left.
+        """Remove the oldest candidates, and empty the file if none is left.
 
         Raises:
             OSError: the file cannot be written.
         """
         with self._locked() as file:
-            found, done = self._entries()
-            if done + count < len(found):
+            candidates, done = self._parse()
+            if done + count < len(candidates):
                 _append(file, {"done": done + count})
                 return
             os.ftruncate(file, 0)
             os.fsync(file)
 
-    def _entries(self) -> tuple[list[Candidate], int]:
-        """Read all lines; one that a crash cut short was never said to wait, and is passed over."""
+    def _parse(self) -> tuple[list[Candidate], int]:
+        """Return all candidates in the file, and how many of them are done.
+
+        A line torn by a crash is skipped, since `add` never returned for it.
+        """
         try:
             lines = self.path.read_bytes().split(b"\n")
         except FileNotFoundError:
             return [], 0
-        found: list[Candidate] = []
+        candidates: list[Candidate] = []
         done = 0
         for line in lines:
             try:
@@ -176,10 +193,10 @@ class PendingCandidates:
                     done = int(entry["done"])
                     continue
                 signals = [Signal.from_hex(SignalType(t), v) for t, v in entry["signals"]]
-                found.append(Candidate(str(entry["file"]), tuple(signals)))
+                candidates.append(Candidate(str(entry["file"]), tuple(signals)))
             except (ValueError, KeyError, TypeError, InvalidSignal):
                 continue
-        return found, done
+        return candidates, done
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
@@ -196,10 +213,10 @@ class PendingCandidates:
 def _append(file: int, entry: dict[str, object]) -> None:
     size = os.fstat(file).st_size
     torn = size and os.pread(file, 1, size - 1) != b"\n"
-    rest = b"\n" * bool(torn) + json.dumps(entry).encode() + b"\n"
+    data = b"\n" * bool(torn) + json.dumps(entry).encode() + b"\n"
     try:
-        while rest:  # a disk that is nearly full takes a part without a word
-            rest = rest[os.write(file, rest) :]
+        while data:  # on a nearly full disk, `write` may write only a part and report no error
+            data = data[os.write(file, data) :]
         os.fsync(file)
     except OSError:
         os.ftruncate(file, size)

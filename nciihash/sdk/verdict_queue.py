@@ -1,13 +1,13 @@
-"""Keep verdicts until the clearinghouse has them: through restarts, crashes and its absence.
+"""A durable queue of verdicts, which survives restarts, crashes and outages of the clearinghouse.
 
-The queue is one SQLite file of mode 0600 (beside it, while it is open, FILE-wal and FILE-shm). It
-holds ids and verdicts, no hashes and nothing about uploads. What `add` has returned from survives a
+The queue is one SQLite file of mode 0600 (with FILE-wal and FILE-shm while it is open). It contains
+ids and verdicts, no hashes and nothing about uploads. When `add` returns, the verdicts survive a
 power cut.
 
-Verdicts leave in batches, one batch at a time. A batch is fixed before it is sent, under an
-idempotency key that is kept with it, and nothing else is sent until the service has answered
-it: a batch whose answer was lost is repeated as it was, which the service takes once, and no old
-verdict can arrive behind a newer one about the same signal.
+Verdicts are sent in batches, one at a time. A batch and its idempotency key are stored before it is
+sent, and no other is sent until the service has responded. So a batch whose response was lost is
+repeated unchanged and recorded once, and an older verdict can never arrive after a newer one about
+the same signal.
 """
 
 import os
@@ -26,24 +26,24 @@ from nciihash.client.platform import PlatformClient, check_ids
 from nciihash.client.sans_io import RETRY_POLICY, RetryPolicy, new_idempotency_key
 from nciihash.durable import sync_folder
 from nciihash.errors import NciihashError, QueueFull, QueueInvalid, ServiceRefused, explained
-from nciihash.sdk.background import Background
+from nciihash.sdk.background import BackgroundThread
 from nciihash.signals import Verdict
 from nciihash.wire import VERDICTS_MAX, FeedbackTaken
 
-WAITING_MAX: Final = 100_000  # ids about which verdicts may wait
-PAUSES: Final = RetryPolicy(base=2.0, cap=60.0)
+WAITING_MAX: Final = 100_000  # verdicts in a queue
+BACKOFF: Final = RetryPolicy(base=2.0, cap=60.0)
 
-_ASKED_MAX: Final = 600.0  # seconds; a service cannot send a sender to sleep for longer
-_MARK: Final = 0x4E434951  # "NCIQ"
+_RETRY_AFTER_MAX: Final = 600.0  # seconds; the service cannot make a sender pause for longer
+_APPLICATION_ID: Final = 0x4E434951  # "NCIQ"
 _VERSION: Final = 1
-_BUSY: Final = 60.0  # seconds to wait for another process's write
+_BUSY_TIMEOUT: Final = 60.0  # seconds to wait for the write lock of another process
 _TABLES: Final = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS waiting (
     turn INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, verdict TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS sending (
     turn INTEGER PRIMARY KEY, id TEXT NOT NULL, verdict TEXT NOT NULL, key TEXT NOT NULL);
-PRAGMA application_id = {_MARK};
+PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """
@@ -51,42 +51,42 @@ COMMIT;
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Verdicts on their way, and the key under which they are sent however often."""
+    """The verdicts that are being sent, and their idempotency key, the same for every attempt."""
 
     key: str
     verdicts: Mapping[str, Verdict]
 
 
 class VerdictQueue:
-    """Verdicts that wait to be sent; any number of threads and processes may add.
+    """A durable queue of verdicts; any number of threads and processes may add to it.
 
         with VerdictQueue("verdicts") as queue:
-            queue.add({match.id: Verdict.BLOCKED})     # on the disk now
+            queue.add({match.id: Verdict.BLOCKED})     # on disk now
             queue.send(client)                         # or let a `VerdictSender` do it
 
-    About each id the latest verdict waits, so that a picture which is uploaded a thousand times
-    takes one place. Do not carry an open queue through a fork.
+    Of each id the queue contains the latest verdict only, so a picture that is uploaded a thousand
+    times takes one row. Do not use an open queue after a fork.
 
     Args:
-        path: the queue's file; made when absent (its folder must exist).
-        most: ids that may wait.
+        path: the path of the queue; created if it does not exist (its folder must exist).
+        max_waiting: the largest number of verdicts.
 
     Raises:
-        QueueInvalid: the file is damaged, foreign or newer.
-        OSError: it cannot be opened.
+        QueueInvalid: the file is damaged, is not a queue, or was written by a newer version.
+        OSError: the file cannot be opened.
     """
 
-    def __init__(self, path: str | PathLike[str], *, most: int = WAITING_MAX) -> None:
+    def __init__(self, path: str | PathLike[str], *, max_waiting: int = WAITING_MAX) -> None:
         self.path = Path(path)
-        self._most = most
+        self._max_waiting = max_waiting
         self._lock = threading.Lock()
         new = not self.path.exists()
-        # SQLite gives the files beside it the mode of this one.
+        # SQLite creates FILE-wal and FILE-shm with the mode of this file
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         if new:
             sync_folder(self.path.resolve().parent)
         self._database = sqlite3.connect(
-            self.path, timeout=_BUSY, isolation_level=None, check_same_thread=False
+            self.path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
         )
         try:
             self._prepare()
@@ -95,17 +95,19 @@ class VerdictQueue:
             raise
 
     def _prepare(self) -> None:
-        with self._faults():
-            mark = self._number("PRAGMA application_id")
+        with self._translated_errors():
+            application = self._number("PRAGMA application_id")
             version = self._number("PRAGMA user_version")
-            if self._number("SELECT count(*) FROM sqlite_master") and mark != _MARK:
-                raise QueueInvalid(f"{self.path} is no queue of verdicts. Name another file.")
+            if self._number("SELECT count(*) FROM sqlite_master") and (
+                application != _APPLICATION_ID
+            ):
+                raise QueueInvalid(f"{self.path} is not a queue of verdicts. Choose another file.")
             if version > _VERSION:
                 raise QueueInvalid(
-                    f"{self.path} was written by a newer version of nciihash: upgrade it."
+                    f"{self.path} was written by a newer version of nciihash. Upgrade nciihash."
                 )
             self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = FULL")  # each commit is on the disk
+            self._database.execute("PRAGMA synchronous = FULL")  # commits are fsynced
             if version < _VERSION:
                 self._database.executescript(_TABLES)
 
@@ -116,24 +118,24 @@ class VerdictQueue:
         self.close()
 
     def close(self) -> None:
-        """Close the file; what waits stays in it."""
+        """Close the file; the verdicts stay in it."""
         with self._lock:
             self._database.close()
 
     def __len__(self) -> int:
-        """Count the verdicts that wait or are on their way."""
-        with self._lock, self._faults():
+        """Return the number of verdicts that the service has not confirmed yet."""
+        with self._lock, self._translated_errors():
             return self._count("waiting") + self._count("sending")
 
     def add(self, verdicts: Mapping[str, Verdict]) -> None:
-        """Let verdicts wait, durably; a later one about an id takes the place of an earlier.
+        """Add verdicts durably; a later verdict on an id replaces an earlier one.
 
         Args:
-            verdicts: by the ids that the feed or `match` gave.
+            verdicts: verdicts by the ids that the feed or `match` returned.
 
         Raises:
             InvalidRequest: something is not an id.
-            QueueFull: too many wait already; none of these was taken.
+            QueueFull: the queue is full; none of these verdicts was added.
             OSError: the file cannot be written.
         """
         check_ids(verdicts)
@@ -145,44 +147,46 @@ class VerdictQueue:
                 " ON CONFLICT (id) DO UPDATE SET verdict = excluded.verdict",
                 rows,
             )
-            if before < (after := self._count("waiting")) and after > self._most:
+            if before < (after := self._count("waiting")) and after > self._max_waiting:
                 raise QueueFull(
-                    f"{before:,} verdicts wait in {self.path} already, and {self._most:,} may. See "
-                    "why the clearinghouse does not take them, then add these again."
+                    f"{self.path} is full: it contains {before:,} verdicts of at most "
+                    f"{self._max_waiting:,}. Find out why the clearinghouse does not accept them, "
+                    "then add these again."
                 )
 
     def send(self, client: PlatformClient) -> FeedbackTaken:
-        """Send all that waits, a batch after the other.
+        """Send all verdicts, one batch after another.
 
         Args:
             client: a platform's client, with a key for feedback.
 
         Returns:
-            How many were recorded, and how many ids this platform was never given.
+            How many verdicts were recorded, and how many ids this platform never received.
 
         Raises:
-            ServiceError: a wrong key, or no answer; what was not answered waits on.
+            ServiceError: the key is wrong, or there is no response; unconfirmed verdicts stay in
+                the queue.
             OSError: the file cannot be written.
         """
         recorded = unknown = 0
         while (batch := self.batch()) is not None:
             try:
-                taken = client.feedback(batch.verdicts, idempotency_key=batch.key)
+                reply = client.feedback(batch.verdicts, idempotency_key=batch.key)
             except ServiceRefused as error:
                 if error.problem != "idempotency_conflict":
                     raise
-                # Another version of this program wrote the same verdicts down differently.
+                # another version of this program serialized the same verdicts differently
                 self.rename(batch)
                 continue
             self.done(batch)
-            recorded += taken.recorded
-            unknown += taken.unknown
+            recorded += reply.recorded
+            unknown += reply.unknown
         return FeedbackTaken(recorded=recorded, unknown=unknown)
 
     def batch(self) -> Batch | None:
-        """Give the verdicts that are to be sent now: those on their way, or else the oldest.
+        """Return the verdicts to send now: the batch that is being sent, or else the oldest ones.
 
-        They stay the same, under the same key, until they are `done`. None when nothing waits.
+        The batch and its key stay the same until `done`. None if the queue is empty.
 
         Raises:
             OSError: the file cannot be written.
@@ -205,7 +209,7 @@ class VerdictQueue:
         return Batch(str(rows[0][0]), {str(id): Verdict(verdict) for _, id, verdict in rows})
 
     def done(self, batch: Batch) -> None:
-        """Forget verdicts that the service has answered.
+        """Remove a batch that the service has confirmed.
 
         Raises:
             OSError: the file cannot be written.
@@ -214,7 +218,7 @@ class VerdictQueue:
             self._database.execute("DELETE FROM sending WHERE key = ?", (batch.key,))
 
     def rename(self, batch: Batch) -> None:
-        """Send verdicts under another key from now on.
+        """Replace the idempotency key of a batch.
 
         Raises:
             OSError: the file cannot be written.
@@ -225,16 +229,16 @@ class VerdictQueue:
             )
 
     def _count(self, table: str) -> int:
-        return self._number(f"SELECT count(*) FROM {table}")  # noqa: S608 - a name from here
+        return self._number(f"SELECT count(*) FROM {table}")  # noqa: S608 - the names are constants
 
-    def _number(self, question: str) -> int:
-        (number,) = self._database.execute(question).fetchone()
+    def _number(self, query: str) -> int:
+        (number,) = self._database.execute(query).fetchone()
         return int(number)
 
     @contextmanager
     def _change(self) -> Iterator[None]:
-        """Guard a change: all of it is on the disk when the block has ended, or nothing."""
-        with self._lock, self._faults():
+        """Run the block in one transaction."""
+        with self._lock, self._translated_errors():
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -245,56 +249,57 @@ class VerdictQueue:
                 raise
 
     @contextmanager
-    def _faults(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.ProgrammingError:
             raise
         except sqlite3.OperationalError as error:
-            raise OSError(f"{self.path} cannot be used: {error}.") from error
+            raise OSError(f"{self.path} cannot be read or written: {error}.") from error
         except sqlite3.DatabaseError as error:
             raise QueueInvalid(
-                f"{self.path} is damaged or no queue of verdicts. Move it away; a new one is made."
+                f"{self.path} is damaged or not a queue of verdicts. Move it away to start a new "
+                "queue."
             ) from error
 
 
 @dataclass(frozen=True, slots=True)
 class SenderState:
-    """How a sender fares; counts are of this run.
+    """The state of a sender, for monitoring; `recorded` and `unknown` count since its start.
 
     Attributes:
-        waiting: verdicts that are not answered yet.
-        recorded: verdicts that the service took.
-        unknown: ids that it never gave to this platform.
-        trouble: why nothing can be sent at the moment, as a sentence.
+        waiting: verdicts that the service has not confirmed yet.
+        recorded: verdicts that the service recorded.
+        unknown: verdicts on ids that this platform never received.
+        error: why nothing can be sent at the moment, as a sentence; None while it can.
     """
 
     waiting: int = 0
     recorded: int = 0
     unknown: int = 0
-    trouble: str | None = None
+    error: str | None = None
 
 
-class VerdictSender(Background):
-    """Sends what waits in a queue, in a thread, until the end of the block.
+class VerdictSender(BackgroundThread):
+    """A background thread that sends the verdicts of a queue.
 
         with VerdictQueue("verdicts") as queue, VerdictSender(server, key, queue):
             queue.add({match.id: Verdict.BLOCKED})
 
-    In asyncio it is `async with`. It never gives up: what goes wrong is told in `health` and tried
-    again. What is not sent when the block ends is sent in the next run.
+    In asyncio use `async with`. It never gives up: it reports errors in `health` and retries. What
+    has not been sent when the block ends is sent by the next run.
 
     Args:
-        server: the address, `https://HOST`; `http://` on this machine alone.
+        server: the address, `https://HOST`; `http://` only for a service on this machine.
         key: the platform's key, with the scope `feedback`.
-        queue: where the verdicts wait; open for longer than the block.
-        every: seconds between looks into the queue.
-        retry: how often and how long to try a request again.
-        pauses: how long to wait after failures.
-        http: what carries the requests, instead of real connections.
+        queue: the queue; keep it open longer than the block.
+        interval: seconds between checks of the queue.
+        retry: the retry policy of each request.
+        backoff: the pauses (`base`, `cap`) after the retries of a request have failed.
+        http: an httpx transport to use instead of real connections.
 
     Raises:
-        InvalidRequest: at the beginning of the block: the address or the key cannot be right.
+        InvalidRequest: on entering the block: the address or the key is invalid.
     """
 
     def __init__(
@@ -303,53 +308,55 @@ class VerdictSender(Background):
         key: str,
         queue: VerdictQueue,
         *,
-        every: float = 1.0,
+        interval: float = 1.0,
         retry: RetryPolicy = RETRY_POLICY,
-        pauses: RetryPolicy = PAUSES,
+        backoff: RetryPolicy = BACKOFF,
         http: httpx.BaseTransport | None = None,
     ) -> None:
         super().__init__()
-        self._client: Callable[[], PlatformClient] = lambda: PlatformClient(
+        self._new_client: Callable[[], PlatformClient] = lambda: PlatformClient(
             server, key, retry=retry, http=http
         )
         self._queue = queue
-        self._every = every
-        self._pauses = pauses
-        self._sent = SenderState()
+        self._interval = interval
+        self._backoff = backoff
+        self._state = SenderState()
 
     def health(self) -> SenderState:
-        """Tell how it fares.
+        """Return the state of the sender and the queue.
 
         Raises:
             OSError: the queue cannot be read.
         """
-        return replace(self._sent, waiting=len(self._queue))
+        return replace(self._state, waiting=len(self._queue))
 
     def _open(self) -> None:
-        self._asking = self._client()
+        self._client = self._new_client()
 
     def _run(self) -> None:
         failures = 0
-        while not self._over.is_set():
+        while not self._stopping.is_set():
             try:
-                taken = self._queue.send(self._asking)
+                reply = self._queue.send(self._client)
             except (NciihashError, OSError) as error:
                 failures += 1
-                trouble = explained(error) if isinstance(error, OSError) else str(error)
-                self._sent = replace(self._sent, trouble=trouble)
-                asked = error.retry_after if isinstance(error, ServiceRefused) else None
-                pause = max(self._pauses.pause(failures), min(asked or 0.0, _ASKED_MAX))
+                message = explained(error) if isinstance(error, OSError) else str(error)
+                self._state = replace(self._state, error=message)
+                retry_after = error.retry_after if isinstance(error, ServiceRefused) else None
+                pause = max(
+                    self._backoff.pause(failures), min(retry_after or 0.0, _RETRY_AFTER_MAX)
+                )
             else:
                 failures = 0
-                self._sent = SenderState(
-                    recorded=self._sent.recorded + taken.recorded,
-                    unknown=self._sent.unknown + taken.unknown,
+                self._state = SenderState(
+                    recorded=self._state.recorded + reply.recorded,
+                    unknown=self._state.unknown + reply.unknown,
                 )
-                pause = self._every
-            self._over.wait(pause)
+                pause = self._interval
+            self._stopping.wait(pause)
 
     def _interrupt(self) -> None:
-        self._asking.break_off()
+        self._client.break_off()
 
     def _close(self) -> None:
-        self._asking.close()
+        self._client.close()

@@ -1,8 +1,9 @@
-"""What crosses the network: one definition for both ends, as frozen Pydantic models.
+"""The messages of the API, as frozen Pydantic models that both ends share.
 
-Unknown fields are refused, lists and strings are bounded, and there is no free text: a value is
-hexadecimal, a name comes from a closed list. The service validates with these models and writes
-its OpenAPI document from them; the clients build requests and read answers with them.
+Unknown fields are refused, lists and strings are bounded, and no field takes free text: values are
+hexadecimal digits, names come from closed lists. The service validates requests with these models
+and generates its OpenAPI document from them; the clients build requests and parse responses with
+them.
 """
 
 from nciihash.wire.base import PROBLEM, HexValue, Message, OpaqueId, Problem, Quality

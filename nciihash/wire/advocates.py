@@ -1,7 +1,7 @@
-"""What crosses the network between a helpline's advocate and a clearinghouse.
+"""Messages between a helpline's advocate and the clearinghouse.
 
-An advocate opens a case for somebody who agreed. She knows it by a reference, never by the case
-number and the passphrase: these are made when the case is handed over, and shown to its holder.
+An advocate opens a case for somebody who has agreed. She identifies it by a reference and never
+knows a case number or a passphrase: these are created when the person takes over the case.
 """
 
 from datetime import datetime
@@ -10,20 +10,38 @@ from typing import Annotated, Final
 from pydantic import Field, StrictBool
 
 from nciihash.wire.base import Message, example
-from nciihash.wire.cases import ITEM_EXAMPLE, Declaration, ItemReceipt, Items, Reason
+from nciihash.wire.cases import (
+    ITEM_EXAMPLE,
+    Declaration,
+    Expires,
+    Items,
+    Reason,
+    Receipts,
+)
 
-ASSISTED_ITEMS_MAX: Final = 1_000  # files in a case that an advocate opened; 200 in a request
-CLOCK_HOURS: Final = 48  # that a site has after a valid notice (TAKE IT DOWN Act, section 3)
+ASSISTED_ITEMS_MAX: Final = 1_000  # files of a case that an advocate opened; 200 per request
+CLOCK_HOURS: Final = 48  # in which a site must act on a valid notice (TAKE IT DOWN Act, section 3)
 
-Reference = Annotated[str, Field(pattern=r"^[0-9A-HJKMNP-TV-Z]{4}$", examples=["7KQ2"])]
+Reference = Annotated[
+    str,
+    Field(
+        pattern=r"^[0-9A-HJKMNP-TV-Z]{4}$",
+        description="How the advocate identifies the case.",
+        examples=["7KQ2"],
+    ),
+]
+Code = Annotated[
+    str,
+    Field(
+        description="A code for taking over a case; it can be used once.",
+        examples=["K7Q4-29XD-MM3R"],
+        repr=False,
+    ),
+]
 
 
 class OpenForOther(Message):
-    """Ask for a case on behalf of the person in the pictures.
-
-    `consent`: that person knows what is sent and agreed. Who it is is not asked. The declaration
-    is about that person.
-    """
+    """A request to open a case on behalf of the person in the pictures, who is not named."""
 
     model_config = example(
         consent=True,
@@ -32,54 +50,60 @@ class OpenForOther(Message):
         items=[ITEM_EXAMPLE],
     )
 
-    consent: StrictBool
-    declaration: Declaration
+    consent: Annotated[
+        StrictBool, Field(description="That person knows what is sent, and agreed. Must be true.")
+    ]
+    declaration: Annotated[Declaration, Field(description="About that person.")]
     reason: Reason
-    items: Items
+    items: Annotated[Items, Field(description="The files of the case.")]
 
 
 class OpenedForOther(Message):
-    """The case's reference, and what became of each file."""
+    """A new case that an advocate opened."""
 
     reference: Reference
-    expires: datetime
-    items: tuple[ItemReceipt, ...]
+    expires: Expires
+    items: Receipts
 
 
 class AssistedCase(Message):
-    """One open case in an advocate's hands; times are hours.
-
-    `reported`: when she last sent a site a notice, and `due`: when its 48 hours are over.
-    `code_until`: how long a code is good by which the case can be taken over.
-    """
+    """An open case of an advocate. All times are rounded to the hour."""
 
     reference: Reference
     reason: Reason
-    opened: datetime
-    expires: datetime
-    consent: datetime
-    files: int
-    reported: datetime | None
-    due: datetime | None
-    code_until: datetime | None
+    opened: Annotated[datetime, Field(description="When the case was opened.")]
+    expires: Expires
+    consent: Annotated[datetime, Field(description="When the person's consent was declared.")]
+    files: Annotated[int, Field(description="How many files are still matched.")]
+    reported: Annotated[
+        datetime | None,
+        Field(description="When the advocate last sent a notice to a site; null if never."),
+    ]
+    due: Annotated[
+        datetime | None, Field(description="When the site's 48 hours end; null without a notice.")
+    ]
+    code_until: Annotated[
+        datetime | None,
+        Field(description="When the code for taking over the case expires; null without a code."),
+    ]
 
 
 class AssistedCases(Message):
-    """The open cases in an advocate's hands, oldest first."""
+    """The open cases of an advocate."""
 
-    cases: tuple[AssistedCase, ...]
+    cases: Annotated[tuple[AssistedCase, ...], Field(description="The cases, oldest first.")]
 
 
 class HandOver(Message):
-    """A code for the holder to be, good once; until it is used, the advocate keeps the case."""
+    """A code by which somebody takes over a case. Until then the advocate keeps it."""
 
-    code: Annotated[str, Field(examples=["K7Q4-29XD-MM3R"], repr=False)]
-    until: datetime
+    code: Code
+    until: Annotated[datetime, Field(description="When the code expires.")]
 
 
 class Claim(Message):
-    """Take over the case that a code stands for."""
+    """A request to take over a case with the advocate's code."""
 
     model_config = example(code="K7Q4-29XD-MM3R")
 
-    code: Annotated[str, Field(max_length=40, examples=["K7Q4-29XD-MM3R"], repr=False)]
+    code: Annotated[Code, Field(max_length=40)]

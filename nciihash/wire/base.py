@@ -1,4 +1,4 @@
-"""What every message on the network is made from."""
+"""The base class and the field types that all messages share."""
 
 from typing import Annotated, ClassVar, Final
 
@@ -16,23 +16,40 @@ Quality = Annotated[StrictInt, Field(ge=0, le=100)]
 
 
 class Message(BaseModel):
-    """Base of all: frozen, and unknown fields are refused."""
+    """Base class of all messages: immutable, and unknown fields are refused."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
 
 class Problem(BaseModel):
-    """An error (RFC 9457). `code` is stable; the other members are for people."""
+    """An error response (RFC 9457). It never repeats what the request contained."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore")
 
-    type: Annotated[str, Field(examples=["about:blank"])] = "about:blank"
-    title: Annotated[str, Field(examples=["The cursor is not one of ours"])]
-    status: Annotated[int, Field(examples=[400])]
-    detail: Annotated[str, Field(examples=["Send the cursor of the last page, unchanged."])] = ""
-    code: Annotated[str, Field(examples=["bad_cursor"])]
+    type: Annotated[str, Field(description="Always `about:blank`.", examples=["about:blank"])] = (
+        "about:blank"
+    )
+    title: Annotated[
+        str,
+        Field(description="What failed, for people.", examples=["The cursor is not one of yours"]),
+    ]
+    status: Annotated[int, Field(description="The HTTP status.", examples=[400])]
+    detail: Annotated[
+        str,
+        Field(
+            description="What to do next, for people.",
+            examples=["Send the cursor of the last page, unchanged."],
+        ),
+    ] = ""
+    code: Annotated[
+        str,
+        Field(
+            description="What failed, for programs: the codes are stable, the texts are not.",
+            examples=["bad_cursor"],
+        ),
+    ]
 
 
 def example(**fields: JsonValue) -> ConfigDict:
-    """Show a whole message in the OpenAPI document."""
+    """Return the configuration that shows a whole message as an example in the OpenAPI document."""
     return ConfigDict(json_schema_extra={"examples": [fields]})

@@ -1,4 +1,4 @@
-"""What survivors and the clearinghouse send to each other about a case."""
+"""Messages between a survivor and the clearinghouse: a case, its files and their hashes."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -20,9 +20,9 @@ from nciihash.signals import Hashed, Item, Media, Signal, SignalType, Variant, V
 from nciihash.wire.base import PDQ_EXAMPLE, HexValue, Message, Quality, example
 from nciihash.wire.proof_of_work import Work
 
-ITEMS_MAX: Final = 200  # files in a case
-SIGNALS_MAX: Final = 2048  # signals of one file: variants of a picture, frames of a video
-REQUEST_SIGNALS_MAX: Final = 1024  # signals of all the files in one request
+ITEMS_MAX: Final = 200  # files of a case
+SIGNALS_MAX: Final = 2048  # signals of a file: variants of a picture, frames of a video
+REQUEST_SIGNALS_MAX: Final = 1024  # signals of all files of a request
 
 CASE_SCHEME: Final = "Case"  # Authorization: Case base64(number:passphrase)
 
@@ -34,7 +34,13 @@ ITEM_EXAMPLE: Final[dict[str, JsonValue]] = {
 
 
 class Reason(StrEnum):
-    """Why a case is opened, in the survivor's own choice of four words."""
+    """Why a case is opened, as the survivor chooses it; platforms never see it.
+
+    - `threatened`: somebody threatens to share the pictures.
+    - `shared`: somebody has shared them.
+    - `precaution`: she fears that somebody might share them.
+    - `synthetic`: they were generated or altered by software.
+    """
 
     THREATENED = "threatened"
     SHARED = "shared"
@@ -43,33 +49,53 @@ class Reason(StrEnum):
 
 
 class Declaration(Message):
-    """What she declares: she was over 18 in the picture, and it shows her."""
+    """The survivor's declaration about the pictures. Both must be true."""
 
-    adult: StrictBool
-    depicted: StrictBool
+    adult: Annotated[
+        StrictBool,
+        Field(description="Everybody in the pictures was over 18 when they were taken."),
+    ]
+    depicted: Annotated[
+        StrictBool, Field(description="The pictures show the person whose case this is.")
+    ]
 
 
 class SignalIn(Message):
-    """One hash of one file."""
+    """A hash of a file."""
 
     type: SignalType
-    value: Annotated[HexValue, Field(examples=[PDQ_EXAMPLE])]
-    quality: Quality | None = None
-    variant: Variant = Variant.ORIGINAL
+    value: Annotated[
+        HexValue,
+        Field(
+            description="The hash in lowercase hexadecimal digits: 64 for `pdq` and `sha256`, 32 "
+            "for `md5`, 16 for `phash` and `dhash`.",
+            examples=[PDQ_EXAMPLE],
+        ),
+    ]
+    quality: Annotated[
+        Quality | None,
+        Field(
+            description="PDQ's quality measure. Required for `pdq` and null for all other types. A "
+            "hash with a quality below 50 is refused (`low_quality`)."
+        ),
+    ] = None
+    variant: Annotated[
+        Variant, Field(description="The altered copy of the picture that was hashed.")
+    ] = Variant.ORIGINAL
 
     @model_validator(mode="after")
     def _fits_its_type(self) -> Self:
         if self.type.veils is not None:
-            raise ValueError("a part of a hash cannot be submitted")
+            raise ValueError("a veiled hash cannot be submitted")
         if len(self.value) * 4 != self.type.bits:
-            raise ValueError("the value has another length than its type asks for")
+            raise ValueError("the length of the value is not that of its type")
         if (self.quality is None) == (self.type is SignalType.PDQ):
-            raise ValueError("quality belongs to pdq, and to pdq alone")
+            raise ValueError("a pdq hash needs a quality, and other types have none")
         return self
 
     @classmethod
     def of(cls, hashed: Hashed) -> Self:
-        """Write a hash down for the wire."""
+        """Return the message for a hash."""
         return cls(
             type=hashed.signal.type,
             value=hashed.signal.hex,
@@ -79,30 +105,41 @@ class SignalIn(Message):
 
     @property
     def hashed(self) -> Hashed:
-        """Read the hash back."""
+        """The hash of this message."""
         return Hashed(Signal.from_hex(self.type, self.value), self.quality, self.variant)
 
 
 class ItemIn(Message):
-    """One file: its kind and its hashes, and nothing else about it.
-
-    `more`: these are the first hashes of a long video, and the others follow in `AddSignals`.
-    """
+    """A file: its kind and its hashes, and nothing else about it."""
 
     media: Media
     signals: Annotated[
-        tuple[SignalIn, ...], Field(min_length=1, max_length=SIGNALS_MAX), FailFast()
+        tuple[SignalIn, ...],
+        Field(
+            min_length=1,
+            max_length=SIGNALS_MAX,
+            description="The hashes of the file: of a picture and its altered copies, or of the "
+            "frames of a video. All files of a request together have at most 1,024.",
+        ),
+        FailFast(),
     ]
-    # left out where it says nothing, since an older service does not know it; so is `work` below
-    more: Annotated[StrictBool, Field(exclude_if=not_)] = False
+    # omitted if false, since older services refuse the field; so is `work` below
+    more: Annotated[
+        StrictBool,
+        Field(
+            exclude_if=not_,
+            description="These are the first hashes of a long video; the others follow in "
+            "`AddSignals`.",
+        ),
+    ] = False
 
     @classmethod
     def of(cls, item: Item) -> Self:
-        """Write an item down for the wire."""
+        """Return the message for an item."""
         return cls(media=item.media, signals=tuple(SignalIn.of(h) for h in item.hashes))
 
 
-# FailFast: a large list of wrong items must not cost more than its first
+# FailFast: validating a long list of invalid items must not cost more than its first one
 SavedItems = Annotated[tuple[ItemIn, ...], Field(min_length=1, max_length=ITEMS_MAX), FailFast()]
 
 
@@ -115,8 +152,23 @@ def _fit_one_request(items: tuple[ItemIn, ...]) -> tuple[ItemIn, ...]:
 Items = Annotated[SavedItems, AfterValidator(_fit_one_request)]
 
 
+ItemNumber = Annotated[int, Field(description="The number of the file in the case, from 1.")]
+Expires = Annotated[
+    datetime,
+    Field(description="When the case ends unless it is renewed, rounded to the hour (UTC)."),
+]
+AdditionalWork = Annotated[
+    Work | None,
+    Field(
+        exclude_if=not_,
+        description="A proof of work; required only after a response 428, which contains the "
+        "challenge.",
+    ),
+]
+
+
 class OpenCase(Message):
-    """Ask for a case. `work` may be null while `GET /v1/work` asks for nothing."""
+    """A request to open a case."""
 
     model_config = example(
         declaration={"adult": True, "depicted": True},
@@ -127,40 +179,55 @@ class OpenCase(Message):
 
     declaration: Declaration
     reason: Reason
-    work: Work | None = None
-    items: Items
+    work: Annotated[
+        Work | None,
+        Field(description="A proof of work; null while `GET /v1/work` requires none."),
+    ] = None
+    items: Annotated[Items, Field(description="The files of the case.")]
 
 
 class AddItems(Message):
-    """Add files to an open case. `work` may be null unless the answer 428 asks for it."""
+    """A request to add files to an open case."""
 
     model_config = example(items=[ITEM_EXAMPLE])
 
-    items: Items
-    work: Annotated[Work | None, Field(exclude_if=not_)] = None
+    items: Annotated[Items, Field(description="The files to add.")]
+    work: AdditionalWork = None
 
 
 class AddSignals(Message):
-    """Add the next hashes of a long video to a file that was sent with `more`.
+    """A request to add the next hashes of a long video, which was sent with `more`.
 
-    `after`: how many hashes of this file were sent before. The same part may be sent again.
-    `more`: it is not the last part either. `work` as in `AddItems`.
+    It can be repeated safely: hashes that the file has already are not added again.
     """
 
     model_config = example(after=1024, signals=ITEM_EXAMPLE["signals"], more=False)
 
-    after: Annotated[StrictInt, Field(ge=1, lt=SIGNALS_MAX)]
-    signals: Annotated[
-        tuple[SignalIn, ...], Field(min_length=1, max_length=REQUEST_SIGNALS_MAX), FailFast()
+    after: Annotated[
+        StrictInt,
+        Field(
+            ge=1,
+            lt=SIGNALS_MAX,
+            description="How many hashes of this file were sent before these.",
+        ),
     ]
-    more: StrictBool = False
-    work: Annotated[Work | None, Field(exclude_if=not_)] = None
+    signals: Annotated[
+        tuple[SignalIn, ...],
+        Field(
+            min_length=1,
+            max_length=REQUEST_SIGNALS_MAX,
+            description="The next hashes of the file.",
+        ),
+        FailFast(),
+    ]
+    more: Annotated[StrictBool, Field(description="Further hashes of this file follow.")] = False
+    work: AdditionalWork = None
 
 
 class SavedHashes(Message):
     """The hashes of files, saved on the device to be sent later."""
 
-    items: SavedItems
+    items: Annotated[SavedItems, Field(description="The files of a case.")]
 
 
 RefusalCode = Literal[
@@ -169,56 +236,79 @@ RefusalCode = Literal[
 
 
 class Refusal(Message):
-    """A signal that was not taken: its place in the item's list, and why.
+    """A signal that was not accepted, and why.
 
-    `low_quality`: the picture is too plain. `implausible`: no picture that is not blank has this
-    PDQ value. `type_not_matched`: this clearinghouse does not match by this type. `quarantined` and
-    `being_checked` are kept: nothing of the file goes to a platform until the operator has decided,
-    since it is like a picture known to be lawful, or since platforms did not block the same hash.
+    - `low_quality`: the picture has too little detail; its hash would match other people's.
+    - `implausible`: only a blank picture has this PDQ value.
+    - `type_not_matched`: this clearinghouse does not match hashes of this type.
+    - `quarantined`: the file resembles a picture known to be lawful.
+    - `being_checked`: an equal hash is under review, because platforms did not block it.
+
+    The last two are stored, but platforms receive nothing of the file until the operator has
+    decided.
     """
 
-    signal: int
-    code: RefusalCode
+    signal: Annotated[
+        int, Field(description="The index of the signal in the request's list, from 0.")
+    ]
+    code: Annotated[RefusalCode, Field(description="Why the signal was not accepted.")]
 
 
 class ItemReceipt(Message):
-    """What became of one file: its number in the case, and how many signals were taken."""
+    """What became of a file."""
 
-    item: int
-    accepted: int
-    refused: tuple[Refusal, ...] = ()
+    item: ItemNumber
+    accepted: Annotated[int, Field(description="How many of its signals were accepted.")]
+    refused: Annotated[
+        tuple[Refusal, ...], Field(description="The signals that were not accepted.")
+    ] = ()
+
+
+Receipts = Annotated[
+    tuple[ItemReceipt, ...],
+    Field(description="A receipt for each file, in the order of the request."),
+]
 
 
 class CaseOpened(Message):
-    """The only answer that ever holds the passphrase."""
+    """A new case. No other response ever contains the passphrase."""
 
-    case: Annotated[str, Field(examples=["K7Q4-29XD-MM3R"])]
-    passphrase: Annotated[str, Field(examples=["six words from a public list"], repr=False)]
-    expires: datetime
-    items: tuple[ItemReceipt, ...]
+    case: Annotated[str, Field(description="The case number.", examples=["K7Q4-29XD-MM3R"])]
+    passphrase: Annotated[
+        str,
+        Field(
+            description="Six words. With the case number, they are the credentials of the case.",
+            examples=["six words from a public list"],
+            repr=False,
+        ),
+    ]
+    expires: Expires
+    items: Receipts
 
 
 class ItemsAdded(Message):
-    """What became of the files that were added."""
+    """The files that were added to a case."""
 
-    expires: datetime
-    items: tuple[ItemReceipt, ...]
+    expires: Expires
+    items: Receipts
 
 
 class SignalsAdded(Message):
-    """What became of a part of a file: its number in the case, and how many signals were taken.
+    """What became of further hashes of a file."""
 
-    A refusal gives the index of a signal in this part.
-    """
-
-    expires: datetime
-    item: int
-    accepted: int
-    refused: tuple[Refusal, ...] = ()
+    expires: Expires
+    item: ItemNumber
+    accepted: Annotated[
+        int, Field(description="How many of the signals of this request were accepted.")
+    ]
+    refused: Annotated[
+        tuple[Refusal, ...],
+        Field(description="The signals of this request that were not accepted."),
+    ] = ()
 
 
 class CaseState(StrEnum):
-    """Whether anything in a case is still matched."""
+    """The state of a case: only the files of an `open` one are matched."""
 
     OPEN = "open"
     WITHDRAWN = "withdrawn"
@@ -226,23 +316,47 @@ class CaseState(StrEnum):
 
 
 class PlatformStatus(Message):
-    """What one platform did about one file; null means that we do not know.
+    """What one platform did about one file.
 
-    `has_it_since`: the hour in which it confirmed that it matches against this file's hashes.
-    `deletion_acknowledged`: the hour in which it confirmed that it no longer does.
-    `follows` is false for a platform that holds no list and asks us at every upload. `veiled`: its
-    list holds only a part of each hash, and it asks us about what is like one. `matches` and the
-    counts in `verdicts` are lower bounds, 0, 1, 10, 100 and so on, as they were at the last
-    midnight (UTC): whoever has a picture can open a case, and must not watch its uploads by it.
+    `matches` and the counts in `verdicts` are lower bounds (0, 1, 10, 100 and so on) as of the last
+    midnight (UTC). Anybody who has a picture can open a case with it, and must not be able to
+    monitor its uploads.
     """
 
-    platform: str
-    follows: bool
-    veiled: bool = False
-    has_it_since: datetime | None
-    matches: int
-    verdicts: dict[Verdict, int]
-    deletion_acknowledged: datetime | None
+    platform: Annotated[str, Field(description="The name of the platform.")]
+    follows: Annotated[
+        bool,
+        Field(
+            description="Whether the platform keeps a list of hashes. Otherwise it queries the "
+            "clearinghouse about each upload."
+        ),
+    ]
+    veiled: Annotated[
+        bool,
+        Field(
+            description="Whether its list has only a part of each hash, so that it queries the "
+            "clearinghouse about uploads that resemble one."
+        ),
+    ] = False
+    has_it_since: Annotated[
+        datetime | None,
+        Field(
+            description="The hour in which the platform confirmed that it matches uploads against "
+            "this file's hashes; null if it has not."
+        ),
+    ]
+    matches: Annotated[int, Field(description="How many uploads matched; a lower bound.")]
+    verdicts: Annotated[
+        dict[Verdict, int],
+        Field(description="How many matches got each verdict; lower bounds."),
+    ]
+    deletion_acknowledged: Annotated[
+        datetime | None,
+        Field(
+            description="The hour in which the platform confirmed that it no longer matches "
+            "against this file's hashes; null if it has not."
+        ),
+    ]
 
 
 class TakenOut(StrEnum):
@@ -253,40 +367,55 @@ class TakenOut(StrEnum):
 
 
 class ItemStatus(Message):
-    """One file of a case.
+    """The status of one file of a case."""
 
-    `held_back`: it goes to no platform until the operator has decided: it is like a picture that
-    the operator knows to be lawful, or platforms did not block it. `being_checked`: so many of its
-    signals platforms did not block; they match nothing, and the operator checks that for some days.
-    `taken_out`: it was not its holder who withdrew it. `complete` is false while a part of a
-    long video was not sent yet.
-    """
-
-    item: int
+    item: ItemNumber
     media: Media
-    signals: int
-    added: datetime
-    withdrawn: datetime | None
-    held_back: bool = False
-    being_checked: Annotated[int, Field(exclude_if=not_)] = 0
-    taken_out: TakenOut | None = None
-    complete: Annotated[bool, Field(exclude_if=bool)] = True
-    platforms: tuple[PlatformStatus, ...]
+    signals: Annotated[int, Field(description="How many signals the file has.")]
+    added: Annotated[datetime, Field(description="The hour in which it was added.")]
+    withdrawn: Annotated[
+        datetime | None,
+        Field(description="The hour in which it was withdrawn; null if it was not."),
+    ]
+    held_back: Annotated[
+        bool,
+        Field(
+            description="Platforms receive nothing of the file until the operator has decided, "
+            "because it resembles a picture known to be lawful, or platforms did not block it."
+        ),
+    ] = False
+    being_checked: Annotated[
+        int,
+        Field(
+            exclude_if=not_,
+            description="How many of its signals platforms did not block. These match nothing, and "
+            "the operator has some days to check that.",
+        ),
+    ] = 0
+    taken_out: Annotated[
+        TakenOut | None, Field(description="Who took the file out; null if its holder withdrew it.")
+    ] = None
+    complete: Annotated[
+        bool, Field(exclude_if=bool, description="False while parts of a long video are missing.")
+    ] = True
+    platforms: Annotated[
+        tuple[PlatformStatus, ...], Field(description="What each platform did about the file.")
+    ]
 
 
 class CaseStatus(Message):
-    """A case as its holder sees it. Reading it renews it."""
+    """A case as its holder sees it. Reading it renews the case."""
 
     state: CaseState
     reason: Reason
-    opened: datetime
-    expires: datetime
-    items: tuple[ItemStatus, ...]
+    opened: Annotated[datetime, Field(description="The hour in which the case was opened.")]
+    expires: Expires
+    items: Annotated[tuple[ItemStatus, ...], Field(description="The files of the case.")]
 
 
 class Withdrawal(Message):
-    """How many files this call withdrew, and how many of the case are still matched."""
+    """The result of a withdrawal."""
 
-    withdrawn: int
-    remaining: int
+    withdrawn: Annotated[int, Field(description="How many files this request withdrew.")]
+    remaining: Annotated[int, Field(description="How many files of the case are still matched.")]
     state: CaseState

@@ -1,10 +1,11 @@
-"""Solve and check proofs of work: what a request costs while a service is flooded.
+"""Solve and verify proofs of work, which requests must contain while the service is flooded.
 
-A challenge stands for several puzzles. Puzzle number i is solved by a number n below 2**32 for
-which SHA-256(seed, i, n) begins with `difficulty` zero bits; the seed is the SHA-256 of the
-challenge's text, and i and n are written as four bytes each, the highest first. All of it fits into
-one block of SHA-256. Several small puzzles take a steadier time than a large one: with sixteen, one
-attempt in a hundred takes more than 1.7 times the average, with 64 more than 1.3 times.
+The scheme is that of Hashcash (A. Back, 2002), with several puzzles. Puzzle number i of a challenge
+is solved by a nonce n below 2**32 for which SHA-256(seed || i || n) begins with `difficulty` zero
+bits. The seed is the SHA-256 of the challenge's text, and i and n are four bytes each, big-endian,
+so that the input fits one block of SHA-256. The time for several small puzzles varies less than
+that for a large one: with 16 puzzles one solution in a hundred takes more than 1.7 times the
+average, with 64 more than 1.3 times.
 """
 
 import base64
@@ -16,11 +17,11 @@ from pydantic import Field, StrictInt
 
 from nciihash.wire.base import Message, Problem
 
-PUZZLES: Final = 16  # where the number of signals is not named, as clients before 64 expect
+PUZZLES: Final = 16  # for clients that do not name the number of signals
 PUZZLES_MAX: Final = 64
-DIFFICULTY_MAX: Final = 20  # bits; a client refuses more, for its user would wait for minutes
+DIFFICULTY_MAX: Final = 20  # bits; clients refuse more, which would take minutes
 CHALLENGE_DIGITS: Final = 82
-SIGNALS_ASKED_MAX: Final = 100_000  # that `GET /v1/work` tells the work for
+SIGNALS_ASKED_MAX: Final = 100_000  # the largest number of signals for `GET /v1/work`
 WORK_HEADER: Final = "Work"
 _NONCES: Final = 2**32
 _HEADER_MAX: Final = 4096  # characters
@@ -29,51 +30,60 @@ Challenge = Annotated[str, Field(pattern=rf"^[0-9a-f]{{{CHALLENGE_DIGITS}}}$")]
 
 
 class WorkAsked(Message):
-    """What a request takes at the moment: puzzles to solve, or nothing.
+    """The proof of work that a request requires at the moment, if any.
 
-    `challenge` is null and `difficulty` 0 while nothing is asked. A solved challenge is good for
-    one request: for an hour where it pays for signals, for two minutes where it pays for signing in
-    or withdrawing.
+    Puzzle number i (from 0) is solved by a nonce n below 2**32 for which
+    SHA-256(SHA-256(challenge) || i || n) begins with `difficulty` zero bits; i and n are four bytes
+    each, big-endian. A solved challenge is valid for one request: for an hour if it is for sending
+    hashes, for two minutes if it is for signing in or withdrawing.
     """
 
-    challenge: Challenge | None
-    difficulty: int
-    puzzles: int
+    challenge: Annotated[
+        Challenge | None, Field(description="The challenge; null if no work is required.")
+    ]
+    difficulty: Annotated[
+        int, Field(description="The number of zero bits; 0 if no work is required.")
+    ]
+    puzzles: Annotated[int, Field(description="How many nonces to find.")]
 
 
 class Work(Message):
-    """A challenge, and the numbers that solve its puzzles."""
+    """A proof of work: a challenge and the nonces that solve its puzzles."""
 
     challenge: Challenge
     nonces: Annotated[
         tuple[Annotated[StrictInt, Field(ge=0, lt=_NONCES)], ...],
-        Field(min_length=1, max_length=PUZZLES_MAX),
+        Field(
+            min_length=1,
+            max_length=PUZZLES_MAX,
+            description="The nonce of each puzzle, in the order of the puzzles.",
+        ),
     ]
 
 
 class WorkProblem(Problem):
-    """A problem that goes away with a proof of work: `work` is what to solve."""
+    """An error response (428) to a request that requires a proof of work."""
 
-    work: WorkAsked
+    work: Annotated[WorkAsked, Field(description="The work to do before repeating the request.")]
 
 
 def to_header(work: Work) -> str:
-    """Write a proof as the value of the `Work` header: its JSON in base64."""
+    """Return a proof as the value of the `Work` header: its JSON in base64."""
     return base64.b64encode(work.model_dump_json().encode()).decode()
 
 
 def from_header(value: str) -> Work:
-    """Read the value of a `Work` header.
+    """Parse the value of a `Work` header.
 
     Raises:
-        ValueError: it holds no proof.
+        ValueError: it is too long, or not a proof in base64.
     """
     if len(value) > _HEADER_MAX:
         raise ValueError("too long")
     try:
         return Work.model_validate_json(base64.b64decode(value.strip(), validate=True))
-    except ValueError:  # no base64, or no proof in it
-        raise ValueError("no proof of work") from None
+    except ValueError:
+        raise ValueError("not a proof of work") from None
 
 
 def solve(
@@ -83,26 +93,26 @@ def solve(
     *,
     solved: Callable[[], object] = lambda: None,
 ) -> tuple[int, ...]:
-    """Find the numbers that solve a challenge's puzzles; Ctrl-C breaks it off.
+    """Return the nonces that solve a challenge's puzzles.
 
     Args:
-        challenge: its text.
-        difficulty: the zero bits that are asked for, at most `DIFFICULTY_MAX`.
-        puzzles: their number, at most `PUZZLES_MAX`.
-        solved: called after each of the puzzles.
+        challenge: the text of the challenge.
+        difficulty: the required number of zero bits, at most `DIFFICULTY_MAX`.
+        puzzles: the number of puzzles, at most `PUZZLES_MAX`.
+        solved: called after each puzzle.
 
     Raises:
-        ValueError: the difficulty or the number is beyond its bound.
+        ValueError: the difficulty or the number of puzzles is out of range.
     """
     if not 0 <= difficulty <= DIFFICULTY_MAX:
-        raise ValueError(f"a difficulty is 0 to {DIFFICULTY_MAX} bits")
+        raise ValueError(f"the difficulty must be 0 to {DIFFICULTY_MAX} bits")
     if not 1 <= puzzles <= PUZZLES_MAX:
-        raise ValueError(f"a challenge has 1 to {PUZZLES_MAX} puzzles")
+        raise ValueError(f"the number of puzzles must be 1 to {PUZZLES_MAX}")
     limit = _limit(difficulty)
     nonces = []
-    for start in _starts(challenge, puzzles):
+    for prefix in _prefixes(challenge, puzzles):
         for nonce in range(_NONCES):
-            if sha256(start + nonce.to_bytes(4)).digest()[:8] < limit:
+            if sha256(prefix + nonce.to_bytes(4)).digest()[:8] < limit:
                 break
         nonces.append(nonce)
         solved()
@@ -110,19 +120,19 @@ def solve(
 
 
 def solves(challenge: str, difficulty: int, nonces: Sequence[int], puzzles: int = PUZZLES) -> bool:
-    """Whether these numbers solve the challenge's puzzles."""
+    """Whether the nonces solve the challenge's puzzles."""
     limit = _limit(difficulty)
     return len(nonces) == puzzles and all(
-        0 <= nonce < _NONCES and sha256(start + nonce.to_bytes(4)).digest()[:8] < limit
-        for start, nonce in zip(_starts(challenge, puzzles), nonces, strict=True)
+        0 <= nonce < _NONCES and sha256(prefix + nonce.to_bytes(4)).digest()[:8] < limit
+        for prefix, nonce in zip(_prefixes(challenge, puzzles), nonces, strict=True)
     )
 
 
-def _starts(challenge: str, puzzles: int) -> list[bytes]:
+def _prefixes(challenge: str, puzzles: int) -> list[bytes]:
     seed = sha256(challenge.encode()).digest()
     return [seed + puzzle.to_bytes(4) for puzzle in range(puzzles)]
 
 
 def _limit(difficulty: int) -> bytes:
-    """Give what the first eight bytes must lie below."""
+    """Return the bound below which the first eight bytes of a digest must be."""
     return (2 ** (64 - difficulty)).to_bytes(8) if difficulty else b"\xff" * 9

@@ -1,4 +1,4 @@
-"""What crosses the network about veiled lists (`nciihash.veil`)."""
+"""The message that describes a platform's veil (`nciihash.veil`)."""
 
 from typing import Annotated, Self
 
@@ -10,23 +10,41 @@ from nciihash.wire.base import Message
 
 
 class VeilReply(Message):
-    """What a platform's veiled list is made with: how much of a hash, and the key of exact ones."""
+    """How the hashes of this platform's list are veiled.
 
-    type: SignalType
-    key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", repr=False)]
+    Veil the hash of an upload in the same way to search the list for candidates, then send the
+    whole hash of a candidate to `/v1/match`.
+    """
+
+    type: Annotated[
+        SignalType,
+        Field(
+            description="Which bits of a PDQ hash the list contains: `pdq-veil128`, `pdq-veil144` "
+            "or `pdq-veil160`."
+        ),
+    ]
+    key: Annotated[
+        str,
+        Field(
+            pattern=r"^[0-9a-f]{64}$",
+            description="The HMAC-SHA-256 key under which the list contains `md5` and `sha256` "
+            "values; it is the platform's own.",
+            repr=False,
+        ),
+    ]
 
     @model_validator(mode="after")
     def _is_a_veil(self) -> Self:
         if self.type not in VEILS:
-            raise ValueError("not a veil")
+            raise ValueError("not a veiled type of PDQ")
         return self
 
     @classmethod
     def of(cls, veil: Veil) -> Self:
-        """Write a veil down for the wire."""
+        """Return the message for a veil."""
         return cls(type=veil.type, key=veil.key.hex())
 
     @property
     def veil(self) -> Veil:
-        """Read it back."""
+        """The veil of this message."""
         return Veil(self.type, bytes.fromhex(self.key))

@@ -1,4 +1,4 @@
-"""A clearinghouse that the tests of one module share, and a platform: for tests of the clients."""
+"""Fixtures for tests of the clients: a clearinghouse shared by a module's tests, and a platform."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from support.service_process import ServiceProcess
 
 
 def random_item(signals: int = 1) -> Item:
-    """Make a file's worth of random PDQ hashes."""
+    """Return an item with random PDQ hashes."""
     return Item(
         Media.IMAGE,
         tuple(
@@ -25,16 +25,16 @@ def random_item(signals: int = 1) -> Item:
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory, empty_file: Path) -> Iterator[ServiceProcess]:
-    """Give a clearinghouse that the tests of one module share."""
+    """Return a clearinghouse that the tests of one module share."""
     folder = tmp_path_factory.mktemp("service")
     shutil.copy(empty_file, folder / "db.sqlite3")
-    with ServiceProcess(folder, CLEARINGHOUSE_MATCH_TYPES="phash,dhash") as running:
-        yield running
+    with ServiceProcess(folder, CLEARINGHOUSE_MATCH_TYPES="phash,dhash") as process:
+        yield process
 
 
 @pytest.fixture(scope="module")
 def key(local: ServiceProcess) -> str:
-    """Give the key of a platform with every scope."""
+    """Return the key of a platform with every scope."""
     return local.platform()
 
 

@@ -1,13 +1,11 @@
 import pytest
 
 from nciihash.client.address import server_address
-from nciihash.errors import (
-    InvalidRequest,
-)
+from nciihash.errors import InvalidRequest
 
 
 @pytest.mark.parametrize(
-    ("given", "read"),
+    ("address", "expected"),
     [
         ("https://example.org", "https://example.org/"),
         (" https://example.org:8443/hashes/ ", "https://example.org:8443/hashes"),
@@ -17,12 +15,12 @@ from nciihash.errors import (
         ("http://localhost:8000", "http://localhost:8000/"),
     ],
 )
-def test_addresses_that_can_be_right(given, read):
-    assert str(server_address(given)) == read
+def test_valid_addresses(address, expected):
+    assert str(server_address(address)) == expected
 
 
 @pytest.mark.parametrize(
-    "given",
+    "address",
     [
         "",
         "example.org",
@@ -41,7 +39,7 @@ def test_addresses_that_can_be_right(given, read):
         "https://exa\nmple.org",
     ],
 )
-def test_addresses_that_cannot_be_right(given):
+def test_invalid_addresses(address):
     with pytest.raises(InvalidRequest) as caught:
-        server_address(given)
+        server_address(address)
     assert "secret" not in str(caught.value)

@@ -63,7 +63,7 @@ def test_a_case_from_opening_to_withdrawal(local):
         assert caught.value.problem == "case_closed"
 
 
-def test_repeating_an_opening_under_its_key_opens_one_case(local, platform):
+def test_repeating_open_case_under_the_same_key_opens_one_case(local, platform):
     key, item = secrets.token_hex(16), random_item()
     with local.survivor() as client:
         first, second = (
@@ -77,7 +77,7 @@ def test_repeating_an_opening_under_its_key_opens_one_case(local, platform):
 
 
 @pytest.mark.parametrize(("adult", "depicted"), [(False, True), (True, False), (False, False)])
-def test_a_missing_declaration_is_refused_for_certain(local, adult, depicted):
+def test_a_refusal_for_a_missing_declaration_is_not_uncertain(local, adult, depicted):
     with local.survivor() as client, pytest.raises(ServiceRefused) as caught:
         client.open_case([random_item()], reason=Reason.SHARED, adult=adult, depicted=depicted)
     assert caught.value.problem == "declaration_missing"
@@ -120,28 +120,28 @@ def test_feed_pages_acknowledgement_and_deletion(local, platform):
 
     platform.acknowledge(page.cursor)
     with local.survivor() as client:
-        (seen,) = client.status(*case).items
-        assert any(p.has_it_since is not None for p in seen.platforms)
+        (status,) = client.status(*case).items
+        assert any(p.has_it_since is not None for p in status.platforms)
     local.withdraw(case)
-    gone = platform.feed(page.cursor)
-    assert set(gone.entries) == {Removed(e.id) for e in page.entries}
+    removals = platform.feed(page.cursor)
+    assert set(removals.entries) == {Removed(e.id) for e in page.entries}
 
 
-def test_a_long_poll_hears_of_a_case(local, platform):
+def test_a_long_poll_returns_when_a_case_is_opened(local, platform):
     cursor = None
     while (page := platform.feed(cursor)).entries or page.more:
         cursor = page.cursor
     cursor = page.cursor
-    heard = []
-    thread = threading.Thread(target=lambda: heard.append(platform.feed(cursor, wait=30)))
+    polled = []
+    thread = threading.Thread(target=lambda: polled.append(platform.feed(cursor, wait=30)))
     thread.start()
     local.open(random_item())
     thread.join(timeout=20)
     assert not thread.is_alive()
-    assert len(heard[0].entries) == 1
+    assert len(polled[0].entries) == 1
 
 
-def test_matching_by_bands_in_the_order_of_the_queries(local, platform):
+def test_match_returns_bands_in_the_order_of_the_queries(local, platform):
     base, other = pdq(), pdq()
     sha = Signal(SignalType.SHA256, secrets.token_bytes(32))
     phash = Signal(SignalType.PHASH, secrets.token_bytes(8))
@@ -154,7 +154,7 @@ def test_matching_by_bands_in_the_order_of_the_queries(local, platform):
         *(flipped(phash, 10), other, flipped(sha, 1)),
     ]
     while not platform.match([other])[0]:
-        pass  # until the service's index has taken the case in
+        pass  # until the case is in the service's index
     found = platform.match(queries)
     strong, likely = [Band.STRONG], [Band.LIKELY]
     bands = [[hit.band for hit in hits] for hits in found]
@@ -168,12 +168,12 @@ def test_verdicts_reach_the_status(local, platform):
     case = local.open(item)
     while not (hits := platform.match([item.hashes[0].signal])[0]):
         pass
-    taken = platform.feedback({hits[0].id: Verdict.BLOCKED, secrets.token_hex(16): Verdict.UNSURE})
-    assert (taken.recorded, taken.unknown) == (1, 1)
+    reply = platform.feedback({hits[0].id: Verdict.BLOCKED, secrets.token_hex(16): Verdict.UNSURE})
+    assert (reply.recorded, reply.unknown) == (1, 1)
     local.pass_midnight()
     with local.survivor() as client:
-        (seen,) = client.status(*case).items
-    assert [p.verdicts for p in seen.platforms if p.verdicts] == [{Verdict.BLOCKED: 1}]
+        (status,) = client.status(*case).items
+    assert [p.verdicts for p in status.platforms if p.verdicts] == [{Verdict.BLOCKED: 1}]
     assert platform.feedback({}).recorded == 0
 
 
@@ -190,16 +190,16 @@ def test_a_wrong_key_and_a_missing_scope(local):
     assert (caught.value.status, caught.value.problem) == (403, "scope_missing")
 
 
-def test_a_foreign_cursor(platform):
+def test_a_foreign_cursor_is_refused(platform):
     with pytest.raises(ServiceRefused) as caught:
         platform.feed(secrets.token_hex(16))
     assert caught.value.problem == "bad_cursor"
 
 
-# --- what is never sent, and answers that make no sense ----------------------------------------
+# --- requests that are never sent, and invalid responses ---------------------------------------
 
 
-def test_all_calls_are_the_same_in_asyncio(local, key, platform):
+def test_all_calls_return_the_same_in_asyncio(local, key, platform):
     case = local.open(item := random_item())
     signal = item.hashes[0].signal
 
@@ -219,10 +219,10 @@ def test_all_calls_are_the_same_in_asyncio(local, key, platform):
             assert found == [platform.match([pdq(), signal])] * 8
             ((none, (hit,)), *_) = found
             assert none == ()
-            taken = await client.feedback(
+            reply = await client.feedback(
                 {hit.id: Verdict.BLOCKED, secrets.token_hex(16): Verdict.UNSURE}
             )
-            assert (taken.recorded, taken.unknown) == (1, 1)
+            assert (reply.recorded, reply.unknown) == (1, 1)
             assert await client.veil() == platform.veil()
         async with AsyncPlatformClient(local.address, KEY) as stranger:
             with pytest.raises(ServiceRefused, match="does not accept this key"):
@@ -231,11 +231,11 @@ def test_all_calls_are_the_same_in_asyncio(local, key, platform):
     asyncio.run(run())
     local.pass_midnight()
     with local.survivor() as client:
-        (seen,) = client.status(*case).items
-        assert any(p.has_it_since and p.verdicts.get(Verdict.BLOCKED) for p in seen.platforms)
+        (status,) = client.status(*case).items
+        assert any(p.has_it_since and p.verdicts.get(Verdict.BLOCKED) for p in status.platforms)
 
 
-def test_news_end_a_wait_in_asyncio_and_a_wait_can_be_cancelled(local, key, platform):
+def test_a_long_poll_in_asyncio_ends_with_a_new_entry_and_can_be_cancelled(local, key, platform):
     cursor = None
     while (page := platform.feed(cursor)).entries or page.more:
         cursor = page.cursor
@@ -255,15 +255,15 @@ def test_news_end_a_wait_in_asyncio_and_a_wait_can_be_cancelled(local, key, plat
     asyncio.run(run())
 
 
-def test_methods_show_their_signatures_and_words_on_both_clients():
+def test_methods_have_signatures_and_docstrings_on_both_clients():
     names = ("veil", "feed", "acknowledge", "match", "feedback")
     for name in names:
-        waits, awaits = getattr(PlatformClient, name), getattr(AsyncPlatformClient, name)
-        assert inspect.signature(waits) == inspect.signature(awaits)
-        assert next(iter(inspect.signature(waits).parameters)) == "self"
-        assert waits.__doc__ == awaits.__doc__
-        assert inspect.iscoroutinefunction(awaits)
-        assert not inspect.iscoroutinefunction(waits)
+        method, coroutine = getattr(PlatformClient, name), getattr(AsyncPlatformClient, name)
+        assert inspect.signature(method) == inspect.signature(coroutine)
+        assert next(iter(inspect.signature(method).parameters)) == "self"
+        assert method.__doc__ == coroutine.__doc__
+        assert inspect.iscoroutinefunction(coroutine)
+        assert not inspect.iscoroutinefunction(method)
     assert inspect.signature(PlatformClient.feed).return_annotation is FeedPage
     assert inspect.signature(PlatformClient.feedback).return_annotation is FeedbackTaken
     public = {name for name in dir(AsyncPlatformClient) if not name.startswith("_")}
@@ -271,13 +271,13 @@ def test_methods_show_their_signatures_and_words_on_both_clients():
     assert public - {"aclose"} <= set(dir(PlatformClient))
 
 
-def test_one_key_goes_with_one_request():
+def test_an_idempotency_key_covers_one_request():
     many = dict.fromkeys((f"{n:032x}" for n in range(VERDICTS_MAX + 1)), Verdict.BLOCKED)
-    with answering(refuse) as client, pytest.raises(InvalidRequest, match="One key"):
+    with client_of(refuse) as client, pytest.raises(InvalidRequest, match="idempotency key covers"):
         client.feedback(many, idempotency_key="ab" * 16)
 
 
-def answering(handler):
+def client_of(handler):
     return PlatformClient("https://example.org/base", KEY, http=httpx.MockTransport(handler))
 
 
@@ -299,7 +299,7 @@ def test_too_few_or_too_many_items_are_never_sent(items):
 @pytest.mark.parametrize(
     ("case", "passphrase"), [("", "x"), ("a:b", "x"), ("K7Q4", " "), ("K7Q4", "\udce9")]
 )
-def test_credentials_that_cannot_be_right_are_never_sent(case, passphrase):
+def test_malformed_credentials_are_never_sent(case, passphrase):
     with (
         Client("https://example.org", http=httpx.MockTransport(refuse)) as client,
         pytest.raises(InvalidRequest),
@@ -317,8 +317,8 @@ def test_credentials_that_cannot_be_right_are_never_sent(case, passphrase):
         lambda client: client.feed(wait=31),
     ],
 )
-def test_what_cannot_be_right_is_never_sent(call):
-    with answering(refuse) as client, pytest.raises(InvalidRequest):
+def test_invalid_arguments_are_never_sent(call):
+    with client_of(refuse) as client, pytest.raises(InvalidRequest):
         call(client)
 
 
@@ -335,28 +335,28 @@ def test_large_batches_are_split():
         return httpx.Response(200, json={"as_of": "0" * 32, "matches": rows})
 
     queries = [pdq() for _ in range(2 * QUERIES_MAX + 1)]
-    with answering(handler) as client:
+    with client_of(handler) as client:
         found = client.match(queries)
     assert sizes == [QUERIES_MAX, QUERIES_MAX, 1]
     firsts = {i: found[i][0].item for i in range(len(found)) if found[i]}
     assert firsts == {i: queries[i].value[:16].hex() for i in (0, QUERIES_MAX, 2 * QUERIES_MAX)}
 
 
-def test_plain_hashes_are_not_sent_and_cut_answers_say_so():
-    asked, plain, tied = pdq(), Hashed(pdq(), quality=49), Hashed(pdq(), quality=90, tied=True)
+def test_plain_hashes_are_not_sent_and_truncated_hits_are_flagged():
+    query, plain, tied = pdq(), Hashed(pdq(), quality=49), Hashed(pdq(), quality=90, tied=True)
 
     def handler(request):
-        assert request.content == asked.value * 2
+        assert request.content == query.value * 2
         hit = {"id": "0" * 32, "item": "1" * 32, "band": "strong"}
         return httpx.Response(
             200, json={"as_of": "0" * 32, "matches": [[hit], [hit]], "truncated": [1]}
         )
 
-    with answering(handler) as client:
-        found = client.match([plain, asked, tied, Hashed(asked, quality=50)])
+    with client_of(handler) as client:
+        found = client.match([plain, query, tied, Hashed(query, quality=50)])
     assert [len(hits) for hits in found] == [0, 1, 0, 1]
     assert [hits.truncated for hits in found] == [False, False, False, True]
-    assert found[1] == tuple(found[3]), "hits are a tuple, as they were"
+    assert found[1] == tuple(found[3]), "hits compare equal to a tuple"
 
 
 def test_many_verdicts_are_split():
@@ -366,34 +366,34 @@ def test_many_verdicts_are_split():
         keys.append(request.headers["idempotency-key"])
         return httpx.Response(200, json={"recorded": 3, "unknown": 1})
 
-    with answering(handler) as client:
-        taken = client.feedback(
+    with client_of(handler) as client:
+        reply = client.feedback(
             {secrets.token_hex(16): Verdict.UNSURE for _ in range(VERDICTS_MAX + 1)}
         )
-    assert (taken.recorded, taken.unknown) == (6, 2)
+    assert (reply.recorded, reply.unknown) == (6, 2)
     assert len(set(keys)) == 2
 
 
-def test_an_answer_about_another_number_of_hashes_is_no_answer():
+def test_a_response_about_another_number_of_hashes_is_a_protocol_error():
     def handler(request):
         return httpx.Response(200, json={"as_of": "0" * 32, "matches": [[]]})
 
-    with answering(handler) as client, pytest.raises(ProtocolError, match="2 hashes"):
+    with client_of(handler) as client, pytest.raises(ProtocolError, match="2 hashes"):
         client.match([pdq(), pdq()])
 
 
-def test_a_feed_that_leads_nowhere_is_no_feed():
+def test_a_cursor_that_does_not_advance_is_a_protocol_error():
     def handler(request):
         return httpx.Response(200, json={"entries": [], "cursor": "0" * 32, "more": True})
 
-    with answering(handler) as client:
+    with client_of(handler) as client:
         assert client.feed().more
-        with pytest.raises(ProtocolError, match="same place"):
+        with pytest.raises(ProtocolError, match="does not advance"):
             client.feed("0" * 32)
 
 
 @pytest.mark.parametrize("call", [lambda c: c.feed(), lambda c: c.acknowledge("0" * 32)])
-def test_a_key_that_is_not_taken_is_told_in_words_for_a_platform(call):
+def test_a_refused_key_has_a_message_for_platforms(call):
     def handler(request):
         return httpx.Response(
             401,
@@ -401,14 +401,17 @@ def test_a_key_that_is_not_taken_is_told_in_words_for_a_platform(call):
             json={"title": "Credentials", "status": 401, "code": "credentials_wrong"},
         )
 
-    with answering(handler) as client, pytest.raises(ServiceRefused, match="does not accept") as no:
+    with (
+        client_of(handler) as client,
+        pytest.raises(ServiceRefused, match="does not accept") as caught,
+    ):
         call(client)
-    assert (no.value.status, no.value.problem) == (401, "credentials_wrong")
-    assert "revoked" in str(no.value)
-    assert "passphrase" not in str(no.value)
+    assert (caught.value.status, caught.value.problem) == (401, "credentials_wrong")
+    assert "revoked" in str(caught.value)
+    assert "passphrase" not in str(caught.value)
 
 
-def test_a_feed_with_a_value_of_another_length_is_no_feed():
+def test_a_page_with_a_value_of_another_length_is_a_protocol_error():
     entry = {
         "op": "add",
         "id": "0" * 32,
@@ -423,18 +426,18 @@ def test_a_feed_with_a_value_of_another_length_is_no_feed():
     def handler(request):
         return httpx.Response(200, json={"entries": [entry], "cursor": "0" * 32, "more": False})
 
-    with answering(handler) as client, pytest.raises(ProtocolError, match="not one that"):
+    with client_of(handler) as client, pytest.raises(ProtocolError, match="not one that"):
         client.feed()
 
 
-def test_a_long_poll_may_take_as_long_as_it_asked_for():
+def test_the_read_timeout_includes_the_wait_of_a_long_poll():
     timeouts = []
 
     def handler(request):
         timeouts.append(request.extensions["timeout"]["read"])
         return httpx.Response(200, json={"entries": [], "cursor": "0" * 32, "more": False})
 
-    with answering(handler) as client:
+    with client_of(handler) as client:
         client.feed(wait=30)
         client.feed()
     assert timeouts == [60.0, 30.0]

@@ -16,11 +16,11 @@ from nciihash.errors import (
 from nciihash.wire import FeedbackTaken
 
 PASSPHRASE = "correct horse battery staple six words"
-TAKEN = FeedbackTaken(recorded=1, unknown=0)
+REPLY = FeedbackTaken(recorded=1, unknown=0)
 
 
-def taken():
-    return httpx.Response(200, json=TAKEN.model_dump())
+def success():
+    return httpx.Response(200, json=REPLY.model_dump())
 
 
 def problem(status, code="some_code", title="No", detail="Do this.", headers=None):
@@ -32,68 +32,68 @@ def problem(status, code="some_code", title="No", detail="Do this.", headers=Non
 
 
 class Script:
-    """Answers requests one after another, and keeps them and the pauses between."""
+    """Sends scripted responses one after another; records the requests and the pauses."""
 
-    def __init__(self, *answers, retry=RETRY_POLICY):
-        self.answers = list(answers)
+    def __init__(self, *responses, retry=RETRY_POLICY):
+        self.responses = list(responses)
         self.requests = []
         self.pauses = []
         self.now = 1000.0
-        self.transport = self.way(
+        self.transport = self.transport_class(
             "http://127.0.0.1:1",
             retry=retry,
-            http=httpx.MockTransport(self.answer),
+            http=httpx.MockTransport(self.respond),
             clock=lambda: self.now,
             sleep=self.sleep,
         )
 
-    def answer(self, request):
+    def respond(self, request):
         self.requests.append(request)
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        # an answer is read once, and several tests may give this one
-        body = httpx.ByteStream(b"".join(answer.stream))
-        return httpx.Response(answer.status_code, headers=answer.headers, stream=body)
+        response = self.responses.pop(0)
+        if isinstance(response, Exception):
+            raise response
+        # a response can be read once, and parametrized tests share this one
+        body = httpx.ByteStream(b"".join(response.stream))
+        return httpx.Response(response.status_code, headers=response.headers, stream=body)
 
-    def talk(self, method):
+    def exchange(self, method):
         request = Request(method, "/v1/feedback", "Bearer x", b"{}", idempotency_key="ab" * 16)
         retry, clock = self.transport.retry, self.transport.clock
         return exchange(request, FeedbackTaken, status=200, retry=retry, clock=clock)
 
 
-class InThread(Script):
-    way = Transport
+class ThreadScript(Script):
+    transport_class = Transport
 
     def sleep(self, seconds):
         self.pauses.append(seconds)
         self.now += seconds
 
     def call(self, method="POST"):
-        return self.transport.run(self.talk(method))
+        return self.transport.run(self.exchange(method))
 
 
-class InAsyncio(Script):
-    way = AsyncTransport
+class AsyncioScript(Script):
+    transport_class = AsyncTransport
 
     async def sleep(self, seconds):
         self.pauses.append(seconds)
         self.now += seconds
 
     def call(self, method="POST"):
-        return asyncio.run(self.transport.run(self.talk(method)))
+        return asyncio.run(self.transport.run(self.exchange(method)))
 
 
-@pytest.fixture(params=[InThread, InAsyncio])
+@pytest.fixture(params=[ThreadScript, AsyncioScript])
 def script(request):
-    """Give the way to make a script, for each kind of client: both keep the same promises."""
+    """Return the class of scripts for each transport: both must behave alike."""
     return request.param
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_passing_refusals_are_tried_again_under_the_same_key(status, script):
-    scripted = script(problem(status), httpx.Response(status), taken())
-    assert scripted.call() == TAKEN
+def test_transient_refusals_are_retried_under_the_same_key(status, script):
+    scripted = script(problem(status), httpx.Response(status), success())
+    assert scripted.call() == REPLY
     assert len(scripted.requests) == 3
     assert {request.headers["idempotency-key"] for request in scripted.requests} == {"ab" * 16}
     assert {request.content for request in scripted.requests} == {b"{}"}
@@ -110,13 +110,13 @@ def test_passing_refusals_are_tried_again_under_the_same_key(status, script):
         httpx.RemoteProtocolError("x"),
     ],
 )
-def test_broken_connections_are_tried_again(fault, script):
-    scripted = script(fault, fault, taken())
-    assert scripted.call() == TAKEN
+def test_connection_errors_are_retried(fault, script):
+    scripted = script(fault, fault, success())
+    assert scripted.call() == REPLY
     assert len(scripted.pauses) == 2
 
 
-def test_pauses_are_drawn_from_a_growing_range(script):
+def test_pauses_have_exponential_backoff_with_full_jitter(script):
     retry = RetryPolicy(attempts=6, base=1.0, cap=4.0, total=1000)
     drawn = [[] for _ in range(5)]
     for _ in range(200):
@@ -125,19 +125,19 @@ def test_pauses_are_drawn_from_a_growing_range(script):
             scripted.call()
         for row, pause in zip(drawn, scripted.pauses, strict=True):
             row.append(pause)
-    for row, most in zip(drawn, (1, 2, 4, 4, 4), strict=True):
-        # Of 200 even draws none within a tenth of either end: once in 10**9 runs.
-        assert 0 <= min(row) < 0.1 * most
-        assert 0.9 * most < max(row) <= most
+    for row, limit in zip(drawn, (1, 2, 4, 4, 4), strict=True):
+        # that none of 200 uniform draws is within a tenth of either end happens once in 10**9 runs
+        assert 0 <= min(row) < 0.1 * limit
+        assert 0.9 * limit < max(row) <= limit
 
 
 def test_retry_after_is_honoured(script):
-    scripted = script(problem(429, headers={"retry-after": "7"}), taken())
+    scripted = script(problem(429, headers={"retry-after": "7"}), success())
     scripted.call()
     assert scripted.pauses[0] >= 7
 
 
-def test_a_retry_after_beyond_patience_is_told_at_once(script):
+def test_a_retry_after_beyond_the_policy_raises_at_once(script):
     scripted = script(problem(429, headers={"retry-after": "3600"}))
     with pytest.raises(ServiceRefused) as caught:
         scripted.call()
@@ -157,12 +157,12 @@ def test_attempts_are_bounded_in_number_and_time(script):
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 415, 422, 500])
-def test_other_refusals_are_told_at_once(status, script):
-    scripted = script(problem(status, "a_code", "It is so", "Do this."))
+def test_other_refusals_are_not_retried(status, script):
+    scripted = script(problem(status, "a_code", "Not so", "Do this."))
     with pytest.raises(ServiceRefused) as caught:
         scripted.call()
     error = caught.value
-    assert (error.status, error.problem, str(error)) == (status, "a_code", "It is so. Do this.")
+    assert (error.status, error.problem, str(error)) == (status, "a_code", "Not so. Do this.")
     assert len(scripted.requests) == 1
 
 
@@ -173,7 +173,7 @@ def test_an_expired_cursor_has_a_class_of_its_own(script):
 
 
 @pytest.mark.parametrize(
-    ("answers", "uncertain"),
+    ("responses", "uncertain"),
     [
         ([httpx.ConnectError("x")] * 6, False),  # never sent
         ([httpx.ConnectError("x"), httpx.ReadTimeout("x"), *[httpx.ConnectError("x")] * 4], True),
@@ -182,16 +182,16 @@ def test_an_expired_cursor_has_a_class_of_its_own(script):
         ([httpx.Response(504)] * 6, True),
         ([problem(500)], True),
         ([problem(422)], False),
-        # Had the first been carried out, its answer would have come again.
+        # had the first been carried out, the second would have returned its response
         ([httpx.ReadTimeout("x"), problem(422)], False),
         ([httpx.ReadTimeout("x"), *[problem(429)] * 5], True),
         ([httpx.Response(200, text="<html>")], True),
         ([httpx.Response(301, headers={"location": "https://other.example"})], False),
-        ([httpx.ReadTimeout("x"), httpx.Response(403, text="a proxy's words")], True),
+        ([httpx.ReadTimeout("x"), httpx.Response(403, text="from a proxy")], True),
     ],
 )
-def test_it_is_told_whether_a_write_may_have_been_carried_out(answers, uncertain, script):
-    scripted = script(*answers)
+def test_an_error_knows_whether_a_write_may_have_been_carried_out(responses, uncertain, script):
+    scripted = script(*responses)
     with pytest.raises((ServiceUnreachable, ServiceRefused, ProtocolError)) as caught:
         scripted.call()
     assert caught.value.uncertain is uncertain
@@ -204,15 +204,15 @@ def test_a_read_is_never_uncertain(script):
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         httpx.Response(200, text="<html>Please log in</html>"),
         httpx.Response(200, json={"recorded": 1}),
         httpx.Response(200, json={"recorded": 1, "unknown": 0, "more": PASSPHRASE}),
         httpx.Response(200, json=[PASSPHRASE]),
         httpx.Response(200, headers={"content-type": "application/json"}, content=b"{"),
-        httpx.Response(200, headers={"content-type": "text/html"}, content=TAKEN.model_dump_json()),
-        httpx.Response(201, json=TAKEN.model_dump()),
+        httpx.Response(200, headers={"content-type": "text/html"}, content=REPLY.model_dump_json()),
+        httpx.Response(201, json=REPLY.model_dump()),
         httpx.Response(302, headers={"location": "https://other.example"}),
         httpx.Response(404, text="not found"),
         httpx.Response(404, headers={"content-type": "application/problem+json"}, content=b"{}"),
@@ -223,8 +223,8 @@ def test_a_read_is_never_uncertain(script):
         ),
     ],
 )
-def test_an_answer_of_another_form_is_a_protocol_error(answer, script):
-    scripted = script(answer)
+def test_an_unexpected_response_is_a_protocol_error(response, script):
+    scripted = script(response)
     with pytest.raises(ProtocolError) as caught:
         scripted.call()
     assert PASSPHRASE not in str(caught.value)
@@ -232,7 +232,7 @@ def test_an_answer_of_another_form_is_a_protocol_error(answer, script):
     assert len(scripted.requests) == 1  # and redirects are not followed
 
 
-def test_words_from_the_service_cannot_command_a_terminal(script):
+def test_text_from_the_service_cannot_control_a_terminal(script):
     with pytest.raises(ServiceRefused) as caught:
         script(problem(400, "c\x1b[2J", "A\x1b]0;title\x07\nB", "x" * 10_000)).call()
     assert str(caught.value).isprintable()
@@ -240,8 +240,8 @@ def test_words_from_the_service_cannot_command_a_terminal(script):
     assert len(str(caught.value)) < 1100
 
 
-def test_what_is_sent_says_nothing_about_this_machine(script):
-    scripted = script(taken())
+def test_request_headers_identify_no_machine(script):
+    scripted = script(success())
     scripted.call()
     (request,) = scripted.requests
     assert request.headers["user-agent"] == "nciihash/0.1.0"
@@ -252,14 +252,14 @@ def test_what_is_sent_says_nothing_about_this_machine(script):
 
 
 def test_cookies_are_not_sent_back(script):
-    scripted = script(taken(), taken())
-    scripted.answers[0].headers["set-cookie"] = "who=me; Path=/"
+    scripted = script(success(), success())
+    scripted.responses[0].headers["set-cookie"] = "who=me; Path=/"
     scripted.call()
     scripted.call()
     assert "cookie" not in scripted.requests[1].headers
 
 
-def test_an_untrusted_certificate_is_not_tried_again(script):
+def test_an_untrusted_certificate_is_not_retried(script):
     fault = httpx.ConnectError("x")
     fault.__cause__ = ssl.SSLCertVerificationError("x")
     scripted = script(fault)

@@ -14,12 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from nciihash.client import AsyncPlatformClient, Client, PlatformClient
-from nciihash.client.sans_io import REPLY_MAX, Request, RetryPolicy
-from nciihash.errors import (
-    InvalidRequest,
-    ProtocolError,
-    ServiceUnreachable,
-)
+from nciihash.client.sans_io import RESPONSE_MAX, Request, RetryPolicy
+from nciihash.errors import InvalidRequest, ProtocolError, ServiceUnreachable
 from nciihash.signals import Verdict
 
 CASE, PASSPHRASE = "K7Q4-29XD-MM3R", "correct horse battery staple six words"
@@ -27,7 +23,7 @@ CASE, PASSPHRASE = "K7Q4-29XD-MM3R", "correct horse battery staple six words"
 KEY = "nciik_thisisnotarealkeyatall"
 
 
-def test_secrets_hide_in_representations():
+def test_repr_contains_no_secrets():
     client = PlatformClient("https://example.org", KEY)
     assert repr(client) == "PlatformClient('https://example.org/')"
     request = Request("GET", "/v1/case", f"Bearer {KEY}", PASSPHRASE.encode())
@@ -36,7 +32,7 @@ def test_secrets_hide_in_representations():
 
 
 @pytest.mark.parametrize("key", ["", "   ", "two words", "line\nbreak", "schlüssel", "x" * 501])
-def test_a_key_that_cannot_be_one_is_refused_without_being_shown(key):
+def test_an_invalid_key_is_refused_and_not_quoted(key):
     with pytest.raises(InvalidRequest) as caught:
         PlatformClient("https://example.org", key)
     assert not key.strip() or key not in str(caught.value)
@@ -44,7 +40,7 @@ def test_a_key_that_cannot_be_one_is_refused_without_being_shown(key):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.server.seen.append(self.path)
+        self.server.paths.append(self.path)
         self.server.respond(self)
 
     do_POST = do_GET  # noqa: N815 - as `http.server` calls it
@@ -56,8 +52,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        running.seen = []
-        # it looks for its end every half second otherwise
+        running.paths = []
+        # by default it checks for its shutdown every half second only
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield running
@@ -76,12 +72,12 @@ def test_a_redirect_is_not_followed(server):
         handler.end_headers()
 
     server.respond = respond
-    with Client(address(server)) as client, pytest.raises(ProtocolError, match="another one"):
+    with Client(address(server)) as client, pytest.raises(ProtocolError, match="redirects"):
         client.status(CASE, PASSPHRASE)
-    assert server.seen == ["/v1/case"]
+    assert server.paths == ["/v1/case"]
 
 
-def test_an_endless_answer_is_cut_off(server):
+def test_an_endless_response_is_limited(server):
     sent = 0
 
     def respond(handler):
@@ -90,18 +86,18 @@ def test_an_endless_answer_is_cut_off(server):
         handler.send_header("Content-Type", "application/json")
         handler.end_headers()
         try:
-            while sent < 4 * REPLY_MAX:
+            while sent < 4 * RESPONSE_MAX:
                 sent += handler.wfile.write(b" " * 2**20)
         except OSError:
-            pass  # the client has hung up
+            pass  # the client has closed the connection
 
     server.respond = respond
     with Client(address(server)) as client, pytest.raises(ProtocolError, match="larger"):
         client.status(CASE, PASSPHRASE)
-    assert sent < 2 * REPLY_MAX
+    assert sent < 2 * RESPONSE_MAX
 
 
-def test_an_answer_that_trickles_in_is_given_up(server):
+def test_a_response_that_trickles_in_times_out(server):
     def respond(handler):
         handler.send_response(200)
         handler.send_header("Content-Type", "application/json")
@@ -122,8 +118,8 @@ def test_an_answer_that_trickles_in_is_given_up(server):
         client.status(CASE, PASSPHRASE)
 
 
-def awaiting(server, call, **options):
-    """Make a call from asyncio."""
+def call_in_asyncio(server, call, **options):
+    """Return the result of a call of an asyncio client."""
 
     async def run():
         async with AsyncPlatformClient(address(server), KEY, **options) as client:
@@ -132,7 +128,7 @@ def awaiting(server, call, **options):
     return asyncio.run(run())
 
 
-def test_an_endless_answer_is_cut_off_in_asyncio(server):
+def test_an_endless_response_is_limited_in_asyncio(server):
     sent = 0
 
     def respond(handler):
@@ -140,28 +136,30 @@ def test_an_endless_answer_is_cut_off_in_asyncio(server):
         handler.send_response(200)
         handler.send_header("Content-Type", "application/json")
         handler.end_headers()
-        with contextlib.suppress(OSError):  # the client hangs up
-            while sent < 4 * REPLY_MAX:
+        with contextlib.suppress(OSError):  # the client closes the connection
+            while sent < 4 * RESPONSE_MAX:
                 sent += handler.wfile.write(b" " * 2**20)
 
     server.respond = respond
     with pytest.raises(ProtocolError, match="larger"):
-        awaiting(server, lambda client: client.feed())
-    assert sent < 2 * REPLY_MAX
+        call_in_asyncio(server, lambda client: client.feed())
+    assert sent < 2 * RESPONSE_MAX
 
 
-def test_an_answer_that_trickles_in_is_given_up_in_asyncio(server):
+def test_a_response_that_trickles_in_times_out_in_asyncio(server):
     def respond(handler):
-        with contextlib.suppress(OSError):  # the client hangs up
+        with contextlib.suppress(OSError):  # the client closes the connection
             for _ in range(600):
                 handler.wfile.write(b"H")
                 time.sleep(0.1)
 
     server.respond = respond
     with pytest.raises(ServiceUnreachable, match="in time") as caught:
-        awaiting(server, lambda client: client.feed(), retry=RetryPolicy(attempts=1, total=0.3))
+        call_in_asyncio(
+            server, lambda client: client.feed(), retry=RetryPolicy(attempts=1, total=0.3)
+        )
     assert not caught.value.uncertain
-    assert server.seen == ["/v1/feed?limit=1000&wait=0.000"]
+    assert server.paths == ["/v1/feed?limit=1000&wait=0.000"]
 
 
 def test_a_redirect_is_not_followed_in_asyncio(server):
@@ -171,19 +169,19 @@ def test_a_redirect_is_not_followed_in_asyncio(server):
         handler.end_headers()
 
     server.respond = respond
-    with pytest.raises(ProtocolError, match="another one"):
-        awaiting(server, lambda client: client.veil())
-    assert server.seen == ["/v1/veil"]
+    with pytest.raises(ProtocolError, match="redirects"):
+        call_in_asyncio(server, lambda client: client.veil())
+    assert server.paths == ["/v1/veil"]
 
 
-# Were it not broken off, a call would take an hour.
-PATIENT = RetryPolicy(total=3600.0, answer=3600.0, base=3600.0, cap=3600.0)
+# without being aborted, a call would take an hour
+PATIENT = RetryPolicy(total=3600.0, read_timeout=3600.0, base=3600.0, cap=3600.0)
 
 
-def broken_off(place, begun):
-    """Break off a call that another thread is in, once it is known to have begun."""
+def abort_call(server_url, begun):
+    """Abort a call of another thread once it has begun; return the error that it raises."""
     errors = []
-    with PlatformClient(place, KEY, retry=PATIENT) as client:
+    with PlatformClient(server_url, KEY, retry=PATIENT) as client:
 
         def call():
             try:
@@ -196,31 +194,31 @@ def broken_off(place, begun):
         begun.wait()
         client.break_off()
         thread.join()
-        with pytest.raises(ServiceUnreachable, match="broken off"):
+        with pytest.raises(ServiceUnreachable, match="aborted"):
             client.feed()
     (error,) = errors
-    assert "broken off" in str(error)
+    assert "aborted" in str(error)
     return error
 
 
-@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"])
-def test_a_call_is_broken_off_from_another_thread(server, answer):
+@pytest.mark.parametrize("response", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"])
+def test_a_call_is_aborted_from_another_thread(server, response):
     begun, over = threading.Event(), threading.Event()
 
     def respond(handler):
-        handler.wfile.write(answer)
+        handler.wfile.write(response)
         begun.set()
         over.wait()
 
     server.respond = respond
     try:
-        assert broken_off(address(server), begun).uncertain
+        assert abort_call(address(server), begun).uncertain
     finally:
         over.set()
-    assert len(server.seen) == 1
+    assert len(server.paths) == 1
 
 
-def test_a_pause_between_attempts_is_broken_off(server):
+def test_a_pause_between_attempts_is_aborted(server):
     begun = threading.Event()
 
     def respond(handler):
@@ -229,17 +227,17 @@ def test_a_pause_between_attempts_is_broken_off(server):
         begun.set()
 
     server.respond = respond
-    assert not broken_off(address(server), begun).uncertain
-    assert len(server.seen) == 1
+    assert not abort_call(address(server), begun).uncertain
+    assert len(server.paths) == 1
 
 
-@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nX-Long: "])
-def test_headers_that_trickle_in_are_given_up(server, begun):
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nX-Long: "])
+def test_headers_that_trickle_in_time_out(server, head):
     def respond(handler):
-        # also on a connection that has carried a whole answer before
-        if len(server.seen) == 1:
+        # also on a connection that has carried a complete response before
+        if len(server.paths) == 1:
             handler.protocol_version = "HTTP/1.1"
-            handler.close_connection = False  # what the request's head had already decided
+            handler.close_connection = False  # undo what the request's headers decided
             handler.send_response(200)
             handler.send_header("Content-Type", "application/json")
             handler.send_header("Content-Length", "2")
@@ -248,7 +246,7 @@ def test_headers_that_trickle_in_are_given_up(server, begun):
             return
         handler.close_connection = True
         try:
-            handler.wfile.write(begun)
+            handler.wfile.write(head)
             for _ in range(200):
                 handler.wfile.write(b"H")
                 time.sleep(0.1)
@@ -264,9 +262,9 @@ def test_headers_that_trickle_in_are_given_up(server, begun):
             client.status(CASE, PASSPHRASE)
 
 
-def test_a_silent_service_is_given_up():
+def test_a_silent_service_times_out():
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        retry = RetryPolicy(attempts=2, base=0.01, answer=0.2)
+        retry = RetryPolicy(attempts=2, base=0.01, read_timeout=0.2)
         port = silent.getsockname()[1]
         with (
             Client(f"http://127.0.0.1:{port}", retry=retry) as client,
@@ -276,7 +274,7 @@ def test_a_silent_service_is_given_up():
     assert caught.value.uncertain
 
 
-def test_nobody_listens():
+def test_a_refused_connection_is_unreachable():
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     retry = RetryPolicy(attempts=2, base=0.01)
@@ -292,7 +290,7 @@ def test_nobody_listens():
 
 @pytest.fixture
 def certificate(tmp_path):
-    """Make a certificate for `localhost` that nobody but itself vouches for."""
+    """Return the path of a new self-signed certificate for `localhost`."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)
@@ -315,7 +313,7 @@ def certificate(tmp_path):
     return path
 
 
-def test_https_is_spoken_with_those_who_prove_who_they_are(server, certificate, monkeypatch):
+def test_https_requires_a_trusted_certificate(server, certificate, monkeypatch):
     def respond(handler):
         handler.send_response(200)
         handler.send_header("Content-Type", "application/json")
@@ -325,21 +323,21 @@ def test_https_is_spoken_with_those_who_prove_who_they_are(server, certificate, 
     server.respond = respond
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    # The handshake belongs to the thread of its connection, not to the one that accepts.
+    # the handshake is for the thread of the connection, not for the one that accepts
     server.socket = context.wrap_socket(
         server.socket, server_side=True, do_handshake_on_connect=False
     )
-    server.handle_error = lambda *args: None  # a refused handshake is not this test's error
-    place = f"https://localhost:{server.server_address[1]}"
+    server.handle_error = lambda *args: None  # the refused handshake is intended
+    url = f"https://localhost:{server.server_address[1]}"
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-    with Client(place) as client, pytest.raises(ServiceUnreachable, match="certificate"):
+    with Client(url) as client, pytest.raises(ServiceUnreachable, match="certificate"):
         client.status(CASE, PASSPHRASE)
-    assert server.seen == []
+    assert server.paths == []
 
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    with Client(place) as client, pytest.raises(ProtocolError):
+    with Client(url) as client, pytest.raises(ProtocolError):
         client.status(CASE, PASSPHRASE)
-    assert server.seen == ["/v1/case"]
+    assert server.paths == ["/v1/case"]
 
     begun, over = threading.Event(), threading.Event()
 
@@ -349,25 +347,25 @@ def test_https_is_spoken_with_those_who_prove_who_they_are(server, certificate, 
 
     server.respond = wait
     try:
-        assert broken_off(place, begun).uncertain
+        assert abort_call(url, begun).uncertain
     finally:
         over.set()
 
     def trickle(handler):
-        with contextlib.suppress(OSError):  # the client hangs up
+        with contextlib.suppress(OSError):  # the client closes the connection
             for _ in range(200):
                 handler.wfile.write(b"H")
                 time.sleep(0.1)
 
     server.respond = trickle
     with (
-        Client(place, retry=RetryPolicy(attempts=1, total=0.3)) as client,
+        Client(url, retry=RetryPolicy(attempts=1, total=0.3)) as client,
         pytest.raises(ServiceUnreachable, match="in time"),
     ):
         client.status(CASE, PASSPHRASE)
 
 
-def test_a_proxy_for_the_world_is_not_used_for_this_machine(server, monkeypatch):
+def test_a_proxy_is_not_used_for_loopback(server, monkeypatch):
     def respond(handler):
         handler.send_response(200)
         handler.send_header("Content-Type", "application/json")
@@ -381,4 +379,4 @@ def test_a_proxy_for_the_world_is_not_used_for_this_machine(server, monkeypatch)
     monkeypatch.delenv("NO_PROXY", raising=False)
     with Client(address(server)) as client, pytest.raises(ProtocolError):
         client.status(CASE, PASSPHRASE)
-    assert server.seen == ["/v1/case"]
+    assert server.paths == ["/v1/case"]

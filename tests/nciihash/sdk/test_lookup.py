@@ -1,4 +1,4 @@
-"""What a file's hashes find: plain ones nothing, and a cut answer says that it is one."""
+"""Looking up the hashes of files: plain ones match nothing, and truncation is reported."""
 
 from pathlib import Path
 
@@ -17,28 +17,28 @@ def hashed(**changes):
     return Hashed(Signal.from_hex(SignalType.PDQ, serving.pdq()), **{"quality": 90} | changes)
 
 
-def test_plain_hashes_are_not_looked_for():
-    """A black picture is near every black picture that anybody has listed."""
+def test_plain_hashes_are_not_looked_up():
+    """A black picture would match every black picture that anybody has submitted."""
     sent = []
 
     def find(signals):
         sent.extend(signals)
         return [Hits.of([HIT])] * len(signals)
 
-    good, sha = hashed(), Hashed(Signal(SignalType.SHA256, bytes(32)))
+    rich, sha = hashed(), Hashed(Signal(SignalType.SHA256, bytes(32)))
     batch = [
         (Path("black"), Item(Media.IMAGE, (hashed(quality=49),))),
-        (Path("both"), Item(Media.IMAGE, (hashed(tied=True), good, sha))),
+        (Path("both"), Item(Media.IMAGE, (hashed(tied=True), rich, sha))),
         (Path("none"), FileRefused("no picture")),
     ]
     found = dict(look_up(batch, find, None))
-    assert sent == [good.signal, sha.signal]
+    assert sent == [rich.signal, sha.signal]
     assert found[Path("black")] == LookupResult(())
     assert [match for _, match in found[Path("both")].found] == [HIT]
     assert isinstance(found[Path("none")], FileRefused)
 
 
-def test_a_cut_answer_says_so(capsys):
+def test_truncated_hits_are_reported(capsys):
     def find(signals):
         return [Hits.of([HIT], truncated=True)] * len(signals)
 

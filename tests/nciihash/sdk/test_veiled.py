@@ -1,4 +1,4 @@
-"""Matching in two steps: candidates from a veiled bank, confirmed by the clearinghouse or kept."""
+"""Matching against a veiled bank: candidates, confirmed by the clearinghouse or stored."""
 
 import errno
 import os
@@ -28,15 +28,15 @@ def signal():
 
 
 @pytest.fixture
-def known():
+def listed():
     return [signal() for _ in range(4)]
 
 
 @pytest.fixture
-def bank(tmp_path, known):
+def bank(tmp_path, listed):
     entries = tuple(
         Added(f"{n:032x}", f"{n:032x}", part, 90, Media.IMAGE, Variant.ORIGINAL)
-        for n, part in enumerate(VEIL.over(known))
+        for n, part in enumerate(VEIL.over(listed))
     )
     with Bank.open(tmp_path / "bank") as bank:
         bank.append(FeedPage(entries, "0" * 32, more=False))
@@ -47,7 +47,7 @@ def hit(n):
     return Hit(id=f"{n:032x}", item=f"{n:032x}", band="strong")
 
 
-def test_only_candidates_leave_this_machine(bank, known):
+def test_only_candidates_leave_this_machine(bank, listed):
     sent = []
 
     def ask(signals):
@@ -55,73 +55,73 @@ def test_only_candidates_leave_this_machine(bank, known):
         return [(hit(n),) for n in range(len(signals))]
 
     confirmer = Confirmer(bank, VEIL, ask)
-    strangers = [signal() for _ in range(20)]
-    assert confirmer.find(strangers) == [()] * 20
+    unlisted = [signal() for _ in range(20)]
+    assert confirmer.find(unlisted) == [()] * 20
     assert sent == []
     other = Signal(SignalType.PHASH, bytes(8))
-    found = confirmer.find([strangers[0], known[1], other, known[3]])
-    assert sent == [[known[1], known[3]]]
+    found = confirmer.find([unlisted[0], listed[1], other, listed[3]])
+    assert sent == [[listed[1], listed[3]]]
     assert found == [(), (hit(0),), (), (hit(1),)]
     assert (confirmer.asked, confirmer.unanswered) == (2, frozenset())
 
 
-def test_one_that_does_not_answer_is_not_asked_again(bank, known):
-    asked = []
+def test_after_a_transient_error_the_service_is_not_queried_again(bank, listed):
+    counts = []
 
     def ask(signals):
-        asked.append(len(signals))
+        counts.append(len(signals))
         raise ServiceUnreachable("away")
 
     confirmer = Confirmer(bank, VEIL, ask)
-    stranger = signal()
+    other = signal()
     for _ in range(3):
-        assert confirmer.find([known[0], stranger]) == [(), ()]
-        assert confirmer.unanswered == {known[0]}
-    assert asked == [1]
-    assert confirmer.find([stranger]) == [()]
+        assert confirmer.find([listed[0], other]) == [(), ()]
+        assert confirmer.unanswered == {listed[0]}
+    assert counts == [1]
+    assert confirmer.find([other]) == [()]
     assert confirmer.unanswered == frozenset()
 
 
-def test_an_answer_without_sense_is_no_reason_to_wait(bank, known):
+def test_an_invalid_response_is_raised(bank, listed):
     def ask(_signals):
-        raise ProtocolError("nonsense")
+        raise ProtocolError("invalid")
 
     with pytest.raises(ProtocolError):
-        Confirmer(bank, VEIL, ask).find(known)
+        Confirmer(bank, VEIL, ask).find(listed)
 
 
-def test_the_veil_lies_beside_the_bank(tmp_path):
+def test_the_veil_is_stored_next_to_the_bank(tmp_path):
     bank = tmp_path / "bank"
     assert kept_veil(bank) is None
     keep_veil(bank, VEIL)
     assert kept_veil(bank) == VEIL
-    note = tmp_path / "bank-veil"
-    assert stat.S_IMODE(note.stat().st_mode) == 0o600
-    note.write_text(note.read_text().replace("128", "129"))
+    file = tmp_path / "bank-veil"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    file.write_text(file.read_text().replace("128", "129"))
     with pytest.raises(BankCorrupt):
         kept_veil(bank)
 
 
-def test_candidates_wait_on_the_disk_until_all_are_done(tmp_path):
+def test_candidates_are_stored_until_all_are_confirmed(tmp_path):
     waiting = PendingCandidates(tmp_path / "bank")
     assert waiting.read() == []
-    rows = [Candidate(f"photo {n}\n\udce4.jpg", (signal(), signal())) for n in range(5)]
-    for row in rows:
-        waiting.add(row)
-    assert waiting.read() == rows
+    candidates = [Candidate(f"photo {n}\n\udce4.jpg", (signal(), signal())) for n in range(5)]
+    for candidate in candidates:
+        waiting.add(candidate)
+    assert waiting.read() == candidates
     assert stat.S_IMODE(waiting.path.stat().st_mode) == 0o600
     waiting.drop(2)
-    assert PendingCandidates(tmp_path / "bank").read() == rows[2:]
+    assert PendingCandidates(tmp_path / "bank").read() == candidates[2:]
     waiting.drop(1)
     late = Candidate("late", (signal(),))
     waiting.add(late)
-    assert waiting.read() == [*rows[3:], late]
+    assert waiting.read() == [*candidates[3:], late]
     waiting.drop(3)
     assert waiting.read() == []
-    assert waiting.path.stat().st_size == 0, "no hash stays behind"
+    assert waiting.path.stat().st_size == 0, "no hash remains"
 
 
-def test_a_line_that_a_crash_cut_short_is_passed_over(tmp_path):
+def test_a_torn_line_is_skipped(tmp_path):
     waiting = PendingCandidates(tmp_path / "bank")
     first, second = Candidate("one", (signal(),)), Candidate("two", (signal(),))
     waiting.add(first)
@@ -141,7 +141,7 @@ def photo(tmp_path_factory):
     return path
 
 
-def test_a_platform_that_never_holds_a_whole_hash(run, local, tmp_path, photo):
+def test_a_platform_can_match_without_ever_storing_a_whole_hash(run, local, tmp_path, photo):
     hashed = hash_file(photo)
     others = [random_item() for _ in range(20)]
     case = local.open(hashed, *others)
@@ -157,14 +157,14 @@ def test_a_platform_that_never_holds_a_whole_hash(run, local, tmp_path, photo):
         assert not [v for v in values if v.value in data or v.hex.encode() in data]
 
     match = ("match", photo, "--bank", bank)
-    assert run(*match, NCIIHASH_KEY=key).code == 2, "candidates are no matches"
+    assert run(*match, NCIIHASH_KEY=key).code == 2, "candidates are not matches"
     done = run(*match, "--confirm", "--server", local.address, "--json", NCIIHASH_KEY=key)
     assert done.code == 0
     assert [m["band"] for m in done.line["matches"]] == ["strong"]
 
-    away = run(*match, "--confirm", "--server", "http://127.0.0.1:9", NCIIHASH_KEY=key)
-    assert away.code == 1
-    assert "1 file(s) may match" in away.err
+    unreachable = run(*match, "--confirm", "--server", "http://127.0.0.1:9", NCIIHASH_KEY=key)
+    assert unreachable.code == 1
+    assert "1 file(s) may match" in unreachable.err
     assert photo.read_bytes()[:64] not in (tmp_path / "bank-waiting").read_bytes()
     confirm = ("confirm", "--server", local.address, "--bank", bank)
     done = run(*confirm, "--json", NCIIHASH_KEY=key)
@@ -180,7 +180,7 @@ def test_a_platform_that_never_holds_a_whole_hash(run, local, tmp_path, photo):
 
 
 @pytest.mark.parametrize("how", ["full disk", "nearly full disk", "too many"])
-def test_a_candidate_that_cannot_be_kept_is_told_and_the_others_go_on(
+def test_a_candidate_that_cannot_be_stored_is_reported_and_does_not_end_the_run(
     run, local, tmp_path, photo, monkeypatch, how
 ):
     key, bank = local.platform("veil,match"), tmp_path / "bank"
@@ -188,20 +188,20 @@ def test_a_candidate_that_cannot_be_kept_is_told_and_the_others_go_on(
     other = tmp_path / "other.png"
     scene(300, 200, seed=4711).save(other)
     run("follow", "--server", local.address, "--bank", bank, "--once", "--veil", NCIIHASH_KEY=key)
-    write, room = os.write, [7 if how == "nearly full disk" else 0]
+    write, sizes = os.write, [7 if how == "nearly full disk" else 0]
 
-    def filling(file, data):
-        """Take the last bytes that there is room for, and refuse the next, for this file alone."""
+    def write_to_full_disk(file, data):
+        """Write only so many bytes to FILE-waiting, then fail."""
         if Path(f"/proc/self/fd/{file}").resolve() != tmp_path / "bank-waiting":
             return write(file, data)
-        if not (size := room.pop() if room else 0):
+        if not (size := sizes.pop() if sizes else 0):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return write(file, data[:size])
 
     if how == "too many":
         monkeypatch.setattr("nciihash.sdk.veiled.WAITING_MAX", -1)
     else:
-        monkeypatch.setattr(os, "write", filling)
+        monkeypatch.setattr(os, "write", write_to_full_disk)
     words = ("match", "--json", photo, other, photo, "--bank", bank, "--confirm", "--no-sandbox")
     done = run(*words, "--server", "http://127.0.0.1:9", NCIIHASH_KEY=key)
     assert done.code == 1
@@ -212,7 +212,7 @@ def test_a_candidate_that_cannot_be_kept_is_told_and_the_others_go_on(
     assert (tmp_path / "bank-waiting").read_bytes() == b""
 
 
-def test_a_bank_of_whole_hashes_is_not_veiled_afterwards(run, local, tmp_path, photo):
+def test_a_bank_of_whole_hashes_cannot_become_veiled(run, local, tmp_path, photo):
     key, bank = local.platform("feed,match"), tmp_path / "bank"
     follow = ("follow", "--server", local.address, "--bank", bank, "--once")
     assert run(*follow, NCIIHASH_KEY=key).code == 0
@@ -223,21 +223,21 @@ def test_a_bank_of_whole_hashes_is_not_veiled_afterwards(run, local, tmp_path, p
     assert run("match", photo, "--bank", bank, "--confirm", NCIIHASH_KEY=key).code == 2
 
 
-def test_a_bank_takes_nothing_of_another_width_than_its_own(run, local, tmp_path):
+def test_a_veiled_bank_refuses_hashes_of_another_length(run, local, tmp_path):
     bank = tmp_path / "bank"
     follow = ("follow", "--server", local.address, "--bank", bank, "--once", "--veil")
     local.open(random_item())
     assert run(*follow, NCIIHASH_KEY=local.platform("veil", name="Grown")).code == 0
     with Bank.read(bank) as before:
-        held = len(before)
+        count = len(before)
     local.open(random_item())
     done = run(*follow, NCIIHASH_KEY=local.rotate_key("Grown", "veil160"))
     assert (done.code, "new --bank" in done.err) == (2, True)
     with Bank.read(bank) as after:
-        assert len(after) == held
+        assert len(after) == count
 
 
-def test_the_client_asks_for_the_veil(local):
+def test_the_client_returns_the_veil(local):
     with PlatformClient(local.address, local.platform("veil160")) as client:
         assert client.veil().type is SignalType.PDQ_VEIL160
         entries = client.feed(limit=10_000).entries

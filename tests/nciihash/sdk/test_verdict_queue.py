@@ -34,47 +34,47 @@ AT_ONCE = RetryPolicy(attempts=1, base=0.0, cap=0.0)
 BLOCKED, NOT_BLOCKED, UNSURE = Verdict.BLOCKED, Verdict.NOT_BLOCKED, Verdict.UNSURE
 
 
-def name(number):
+def hex_id(number):
     return f"{number:032x}"
 
 
 class Service:
-    """Takes feedback as the service does: each key once, and the latest verdict counts."""
+    """A fake service: it records each idempotency key once, and the latest verdict on each id."""
 
     def __init__(self):
         self.requests = []  # the key and the verdicts of each
         self.verdicts = {}
         self.keys = {}
-        self.before = lambda request: None  # raises, or gives an answer instead
+        self.before = lambda request: None  # may raise, or return another response
         self.after = lambda request: None
         self.lock = threading.Lock()
 
-    def answer(self, request):
+    def respond(self, request):
         with self.lock:
-            return self._answer(request)
+            return self._respond(request)
 
-    def _answer(self, request):
+    def _respond(self, request):
         key, body = request.headers["idempotency-key"], request.content
-        given = {v["id"]: Verdict(v["verdict"]) for v in json.loads(body)["verdicts"]}
-        self.requests.append((key, given))
-        if (instead := self.before(request)) is not None:
-            return instead
+        verdicts = {v["id"]: Verdict(v["verdict"]) for v in json.loads(body)["verdicts"]}
+        self.requests.append((key, verdicts))
+        if (response := self.before(request)) is not None:
+            return response
         if key not in self.keys:
             self.keys[key] = body
-            self.verdicts |= given
+            self.verdicts |= verdicts
         assert self.keys[key] == body
-        if (instead := self.after(request)) is not None:
-            return instead
-        return httpx.Response(200, json={"recorded": len(given), "unknown": 0})
+        if (response := self.after(request)) is not None:
+            return response
+        return httpx.Response(200, json={"recorded": len(verdicts), "unknown": 0})
 
     def transport(self):
-        return httpx.MockTransport(self.answer)
+        return httpx.MockTransport(self.respond)
 
     def client(self):
         return PlatformClient(SERVER, KEY, http=self.transport(), retry=AT_ONCE)
 
 
-def lost(request):
+def lose(request):
     raise httpx.ReadError("x")
 
 
@@ -94,43 +94,43 @@ def path(tmp_path):
     return tmp_path / "verdicts"
 
 
-def until(true):
+def wait_until(condition):
     deadline = time.monotonic() + 60
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def test_verdicts_are_sent_in_batches_and_forgotten(path, service):
-    given = {name(n): BLOCKED for n in range(2 * VERDICTS_MAX + 5)}
+def test_verdicts_are_sent_in_batches_and_removed(path, service):
+    verdicts = {hex_id(n): BLOCKED for n in range(2 * VERDICTS_MAX + 5)}
     with VerdictQueue(path) as queue, service.client() as client:
-        queue.add(given)
-        assert len(queue) == len(given)
-        taken = queue.send(client)
-        assert (taken.recorded, taken.unknown, len(queue)) == (len(given), 0, 0)
+        queue.add(verdicts)
+        assert len(queue) == len(verdicts)
+        reply = queue.send(client)
+        assert (reply.recorded, reply.unknown, len(queue)) == (len(verdicts), 0, 0)
         assert queue.send(client).recorded == 0
-    assert [len(verdicts) for _, verdicts in service.requests] == [VERDICTS_MAX, VERDICTS_MAX, 5]
-    assert service.verdicts == given
+    assert [len(batch) for _, batch in service.requests] == [VERDICTS_MAX, VERDICTS_MAX, 5]
+    assert service.verdicts == verdicts
 
 
-def test_the_latest_verdict_on_a_signal_is_sent_once(path, service):
+def test_only_the_latest_verdict_on_a_signal_is_sent(path, service):
     with VerdictQueue(path) as queue, service.client() as client:
         for verdict in (UNSURE, BLOCKED, NOT_BLOCKED):
-            queue.add({name(1): verdict})
-        queue.add({name(2): BLOCKED})
+            queue.add({hex_id(1): verdict})
+        queue.add({hex_id(2): BLOCKED})
         assert len(queue) == 2
         queue.send(client)
     ((_, sent),) = service.requests
-    assert sent == {name(1): NOT_BLOCKED, name(2): BLOCKED}
+    assert sent == {hex_id(1): NOT_BLOCKED, hex_id(2): BLOCKED}
 
 
-def test_a_batch_whose_answer_is_lost_is_repeated_as_it_was_before_anything_newer(path, service):
-    service.after = lost
+def test_a_batch_whose_response_is_lost_is_repeated_before_newer_verdicts(path, service):
+    service.after = lose
     with VerdictQueue(path) as queue, service.client() as client:
-        queue.add({name(1): BLOCKED})
+        queue.add({hex_id(1): BLOCKED})
         with pytest.raises(ServiceUnreachable):
             queue.send(client)
-        queue.add({name(1): NOT_BLOCKED, name(2): BLOCKED})
+        queue.add({hex_id(1): NOT_BLOCKED, hex_id(2): BLOCKED})
         assert len(queue) == 3
         with pytest.raises(ServiceUnreachable):
             queue.send(client)
@@ -140,23 +140,23 @@ def test_a_batch_whose_answer_is_lost_is_repeated_as_it_was_before_anything_newe
         assert len(queue) == 0
     first, second, third, last = service.requests
     assert first == second == third
-    assert first[1] == {name(1): BLOCKED}
-    assert last[1] == service.verdicts == {name(1): NOT_BLOCKED, name(2): BLOCKED}
+    assert first[1] == {hex_id(1): BLOCKED}
+    assert last[1] == service.verdicts == {hex_id(1): NOT_BLOCKED, hex_id(2): BLOCKED}
     assert last[0] != first[0]
 
 
 @pytest.mark.parametrize(
-    ("answer", "error"),
+    ("response", "error"),
     [
         (problem(401, "credentials_wrong"), ServiceRefused),
         (problem(403, "scope_missing"), ServiceRefused),
         (problem(503, "busy"), ServiceRefused),
     ],
 )
-def test_a_refusal_loses_nothing(path, service, answer, error):
-    service.before = lambda request: answer
+def test_a_refusal_loses_no_verdict(path, service, response, error):
+    service.before = lambda request: response
     with VerdictQueue(path) as queue, service.client() as client:
-        queue.add({name(1): BLOCKED})
+        queue.add({hex_id(1): BLOCKED})
         with pytest.raises(error):
             queue.send(client)
         assert len(queue) == 1
@@ -164,11 +164,11 @@ def test_a_refusal_loses_nothing(path, service, answer, error):
         assert queue.send(client).recorded == 1
 
 
-def test_a_batch_that_another_version_wrote_differently_gets_a_new_key(path, service):
+def test_a_batch_that_another_version_serialized_differently_gets_a_new_key(path, service):
     conflicts = [problem(422, "idempotency_conflict")]
     service.before = lambda request: conflicts.pop() if conflicts else None
     with VerdictQueue(path) as queue, service.client() as client:
-        queue.add({name(1): BLOCKED})
+        queue.add({hex_id(1): BLOCKED})
         assert queue.send(client).recorded == 1
         assert len(queue) == 0
     (first, second) = service.requests
@@ -176,28 +176,28 @@ def test_a_batch_that_another_version_wrote_differently_gets_a_new_key(path, ser
     assert first[1] == second[1]
 
 
-def test_a_full_queue_says_so_and_takes_nothing_of_it(path, service):
-    with VerdictQueue(path, most=3) as queue:
-        queue.add({name(n): BLOCKED for n in range(2)})
-        with pytest.raises(QueueFull, match=r"2 verdicts wait in .*, and 3 may\. See why"):
-            queue.add({name(n): BLOCKED for n in range(2, 4)})
+def test_a_full_queue_adds_none_of_the_verdicts(path, service):
+    with VerdictQueue(path, max_waiting=3) as queue:
+        queue.add({hex_id(n): BLOCKED for n in range(2)})
+        with pytest.raises(QueueFull, match=r"contains 2 verdicts of at most 3\. Find out why"):
+            queue.add({hex_id(n): BLOCKED for n in range(2, 4)})
         assert len(queue) == 2
-        queue.add({name(2): BLOCKED})
-        queue.add({name(2): NOT_BLOCKED})  # about one that waits there is always room
+        queue.add({hex_id(2): BLOCKED})
+        queue.add({hex_id(2): NOT_BLOCKED})  # an id that is in the queue always fits
         with service.client() as client:
             queue.send(client)
-        queue.add({name(4): BLOCKED})
-    assert service.verdicts[name(2)] == NOT_BLOCKED
-    with VerdictQueue(path, most=0) as queue:  # a limit that was lowered
-        queue.add({name(4): UNSURE})
+        queue.add({hex_id(4): BLOCKED})
+    assert service.verdicts[hex_id(2)] == NOT_BLOCKED
+    with VerdictQueue(path, max_waiting=0) as queue:  # a limit that was lowered
+        queue.add({hex_id(4): UNSURE})
 
 
-def test_what_is_no_id_is_refused_before_it_waits(path):
+def test_invalid_ids_and_verdicts_are_never_added(path):
     with VerdictQueue(path) as queue:
         with pytest.raises(InvalidRequest):
-            queue.add({name(1): BLOCKED, "K7Q4-29XD-MM3R": BLOCKED})
+            queue.add({hex_id(1): BLOCKED, "K7Q4-29XD-MM3R": BLOCKED})
         with pytest.raises(ValueError, match="hidden"):
-            queue.add({name(1): "hidden"})
+            queue.add({hex_id(1): "hidden"})
         assert len(queue) == 0
 
 
@@ -215,7 +215,7 @@ while True:
 """
 
 
-def test_what_was_added_survives_kill_9(path, service):
+def test_added_verdicts_survive_kill_9(path, service):
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(path)],
         stdout=subprocess.PIPE,
@@ -225,23 +225,24 @@ def test_what_was_added_survives_kill_9(path, service):
     for _ in range(20):
         assert process.stdout.readline()
     process.kill()
-    told = [int(line) for line in process.stdout.read().split("\n") if line]
+    added = [int(line) for line in process.stdout.read().split("\n") if line]
     assert process.wait() == -signal.SIGKILL
     process.stdout.close()
-    last = told[-1] if told else 19
+    last = added[-1] if added else 19
     with VerdictQueue(path) as queue, service.client() as client:
         queue.send(client)
-    assert set(service.verdicts) >= {name(n) for n in range(last + 1)}
+    assert set(service.verdicts) >= {hex_id(n) for n in range(last + 1)}
 
 
-def test_each_change_is_on_the_disk_before_it_is_reported(path):
+def test_every_commit_is_fsynced(path):
+    full = 2  # the write-ahead log is fsynced at each commit
     with VerdictQueue(path) as queue:
-        assert queue._number("PRAGMA synchronous") == 2  # FULL: the log is synced at each commit
+        assert queue._number("PRAGMA synchronous") == full
 
 
-def test_only_the_owner_reads_the_files(path):
+def test_only_the_owner_can_read_the_files(path):
     with VerdictQueue(path) as queue:
-        queue.add({name(1): BLOCKED})
+        queue.add({hex_id(1): BLOCKED})
         files = list(path.parent.iterdir())
         assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
 
@@ -251,11 +252,11 @@ def test_threads_and_processes_add_to_one_queue(path, service):
 
         def add(queue, start):
             for number in range(start, start + 20):
-                queue.add({name(number): BLOCKED})
+                queue.add({hex_id(number): BLOCKED})
 
         threads = [
-            threading.Thread(target=add, args=(queue, 100 * place))
-            for place, queue in enumerate([one, other, one, other])
+            threading.Thread(target=add, args=(queue, 100 * n))
+            for n, queue in enumerate([one, other, one, other])
         ]
         for thread in threads:
             thread.start()
@@ -270,18 +271,18 @@ def test_threads_and_processes_add_to_one_queue(path, service):
 
 def test_two_senders_of_one_queue_send_each_batch_under_its_own_key(path, service):
     with VerdictQueue(path) as one, VerdictQueue(path) as other:
-        one.add({name(1): BLOCKED})
+        one.add({hex_id(1): BLOCKED})
         first, second = one.batch(), other.batch()
         assert first == second
         one.done(first)
-        one.add({name(1): NOT_BLOCKED})
+        one.add({hex_id(1): NOT_BLOCKED})
         newer = one.batch()
-        other.done(second)  # late: it must not take the newer one along
+        other.done(second)  # late: it must not remove the newer one
         assert one.batch() == newer
-        assert newer.verdicts == {name(1): NOT_BLOCKED}
+        assert newer.verdicts == {hex_id(1): NOT_BLOCKED}
 
 
-def test_foreign_damaged_and_newer_files_are_refused_and_left_alone(path):
+def test_foreign_damaged_and_newer_files_are_refused_and_unchanged(path):
     path.write_text("these are notes, and no database at all. " * 30)
     before = path.read_bytes()
     with pytest.raises(QueueInvalid):
@@ -292,7 +293,7 @@ def test_foreign_damaged_and_newer_files_are_refused_and_left_alone(path):
     database = sqlite3.connect(path)
     database.execute("CREATE TABLE notes (text)")
     database.close()
-    with pytest.raises(QueueInvalid, match="no queue of verdicts"):
+    with pytest.raises(QueueInvalid, match="not a queue of verdicts"):
         VerdictQueue(path)
 
     path.unlink()
@@ -304,7 +305,7 @@ def test_foreign_damaged_and_newer_files_are_refused_and_left_alone(path):
         VerdictQueue(path)
 
 
-def test_a_folder_that_is_not_there(tmp_path):
+def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         VerdictQueue(tmp_path / "nowhere" / "verdicts")
 
@@ -312,63 +313,61 @@ def test_a_folder_that_is_not_there(tmp_path):
 # --- the sender --------------------------------------------------------------------------------
 
 
-def sender(queue, service, **options):
-    options = {"every": 0.01, "retry": AT_ONCE, "pauses": AT_ONCE} | options
+def make_sender(queue, service, **options):
+    options = {"interval": 0.01, "retry": AT_ONCE, "backoff": AT_ONCE} | options
     return VerdictSender(SERVER, KEY, queue, http=service.transport(), **options)
 
 
-def test_a_sender_sends_what_comes_and_tells_what_goes_wrong(path, service):
-    away = threading.Event()
-    service.before = lambda request: problem(503, "busy") if away.is_set() else None
-    with VerdictQueue(path) as queue, sender(queue, service) as sending:
-        queue.add({name(1): BLOCKED})
-        until(lambda: sending.health().recorded == 1)
-        away.set()
-        queue.add({name(2): BLOCKED})
-        until(lambda: sending.health().trouble is not None)
-        assert sending.health().waiting == 1
-        away.clear()
-        until(lambda: sending.health().recorded == 2)
-        assert (sending.health().waiting, sending.health().trouble) == (0, None)
-    assert set(service.verdicts) == {name(1), name(2)}
+def test_a_sender_sends_new_verdicts_and_reports_errors(path, service):
+    busy = threading.Event()
+    service.before = lambda request: problem(503, "busy") if busy.is_set() else None
+    with VerdictQueue(path) as queue, make_sender(queue, service) as sender:
+        queue.add({hex_id(1): BLOCKED})
+        wait_until(lambda: sender.health().recorded == 1)
+        busy.set()
+        queue.add({hex_id(2): BLOCKED})
+        wait_until(lambda: sender.health().error is not None)
+        assert sender.health().waiting == 1
+        busy.clear()
+        wait_until(lambda: sender.health().recorded == 2)
+        assert (sender.health().waiting, sender.health().error) == (0, None)
+    assert set(service.verdicts) == {hex_id(1), hex_id(2)}
 
 
 def test_a_sender_in_asyncio(path, service):
     async def run():
         with VerdictQueue(path) as queue:
-            async with sender(queue, service) as sending:
-                queue.add({name(1): BLOCKED})
-                await asyncio.to_thread(until, lambda: sending.health().recorded == 1)
+            async with make_sender(queue, service) as sender:
+                queue.add({hex_id(1): BLOCKED})
+                await asyncio.to_thread(wait_until, lambda: sender.health().recorded == 1)
 
     asyncio.run(run())
-    assert service.verdicts == {name(1): BLOCKED}
+    assert service.verdicts == {hex_id(1): BLOCKED}
 
 
-def test_a_wrong_key_ends_no_sender_and_a_long_pause_ends_with_the_block(path, service):
+def test_a_wrong_key_does_not_end_a_sender_and_a_pause_ends_with_the_block(path, service):
     service.before = lambda request: problem(401, "credentials_wrong")
-    hour = RetryPolicy(base=7200.0, cap=7200.0)
+    hours = RetryPolicy(base=7200.0, cap=7200.0)
     with VerdictQueue(path) as queue:
-        with sender(queue, service, pauses=hour) as sending:
-            queue.add({name(1): BLOCKED})
-            until(lambda: sending.health().trouble is not None)
-            assert "does not accept this key" in sending.health().trouble
+        with make_sender(queue, service, backoff=hours) as sender:
+            queue.add({hex_id(1): BLOCKED})
+            wait_until(lambda: sender.health().error is not None)
+            assert "does not accept this key" in sender.health().error
         assert len(queue) == 1
 
 
-# --- the real service --------------------------------------------------------------------------
+# --- against the real service ------------------------------------------------------------------
 
 
-class Forgetful(httpx.BaseTransport):
-    """Carries requests to the service, and loses so many answers."""
+class LossyTransport(httpx.BaseTransport):
+    """A transport that loses the first responses."""
 
     def __init__(self, losses):
         self.losses = losses
-        self.carried = 0
         self.real = httpx.HTTPTransport()
 
     def handle_request(self, request):
         response = self.real.handle_request(request)
-        self.carried += 1
         if self.losses:
             self.losses -= 1
             response.close()
@@ -379,7 +378,7 @@ class Forgetful(httpx.BaseTransport):
         self.real.close()
 
 
-def test_the_service_takes_each_verdict_and_the_newest_counts(local, path):
+def test_the_service_records_each_verdict_once_and_the_newest_counts(local, path):
     case = local.open(random_item())
     key = local.platform("feed,feedback")
     with PlatformClient(local.address, key) as client:
@@ -391,18 +390,18 @@ def test_the_service_takes_each_verdict_and_the_newest_counts(local, path):
             if not page.more:
                 break
     id = entries[-1].id
-    way = Forgetful(losses=1)
+    transport = LossyTransport(losses=1)
     with VerdictQueue(path) as queue:
         queue.add({id: UNSURE, secrets.token_hex(16): BLOCKED})
-        with PlatformClient(local.address, key, http=way, retry=AT_ONCE) as client:
+        with PlatformClient(local.address, key, http=transport, retry=AT_ONCE) as client:
             with pytest.raises(ServiceUnreachable):
                 queue.send(client)
             queue.add({id: BLOCKED})
-        with VerdictSender(local.address, key, queue, every=0.01) as sending:
-            until(lambda: len(queue) == 0 and sending.health().recorded == 2)
-            assert sending.health().unknown == 1
+        with VerdictSender(local.address, key, queue, interval=0.01) as sender:
+            wait_until(lambda: len(queue) == 0 and sender.health().recorded == 2)
+            assert sender.health().unknown == 1
     local.pass_midnight()
     with local.survivor() as client:
-        (seen,) = client.status(*case).items
-    given = [v for platform in seen.platforms for v, count in platform.verdicts.items() if count]
-    assert given == [BLOCKED]
+        (status,) = client.status(*case).items
+    shown = [v for platform in status.platforms for v, count in platform.verdicts.items() if count]
+    assert shown == [BLOCKED]

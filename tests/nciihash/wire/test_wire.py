@@ -37,7 +37,7 @@ ADD = {
     "variant": "flipx",
 }
 
-# One valid document for each message: whatever is true of all messages is tested on these.
+# One valid document for each message: what holds for all messages is tested on these.
 DOCUMENTS = {
     wire.Declaration: DECLARATION,
     wire.SignalIn: SIGNAL,
@@ -118,10 +118,10 @@ def changed(document, **fields):
     return {**document, **fields}
 
 
-def test_every_message_has_a_document_here():
-    # other doors, whose tests may run in this process too, have messages of their own
-    here = {m for m in wire.Message.__subclasses__() if m.__module__ in DOCUMENTED}
-    assert {m for m in DOCUMENTS if m.__module__ in DOCUMENTED} == here
+def test_every_message_has_a_document():
+    # tests of other APIs, which may run in this process too, import further messages
+    messages = {m for m in wire.Message.__subclasses__() if m.__module__ in DOCUMENTED}
+    assert {m for m in DOCUMENTS if m.__module__ in DOCUMENTED} == messages
 
 
 @BY_NAME
@@ -138,11 +138,20 @@ def test_unknown_fields_are_refused(model, document):
 
 
 @BY_NAME
-def test_no_field_may_be_missing_that_has_no_default(model, document):
+def test_fields_without_a_default_are_required(model, document):
     for name, field in model.model_fields.items():
         without = {k: v for k, v in document.items() if k != name}
         if field.is_required():
             refuse(model, without)
+
+
+@BY_NAME
+def test_every_field_is_described_or_of_a_described_type(model, document):
+    schema = model.model_json_schema()
+    assert schema["description"]
+    for name, field in schema["properties"].items():
+        fixed = {"$ref", "const"} & field.keys()
+        assert fixed or field.get("description"), f"{model.__name__}.{name}"
 
 
 @BY_NAME
@@ -167,7 +176,7 @@ def test_pages_of_the_feed_round_trip(page):
 
 
 @given(added())
-def test_a_removal_carries_an_id_and_nothing_else(entry):
+def test_a_removal_has_an_id_and_no_value(entry):
     assert set(wire.RemovedEntry.model_fields) == {"op", "id"}
     refuse(wire.RemovedEntry, {"op": "remove", "id": entry.id, "value": entry.signal.hex})
     page = wire.FeedReply(entries=(wire.RemovedEntry(id=entry.id),), cursor=ID, more=False).page
@@ -181,11 +190,11 @@ def test_values_of_another_length_are_refused(type, length):
     if type is not SignalType.PDQ:
         document["quality"] = None
     query = {"type": type, "values": ["0" * length]}
-    for model, asked in ((wire.SignalIn, document), (wire.MatchQuery, query)):
+    for model, message in ((wire.SignalIn, document), (wire.MatchQuery, query)):
         if length * 4 == type.bits:
-            read(model, asked)
+            read(model, message)
         else:
-            refuse(model, asked)
+            refuse(model, message)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +206,7 @@ def test_values_are_lowercase_hexadecimal_digits(value):
     refuse(wire.AddedEntry, changed(ADD, value=value))
 
 
-def test_an_addition_in_the_feed_fits_its_type():
+def test_an_added_entry_fits_its_type():
     for type, value in (("phash", PDQ), ("pdq", "0" * 16), ("md5", PDQ)):
         entry = changed(ADD, type=type, value=value)
         refuse(wire.AddedEntry, entry)
@@ -205,7 +214,7 @@ def test_an_addition_in_the_feed_fits_its_type():
 
 
 @pytest.mark.parametrize("quality", [-1, 101, 50.5, "93", True, None])
-def test_quality_is_a_whole_number_up_to_100_and_pdq_needs_it(quality):
+def test_pdq_needs_a_quality_that_is_an_integer_from_0_to_100(quality):
     refuse(wire.SignalIn, changed(SIGNAL, quality=quality))
 
 
@@ -214,10 +223,10 @@ def test_other_types_have_no_quality():
     read(wire.SignalIn, changed(SIGNAL, type="sha256", quality=None))
 
 
-@pytest.mark.parametrize("answer", ["true", 1, "yes", None])
-def test_a_declaration_is_made_in_so_many_words(answer):
+@pytest.mark.parametrize("value", ["true", 1, "yes", None])
+def test_a_declaration_takes_booleans_only(value):
     for name in DECLARATION:
-        refuse(wire.Declaration, changed(DECLARATION, **{name: answer}))
+        refuse(wire.Declaration, changed(DECLARATION, **{name: value}))
 
 
 @pytest.mark.parametrize("id", ["", ID[:-1], ID + "0", ID.upper(), "g" * 32, ID[:-1] + "\n", 5])
@@ -228,7 +237,7 @@ def test_ids_and_cursors_are_32_hexadecimal_digits(id):
 
 
 @pytest.mark.parametrize(
-    ("model", "document", "most"),
+    ("model", "document", "limit"),
     [
         (wire.AddItems, lambda n: {"items": [FILE] * n}, wire.ITEMS_MAX),
         (
@@ -254,11 +263,11 @@ def test_ids_and_cursors_are_32_hexadecimal_digits(id):
         ),
     ],
 )
-def test_lists_are_bounded_and_not_empty(model, document, most):
+def test_lists_are_bounded_and_not_empty(model, document, limit):
     read(model, document(1))
-    read(model, document(most))
+    read(model, document(limit))
     refuse(model, document(0))
-    refuse(model, document(most + 1))
+    refuse(model, document(limit + 1))
 
 
 @pytest.mark.parametrize(
@@ -277,7 +286,7 @@ def test_names_come_from_closed_lists(model, field):
         refuse(model, changed(DOCUMENTS[model], **{field: word}))
 
 
-def test_no_request_has_room_for_free_text():
+def test_no_request_has_free_text():
     requests = (
         wire.OpenCase,
         wire.AddItems,
@@ -288,12 +297,12 @@ def test_no_request_has_room_for_free_text():
     for model in requests:
         for name, schema in definitions(model.model_json_schema()):
             if schema.get("type") == "string":
-                closed = "enum" in schema or "const" in schema
-                assert closed or "pattern" in schema, f"{model.__name__}: {name} is free text"
+                fixed = "enum" in schema or "const" in schema
+                assert fixed or "pattern" in schema, f"{model.__name__}: {name} is free text"
 
 
 def definitions(schema, name="root"):
-    """Walk over all the schemas in a schema."""
+    """Yield the name and the content of each schema within a schema."""
     if isinstance(schema, dict):
         yield name, schema
         for key, value in schema.items():
@@ -303,17 +312,17 @@ def definitions(schema, name="root"):
             yield from definitions(value, name)
 
 
-def test_a_hit_never_tells_a_distance():
+def test_a_hit_has_no_distance():
     assert set(wire.Hit.model_fields) == {"id", "item", "band"}
 
 
-def test_a_passphrase_hides_in_repr():
+def test_repr_hides_the_passphrase():
     opened = read(wire.CaseOpened, DOCUMENTS[wire.CaseOpened])
     assert "a b c d e f" not in repr(opened)
     assert opened.passphrase == "a b c d e f"
 
 
-def test_a_problem_from_a_newer_service_is_still_read():
+def test_unknown_fields_of_a_problem_are_ignored():
     problem = read(
         wire.Problem,
         {"title": "T", "status": 400, "code": "bad_cursor", "trace": "x", "detail": "d"},
@@ -321,6 +330,6 @@ def test_a_problem_from_a_newer_service_is_still_read():
     assert (problem.code, problem.status, problem.detail) == ("bad_cursor", 400, "d")
 
 
-def test_words_on_the_wire_are_lowercase():
+def test_enum_values_are_lowercase():
     for enum in (SignalType, Variant, Media, Band, Verdict, wire.Reason, wire.CaseState):
         assert all(str(member) == member.value == member.value.lower() for member in enum)
