@@ -13,11 +13,9 @@ from typing import Final
 
 from clearinghouse.database.store import Store
 from clearinghouse.errors import BudgetSpent
-from clearinghouse.times import hour, moment
+from clearinghouse.times import Hour, day_of, hour, moment
 
 _SHARE: Final = 100  # blocks in an hour's budget
-_HOUR: Final = 3600  # seconds
-_DAY: Final = 24 * _HOUR
 
 
 @dataclass(slots=True)
@@ -27,7 +25,7 @@ class _Lease:
     `more` is set once the database has no more to lease: when there will be.
     """
 
-    hour: int
+    hour: Hour
     left: int = 0
     more: datetime | None = None
 
@@ -81,7 +79,7 @@ class Budgets:
     ) -> tuple[int, datetime | None]:
         """Lease as many, or what is left; give their number and, if less, when there is more."""
         this = hour(now)
-        midnight = this // _DAY * _DAY
+        midnight = day_of(this)
         with store.write() as tx:
             in_hour, on_day = tx.quotas.lease(key, this, midnight, count)
             beyond = min(max(in_hour - self._hour, on_day - self._day, 0), count)
@@ -89,7 +87,12 @@ class Budgets:
                 tx.quotas.unlease(key, this, beyond)
         if not beyond:
             return count, None
-        return count - beyond, moment(midnight + _DAY if on_day > self._day else this + _HOUR)
+        more = (
+            moment(midnight) + timedelta(days=1)
+            if on_day > self._day
+            else moment(this) + timedelta(hours=1)
+        )
+        return count - beyond, more
 
 
 def _seconds(wait: timedelta) -> float:

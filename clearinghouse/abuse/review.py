@@ -28,7 +28,7 @@ from clearinghouse.database.queries.reviews import (
 from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import ClearinghouseError
-from clearinghouse.times import hour
+from clearinghouse.times import Hour, hour
 from nciihash.signals import Signal, SignalType, Verdict
 from nciihash.wire import TakenOut
 
@@ -57,7 +57,7 @@ class Question:
 
     number: int
     kind: str
-    since: int
+    since: Hour
     media: str | None
     count: int
     platforms: int

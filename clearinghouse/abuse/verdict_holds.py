@@ -24,7 +24,7 @@ from clearinghouse.database.audit import Act
 from clearinghouse.database.queries.reviews import KEPT, OPEN, REMOVED, RESUBMITTED, VERDICTS
 from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import Transaction
-from clearinghouse.times import day_of, hour
+from clearinghouse.times import Day, Hour, day_of, hour
 from nciihash.signals import Verdict
 from nciihash.wire import TakenOut
 
@@ -61,7 +61,7 @@ class _Day:
         start: the beginning of the day (UTC), in seconds since 1970.
     """
 
-    def __init__(self, tx: Transaction, start: int) -> None:
+    def __init__(self, tx: Transaction, start: Day) -> None:
         self._tx = tx
         self._start = start
         self._bound: int | None = None
@@ -161,7 +161,7 @@ def carry_out(store: Store, *, now: datetime) -> int:
             return total
 
 
-def _carry_out(tx: Transaction, item: int, before: int, *, now: datetime) -> bool:
+def _carry_out(tx: Transaction, item: int, before: Hour, *, now: datetime) -> bool:
     if _is_resubmitted(tx, item):
         put_back(tx, item, now=now)
         return False

@@ -24,7 +24,7 @@ from clearinghouse.errors import (
     TooManyItems,
     TooManySignals,
 )
-from clearinghouse.times import hour, moment
+from clearinghouse.times import Hour, hour, moment
 from nciihash.signals import SignalType
 from nciihash.wire import (
     ITEMS_MAX,
@@ -354,7 +354,7 @@ def withdraw(
     return Withdrawal(withdrawn=gone, remaining=remaining, state=state)
 
 
-def _close_if_empty(tx: Transaction, case: int, now: int) -> tuple[int, CaseState]:
+def _close_if_empty(tx: Transaction, case: int, now: Hour) -> tuple[int, CaseState]:
     """Close an open case of which nothing is left; return what is left, and the state."""
     remaining, _ = tx.cases.count_items(case)
     state = CaseState(tx.cases.read(case).state)
@@ -364,7 +364,7 @@ def _close_if_empty(tx: Transaction, case: int, now: int) -> tuple[int, CaseStat
     return remaining, state
 
 
-def renew(tx: Transaction, row: AnyRow, *, months: int, now: datetime) -> int:
+def renew(tx: Transaction, row: AnyRow, *, months: int, now: datetime) -> Hour:
     """Move an open case's expiry to its full time after this visit, never back; return it.
 
     Args:
@@ -375,12 +375,12 @@ def renew(tx: Transaction, row: AnyRow, *, months: int, now: datetime) -> int:
     """
     expires = _months_after(now, months)
     if not _moves(row, expires):
-        return int(row.expires)
+        return Hour(row.expires)
     tx.cases.update(row.id, expires=expires)
     return expires
 
 
-def _moves(row: AnyRow, expires: int) -> bool:
+def _moves(row: AnyRow, expires: Hour) -> bool:
     """Whether a visit moves a case's expiry to this hour."""
     return bool(row.state == CaseState.OPEN and row.expires < expires)
 
@@ -409,7 +409,7 @@ def visit(
         return status(tx, find(tx), now=now)
 
 
-def _months_after(now: datetime, months: int) -> int:
+def _months_after(now: datetime, months: int) -> Hour:
     """Give the hour some calendar months later; the 31st becomes a shorter month's last day."""
     years, month = divmod(now.month - 1 + months, 12)
     year = now.year + years

@@ -6,7 +6,7 @@ from datetime import datetime
 from clearinghouse.database.schema import AnyRow
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.platforms.keys import FOLLOWING, Scope, read_scopes
-from clearinghouse.times import day, hour, moment
+from clearinghouse.times import Hour, day, hour, moment
 from nciihash.signals import Media, Verdict
 from nciihash.wire import CaseState, CaseStatus, ItemStatus, PlatformStatus, Reason, TakenOut
 
@@ -101,5 +101,5 @@ def _taken_out(by: str | None) -> TakenOut | None:
     return None if by is None else TakenOut(by)
 
 
-def _moment(seconds: int | None) -> datetime | None:
-    return None if seconds is None else moment(seconds)
+def _moment(hour: Hour | None) -> datetime | None:
+    return None if hour is None else moment(hour)
