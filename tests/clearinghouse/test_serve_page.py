@@ -47,7 +47,7 @@ def test_the_survivors_requests_are_passed_on_and_no_others():
         for route in survivors.router.routes
         for method in route.methods
     }
-    assert set(serve_page.PASSED) == ours
+    assert set(serve_page.FORWARDED) == ours
     for method, path in (
         *(("GET", "/v1/feed"), ("POST", "/v1/match"), ("GET", "/metrics"), ("PUT", "/v1/case")),
         *(("GET", "/v1/case/../feed"), ("DELETE", "/v1/case/items/x"), ("GET", "/openapi.json")),

@@ -124,7 +124,7 @@ def test_the_operator_hears_of_it_and_the_log_says_nothing_else(service, caplog,
     assert (question.kind, question.platform, question.key) == ("oracle", "Curious", 1)
     assert question.count == 9, "of which about half match"
     (said,) = [r.getMessage() for r in caplog.records if r.name.startswith("clearinghouse")]
-    assert said == "Key 1 asks around one file: see `clearinghouse review list`."
+    assert said == "Key 1 sends many queries around one file. See `clearinghouse review list`."
 
 
 def test_a_platform_that_meets_ordinary_copies_raises_none(service):
@@ -274,7 +274,7 @@ def test_what_is_kept_is_bounded(monkeypatch):
     for number in range(60):
         met(watch, PDQ, queries(2), [(0, number, 31), (1, number, 5)])
     kept = sum(len(seen.any) + len(seen.edge) for seen in watch._seen.values())
-    assert watch._kept == kept <= 100
+    assert watch._stored == kept <= 100
     assert (1, 59) in watch._seen
     assert (1, 0) not in watch._seen
 

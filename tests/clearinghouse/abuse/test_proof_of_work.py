@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from clearinghouse.abuse.proof_of_work import EFFORT_MAX, LIFE, SMALL, WorkGate
+from clearinghouse.abuse.proof_of_work import EFFORT_MAX, LIFE, SMALL, ProofOfWork
 from clearinghouse.app import create_app
 from clearinghouse.cases import lifecycle, passphrases
 from clearinghouse.database.store import Store
@@ -127,7 +127,7 @@ def now(store):
 
 @pytest.fixture
 def gate(store):
-    return WorkGate(store.vault, openings=10, signals=20_000)
+    return ProofOfWork(store.vault, openings=10, signals=20_000)
 
 
 def effort(asked):
@@ -156,7 +156,7 @@ def test_an_opening_costs_nothing_while_it_is_quiet_and_has_a_cap(gate, store, n
 )
 def test_ten_files_never_cost_more_than_the_cap(parts, taken, openings):
     """Whatever the load, and in however many requests they come; the same holds for a check."""
-    gate = WorkGate(Vault(b"\1" * 32), openings=10, signals=20_000)
+    gate = ProofOfWork(Vault(b"\1" * 32), openings=10, signals=20_000)
     flood(gate, openings)
     before = total = 0
     for part in parts:
@@ -173,7 +173,7 @@ def test_ten_files_never_cost_more_than_the_cap(parts, taken, openings):
 
 @given(st.integers(1, 30_000), st.integers(1, 30_000), st.floats(0, 1e6), st.integers(0, 50))
 def test_the_price_is_that_of_the_whole_case_however_it_is_divided(one, other, taken, openings):
-    gate = WorkGate(Vault(b"\1" * 32), openings=10, signals=20_000)
+    gate = ProofOfWork(Vault(b"\1" * 32), openings=10, signals=20_000)
     flood(gate, openings)
     whole = gate.needed(0, one + other, taken, NOW)
     # the load counts what has been taken in, so that the second part meets what the first brought
@@ -200,7 +200,7 @@ def test_the_price_follows_what_was_taken_in_during_the_hour(gate, store, now):
         tx.proofs.take_in(10**9, hour(now))
     assert EFFORT_MAX * 0.98 <= price(SMALL) <= EFFORT_MAX * 1.04
     assert price(SMALL, hours=3) == 0
-    other = WorkGate(store.vault, openings=10, signals=20_000)
+    other = ProofOfWork(store.vault, openings=10, signals=20_000)
     assert effort(other.ask(store, now, SMALL)) == price(SMALL), "workers and restarts agree"
 
 
@@ -249,11 +249,11 @@ def test_a_proof_passes_once_for_an_hour_and_not_for_another_service(gate, store
     pay(second, LIFE)
     with pytest.raises(WorkNeeded):
         pay(third, LIFE + 1)
-    other = WorkGate(Vault(b"\2" * 32), openings=10, signals=20_000)
+    other = ProofOfWork(Vault(b"\2" * 32), openings=10, signals=20_000)
     flood(other, 11, now)
     with pytest.raises(WorkNeeded):
         other.pay(store, third, signals=10, now=now)
-    twin = WorkGate(store.vault, openings=10, signals=20_000)  # another worker of the same service
+    twin = ProofOfWork(store.vault, openings=10, signals=20_000)  # another worker of the same service
     flood(twin, 11, now)
     twin.pay(store, third, signals=10, now=now)
     with pytest.raises(WorkNeeded):
