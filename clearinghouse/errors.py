@@ -161,7 +161,10 @@ class TooManyItems(RequestRefused):
     status = 422
     code = "too_many_items"
     title = "The case would have too many files"
-    detail = "Nothing was added. A case can have 200 files; open another case for the others."
+    detail = (
+        "Nothing was added. A case can have 200 files, or 1,000 if an advocate opened it. Open "
+        "another case for the others."
+    )
 
 
 class TooManySignals(RequestRefused):
@@ -294,6 +297,7 @@ class BadBody(RequestRefused):
     status = 422
     code = "invalid_request"
     title = "The request is not valid"
+    detail = "Compare the request with the OpenAPI document."
 
     def __init__(self, errors: Sequence[Mapping[str, Any]] = ()) -> None:
         """Describe the first of Pydantic's errors."""
@@ -402,8 +406,8 @@ class NotReady(RequestRefused):
 
     status = 503
     code = "not_ready"
-    title = "The service is starting"
-    detail = "Its index is still being loaded. Send the same request again in a moment."
+    title = "The service is not ready"
+    detail = "Its index is not up to date yet. Send the same request again in a moment."
     retry_after = 1.0
 
 

@@ -114,7 +114,7 @@ class OracleDetector:
             now: the time.
         """
         if not type.exact:
-            self._take(key, packed, queries, items, edges(type)[distances], now=now)
+            self._record(key, packed, queries, items, edges(type)[distances], now=now)
 
     def look_aside(
         self,
@@ -134,7 +134,7 @@ class OracleDetector:
             items: int64 (p,), the files.
             now: the time.
         """
-        self._take(key, packed, queries, items, np.ones(len(items), dtype=np.bool_), now=now)
+        self._record(key, packed, queries, items, np.ones(len(items), dtype=np.bool_), now=now)
 
     def take(self) -> list[Alarm]:
         """Return the alarms raised since the last call, and clear them."""
@@ -147,7 +147,7 @@ class OracleDetector:
         with self._lock:
             self._alarms[:0] = alarms
 
-    def _take(
+    def _record(
         self,
         key: int,
         packed: NDArray[np.uint8],
@@ -202,9 +202,9 @@ def edges(type: SignalType) -> NDArray[np.bool_]:
         bool (type.threshold + REACH + 1,), indexed by distance. Read-only.
     """
     reach = range(type.threshold + REACH + 1)
-    found = np.array([_at_edge(type, distance) for distance in reach])
-    found.flags.writeable = False  # it is cached, and shared by all callers
-    return found
+    mask = np.array([_at_edge(type, distance) for distance in reach])
+    mask.flags.writeable = False  # it is cached, and shared by all callers
+    return mask
 
 
 def _at_edge(type: SignalType, distance: int) -> bool:

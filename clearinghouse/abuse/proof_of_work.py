@@ -9,7 +9,7 @@ The price of the first `SMALL` signals of a case, over all its requests, is at m
 about a second of the page's computation on a phone (2.3 million hashes a second on a desktop core,
 a quarter of that with the processor throttled four times). It depends on the cases opened in the
 last minute, since each costs an Argon2 verifier, and on the signals submitted in the last hour.
-What a case has beyond `SMALL` signals costs a little even without load, at the same maximum rate.
+Signals of a case beyond `SMALL` cost a little even without load, up to the same rate.
 
 A challenge is signed and not stored. It holds its difficulty, its number of puzzles, its time and
 random bits. Only used proofs are recorded, as an HMAC, in a transaction of their own before any

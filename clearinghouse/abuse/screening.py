@@ -3,7 +3,7 @@
 There is one writer at a time, so work in a write transaction delays every other submission and
 withdrawal. Hashes are therefore compared with the list, sealed and looked up beforehand. In the
 meantime the operator may change the list or the master key: `Screening.check` detects that inside
-the transaction, and `screened` then starts over.
+the transaction, and `retry_if_outdated` then starts over.
 """
 
 from collections.abc import Callable, Sequence

@@ -3,8 +3,8 @@
 When two platforms report `not_blocked` for a signal and none reports `blocked`, the signal is held
 back: it matches nothing from then on, its removal is logged, and its value stays sealed for
 `HELD_DAYS`. The operator is asked. If she keeps it, it is released; if she removes it, it is purged
-at once; if she does not decide in time, `carry_out` purges it. A later `blocked` from any platform
-releases it too.
+at once; if she does not decide in time, `purge_undecided` purges it. A later `blocked` from any
+platform releases it too.
 
 Two keys alone must not be able to empty the bank. A platform's verdicts can therefore contribute to
 holding back at most `bound` files in a day (UTC); above that, the file keeps matching and the
@@ -56,7 +56,9 @@ def weigh(tx: Transaction, platform: int, signals: Iterable[int], *, now: dateti
         now: the time.
     """
     limit = _DailyLimit(tx, day(now))
-    return sum(_weigh(tx, limit, platform, signal, now=now) for signal in dict.fromkeys(signals))
+    return sum(
+        _hold_if_agreed(tx, limit, platform, signal, now=now) for signal in dict.fromkeys(signals)
+    )
 
 
 class _DailyLimit:
@@ -86,7 +88,7 @@ class _DailyLimit:
         self._tx.takeouts.add(agreeing, self._day, item)
 
 
-def _weigh(
+def _hold_if_agreed(
     tx: Transaction, limit: _DailyLimit, platform: int, signal: int, *, now: datetime
 ) -> bool:
     verdicts = tx.signals.verdicts(signal)
@@ -156,7 +158,7 @@ def carry_out(store: Store, *, now: datetime) -> int:
     while True:
         with store.write() as tx:
             due = tx.signals.held_before(before, _BATCH)
-            ended = sum(_carry_out(tx, item, before, now=now) for item in due)
+            ended = sum(_purge_item(tx, item, before, now=now) for item in due)
             for act, count in (
                 (Act.VERDICTS_DONE, ended),
                 (Act.VERDICTS_UNDONE, len(due) - ended),
@@ -169,7 +171,7 @@ def carry_out(store: Store, *, now: datetime) -> int:
             return total
 
 
-def _carry_out(tx: Transaction, item: int, before: Hour, *, now: datetime) -> bool:
+def _purge_item(tx: Transaction, item: int, before: Hour, *, now: datetime) -> bool:
     if _is_resubmitted(tx, item):
         release(tx, item, now=now)
         return False

@@ -263,7 +263,7 @@ def claim(
     """Hand a case over: set its number and passphrase, and end the advocate's access.
 
     Raises:
-        CodeUnknown: as `claimable`.
+        CodeUnknown: as `find_claimable`.
     """
     case = claimable(store, tx, code, now=now)
     tx.cases.update(case, lookup=lifecycle.case_lookup(store, number), verifier=verifier)

@@ -25,10 +25,10 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 FREE: Final = 16  # requests without work that wait in a lane
-MOST: Final = 256  # requests that wait in a lane; beyond it the last one is asked for work
+LANE_MAX: Final = 256  # requests that wait in a lane; beyond it the last one is asked for work
 LATE: Final = 2.0  # seconds
 PATIENCE: Final = 10.0  # seconds; clients wait for a response for at least 30
-FIRST: Final = 2**15  # hashes asked for while no request with work waits
+EFFORT_FIRST: Final = 2**15  # hashes asked for while no request with work waits
 
 
 class Lane(Enum):
@@ -86,7 +86,7 @@ class CheckQueue:
 
     def asked(self, lane: Lane) -> int:
         """Return how many hashes of work a request needs to be served first in a lane."""
-        return max(FIRST, *(2 * waiting.effort for waiting in self._lanes[lane]), 0)
+        return max(EFFORT_FIRST, *(2 * waiting.effort for waiting in self._lanes[lane]), 0)
 
     async def run(self, lane: Lane, effort: int, check: Callable[[], T]) -> T:
         """Run a check in a thread when its turn comes.
@@ -107,12 +107,12 @@ class CheckQueue:
     async def _wait(self, lane: Lane, effort: int) -> None:
         self.check_free(lane, effort)
         waiting = _Waiting(effort, self._clock(), asyncio.get_running_loop().create_future())
-        waiting_here = self._lanes[lane]
-        waiting_here.append(waiting)
+        in_lane = self._lanes[lane]
+        in_lane.append(waiting)
         self._start_next()
-        if len(waiting_here) > MOST:
+        if len(in_lane) > LANE_MAX:
             last = self._ordered(lane)[-1]
-            waiting_here.remove(last)
+            in_lane.remove(last)
             last.turn.cancel()
         try:
             await asyncio.wait((waiting.turn,), timeout=PATIENCE)
@@ -121,8 +121,8 @@ class CheckQueue:
                 self._release()
             raise
         finally:
-            if waiting in waiting_here:
-                waiting_here.remove(waiting)
+            if waiting in in_lane:
+                in_lane.remove(waiting)
         if not waiting.granted:
             raise CheckQueueFull(self.asked(lane))
 

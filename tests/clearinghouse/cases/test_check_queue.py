@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from clearinghouse.cases import check_queue
 from clearinghouse.cases.check_queue import (
-    FIRST,
+    EFFORT_FIRST,
     FREE,
+    LANE_MAX,
     LATE,
-    MOST,
     CheckQueue,
     CheckQueueFull,
     Lane,
@@ -82,8 +82,8 @@ def test_requests_without_work_wait_until_the_lane_is_full(monkeypatch):
         late = await harness.arrive("late")
         with pytest.raises(CheckQueueFull) as caught:
             await late
-        assert caught.value.effort == FIRST
-        worked = await harness.arrive("worked", effort=FIRST)
+        assert caught.value.effort == EFFORT_FIRST
+        worked = await harness.arrive("worked", effort=EFFORT_FIRST)
         await harness.finish_some(2)
         assert await worked == "worked"
         await harness.finish_all()
@@ -97,7 +97,7 @@ def test_at_most_one_other_check_runs_before_a_withdrawal(monkeypatch):
     """Whether the others did work or not."""
 
     async def work(harness):
-        others = [await harness.arrive(f"other {n}", effort=2**19) for n in range(MOST)]
+        others = [await harness.arrive(f"other {n}", effort=2**19) for n in range(LANE_MAX)]
         tasks = [await harness.arrive(f"withdrawal {n}", WITHDRAWING) for n in range(3)]
         before = len(harness.order)
         await harness.finish_some(6)
@@ -119,9 +119,11 @@ def test_more_work_is_served_first_also_among_withdrawals(monkeypatch):
     async def work(harness):
         await harness.arrive("running")
         tasks = [await harness.arrive(f"idle {n}", WITHDRAWING) for n in range(FREE)]
-        tasks += [await harness.arrive(f"worked {n}", WITHDRAWING, effort=FIRST) for n in range(20)]
+        tasks += [
+            await harness.arrive(f"worked {n}", WITHDRAWING, effort=EFFORT_FIRST) for n in range(20)
+        ]
         effort = harness.queue.asked(WITHDRAWING)
-        assert effort == 2 * FIRST
+        assert effort == 2 * EFFORT_FIRST
         tasks.append(await harness.arrive("first", WITHDRAWING, effort=effort))
         await harness.finish_all()
         expected = [
@@ -139,13 +141,13 @@ def test_when_the_queue_is_late_the_newest_of_equals_is_first(monkeypatch):
     async def work(harness):
         await harness.arrive("running")
         for n in range(3):
-            await harness.arrive(n, effort=FIRST)
+            await harness.arrive(n, effort=EFFORT_FIRST)
         harness.clock.now = LATE
         await harness.finish_some()
         assert harness.order[-1] == 0
         harness.clock.now = LATE + 0.1
-        await harness.arrive("newest", effort=FIRST)
-        await harness.arrive("less", effort=FIRST // 2)
+        await harness.arrive("newest", effort=EFFORT_FIRST)
+        await harness.arrive("less", effort=EFFORT_FIRST // 2)
         await harness.finish_all()
         assert harness.order == ["running", 0, "newest", 2, 1, "less"]
 
@@ -154,15 +156,15 @@ def test_when_the_queue_is_late_the_newest_of_equals_is_first(monkeypatch):
 
 def test_a_full_lane_asks_the_last_request_for_work(monkeypatch):
     async def work(harness):
-        tasks = [await harness.arrive(n, effort=FIRST) for n in range(1 + MOST)]
-        more = await harness.arrive("more", effort=2 * FIRST)
+        tasks = [await harness.arrive(n, effort=EFFORT_FIRST) for n in range(1 + LANE_MAX)]
+        more = await harness.arrive("more", effort=2 * EFFORT_FIRST)
         with pytest.raises(CheckQueueFull) as caught:
             await tasks[-1]
-        assert caught.value.effort == 4 * FIRST
+        assert caught.value.effort == 4 * EFFORT_FIRST
         with pytest.raises(CheckQueueFull):
-            await (await harness.arrive("as much", effort=FIRST))
+            await (await harness.arrive("as much", effort=EFFORT_FIRST))
         harness.clock.now = LATE + 0.1
-        newest = await harness.arrive("newest", effort=FIRST)
+        newest = await harness.arrive("newest", effort=EFFORT_FIRST)
         with pytest.raises(CheckQueueFull):
             await tasks[1]  # in a flood it is the oldest that would be last
         await harness.finish_some(2)
@@ -178,11 +180,11 @@ def test_a_request_that_waited_too_long_is_asked_for_more_work(monkeypatch):
 
     async def work(harness):
         await harness.arrive("running")
-        task = await harness.arrive("waits", effort=FIRST)
+        task = await harness.arrive("waits", effort=EFFORT_FIRST)
         with pytest.raises(CheckQueueFull):
             await task
-        assert harness.queue.asked(OTHERS) == FIRST, "it no longer waits"
-        again = await harness.arrive("again", effort=2 * FIRST)
+        assert harness.queue.asked(OTHERS) == EFFORT_FIRST, "it no longer waits"
+        again = await harness.arrive("again", effort=2 * EFFORT_FIRST)
         await harness.finish_some(2)
         assert await again == "again"
         assert harness.order == ["running", "again"]
@@ -205,7 +207,7 @@ def test_no_turn_is_ever_lost(steps):
                     tasks[len(tasks) // 2].cancel()
                 case "arrive" | "withdraw" | "worked":
                     lane = WITHDRAWING if step == "withdraw" else OTHERS
-                    run = partial(harness.queue.run, lane, FIRST * (step == "worked"), step)
+                    run = partial(harness.queue.run, lane, EFFORT_FIRST * (step == "worked"), step)
                     tasks.append(asyncio.create_task(run()))
                     await asyncio.sleep(0)
         for _ in range(200):

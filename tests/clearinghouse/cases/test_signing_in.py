@@ -117,7 +117,7 @@ def test_the_client_signs_in_adds_and_withdraws_with_work(crowded, monkeypatch):
 
 
 def test_the_client_stops_after_some_rounds_and_reports_the_problem(crowded, monkeypatch):
-    monkeypatch.setattr(check_queue, "FIRST", 2**6)
+    monkeypatch.setattr(check_queue, "EFFORT_FIRST", 2**6)
     monkeypatch.setattr(proof_of_work, "CHECK_LIFE", -1)  # every proof is expired
     case = crowded.open()
     transport = RecordingTransport(crowded)
