@@ -47,11 +47,8 @@ def serve(
     core_dumps.forbid_tracing()
     # Errors of the database or its key are raised here, before the server starts.
     Store.open(settings).close()
-    files, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    files = min(hard_limit, _FILES) if hard_limit != resource.RLIM_INFINITY else _FILES
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard_limit))
     app = create_app(settings, sandbox=sandbox)
-    connections_max = max(files - _FILES_RESERVED, 64)
+    connections_max = max(_raise_file_limit() - _FILES_RESERVED, 64)
     limiter = ConnectionLimiter(min(settings.clients_max, connections_max - 1))
     config = uvicorn.Config(
         app,
@@ -84,3 +81,11 @@ def serve(
     server.run()
     gc.unfreeze()
     return server.started
+
+
+def _raise_file_limit() -> int:
+    """Raise the limit of open files as far as allowed, up to `_FILES`; return it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    return files

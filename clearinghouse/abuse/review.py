@@ -79,7 +79,7 @@ class Question:
     said_by: tuple[str, ...]
 
 
-# --- questions ----------------------------------------------------------------------------------
+# --- questions -------------------------------------------------------------------------------
 
 
 def flag_hits(tx: Transaction, items: Collection[int], *, platforms: int, now: datetime) -> None:
