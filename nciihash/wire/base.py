@@ -27,7 +27,7 @@ class Problem(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore")
 
     type: Annotated[str, Field(examples=["about:blank"])] = "about:blank"
-    title: Annotated[str, Field(examples=["The cursor is not one of ours"])]
+    title: Annotated[str, Field(examples=["The cursor is not valid"])]
     status: Annotated[int, Field(examples=[400])]
     detail: Annotated[str, Field(examples=["Send the cursor of the last page, unchanged."])] = ""
     code: Annotated[str, Field(examples=["bad_cursor"])]
