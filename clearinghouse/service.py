@@ -197,7 +197,7 @@ class Service:
         except BaseException:
             for (platform, item), count in counts.items():
                 self.live.count(platform, {item: count})
-            self.watch.requeue(alarms)
+            self.watch.restore(alarms)
             self.uses.give_back(uses)
             raise
         for alarm in alarms:

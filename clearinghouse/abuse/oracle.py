@@ -142,8 +142,8 @@ class OracleDetector:
             alarms, self._alarms = self._alarms, []
         return alarms
 
-    def requeue(self, alarms: Sequence[Alarm]) -> None:
-        """Return to the queue alarms that could not be saved."""
+    def restore(self, alarms: Sequence[Alarm]) -> None:
+        """Add back alarms that could not be saved."""
         with self._lock:
             self._alarms[:0] = alarms
 
