@@ -1,7 +1,7 @@
-"""The service between survivors and platforms: it takes hashes, and hands them on.
+"""The service between survivors and platforms: it accepts hashes and publishes them to platforms.
 
-It cannot decode a picture: it imports none of the library's decoding modules, and `serve` refuses
-to load a decoder at all.
+It cannot decode a picture: it imports none of the library's decoders, and `serve` blocks their
+import.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ __all__ = ["Settings", "create_app"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module attribute can be anything
-    # Lazily, so that `clearinghouse --help` does not wait for the web framework.
+    # Lazy, so that `clearinghouse --help` does not import the web framework.
     if name == "create_app":
         from clearinghouse.app import create_app
 

@@ -1,4 +1,4 @@
-"""The application: settings in, ASGI out, nothing global."""
+"""The ASGI application, built from settings, without global state."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from clearinghouse.abuse.allowlist import LawfulList
 from clearinghouse.abuse.oracle import OracleDetector
-from clearinghouse.abuse.proof_of_work import WorkGate
+from clearinghouse.abuse.proof_of_work import ProofOfWork
 from clearinghouse.abuse.quotas import Budgets
 from clearinghouse.cases.passphrases import PassphraseChecker
 from clearinghouse.database.engines import refusal
@@ -51,7 +51,7 @@ _log = logging.getLogger(__name__)
 
 _LISTENER_ENDS: Final = 2.0  # seconds
 _OCTET_PATHS: Final = frozenset({"/v1/match"})
-# The page of the OpenAPI document runs scripts, all of them served from here.
+# The documentation page runs scripts, all served by this application.
 _DOCS_POLICY: Final = (
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'"
@@ -64,19 +64,19 @@ _PROBLEMS: Final = frozenset(
 
 
 def utc_now() -> datetime:
-    """Give the time as the service sees it."""
+    """Return the current time, in UTC."""
     return datetime.now(UTC)
 
 
 def create_app(
     settings: Settings, *, clock: Callable[[], datetime] = utc_now, sandbox: bool = False
 ) -> FastAPI:
-    """Build the service. The database is opened, and made or migrated, when serving begins.
+    """Build the application. Its startup opens the database, and creates or migrates it.
 
     Args:
-        settings: how to run.
-        clock: the time (timezone-aware).
-        sandbox: add what a platform needs to try out its client; never with anybody's cases in it.
+        settings: the settings.
+        clock: returns the time, timezone-aware.
+        sandbox: add the routes with which a platform tests its client; never with real cases.
     """
 
     @asynccontextmanager
@@ -91,7 +91,7 @@ def create_app(
                     clock=time.monotonic,
                     key=store.vault.lookup("tags of passphrases", b""),
                 ),
-                WorkGate(
+                ProofOfWork(
                     store.vault,
                     openings=settings.quiet_openings,
                     signals=settings.quiet_signals,
@@ -105,18 +105,18 @@ def create_app(
             store.wrote = app.state.metrics.wrote
             app.state.service = service
             following = asyncio.create_task(service.follow_log())
-            ended = threading.Event()
+            stopping = threading.Event()
             listening = threading.Thread(
-                target=store.listen, args=(service.waiters.poke, ended), daemon=True
+                target=store.listen, args=(service.waiters.poke, stopping), daemon=True
             )
             listening.start()
             try:
                 yield
             finally:
-                ended.set()
+                stopping.set()
                 service.waiters.close()
                 await following
-                # a server that is away must not keep us
+                # a database server that does not respond must not delay the shutdown
                 await asyncio.to_thread(listening.join, _LISTENER_ENDS)
         finally:
             store.close()
@@ -156,7 +156,7 @@ def create_app(
         swagger_js_url="/docs/swagger-ui.js",
         swagger_css_url="/docs/swagger-ui.css",
         swagger_favicon_url="/docs/icon.png",
-        # never keep a key that somebody typed into the page
+        # never store a key that was typed into the page
         swagger_ui_parameters={"persistAuthorization": False},
     )
     app.state.metrics = metrics = Metrics()
@@ -168,7 +168,7 @@ def create_app(
     )
     app.add_middleware(PrivateHeaders, policies={"/docs": _DOCS_POLICY, **page.POLICIES})
     app.add_middleware(MetricsMiddleware, metrics=metrics)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # FastAPI's own recipe
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # as in FastAPI's docs
     return app
 
 
@@ -182,10 +182,10 @@ async def _refused(_request: Request, error: Exception) -> Response:
 
 async def _invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - likewise
-    found = error.errors()
-    if any(e["type"] == "json_invalid" for e in found):
+    errors = error.errors()
+    if any(e["type"] == "json_invalid" for e in errors):
         return refusal_answer(NotJson())
-    return refusal_answer(BadBody(found))
+    return refusal_answer(BadBody(errors))
 
 
 async def _framework(_request: Request, error: Exception) -> Response:
@@ -193,9 +193,9 @@ async def _framework(_request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         return refusal_answer(NotFound())
     if error.status_code == 405:
-        answer = refusal_answer(MethodRefused())
-        answer.headers.update(error.headers or {})
-        return answer
+        response = refusal_answer(MethodRefused())
+        response.headers.update(error.headers or {})
+        return response
     if error.status_code < 500:
         # such as a body that is not UTF-8
         return refusal_answer(NotJson())
@@ -204,15 +204,15 @@ async def _framework(_request: Request, error: Exception) -> Response:
 
 async def _database_failed(_request: Request, error: Exception) -> Response:
     assert isinstance(error, SQLAlchemyError)  # noqa: S101 - likewise
-    if refused := refusal(error):
-        return refusal_answer(refused)
-    _log.error("The database failed.", exc_info=error)
+    if known := refusal(error):
+        return refusal_answer(known)
+    _log.error("Database error.", exc_info=error)
     return refusal_answer(InternalError())
 
 
 async def _disk_failed(_request: Request, error: Exception) -> Response:
-    # such as a disk without space for the journal of withdrawals
-    _log.error("The disk failed.", exc_info=error)
+    # such as a full disk when the journal of withdrawals is written
+    _log.error("Disk error.", exc_info=error)
     return refusal_answer(DatabaseUnavailable())
 
 
@@ -235,7 +235,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             AddSignals,
             MatchQuery,
             OpenForOther,
-        ):  # read by `routes.requests.parsed`
+        ):  # parsed by `routes.dependencies.parsed`, so FastAPI does not know them
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             components.update(schema.pop("$defs", {}))
             components[model.__name__] = schema

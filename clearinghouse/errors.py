@@ -1,10 +1,10 @@
-"""What can be refused, as exceptions, and the one table that turns each into an HTTP answer.
+"""The exceptions of the service. Those for clients carry their HTTP status, code and texts.
 
     ClearinghouseError
-    ├── SettingInvalid, KeyMissing, KeyMismatch, NewerDatabase   (the operator's, at start)
-    └── RequestRefused                                           (a caller's, sent over HTTP)
+    ├── SettingInvalid, KeyMissing, KeyMismatch, NewerDatabase   (for the operator, at startup)
+    └── RequestRefused                                           (for clients, sent over HTTP)
 
-The details are fixed sentences: nothing that a caller sent is ever repeated to her or to a log.
+Titles and details are fixed texts: nothing from a request is repeated in a response or a log.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,27 +15,35 @@ from nciihash.wire.proof_of_work import WorkAsked, WorkProblem
 
 
 class ClearinghouseError(Exception):
-    """Base of every error raised on purpose in the service."""
+    """Base class of all errors that the service raises on purpose."""
 
 
 class SettingInvalid(ClearinghouseError):
-    """A setting does not make sense: the message says which and what would."""
+    """A setting is invalid; the message says which, and what is valid."""
 
 
 class KeyMissing(ClearinghouseError):
-    """The database is sealed with a key that was not given: restore it or name its place."""
+    """The key with which the database is sealed was not found; restore it or set its path."""
 
 
 class KeyMismatch(ClearinghouseError):
-    """The key is not the one that this database is sealed with."""
+    """The key is not that with which the database is sealed."""
 
 
 class NewerDatabase(ClearinghouseError):
-    """The database was migrated by a newer version: install that version."""
+    """The database was migrated by a newer version; install that version."""
 
 
 class RequestRefused(ClearinghouseError):
-    """Base of what a caller is refused; `status`, `code`, `title` and `detail` are fixed."""
+    """Base class of the errors that are sent to clients.
+
+    Attributes:
+        status: the HTTP status.
+        code: a stable identifier, for programs.
+        title: what failed.
+        detail: what to do next.
+        retry_after: seconds to wait before a retry, for the header `Retry-After`.
+    """
 
     status: ClassVar[int]
     code: ClassVar[str]
@@ -44,78 +52,79 @@ class RequestRefused(ClearinghouseError):
     retry_after: float | None = None
 
     def problem(self) -> Problem:
-        """Write the refusal as a problem document (RFC 9457)."""
+        """Return the error as a problem document (RFC 9457)."""
         return Problem(title=self.title, status=self.status, detail=self.detail, code=self.code)
 
 
 class CredentialsMissing(RequestRefused):
-    """No usable credentials in the headers."""
+    """The request has no credentials, or malformed ones."""
 
     status = 401
     code = "credentials_missing"
     title = "Credentials are missing"
-    detail = "Send the headers with credentials that this address asks for."
+    detail = (
+        "Send the authentication header that this endpoint requires; see the API documentation."
+    )
 
 
 class CredentialsWrong(RequestRefused):
-    """An unknown case or a wrong passphrase, which look the same; or an unknown key."""
+    """The case is unknown or the passphrase wrong, which look the same; or the key is invalid."""
 
     status = 401
     code = "credentials_wrong"
-    title = "The credentials are not right"
-    detail = "Check the case number and the passphrase, or the key, and send them again."
+    title = "The credentials are wrong"
+    detail = "Check the case number and the passphrase, or the key, and try again."
 
 
 class ScopeMissing(RequestRefused):
-    """The key is right and does not open this door."""
+    """The key is valid but lacks the scope."""
 
     status = 403
     code = "scope_missing"
-    title = "This key has no scope for that"
-    detail = "Ask the operator of this clearinghouse for a key with the scope."
+    title = "This key lacks the required scope"
+    detail = "Ask the operator of this clearinghouse for a key with that scope."
 
 
 class TooManyChecks(RequestRefused):
-    """Too many passphrases are being checked at the moment."""
+    """Too many new passphrases are being set up at the moment."""
 
     status = 429
     code = "too_many_checks"
-    title = "Too many requests are being checked right now"
-    detail = "Nothing is lost. Wait a few seconds and send the same request again."
+    title = "Too many requests at the moment"
+    detail = "Nothing was saved. Wait a few seconds and send the same request again."
     retry_after = 3.0
 
 
 class _WorkMissing(RequestRefused):
-    """A fresh proof of work has to come with this request: the problem says what to solve."""
+    """The request needs a new proof of work; the error carries the challenge."""
 
     status = 428
 
     def __init__(self, work: WorkAsked) -> None:
-        """Take what is asked for."""
         super().__init__()
         self.work = work
 
     def problem(self) -> WorkProblem:
-        """Write the refusal, and the challenge."""
+        """Return the error with its challenge."""
         return WorkProblem(**super().problem().model_dump(), work=self.work)
 
 
 class WorkNeeded(_WorkMissing):
-    """Much is being taken in, or the case is large."""
+    """Submitting needs a proof of work: many hashes are being submitted, or the case is large."""
 
     code = "work_needed"
-    title = "Sending this takes a little work right now"
+    title = "This request needs a proof of work"
     detail = (
         "Nothing was saved. Solve the challenge in `work`, or that of GET /v1/work, and send the "
-        "same request again with it."
+        "same request again with the solution in `work`."
     )
 
 
 class CheckWorkNeeded(_WorkMissing):
-    """Many passphrases wait to be checked."""
+    """Signing in needs a proof of work: many passphrases are waiting to be checked."""
 
     code = "work_needed_to_sign_in"
-    title = "Signing in takes a little work right now"
+    title = "Signing in needs a proof of work at the moment"
     detail = (
         "Nothing was changed. Solve the challenge in `work`, and send the same request again with "
         "the solution in the header `Work`."
@@ -123,7 +132,7 @@ class CheckWorkNeeded(_WorkMissing):
 
 
 class DeclarationMissing(RequestRefused):
-    """Not over 18, or not the person depicted."""
+    """The person is not over 18, or is not in the picture."""
 
     status = 422
     code = "declaration_missing"
@@ -135,53 +144,60 @@ class DeclarationMissing(RequestRefused):
 
 
 class NothingAccepted(RequestRefused):
-    """Every signal of every file was refused."""
+    """No signal of any file was accepted."""
 
     status = 422
     code = "nothing_accepted"
     title = "None of these hashes can be used"
     detail = (
-        "They are too plain to tell the pictures from others, or not of a kind that is matched by "
-        "here. Nothing was saved."
+        "Nothing was saved. The pictures have too little detail to be recognized reliably, or this "
+        "clearinghouse does not match this type of hash."
     )
 
 
 class TooManyItems(RequestRefused):
-    """The case would hold more files than it may."""
+    """The case would exceed its limit of files."""
 
     status = 422
     code = "too_many_items"
-    title = "The case would hold more files than it may"
-    detail = "A case holds 200 files. Nothing was added. Open another case for the other files."
+    title = "The case would have too many files"
+    detail = (
+        "Nothing was added. A case can have 200 files, or 1,000 if an advocate opened it. Open "
+        "another case for the others."
+    )
 
 
 class TooManySignals(RequestRefused):
-    """The file would hold more hashes than it may."""
+    """The file would exceed its limit of hashes."""
 
     status = 422
     code = "too_many_signals"
-    title = "The file would hold more hashes than it may"
-    detail = "A file holds 2,048 hashes. Nothing was added; what was sent before stays."
+    title = "The file would have too many hashes"
+    detail = "Nothing was added. A file can have 2,048 hashes; those sent before are kept."
 
 
 class NotTheNextPart(RequestRefused):
-    """All parts of the file were sent, or the parts are not sent in their order."""
+    """The file is complete already, or its parts are sent out of order."""
 
     status = 409
     code = "not_the_next_part"
     title = "This is not the next part of the file"
     detail = (
-        "Nothing was added. Read the case; if the file lacks a part, send the whole file again."
+        "Nothing was added. Read the status of the case; if the file is not complete, submit it "
+        "again as a new file."
     )
 
 
 class ContributionsFull(RequestRefused):
-    """The platform would hold more contributed hashes than it may."""
+    """The platform would exceed its limit of contributed hashes."""
 
     status = 422
     code = "contributions_full"
-    title = "This key has contributed as many hashes as it may"
-    detail = "Nothing was added. Take back what is no longer needed, or ask the operator for more."
+    title = "The limit of contributed hashes is reached"
+    detail = (
+        "Nothing was added. Withdraw contributions that are no longer needed, or ask the operator "
+        "of this clearinghouse for a higher limit."
+    )
 
 
 class CaseClosed(RequestRefused):
@@ -194,30 +210,30 @@ class CaseClosed(RequestRefused):
 
 
 class ConsentMissing(RequestRefused):
-    """The advocate does not say that the person agreed."""
+    """The advocate has not confirmed that the person agreed."""
 
     status = 422
     code = "consent_missing"
-    title = "The person in the picture has to agree first"
-    detail = "Ask whether this is wanted, and say yes for them only then. Nothing was saved."
+    title = "The person in the picture must agree first"
+    detail = "Nothing was saved. Ask the person, and set `consent` only if they agree."
 
 
 class CaseUnknown(RequestRefused):
-    """No case with this reference is in this advocate's hands."""
+    """The advocate has no case with this reference."""
 
     status = 404
     code = "case_unknown"
-    title = "No case with this reference is in your hands"
-    detail = "List your cases. A case that was handed over belongs to its holder alone."
+    title = "You have no case with this reference"
+    detail = "List your cases for their references. A case that was handed over is no longer yours."
 
 
 class CodeUnknown(RequestRefused):
-    """The code was never given, has been used, or has run out."""
+    """The hand-over code is unknown, used or expired."""
 
     status = 404
     code = "code_unknown"
     title = "This code does not open a case"
-    detail = "Check each letter. If it was used or is older than a week, ask for a new one."
+    detail = "Check each character. If it was used or is older than a week, ask for a new one."
 
 
 class ItemUnknown(RequestRefused):
@@ -226,7 +242,7 @@ class ItemUnknown(RequestRefused):
     status = 404
     code = "item_unknown"
     title = "The case has no file with this number"
-    detail = "The status of the case lists the numbers of its files."
+    detail = "Read the status of the case, which lists its files."
 
 
 class BadIdempotencyKey(RequestRefused):
@@ -234,59 +250,70 @@ class BadIdempotencyKey(RequestRefused):
 
     status = 400
     code = "bad_idempotency_key"
-    title = "The idempotency key is not usable"
-    detail = "Send 128 random bits as 32 lowercase hexadecimal digits, new for each request."
+    title = "The idempotency key is not valid"
+    detail = (
+        "Send 128 random bits as 32 lowercase hexadecimal digits. Use a new key for each request, "
+        "and the same key for its retries."
+    )
 
 
 class IdempotencyConflict(RequestRefused):
-    """The same key came with another body."""
+    """The idempotency key was used with another body."""
 
     status = 422
     code = "idempotency_conflict"
     title = "This idempotency key was used for another request"
-    detail = "Use a new key for a new request, and the old one only to repeat the old request."
+    detail = (
+        "Use a new key for each request. Reuse a key only to retry the same request, unchanged."
+    )
 
 
 class BadCursor(RequestRefused):
-    """Not a cursor that this platform was given."""
+    """The cursor was not issued to this platform."""
 
     status = 400
     code = "bad_cursor"
-    title = "The cursor is not one of yours"
-    detail = "Send the cursor of the last page, unchanged, or none to start from the beginning."
+    title = "The cursor is not valid"
+    detail = (
+        "Send the cursor of the last page, unchanged, or no cursor to start from the beginning."
+    )
 
 
 class CursorExpired(RequestRefused):
-    """A cursor of another epoch of the log, or from before its retention."""
+    """The cursor is of another epoch of the log, or older than the retention."""
 
     status = 410
     code = "cursor_expired"
     title = "The cursor has expired"
-    detail = "Follow the feed from its beginning into a new bank, and swap it in when complete."
+    detail = (
+        "Read the feed from the beginning into a new bank, and replace the old bank when that is "
+        "complete."
+    )
 
 
 class BadBody(RequestRefused):
-    """The body does not have the form that the address asks for."""
+    """The request does not match the schema of the endpoint."""
 
     status = 422
     code = "invalid_request"
-    title = "The request does not have the right form"
+    title = "The request is not valid"
+    detail = "Compare the request with the OpenAPI document."
 
     def __init__(self, errors: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Take Pydantic's errors, of which the first five are told."""
+        """Describe the first of Pydantic's errors."""
         super().__init__()
         if errors:
-            places = [_place(error) for error in errors[:_TOLD]]
-            if len(errors) > _TOLD:
-                places.append(f"and {len(errors) - _TOLD} more")
-            self.detail = f"Fields: {', '.join(places)}."
+            described = [_describe(error) for error in errors[:_DESCRIBED]]
+            if len(errors) > _DESCRIBED:
+                described.append(f"and {len(errors) - _DESCRIBED} more")
+            self.detail = f"Fields: {', '.join(described)}."
 
 
-_TOLD: Final = 5
+_DESCRIBED: Final = 5  # errors
 
 
-def _place(error: Mapping[str, Any]) -> str:
-    """Say where and what, in our words only: no input, and no name of an unknown field."""
+def _describe(error: Mapping[str, Any]) -> str:
+    """Return the field and the kind of error, without input or the name of an unknown field."""
     kind, path = error["type"], list(error["loc"])
     if kind == "extra_forbidden":
         path.pop()
@@ -299,16 +326,18 @@ class NotJson(RequestRefused):
     status = 400
     code = "not_json"
     title = "The body is not JSON"
-    detail = "Send UTF-8 encoded JSON as the OpenAPI document describes it."
+    detail = "Send JSON in UTF-8, as the OpenAPI document describes it."
 
 
 class MediaRefused(RequestRefused):
-    """The body is of a type that is never taken, such as a picture."""
+    """The body has a content type that is never accepted, such as a picture."""
 
     status = 415
     code = "unsupported_media_type"
-    title = "This service takes hashes, never pictures"
-    detail = "Send application/json (or application/octet-stream where the documents name it)."
+    title = "This service accepts hashes, never pictures"
+    detail = (
+        "Send application/json, or application/octet-stream where the API documentation says so."
+    )
 
 
 class TooLarge(RequestRefused):
@@ -317,7 +346,7 @@ class TooLarge(RequestRefused):
     status = 413
     code = "body_too_large"
     title = "The request is too large"
-    detail = "Send fewer hashes at a time. Pictures must never be sent here."
+    detail = "Send fewer hashes per request. Never send pictures to this service."
 
 
 class TooSlow(RequestRefused):
@@ -330,42 +359,46 @@ class TooSlow(RequestRefused):
 
 
 class TypeNotMatched(RequestRefused):
-    """A query for hashes of a type that is not matched by."""
+    """The query is for a type of hash that this clearinghouse does not match."""
 
     status = 422
     code = "type_not_matched"
-    title = "This clearinghouse does not match by this type of hash"
-    detail = "Look for PDQ hashes, or ask the operator to match by this type as well."
+    title = "This clearinghouse does not match this type of hash"
+    detail = "Query with PDQ hashes, or ask the operator of this clearinghouse to match this type."
 
 
 class BudgetSpent(RequestRefused):
-    """The key has looked for as many hashes as it may in this hour or on this day."""
+    """The key has used up its look-ups of this hour or day."""
 
     status = 429
     code = "budget_spent"
-    title = "This key has looked for as many hashes as it may for now"
-    detail = "Wait as long as Retry-After says, or ask the operator for a larger budget."
+    title = "The look-up limit of this key is reached"
+    detail = (
+        "Wait for the time in Retry-After, or ask the operator of this clearinghouse for a higher "
+        "limit."
+    )
 
     def __init__(self, retry_after: float) -> None:
-        """Take the seconds until there is more."""
         super().__init__()
         self.retry_after = retry_after
 
 
 class NotFound(RequestRefused):
-    """Nothing is at this address."""
+    """The path is unknown."""
 
     status = 404
     code = "not_found"
-    title = "There is nothing at this address"
+    title = "This path does not exist"
+    detail = "Check the URL; the OpenAPI document lists all paths."
 
 
 class MethodRefused(RequestRefused):
-    """The address does not take this method."""
+    """The path does not support the method."""
 
     status = 405
     code = "method_not_allowed"
-    title = "This address does not take that method"
+    title = "This path does not support the method"
+    detail = "Use a method of the header `Allow`."
 
 
 class NotReady(RequestRefused):
@@ -373,38 +406,39 @@ class NotReady(RequestRefused):
 
     status = 503
     code = "not_ready"
-    title = "The service is starting"
-    detail = "It is loading its index. Try again in a moment."
+    title = "The service is not ready"
+    detail = "Its index is not up to date yet. Send the same request again in a moment."
     retry_after = 1.0
 
 
 class Busy(RequestRefused):
-    """The database is held by somebody else for longer than a request can wait."""
+    """The database was locked for longer than a request can wait."""
 
     status = 503
     code = "busy"
     title = "The service is busy"
-    detail = "Nothing is lost. Send the same request again in a moment; it is safe to repeat."
+    detail = (
+        "Send the same request again in a moment, with the same idempotency key. A retry is safe."
+    )
     retry_after = 2.0
 
 
 class DatabaseUnavailable(RequestRefused):
-    """The database cannot be reached, or has no space left."""
+    """The database cannot be reached, or its disk is full."""
 
     status = 503
     code = "database_away"
-    title = "The service cannot reach its records at the moment"
+    title = "The service cannot use its database at the moment"
     detail = (
-        "Send the same request again in a moment, with the same idempotency key. It is safe to "
-        "repeat."
+        "Send the same request again in a moment, with the same idempotency key. A retry is safe."
     )
     retry_after = 5.0
 
 
 class InternalError(RequestRefused):
-    """A fault of ours."""
+    """An unexpected error in the service."""
 
     status = 500
     code = "internal_error"
-    title = "Something went wrong on our side"
-    detail = "Send the same request again, with the same idempotency key. It is safe to repeat."
+    title = "The service had an internal error"
+    detail = "Send the same request again, with the same idempotency key. A retry is safe."

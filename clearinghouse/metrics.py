@@ -1,8 +1,8 @@
-"""Figures for Prometheus: how many requests, how long they took, how far the index has got.
+"""Metrics for Prometheus: requests, their duration, the write lock, and the state of the index.
 
-Nothing about anybody: a request is counted under its address's pattern, its method and its status;
-what is at no address of ours is counted as one. Figures about cases are the operator's own counts
-(`clearinghouse stats`). Each application has a registry of its own.
+They contain nothing about a person: a request is counted by method, route pattern and status, and
+all unknown paths as one route. Figures about cases are those of `clearinghouse stats`. Each
+application has a registry of its own.
 """
 
 import time
@@ -18,18 +18,18 @@ from clearinghouse.service import Service
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 35.0)
-# finer at the bottom: whoever writes keeps all others waiting, and 50 ms is what we allow ourselves
+# finer at the bottom: a write blocks all others, and its budget is 50 ms
 _LOCK_SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0, 5.0)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE"})
-_ELSEWHERE: Final = "none"  # what is no address of ours
-_BACKGROUND: Final = "background"  # what no request asked for
+_NO_ROUTE: Final = "none"  # for unknown paths
+_BACKGROUND: Final = "background"  # for writes that no request caused
 
-# the request that this thread or task works for
+# the request being served by this thread or task
 _request: ContextVar[Scope | None] = ContextVar("request", default=None)
 
 
 class Metrics:
-    """The counters of one application."""
+    """The metrics of one application."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -41,54 +41,60 @@ class Metrics:
         )
         self.seconds = Histogram(
             "clearinghouse_request_seconds",
-            "From a request's headers to the end of its answer; a feed that waits counts too.",
+            "Time from the headers of a request to the end of its response, long polling included.",
             ("route",),
             buckets=_SECONDS,
             registry=self.registry,
         )
         self._lock = Histogram(
             "clearinghouse_write_lock_seconds",
-            "How long each write transaction kept other writers waiting, commit included.",
+            "Time that each write transaction held the write lock, commit included.",
             ("method", "route"),
             buckets=_LOCK_SECONDS,
             registry=self.registry,
         )
-        self._log = self._gauge("log_entries", "The last place in the log.")
-        self._lag = self._gauge("index_lag_entries", "Places of the log that the index lacks.")
-        self._age = self._gauge("index_age_seconds", "Since the index was last up to date.")
-        self._ready = self._gauge("index_ready", "Whether the index answers for the whole log.")
-        self._waiting = self._gauge("reviews_open", "Questions that wait for the operator.")
-        self._failing = self._gauge("upkeep_failing", "Parts of the upkeep that fail; see the log.")
+        self._log = self._gauge("log_entries", "The last position in the log.")
+        self._lag = self._gauge(
+            "index_lag_entries", "Log entries that the index does not have yet."
+        )
+        self._age = self._gauge("index_age_seconds", "Time since the index was last up to date.")
+        self._ready = self._gauge("index_ready", "Whether the index covers the whole log.")
+        self._waiting = self._gauge(
+            "reviews_open", "Questions that wait for the operator's decision."
+        )
+        self._failing = self._gauge(
+            "upkeep_failing", "Maintenance tasks that fail; the service's log has the errors."
+        )
         self._runs = Gauge(
             "clearinghouse_argon2_runs",
-            "Passphrases checked and verifiers made by this worker since it started.",
+            "Passphrases checked and verifiers created by this worker since it started.",
             ("what",),
             registry=self.registry,
         )
         self._alerts = Gauge(
             "clearinghouse_platform_alerts",
-            "Platforms that do not come, do not confirm, or whose last key ends soon.",
+            "Platforms that are silent, do not confirm, or whose last key expires soon.",
             ("concern",),
             registry=self.registry,
         )
         self._figures = Gauge(
             "clearinghouse_figures",
-            "What `clearinghouse stats` counts.",
+            "The figures of `clearinghouse stats`.",
             ("what",),
             registry=self.registry,
         )
 
-    def _gauge(self, name: str, says: str) -> Gauge:
-        return Gauge(f"clearinghouse_{name}", says, registry=self.registry)
+    def _gauge(self, name: str, description: str) -> Gauge:
+        return Gauge(f"clearinghouse_{name}", description, registry=self.registry)
 
     def wrote(self, seconds: float) -> None:
-        """Note how long a write transaction held the lock, under the request that it was for."""
+        """Record how long a write transaction held the lock, for the current request."""
         scope = _request.get()
-        method, route = ("", _BACKGROUND) if scope is None else _named(scope)
+        method, route = ("", _BACKGROUND) if scope is None else _labels(scope)
         self._lock.labels(method, route).observe(seconds)
 
     def read(self, service: Service) -> bytes:
-        """Write all of it down for Prometheus, as it stands now."""
+        """Return the current metrics in the Prometheus text format."""
         with service.store.read() as tx:
             head, figures = tx.log.head(), tx.figures.totals()
             questions = len(tx.reviews.list_open())
@@ -110,11 +116,11 @@ class Metrics:
 
 
 class MetricsMiddleware:
-    """Count each request and the seconds that it took.
+    """Middleware that counts each request and measures its duration.
 
     Args:
-        app: what serves the requests.
-        metrics: where they are counted.
+        app: the application.
+        metrics: where to count.
     """
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
@@ -127,25 +133,25 @@ class MetricsMiddleware:
             await self._app(scope, receive, send)
             return
         status = 500
-        begun = time.monotonic()
+        start = time.monotonic()
         token = _request.set(scope)
 
-        async def noted(message: Message) -> None:
+        async def send_noting_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, noted)
+            await self._app(scope, receive, send_noting_status)
         finally:
             _request.reset(token)
-            method, route = _named(scope)
+            method, route = _labels(scope)
             self._metrics.requests.labels(method, route, status).inc()
-            self._metrics.seconds.labels(route).observe(time.monotonic() - begun)
+            self._metrics.seconds.labels(route).observe(time.monotonic() - start)
 
 
-def _named(scope: Scope) -> tuple[str, str]:
-    """Return a request's method and the pattern of its route; its path may hold anything."""
-    route = getattr(scope.get("route"), "path", _ELSEWHERE)
+def _labels(scope: Scope) -> tuple[str, str]:
+    """Return the method and route pattern of a request; never its path, which may be anything."""
+    route = getattr(scope.get("route"), "path", _NO_ROUTE)
     return (scope["method"] if scope["method"] in _METHODS else "other"), route

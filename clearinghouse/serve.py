@@ -1,4 +1,4 @@
-"""Run the service under uvicorn, so that it ends promptly and writes nothing about anybody."""
+"""Serving with uvicorn: quick shutdown, and nothing about clients in any log."""
 
 import gc
 import resource
@@ -16,9 +16,9 @@ from clearinghouse.http.uvicorn_server import Server
 from clearinghouse.settings import Settings
 from nciihash import core_dumps
 
-_GRACE: Final = 3  # seconds that requests under way get to finish after SIGTERM
-_FILES: Final = 65_536  # descriptors to ask the system for
-_FILES_KEPT: Final = 128  # for the database and the rest
+_GRACE: Final = 3  # seconds for running requests to finish after SIGTERM
+_FILES: Final = 65_536  # file descriptors to request
+_FILES_RESERVED: Final = 128  # for the database and everything else
 _KEEP_ALIVE: Final = 65  # seconds; longer than load balancers keep an idle connection
 
 
@@ -30,38 +30,38 @@ def serve(
     ready: Callable[[str], None],
     sandbox: bool = False,
 ) -> bool:
-    """Serve until SIGTERM or SIGINT; tell whether it came up at all.
+    """Serve until SIGTERM or SIGINT.
 
     Args:
-        settings: how to run.
+        settings: the settings.
         host: the address to listen on.
-        port: 0 for any free one.
-        ready: called with the service's address when it answers.
-        sandbox: as `create_app` takes it.
+        port: the port; 0 for any free one.
+        ready: called with the URL of the service once it accepts requests.
+        sandbox: as in `create_app`.
+
+    Returns:
+        Whether the service started at all.
     """
     block_decoders()
     core_dumps.forbid()
     core_dumps.forbid_tracing()
-    # Trouble with the database or its key is told in one line, before the server starts.
+    # Errors of the database or its key are raised here, before the server starts.
     Store.open(settings).close()
-    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    files = min(most, _FILES) if most != resource.RLIM_INFINITY else _FILES
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
     app = create_app(settings, sandbox=sandbox)
-    room = max(files - _FILES_KEPT, 64)
-    lines = ConnectionLimiter(min(settings.clients_max, room - 1))
+    connections_max = max(_raise_file_limit() - _FILES_RESERVED, 64)
+    limiter = ConnectionLimiter(min(settings.clients_max, connections_max - 1))
     config = uvicorn.Config(
         app,
-        http=lines.protocol(),
+        http=limiter.protocol(),
         host=host,
         port=port,
         log_config=log_config(),
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # addresses of clients are never looked at
+        proxy_headers=False,  # client addresses are never read
         ws="none",
-        # past this an answer 503 at once is better than a server that cannot accept any more
-        limit_concurrency=room,
+        # beyond it, an immediate 503 is better than a server that cannot accept connections
+        limit_concurrency=connections_max,
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=_GRACE,
     )
@@ -70,14 +70,22 @@ def serve(
         if service := getattr(app.state, "service", None):
             service.waiters.close()
 
-    def answering(address: str) -> None:
-        # What starting up made lives as long as this process. Were the collector to go through it
-        # in a write transaction, all other writers would wait for a quarter of a second.
+    def started(address: str) -> None:
+        # Objects created at startup live as long as the process. If the collector traversed them
+        # during a write transaction, all other writers would wait for a quarter of a second.
         gc.collect()
         gc.freeze()
         ready(address)
 
-    server = Server(config, release=release, ready=answering)
+    server = Server(config, release=release, ready=started)
     server.run()
     gc.unfreeze()
     return server.started
+
+
+def _raise_file_limit() -> int:
+    """Raise the limit of open files as far as allowed, up to `_FILES`; return it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    return files

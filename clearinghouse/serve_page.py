@@ -1,10 +1,9 @@
-"""The survivor's page from a server on her own machine: for advocates, and without internet.
+"""The survivor's page, served from the local machine: for advocates, and without internet.
 
-What the page says goes on to a clearinghouse elsewhere: the survivors' requests and no others,
-each as it is, with nothing about who asked. Without a clearinghouse this serves the edition that
-can send nothing and saves the fingerprints instead. Nobody but this machine's own browser is
-answered, and that only under the address that this server has, so that no other website can reach
-it.
+The page's requests are forwarded to a remote clearinghouse: only the survivors' API, each request
+unchanged and without anything about its sender. Without a clearinghouse, the offline edition is
+served, which can send nothing and saves the fingerprints instead. Only requests from this machine's
+browser to this server's own address are answered, so that no other website can reach it.
 """
 
 import socket
@@ -32,7 +31,7 @@ from nciihash.client.address import server_address
 from nciihash.errors import InvalidRequest
 
 HOST: Final = "127.0.0.1"
-PASSED: Final = (
+FORWARDED: Final = (
     ("GET", "/v1/work"),
     ("POST", "/v1/cases"),
     ("POST", "/v1/claim"),
@@ -44,21 +43,21 @@ PASSED: Final = (
 )
 
 _HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "Work")
-_BODY_MAX: Final = 2 * 2**20  # bytes of a request, as a clearinghouse takes them
+_BODY_MAX: Final = 2 * 2**20  # bytes of a request; the default of a clearinghouse
 _REPLY_MAX: Final = 16 * 2**20  # bytes; a case of 200 files at a hundred platforms
 _SECONDS: Final = 60.0
-_GRACE: Final = 3  # seconds that requests under way get when this ends
+_GRACE: Final = 3  # seconds for running requests to finish at shutdown
 
 
 class OwnAddressOnly:
-    """Serve only requests made to this server's own address, and by its own page.
+    """Middleware that accepts only requests to this server's own address, from its own page.
 
-    A website elsewhere could have its name lead here, or send a request across: either names
-    another host, or another origin.
+    It blocks DNS rebinding, where the request names another host, and cross-site requests, which
+    name another origin.
 
     Args:
-        app: what serves the requests that pass.
-        host: the address and the port, as browsers write it in `Host`.
+        app: the application.
+        host: address and port, as browsers write them in `Host`.
     """
 
     def __init__(self, app: ASGIApp, *, host: str) -> None:
@@ -79,16 +78,16 @@ class OwnAddressOnly:
 def create_app(
     server: str | None, host: str, *, transport: httpx.AsyncBaseTransport | None = None
 ) -> ASGIApp:
-    """Build what serves the page.
+    """Build the application that serves the page.
 
     Args:
-        server: the clearinghouse that requests go on to, as `--server` takes it; None for the
-            edition that sends nothing.
-        host: address and port under which this is reached.
-        transport: what carries the requests, instead of real connections.
+        server: the clearinghouse to which requests are forwarded, as in `--server`; None for the
+            offline edition.
+        host: address and port of this server.
+        transport: carries the requests instead of real connections.
 
     Raises:
-        SettingInvalid: the address cannot be right.
+        SettingInvalid: `server` is not a valid address.
     """
     if server is None:
         edition = build()
@@ -98,14 +97,14 @@ def create_app(
         app.include_router(router)
         policies = {"/": f"{edition.policy}; frame-ancestors 'none'"}
     else:
-        app = _relaying(server, transport)
+        app = _forwarding(server, transport)
         app.include_router(page.create_router())
         policies = dict(page.POLICIES)
     bounded = BodyLimits(app, body_max=_BODY_MAX, octets=frozenset())
     return OwnAddressOnly(PrivateHeaders(bounded, policies=policies), host=host)
 
 
-def _relaying(server: str, transport: httpx.AsyncBaseTransport | None) -> FastAPI:
+def _forwarding(server: str, transport: httpx.AsyncBaseTransport | None) -> FastAPI:
     try:
         address = server_address(server)
     except InvalidRequest as error:
@@ -113,7 +112,7 @@ def _relaying(server: str, transport: httpx.AsyncBaseTransport | None) -> FastAP
     client = httpx.AsyncClient(
         base_url=address,
         transport=transport,
-        # A proxy that is set for this machine would see a plain request to loopback.
+        # a configured proxy would see an unencrypted request to loopback
         trust_env=address.scheme == "https",
         follow_redirects=False,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
@@ -126,7 +125,7 @@ def _relaying(server: str, transport: httpx.AsyncBaseTransport | None) -> FastAP
         async with client:
             yield
 
-    async def relay(request: Request) -> Response:
+    async def forward(request: Request) -> Response:
         headers = {n: request.headers[n] for n in _HEADERS if n in request.headers}
         content = await request.body() or None
         path = request.url.path
@@ -143,13 +142,13 @@ def _relaying(server: str, transport: httpx.AsyncBaseTransport | None) -> FastAP
         return Response(bytes(body), reply.status_code, kept, media_type="application/json")
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    for method, path in PASSED:
-        app.add_api_route(path, relay, methods=[method], response_model=None)
+    for method, path in FORWARDED:
+        app.add_api_route(path, forward, methods=[method], response_model=None)
     return app
 
 
 def _unreachable() -> Response:
-    # the page's own word for a connection that failed
+    # the code that the page itself uses for a failed connection
     return Response('{"code":"offline"}', 502, media_type="application/json")
 
 
@@ -157,13 +156,13 @@ def serve(server: str | None, *, port: int, ready: Callable[[str], None]) -> Non
     """Serve the page until SIGTERM or Ctrl-C.
 
     Args:
-        server: as `create_app` takes it.
-        port: 0 for any free one.
-        ready: called with the page's address when it can be opened.
+        server: as in `create_app`.
+        port: the port; 0 for any free one.
+        ready: called with the URL of the page once it can be opened.
 
     Raises:
-        SettingInvalid: the address cannot be right.
-        OSError: the port is taken.
+        SettingInvalid: `server` is not a valid address.
+        OSError: the port is in use.
     """
     block_decoders()
     with socket.socket() as listening:

@@ -1,4 +1,4 @@
-"""What one running service is made of, and the one task that keeps its index up to date."""
+"""The state of a running service, and the task that keeps its index up to date."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ from typing import Final
 from clearinghouse.abuse import review
 from clearinghouse.abuse.allowlist import LawfulList
 from clearinghouse.abuse.oracle import OracleDetector
-from clearinghouse.abuse.proof_of_work import WorkGate
+from clearinghouse.abuse.proof_of_work import ProofOfWork
 from clearinghouse.abuse.quotas import Budgets
 from clearinghouse.cases.passphrases import PassphraseChecker
 from clearinghouse.database.store import Store
@@ -26,57 +26,66 @@ from clearinghouse.times import day
 _log = logging.getLogger(__name__)
 
 _PURGE_EVERY: Final = 3600.0  # seconds
-_PAUSE: Final = 0.5  # seconds before a database that failed is tried again
+_PAUSE: Final = 0.5  # seconds before a retry after a database error
 
 
 class FeedWaiters:
-    """Everybody who waits for something new in the log, woken together.
+    """Requests that wait for new log entries (long polling), woken together.
 
-    Belongs to one event loop; `poke` and `close` may be called from any thread.
+    It belongs to one event loop; `poke` and `close` may be called from any thread.
+
+    Attributes:
+        generation: increases with every wake-up.
+        closed: whether the service is shutting down.
     """
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: set[asyncio.Future[None]] = set()
         self._poked = asyncio.Event()
-        self.generation = 0  # moves with every waking
+        self.generation = 0
         self.closed = False
 
     def bind(self) -> None:
-        """Belong to the loop that runs now."""
+        """Bind to the running event loop."""
         self._loop = asyncio.get_running_loop()
 
     def poke(self) -> None:
-        """Say that something was written."""
+        """Report that something was written."""
         self._call(self._poked.set)
 
     def close(self) -> None:
-        """Let everybody go: the service is ending."""
+        """Wake all waiting requests, because the service is shutting down."""
         self.closed = True
         self._call(self._poked.set)
         self._call(self.wake)
 
-    def _call(self, what: Callable[[], None]) -> None:
+    def _call(self, callback: Callable[[], None]) -> None:
         if self._loop is not None:
-            with suppress(RuntimeError):  # the loop has just ended, and nobody waits any more
-                self._loop.call_soon_threadsafe(what)
+            with suppress(RuntimeError):  # the loop has ended, and no request waits
+                self._loop.call_soon_threadsafe(callback)
 
     async def poked(self, seconds: float) -> None:
-        """Wait for a poke, or for some seconds."""
+        """Wait for a poke, at most for some seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._poked.wait()
         self._poked.clear()
 
     def wake(self) -> None:
-        """Wake everybody who waits."""
+        """Wake all waiting requests."""
         self.generation += 1
         for future in self._waiting:
             if not future.done():
                 future.set_result(None)
 
     async def wait(self, seconds: float, seen: int) -> None:
-        """Wait until woken, or for some seconds; not at all if woken since `seen`, a generation."""
+        """Wait until woken, at most for some seconds; return at once if woken since `seen`.
+
+        Args:
+            seconds: the timeout.
+            seen: the generation that the caller has seen.
+        """
         if self.closed or self.generation != seen:
             return
         future = asyncio.get_running_loop().create_future()
@@ -91,12 +100,28 @@ class FeedWaiters:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The parts that the routes work with."""
+    """The objects that the routes use.
+
+    Attributes:
+        settings: the settings.
+        store: the database.
+        checks: checks passphrases.
+        proof_of_work: prices, challenges and verifies proofs of work.
+        budgets: limits look-ups by key.
+        oracle_detector: detects hash extraction.
+        lawful: the list of lawful pictures.
+        clock: returns the time.
+        live: the index for matching.
+        waiters: requests that wait for new log entries.
+        uses: when keys were used, until saved.
+        writing: held while counts are saved.
+        failing: names of the maintenance tasks that fail.
+    """
 
     settings: Settings
     store: Store
     checks: PassphraseChecker
-    gate: WorkGate
+    gate: ProofOfWork
     budgets: Budgets
     watch: OracleDetector
     lawful: LawfulList
@@ -105,53 +130,53 @@ class Service:
     waiters: FeedWaiters = field(default_factory=FeedWaiters)
     uses: KeyUses = field(default_factory=KeyUses)
     writing: threading.Lock = field(default_factory=threading.Lock)
-    failing: set[str] = field(default_factory=set)  # parts of the upkeep
+    failing: set[str] = field(default_factory=set)
 
     async def follow_log(self) -> None:
-        """Keep the live index behind the log, wake those who wait, and tidy up.
+        """Keep the live index up to date with the log, wake waiting requests, and run maintenance.
 
-        Notices at once what this process writes and what a notification tells, and within
-        `poll_interval` everything else. A database that cannot be read is tried again, and the
-        service says that it is not ready until it has caught up; nothing is lost. One that was put
-        back from a backup meanwhile is followed from its beginning.
+        Writes of this process and PostgreSQL notifications are noticed at once, everything else
+        within `poll_interval`. If the database cannot be read, it is retried, and the service
+        reports that it is not ready until the index has caught up; nothing is lost. If the
+        database was restored from a backup in the meantime, its log is read from the beginning.
         """
-        upkeep = _Upkeep(self)
-        told = False
+        maintenance = _Maintenance(self)
+        reported = False
         while not self.waiters.closed:
             try:
                 if await asyncio.to_thread(self.live.follow, self.store):
-                    self.waiters.wake()  # before the notes, which nobody needs to wait for
-                    upkeep.noted = False
-                told = False
-            except Exception as error:  # noqa: BLE001 - whatever it was, the next round may succeed
+                    self.waiters.wake()  # before the maintenance, which they need not wait for
+                    maintenance.saved = False
+                reported = False
+            except Exception as error:  # noqa: BLE001 - any error may be temporary
                 self.live.caught_up = False
-                if not told:  # once, and not each second while a database is away
-                    _log.exception("The log could not be followed; trying again.")
-                told = True
+                if not reported:  # once, not on every retry
+                    _log.exception("The log cannot be read; retrying.")
+                reported = True
                 await self._recover(error)
             else:
-                await asyncio.to_thread(upkeep.run)
+                await asyncio.to_thread(maintenance.run)
             await self.waiters.poked(self.settings.poll_interval)
         try:
             await asyncio.to_thread(self._write_counts)
-        except Exception:  # noqa: BLE001 - the service ends all the same
-            _log.exception("The last counts of matches could not be written.")
+        except Exception:  # noqa: BLE001 - the shutdown continues
+            _log.exception("The last match counts could not be saved.")
 
     async def _recover(self, error: Exception) -> None:
         if isinstance(error, DatabaseRestored):
-            # first, so that nothing of before is in the index, whatever becomes of the rest
+            # first, so that the index has nothing from before, even if the rest fails
             self.live.begin_anew()
-            with suppress(Exception):  # tried again, as everything is
+            with suppress(Exception):  # retried like everything else
                 await asyncio.to_thread(self.store.settle)
                 return
         await asyncio.sleep(_PAUSE)
 
     def _write_counts(self) -> None:
-        """Write down what was counted and noticed in memory; keep it if that fails."""
-        with self.writing:  # whoever comes second finds all of it written
-            self._write_what_was_counted()
+        """Save the counts and alarms that are in memory; keep them there if that fails."""
+        with self.writing:  # a second caller finds everything saved
+            self._write_counts_locked()
 
-    def _write_what_was_counted(self) -> None:
+    def _write_counts_locked(self) -> None:
         counts, alarms, uses = self.live.take_counts(), self.watch.take(), self.uses.take()
         if not counts and not alarms and not uses:
             return
@@ -172,77 +197,80 @@ class Service:
         except BaseException:
             for (platform, item), count in counts.items():
                 self.live.count(platform, {item: count})
-            self.watch.give_back(alarms)
+            self.watch.restore(alarms)
             self.uses.give_back(uses)
             raise
         for alarm in alarms:
-            # a row number is all that a log may hold of it
-            _log.warning("Key %d asks around one file: see `clearinghouse review list`.", alarm.key)
+            # nothing else about it may appear in a log
+            _log.warning(
+                "Key %d sends many queries around one file. See `clearinghouse review list`.",
+                alarm.key,
+            )
 
     def _purge(self) -> None:
         purge(self.store, retention_days=self.settings.retention_days, now=self.clock())
 
-    def _alert(self, told: frozenset[Alert]) -> frozenset[Alert]:
-        """Tell the operator, once each, what is wrong with platforms; give what is."""
+    def _alert(self, known: frozenset[Alert]) -> frozenset[Alert]:
+        """Log the new alerts about platforms; return all current ones."""
         with self.store.read() as tx:
-            found = alerts(tx, now=self.clock())
-        for alert in found:
-            if alert not in told:
+            current = alerts(tx, now=self.clock())
+        for alert in current:
+            if alert not in known:
                 _log.warning("%s", alert.words)
-        return frozenset(found)
+        return frozenset(current)
 
 
-class _Upkeep:
-    """What is written down beside following the log.
+class _Maintenance:
+    """Maintenance tasks that run after each read of the log.
 
-    A part that fails, as on a disk without space, is tried again in the next round. The others go
-    on, and so do matching and the feed, which need none of it.
+    A task that fails, for example because the disk is full, is retried in the next round. The
+    others continue, as do matching and the feed, which do not depend on them.
 
     Attributes:
-        noted: whether the notes outside the database have what the log has.
+        saved: whether the files outside the database are up to date with the log.
     """
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self.noted = False
+        self.saved = False
         self._swept = 0
         self._due = time.monotonic() + _PURGE_EVERY
-        self._told = frozenset[Alert]()
+        self._alerts = frozenset[Alert]()
 
     def run(self) -> None:
-        """Do what is to be done now; report each part once when it begins to fail."""
+        """Run the tasks that are due; log a failing task once, when it begins to fail."""
         failing = self._service.failing
-        parts: dict[str, Callable[[], None]] = {
-            "The notes on withdrawals": self._note,
-            "Counts of matches": self._service._write_counts,
-            "Sweeping purged values": self._sweep,
-            "The hourly purge": self._by_the_hour,
+        tasks: dict[str, Callable[[], None]] = {
+            "Saving the withdrawal journal": self._save_journal,
+            "Saving match counts": self._service._write_counts,
+            "Wiping purged values": self._sweep,
+            "The hourly purge": self._purge_hourly,
         }
-        for name, part in parts.items():
+        for name, task in tasks.items():
             try:
-                part()
+                task()
                 failing.discard(name)
-            except Exception:  # noqa: BLE001 - whatever it was, the next round may succeed
+            except Exception:  # noqa: BLE001 - any error may be temporary
                 if name not in failing:
-                    _log.exception("%s failed; trying again.", name)
+                    _log.exception("%s failed; retrying.", name)
                 failing.add(name)
 
-    def _note(self) -> None:
-        if self.noted:
+    def _save_journal(self) -> None:
+        if self.saved:
             return
         store = self._service.store
         store.note_reached()
         store.keep_withdrawals()
-        self.noted = True
+        self.saved = True
 
     def _sweep(self) -> None:
         removals = self._service.live.removals
         if self._swept != removals and self._service.store.sweep():
             self._swept = removals
 
-    def _by_the_hour(self) -> None:
+    def _purge_hourly(self) -> None:
         if time.monotonic() < self._due:
             return
         self._service._purge()
-        self._told = self._service._alert(self._told)
+        self._alerts = self._service._alert(self._alerts)
         self._due = time.monotonic() + _PURGE_EVERY

@@ -1,4 +1,4 @@
-"""What an operator can set: one frozen value, read from the environment or built by hand."""
+"""The operator's settings: one immutable object, from the environment or created in code."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -11,50 +11,58 @@ from nciihash.signals import MADE, MATCHED, SignalType
 _PREFIX = "CLEARINGHOUSE_"
 _CONNECTIONS_MIN = 4
 _RELEASE_MAX = 24 * 60  # minutes
+_AT_LEAST_ONE = (
+    *("case_months", "retention_days", "quiet_openings", "quiet_signals"),
+    *("match_hour", "match_day", "oracle_edge", "oracle_any", "flag_platforms"),
+    *("clients_max", "contributions_max", "body_max", "body_seconds"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How one clearinghouse runs. Each field is also the variable `CLEARINGHOUSE_<FIELD>`.
+    """The settings of a clearinghouse. Each is read from the variable `CLEARINGHOUSE_<FIELD>`.
 
     Attributes:
-        database: `sqlite:///FILE` (a relative path) or `sqlite:////FILE` (an absolute one); or
+        database: `sqlite:///FILE` (a relative path), `sqlite:////FILE` (an absolute path) or
             `postgresql+psycopg://USER:PASSWORD@HOST/NAME`.
-        key_file: where the master key lies; made on first start, mode 0600. By default in a folder
-            of its own: beside the SQLite file, so that a copy of the database holds no key, or
-            `clearinghouse-key` where the service is started. Every worker needs the same key.
-        notes: the folder for what must outlive a database that is put back from a backup: the
-            journal of withdrawals, and how far the log had got. By default the key's.
+        key_file: path of the master key, created on first start with mode 0600. By default in a
+            folder of its own: next to the SQLite file, so that a copy of the database does not
+            include the key, or `clearinghouse-key` in the working directory. Every worker needs
+            the same key.
+        notes: folder for the state that must survive a restore of the database: the journal of
+            withdrawals, and the last position in the log. By default that of the key.
         key: the master key itself as 64 hexadecimal digits, instead of a file.
         case_months: how long a case stays open after its last visit.
-        retention_days: how long a closed case and the log of its removals are kept.
-        quiet_openings: cases opened in a minute for which no proof of work is asked; beyond it, up
-            to about a second's worth of a phone.
-        quiet_signals: hashes that survivors send in an hour for which no proof of work is asked of
-            cases of up to 1,024 hashes.
-        match_hour: hashes that one key may look for in an hour (UTC).
-        match_day: hashes that one key may look for on a day (UTC).
-        oracle_edge: different queries of one key in a day that meet one file and lie at the edge of
-            an answer, beyond which the operator is warned.
-        oracle_any: the same for all that meet it.
-        flag_platforms: platforms at which a file is met on its first day, from which on the
-            operator is asked to look at it.
-        clients_max: connections that are open at a time; less where the system allows less.
-        match_types: types besides `pdq`, `md5` and `sha256` to match by, comma-separated: `phash`,
-            `dhash`. Both match pictures that only look alike, so that none is by default
-            (docs/operating.md has the rates).
-        contributions_max: hashes that one platform may have contributed at a time, and that may be
+        retention_days: how long a closed case, and the log of its removals, is kept.
+        quiet_openings: cases that may be opened in a minute without proof of work. Beyond it, the
+            work increases to about a second on a phone.
+        quiet_signals: hashes that survivors may submit in an hour without proof of work for cases
+            of up to 1,024 hashes.
+        match_hour: hashes that one key may look up in an hour (UTC).
+        match_day: hashes that one key may look up in a day (UTC).
+        oracle_edge: different queries at a band's edge that one key may send around one file in a
+            day before the operator is alerted.
+        oracle_any: different queries in all that one key may send around one file in a day before
+            the operator is alerted.
+        flag_platforms: number of platforms that match a file on its first day from which the
+            operator is asked to review it.
+        clients_max: open connections at a time; fewer if the system's limit is lower.
+        match_types: types to match in addition to `pdq`, `md5` and `sha256`, comma-separated:
+            `phash`, `dhash`. Both also match pictures that are merely similar, so that neither is
+            on by default (docs/operating.md has the rates).
+        contributions_max: active hashes that one platform may have contributed, or that may be
             imported from one other clearinghouse.
-        release_every: minutes; feeds are given new hashes once in so many, all at once, and not
-            one case after the other. 0 for at once. A removal releases all that came before it.
-        body_max: bytes that a request may have.
-        body_seconds: in which a request's body may bring nothing.
-        argon2_memory: KiB of memory for one passphrase check (RFC 9106's second choice); counts
-            when a database is made, and stays for its life.
-        metrics_key: the bearer token for `GET /metrics`; without one that address does not exist.
-        poll_interval: seconds between looks at what the command line or another worker wrote to
-            the database, where no notification comes.
-        connections: how many one worker may hold open to PostgreSQL, and one more to listen.
+        release_every: interval in minutes at which new hashes are published to feeds, together
+            instead of case by case; 0 publishes at once. A removal publishes all entries before it.
+        body_max: largest body of a request, in bytes.
+        body_seconds: seconds without data, or below 4 KiB a second, after which a request's body
+            times out.
+        argon2_memory: KiB of memory for one passphrase check (the second recommended option of
+            RFC 9106). It takes effect when a database is created, and is fixed afterwards.
+        metrics_key: the bearer token for `GET /metrics`; without it the path does not exist.
+        poll_interval: seconds between checks for writes by the command line or another worker,
+            where there are no notifications.
+        connections: connections of one worker to PostgreSQL, in addition to one for notifications.
     """
 
     # may hold a password
@@ -85,39 +93,37 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.database.startswith(("sqlite:///", "postgresql+psycopg://")):
             raise SettingInvalid(
-                "The database must be sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME."
+                f"{_PREFIX}DATABASE must be sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME."
             )
         if self.database.removeprefix("sqlite:///") in {"", ":memory:"}:
-            raise SettingInvalid("The database must be a file: use sqlite:///FILE.")
+            raise SettingInvalid(
+                f"{_PREFIX}DATABASE must name a file, as in sqlite:///clearinghouse.sqlite3."
+            )
         if self.connections < _CONNECTIONS_MIN:
-            raise SettingInvalid(f"A worker needs at least {_CONNECTIONS_MIN} connections.")
-        if not set(_words(self.match_types)) <= {type.value for type in MADE}:
-            raise SettingInvalid("The types to match by are phash and dhash, comma-separated.")
-        counts = (
-            *(self.case_months, self.retention_days),
-            *(self.quiet_openings, self.quiet_signals),
-            *(self.match_hour, self.match_day, self.clients_max),
-            *(self.oracle_edge, self.oracle_any, self.flag_platforms),
-            *(self.contributions_max, self.body_max, self.body_seconds),
-        )
+            raise SettingInvalid(f"{_PREFIX}CONNECTIONS must be at least {_CONNECTIONS_MIN}.")
+        if not set(_split(self.match_types)) <= {type.value for type in MADE}:
+            raise SettingInvalid(
+                f"{_PREFIX}MATCH_TYPES must be phash, dhash, or both separated by a comma."
+            )
         if not 0 <= self.release_every <= _RELEASE_MAX:
             raise SettingInvalid(
-                f"New hashes may be kept for at most {_RELEASE_MAX} minutes before their release."
+                f"{_PREFIX}RELEASE_EVERY must be from 0 to {_RELEASE_MAX} minutes."
             )
-        if min(counts) < 1:
-            raise SettingInvalid("Every number but the memory and the interval must be at least 1.")
+        for name in _AT_LEAST_ONE:
+            if getattr(self, name) < 1:
+                raise SettingInvalid(f"{_PREFIX}{name.upper()} must be at least 1.")
 
     @property
     def matched(self) -> frozenset[SignalType]:
-        """The types of hashes that are matched by."""
-        return MATCHED | {SignalType(word) for word in _words(self.match_types)}
+        """The types of hashes to match."""
+        return MATCHED | {SignalType(name) for name in _split(self.match_types)}
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
-        """Read the settings whose variables are set.
+        """Return the settings, with those in the environment replacing the defaults.
 
         Raises:
-            SettingInvalid: a variable is not of its field's type.
+            SettingInvalid: a variable is not a number, or its value is not allowed.
         """
         readers: dict[str, type] = {
             "key_file": Path,
@@ -146,12 +152,12 @@ class Settings:
                 try:
                     values[setting.name] = readers.get(setting.name, str)(text)
                 except ValueError:
-                    # the value may be a secret put into the wrong variable: name, don't echo
+                    # not echoed: it may be a secret in the wrong variable
                     raise SettingInvalid(
-                        f"{_PREFIX}{setting.name.upper()} is not a number."
+                        f"{_PREFIX}{setting.name.upper()} must be a number."
                     ) from None
         return cls(**values)
 
 
-def _words(text: str) -> list[str]:
-    return [word for part in text.split(",") if (word := part.strip())]
+def _split(text: str) -> list[str]:
+    return [name for part in text.split(",") if (name := part.strip())]

@@ -1,1 +1,1 @@
-"""What keeps floods, oracles and poisoned submissions out."""
+"""Defences against floods, hash oracles and poisoned submissions."""

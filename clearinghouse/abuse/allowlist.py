@@ -1,7 +1,7 @@
 """The operator's list of hashes of pictures known to be lawful: flags, famous photographs, blanks.
 
-Somebody may submit them to have lawful pictures blocked everywhere. A submitted file that is near
-one of them is held back: it is kept, and handed to nobody, until the operator has decided.
+An abuser may submit such a picture to have it blocked everywhere. A submitted file near one of them
+is quarantined: it is stored but neither matched nor published until the operator has decided.
 """
 
 import logging
@@ -19,14 +19,14 @@ from nciihash.signals import Signal, SignalType
 
 _log = logging.getLogger(__name__)
 
-# Bits within which a hash is like a listed one. More than the threshold of a match: else a hash
-# that is 32 bits from a listed picture would not be held back, and match copies of that picture.
-# Among 12,403 pairs of photos, in all eight turns, the nearest two are 88 bits apart.
+# Distance in bits up to which a hash counts as near a listed one. It is larger than the match
+# threshold: a hash 32 bits from a listed picture would otherwise pass and match copies of that
+# picture. Among 12,403 pairs of photos, in all eight orientations, the closest are 88 bits apart.
 _REACH: Final = {SignalType.PDQ: 48}
 
 
 class LawfulList:
-    """The list in memory, read again whenever it has changed; used from any thread."""
+    """The list in memory, reloaded when it has changed. Thread-safe."""
 
     def __init__(self) -> None:
         self._version = (0, 0)
@@ -35,7 +35,7 @@ class LawfulList:
         self._lock = threading.Lock()
 
     def near(self, tx: Transaction, signals: Sequence[Signal]) -> list[bool]:
-        """Tell of each signal whether the list holds one that it is like."""
+        """Return for each signal whether it is near a listed one."""
         with self._lock:
             if (version := tx.allowlist.version()) != self._version:
                 self._read(tx)
@@ -43,11 +43,11 @@ class LawfulList:
             exact, indexes = self._exact, self._indexes
         found = [signal in exact for signal in signals]
         for type, index in indexes.items():
-            places = [n for n, signal in enumerate(signals) if signal.type is type]
-            if places:
-                packed = _packed(type, [signals[n].value for n in places])
+            positions = [n for n, signal in enumerate(signals) if signal.type is type]
+            if positions:
+                packed = _packed(type, [signals[n].value for n in positions])
                 offsets = index.query(packed, radius=_REACH.get(type, type.threshold)).offsets
-                for n, hits in zip(places, np.diff(offsets).tolist(), strict=True):
+                for n, hits in zip(positions, np.diff(offsets).tolist(), strict=True):
                     found[n] = hits > 0
         return found
 
@@ -57,8 +57,8 @@ class LawfulList:
             try:
                 value = tx.vault.open(sealed, "lawful", "value", lookup.hex())
             except KeyMismatch:
-                # One damaged row must not keep anybody from opening a case.
-                _log.error("A lawful picture's hash does not open, and is left out")
+                # One damaged row must not prevent anybody from opening a case.
+                _log.error("A hash on the lawful list cannot be decrypted; it is skipped.")
                 continue
             values[SignalType(type)].append(value)
         self._exact = {Signal(t, v) for t, many in values.items() if t.exact for v in many}

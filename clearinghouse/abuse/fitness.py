@@ -1,8 +1,8 @@
-"""Which hashes are of use: what is neither taken in nor looked for.
+"""Which hashes are usable: the others are neither accepted nor matched.
 
-A quality is the client's word, and a hash of a blank picture matches every blank picture. So a PDQ
-hash is also judged by itself: the algorithm sets half of its bits, but for a picture that has
-nothing in it (`nciihash.signals.PDQ_ONES`).
+The quality is the client's claim, and the hash of a blank picture matches every blank picture. A
+PDQ hash is therefore also judged by itself: the algorithm sets about half of the bits, unless the
+picture has no content (`nciihash.signals.PDQ_ONES`).
 """
 
 from collections.abc import Collection, Sequence
@@ -15,11 +15,11 @@ from nciihash.wire import RefusalCode, SignalIn
 
 
 def refusal(signal: SignalIn, matched: Collection[SignalType]) -> RefusalCode | None:
-    """Return why a submitted hash is not taken, None if it is.
+    """Return why a submitted hash is refused; None if it is accepted.
 
     Args:
         signal: the hash.
-        matched: the types that this clearinghouse matches by.
+        matched: the types that this clearinghouse matches.
     """
     if signal.type not in matched:
         return "type_not_matched"
@@ -31,12 +31,12 @@ def refusal(signal: SignalIn, matched: Collection[SignalType]) -> RefusalCode | 
 def can_match(
     type: SignalType, packed: NDArray[np.uint8], qualities: Sequence[int] | None
 ) -> NDArray[np.bool_]:
-    """Tell which queries can match anything.
+    """Return which queries can match anything.
 
     Args:
         type: of the queries.
         packed: uint8 (q, type.bits // 8).
-        qualities: of PDQ queries, q of them, where they are known.
+        qualities: of q PDQ queries, where known.
 
     Returns:
         bool (q,).

@@ -1,22 +1,22 @@
-"""Notice when a match key is used to find out a hash, question by question.
+"""Detection of hash extraction: a match key used as an oracle, query by query.
 
-Answers are bands and never distances, but a band has an edge: whoever holds a query that just
-matches can turn over its bits one by one and see which of them make the answer change. Some 270
-questions give back a hash. They are many *different* queries around one file, and most lie at an
-edge, on its one side or the other, since away from it one bit changes nothing. Copies of a picture
-that people really upload lie at all distances and seldom within a bit of an edge.
+Answers contain bands, never distances, but a band has an edge. A client with a query that just
+matches can flip its bits one at a time and see which flips change the answer; about 270 queries
+reveal a hash (hill climbing). Such queries are many *different* ones around one file, and most lie
+at an edge, on either side of it, since elsewhere one bit changes nothing. Copies of a picture that
+people really upload lie at all distances and seldom within a bit of an edge.
 
-A platform that holds a veiled list knows a part of each hash, and can guess the rest. Its wrong
-guesses match nothing, and have the published bits of a listed file, or nearly those. Uploads that
-have them match, but for few. So for a platform that ever had a veiled list, queries that match
+A platform with a veiled list knows a part of each hash and can guess the rest. Its wrong guesses
+match nothing, but have the published bits of a listed file, or nearly; real uploads with those bits
+match, with few exceptions. So for a platform that ever had a veiled list, queries that match
 nothing and are within `ASIDE` published bits of a file count like queries at an edge of it.
 
-So for each key and file the different such queries of a day are counted, at an edge, and in all.
-Beyond either bound the operator is told. The counts are in memory only, each worker's own; of a
-query there is a short keyed digest, under a key that nobody has, and nothing once the alarm was
-given. A key that keeps below the bounds needs days where it needed a minute
-(`benchmarks/oracle/run.py`). After `_ALARMS` of one key on a day, the rest of that day is not
-counted: the operator knows.
+For each key and file, the different queries of a day are counted: those at an edge, and all. Beyond
+either bound the operator is alerted. The counts are in memory only, separate in each worker; a
+query is stored as a short digest under a random key that is never saved, and deleted once the alarm
+is raised. A key that stays below the bounds needs days for what would take a minute
+(`benchmarks/oracle/run.py`). After `_ALARMS` alarms for one key in a day, its counting stops until
+the next day: the operator knows.
 """
 
 import secrets
@@ -33,21 +33,23 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from clearinghouse.times import Day, day
 from nciihash.signals import Band, SignalType, band
 
-ASIDE: Final = 16  # of the 128 published bits in which a wrong guess may differ from a file's
-_PAIRS: Final = 100_000  # of a key and a file that are watched at a time
-_QUERIES: Final = 1_000_000  # digests that are kept at a time
-_ALARMS: Final = 10  # of one key on a day
+ASIDE: Final = 16  # of 128 published bits, in which a wrong guess may differ from a file
+_PAIRS: Final = 100_000  # of a key and a file, tracked at a time
+_QUERIES: Final = 1_000_000  # digests stored at a time
+_ALARMS: Final = 10  # for one key in a day
 _DIGEST: Final = 8  # bytes
 REACH: Final = 2  # bits on either side of an edge
 
 
 @dataclass(slots=True)
 class _Seen:
-    """Digests of the different queries of one key around one file; None once told.
+    """Digests of the different queries of one key around one file.
 
-    `edge` holds those at an edge of it or with its published bits; `any` all.
+    `edge` holds those at an edge of it or with its published bits, and is None once an alarm was
+    raised; `any` holds all.
     """
 
     edge: set[bytes] | None = field(default_factory=set)
@@ -56,9 +58,12 @@ class _Seen:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """A key whose queries gather around one file, and how many different ones there were.
+    """A key with suspiciously many queries around one file.
 
-    `key` and `item` are row numbers.
+    Attributes:
+        key: its row number.
+        item: row number of the file.
+        queries: how many different ones there were.
     """
 
     key: int
@@ -67,21 +72,21 @@ class Alarm:
 
 
 class OracleDetector:
-    """Count different queries around a file by key and file; used from any thread.
+    """Counter of the different queries around a file, by key and file. Thread-safe.
 
     Args:
-        edge: how many at an edge are too many on one day (UTC).
-        any: how many in all are.
+        edge: queries at an edge that are allowed in a day (UTC).
+        any: queries in all that are allowed in a day.
     """
 
     def __init__(self, *, edge: int, any: int) -> None:
         self._edge = edge
         self._any = any
         self._key = secrets.token_bytes(32)
-        self._day = 0
-        self._kept = 0  # digests in `_seen`
+        self._day: Day | None = None
+        self._stored = 0  # digests in `_seen`
         self._seen: OrderedDict[tuple[int, int], _Seen] = OrderedDict()
-        self._told: Counter[int] = Counter()  # alarms of the day, by key
+        self._raised: Counter[int] = Counter()  # alarms of the day, by key
         self._alarms: list[Alarm] = []
         self._lock = threading.Lock()
 
@@ -96,19 +101,20 @@ class OracleDetector:
         *,
         now: datetime,
     ) -> None:
-        """Take in a key's queries that met something, or nearly.
+        """Count a key's queries that matched something, or nearly did.
 
         Args:
             key: its row number.
-            type: of the queries; exact ones are skipped, since they have no edge.
+            type: of the queries; exact types are skipped, since they have no edge.
             packed: uint8 (q, type.bits // 8).
-            queries: int64 (p,), places among `packed`, equal ones next to each other.
-            items: int64 (p,), a file near the query; each once a query.
-            distances: int64 (p,), the least of the file's signals, to `REACH` beyond the threshold.
+            queries: int64 (p,), row indexes of `packed`, equal ones adjacent.
+            items: int64 (p,), a file near the query, each file once per query.
+            distances: int64 (p,), to the nearest signal of the file; at most `REACH` beyond the
+                threshold.
             now: the time.
         """
         if not type.exact:
-            self._take(key, packed, queries, items, edges(type)[distances], now=now)
+            self._record(key, packed, queries, items, edges(type)[distances], now=now)
 
     def look_aside(
         self,
@@ -119,29 +125,29 @@ class OracleDetector:
         *,
         now: datetime,
     ) -> None:
-        """Take in queries that met nothing and have nearly the published bits of a file.
+        """Count queries that matched nothing but have nearly the published bits of a file.
 
         Args:
             key: its row number.
             packed: uint8 (q, 32).
-            queries: int64 (p,), places among `packed`, equal ones next to each other.
+            queries: int64 (p,), row indexes of `packed`, equal ones adjacent.
             items: int64 (p,), the files.
             now: the time.
         """
-        self._take(key, packed, queries, items, np.ones(len(items), dtype=np.bool_), now=now)
+        self._record(key, packed, queries, items, np.ones(len(items), dtype=np.bool_), now=now)
 
     def take(self) -> list[Alarm]:
-        """Hand over the alarms since the last time."""
+        """Return the alarms raised since the last call, and clear them."""
         with self._lock:
             alarms, self._alarms = self._alarms, []
         return alarms
 
-    def give_back(self, alarms: Sequence[Alarm]) -> None:
-        """Take alarms back that could not be written down."""
+    def restore(self, alarms: Sequence[Alarm]) -> None:
+        """Add back alarms that could not be saved."""
         with self._lock:
             self._alarms[:0] = alarms
 
-    def _take(
+    def _record(
         self,
         key: int,
         packed: NDArray[np.uint8],
@@ -155,17 +161,17 @@ class OracleDetector:
         for query, rows in groupby(pairs, key=lambda pair: pair[0]):
             digest = blake2b(packed[query].tobytes(), digest_size=_DIGEST, key=self._key).digest()
             with self._lock:
-                self._turn(int(now.timestamp()) // 86_400)
+                self._start(day(now))
                 for _, item, edge in rows:
-                    if self._told[key] < _ALARMS:
+                    if self._raised[key] < _ALARMS:
                         self._note(key, item, digest, at_edge=edge)
 
-    def _turn(self, day: int) -> None:
-        if day != self._day:
-            self._day = day
-            self._kept = 0
+    def _start(self, today: Day) -> None:
+        if today != self._day:
+            self._day = today
+            self._stored = 0
             self._seen.clear()
-            self._told.clear()
+            self._raised.clear()
 
     def _note(self, key: int, item: int, digest: bytes, *, at_edge: bool) -> None:
         seen = self._seen.setdefault((key, item), _Seen())
@@ -176,29 +182,29 @@ class OracleDetector:
         seen.any.add(digest)
         if at_edge:
             seen.edge.add(digest)
-        self._kept += len(seen.any) + len(seen.edge) - before
+        self._stored += len(seen.any) + len(seen.edge) - before
         if len(seen.edge) > self._edge or len(seen.any) > self._any:
             self._alarms.append(Alarm(key, item, len(seen.any)))
-            self._told[key] += 1
-            self._kept -= len(seen.any) + len(seen.edge)
+            self._raised[key] += 1
+            self._stored -= len(seen.any) + len(seen.edge)
             seen.edge = None
             seen.any.clear()
-        while len(self._seen) > _PAIRS or self._kept > _QUERIES:
+        while len(self._seen) > _PAIRS or self._stored > _QUERIES:
             _, oldest = self._seen.popitem(last=False)
-            self._kept -= len(oldest.any) + len(oldest.edge or ())
+            self._stored -= len(oldest.any) + len(oldest.edge or ())
 
 
 @cache
 def edges(type: SignalType) -> NDArray[np.bool_]:
-    """Tell of each distance whether a bit more or less could change the answer, or could have.
+    """Return which distances are at an edge, where up to `REACH` flipped bits change the answer.
 
     Returns:
-        bool (type.threshold + REACH + 1,), by distance. Read-only.
+        bool (type.threshold + REACH + 1,), indexed by distance. Read-only.
     """
     reach = range(type.threshold + REACH + 1)
-    found = np.array([_at_edge(type, distance) for distance in reach])
-    found.flags.writeable = False  # all get the same
-    return found
+    mask = np.array([_at_edge(type, distance) for distance in reach])
+    mask.flags.writeable = False  # it is cached, and shared by all callers
+    return mask
 
 
 def _at_edge(type: SignalType, distance: int) -> bool:

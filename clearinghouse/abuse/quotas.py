@@ -1,8 +1,8 @@
-"""How many hashes a key may look for: so many in an hour and on a day, at all workers together.
+"""Limits on how many hashes a key may look up in an hour and in a day, over all workers.
 
 Each worker leases blocks of a key's budget from the database and spends them in memory, so that a
-request seldom waits for a write. What is left of a block at the end of its hour, or when a worker
-ends, is lost to the key: at most a hundredth of the hour's budget for each worker.
+request rarely waits for a write. What is left of a block at the end of its hour, or when a worker
+exits, is lost to the key: at most a hundredth of the hourly budget per worker.
 """
 
 import math
@@ -13,26 +13,24 @@ from typing import Final
 
 from clearinghouse.database.store import Store
 from clearinghouse.errors import BudgetSpent
-from clearinghouse.times import hour, moment
+from clearinghouse.times import Hour, day_of, hour, moment
 
 _SHARE: Final = 100  # blocks in an hour's budget
-_HOUR: Final = 3600  # seconds
-_DAY: Final = 24 * _HOUR
 
 
 @dataclass(slots=True)
 class _Lease:
     """What a worker may still spend of a key's budget in one hour.
 
-    `more` is set once the database has no more to lease: when there will be.
+    `more` is None until the budget is exhausted; then it is the time at which there is more.
     """
 
-    hour: int
+    hour: Hour
     left: int = 0
     more: datetime | None = None
 
     def spend(self, count: int) -> bool:
-        """Spend some; tell whether there was enough."""
+        """Spend look-ups. Return False, and spend nothing, if fewer are left."""
         if self.left < count:
             return False
         self.left -= count
@@ -40,11 +38,11 @@ class _Lease:
 
 
 class Budgets:
-    """What this worker has leased; used from any thread.
+    """The budgets that this worker has leased. Thread-safe.
 
     Args:
-        hour: hashes that a key may look for in an hour (UTC).
-        day: on a day (UTC).
+        hour: hashes that a key may look up in an hour (UTC).
+        day: hashes that a key may look up in a day (UTC).
     """
 
     def __init__(self, *, hour: int, day: int) -> None:
@@ -54,10 +52,10 @@ class Budgets:
         self._lock = threading.Lock()
 
     def take(self, store: Store, key: int, count: int, *, now: datetime) -> None:
-        """Spend some look-ups of a key, all of them or none.
+        """Spend look-ups of a key, all of them or none.
 
         Raises:
-            BudgetSpent: it has not as many left; says when there is more.
+            BudgetSpent: fewer are left; it carries the time to wait.
         """
         with self._lock:
             lease = self._leases.get(key)
@@ -67,29 +65,38 @@ class Budgets:
                 return
             if lease.more is not None:
                 raise BudgetSpent(_seconds(lease.more - now))
-        # Outside the lock: others must not wait for this key's write.
+        # Outside the lock, so that other keys do not wait for this write.
         granted, more = self._lease(store, key, max(count, self._hour // _SHARE), now=now)
         with self._lock:
             lease.left += granted
             lease.more = more
             if not lease.spend(count):
-                assert more is not None  # noqa: S101 - less than was asked for was granted
+                assert more is not None  # noqa: S101 - fewer were granted than requested
                 raise BudgetSpent(_seconds(more - now))
 
     def _lease(
         self, store: Store, key: int, count: int, *, now: datetime
     ) -> tuple[int, datetime | None]:
-        """Lease as many, or what is left; give their number and, if less, when there is more."""
-        this = hour(now)
-        midnight = this // _DAY * _DAY
+        """Lease up to `count` look-ups.
+
+        Returns:
+            How many were leased and, if fewer than `count`, when there are more.
+        """
+        current = hour(now)
+        today = day_of(current)
         with store.write() as tx:
-            in_hour, on_day = tx.quotas.lease(key, this, midnight, count)
-            beyond = min(max(in_hour - self._hour, on_day - self._day, 0), count)
-            if beyond:
-                tx.quotas.unlease(key, this, beyond)
-        if not beyond:
+            in_hour, on_day = tx.quotas.lease(key, current, today, count)
+            excess = min(max(in_hour - self._hour, on_day - self._day, 0), count)
+            if excess:
+                tx.quotas.unlease(key, current, excess)
+        if not excess:
             return count, None
-        return count - beyond, moment(midnight + _DAY if on_day > self._day else this + _HOUR)
+        more = (
+            moment(today) + timedelta(days=1)
+            if on_day > self._day
+            else moment(current) + timedelta(hours=1)
+        )
+        return count - excess, more
 
 
 def _seconds(wait: timedelta) -> float:

@@ -1,9 +1,10 @@
-"""What the operator decides on, and what platforms decide together.
+"""The operator's review queue, and decisions on it.
 
-Nobody here ever sees a picture. The operator sees that a file is near a picture known to be lawful,
-that many platforms met it at once, or that one key asks around it, with counts and verdicts. Many
-hits alone take nothing out: they may be the very abuse, and an abuser could cause them. A file is
-taken out by the operator, or when platforms agree (`clearinghouse.abuse.verdict_holds`).
+Nobody sees a picture here. The operator learns that a file is near a picture known to be lawful,
+that many platforms matched it at once, or that one key sends suspicious queries around it, together
+with counts and verdicts. Many hits alone remove nothing: they may be the abuse itself, and an
+abuser could cause them. A file is removed by the operator, or when platforms agree
+(`clearinghouse.abuse.verdict_holds`).
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -28,7 +29,7 @@ from clearinghouse.database.queries.reviews import (
 from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import ClearinghouseError
-from clearinghouse.times import hour
+from clearinghouse.times import Hour, hour
 from nciihash.signals import Signal, SignalType, Verdict
 from nciihash.wire import TakenOut
 
@@ -38,26 +39,35 @@ _PAGE: Final = 5_000  # signals compared with a new lawful picture at a time
 
 
 class ReviewUnknown(ClearinghouseError):
-    """There is no open question with this number: `review list` shows them."""
+    """No open question has this number; `review list` shows them."""
 
 
 class NotAboutAFile(ClearinghouseError):
-    """The question is about a key, and no file is to be taken out for it."""
+    """The question is about a key, not about a file that could be removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """An open question, without anything that tells whose file it is or what is in it.
+    """An open question, without anything that shows whose file it is or what is in it.
 
-    `count` is of different queries for `oracle`, of platforms for `hits` and `verdicts`. `platform`
-    and `key` name whose queries they are. `held` is how many of the file's hashes verdicts hold
-    back, and `said_by` names the platforms that do not block it. `media` is None where an alarm's
-    file is forgotten by now.
+    Attributes:
+        number: its number.
+        kind: as in `clearinghouse.database.queries.reviews`.
+        since: when it was opened.
+        media: of the file; None if the file of an alarm has been deleted.
+        count: different queries for `oracle`, platforms for `hits` and `verdicts`.
+        platforms: platforms that matched the file.
+        matches: their matches.
+        verdicts: how many verdicts of each kind there are.
+        platform: whose queries raised an alarm.
+        key: the key that sent these queries.
+        held: hashes of the file that verdicts hold back.
+        said_by: the platforms that do not block it.
     """
 
     number: int
     kind: str
-    since: int
+    since: Hour
     media: str | None
     count: int
     platforms: int
@@ -69,11 +79,11 @@ class Question:
     said_by: tuple[str, ...]
 
 
-# --- asking ----------------------------------------------------------------------------------
+# --- questions -------------------------------------------------------------------------------
 
 
 def flag_hits(tx: Transaction, items: Collection[int], *, platforms: int, now: datetime) -> None:
-    """Ask about those files that so many platforms met within a day of their addition."""
+    """Ask about the files that `platforms` platforms matched within a day of submission."""
     chosen = sorted(items)
     for start in range(0, len(chosen), _PART):
         part = chosen[start : start + _PART]
@@ -82,31 +92,31 @@ def flag_hits(tx: Transaction, items: Collection[int], *, platforms: int, now: d
 
 
 def raise_alarms(tx: Transaction, alarms: Iterable[Alarm], *, now: datetime) -> None:
-    """Tell the operator of keys whose queries gather around a file.
+    """Ask about keys with suspicious queries around a file.
 
-    An alarm stays until it is closed, although the file may be withdrawn or forgotten: whoever asks
-    around files of her own could end it otherwise.
+    An alarm stays until it is closed, even if the file is withdrawn or deleted: an attacker who
+    probes files of her own could otherwise clear it.
     """
     for alarm in alarms:
         tx.reviews.add_alarm(alarm.key, alarm.item, alarm.queries, hour(now))
 
 
-# --- answering -------------------------------------------------------------------------------
+# --- decisions -------------------------------------------------------------------------------
 
 
 def questions(store: Store) -> list[Question]:
-    """List what waits for the operator, oldest first."""
+    """Return the open questions, oldest first."""
     with store.read() as tx:
         names = {row.id: row.name for row in tx.platforms.all()}
         found = []
         for row in tx.reviews.list_open():
-            met: list[int] = []
-            said: dict[str, int] = {}
+            matches: list[int] = []
+            verdicts: dict[str, int] = {}
             if row.case_id is not None:
-                met = [n for item, _, n in tx.cases.matches(row.case_id) if item == row.item_id]
+                matches = [n for item, _, n in tx.cases.matches(row.case_id) if item == row.item_id]
                 for item, _, verdict, count in tx.cases.verdicts(row.case_id):
                     if item == row.item_id:
-                        said[verdict] = said.get(verdict, 0) + count
+                        verdicts[verdict] = verdicts.get(verdict, 0) + count
             found.append(
                 Question(
                     number=row.id,
@@ -114,9 +124,9 @@ def questions(store: Store) -> list[Question]:
                     since=row.opened,
                     media=row.media,
                     count=row.counted,
-                    platforms=len(met),
-                    matches=sum(met),
-                    verdicts=said,
+                    platforms=len(matches),
+                    matches=sum(matches),
+                    verdicts=verdicts,
                     platform=names.get(row.platform_id),
                     key=row.key_id,
                     held=tx.signals.count_held(row.item_id),
@@ -127,9 +137,9 @@ def questions(store: Store) -> list[Question]:
 
 
 def keep(store: Store, number: int, *, now: datetime) -> None:
-    """Close a question and keep the file; what is held back of it goes out to platforms.
+    """Close a question and keep the file; what was held back of it is published.
 
-    While verdicts hold an equal value back, it is held back with that, and a question asks so.
+    If verdicts hold back an equal value, the file is held back like it, and a new question opened.
 
     Raises:
         ReviewUnknown: no such question is open.
@@ -142,26 +152,26 @@ def keep(store: Store, number: int, *, now: datetime) -> None:
             else:
                 tx.signals.release(row.item_id, hour(now))
         elif row.kind in {VERDICTS, RESUBMITTED}:
-            verdict_holds.put_back(tx, row.item_id, now=now)
+            verdict_holds.release(tx, row.item_id, now=now)
         tx.reviews.close(number, KEPT, hour(now))
         audit.record(tx.vault, tx, Act.FILE_KEPT, count=1, hour=hour(now))
 
 
 def put_back(store: Store, platform: int, *, now: datetime) -> int:
-    """Keep every file about which a platform's verdicts ask, and count them.
+    """Keep every file in question because of a platform's verdicts; return how many.
 
-    Those that are held back are put back, as one by one with `keep`.
+    The effect is that of `keep` on each of these questions.
 
     Args:
-        store: where the questions are.
-        platform: its row number.
+        store: the store.
+        platform: row number of the platform.
         now: the time.
     """
     with store.write() as tx:
         name = tx.platforms.name(platform)
         chosen = tx.reviews.asked_by(platform)
         for item in chosen:
-            verdict_holds.put_back(tx, item, now=now)
+            verdict_holds.release(tx, item, now=now)
         if chosen:
             count = len(chosen)
             audit.record(tx.vault, tx, Act.VERDICTS_UNDONE, name, count=count, hour=hour(now))
@@ -169,18 +179,19 @@ def put_back(store: Store, platform: int, *, now: datetime) -> int:
 
 
 def remove(store: Store, number: int, *, now: datetime) -> None:
-    """Take the file out, as if its holder had withdrawn it; she is told that it was the operator.
+    """Remove the file as if its holder had withdrawn it; her status shows that the operator did.
 
     Raises:
         ReviewUnknown: no such question is open.
-        NotAboutAFile: it is about a key.
+        NotAboutAFile: the question is about a key.
     """
     with store.write() as tx:
         row = _find(tx, number)
         if row.kind == ORACLE:
             raise NotAboutAFile(
-                "This is about a key, not about a file. Ask the platform, or revoke the key with "
-                f"`clearinghouse platform revoke`; then `clearinghouse review keep {number}`."
+                "This question is about a key, not about a file. Ask the platform, or revoke the "
+                "key with `clearinghouse platform revoke`. Then close the question with "
+                f"`clearinghouse review keep {number}`."
             )
         tx.cases.withdraw_items(row.case_id, row.ordinal, hour(now))
         tx.reviews.add_removal(row.item_id, TakenOut.OPERATOR)
@@ -192,7 +203,7 @@ def _find(tx: Transaction, number: int) -> Any:  # noqa: ANN401 - a row of the d
     rows = tx.reviews.list_open(number)
     if not rows:
         raise ReviewUnknown(
-            "No open question has this number. `clearinghouse review list` shows them."
+            "No open question has this number. List them with `clearinghouse review list`."
         )
     return rows[0]
 
@@ -201,10 +212,10 @@ def _find(tx: Transaction, number: int) -> Any:  # noqa: ANN401 - a row of the d
 
 
 def list_lawful(store: Store, hashes: Sequence[Signal], *, now: datetime) -> tuple[int, int]:
-    """Add hashes to the list, and ask about the live files that are near them.
+    """Add hashes to the list, and ask about the active files near them.
 
     Returns:
-        How many hashes were new, and about how many files the operator is asked.
+        How many hashes were new, and how many files the operator is asked about.
     """
     new: list[Signal] = []
     with store.write() as tx:
@@ -219,7 +230,7 @@ def list_lawful(store: Store, hashes: Sequence[Signal], *, now: datetime) -> tup
 
 
 def unlist_lawful(store: Store, hashes: Sequence[Signal], *, now: datetime) -> int:
-    """Take hashes off the list; give how many were on it. What was decided stays."""
+    """Remove hashes from the list; return how many were on it. Past decisions remain."""
     with store.write() as tx:
         gone = sum(
             tx.allowlist.remove(tx.vault.lookup(f"lawful {signal.type}", signal.value))

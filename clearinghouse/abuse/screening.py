@@ -1,9 +1,9 @@
-"""Compare hashes with the lawful list before the one writer's lock is taken.
+"""Comparison of hashes with the lawful list, before the write lock is taken.
 
-Whatever is done in a write transaction keeps every other submission and every withdrawal waiting.
-So hashes are compared with the list, sealed and looked up before it. Between the two the operator
-may change the list or the master key: `Screening.check` notices that in the transaction, and
-`screened` then begins again.
+There is one writer at a time, so work in a write transaction delays every other submission and
+withdrawal. Hashes are therefore compared with the list, sealed and looked up beforehand. In the
+meantime the operator may change the list or the master key: `Screening.check` detects that inside
+the transaction, and `retry_if_outdated` then starts over.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,17 +24,17 @@ _ATTEMPTS: Final = 5  # the operator changes the list or the key a few times a y
 
 
 class Outdated(Exception):
-    """The lawful list or the master key has changed since."""
+    """The lawful list or the master key has changed since the screening."""
 
 
 @dataclass(frozen=True, slots=True)
 class Screening:
-    """Which of some hashes are near a lawful picture, and the vault to seal them with.
+    """Which hashes are near a lawful picture, and the vault to seal them with.
 
     Attributes:
-        near: for each hash, whether the list holds one that it is near to.
+        near: for each hash, whether it is near a listed one.
         version: of the list.
-        vault: of the master key at that time.
+        vault: for the master key at the time of the screening.
     """
 
     near: tuple[bool, ...]
@@ -42,10 +42,10 @@ class Screening:
     vault: Vault
 
     def check(self, tx: Transaction) -> None:
-        """Make sure that the list and the key are still the same.
+        """Check that the list and the key are unchanged.
 
         Raises:
-            Outdated: one of them is not.
+            Outdated: one of them has changed.
         """
         if (
             tx.allowlist.version() != self.version
@@ -62,10 +62,10 @@ def screen(store: Store, lawful: LawfulList, signals: Sequence[Signal]) -> Scree
 
 
 def screened(act: Callable[[], T]) -> T:
-    """Call `act`, which screens and then writes, again while it is outdated.
+    """Call `act`, which screens and then writes; retry while its screening is outdated.
 
     Raises:
-        Busy: the list or the key changed again and again.
+        Busy: the list or the key changed on every attempt.
     """
     for _ in range(_ATTEMPTS):
         try:

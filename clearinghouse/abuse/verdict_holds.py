@@ -1,18 +1,20 @@
-"""What platforms decide together, how much of it, and for how long it can be put back.
+"""Files held back because platforms agree that they should not be blocked.
 
-When two platforms say `not_blocked` of a signal and none says `blocked`, it is held back: it
-matches nothing from then on, its removal is logged, and its value stays sealed for `HELD_DAYS`. The
-operator is asked. What she keeps is put back; what she removes is purged at once; what she does not
-decide in that time is purged by `carry_out`. A later `blocked` of any platform puts it back too.
+When two platforms report `not_blocked` for a signal and none reports `blocked`, the signal is held
+back: it matches nothing from then on, its removal is logged, and its value stays sealed for
+`HELD_DAYS`. The operator is asked. If she keeps it, it is released; if she removes it, it is purged
+at once; if she does not decide in time, `purge_undecided` purges it. A later `blocked` from any
+platform releases it too.
 
-Two keys alone must not empty the bank. So a platform's verdicts help to hold back at most `bound`
-files on a day (UTC), and above that the file stays matched and the operator is asked. The count is
-made in the write transaction, of which there is one at a time. What the operator has kept, verdicts
-alone do not hold back again; she is asked again when more platforms agree than before.
+Two keys alone must not be able to empty the bank. A platform's verdicts can therefore contribute to
+holding back at most `bound` files in a day (UTC); above that, the file keeps matching and the
+operator is asked. The count is made in the write transaction, of which there is one at a time.
+Verdicts alone do not hold back again what the operator has kept; she is asked again when more
+platforms agree than before.
 
-Whoever submits an equal value meanwhile is not refused: her file is held back as well
-(`RESUBMITTED`) until the operator decides. If she does not within `HELD_DAYS`, it goes out, and
-verdicts alone do not hold it back again. No two keys can bar somebody from the service.
+A survivor who submits an equal value in the meantime is not refused: her file is held back as well
+(`RESUBMITTED`) until the operator decides. Without a decision within `HELD_DAYS` it is released,
+and verdicts alone do not hold it back again. So no two keys can exclude anybody from the service.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,66 +26,74 @@ from clearinghouse.database.audit import Act
 from clearinghouse.database.queries.reviews import KEPT, OPEN, REMOVED, RESUBMITTED, VERDICTS
 from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import Transaction
-from clearinghouse.times import day_of, hour
+from clearinghouse.times import Day, Hour, day, hour
 from nciihash.signals import Verdict
 from nciihash.wire import TakenOut
 
-AGREEING: Final = 2  # platforms that say `not_blocked`
+AGREEING: Final = 2  # platforms that report `not_blocked`
 HELD_DAYS: Final = 7
 FILES_A_DAY: Final = 20
-_SHARE: Final = 1_000  # of so many files one, where that is more
-_BATCH: Final = 100  # files decided in one transaction, so that writers between are not kept
+_SHARE: Final = 1_000  # one file in so many, where that is more than `FILES_A_DAY`
+_BATCH: Final = 100  # files decided in one transaction, so that other writers need not wait long
 
 
 def bound(files: int) -> int:
-    """Return how many of so many files a platform's verdicts may help to hold back on a day."""
+    """Return how many files a platform's verdicts may help to hold back in a day.
+
+    Args:
+        files: files of survivors that are not withdrawn.
+    """
     return max(FILES_A_DAY, -(-files // _SHARE))
 
 
 def weigh(tx: Transaction, platform: int, signals: Iterable[int], *, now: datetime) -> int:
-    """Hold back the signals that platforms agree on, after a verdict, and count them.
+    """Hold back those signals on which platforms now agree; return how many.
 
     Args:
         tx: a write transaction.
-        platform: whose verdict it was; the trail names it.
-        signals: what it was given on.
+        platform: whose verdict it was, for the audit trail.
+        signals: row numbers of the signals with a new verdict.
         now: the time.
     """
-    day = _Day(tx, day_of(hour(now)))
-    return sum(_weigh(tx, day, platform, signal, now=now) for signal in dict.fromkeys(signals))
+    limit = _DailyLimit(tx, day(now))
+    return sum(
+        _hold_if_agreed(tx, limit, platform, signal, now=now) for signal in dict.fromkeys(signals)
+    )
 
 
-class _Day:
-    """How much platforms' verdicts may hold back today.
+class _DailyLimit:
+    """What platforms' verdicts have held back today, and may still hold back.
 
     Args:
         tx: a write transaction.
-        start: the beginning of the day (UTC), in seconds since 1970.
+        day: the day.
     """
 
-    def __init__(self, tx: Transaction, start: int) -> None:
+    def __init__(self, tx: Transaction, day: Day) -> None:
         self._tx = tx
-        self._start = start
+        self._day = day
         self._bound: int | None = None
 
     def allows(self, agreeing: Sequence[int], item: int) -> bool:
-        """Whether none of these platforms would help to hold back more files than it may."""
-        most = max(self._tx.takeouts.count(by, self._start, other_than=item) for by in agreeing)
+        """Whether each of these platforms may help to hold back one more file."""
+        most = max(self._tx.takeouts.count(by, self._day, other_than=item) for by in agreeing)
         if most < FILES_A_DAY:
             return True
-        if self._bound is None:  # once, and only where it matters: it reads every file
+        if self._bound is None:  # once, and only when needed: it reads every file
             self._bound = bound(self._tx.takeouts.survivors_files())
         return most < self._bound
 
     def count(self, agreeing: Sequence[int], item: int) -> None:
         """Count a file for each of these platforms."""
-        self._tx.takeouts.add(agreeing, self._start, item)
+        self._tx.takeouts.add(agreeing, self._day, item)
 
 
-def _weigh(tx: Transaction, day: _Day, platform: int, signal: int, *, now: datetime) -> bool:
-    said = tx.signals.verdicts(signal)
-    agreeing = [by for by, verdict in said.items() if verdict == Verdict.NOT_BLOCKED]
-    if len(agreeing) < AGREEING or Verdict.BLOCKED in said.values():
+def _hold_if_agreed(
+    tx: Transaction, limit: _DailyLimit, platform: int, signal: int, *, now: datetime
+) -> bool:
+    verdicts = tx.signals.verdicts(signal)
+    agreeing = [by for by, verdict in verdicts.items() if verdict == Verdict.NOT_BLOCKED]
+    if len(agreeing) < AGREEING or Verdict.BLOCKED in verdicts.values():
         return False
     item = tx.signals.item(signal)
     assert item is not None  # noqa: S101 - it has verdicts
@@ -93,11 +103,11 @@ def _weigh(tx: Transaction, day: _Day, platform: int, signal: int, *, now: datet
         return False
     again = tx.reviews.last(RESUBMITTED, item)
     tx.reviews.add(VERDICTS, item, len(agreeing), hour(now))
-    # the operator has kept it, or was asked without anything being held back
+    # the operator has kept it, or was asked when nothing was held back
     decided = asked is not None and (asked.state == KEPT or (asked.state == OPEN and not held))
-    if decided or again is not None or not day.allows(agreeing, item):
+    if decided or again is not None or not limit.allows(agreeing, item):
         return False
-    day.count(agreeing, item)
+    limit.count(agreeing, item)
     tx.signals.hold(signal, hour(now))
     if not held:
         _record(tx, Act.FILE_HELD, tx.platforms.name(platform), now=now)
@@ -105,18 +115,18 @@ def _weigh(tx: Transaction, day: _Day, platform: int, signal: int, *, now: datet
 
 
 def object_to(tx: Transaction, platform: int, signals: Iterable[int], *, now: datetime) -> None:
-    """Put back the files of which a platform now says `blocked`."""
+    """Release the files for which a platform now reports `blocked`."""
     for signal in signals:
         item = tx.signals.item(signal)
         if item is not None and tx.signals.is_held(signal):
-            put_back(tx, item, now=now)
+            release(tx, item, now=now)
             _record(tx, Act.FILE_PUT_BACK, tx.platforms.name(platform), now=now)
 
 
-def put_back(tx: Transaction, item: int, *, now: datetime) -> None:
-    """Let what is held back of a file match again, and close the questions about it.
+def release(tx: Transaction, item: int, *, now: datetime) -> None:
+    """Make the held signals of a file match again, and close the questions about it.
 
-    What was submitted again because of this file goes out with it.
+    Files held back because they repeat its values are released too.
     """
     others = []
     if tx.reviews.last(VERDICTS, item) is not None:
@@ -139,16 +149,16 @@ def _is_resubmitted(tx: Transaction, item: int) -> bool:
 
 
 def carry_out(store: Store, *, now: datetime) -> int:
-    """Purge what was held back for `HELD_DAYS` without a decision, and count the files.
+    """Purge what was held back for `HELD_DAYS` without a decision; return how many files.
 
-    What was submitted again goes out instead.
+    Resubmitted files are released instead.
     """
     total = 0
     before = hour(now - timedelta(days=HELD_DAYS))
     while True:
         with store.write() as tx:
             due = tx.signals.held_before(before, _BATCH)
-            ended = sum(_carry_out(tx, item, before, now=now) for item in due)
+            ended = sum(_purge_item(tx, item, before, now=now) for item in due)
             for act, count in (
                 (Act.VERDICTS_DONE, ended),
                 (Act.VERDICTS_UNDONE, len(due) - ended),
@@ -161,9 +171,9 @@ def carry_out(store: Store, *, now: datetime) -> int:
             return total
 
 
-def _carry_out(tx: Transaction, item: int, before: int, *, now: datetime) -> bool:
+def _purge_item(tx: Transaction, item: int, before: Hour, *, now: datetime) -> bool:
     if _is_resubmitted(tx, item):
-        put_back(tx, item, now=now)
+        release(tx, item, now=now)
         return False
     if not tx.signals.end_held(item, before, hour(now)):
         tx.reviews.add_removal(item, TakenOut.PLATFORMS)

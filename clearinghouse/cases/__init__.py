@@ -1,1 +1,1 @@
-"""A survivor's cases, from opening to withdrawal, and how their holders prove themselves."""
+"""Survivors' cases, from opening to withdrawal, and the credentials of their holders."""

@@ -1,10 +1,11 @@
-"""Helplines' advocates: their keys, the cases that they open for others, and handing these over.
+"""Advocates at helplines: their keys, the cases that they open for others, and the hand-over.
 
-The person's consent is recorded as a yes with its hour; no name, no contact. Until it is handed
-over, a case has no case number and no passphrase, so that only the advocate's key leads to it. For
-the hand-over she gets a code, good once and for a week, and passes it on. Whoever enters it gets a
-new case number and passphrase, and in that moment the advocate's way to the case ends: what joined
-the two is deleted. A code that was used by somebody else shows, since it works only once.
+The person's consent is recorded as a yes with its hour, without name or contact. Until it is handed
+over, a case has no case number and no passphrase, and only the advocate's key opens it. For the
+hand-over she gets a code, valid once and for a week, and passes it on. The person who enters it
+gets a new case number and passphrase; at that moment the advocate's access ends, and the link
+between her and the case is deleted. A code that somebody else has used is noticed, since it works
+only once.
 """
 
 import secrets
@@ -42,20 +43,24 @@ from nciihash.wire.advocates import (
 
 CODE_DAYS: Final = 7
 _PREFIX: Final = "nciia_"  # makes a leaked key findable by secret scanners
-_NO_VERIFIER: Final = "-"  # what no passphrase passes, since it is no Argon2 hash
+_NO_VERIFIER: Final = "-"  # not an Argon2 hash, so no passphrase matches it
 
 
 class AdvocateExists(ClearinghouseError):
-    """There is an advocate of this name: rotate the key instead."""
+    """There is an advocate with this name; rotate the key instead."""
 
 
 class AdvocateUnknown(ClearinghouseError):
-    """There is no advocate of this name: `advocate list` shows them."""
+    """No advocate has this name; `advocate list` shows them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Advocate:
-    """An advocate as her key let her in."""
+    """An authenticated advocate.
+
+    Attributes:
+        number: her row number.
+    """
 
     number: int
 
@@ -64,16 +69,16 @@ class Advocate:
 
 
 def add(store: Store, name: str, now: datetime) -> str:
-    """Add an advocate, such as a helpline, and give the key, which is shown this once.
+    """Add an advocate, such as a helpline; return the key, which is shown only this once.
 
     Raises:
-        AdvocateExists: there is one of this name.
+        AdvocateExists: the name is taken.
     """
     with store.write() as tx:
         if tx.advocates.find(name) is not None:
             raise AdvocateExists(
-                f"There is an advocate of this name. `clearinghouse advocate rotate {name}` gives "
-                "a new key."
+                "There is already an advocate with this name. For a new key, run "
+                f"`clearinghouse advocate rotate {name}`."
             )
         key, values = _new_key(tx, now)
         tx.advocates.add(name=name, added=hour(now), **values)
@@ -82,10 +87,10 @@ def add(store: Store, name: str, now: datetime) -> str:
 
 
 def rotate(store: Store, name: str, now: datetime) -> str:
-    """Give an advocate a new key; the old one ends at once, and the cases stay.
+    """Return a new key for an advocate. The old one stops working at once; her cases stay.
 
     Raises:
-        AdvocateUnknown: none has this name.
+        AdvocateUnknown: no advocate has this name.
     """
     with store.write() as tx:
         key, values = _new_key(tx, now)
@@ -95,10 +100,10 @@ def rotate(store: Store, name: str, now: datetime) -> str:
 
 
 def revoke(store: Store, name: str, now: datetime) -> None:
-    """End an advocate's key. Her cases go on; a new key leads to them again.
+    """Revoke an advocate's key. Her cases stay open, and a new key opens them again.
 
     Raises:
-        AdvocateUnknown: none has this name.
+        AdvocateUnknown: no advocate has this name.
     """
     with store.write() as tx:
         tx.advocates.update(_named(tx, name).id, revoked=hour(now))
@@ -108,7 +113,9 @@ def revoke(store: Store, name: str, now: datetime) -> None:
 def _named(tx: Transaction, name: str) -> AnyRow:
     row = tx.advocates.find(name)
     if row is None:
-        raise AdvocateUnknown("There is no advocate of this name.")
+        raise AdvocateUnknown(
+            "No advocate has this name. List them with `clearinghouse advocate list`."
+        )
     return row
 
 
@@ -119,10 +126,11 @@ def _new_key(tx: Transaction, now: datetime) -> tuple[str, dict[str, bytes | int
 
 
 def admit(store: Store, key: str | None, now: datetime) -> Advocate:
-    """Let an advocate in by her key.
+    """Authenticate an advocate by her key.
 
     Raises:
-        CredentialsMissing, CredentialsWrong: no key, or one that is unknown, revoked or expired.
+        CredentialsMissing: there is no key.
+        CredentialsWrong: the key is unknown, revoked or expired.
     """
     if not key:
         raise CredentialsMissing
@@ -145,15 +153,15 @@ def open_for_other(
     months: int,
     now: datetime,
 ) -> OpenedForOther:
-    """Open a case in an advocate's hands.
+    """Open a case for somebody else, under an advocate's reference.
 
     Raises:
         ConsentMissing: the person did not agree.
-        DeclarationMissing, NothingAccepted: as `cases.open_case`.
+        DeclarationMissing, NothingAccepted: as `lifecycle.open_case`.
     """
     if not request.consent:
         raise ConsentMissing
-    lookup = secrets.token_bytes(32)  # no case number leads to it
+    lookup = secrets.token_bytes(32)  # random: no case number has this value
     opened = lifecycle.open_case(
         tx,
         request.declaration,
@@ -167,7 +175,7 @@ def open_for_other(
         now=now,
     )
     row = tx.cases.find(lookup)
-    assert row is not None  # noqa: S101 - it was inserted a moment ago
+    assert row is not None  # noqa: S101 - it was just inserted
     reference = mint_number()[:4]
     while tx.advocates.find_case(advocate.number, reference) is not None:
         reference = mint_number()[:4]
@@ -178,10 +186,10 @@ def open_for_other(
 
 
 def find(tx: Transaction, advocate: Advocate, reference: str) -> int:
-    """Give the row number of a case in an advocate's hands.
+    """Return the row number of an advocate's case.
 
     Raises:
-        CaseUnknown: she has none with this reference.
+        CaseUnknown: she has no case with this reference.
     """
     row = tx.advocates.find_case(advocate.number, reference.upper())
     if row is None:
@@ -190,10 +198,10 @@ def find(tx: Transaction, advocate: Advocate, reference: str) -> int:
 
 
 def list_cases(tx: Transaction, advocate: Advocate, *, now: datetime) -> AssistedCases:
-    """List the open cases in an advocate's hands, with their clocks."""
+    """Return an advocate's open cases, with the deadlines of notices sent to sites."""
     listed = []
     for row in tx.advocates.cases(advocate.number):
-        waits = row.code_expires is not None and row.code_expires > now.timestamp()
+        code_valid = row.code_expires is not None and row.code_expires > now.timestamp()
         reported = None if row.reported is None else moment(row.reported)
         listed.append(
             AssistedCase(
@@ -205,22 +213,22 @@ def list_cases(tx: Transaction, advocate: Advocate, *, now: datetime) -> Assiste
                 files=row.files,
                 reported=reported,
                 due=None if reported is None else reported + timedelta(hours=CLOCK_HOURS),
-                code_until=moment(row.code_expires) if waits else None,
+                code_until=moment(row.code_expires) if code_valid else None,
             )
         )
     return AssistedCases(cases=tuple(listed))
 
 
 def note_report(tx: Transaction, case: int, *, now: datetime) -> None:
-    """Start the clock: a site was sent a notice in this hour."""
+    """Record that a site was sent a notice in this hour, which starts its deadline."""
     tx.advocates.update_case(case, reported=hour(now))
 
 
-# --- handing over ----------------------------------------------------------------------------
+# --- hand-over -------------------------------------------------------------------------------
 
 
 def hand_over(store: Store, tx: Transaction, case: int, *, now: datetime) -> HandOver:
-    """Make the code by which the person takes the case over; an earlier one ends."""
+    """Return a new code with which the person can claim the case. An earlier one stops working."""
     code = mint_number()
     until = hour(now + timedelta(days=CODE_DAYS))
     tx.advocates.update_case(case, code=_code_lookup(store, code), code_expires=until)
@@ -228,10 +236,10 @@ def hand_over(store: Store, tx: Transaction, case: int, *, now: datetime) -> Han
 
 
 def claimable(store: Store, tx: Transaction, code: str, *, now: datetime) -> int:
-    """Give the case that a code hands over.
+    """Return the row number of the case that a code hands over.
 
     Raises:
-        CodeUnknown: it was never given, was used, or has run out; or the case is closed.
+        CodeUnknown: the code is unknown, used or expired, or the case is closed.
     """
     row = tx.advocates.find_case_by_code(_code_lookup(store, read_number(code) or ""))
     if row is None or row.code_expires is None or row.code_expires <= now.timestamp():
@@ -252,10 +260,10 @@ def claim(
     months: int,
     now: datetime,
 ) -> CaseOpened:
-    """Hand a case over: give it a number and a passphrase, and end the advocate's way to it.
+    """Hand a case over: set its number and passphrase, and end the advocate's access.
 
     Raises:
-        CodeUnknown: as `claimable`.
+        CodeUnknown: as `find_claimable`.
     """
     case = claimable(store, tx, code, now=now)
     tx.cases.update(case, lookup=lifecycle.case_lookup(store, number), verifier=verifier)

@@ -1,19 +1,19 @@
-"""The queue of those whose passphrase is to be checked.
+"""The queue of passphrase checks.
 
-A check takes a fraction of a second of a core, so that only few run at a time, and a stranger could
-keep everybody else waiting. Three rules bound what he gets:
+A check takes a fraction of a second of a core, so only few run at a time, and an attacker could
+delay everybody else. Three rules limit what he can do:
 
-- Withdrawals have a lane of their own. While both lanes have somebody waiting, they take turns.
-- In each lane, whoever did more work goes first. Without any work, a request waits only while fewer
-  than `FREE` wait; otherwise it is asked for work, twice as much as anybody waiting in the lane has
-  done, up to a bound. Work buys the next place, not a place at the end.
-- Among requests with the same work the first goes first, until the lane is so far behind that its
-  oldest has waited for `LATE` seconds. From then on the newest goes first (adaptive LIFO; Maurer,
-  "Fail at Scale", ACM Queue 13(8), 2015): in a flood whoever comes has the same chance as the
-  flood, instead of a place at its end. Whoever waited for `PATIENCE` seconds is asked for work once
-  more, with which she is the newest again.
+- Withdrawals have a lane of their own. While both lanes have waiting requests, they alternate.
+- In each lane, the request with more work is served first. Without work, a request may wait only
+  while fewer than `FREE` wait; otherwise it is asked for work, twice as much as any request in the
+  lane has done, up to a bound. So work buys the front of the queue, not the end.
+- Among requests with equal work the oldest is served first, until it has waited for `LATE` seconds.
+  From then on the newest is first (adaptive LIFO; Maurer, "Fail at Scale", ACM Queue 13(8), 2015):
+  in a flood, a new request has the same chance as those of the flood, instead of queueing after
+  them. A request that has waited for `PATIENCE` seconds is asked for work again, with which it is
+  the newest.
 
-There is no bound for each case number: somebody who knows a survivor's number could use it up.
+There is no limit per case number: somebody who knows a survivor's number could use it up.
 """
 
 import asyncio
@@ -25,21 +25,25 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 FREE: Final = 16  # requests without work that wait in a lane
-MOST: Final = 256  # requests that wait in a lane; the one that would be last is asked for work
+LANE_MAX: Final = 256  # requests that wait in a lane; beyond it the last one is asked for work
 LATE: Final = 2.0  # seconds
-PATIENCE: Final = 10.0  # seconds; clients wait for an answer for 30 at least
-FIRST: Final = 2**15  # hashes asked for while nobody who did work waits
+PATIENCE: Final = 10.0  # seconds; clients wait for a response for at least 30
+EFFORT_FIRST: Final = 2**15  # hashes asked for while no request with work waits
 
 
 class Lane(Enum):
-    """Who waits."""
+    """Which kind of request waits."""
 
     WITHDRAWING = "withdrawing"
     OTHERS = "others"
 
 
 class CheckQueueFull(Exception):
-    """Too many wait. `effort` is how many hashes would go ahead of them."""
+    """Too many requests wait.
+
+    Attributes:
+        effort: hashes of work with which a request would be served before them.
+    """
 
     def __init__(self, effort: int) -> None:
         super().__init__()
@@ -55,13 +59,13 @@ class _Waiting:
 
 
 class CheckQueue:
-    """Run checks, few at a time, in a fair order.
+    """A queue that runs few checks at a time, in a fair order.
 
-    Belongs to one event loop.
+    It belongs to one event loop.
 
     Args:
         at_once: checks that run at a time.
-        clock: seconds that never go back.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(self, *, at_once: int, clock: Callable[[], float]) -> None:
@@ -71,24 +75,24 @@ class CheckQueue:
         self._lanes: dict[Lane, list[_Waiting]] = {lane: [] for lane in Lane}  # oldest first
         self._last = Lane.OTHERS
 
-    def admit(self, lane: Lane, effort: int) -> None:
-        """Look whether somebody who did so much work may wait.
+    def check_free(self, lane: Lane, effort: int) -> None:
+        """Check that a request with this much work may wait.
 
         Raises:
-            Crowded: not without any.
+            CheckQueueFull: it has no work, and too many requests wait.
         """
         if not effort and len(self._lanes[lane]) >= FREE:
             raise CheckQueueFull(self.asked(lane))
 
     def asked(self, lane: Lane) -> int:
-        """Return the hashes by which one goes ahead of everybody in a lane, as far as one can."""
-        return max(FIRST, *(2 * waiting.effort for waiting in self._lanes[lane]), 0)
+        """Return how many hashes of work a request needs to be served first in a lane."""
+        return max(EFFORT_FIRST, *(2 * waiting.effort for waiting in self._lanes[lane]), 0)
 
     async def run(self, lane: Lane, effort: int, check: Callable[[], T]) -> T:
-        """Run a check in a thread when it is its turn.
+        """Run a check in a thread when its turn comes.
 
         Raises:
-            Crowded: it will not be for long.
+            CheckQueueFull: its turn does not come soon; it needs (more) work.
         """
         await self._wait(lane, effort)
         try:
@@ -98,17 +102,17 @@ class CheckQueue:
 
     def _release(self) -> None:
         self._running -= 1
-        self._go_on()
+        self._start_next()
 
     async def _wait(self, lane: Lane, effort: int) -> None:
-        self.admit(lane, effort)
+        self.check_free(lane, effort)
         waiting = _Waiting(effort, self._clock(), asyncio.get_running_loop().create_future())
-        lane_now = self._lanes[lane]
-        lane_now.append(waiting)
-        self._go_on()
-        if len(lane_now) > MOST:
+        in_lane = self._lanes[lane]
+        in_lane.append(waiting)
+        self._start_next()
+        if len(in_lane) > LANE_MAX:
             last = self._ordered(lane)[-1]
-            lane_now.remove(last)
+            in_lane.remove(last)
             last.turn.cancel()
         try:
             await asyncio.wait((waiting.turn,), timeout=PATIENCE)
@@ -117,16 +121,16 @@ class CheckQueue:
                 self._release()
             raise
         finally:
-            if waiting in lane_now:
-                lane_now.remove(waiting)
+            if waiting in in_lane:
+                in_lane.remove(waiting)
         if not waiting.granted:
             raise CheckQueueFull(self.asked(lane))
 
-    def _go_on(self) -> None:
-        """Grant their turns to those who are next."""
+    def _start_next(self) -> None:
+        """Start the next requests, up to the number that may run at a time."""
         while self._running < self._at_once:
-            turn = (Lane.OTHERS, Lane.WITHDRAWING)
-            lanes = turn if self._last is Lane.WITHDRAWING else turn[::-1]
+            order = (Lane.OTHERS, Lane.WITHDRAWING)
+            lanes = order if self._last is Lane.WITHDRAWING else order[::-1]
             lane = next((lane for lane in lanes if self._lanes[lane]), None)
             if lane is None:
                 return
@@ -138,7 +142,7 @@ class CheckQueue:
             chosen.turn.set_result(None)
 
     def _ordered(self, lane: Lane) -> list[_Waiting]:
-        """Return those who wait in a lane, the next one first."""
+        """Return the waiting requests of a lane, the next one first."""
         waiting = self._lanes[lane]
         late = self._clock() - waiting[0].since > LATE
-        return sorted(reversed(waiting) if late else waiting, key=lambda one: -one.effort)
+        return sorted(reversed(waiting) if late else waiting, key=lambda request: -request.effort)

@@ -1,8 +1,8 @@
-"""A write that is sent twice happens once, and its answer can be read again for a day.
+"""Idempotent writes: a repeated request is carried out once, and answered alike for a day.
 
-The key is kept as an HMAC, and the answer sealed under a key derived from it, so that the database
-holds neither. The answer is stored in the transaction that it reports, so that there is no moment
-at which one exists without the other.
+The idempotency key is stored as an HMAC, and the reply sealed under a key derived from it, so that
+the database contains neither. The reply is saved in the transaction that it reports, so that
+neither exists without the other.
 """
 
 import re
@@ -23,7 +23,13 @@ _KEY: Final = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One sending of a write: its key, its caller and address, its body."""
+    """An attempt of a write.
+
+    Attributes:
+        key: its idempotency key.
+        lookup: HMAC of the key, the caller and the path.
+        body: HMAC of the body.
+    """
 
     key: bytes
     lookup: bytes
@@ -32,14 +38,14 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a write: its status and its JSON."""
+    """The reply to a write: its status and its JSON."""
 
     status: int
     body: bytes
 
     @classmethod
     def of(cls, status: int, message: Message) -> "Reply":
-        """Write a message down."""
+        """Serialize a message."""
         return cls(status, message.model_dump_json().encode())
 
 
@@ -57,20 +63,20 @@ def read_attempt(
         raise BadIdempotencyKey
     key = bytes.fromhex(header)
     lookup = store.vault.lookup("attempt", b"\0".join((key, caller.encode(), address.encode())))
-    return Attempt(key, lookup, _mark(store, key, body))
+    return Attempt(key, lookup, _digest(store, key, body))
 
 
 def about(store: Store, attempt: Attempt, body: bytes) -> Attempt:
-    """Let another body stand for the one that was sent, such as one without its proof of work."""
-    return replace(attempt, body=_mark(store, attempt.key, body))
+    """Return the attempt with another body, such as one without the proof of work."""
+    return replace(attempt, body=_digest(store, attempt.key, body))
 
 
-def _mark(store: Store, key: bytes, body: bytes) -> bytes:
+def _digest(store: Store, key: bytes, body: bytes) -> bytes:
     return store.vault.lookup("body", key + body)
 
 
 def earlier(store: Store, attempt: Attempt) -> Reply | None:
-    """Give the answer of an earlier sending, before anything is asked of this one.
+    """Return the reply to an earlier attempt of the same request, if there was one.
 
     Raises:
         IdempotencyConflict: the key was used with another body.
@@ -91,7 +97,7 @@ def _found(tx: Transaction, attempt: Attempt) -> Reply | None:
 def once(
     store: Store, attempt: Attempt | None, now: datetime, act: Callable[[Transaction], Reply]
 ) -> Reply:
-    """Run `act` in a write transaction, or give the answer of an earlier sending.
+    """Run `act` in a write transaction, or return the reply to an earlier attempt.
 
     Raises:
         IdempotencyConflict: the key was used with another body.

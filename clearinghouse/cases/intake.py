@@ -1,8 +1,8 @@
-"""What a survivor's request brings, made ready before the one writer's lock is taken.
+"""Submitted files, prepared before the write lock is taken.
 
-Checking, sealing and HMACs are done here (`clearinghouse.abuse.screening` says why). Their cost is
-linear in the signals of a request, of which there are at most 1,024. The transaction that follows
-inserts rows and does nothing else for each signal.
+Checks, sealing and HMACs are done here (`clearinghouse.abuse.screening` explains why). Their cost
+is linear in the signals of a request, of which there are at most 1,024. The transaction that
+follows only inserts rows.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -24,17 +24,23 @@ from nciihash.wire import ItemIn, RefusalCode, SignalIn
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file: its row number, which is reserved, and the rows of its signals.
+    """A submitted file.
 
-    `tags`: by which contributors' copies of its signals are known, if they were withdrawn before.
-    `lawful`: a signal is near a picture that is known to be lawful. `unfit`: the indexes of the
-    signals that cannot be used, each with the reason. `sent`: how many signals the request brought
-    for the file.
+    Attributes:
+        number: its reserved row number.
+        media: what it is.
+        rows: the rows of its usable signals, equal ones once. `ordinal` is the index of the signal
+            in the file.
+        tags: of its signals, by which withdrawn values are remembered (`Vault.tag`).
+        lawful: whether a signal is near a picture known to be lawful.
+        unfit: the index of each unusable signal, with the reason.
+        sent: how many signals the request has for the file.
+        more: whether further parts will follow.
     """
 
     number: int
     media: Media
-    rows: tuple[dict[str, Any], ...]  # equal signals once; an ordinal is the index of the signal
+    rows: tuple[dict[str, Any], ...]
     tags: tuple[bytes, ...]
     lawful: bool
     unfit: tuple[tuple[int, RefusalCode], ...]
@@ -49,7 +55,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """The files of one request, and how they were screened."""
+    """The files of one request, and their screening."""
 
     files: tuple[File, ...]
     screening: Screening
@@ -58,13 +64,13 @@ class Intake:
 def prepare(
     store: Store, lawful: LawfulList, items: Sequence[ItemIn], matched: Collection[SignalType]
 ) -> Intake:
-    """Make files ready that are new, each under a row number of its own.
+    """Prepare new files, and reserve their row numbers.
 
     Args:
         store: for row numbers and its vault.
-        lawful: pictures that are known to be lawful.
+        lawful: the list of lawful pictures.
         items: the files.
-        matched: the types that this clearinghouse matches by; signals of others are not taken.
+        matched: the types that this clearinghouse matches; signals of others are refused.
     """
     new = [(n, 0, item) for n, item in zip(store.reserve_items(len(items)), items, strict=True)]
     return _prepare(store, lawful, new, matched)
@@ -78,15 +84,15 @@ def prepare_part(
     part: ItemIn,
     matched: Collection[SignalType],
 ) -> Intake:
-    """Make a further part of a file ready.
+    """Prepare a further part of a file.
 
     Args:
         store: for its vault.
-        lawful: pictures that are known to be lawful.
-        number: the file's row number.
+        lawful: the list of lawful pictures.
+        number: row number of the file.
         after: how many of its signals were sent before.
-        part: the next ones.
-        matched: as `prepare` takes it.
+        part: the next signals.
+        matched: as in `prepare`.
     """
     return _prepare(store, lawful, [(number, after, part)], matched)
 
@@ -104,7 +110,7 @@ def _prepare(
     ]
     screening = screen(store, lawful, [s.hashed.signal for kept in fit for _, s in kept])
     near = iter(screening.near)
-    # one is enough: the others of the file were made from the same picture
+    # one signal is enough: all those of a file are from the same picture
     is_lawful = [any(list(islice(near, len(kept)))) for kept in fit]
     files = []
     for (number, after, item), found, kept, is_near in zip(
@@ -145,26 +151,26 @@ def submit(
     store: Store,
     attempt: Attempt | None,
     now: datetime,
-    make_ready: Callable[[], Intake],
+    prepare_files: Callable[[], Intake],
     act: Callable[[Transaction, Intake], Reply],
 ) -> Reply:
-    """Run `act` once in a write transaction, on files that were made ready before it.
+    """Run `act` once in a write transaction, on files prepared before it.
 
     Args:
-        store: where they are filed.
-        attempt: the idempotency key of the request.
+        store: the store.
+        attempt: the attempt, if the request is idempotent.
         now: the time.
-        make_ready: called before the transaction, and again if the list of lawful pictures or the
-            master key changes in between.
-        act: files them.
+        prepare_files: called before the transaction, and again if the lawful list or the master
+            key changes in between.
+        act: stores the files.
 
     Raises:
-        IdempotencyConflict: the key was used with another body.
-        Busy: they changed again and again.
+        IdempotencyConflict: the idempotency key was used with another body.
+        Busy: the list or the key changed on every attempt.
     """
 
     def attempted() -> Reply:
-        intake = make_ready()
+        intake = prepare_files()
 
         def checked(tx: Transaction) -> Reply:
             intake.screening.check(tx)

@@ -1,4 +1,4 @@
-"""Submitted values of which the service knows something from before."""
+"""Submitted values that are known already."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,11 @@ def held_by_verdicts(tx: Transaction, files: Sequence[File]) -> list[bool]:
     if not tx.signals.any_held():
         return [False] * len(files)
     lookups = [[row["lookup"] for row in file.rows] for file in files]
-    held = tx.signals.held_values([at for found in lookups for at in found])
+    held = tx.signals.held_values([lookup for found in lookups for lookup in found])
     return [not held.isdisjoint(found) for found in lookups]
 
 
 def forget_withdrawals(tx: Transaction, files: Sequence[File]) -> None:
-    """Let contributors confirm again what a survivor submits, even if it was withdrawn before."""
+    """Forget earlier withdrawals of these values, so that contributions of them count again."""
     if tx.withdrawn.any():
         tx.withdrawn.forget([tag for file in files for tag in file.tags])

@@ -1,4 +1,4 @@
-"""Cases: open, add, look, withdraw, renew, expire."""
+"""Cases: opening, adding files, viewing, withdrawal and renewal."""
 
 import calendar
 from collections.abc import Callable, Collection, Sequence
@@ -24,7 +24,7 @@ from clearinghouse.errors import (
     TooManyItems,
     TooManySignals,
 )
-from clearinghouse.times import hour, moment
+from clearinghouse.times import Hour, hour, moment
 from nciihash.signals import SignalType
 from nciihash.wire import (
     ITEMS_MAX,
@@ -45,7 +45,7 @@ from nciihash.wire import (
 from nciihash.wire.advocates import ASSISTED_ITEMS_MAX
 
 _AT_ONCE: Final = 150  # signals withdrawn in one transaction
-# what a receipt says of a file about which the operator is asked
+# the refusal code for files that wait for the operator's decision
 _WITHHELD: Final[dict[str, Literal["quarantined", "being_checked"]]] = {
     QUARANTINED: "quarantined",
     RESUBMITTED: "being_checked",
@@ -53,7 +53,7 @@ _WITHHELD: Final[dict[str, Literal["quarantined", "being_checked"]]] = {
 
 
 def case_lookup(store: Store, number: str) -> bytes:
-    """Give the value under which a case is found by its number, which is not kept."""
+    """Return the HMAC by which a case is found; its number is not stored."""
     return store.vault.lookup("case", number.encode())
 
 
@@ -74,19 +74,19 @@ def open_case(
 
     Args:
         tx: a write transaction.
-        declaration: what she declares.
-        reason: why.
+        declaration: the survivor's declaration.
+        reason: her reason for the case.
         intake: the files.
-        lookup: the value under which the case is found.
-        number: its number, for the answer.
-        passphrase: its passphrase, for the answer.
-        verifier: by which the passphrase is checked.
-        months: how long it stays open after a visit.
+        lookup: `case_lookup` of the number.
+        number: the case number, for the receipt.
+        passphrase: the passphrase, for the receipt.
+        verifier: stored to check the passphrase.
+        months: how long the case stays open after a visit.
         now: the time.
 
     Raises:
         DeclarationMissing: not over 18, or not depicted.
-        NothingAccepted: no signal of any file can be used; no case is opened.
+        NothingAccepted: no signal of any file is usable; no case is opened.
     """
     check_declared(declaration)
     expires = _months_after(now, months)
@@ -105,7 +105,7 @@ def open_case(
 
 
 def check_declared(declaration: Declaration) -> None:
-    """Look whether a case may be opened with a declaration.
+    """Check that a case may be opened with a declaration.
 
     Raises:
         DeclarationMissing: not over 18, or not depicted.
@@ -115,11 +115,11 @@ def check_declared(declaration: Declaration) -> None:
 
 
 def check_room(tx: Transaction, case: int, new: int) -> int:
-    """Look whether so many files may be added to a case; return the highest number of a file.
+    """Check that so many files may be added to a case; return the number of its last file.
 
     Raises:
         CaseClosed: it was withdrawn or has expired.
-        TooManyItems: it would hold more than 200 files, or 1,000 if an advocate opened it.
+        TooManyItems: it would have more than 200 files, or 1,000 if an advocate opened it.
     """
     if tx.cases.read(case).state != CaseState.OPEN:
         raise CaseClosed
@@ -130,20 +130,20 @@ def check_room(tx: Transaction, case: int, new: int) -> int:
 
 
 def check_length(before: int, new: int) -> None:
-    """Look whether so many signals may be added to a file.
+    """Check that so many signals may be added to a file.
 
     Raises:
-        TooManySignals: it would hold more than 2,048.
+        TooManySignals: it would have more than 2,048.
     """
     if before + new > SIGNALS_MAX:
         raise TooManySignals
 
 
 def check_usable(new: Sequence[ItemIn], matched: Collection[SignalType]) -> int:
-    """Return the number of signals, if any can be used.
+    """Check that some signal of these files is usable; return the number of all.
 
     Raises:
-        NothingAccepted: none can be.
+        NothingAccepted: no signal is usable.
     """
     all_signals = [signal for item in new for signal in item.signals]
     if not any(refusal(signal, matched) is None for signal in all_signals):
@@ -158,8 +158,8 @@ def add_items(
 
     Raises:
         CaseClosed: it was withdrawn or has expired.
-        TooManyItems: it would hold more than 200 files, or 1,000 if an advocate opened it.
-        NothingAccepted: no signal of any of the files can be used.
+        TooManyItems: it would have more than 200 files, or 1,000 if an advocate opened it.
+        NothingAccepted: no signal of any file is usable.
     """
     last = check_room(tx, case, len(intake.files))
     receipts = _add(tx, case, intake.files, first=last + 1, now=now)
@@ -211,7 +211,7 @@ def _new_signals(file: File, why: str | None, now: datetime) -> NewSignals:
 
 
 def _refused(file: File, why: str | None) -> tuple[Refusal, ...]:
-    """Return the signals that are not taken, all of them where the operator is asked first."""
+    """Return the refused signals; all of them if the file waits for the operator's decision."""
     codes: dict[int, RefusalCode] = dict(file.unfit)
     if why:
         codes = {n: codes.get(n, _WITHHELD[why]) for n in range(file.sent)}
@@ -219,11 +219,11 @@ def _refused(file: File, why: str | None) -> tuple[Refusal, ...]:
 
 
 def find_item(tx: Transaction, case: int, ordinal: int) -> AnyRow:
-    """Return a file of a case that its holder can add signals to.
+    """Return a file of a case to which signals may be added.
 
     Raises:
         CaseClosed: the case was withdrawn or has expired.
-        ItemUnknown: it has no file with this number, or the file was withdrawn.
+        ItemUnknown: the case has no file with this number, or the file was withdrawn.
     """
     if tx.cases.read(case).state != CaseState.OPEN:
         raise CaseClosed
@@ -246,14 +246,24 @@ def add_signals(
 ) -> SignalsAdded:
     """Add the next part of a long video to its file, and renew the case.
 
-    A part that is there already is not added again, and is answered as it was. Of a file that is
-    held back for the operator, the part is held back with it.
+    A repeated part is not added again, and gets the same receipt. If the file is held back for the
+    operator's decision, so is the part.
+
+    Args:
+        tx: a write transaction.
+        case: row number of the case.
+        ordinal: number of the file.
+        after: how many signals of the file were sent before.
+        part: the part.
+        paid: whether a proof of work was asked for, as for every part that is not a repetition.
+        months: how long the case stays open after a visit.
+        now: the time.
 
     Raises:
         CaseClosed, ItemUnknown: as `find_item`.
-        NotTheNextPart: other signals were sent at this index, or fewer before it; or it became the
-            next one after it was decided that no work is asked for it (`paid`).
-        TooManySignals: the file would hold more than 2,048.
+        NotTheNextPart: other signals were sent at this index, or fewer before it; or the part is
+            new after all, although not `paid`.
+        TooManySignals: the file would have more than 2,048.
     """
     item = find_item(tx, case, ordinal)
     why = _why_withheld(tx, item.id, part)
@@ -279,9 +289,9 @@ def add_signals(
 
 
 def _why_withheld(tx: Transaction, item: int, part: File) -> str | None:
-    """Return the question for whose sake a further part of a file goes to nobody, if there is one.
+    """Return the kind of question for which a further part of a file is held back; None if none.
 
-    What the file holds already is matched meanwhile.
+    What the file has already continues to match.
     """
     for kind in (QUARANTINED, RESUBMITTED):
         asked = tx.reviews.last(kind, item)
@@ -293,7 +303,7 @@ def _why_withheld(tx: Transaction, item: int, part: File) -> str | None:
 
 
 def _is_repeated(tx: Transaction, item: AnyRow, after: int, part: File) -> bool:
-    """Whether this part was sent to a file before. Of what has ended since, no value is known."""
+    """Whether this part was sent before. Values purged since then are taken to be equal."""
     if item.awaiting_after is not None and after >= item.awaiting_after:
         return False
     known = tx.signals.lookups(item.id, after, after + part.sent)
@@ -310,23 +320,24 @@ def withdraw(
     *,
     now: Callable[[], datetime],
 ) -> Withdrawal:
-    """Withdraw one file, or all of them and with them the case. Repeating it changes nothing.
+    """Withdraw one file, or all files and the case. It is idempotent.
 
-    A large case is withdrawn in several transactions, so that nobody else has to wait long. The
-    answer comes when nothing is left; if this process ends before, repeating it goes on.
+    A large case is withdrawn in several transactions, so that other writers need not wait long.
+    The function returns when nothing is left; if the process ends before, a repeated request
+    continues.
 
     Args:
-        store: where the case is.
-        find: returns the case's row number. It is called in each transaction, since an advocate's
-            case may be handed over in between.
-        ordinal: the file's number in the case; None for all.
-        now: the time.
+        store: the store.
+        find: returns the row number of the case. It is called in each transaction, since an
+            advocate's case may be handed over in between.
+        ordinal: number of the file in the case; None for all files.
+        now: returns the time.
 
     Raises:
         ItemUnknown: the case never had a file with this number.
-        OSError: all is withdrawn, and the journal of withdrawals cannot be written.
+        OSError: everything is withdrawn, but the journal of withdrawals cannot be written.
     """
-    gone, trouble = 0, None
+    withdrawn, failure = 0, None
     while True:
         with store.read() as tx:
             tags = make_tags(tx.vault, tx.cases.live_signals(find(tx), ordinal, _AT_ONCE))
@@ -336,26 +347,26 @@ def withdraw(
                 case = find(tx)
                 if ordinal is not None and not tx.cases.has_item(case, ordinal):
                     raise ItemUnknown
-                tx.removed = True  # also when repeated: the answer promises the journal has it
+                tx.removed = True  # also if repeated: a response promises that the journal has it
                 files, done = tx.cases.withdraw_some(
                     case, ordinal, hour(now()), limit=_AT_ONCE, remember=True, tags=tags
                 )
-                gone += files
+                withdrawn += files
                 if done:
                     remaining, state = _close_if_empty(tx, case, hour(now()))
         except OSError as error:
-            # It is committed, and the journal of withdrawals could not be written. The rest must
-            # not be matched on for that.
-            trouble = error
+            # Committed, but the journal of withdrawals could not be written. The rest of the case
+            # must not keep matching because of that.
+            failure = error
         if done:
             break
-    if trouble is not None:
-        raise trouble
-    return Withdrawal(withdrawn=gone, remaining=remaining, state=state)
+    if failure is not None:
+        raise failure
+    return Withdrawal(withdrawn=withdrawn, remaining=remaining, state=state)
 
 
-def _close_if_empty(tx: Transaction, case: int, now: int) -> tuple[int, CaseState]:
-    """Close an open case of which nothing is left; return what is left, and the state."""
+def _close_if_empty(tx: Transaction, case: int, now: Hour) -> tuple[int, CaseState]:
+    """Close an open case without files; return how many files are left, and its state."""
     remaining, _ = tx.cases.count_items(case)
     state = CaseState(tx.cases.read(case).state)
     if state is CaseState.OPEN and not remaining:
@@ -364,44 +375,44 @@ def _close_if_empty(tx: Transaction, case: int, now: int) -> tuple[int, CaseStat
     return remaining, state
 
 
-def renew(tx: Transaction, row: AnyRow, *, months: int, now: datetime) -> int:
-    """Move an open case's expiry to its full time after this visit, never back; return it.
+def renew(tx: Transaction, row: AnyRow, *, months: int, now: datetime) -> Hour:
+    """Extend an open case to its full time after this visit; return when it expires.
 
     Args:
         tx: a write transaction.
-        row: the case, read in this transaction.
+        row: the case, as read in this transaction.
         months: how long a case stays open after a visit.
         now: the time.
     """
     expires = _months_after(now, months)
-    if not _moves(row, expires):
-        return int(row.expires)
+    if not _extends(row, expires):
+        return Hour(row.expires)
     tx.cases.update(row.id, expires=expires)
     return expires
 
 
-def _moves(row: AnyRow, expires: int) -> bool:
-    """Whether a visit moves a case's expiry to this hour."""
+def _extends(row: AnyRow, expires: Hour) -> bool:
+    """Whether a visit extends a case until this hour."""
     return bool(row.state == CaseState.OPEN and row.expires < expires)
 
 
 def visit(
     store: Store, find: Callable[[Transaction], int], *, months: int, now: datetime
 ) -> CaseStatus:
-    """Renew a case that its holder looks at, and return what became of it.
+    """Renew a case because its holder views it, and return its status.
 
-    Only a visit that moves the expiry takes a write transaction.
+    Only a visit that extends the case needs a write transaction.
 
     Args:
-        store: where the case is.
-        find: returns the case's row number. It is called again to read the case, since an
+        store: the store.
+        find: returns the row number of the case. It is called again to read the case, since an
             advocate's case may be handed over in between.
         months: how long a case stays open after a visit.
         now: the time.
     """
     with store.read() as tx:
         case = find(tx)
-        due = _moves(tx.cases.read(case), _months_after(now, months))
+        due = _extends(tx.cases.read(case), _months_after(now, months))
     if due:
         with store.write() as tx:
             renew(tx, tx.cases.read(case), months=months, now=now)
@@ -409,8 +420,8 @@ def visit(
         return status(tx, find(tx), now=now)
 
 
-def _months_after(now: datetime, months: int) -> int:
-    """Give the hour some calendar months later; the 31st becomes a shorter month's last day."""
+def _months_after(now: datetime, months: int) -> Hour:
+    """Return the hour some calendar months later; the day is clamped to the month's last."""
     years, month = divmod(now.month - 1 + months, 12)
     year = now.year + years
     day = min(now.day, calendar.monthrange(year, month + 1)[1])

@@ -1,4 +1,4 @@
-"""What became of a case: its files, and what each platform did about them."""
+"""The status of a case: its files, and what each platform did about them."""
 
 from collections import defaultdict
 from datetime import datetime
@@ -6,13 +6,13 @@ from datetime import datetime
 from clearinghouse.database.schema import AnyRow
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.platforms.keys import FOLLOWING, Scope, read_scopes
-from clearinghouse.times import day, hour, moment
+from clearinghouse.times import Hour, day, hour, moment
 from nciihash.signals import Media, Verdict
 from nciihash.wire import CaseState, CaseStatus, ItemStatus, PlatformStatus, Reason, TakenOut
 
 
 def status(tx: Transaction, case: int, *, now: datetime) -> CaseStatus:
-    """Tell what became of a case."""
+    """Return the status of a case."""
     row = tx.cases.read(case)
     listed = _Platforms(tx, case, now)
     marks = tx.reviews.marks(case)
@@ -40,11 +40,11 @@ def status(tx: Transaction, case: int, *, now: datetime) -> CaseStatus:
 
 
 class _Platforms:
-    """What every platform did about the files of one case.
+    """What each platform did about the files of one case.
 
-    Whoever has a picture can open a case for it. Counts of matches and verdicts are therefore those
-    of midnight (UTC), each rounded down to a power of ten: a case must not show when, and how
-    often, a picture is uploaded somewhere.
+    Anybody who has a picture can open a case for it. Counts of matches and verdicts are therefore
+    those of the last midnight (UTC), rounded down to a power of ten: a case must not show when and
+    how often a picture is uploaded somewhere.
     """
 
     def __init__(self, tx: Transaction, case: int, now: datetime) -> None:
@@ -66,25 +66,25 @@ class _Platforms:
         self._names = [(row.id, row.name) for row in tx.platforms.all()]
 
     def about(self, item: AnyRow) -> tuple[PlatformStatus, ...]:
-        """List those that take part, and those that took part and know something of this file."""
+        """Return the participating platforms, and former ones that have something on this file."""
         rows = []
         for platform, name in self._names:
             scopes = self._scopes.get(platform, set())
             follows = not FOLLOWING.isdisjoint(scopes)
-            # a file that is held back stands in no log
+            # the log has no entry for a file that is held back
             has, gone = self._confirmed.get((item.id, platform), (None, None))
             verdicts = self._verdicts.get((item.id, platform), {})
-            met = self._matches.get((item.id, platform), 0)
-            if platform not in self._scopes and not (has or met or verdicts):
+            matches = self._matches.get((item.id, platform), 0)
+            if platform not in self._scopes and not (has or matches or verdicts):
                 continue
             rows.append(
                 PlatformStatus(
                     platform=name,
-                    # one whose key ended may still hold what it once confirmed
+                    # a platform whose key has ended may still have what it once confirmed
                     follows=follows or has is not None,
                     veiled=follows and Scope.FEED not in scopes,
                     has_it_since=has,
-                    matches=met,
+                    matches=matches,
                     verdicts=verdicts,
                     deletion_acknowledged=gone,
                 )
@@ -93,7 +93,7 @@ class _Platforms:
 
 
 def coarse(count: int) -> int:
-    """Round a count down to 1, 10, 100 and so on; 0 stays."""
+    """Round a count down to a power of ten; 0 stays 0."""
     return 10 ** (len(str(count)) - 1) if count else 0
 
 
@@ -101,5 +101,5 @@ def _taken_out(by: str | None) -> TakenOut | None:
     return None if by is None else TakenOut(by)
 
 
-def _moment(seconds: int | None) -> datetime | None:
-    return None if seconds is None else moment(seconds)
+def _moment(hour: Hour | None) -> datetime | None:
+    return None if hour is None else moment(hour)

@@ -10,7 +10,7 @@ from rich.table import Table
 from clearinghouse.cli.shared import AsJson, Database, check_name, now, opened, show
 from clearinghouse.platforms import contributions, health, keys
 from clearinghouse.platforms.keys import Scope
-from clearinghouse.times import moment
+from clearinghouse.times import Hour, moment
 
 platform = typer.Typer(no_args_is_help=True, help="Platforms and their keys.")
 
@@ -94,7 +94,7 @@ def list_platforms(
     show(as_json, rows, table)
 
 
-def _day(at: int | None) -> str:
+def _day(at: Hour | None) -> str:
     return "never" if at is None else f"{moment(at):%Y-%m-%d}"
 
 

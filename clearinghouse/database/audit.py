@@ -21,6 +21,7 @@ from typing import Final
 from clearinghouse.database.schema import AnyRow
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.sealing.vault import Vault
+from clearinghouse.times import Hour
 
 _BEGIN: Final = b"\0" * 32  # what the first entry is chained to
 _PAGE: Final = 1_000
@@ -65,7 +66,7 @@ class Finding:
 
 
 def record(
-    vault: Vault, tx: Transaction, act: Act, subject: str = "", *, count: int, hour: int
+    vault: Vault, tx: Transaction, act: Act, subject: str = "", *, count: int, hour: Hour
 ) -> None:
     """Append an entry, in the transaction of what it tells."""
     last = tx.audit.last()
@@ -102,7 +103,7 @@ def entries(tx: Transaction, last: int) -> Sequence[AnyRow]:
 
 
 def _digest(
-    vault: Vault, before: bytes, number: int, act: str, subject: str, count: int, hour: int
+    vault: Vault, before: bytes, number: int, act: str, subject: str, count: int, hour: Hour
 ) -> bytes:
     # each part behind its length, so that no two entries are written alike
     parts = [str(part).encode() for part in (number, act, subject, count, hour)]

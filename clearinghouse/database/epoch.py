@@ -20,6 +20,7 @@ from clearinghouse.database.engines import Database
 from clearinghouse.database.queries.stopncii_records import SHARED
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.database.withdrawal_journal import WithdrawalJournal
+from clearinghouse.times import Hour
 from nciihash.durable import naming
 
 _log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def settle(
     tx: Transaction,
     reached: HighWaterMark,
     journal: WithdrawalJournal,
-    hour: int,
+    hour: Hour,
     *,
     anew: bool,
 ) -> int:

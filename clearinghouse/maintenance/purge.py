@@ -9,7 +9,7 @@ from clearinghouse.database import audit
 from clearinghouse.database.audit import Act
 from clearinghouse.database.queries.replies import KEPT_SECONDS
 from clearinghouse.database.store import Store
-from clearinghouse.times import hour
+from clearinghouse.times import Hour, hour
 from nciihash.wire import CaseState
 
 WITHDRAWN_DAYS: Final = 400  # for which a withdrawn value is remembered against contributions
@@ -44,7 +44,7 @@ def _close(store: Store, case: int, now: datetime) -> None:
                 tx.cases.update(case, state=CaseState.EXPIRED.value, closed=hour(now))
 
 
-def _forget(store: Store, before: int) -> int:
+def _forget(store: Store, before: Hour) -> int:
     """Delete cases that were closed before an hour, a few at a time, and count them."""
     total = 0
     while True:
@@ -66,12 +66,12 @@ def purge(store: Store, *, retention_days: int, now: datetime) -> dict[str, int]
     forgotten = _forget(store, past)
     with store.write() as tx:
         tx.reviews.forget_alarms(past)
-        replies = tx.replies.forget(hour(now) - KEPT_SECONDS)
+        replies = tx.replies.forget(hour(now - timedelta(seconds=KEPT_SECONDS)))
         if expired or forgotten:
             count = expired + forgotten
             audit.record(tx.vault, tx, Act.PURGED, count=count, hour=hour(now))
         tx.withdrawn.forget_before(hour(now - timedelta(days=WITHDRAWN_DAYS)))
-        tx.proofs.forget(hour(now) - 2 * LIFE)
+        tx.proofs.forget(hour(now - timedelta(seconds=2 * LIFE)))
         tx.quotas.forget(hour(now - timedelta(days=2)))
     return {
         "expired": expired,

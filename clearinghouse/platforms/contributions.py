@@ -39,7 +39,7 @@ from clearinghouse.database.queries.signals import NewSignals
 from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import ContributionsFull
-from clearinghouse.times import hour
+from clearinghouse.times import Hour, hour
 from nciihash.signals import Media, Signal, Variant
 
 KINDS: Final = (CONTRIBUTED, IMPORTED)
@@ -153,7 +153,7 @@ def contribute(
     return len(new)
 
 
-def _open(tx: Transaction, platform: int, kind: str, *, expires: int, now: datetime) -> int:
+def _open(tx: Transaction, platform: int, kind: str, *, expires: Hour, now: datetime) -> int:
     """Give the case of this kind, opened anew if it had expired."""
     case = tx.contributions.find(platform, kind)
     if case is not None:

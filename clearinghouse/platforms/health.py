@@ -14,7 +14,7 @@ from typing import Final
 
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.platforms.keys import FOLLOWING, read_scopes
-from clearinghouse.times import hour, moment
+from clearinghouse.times import Hour, hour, moment
 
 SILENT: Final = timedelta(days=1)  # without a request
 BEHIND: Final = timedelta(days=2)  # without confirming a change: what the law gives a site, too
@@ -39,7 +39,7 @@ class Alert:
 
     platform: str
     concern: Concern
-    since: int
+    since: Hour
 
     @property
     def words(self) -> str:
@@ -58,8 +58,8 @@ class KeyUses:
     """Which keys were used and in which hour, until that is written down; used from any thread."""
 
     def __init__(self) -> None:
-        self._known: dict[int, int] = {}
-        self._new: dict[int, int] = {}
+        self._known: dict[int, Hour] = {}
+        self._new: dict[int, Hour] = {}
         self._lock = threading.Lock()
 
     def note(self, key: int, now: datetime) -> None:
@@ -70,13 +70,13 @@ class KeyUses:
         with self._lock:
             self._known[key] = self._new[key] = at
 
-    def take(self) -> dict[int, int]:
+    def take(self) -> dict[int, Hour]:
         """Hand over the hours that are new since the last time, by key."""
         with self._lock:
             new, self._new = self._new, {}
         return new
 
-    def give_back(self, uses: dict[int, int]) -> None:
+    def give_back(self, uses: dict[int, Hour]) -> None:
         """Take back what could not be written."""
         with self._lock:
             self._new = uses | self._new

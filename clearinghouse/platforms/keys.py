@@ -19,7 +19,7 @@ from clearinghouse.errors import (
     ScopeMissing,
 )
 from clearinghouse.sealing.platform_ids import PlatformIds
-from clearinghouse.times import hour
+from clearinghouse.times import Hour, hour
 from nciihash.signals import SignalType
 from nciihash.veil import Veil
 
@@ -87,9 +87,9 @@ class KeyFacts:
     platform: str
     key: int
     scopes: tuple[Scope, ...]
-    added: int
-    expires: int
-    used: int | None
+    added: Hour
+    expires: Hour
+    used: Hour | None
     state: str
 
 

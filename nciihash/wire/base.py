@@ -31,7 +31,7 @@ class Problem(BaseModel):
     )
     title: Annotated[
         str,
-        Field(description="What failed, for people.", examples=["The cursor is not one of yours"]),
+        Field(description="What failed, for people.", examples=["The cursor is not valid"]),
     ]
     status: Annotated[int, Field(description="The HTTP status.", examples=[400])]
     detail: Annotated[

@@ -1,4 +1,4 @@
-"""Figures for Prometheus, with nothing about anybody in them."""
+"""Metrics for Prometheus, without anything about a person."""
 
 import re
 from dataclasses import replace
@@ -32,7 +32,7 @@ def read(service):
     return samples, reply.text
 
 
-def test_what_is_done_is_counted_by_patterns(service):
+def test_requests_are_counted_by_route_pattern(service):
     value = pdq()
     case = service.open(item(value))
     case.withdraw(1)
@@ -60,7 +60,7 @@ def test_what_is_done_is_counted_by_patterns(service):
     assert read(service)[0]["clearinghouse_platform_alerts", "silent"] == 1
 
 
-def test_it_takes_the_key(service):
+def test_the_key_is_required(service):
     get = service.client.get
     problem(get("/metrics"), 401, "credentials_wrong")
     problem(get("/metrics", headers={"Authorization": "Bearer x"}), 401, "credentials_wrong")
@@ -68,12 +68,12 @@ def test_it_takes_the_key(service):
     assert "/metrics" not in get("/openapi.json").json()["paths"]
 
 
-def test_without_a_key_there_is_nothing(settings):
+def test_without_a_configured_key_the_path_does_not_exist(settings):
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
         problem(client.get("/metrics"), 404, "not_found")
 
 
-def test_an_index_that_stands_still_shows(service):
+def test_a_stalled_index_shows(service):
     service.parts.waiters.closed = True
     service.parts.waiters.poke()
     service.open()

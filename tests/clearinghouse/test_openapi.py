@@ -1,8 +1,8 @@
-"""The OpenAPI document is kept: whatever is sent, no fault of ours and no answer that it lacks.
+"""The service conforms to its OpenAPI document: no server error, no undocumented response.
 
-A server is really running, since what proxies and clients meet is more than the application. Each
-operation is asked with requests that fit the document and with broken ones, with its credentials,
-by `schemathesis`. `SCHEMATHESIS_EXAMPLES` makes it look longer.
+The tests use a real server, since proxies and clients meet more than the application.
+`schemathesis` sends valid and invalid requests to each operation, with its credentials.
+`SCHEMATHESIS_EXAMPLES` sets the number of requests.
 """
 
 import base64
@@ -32,8 +32,8 @@ def serving(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def who(serving):
-    """Give the headers of somebody at each door."""
+def credentials(serving):
+    """Return the credentials for each API, by tag."""
     scopes = "feed,match,feedback,contribute"
     platform = serving.platform(scopes)
     advocate = serving.command("advocate", "add", "Helpline").stdout.strip()
@@ -73,9 +73,9 @@ CHECKS = [
 @settings(
     max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None
 )
-def test_every_answer_is_one_that_the_document_has(case, serving, who):
-    (door, *_) = case.operation.definition.raw.get("tags", ["none"])
+def test_every_response_conforms_to_the_document(case, serving, credentials):
+    (tag, *_) = case.operation.definition.raw.get("tags", ["none"])
     if case.operation.path == "/v1/feed" and case.query:
-        case.query.pop("wait", None)  # nobody waits for half a minute here
-    headers = who.get(door, {})
+        case.query.pop("wait", None)  # do not wait for half a minute
+    headers = credentials.get(tag, {})
     case.call_and_validate(base_url=serving.address, headers=headers, checks=CHECKS)

@@ -1,4 +1,4 @@
-"""Many identical workers on one PostgreSQL, each with an index of its own."""
+"""Several workers on one PostgreSQL database, each with its own index."""
 
 import secrets
 import signal
@@ -18,11 +18,11 @@ from support.service_process import ServiceProcess, bearer
 from support.serving import Running, credentials, item, opening, pdq
 
 RARELY = {"CLEARINGHOUSE_POLL_INTERVAL": "3600"}
-PATIENCE = 60  # seconds until a test gives up; nothing here is a measurement
+PATIENCE = 60  # seconds until a test fails; nothing is measured
 
 
 class Workers:
-    """Some workers, each with files of its own as on a machine of its own, under one key."""
+    """Workers with separate folders, as on separate machines, and one key."""
 
     def __init__(self, folder, database, count, **environ):
         self.folder, self.database = folder, database
@@ -56,10 +56,10 @@ class Workers:
             process.end(signal.SIGKILL)
 
 
-def until(true):
+def until(condition):
     end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end, "it did not come"
+    while not condition():
+        assert time.monotonic() < end, "the condition did not become true"
         time.sleep(0.01)
 
 
@@ -80,35 +80,35 @@ def workers(databases, tmp_path):
             each.end()
 
 
-def test_what_one_is_given_all_match_and_what_one_withdraws_none_does(workers):
-    """By notifications alone, since these workers look by themselves once in an hour."""
+def test_submissions_and_withdrawals_at_one_worker_take_effect_at_all(workers):
+    """By notifications alone, since these workers poll once in an hour."""
     three = workers(3, **RARELY)
-    for giver in range(3):
+    for writer in range(3):
         value = pdq()
-        case = three.open(giver, value)
+        case = three.open(writer, value)
         for each in range(3):
             three.wait(each, value)
-        assert three.all[giver].client.delete("/v1/case", headers=case).is_success
-        # at once, by every one: the log is asked before the answer
+        assert three.all[writer].client.delete("/v1/case", headers=case).is_success
+        # at once, at every worker: the log is read before the response
         assert not any(three.matches(each, value) for each in range(3))
 
 
-def test_a_worker_that_was_killed_misses_nothing(workers):
+def test_a_killed_worker_catches_up_after_its_restart(workers):
     two = workers(2)
-    before, meanwhile, gone = pdq(), pdq(), pdq()
+    before, during, withdrawn = pdq(), pdq(), pdq()
     two.open(0, before)
-    case = two.open(0, gone)
-    two.wait(1, gone)
+    case = two.open(0, withdrawn)
+    two.wait(1, withdrawn)
     two.kill(1)
-    two.open(0, meanwhile)
+    two.open(0, during)
     assert two.all[0].client.delete("/v1/case", headers=case).is_success
     two.all[1] = two.start(1)
-    for value in (before, meanwhile):
+    for value in (before, during):
         two.wait(1, value)
-    assert not two.matches(1, gone)
+    assert not two.matches(1, withdrawn)
 
 
-def test_writers_at_every_worker_and_a_follower_misses_nothing(workers):
+def test_a_follower_misses_nothing_of_concurrent_writers(workers):
     three = workers(3)
     values, lock, failures = [], threading.Lock(), []
 
@@ -126,24 +126,24 @@ def test_writers_at_every_worker_and_a_follower_misses_nothing(workers):
     threads = [threading.Thread(target=write, args=(n,)) for n in (0, 1, 2, 0, 1, 2)]
     for thread in threads:
         thread.start()
-    heard, cursor, places, quiet = [], None, 0, False
-    while any(t.is_alive() for t in threads) or not quiet:
+    received, cursor, pages, at_end = [], None, 0, False
+    while any(t.is_alive() for t in threads) or not at_end:
         query = {"limit": 7, "wait": 0.2} | ({"cursor": cursor} if cursor else {})
-        # a page here and a page there: a cursor means the same everywhere
-        client = three.all[places % 3].client
+        # pages from different workers: a cursor is valid at all of them
+        client = three.all[pages % 3].client
         page = client.get("/v1/feed", params=query, headers=three.bearer).json()
-        heard += [e["value"] for e in page["entries"]]
-        cursor, places, quiet = page["cursor"], places + 1, not page["entries"]
+        received += [e["value"] for e in page["entries"]]
+        cursor, pages, at_end = page["cursor"], pages + 1, not page["entries"]
     for thread in threads:
         thread.join()
     assert not failures
     assert len(values) == 48
-    assert sorted(heard) == sorted(values), "each once, and none left out"
+    assert sorted(received) == sorted(values), "each exactly once"
 
 
 @pytest.fixture
 def on_postgres(databases, tmp_path):
-    """Give an application, and the settings to open the same store beside it."""
+    """Yield a running application on PostgreSQL."""
     with databases.fresh() as address:
         settings = Settings(
             database=address, argon2_memory=64, key_file=tmp_path / "key" / "master"
@@ -155,45 +155,45 @@ def on_postgres(databases, tmp_path):
             yield Running(app, client, utc_now, settings)
 
 
-def test_a_notification_that_is_lost_does_no_harm(on_postgres, monkeypatch):
-    """What nobody tells of is found by looking."""
+def test_a_lost_notification_does_no_harm(on_postgres, monkeypatch):
+    """Polling finds what no notification announced."""
     monkeypatch.setattr(Postgres, "announce", lambda self, connection: None)
     peer, value = on_postgres.platform(), pdq()
-    beside = TestClient(create_app(on_postgres.settings))
-    with beside:
-        assert beside.post("/v1/cases", json=opening(item(value))).status_code == 201
+    other_worker = TestClient(create_app(on_postgres.settings))
+    with other_worker:
+        assert other_worker.post("/v1/cases", json=opening(item(value))).status_code == 201
         assert len(peer.match(value)[0]) == 1
 
 
-def test_listening_goes_on_when_its_connection_is_cut(databases):
+def test_listening_resumes_after_its_connection_is_lost(databases):
     with databases.fresh() as address:
         store = Postgres(Settings(database=address))
-        heard, ended = threading.Semaphore(0), threading.Event()
-        listening = threading.Thread(target=store.listen, args=(heard.release, ended))
+        notified, stopping = threading.Semaphore(0), threading.Event()
+        listening = threading.Thread(target=store.listen, args=(notified.release, stopping))
         listening.start()
         engine = create_engine(address, isolation_level="AUTOCOMMIT")
         try:
-            assert heard.acquire(timeout=PATIENCE), "it listens"
+            assert notified.acquire(timeout=PATIENCE), "it listens"
             for _ in range(2):
                 with engine.connect() as connection:
-                    # the one that listens
+                    # the listening one
                     connection.exec_driver_sql(
                         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                         "WHERE query LIKE 'LISTEN%%' AND datname = current_database()"
                     )
-                assert heard.acquire(timeout=PATIENCE), "it listens again"
+                assert notified.acquire(timeout=PATIENCE), "it listens again"
                 with store.writer.begin() as connection:
                     store.announce(connection)
-                assert heard.acquire(timeout=PATIENCE), "and hears"
+                assert notified.acquire(timeout=PATIENCE), "and is notified"
         finally:
-            ended.set()
+            stopping.set()
             listening.join()
             engine.dispose()
             store.writer.dispose()
             store.reader.dispose()
 
 
-def test_a_database_that_goes_away_and_comes_back(own_server, tmp_path):
+def test_the_service_recovers_from_a_database_outage(own_server, tmp_path):
     address = own_server.address
     process = ServiceProcess(tmp_path, address)
     try:
@@ -232,7 +232,7 @@ def test_a_database_that_goes_away_and_comes_back(own_server, tmp_path):
     finally:
         process.end()
     log = (tmp_path / "log.txt").read_text()
-    assert log.count("The log could not be followed") < 3, "told once, not each second"
+    assert log.count("The log cannot be read") < 3, "logged once, not every second"
     for secret in (value, case["case"], case["passphrase"], str(own_server.folder)):
         assert secret not in log
 
@@ -250,7 +250,7 @@ def test_a_database_that_would_lose_writes_is_refused(databases):
             Store.open(Settings(database=address))
 
 
-def test_two_that_start_at_once_on_an_empty_database_agree(databases, tmp_path):
+def test_concurrent_starts_on_an_empty_database_agree(databases, tmp_path):
     with databases.fresh(empty=True) as address:
         settings = Settings(database=address, key_file=tmp_path / "master", argon2_memory=64)
         stores, start = [], threading.Barrier(4)

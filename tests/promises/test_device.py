@@ -1,8 +1,8 @@
 """Promise 1: hashing opens no socket and writes no file.
 
-Proven twice: by an audit hook, which sees all that Python code does, and, where `strace` is at
-hand, by the system calls themselves, which show what the decoders' own libraries do. Both watchers
-are shown to see a leak that is planted.
+It is shown in two ways: by an audit hook, which sees everything that Python code does, and, if
+`strace` is installed, by the system calls, which also show what the decoders' libraries do. Planted
+leaks show that both detect one.
 """
 
 import json
@@ -43,27 +43,27 @@ from nciihash.signals import MADE, SignalType
 with sandbox.Sandbox() as box:
     for path in sys.argv[1:]:
         try:
-            film = path.endswith(".mp4")
-            signals = [SignalType.PDQ, SignalType.MD5] if film else MADE
-            box.hash_file(path, variants="standard" if film else "none", signals=signals)
+            video = path.endswith(".mp4")
+            signals = [SignalType.PDQ, SignalType.MD5] if video else MADE
+            box.hash_file(path, variants="standard" if video else "none", signals=signals)
             hashed += 1
         except errors.FileRefused:
             refused += 1
 """
 LEAKS = {
     "a socket": "import socket; socket.socket().close()",
-    "a name looked up": "import socket; socket.getaddrinfo('localhost', 1)",
+    "a DNS query": "import socket; socket.getaddrinfo('localhost', 1)",
     "a request": "import urllib.request as r\ntry: r.urlopen('http://127.0.0.1:9/', timeout=1)\n"
     "except OSError: pass",
     "a file written": "open(sys.argv[1] + '.copy', 'wb').close()",
     "a file appended to": "open(sys.argv[1], 'ab').close()",
-    "a file opened low down": "import os; os.close(os.open(sys.argv[1], os.O_RDWR))",
+    "a file opened by os.open": "import os; os.close(os.open(sys.argv[1], os.O_RDWR))",
     "a picture saved": "from PIL import Image; Image.new('L', (9, 9)).save(sys.argv[1] + '.png')",
     "a temporary file": "import tempfile; tempfile.TemporaryFile().close()",
     "a folder": "import os; os.mkdir(sys.argv[1] + '.d')",
 }
 
-# The hook stands before anything of ours is imported, so that imports are watched as well.
+# The hook is installed before any import of the library, so that imports are watched as well.
 WATCHED = """
 import json, os, sys
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
@@ -74,7 +74,7 @@ seen = []
 def watch(event, arguments):
     if event == "open":
         path, mode, flags = arguments
-        # a number is a descriptor that is open already, as a pipe's
+        # a number is an open descriptor, as of a pipe
         if flags & WRITING and path != os.devnull and not isinstance(path, int):
             seen.append(f"open {path} {mode} {flags:o}")
     elif event.startswith(WATCHED):
@@ -82,7 +82,7 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 hashed = refused = 0
 """
-TOLD = "\nprint(json.dumps([hashed, refused, seen]))\n"
+REPORT = "\nprint(json.dumps([hashed, refused, seen]))\n"
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def _environment(folder):
         "PYTHONPATH": str(ROOT),
         "TMPDIR": str(folder),
         "HOME": str(folder),
-        "PYTHONDONTWRITEBYTECODE": "1",  # the interpreter's own cache is nobody's picture
+        "PYTHONDONTWRITEBYTECODE": "1",  # the interpreter's cache has nothing of a picture
     }
 
 
@@ -141,24 +141,24 @@ def _snapshot(folder):
 
 def test_hashing_opens_no_socket_and_writes_no_file(files, tmp_path):
     before = _snapshot(tmp_path)
-    assert _run(WATCHED + HASHING + TOLD, files, tmp_path / "home") == [11, 4, []]
+    assert _run(WATCHED + HASHING + REPORT, files, tmp_path / "home") == [11, 4, []]
     assert _snapshot(tmp_path) == before
 
 
-def test_the_sandbox_only_starts_its_child(files, tmp_path):
+def test_the_sandbox_starts_only_its_child_process(files, tmp_path):
     before = _snapshot(tmp_path)
-    answer = _run(WATCHED + SANDBOXED + TOLD, files, tmp_path / "home")
-    assert answer == [11, 4, ["subprocess.Popen"]]
+    report = _run(WATCHED + SANDBOXED + REPORT, files, tmp_path / "home")
+    assert report == [11, 4, ["subprocess.Popen"]]
     assert _snapshot(tmp_path) == before
 
 
 @pytest.mark.parametrize("leak", LEAKS)
-def test_the_watcher_sees_a_planted_leak(files, tmp_path, leak):
-    _, _, seen = _run(WATCHED + LEAKS[leak] + TOLD, files, tmp_path / "home")
+def test_the_audit_hook_detects_a_planted_leak(files, tmp_path, leak):
+    _, _, seen = _run(WATCHED + LEAKS[leak] + REPORT, files, tmp_path / "home")
     assert seen
 
 
-# What `strace` prints of a call that reaches out or writes; /dev/null holds nothing.
+# How `strace` shows calls that use the network or write.
 _LEAKING = re.compile(
     r"\b(socket|socketpair|connect|sendto|sendmsg|bind|listen)\("
     r"|\b(unlink|rename|mkdir|link|symlink|truncate|mknod|chmod|memfd_create|creat)\w*\("
@@ -178,24 +178,24 @@ def _traced(code, files, folder):
         [strace, "-o", str(log), "-e", calls, "true"], capture_output=True, check=False
     )
     if works.returncode != 0:
-        pytest.skip("this system permits no tracing")
+        pytest.skip("this system does not allow tracing")
     before = "import json, sys\nhashed = refused = 0\nseen = []\n"
-    answer = _run(
-        before + code + TOLD, files, folder / "home", strace, "-f", "-o", log, "-e", calls
+    report = _run(
+        before + code + REPORT, files, folder / "home", strace, "-f", "-o", log, "-e", calls
     )
     lines = [line for line in log.read_text().splitlines() if '"/dev/null"' not in line]
-    assert len(lines) > 20  # or nothing was traced
-    return answer, [line for line in lines if _LEAKING.search(line)]
+    assert len(lines) > 20  # else nothing was traced
+    return report, [line for line in lines if _LEAKING.search(line)]
 
 
-@pytest.mark.parametrize("code", [HASHING, SANDBOXED], ids=["here", "sandbox"])
-def test_no_system_call_of_hashing_reaches_out_or_writes(files, tmp_path, code):
-    answer, leaking = _traced(code, files, tmp_path)
-    assert answer == [11, 4, []]
+@pytest.mark.parametrize("code", [HASHING, SANDBOXED], ids=["same process", "sandbox"])
+def test_no_system_call_of_hashing_uses_the_network_or_writes(files, tmp_path, code):
+    report, leaking = _traced(code, files, tmp_path)
+    assert report == [11, 4, []]
     assert not leaking
 
 
 @pytest.mark.parametrize("leak", LEAKS)
-def test_the_trace_shows_a_planted_leak(files, tmp_path, leak):
+def test_the_trace_detects_a_planted_leak(files, tmp_path, leak):
     _, leaking = _traced(LEAKS[leak], files, tmp_path)
     assert leaking

@@ -1,4 +1,4 @@
-"""The service's promises, on a real process over real HTTP. Each test fails when one is broken."""
+"""The service's promises, tested on a real process over HTTP."""
 
 import http.client
 import json
@@ -33,14 +33,14 @@ def serve(tmp_path, database):
 
 
 def test_the_server_cannot_load_a_decoder(tmp_path):
-    """Promise 2: whatever is installed, the serving process refuses to import a decoder."""
+    """Promise 2: the serving process refuses to import a decoder, even if one is installed."""
     code = """
 import sys
 from clearinghouse.http.import_blocker import DECODERS, block_decoders
 import clearinghouse.app, clearinghouse.cli.app, clearinghouse.serve
 assert not DECODERS & set(sys.modules), DECODERS & set(sys.modules)
 import importlib.util
-assert importlib.util.find_spec("PIL"), "Pillow is installed here, so that the refusal is ours"
+assert importlib.util.find_spec("PIL"), "Pillow is installed here, so the blocker refuses it"
 block_decoders()
 for name in sorted(DECODERS) + ["PIL.Image", "nciihash.hashing.image"]:
     try:
@@ -72,8 +72,8 @@ except ImportError as error:
     assert done.stdout == "DecoderRefused\n", done.stderr
 
 
-def test_nothing_about_anybody_is_logged(serve, database, tmp_path):
-    """Promise 3: no address, path, number, value, passphrase or key, errors included."""
+def test_nothing_about_a_person_is_logged(serve, database, tmp_path):
+    """Promise 3: no address, path, number, value, passphrase or key, not even in errors."""
     process = serve(forked=False)
     platform, values = bearer(process.platform()), [pdq() for _ in range(3)]
     reply = process.client.post("/v1/cases", json=opening(*(item(v) for v in values)))
@@ -87,11 +87,11 @@ def test_nothing_about_anybody_is_logged(serve, database, tmp_path):
     ask.post("/v1/cases", json=opening(file_name="secret-name.jpg"))
     ask.get("/secret-path", params={"q": "secret-query"})
     ask.post("/v1/cases", content=b"\xff\xd8 secret-pixels", headers={"Content-Type": "image/jpeg"})
-    # a fault inside, with values in its hands: a table is taken away
-    beside = create_engine(database)
-    with beside.begin() as connection:
+    # an internal error while values are processed: a table is missing
+    engine = create_engine(database)
+    with engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE signals RENAME TO elsewhere")
-    beside.dispose()
+    engine.dispose()
     broken = ask.post("/v1/cases", json=opening(item(values[0])))
     assert broken.json()["code"] == "internal_error"
     with socket.create_connection(("127.0.0.1", ask.base_url.port)) as raw:
@@ -99,7 +99,7 @@ def test_nothing_about_anybody_is_logged(serve, database, tmp_path):
         raw.recv(1000)
     process.end()
     log = (tmp_path / "log.txt").read_text()
-    assert "sqlalchemy.exc" in log, "the fault was logged, and what follows looks at that"
+    assert "sqlalchemy.exc" in log, "the error was logged, so that the following checks see it"
     assert "Invalid HTTP request" in log
     output = log + broken.text
     for secret in (
@@ -115,7 +115,7 @@ def test_nothing_about_anybody_is_logged(serve, database, tmp_path):
         assert secret not in output, output
 
 
-def test_the_log_would_show_a_fault_without_its_words():
+def test_the_log_shows_an_error_without_its_message():
     import logging
 
     from clearinghouse.http.redacting_log import RedactingFormatter
@@ -138,52 +138,52 @@ def test_the_log_would_show_a_fault_without_its_words():
     assert "builtins.ValueError" in text
     assert " in inner" in text
     assert "secret" not in text
-    for name, kept in (("uvicorn.error", "first line"), ("asyncio", "(withheld)")):
+    for name, logged in (("uvicorn.error", "first line"), ("asyncio", "(withheld)")):
         record = logging.LogRecord(name, 40, "f", 1, "first line\nsecret %s", ("secret",), None)
-        assert RedactingFormatter("%(message)s").format(record) == kept
+        assert RedactingFormatter("%(message)s").format(record) == logged
 
 
-def test_what_was_answered_survives_kill_9(tmp_path, database):
-    """Promise 5, first half: writers at work, killed without warning, a few times.
+def test_acknowledged_writes_survive_kill_9(tmp_path, database):
+    """Promise 5, first half: the service is killed a few times while writers are active.
 
-    `benchmarks/service/kills.py` does it hundreds of times.
+    `benchmarks/service/kills.py` does so hundreds of times.
     """
-    tally = Loop(tmp_path, database).run(kills=4)
-    assert tally.acknowledged > 20
-    assert (tally.lost, tally.doubled) == (0, 0), tally
+    result = Loop(tmp_path, database).run(kills=4)
+    assert result.acknowledged > 20
+    assert (result.lost, result.doubled) == (0, 0), result
 
 
 @pytest.mark.sqlite
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits another process under Linux")
-def test_a_full_disk_loses_nothing_and_is_told(serve, tmp_path):
+def test_a_full_disk_loses_nothing_and_is_reported(serve, tmp_path):
     process = serve()
-    platform, kept = bearer(process.platform()), []
+    platform, stored = bearer(process.platform()), []
     largest = max(path.stat().st_size for path in tmp_path.iterdir() if path.is_file())
     number = resource.RLIMIT_FSIZE
     soft, hard = resource.prlimit(process.process.pid, number)
     resource.prlimit(process.process.pid, number, (largest + 300_000, hard))
     while True:
-        assert len(kept) < 1000, "the disk is never full"
+        assert len(stored) < 1000, "the disk is never full"
         value, key = pdq(), {"Idempotency-Key": os.urandom(16).hex()}
         reply = process.client.post("/v1/cases", json=opening(item(value)), headers=key)
         if reply.status_code != 201:
             break
-        kept.append(value)
+        stored.append(value)
     assert (reply.status_code, reply.json()["code"]) == (503, "database_away")
     assert int(reply.headers["retry-after"]) > 0
-    assert kept
+    assert stored
     feed = {"limit": 10_000}
     page = process.client.get("/v1/feed", params=feed, headers=platform).json()
-    assert [e["value"] for e in page["entries"]] == kept, "what is there can be read"
+    assert [e["value"] for e in page["entries"]] == stored, "reading still works"
     resource.prlimit(process.process.pid, number, (soft, hard))
     reply = process.client.post("/v1/cases", json=opening(item(value)), headers=key)
     assert reply.status_code == 201
     process.end(signal.SIGKILL)
     page = serve().client.get("/v1/feed", params=feed, headers=platform).json()
-    assert [e["value"] for e in page["entries"]] == [*kept, value]
+    assert [e["value"] for e in page["entries"]] == [*stored, value]
 
 
-WATCHER = r"""
+WRITE_RECORDER = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -194,26 +194,26 @@ WATCHER = r"""
 #include <sys/socket.h>
 #include <sys/types.h>
 
-/* Notes, in order, when a file is synced, when a database file is written, and when an answer 201
-   is handed to the network. */
+/* Records, in order, when a file is synced, when the database's write-ahead log is written, and
+   when a response 200 or 201 is sent. */
 static void note(const char *what) {
     static int fd = -1;
-    static ssize_t (*put)(int, const void *, size_t);
-    if (!put) put = dlsym(RTLD_NEXT, "write");
+    static ssize_t (*real)(int, const void *, size_t);
+    if (!real) real = dlsym(RTLD_NEXT, "write");
     if (fd < 0) fd = open(getenv("WATCH_TO"), O_WRONLY | O_CREAT | O_APPEND, 0600);
-    put(fd, what, strlen(what));
+    real(fd, what, strlen(what));
 }
 int fsync(int fd) {
     int (*real)(int) = dlsym(RTLD_NEXT, "fsync");
-    int done = real(fd);
+    int result = real(fd);
     note("sync\n");
-    return done;
+    return result;
 }
 int fdatasync(int fd) {
     int (*real)(int) = dlsym(RTLD_NEXT, "fdatasync");
-    int done = real(fd);
+    int result = real(fd);
     note("sync\n");
-    return done;
+    return result;
 }
 static void wrote(int fd) {
     char link[64], path[512];
@@ -242,12 +242,12 @@ ssize_t send(int fd, const void *data, size_t size, int flags) {
 
 @pytest.mark.sqlite
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="watches libc under Linux")
-def test_the_disk_has_it_before_the_answer_goes_out(serve, tmp_path):
-    """Promise 5, second half: fsync returns before the answer is sent. kill -9 can't show it."""
+def test_a_write_is_on_disk_before_its_response_is_sent(serve, tmp_path):
+    """Promise 5, second half: fsync returns before the response. kill -9 cannot show that."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     assert compiler, "the tests need a C compiler, as the README says"
     source, library, events = (tmp_path / name for name in ("w.c", "w.so", "events"))
-    source.write_text(WATCHER)
+    source.write_text(WRITE_RECORDER)
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
     process = serve(forked=False, LD_PRELOAD=str(library), WATCH_TO=str(events))
     post = process.client.post
@@ -257,22 +257,22 @@ def test_the_disk_has_it_before_the_answer_goes_out(serve, tmp_path):
         assert post("/v1/case/items", json={"items": [item(pdq())]}, headers=headers).is_success
         assert process.client.delete("/v1/case", headers=headers).is_success
     process.end()
-    seen = events.read_text().split()
-    answers = [i for i, what in enumerate(seen) if what in {"200", "201"}]
-    assert len(answers) >= 15
-    assert "journal" in seen
+    recorded = events.read_text().split()
+    responses = [event for event in recorded if event in {"200", "201"}]
+    assert len(responses) >= 15
+    assert "journal" in recorded
     written = None
-    for what in seen:
-        if what == "journal":
+    for event in recorded:
+        if event == "journal":
             written = "not yet synced"
-        elif what == "sync" and written:
+        elif event == "sync" and written:
             written = "synced"
-        elif what == "201":
-            assert written == "synced", "an answer went out before its write was on the disk"
+        elif event == "201":
+            assert written == "synced", "a response was sent before its write was on disk"
             written = None
 
 
-def test_sigterm_ends_it_long_before_its_waiters_would_have_left(serve):
+def test_sigterm_ends_waiting_requests_at_once(serve):
     process = serve()
     platform = bearer(process.platform())
     cursor = process.client.get("/v1/feed", headers=platform).json()["cursor"]
@@ -282,7 +282,7 @@ def test_sigterm_ends_it_long_before_its_waiters_would_have_left(serve):
     waiters = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(20)]
     for waiter in waiters:
         waiter.sendall(head.encode())
-    # two rounds through the same queues: by then it has come to all that were sent before
+    # two requests through the same queues: after them, all those sent before are being served
     for _ in range(2):
         time.sleep(0.5)
         process.client.get("/v1/feed", headers=platform).raise_for_status()
@@ -291,17 +291,17 @@ def test_sigterm_ends_it_long_before_its_waiters_would_have_left(serve):
     for waiter in waiters:
         answer = http.client.HTTPResponse(waiter)
         answer.begin()
-        assert answer.status == 200, "each was answered, empty-handed"
+        assert answer.status == 200, "each got an empty page"
         assert json.loads(answer.read())["entries"] == []
         answer.close()
         waiter.close()
 
 
-def test_the_operators_commands_print_what_machines_read(tmp_path):
+def test_the_operators_commands_print_json(tmp_path):
     database = f"sqlite:///{tmp_path}/db.sqlite3"
 
-    def run(*words, code=0):
-        return command(*words, database=database, code=code)
+    def run(*arguments, code=0):
+        return command(*arguments, database=database, code=code)
 
     added = json.loads(run("platform", "add", "A & B", "--scope", "feed, match", "--json").stdout)
     assert set(added) == {"platform", "key"}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, delete, func, insert, select
 
 from clearinghouse.database.schema import AnyRow, lawful
+from clearinghouse.times import Hour
 
 
 class Allowlist:
@@ -14,7 +15,7 @@ class Allowlist:
         self._run = connection.execute
         self._one = connection.scalar
 
-    def add(self, type: str, value: bytes, lookup: bytes, hour: int) -> bool:
+    def add(self, type: str, value: bytes, lookup: bytes, hour: Hour) -> bool:
         """Note a lawful hash, its value sealed; tell whether it is new."""
         if self._one(select(lawful.c.id).where(lawful.c.lookup == lookup)) is not None:
             return False

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, insert, select
 
 from clearinghouse.database.schema import AnyRow, audit
+from clearinghouse.times import Hour
 
 
 class Audit:
@@ -14,7 +15,7 @@ class Audit:
         self._run = connection.execute
 
     def add(
-        self, number: int, act: str, subject: str, amount: int, hour: int, digest: bytes
+        self, number: int, act: str, subject: str, amount: int, hour: Hour, digest: bytes
     ) -> None:
         """Append an entry."""
         row = {"number": number, "act": act, "subject": subject, "amount": amount, "hour": hour}

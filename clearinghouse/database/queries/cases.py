@@ -32,6 +32,7 @@ from clearinghouse.database.schema import (
     signals,
     verdicts,
 )
+from clearinghouse.times import Day, Hour
 
 if TYPE_CHECKING:
     from clearinghouse.database.transaction import Transaction
@@ -76,12 +77,12 @@ class Cases:
         """Change columns of a case."""
         self._run(update(cases).where(cases.c.id == case).values(**values))
 
-    def expired(self, hour: int, limit: int) -> list[int]:
+    def expired(self, hour: Hour, limit: int) -> list[int]:
         """Name open cases that ran out before this hour."""
         query = select(cases.c.id).where(cases.c.state == "open", cases.c.expires <= hour)
         return list(self._run(query.limit(limit)).scalars())
 
-    def forget(self, hour: int, limit: int) -> int:
+    def forget(self, hour: Hour, limit: int) -> int:
         """Delete cases that were closed before this hour, with all that hangs on them."""
         due = select(cases.c.id).where(cases.c.closed < hour).limit(limit)
         return self._run(delete(cases).where(cases.c.id.in_(due))).rowcount
@@ -92,7 +93,7 @@ class Cases:
         """Return row numbers that no other file will get."""
         return reserve(self._tx.connection, items, count)
 
-    def add_items(self, case: int, files: Sequence[NewItem], hour: int) -> None:
+    def add_items(self, case: int, files: Sequence[NewItem], hour: Hour) -> None:
         """Insert files of a case."""
         rows = [
             {
@@ -117,7 +118,7 @@ class Cases:
         row = self._run(query).one()
         return row[0], row[1]
 
-    def withdraw_items(self, case: int, ordinal: int | None, hour: int) -> int:
+    def withdraw_items(self, case: int, ordinal: int | None, hour: Hour) -> int:
         """Withdraw one file or all of a case: purge its values, log each removal, count files.
 
         Args:
@@ -131,7 +132,7 @@ class Cases:
             gone += files
         return gone
 
-    def withdraw_files(self, case: int, ordinals: Sequence[int], hour: int) -> int:
+    def withdraw_files(self, case: int, ordinals: Sequence[int], hour: Hour) -> int:
         """Withdraw files of a case, at most `PARAMETERS` of one signal each, and count them."""
         chosen = (items.c.ordinal.in_(ordinals), items.c.withdrawn.is_(None))
         query = select(items.c.id).where(items.c.case_id == case, *chosen)
@@ -160,7 +161,7 @@ class Cases:
         self,
         case: int,
         ordinal: int | None,
-        hour: int,
+        hour: Hour,
         *,
         limit: int,
         remember: bool = False,
@@ -289,7 +290,7 @@ class Cases:
         )
         return self._run(query).all()
 
-    def verdicts(self, case: int, day: int | None = None) -> Sequence[AnyRow]:
+    def verdicts(self, case: int, day: Day | None = None) -> Sequence[AnyRow]:
         """Count verdicts on a case's files: (item, platform, verdict, count).
 
         Args:
@@ -310,7 +311,7 @@ class Cases:
             select(*said.c, func.count()).where(said.c.verdict.is_not(None)).group_by(*said.c)
         ).all()
 
-    def matches(self, case: int, day: int | None = None) -> Sequence[AnyRow]:
+    def matches(self, case: int, day: Day | None = None) -> Sequence[AnyRow]:
         """Return match counts of a case's files: (item, platform, count).
 
         Args:

@@ -29,7 +29,7 @@ from clearinghouse.database.schema import (
     signals,
     verdicts,
 )
-from clearinghouse.times import day_of
+from clearinghouse.times import Day, Hour, day_of
 
 if TYPE_CHECKING:
     from clearinghouse.database.transaction import Transaction
@@ -58,7 +58,7 @@ class Platforms:
         self._run = tx.connection.execute
         self._one = tx.connection.scalar
 
-    def add(self, name: str, secret: bytes, hour: int) -> int:
+    def add(self, name: str, secret: bytes, hour: Hour) -> int:
         """Insert a platform and give its row number."""
         values = {"name": name, "secret": secret, "added": hour}
         return insert_row(self._tx.connection, platforms, **values)
@@ -92,7 +92,7 @@ class Platforms:
             query = query.where(keys.c.platform_id == platform)
         return self._run(query).all()
 
-    def revoke_keys(self, platform: int, key: int | None, hour: int) -> int:
+    def revoke_keys(self, platform: int, key: int | None, hour: Hour) -> int:
         """Revoke one key of a platform or all that are valid; give their number."""
         chosen = [keys.c.platform_id == platform, keys.c.revoked.is_(None)]
         if key is not None:
@@ -102,12 +102,12 @@ class Platforms:
         self._tx.revoked += gone
         return len(gone)
 
-    def revoke_keys_again(self, numbers: Sequence[int], hour: int) -> None:
+    def revoke_keys_again(self, numbers: Sequence[int], hour: Hour) -> None:
         """Revoke these keys, of whatever platform, where they are not."""
         chosen = (keys.c.id.in_(numbers), keys.c.revoked.is_(None))
         self._run(update(keys).where(*chosen).values(revoked=hour))
 
-    def note_uses(self, uses: Mapping[int, int]) -> None:
+    def note_uses(self, uses: Mapping[int, Hour]) -> None:
         """Note for each of these keys the hour of its last use."""
         query = update(keys).where(
             keys.c.id == bindparam("number"),
@@ -118,7 +118,7 @@ class Platforms:
 
     # --- what they confirmed, matched and answered -------------------------------------------
 
-    def acknowledge(self, platform: int, seq: int, hour: int) -> None:
+    def acknowledge(self, platform: int, seq: int, hour: Hour) -> None:
         """Keep a place that a platform confirmed, unless it confirmed a later one before."""
         best = self._one(
             select(func.max(acknowledgements.c.seq)).where(
@@ -129,7 +129,7 @@ class Platforms:
             return
         self._run(insert(acknowledgements).values(platform_id=platform, seq=seq, hour=hour))
 
-    def unconfirmed_since(self, platform: int) -> int | None:
+    def unconfirmed_since(self, platform: int) -> Hour | None:
         """Give the hour of the oldest change that a platform has not confirmed; None for none.
 
         The log holds no hours; they are those of the files, or of the operator's decision to
@@ -160,10 +160,10 @@ class Platforms:
             .join(signals, signals.c.id == next_ones.c.signal_id)
             .join(items, items.c.id == signals.c.item_id)
         )
-        since: int | None = self._one(query)
+        since: Hour | None = self._one(query)
         return since
 
-    def count_matches(self, counts: Mapping[tuple[int, int], int], day: int) -> None:
+    def count_matches(self, counts: Mapping[tuple[int, int], int], day: Day) -> None:
         """Add to matches by (platform, file) on a day; a file that is gone by now is skipped."""
         row = upsert(self._tx.connection, matches).from_select(
             ["platform_id", "item_id", "count", "day", "earlier"],
@@ -191,7 +191,7 @@ class Platforms:
             ],
         )
 
-    def add_verdict(self, platform: int, signal: int, verdict: str, hour: int) -> bool:
+    def add_verdict(self, platform: int, signal: int, verdict: str, hour: Hour) -> bool:
         """Record a verdict; tell whether the signal is known."""
         if self._one(select(signals.c.id).where(signals.c.id == signal)) is None:
             return False

@@ -6,6 +6,7 @@ from sqlalchemy import Connection, delete, select
 
 from clearinghouse.database.queries.inserts import upsert
 from clearinghouse.database.schema import intake, spent
+from clearinghouse.times import Hour
 from clearinghouse.times import hour as hour_of
 
 
@@ -16,13 +17,13 @@ class Proofs:
         self._connection = connection
         self._run = connection.execute
 
-    def spend(self, mark: bytes, hour: int) -> bool:
+    def spend(self, mark: bytes, hour: Hour) -> bool:
         """Note that a proof was used; tell whether this is the first time."""
         row = upsert(self._connection, spent).values(mark=mark, hour=hour)
         # PostgreSQL's driver does not count the rows of such a statement
         return self._run(row.on_conflict_do_nothing().returning(spent.c.mark)).first() is not None
 
-    def take_in(self, signals: int, hour: int) -> None:
+    def take_in(self, signals: int, hour: Hour) -> None:
         """Count signals that were taken in."""
         row = upsert(self._connection, intake).values(hour=hour, signals=signals)
         self._run(
@@ -44,7 +45,7 @@ class Proofs:
         part = 1 - (now.timestamp() - hour) / 3600
         return float(found.pop(hour - 3600, 0) * part + sum(found.values()))
 
-    def forget(self, hour: int) -> int:
+    def forget(self, hour: Hour) -> int:
         """Delete the notes on proofs from before this hour, and the counts."""
         self._run(delete(intake).where(intake.c.hour < hour))
         return self._run(delete(spent).where(spent.c.hour < hour)).rowcount

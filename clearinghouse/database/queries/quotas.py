@@ -4,6 +4,7 @@ from sqlalchemy import Connection, delete, func, select, update
 
 from clearinghouse.database.queries.inserts import upsert
 from clearinghouse.database.schema import budgets
+from clearinghouse.times import Day, Hour
 
 
 class Quotas:
@@ -14,7 +15,7 @@ class Quotas:
         self._run = connection.execute
         self._one = connection.scalar
 
-    def lease(self, key: int, hour: int, day: int, count: int) -> tuple[int, int]:
+    def lease(self, key: int, hour: Hour, day: Day, count: int) -> tuple[int, int]:
         """Lease a number of look-ups; give what is leased then in this hour, and since a day began.
 
         The row is changed before it is read, so that of two workers one waits for the other.
@@ -35,11 +36,11 @@ class Quotas:
         )
         return int(in_hour or 0), int(on_day or 0)
 
-    def unlease(self, key: int, hour: int, count: int) -> None:
+    def unlease(self, key: int, hour: Hour, count: int) -> None:
         """Give back what was leased beyond a bound, in the same transaction."""
         chosen = update(budgets).where(budgets.c.key_id == key, budgets.c.hour == hour)
         self._run(chosen.values(leased=budgets.c.leased - count))
 
-    def forget(self, hour: int) -> int:
+    def forget(self, hour: Hour) -> int:
         """Delete the leases from before this hour."""
         return self._run(delete(budgets).where(budgets.c.hour < hour)).rowcount

@@ -5,6 +5,7 @@ from typing import Final
 from sqlalchemy import Connection, delete, insert, select
 
 from clearinghouse.database.schema import AnyRow, replies
+from clearinghouse.times import Hour
 
 KEPT_SECONDS: Final = 24 * 3600
 
@@ -19,12 +20,12 @@ class Replies:
         """Give the sealed answer to an earlier request."""
         return self._run(select(replies).where(replies.c.lookup == lookup)).one_or_none()
 
-    def add(self, lookup: bytes, body: bytes, status: int, reply: bytes, hour: int) -> None:
+    def add(self, lookup: bytes, body: bytes, status: int, reply: bytes, hour: Hour) -> None:
         """Keep the sealed answer to this request."""
         self._run(
             insert(replies).values(lookup=lookup, body=body, status=status, reply=reply, made=hour)
         )
 
-    def forget(self, hour: int) -> int:
+    def forget(self, hour: Hour) -> int:
         """Delete answers from before this hour."""
         return self._run(delete(replies).where(replies.c.made < hour)).rowcount

@@ -15,6 +15,7 @@ from clearinghouse.database.schema import (
     signals,
     verdicts,
 )
+from clearinghouse.times import Hour
 
 # Kinds of questions to the operator.
 QUARANTINED: Final = "quarantined"  # near a lawful picture, held back until she decides
@@ -38,7 +39,7 @@ class Reviews:
         self._run = connection.execute
         self._one = connection.scalar
 
-    def add(self, kind: str, item: int, count: int, hour: int) -> None:
+    def add(self, kind: str, item: int, count: int, hour: Hour) -> None:
         """Ask the operator to look at a file, or bring an open question up to date.
 
         A file that is gone by now is passed over.
@@ -76,7 +77,7 @@ class Reviews:
         )
         return list(self._run(query.distinct().order_by(reviews.c.item_id)).scalars())
 
-    def add_alarm(self, key: int, item: int, count: int, hour: int) -> None:
+    def add_alarm(self, key: int, item: int, count: int, hour: Hour) -> None:
         """Tell the operator of a key whose queries gather around a file, which may be gone by now.
 
         An open alarm about both is brought up to date.
@@ -90,7 +91,7 @@ class Reviews:
         values = {"kind": ORACLE, "key_id": key, "around": item, "count": count}
         self._run(insert(reviews).values(**values, state=OPEN, opened=hour))
 
-    def forget_alarms(self, hour: int) -> int:
+    def forget_alarms(self, hour: Hour) -> int:
         """Delete the alarms that were closed before this hour."""
         closed = (reviews.c.kind == ORACLE, reviews.c.closed < hour)
         return self._run(delete(reviews).where(*closed)).rowcount
@@ -125,12 +126,12 @@ class Reviews:
             query = query.where(reviews.c.id == number)
         return self._run(query).all()
 
-    def close(self, number: int, state: str, hour: int) -> None:
+    def close(self, number: int, state: str, hour: Hour) -> None:
         """Close a question."""
         chosen = update(reviews).where(reviews.c.id == number)
         self._run(chosen.values(state=state, closed=hour))
 
-    def close_all(self, item: int, hour: int) -> None:
+    def close_all(self, item: int, hour: Hour) -> None:
         """Close all open questions about a file that is taken out."""
         chosen = update(reviews).where(reviews.c.item_id == item, reviews.c.state == OPEN)
         self._run(chosen.values(state=REMOVED, closed=hour))
@@ -151,7 +152,7 @@ class Reviews:
         )
         return {row[0]: (row[1], row[2]) for row in self._run(query).all()}
 
-    def met_by_many(self, chosen: Collection[int], platforms: int, since: int) -> Sequence[Any]:
+    def met_by_many(self, chosen: Collection[int], platforms: int, since: Hour) -> Sequence[Any]:
         """Give (file, platforms) of those files, added since an hour, that so many platforms met.
 
         Those about which this was asked before are left out.

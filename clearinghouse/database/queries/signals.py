@@ -24,7 +24,7 @@ from clearinghouse.database.schema import (
     verdicts,
 )
 from clearinghouse.errors import KeyMismatch
-from clearinghouse.times import day_of
+from clearinghouse.times import Hour, day_of
 
 if TYPE_CHECKING:
     from clearinghouse.database.transaction import Transaction
@@ -67,7 +67,7 @@ class Signals:
         self._run = tx.connection.execute
         self._one = tx.connection.scalar
 
-    def add(self, files: Sequence[NewSignals], hour: int) -> None:
+    def add(self, files: Sequence[NewSignals], hour: Hour) -> None:
         """Insert signals of files, and log each addition, all of them in random order.
 
         Platforms read the log, and the order of a case's files, or of a picture's altered copies,
@@ -88,7 +88,7 @@ class Signals:
             [n for n, (file, _) in zip(numbers, listed, strict=True) if not file.held_back],
         )
 
-    def release(self, item: int, hour: int, *, held: bool = False) -> None:
+    def release(self, item: int, hour: Hour, *, held: bool = False) -> None:
         """Log the additions of a file that was held back, or of what verdicts hold back of it.
 
         In the order of their rows, which is random (`add`).
@@ -112,7 +112,7 @@ class Signals:
         update_rows(self._tx.connection, signals, ("place",), moved)
         self._tx.log.append("add", [row.id for row in rows])
 
-    def withhold(self, item: int, hour: int) -> bool:
+    def withhold(self, item: int, hour: Hour) -> bool:
         """Hold back a file that went to nobody yet, if verdicts hold an equal value back."""
         chosen = (signals.c.item_id == item, signals.c.value.is_not(None))
         lookups = list(self._run(select(signals.c.lookup).where(*chosen)).scalars())
@@ -122,7 +122,7 @@ class Signals:
         self._run(update(signals).where(*chosen, unsent).values(held=hour))
         return True
 
-    def hold(self, signal: int, hour: int) -> None:
+    def hold(self, signal: int, hour: Hour) -> None:
         """Let a live signal match nothing, log its removal, and keep its value sealed."""
         row = self._run(
             select(signals.c.lookup, signals.c.place).where(signals.c.id == signal)
@@ -132,7 +132,7 @@ class Signals:
         self._tx.stopncii.move([row.lookup] if row.place is not None else [], hour)
         self._tx.log.release()
 
-    def held_before(self, hour: int, limit: int) -> list[int]:
+    def held_before(self, hour: Hour, limit: int) -> list[int]:
         """Name files of which something has been held back by verdicts since this hour or longer.
 
         Args:
@@ -142,7 +142,7 @@ class Signals:
         query = select(signals.c.item_id).where(signals.c.held <= hour).distinct()
         return list(self._run(query.order_by(signals.c.item_id).limit(limit)).scalars())
 
-    def end_held(self, item: int, before: int, hour: int) -> bool:
+    def end_held(self, item: int, before: Hour, hour: Hour) -> bool:
         """End what verdicts have held back of a file since an hour or longer.
 
         Returns:
@@ -204,7 +204,7 @@ class Signals:
             found.update(self._run(query).scalars())
         return found
 
-    def withdraw_again(self, numbers: Sequence[int], hour: int) -> int:
+    def withdraw_again(self, numbers: Sequence[int], hour: Hour) -> int:
         """Withdraw those of these signals that are live, wherever they are, and count them.
 
         A file none of whose signals is left is withdrawn, and a survivor's case without files is
@@ -242,7 +242,7 @@ class Signals:
     def end(
         self,
         chosen: Iterable[ColumnElement[bool]],
-        hour: int,
+        hour: Hour,
         *,
         remember: bool = False,
         tags: Mapping[int, bytes] = MappingProxyType({}),

@@ -24,6 +24,7 @@ from sqlalchemy import ColumnElement, Connection, FromClause, func, or_, select,
 from clearinghouse.database.queries.contributions import IMPORTED
 from clearinghouse.database.queries.inserts import update_rows
 from clearinghouse.database.schema import contributions, facts, items, signals, verdicts
+from clearinghouse.times import Hour
 
 PARAMETERS: Final = 500  # in one statement; SQLite may allow no more than 999
 SHARED: Final = 100  # records that may carry the same time
@@ -58,7 +59,7 @@ class StopNCIIRecords:
         value = self._one(select(facts.c.value).where(facts.c.name == "place"))
         return int.from_bytes(value or b"", "big")
 
-    def take_places(self, count: int, hour: int) -> range:
+    def take_places(self, count: int, hour: Hour) -> range:
         """Take the next places; they are the caller's when the transaction commits."""
         first = max(self.last_place() + 1, hour * SHARED)
         last = (first + count - 1).to_bytes(8, "big")
@@ -70,7 +71,7 @@ class StopNCIIRecords:
         query = select(signals.c.id).where(signals.c.id == signal, signals.c.place.is_not(None))
         return self._one(query) is not None
 
-    def move(self, lookups: Iterable[bytes], hour: int) -> None:
+    def move(self, lookups: Iterable[bytes], hour: Hour) -> None:
         """Move what is left of records that lost a signal to new places.
 
         Without that a record could fall back behind a reader who had not come to it yet.

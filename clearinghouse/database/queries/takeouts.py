@@ -6,6 +6,7 @@ from sqlalchemy import Connection, delete, func, select
 
 from clearinghouse.database.queries.inserts import upsert
 from clearinghouse.database.schema import contributions, items, takeouts
+from clearinghouse.times import Day, Hour
 
 
 class Takeouts:
@@ -16,12 +17,12 @@ class Takeouts:
         self._run = connection.execute
         self._one = connection.scalar
 
-    def add(self, platforms: Iterable[int], day: int, item: int) -> None:
+    def add(self, platforms: Iterable[int], day: Day, item: int) -> None:
         """Count a file for each of these platforms, once on a day (UTC, in seconds)."""
         row = upsert(self._connection, takeouts).on_conflict_do_nothing()
         self._run(row, [{"platform_id": p, "day": day, "item_id": item} for p in platforms])
 
-    def count(self, platform: int, day: int, other_than: int) -> int:
+    def count(self, platform: int, day: Day, other_than: int) -> int:
         """Return how many files but one a platform's verdicts helped to hold back on a day."""
         chosen = (takeouts.c.platform_id == platform, takeouts.c.day == day)
         query = select(func.count()).where(*chosen, takeouts.c.item_id != other_than)
@@ -35,6 +36,6 @@ class Takeouts:
         )
         return self._one(query) or 0
 
-    def forget(self, day: int) -> None:
-        """Delete the counts of days before this one."""
-        self._run(delete(takeouts).where(takeouts.c.day < day))
+    def forget(self, before: Hour) -> None:
+        """Delete the counts of days that began before this hour."""
+        self._run(delete(takeouts).where(takeouts.c.day < before))

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, delete, select
 from clearinghouse.database.queries.inserts import upsert
 from clearinghouse.database.queries.stopncii_records import PARAMETERS
 from clearinghouse.database.schema import withdrawn
+from clearinghouse.times import Day, Hour
 
 
 class Withdrawn:
@@ -17,7 +18,7 @@ class Withdrawn:
         self._run = connection.execute
         self._one = connection.scalar
 
-    def add(self, tags: Iterable[bytes], day: int) -> None:
+    def add(self, tags: Iterable[bytes], day: Day) -> None:
         """Remember values, each once, from this day on (UTC, in seconds)."""
         rows = [{"tag": tag, "day": day} for tag in dict.fromkeys(tags)]
         if rows:
@@ -44,9 +45,9 @@ class Withdrawn:
         for some in _parts(tags):
             self._run(delete(withdrawn).where(withdrawn.c.tag.in_(some)))
 
-    def forget_before(self, day: int) -> None:
-        """Forget what was withdrawn before this day."""
-        self._run(delete(withdrawn).where(withdrawn.c.day < day))
+    def forget_before(self, before: Hour) -> None:
+        """Forget what was withdrawn on days that began before this hour."""
+        self._run(delete(withdrawn).where(withdrawn.c.day < before))
 
 
 def _parts(tags: Sequence[bytes]) -> Iterable[Sequence[bytes]]:

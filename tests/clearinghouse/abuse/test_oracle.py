@@ -1,4 +1,4 @@
-"""The alarm on a key whose queries gather around one file."""
+"""The alarm on a key that sends many queries around one file."""
 
 import json
 import logging
@@ -33,87 +33,89 @@ def queries(count):
     return np.frombuffer(secrets.token_bytes(32 * count), np.uint8).reshape(count, 32)
 
 
-def look(watch, distances, *, key=1, item=5, packed=None, now=NOW, type=PDQ):
+def query(detector, distances, *, key=1, item=5, packed=None, now=NOW, type=PDQ):
     packed = queries(len(distances)) if packed is None else packed
-    met(watch, type, packed, [(n, item, d) for n, d in enumerate(distances)], key=key, now=now)
+    record_matches(
+        detector, type, packed, [(n, item, d) for n, d in enumerate(distances)], key=key, now=now
+    )
 
 
-def met(watch, type, packed, rows, *, key=1, now=NOW):
-    """Take in queries with what they met, as (query, file, distance)."""
-    places, items, distances = np.array(rows, dtype=np.int64).reshape(-1, 3).T
-    watch.look(key, type, packed, places, items, distances, now=now)
+def record_matches(detector, type, packed, rows, *, key=1, now=NOW):
+    """Record queries with their matches, as (query, file, distance)."""
+    indexes, items, distances = np.array(rows, dtype=np.int64).reshape(-1, 3).T
+    detector.look(key, type, packed, indexes, items, distances, now=now)
 
 
-def test_the_edges_are_where_an_answer_changes():
+def test_edges_are_where_the_answer_changes():
     assert np.flatnonzero(edges(PDQ)).tolist() == [15, 16, 17, 18, 30, 31, 32, 33]
     assert not edges(SignalType.MD5).any()
 
 
 def test_different_queries_at_an_edge_raise_one_alarm():
-    watch = OracleDetector(edge=3, any=100)
-    look(watch, [31, 30, 16])
-    assert watch.take() == []
-    look(watch, [17])
-    assert watch.take() == [Alarm(key=1, item=5, queries=4)]
-    look(watch, [31] * 20)
-    assert watch.take() == [], "it was told"
+    detector = OracleDetector(edge=3, any=100)
+    query(detector, [31, 30, 16])
+    assert detector.take() == []
+    query(detector, [17])
+    assert detector.take() == [Alarm(key=1, item=5, queries=4)]
+    query(detector, [31] * 20)
+    assert detector.take() == [], "it has been raised"
 
 
-def test_copies_at_all_distances_raise_none_until_there_are_many():
-    watch = OracleDetector(edge=3, any=100)
-    look(watch, [0, 4, 8, 10, 22, 26] * 16)
-    assert watch.take() == []
-    look(watch, [3] * 5)
-    assert [alarm.queries for alarm in watch.take()] == [101]
+def test_copies_at_all_distances_raise_an_alarm_only_in_large_numbers():
+    detector = OracleDetector(edge=3, any=100)
+    query(detector, [0, 4, 8, 10, 22, 26] * 16)
+    assert detector.take() == []
+    query(detector, [3] * 5)
+    assert [alarm.queries for alarm in detector.take()] == [101]
 
 
 def test_the_same_query_counts_once():
-    watch = OracleDetector(edge=3, any=100)
+    detector = OracleDetector(edge=3, any=100)
     packed = queries(1)
     for _ in range(50):
-        look(watch, [31], packed=packed)
-    assert watch.take() == []
+        query(detector, [31], packed=packed)
+    assert detector.take() == []
 
 
-def test_keys_files_and_days_are_counted_apart():
-    watch = OracleDetector(edge=3, any=100)
-    for key, met, day in ((1, 5, 0), (2, 5, 0), (1, 6, 0), (1, 5, 1)):
-        look(watch, [31] * 3, key=key, item=met, now=NOW + timedelta(days=day))
-    assert watch.take() == []
-    look(watch, [31], now=NOW + timedelta(days=1))
-    assert watch.take() == [Alarm(key=1, item=5, queries=4)]
+def test_keys_files_and_days_are_counted_separately():
+    detector = OracleDetector(edge=3, any=100)
+    for key, file, day in ((1, 5, 0), (2, 5, 0), (1, 6, 0), (1, 5, 1)):
+        query(detector, [31] * 3, key=key, item=file, now=NOW + timedelta(days=day))
+    assert detector.take() == []
+    query(detector, [31], now=NOW + timedelta(days=1))
+    assert detector.take() == [Alarm(key=1, item=5, queries=4)]
 
 
 def test_exact_hashes_do_not_count_and_each_file_of_a_query_does():
-    watch = OracleDetector(edge=0, any=100)
-    look(watch, [0] * 5, type=SignalType.MD5)
-    met(watch, PDQ, queries(2), [])
-    assert watch.take() == []
-    met(watch, PDQ, queries(1), [(0, 5, 4), (0, 6, 31)])
-    assert [alarm.item for alarm in watch.take()] == [6]
+    detector = OracleDetector(edge=0, any=100)
+    query(detector, [0] * 5, type=SignalType.MD5)
+    record_matches(detector, PDQ, queries(2), [])
+    assert detector.take() == []
+    record_matches(detector, PDQ, queries(1), [(0, 5, 4), (0, 6, 31)])
+    assert [alarm.item for alarm in detector.take()] == [6]
 
 
-def test_no_value_is_kept():
-    watch = OracleDetector(edge=3, any=100)
+def test_no_value_is_stored():
+    detector = OracleDetector(edge=3, any=100)
     packed = queries(3)
-    look(watch, [31] * 3, packed=packed)
-    held = repr({name: getattr(watch, name) for name in vars(watch)})
+    query(detector, [31] * 3, packed=packed)
+    state = repr({name: getattr(detector, name) for name in vars(detector)})
     for row in packed:
-        assert row.tobytes().hex()[:16] not in held
-        assert repr(row.tobytes()[:8])[2:-1] not in held
-    look(watch, [31])
-    (seen,) = watch._seen.values()
+        assert row.tobytes().hex()[:16] not in state
+        assert repr(row.tobytes()[:8])[2:-1] not in state
+    query(detector, [31])
+    (seen,) = detector._seen.values()
     assert (seen.edge, seen.any) == (None, set())
 
 
 def climb(peer, value):
-    """Find the file's hash out bit by bit, as whoever holds a near copy could."""
+    """Extract a file's hash bit by bit, starting from a near copy (hill climbing)."""
     start = near(value, 31)
     for bit in range(256):
         peer.match(f"{int(start, 16) ^ (1 << bit):064x}")
 
 
-def test_the_operator_hears_of_it_and_the_log_says_nothing_else(service, caplog, monkeypatch):
+def test_the_operator_is_alerted_and_the_log_has_nothing_else(service, caplog, monkeypatch):
     value = pdq()
     service.open(item(value))
     peer = service.platform("Curious")
@@ -123,11 +125,11 @@ def test_the_operator_hears_of_it_and_the_log_says_nothing_else(service, caplog,
     (question,) = review.questions(service.parts.store)
     assert (question.kind, question.platform, question.key) == ("oracle", "Curious", 1)
     assert question.count == 9, "of which about half match"
-    (said,) = [r.getMessage() for r in caplog.records if r.name.startswith("clearinghouse")]
-    assert said == "Key 1 asks around one file: see `clearinghouse review list`."
+    (message,) = [r.getMessage() for r in caplog.records if r.name.startswith("clearinghouse")]
+    assert message == "Key 1 sends many queries around one file. See `clearinghouse review list`."
 
 
-def test_a_platform_that_meets_ordinary_copies_raises_none(service):
+def test_ordinary_copies_raise_no_alarm(service):
     value = pdq()
     service.open(item(value))
     peer = service.platform()
@@ -137,18 +139,18 @@ def test_a_platform_that_meets_ordinary_copies_raises_none(service):
     assert review.questions(service.parts.store) == []
 
 
-def test_the_alarm_is_not_lost_when_it_cannot_be_written(service, monkeypatch):
+def test_an_alarm_is_not_lost_when_it_cannot_be_saved(service, monkeypatch):
     value = pdq()
     service.open(item(value))
     climb(service.platform(), value)
     store = service.parts.store
-    watch = service.parts.watch
+    detector = service.parts.watch
     with monkeypatch.context() as patch:
         patch.setattr(type(store), "write", lambda _self: (_ for _ in ()).throw(OSError("full")))
-        watch._alarms = [Alarm(1, 1, 9)]
+        detector._alarms = [Alarm(1, 1, 9)]
         with pytest.raises(OSError, match="full"):
             service.parts._write_counts()
-    assert watch._alarms == [Alarm(1, 1, 9)]
+    assert detector._alarms == [Alarm(1, 1, 9)]
     service.parts._write_counts()
     assert [q.count for q in review.questions(store)] == [9]
 
@@ -172,8 +174,8 @@ def test_an_alarm_is_listed_and_closed(service, capsys, monkeypatch):
     assert json.loads(out) == []
 
 
-def test_an_alarm_stays_until_it_is_closed_whatever_becomes_of_the_file(service):
-    """Whoever asks around files of her own could end it by withdrawing them otherwise."""
+def test_an_alarm_stays_until_closed_even_if_the_file_is_deleted(service):
+    """An attacker who probes files of her own could otherwise clear it by withdrawing them."""
     value = pdq()
     case = service.open(item(value))
     climb(service.platform("Curious"), value)
@@ -193,10 +195,10 @@ def test_an_alarm_stays_until_it_is_closed_whatever_becomes_of_the_file(service)
     service.clock.pass_(days=500)
     purge(store, retention_days=400, now=service.clock())
     with store.read() as tx:
-        assert tx.connection.execute(select(reviews)).all() == [], "closed ones are forgotten"
+        assert tx.connection.execute(select(reviews)).all() == [], "closed ones are deleted"
 
 
-def test_what_else_is_asked_about_a_file_ends_with_it(service):
+def test_other_questions_about_a_file_close_with_it(service):
     value = pdq()
     case = service.open(item(value))
     for n in range(3):
@@ -218,9 +220,11 @@ CREATE TABLE reviews (
 
 
 @pytest.mark.sqlite
-def test_an_alarm_from_before_the_step_stays(settings):
-    """The step alone, on the table as it was: alarms lose their file, other questions keep it."""
-    step = import_module("clearinghouse.database.migrations.versions.0040_alarms_outlive_files")
+def test_an_alarm_from_before_the_migration_stays(settings):
+    """The migration alone, on the old table: alarms lose their file, other questions keep it."""
+    migration = import_module(
+        "clearinghouse.database.migrations.versions.0040_alarms_outlive_files"
+    )
     store = Store.open(settings)
     keys.add_platform(store, "Curious", [Scope.MATCH], NOW)
     [file] = store.reserve_items(1)
@@ -236,7 +240,7 @@ def test_an_alarm_from_before_the_step_stays(settings):
         ):
             tx.connection.execute(text(statement))
         with Operations.context(MigrationContext.configure(tx.connection)):
-            step.upgrade()
+            migration.upgrade()
         chosen = select(reviews.c.id, reviews.c.item_id, reviews.c.around).order_by(reviews.c.id)
         assert tx.connection.execute(chosen).all() == [(7, None, file), (8, file, None)]
         tx.connection.execute(delete(items))
@@ -244,42 +248,42 @@ def test_an_alarm_from_before_the_step_stays(settings):
     store.close()
 
 
-def test_guesses_with_published_bits_count_like_those_at_an_edge():
-    watch = OracleDetector(edge=3, any=100)
+def test_guesses_with_published_bits_count_like_queries_at_an_edge():
+    detector = OracleDetector(edge=3, any=100)
     packed = queries(5)
-    for place in range(3):
-        watch.look_aside(1, packed, np.array([place]), np.array([5]), now=NOW)
-    watch.look_aside(1, packed, np.array([2]), np.array([5]), now=NOW)
-    assert watch.take() == [], "the same guess counts once"
-    look(watch, [31], packed=packed[3:])
-    assert [alarm.queries for alarm in watch.take()] == [4], "both kinds count together"
+    for index in range(3):
+        detector.look_aside(1, packed, np.array([index]), np.array([5]), now=NOW)
+    detector.look_aside(1, packed, np.array([2]), np.array([5]), now=NOW)
+    assert detector.take() == [], "the same guess counts once"
+    query(detector, [31], packed=packed[3:])
+    assert [alarm.queries for alarm in detector.take()] == [4], "both kinds count together"
 
 
-def test_a_key_has_ten_alarms_a_day_and_costs_nothing_more_that_day():
-    watch = OracleDetector(edge=1, any=100)
-    crowd = [(0, n, 31) for n in range(50)]
+def test_after_ten_alarms_a_key_is_not_counted_until_the_next_day():
+    detector = OracleDetector(edge=1, any=100)
+    rows = [(0, n, 31) for n in range(50)]
     for _ in range(3):
-        met(watch, PDQ, queries(1), crowd)
-    assert len(watch.take()) == 10
-    before = dict(watch._seen)
-    met(watch, PDQ, queries(1), [(0, 99, 31)])
-    assert watch._seen.keys() == before.keys()
-    met(watch, PDQ, queries(1), [(0, 99, 31)], now=NOW + timedelta(days=1))
-    assert (1, 99) in watch._seen
+        record_matches(detector, PDQ, queries(1), rows)
+    assert len(detector.take()) == 10
+    before = dict(detector._seen)
+    record_matches(detector, PDQ, queries(1), [(0, 99, 31)])
+    assert detector._seen.keys() == before.keys()
+    record_matches(detector, PDQ, queries(1), [(0, 99, 31)], now=NOW + timedelta(days=1))
+    assert (1, 99) in detector._seen
 
 
-def test_what_is_kept_is_bounded(monkeypatch):
+def test_the_stored_digests_are_bounded(monkeypatch):
     monkeypatch.setattr(oracle, "_QUERIES", 100)
-    watch = OracleDetector(edge=1000, any=1000)
+    detector = OracleDetector(edge=1000, any=1000)
     for number in range(60):
-        met(watch, PDQ, queries(2), [(0, number, 31), (1, number, 5)])
-    kept = sum(len(seen.any) + len(seen.edge) for seen in watch._seen.values())
-    assert watch._kept == kept <= 100
-    assert (1, 59) in watch._seen
-    assert (1, 0) not in watch._seen
+        record_matches(detector, PDQ, queries(2), [(0, number, 31), (1, number, 5)])
+    stored = sum(len(seen.any) + len(seen.edge) for seen in detector._seen.values())
+    assert detector._stored == stored <= 100
+    assert (1, 59) in detector._seen
+    assert (1, 0) not in detector._seen
 
 
-def test_a_platform_that_never_had_a_veil_is_not_watched_for_guesses(service):
+def test_a_platform_without_a_veil_is_not_checked_for_guesses(service):
     value = pdq()
     service.open(item(value))
     peer = service.platform("Whole", scopes=(Scope.FEED, Scope.MATCH))
@@ -289,8 +293,8 @@ def test_a_platform_that_never_had_a_veil_is_not_watched_for_guesses(service):
     assert review.questions(service.parts.store) == []
 
 
-def test_an_older_key_with_a_veil_is_remembered(service):
-    """The list it opened is still on the platform's disk when another key asks."""
+def test_an_earlier_key_with_a_veil_counts(service):
+    """The list that it opened is still on the platform's disk when another key is used."""
     value = pdq()
     service.open(item(value))
     store, now = service.parts.store, service.clock()
@@ -303,7 +307,7 @@ def test_an_older_key_with_a_veil_is_remembered(service):
     zeros = [p for p in hidden if not int(value, 16) >> p & 1]
     for first in range(9):
         chosen = ones[first : first + 20] + zeros[first : first + 20]
-        guess = int(value, 16) ^ sum(1 << place for place in chosen)
+        guess = int(value, 16) ^ sum(1 << bit for bit in chosen)
         assert peer.match(f"{guess:064x}") == [[]]
     service.parts._write_counts()
     assert [q.platform for q in review.questions(store)] == ["Curious"]

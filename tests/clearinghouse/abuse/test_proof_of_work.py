@@ -1,4 +1,4 @@
-"""Proof of work: what it costs to send signals, and that a proof is good for one request."""
+"""Proof of work: the price of submitting signals, and that a proof is valid for one request."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from clearinghouse.abuse.proof_of_work import EFFORT_MAX, LIFE, SMALL, WorkGate
+from clearinghouse.abuse.proof_of_work import EFFORT_MAX, LIFE, SMALL, ProofOfWork
 from clearinghouse.app import create_app
 from clearinghouse.cases import lifecycle, passphrases
 from clearinghouse.database.store import Store
@@ -65,18 +65,18 @@ KEY = "0123456789abcdef0123456789abcdef"
 
 
 @given(st.text("0123456789abcdef", max_size=200), st.integers(0, 7))
-def test_what_is_solved_is_a_solution_by_its_definition(challenge, difficulty):
-    told = []
-    nonces = solve(challenge, difficulty, solved=lambda: told.append(1))
+def test_a_solution_satisfies_the_definition(challenge, difficulty):
+    progress = []
+    nonces = solve(challenge, difficulty, solved=lambda: progress.append(1))
     assert solves(challenge, difficulty, nonces)
-    assert len(nonces) == len(told) == PUZZLES
+    assert len(nonces) == len(progress) == PUZZLES
     seed = sha256(challenge.encode()).digest()
     for puzzle, nonce in enumerate(nonces):
         digest = sha256(seed + puzzle.to_bytes(4) + nonce.to_bytes(4)).hexdigest()
         assert f"{int(digest, 16):0256b}".startswith("0" * difficulty)
 
 
-def test_what_is_no_solution_is_told():
+def test_wrong_solutions_are_rejected():
     nonces = solve("abc", 6)
     assert solves("abc", 6, nonces)
     assert not solves("abd", 6, nonces)
@@ -93,7 +93,7 @@ def test_what_is_no_solution_is_told():
 
 
 @given(st.integers(0, 5), st.integers(1, PUZZLES_MAX))
-def test_a_proof_travels_in_a_header(difficulty, puzzles):
+def test_a_proof_survives_a_round_trip_in_a_header(difficulty, puzzles):
     challenge = "ab" * 41
     work = Work(challenge=challenge, nonces=solve(challenge, difficulty, puzzles))
     assert from_header(to_header(work)) == work
@@ -102,7 +102,7 @@ def test_a_proof_travels_in_a_header(difficulty, puzzles):
 
 
 @pytest.mark.parametrize("text", ["", "é", "e30=", "!", "x" * 5000, "bnVsbA=="])
-def test_what_is_no_proof_in_a_header_is_told(text):
+def test_an_invalid_header_is_rejected(text):
     with pytest.raises(ValueError, match=r"too long|not a proof"):
         from_header(text)
 
@@ -112,7 +112,7 @@ def test_what_is_no_proof_in_a_header_is_told(text):
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    path = tmp_path_factory.mktemp("gate") / "db"
+    path = tmp_path_factory.mktemp("work") / "db"
     store = Store.open(Settings(database=f"sqlite:///{path}", argon2_memory=64))
     yield store
     store.close()
@@ -120,21 +120,21 @@ def store(tmp_path_factory):
 
 @pytest.fixture
 def now(store):
-    """Give a time of which the store knows nothing."""
+    """Return a time with no records in the store."""
     store.hours = getattr(store, "hours", 0) + 10
     return NOW + timedelta(hours=store.hours)
 
 
 @pytest.fixture
 def gate(store):
-    return WorkGate(store.vault, openings=10, signals=20_000)
+    return ProofOfWork(store.vault, openings=10, signals=20_000)
 
 
 def effort(asked):
     return asked.puzzles << asked.difficulty if asked.challenge else 0
 
 
-def test_an_opening_costs_nothing_while_it_is_quiet_and_has_a_cap(gate, store, now):
+def test_opening_a_case_is_free_under_light_load_and_capped_under_heavy_load(gate, store, now):
     asked = []
     for _ in range(1000):
         asked.append(effort(gate.ask(store, now, 1)))
@@ -145,7 +145,7 @@ def test_an_opening_costs_nothing_while_it_is_quiet_and_has_a_cap(gate, store, n
     assert asked[-1] == max(asked) == EFFORT_MAX
     assert effort(gate.ask(store, now + timedelta(minutes=5), 1)) == 0
     assert effort(gate.ask(store, now - timedelta(days=1), 1)) == EFFORT_MAX, (
-        "a clock put back forgets nothing"
+        "a clock set back does not reset the count"
     )
 
 
@@ -155,8 +155,8 @@ def test_an_opening_costs_nothing_while_it_is_quiet_and_has_a_cap(gate, store, n
     st.integers(0, 1000),
 )
 def test_ten_files_never_cost_more_than_the_cap(parts, taken, openings):
-    """Whatever the load, and in however many requests they come; the same holds for a check."""
-    gate = WorkGate(Vault(b"\1" * 32), openings=10, signals=20_000)
+    """Whatever the load and the number of requests; the same holds for a check."""
+    gate = ProofOfWork(Vault(b"\1" * 32), openings=10, signals=20_000)
     flood(gate, openings)
     before = total = 0
     for part in parts:
@@ -166,28 +166,28 @@ def test_ten_files_never_cost_more_than_the_cap(parts, taken, openings):
         needed = gate.needed(before, new, taken, NOW)
         total += effort(gate._asked(needed, NOW, PUZZLES_MAX))
         before += new
-    # the cap is a second of a phone (docs/limits.md); a part in 32 is for whole puzzles
+    # the cap is a second on a phone (docs/limits.md); 1/32 is for rounding to whole puzzles
     assert total <= EFFORT_MAX * (1 + 1 / 32)
     assert effort(gate.ask_for_check(2**30, NOW)) == EFFORT_MAX
 
 
 @given(st.integers(1, 30_000), st.integers(1, 30_000), st.floats(0, 1e6), st.integers(0, 50))
-def test_the_price_is_that_of_the_whole_case_however_it_is_divided(one, other, taken, openings):
-    gate = WorkGate(Vault(b"\1" * 32), openings=10, signals=20_000)
+def test_the_price_of_a_case_does_not_depend_on_how_it_is_divided(one, other, taken, openings):
+    gate = ProofOfWork(Vault(b"\1" * 32), openings=10, signals=20_000)
     flood(gate, openings)
     whole = gate.needed(0, one + other, taken, NOW)
-    # the load counts what has been taken in, so that the second part meets what the first brought
+    # the load includes submitted signals, so the first part raises the price of the second
     parts = gate.needed(0, one, taken + other, NOW) + gate.needed(one, other, taken + one, NOW)
-    assert parts >= whole - 2 * 256, "less than 256 hashes are not asked for"
+    assert parts >= whole - 2 * 256, "work of less than 256 hashes is not asked for"
     assert parts <= whole + 2
 
 
-def test_the_price_follows_what_was_taken_in_during_the_hour(gate, store, now):
+def test_the_price_depends_on_the_signals_of_the_last_hour(gate, store, now):
     def price(signals, **later):
         return effort(gate.ask(store, now + timedelta(**later), signals))
 
     assert price(SMALL) == 0
-    assert 0 < price(3 * SMALL) < EFFORT_MAX, "a large case costs a bit at any time"
+    assert 0 < price(3 * SMALL) < EFFORT_MAX, "a large case always costs a little"
     gate.pay(store, None, signals=SMALL, now=now)
     with store.write() as tx:
         tx.proofs.take_in(20_000, hour(now))
@@ -200,11 +200,11 @@ def test_the_price_follows_what_was_taken_in_during_the_hour(gate, store, now):
         tx.proofs.take_in(10**9, hour(now))
     assert EFFORT_MAX * 0.98 <= price(SMALL) <= EFFORT_MAX * 1.04
     assert price(SMALL, hours=3) == 0
-    other = WorkGate(store.vault, openings=10, signals=20_000)
+    other = ProofOfWork(store.vault, openings=10, signals=20_000)
     assert effort(other.ask(store, now, SMALL)) == price(SMALL), "workers and restarts agree"
 
 
-def test_what_was_taken_in_before_this_hour_fades(store, now):
+def test_signals_of_the_previous_hour_count_in_part(store, now):
     start = now.replace(minute=0, second=0)
     with store.write() as tx:
         tx.proofs.take_in(1000, hour(start))
@@ -220,7 +220,7 @@ def test_twenty_thousand_hashes_are_not_free(gate):
         price += gate.needed(0, 20_480, taken, NOW)
         taken += 20_480
     assert price > 40_000_000
-    # as cases that are small enough to be free at first
+    # as cases small enough to be free at first
     taken = small = 0
     while taken < 120_000:
         small += gate.needed(0, SMALL, taken, NOW)
@@ -228,18 +228,18 @@ def test_twenty_thousand_hashes_are_not_free(gate):
     assert small > 38_000_000
 
 
-# --- paying ----------------------------------------------------------------------------------
+# --- payment ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def pay(gate, store, now):
-    """Pay for ten signals of a new case."""
+    """Return a function that pays for ten signals of a new case."""
     return lambda work, later=0: gate.pay(
         store, work, signals=10, now=now + timedelta(seconds=later)
     )
 
 
-def test_a_proof_passes_once_for_an_hour_and_not_for_another_service(gate, store, now, pay):
+def test_a_proof_is_valid_once_for_an_hour_at_one_service(gate, store, now, pay):
     flood(gate, 11, now)
     first, second, third = (solved(gate.ask(store, now, 10)) for _ in range(3))
     pay(first)
@@ -249,37 +249,38 @@ def test_a_proof_passes_once_for_an_hour_and_not_for_another_service(gate, store
     pay(second, LIFE)
     with pytest.raises(WorkNeeded):
         pay(third, LIFE + 1)
-    other = WorkGate(Vault(b"\2" * 32), openings=10, signals=20_000)
+    other = ProofOfWork(Vault(b"\2" * 32), openings=10, signals=20_000)
     flood(other, 11, now)
     with pytest.raises(WorkNeeded):
         other.pay(store, third, signals=10, now=now)
-    twin = WorkGate(store.vault, openings=10, signals=20_000)  # another worker of the same service
+    # another worker of the same service
+    twin = ProofOfWork(store.vault, openings=10, signals=20_000)
     flood(twin, 11, now)
     twin.pay(store, third, signals=10, now=now)
     with pytest.raises(WorkNeeded):
         gate.pay(store, third, signals=10, now=now)
 
 
-def test_what_is_missing_forged_unsolved_or_too_easy_is_refused(gate, store, now, pay):
+def test_missing_forged_unsolved_and_too_easy_proofs_are_refused(gate, store, now, pay):
     flood(gate, 11, now)
     asked = gate.ask(store, now, 10)
     work = solved(asked)
     wrong = [None, work.model_copy(update={"nonces": (*work.nonces[1:], work.nonces[0])})]
     wrong.append(work.model_copy(update={"nonces": work.nonces[:-1]}))
     # difficulty, puzzles, time, random bits, signature
-    for place in (1, 3, 10, 30, 81):
+    for index in (1, 3, 10, 30, 81):
         digits = list(asked.challenge)
-        digits[place] = f"{int(digits[place], 16) ^ 1:x}"
+        digits[index] = f"{int(digits[index], 16) ^ 1:x}"
         challenge = "".join(digits)
         nonces = solve(challenge, asked.difficulty, asked.puzzles)
         wrong.append(Work(challenge=challenge, nonces=nonces))
-    wrong.append(solved(gate.ask_for_check(EFFORT_MAX, now)))  # good for something else
+    wrong.append(solved(gate.ask_for_check(EFFORT_MAX, now)))  # for another purpose
     for bad in wrong:
         with pytest.raises(WorkNeeded) as caught:
             pay(bad)
         assert effort(caught.value.work) >= effort(asked)
     flood(gate, 1, now)
-    pay(work)  # a bit more than was needed, so that a rise does not void it
+    pay(work)  # a little more than needed, so that it survives a price rise
     work = solved(gate.ask(store, now, 10))
     flood(gate, 100, now)
     with pytest.raises(WorkNeeded) as caught:
@@ -287,7 +288,7 @@ def test_what_is_missing_forged_unsolved_or_too_easy_is_refused(gate, store, now
     pay(solved(caught.value.work))
 
 
-def test_a_proof_for_a_check_is_good_for_two_minutes_and_for_one_check(gate, store, now):
+def test_a_proof_for_a_check_is_valid_for_two_minutes_and_once(gate, store, now):
     first, second = (solved(gate.ask_for_check(2**10, now)) for _ in range(2))
     late = now + timedelta(seconds=121)
     with pytest.raises(CheckWorkNeeded):
@@ -311,19 +312,19 @@ def flooded(service):
 
 
 def work_for(service, **query):
-    """Solve what the service asks for now."""
+    """Solve the service's current challenge."""
     reply = service.client.get("/v1/work", params=query)
     return solved(WorkAsked.model_validate(reply.json())).model_dump()
 
 
-def test_nothing_is_asked_while_it_is_quiet(service):
+def test_no_work_is_asked_for_under_light_load(service):
     reply = service.client.get("/v1/work")
     assert reply.json() == {"challenge": None, "difficulty": 0, "puzzles": PUZZLES}
     service.open()
     assert figures(service)["cases_open"] == 1
 
 
-def test_the_plain_question_is_answered_as_older_clients_expect(flooded):
+def test_a_request_without_a_count_is_answered_as_older_clients_expect(flooded):
     asked = flooded.client.get("/v1/work").json()
     assert asked["puzzles"] == PUZZLES
     problem(flooded.client.get("/v1/work", params={"signals": 0}), 422, "invalid_request")
@@ -331,7 +332,7 @@ def test_the_plain_question_is_answered_as_older_clients_expect(flooded):
     assert more["puzzles"] <= PUZZLES_MAX
 
 
-def test_in_a_flood_a_case_takes_a_proof_and_each_proof_opens_one(flooded):
+def test_in_a_flood_each_case_needs_a_proof_of_its_own(flooded):
     post = flooded.client.post
     body = problem(post("/v1/cases", json=opening()), 428, "work_needed")
     assert "/v1/work" in body["detail"]
@@ -341,13 +342,15 @@ def test_in_a_flood_a_case_takes_a_proof_and_each_proof_opens_one(flooded):
     problem(post("/v1/cases", json=plain), 422, "nothing_accepted")
     undeclared = opening(work=work, declaration={"adult": True, "depicted": False})
     problem(post("/v1/cases", json=undeclared), 422, "declaration_missing")
-    assert post("/v1/cases", json=opening(work=work)).status_code == 201, "a refusal spends nothing"
+    assert post("/v1/cases", json=opening(work=work)).status_code == 201, (
+        "a refused request spends no proof"
+    )
     problem(post("/v1/cases", json=opening(work=work)), 428, "work_needed")
     assert figures(flooded)["cases_open"] == 1
     assert post("/v1/cases", json=opening(work=offered)).status_code == 201
 
 
-def test_a_large_case_takes_work_in_all_its_requests(settings):
+def test_every_request_of_a_large_case_needs_work(settings):
     clock = Clock()
     app = create_app(replace(settings, quiet_signals=2000), clock=clock)
     with TestClient(app, raise_server_exceptions=False) as client:
@@ -366,7 +369,9 @@ def test_a_large_case_takes_work_in_all_its_requests(settings):
         case.withdraw(1)
         key = {"Idempotency-Key": KEY}
         first = add(json=new | {"work": work}, headers=case.headers | key)
-        assert first.status_code == 201, "withdrawn ones count, and a refusal spends nothing"
+        assert first.status_code == 201, (
+            "withdrawn ones count, and a refused request spends no proof"
+        )
         again = add(json=new | {"work": work}, headers=case.headers | key)
         assert (again.status_code, again.content) == (201, first.content)
         problem(add(json=new | {"work": work}), 428, "work_needed")
@@ -384,11 +389,11 @@ def test_a_large_case_takes_work_in_all_its_requests(settings):
         {"challenge": "0" * 82, "nonces": [0] * 16, "name": "x"},
     ],
 )
-def test_a_malformed_proof_is_a_bad_body(service, work):
+def test_a_malformed_proof_is_an_invalid_request(service, work):
     problem(service.client.post("/v1/cases", json=opening(work=work)), 422, "invalid_request")
 
 
-def test_a_malformed_header_is_told_without_a_check(service):
+def test_a_malformed_header_is_rejected_before_the_check(service):
     case = service.open()
     reply = service.client.get("/v1/case", headers=case.headers | {"Work": "secret"})
     body = problem(reply, 422, "invalid_request")
@@ -397,7 +402,7 @@ def test_a_malformed_header_is_told_without_a_check(service):
     assert service.parts.checks.checked == 0
 
 
-def test_a_forged_or_used_proof_costs_no_verifier(flooded):
+def test_a_forged_or_used_proof_creates_no_verifier(flooded):
     forged = {"challenge": "0" * 82, "nonces": [0] * 16}
     problem(flooded.client.post("/v1/cases", json=opening(work=forged)), 428, "work_needed")
     work = work_for(flooded)
@@ -408,7 +413,7 @@ def test_a_forged_or_used_proof_costs_no_verifier(flooded):
     assert flooded.parts.checks.made == 1
 
 
-def test_a_lost_answer_is_given_again_even_when_the_proof_has_run_out(flooded):
+def test_a_lost_reply_is_repeated_even_after_the_proof_expired(flooded):
     body, headers = opening(work=work_for(flooded)), {"Idempotency-Key": KEY}
     first = flooded.client.post("/v1/cases", json=body, headers=headers)
     assert first.status_code == 201
@@ -417,14 +422,12 @@ def test_a_lost_answer_is_given_again_even_when_the_proof_has_run_out(flooded):
     again = flooded.client.post("/v1/cases", json=body, headers=headers)
     assert (again.status_code, again.content) == (201, first.content)
     bare = flooded.client.post("/v1/cases", json=body | {"work": None}, headers=headers)
-    assert bare.content == first.content, "whatever proof comes with it"
+    assert bare.content == first.content, "whatever proof is sent with it"
     other = flooded.client.post("/v1/cases", json=opening(), headers=headers)
     problem(other, 422, "idempotency_conflict")
 
 
-def test_a_request_that_died_after_its_proof_was_spent_goes_on_with_a_fresh_one(
-    flooded, monkeypatch
-):
+def test_a_request_that_failed_after_its_proof_was_spent_needs_a_new_one(flooded, monkeypatch):
     body, headers = opening(work=work_for(flooded)), {"Idempotency-Key": KEY}
 
     def die(*_args, **_kwargs):
@@ -442,7 +445,7 @@ def test_a_request_that_died_after_its_proof_was_spent_goes_on_with_a_fresh_one(
     assert figures(flooded)["cases_open"] == 1
 
 
-def test_no_proof_is_spent_while_the_openings_wait_is_too_long(flooded, monkeypatch):
+def test_no_proof_is_spent_while_too_many_openings_wait(flooded, monkeypatch):
     body = opening(work=work_for(flooded))
     with monkeypatch.context() as patched:
         patched.setattr(passphrases, "_OPENINGS_MAX", 0)
@@ -450,7 +453,7 @@ def test_no_proof_is_spent_while_the_openings_wait_is_too_long(flooded, monkeypa
     assert flooded.client.post("/v1/cases", json=body).status_code == 201
 
 
-def test_spent_proofs_are_forgotten_when_they_have_run_out(flooded):
+def test_spent_proofs_are_deleted_after_they_expired(flooded):
     store = flooded.parts.store
     with store.write() as tx:
         assert tx.proofs.spend(b"a" * 32, 0)
@@ -467,7 +470,7 @@ def test_spent_proofs_are_forgotten_when_they_have_run_out(flooded):
 
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory):
-    """Give a service at which many cases have just been opened."""
+    """Yield a service that asks for work after one opened case a minute."""
     with ServiceProcess(
         tmp_path_factory.mktemp("busy"), CLEARINGHOUSE_QUIET_OPENINGS="1"
     ) as running:
@@ -480,31 +483,40 @@ def crowd(serving):
             client.open_case([random_item()], reason=Reason.SHARED, adult=True, depicted=True)
 
 
-def test_the_client_does_the_work_that_is_asked(busy):
+def test_the_client_does_the_requested_work(busy):
     crowd(busy)
-    told = []
+    progress = []
     with Client(busy.address) as client:
         client.open_case(
             [random_item()],
             reason=Reason.SHARED,
             adult=True,
             depicted=True,
-            working=lambda *progress: told.append(progress),
+            working=lambda *step: progress.append(step),
         )
-    puzzles = told[0][1]
+    puzzles = progress[0][1]
     assert 1 <= puzzles <= PUZZLES_MAX
-    assert told[: puzzles + 1] == [(done, puzzles) for done in range(puzzles + 1)]
+    assert progress[: puzzles + 1] == [(done, puzzles) for done in range(puzzles + 1)]
 
 
 def submit(busy, folder, **options):
     scene(320, 240, seed=3).save(folder / "a.jpg", quality=95)
-    words = ("submit", "a.jpg", "--server", busy.address, "--yes", "--reason", "shared", "--json")
+    arguments = (
+        "submit",
+        "a.jpg",
+        "--server",
+        busy.address,
+        "--yes",
+        "--reason",
+        "shared",
+        "--json",
+    )
     return subprocess.Popen(
-        [sys.executable, "-m", "nciihash", *words], cwd=folder, text=True, **options
+        [sys.executable, "-m", "nciihash", *arguments], cwd=folder, text=True, **options
     )
 
 
-def test_the_command_line_says_why_it_takes_a_moment(busy, tmp_path):
+def test_the_command_line_explains_the_delay(busy, tmp_path):
     crowd(busy)
     with submit(busy, tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         out, err = process.communicate(timeout=60)
@@ -513,8 +525,8 @@ def test_the_command_line_says_why_it_takes_a_moment(busy, tmp_path):
     assert "takes a moment more" in err
 
 
-class Asking(threading.Thread):
-    """A service that asks for more work than anybody does in a minute."""
+class DemandingService(threading.Thread):
+    """A service that asks for more work than a client can do in a minute."""
 
     def __init__(self):
         super().__init__(daemon=True)
@@ -550,8 +562,8 @@ class Asking(threading.Thread):
         self.server.serve_forever()
 
 
-def test_ctrl_c_during_the_work_opens_nothing_and_says_so(tmp_path):
-    service = Asking()
+def test_ctrl_c_during_the_work_opens_no_case_and_says_so(tmp_path):
+    service = DemandingService()
     service.start()
     leader, follower = pty.openpty()
     with submit(service, tmp_path, stdout=subprocess.PIPE, stderr=follower) as process:
@@ -584,10 +596,10 @@ def test_ctrl_c_during_the_work_opens_nothing_and_says_so(tmp_path):
         ({"challenge": None, "difficulty": 0, "puzzles": 16}, ServiceRefused),
     ],
 )
-def test_the_client_gives_up_what_never_ends(asked, error):
+def test_the_client_abandons_endless_work(asked, error):
     posts = []
 
-    def answer(request):
+    def respond(request):
         if request.method == "GET":
             return httpx.Response(200, json=asked)
         posts.append(json.loads(request.content)["work"])
@@ -597,7 +609,7 @@ def test_the_client_gives_up_what_never_ends(asked, error):
         )
 
     with (
-        Client("https://example.org", http=httpx.MockTransport(answer)) as client,
+        Client("https://example.org", http=httpx.MockTransport(respond)) as client,
         pytest.raises(error) as caught,
     ):
         client.open_case([random_item()], reason=Reason.SHARED, adult=True, depicted=True)

@@ -1,4 +1,4 @@
-"""What a key may look for, in an hour and on a day, at all workers together."""
+"""Limits on the look-ups of a key, per hour and day, over all workers."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -36,7 +36,7 @@ def key(store):
     return 1
 
 
-def test_an_hour_and_a_day_have_their_budgets(store, key):
+def test_hours_and_days_have_budgets(store, key):
     budgets = Budgets(hour=1000, day=2500)
 
     def spend(count, now):
@@ -52,16 +52,16 @@ def test_an_hour_and_a_day_have_their_budgets(store, key):
     hour = timedelta(hours=1)
     assert spend(990, NOW + hour) is None
     assert spend(20, NOW + hour) == 14 * 60 + 1
-    assert spend(10, NOW + hour) is None, "what is left still goes"
+    assert spend(10, NOW + hour) is None, "the rest can still be spent"
     assert spend(500, NOW + 2 * hour) is None
     assert spend(1, NOW + 2 * hour) == 8 * 3600 + 14 * 60 + 1, "until midnight"
     assert spend(1, NOW + 5 * hour) == 5 * 3600 + 14 * 60 + 1
     assert spend(1000, NOW + timedelta(days=1)) is None
-    assert spend(1001, NOW + timedelta(days=2)) is not None, "more than an hour ever has"
+    assert spend(1001, NOW + timedelta(days=2)) is not None, "more than the budget of any hour"
 
 
 def test_all_workers_share_one_budget(store, key):
-    """And not one look-up more is granted, whoever comes at once."""
+    """Not one look-up more is granted, whatever runs concurrently."""
     workers = [Budgets(hour=500, day=500) for _ in range(4)]
     keys.add_platform(store, "Other", [Scope.MATCH], NOW)
 
@@ -74,12 +74,12 @@ def test_all_workers_share_one_budget(store, key):
 
     with ThreadPoolExecutor(8) as pool:
         spent = sum(pool.map(spend, range(400)))
-    # a worker may be left with less than one request needs
+    # each worker may have a remainder too small for a request
     assert 500 - 4 * 2 <= spent <= 500
     workers[0].take(store, key + 1, 500, now=NOW)
 
 
-def test_a_spent_budget_costs_no_further_write(store, key, monkeypatch):
+def test_an_exhausted_budget_causes_no_more_writes(store, key, monkeypatch):
     budgets = Budgets(hour=10, day=10)
     budgets.take(store, key, 10, now=NOW)
     with pytest.raises(BudgetSpent):
@@ -89,7 +89,7 @@ def test_a_spent_budget_costs_no_further_write(store, key, monkeypatch):
         budgets.take(store, key, 1, now=NOW)
 
 
-def test_leases_are_forgotten(store, key):
+def test_old_leases_are_deleted(store, key):
     Budgets(hour=10, day=10).take(store, key, 10, now=NOW)
     purge(store, retention_days=400, now=NOW + timedelta(days=1))
     with pytest.raises(BudgetSpent):
@@ -106,7 +106,7 @@ def service(settings):
         yield Running(app, client, clock, settings)
 
 
-def test_a_platform_is_told_when_to_come_again(service):
+def test_a_refusal_says_when_to_retry(service):
     peer, other = service.platform("One"), service.platform("Two")
     peer.match(*[pdq() for _ in range(60)])
     values = [pdq() for _ in range(41)]
@@ -125,7 +125,7 @@ def test_a_platform_is_told_when_to_come_again(service):
 
 def test_the_client_does_not_wait_for_an_hour():
     def answer(_request):
-        body = b'{"title":"This key has spent it","status":429,"code":"budget_spent"}'
+        body = b'{"title":"The limit is reached","status":429,"code":"budget_spent"}'
         kind = {"Content-Type": "application/problem+json", "Retry-After": "3600"}
         return httpx.Response(429, content=body, headers=kind)
 

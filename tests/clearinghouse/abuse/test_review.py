@@ -1,4 +1,4 @@
-"""The lawful list, what is held back, flags, and what takes a file out."""
+"""The lawful list, quarantine, flags, and the removal of files."""
 
 import json
 
@@ -42,7 +42,7 @@ def one(store):
 # --- the lawful list -------------------------------------------------------------------------
 
 
-def test_what_is_near_a_lawful_picture_is_held_back_and_goes_nowhere(listed, store):
+def test_a_file_near_a_lawful_picture_is_quarantined_and_not_published(listed, store):
     peer = listed.platform()
     case = listed.open(item(near(FLAG, 31), pdq()), item(pdq()))
     assert case.reply["items"] == [
@@ -65,7 +65,7 @@ def stopncii(service, peer):
     return service.client.get("/stopncii/v1/FetchHashes", headers=headers).json()["count"]
 
 
-def test_a_case_may_hold_nothing_else(listed, store):
+def test_a_case_may_have_only_quarantined_files(listed, store):
     case = listed.open(item(FLAG))
     assert case.status()["state"] == "open"
     reply = listed.client.post(
@@ -75,14 +75,14 @@ def test_a_case_may_hold_nothing_else(listed, store):
     assert len(review.questions(store)) == 2
 
 
-def test_one_bit_too_far_is_not_near(listed, store):
-    """A hash 32 bits away matches no copy of the flag itself, but many that were altered."""
+def test_one_bit_beyond_the_distance_is_not_near(listed, store):
+    """A hash 32 bits away matches no copy of the flag itself, but many altered ones."""
     assert listed.open(item(near(FLAG, 49))).reply["items"][0]["accepted"] == 1
     assert review.questions(store) == []
     assert listed.open(item(near(FLAG, 48))).reply["items"][0]["accepted"] == 0
 
 
-def test_what_is_kept_goes_out_to_every_reader(listed, store):
+def test_a_kept_file_is_published_everywhere(listed, store):
     peer = listed.platform()
     value = near(FLAG, 5)
     case = listed.open(item(value, near(value, 2)))
@@ -103,7 +103,7 @@ def test_what_is_kept_goes_out_to_every_reader(listed, store):
     assert peer.match(value) == [[]]
 
 
-def test_what_is_removed_never_went_out_and_is_gone(listed, store):
+def test_a_removed_file_was_never_published(listed, store):
     peer = listed.platform()
     case = listed.open(item(FLAG), item(pdq()))
     review.remove(store, one(store).number, now=listed.clock())
@@ -116,7 +116,7 @@ def test_what_is_removed_never_went_out_and_is_gone(listed, store):
     assert review.questions(store) == []
 
 
-def test_her_own_withdrawal_closes_the_question(listed, store):
+def test_a_withdrawal_closes_the_question(listed, store):
     case = listed.open(item(FLAG))
     case.withdraw(1)
     assert review.questions(store) == []
@@ -136,7 +136,7 @@ def test_the_list_changes_while_serving(service, store):
     assert service.open(item(FLAG)).reply["items"][0]["accepted"] == 1
 
 
-def test_a_live_file_near_a_new_lawful_picture_is_matched_until_decided(service, store):
+def test_an_active_file_near_a_new_lawful_picture_matches_until_decided(service, store):
     peer = service.platform()
     case = service.open(item(near(FLAG, 9)))
     review.list_lawful(store, [signal(FLAG)], now=service.clock())
@@ -146,16 +146,16 @@ def test_a_live_file_near_a_new_lawful_picture_is_matched_until_decided(service,
     assert case.status()["items"][0]["taken_out"] == "operator"
 
 
-def test_nothing_of_the_list_stands_in_clear(listed, store):
+def test_the_list_is_encrypted(listed, store):
     from sqlalchemy import text
 
     with store.read() as tx:
         (row,) = tx.connection.execute(text("SELECT value, lookup FROM lawful")).all()
     assert bytes.fromhex(FLAG) not in row.value + row.lookup
-    assert row.lookup != lookup_of(store, signal(FLAG)), "look-ups of one kind are not the other's"
+    assert row.lookup != lookup_of(store, signal(FLAG)), "the two kinds of look-up value differ"
 
 
-def test_what_a_platform_adds_is_passed_over(listed, store):
+def test_a_contribution_near_a_lawful_picture_is_skipped(listed, store):
     peer = listed.platform()
     headers = {"x-functions-key": peer.key, "Ocp-Apim-Subscription-Key": peer.key}
     wanted = pdq()
@@ -170,27 +170,27 @@ def test_what_a_platform_adds_is_passed_over(listed, store):
     assert review.questions(store) == []
 
 
-def test_the_list_outlives_a_change_of_the_master_key(listed, store):
+def test_the_list_survives_a_change_of_the_master_key(listed, store):
     rotate(store, listed.parts.settings, now=listed.clock(), pause=lambda _: None)
-    for known in (LawfulList(), listed.parts.lawful):
-        known._version = (0, 0)  # as after any change of the list
+    for lawful in (LawfulList(), listed.parts.lawful):
+        lawful._version = (0, 0)  # as after any change of the list
         with store.read() as tx:
-            assert known.near(tx, [signal(near(FLAG, 4)), signal(pdq())]) == [True, False]
+            assert lawful.near(tx, [signal(near(FLAG, 4)), signal(pdq())]) == [True, False]
 
 
-def test_a_damaged_row_keeps_nobody_from_opening_a_case(listed, store, caplog):
+def test_a_damaged_row_does_not_prevent_opening_cases(listed, store, caplog):
     with store.write() as tx:
         ((_, _, lookup),) = tx.allowlist.read()
         tx.master_key.reseal_lawful(lookup, b"damaged")
     listed.parts.lawful._version = (0, 0)
     assert listed.open(item(FLAG)).reply["items"][0]["accepted"] == 1
-    assert "does not open" in caplog.text
+    assert "cannot be decrypted" in caplog.text
 
 
 # --- flags -----------------------------------------------------------------------------------
 
 
-def test_hits_at_many_platforms_ask_and_take_nothing_out(service, store):
+def test_hits_at_many_platforms_open_a_question_and_remove_nothing(service, store):
     value = pdq()
     service.open(item(value))
     peers = [service.platform(f"Platform {n}") for n in range(4)]
@@ -207,16 +207,16 @@ def test_hits_at_many_platforms_ask_and_take_nothing_out(service, store):
     review.keep(store, question.number, now=service.clock())
     peers[3].match(value)
     service.parts._write_counts()
-    assert review.questions(store) == [], "it was answered"
+    assert review.questions(store) == [], "it was decided"
 
 
-def test_any_number_of_files_may_be_met_at_once(service, store):
+def test_any_number_of_files_may_be_matched_at_once(service, store):
     with store.write() as tx:
         review.flag_hits(tx, range(100_000), platforms=1, now=service.clock())
     assert review.questions(store) == []
 
 
-def test_an_older_file_that_spreads_is_no_reason(service, store):
+def test_hits_on_an_older_file_open_no_question(service, store):
     value = pdq()
     service.open(item(value))
     service.clock.pass_(days=2)
@@ -226,54 +226,54 @@ def test_an_older_file_that_spreads_is_no_reason(service, store):
     assert review.questions(store) == []
 
 
-def say(peer, hit, verdict):
+def submit_verdict(peer, hit, verdict):
     reply = peer.post("/v1/feedback", {"verdicts": [{"id": hit["id"], "verdict": verdict}]})
     assert reply.json() == {"recorded": 1, "unknown": 0}
 
 
-def test_two_platforms_that_do_not_block_take_the_signal_out(service):
+def test_two_platforms_that_do_not_block_hold_the_signal_back(service):
     value, other = pdq(), pdq()
     case = service.open(item(value, other), item(value))
     one, two = service.platform("One"), service.platform("Two")
-    # hits come in another order to each platform, the feed in the same, which is random
+    # each platform gets hits in another order, but the feed in the same random order
     entries = one.feed()["entries"]
     [file] = [e["item"] for e in entries if e["value"] == other]
     [hit] = [e for e in entries if e["value"] == value and e["item"] == file]
     [twin] = [e for e in entries if e["item"] != file]
     mine = two.feed()["entries"][entries.index(hit)]
     cursor = one.feed()["cursor"]
-    say(one, hit, "not_blocked")
-    say(one, hit, "not_blocked")
-    assert len(one.match(value)[0]) == 2, "one platform's word is one word"
-    say(two, mine, "not_blocked")
+    submit_verdict(one, hit, "not_blocked")
+    submit_verdict(one, hit, "not_blocked")
+    assert len(one.match(value)[0]) == 2, "a repeated verdict counts once"
+    submit_verdict(two, mine, "not_blocked")
     assert [h["id"] for h in one.match(value)[0]] == [twin["id"]]
     page = one.feed(cursor=cursor)
     assert page["entries"] == [{"op": "remove", "id": hit["id"]}]
     assert len(one.match(other)[0]) == 1, "the rest of the file stays"
     assert [i["being_checked"] for i in case.status()["items"]] == [1, 0]
     (hit,), (mine,) = one.match(other)[0], two.match(other)[0]
-    say(one, hit, "not_blocked")
-    say(two, mine, "not_blocked")
+    submit_verdict(one, hit, "not_blocked")
+    submit_verdict(two, mine, "not_blocked")
     first, second = case.status()["items"]
     assert (first["being_checked"], first["held_back"], first["withdrawn"]) == (2, True, None)
     assert (second["being_checked"], second["held_back"]) == (0, False)
 
 
-def test_a_platform_that_blocks_keeps_it_in(service):
+def test_a_platform_that_blocks_keeps_it_matching(service):
     value = pdq()
     service.open(item(value))
     peers = [service.platform(f"Platform {n}") for n in range(4)]
     hits = [peer.match(value)[0][0] for peer in peers]
-    say(peers[0], hits[0], "blocked")
+    submit_verdict(peers[0], hits[0], "blocked")
     for peer, hit in zip(peers[1:], hits[1:], strict=True):
-        say(peer, hit, "not_blocked")
+        submit_verdict(peer, hit, "not_blocked")
     assert len(peers[0].match(value)[0]) == 1
-    say(peers[0], hits[0], "unsure")
-    say(peers[1], hits[1], "not_blocked")
+    submit_verdict(peers[0], hits[0], "unsure")
+    submit_verdict(peers[1], hits[1], "not_blocked")
     assert peers[0].match(value) == [[]]
 
 
-def test_the_other_door_counts_too_and_its_record_goes(service):
+def test_stopncii_feedback_counts_too_and_its_record_is_removed(service):
     value = pdq()
     service.open(item(value))
     one, two = service.platform("One"), service.platform("Two")
@@ -291,7 +291,7 @@ def test_the_other_door_counts_too_and_its_record_goes(service):
     assert one.match(value) == [[]]
 
 
-def test_a_file_held_back_has_no_verdicts_and_counts_as_no_match(listed):
+def test_a_quarantined_file_is_not_in_the_log_and_does_not_match(listed):
     listed.open(item(FLAG))
     assert figures(listed)["log"] == 0
     assert listed.platform().match(FLAG) == [[]]
@@ -300,7 +300,7 @@ def test_a_file_held_back_has_no_verdicts_and_counts_as_no_match(listed):
 # --- the command line ------------------------------------------------------------------------
 
 
-def test_the_operator_works_beside_a_serving_process(service, capsys, monkeypatch, tmp_path):
+def test_the_operator_works_alongside_a_running_service(service, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("COLUMNS", "200")
     where = ("--database", service.settings.database)
     file = tmp_path / "flags.txt"

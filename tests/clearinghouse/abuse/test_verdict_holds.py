@@ -1,4 +1,4 @@
-"""What verdicts hold back: how much, for how long, and how it comes back or ends."""
+"""Files held back by verdicts: limits, duration, release and purge."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -27,12 +27,12 @@ def peers(service):
     return [service.platform(f"Platform {n}") for n in range(4)]
 
 
-def tidy(service):
+def run_purge(service):
     return purge(service.parts.store, retention_days=400, now=service.clock())
 
 
-def say(peer, value, verdict="not_blocked"):
-    """Give a verdict on every live hash that equals a value."""
+def submit_verdict(peer, value, verdict="not_blocked"):
+    """Send a verdict on every active hash that equals a value."""
     hits = peer.match(value)[0]
     body = {"verdicts": [{"id": hit["id"], "verdict": verdict} for hit in hits]}
     assert peer.post("/v1/feedback", body).json()["recorded"] == len(hits) > 0
@@ -40,7 +40,7 @@ def say(peer, value, verdict="not_blocked"):
 
 def hold(peers, value):
     for peer in peers[:2]:
-        say(peer, value)
+        submit_verdict(peer, value)
     assert peers[0].match(value) == [[]]
 
 
@@ -53,7 +53,7 @@ def snapshot(service, peer):
     return [entry["value"] for line in lines for entry in json.loads(line)["entries"]]
 
 
-def kept_values(store):
+def stored_values(store):
     with store.read() as tx:
         query = select(func.count(signals.c.value), func.count(signals.c.lookup))
         return tuple(tx.connection.execute(query).one())
@@ -65,7 +65,7 @@ def acts(store):
 
 
 def asked(store):
-    """List what verdicts ask; that many platforms meet a file is asked in other tests."""
+    """Return the questions because of verdicts; those because of hits have tests of their own."""
     return [question for question in review.questions(store) if question.kind != "hits"]
 
 
@@ -80,11 +80,11 @@ def fetched(service, peer):
     return [record["hashValue"] for record in reply["hashRecords"]]
 
 
-def test_it_matches_nothing_and_is_given_to_nobody_while_it_is_kept(service, store, peers):
+def test_a_held_file_does_not_match_and_is_not_published(service, store, peers):
     value, other = pdq(), pdq()
     case = service.open(item(value), item(other))
     hold(peers, value)
-    assert kept_values(store) == (2, 2)
+    assert stored_values(store) == (2, 2)
     assert [e.get("value") for e in entries(peers[3])] == [other, None]
     assert snapshot(service, peers[3]) == [other]
     assert fetched(service, peers[3]) == [other]
@@ -96,7 +96,7 @@ def test_it_matches_nothing_and_is_given_to_nobody_while_it_is_kept(service, sto
     assert (question.kind, question.count, question.held) == ("verdicts", 2, 1)
     assert question.said_by == ("Platform 0", "Platform 1")
     assert ("file held back by verdicts", "Platform 1", 1) in acts(store)
-    # a contributor does not bring it back
+    # a contribution does not bring it back
     headers = {"x-functions-key": peers[2].key, "Ocp-Apim-Subscription-Key": peers[2].key}
     record = {"signalType": "ImagePDQ", "hashValue": value}
     body = {"count": 1, "hashRecords": [record]}
@@ -109,26 +109,26 @@ def test_it_is_purged_after_seven_days(service, store, peers):
     case = service.open(item(value), item(pdq()))
     hold(peers, value)
     service.clock.pass_(days=6, hours=23)
-    assert tidy(service)["taken_out"] == 0
+    assert run_purge(service)["taken_out"] == 0
     service.clock.pass_(hours=1)
-    assert tidy(service)["taken_out"] == 1
-    assert kept_values(store) == (1, 1)
+    assert run_purge(service)["taken_out"] == 1
+    assert stored_values(store) == (1, 1)
     first, _ = case.status()["items"]
     assert (first["taken_out"], first["being_checked"]) == ("platforms", 0)
     assert first["withdrawn"] is not None
     assert asked(store) == []
     assert ("files purged after verdicts", "", 1) in acts(store)
-    assert tidy(service)["taken_out"] == 0
+    assert run_purge(service)["taken_out"] == 0
 
 
-def test_of_a_file_with_hashes_left_only_those_held_back_are_purged(service, store, peers):
+def test_only_the_held_hashes_of_a_file_are_purged(service, store, peers):
     value, other = pdq(), pdq()
     case = service.open(item(value, other))
     hold(peers, value)
     [file] = case.status()["items"]
     assert (file["being_checked"], file["held_back"]) == (1, False)
     service.clock.pass_(days=7)
-    assert tidy(service)["taken_out"] == 1
+    assert run_purge(service)["taken_out"] == 1
     [file] = case.status()["items"]
     assert (file["withdrawn"], file["taken_out"], file["being_checked"]) == (None, None, 0)
     assert asked(store) == []
@@ -137,7 +137,7 @@ def test_of_a_file_with_hashes_left_only_those_held_back_are_purged(service, sto
     assert one(store).held == 1
 
 
-def test_what_the_operator_keeps_comes_back_under_its_id(service, store, peers):
+def test_a_kept_file_is_published_again_with_its_id(service, store, peers):
     value = pdq()
     case = service.open(item(value), item(pdq()))
     page = peers[3].feed()
@@ -157,8 +157,8 @@ def test_what_the_operator_keeps_comes_back_under_its_id(service, store, peers):
     assert (file["being_checked"], file["held_back"], file["withdrawn"]) == (0, False, None)
     assert file["platforms"][3]["has_it_since"] is None, "not since it came back"
     with store.read() as tx:
-        behind = [a.platform for a in alerts(tx, now=service.clock()) if a.concern == "behind"]
-    assert "Platform 3" not in behind, "it has had no time to confirm"
+        late = [a.platform for a in alerts(tx, now=service.clock()) if a.concern == "behind"]
+    assert "Platform 3" not in late, "it has had no time to confirm"
     latest = peers[3].feed(cursor=removed["cursor"])
     peers[3].post("/v1/feed/ack", {"cursor": latest["cursor"]})
     [file, _] = case.status()["items"]
@@ -168,16 +168,16 @@ def test_what_the_operator_keeps_comes_back_under_its_id(service, store, peers):
     assert entries(peers[3], latest["cursor"]) == [{"op": "remove", "id": mine["id"]}]
 
 
-def test_what_the_operator_removes_is_purged_at_once(service, store, peers):
+def test_a_removed_file_is_purged_at_once(service, store, peers):
     value = pdq()
     case = service.open(item(value), item(pdq()))
     hold(peers, value)
     review.remove(store, one(store).number, now=service.clock())
-    assert kept_values(store) == (1, 1)
+    assert stored_values(store) == (1, 1)
     assert case.status()["items"][0]["taken_out"] == "operator"
 
 
-def test_a_platform_that_blocks_it_puts_it_back(service, store, peers):
+def test_a_platform_that_blocks_it_releases_it(service, store, peers):
     value = pdq()
     service.open(item(value))
     [hit] = peers[2].match(value)[0]
@@ -189,7 +189,7 @@ def test_a_platform_that_blocks_it_puts_it_back(service, store, peers):
     assert ("file put back by a verdict", "Platform 2", 1) in acts(store)
 
 
-def test_a_platform_of_the_other_format_puts_it_back_too(service, store, peers):
+def test_stopncii_feedback_releases_it_too(service, store, peers):
     value = pdq()
     service.open(item(value))
     hold(peers, value)
@@ -203,7 +203,7 @@ def test_a_platform_of_the_other_format_puts_it_back_too(service, store, peers):
     assert len(peers[0].match(value)[0]) == 1
 
 
-def test_what_was_kept_is_not_held_back_by_the_same_two(service, store, peers):
+def test_a_kept_file_is_not_held_back_by_the_same_two(service, store, peers):
     value = pdq()
     service.open(item(value))
     hold(peers, value)
@@ -211,41 +211,43 @@ def test_what_was_kept_is_not_held_back_by_the_same_two(service, store, peers):
     service.parts.waiters.poke()
     service.clock.pass_(days=3)
     for peer in peers[:2]:
-        say(peer, value)
-    assert asked(store) == [], "it was answered"
-    say(peers[2], value)
+        submit_verdict(peer, value)
+    assert asked(store) == [], "it was decided"
+    submit_verdict(peers[2], value)
     question = one(store)
-    assert (question.count, question.held) == (3, 0), "a third asks, and takes nothing out"
+    assert (question.count, question.held) == (3, 0), (
+        "a third opens a question, and holds nothing back"
+    )
     assert len(peers[0].match(value)[0]) == 1
     review.remove(store, question.number, now=service.clock())
     assert peers[0].match(value) == [[]]
 
 
-def test_her_withdrawal_purges_it_at_once(service, store, peers):
+def test_a_withdrawal_purges_it_at_once(service, store, peers):
     value = pdq()
     case = service.open(item(value))
     [hit] = peers[3].match(value)[0]
     hold(peers, value)
     assert case.withdraw(1).json()["withdrawn"] == 1
-    assert kept_values(store) == (0, 0)
+    assert stored_values(store) == (0, 0)
     assert asked(store) == []
     assert entries(peers[3])[-1] == {"op": "remove", "id": hit["id"]}
     assert case.status()["items"][0]["taken_out"] is None
     service.clock.pass_(days=8)
-    assert tidy(service)["taken_out"] == 0
+    assert run_purge(service)["taken_out"] == 0
 
 
-def test_it_ends_with_a_case_that_expires(service, store, peers):
+def test_it_is_purged_when_the_case_expires(service, store, peers):
     value = pdq()
     service.open(item(value))
     service.clock.pass_(days=729)
     hold([service.platform(f"New {n}") for n in range(2)], value)
     service.clock.pass_(days=3)
-    assert tidy(service)["expired"] == 1
-    assert kept_values(store) == (0, 0)
+    assert run_purge(service)["expired"] == 1
+    assert stored_values(store) == (0, 0)
 
 
-def test_it_outlives_a_change_of_the_master_key(service, store, peers):
+def test_it_survives_a_change_of_the_master_key(service, store, peers):
     value = pdq()
     service.open(item(value))
     hold(peers, value)
@@ -256,14 +258,14 @@ def test_it_outlives_a_change_of_the_master_key(service, store, peers):
     first, again = asked(store)
     assert (first.kind, again.kind) == ("verdicts", "resubmitted")
     review.keep(store, first.number, now=service.clock())
-    assert asked(store) == [], "what was submitted again goes out with it"
+    assert asked(store) == [], "the resubmitted file is published with it"
     service.parts.waiters.poke()
     assert len(peers[0].match(value)[0]) == 2
 
 
 @pytest.mark.sqlite
 @pytest.mark.parametrize("ended", [False, True])
-def test_a_restore_brings_back_what_was_held_back_and_not_what_was_withdrawn(
+def test_a_restore_brings_back_held_values_but_not_withdrawn_ones(
     service, store, peers, tmp_path, ended
 ):
     value = pdq()
@@ -273,10 +275,10 @@ def test_a_restore_brings_back_what_was_held_back_and_not_what_was_withdrawn(
     if ended:
         case.withdraw()
     assert restore(service.settings, tmp_path / "backup").withdrawn_again == ended
-    assert kept_values(store) == (1 - ended, 1 - ended)
+    assert stored_values(store) == (1 - ended, 1 - ended)
 
 
-def test_who_submits_it_again_waits_seven_days_at_most(service, store, peers):
+def test_a_resubmitted_file_is_held_back_for_seven_days_at_most(service, store, peers):
     value = pdq()
     service.open(item(value))
     hold(peers, value)
@@ -288,35 +290,35 @@ def test_who_submits_it_again_waits_seven_days_at_most(service, store, peers):
     [file, _] = case.status()["items"]
     assert (file["held_back"], file["being_checked"]) == (True, 1)
     alone = service.open(item(value)).status()
-    assert alone["state"] == "open", "a case may hold nothing else"
+    assert alone["state"] == "open", "a case may have only such files"
     assert [q.kind for q in asked(store)] == ["verdicts", "resubmitted", "resubmitted"]
     assert peers[0].match(value) == [[]]
     service.clock.pass_(days=7)
-    assert tidy(service)["taken_out"] == 1, "the first of the three"
+    assert run_purge(service)["taken_out"] == 1, "the first of the three"
     service.parts.waiters.poke()
     assert len(peers[0].match(value)[0]) == 2
     assert not case.status()["items"][0]["held_back"]
     for peer in peers[:2]:
-        say(peer, value)
+        submit_verdict(peer, value)
     assert len(peers[0].match(value)[0]) == 2, "verdicts alone do not hold it back again"
     assert [q.kind for q in asked(store)] == ["verdicts", "verdicts"]
 
 
 def test_submissions_do_not_hold_each_other_back(service, store, peers):
-    """Each was held back by the one before, for as long as somebody submitted it once a week."""
+    """Each was held back by the one before, as long as one was submitted every week."""
     value = pdq()
     service.open(item(value))
     hold(peers, value)
     service.clock.pass_(days=6)
     service.open(item(value))
     service.clock.pass_(days=1)
-    assert tidy(service)["taken_out"] == 1
+    assert run_purge(service)["taken_out"] == 1
     later = service.open(item(value), item(pdq()))
     assert [i["accepted"] for i in later.reply["items"]] == [1, 1]
     assert len(peers[0].match(value)[0]) == 1
 
 
-def test_what_is_like_a_lawful_picture_too_waits_for_both_decisions(service, store, peers):
+def test_a_held_file_near_a_lawful_picture_waits_for_both_decisions(service, store, peers):
     value = pdq()
     service.open(item(value))
     lawful = [Signal.from_hex(SignalType.PDQ, value)]
@@ -330,7 +332,7 @@ def test_what_is_like_a_lawful_picture_too_waits_for_both_decisions(service, sto
     assert "resubmitted" in [q.kind for q in asked(store)]
 
 
-def test_no_deletion_is_told_while_the_rest_of_a_file_is_matched(service, store, peers):
+def test_no_deletion_is_reported_while_the_rest_of_a_file_matches(service, store, peers):
     value, other = pdq(), pdq()
     case = service.open(item(value, other))
     hold(peers, value)
@@ -345,7 +347,7 @@ def test_no_deletion_is_told_while_the_rest_of_a_file_is_matched(service, store,
     assert platform["deletion_acknowledged"] is not None
 
 
-def test_what_was_submitted_again_can_be_decided_alone(service, store, peers):
+def test_a_resubmitted_file_can_be_decided_separately(service, store, peers):
     value = pdq()
     service.open(item(value))
     hold(peers, value)
@@ -359,27 +361,27 @@ def test_what_was_submitted_again_can_be_decided_alone(service, store, peers):
     assert [case.status()["items"][0]["taken_out"] for case in cases] == [None, "operator"]
 
 
-def test_the_bound_is_by_platform_and_day(service, store, peers, monkeypatch):
+def test_the_limit_is_per_platform_and_day(service, store, peers, monkeypatch):
     monkeypatch.setattr(verdict_holds, "FILES_A_DAY", 3)
     values = [pdq() for _ in range(8)]
     service.open(*(item(value) for value in values))
     for value in values[:4]:
         for peer in peers[:2]:
-            say(peer, value)
+            submit_verdict(peer, value)
     live = [len(row) for row in peers[0].match(*values)]
     assert live == [0, 0, 0, 1, 1, 1, 1, 1]
-    say(peers[3], values[4])
-    say(peers[0], values[4])
+    submit_verdict(peers[3], values[4])
+    submit_verdict(peers[0], values[4])
     assert len(peers[0].match(values[4])[0]) == 1, "one of the two is at its bound"
-    say(peers[2], values[5])
-    say(peers[3], values[5])
+    submit_verdict(peers[2], values[5])
+    submit_verdict(peers[3], values[5])
     assert peers[0].match(values[5]) == [[]], "two others are not"
     service.clock.pass_(days=1)
     for peer in peers[:2]:
-        say(peer, values[3])
-        say(peer, values[6])
+        submit_verdict(peer, values[3])
+        submit_verdict(peer, values[6])
     live = [len(row) for row in peers[0].match(*values)]
-    assert live == [0, 0, 0, 1, 1, 0, 0, 1], "about which the operator is asked stays with her"
+    assert live == [0, 0, 0, 1, 1, 0, 0, 1], "a file with an open question is left to the operator"
     assert [q.held for q in asked(store)] == [1, 1, 1, 0, 0, 1, 1]
     assert review.put_back(store, 1, now=service.clock()) == 6
     assert [q.said_by for q in asked(store)] == [("Platform 2", "Platform 3")]
@@ -391,30 +393,30 @@ def test_several_hashes_of_a_file_count_once(service, peers, monkeypatch):
     service.open(item(*values[:3]), item(values[3]))
     for value in values:
         for peer in peers[:2]:
-            say(peer, value)
+            submit_verdict(peer, value)
     assert [len(row) for row in peers[0].match(*values)] == [0, 0, 0, 1]
 
 
-def test_the_bound_holds_under_many_at_once(service, store, peers):
+def test_the_limit_holds_under_concurrent_verdicts(service, store, peers):
     values = [pdq() for _ in range(40)]
     service.open(*(item(value) for value in values))
-    said = [
+    verdicts = [
         (peer, hit["id"]) for peer in peers[:2] for [hit] in peer.match(*values) if hit is not None
     ]
 
-    def post(each):
-        peer, id = each
+    def post(verdict):
+        peer, id = verdict
         body = {"verdicts": [{"id": id, "verdict": "not_blocked"}]}
         while (reply := peer.post("/v1/feedback", body)).status_code == 503:
-            pass  # many write at once: again, as the answer asks for
+            pass  # many concurrent writes: retry, as the response asks
         assert reply.status_code == 200
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(post, said))
+        list(pool.map(post, verdicts))
     live = [len(row) for row in peers[0].match(*values)]
     assert live.count(0) == 20
     assert sum(act == "file held back by verdicts" for act, _, _ in acts(store)) == 20
 
 
-def test_the_bound_grows_with_the_bank():
+def test_the_limit_grows_with_the_bank():
     assert [verdict_holds.bound(n) for n in (0, 20_000, 20_001, 1_000_000)] == [20, 20, 21, 1_000]

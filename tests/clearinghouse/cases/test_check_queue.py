@@ -1,4 +1,4 @@
-"""Who waits for a check of a passphrase, and in which order they come."""
+"""The queue of passphrase checks: who may wait, and in which order they run."""
 
 import asyncio
 from functools import partial
@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from clearinghouse.cases import check_queue
 from clearinghouse.cases.check_queue import (
-    FIRST,
+    EFFORT_FIRST,
     FREE,
+    LANE_MAX,
     LATE,
-    MOST,
     CheckQueue,
     CheckQueueFull,
     Lane,
@@ -29,8 +29,8 @@ class Clock:
         return self.now
 
 
-class Scene:
-    """A queue in which each check ends when the test says so."""
+class Harness:
+    """A queue whose checks finish when the test says so."""
 
     def __init__(self, monkeypatch, at_once=1):
         self.clock = Clock()
@@ -45,171 +45,177 @@ class Scene:
         await self.running[-1]
         return name
 
-    async def come(self, name, lane=OTHERS, effort=0):
-        """Let somebody come; return the task that waits."""
+    async def arrive(self, name, lane=OTHERS, effort=0):
+        """Start a request; return its task."""
         task = asyncio.create_task(self.queue.run(lane, effort, name))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         return task
 
-    def finish(self):
-        """Let the oldest check end, unless its caller was cancelled."""
+    def finish_one(self):
+        """Finish the oldest check, unless its caller was cancelled."""
         if not (check := self.running.pop(0)).done():
             check.set_result(None)
 
-    async def end(self, count=1):
-        """Let the oldest checks end."""
+    async def finish_some(self, count=1):
+        """Finish the oldest checks."""
         for _ in range(count):
-            self.finish()
+            self.finish_one()
             for _ in range(10):
                 await asyncio.sleep(0)
 
-    async def end_all(self):
+    async def finish_all(self):
         while self.running:
-            await self.end()
+            await self.finish_some()
 
 
-def scene(work, monkeypatch, **options):
+def run_with_queue(work, monkeypatch, **options):
     async def run():
-        await work(Scene(monkeypatch, **options))
+        await work(Harness(monkeypatch, **options))
 
     asyncio.run(run())
 
 
-def test_those_without_work_wait_in_turn_and_the_next_is_asked_for_work(monkeypatch):
-    async def work(scene):
-        tasks = [await scene.come(n) for n in range(1 + FREE)]
-        late = await scene.come("late")
+def test_requests_without_work_wait_until_the_lane_is_full(monkeypatch):
+    async def work(harness):
+        tasks = [await harness.arrive(n) for n in range(1 + FREE)]
+        late = await harness.arrive("late")
         with pytest.raises(CheckQueueFull) as caught:
             await late
-        assert caught.value.effort == FIRST
-        worked = await scene.come("worked", effort=FIRST)
-        await scene.end(2)
+        assert caught.value.effort == EFFORT_FIRST
+        worked = await harness.arrive("worked", effort=EFFORT_FIRST)
+        await harness.finish_some(2)
         assert await worked == "worked"
-        await scene.end_all()
+        await harness.finish_all()
         assert await asyncio.gather(*tasks) == list(range(1 + FREE))
-        assert scene.order == [0, "worked", *range(1, 1 + FREE)]
+        assert harness.order == [0, "worked", *range(1, 1 + FREE)]
 
-    scene(work, monkeypatch)
+    run_with_queue(work, monkeypatch)
 
 
-def test_a_withdrawal_is_next_but_one_however_many_others_wait(monkeypatch):
-    """With any work, and without it."""
+def test_at_most_one_other_check_runs_before_a_withdrawal(monkeypatch):
+    """Whether the others did work or not."""
 
-    async def work(scene):
-        others = [await scene.come(f"other {n}", effort=2**19) for n in range(MOST)]
-        tasks = [await scene.come(f"withdrawal {n}", WITHDRAWING) for n in range(3)]
-        before = len(scene.order)
-        await scene.end(6)
-        came = scene.order[before:]
-        assert [name for name in came if "withdrawal" in name] == [
+    async def work(harness):
+        others = [await harness.arrive(f"other {n}", effort=2**19) for n in range(LANE_MAX)]
+        tasks = [await harness.arrive(f"withdrawal {n}", WITHDRAWING) for n in range(3)]
+        before = len(harness.order)
+        await harness.finish_some(6)
+        ran = harness.order[before:]
+        assert [name for name in ran if "withdrawal" in name] == [
             "withdrawal 0",
             "withdrawal 1",
             "withdrawal 2",
         ]
-        assert max(came.index(f"withdrawal {n}") - 2 * n for n in range(3)) <= 1
+        assert max(ran.index(f"withdrawal {n}") - 2 * n for n in range(3)) <= 1
         assert await asyncio.gather(*tasks)
-        await scene.end_all()
+        await harness.finish_all()
         await asyncio.gather(*others)
 
-    scene(work, monkeypatch)
+    run_with_queue(work, monkeypatch)
 
 
-def test_more_work_goes_first_also_among_withdrawals(monkeypatch):
-    async def work(scene):
-        await scene.come("running")
-        tasks = [await scene.come(f"idle {n}", WITHDRAWING) for n in range(FREE)]
-        tasks += [await scene.come(f"worked {n}", WITHDRAWING, effort=FIRST) for n in range(20)]
-        her = scene.queue.asked(WITHDRAWING)
-        assert her == 2 * FIRST
-        tasks.append(await scene.come("her", WITHDRAWING, effort=her))
-        await scene.end_all()
-        expected = ["her", *(f"worked {n}" for n in range(20)), *(f"idle {n}" for n in range(FREE))]
-        assert scene.order == ["running", *expected]
+def test_more_work_is_served_first_also_among_withdrawals(monkeypatch):
+    async def work(harness):
+        await harness.arrive("running")
+        tasks = [await harness.arrive(f"idle {n}", WITHDRAWING) for n in range(FREE)]
+        tasks += [
+            await harness.arrive(f"worked {n}", WITHDRAWING, effort=EFFORT_FIRST) for n in range(20)
+        ]
+        effort = harness.queue.asked(WITHDRAWING)
+        assert effort == 2 * EFFORT_FIRST
+        tasks.append(await harness.arrive("first", WITHDRAWING, effort=effort))
+        await harness.finish_all()
+        expected = [
+            "first",
+            *(f"worked {n}" for n in range(20)),
+            *(f"idle {n}" for n in range(FREE)),
+        ]
+        assert harness.order == ["running", *expected]
         assert len(await asyncio.gather(*tasks)) == len(expected)
 
-    scene(work, monkeypatch)
+    run_with_queue(work, monkeypatch)
 
 
-def test_when_the_queue_is_behind_the_newest_of_equals_goes_first(monkeypatch):
-    async def work(scene):
-        await scene.come("running")
+def test_when_the_queue_is_late_the_newest_of_equals_is_first(monkeypatch):
+    async def work(harness):
+        await harness.arrive("running")
         for n in range(3):
-            await scene.come(n, effort=FIRST)
-        scene.clock.now = LATE
-        await scene.end()
-        assert scene.order[-1] == 0
-        scene.clock.now = LATE + 0.1
-        await scene.come("newest", effort=FIRST)
-        await scene.come("less", effort=FIRST // 2)
-        await scene.end_all()
-        assert scene.order == ["running", 0, "newest", 2, 1, "less"]
+            await harness.arrive(n, effort=EFFORT_FIRST)
+        harness.clock.now = LATE
+        await harness.finish_some()
+        assert harness.order[-1] == 0
+        harness.clock.now = LATE + 0.1
+        await harness.arrive("newest", effort=EFFORT_FIRST)
+        await harness.arrive("less", effort=EFFORT_FIRST // 2)
+        await harness.finish_all()
+        assert harness.order == ["running", 0, "newest", 2, 1, "less"]
 
-    scene(work, monkeypatch)
+    run_with_queue(work, monkeypatch)
 
 
-def test_a_full_lane_asks_whoever_would_be_last_for_work(monkeypatch):
-    async def work(scene):
-        tasks = [await scene.come(n, effort=FIRST) for n in range(1 + MOST)]
-        more = await scene.come("more", effort=2 * FIRST)
+def test_a_full_lane_asks_the_last_request_for_work(monkeypatch):
+    async def work(harness):
+        tasks = [await harness.arrive(n, effort=EFFORT_FIRST) for n in range(1 + LANE_MAX)]
+        more = await harness.arrive("more", effort=2 * EFFORT_FIRST)
         with pytest.raises(CheckQueueFull) as caught:
             await tasks[-1]
-        assert caught.value.effort == 4 * FIRST
+        assert caught.value.effort == 4 * EFFORT_FIRST
         with pytest.raises(CheckQueueFull):
-            await (await scene.come("as much", effort=FIRST))
-        scene.clock.now = LATE + 0.1
-        newest = await scene.come("newest", effort=FIRST)
+            await (await harness.arrive("as much", effort=EFFORT_FIRST))
+        harness.clock.now = LATE + 0.1
+        newest = await harness.arrive("newest", effort=EFFORT_FIRST)
         with pytest.raises(CheckQueueFull):
-            await tasks[1]  # in a flood it is the oldest who would be last
-        await scene.end(2)
-        assert scene.order == [0, "more", "newest"]
-        await scene.end_all()
+            await tasks[1]  # in a flood it is the oldest that would be last
+        await harness.finish_some(2)
+        assert harness.order == [0, "more", "newest"]
+        await harness.finish_all()
         await asyncio.gather(more, newest, *tasks[2:-1])
 
-    scene(work, monkeypatch)
+    run_with_queue(work, monkeypatch)
 
 
-def test_whoever_waits_for_long_is_asked_for_more_work(monkeypatch):
+def test_a_request_that_waited_too_long_is_asked_for_more_work(monkeypatch):
     monkeypatch.setattr(check_queue, "PATIENCE", 0.01)
 
-    async def work(scene):
-        await scene.come("running")
-        task = await scene.come("waits", effort=FIRST)
+    async def work(harness):
+        await harness.arrive("running")
+        task = await harness.arrive("waits", effort=EFFORT_FIRST)
         with pytest.raises(CheckQueueFull):
             await task
-        assert scene.queue.asked(OTHERS) == FIRST, "it no longer waits"
-        again = await scene.come("again", effort=2 * FIRST)
-        await scene.end(2)
+        assert harness.queue.asked(OTHERS) == EFFORT_FIRST, "it no longer waits"
+        again = await harness.arrive("again", effort=2 * EFFORT_FIRST)
+        await harness.finish_some(2)
         assert await again == "again"
-        assert scene.order == ["running", "again"]
+        assert harness.order == ["running", "again"]
 
-    scene(work, monkeypatch)
+    run_with_queue(work, monkeypatch)
 
 
-@given(st.lists(st.sampled_from(["come", "withdraw", "worked", "cancel", "end"]), max_size=60))
+@given(st.lists(st.sampled_from(["arrive", "withdraw", "worked", "cancel", "finish"]), max_size=60))
 def test_no_turn_is_ever_lost(steps):
-    """Callers that are cancelled, before or at their turn, leave the queue as they found it."""
+    """Callers that are cancelled, before or at their turn, leave the queue unchanged."""
 
-    async def work(scene):
+    async def work(harness):
         tasks = []
         for step in steps:
             match step:
-                case "end" if scene.running:
-                    scene.finish()
-                    await asyncio.sleep(0)  # turns are granted, and not yet taken
+                case "finish" if harness.running:
+                    harness.finish_one()
+                    await asyncio.sleep(0)  # turns are granted but not yet taken
                 case "cancel" if tasks:
                     tasks[len(tasks) // 2].cancel()
-                case "come" | "withdraw" | "worked":
+                case "arrive" | "withdraw" | "worked":
                     lane = WITHDRAWING if step == "withdraw" else OTHERS
-                    run = partial(scene.queue.run, lane, FIRST * (step == "worked"), step)
+                    run = partial(harness.queue.run, lane, EFFORT_FIRST * (step == "worked"), step)
                     tasks.append(asyncio.create_task(run()))
                     await asyncio.sleep(0)
         for _ in range(200):
-            await scene.end_all()
+            await harness.finish_all()
             await asyncio.sleep(0)
         await asyncio.gather(*tasks, return_exceptions=True)
-        assert scene.queue._running == 0
-        assert not any(scene.queue._lanes.values())
+        assert harness.queue._running == 0
+        assert not any(harness.queue._lanes.values())
 
     with pytest.MonkeyPatch.context() as patch:
-        scene(work, patch, at_once=2)
+        run_with_queue(work, patch, at_once=2)

@@ -1,4 +1,4 @@
-"""What a request brings: made ready before the lock, linear, bounded, and in parts."""
+"""Submitted files: prepared before the lock, in linear time, within limits, and in parts."""
 
 import threading
 from contextlib import contextmanager
@@ -23,12 +23,12 @@ from support import stopncii
 from support.serving import item, near, opening, pdq, problem
 
 
-def film(count, *, more=False):
+def video(count, *, more=False):
     return item(*(pdq() for _ in range(count)), media="video") | ({"more": True} if more else {})
 
 
 def part(after, count, *, more=False):
-    return {"after": after, "signals": film(count)["signals"], "more": more}
+    return {"after": after, "signals": video(count)["signals"], "more": more}
 
 
 def append(case, number, body, **headers):
@@ -37,7 +37,7 @@ def append(case, number, body, **headers):
 
 
 def live(service):
-    """Count the signals that are matched."""
+    """Return how many signals are active."""
     with service.parts.store.read() as tx:
         return len(tx.signals.live(0, 10_000))
 
@@ -47,12 +47,12 @@ def live(service):
 
 @pytest.fixture
 def locked(monkeypatch):
-    """What was sealed, looked up or compared while a write transaction was open, by name."""
-    writing, seen = threading.local(), []
+    """The names of the costly calls made while a write transaction was open."""
+    writing, calls = threading.local(), []
     write = Store.write
 
     @contextmanager
-    def noted(store):
+    def noting(store):
         with write(store) as tx:
             writing.now = True
             try:
@@ -60,14 +60,14 @@ def locked(monkeypatch):
             finally:
                 writing.now = False
 
-    monkeypatch.setattr(Store, "write", noted)
+    monkeypatch.setattr(Store, "write", noting)
 
     def watch(owner, name):
         original = getattr(owner, name)
 
         def watched(*args, **kwargs):
             if getattr(writing, "now", False):
-                seen.append(f"{owner.__name__}.{name}")
+                calls.append(f"{owner.__name__}.{name}")
             return original(*args, **kwargs)
 
         monkeypatch.setattr(owner, name, watched)
@@ -81,12 +81,12 @@ def locked(monkeypatch):
         (ReplyVault, "seal"),
     ):
         watch(owner, name)
-    return seen
+    return calls
 
 
-def test_nothing_is_sealed_looked_up_or_compared_while_others_wait(service, locked):
+def test_nothing_is_sealed_looked_up_or_compared_under_the_lock(service, locked):
     key = {"Idempotency-Key": "5f" * 16}
-    case = service.open(item(pdq(), pdq()), film(3, more=True))
+    case = service.open(item(pdq(), pdq()), video(3, more=True))
     assert append(case, 2, part(3, 5), **key).status_code == 201
     new = {"items": [item(pdq(), pdq())]}
     case.client.post("/v1/case/items", json=new, headers=case.headers).raise_for_status()
@@ -106,8 +106,8 @@ def test_nothing_is_sealed_looked_up_or_compared_while_others_wait(service, lock
     assert locked == []
 
 
-def test_one_answer_is_sealed_with_the_write_that_it_reports(service, locked):
-    """The only exception, once a request: whoever repeats it must find the answer or nothing."""
+def test_one_reply_is_sealed_in_the_transaction_that_it_reports(service, locked):
+    """The only exception, once per request: a retry must find write and reply, or neither."""
     headers = {"Idempotency-Key": "5f" * 16}
     content = opening(item(*(pdq() for _ in range(50))))
     assert service.client.post("/v1/cases", json=content, headers=headers).status_code == 201
@@ -115,7 +115,7 @@ def test_one_answer_is_sealed_with_the_write_that_it_reports(service, locked):
 
 
 class Statements:
-    """The statements of write transactions, and the rows that they were given."""
+    """A counter of the statements of write transactions, and of their rows."""
 
     def __init__(self, service):
         self.count = self.rows = 0
@@ -132,14 +132,14 @@ class Statements:
 
 
 def test_statements_and_rows_are_linear_in_the_signals(service):
-    """Twice the signals cost at most twice the rows, and no statement for each of them."""
+    """Twice the signals need at most twice the rows, and no statement per signal."""
     statements = Statements(service)
     service.open()  # reserves row numbers
     sizes = (128, 256, 512, REQUEST_SIGNALS_MAX)
     cases = []
-    opened = [statements.spent(lambda n=n: cases.append(service.open(film(n)))) for n in sizes]
+    opened = [statements.spent(lambda n=n: cases.append(service.open(video(n)))) for n in sizes]
     withdrawn = [statements.spent(case.withdraw) for case in cases]
-    assert opened[-1][0] < 40, "a few for each batch, and none for each signal"
+    assert opened[-1][0] < 40, "a few per batch, and none per signal"
     assert withdrawn[-1][0] < 160
     for spent in (opened, withdrawn):
         for (count, rows), (more_count, more_rows) in pairwise(spent):
@@ -147,8 +147,8 @@ def test_statements_and_rows_are_linear_in_the_signals(service):
             assert more_rows <= 2 * rows + 4
 
 
-def test_withdrawing_what_another_case_holds_is_linear(service):
-    """Their records were moved one by one, four statements each, while all others waited."""
+def test_withdrawing_values_of_another_case_is_linear(service):
+    """Regression: records were moved one by one, with four statements each, under the lock."""
     statements = Statements(service)
     service.open()  # reserves row numbers
     counts = []
@@ -157,12 +157,12 @@ def test_withdrawing_what_another_case_holds_is_linear(service):
         one, _ = (service.open(item(*values)) for _ in range(2))
         counts.append(statements.spent(one.withdraw))
     (few, few_rows), (many, many_rows) = counts
-    assert many <= few + 60, "a few more for each batch, and none for each signal"
+    assert many <= few + 60, "a few more per batch, and none per signal"
     assert few_rows > 3 * 64, "each is removed, logged and moved"
     assert many_rows <= 9 * few_rows
 
 
-def test_letting_out_a_file_takes_no_statement_for_each_signal(service):
+def test_releasing_a_file_needs_no_statement_per_signal(service):
     store, now = service.parts.store, service.clock()
     statements, counts = Statements(service), []
     for size in (64, 512):
@@ -173,22 +173,22 @@ def test_letting_out_a_file_takes_no_statement_for_each_signal(service):
         counts.append(statements.spent(lambda n=number: review.keep(store, n, now=now)))
     (few, few_rows), (many, many_rows) = counts
     assert many <= few + 5
-    assert few_rows >= 2 * 64, "each is moved, and logged"
+    assert few_rows >= 2 * 64, "each is moved and logged"
     assert many_rows >= 2 * 512
 
 
-def test_equal_signals_are_kept_once(service):
-    """A list of equal ones was compared with itself, pair by pair."""
+def test_equal_signals_are_stored_once(service):
+    """Regression: a list of equal ones was compared with itself, pair by pair."""
     value = pdq()
     case = service.open(item(*[value] * REQUEST_SIGNALS_MAX))
     assert case.reply["items"][0]["accepted"] == REQUEST_SIGNALS_MAX
     assert live(service) == 1
 
 
-def test_a_request_holds_so_many_signals(service):
-    halves = [film(REQUEST_SIGNALS_MAX // 2), film(REQUEST_SIGNALS_MAX // 2)]
+def test_the_signals_of_a_request_are_limited(service):
+    halves = [video(REQUEST_SIGNALS_MAX // 2), video(REQUEST_SIGNALS_MAX // 2)]
     case = service.open(*halves)
-    for items in ([*halves, item(pdq())], [film(REQUEST_SIGNALS_MAX + 1)]):
+    for items in ([*halves, item(pdq())], [video(REQUEST_SIGNALS_MAX + 1)]):
         reply = service.client.post("/v1/cases", json=opening(*items))
         assert "too_many_signals" in problem(reply, 422, "invalid_request")["detail"]
         reply = case.client.post("/v1/case/items", json={"items": items}, headers=case.headers)
@@ -198,8 +198,8 @@ def test_a_request_holds_so_many_signals(service):
 
 def test_row_numbers_are_reserved_once(settings):
     one, other = Store.open(settings), Store.open(settings)
-    taken = [n for _ in range(3) for store in (one, other) for n in store.reserve_items(700)]
-    assert len(set(taken)) == len(taken) == 4200
+    reserved = [n for _ in range(3) for store in (one, other) for n in store.reserve_items(700)]
+    assert len(set(reserved)) == len(reserved) == 4200
     one.close()
     other.close()
 
@@ -207,7 +207,7 @@ def test_row_numbers_are_reserved_once(settings):
 # --- what changes in between -----------------------------------------------------------------
 
 
-def test_a_picture_that_is_listed_as_lawful_meanwhile_is_held_back(service, monkeypatch):
+def test_a_picture_listed_as_lawful_in_the_meantime_is_quarantined(service, monkeypatch):
     value = pdq()
     signals = [Signal.from_hex(SignalType.PDQ, value)]
     once = iter([True])
@@ -224,7 +224,7 @@ def test_a_picture_that_is_listed_as_lawful_meanwhile_is_held_back(service, monk
     assert case.status()["items"][0]["held_back"]
 
 
-def test_what_was_sealed_under_the_old_key_is_sealed_again(service, monkeypatch):
+def test_values_sealed_under_the_old_key_are_sealed_again(service, monkeypatch):
     once = iter([True])
     seal = Vault.seal
 
@@ -254,7 +254,7 @@ def test_what_was_sealed_under_the_old_key_is_sealed_again(service, monkeypatch)
 
 
 def test_a_long_video_is_sent_in_parts(service):
-    case = service.open(item(pdq()), film(REQUEST_SIGNALS_MAX - 1, more=True))
+    case = service.open(item(pdq()), video(REQUEST_SIGNALS_MAX - 1, more=True))
     assert append(case, 2, part(REQUEST_SIGNALS_MAX - 1, 1, more=True)).status_code == 201
     assert [i["complete"] for i in case.status()["items"]] == [True, False]
     added = append(case, 2, part(REQUEST_SIGNALS_MAX, 500, more=True)).json()
@@ -270,8 +270,8 @@ def test_a_long_video_is_sent_in_parts(service):
     assert live(service) == 1
 
 
-def test_a_part_that_comes_again_is_answered_and_not_added(service):
-    case = service.open(film(10, more=True))
+def test_a_repeated_part_is_acknowledged_but_not_added(service):
+    case = service.open(video(10, more=True))
     middle, last = part(10, 20, more=True), part(30, 5)
     middle["signals"][3]["quality"] = 1
     first = append(case, 1, middle).json()
@@ -283,8 +283,8 @@ def test_a_part_that_comes_again_is_answered_and_not_added(service):
     assert live(service) == 34
 
 
-def test_parts_come_in_their_order_and_to_files_that_wait_for_them(service):
-    case = service.open(film(10, more=True), item(pdq()))
+def test_parts_are_accepted_only_in_order_and_for_incomplete_files(service):
+    case = service.open(video(10, more=True), item(pdq()))
     problem(append(case, 1, part(11, 5)), 409, "not_the_next_part")
     problem(append(case, 1, part(9, 5)), 409, "not_the_next_part")
     problem(append(case, 2, part(1, 5)), 409, "not_the_next_part")
@@ -300,8 +300,8 @@ def test_parts_come_in_their_order_and_to_files_that_wait_for_them(service):
     problem(append(case, 2, part(10, 5)), 409, "case_closed")
 
 
-def test_a_file_holds_so_many_signals(service):
-    case = service.open(film(REQUEST_SIGNALS_MAX, more=True))
+def test_the_signals_of_a_file_are_limited(service):
+    case = service.open(video(REQUEST_SIGNALS_MAX, more=True))
     append(case, 1, part(REQUEST_SIGNALS_MAX, 1000, more=True)).raise_for_status()
     reply = append(case, 1, part(REQUEST_SIGNALS_MAX + 1000, 25))
     problem(reply, 422, "too_many_signals")
@@ -310,14 +310,14 @@ def test_a_file_holds_so_many_signals(service):
 
 def test_a_part_near_a_lawful_picture_waits_for_the_operator(service):
     value = pdq()
-    case = service.open(film(3, more=True))
+    case = service.open(video(3, more=True))
     review.list_lawful(
         service.parts.store, [Signal.from_hex(SignalType.PDQ, value)], now=service.clock()
     )
     bad = {"after": 3, "signals": item(pdq(), near(value, 2))["signals"], "more": True}
     answer = append(case, 1, bad).json()
     assert (answer["accepted"], len(answer["refused"])) == (0, 2)
-    assert append(case, 1, part(5, 2)).json()["accepted"] == 0, "with it, those that follow"
+    assert append(case, 1, part(5, 2)).json()["accepted"] == 0, "and so do the following parts"
     peer = service.platform()
     assert len(peer.feed()["entries"]) == 3
     assert case.status()["items"][0]["held_back"]
@@ -325,12 +325,12 @@ def test_a_part_near_a_lawful_picture_waits_for_the_operator(service):
     assert question.kind == "quarantined"
     review.keep(service.parts.store, question.number, now=service.clock())
     assert len(peer.feed()["entries"]) == 7, "each once"
-    assert append(case, 1, bad).json()["item"] == 1, "and it may be repeated"
+    assert append(case, 1, bad).json()["item"] == 1, "and it can be repeated"
 
 
-def test_a_part_that_nobody_paid_for_is_not_filed(service, monkeypatch):
-    """It was not the next one when it was looked at, and became it meanwhile."""
-    case = service.open(film(1, more=True))
+def test_a_part_without_work_is_not_stored(service, monkeypatch):
+    """It was not the next part when it was checked, but became it before it was stored."""
+    case = service.open(video(1, more=True))
     paid = []
     pay = type(service.parts.gate).pay
     monkeypatch.setattr(
@@ -351,8 +351,8 @@ def test_a_part_that_nobody_paid_for_is_not_filed(service, monkeypatch):
     assert append(case, 1, part(2, 1000)).status_code == 201
 
 
-def test_a_first_part_that_is_too_plain_does_not_end_the_file(service):
-    plain = film(3, more=True)
+def test_a_first_part_of_low_quality_does_not_end_the_file(service):
+    plain = video(3, more=True)
     for signal in plain["signals"]:
         signal["quality"] = 1
     case = service.open(plain, item(pdq()))
@@ -361,8 +361,8 @@ def test_a_first_part_that_is_too_plain_does_not_end_the_file(service):
     assert case.withdraw().json()["withdrawn"] == 2
 
 
-def test_work_is_not_asked_for_what_is_too_much(service, monkeypatch):
-    case = service.open(film(1000, more=True))
+def test_no_work_is_asked_for_what_exceeds_a_limit(service, monkeypatch):
+    case = service.open(video(1000, more=True))
     append(case, 1, part(1000, 1024, more=True)).raise_for_status()
     monkeypatch.setattr(type(service.parts.gate), "pay", None)
     problem(append(case, 1, part(2024, 25)), 422, "too_many_signals")
@@ -374,7 +374,7 @@ def test_work_is_not_asked_for_what_is_too_much(service, monkeypatch):
     )
 
 
-def test_further_parts_of_a_file_that_is_held_back_wait_with_it(service):
+def test_further_parts_of_a_quarantined_file_are_quarantined_too(service):
     value = pdq()
     store, now = service.parts.store, service.clock()
     review.list_lawful(store, [Signal.from_hex(SignalType.PDQ, value)], now=now)
@@ -390,7 +390,7 @@ def test_further_parts_of_a_file_that_is_held_back_wait_with_it(service):
 def test_an_advocates_long_video_is_sent_in_parts(service):
     key = advocates.add(service.parts.store, "Helpline", service.clock())
     headers = {"Authorization": f"Bearer {key}"}
-    content = opening(film(4, more=True)) | {"consent": True}
+    content = opening(video(4, more=True)) | {"consent": True}
     del content["work"]
     opened = service.client.post("/v1/advocate/cases", json=content, headers=headers).json()
     path = f"/v1/advocate/cases/{opened['reference']}/items/1/signals"
@@ -399,9 +399,9 @@ def test_an_advocates_long_video_is_sent_in_parts(service):
     problem(service.client.post(path, json=part(1, 1), headers=headers), 409, "not_the_next_part")
 
 
-def test_a_large_case_is_withdrawn_whole_in_several_transactions(service, monkeypatch):
+def test_a_large_case_is_withdrawn_in_several_transactions(service, monkeypatch):
     monkeypatch.setattr("clearinghouse.cases.lifecycle._AT_ONCE", 7)
-    case = service.open(film(20), item(pdq()), film(7), film(30))
+    case = service.open(video(20), item(pdq()), video(7), video(30))
     entries = len(service.platform().feed()["entries"])
     assert case.withdraw(1).json() == {"withdrawn": 1, "remaining": 3, "state": "open"}
     assert case.withdraw().json() == {"withdrawn": 3, "remaining": 0, "state": "withdrawn"}
@@ -410,9 +410,9 @@ def test_a_large_case_is_withdrawn_whole_in_several_transactions(service, monkey
     assert (entries, service.parts.store.reached().seq) == (58, 2 * 58)
 
 
-def test_a_withdrawal_that_was_cut_off_goes_on(service, monkeypatch):
+def test_an_interrupted_withdrawal_continues(service, monkeypatch):
     monkeypatch.setattr("clearinghouse.cases.lifecycle._AT_ONCE", 7)
-    case = service.open(film(20))
+    case = service.open(video(20))
     some, calls = Cases.withdraw_some, iter(range(10))
 
     def fail(*args, **kwargs):
@@ -428,9 +428,9 @@ def test_a_withdrawal_that_was_cut_off_goes_on(service, monkeypatch):
     assert live(service) == 0
 
 
-def test_a_journal_that_cannot_be_written_leaves_nothing_matched(service, monkeypatch):
+def test_a_case_is_withdrawn_even_if_the_journal_cannot_be_written(service, monkeypatch):
     monkeypatch.setattr("clearinghouse.cases.lifecycle._AT_ONCE", 7)
-    case = service.open(film(40))
+    case = service.open(video(40))
     with monkeypatch.context() as full:
 
         def fail(_store):
@@ -442,7 +442,7 @@ def test_a_journal_that_cannot_be_written_leaves_nothing_matched(service, monkey
     assert case.withdraw().json() == {"withdrawn": 0, "remaining": 0, "state": "withdrawn"}
 
 
-def test_settings_are_what_they_were():
-    """The bounds of the service go into its documents; a change is a decision."""
+def test_documented_limits_are_unchanged():
+    """The documentation states these limits; change both."""
     assert (REQUEST_SIGNALS_MAX, SIGNALS_MAX) == (1024, 2048)
     assert Settings(database="sqlite:///x").body_max == 2 * 2**20

@@ -1,4 +1,4 @@
-"""Opening, looking, adding, withdrawing, expiring: the survivor's door over HTTP."""
+"""The survivors' API over HTTP: open, view, add, withdraw, expire."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,13 +9,13 @@ from clearinghouse.platforms.keys import Scope
 from support.serving import credentials, figures, item, near, opening, pdq, problem
 
 
-def test_a_case_is_opened_and_seen(service):
+def test_a_case_is_opened_and_viewed(service):
     case = service.open(item(pdq(), pdq()), item(pdq()))
     assert case.reply["items"] == [
         {"item": 1, "accepted": 2, "refused": []},
         {"item": 2, "accepted": 1, "refused": []},
     ]
-    # two years on, to the hour
+    # after two years, rounded to the hour
     assert case.reply["expires"] == "2028-05-17T13:00:00Z"
     status = case.status()
     assert status["state"] == "open"
@@ -25,7 +25,7 @@ def test_a_case_is_opened_and_seen(service):
     assert all(i["added"] == "2026-05-17T13:00:00Z" for i in status["items"])
 
 
-def test_the_passphrase_is_needed_in_its_right_form(service):
+def test_malformed_and_wrong_credentials_are_refused(service):
     case = service.open()
     get = service.client.get
     problem(get("/v1/case"), 401, "credentials_missing")
@@ -46,8 +46,8 @@ def test_the_passphrase_is_needed_in_its_right_form(service):
     assert get("/v1/case", headers=typed).status_code == 200
 
 
-def test_each_refused_hash_says_why(service):
-    """Too many bits set, too few, or a type that is not matched by; and the rest is taken."""
+def test_each_refused_hash_has_a_reason(service):
+    """Too many bits set, too few, or a type that is not matched; the rest is accepted."""
     value = pdq()
     file = item(value, "f" * 64, "0" * 64, near(value, 1), quality=100)
     file["signals"] += [
@@ -75,7 +75,7 @@ def test_each_refused_hash_says_why(service):
     )
 
 
-def test_plain_hashes_are_refused_one_by_one(service):
+def test_hashes_of_low_quality_are_refused_one_by_one(service):
     mixed = item(pdq(), pdq())
     mixed["signals"][0]["quality"] = 49
     case = service.open(mixed, item(pdq(), quality=3))
@@ -99,7 +99,7 @@ def test_plain_hashes_are_refused_one_by_one(service):
 @pytest.mark.parametrize(
     "declaration", [{"adult": False, "depicted": True}, {"adult": True, "depicted": False}]
 )
-def test_only_adults_who_are_depicted(service, declaration):
+def test_only_depicted_adults_may_open_a_case(service, declaration):
     reply = service.client.post("/v1/cases", json=opening(declaration=declaration))
     body = problem(reply, 422, "declaration_missing")
     assert "Take It Down" in body["detail"]
@@ -138,7 +138,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("body", BAD.values(), ids=BAD.keys())
-def test_a_bad_body_is_refused_and_not_echoed(service, body):
+def test_an_invalid_body_is_refused_and_not_echoed(service, body):
     reply = service.client.post("/v1/cases", json=body)
     detail = problem(reply, 422, "invalid_request")["detail"]
     assert detail.startswith("Fields: body")
@@ -184,7 +184,7 @@ def test_files_are_added_to_an_open_case(service):
     problem(full, 422, "too_many_items")
 
 
-def test_withdrawing_one_file_and_then_all(service):
+def test_one_file_and_then_all_are_withdrawn(service):
     case = service.open(item(pdq()), item(pdq()), item(pdq()))
     assert case.withdraw(2).json() == {"withdrawn": 1, "remaining": 2, "state": "open"}
     assert case.withdraw(2).json() == {"withdrawn": 0, "remaining": 2, "state": "open"}
@@ -206,8 +206,8 @@ def test_withdrawing_the_last_file_closes_the_case(service):
     assert case.withdraw(1).json() == {"withdrawn": 1, "remaining": 0, "state": "withdrawn"}
 
 
-def test_what_is_withdrawn_matches_nothing_from_that_moment(service):
-    """Promise 4, without waiting for the index: the answer of the withdrawal is the moment."""
+def test_a_withdrawn_file_matches_nothing_from_that_moment(service):
+    """Promise 4, without waiting for the index: from the response to the withdrawal on."""
     value = pdq()
     case = service.open(item(value))
     other = service.open(item(near(value, 3)))
@@ -224,7 +224,7 @@ def test_what_is_withdrawn_matches_nothing_from_that_moment(service):
     assert reply["matches"] == [[]]
 
 
-def test_a_value_in_two_cases_stays_while_one_is_open(service):
+def test_a_value_in_two_cases_matches_while_one_is_open(service):
     value = pdq()
     first, second = service.open(item(value)), service.open(item(value))
     peer = service.platform()
@@ -235,7 +235,7 @@ def test_a_value_in_two_cases_stays_while_one_is_open(service):
     assert peer.match(value) == [[]]
 
 
-def test_no_value_of_a_withdrawn_signal_is_kept(service):
+def test_no_value_of_a_withdrawn_signal_is_stored(service):
     from sqlalchemy import inspect, text
 
     values = [pdq(), pdq()]
@@ -253,7 +253,7 @@ def test_no_value_of_a_withdrawn_signal_is_kept(service):
             if isinstance(cell, bytes | memoryview)
         )
     assert rows == [(None, None, None)] * 2
-    # against contributors alone: 8 bytes under a key of their own, and the day
+    # only to recognize contributions: 8 bytes under a key of their own, and the day
     vault = service.parts.store.vault
     assert {bytes(row.tag) for row in tags} == {vault.tag("pdq", bytes.fromhex(v)) for v in values}
     assert {row.day for row in tags} == {1_778_976_000}, "2026-05-17, midnight"
@@ -300,11 +300,11 @@ def test_a_visit_renews_and_an_unvisited_case_expires(service):
     service.clock.pass_(days=401)
     purge(service.parts.store, retention_days=400, now=service.clock())
     problem(service.client.get("/v1/case", headers=case.headers), 401, "credentials_wrong")
-    # the removal outlives the case
+    # the removal remains after the case is deleted
     assert [e["op"] for e in service.platform("Third").feed()["entries"]] == ["remove"]
 
 
-def test_the_status_tells_what_each_platform_did(service):
+def test_the_status_shows_what_each_platform_did(service):
     value = pdq()
     case = service.open(item(value, pdq()), item(pdq()))
     follower = service.platform("Follower")
@@ -322,7 +322,7 @@ def test_the_status_tells_what_each_platform_did(service):
         {"platform": "Follower", "follows": True} | unknown,
     ]
     page = follower.feed()
-    assert case.status()["items"][0]["platforms"] == before, "reading is not confirming"
+    assert case.status()["items"][0]["platforms"] == before, "reading the feed confirms nothing"
     service.clock.pass_(hours=3)
     follower.post("/v1/feed/ack", {"cursor": page["cursor"]})
     service.caught_up()
@@ -348,7 +348,7 @@ def test_the_status_tells_what_each_platform_did(service):
     assert case.status()["items"][1]["platforms"][1]["deletion_acknowledged"] is None
 
 
-def test_what_was_held_and_deleted_within_an_hour_is_told(service):
+def test_a_copy_confirmed_and_deleted_within_an_hour_is_shown(service):
     case = service.open()
     follower = service.platform()
     page = follower.feed()
@@ -360,7 +360,7 @@ def test_what_was_held_and_deleted_within_an_hour_is_told(service):
     assert platform["has_it_since"] == platform["deletion_acknowledged"] == "2026-05-17T13:00:00Z"
 
 
-def test_a_platform_that_never_held_it_is_not_said_to_have_it(service):
+def test_a_platform_that_never_had_it_is_not_shown_to_have_it(service):
     case = service.open()
     case.withdraw()
     follower = service.platform()
@@ -373,7 +373,7 @@ def test_a_platform_that_never_held_it_is_not_said_to_have_it(service):
 KEY = "0123456789abcdef0123456789abcdef"
 
 
-def test_a_repeated_opening_opens_once_and_answers_the_same(service):
+def test_a_repeated_opening_opens_one_case_and_gets_the_same_reply(service):
     body, headers = opening(), {"Idempotency-Key": KEY}
     first = service.client.post("/v1/cases", json=body, headers=headers)
     again = service.client.post("/v1/cases", json=body, headers=headers)
@@ -389,7 +389,7 @@ def test_a_repeated_opening_opens_once_and_answers_the_same(service):
     assert done["replies"] == 1
 
 
-def test_openings_repeated_at_once_open_once(service):
+def test_concurrent_repetitions_open_one_case(service):
     body, headers = opening(), {"Idempotency-Key": KEY}
 
     def post(_):
@@ -402,7 +402,7 @@ def test_openings_repeated_at_once_open_once(service):
     assert figures(service)["cases_open"] == 1
 
 
-def test_a_key_of_one_caller_is_not_anothers(service):
+def test_idempotency_keys_are_separate_for_each_caller(service):
     first, second = service.open(), service.open()
     body = {"items": [item(pdq())]}
     for case in (first, second):
@@ -412,7 +412,7 @@ def test_a_key_of_one_caller_is_not_anothers(service):
     assert [len(c.status()["items"]) for c in (first, second)] == [2, 2]
 
 
-def test_a_failed_write_can_be_sent_again_with_its_key(service):
+def test_a_refused_write_can_be_retried_with_its_key(service):
     headers = {"Idempotency-Key": KEY}
     plain = opening(item(pdq(), quality=10))
     problem(service.client.post("/v1/cases", json=plain, headers=headers), 422, "nothing_accepted")

@@ -1,4 +1,4 @@
-"""Numbers and passphrases: what they are made of, and what guessing costs."""
+"""Case numbers and passphrases: their form, their verification, and the cost of guessing."""
 
 import asyncio
 import math
@@ -19,7 +19,7 @@ from clearinghouse.cases.passphrases import (
 from clearinghouse.errors import TooManyChecks
 
 KEY = b"k" * 32
-CHEAP = 64  # KiB; the cost is the operator's to set, and no test measures it
+CHEAP = 64  # KiB; the operator sets the cost, and no test measures it
 
 
 class Clock:
@@ -45,7 +45,7 @@ def test_a_passphrase_has_six_words_of_a_list_of_7776():
     assert len({tuple(m) for m in minted}) == 50
 
 
-def test_a_number_survives_being_read_aloud_and_typed():
+def test_a_number_can_be_read_aloud_and_typed():
     number = mint_number()
     assert re.fullmatch(r"([0-9A-HJKMNP-TV-Z]{4}-){2}[0-9A-HJKMNP-TV-Z]{4}", number)
     assert read_number(f"  {number.lower().replace('-', ' ')} ") == number
@@ -53,12 +53,12 @@ def test_a_number_survives_being_read_aloud_and_typed():
 
 
 @given(st.text(max_size=40))
-def test_any_text_is_a_number_in_its_one_form_or_none(text):
+def test_any_text_has_one_canonical_form_or_none(text):
     number = read_number(text)
     assert number is None or read_number(number) == number
 
 
-def test_the_right_passphrase_passes_however_it_is_typed():
+def test_the_right_passphrase_passes_in_any_spelling():
     async def work():
         checks = PassphraseChecker(memory=CHEAP, clock=Clock(), key=KEY)
         verifier = await checks.make("drop-down Apple  zebra")
@@ -73,29 +73,29 @@ def test_the_right_passphrase_passes_however_it_is_typed():
 
 @pytest.fixture
 def verified(monkeypatch):
-    """Give the verifiers that Argon2 was run for."""
-    seen = []
+    """Return a list of the verifiers for which Argon2 was run."""
+    checked = []
     real = PasswordHasher.verify
 
-    def verify(self, kept, secret):
-        seen.append(kept)
-        return real(self, kept, secret)
+    def verify(self, verifier, secret):
+        checked.append(verifier)
+        return real(self, verifier, secret)
 
     monkeypatch.setattr(PasswordHasher, "verify", verify)
-    return seen
+    return checked
 
 
-def test_an_unknown_case_does_the_same_work_and_says_no(verified, monkeypatch):
+def test_an_unknown_case_costs_the_same_and_is_refused(verified, monkeypatch):
     async def work():
         checks = PassphraseChecker(memory=CHEAP, clock=Clock(), key=KEY)
         verifier = await checks.make("right")
         assert not await checks.passes(b"known", verifier, "wrong")
         assert not await checks.passes(b"unknown", None, "wrong")
-        assert verified == [], "a wrong tag is all that is looked at"
+        assert verified == [], "a wrong tag is enough to refuse"
         monkeypatch.setattr(PassphraseChecker, "_tag", lambda *_: verifier[:4])
         assert not await checks.passes(b"known", verifier, "wrong")
         assert not await checks.passes(b"unknown", None, "wrong")
-        assert len(verified) == 2, "where the tag is right"
+        assert len(verified) == 2, "the tag is right"
         # the same algorithm with the same parameters: all but salt and digest
         assert verified[0].rsplit("$", 2)[0] == verified[1].rsplit("$", 2)[0]
 
@@ -103,28 +103,30 @@ def test_an_unknown_case_does_the_same_work_and_says_no(verified, monkeypatch):
 
 
 class ShortTags(PassphraseChecker):
-    """Tags of four bits, since it takes long until a guess has the right one of 16 bits."""
+    """A checker with tags of four bits, since few guesses have the right tag of 16 bits."""
 
     def _tag(self, kind, value):
         return super()._tag(kind, value)[0] + "000"
 
 
-def test_wrong_guesses_reach_argon2_as_rarely_for_an_unknown_case(verified):
-    async def reached(kept):
-        """Guess at 2,000 cases, so that no guess waits for those before it."""
+def test_wrong_guesses_reach_argon2_equally_rarely_for_an_unknown_case(verified):
+    async def reached(known):
+        """Guess at 2,000 cases, so that earlier guesses do not delay later ones."""
         checks = ShortTags(memory=CHEAP, clock=Clock(), key=KEY)
         _, dollar, argon2 = (await checks.make("right")).partition("$")
         before = len(verified)
         for n in range(2000):
-            verifier = checks._tag(b"passphrase", n.to_bytes(4)) + dollar + argon2 if kept else None
+            verifier = (
+                checks._tag(b"passphrase", n.to_bytes(4)) + dollar + argon2 if known else None
+            )
             assert not await checks.passes(n.to_bytes(4), verifier, "wrong " + "x" * n)
         return len(verified) - before
 
-    for kept in (True, False):
-        assert 70 < run(reached(kept)) < 190  # 125 of 2,000, and six standard deviations
+    for known in (True, False):
+        assert 70 < run(reached(known)) < 190  # 125 of 2,000, and six standard deviations
 
 
-def test_a_passphrase_that_was_right_is_known_again_for_some_minutes(verified):
+def test_a_correct_passphrase_is_remembered_for_some_minutes(verified):
     async def work():
         clock = Clock()
         checks = PassphraseChecker(memory=CHEAP, clock=clock, key=KEY)
@@ -135,7 +137,7 @@ def test_a_passphrase_that_was_right_is_known_again_for_some_minutes(verified):
         assert not await checks.passes(b"case", verifier, "wrong")
         changed = await checks.make("right")
         assert await checks.passes(b"case", changed, "right")
-        assert len(verified) == 2, "a verifier that was replaced is checked anew"
+        assert len(verified) == 2, "a replaced verifier is checked again"
         clock.now += 601
         assert await checks.passes(b"case", verifier, "right")
         assert len(verified) == 3
@@ -143,7 +145,7 @@ def test_a_passphrase_that_was_right_is_known_again_for_some_minutes(verified):
     run(work())
 
 
-def test_what_is_known_again_is_bounded_and_holds_no_passphrase(monkeypatch):
+def test_remembered_passphrases_are_bounded_and_hashed(monkeypatch):
     monkeypatch.setattr(passphrases, "_KNOWN_MAX", 3)
 
     async def work():
@@ -157,7 +159,7 @@ def test_what_is_known_again_is_bounded_and_holds_no_passphrase(monkeypatch):
     run(work())
 
 
-def test_a_verifier_of_an_earlier_version_is_still_good(verified):
+def test_a_verifier_of_an_earlier_version_is_accepted(verified):
     async def work():
         checks = PassphraseChecker(memory=CHEAP, clock=Clock(), key=KEY)
         verifier = (await checks.make("right"))[4:]
@@ -168,7 +170,7 @@ def test_a_verifier_of_an_earlier_version_is_still_good(verified):
     run(work())
 
 
-def test_guesses_are_slowed_and_nobody_is_locked_out():
+def test_guesses_are_delayed_and_nobody_is_locked_out():
     async def work():
         clock = Clock()
         checks = PassphraseChecker(memory=CHEAP, clock=clock, key=KEY)
@@ -189,24 +191,24 @@ def test_guesses_are_slowed_and_nobody_is_locked_out():
     run(work())
 
 
-def test_memory_of_guesses_is_bounded():
+def test_the_counts_of_guesses_are_bounded():
     checks = PassphraseChecker(memory=CHEAP, clock=Clock(), key=KEY)
     for i in range(10_050):
         checks._count(i.to_bytes(4, "big"))
     assert len(checks._wrong) == 10_000
 
 
-def test_openings_come_one_by_one_in_a_bounded_number_of_places(monkeypatch):
+def test_verifiers_are_created_one_by_one_in_a_bounded_queue(monkeypatch):
     async def work():
         checks = PassphraseChecker(memory=CHEAP, clock=Clock(), key=KEY)
         running = most = 0
-        gate = asyncio.Event()
+        proceed = asyncio.Event()
 
         async def slow(_work):
             nonlocal running, most
             running += 1
             most = max(most, running)
-            await gate.wait()
+            await proceed.wait()
             running -= 1
             return "done"
 
@@ -220,7 +222,7 @@ def test_openings_come_one_by_one_in_a_bounded_number_of_places(monkeypatch):
         assert most == 1
         with pytest.raises(TooManyChecks):
             await opening()
-        gate.set()
+        proceed.set()
         made = await asyncio.gather(*waiting)
         assert {verifier[4:] for verifier in made} == {"done"}
         assert most == 1
@@ -229,7 +231,7 @@ def test_openings_come_one_by_one_in_a_bounded_number_of_places(monkeypatch):
     run(work())
 
 
-def test_what_is_good_for_one_opening_has_one_place_at_a_time():
+def test_a_case_gets_one_slot_at_a_time():
     checks = PassphraseChecker(memory=CHEAP, clock=Clock(), key=KEY)
     first = checks.place(of=1)
     with first, checks.place(of=2), checks.place(), pytest.raises(TooManyChecks):
@@ -242,18 +244,18 @@ def test_a_flood_of_openings_does_not_stop_checks(monkeypatch):
     async def work():
         checks = PassphraseChecker(memory=CHEAP, clock=Clock(), key=KEY)
         verifier = await checks.make("right")
-        real, gate = asyncio.to_thread, asyncio.Event()
+        real, proceed = asyncio.to_thread, asyncio.Event()
 
         async def slow(work):
-            if work.__name__ == "<lambda>":  # the openings
-                await gate.wait()
+            if work.__name__ == "<lambda>":  # new verifiers
+                await proceed.wait()
             return await real(work)
 
         monkeypatch.setattr(asyncio, "to_thread", slow)
         waiting = [asyncio.create_task(checks.make("x")) for _ in range(200)]
         await asyncio.sleep(0.01)
         assert await checks.passes(b"case", verifier, "right")
-        gate.set()
+        proceed.set()
         await asyncio.gather(*waiting)
 
     run(work())

@@ -1,4 +1,4 @@
-"""Signing in and withdrawing while many wait: the work that is asked for, and who goes through."""
+"""Signing in and withdrawing while many requests wait: which proofs of work are asked for."""
 
 import base64
 import json
@@ -20,19 +20,19 @@ CODE = "work_needed_to_sign_in"
 
 @pytest.fixture
 def crowded(service, monkeypatch):
-    """Give a service at which too many wait already."""
+    """Return a service at which too many requests wait already."""
     monkeypatch.setattr(check_queue, "FREE", 0)
     return service
 
 
 def proof(reply):
-    """Solve what an answer asks for; return the header."""
+    """Solve the challenge of a response; return the header."""
     asked = WorkAsked.model_validate(problem(reply, 428, CODE)["work"])
     return {"Work": to_header(solved(asked))}
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-def test_whoever_solves_what_the_answer_asks_for_goes_through_once(crowded, method):
+def test_a_solved_challenge_lets_one_request_in(crowded, method):
     case = crowded.open()
     ask = lambda **headers: crowded.client.request(  # noqa: E731
         method, "/v1/case", headers=case.headers | headers
@@ -47,7 +47,7 @@ def test_whoever_solves_what_the_answer_asks_for_goes_through_once(crowded, meth
     assert crowded.parts.checks.checked == 1
 
 
-def test_whoever_guesses_is_told_so_and_waits_for_nobody(crowded):
+def test_wrong_guesses_are_refused_without_waiting(crowded):
     case = crowded.open()
     for headers in (
         credentials(case.number, "wrong"),
@@ -58,7 +58,7 @@ def test_whoever_guesses_is_told_so_and_waits_for_nobody(crowded):
     assert crowded.parts.checks.checked == 0
 
 
-def test_whoever_was_let_in_once_is_asked_for_nothing_for_some_minutes(service, monkeypatch):
+def test_after_a_correct_passphrase_no_work_is_asked_for_some_minutes(service, monkeypatch):
     case = service.open()
     case.status()
     monkeypatch.setattr(check_queue, "FREE", 0)
@@ -67,7 +67,7 @@ def test_whoever_was_let_in_once_is_asked_for_nothing_for_some_minutes(service, 
     assert service.parts.checks.checked == 1
 
 
-def test_a_proof_that_is_not_needed_does_no_harm(service, monkeypatch):
+def test_an_unneeded_proof_is_ignored(service, monkeypatch):
     case = service.open()
     with monkeypatch.context() as patched:
         patched.setattr(check_queue, "FREE", 0)
@@ -75,15 +75,15 @@ def test_a_proof_that_is_not_needed_does_no_harm(service, monkeypatch):
     assert service.client.get("/v1/case", headers=case.headers | work).status_code == 200
 
 
-class Seen(httpx.MockTransport):
-    """Carries the client's requests to the service, and keeps what they were."""
+class RecordingTransport(httpx.MockTransport):
+    """A transport that forwards the client's requests to the service, and records them."""
 
     def __init__(self, service):
-        super().__init__(self._carry)
+        super().__init__(self._forward)
         self.requests = []
         self._client = service.client
 
-    def _carry(self, request):
+    def _forward(self, request):
         self.requests.append(request)
         headers = {n: v for n, v in request.headers.items() if n != "host"}
         reply = self._client.request(
@@ -94,38 +94,38 @@ class Seen(httpx.MockTransport):
 
 def test_the_client_signs_in_adds_and_withdraws_with_work(crowded, monkeypatch):
     monkeypatch.setattr(passphrases, "_KNOWN_SECONDS", -1)
-    seen, told = Seen(crowded), []
-    tell = lambda *progress: told.append(progress)  # noqa: E731
-    with Client("http://127.0.0.1", http=seen) as client:
+    transport, progress = RecordingTransport(crowded), []
+    working = lambda *step: progress.append(step)  # noqa: E731
+    with Client("http://127.0.0.1", http=transport) as client:
         facts = {"reason": Reason.SHARED, "adult": True, "depicted": True}
         opened = client.open_case([random_item()], **facts)
-        assert told == []
+        assert progress == []
         secret = (opened.case, opened.passphrase)
-        assert len(client.status(*secret, working=tell).items) == 1
-        assert told[0][0] == 0
-        assert told[-1] == (told[0][1], told[0][1])
+        assert len(client.status(*secret, working=working).items) == 1
+        assert progress[0][0] == 0
+        assert progress[-1] == (progress[0][1], progress[0][1])
         client.add(*secret, [random_item()])
         assert client.withdraw(*secret, 1).remaining == 1
         assert client.withdraw(*secret).remaining == 0
-    sent = [(r.method, "work" in r.headers) for r in seen.requests]
+    sent = [(r.method, "work" in r.headers) for r in transport.requests]
     twice = [(method, work) for method in ("GET", "POST", "DELETE", "DELETE") for work in (0, 1)]
     assert sent == [("POST", False), *twice]
-    keys = {r.headers["idempotency-key"] for r in seen.requests[3:5]}
+    keys = {r.headers["idempotency-key"] for r in transport.requests[3:5]}
     assert len(keys) == 1
-    shown = from_header(seen.requests[2].headers["work"])
+    shown = from_header(transport.requests[2].headers["work"])
     assert solves(shown.challenge, int(shown.challenge[:2], 16), shown.nonces, len(shown.nonces))
 
 
-def test_the_client_gives_up_after_some_rounds_and_says_what_the_service_said(crowded, monkeypatch):
-    monkeypatch.setattr(check_queue, "FIRST", 2**6)
-    monkeypatch.setattr(proof_of_work, "CHECK_LIFE", -1)  # no proof is ever fresh
+def test_the_client_stops_after_some_rounds_and_reports_the_problem(crowded, monkeypatch):
+    monkeypatch.setattr(check_queue, "EFFORT_FIRST", 2**6)
+    monkeypatch.setattr(proof_of_work, "CHECK_LIFE", -1)  # every proof is expired
     case = crowded.open()
-    seen = Seen(crowded)
+    transport = RecordingTransport(crowded)
     with (
-        Client("http://127.0.0.1", http=seen) as client,
+        Client("http://127.0.0.1", http=transport) as client,
         pytest.raises(ServiceRefused) as caught,
     ):
         client.withdraw(case.number, case.passphrase)
     assert caught.value.problem == CODE
     assert not caught.value.uncertain
-    assert len(seen.requests) == 9
+    assert len(transport.requests) == 9

@@ -63,7 +63,7 @@ def test_a_wrong_passphrase(run, local):
     case, passphrase = local.open(random_item())
     done = run("status", case, "--server", local.address, "--json", NCIIHASH_PASSPHRASE=PASSING)
     assert done.code == 3
-    assert "credentials are not right" in done.line["error"]["message"]
+    assert "credentials are wrong" in done.line["error"]["message"]
     for secret in (PASSING, passphrase, case):
         assert secret not in done.out + done.err
 

@@ -1,4 +1,4 @@
-"""Show what each attack got: `make attacks` ends with a table of `record_property("got", ...)`."""
+"""The table at the end of `make attacks`: the `record_property("got", ...)` of each attack."""
 
 import pytest
 
@@ -6,7 +6,7 @@ _GOT = "got"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print one line for each figure that an attack recorded."""
+    """Print a line for each result that an attack recorded."""
     lines = [
         f"{report.nodeid.partition('attacks/test_')[2]}: {value}"
         for outcome in ("passed", "failed")
@@ -16,6 +16,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if key == _GOT
     ]
     if lines:
-        terminalreporter.section("what the attacks got")
+        terminalreporter.section("results of the attacks")
         for line in lines:
             terminalreporter.write_line(line)

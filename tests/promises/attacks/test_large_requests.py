@@ -1,4 +1,4 @@
-"""Stopping every submission and every withdrawal with one large request."""
+"""Attack: stop every submission and withdrawal with one large request."""
 
 import re
 
@@ -8,7 +8,7 @@ from support.service_process import ServiceProcess
 from support.serving import credentials, item, opening, pdq
 
 METRICS_KEY = "m" * 32
-OF_TODAY = 1024  # hashes that one request may hold
+REQUEST_MAX = 1024  # hashes that a request may have
 
 
 @pytest.fixture
@@ -17,46 +17,46 @@ def process(tmp_path):
         yield running
 
 
-def film(count):
+def video(count):
     return item(*(pdq() for _ in range(count)), media="video")
 
 
-def held(process, method="POST", route="/v1/cases"):
-    """Read how often, and how long in all, such requests have kept other writers waiting."""
+def lock_figures(process, method="POST", route="/v1/cases"):
+    """Return how often such requests have held the write lock, and for how many seconds in all."""
     headers = {"Authorization": f"Bearer {METRICS_KEY}"}
     text = process.client.get("/metrics", headers=headers).text
     labels = re.escape(f'{{method="{method}",route="{route}"}}')
     name = rf"clearinghouse_write_lock_seconds_%s{labels} (\S+)"
-    return [float(re.search(name % what, text)[1]) for what in ("count", "sum")]
+    return [float(re.search(name % figure, text)[1]) for figure in ("count", "sum")]
 
 
-def test_a_request_that_kept_all_others_waiting_for_a_minute_is_refused(process, record_property):
-    """Eight files of 2,048 signals, each compared with all before it while holding the lock."""
+def test_an_oversized_request_is_refused_without_the_lock(process, record_property):
+    """Regression: of eight files with 2,048 signals, each was compared with all before, locked."""
     survivor = process.client.post("/v1/cases", json=opening(item(pdq()))).json()
-    before, _ = held(process)
-    sent = process.client.post("/v1/cases", json=opening(*(film(2048) for _ in range(8))))
+    before, _ = lock_figures(process)
+    sent = process.client.post("/v1/cases", json=opening(*(video(2048) for _ in range(8))))
     assert (sent.status_code, sent.json()["code"]) == (422, "invalid_request")
-    assert held(process)[0] == before, "it never had the lock"
+    assert lock_figures(process)[0] == before, "it never held the lock"
     secret = credentials(survivor["case"], survivor["passphrase"])
     assert process.client.delete("/v1/case", headers=secret).json()["withdrawn"] == 1
     record_property("got", "a refusal, and the lock for 0 s")
 
 
-def test_the_largest_request_that_is_taken_has_the_lock_twice(process, record_property):
+def test_the_largest_accepted_request_takes_the_lock_twice(process, record_property):
     process.client.post("/v1/cases", json=opening(item(pdq()))).raise_for_status()
-    count, seconds = held(process)
+    count, seconds = lock_figures(process)
     for _ in range(5):
-        process.client.post("/v1/cases", json=opening(film(OF_TODAY))).raise_for_status()
-    more, later = held(process)
-    assert more - count == 10, "once to pay, once to be filed"
+        process.client.post("/v1/cases", json=opening(video(REQUEST_MAX))).raise_for_status()
+    more, later = lock_figures(process)
+    assert more - count == 10, "once to spend the proof, once to store"
     record_property("got", f"the lock for {(later - seconds) / 5 * 1000:.0f} ms a request")
-    refused = process.client.post("/v1/cases", json=opening(film(OF_TODAY + 1)))
+    refused = process.client.post("/v1/cases", json=opening(video(REQUEST_MAX + 1)))
     assert refused.status_code == 422
 
 
-def test_withdrawing_what_another_case_holds_too(process, record_property):
-    """A record that loses one of two signals is moved, so a twin case made every step dearer."""
-    values = [pdq() for _ in range(OF_TODAY)]
+def test_withdrawing_values_of_another_case(process, record_property):
+    """A record that loses one of two signals is moved, so a twin case made withdrawal slower."""
+    values = [pdq() for _ in range(REQUEST_MAX)]
     one, two = (
         process.client.post("/v1/cases", json=opening(item(*values))).raise_for_status().json()
         for _ in range(2)
@@ -64,8 +64,8 @@ def test_withdrawing_what_another_case_holds_too(process, record_property):
     secret = credentials(one["case"], one["passphrase"])
     reply = process.client.delete("/v1/case", headers=secret).raise_for_status().json()
     assert (reply["withdrawn"], reply["state"]) == (1, "withdrawn")
-    count, seconds = held(process, "DELETE", "/v1/case")
+    count, seconds = lock_figures(process, "DELETE", "/v1/case")
     record_property("got", f"the lock for {seconds / count * 1000:.0f} ms, {count:.0f} times")
     secret = credentials(two["case"], two["passphrase"])
     status = process.client.get("/v1/case", headers=secret).raise_for_status().json()
-    assert status["state"] == "open", "the twin stays as it was"
+    assert status["state"] == "open", "the twin is unchanged"

@@ -1,4 +1,4 @@
-"""Make one look-up expensive: thousands of near copies of a picture that many upload."""
+"""Attack: make one look-up expensive by thousands of near copies of a common picture."""
 
 import random
 from pathlib import Path
@@ -23,7 +23,7 @@ def service(tmp_path_factory, picture):
     with ServiceProcess(tmp_path_factory.mktemp("service")) as process:
         key = process.platform("match")
         flood(process, [flipped(DRAW, picture, 2 * (n % 8)) for n in range(COPIES)])
-        process.open(item_of(some_pdq(DRAW)))  # so that it takes the rest in at once
+        process.open(item_of(some_pdq(DRAW)))  # wakes the index
         while "truncated" not in ask(process, key, [picture]).json():
             pass
         yield process
@@ -35,47 +35,51 @@ def ask(process, key, values):
     return process.client.post("/v1/match", content=octets, headers=headers).raise_for_status()
 
 
-def test_one_answer_stays_small(service, picture, record_property):
+def test_the_response_to_one_query_stays_small(service, picture, record_property):
     reply = ask(service, service.platform("match"), [picture])
-    told = reply.json()
-    assert len({hit["item"] for hit in told["matches"][0]}) == 20
-    assert told["truncated"] == [0]
-    assert set(told) == {"as_of", "matches", "truncated"}, "no count of the rest"
+    body = reply.json()
+    assert len({hit["item"] for hit in body["matches"][0]}) == 20
+    assert body["truncated"] == [0]
+    assert set(body) == {"as_of", "matches", "truncated"}, "no count of omitted hits"
     assert len(reply.content) < 4_000
-    record_property("got", f"{len(reply.content):,} bytes for a query that meets {COPIES:,} files")
+    record_property(
+        "got", f"{len(reply.content):,} bytes for a query that matches {COPIES:,} files"
+    )
 
 
-def test_a_batch_is_bounded_in_bytes_and_memory(service, picture, record_property):
+def test_bytes_and_memory_of_a_batch_are_bounded(service, picture, record_property):
     key = service.platform("match")
     ask(service, key, [picture])
-    before = peak(service)
+    before = peak_memory(service)
     reply = ask(service, key, [flipped(DRAW, picture, 2) for _ in range(QUERIES)])
-    grown = peak(service) - before
+    grown = peak_memory(service) - before
     assert len(reply.json()["matches"]) == QUERIES
     assert len(reply.content) < QUERIES * 4_000
-    assert grown < 300, "MiB; 4.8 million hits were some gigabytes as objects"
+    assert grown < 300, "MiB; as objects, 4.8 million hits would be some gigabytes"
     record_property(
         "got", f"{len(reply.content) / 2**20:.1f} MiB and {grown:.0f} MiB of memory for {QUERIES}"
     )
 
 
-def test_a_full_batch_of_matches_has_a_bound_of_its_own():
-    """Ten thousand queries that each may be told of twenty files share what an answer holds."""
+def test_the_matches_of_a_full_batch_are_bounded():
+    """Ten thousand queries with up to twenty files each share the capacity of a response."""
     import numpy as np
 
     from clearinghouse.platforms import hits
 
     queries = np.repeat(np.arange(10_000), 20)
     rows = np.arange(len(queries))
-    told = hits.ChosenHits(queries, rows, rows, rows < 0, np.tile(np.arange(20), 10_000), rows[:0])
-    kept = hits.together([told])
+    chosen = hits.ChosenHits(
+        queries, rows, rows, rows < 0, np.tile(np.arange(20), 10_000), rows[:0]
+    )
+    kept = hits.together([chosen])
     assert len(kept.query) == hits.REPLY_MAX == 40_000
     assert np.bincount(kept.query).tolist() == [4] * 10_000
     assert kept.cut.tolist() == list(range(10_000))
 
 
-def peak(process):
-    """Return the most memory that the service has had, in MiB."""
+def peak_memory(process):
+    """Return the peak memory of the service, in MiB."""
     status = Path(f"/proc/{process.process.pid}/status").read_text(encoding="ascii")
     [line] = [line for line in status.splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) / 1024

@@ -1,8 +1,9 @@
-"""Find out distances by the order of hits, or by which of them are told.
+"""Attack: infer distances from the order of hits, or from which hits are returned.
 
 The attacker has a match key, and adds files of her own whose distances from her queries she knows.
-Were hits sorted by distance, a stranger's place among hers would tell his, exactly; from the
-distances to some 260 queries follows his whole hash, without a question at the edge of a band.
+If hits were sorted by distance, the rank of another person's file among hers would reveal its exact
+distance. The distances to some 260 queries determine the whole hash, without any query at the edge
+of a band.
 """
 
 import random
@@ -24,31 +25,31 @@ def service(tmp_path_factory):
 
 
 def ask(process, key, values):
-    """Return for each query its hits as (id of the file, band), and the places of cut answers."""
+    """Return the hits of each query as (file id, band), and the indexes of truncated answers."""
     body = {"type": "pdq", "values": [f"{value:064x}" for value in values]}
     reply = process.client.post("/v1/match", json=body, headers=bearer(key))
     reply.raise_for_status()
-    told = reply.json()
-    hits = [[(hit["item"], hit["band"]) for hit in row] for row in told["matches"]]
-    return hits, told.get("truncated", [])
+    body = reply.json()
+    hits = [[(hit["item"], hit["band"]) for hit in row] for row in body["matches"]]
+    return hits, body.get("truncated", [])
 
 
 @pytest.mark.parametrize(("nearest", "farthest"), [(2, 14), (18, 30)], ids=["strong", "likely"])
-@pytest.mark.parametrize("others", [5, REFERENCES], ids=["all told", "some not told"])
-def test_the_order_and_the_choice_of_hits_tell_no_distance(
+@pytest.mark.parametrize("others", [5, REFERENCES], ids=["all returned", "some omitted"])
+def test_order_and_choice_of_hits_reveal_no_distance(
     service, nearest, farthest, others, record_property
 ):
-    """Whatever distances the files have within a band, the answer is the same to the byte."""
+    """Whatever distances the files have within a band, the response is the same."""
     query = some_pdq(DRAW)
-    # between the two distances, so that a query two bits away leaves each in its band
+    # between the two distances, so that two flipped bits keep each file in its band
     reach = [DRAW.randrange(nearest + 2, farthest - 1, 2) for _ in range(others)]
     references = [flipped(DRAW, query, bits) for bits in reach]
     target = flipped(DRAW, query, (nearest + farthest) // 2)
     service.open(*(item_of(value) for value in references))
     service.open(*([item_of(target)] * (1 if others < REFERENCES else 3)))
     key = service.platform("match")
-    apart = [place for place in range(256) if (query ^ target) >> place & 1]
-    queries = [query, *(flipped(DRAW, query, 2, apart) for _ in range(20))]
+    differing = [n for n in range(256) if (query ^ target) >> n & 1]
+    queries = [query, *(flipped(DRAW, query, 2, differing) for _ in range(20))]
     queries += [flipped(DRAW, query, 2) for _ in range(80)]
     await_all(service, key, query, min(others + 1, 20))
     answers, cut = ask(service, key, queries)
@@ -66,11 +67,11 @@ def await_all(process, key, query, count):
         [hits], _ = ask(process, key, [query])
         if len(hits) >= count:
             return
-    raise AssertionError("the index stands still")
+    raise AssertionError("the index does not follow the log")
 
 
-def test_a_case_does_not_crowd_out_another(service, record_property):
-    """Forty copies in one case leave each other case's file its place."""
+def test_a_case_does_not_crowd_out_others(service, record_property):
+    """Forty copies in one case do not displace the files of other cases."""
     query = some_pdq(DRAW)
     service.open(*(item_of(flipped(DRAW, query, 4)) for _ in range(40)))
     alone = [service.open(item_of(flipped(DRAW, query, 6))) for _ in range(5)]
@@ -83,11 +84,11 @@ def test_a_case_does_not_crowd_out_another(service, record_property):
     for case in alone:
         service.withdraw(case)
     [left], _ = ask(service, key, [query])
-    assert len({hit for hit, _ in left} - mine) == 5, "each of the five was told, and is gone"
-    record_property("got", "5 of 5 files of other cases among 20 told, next to 40 of one case")
+    assert len({hit for hit, _ in left} - mine) == 5, "each of the five was returned, and is gone"
+    record_property("got", "5 of 5 files of other cases among 20 returned, next to 40 of one case")
 
 
-def test_hits_of_one_file_are_few(service, record_property):
+def test_the_hits_of_one_file_are_limited(service, record_property):
     query = some_pdq(DRAW)
     many = tuple(hashed(flipped(DRAW, query, 2 * (n % 7) + 2)) for n in range(60))
     service.open(Item(Media.IMAGE, many))

@@ -1,4 +1,4 @@
-"""Bodies that keep a connection, and what was read of them, for as long as they can."""
+"""Attack: slow request bodies that occupy connections and memory for as long as possible."""
 
 import json
 import socket
@@ -9,7 +9,7 @@ import pytest
 
 from support.service_process import ServiceProcess
 
-SENT = 1_900_000  # bytes, just below what a request may have
+SENT = 1_900_000  # bytes, just below the limit of a request
 
 
 @pytest.fixture(scope="module")
@@ -19,57 +19,55 @@ def service(tmp_path_factory):
         yield running
 
 
-def begun(service):
-    """Begin to send a body of nearly 2 MiB as fast as it goes."""
-    to = urlsplit(service.address)
-    line = socket.create_connection((to.hostname, to.port), timeout=60)
-    line.sendall(
+def start_request(service):
+    """Send most of a body of nearly 2 MiB; return the connection."""
+    url = urlsplit(service.address)
+    connection = socket.create_connection((url.hostname, url.port), timeout=60)
+    connection.sendall(
         b"POST /v1/cases HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
         b"Content-Length: 2000000\r\n\r\n" + b" " * SENT
     )
-    return line
+    return connection
 
 
-def answer(line):
-    """Read until the service has ended the connection."""
-    got = b""
+def read_response(connection):
+    """Read until the service closes the connection."""
+    received = b""
     try:
-        while part := line.recv(2**16):
-            got += part
+        while part := connection.recv(2**16):
+            received += part
     except ConnectionError:
         pass
-    return got
+    return received
 
 
-def test_a_body_that_stops_keeps_its_connection_no_longer_for_what_it_has_sent(
-    service, record_property
-):
-    with begun(service) as line:
+def test_a_stalled_body_times_out_however_much_was_sent(service, record_property):
+    with start_request(service) as connection:
         start = time.monotonic()
-        head, _, body = answer(line).partition(b"\r\n\r\n")
-        kept = time.monotonic() - start
-    record_property("got", f"{kept:.1f} s for {SENT:,} bytes, of 1 s that may bring nothing")
+        head, _, body = read_response(connection).partition(b"\r\n\r\n")
+        seconds = time.monotonic() - start
+    record_property("got", f"{seconds:.1f} s for {SENT:,} bytes, with a timeout of 1 s")
     assert head.startswith(b"HTTP/1.1 408")
     assert json.loads(body)["code"] == "too_slow"
-    assert kept < 30  # and not the 464 that its bytes would have earned at 4 KiB a second
+    assert seconds < 30  # not the 464 s that its bytes would take at 4 KiB a second
 
 
-def test_a_body_that_goes_on_byte_by_byte_is_cut_as_well(service, record_property):
-    with begun(service) as line:
-        line.settimeout(0.2)
+def test_a_body_sent_byte_by_byte_times_out_too(service, record_property):
+    with start_request(service) as connection:
+        connection.settimeout(0.2)
         start, bytes_sent = time.monotonic(), 0
         while True:
             try:
-                line.sendall(b" ")
+                connection.sendall(b" ")
                 bytes_sent += 1
-                if not line.recv(1):
+                if not connection.recv(1):
                     break
-                break  # an answer: it was cut
+                break  # a response: it was cut
             except TimeoutError:
                 if time.monotonic() - start > 30:
                     pytest.fail("it was not cut")
             except ConnectionError:
                 break
-        kept = time.monotonic() - start
-    record_property("got", f"{kept:.1f} s for {bytes_sent} more bytes, one at a time")
-    assert kept < 30
+        seconds = time.monotonic() - start
+    record_property("got", f"{seconds:.1f} s for {bytes_sent} more bytes, one at a time")
+    assert seconds < 30

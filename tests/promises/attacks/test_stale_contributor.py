@@ -1,4 +1,4 @@
-"""A platform that may contribute keeps an old list, and sends all of it back after a withdrawal."""
+"""Attack: a platform keeps an old list, and contributes all of it again after a withdrawal."""
 
 import sqlite3
 from contextlib import closing
@@ -37,7 +37,7 @@ def matched(process, key, values):
             return [value for value, row in zip(values, rows, strict=True) if row]
 
 
-def test_a_withdrawn_hash_does_not_come_back(process, record_property):
+def test_a_withdrawn_hash_cannot_be_brought_back(process, record_property):
     stale = process.platform("feed,match,contribute", "Stale")
     values = [pdq() for _ in range(FILES)]
     case = process.client.post("/v1/cases", json=opening(*map(item, values))).json()
@@ -48,18 +48,18 @@ def test_a_withdrawn_hash_does_not_come_back(process, record_property):
 
     new = pdq()
     reply = contribute(process, stale, [*(entry["value"] for entry in copy), new])
-    assert reply.json() == {"count": FILES + 1}, "the answer does not tell what was withdrawn"
+    assert reply.json() == {"count": FILES + 1}, "the response does not show what was withdrawn"
     back = matched(process, stale, values)
     record_property("got", f"{len(back)} of {FILES} withdrawn hashes brought back")
     assert back == []
-    assert matched(process, stale, [new]) == [new], "what is its own is taken"
+    assert matched(process, stale, [new]) == [new], "its own contribution is accepted"
 
-    # all that is kept of the values
+    # all that is stored of the values
     with closing(sqlite3.connect(make_url(process.database).database)) as database:
         tags = database.execute("SELECT length(tag), day % 86400 FROM withdrawn").fetchall()
     assert tags == [(8, 0)] * FILES
 
-    # her own resubmission always works, and lets contributors confirm it again
+    # a survivor's resubmission always works, and contributions of the value count again
     again = process.client.post("/v1/cases", json=opening(item(values[0]))).json()
     assert again["items"] == [{"item": 1, "accepted": 1, "refused": []}]
     assert matched(process, stale, values) == [values[0]]

@@ -1,4 +1,4 @@
-"""Somebody opens a case for a picture that is not theirs, to watch its uploads."""
+"""Attack: open a case for somebody else's picture, to track its uploads."""
 
 import time
 
@@ -18,7 +18,7 @@ def process(tmp_path):
 
 
 def upload(process, key, value, times):
-    """Let a platform look for each upload of a picture, and block it."""
+    """Simulate a platform that looks up each upload of a picture, and blocks it."""
     for _ in range(times):
         body = {"type": "pdq", "values": [value]}
         while True:
@@ -30,8 +30,8 @@ def upload(process, key, value, times):
         process.client.post("/v1/feedback", json=body, headers=bearer(key))
 
 
-def watched(process, holder):
-    """Return what the case tells of each platform."""
+def counts(process, holder):
+    """Return the counts of matches and blocks that the case shows, by platform."""
     status = process.client.get("/v1/case", headers=holder).json()
     return {
         row["platform"]: (row["matches"], row["verdicts"].get("blocked", 0))
@@ -39,14 +39,14 @@ def watched(process, holder):
     }
 
 
-def written(process):
-    """Wait until the matches are in the database, which is half a second after an answer."""
-    count = "SELECT coalesce(sum(count), 0) FROM matches"
+def await_saved(process):
+    """Wait until the matches are in the database, half a second after a response."""
+    query = "SELECT coalesce(sum(count), 0) FROM matches"
     engine = create_engine(process.database)
     end = time.monotonic() + 30
     while True:
         with engine.connect() as connection:
-            found = connection.exec_driver_sql(count).scalar()
+            found = connection.exec_driver_sql(query).scalar()
         if found and found % UPLOADS == 0:
             engine.dispose()
             return
@@ -61,18 +61,18 @@ def test_a_case_does_not_show_when_a_picture_is_uploaded(process, record_propert
     case = process.client.post("/v1/cases", json=opening(item(value))).json()
     holder = credentials(case["case"], case["passphrase"])
     nothing = {"Asker": (0, 0), "Another": (0, 0)}
-    assert watched(process, holder) == nothing
+    assert counts(process, holder) == nothing
 
     upload(process, asker, value, UPLOADS)
-    written(process)
-    on_the_day = watched(process, holder)
+    await_saved(process)
+    on_the_day = counts(process, holder)
     process.pass_midnight()
-    next_day = watched(process, holder)
+    next_day = counts(process, holder)
     upload(process, asker, value, UPLOADS)
-    written(process)
-    second = watched(process, holder)
+    await_saved(process)
+    second_day = counts(process, holder)
     process.pass_midnight()
-    third_day = watched(process, holder)
+    third_day = counts(process, holder)
     record_property(
         "got",
         f"on the day {on_the_day['Asker'][0]}, after midnight {next_day['Asker'][0]}, a day later "
@@ -80,5 +80,5 @@ def test_a_case_does_not_show_when_a_picture_is_uploaded(process, record_propert
     )
     assert on_the_day == nothing
     assert next_day == {"Asker": (1, 1), "Another": (0, 0)}
-    assert second == next_day, "neither more uploads nor the same verdict again show"
+    assert second_day == next_day, "neither more uploads nor a repeated verdict are shown"
     assert third_day == {"Asker": (10, 1), "Another": (0, 0)}

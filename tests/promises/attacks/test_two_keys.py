@@ -1,4 +1,4 @@
-"""Two platforms' keys, stolen or misused, try to empty the bank with verdicts."""
+"""Attack: empty the bank with the verdicts of two stolen platform keys."""
 
 import json
 
@@ -21,8 +21,8 @@ def feed(process, key, cursor=None):
     return process.client.get("/v1/feed", params=query, headers=bearer(key)).json()
 
 
-def held(process, key):
-    """Follow the whole feed, and return what a platform holds then, by id."""
+def read_bank(process, key):
+    """Read the whole feed; return the resulting bank, by id."""
     bank = {}
     for entry in feed(process, key)["entries"]:
         if entry["op"] == "add":
@@ -43,23 +43,25 @@ def test_two_keys_cannot_empty_the_bank(process, record_property):
     case = process.client.post("/v1/cases", json=opening(*map(item, values))).json()
     thieves = {name: process.platform("feed,feedback", name) for name in ("One", "Two")}
     honest = process.platform("feed,match,feedback", "Honest")
-    everything = {key: list(held(process, key)) for key in thieves.values()}
-    for _ in range(2):  # saying it again on the same day gets no more
+    everything = {key: list(read_bank(process, key)) for key in thieves.values()}
+    for _ in range(2):  # repetition on the same day achieves nothing
         for key, ids in everything.items():
             doubt(process, key, ids)
-    left = set(held(process, honest).values())
-    out = FILES - len(left)
-    record_property("got", f"{out} of {FILES} files held back in a day, all put back by a command")
-    assert out == 20
+    left = set(read_bank(process, honest).values())
+    held_back = FILES - len(left)
+    record_property(
+        "got", f"{held_back} of {FILES} files held back in a day, all released by one command"
+    )
+    assert held_back == 20
 
-    # her status and the trail tell of each
-    credit = credentials(case["case"], case["passphrase"])
-    status = process.client.get("/v1/case", headers=credit).json()
-    assert sum(file.get("being_checked", 0) for file in status["items"]) == out
-    assert sum(file["held_back"] for file in status["items"]) == out
+    # the status and the audit trail show each
+    holder = credentials(case["case"], case["passphrase"])
+    status = process.client.get("/v1/case", headers=holder).json()
+    assert sum(file.get("being_checked", 0) for file in status["items"]) == held_back
+    assert sum(file["held_back"] for file in status["items"]) == held_back
     assert {file["withdrawn"] for file in status["items"]} == {None}
     trail = json.loads(process.command("audit", "list", "--last", "1000", "--json").stdout)
-    assert sum(row["act"] == "file held back by verdicts" for row in trail) == out
+    assert sum(row["act"] == "file held back by verdicts" for row in trail) == held_back
 
     # a survivor who submits one of them again is not refused
     gone = next(value for value in values if value not in left)
@@ -67,17 +69,17 @@ def test_two_keys_cannot_empty_the_bank(process, record_property):
     assert again.status_code == 201
     assert again.json()["items"][0]["refused"] == [{"signal": 0, "code": "being_checked"}]
 
-    # the operator is asked about every file, and puts all of them back
-    asked = json.loads(process.command("review", "list", "--json").stdout)
-    kinds = [question["kind"] for question in asked]
+    # the operator is asked about every file, and releases all of them
+    questions = json.loads(process.command("review", "list", "--json").stdout)
+    kinds = [question["kind"] for question in questions]
     assert (kinds.count("verdicts"), kinds.count("resubmitted")) == (FILES, 1)
-    assert asked[0]["said_by"] == ["One", "Two"]
+    assert questions[0]["said_by"] == ["One", "Two"]
     process.command("platform", "revoke", "One")
     done = json.loads(process.command("review", "put-back", "One", "--json").stdout)
     assert done == {"kept": FILES}
-    doubt(process, thieves["Two"], list(held(process, thieves["Two"])))
-    back = held(process, honest).values()
-    assert sorted(back) == sorted([*values, gone]), "with the one that was submitted again"
-    status = process.client.get("/v1/case", headers=credit).json()
+    doubt(process, thieves["Two"], list(read_bank(process, thieves["Two"])))
+    released = read_bank(process, honest).values()
+    assert sorted(released) == sorted([*values, gone]), "with the resubmitted one"
+    status = process.client.get("/v1/case", headers=holder).json()
     assert {file.get("being_checked", 0) for file in status["items"]} == {0}
     assert {file["held_back"] for file in status["items"]} == {False}

@@ -1,4 +1,4 @@
-"""What somebody with one machine gets by proofs of work, and by filling the queue of checks."""
+"""Attack: use one machine's proofs of work, or its connections, to fill the service."""
 
 import asyncio
 import re
@@ -42,13 +42,13 @@ def serve(tmp_path):
 
 
 def argon2_runs(process, what):
-    """Return how often the service has made a verifier, or checked a passphrase."""
+    """Return how often the service has created a verifier, or checked a passphrase."""
     text = process.client.get("/metrics", headers=bearer(METRICS)).text
     return int(float(re.search(rf'clearinghouse_argon2_runs{{what="{what}"}} (.+)', text)[1]))
 
 
 def asked(reply):
-    """Return what an answer 428 asks for."""
+    """Return the challenge in a response with status 428."""
     assert reply.status_code == 428, reply.text
     return WorkAsked.model_validate(reply.json()["work"])
 
@@ -82,7 +82,7 @@ def test_one_proof_buys_one_run_of_argon2(serve, record_property, key):
     runs = argon2_runs(process, "opening") - before
     record_property("got", f"{runs} run of Argon2 by {AT_ONCE} requests with one proof")
     assert runs == 1
-    # with a key, those that come after the first is done are given its answer
+    # with a key, requests that arrive after the first has finished get its response
     assert set(statuses) <= {201, 428}
     assert statuses.count(201) == 1 or key
     assert process.cases() == before + 1
@@ -108,8 +108,8 @@ def test_one_code_buys_one_run_of_argon2(serve, record_property):
     assert set(statuses) <= {200, 404, 429}
 
 
-def test_hashes_cost_work_once_the_hour_has_brought_many(serve, record_property):
-    """In cases that are small enough to be free while it is quiet, which is the cheapest way."""
+def test_hashes_cost_work_after_many_in_an_hour(serve, record_property):
+    """In cases small enough to be free under light load, which is the cheapest way."""
     process = serve(CLEARINGHOUSE_QUIET_SIGNALS=str(QUIET_SIGNALS))
     paid = free = 0
     for _ in range(24):
@@ -121,10 +121,10 @@ def test_hashes_cost_work_once_the_hour_has_brought_many(serve, record_property)
         work = asked(reply)
         paid += work.puzzles << work.difficulty
         reply = process.client.post("/v1/cases", json=body | {"work": solved(work).model_dump()})
-        assert reply.status_code == 201, "nothing is refused to whoever does the work"
+        assert reply.status_code == 201, "no request with its work is refused"
     record_property(
         "got",
-        f"12,000 hashes at a tenth of the default quiet rate, {free} of them for nothing, the "
+        f"12,000 hashes at a tenth of the default free rate, {free} of them free, the "
         f"others for {paid / 1e6:.1f} million SHA-256; so 120,000 cost {paid / 1e5:.0f} million",
     )
     assert free <= QUIET_SIGNALS
@@ -135,11 +135,11 @@ def test_hashes_cost_work_once_the_hour_has_brought_many(serve, record_property)
 
 
 class Flood(threading.Thread):
-    """Connections on which one request follows another, without work or with proofs in stock.
+    """Connections that send one request after another, without work or with prepared proofs.
 
     Args:
-        process: where they go.
-        requests: gives the method and the headers of the next request, or None to end.
+        process: the service.
+        requests: returns the method and the headers of the next request, or None to stop.
         connections: how many.
     """
 
@@ -155,9 +155,9 @@ class Flood(threading.Thread):
         asyncio.run(self._run())
 
     async def _run(self):
-        await asyncio.gather(*(self._go_on() for _ in range(self._connections)))
+        await asyncio.gather(*(self._send_requests() for _ in range(self._connections)))
 
-    async def _go_on(self):
+    async def _send_requests(self):
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         while not self.ended and (request := self._requests()):
             method, headers = request
@@ -178,18 +178,18 @@ class Flood(threading.Thread):
         self.join(timeout=60)
 
 
-def stranger():
-    """Return the headers of somebody who guesses at cases that there are not."""
+def guess_unknown():
+    """Return the headers of a guess at a case that does not exist."""
     return credentials(secrets.token_hex(6), secrets.token_hex(6))
 
 
-def guess(numbers):
-    """Return the headers of somebody who guesses at a case that he knows the number of."""
+def guess_known(numbers):
+    """Return the headers of a guess at a case whose number is known."""
     return credentials(secrets.choice(numbers), secrets.token_hex(6))
 
 
-class Counted(Client):
-    """A survivor's client that counts how often it was asked for work. It tries each way once."""
+class CountingClient(Client):
+    """A survivor's client without retries that counts how often it was asked for work."""
 
     def __init__(self, server):
         super().__init__(server, retry=RetryPolicy(attempts=1))
@@ -202,11 +202,10 @@ class Counted(Client):
 OLD = 400  # cases
 
 
-def old_numbers(process):
+def add_old_cases(process):
     """Add cases as an earlier version opened them, so that wrong guesses at them reach Argon2.
 
-    Somebody who knows such a number, or has as many cases of his own, is the one who can fill the
-    queue.
+    Only an attacker who knows such numbers, or has as many cases of his own, can fill the queue.
     """
     numbers = [mint_number() for _ in range(OLD)]
     memory = int(process.environment["CLEARINGHOUSE_ARGON2_MEMORY"])
@@ -219,13 +218,13 @@ def old_numbers(process):
     return numbers
 
 
-def test_a_flood_of_strangers_costs_no_check_at_all(serve, record_property):
+def test_a_flood_of_guesses_at_unknown_cases_causes_no_check(serve, record_property):
     process = serve(CLEARINGHOUSE_ARGON2_MEMORY=str(16 * 1024))
     case = process.open(random_item(), random_item())
-    turns = iter(lambda: secrets.choice(("GET", "DELETE")), None)
+    methods = iter(lambda: secrets.choice(("GET", "DELETE")), None)
     with (
-        Flood(process, lambda: (next(turns), stranger()), CONNECTIONS) as flood,
-        Counted(process.address) as client,
+        Flood(process, lambda: (next(methods), guess_unknown()), CONNECTIONS) as flood,
+        CountingClient(process.address) as client,
     ):
         while flood.answers.get(401, 0) < CONNECTIONS:
             threading.Event().wait(0.01)
@@ -234,20 +233,23 @@ def test_a_flood_of_strangers_costs_no_check_at_all(serve, record_property):
         assert client.withdraw(*case, working=client.working).remaining == 0
         guesses = flood.answers[401]
         checks = argon2_runs(process, "check")
-    record_property("got", f"{checks - 1} checks by {guesses} guesses; hers went through at once")
+    record_property(
+        "got",
+        f"{checks - 1} checks by {guesses} guesses; the survivor's requests were served at once",
+    )
     assert client.rounds == 0
-    assert checks <= 2, "hers, and that of one guess in 65,536"
+    assert checks <= 2, "the survivor's, and that of one guess in 65,536"
 
 
-def test_whoever_can_fill_the_queue_keeps_nobody_from_it(serve, record_property):
-    """Half of it are withdrawals, so that no lane is free of it."""
+def test_an_attacker_who_fills_the_queue_excludes_nobody(serve, record_property):
+    """Half of the requests are withdrawals, so that both lanes are full."""
     process = serve(CLEARINGHOUSE_ARGON2_MEMORY=str(16 * 1024))
     case = process.open(random_item(), random_item())
-    numbers = old_numbers(process)
-    turns = iter(lambda: secrets.choice(("GET", "DELETE")), None)
+    numbers = add_old_cases(process)
+    methods = iter(lambda: secrets.choice(("GET", "DELETE")), None)
     with (
-        Flood(process, lambda: (next(turns), guess(numbers)), CONNECTIONS) as flood,
-        Counted(process.address) as client,
+        Flood(process, lambda: (next(methods), guess_known(numbers)), CONNECTIONS) as flood,
+        CountingClient(process.address) as client,
     ):
         while not flood.answers.get(428):
             threading.Event().wait(0.01)
@@ -258,28 +260,28 @@ def test_whoever_can_fill_the_queue_keeps_nobody_from_it(serve, record_property)
         assert client.withdraw(*case, working=client.working).remaining == 0
     record_property(
         "got",
-        f"{CONNECTIONS} connections: a withdrawal went through with work done {client.rounds} "
-        f"times and {checks} checks meanwhile, and what she did next waited for none",
+        f"{CONNECTIONS} connections: a withdrawal was served with work done {client.rounds} "
+        f"times and {checks} checks meanwhile; the next requests did not wait",
     )
     assert client.rounds <= 3
 
 
-def test_whoever_fills_the_lane_of_withdrawals_with_proofs_is_overtaken(serve, record_property):
+def test_an_attacker_with_proofs_in_the_lane_of_withdrawals_is_overtaken(serve, record_property):
     process = serve(CLEARINGHOUSE_ARGON2_MEMORY=str(64 * 1024))
     case = process.open(random_item())
-    numbers = old_numbers(process)
+    numbers = add_old_cases(process)
     proofs = []
-    with Flood(process, lambda: ("DELETE", guess(numbers)), 24) as flood:
+    with Flood(process, lambda: ("DELETE", guess_known(numbers)), 24) as flood:
         while len(proofs) < 40:
-            reply = process.client.delete("/v1/case", headers=guess(numbers))
+            reply = process.client.delete("/v1/case", headers=guess_known(numbers))
             if reply.status_code == 428:
                 proofs.append(to_header(solved(asked(reply))))
     assert flood.answers[428]
-    stock = iter([("DELETE", guess(numbers) | {"Work": proof}) for proof in proofs])
+    prepared = iter([("DELETE", guess_known(numbers) | {"Work": proof}) for proof in proofs])
     before = argon2_runs(process, "check")
     with (
-        Flood(process, lambda: next(stock, None), len(proofs)) as flood,
-        Counted(process.address) as client,
+        Flood(process, lambda: next(prepared, None), len(proofs)) as flood,
+        CountingClient(process.address) as client,
     ):
         while argon2_runs(process, "check") == before:
             threading.Event().wait(0.01)
@@ -287,8 +289,8 @@ def test_whoever_fills_the_lane_of_withdrawals_with_proofs_is_overtaken(serve, r
         ahead = flood.answers.get(401, 0)
     record_property(
         "got",
-        f"{len(proofs)} withdrawals with proofs: {ahead} of them were checked before hers, which "
-        f"took work {client.rounds} times",
+        f"{len(proofs)} withdrawals with proofs: {ahead} of them were checked before hers, "
+        f"which needed work {client.rounds} times",
     )
     assert client.rounds == 1
     assert ahead < len(proofs) // 2
