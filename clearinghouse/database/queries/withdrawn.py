@@ -1,4 +1,4 @@
-"""The statements on what survivors withdrew, of which a short HMAC is kept for some time."""
+"""Queries on the tags of withdrawn values: short HMACs, kept for some time."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,7 +10,7 @@ from clearinghouse.database.schema import withdrawn
 
 
 class Withdrawn:
-    """The statements on withdrawn values, by their tags (`Vault.tag`)."""
+    """Queries on the tags of withdrawn values (`Vault.tag`)."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -18,7 +18,12 @@ class Withdrawn:
         self._one = connection.scalar
 
     def add(self, tags: Iterable[bytes], day: int) -> None:
-        """Remember values, each once, from this day on (UTC, in seconds)."""
+        """Insert tags, or update their day if they exist.
+
+        Args:
+            tags: of the values.
+            day: the start of the day of the withdrawal (UTC), in Unix seconds.
+        """
         rows = [{"tag": tag, "day": day} for tag in dict.fromkeys(tags)]
         if rows:
             row = upsert(self._connection, withdrawn)
@@ -28,26 +33,26 @@ class Withdrawn:
             )
 
     def any(self) -> bool:
-        """Whether anything is remembered."""
+        """Whether there is any tag."""
         return self._one(select(withdrawn.c.day).limit(1)) is not None
 
     def choose(self, tags: Sequence[bytes]) -> set[bytes]:
-        """Choose those of these tags that are remembered."""
+        """Return those of these tags that exist."""
         found: set[bytes] = set()
-        for some in _parts(tags):
-            query = select(withdrawn.c.tag).where(withdrawn.c.tag.in_(some))
+        for batch in _batches(tags):
+            query = select(withdrawn.c.tag).where(withdrawn.c.tag.in_(batch))
             found.update(self._run(query).scalars())
         return found
 
     def forget(self, tags: Sequence[bytes]) -> None:
-        """Forget these values."""
-        for some in _parts(tags):
-            self._run(delete(withdrawn).where(withdrawn.c.tag.in_(some)))
+        """Delete these tags."""
+        for batch in _batches(tags):
+            self._run(delete(withdrawn).where(withdrawn.c.tag.in_(batch)))
 
     def forget_before(self, day: int) -> None:
-        """Forget what was withdrawn before this day."""
+        """Delete the tags of values withdrawn before this day."""
         self._run(delete(withdrawn).where(withdrawn.c.day < day))
 
 
-def _parts(tags: Sequence[bytes]) -> Iterable[Sequence[bytes]]:
-    return (tags[first : first + PARAMETERS] for first in range(0, len(tags), PARAMETERS))
+def _batches(tags: Sequence[bytes]) -> Iterable[Sequence[bytes]]:
+    return (tags[start : start + PARAMETERS] for start in range(0, len(tags), PARAMETERS))
