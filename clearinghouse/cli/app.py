@@ -94,8 +94,8 @@ def serve(
         bool,
         typer.Option(
             "--sandbox",
-            help="Serve made-up cases from a temporary database, so that a platform can test its "
-            "client; it can also ask for errors.",
+            help="Serve made-up cases from a temporary database, and errors on request, so that a "
+            "platform can test its client.",
         ),
     ] = False,
 ) -> None:

@@ -81,7 +81,7 @@ def list_platforms(
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
-    """List platforms, their keys, and the states of these."""
+    """List platforms, with their keys and when each was last used."""
     with open_store(database) as store:
         listed = keys.list_keys(store, now())
 

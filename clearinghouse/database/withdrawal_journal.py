@@ -24,7 +24,7 @@ _PAGE: Final = 10_000  # removals read from the log at a time
 
 _END: Final = "."  # ends each line, so that a truncated number is not mistaken for another one
 
-# Returns the removals after a log position, at most so many: (seq, signal), in order.
+# Called with a log position and a limit; returns the removals after it as (seq, signal), in order.
 Reader = Callable[[int, int], Sequence[tuple[int, int]]]
 
 

@@ -78,7 +78,7 @@ def purge(store: Store, *, retention_days: int, now: datetime) -> dict[str, int]
         if closed or deleted:
             count = closed + deleted
             audit.record(tx.vault, tx, Act.PURGED, count=count, hour=hour(now))
-        tx.withdrawn.forget_before(hour(now - timedelta(days=WITHDRAWN_DAYS)))
+        tx.withdrawn.delete_before(hour(now - timedelta(days=WITHDRAWN_DAYS)))
         tx.proofs.forget(hour(now) - 2 * LIFE)
         tx.quotas.forget(hour(now - timedelta(days=2)))
     return {

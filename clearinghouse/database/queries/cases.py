@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy import case as when
 
 from clearinghouse.database.queries.inserts import insert_row, insert_rows, reserve_ids
-from clearinghouse.database.queries.stopncii_records import PARAMETERS
+from clearinghouse.database.queries.stopncii_records import PARAMETERS_MAX
 from clearinghouse.database.schema import (
     AnyRow,
     acknowledgements,
@@ -138,7 +138,7 @@ class Cases:
         """
         count, done = 0, False
         while not done:
-            files, done = self.withdraw_some(case, ordinal, hour, limit=PARAMETERS)
+            files, done = self.withdraw_some(case, ordinal, hour, limit=PARAMETERS_MAX)
             count += files
         return count
 
@@ -147,7 +147,7 @@ class Cases:
 
         Args:
             case: its row number.
-            ordinals: of the files, at most `PARAMETERS`.
+            ordinals: of the files, at most `PARAMETERS_MAX`.
             hour: the time.
         """
         live = (items.c.ordinal.in_(ordinals), items.c.withdrawn.is_(None))
@@ -193,8 +193,8 @@ class Cases:
         """
         numbers = [row.id for row in self.live_signals(case, ordinal, limit)]
         conditions = (
-            signals.c.id.in_(numbers[start : start + PARAMETERS])
-            for start in range(0, len(numbers), PARAMETERS)
+            signals.c.id.in_(numbers[start : start + PARAMETERS_MAX])
+            for start in range(0, len(numbers), PARAMETERS_MAX)
         )
         self._tx.signals.remove(conditions, hour, remember=remember, tags=tags)
         has_live = exists().where(signals.c.item_id == items.c.id, signals.c.value.is_not(None))

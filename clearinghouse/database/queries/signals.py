@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, and_, exists, func, select, update
 
 from clearinghouse.database.queries.inserts import insert_returning_ids, update_rows
 from clearinghouse.database.queries.reviews import RESUBMITTED
-from clearinghouse.database.queries.stopncii_records import PARAMETERS, RECORD_TYPES
+from clearinghouse.database.queries.stopncii_records import PARAMETERS_MAX, RECORD_TYPES
 from clearinghouse.database.schema import (
     AnyRow,
     cases,
@@ -204,8 +204,8 @@ class Signals:
         resubmitted = select(reviews.c.item_id).where(
             reviews.c.kind == RESUBMITTED, reviews.c.item_id.is_not(None)
         )
-        for start in range(0, len(lookups), PARAMETERS):
-            batch = lookups[start : start + PARAMETERS]
+        for start in range(0, len(lookups), PARAMETERS_MAX):
+            batch = lookups[start : start + PARAMETERS_MAX]
             query = select(signals.c.lookup).where(
                 signals.c.lookup.in_(batch),
                 signals.c.held.is_not(None),
@@ -271,7 +271,7 @@ class Signals:
 
         Args:
             conditions: select the signals; several if their numbers are too many for one statement
-                (`PARAMETERS`).
+                (`PARAMETERS_MAX`).
             hour: the time.
             remember: keep tags of the values, so that contributors cannot add them again.
             tags: tags computed before this transaction (`make_tags`); missing ones are computed
@@ -346,12 +346,12 @@ class Signals:
     def held_by_survivors(self, lookups: Sequence[bytes]) -> set[bytes]:
         """Return those of these look-up values that are live in cases of survivors."""
         found: set[bytes] = set()
-        for start in range(0, len(lookups), PARAMETERS):
+        for start in range(0, len(lookups), PARAMETERS_MAX):
             query = (
                 select(signals.c.lookup)
                 .join(items, items.c.id == signals.c.item_id)
                 .where(
-                    signals.c.lookup.in_(lookups[start : start + PARAMETERS]),
+                    signals.c.lookup.in_(lookups[start : start + PARAMETERS_MAX]),
                     signals.c.value.is_not(None),
                     items.c.case_id.not_in(select(contributions.c.case_id)),
                 )

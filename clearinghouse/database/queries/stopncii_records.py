@@ -26,7 +26,7 @@ from clearinghouse.database.queries.contributions import IMPORTED
 from clearinghouse.database.queries.inserts import update_rows
 from clearinghouse.database.schema import contributions, facts, items, signals, verdicts
 
-PARAMETERS: Final = 500  # per statement; SQLite allows 999 at least
+PARAMETERS_MAX: Final = 500  # per statement; SQLite allows 999 at least
 SHARED: Final = 100  # records that may share a timestamp
 RECORD_TYPES: Final = frozenset({("image", "pdq"), ("video", "md5")})  # (media, type) of the format
 
@@ -86,12 +86,13 @@ class StopNCIIRecords:
     def renumber(self, lookups: Iterable[bytes], hour: int) -> None:
         """Move records that lost a signal to the end of the order, if they have other signals.
 
-        Otherwise such a record could fall back before a client that had not read it yet.
+        Otherwise such a record could fall back to before the position of a client that has not read
+        it yet, and be missed.
         """
         newest: list[int] = []
         wanted = sorted(set(lookups))
-        for start in range(0, len(wanted), PARAMETERS):
-            newest += self._newest_signals(wanted[start : start + PARAMETERS])
+        for start in range(0, len(wanted), PARAMETERS_MAX):
+            newest += self._newest_signals(wanted[start : start + PARAMETERS_MAX])
         if newest:
             seqs = self.allocate_seqs(len(newest), hour)
             rows = list(zip(seqs, newest, strict=True))
@@ -121,7 +122,7 @@ class StopNCIIRecords:
     def read(
         self, platform: int, after: int, limit: int, *, first_hand: bool, until: int | None = None
     ) -> list[Record]:
-        """List the records of a platform after a `record_seq`, in order.
+        """List records, as a platform sees them, after a `record_seq`, in order.
 
         Args:
             platform: whose verdicts are shown and determine the order.
@@ -228,8 +229,8 @@ class StopNCIIRecords:
         wanted = list(index)
         in_record = or_(signals.c.record_seq.is_not(None), signals.c.held.is_not(None))
         found: list[tuple[bytes, int]] = []
-        for start in range(0, len(wanted), PARAMETERS):
-            batch = wanted[start : start + PARAMETERS]
+        for start in range(0, len(wanted), PARAMETERS_MAX):
+            batch = wanted[start : start + PARAMETERS_MAX]
             query = select(signals.c.lookup, signals.c.id)
             rows = self._run(query.where(signals.c.lookup.in_(batch), in_record)).all()
             found += [(row[0], row[1]) for row in rows]

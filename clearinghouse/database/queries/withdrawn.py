@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Connection, delete, select
 
 from clearinghouse.database.queries.inserts import upsert
-from clearinghouse.database.queries.stopncii_records import PARAMETERS
+from clearinghouse.database.queries.stopncii_records import PARAMETERS_MAX
 from clearinghouse.database.schema import withdrawn
 
 
@@ -49,10 +49,10 @@ class Withdrawn:
         for batch in _batches(tags):
             self._run(delete(withdrawn).where(withdrawn.c.tag.in_(batch)))
 
-    def forget_before(self, day: int) -> None:
+    def delete_before(self, day: int) -> None:
         """Delete the tags of values withdrawn before this day."""
         self._run(delete(withdrawn).where(withdrawn.c.day < day))
 
 
 def _batches(tags: Sequence[bytes]) -> Iterable[Sequence[bytes]]:
-    return (tags[start : start + PARAMETERS] for start in range(0, len(tags), PARAMETERS))
+    return (tags[start : start + PARAMETERS_MAX] for start in range(0, len(tags), PARAMETERS_MAX))

@@ -1,4 +1,4 @@
-"""The store: creating, migrating and opening a database, and what its files contain."""
+"""The store: creating and opening a database, its transactions, and what its files contain."""
 
 import os
 import secrets
@@ -8,17 +8,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from clearinghouse.database.queries.cases import NewItem
-from clearinghouse.database.queries.signals import NewSignals
-from clearinghouse.database.queries.stopncii_records import SHARED
-from clearinghouse.database.schema import metadata
 from clearinghouse.database.store import Store
-from clearinghouse.errors import KeyMismatch, KeyMissing, NewerDatabase, SettingInvalid
+from clearinghouse.errors import KeyMismatch, KeyMissing, SettingInvalid
 from clearinghouse.settings import Settings
 from clearinghouse.times import hour
 from support.serving import NOW, Case, item, opening, pdq
@@ -29,55 +23,6 @@ def store(settings):
     store = Store.open(settings)
     yield store
     store.close()
-
-
-def test_the_migrations_produce_the_schema(store, settings):
-    engine = create_engine(settings.database)
-    with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-    engine.dispose()
-
-
-BEFORE_0060 = """
-DROP INDEX ix_signals_record_seq;
-DROP INDEX ix_verdicts_platform_id_record_seq;
-ALTER TABLE signals RENAME COLUMN record_seq TO place;
-ALTER TABLE verdicts RENAME COLUMN record_seq TO place;
-CREATE INDEX ix_signals_place ON signals (place);
-CREATE INDEX ix_verdicts_platform_id_place ON verdicts (platform_id, place);
-UPDATE facts SET name = 'place' WHERE name = 'record_seq';
-UPDATE alembic_version SET version_num = '0050'
-"""
-
-
-def test_migration_0060_keeps_the_order_of_stopncii_records(store, settings):
-    """The columns are renamed, with their values, their indexes and the last seq allocated."""
-    opened = {"verifier": "-", "reason": "shared", "state": "open", "opened": 0, "expires": 2**40}
-    row = {"type": "pdq", "value": b"sealed", "quality": 90, "variant": "original"}
-    [file] = store.reserve_items(1)
-    with store.write() as tx:
-        case = tx.cases.add(lookup=b"c" * 32, **opened)
-        tx.cases.add_items(case, [NewItem(file, 1, "image")], 0)
-        rows = [row | {"item_id": file, "ordinal": n, "lookup": bytes([n]) * 32} for n in range(3)]
-        tx.signals.add([NewSignals("image", rows)], hour(NOW))
-        platform = tx.platforms.add("Example", b"", 0)
-        first = tx.log.read(0, 1)[0].signal
-        assert tx.platforms.add_verdict(platform, first, "blocked", hour(NOW))
-
-    def order(tx):
-        return tx.stopncii.read(platform, 0, 10, first_hand=False), tx.stopncii.last_seq()
-
-    with store.write() as tx:
-        before = order(tx)
-        for statement in BEFORE_0060.split(";"):
-            tx.connection.execute(text(statement))
-    assert [record.verdict for record in before[0]] == [None, None, "blocked"]
-    assert before[1] == hour(NOW) * SHARED + 3
-    migrated = Store.open(settings)
-    with migrated.read() as tx:
-        assert order(tx) == before
-        assert compare_metadata(MigrationContext.configure(tx.connection), metadata) == []
-    migrated.close()
 
 
 @pytest.mark.sqlite
@@ -225,14 +170,6 @@ def test_the_cost_of_a_passphrase_check_does_not_change(store, settings):
     changed = Store.open(replace(settings, argon2_memory=128))
     assert changed.argon2_memory == settings.argon2_memory == 64
     changed.close()
-
-
-def test_a_newer_database_is_refused(store, settings):
-    with store.write() as tx:
-        tx.connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    store.close()
-    with pytest.raises(NewerDatabase):
-        Store.open(settings)
 
 
 def test_a_failed_write_is_rolled_back(store):

@@ -1,4 +1,4 @@
-"""Name the position in the order of StopNCII records `record_seq`: columns, indexes and fact."""
+"""Rename the columns, indexes and fact with the order of StopNCII records to `record_seq`."""
 
 from alembic import op
 
