@@ -99,7 +99,7 @@ class StopNCIIRecords:
             update_rows(self._connection, signals, ("record_seq",), rows)
 
     def _newest_signals(self, lookups: Sequence[bytes]) -> Sequence[int]:
-        """Return the last signal of each of these records, and the last imported one."""
+        """Return the last signal of each record, separately for imported and other signals."""
         shown = (
             select(
                 signals.c.id,
