@@ -41,6 +41,7 @@ def shared_data() -> Path:
 # clients and the device, for which it makes no difference.
 _ON_BOTH = {
     *("clearinghouse/database/test_store.py", "clearinghouse/database/test_epoch.py"),
+    "clearinghouse/database/test_migrations.py",
     *("clearinghouse/cases/test_lifecycle.py", "clearinghouse/platforms/test_platforms.py"),
     *("clearinghouse/cases/test_intake.py", "clearinghouse/platforms/test_stopncii.py"),
     "clearinghouse/platforms/test_stopncii_contributions.py",

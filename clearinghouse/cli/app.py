@@ -1,4 +1,4 @@
-"""The command line of the charity that runs the service."""
+"""The command line for the operator of a clearinghouse."""
 
 import os
 import sys
@@ -23,7 +23,7 @@ from clearinghouse.cli.shared import (
     check_name,
     counts,
     now,
-    opened,
+    open_store,
     settings,
     show,
 )
@@ -41,8 +41,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Run a clearinghouse: it takes hashes of intimate pictures from the people in them and "
-    "hands them to platforms. It never sees a picture.",
+    help="Run a clearinghouse: it collects hashes of intimate pictures from the people in them and "
+    "passes the hashes on to platforms. It never receives a picture.",
 )
 app.add_typer(platform, name="platform")
 app.add_typer(maintenance.app)
@@ -51,15 +51,15 @@ app.add_typer(advocate, name="advocate")
 
 
 def main() -> None:
-    """Run the command line; a trouble becomes one line on standard error and exit code 2 or 3."""
+    """Run the command line; print an error as one line, and exit with code 2 or 3."""
     core_dumps.forbid()
     try:
         app()
-    except ClearinghouseError as trouble:
-        print(f"clearinghouse: {trouble}", file=sys.stderr)  # noqa: T201 - a command line prints
+    except ClearinghouseError as error:
+        print(f"clearinghouse: {error}", file=sys.stderr)  # noqa: T201 - a command line prints
         sys.exit(2)
     except SQLAlchemyError as error:
-        # the driver's word without the statement; no value is in it
+        # the driver's message alone: it has neither the statement nor its values
         cause = getattr(error, "orig", None) or type(error).__name__
         print(f"clearinghouse: The database failed: {cause}.", file=sys.stderr)  # noqa: T201
         sys.exit(3)
@@ -80,26 +80,28 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Hold the options that every command shares."""
+    """Define the options of the program itself."""
 
 
 @app.command()
 def serve(
     database: Database = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any free port.")] = 8000,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")
+    ] = 8000,
     sandbox: Annotated[
         bool,
         typer.Option(
             "--sandbox",
-            help="Serve made-up cases out of a temporary folder, with trouble on request, so that "
-            "a platform can try out its client.",
+            help="Serve made-up cases from a temporary database, and errors on request, so that a "
+            "platform can test its client.",
         ),
     ] = False,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C.
+    """Run the service until SIGTERM or Ctrl-C.
 
-    Put a reverse proxy with HTTPS before it, whose access log is off as well.
+    Run it behind a reverse proxy that terminates HTTPS, and turn off the proxy's access log.
     """
     from clearinghouse.serve import serve as run  # loads the web framework
 
@@ -111,14 +113,14 @@ def serve(
         if not run(settings(database), host=host, port=port, ready=ready):
             raise typer.Exit(3)
         return
-    # whatever database is set elsewhere must never be mixed with what is made up
+    # never the configured database: made-up cases must not be added to a real one
     with TemporaryDirectory(prefix="clearinghouse-") as folder:
-        made_up = Settings(database=f"sqlite:///{folder}/sandbox.sqlite3")
-        store = Store.open(made_up)
+        temporary = Settings(database=f"sqlite:///{folder}/sandbox.sqlite3")
+        store = Store.open(temporary)
         key = keys.add_platform(store, "Sandbox", list(Scope), now())
         store.close()
         typer.echo(f"clearinghouse: the sandbox's key is {key}")
-        if not run(made_up, host=host, port=port, ready=ready, sandbox=True):
+        if not run(temporary, host=host, port=port, ready=ready, sandbox=True):
             raise typer.Exit(3)
 
 
@@ -127,19 +129,22 @@ def serve_page(
     server: Annotated[
         str | None,
         typer.Option(
-            help="The clearinghouse to which the page sends, https://HOST; without one it saves "
-            "the fingerprints as a file.",
+            help="The clearinghouse that the page sends fingerprints to, https://HOST. Without "
+            "one, the page saves them to a file.",
             show_default=False,
         ),
     ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any free port.")] = 0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")
+    ] = 0,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")
     ] = True,
 ) -> None:
-    """Show the survivor's page from this machine alone, until Ctrl-C. `nciihash app` is the same.
+    """Serve the survivor's page to this computer only, until Ctrl-C.
 
-    For people without internet, and for helplines with many files. It needs no database.
+    For people without internet, and for helplines with many files. It needs no database. `nciihash
+    app` does the same.
     """
     from clearinghouse.serve_page import serve as run  # loads the web framework
 
@@ -154,26 +159,32 @@ def serve_page(
 
 @app.command()
 def migrate(database: Database = None) -> None:
-    """Bring the database to this version's tables, or make it."""
-    with opened(database):
+    """Migrate the database to this version, or create it."""
+    with open_store(database):
         typer.echo("The database is up to date.", err=True)
 
 
 @app.command("follow-stopncii")
 def follow_stopncii(
-    url: Annotated[str, typer.Option(help="What /FetchHashes is added to: https://HOST/…/v1.")],
-    name: Annotated[str, typer.Option(help="The other clearinghouse, as platforms are named.")],
+    url: Annotated[
+        str,
+        typer.Option(help="Address of its StopNCII API, without /FetchHashes: https://HOST/…/v1."),
+    ],
+    name: Annotated[
+        str, typer.Option(help="Name of the other clearinghouse in this one, like a platform's.")
+    ],
     every: Annotated[
-        float | None, typer.Option(min=1, help="Go on, with so many seconds between rounds.")
+        float | None,
+        typer.Option(min=1, help="Repeat, with this many seconds in between."),
     ] = None,
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
-    """Import the hashes of another clearinghouse, and end those that it no longer holds.
+    """Import the hashes of another clearinghouse, and remove those that it no longer has.
 
-    The key that it gave us is read from CLEARINGHOUSE_FOLLOW_KEY: one key, or two for its two
-    headers as FUNCTION,SUBSCRIPTION. Each round fetches everything. With --every a round that fails
-    is told on standard error, and the next one tries again.
+    Set CLEARINGHOUSE_FOLLOW_KEY to the key that the other clearinghouse issued: one key, or two for
+    its two headers as FUNCTION,SUBSCRIPTION. Each round fetches all hashes. With --every, a round
+    that fails is reported on standard error, and the next round tries again.
     """
     from clearinghouse.platforms.federation import (  # loads a network client
         FollowFailed,
@@ -184,16 +195,16 @@ def follow_stopncii(
     check_name(name)
     key = os.environ.get("CLEARINGHOUSE_FOLLOW_KEY", "")
     if not key:
-        raise SettingInvalid("Put the other clearinghouse's key into CLEARINGHOUSE_FOLLOW_KEY.")
+        raise SettingInvalid("Set CLEARINGHOUSE_FOLLOW_KEY to the other clearinghouse's key.")
     source = Source.of(url, key)
-    with opened(database) as store:
+    with open_store(database) as store:
         while True:
             try:
                 done = follow(store, settings(database), name, source, clock=now)
-            except FollowFailed as trouble:
+            except FollowFailed as error:
                 if every is None:
                     raise
-                typer.echo(f"clearinghouse: {trouble}", err=True)
+                typer.echo(f"clearinghouse: {error}", err=True)
             else:
                 show(as_json, asdict(done), partial(counts, asdict(done)))
                 sys.stdout.flush()
@@ -205,11 +216,11 @@ def follow_stopncii(
 def _months(months: dict[str, dict[str, int | None]]) -> Table:
     names = list(next(iter(months.values()), {}))
     table = Table("Month", *(name.replace("_", " ") for name in names))
-    for month, found in months.items():
-        shown = (
-            f"under {transparency.SMALLEST}" if n is None else f"{n:,}" for n in found.values()
+    for month, figures in months.items():
+        cells = (
+            f"under {transparency.SMALLEST}" if n is None else f"{n:,}" for n in figures.values()
         )
-        table.add_row(month, *shown)
+        table.add_row(month, *cells)
     return table
 
 
@@ -218,19 +229,20 @@ def stats(
     by_month: Annotated[
         bool,
         typer.Option(
-            "--transparency", help="Counts by month to publish: rounded, small ones hidden."
+            "--transparency",
+            help="Count by month, for publication: rounded, with small counts suppressed.",
         ),
     ] = False,
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
-    """Count cases, files, signals and what platforms said. Nothing about anybody."""
+    """Count cases, files, hashes, matches and verdicts. Shows nothing about a person."""
     if by_month:
-        with opened(database) as store:
+        with open_store(database) as store:
             months = transparency.by_month(store)
         show(as_json, months, lambda: _months(months))
         return
-    with opened(database) as store, store.read() as tx:
+    with open_store(database) as store, store.read() as tx:
         figures = tx.figures.totals()
     show(as_json, figures, lambda: counts(figures))
 
@@ -240,8 +252,8 @@ def purge(
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
-    """Withdraw what has expired and forget what is past its time. `serve` does it by the hour."""
+    """Expire cases, and delete data after its retention period. `serve` does this every hour."""
     days = settings(database).retention_days
-    with opened(database) as store:
+    with open_store(database) as store:
         done = purge_database(store, retention_days=days, now=now())
     show(as_json, done, lambda: counts(done))

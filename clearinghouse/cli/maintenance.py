@@ -1,4 +1,4 @@
-"""The commands that keep a database in order: its key, its backups, its trail."""
+"""Commands for the audit trail, the master key and backups."""
 
 import os
 import sys
@@ -9,66 +9,77 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from clearinghouse.cli.shared import AsJson, Database, counts, now, opened, settings, show
+from clearinghouse.cli.shared import AsJson, Database, counts, now, open_store, settings, show
 from clearinghouse.database import audit
-from clearinghouse.sealing.master_key import is_old
+from clearinghouse.database.audit import Verification
+from clearinghouse.sealing.master_key import has_old_key
 from clearinghouse.times import moment
 
 app = typer.Typer()
-trail = typer.Typer(no_args_is_help=True, help="The trail of what operators did.")
+trail = typer.Typer(no_args_is_help=True, help="The audit trail of what operators did.")
 app.add_typer(trail, name="audit")
 
 
 @trail.command("verify")
 def verify_audit(
     digest: Annotated[
-        str | None, typer.Option(help="One that was told earlier, and must be there.")
+        str | None, typer.Option(help="A digest printed earlier, which must be in the trail.")
     ] = None,
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check the trail from its beginning: that nothing was changed, taken out or put in.
+    """Verify that no entry of the audit trail was changed, deleted or inserted.
 
-    Write the digest down elsewhere: with it a later check sees that the end was not cut off. Exit
-    code 1 when something is wrong.
+    Store the printed digest somewhere else. With it, a later check detects that the end of the
+    trail was deleted. The exit code is 1 if anything is wrong.
     """
-    with opened(database) as store, store.read() as tx:
-        found = audit.verify(tx.vault, tx, digest)
-        old = is_old(settings(database), tx.vault)
-
-    def told() -> str:
-        if found.broken is not None:
-            return f"Entry {found.broken} is not what was written. The {found.entries} before are."
-        missing = "" if found.found else " The digest that was looked for is not among them."
-        aged = (
-            " The database is sealed with an old key: it was put back from an older backup, or "
-            "somebody who had that key wrote this trail. See `audit list`, then `rotate-key`."
-            if old
-            else ""
-        )
-        return f"{found.entries} entries are whole.{missing}{aged} Digest: {found.digest}"
-
-    show(as_json, asdict(found) | {"old_key": old}, told)
-    if found.broken is not None or not found.found or old:
+    with open_store(database) as store, store.read() as tx:
+        result = audit.verify(tx.vault, tx, digest)
+        old_key = has_old_key(settings(database), tx.vault)
+    show(
+        as_json, asdict(result) | {"old_key": old_key}, lambda: _verification_text(result, old_key)
+    )
+    if result.broken is not None or not result.found or old_key:
         raise typer.Exit(1)
+
+
+def _verification_text(result: Verification, old_key: bool) -> str:
+    if result.broken is not None:
+        return (
+            f"Entry {result.broken} was changed, inserted or deleted. The {result.entries} entries "
+            "before it are intact."
+        )
+    parts = [f"{result.entries} entries are intact."]
+    if not result.found:
+        parts.append(
+            "The given digest is not among them: either it is mistyped, or the trail was cut or "
+            "rewritten since."
+        )
+    if old_key:
+        parts.append(
+            "The database is sealed with an old master key: it was restored from an older backup, "
+            "or somebody who has that key forged this trail. Check `audit list`, then run "
+            "`rotate-key`."
+        )
+    return " ".join([*parts, f"Digest: {result.digest}"])
 
 
 @trail.command("list")
 def list_audit(
-    last: Annotated[int, typer.Option(min=1, help="How many of the newest.")] = 50,
+    last: Annotated[int, typer.Option(min=1, help="How many of the newest entries.")] = 50,
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what operators did, by the hour."""
-    with opened(database) as store, store.read() as tx:
+    """List what operators did, and in which hour; the newest entry is last."""
+    with open_store(database) as store, store.read() as tx:
         rows = audit.entries(tx, last)
 
     def table() -> Table:
-        shown = Table("Entry", "Hour (UTC)", "What", "Platform", "How many")
+        result = Table("Entry", "Hour (UTC)", "Action", "Platform", "Count")
         for row in rows:
             at = f"{moment(row.hour):%Y-%m-%d %H:00}"
-            shown.add_row(str(row.number), at, row.act, row.subject, f"{row.amount:,}")
-        return shown
+            result.add_row(str(row.number), at, row.act, row.subject, f"{row.amount:,}")
+        return result
 
     listed = [
         {"entry": row.number, "hour": moment(row.hour).isoformat(), "act": row.act}
@@ -83,68 +94,71 @@ def rotate_master_key(
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change the master key while the service runs; broken off, the same command goes on.
+    """Change the master key while the service runs. If interrupted, run the command again.
 
-    A key in a file is made, and put in its place; the old one is kept beside it, since older
-    backups open with it alone. Give the new file to other machines before their workers start
-    again. In the place of a key in CLEARINGHOUSE_KEY, put the new one into CLEARINGHOUSE_NEXT_KEY.
+    If the key is in a file, the command replaces it by a new key, and keeps the old one next to it,
+    as earlier backups need it. Copy the new file to other machines before their workers restart.
+
+    If the key is in CLEARINGHOUSE_KEY, set CLEARINGHOUSE_NEXT_KEY to the new key first.
     """
     from clearinghouse.maintenance.key_rotation import rotate
     from clearinghouse.sealing.vault import parse_key
 
-    found = settings(database)
-    given = os.environ.get("CLEARINGHOUSE_NEXT_KEY")
-    shown = sys.stderr.isatty()
+    next_key = os.environ.get("CLEARINGHOUSE_NEXT_KEY")
+    is_terminal = sys.stderr.isatty()
 
-    def told(count: int) -> None:
-        if shown:
-            typer.echo(f"\r{count:,} values sealed anew", err=True, nl=False)
+    def progress(count: int) -> None:
+        if is_terminal:
+            typer.echo(f"\r{count:,} values resealed", err=True, nl=False)
 
-    with opened(database) as store:
-        done = rotate(
+    with open_store(database) as store:
+        result = rotate(
             store,
-            found,
+            settings(database),
             now=now(),
-            successor=parse_key(given) if given else None,
-            told=told,
+            successor=parse_key(next_key) if next_key else None,
+            progress=progress,
         )
-    if shown:
+    if is_terminal:
         typer.echo(err=True)
-    show(as_json, asdict(done), lambda: counts(asdict(done)))
+    show(as_json, asdict(result), lambda: counts(asdict(result)))
 
 
 @app.command()
 def backup(
-    file: Annotated[Path, typer.Argument(help="Where to; an older one there is replaced.")],
+    file: Annotated[
+        Path, typer.Argument(help="The file to write; an existing backup is replaced.")
+    ],
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
-    """Copy a database in SQLite into one file, whole and checked, while it is served.
+    """Copy a SQLite database to one file, and check the copy. The service may run meanwhile.
 
-    The copy is sealed and holds no key: keep the key's folder elsewhere.
+    The hashes in the copy are encrypted, and it contains no key: back up the folder of the key
+    separately.
     """
     from clearinghouse.maintenance.backup import back_up
 
     size = back_up(settings(database), file)
-    shown = {"file": str(file), "bytes": size}
-    show(as_json, shown, lambda: f"{file}: {size:,} bytes, checked.")
+    result = {"file": str(file), "bytes": size}
+    show(as_json, result, lambda: f"{file}: {size:,} bytes, checked.")
 
 
 @app.command()
 def restore(
-    file: Annotated[Path, typer.Argument(help="What `backup` made.")],
+    file: Annotated[Path, typer.Argument(help="A file written by `backup`.")],
     database: Database = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check a backup and put it in the place of the database, all of it or nothing.
+    """Check a backup, and replace the database by it. If anything fails, nothing is changed.
 
-    What was withdrawn since is withdrawn again, as the journal beside the key says. Cases that were
-    opened since are gone. Platforms begin the feed anew.
+    Hashes withdrawn since the backup are withdrawn again, from the journal next to the key. Cases
+    opened since are lost. Platforms read the feed again from the beginning.
     """
-    from clearinghouse.maintenance.backup import restore as put_back
+    from clearinghouse.maintenance.backup import restore as restore_backup
 
     if not yes:
-        typer.confirm("Replace all that the database holds by this backup?", abort=True)
-    done = asdict(put_back(settings(database), file))
-    show(as_json, done, lambda: counts(done))
+        typer.confirm("Replace the database by this backup?", abort=True)
+    result = asdict(restore_backup(settings(database), file))
+    show(as_json, result, lambda: counts(result))

@@ -1,4 +1,4 @@
-"""The commands for platforms and their keys."""
+"""Commands for platforms and their keys."""
 
 import json
 from dataclasses import asdict
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from clearinghouse.cli.shared import AsJson, Database, check_name, now, opened, show
+from clearinghouse.cli.shared import AsJson, Database, check_name, now, open_store, show
 from clearinghouse.platforms import contributions, health, keys
 from clearinghouse.platforms.keys import Scope
 from clearinghouse.times import Hour, moment
@@ -20,43 +20,50 @@ def _scopes(text: str) -> list[Scope]:
         return [Scope(word.strip()) for word in text.split(",")]
     except ValueError:
         names = ", ".join(Scope)
-        raise typer.BadParameter(f"Scopes are a comma-separated list of {names}.") from None
+        raise typer.BadParameter(f"Use a comma-separated list of: {names}.") from None
+
+
+Name = Annotated[str, typer.Argument(help="Name of the platform.")]
 
 
 @platform.command("add")
 def add_platform(
-    name: Annotated[str, typer.Argument(help="As survivors will read it.")],
+    name: Annotated[str, typer.Argument(help="Name of the platform; survivors see it.")],
     scope: Annotated[
-        str, typer.Option(help="Comma-separated: feed, match, feedback, contribute.")
+        str,
+        typer.Option(help=f"What its key may do, comma-separated: {', '.join(Scope)}."),
     ] = "match",
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a platform and print its key, this once.
+    """Add a platform and print its key. It is shown only once.
 
-    A key with `feed` gets every hash; `match` alone discloses none. One with `contribute` adds
-    hashes that no survivor submitted.
+    With the scope `feed` a platform receives every hash; with `match` alone it receives none. With
+    `contribute` it adds hashes that no survivor submitted.
     """
     check_name(name)
     scopes = _scopes(scope)
-    with opened(database) as store:
+    with open_store(database) as store:
         key = keys.add_platform(store, name, scopes, now())
     _print_key(name, key, as_json)
 
 
 @platform.command("rotate")
 def rotate(
-    name: str,
+    name: Name,
     scope: Annotated[
         str | None,
-        typer.Option(help="Other scopes than the old key's, comma-separated.", show_default=False),
+        typer.Option(
+            help="Scopes of the new key, comma-separated; those of the last key by default.",
+            show_default=False,
+        ),
     ] = None,
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print a further key for a platform; the old one stays valid until it is revoked."""
+    """Create another key for a platform and print it. Old keys stay valid until you revoke them."""
     scopes = None if scope is None else _scopes(scope)
-    with opened(database) as store:
+    with open_store(database) as store:
         key = keys.rotate_key(store, name, now(), scopes=scopes)
     _print_key(name, key, as_json)
 
@@ -66,7 +73,7 @@ def _print_key(name: str, key: str, as_json: bool) -> None:
         typer.echo(json.dumps({"platform": name, "key": key}))
     else:
         typer.echo(key)
-        typer.echo(f"This is the key of {name}. It cannot be shown again.", err=True)
+        typer.echo(f"This is the key of {name}. Store it now: it is not shown again.", err=True)
 
 
 @platform.command("list")
@@ -74,16 +81,16 @@ def list_platforms(
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
-    """List platforms and the states of their keys."""
-    with opened(database) as store:
+    """List platforms, with their keys and when each was last used."""
+    with open_store(database) as store:
         listed = keys.list_keys(store, now())
 
     def table() -> Table:
-        shown = Table("Platform", "Key", "Scopes", "Added", "Expires", "Last used", "State")
+        result = Table("Platform", "Key", "Scopes", "Added", "Expires", "Last used", "State")
         for key in listed:
             days = (_day(at) for at in (key.added, key.expires, key.used))
-            shown.add_row(key.platform, str(key.key), ", ".join(key.scopes), *days, key.state)
-        return shown
+            result.add_row(key.platform, str(key.key), ", ".join(key.scopes), *days, key.state)
+        return result
 
     rows = [
         asdict(key)
@@ -100,38 +107,45 @@ def _day(at: Hour | None) -> str:
 
 @platform.command("check")
 def check(database: Database = None, as_json: AsJson = False) -> None:
-    """Tell which platforms no longer come or confirm, and whose keys end; exit code 1 if any."""
-    with opened(database) as store, store.read() as tx:
-        found = health.alerts(tx, now=now())
+    """List platforms that stopped following the feed, or whose last key expires soon.
+
+    That is, no request for a day, a change not acknowledged for two days, or a key that expires
+    within 30 days. The exit code is 1 if there are any.
+    """
+    with open_store(database) as store, store.read() as tx:
+        alerts = health.alerts(tx, now=now())
     rows = [
         {"platform": a.platform, "concern": a.concern, "since": moment(a.since).isoformat()}
-        for a in found
+        for a in alerts
     ]
-    show(as_json, rows, lambda: "\n".join(a.words for a in found) or "All is well.")
-    if found:
+    show(as_json, rows, lambda: "\n".join(a.words for a in alerts) or "All is well.")
+    if alerts:
         raise typer.Exit(1)
 
 
 @platform.command("revoke")
 def revoke(
-    name: str,
-    key: Annotated[int | None, typer.Option(help="One key, by its number in the list.")] = None,
+    name: Name,
+    key: Annotated[
+        int | None,
+        typer.Option(help="Number of the key in `platform list`; all keys by default."),
+    ] = None,
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
-    """Revoke a platform's keys, from this moment."""
-    with opened(database) as store:
+    """Revoke the keys of a platform at once."""
+    with open_store(database) as store:
         revoked = keys.revoke_keys(store, name, key, now())
     show(as_json, {"platform": name, "revoked": revoked}, lambda: f"{revoked} key(s) revoked.")
 
 
 @platform.command("withdraw")
 def withdraw(
-    name: str,
+    name: Name,
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
     """Withdraw every hash that a platform contributed, or that was imported from it."""
-    with opened(database) as store:
-        gone = contributions.take_back_all(store, keys.find(store, name), now=now())
-    show(as_json, {"platform": name, "withdrawn": gone}, lambda: f"{gone} hash(es) withdrawn.")
+    with open_store(database) as store:
+        count = contributions.take_back_all(store, keys.find(store, name), now=now())
+    show(as_json, {"platform": name, "withdrawn": count}, lambda: f"{count} hash(es) withdrawn.")

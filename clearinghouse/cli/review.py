@@ -1,4 +1,4 @@
-"""The commands with which the operator decides what is kept."""
+"""Commands with which the operator decides questions about files, and keeps the allowlist."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from clearinghouse.abuse import review as reviewing
-from clearinghouse.cli.shared import AsJson, Database, now, opened, show
+from clearinghouse.cli.shared import AsJson, Database, now, open_store, show
 from clearinghouse.platforms.keys import find
 from clearinghouse.times import moment
 from nciihash.errors import InvalidSignal
@@ -16,123 +16,129 @@ from nciihash.signals import Signal, SignalType
 
 review = typer.Typer(
     no_args_is_help=True,
-    help="What waits for your decision. Nothing here shows a picture, a hash or a case number.",
+    help="Files that wait for your decision. No picture, hash or case number is shown.",
 )
-lawful = typer.Typer(no_args_is_help=True, help="Hashes of pictures that are known to be lawful.")
+lawful = typer.Typer(no_args_is_help=True, help="The allowlist: hashes of known lawful pictures.")
 review.add_typer(lawful, name="lawful")
 
-Number = Annotated[int, typer.Argument(help="As `review list` shows it.")]
+Number = Annotated[int, typer.Argument(help="Number of the question in `review list`.")]
 Hashes = Annotated[
     Path,
-    typer.Argument(help="A text file with a hash on each line, in hexadecimal digits."),
+    typer.Argument(help="A text file with one PDQ or MD5 hash per line, in hexadecimal."),
 ]
-_MEANS = {
-    "quarantined": "like a lawful picture; goes to no platform until you decide",
-    "lawful": "like a picture that was listed as lawful later",
-    "hits": "met by many platforms within a day: it may be the very abuse",
-    "verdicts": "two platforms do not block it; what is held back is purged after 7 days",
-    "resubmitted": "platforms did not block the same hash; it goes out after 7 days",
-    "oracle": "the queries of one key gather around this file",
+_EXPLANATIONS = {
+    "quarantined": "similar to a lawful picture; no platform receives it until you decide",
+    "lawful": "similar to a picture that was later added to the allowlist",
+    "hits": "matched by many platforms within a day: the picture may be spreading",
+    "verdicts": "two platforms do not block it; hashes on hold are purged after 7 days",
+    "resubmitted": "platforms did not block an equal hash; it is released after 7 days",
+    "oracle": "one key sends many queries close to this file: it may be probing for its hash",
 }
 
 
 @review.command("list")
 def list_questions(database: Database = None, as_json: AsJson = False) -> None:
-    """List what waits for you, oldest first."""
-    with opened(database) as store:
-        found = reviewing.questions(store)
+    """List the questions that wait for your decision, oldest first."""
+    with open_store(database) as store:
+        questions = reviewing.questions(store)
 
     def table() -> Table:
-        shown = Table("Number", "Since", "What", "How many", "Platforms", "Matches", "Verdicts")
-        for row in found:
-            what = f"{row.kind}: {_MEANS[row.kind]}"
+        result = Table("Number", "Since", "Question", "Count", "Platforms", "Matches", "Verdicts")
+        for row in questions:
+            text = f"{row.kind}: {_EXPLANATIONS[row.kind]}"
             if row.platform is not None:
-                what += f" ({row.platform}, key {row.key})"
+                text += f" ({row.platform}, key {row.key})"
             if row.said_by:
-                what += f" ({', '.join(row.said_by)}; {row.held} hash(es) held back)"
-            said = ", ".join(f"{count} {word}" for word, count in sorted(row.verdicts.items()))
+                text += f" ({', '.join(row.said_by)}; {row.held} hash(es) on hold)"
+            verdicts = ", ".join(f"{count} {name}" for name, count in sorted(row.verdicts.items()))
             counts = (str(n) for n in (row.count, row.platforms, row.matches))
             day = f"{moment(row.since):%Y-%m-%d}"
-            shown.add_row(str(row.number), day, what, *counts, said or "-")
-        return shown
+            result.add_row(str(row.number), day, text, *counts, verdicts or "-")
+        return result
 
-    rows = [asdict(row) | {"since": moment(row.since).isoformat()} for row in found]
+    rows = [asdict(row) | {"since": moment(row.since).isoformat()} for row in questions]
     show(as_json, rows, table)
 
 
 @review.command()
 def keep(number: Number, database: Database = None, as_json: AsJson = False) -> None:
-    """Keep the file and close the question. What was held back goes out to platforms."""
-    with opened(database) as store:
+    """Keep the file and close the question. Hashes on hold are released to platforms."""
+    with open_store(database) as store:
         reviewing.keep(store, number, now=now())
     show(as_json, {"number": number, "state": "kept"}, lambda: "The file is kept.")
 
 
 @review.command("put-back")
-def put_back(
-    platform: Annotated[str, typer.Argument(help="Its name.")],
+def keep_all(
+    platform: Annotated[str, typer.Argument(help="Name of the platform.")],
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
-    """Keep every file about which this platform's verdicts ask, and put back what they took out.
+    """Keep every file with an open question raised by this platform's verdicts.
 
-    For a platform whose key was misused: first revoke the key with `platform revoke`.
+    Hashes that the verdicts put on hold are released to platforms again. Use this after a key of
+    the platform was misused; revoke the key first, with `platform revoke`.
     """
-    with opened(database) as store:
+    with open_store(database) as store:
         count = reviewing.put_back(store, find(store, platform), now=now())
     show(as_json, {"kept": count}, lambda: f"{count} file(s) are kept.")
 
 
 @review.command()
 def remove(number: Number, database: Database = None, as_json: AsJson = False) -> None:
-    """Take the file out: nothing matches it any more, and every platform is told to delete it.
+    """Remove the file: it is no longer matched, and every platform is asked to delete its hashes.
 
-    Its holder sees that it was you, and can turn to a helpline.
+    Its holder sees that you removed it, and can turn to a helpline.
     """
-    with opened(database) as store:
+    with open_store(database) as store:
         reviewing.remove(store, number, now=now())
-    show(as_json, {"number": number, "state": "removed"}, lambda: "The file is taken out.")
+    show(as_json, {"number": number, "state": "removed"}, lambda: "The file is removed.")
 
 
 @lawful.command("add")
 def add_lawful(file: Hashes, database: Database = None, as_json: AsJson = False) -> None:
-    """List pictures as lawful: what is submitted and is like one of them is held back.
+    """Add hashes to the allowlist. Similar pictures submitted from now on wait for your decision.
 
-    Live files that are like one of them are put before you, and go on being matched meanwhile.
+    For live files that are similar, a question is added to `review list`; they are still matched
+    until you decide.
     """
-    hashes = _read(file)
-    with opened(database) as store:
-        new, near = reviewing.list_lawful(store, hashes, now=now())
+    hashes = _read_hashes(file)
+    with open_store(database) as store:
+        new, similar = reviewing.list_lawful(store, hashes, now=now())
     show(
         as_json,
-        {"listed": new, "questions": near},
-        lambda: f"{new} hash(es) listed. {near} live file(s) to look at: `review list`.",
+        {"listed": new, "questions": similar},
+        lambda: f"{new} hash(es) added. {similar} live file(s) to decide on: see `review list`.",
     )
 
 
 @lawful.command("remove")
 def remove_lawful(file: Hashes, database: Database = None, as_json: AsJson = False) -> None:
-    """Take pictures off the list. What you decided stays decided."""
-    hashes = _read(file)
-    with opened(database) as store:
-        gone = reviewing.unlist_lawful(store, hashes, now=now())
-    show(as_json, {"unlisted": gone}, lambda: f"{gone} hash(es) taken off the list.")
+    """Remove hashes from the allowlist. Your earlier decisions stay."""
+    hashes = _read_hashes(file)
+    with open_store(database) as store:
+        count = reviewing.unlist_lawful(store, hashes, now=now())
+    show(as_json, {"unlisted": count}, lambda: f"{count} hash(es) removed from the allowlist.")
 
 
-def _read(file: Path) -> list[Signal]:
-    """Read hashes, whose types follow from their lengths: 64 digits are PDQ, 32 are MD5."""
-    found = []
+def _read_hashes(file: Path) -> list[Signal]:
+    """Read the hashes of a text file, with comments after "#".
+
+    64 digits are a PDQ hash, 32 an MD5 hash.
+
+    Raises:
+        BadParameter: a line is neither.
+    """
+    hashes = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-        if not (word := line.partition("#")[0].strip()):
+        if not (digits := line.partition("#")[0].strip()):
             continue
-        kind = SignalType.MD5 if len(word) == 32 else SignalType.PDQ
+        kind = SignalType.MD5 if len(digits) == 32 else SignalType.PDQ
         try:
-            found.append(Signal.from_hex(kind, word.lower()))
+            hashes.append(Signal.from_hex(kind, digits.lower()))
         except InvalidSignal:
             raise typer.BadParameter(
-                f"Line {number} is no PDQ hash (64 digits) and no MD5 (32). Nothing was changed."
+                f"Line {number} is neither a PDQ hash (64 hexadecimal digits) nor an MD5 hash (32 "
+                "digits). Nothing was changed."
             ) from None
-    return found
-
-
-# --- advocates -------------------------------------------------------------------------------
+    return hashes

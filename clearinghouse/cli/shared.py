@@ -1,4 +1,4 @@
-"""What the commands of the operator share: the database they work on, and how they answer."""
+"""What the operator's commands share: options, the store, and output as a table or JSON."""
 
 import json
 import os
@@ -18,23 +18,24 @@ from clearinghouse.settings import Settings
 Database = Annotated[
     str | None,
     typer.Option(
-        help="sqlite:///FILE; made and migrated when needed.",
+        help="The database: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME. It is created "
+        "or migrated if needed.",
         envvar="CLEARINGHOUSE_DATABASE",
         show_default=False,
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def settings(database: str | None) -> Settings:
-    """Read the settings; the option goes before the variable."""
-    found = Settings.from_environment(os.environ)
-    return found if database is None else replace(found, database=database)
+    """Read the settings from the environment; `database` overrides CLEARINGHOUSE_DATABASE."""
+    read = Settings.from_environment(os.environ)
+    return read if database is None else replace(read, database=database)
 
 
 @contextmanager
-def opened(database: str | None) -> Iterator[Store]:
-    """Open the database, and close it afterwards."""
+def open_store(database: str | None) -> Iterator[Store]:
+    """Open the database, and close it at the end."""
     store = Store.open(settings(database))
     try:
         yield store
@@ -43,22 +44,22 @@ def opened(database: str | None) -> Iterator[Store]:
 
 
 def now() -> datetime:
-    """Give the time."""
+    """Return the time."""
     return datetime.now(UTC)
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that cannot be shown.
+    """Check that a name can be displayed.
 
     Raises:
-        BadParameter: it is empty, too long or holds control characters.
+        BadParameter: it is empty, longer than 64 characters, or not printable.
     """
     if not 0 < len(name) <= 64 or not name.isprintable():
         raise typer.BadParameter("A name has 1 to 64 printable characters.")
 
 
 def show(as_json: bool, value: Any, table: Callable[[], Table | str]) -> None:  # noqa: ANN401 - any JSON value
-    """Print a value for machines, or a table of it for people."""
+    """Print a value as JSON, or the text or table of it."""
     if as_json:
         typer.echo(json.dumps(value))
     else:
@@ -66,8 +67,8 @@ def show(as_json: bool, value: Any, table: Callable[[], Table | str]) -> None:  
 
 
 def counts(figures: dict[str, int]) -> Table:
-    """Show figures by their names."""
-    table = Table("What", "How many")
+    """Return a table of figures by name."""
+    table = Table("Figure", "Count")
     for name, count in figures.items():
         table.add_row(name.replace("_", " "), f"{count:,}")
     return table

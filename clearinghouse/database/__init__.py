@@ -1,1 +1,1 @@
-"""The database: tables, statements, transactions, and what lies outside for a restore."""
+"""The database: engines, tables, queries, transactions, and the journal for restores."""

@@ -1,16 +1,16 @@
-"""The trail of what operators did, each entry chained to the one before.
+"""The audit trail: what operators did, as a hash chain.
 
-An entry says what was done, to which platform or advocate, to how many, and in which hour: no
-value, no case. Its digest is an HMAC over itself and the digest before it, under a key that is
-sealed under the master key. Each change of the master key brings another one, and the entry on the
-change is the first under it. So whoever can write to the database but lacks the master key of today
-can neither change an entry, nor take one out of the middle, nor put one in. An old master key and
-an old copy of the database are not enough: what they forge does not lead to the entry on the next
-change, and that entry must be there.
+An entry records what was done, to which platform or advocate, to how many, and in which hour. It
+contains no value and no case. Its digest is an HMAC over itself and the digest before it, under a
+key that is sealed under the master key. Each change of the master key adds a new key for the trail,
+first used for the entry on that change. So an attacker who can write to the database but does not
+have the current master key can neither change an entry, nor delete one from the middle, nor insert
+one. An old master key with an old copy of the database is not enough either: entries forged with
+them do not chain to the entry on the next change, and that entry must exist.
 
-Whoever has the master key of today can write any trail, and who had an earlier one could do so
-while it was in use. That the end was cut off is seen by a digest that somebody wrote down: `verify`
-tells it, and looks for it.
+The current master key can forge the whole trail, and an earlier one could while it was in use. A
+trail whose end was deleted is detected by a digest that somebody wrote down earlier: `verify`
+returns the current digest, and searches for an earlier one.
 """
 
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ from clearinghouse.database.transaction import Transaction
 from clearinghouse.sealing.vault import Vault
 from clearinghouse.times import Hour
 
-_BEGIN: Final = b"\0" * 32  # what the first entry is chained to
+_BEGIN: Final = b"\0" * 32  # the digest before the first entry
 _PAGE: Final = 1_000
 
 
 class Act(StrEnum):
-    """What an operator, or the service by the hour, did."""
+    """An action of an operator, or of the hourly purge."""
 
     PLATFORM_ADDED = "platform added"
     KEY_MADE = "key made"
@@ -50,13 +50,16 @@ class Act(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """What a look through the trail found.
+class Verification:
+    """The result of verifying the trail.
 
-    `broken` is the first entry that is not what was written, or follows something else than what
-    was before it; None where all is whole. `digest`, in digits, is the last good entry's: written
-    down elsewhere, it proves later that nothing up to it was changed. `found`: whether the digest
-    that was looked for is there.
+    Attributes:
+        entries: how many entries are intact, from the beginning.
+        broken: the number of the first entry that was changed, inserted or is missing; None if
+            there is none.
+        digest: of the last intact entry, in hexadecimal. Written down elsewhere, it later proves
+            that nothing up to this entry was changed.
+        found: whether the digest that was searched for is in the trail.
     """
 
     entries: int
@@ -68,7 +71,7 @@ class Finding:
 def record(
     vault: Vault, tx: Transaction, act: Act, subject: str = "", *, count: int, hour: Hour
 ) -> None:
-    """Append an entry, in the transaction of what it tells."""
+    """Append an entry, in the transaction of the action that it records."""
     last = tx.audit.last()
     number, before = next_number(tx), last.digest if last else _BEGIN
     entry = (number, act.value, subject, count, hour)
@@ -76,28 +79,28 @@ def record(
 
 
 def next_number(tx: Transaction) -> int:
-    """Return the number that the next entry gets."""
+    """Return the number of the next entry."""
     last = tx.audit.last()
     return last.number + 1 if last else 1
 
 
-def verify(vault: Vault, tx: Transaction, sought: str | None = None) -> Finding:
-    """Go through the whole trail, and look for a digest that was written down once."""
+def verify(vault: Vault, tx: Transaction, sought: str | None = None) -> Verification:
+    """Verify the whole trail, and search it for a digest that was written down earlier."""
     before, number, found = _BEGIN, 0, sought is None
     while rows := tx.audit.read(number, _PAGE):
         for row in rows:
             entry = (row.number, row.act, row.subject, row.amount, row.hour)
             if row.number != number + 1 or row.digest != _digest(vault, before, *entry):
-                return Finding(number, number + 1, before.hex(), found)
+                return Verification(number, number + 1, before.hex(), found)
             before, number = row.digest, row.number
             found |= before.hex() == sought
-    if vault.trail and number < vault.trail[-1][0]:  # the entry on the last change of the key
-        return Finding(number, number + 1, before.hex(), found)
-    return Finding(number, None, before.hex(), found)
+    if vault.trail and number < vault.trail[-1][0]:  # the entry on the last rotation is missing
+        return Verification(number, number + 1, before.hex(), found)
+    return Verification(number, None, before.hex(), found)
 
 
 def entries(tx: Transaction, last: int) -> Sequence[AnyRow]:
-    """Give the last entries, so many at most, in their order."""
+    """Return up to `last` of the newest entries, oldest first."""
     newest = tx.audit.last()
     return [] if newest is None else tx.audit.read(max(0, newest.number - last), last)
 
@@ -105,7 +108,7 @@ def entries(tx: Transaction, last: int) -> Sequence[AnyRow]:
 def _digest(
     vault: Vault, before: bytes, number: int, act: str, subject: str, count: int, hour: Hour
 ) -> bytes:
-    # each part behind its length, so that no two entries are written alike
+    # each part is prefixed with its length, so that different entries have different encodings
     parts = [str(part).encode() for part in (number, act, subject, count, hour)]
     plain = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
     return vault.chain(number, before + plain)

@@ -1,9 +1,9 @@
-"""The two databases under the store: how each is opened, takes one writer at a time, and is tidied.
+"""SQLite and PostgreSQL: connections, the writer lock, notifications and checkpoints.
 
-On both, the order of the log is the order of commit. SQLite has one writer, and `BEGIN IMMEDIATE`
-takes its place before a number is given. On PostgreSQL a sequence alone would let a reader skip an
-entry that commits late; so each writer first takes one advisory lock, which is held until its
-commit can be seen. A commit returns when it is on the disk.
+On both, log entries are numbered in commit order. SQLite has one writer, and `BEGIN IMMEDIATE`
+takes the write lock before a number is allocated. With a PostgreSQL sequence alone, a reader could
+skip an entry that commits late; so each writer first takes one advisory lock, which PostgreSQL
+releases after the commit is visible. A commit returns when it is on the disk.
 """
 
 import os
@@ -19,89 +19,97 @@ from sqlalchemy.exc import TimeoutError as PoolExhausted
 from clearinghouse.errors import Busy, DatabaseUnavailable, RequestRefused, SettingInvalid
 from clearinghouse.settings import Settings
 
-_WAIT_MS: Final = 5_000  # how long a second writer waits for its turn
-_STUCK_MS: Final = 60_000  # after which a writer that does nothing loses its place
-_WRITER: Final = 0x6E636969  # the number of the writers' advisory lock
+_LOCK_TIMEOUT_MS: Final = 5_000  # how long a writer waits for the writer lock
+_IDLE_TIMEOUT_MS: Final = 60_000  # an idle writer's transaction is rolled back after this
+_ADVISORY_LOCK: Final = 0x6E636969  # the key of the writer lock
 _CHANNEL: Final = "clearinghouse_log"
-_LISTEN: Final = 0.1  # seconds between looks at whether listening is to end
-_AGAIN: Final = 1.0  # seconds before a lost connection for listening is made anew
+_LISTEN_SECONDS: Final = 0.1  # between checks of whether to stop listening
+_RECONNECT_SECONDS: Final = 1.0  # between attempts to connect for listening
 
 
 class Database(Protocol):
     """What the store needs of a database.
 
     Attributes:
-        writer: gives transactions that hold the one writer's place from their beginning.
-        reader: gives transactions that see one state and cannot write.
+        writer: begins transactions that hold the writer lock from their start.
+        reader: begins read-only transactions, each of which sees one snapshot.
     """
 
     writer: Engine
     reader: Engine
 
-    def turn(self) -> AbstractContextManager[None]:
-        """Wait for the turn to write, among the threads of this process."""
+    def process_lock(self) -> AbstractContextManager[None]:
+        """Queue the writers among the threads of this process."""
 
     def announce(self, connection: Connection) -> None:
-        """Tell other processes, when this transaction commits, that the log has grown."""
+        """Notify other processes, when this transaction commits, that the log has grown."""
 
-    def listen(self, heard: Callable[[], None], ended: threading.Event) -> None:
-        """Call `heard` whenever any process has announced something, until `ended`."""
+    def listen(self, callback: Callable[[], None], stop: threading.Event) -> None:
+        """Call `callback` after each announcement by any process, until `stop` is set."""
 
     def sweep(self) -> bool:
-        """Empty what keeps purged values beside the tables, if we can; tell whether it is done."""
+        """Clear what may still contain purged values outside the tables.
 
-    def last_number(self, connection: Connection, table: str) -> int:
-        """Give the last row number that this table gave."""
+        Returns:
+            Whether it succeeded.
+        """
 
-    def jump(self, connection: Connection, table: str, number: int) -> None:
-        """Let the next row of this table have a number behind this one."""
+    def last_id(self, connection: Connection, table: str) -> int:
+        """Return the last row number that was allocated in this table."""
+
+    def advance_ids(self, connection: Connection, table: str, number: int) -> None:
+        """Make the next row number of this table larger than `number`."""
 
 
 def open_database(settings: Settings) -> Database:
-    """Prepare the database that the settings name; nothing is connected yet."""
+    """Return the database that the settings name, without connecting to it."""
     if settings.database.startswith("sqlite:"):
         return Sqlite(settings)
     return Postgres(settings)
 
 
 class Sqlite:
-    """One file, for one serving process and the command line beside it."""
+    """A database in one file, for one serving process and the command line."""
 
     def __init__(self, settings: Settings) -> None:
         if path := make_url(settings.database).database:
-            # Made here, since SQLite would make it readable for everybody.
+            # SQLite would create it readable for everybody
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         self.writer = _sqlite_engine(settings, write=True)
         self.reader = _sqlite_engine(settings, write=False)
-        self._turn = threading.Lock()
+        self._process_lock = threading.Lock()
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Wait for the turn to write, among the threads of this process.
+    def process_lock(self) -> Iterator[None]:
+        """Queue the writers among the threads of this process.
 
-        SQLite makes a writer that finds the database locked sleep and try again, for longer and
-        longer, and those that come later may be served first.
+        SQLite itself retries a locked database after increasing sleeps, so that later writers may
+        be served first.
 
         Raises:
-            Busy: it does not come in time.
+            Busy: the lock was not free in time.
         """
-        if not self._turn.acquire(timeout=_WAIT_MS / 1000):
+        if not self._process_lock.acquire(timeout=_LOCK_TIMEOUT_MS / 1000):
             raise Busy
         try:
             yield
         finally:
-            self._turn.release()
+            self._process_lock.release()
 
     def announce(self, connection: Connection) -> None:
-        """Do nothing: there is nobody to tell, and the command line's writes are polled for."""
+        """Do nothing: no other process serves, and writes of the command line are polled for."""
 
-    def listen(self, heard: Callable[[], None], ended: threading.Event) -> None:
-        """Return at once: there is nothing to hear."""
+    def listen(self, callback: Callable[[], None], stop: threading.Event) -> None:
+        """Return at once: SQLite has no notifications."""
 
     def sweep(self) -> bool:
-        """Empty the write-ahead log, which may still hold purged values; tell whether it is empty.
+        """Truncate the write-ahead log, which may still contain purged values.
 
-        A reader can be in the way. In the file itself `secure_delete` has overwritten them.
+        A concurrent reader can prevent it. In the database file itself `secure_delete` has
+        overwritten the values.
+
+        Returns:
+            Whether the log is empty.
         """
         connection = self.writer.raw_connection()
         try:
@@ -112,13 +120,13 @@ class Sqlite:
         finally:
             connection.close()
 
-    def last_number(self, connection: Connection, table: str) -> int:
-        """Give the last row number that this table gave."""
+    def last_id(self, connection: Connection, table: str) -> int:
+        """Return the last row number that was allocated in this table."""
         query = text("SELECT seq FROM sqlite_sequence WHERE name = :name")
         return connection.scalar(query, {"name": table}) or 0
 
-    def jump(self, connection: Connection, table: str, number: int) -> None:
-        """Let the next row of this table have a number behind this one."""
+    def advance_ids(self, connection: Connection, table: str, number: int) -> None:
+        """Make the next row number of this table larger than `number`."""
         connection.execute(text("DELETE FROM sqlite_sequence WHERE name = :n"), {"n": table})
         connection.execute(
             text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :seq)"),
@@ -127,14 +135,14 @@ class Sqlite:
 
 
 def _sqlite_engine(settings: Settings, *, write: bool) -> Engine:
-    # hide_parameters: an error's text must not carry the values that were being written
+    # hide_parameters: the message of an error must not contain the values being written
     engine = create_engine(settings.database, hide_parameters=True, pool_size=20, max_overflow=40)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:  # noqa: ANN401 - the driver's own
-        connection.isolation_level = None  # transactions are begun below, not by the driver
+        connection.isolation_level = None  # the `begin` listener starts transactions
         for pragma in (
-            f"busy_timeout={_WAIT_MS}",
+            f"busy_timeout={_LOCK_TIMEOUT_MS}",
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
@@ -152,7 +160,7 @@ def _sqlite_engine(settings: Settings, *, write: bool) -> Engine:
 
 
 class Postgres:
-    """A server, for any number of identical workers on any number of machines."""
+    """A database server, for any number of identical workers on any number of machines."""
 
     def __init__(self, settings: Settings) -> None:
         try:
@@ -163,66 +171,67 @@ class Postgres:
                 "PostgreSQL needs the extra `postgres`: pip install 'nciihash[server,postgres]'."
             ) from None
 
-    def turn(self) -> AbstractContextManager[None]:
-        """Return at once: the server queues those who wait for its lock."""
+    def process_lock(self) -> AbstractContextManager[None]:
+        """Do nothing: the server queues the transactions that wait for the advisory lock."""
         return nullcontext()
 
     def announce(self, connection: Connection) -> None:
-        """Tell other processes, when this transaction commits, that the log has grown."""
+        """Notify other processes, when this transaction commits, that the log has grown."""
         connection.exec_driver_sql(f"NOTIFY {_CHANNEL}")
 
-    def listen(self, heard: Callable[[], None], ended: threading.Event) -> None:
-        """Call `heard` at each notification, until `ended`; a lost connection is made anew.
+    def listen(self, callback: Callable[[], None], stop: threading.Event) -> None:
+        """Call `callback` at each notification, until `stop` is set.
 
-        Whatever is missed meanwhile is found by polling the log.
+        A lost connection is reopened. Notifications missed meanwhile are made up for by polling the
+        log.
         """
         import psycopg  # an extra, which SQLite does without
 
         _, options = self.reader.dialect.create_connect_args(self.reader.url)
-        options = _busy_options(self.reader.url) | dict(options)
-        while not ended.is_set():
+        options = _timeout_options(self.reader.url) | dict(options)
+        while not stop.is_set():
             try:
                 with psycopg.connect(**options, autocommit=True) as connection:
                     connection.execute(f"LISTEN {_CHANNEL}")
-                    heard()  # of what was announced before
-                    while not ended.is_set():
-                        for _ in connection.notifies(timeout=_LISTEN, stop_after=1):
-                            heard()
+                    callback()  # for what was announced before
+                    while not stop.is_set():
+                        for _ in connection.notifies(timeout=_LISTEN_SECONDS, stop_after=1):
+                            callback()
             except psycopg.Error:
-                ended.wait(_AGAIN)
+                stop.wait(_RECONNECT_SECONDS)
 
     def sweep(self) -> bool:
-        """Leave it to the server: autovacuum overwrites what is purged, and its log is recycled."""
+        """Return True: autovacuum overwrites purged rows, and the server recycles its WAL."""
         return True
 
-    def last_number(self, connection: Connection, table: str) -> int:
-        """Give the last row number that this table gave."""
+    def last_id(self, connection: Connection, table: str) -> int:
+        """Return the last row number that was allocated in this table."""
         query = text(
             "SELECT pg_sequence_last_value(CAST(pg_get_serial_sequence(:n, 'id') AS regclass))"
         )
         return connection.scalar(query, {"n": table}) or 0
 
-    def jump(self, connection: Connection, table: str, number: int) -> None:
-        """Let the next row of this table have a number behind this one."""
+    def advance_ids(self, connection: Connection, table: str, number: int) -> None:
+        """Make the next row number of this table larger than `number`."""
         connection.execute(
             text("SELECT setval(pg_get_serial_sequence(:n, 'id'), :seq)"),
             {"n": table, "seq": number},
         )
 
 
-def _busy_options(url: URL) -> dict[str, Any]:
-    """Give libpq's settings by which a server that went away without a word is noticed.
+def _timeout_options(url: URL) -> dict[str, Any]:
+    """Return libpq settings that detect a server which disappeared without closing connections.
 
-    Those that the operator wrote into the address are left to it.
+    Settings in the operator's database URL take precedence.
     """
-    ours = {
+    defaults = {
         "connect_timeout": 5,
         "keepalives_idle": 10,
         "keepalives_interval": 5,
         "keepalives_count": 3,
         "tcp_user_timeout": 20_000,
     }
-    return {name: value for name, value in ours.items() if name not in url.query}
+    return {name: value for name, value in defaults.items() if name not in url.query}
 
 
 def _postgres_engine(settings: Settings, *, write: bool) -> Engine:
@@ -231,12 +240,13 @@ def _postgres_engine(settings: Settings, *, write: bool) -> Engine:
         hide_parameters=True,
         pool_size=settings.connections // 2,
         max_overflow=0,
-        pool_timeout=_WAIT_MS / 1000,
-        pool_pre_ping=True,  # a server that was started anew costs nobody an error
-        connect_args=_busy_options(make_url(settings.database)),
+        pool_timeout=_LOCK_TIMEOUT_MS / 1000,
+        pool_pre_ping=True,  # so that no request fails after the server was restarted
+        connect_args=_timeout_options(make_url(settings.database)),
     )
     session = (
-        f"SET lock_timeout = {_WAIT_MS}; SET idle_in_transaction_session_timeout = {_STUCK_MS};"
+        f"SET lock_timeout = {_LOCK_TIMEOUT_MS}; "
+        f"SET idle_in_transaction_session_timeout = {_IDLE_TIMEOUT_MS};"
         if write
         else "SET default_transaction_read_only = on; "
         "SET default_transaction_isolation = 'repeatable read';"
@@ -253,25 +263,26 @@ def _postgres_engine(settings: Settings, *, write: bool) -> Engine:
         connection.autocommit = False
         if not durable[0]:
             raise SettingInvalid(
-                "This PostgreSQL would lose confirmed writes, or cannot keep all names: it must "
-                "run with fsync = on, synchronous_commit = on and a database in UTF8."
+                "This PostgreSQL server could lose confirmed writes, or cannot store every name. "
+                "Set fsync = on and synchronous_commit = on, and use a database with encoding UTF8."
             )
 
     if write:
 
         @event.listens_for(engine, "begin")
         def begin(connection: Connection) -> None:
-            # READ COMMITTED: what follows sees all that the writer before us committed.
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER})")
+            # READ COMMITTED, so later statements see everything that earlier writers committed
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
 
     return engine
 
 
 def refusal(error: SQLAlchemyError) -> RequestRefused | None:
-    """Say what a caller is told when the database fails: to come back, or None for a fault of ours.
+    """Return the refusal to send for a database error, or None if the error is a bug.
 
-    Busy: others write, or all connections are in use. Away: it cannot be reached, is being started
-    or stopped, has no space left, or is a copy that takes no writes.
+    `Busy`: other writers hold the lock, or all connections are in use. `DatabaseUnavailable`: the
+    database cannot be reached, is starting or stopping, has no space left, or is a read-only
+    replica.
     """
     if isinstance(error, PoolExhausted):
         return Busy()
@@ -281,28 +292,28 @@ def refusal(error: SQLAlchemyError) -> RequestRefused | None:
     if state is not None:
         if state in _BUSY_STATES:
             return Busy()
-        return (
-            DatabaseUnavailable() if state[:2] in _AWAY_CLASSES or state in _AWAY_STATES else None
-        )
+        unavailable = state[:2] in _UNAVAILABLE_CLASSES or state in _UNAVAILABLE_STATES
+        return DatabaseUnavailable() if unavailable else None
     if error.connection_invalidated:
         return DatabaseUnavailable()
     if type(error.orig).__module__.startswith("psycopg"):
-        # broken off, or never made: the server gave no state
+        # the connection broke, or was never made, so there is no SQLSTATE
         return (
             DatabaseUnavailable() if isinstance(error, OperationalError | InterfaceError) else None
         )
-    # SQLite's own words, and the only way that its driver tells one trouble from another
-    words = str(error.orig)
-    if any(word in words for word in _LOCKED):
+    # sqlite3 raises OperationalError for all of these; only the message distinguishes them
+    message = str(error.orig)
+    if _LOCKED_MESSAGE in message:
         return Busy()
-    return DatabaseUnavailable() if any(word in words for word in _NO_DISK) else None
+    return DatabaseUnavailable() if any(part in message for part in _DISK_MESSAGES) else None
 
 
-# PostgreSQL's codes: lock_not_available, query_canceled, deadlock, serialization failure
+# SQLSTATE: lock_not_available, query_canceled, deadlock_detected, serialization_failure
 _BUSY_STATES: Final = frozenset({"55P03", "57014", "40P01", "40001"})
 # connection exception, insufficient resources (a full disk), operator intervention, system error
-_AWAY_CLASSES: Final = frozenset({"08", "53", "57", "58"})
-# read-only transaction: a server that gave its place to another; a transaction idle for too long
-_AWAY_STATES: Final = frozenset({"25006", "25P03", "28000", "3D000"})
-_LOCKED: Final = ("database is locked",)
-_NO_DISK: Final = ("disk is full", "disk I/O error", "unable to open database file")
+_UNAVAILABLE_CLASSES: Final = frozenset({"08", "53", "57", "58"})
+# read_only_sql_transaction (a primary that was demoted), idle_in_transaction_session_timeout,
+# invalid_authorization_specification, invalid_catalog_name
+_UNAVAILABLE_STATES: Final = frozenset({"25006", "25P03", "28000", "3D000"})
+_LOCKED_MESSAGE: Final = "database is locked"
+_DISK_MESSAGES: Final = ("disk is full", "disk I/O error", "unable to open database file")

@@ -1,12 +1,12 @@
-"""Notice that a database was put back from a backup, and begin a new epoch of the log then.
+"""Detect that the database was restored from a backup, and begin a new epoch of the log.
 
-Row numbers stand behind platforms' ids and cursors. After a restore the same numbers would be given
-again to other rows, and a platform's bank would take them for what it knows. So the farthest place
-that the log has reached is noted in a file beside the key, outside the database and its backups; a
-database that has not got that far was restored. Its log then begins a new epoch, in which every old
-cursor has expired, and its row numbers jump over all that may have been given before. What was
-withdrawn since the backup is withdrawn again, as the journal says
-(`clearinghouse.database.withdrawal_journal`).
+The ids and cursors of platforms are encrypted row numbers. After a restore, the same numbers would
+be allocated to other rows, and a platform would mistake these for the ones it knows. So a
+high-water mark, the last position of the log, is kept in a file next to the key, outside the
+database and its backups. A database whose log ends before the mark was restored. Its log then
+begins a new epoch, in which every earlier cursor has expired, and its row numbers are advanced past
+all that may have been allocated before. Whatever was withdrawn after the backup is withdrawn again
+from the journal (`clearinghouse.database.withdrawal_journal`).
 """
 
 import logging
@@ -25,32 +25,31 @@ from nciihash.durable import naming
 
 _log = logging.getLogger(__name__)
 
-_JUMP: Final = 2**32  # rows that may have been added between the backup and the last note
-# An hour of the order of StopNCII records (clearinghouse.database.queries.stopncii_records).
-_RECORDS_JUMP: Final = SHARED * 3600
-_BATCH: Final = 500  # signals withdrawn again with one statement
-_NUMBERED: Final = ("cases", "items", "log", "signals", "platforms", "keys")
-EPOCH_BYTES: Final = 7  # fits beside a kind and a number into one AES block
+_ID_GAP: Final = 2**32  # more rows than can have been added after the mark was last written
+_RECORD_SEQ_GAP: Final = SHARED * 3600  # an hour in the order of StopNCII records
+_BATCH: Final = 500  # journal entries replayed at a time
+_NUMBERED_TABLES: Final = ("cases", "items", "log", "signals", "platforms", "keys")
+EPOCH_BYTES: Final = 7  # fits in one AES block with a kind and a number (`PlatformIds`)
 
 
 @dataclass(frozen=True, slots=True)
 class HighWaterMark:
-    """How far the log, and the places of the StopNCII door, had got at the last note."""
+    """The last position of the log and the last `record_seq`, as of the last write of the file."""
 
     seq: int
-    place: int
+    record_seq: int
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read the note; nothing was reached where there is none, or none that makes sense."""
+        """Read the file; zeros if it is missing or malformed."""
         try:
-            seq, place = map(int, path.read_text().split())
+            seq, record_seq = map(int, path.read_text().split())
         except (FileNotFoundError, ValueError):
             return cls(0, 0)
-        return cls(seq, place)
+        return cls(seq, record_seq)
 
     def write(self, path: Path) -> None:
-        """Replace the note, unless another worker has noted more already."""
+        """Replace the file, unless another worker has written a higher mark."""
         if self.seq <= self.read(path).seq:
             return
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -58,57 +57,57 @@ class HighWaterMark:
         try:
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with naming(path), os.fdopen(descriptor, "w") as file:
-                file.write(f"{self.seq} {self.place}\n")
+                file.write(f"{self.seq} {self.record_seq}\n")
             draft.replace(path)
         except BaseException:
-            draft.unlink(missing_ok=True)  # it is tried again and again
+            draft.unlink(missing_ok=True)  # callers retry, and would leave many of them
             raise
 
 
 def settle(
     database: Database,
     tx: Transaction,
-    reached: HighWaterMark,
+    mark: HighWaterMark,
     journal: WithdrawalJournal,
     hour: Hour,
     *,
-    anew: bool,
+    new_epoch: bool,
 ) -> int:
-    """Bring a database that was put back up to what lies outside of it.
+    """Detect a restored database, begin a new epoch for it, and replay the journal.
 
     Args:
-        database: whose row numbers jump.
-        tx: in the writer's place.
-        reached: how far the log had got at the last note.
-        journal: what was withdrawn.
+        database: allocates the row numbers.
+        tx: a write transaction.
+        mark: the high-water mark outside the database.
+        journal: the withdrawals.
         hour: the time.
-        anew: begin a new epoch in any case.
+        new_epoch: begin a new epoch even if the database does not look restored.
 
     Returns:
         How many signals were withdrawn again.
     """
     head = tx.log.head()
-    last = max(reached.seq, journal.reached())
-    if anew or head < last:
-        reached = HighWaterMark(max(last, head), max(reached.place, tx.stopncii.last_place()))
-        _begin_epoch(database, tx, reached)
-        _log.warning("The database is older than it was: a new epoch of the log begins.")
-    if journal.is_of(tx.log.epoch()):
+    last = max(mark.seq, journal.last_seq())
+    if new_epoch or head < last:
+        mark = HighWaterMark(max(last, head), max(mark.record_seq, tx.stopncii.last_seq()))
+        _begin_epoch(database, tx, mark)
+        _log.warning("The database was restored from a backup. A new epoch of the log begins.")
+    if journal.is_replayed_in(tx.log.epoch()):
         return 0
-    gone = 0
+    count = 0
     for signals, keys in journal.replay(_BATCH):
-        gone += tx.signals.withdraw_again(signals, hour)
+        count += tx.signals.withdraw_again(signals, hour)
         tx.platforms.revoke_keys_again(keys, hour)
-    if gone:
-        _log.warning("%d signals that had been withdrawn were withdrawn again.", gone)
-    return gone
+    if count:
+        _log.warning("%d signals from the journal of withdrawals were withdrawn again.", count)
+    return count
 
 
-def _begin_epoch(database: Database, tx: Transaction, reached: HighWaterMark) -> None:
-    for table in _NUMBERED:
-        last = max(database.last_number(tx.connection, table), reached.seq)
-        database.jump(tx.connection, table, last + _JUMP)
-    # The head itself must move: an empty log would look restored again at the next start.
+def _begin_epoch(database: Database, tx: Transaction, mark: HighWaterMark) -> None:
+    for table in _NUMBERED_TABLES:
+        last = max(database.last_id(tx.connection, table), mark.seq)
+        database.advance_ids(tx.connection, table, last + _ID_GAP)
+    # An entry moves the head past the mark. An empty log would look restored at the next start.
     tx.log.append("remove", [0])
     tx.facts.write("epoch", secrets.token_bytes(EPOCH_BYTES))
-    tx.facts.write("place", (reached.place + _RECORDS_JUMP).to_bytes(8, "big"))
+    tx.facts.write("record_seq", (mark.record_seq + _RECORD_SEQ_GAP).to_bytes(8, "big"))

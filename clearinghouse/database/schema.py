@@ -1,8 +1,8 @@
-"""The tables. Times are hours: seconds since 1970 (UTC), cut to the hour.
+"""The tables. Times are Unix seconds (UTC) rounded down to the hour.
 
-Row numbers are never used again (AUTOINCREMENT, or a sequence), since platforms' ids stand for
-them. The values of a withdrawn signal are null; its row stays, so that verdicts and
-acknowledgements keep a place.
+Row numbers are never reused (AUTOINCREMENT, or a sequence), since the ids that platforms see are
+encrypted row numbers. A withdrawn signal has a null value; its row stays, because verdicts and log
+entries refer to it.
 """
 
 from typing import Any
@@ -33,15 +33,15 @@ metadata = MetaData(
     }
 )
 
-_Row = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER can count by itself there
+_Row = BigInteger().with_variant(Integer, "sqlite")  # SQLite autoincrements INTEGER columns only
 
 
-def _number() -> Column[int]:
+def _id() -> Column[int]:
     return Column("id", _Row, primary_key=True, autoincrement=True)
 
 
-# Epoch of the log, last place of the StopNCII door, cost of a passphrase check, and how it all is
-# sealed (`clearinghouse.sealing.master_key`).
+# Facts about the database: the epoch of the log, the last `record_seq`, the memory cost of a
+# passphrase check, and the key check and sealed secrets (`clearinghouse.sealing.master_key`).
 facts = Table(
     "facts",
     metadata,
@@ -52,9 +52,9 @@ facts = Table(
 cases = Table(
     "cases",
     metadata,
-    _number(),
+    _id(),
     Column("lookup", LargeBinary(32), nullable=False, unique=True),  # HMAC of the case number
-    Column("verifier", String(200), nullable=False),  # tag and Argon2id of the passphrase
+    Column("verifier", String(200), nullable=False),  # tag and Argon2id hash of the passphrase
     Column("reason", String(16), nullable=False),
     Column("state", String(16), nullable=False),
     Column("opened", BigInteger, nullable=False),
@@ -66,13 +66,13 @@ cases = Table(
 items = Table(
     "items",
     metadata,
-    _number(),
+    _id(),
     Column("case_id", ForeignKey("cases.id", ondelete="CASCADE"), nullable=False),
-    Column("ordinal", Integer, nullable=False),  # the number that its owner knows it by
+    Column("ordinal", Integer, nullable=False),  # the number shown to the holder of the case
     Column("media", String(8), nullable=False),
     Column("added", BigInteger, nullable=False),
     Column("withdrawn", BigInteger),
-    # hashes sent so far, while more are to follow; null once all of them were sent
+    # the number of hashes received so far; null once all have been received
     Column("awaiting_after", Integer),
     UniqueConstraint("case_id", "ordinal"),
     sqlite_autoincrement=True,
@@ -81,22 +81,21 @@ items = Table(
 signals = Table(
     "signals",
     metadata,
-    _number(),
+    _id(),
     Column("item_id", ForeignKey("items.id", ondelete="CASCADE"), nullable=False),
     Column("ordinal", Integer, nullable=False),
     Column("type", String(8), nullable=False),
-    Column("value", LargeBinary),  # sealed; null once withdrawn
-    Column("lookup", LargeBinary(32), index=True),  # HMAC of the value; null once withdrawn
+    Column("value", LargeBinary),  # sealed; null after withdrawal
+    Column("lookup", LargeBinary(32), index=True),  # HMAC of the value; null after withdrawal
     Column("quality", Integer),
     Column("variant", String(16), nullable=False),
-    # the same under the next master key, while it is being changed
-    # (`clearinghouse.maintenance.key_rotation`)
+    # HMAC of the value under the next master key (`clearinghouse.maintenance.key_rotation`)
     Column("next_lookup", LargeBinary(32)),
-    # in the StopNCII door's order (`clearinghouse.database.queries.stopncii_records`); null where
-    # that door shows nothing
-    Column("place", BigInteger, index=True),
-    # the hour in which it was held back by verdicts, or submitted again after that: it matches
-    # nothing, and its value is kept for some days (`clearinghouse.abuse.verdict_holds`)
+    # position in the order of StopNCII records (`clearinghouse.database.queries.stopncii_records`);
+    # null if the StopNCII API does not show this signal
+    Column("record_seq", BigInteger, index=True),
+    # the hour in which verdicts put it on hold, or in which it was submitted again after that: it
+    # matches nothing, and its value is kept for some days (`clearinghouse.abuse.verdict_holds`)
     Column("held", BigInteger),
     UniqueConstraint("item_id", "ordinal"),
     Index(
@@ -108,12 +107,12 @@ signals = Table(
     sqlite_autoincrement=True,
 )
 
-log = Table(  # its order is the order of commit
+log = Table(  # ids are in commit order
     "log",
     metadata,
-    _number(),
+    _id(),
     Column("op", String(6), nullable=False),  # add, remove
-    # no foreign key: a removal is still sent when the case has long been forgotten
+    # no foreign key: a removal is still sent after the case has been deleted
     Column("signal_id", BigInteger, nullable=False, index=True),
     sqlite_autoincrement=True,
 )
@@ -121,9 +120,9 @@ log = Table(  # its order is the order of commit
 platforms = Table(
     "platforms",
     metadata,
-    _number(),
+    _id(),
     Column("name", String(64), nullable=False, unique=True),
-    Column("secret", LargeBinary, nullable=False),  # sealed; names rows for it, never changes
+    Column("secret", LargeBinary, nullable=False),  # sealed; encrypts its ids, never changes
     Column("added", BigInteger, nullable=False),
     sqlite_autoincrement=True,
 )
@@ -131,18 +130,18 @@ platforms = Table(
 keys = Table(
     "keys",
     metadata,
-    _number(),
+    _id(),
     Column("platform_id", ForeignKey("platforms.id"), nullable=False, index=True),
     Column("lookup", LargeBinary(32), nullable=False, unique=True),  # HMAC of the key
     Column("scopes", String(64), nullable=False),  # comma-separated
     Column("added", BigInteger, nullable=False),
     Column("expires", BigInteger, nullable=False),
     Column("revoked", BigInteger),
-    Column("used", BigInteger),  # the last hour in which it opened a door
+    Column("used", BigInteger),  # the hour of its last use
     sqlite_autoincrement=True,
 )
 
-acknowledgements = Table(  # every place in the log that a platform confirmed, and in which hour
+acknowledgements = Table(  # each log position that a platform confirmed, and in which hour
     "acknowledgements",
     metadata,
     Column("platform_id", ForeignKey("platforms.id"), primary_key=True),
@@ -157,13 +156,13 @@ verdicts = Table(
     Column("signal_id", ForeignKey("signals.id", ondelete="CASCADE"), primary_key=True),
     Column("verdict", String(16), nullable=False),
     Column("hour", BigInteger, nullable=False),
-    Column("place", BigInteger),  # as in `signals`
-    Column("earlier", String(16)),  # what it was when the day of `hour` began; null for none
+    Column("record_seq", BigInteger),  # as in `signals`
+    Column("earlier", String(16)),  # the verdict when the day of `hour` began; null for none
     Index("ix_verdicts_signal_id", "signal_id"),
-    Index("ix_verdicts_platform_id_place", "platform_id", "place"),
+    Index("ix_verdicts_platform_id_record_seq", "platform_id", "record_seq"),
 )
 
-matches = Table(  # how often each platform's queries met each file
+matches = Table(  # how often each platform's queries matched each file
     "matches",
     metadata,
     Column("platform_id", ForeignKey("platforms.id"), primary_key=True),
@@ -175,7 +174,7 @@ matches = Table(  # how often each platform's queries met each file
     Index("ix_matches_item_id", "item_id"),
 )
 
-contributions = Table(  # the case that holds what a platform added, or what was imported from it
+contributions = Table(  # the case for what a platform contributed, or for imports from it
     "contributions",
     metadata,
     Column("platform_id", ForeignKey("platforms.id"), primary_key=True),
@@ -183,7 +182,7 @@ contributions = Table(  # the case that holds what a platform added, or what was
     Column("case_id", ForeignKey("cases.id", ondelete="CASCADE"), nullable=False, index=True),
 )
 
-budgets = Table(  # how many hashes each key may have looked for in each hour: leased, not counted
+budgets = Table(  # how many look-ups each key has leased in each hour; it may have used fewer
     "budgets",
     metadata,
     Column("key_id", ForeignKey("keys.id"), primary_key=True),
@@ -191,10 +190,10 @@ budgets = Table(  # how many hashes each key may have looked for in each hour: l
     Column("leased", BigInteger, nullable=False),
 )
 
-advocates = Table(  # helplines that open cases for others
+advocates = Table(  # helplines that open cases for survivors
     "advocates",
     metadata,
-    _number(),
+    _id(),
     Column("name", String(64), nullable=False, unique=True),
     Column("lookup", LargeBinary(32), nullable=False, unique=True),  # HMAC of the key
     Column("added", BigInteger, nullable=False),
@@ -203,47 +202,47 @@ advocates = Table(  # helplines that open cases for others
     sqlite_autoincrement=True,
 )
 
-assisted = Table(  # cases that were opened for somebody; in whose hands is forgotten afterwards
+assisted = Table(  # cases opened by an advocate; her id is deleted when the case is handed over
     "assisted",
     metadata,
     Column("case_id", ForeignKey("cases.id", ondelete="CASCADE"), primary_key=True),
-    Column("advocate_id", ForeignKey("advocates.id")),  # null once it was handed over
-    Column("reference", String(8)),  # by which she finds it; null likewise
-    Column("consent", BigInteger, nullable=False),  # the hour in which it was given
+    Column("advocate_id", ForeignKey("advocates.id")),  # null after the handover
+    Column("reference", String(8)),  # by which the advocate finds it; null after the handover
+    Column("consent", BigInteger, nullable=False),  # the hour of the survivor's consent
     Column("reported", BigInteger),  # the hour in which a site was sent a notice
-    Column("code", LargeBinary(32), unique=True),  # HMAC of what hands it over
+    Column("code", LargeBinary(32), unique=True),  # HMAC of the handover code
     Column("code_expires", BigInteger),
     UniqueConstraint("advocate_id", "reference"),
 )
 
-lawful = Table(  # what the operator knows to be lawful pictures, such as famous photographs
+lawful = Table(  # the operator's allowlist of lawful pictures, such as famous photographs
     "lawful",
     metadata,
-    _number(),
+    _id(),
     Column("type", String(8), nullable=False),
-    Column("value", LargeBinary, nullable=False),  # sealed for its look-up value
+    Column("value", LargeBinary, nullable=False),  # sealed, bound to `lookup`
     Column("lookup", LargeBinary(32), nullable=False, unique=True),  # HMAC of the value
     Column("added", BigInteger, nullable=False),
     sqlite_autoincrement=True,
 )
 
-reviews = Table(  # what the operator is asked to decide on
+reviews = Table(  # questions for the operator to decide
     "reviews",
     metadata,
-    _number(),
-    Column("kind", String(12), nullable=False),  # `queries.reviews` names them
+    _id(),
+    Column("kind", String(12), nullable=False),  # one of those in `queries.reviews`
     Column("item_id", ForeignKey("items.id", ondelete="CASCADE"), index=True),
-    Column("key_id", ForeignKey("keys.id")),  # whose queries gather around the file
-    # the file of an alarm, whose `item_id` is null: no foreign key, for the alarm outlives the file
+    Column("key_id", ForeignKey("keys.id")),  # of an alarm: the key that queries near the file
+    # the file of an alarm, whose `item_id` is null: no foreign key, as the alarm outlives the file
     Column("around", BigInteger),
-    Column("count", BigInteger, nullable=False),  # of queries, or of platforms
+    Column("count", BigInteger, nullable=False),  # queries or platforms, depending on the kind
     Column("state", String(8), nullable=False, index=True),  # open, kept, removed
     Column("opened", BigInteger, nullable=False),
     Column("closed", BigInteger),
     sqlite_autoincrement=True,
 )
 
-takeouts = Table(  # files that a platform's verdicts helped to hold back on a day
+takeouts = Table(  # files that a platform's verdicts helped to put on hold on a day
     "takeouts",
     metadata,
     Column("platform_id", ForeignKey("platforms.id"), primary_key=True),
@@ -251,45 +250,45 @@ takeouts = Table(  # files that a platform's verdicts helped to hold back on a d
     Column("item_id", ForeignKey("items.id", ondelete="CASCADE"), primary_key=True),
 )
 
-removals = Table(  # files that others than their holder took out
+removals = Table(  # files that were removed by somebody other than their holder
     "removals",
     metadata,
     Column("item_id", ForeignKey("items.id", ondelete="CASCADE"), primary_key=True),
     Column("by", String(12), nullable=False),  # operator, platforms
 )
 
-withdrawn = Table(  # what survivors withdrew, so that no contributor brings it back
+withdrawn = Table(  # tags of what survivors withdrew, which contributors cannot add again
     "withdrawn",
     metadata,
     Column("tag", LargeBinary(8), primary_key=True),  # `clearinghouse.sealing.vault.Vault.tag`
     Column("day", BigInteger, nullable=False, index=True),  # of the last withdrawal
 )
 
-spent = Table(  # proofs of work that were used, until they have run out
+spent = Table(  # used proofs of work, until they expire
     "spent",
     metadata,
     Column("mark", LargeBinary(32), primary_key=True),  # HMAC of the challenge
     Column("hour", BigInteger, nullable=False, index=True),
 )
 
-intake = Table(  # signals that survivors sent in an hour, for the price of the next ones
+intake = Table(  # signals submitted by survivors in each hour; sets the cost of a proof of work
     "intake",
     metadata,
     Column("hour", BigInteger, primary_key=True, autoincrement=False),
     Column("signals", BigInteger, nullable=False),
 )
 
-replies = Table(  # answers to idempotent requests, for a day
+replies = Table(  # replies to idempotent requests, kept for a day
     "replies",
     metadata,
-    Column("lookup", LargeBinary(32), primary_key=True),  # HMAC of key, caller and address
-    Column("body", LargeBinary(32), nullable=False),  # HMAC of the request's body
+    Column("lookup", LargeBinary(32), primary_key=True),  # HMAC of key, caller and path
+    Column("body", LargeBinary(32), nullable=False),  # HMAC of the request body
     Column("status", Integer, nullable=False),
     Column("reply", LargeBinary, nullable=False),  # sealed under the idempotency key
     Column("made", BigInteger, nullable=False, index=True),
 )
 
-# What operators did; each digest holds the one before (`clearinghouse.database.audit`).
+# The audit trail; each digest covers the one before it (`clearinghouse.database.audit`).
 audit = Table(
     "audit",
     metadata,

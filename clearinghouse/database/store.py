@@ -1,9 +1,9 @@
-"""The store: opening the database, migrating it, and the transactions that read and write it.
+"""The store: opens and migrates the database, and runs read and write transactions.
 
-One change log has three readers: platforms' feeds, each worker's live index, and the
-acknowledgements. A write and its entries in the log share a transaction, and the order of the log
-is the order of commit (`clearinghouse.database.engines` says how). An answer is sent after the
-commit, and the commit returns after fsync.
+One log of changes has three readers: the feeds of platforms, the live index of each worker, and the
+acknowledgements. A write shares a transaction with its log entries, and log order is commit order
+(see `clearinghouse.database.engines`). A response is sent after the commit, and the commit returns
+after fsync.
 """
 
 import errno
@@ -29,14 +29,14 @@ from clearinghouse.database.epoch import EPOCH_BYTES, HighWaterMark, settle
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.database.withdrawal_journal import WithdrawalJournal
 from clearinghouse.errors import KeyMismatch, NewerDatabase
-from clearinghouse.sealing.master_key import FACTS, KEY, STEADY, key_file, read_masters, unlock
+from clearinghouse.sealing.master_key import FACTS, KEY, STEADY, key_file, read_master_keys, unlock
 from clearinghouse.sealing.vault import KEY_BYTES, Vault
 from clearinghouse.settings import Settings
 from clearinghouse.times import hour
 
 _log = logging.getLogger(__name__)
 
-_RESERVED: Final = 1_000  # row numbers in a block
+_BLOCK: Final = 1_000  # row numbers reserved at a time
 
 
 def _utc_now() -> datetime:
@@ -44,11 +44,11 @@ def _utc_now() -> datetime:
 
 
 class Releases:
-    """The periods at whose beginnings feeds are given what was added in the one before.
+    """Release periods: feeds show what was added in a period after it has ended.
 
     Args:
-        every: their length in minutes; 0 for none.
-        clock: the time.
+        every: the length of a period in minutes; 0 to release at once.
+        clock: returns the time.
     """
 
     def __init__(self, every: int, clock: Callable[[], datetime]) -> None:
@@ -56,65 +56,66 @@ class Releases:
         self._clock = clock
 
     def period(self) -> int | None:
-        """Return when the present period began, in seconds since 1970; None where there is none."""
+        """Return when the current period began, in Unix seconds; None if there are no periods."""
         if not self._seconds:
             return None
         return int(self._clock().timestamp()) // self._seconds * self._seconds
 
     def left(self) -> float | None:
-        """Return how many seconds are left of the present period; None where there is none."""
+        """Return the seconds left of the current period; None if there are no periods."""
         if not self._seconds:
             return None
         return self._seconds - self._clock().timestamp() % self._seconds
 
 
 class Store:
-    """One database: short read and write transactions, each on a connection of its own."""
+    """A database: short read and write transactions, each on a connection of its own."""
 
     def __init__(
         self,
         database: Database,
-        masters: Callable[[], Sequence[bytes]],
+        read_keys: Callable[[], Sequence[bytes]],
         *,
         argon2_memory: int,
-        note: Path,
+        mark_path: Path,
         journal: WithdrawalJournal,
         releases: Releases,
     ) -> None:
         self._database = database
-        self._masters = masters
-        self._unlocked: tuple[dict[str, bytes], Vault] | None = None  # the facts, and their vault
-        self._unlocking = threading.Lock()
-        self._note = note
+        self._read_keys = read_keys
+        self._unlocked: tuple[dict[str, bytes], Vault] | None = None  # sealing facts, their vault
+        self._unlock_lock = threading.Lock()
+        self._mark_path = mark_path
         self._journal = journal
         self.releases = releases
-        self._owed = False  # whether the journal may lack a withdrawal
-        self._items: list[int] = []  # row numbers reserved for files, not used yet
-        self._reserving = threading.Lock()
-        # called with the seconds for which each write transaction kept other writers waiting
+        self._journal_pending = False  # whether it may lack a withdrawal
+        self._items: list[int] = []  # row numbers reserved for files and not yet used
+        self._items_lock = threading.Lock()
+        # called with the seconds for which each write transaction held the writer lock
         self.wrote: Callable[[float], object] = lambda _seconds: None
         self.epoch = 0
         self.argon2_memory = argon2_memory
-        self.withdrawn_again = 0  # signals, when the database was opened
+        self.withdrawn_again = 0  # signals from the journal, when the database was opened
 
     @classmethod
     def open(cls, settings: Settings, *, clock: Callable[[], datetime] = _utc_now) -> Self:
-        """Open the database, make or migrate it where needed, and check that the key is its own.
+        """Open the database, create or migrate it if needed, and check its master key.
 
-        All of it in the one writer's place, so that two that start at once follow each other.
+        All of it runs under the writer lock, so that workers which start together take turns.
 
         Args:
-            settings: which database.
-            clock: the time, by which new entries of the log are released.
+            settings: which database, and where its key is.
+            clock: returns the time, for release periods.
 
         Raises:
-            KeyMissing, KeyMismatch: the database is sealed with a key that is not here.
+            KeyMissing: the key of the database was not found.
+            KeyMismatch: the database is sealed with another key.
             NewerDatabase: a newer version migrated it.
             OSError: the folder of the key cannot be written.
         """
         database = open_database(settings)
         try:
-            store = cls._over(database, settings, clock)
+            store = cls._prepare(database, settings, clock)
             store.withdrawn_again = store.settle()
         except BaseException:
             _close(database)
@@ -122,12 +123,20 @@ class Store:
         return store
 
     @classmethod
-    def settle_copy(cls, settings: Settings, copy: Path, reached: HighWaterMark) -> int:
-        """Make a copy of the database in SQLite ready to take its place.
+    def reconcile_copy(cls, settings: Settings, copy: Path, mark: HighWaterMark) -> int:
+        """Prepare a backup of a SQLite database to replace the database.
 
-        It gets today's tables and a new epoch of the log behind all that was `reached`, and loses
-        what was withdrawn since. What lies outside is read and not changed: the copy may never come
-        into its place. Gives the number of signals that were withdrawn again.
+        Migrates it, begins a new epoch of the log after the high-water mark, and withdraws again
+        what is in the journal. The files outside the database are read and not changed, since the
+        restore may still fail.
+
+        Args:
+            settings: of the database.
+            copy: the backup, which is changed.
+            mark: the high-water mark of the database.
+
+        Returns:
+            How many signals were withdrawn again.
 
         Raises:
             KeyMissing, KeyMismatch, NewerDatabase: as `open`.
@@ -135,126 +144,136 @@ class Store:
         address = URL.create("sqlite", database=str(copy.absolute()))
         database = open_database(replace(settings, database=address.render_as_string()))
         try:
-            store = cls._over(database, settings, _utc_now)
-            noted = HighWaterMark.read(store._note)
-            reached = HighWaterMark(max(reached.seq, noted.seq), max(reached.place, noted.place))
-            return store._settle(reached, anew=True)
+            store = cls._prepare(database, settings, _utc_now)
+            saved = HighWaterMark.read(store._mark_path)
+            mark = HighWaterMark(max(mark.seq, saved.seq), max(mark.record_seq, saved.record_seq))
+            return store._reconcile(mark, new_epoch=True)
         finally:
             _close(database)
 
     @classmethod
-    def _over(cls, database: Database, settings: Settings, clock: Callable[[], datetime]) -> Self:
+    def _prepare(
+        cls, database: Database, settings: Settings, clock: Callable[[], datetime]
+    ) -> Self:
+        """Migrate the database, write missing facts, and return its store."""
         with database.writer.begin() as connection:
             migrate(connection)
             tx = Transaction(connection)
             if KEY not in tx.facts.read([KEY]):
-                vault = Vault(read_masters(settings, create=True)[0])
+                vault = Vault(read_master_keys(settings, create=True)[0])
                 tx.facts.write(KEY, vault.check())
                 steady = vault.seal(secrets.token_bytes(KEY_BYTES), "facts", STEADY)
                 tx.facts.write(STEADY, steady)
                 tx.facts.write("epoch", secrets.token_bytes(EPOCH_BYTES))
-                # For the life of the database: were it changed, checks of older cases would cost
-                # something else than those of unknown ones.
+                # fixed for the life of the database: otherwise checks of older cases would take
+                # another time than those of case numbers that do not exist
                 tx.facts.write("argon2", settings.argon2_memory.to_bytes(8, "big"))
             if not tx.facts.read(["identity"]):
                 tx.facts.write("identity", secrets.token_bytes(8))
-            known = tx.facts.read(["identity", "argon2"])
-        # What lies outside belongs to this database and to its backups alone.
+            facts = tx.facts.read(["identity", "argon2"])
+        # named after the database, since several may share a folder
         folder = settings.notes or key_file(settings).parent
-        identity = known["identity"].hex()
+        identity = facts["identity"].hex()
         return cls(
             database,
-            lambda: read_masters(settings, create=False),
-            argon2_memory=int.from_bytes(known["argon2"], "big"),
-            note=folder / f"reached-{identity}",
+            lambda: read_master_keys(settings, create=False),
+            argon2_memory=int.from_bytes(facts["argon2"], "big"),
+            mark_path=folder / f"reached-{identity}",
             journal=WithdrawalJournal(folder / f"withdrawals-{identity}"),
             releases=Releases(settings.release_every, clock),
         )
 
     def settle(self) -> int:
-        """Bring a database that was put back from a backup up to what lies outside of it.
+        """Bring a restored database up to date with the high-water mark and the journal.
 
-        When it is opened, and when one is found in its place while serving. Gives the number of
-        signals that were withdrawn again.
+        Called when the database is opened, and when it was replaced while serving.
+
+        Returns:
+            How many signals were withdrawn again.
 
         Raises:
-            KeyMismatch: another database is there now.
+            KeyMismatch: a database with another key is there now.
         """
-        with self._reserving:  # so that no number of before is used in what came into its place
-            again = self._settle(HighWaterMark.read(self._note), anew=False)
+        with self._items_lock:  # numbers reserved earlier must not be used in a restored database
+            withdrawn = self._reconcile(HighWaterMark.read(self._mark_path), new_epoch=False)
             self._items = []
         with self.read() as tx:
             epoch = tx.log.epoch()
-        self._journal.begin(epoch)
+        self._journal.set_epoch(epoch)
         self.epoch = epoch
         try:
             self.note_reached()
             self.keep_withdrawals()
         except OSError as error:
             if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-                raise  # such as a folder that this user may not write, which is told at once
-            self._owed = True
-            _log.warning("There is no space beside the key for notes on withdrawals: make some.")
-        return again
+                raise  # such as missing permissions, which the operator should see at the start
+            self._journal_pending = True
+            _log.warning(
+                "The journal of withdrawals cannot be written: there is no space left in the "
+                "folder of the key, or in CLEARINGHOUSE_NOTES. Free some."
+            )
+        return withdrawn
 
-    def _settle(self, reached: HighWaterMark, *, anew: bool) -> int:
+    def _reconcile(self, mark: HighWaterMark, *, new_epoch: bool) -> int:
         now = hour(datetime.now(UTC))
         with self._database.writer.begin() as connection:
             tx = Transaction(connection)
             tx.vault, tx.period = self._unlock(tx), self.releases.period()
             before = tx.log.epoch()
-            again = settle(self._database, tx, reached, self._journal, now, anew=anew)
-            if again or tx.log.epoch() != before:
-                audit.record(tx.vault, tx, Act.RESTORED, count=again, hour=now)
+            count = settle(self._database, tx, mark, self._journal, now, new_epoch=new_epoch)
+            if count or tx.log.epoch() != before:
+                audit.record(tx.vault, tx, Act.RESTORED, count=count, hour=now)
             if tx.grew:
                 self._database.announce(connection)
-        return again
+        return count
 
     @property
     def vault(self) -> Vault:
-        """The vault that a transaction had last; within one, its own (`Transaction.vault`) counts.
+        """The vault of the last transaction; within a transaction, use `Transaction.vault`.
 
-        After a change of the master key, a reader of a state from before may have left the old one.
+        During a rotation of the master key this may be the old one, if the last transaction read a
+        snapshot from before.
         """
         assert self._unlocked is not None  # noqa: S101 - opening has a transaction
         return self._unlocked[1]
 
     def _unlock(self, tx: Transaction) -> Vault:
-        """Return the vault of the key that the database has in this transaction.
+        """Return the vault for the master key that the database has in this transaction.
 
-        Keys are never forgotten before the process ends: what was read a moment ago may still have
-        to be opened with an old one.
+        Keys stay in memory until the process ends, since values that were read before a rotation
+        may still have to be opened.
         """
         sealed = tx.facts.read(FACTS)
         last = self._unlocked
         if last is not None and sealed == last[0]:
             return last[1]
-        with self._unlocking:
+        with self._unlock_lock:
             known = () if self._unlocked is None else self._unlocked[1].masters
             try:
-                vault = unlock(sealed, known or self._masters())
+                vault = unlock(sealed, known or self._read_keys())
             except KeyMismatch:
-                vault = unlock(sealed, [*known, *self._masters()])
+                vault = unlock(sealed, [*known, *self._read_keys()])
             self._unlocked = sealed, vault
         return vault
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close all connections."""
         _close(self._database)
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
-        """Hold the one writer's place; commit durably at the end, or undo everything.
+        """Begin a write transaction; commit it durably at the end, or roll it back on an error.
 
-        What was withdrawn is in the journal as well when this ends.
+        It holds the writer lock. Removals and revoked keys are in the journal of withdrawals when
+        this returns.
 
         Raises:
-            OSError: it was committed, and the journal cannot be written. Only who withdraws or
-                revokes something gets this: what an earlier write owes is no fault of this one's.
+            OSError: the transaction was committed, but the journal cannot be written. Raised only
+                if this transaction removed signals or revoked keys, not for an earlier one.
         """
         began = None
         try:
-            with self._database.turn(), self._database.writer.begin() as connection:
+            with self._database.process_lock(), self._database.writer.begin() as connection:
                 began = time.monotonic()
                 tx = Transaction(connection)
                 tx.vault, tx.period = self._unlock(tx), self.releases.period()
@@ -266,65 +285,68 @@ class Store:
                 self.wrote(time.monotonic() - began)
         if tx.removed:
             self.keep_withdrawals()
-        elif self._owed:
-            with suppress(OSError):  # whoever owes it was told, and it is owed on
+        elif self._journal_pending:
+            with suppress(OSError):  # was raised for the write that removed something
                 self.keep_withdrawals()
         if tx.revoked:
             self._journal.add_keys(tx.revoked)
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
-        """See one state of the database, without keeping a writer waiting."""
+        """Begin a read-only transaction on one snapshot, without blocking writers."""
         with self._database.reader.begin() as connection:
             tx = Transaction(connection)
             tx.vault, tx.period = self._unlock(tx), self.releases.period()
             yield tx
 
     def reserve_items(self, count: int) -> list[int]:
-        """Return row numbers for files, which no other file will get.
+        """Return row numbers that no other file will get.
 
-        What a file holds is sealed for its row number, and sealing must not keep writers waiting.
-        So the number is known before the transaction that inserts the file. Numbers are reserved in
-        blocks; what is left of a block when this process ends is never used.
+        Values are sealed with the row number of their file, and sealing must not block other
+        writers. So the number is reserved before the transaction that inserts the file. Numbers are
+        reserved in blocks; those left when the process ends are never used.
         """
-        with self._reserving:
+        with self._items_lock:
             if len(self._items) < count:
                 with self.write() as tx:
-                    self._items += tx.cases.reserve_items(max(count, _RESERVED))
-            taken, self._items = self._items[:count], self._items[count:]
-            return taken
+                    self._items += tx.cases.reserve_items(max(count, _BLOCK))
+            reserved, self._items = self._items[:count], self._items[count:]
+            return reserved
 
     def reached(self) -> HighWaterMark:
-        """Tell how far the log has got."""
+        """Return the last position of the log, and the last `record_seq`."""
         with self.read() as tx:
-            return HighWaterMark(tx.log.head(), tx.stopncii.last_place())
+            return HighWaterMark(tx.log.head(), tx.stopncii.last_seq())
 
     def note_reached(self) -> None:
-        """Note outside the database how far the log has got (`clearinghouse.database.epoch`)."""
-        self.reached().write(self._note)
+        """Write the high-water mark outside the database (`clearinghouse.database.epoch`)."""
+        self.reached().write(self._mark_path)
 
     def keep_withdrawals(self) -> None:
-        """Write down outside the database what was withdrawn, in the withdrawal journal.
+        """Add the latest removals to the journal of withdrawals.
 
         Raises:
-            OSError: it cannot be written. It is owed then, and the next write does it.
+            OSError: it cannot be written. The next write transaction tries again.
         """
-        self._owed = True
+        self._journal_pending = True
         with self.read() as tx:
-            self._journal.catch_up(tx.log.head(), tx.log.removals)
-        self._owed = False
+            self._journal.catch_up(tx.log.head(), tx.log.list_removals)
+        self._journal_pending = False
 
-    def listen(self, heard: Callable[[], None], ended: threading.Event) -> None:
-        """Call `heard` whenever another process has written to the log, until `ended`.
+    def listen(self, callback: Callable[[], None], stop: threading.Event) -> None:
+        """Call `callback` whenever another process has written to the log, until `stop` is set.
 
-        Returns at once where nobody tells. What is missed must be found by looking.
+        Returns at once on SQLite, which has no notifications. Poll the log for what is missed.
         """
-        self._database.listen(heard, ended)
+        self._database.listen(callback, stop)
 
     def sweep(self) -> bool:
-        """Empty what may still hold purged values beside the tables; tell whether it is done.
+        """Clear what may still contain purged values outside the tables.
 
-        A reader at work can be in the way: try again then.
+        A concurrent reader can prevent it: try again later.
+
+        Returns:
+            Whether it succeeded.
         """
         return self._database.sweep()
 
@@ -335,7 +357,7 @@ def _close(database: Database) -> None:
 
 
 def migrate(connection: Connection) -> None:
-    """Bring the tables to this version's, in the transaction of the caller.
+    """Migrate the tables to this version, in the caller's transaction.
 
     Raises:
         NewerDatabase: a newer version migrated them.
@@ -350,7 +372,7 @@ def migrate(connection: Connection) -> None:
 
 
 def _upgrade(connection: Connection, migrations: Traversable) -> None:
-    # a tenth of a second to load, for what is needed once in a version's life
+    # imported here: takes a tenth of a second, and is needed once per version
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError
@@ -363,7 +385,7 @@ def _upgrade(connection: Connection, migrations: Traversable) -> None:
         try:
             command.upgrade(config, "head")
         except CommandError:
-            # Alembic's own words for a revision that it does not know
+            # raised by Alembic for a revision that it does not know
             raise NewerDatabase(
-                "A newer version of this service wrote the database. Install that version."
+                "A newer version of this service has migrated the database. Install that version."
             ) from None

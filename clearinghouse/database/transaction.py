@@ -1,4 +1,4 @@
-"""One transaction of the database, and the statements that it can run, by table family."""
+"""A transaction of the database, with its query objects by table family."""
 
 from sqlalchemy import Connection
 
@@ -24,20 +24,22 @@ from clearinghouse.sealing.vault import Vault
 
 
 class Transaction:
-    """A connection within a transaction, what was done in it, and its statements by table family.
+    """A connection within a transaction, its effects, and its query objects by table family.
 
-    A query object keeps no state of its own. It is made where it is used: a transaction is opened
-    for every request, and most requests need two or three of them. Those that append to the log or
-    note revoked keys take the transaction, the others its connection.
+    Query objects have no state of their own and are created on access: every request begins a
+    transaction, and most requests use two or three query objects. Those that append to the log or
+    revoke keys take the transaction, the others its connection.
 
     Attributes:
-        connection: runs the statements.
-        grew: whether the log has new entries.
-        removed: whether the journal of withdrawals must be up to date before this is answered.
-        revoked: keys that were revoked, for the store to note when the transaction is committed.
-        period: when the present period of releases began, in seconds since 1970; None where
-            entries of the log are given out at once (`Log.released`).
-        vault: the keys of the database; the store sets it when it has unlocked the database.
+        connection: executes the statements.
+        grew: whether entries were appended to the log.
+        removed: whether removals were logged, which must be in the journal of withdrawals before
+            the request is answered.
+        revoked: row numbers of keys that were revoked; the store adds them to the journal after the
+            commit.
+        period: when the current release period began, in Unix seconds; None if new log entries are
+            released at once (`Releases`).
+        vault: the keys of the database, set by the store.
     """
 
     __slots__ = ("connection", "grew", "period", "removed", "revoked", "vault")
@@ -58,7 +60,7 @@ class Transaction:
 
     @property
     def signals(self) -> Signals:
-        """Signals of files: adding, reading and ending them."""
+        """Signals of files: adding, reading and removing them."""
         return Signals(self)
 
     @property
@@ -68,52 +70,52 @@ class Transaction:
 
     @property
     def platforms(self) -> Platforms:
-        """Platforms, their keys, and what they confirmed, matched and answered."""
+        """Platforms, their keys, acknowledgements, matches and verdicts."""
         return Platforms(self)
 
     @property
     def stopncii(self) -> StopNCIIRecords:
-        """Records as the StopNCII API shows them, and their order."""
+        """Records of the StopNCII API, and their order."""
         return StopNCIIRecords(self.connection)
 
     @property
     def contributions(self) -> Contributions:
-        """Cases that hold what platforms contributed, or what was imported from them."""
+        """Cases that contain what platforms contributed, or what was imported from them."""
         return Contributions(self.connection)
 
     @property
     def advocates(self) -> Advocates:
-        """Advocates, and the cases that they open for others."""
+        """Advocates, and the cases that they open for survivors."""
         return Advocates(self.connection)
 
     @property
     def reviews(self) -> Reviews:
-        """Questions to the operator, and files that others than their holder took out."""
+        """Questions to the operator, and files removed by somebody other than their holder."""
         return Reviews(self.connection)
 
     @property
     def takeouts(self) -> Takeouts:
-        """Files that verdicts hold back, counted by platform and day."""
+        """Files that verdicts put on hold, by platform and day."""
         return Takeouts(self.connection)
 
     @property
     def withdrawn(self) -> Withdrawn:
-        """What survivors withdrew, which no contributor may bring back."""
+        """Tags of withdrawn values, which contributors may not add again."""
         return Withdrawn(self.connection)
 
     @property
     def allowlist(self) -> Allowlist:
-        """Hashes of pictures that are known to be lawful."""
+        """Hashes of pictures known to be lawful."""
         return Allowlist(self.connection)
 
     @property
     def quotas(self) -> Quotas:
-        """Look-ups that keys have leased."""
+        """Look-ups leased by keys."""
         return Quotas(self.connection)
 
     @property
     def proofs(self) -> Proofs:
-        """Proofs of work that were used."""
+        """Used proofs of work, and the intake that sets their cost."""
         return Proofs(self.connection)
 
     @property
@@ -128,7 +130,7 @@ class Transaction:
 
     @property
     def master_key(self) -> MasterKey:
-        """Sealed values, for a change of the master key."""
+        """Sealed values, for the rotation of the master key."""
         return MasterKey(self.connection)
 
     @property
@@ -138,5 +140,5 @@ class Transaction:
 
     @property
     def figures(self) -> Figures:
-        """Counts of everything."""
+        """Counts for the operator and for reports."""
         return Figures(self.connection)

@@ -1,13 +1,13 @@
-"""The journal of withdrawals: what a restored backup must not bring back to life.
+"""The journal of withdrawals, which keeps a restored backup from reviving withdrawn hashes.
 
-It lies outside the database and its backups, beside the key or where `CLEARINGHOUSE_NOTES` says,
-and follows the log as any reader does: a line for each removal, with its place in the log and the
-row number of the signal. A line for each key that was revoked. No value, no time, nothing else. A
+The journal is a file outside the database and its backups, next to the key or in the folder
+`CLEARINGHOUSE_NOTES`. It has a line for each removal in the log, with its position in the log and
+the row number of the signal, and a line for each revoked key. It contains no value and no time. A
 withdrawal is in the journal, on the disk, before it is confirmed.
 
-Every machine that runs workers keeps a journal, and each holds all removals; the workers of one
-machine share it. It names the epoch of the log up to which it was replayed: a database that says
-another one was put back, and loses again all that the journal names (`Store.settle`).
+Every machine that runs workers has its own journal with all removals; the workers of one machine
+share it. A line names the epoch of the log in which the journal was last replayed. A database with
+another epoch was restored, and the journal is replayed into it (`Store.reconcile`).
 """
 
 import fcntl
@@ -22,9 +22,9 @@ from nciihash.durable import naming, sync_folder
 
 _PAGE: Final = 10_000  # removals read from the log at a time
 
-_END: Final = "."  # closes a line, so that one that was cut off is not taken for another
+_END: Final = "."  # ends each line, so that a truncated number is not mistaken for another one
 
-# Reads removals behind a place, so many at most: (place, signal), in order.
+# Called with a log position and a limit; returns the removals after it as (seq, signal), in order.
 Reader = Callable[[int, int], Sequence[tuple[int, int]]]
 
 
@@ -32,7 +32,7 @@ class WithdrawalJournal:
     """One journal; any number of threads and processes may use it at once.
 
     Args:
-        path: its file; made, with its folder, when first written.
+        path: its file; created, with its folder, on first use.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,54 +40,54 @@ class WithdrawalJournal:
         self._lock = threading.Lock()
         self._offset = 0  # bytes of the file that were read
         self._epoch: int | None = None
-        self._last = 0  # the last place that the file names
-        self._seen = 0  # the last place of the log that was looked at
+        self._last = 0  # the last log position in the file
+        self._checked = 0  # the log position up to which removals were looked for
 
-    def reached(self) -> int:
-        """Give the place in the log of the last removal that was written down; 0 for none."""
-        with self._opened():
+    def last_seq(self) -> int:
+        """Return the log position of the last removal in the journal; 0 if there is none."""
+        with self._locked_file():
             return self._last
 
     def catch_up(self, head: int, read: Reader) -> None:
-        """Write down every removal that the log has up to `head`; on the disk when this returns.
+        """Append every removal that the log has up to `head`; on the disk when this returns.
 
         Raises:
             OSError: it cannot be written. Nothing is lost: the next call writes it.
         """
-        with self._opened() as file:
-            after, wrote = max(self._last, self._seen), False
+        with self._locked_file() as file:
+            after, appended = max(self._last, self._checked), False
             while rows := read(after, _PAGE):
-                _append(file, (f"gone {place} {signal}" for place, signal in rows))
-                after, wrote = rows[-1][0], True
-            if wrote:
+                _append(file, (f"gone {seq} {signal}" for seq, signal in rows))
+                after, appended = rows[-1][0], True
+            if appended:
                 os.fsync(file.fileno())
-            self._seen = max(after, head)
+            self._checked = max(after, head)
 
     def add_keys(self, keys: Iterable[int]) -> None:
-        """Write down keys that were revoked, by their row numbers."""
+        """Append revoked keys, by their row numbers."""
         self._write(f"key {key}" for key in keys)
 
-    def is_of(self, epoch: int) -> bool:
-        """Tell whether the journal has been replayed in this epoch of the log, or is new."""
-        with self._opened():
+    def is_replayed_in(self, epoch: int) -> bool:
+        """Whether the journal was replayed in this epoch of the log, or has none yet."""
+        with self._locked_file():
             return self._epoch in {None, epoch}
 
-    def begin(self, epoch: int) -> None:
-        """Note that what it names is out of the database in this epoch."""
-        with self._opened():
+    def set_epoch(self, epoch: int) -> None:
+        """Record that the journal has been replayed in this epoch of the log."""
+        with self._locked_file():
             known = self._epoch == epoch
-            self._seen = 0
+            self._checked = 0
         if not known:
             self._write([f"epoch {epoch}"])
 
     def replay(self, size: int) -> Iterator[tuple[list[int], list[int]]]:
-        """Give all signals and all keys that it names, so many lines at a time."""
+        """Yield the row numbers of signals and of keys in the journal, `size` entries at a time."""
         signals: list[int] = []
         keys: list[int] = []
-        with self._opened() as file:
+        with self._locked_file() as file:
             file.seek(0)
             for line in file:
-                match _entry(line):
+                match _parse(line):
                     case ("gone", _, signal):
                         signals.append(signal)
                     case ("key", key, _):
@@ -98,31 +98,31 @@ class WithdrawalJournal:
         yield signals, keys
 
     def _write(self, lines: Iterable[str]) -> None:
-        with self._opened() as file:
+        with self._locked_file() as file:
             _append(file, lines)
             os.fsync(file.fileno())
 
     @contextmanager
-    def _opened(self) -> Iterator[BinaryIO]:
-        """Open the file for this thread alone, having read what others wrote since."""
+    def _locked_file(self) -> Iterator[BinaryIO]:
+        """Open and lock the file, and read the lines that other workers have appended."""
         with self._lock:
-            made = not self._path.exists()
-            if made:
+            is_new = not self._path.exists()
+            if is_new:
                 self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
             with naming(self._path), os.fdopen(descriptor, "r+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed
-                if made:
+                fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
+                if is_new:
                     sync_folder(self._path.parent)
-                self._read_on(file)
+                self._read_new_lines(file)
                 yield file
 
-    def _read_on(self, file: BinaryIO) -> None:
+    def _read_new_lines(self, file: BinaryIO) -> None:
         file.seek(self._offset)
         for line in file:
-            match _entry(line):
-                case ("gone", place, _):
-                    self._last = max(self._last, place)
+            match _parse(line):
+                case ("gone", seq, _):
+                    self._last = max(self._last, seq)
                 case ("epoch", epoch, _):
                     self._epoch = epoch
             if line.endswith(b"\n"):
@@ -135,20 +135,20 @@ def _append(file: BinaryIO, lines: Iterable[str]) -> None:
     if size:
         file.seek(size - 1)
         if file.read(1) != b"\n":
-            data = b"\n" + data  # the last line was cut off, and is passed over
+            data = b"\n" + data  # ends a truncated line, which readers skip
     file.write(data)
     file.flush()
 
 
-def _entry(line: bytes) -> tuple[str, int, int] | None:
-    """Read a line: ("gone", place, signal), ("key", key, 0), ("epoch", epoch, 0).
+def _parse(line: bytes) -> tuple[str, int, int] | None:
+    """Return ("gone", seq, signal), ("key", key, 0) or ("epoch", epoch, 0) for a line.
 
-    One that was cut off lacks its end, and is none.
+    None for a truncated line, which lacks its end mark.
     """
     try:
         match line.decode().split():
-            case ["gone", place, signal, end] if end == _END:
-                return "gone", int(place), int(signal)
+            case ["gone", seq, signal, end] if end == _END:
+                return "gone", int(seq), int(signal)
             case ["key" | "epoch" as kind, number, end] if end == _END:
                 return kind, int(number), 0
     except ValueError:

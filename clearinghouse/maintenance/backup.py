@@ -1,7 +1,8 @@
-"""Back up a database in SQLite while it is served, and put a backup back, once it is checked.
+"""Backup of a SQLite database while the service runs, and restore of a checked backup.
 
-A backup is one file, sealed like the database, and holds no key: keep the key's folder elsewhere,
-with the journal of withdrawals that lies in it. On PostgreSQL the server's own tools do this.
+A backup is one file. Its values are sealed as in the database, and it contains no key: back up the
+folder of the key separately, with the journal of withdrawals in it. For PostgreSQL use the server's
+own tools.
 """
 
 import os
@@ -18,23 +19,28 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from clearinghouse.database.store import Store
 from clearinghouse.errors import ClearinghouseError, KeyMismatch
-from clearinghouse.sealing.master_key import read_masters, unlock
+from clearinghouse.sealing.master_key import read_master_keys, unlock
 from clearinghouse.settings import Settings
 from nciihash.durable import naming, sync_folder
 
 _BUSY_SECONDS: Final = 30.0
-_NOT_WHOLE: Final = "This is not a whole backup of a clearinghouse. Nothing was changed."
+_INCOMPLETE: Final = (
+    "The file is not a complete backup of a clearinghouse database. Nothing was changed."
+)
 
 
 class BackupRefused(ClearinghouseError):
-    """A backup cannot be made or put back: the message says why, and what to do."""
+    """A backup cannot be made or restored: the message says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreResult:
-    """What came of a restore.
+    """The result of a restore.
 
-    `signals` that are live now; `withdrawn_again` had been withdrawn since the backup was made.
+    Attributes:
+        signals: how many signals are live now.
+        withdrawn_again: how many signals of the backup were withdrawn since it was made, and have
+            been withdrawn again.
     """
 
     signals: int
@@ -42,26 +48,26 @@ class RestoreResult:
 
 
 def back_up(settings: Settings, target: Path) -> int:
-    """Copy the database into one file, whole and checked, while it is served.
+    """Copy the database to a file and check the copy, while the service runs.
 
     Args:
         settings: which database.
-        target: the file; replaced when the copy is on the disk, mode 0600.
+        target: the file, mode 0600; replaced once the copy is complete and on the disk.
 
     Returns:
-        Bytes of the copy.
+        The size of the copy in bytes.
 
     Raises:
         BackupRefused: the database is not in SQLite, or the copy is damaged.
         OSError: the file cannot be written.
     """
-    source = _file(settings)
+    source = _database_file(settings)
     with _draft(target) as draft:
-        # In one step: in many, each write of the service would make it begin again.
-        with closing(_connect(source)) as here, closing(_connect(draft)) as there:
-            here.backup(there)
-            there.execute("PRAGMA journal_mode=DELETE")  # so that one file is all there is
-            _check_pages(there)
+        # all pages in one step: a backup in several restarts after each write of the service
+        with closing(_connect(source)) as database, closing(_connect(draft)) as backup:
+            database.backup(backup)
+            backup.execute("PRAGMA journal_mode=DELETE")  # so that the backup is a single file
+            _check_integrity(backup)
         with draft.open("rb") as copy, naming(target):
             os.fsync(copy.fileno())
         size = draft.stat().st_size
@@ -71,77 +77,77 @@ def back_up(settings: Settings, target: Path) -> int:
 
 
 def restore(settings: Settings, source: Path) -> RestoreResult:
-    """Check a backup, put it in the place of the database, and withdraw what was withdrawn since.
+    """Check a backup, replace the database by it, and withdraw again what was withdrawn since.
 
-    One transaction of SQLite: it happens whole or not at all, and a service that runs meanwhile
-    goes on with what was put back.
+    The database is replaced in one SQLite transaction. A service that is running continues with the
+    restored database.
 
     Args:
-        settings: which database; its key must be the backup's.
+        settings: which database; its key must be that of the backup.
         source: the backup.
 
     Raises:
-        BackupRefused: it is not a whole backup, or the database is not in SQLite.
-        KeyMismatch, KeyMissing: it is sealed with another key.
+        BackupRefused: it is not a complete backup, or the database is not in SQLite.
+        KeyMismatch, KeyMissing: the backup is sealed with another key.
     """
-    target = _file(settings)
+    target = _database_file(settings)
     if not source.is_file():
-        raise BackupRefused("There is no such backup.")
+        raise BackupRefused("There is no such backup. Check the path.")
     try:
         opened = _connect(source, mode="ro")
     except sqlite3.DatabaseError:
-        raise BackupRefused(_NOT_WHOLE) from None
-    with closing(opened) as here:
-        _check_pages(here)
-        _check_values(settings, here)
+        raise BackupRefused(_INCOMPLETE) from None
+    with closing(opened) as backup:
+        _check_integrity(backup)
+        _check_values(settings, backup)
         try:
-            # opened so that it exists, has its mode, and is in the form that we write
+            # creates the database if it is missing, with mode 0600, and migrates it
             store = Store.open(settings)
         except DatabaseError as error:
             if isinstance(error, OperationalError):
-                raise  # locked, or no space: nothing is wrong with it
+                raise  # locked, or no space left: the database is not damaged
             raise BackupRefused(
-                "The database that is there is damaged. Move it away, with its -wal and -shm "
-                "files, and restore again."
+                "The present database is damaged. Move it away, with its -wal and -shm files, and "
+                "restore again."
             ) from None
-        reached = store.reached()
+        mark = store.reached()
         store.close()
-        # Made ready beside it, so that no worker ever writes into a log of before.
+        # prepared in a copy first, so that no worker writes to the log of the old epoch
         with _draft(target) as draft:
             with closing(_connect(draft)) as copy:
-                here.backup(copy)
-            again = Store.settle_copy(settings, draft, reached)
-            with closing(_connect(draft)) as copy, closing(_connect(target)) as there:
-                copy.backup(there)
+                backup.backup(copy)
+            withdrawn = Store.reconcile_copy(settings, draft, mark)
+            with closing(_connect(draft)) as copy, closing(_connect(target)) as database:
+                copy.backup(database)
     store = Store.open(settings)
     try:
         with store.read() as tx:
-            return RestoreResult(tx.figures.totals()["signals"], again)
+            return RestoreResult(tx.figures.totals()["signals"], withdrawn)
     finally:
         store.close()
 
 
 @contextmanager
 def _draft(target: Path) -> Iterator[Path]:
-    """Make an empty file beside another one, mode 0600, that is gone with its log in the end."""
+    """Create an empty temporary database in the folder of a file; delete it at the end."""
     draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         try:
             os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         except OSError as error:
-            error.filename = str(target)  # the name that whoever reads it knows
+            error.filename = str(target)  # the path as the operator knows it
             raise
         yield draft
     finally:
-        for end in ("", "-wal", "-shm", "-journal"):
-            draft.with_name(draft.name + end).unlink(missing_ok=True)
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            draft.with_name(draft.name + suffix).unlink(missing_ok=True)
 
 
-def _file(settings: Settings) -> Path:
+def _database_file(settings: Settings) -> Path:
     if not settings.database.startswith("sqlite:"):
         raise BackupRefused(
-            "This database is on PostgreSQL: back it up with pg_dump, or with base backups and "
-            "archived WAL, and restore it with their tools. docs/operating.md says how."
+            "This command is for SQLite only. Back up and restore a PostgreSQL database with "
+            "pg_dump, or with base backups and archived WAL, as docs/operating.md describes."
         )
     return Path(make_url(settings.database).database or "")
 
@@ -154,29 +160,30 @@ def _connect(path: Path, *, mode: str = "rw") -> sqlite3.Connection:
     return connection
 
 
-def _check_pages(connection: sqlite3.Connection) -> None:
+def _check_integrity(connection: sqlite3.Connection) -> None:
     try:
-        whole = connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        whole &= connection.execute("PRAGMA foreign_key_check").fetchall() == []
-        whole &= connection.execute("SELECT count(*) FROM facts").fetchone()[0] > 0
+        intact = connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        intact &= connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        intact &= connection.execute("SELECT count(*) FROM facts").fetchone()[0] > 0
     except sqlite3.DatabaseError:
-        whole = False
-    if not whole:
-        raise BackupRefused(_NOT_WHOLE)
+        intact = False
+    if not intact:
+        raise BackupRefused(_INCOMPLETE)
 
 
 def _check_values(settings: Settings, connection: sqlite3.Connection) -> None:
-    """Open every sealed value, so that a backup of which we have no key is not put back."""
+    """Open every sealed value, so that no backup is restored whose key is not available."""
     facts = dict(connection.execute("SELECT name, value FROM facts").fetchall())
-    vault = unlock(facts, read_masters(settings, create=False))
+    vault = unlock(facts, read_master_keys(settings, create=False))
     rows = connection.execute("SELECT item_id, ordinal, value FROM signals WHERE value IS NOT NULL")
-    bad = 0
+    damaged = 0
     for item, ordinal, value in rows:
         try:
             vault.open(value, "signals", "value", item, ordinal)
         except KeyMismatch:
-            bad += 1
-    if bad:
+            damaged += 1
+    if damaged:
         raise BackupRefused(
-            f"{bad} values of this backup do not open: it is damaged. Nothing was changed."
+            f"{damaged} values in this backup cannot be decrypted: it is damaged. Nothing was "
+            "changed."
         )

@@ -1,4 +1,4 @@
-"""Expiry of cases that nobody visited, and deletion of what is past its time."""
+"""Expiry of cases that nobody visited, and deletion of data after its retention period."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -12,14 +12,14 @@ from clearinghouse.database.store import Store
 from clearinghouse.times import Hour, hour
 from nciihash.wire import CaseState
 
-WITHDRAWN_DAYS: Final = 400  # for which a withdrawn value is remembered against contributions
-_BATCH: Final = 100  # cases looked for at once
-_FORGOTTEN: Final = 5  # cases deleted in one transaction
-_SIGNALS: Final = 150  # withdrawn in one transaction, so that nobody else has to wait long
+WITHDRAWN_DAYS: Final = 400  # how long contributors cannot add a withdrawn value again
+_BATCH: Final = 100  # expired cases listed at a time
+_DELETED_AT_ONCE: Final = 5  # cases deleted in one transaction
+_WITHDRAWN_AT_ONCE: Final = 150  # signals withdrawn in one transaction; others wait for it
 
 
 def expire(store: Store, now: datetime) -> int:
-    """Close the cases that nobody visited in time, withdrawing all they hold; give their number."""
+    """Withdraw and close the cases that have expired, and return how many."""
     total = 0
     while True:
         with store.read() as tx:
@@ -32,50 +32,58 @@ def expire(store: Store, now: datetime) -> int:
 
 
 def _close(store: Store, case: int, now: datetime) -> None:
-    """Withdraw what an expired case holds, then close it, unless its holder visits it meanwhile."""
+    """Withdraw the files of an expired case, then close it, unless its holder visits meanwhile."""
     done = False
     while not done:
         with store.write() as tx:
             row = tx.cases.read(case)
             if row.state != CaseState.OPEN or row.expires > hour(now):
                 return
-            _, done = tx.cases.withdraw_some(case, None, hour(now), limit=_SIGNALS)
+            _, done = tx.cases.withdraw_some(case, None, hour(now), limit=_WITHDRAWN_AT_ONCE)
             if done:
                 tx.cases.update(case, state=CaseState.EXPIRED.value, closed=hour(now))
 
 
-def _forget(store: Store, before: Hour) -> int:
-    """Delete cases that were closed before an hour, a few at a time, and count them."""
+def _delete_closed(store: Store, before: Hour) -> int:
+    """Delete the cases that were closed before an hour, and return how many."""
     total = 0
     while True:
         with store.write() as tx:
-            gone = tx.cases.forget(before, _FORGOTTEN)
-        total += gone
-        if gone < _FORGOTTEN:
+            count = tx.cases.delete_closed(before, _DELETED_AT_ONCE)
+        total += count
+        if count < _DELETED_AT_ONCE:
             return total
 
 
 def purge(store: Store, *, retention_days: int, now: datetime) -> dict[str, int]:
-    """Expire what is due, and forget closed cases and repeatable answers past their time.
+    """Expire cases, and delete closed cases, replies and other data after its retention period.
 
-    What verdicts have held back for some days without a decision is purged as well.
+    Also purges files that verdicts have put on hold, if the operator has not decided in time.
+
+    Args:
+        store: the store.
+        retention_days: how long closed cases are kept.
+        now: the time.
+
+    Returns:
+        How many cases expired, files were taken out, cases were forgotten, and replies deleted.
     """
-    expired = expire(store, now)
+    closed = expire(store, now)
     taken_out = verdict_holds.carry_out(store, now=now)
-    past = hour(now - timedelta(days=retention_days))
-    forgotten = _forget(store, past)
+    before = hour(now - timedelta(days=retention_days))
+    deleted = _delete_closed(store, before)
     with store.write() as tx:
-        tx.reviews.forget_alarms(past)
+        tx.reviews.delete_alarms(before)
         replies = tx.replies.forget(hour(now - timedelta(seconds=KEPT_SECONDS)))
-        if expired or forgotten:
-            count = expired + forgotten
+        if closed or deleted:
+            count = closed + deleted
             audit.record(tx.vault, tx, Act.PURGED, count=count, hour=hour(now))
-        tx.withdrawn.forget_before(hour(now - timedelta(days=WITHDRAWN_DAYS)))
+        tx.withdrawn.delete_before(hour(now - timedelta(days=WITHDRAWN_DAYS)))
         tx.proofs.forget(hour(now - timedelta(seconds=2 * LIFE)))
         tx.quotas.forget(hour(now - timedelta(days=2)))
     return {
-        "expired": expired,
+        "expired": closed,
         "taken_out": taken_out,
-        "forgotten": forgotten,
+        "forgotten": deleted,
         "replies": replies,
     }

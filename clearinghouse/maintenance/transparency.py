@@ -1,8 +1,8 @@
-"""Counts by month that may be published: small ones are hidden, the others rounded.
+"""Counts by month for a transparency report: small ones are suppressed, the others rounded.
 
-A count below ten is not told, and the others are rounded to tens, so that nobody can find out by
-subtraction what one person did. No totals are given, for the same reason. What was forgotten past
-its time is no longer counted, so that a month that has been published is not counted again later.
+Counts below ten are suppressed and the others rounded to tens, so that the actions of one person
+cannot be found by subtraction. There are no totals, for the same reason. Deleted cases are no
+longer counted, so publish a month once and do not count it again later.
 """
 
 from collections import Counter
@@ -15,20 +15,20 @@ SMALLEST: Final = 10
 
 
 def by_month(store: Store) -> dict[str, dict[str, int | None]]:
-    """Give each month's counts, the earliest first; None for a count that is too small to tell."""
+    """Return the counts of each month, "YYYY-MM", in order; None for a suppressed count."""
     with store.read() as tx:
-        hours = tx.figures.by_hour()
+        by_hour = tx.figures.by_hour()
     months: dict[str, Counter[str]] = {}
-    for name, rows in hours.items():
+    for name, rows in by_hour.items():
         for at, count in rows:
             months.setdefault(f"{moment(at):%Y-%m}", Counter())[name] += count
     return {
-        month: {name: _blurred(months[month][name]) for name in hours} for month in sorted(months)
+        month: {name: _rounded(months[month][name]) for name in by_hour} for month in sorted(months)
     }
 
 
-def _blurred(count: int) -> int | None:
-    """Round to tens; nothing at all is told as 0, since it concerns nobody."""
+def _rounded(count: int) -> int | None:
+    """Round a count to tens, or return None if it is small; 0 is exact, as it concerns nobody."""
     if 0 < count < SMALLEST:
         return None
     return (count + SMALLEST // 2) // SMALLEST * SMALLEST

@@ -260,7 +260,7 @@ def read_hashes(
             platform.number, after, limit + 1, first_hand=first_hand, until=until
         )
     page, more = found[:limit], len(found) > limit
-    end = page[-1].place if page else after
+    end = page[-1].seq if page else after
     token = platform.names.write(PlatformIds.PAGE, [end], epoch=store.epoch)[0] if more else None
     return FetchReply(
         count=len(page),
@@ -280,7 +280,7 @@ def _write(store: Store, platform: Platform, record: Record) -> HashRecord:
         feedback = _SAID[Verdict(record.verdict)]
         said = (SaidFeedback(source=platform.name, feedback_value=feedback),)
     return HashRecord(
-        last_modified=record.place // SHARED,
+        last_modified=record.seq // SHARED,
         signal_type=kind.value,
         value=value.hex(),
         status=RecordStatus.ACTIVE.value,

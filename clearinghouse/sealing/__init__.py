@@ -1,1 +1,1 @@
-"""Values at rest: sealed under a master key, and found again by keyed digests."""
+"""Encryption at rest: values sealed under a master key, with keyed digests for look-ups."""

@@ -1,8 +1,8 @@
-"""Where the master key lies, and which one a database is sealed with.
+"""Finding the master key, and unlocking a database with it.
 
-The key is in a file (by default in a folder of its own) or in the environment. While it is being
-changed (`clearinghouse.maintenance.key_rotation`) its successor lies beside it, and is in the
-database too, sealed under the old one, so that workers on other machines can go on.
+The key is in a file (by default in a folder of its own) or in the environment. During a rotation
+(`clearinghouse.maintenance.key_rotation`) its successor is in a file next to it, and in the
+database, sealed under the old key, so that workers on other machines can use both.
 """
 
 import glob
@@ -18,15 +18,15 @@ from clearinghouse.errors import KeyMismatch
 from clearinghouse.sealing.vault import Vault, parse_key, read_key, read_secrets
 from clearinghouse.settings import Settings
 
-# facts of a database that say how it is sealed
-KEY: Final = "key"  # by which it knows its master key
-NEXT: Final = "next"  # the successor, sealed under the master key; while it is being changed
-STEADY: Final = "steady"  # sealed: what finds again that which is not kept, and the trail's keys
+# Names of the facts about how a database is sealed.
+KEY: Final = "key"  # the check value of its master key (`Vault.check`)
+NEXT: Final = "next"  # the successor, sealed under the master key; during a rotation only
+STEADY: Final = "steady"  # the steady key and the keys of the audit trail, sealed (`Vault.secrets`)
 FACTS: Final = (KEY, NEXT, STEADY)
 
 
 def key_file(settings: Settings) -> Path:
-    """Give the place of the key's file; in its folder lies what no backup may hold."""
+    """Return the path of the key file. Its folder must not be in a backup of the database."""
     if settings.key_file is not None:
         return settings.key_file
     if not settings.database.startswith("sqlite:"):
@@ -36,55 +36,59 @@ def key_file(settings: Settings) -> Path:
 
 
 def successor_file(settings: Settings) -> Path:
-    """Give the place of the next key's file."""
+    """Return the path of the file for the next key, during a rotation."""
     file = key_file(settings)
     return file.with_name(file.name + ".next")
 
 
-def old_files(settings: Settings) -> list[Path]:
-    """Give the places of the keys that were changed for others, oldest first."""
+def old_key_files(settings: Settings) -> list[Path]:
+    """Return the paths of the files with replaced keys, oldest first."""
     file = key_file(settings)
     return sorted(file.parent.glob(f"{glob.escape(file.name)}.old.*"))
 
 
-def read_masters(settings: Settings, *, create: bool) -> list[bytes]:
-    """Read the master key, made if `create`, and beside it its successor and its predecessors.
+def read_master_keys(settings: Settings, *, create: bool) -> list[bytes]:
+    """Read the master key, then its successor and its predecessors, if there are any.
 
-    A database that is put back from an older backup is sealed with one of the latter.
+    A database restored from an older backup is sealed under a predecessor.
+
+    Args:
+        settings: where the key is.
+        create: create a key file if there is none.
 
     Raises:
-        KeyMissing: there is none, and `create` is false.
-        SettingInvalid: it is no key.
+        KeyMissing: there is no key, and `create` is false.
+        SettingInvalid: what is there is not a key.
     """
     if settings.key is not None:
-        masters = [parse_key(settings.key)]
+        keys = [parse_key(settings.key)]
     else:
-        masters = [read_key(key_file(settings), create=create)]
-    for file in (successor_file(settings), *old_files(settings)):
+        keys = [read_key(key_file(settings), create=create)]
+    for file in (successor_file(settings), *old_key_files(settings)):
         with suppress(FileNotFoundError):
-            masters.append(parse_key(file.read_text()))
-    return masters
+            keys.append(parse_key(file.read_text()))
+    return keys
 
 
-def is_old(settings: Settings, vault: Vault) -> bool:
-    """Whether a database is sealed with a key that was changed for another one.
+def has_old_key(settings: Settings, vault: Vault) -> bool:
+    """Whether a database is sealed under a key that was replaced.
 
-    So it is after an older backup was put back, and after somebody put back old facts to pass off
-    a trail of their own.
+    It is after an older backup was restored, and after an attacker wrote back old facts to pass off
+    a forged audit trail.
     """
-    old = (parse_key(file.read_text()) for file in old_files(settings))
+    old = (parse_key(file.read_text()) for file in old_key_files(settings))
     return vault.masters[0] in old
 
 
 def unlock(facts: Mapping[str, bytes], masters: Sequence[bytes]) -> Vault:
-    """Make the vault of a database.
+    """Return the vault of a database.
 
     Args:
-        facts: those of the database.
-        masters: keys that may be its own.
+        facts: of the database, those named in `FACTS`.
+        masters: candidates for its master key.
 
     Raises:
-        KeyMismatch: none is.
+        KeyMismatch: none of them is its master key.
     """
     keys = list(dict.fromkeys(masters))
     if NEXT in facts:
@@ -100,5 +104,5 @@ def unlock(facts: Mapping[str, bytes], masters: Sequence[bytes]) -> Vault:
             steady, trail = read_secrets(Vault(key, others=others).open(sealed, "facts", STEADY))
             return Vault(key, others=others, steady=steady, trail=trail)
     raise KeyMismatch(
-        "This key does not belong to this database. Name the right file in CLEARINGHOUSE_KEY_FILE."
+        "The database is sealed with another master key. Set CLEARINGHOUSE_KEY_FILE to its file."
     )

@@ -1,8 +1,8 @@
-"""What lies in the database is sealed: values with AES-GCM, look-ups and keys as HMACs.
+"""Encryption at rest: values sealed with AES-GCM, look-up values as HMAC-SHA-256.
 
-One master key of 256 bits, kept apart from the database; a key for each use is derived from it, so
-that no two uses share one. A sealed value is bound to its place (table, column, row), so that a
-value moved to another row does not open.
+There is one master key of 256 bits, stored apart from the database. A key for each use is derived
+from it. A sealed value is bound to its table, column and row by associated data, so that a value
+that is moved to another row does not open.
 """
 
 import hashlib
@@ -30,16 +30,17 @@ _NONCE: Final = 12  # bytes; random, so one key may seal 2**32 values (NIST SP 8
 
 
 class Vault:
-    """Seal, open and look up, with keys derived from a master key of 32 bytes.
+    """Seals and opens values, and computes look-up values, with keys from a master key.
 
     Args:
-        master: seals, and finds equal values.
-        others: master keys that this one followed, or that will follow it; they open as well.
-        steady: 32 bytes that find again what is not kept and cannot be looked up anew when the
-            master key changes: case numbers, platforms' keys, idempotency keys. All of them are
-            random and long. By default as derived from the master key.
-        trail: keys of the audit trail, each with the number of the first entry that it is for, in
-            their order. Entries before the first of them have the steady one.
+        master: the master key, 32 bytes. It seals values and derives the look-up values of signals.
+        others: earlier master keys, or the next one; they open values as well.
+        steady: a key of 32 bytes that stays when the master key changes. It derives the look-up
+            values of what is not stored, and so could not be computed again: case numbers, keys of
+            platforms, idempotency keys. All of these are random and long. By default derived from
+            the master key.
+        trail: keys of the audit trail, each with the number of its first entry, in order. Entries
+            before the first of them use the steady key.
     """
 
     def __init__(
@@ -63,59 +64,60 @@ class Vault:
     def __repr__(self) -> str:
         return "Vault(…)"
 
-    def seal(self, plain: bytes, *place: str | int) -> bytes:
-        """Encrypt a value for its place, such as ("signals", "value", item, ordinal)."""
+    def seal(self, plain: bytes, *context: str | int) -> bytes:
+        """Encrypt a value, bound to its context, such as ("signals", "value", item, ordinal)."""
         nonce = os.urandom(_NONCE)
-        return nonce + self._aeads[0].encrypt(nonce, plain, _place(place))
+        return nonce + self._aeads[0].encrypt(nonce, plain, _associated_data(context))
 
-    def open(self, sealed: bytes, *place: str | int) -> bytes:
-        """Decrypt what was sealed for this place.
+    def open(self, sealed: bytes, *context: str | int) -> bytes:
+        """Decrypt a value that was sealed with this context.
 
         Raises:
-            KeyMismatch: another key, another place, or damage.
+            KeyMismatch: it was sealed with another key or context, or is damaged.
         """
         for aead in self._aeads:
-            # a ValueError when it is too short to be sealed
+            # ValueError if it is shorter than a nonce and a tag
             with suppress(InvalidTag, ValueError):
-                return aead.decrypt(sealed[:_NONCE], sealed[_NONCE:], _place(place))
+                return aead.decrypt(sealed[:_NONCE], sealed[_NONCE:], _associated_data(context))
         raise KeyMismatch("A sealed value does not open with this key.")
 
     def lookup(self, kind: str, value: bytes) -> bytes:
-        """Give the 32 bytes under which an equal value of this kind is found again.
+        """Return the look-up value, 32 bytes, by which equal values of a kind are found.
 
-        Of a signal, whose kind is its type, they change with the master key.
+        The kind of a signal is its type. Its look-up value changes with the master key; those of
+        other kinds do not.
         """
         return _lookup(self._lookup if kind in _SIGNALS else self.steady, kind, value)
 
     def tag(self, type: str, value: bytes) -> bytes:
-        """Return the 8 bytes by which a withdrawn signal is known again.
+        """Return the 8 bytes by which a withdrawn signal is recognized.
 
-        A truncated HMAC-SHA-256 under a key of its own, which is derived from what stays when the
-        master key changes: the values are gone by then, and could not be tagged anew.
+        It is a truncated HMAC-SHA-256 under a key derived from the steady key, since a withdrawn
+        value is purged and could not be tagged again after a change of the master key.
         """
         return _lookup(self._tags, type, value)[:TAG_BYTES]
 
     def chain(self, number: int, value: bytes) -> bytes:
         """Return the digest of an entry of the audit trail, 32 bytes.
 
-        Each change of the master key brings a new random key for the entries from then on, which
-        whoever has an old master key and an old copy of the database does not have.
+        Each change of the master key adds a new random key for later entries, which cannot be
+        obtained with an old master key and an old copy of the database.
         """
         keys = [key for first, key in self.trail if first <= number]
         return _lookup(keys[-1] if keys else self.steady, "audit", value)
 
     @property
     def secrets(self) -> bytes:
-        """The steady key and those of the trail, as `read_secrets` reads them."""
+        """The steady key and the keys of the trail, encoded for `read_secrets`."""
         return self.steady + b"".join(first.to_bytes(8, "big") + key for first, key in self.trail)
 
     def check(self) -> bytes:
-        """Give the 32 bytes by which a database knows its master key."""
+        """Return the 32 bytes by which a database recognizes its master key."""
         return _lookup(self._lookup, "check", b"")
 
 
 def read_secrets(plain: bytes) -> tuple[bytes, list[tuple[int, bytes]]]:
-    """Return the steady key, and those of the trail with the number of their first entry."""
+    """Return the steady key, and the keys of the trail with the numbers of their first entries."""
     steady, rest = plain[:KEY_BYTES], plain[KEY_BYTES:]
     size = 8 + KEY_BYTES
     parts = [rest[start : start + size] for start in range(0, len(rest), size)]
@@ -127,37 +129,44 @@ def _lookup(key: bytes, kind: str, value: bytes) -> bytes:
 
 
 class ReplyVault:
-    """Seal the answer to one idempotent request under a key that only its sender has.
+    """Seals the reply to an idempotent request under a key that only its client has.
 
-    The service keeps the sealed answer and not the key, so that nobody can read a passphrase out
-    of the database while a lost answer can still be repeated.
+    The service stores the sealed reply, but not the key. So a lost reply can be sent again, and
+    nobody can read a passphrase from the database.
+
+    Args:
+        idempotency_key: of the request, at least 128 random bits.
     """
 
     def __init__(self, idempotency_key: bytes) -> None:
-        # 128 random bits need no stretching, only separation from other uses.
+        # 128 random bits need no key stretching
         self._aead = AESGCM(_derive(hashlib.sha256(idempotency_key).digest(), b"reply"))
 
     def seal(self, reply: bytes) -> bytes:
-        """Encrypt the answer."""
+        """Encrypt the reply."""
         nonce = os.urandom(_NONCE)
         return nonce + self._aead.encrypt(nonce, reply, None)
 
     def open(self, sealed: bytes) -> bytes:
-        """Decrypt the answer."""
+        """Decrypt the reply."""
         return self._aead.decrypt(sealed[:_NONCE], sealed[_NONCE:], None)
 
 
 def read_key(path: Path, *, create: bool) -> bytes:
-    """Read the master key from its file, or make it: 64 hexadecimal digits, mode 0600.
+    """Read a master key from its file: 64 hexadecimal digits.
+
+    Args:
+        path: the file.
+        create: write a new random key, mode 0600, if the file does not exist.
 
     Raises:
-        KeyMissing: there is none, and `create` is false.
-        SettingInvalid: the file holds something else.
+        KeyMissing: the file does not exist, and `create` is false.
+        SettingInvalid: the file contains something else.
     """
     if create and not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Written beside its name and linked into place, so that of two processes that start at
-        # once one wins and neither ever reads half a key.
+        # Written to a temporary file, then linked to its name: if two processes start at once, one
+        # of them creates the key, and neither reads part of one.
         draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_hex(KEY_BYTES) + "\n")
@@ -174,16 +183,16 @@ def read_key(path: Path, *, create: bool) -> bytes:
         return parse_key(path.read_text())
     except FileNotFoundError:
         raise KeyMissing(
-            "The database is sealed, and its key is not where it should be. Put the key file back "
-            "or name its place in CLEARINGHOUSE_KEY_FILE."
+            "The key file of the database is missing. Restore it, or set CLEARINGHOUSE_KEY_FILE to "
+            "its path."
         ) from None
 
 
 def parse_key(text: str) -> bytes:
-    """Read a key from its 64 hexadecimal digits.
+    """Parse a key of 64 hexadecimal digits.
 
     Raises:
-        SettingInvalid: it is something else.
+        SettingInvalid: it is not such a key.
     """
     try:
         key = bytes.fromhex(text.strip())
@@ -198,5 +207,5 @@ def _derive(master: bytes, use: bytes) -> bytes:
     return HKDFExpand(SHA256(), KEY_BYTES, b"clearinghouse/" + use).derive(master)
 
 
-def _place(place: tuple[str | int, ...]) -> bytes:
-    return "/".join(map(str, place)).encode()
+def _associated_data(context: tuple[str | int, ...]) -> bytes:
+    return "/".join(map(str, context)).encode()

@@ -1,1 +1,1 @@
-"""The numbered steps from an empty database to today's tables, run by Alembic."""
+"""The Alembic migrations, from an empty database to the current schema."""

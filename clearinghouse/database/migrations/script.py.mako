@@ -8,5 +8,5 @@ down_revision = ${repr(down_revision)}
 
 
 def upgrade() -> None:
-    """Make the step."""
+    """Apply the migration."""
     ${upgrades if upgrades else "pass"}

@@ -1,1 +1,1 @@
-"""All SQL of the service: one small class for each family of tables."""
+"""All SQL queries of the service, in one small class per table family."""

@@ -1,4 +1,4 @@
-"""The statements on advocates and the cases that they open for others."""
+"""Queries on advocates and the cases that they open for survivors."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,47 +9,47 @@ from clearinghouse.database.schema import AnyRow, advocates, assisted, cases, it
 
 
 class Advocates:
-    """The statements on advocates."""
+    """Queries on advocates."""
 
     def __init__(self, connection: Connection) -> None:
         self._run = connection.execute
         self._one = connection.scalar
 
     def add(self, **values: Any) -> None:  # noqa: ANN401 - columns of `advocates`
-        """Insert an advocate with her key."""
+        """Insert an advocate with the look-up value of her key."""
         self._run(insert(advocates).values(**values))
 
     def find(self, name: str) -> AnyRow | None:
-        """Give the advocate of this name."""
+        """Return the advocate with this name, or None."""
         return self._run(select(advocates).where(advocates.c.name == name)).one_or_none()
 
     def find_by_key(self, lookup: bytes) -> AnyRow | None:
-        """Give the advocate with this key."""
+        """Return the advocate whose key has this look-up value, or None."""
         return self._run(select(advocates).where(advocates.c.lookup == lookup)).one_or_none()
 
     def all(self) -> Sequence[AnyRow]:
-        """List all advocates, and how many cases each has in her hands."""
-        held = (
+        """List all advocates by name, each with the number of her open cases, `open_cases`."""
+        open_cases = (
             select(func.count())
             .select_from(assisted.join(cases, cases.c.id == assisted.c.case_id))
             .where(assisted.c.advocate_id == advocates.c.id, cases.c.state == "open")
             .scalar_subquery()
         )
-        query = select(advocates, held.label("held")).order_by(advocates.c.name)
+        query = select(advocates, open_cases.label("open_cases")).order_by(advocates.c.name)
         return self._run(query).all()
 
     def update(self, advocate: int, **values: Any) -> None:  # noqa: ANN401 - columns
-        """Change columns of an advocate."""
+        """Update columns of an advocate."""
         self._run(update(advocates).where(advocates.c.id == advocate).values(**values))
 
     # --- cases -------------------------------------------------------------------------------
 
     def add_case(self, **values: Any) -> None:  # noqa: ANN401 - columns of `assisted`
-        """Put a case into an advocate's hands."""
+        """Assign a case to an advocate."""
         self._run(insert(assisted).values(**values))
 
     def find_case(self, advocate: int, reference: str) -> AnyRow | None:
-        """Give a case in an advocate's hands by her reference."""
+        """Return the case of an advocate with this reference, or None."""
         return self._run(
             select(assisted).where(
                 assisted.c.advocate_id == advocate, assisted.c.reference == reference
@@ -57,11 +57,11 @@ class Advocates:
         ).one_or_none()
 
     def find_case_by_code(self, lookup: bytes) -> AnyRow | None:
-        """Give the case that a code hands over."""
+        """Return the case whose handover code has this look-up value, or None."""
         return self._run(select(assisted).where(assisted.c.code == lookup)).one_or_none()
 
     def cases(self, advocate: int) -> Sequence[AnyRow]:
-        """List the open cases in an advocate's hands, with the numbers of their files."""
+        """List the open cases of an advocate, each with the number of its live files, `files`."""
         live = (
             select(func.count())
             .where(items.c.case_id == cases.c.id, items.c.withdrawn.is_(None))
@@ -76,9 +76,9 @@ class Advocates:
         return self._run(query).all()
 
     def has_opened(self, case: int) -> bool:
-        """Tell whether an advocate opened the case."""
+        """Whether an advocate opened the case."""
         return self._one(select(assisted.c.case_id).where(assisted.c.case_id == case)) is not None
 
     def update_case(self, case: int, **values: Any) -> None:  # noqa: ANN401 - columns
-        """Change columns of a case that an advocate opened."""
+        """Update columns of a case that an advocate opened."""
         self._run(update(assisted).where(assisted.c.case_id == case).values(**values))

@@ -1,4 +1,4 @@
-"""The statements on the trail of what operators did."""
+"""Queries on the audit trail."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from clearinghouse.times import Hour
 
 
 class Audit:
-    """The statements on the audit trail."""
+    """Queries on the audit trail."""
 
     def __init__(self, connection: Connection) -> None:
         self._run = connection.execute
@@ -22,10 +22,10 @@ class Audit:
         self._run(insert(audit).values(**row, digest=digest))
 
     def last(self) -> AnyRow | None:
-        """Give the last entry."""
+        """Return the last entry, or None."""
         return self._run(select(audit).order_by(audit.c.number.desc()).limit(1)).one_or_none()
 
     def read(self, after: int, limit: int) -> Sequence[AnyRow]:
-        """Read entries behind this one, in their order."""
+        """List up to `limit` entries after this number, in order."""
         query = select(audit).where(audit.c.number > after)
         return self._run(query.order_by(audit.c.number).limit(limit)).all()

@@ -1,4 +1,4 @@
-"""The statements on cases, their files, and what platforms did about these."""
+"""Queries on cases, their files, and what platforms did about them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ from sqlalchemy import (
 )
 from sqlalchemy import case as when
 
-from clearinghouse.database.queries.inserts import insert_row, reserve, write_rows
-from clearinghouse.database.queries.stopncii_records import PARAMETERS
+from clearinghouse.database.queries.inserts import insert_row, insert_rows, reserve_ids
+from clearinghouse.database.queries.stopncii_records import PARAMETERS_MAX
 from clearinghouse.database.schema import (
     AnyRow,
     acknowledgements,
@@ -40,13 +40,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NewItem:
-    """A file of a case.
+    """A new file of a case.
 
-    A refused one has no signals and is not shown; its row keeps its number from being reused.
-    `awaiting_after`: how many of its signals were sent, where more are to follow.
+    Attributes:
+        number: its row number, from `Store.reserve_items`.
+        ordinal: its number within the case.
+        media: "image" or "video".
+        refused: whether the file is refused. It then has no signals and is not shown; its row keeps
+            the ordinal from being reused.
+        awaiting_after: how many of its signals were sent, if more will follow; None if all were.
     """
 
-    number: int  # reserved: `Store.reserve_items`
+    number: int
     ordinal: int
     media: str
     refused: bool = False
@@ -54,7 +59,7 @@ class NewItem:
 
 
 class Cases:
-    """The statements on cases."""
+    """Queries on cases."""
 
     def __init__(self, tx: "Transaction") -> None:
         self._tx = tx
@@ -62,28 +67,31 @@ class Cases:
         self._one = tx.connection.scalar
 
     def add(self, **values: Any) -> int:  # noqa: ANN401 - columns of `cases`
-        """Insert a case and give its row number."""
+        """Insert a case and return its row number."""
         return insert_row(self._tx.connection, cases, **values)
 
     def find(self, lookup: bytes) -> AnyRow | None:
-        """Give the case with this look-up value."""
+        """Return the case with this look-up value, or None."""
         return self._run(select(cases).where(cases.c.lookup == lookup)).one_or_none()
 
     def read(self, case: int) -> AnyRow:
-        """Give the case with this row number."""
+        """Return the case with this row number."""
         return self._run(select(cases).where(cases.c.id == case)).one()
 
     def update(self, case: int, **values: Any) -> None:  # noqa: ANN401 - columns of `cases`
-        """Change columns of a case."""
+        """Update columns of a case."""
         self._run(update(cases).where(cases.c.id == case).values(**values))
 
     def expired(self, hour: Hour, limit: int) -> list[int]:
-        """Name open cases that ran out before this hour."""
+        """List up to `limit` open cases that have expired by this hour."""
         query = select(cases.c.id).where(cases.c.state == "open", cases.c.expires <= hour)
         return list(self._run(query.limit(limit)).scalars())
 
-    def forget(self, hour: Hour, limit: int) -> int:
-        """Delete cases that were closed before this hour, with all that hangs on them."""
+    def delete_closed(self, hour: Hour, limit: int) -> int:
+        """Delete up to `limit` cases that were closed before this hour, and return how many.
+
+        Files, signals and other rows of a case are deleted with it.
+        """
         due = select(cases.c.id).where(cases.c.closed < hour).limit(limit)
         return self._run(delete(cases).where(cases.c.id.in_(due))).rowcount
 
@@ -91,7 +99,7 @@ class Cases:
 
     def reserve_items(self, count: int) -> list[int]:
         """Return row numbers that no other file will get."""
-        return reserve(self._tx.connection, items, count)
+        return reserve_ids(self._tx.connection, items, count)
 
     def add_items(self, case: int, files: Sequence[NewItem], hour: Hour) -> None:
         """Insert files of a case."""
@@ -107,10 +115,10 @@ class Cases:
             }
             for file in files
         ]
-        write_rows(self._tx.connection, items, rows)
+        insert_rows(self._tx.connection, items, rows)
 
     def count_items(self, case: int) -> tuple[int, int]:
-        """Give the number of files not withdrawn and the highest ordinal ever given."""
+        """Return the number of live files, and the highest ordinal ever used."""
         query = select(
             func.count().filter(items.c.withdrawn.is_(None)),
             func.coalesce(func.max(items.c.ordinal), 0),
@@ -119,30 +127,39 @@ class Cases:
         return row[0], row[1]
 
     def withdraw_items(self, case: int, ordinal: int | None, hour: Hour) -> int:
-        """Withdraw one file or all of a case: purge its values, log each removal, count files.
+        """Withdraw one file, or all files, of a case: purge the values and log the removals.
 
         Args:
             case: its row number.
             ordinal: of the file; None for all.
             hour: the time.
+
+        Returns:
+            How many files were withdrawn.
         """
-        gone, done = 0, False
+        count, done = 0, False
         while not done:
-            files, done = self.withdraw_some(case, ordinal, hour, limit=PARAMETERS)
-            gone += files
-        return gone
+            files, done = self.withdraw_some(case, ordinal, hour, limit=PARAMETERS_MAX)
+            count += files
+        return count
 
     def withdraw_files(self, case: int, ordinals: Sequence[int], hour: Hour) -> int:
-        """Withdraw files of a case, at most `PARAMETERS` of one signal each, and count them."""
-        chosen = (items.c.ordinal.in_(ordinals), items.c.withdrawn.is_(None))
-        query = select(items.c.id).where(items.c.case_id == case, *chosen)
-        gone = list(self._run(query).scalars())
-        self._tx.signals.end([signals.c.item_id.in_(gone)], hour)
-        self._run(update(items).where(items.c.id.in_(gone)).values(withdrawn=hour))
-        return len(gone)
+        """Withdraw files of a case that have one signal each, and return how many.
+
+        Args:
+            case: its row number.
+            ordinals: of the files, at most `PARAMETERS_MAX`.
+            hour: the time.
+        """
+        live = (items.c.ordinal.in_(ordinals), items.c.withdrawn.is_(None))
+        query = select(items.c.id).where(items.c.case_id == case, *live)
+        files = list(self._run(query).scalars())
+        self._tx.signals.remove([signals.c.item_id.in_(files)], hour)
+        self._run(update(items).where(items.c.id.in_(files)).values(withdrawn=hour))
+        return len(files)
 
     def live_signals(self, case: int, ordinal: int | None, limit: int) -> Sequence[AnyRow]:
-        """Return live signals of one file, or of all files of a case, file by file."""
+        """List up to `limit` live signals of one file, or of all files of a case, by file."""
         files = select(items.c.id).where(*_live_files(case, ordinal))
         query = (
             select(
@@ -170,35 +187,37 @@ class Cases:
         """Withdraw up to `limit` signals of one file, or of all files of a case.
 
         A file is withdrawn with the last of its signals. The arguments are those of
-        `withdraw_items` and of `Signals.end`.
+        `withdraw_items` and of `Signals.remove`.
 
         Returns:
-            How many files were withdrawn, and whether none is left.
+            How many files were withdrawn, and whether no live file is left.
         """
-        some = [row.id for row in self.live_signals(case, ordinal, limit)]
-        parts = [some[first : first + PARAMETERS] for first in range(0, len(some), PARAMETERS)]
-        ended = (signals.c.id.in_(part) for part in parts)
-        self._tx.signals.end(ended, hour, remember=remember, tags=tags)
-        left = exists().where(signals.c.item_id == items.c.id, signals.c.value.is_not(None))
-        query = update(items).where(*_live_files(case, ordinal), ~left)
-        return self._run(query.values(withdrawn=hour)).rowcount, len(some) < limit
+        numbers = [row.id for row in self.live_signals(case, ordinal, limit)]
+        conditions = (
+            signals.c.id.in_(numbers[start : start + PARAMETERS_MAX])
+            for start in range(0, len(numbers), PARAMETERS_MAX)
+        )
+        self._tx.signals.remove(conditions, hour, remember=remember, tags=tags)
+        has_live = exists().where(signals.c.item_id == items.c.id, signals.c.value.is_not(None))
+        query = update(items).where(*_live_files(case, ordinal), ~has_live)
+        return self._run(query.values(withdrawn=hour)).rowcount, len(numbers) < limit
 
     def item(self, case: int, ordinal: int) -> AnyRow | None:
-        """Return the file of a case that has this number."""
+        """Return the file of a case with this ordinal, or None."""
         query = select(items).where(items.c.case_id == case, items.c.ordinal == ordinal)
         return self._run(query).one_or_none()
 
     def await_signals(self, item: int, after: int | None) -> None:
-        """Note how many of a file's signals were sent; None once all of them were."""
+        """Record how many signals of a file were sent so far; None when all of them were."""
         self._run(update(items).where(items.c.id == item).values(awaiting_after=after))
 
     def has_item(self, case: int, ordinal: int) -> bool:
-        """Tell whether the case ever had a file with this number."""
+        """Whether the case has, or had, a file with this ordinal."""
         query = select(items.c.id).where(items.c.case_id == case, items.c.ordinal == ordinal)
         return self._one(query) is not None
 
     def items(self, case: int) -> Sequence[AnyRow]:
-        """List a case's files with how many signals they have, live, and held back by verdicts."""
+        """List the files of a case, each with its counts of `signals`, `live` and `held` ones."""
         counts = (
             func.count(signals.c.id).label("signals"),
             func.count(signals.c.value).label("live"),
@@ -214,17 +233,21 @@ class Cases:
         return self._run(query).all()
 
     def count_signals(self, case: int) -> int:
-        """Return how many signals a case has, withdrawn ones included."""
+        """Count the signals of a case, including withdrawn ones."""
         query = select(func.count(signals.c.id)).join(items, items.c.id == signals.c.item_id)
         return int(self._one(query.where(items.c.case_id == case)) or 0)
 
     def live_items(self, case: int, limit: int) -> Sequence[int]:
-        """Name some files of a case that are not withdrawn, by their ordinals."""
+        """List the ordinals of up to `limit` live files of a case."""
         query = select(items.c.ordinal).where(items.c.case_id == case, items.c.withdrawn.is_(None))
         return self._run(query.order_by(items.c.ordinal).limit(limit)).scalars().all()
 
     def values(self, case: int, lookups: Sequence[bytes] | None = None) -> dict[bytes, int]:
-        """Give the values of a case that are live, or those among `lookups`, with their files."""
+        """Return the live look-up values of a case, or those among `lookups`, and their files.
+
+        Returns:
+            The ordinal of the file by look-up value.
+        """
         query = (
             select(signals.c.lookup, items.c.ordinal)
             .join(items, items.c.id == signals.c.item_id)
@@ -234,21 +257,24 @@ class Cases:
             query = query.where(signals.c.lookup.in_(lookups))
         return {row[0]: row[1] for row in self._run(query).all()}
 
-    # --- what platforms did about them -------------------------------------------------------
+    # --- what platforms did ------------------------------------------------------------------
 
     def confirmations(self, case: int) -> Sequence[AnyRow]:
-        """Tell which platform confirmed which file of a case, and its removal, and when.
+        """Return when each platform acknowledged each file of a case, and its removal.
 
-        Rows of (item, platform, has, gone): the hour of the first confirmation of the whole file
-        and of its whole removal, null where there is none. A confirmation that covers both does not
-        count for the first: that platform may never have held the hashes. A removal before the
-        last addition does not count: what verdicts had taken out was put back. Nor does one while
-        another signal of the file is matched.
+        Rows of (item, platform, has, gone): the hour of the first acknowledgement that covers all
+        of the file's additions, and of the first one that covers its whole removal; null if there
+        is none.
+
+        - An acknowledgement that covers both does not count as one of the additions: the platform
+          may never have had the hashes.
+        - A removal before the last addition does not count: the file was on hold, and was restored.
+        - Nor does a removal while another signal of the file is still matched.
         """
         added = func.max(log.c.id).filter(log.c.op == "add")
         removed = func.max(log.c.id).filter(log.c.op == "remove")
         matched = func.count().filter(signals.c.value.is_not(None), signals.c.held.is_(None))
-        held = (
+        files = (
             select(
                 items.c.id,
                 added.label("added"),
@@ -264,43 +290,46 @@ class Cases:
         )
         has, gone = acknowledgements.alias("has"), acknowledgements.alias("gone")
 
-        def first(place: ColumnElement[int]) -> ScalarSelect[int]:
-            confirmed = acknowledgements.alias()
+        def first_covering(seq: ColumnElement[int]) -> ScalarSelect[int]:
+            later = acknowledgements.alias()
             return (
-                select(func.min(confirmed.c.seq))
-                .where(confirmed.c.platform_id == platforms.c.id, confirmed.c.seq >= place)
+                select(func.min(later.c.seq))
+                .where(later.c.platform_id == platforms.c.id, later.c.seq >= seq)
                 .scalar_subquery()
             )
 
         query = (
-            select(held.c.id, platforms.c.id, has.c.hour, gone.c.hour)
-            .select_from(held.join(platforms, true()))
+            select(files.c.id, platforms.c.id, has.c.hour, gone.c.hour)
+            .select_from(files.join(platforms, true()))
             .outerjoin(
                 has,
                 and_(
                     has.c.platform_id == platforms.c.id,
-                    has.c.seq == first(held.c.added),
-                    or_(held.c.removed.is_(None), has.c.seq < held.c.removed),
+                    has.c.seq == first_covering(files.c.added),
+                    or_(files.c.removed.is_(None), has.c.seq < files.c.removed),
                 ),
             )
             .outerjoin(
                 gone,
-                and_(gone.c.platform_id == platforms.c.id, gone.c.seq == first(held.c.removed)),
+                and_(
+                    gone.c.platform_id == platforms.c.id,
+                    gone.c.seq == first_covering(files.c.removed),
+                ),
             )
         )
         return self._run(query).all()
 
     def verdicts(self, case: int, day: Day | None = None) -> Sequence[AnyRow]:
-        """Count verdicts on a case's files: (item, platform, verdict, count).
+        """Count verdicts on the files of a case: (item, platform, verdict, count).
 
         Args:
             case: its row number.
-            day: count them as they were when this day began; None for as they are.
+            day: count the verdicts as they were when this day began; None for the current ones.
         """
         verdict: ColumnElement[str] = verdicts.c.verdict
         if day is not None:
             verdict = when((verdicts.c.hour < day, verdict), else_=verdicts.c.earlier)
-        said = (
+        given = (
             select(signals.c.item_id, verdicts.c.platform_id, verdict.label("verdict"))
             .join(signals, signals.c.id == verdicts.c.signal_id)
             .join(items, items.c.id == signals.c.item_id)
@@ -308,15 +337,15 @@ class Cases:
             .subquery()
         )
         return self._run(
-            select(*said.c, func.count()).where(said.c.verdict.is_not(None)).group_by(*said.c)
+            select(*given.c, func.count()).where(given.c.verdict.is_not(None)).group_by(*given.c)
         ).all()
 
     def matches(self, case: int, day: Day | None = None) -> Sequence[AnyRow]:
-        """Return match counts of a case's files: (item, platform, count).
+        """Return the match counts of the files of a case: (item, platform, count).
 
         Args:
             case: its row number.
-            day: count those from before this day; None for all.
+            day: count matches before this day only; None for all.
         """
         count: ColumnElement[int] = matches.c.count
         if day is not None:
@@ -329,5 +358,5 @@ class Cases:
 
 
 def _live_files(case: int, ordinal: int | None) -> list[ColumnElement[bool]]:
-    chosen = [items.c.case_id == case, items.c.withdrawn.is_(None)]
-    return chosen if ordinal is None else [*chosen, items.c.ordinal == ordinal]
+    conditions = [items.c.case_id == case, items.c.withdrawn.is_(None)]
+    return conditions if ordinal is None else [*conditions, items.c.ordinal == ordinal]

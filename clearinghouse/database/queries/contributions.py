@@ -1,4 +1,4 @@
-"""The statements on cases that hold what no survivor submitted."""
+"""Queries on cases for hashes that no survivor submitted."""
 
 from typing import Final
 
@@ -11,14 +11,14 @@ IMPORTED: Final = "imported"  # fetched from another clearinghouse
 
 
 class Contributions:
-    """The statements on contributions."""
+    """Queries on contributions."""
 
     def __init__(self, connection: Connection) -> None:
         self._run = connection.execute
         self._one = connection.scalar
 
     def find(self, platform: int, kind: str) -> int | None:
-        """Give the case that holds what a platform added, or what was imported from it."""
+        """Return the case for a platform's hashes of this kind, or None."""
         return self._one(
             select(contributions.c.case_id).where(
                 contributions.c.platform_id == platform, contributions.c.kind == kind
@@ -26,5 +26,5 @@ class Contributions:
         )
 
     def add(self, platform: int, kind: str, case: int) -> None:
-        """Let this case hold what the platform adds, or what is imported from it."""
+        """Register a case for a platform's hashes of this kind."""
         self._run(insert(contributions).values(platform_id=platform, kind=kind, case_id=case))

@@ -1,4 +1,4 @@
-"""The statements that count: for an operator, and by hour for a report."""
+"""Queries that count: totals for the operator, and counts by hour for reports."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,18 +19,18 @@ from clearinghouse.database.schema import (
 
 
 class Figures:
-    """The statements that count."""
+    """Queries that count."""
 
     def __init__(self, connection: Connection) -> None:
         self._run = connection.execute
         self._one = connection.scalar
 
     def totals(self) -> dict[str, int]:
-        """Count what an operator may know."""
-        own = cases.c.id.not_in(select(contributions.c.case_id))  # opened by survivors
+        """Return the counts that the operator may see, by name."""
+        by_survivors = cases.c.id.not_in(select(contributions.c.case_id))
         counts = {
-            "cases_open": select(func.count()).where(cases.c.state == "open", own),
-            "cases_closed": select(func.count()).where(cases.c.state != "open", own),
+            "cases_open": select(func.count()).where(cases.c.state == "open", by_survivors),
+            "cases_closed": select(func.count()).where(cases.c.state != "open", by_survivors),
             "items": select(func.count()).where(items.c.withdrawn.is_(None)),
             "signals": select(func.count()).where(signals.c.value.is_not(None)),
             "signals_not_from_survivors": select(func.count())
@@ -46,17 +46,18 @@ class Figures:
         return {name: int(self._one(query) or 0) for name, query in counts.items()}
 
     def by_hour(self) -> dict[str, Sequence[AnyRow]]:
-        """Count by hours, as (hour, number), what a report about months is made of."""
-        own = items.c.case_id.not_in(select(contributions.c.case_id))  # submitted by survivors
-        hers = cases.c.id.not_in(select(contributions.c.case_id))
+        """Return rows of (hour, count) for each figure of the monthly report."""
+        own_files = items.c.case_id.not_in(select(contributions.c.case_id))  # of survivors
+        own_cases = cases.c.id.not_in(select(contributions.c.case_id))
 
-        def by(column: ColumnElement[Any], *chosen: ColumnElement[bool]) -> Any:  # noqa: ANN401 - rows
-            return self._run(select(column, func.count()).where(*chosen).group_by(column)).all()
+        def count(hour: ColumnElement[Any], *where: ColumnElement[bool]) -> Any:  # noqa: ANN401 - rows
+            return self._run(select(hour, func.count()).where(*where).group_by(hour)).all()
 
+        withdrawn = items.c.withdrawn
         return {
-            "cases_opened": by(cases.c.opened, hers),
-            "files_submitted": by(items.c.added, own),
-            "files_withdrawn": by(items.c.withdrawn, own, items.c.withdrawn.is_not(None)),
-            "verdicts_blocked": by(verdicts.c.hour, verdicts.c.verdict == "blocked"),
-            "verdicts_not_blocked": by(verdicts.c.hour, verdicts.c.verdict == "not_blocked"),
+            "cases_opened": count(cases.c.opened, own_cases),
+            "files_submitted": count(items.c.added, own_files),
+            "files_withdrawn": count(withdrawn, own_files, withdrawn.is_not(None)),
+            "verdicts_blocked": count(verdicts.c.hour, verdicts.c.verdict == "blocked"),
+            "verdicts_not_blocked": count(verdicts.c.hour, verdicts.c.verdict == "not_blocked"),
         }

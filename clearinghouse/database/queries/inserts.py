@@ -1,7 +1,7 @@
-"""Inserts of one row or of many, and inserts that may change the row that is there already.
+"""Inserts of one row or many, updates of many rows, and upserts.
 
-What is done for each of many rows goes to the driver as it is: SQLAlchemy's own handling of their
-parameters would keep other writers waiting several times as long.
+Statements for many rows go to the driver directly: with SQLAlchemy's parameter handling they would
+hold the writer lock several times as long.
 """
 
 from collections.abc import Sequence
@@ -12,48 +12,50 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 
 def insert_row(connection: Connection, table: Table, **values: Any) -> int:  # noqa: ANN401 - columns
-    """Insert a row and return its number."""
+    """Insert a row and return its row number."""
     inserted = connection.execute(insert(table).values(**values)).inserted_primary_key
     assert inserted is not None  # noqa: S101 - an insert of one row always has a key
     number: int = inserted[0]
     return number
 
 
-def insert_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> list[int]:
-    """Insert rows, all with the same columns, and return their numbers, in their order."""
+def insert_returning_ids(
+    connection: Connection, table: Table, rows: Sequence[dict[str, Any]]
+) -> list[int]:
+    """Insert rows with the same columns, and return their row numbers in the same order."""
     if not rows:
         return []
-    numbers = reserve(connection, table, len(rows))
-    write_rows(connection, table, [row | {"id": n} for n, row in zip(numbers, rows, strict=True)])
-    return numbers
+    ids = reserve_ids(connection, table, len(rows))
+    insert_rows(connection, table, [row | {"id": id} for id, row in zip(ids, rows, strict=True)])
+    return ids
 
 
-def write_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows, all with the same columns."""
+def insert_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows with the same columns."""
     if rows:
         columns = list(rows[0])
-        marks = ", ".join([_mark(connection)] * len(columns))
-        statement = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
+        values = ", ".join([_placeholder(connection)] * len(columns))
+        statement = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({values})"  # noqa: S608
         connection.exec_driver_sql(statement, [tuple(row[c] for c in columns) for row in rows])
 
 
 def update_rows(
     connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
 ) -> None:
-    """Set columns of rows; each tuple has their values, and the row's number at its end."""
+    """Update columns of many rows; each tuple has the new values, then the row number."""
     if rows:
-        mark = _mark(connection)
-        values = ", ".join(f"{column} = {mark}" for column in columns)
-        statement = f"UPDATE {table.name} SET {values} WHERE id = {mark}"  # noqa: S608
+        placeholder = _placeholder(connection)
+        values = ", ".join(f"{column} = {placeholder}" for column in columns)
+        statement = f"UPDATE {table.name} SET {values} WHERE id = {placeholder}"  # noqa: S608
         connection.exec_driver_sql(statement, list(rows))
 
 
-def _mark(connection: Connection) -> str:
+def _placeholder(connection: Connection) -> str:
     return "%s" if connection.dialect.name == "postgresql" else "?"
 
 
-def reserve(connection: Connection, table: Table, count: int) -> list[int]:
-    """Return row numbers of this table, in ascending order, that no other row will get."""
+def reserve_ids(connection: Connection, table: Table, count: int) -> list[int]:
+    """Allocate row numbers of this table, and return them in ascending order."""
     name = {"name": table.name}
     if connection.dialect.name == "postgresql":
         query = text(
@@ -72,6 +74,6 @@ def reserve(connection: Connection, table: Table, count: int) -> list[int]:
 
 
 def upsert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
-    """Begin an insert that may change the row that is there already."""
+    """Return an insert statement with `on_conflict_do_update` and `on_conflict_do_nothing`."""
     is_postgres = connection.dialect.name == "postgresql"
     return postgresql.insert(table) if is_postgres else sqlite.insert(table)

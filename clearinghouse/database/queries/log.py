@@ -1,4 +1,4 @@
-"""The statements on the log of additions and removals."""
+"""Queries on the log of additions and removals."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sqlalchemy import ColumnElement, bindparam, case, func, select
 
-from clearinghouse.database.queries.inserts import write_rows
+from clearinghouse.database.queries.inserts import insert_rows
 from clearinghouse.database.schema import facts, items, log, signals
 
 if TYPE_CHECKING:
     from clearinghouse.database.transaction import Transaction
 
 
-_RELEASED: Final = "released"  # the fact
-_NOTE: Final = Struct(">QQQ")
+_RELEASED: Final = "released"  # the fact that stores the release point
+_RELEASE_POINT: Final = Struct(">QQQ")  # period, log position, record_seq
 
-# What every request of a platform asks, made once.
+# Built once, since every request of a platform executes it.
 _REMOVED_AFTER: Final = select(log.c.signal_id).where(
     log.c.id > bindparam("seq"), log.c.op == "remove"
 )
@@ -25,7 +25,11 @@ _REMOVED_AFTER: Final = select(log.c.signal_id).where(
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One entry of the log; `value` is sealed, and null where nothing is left to send."""
+    """An entry of the log, with its signal.
+
+    `value` is sealed; None for a signal that was removed or is on hold. What comes from other
+    tables is None if the row is gone.
+    """
 
     seq: int
     op: Literal["add", "remove"]
@@ -41,7 +45,7 @@ class LogEntry:
 
 
 class Log:
-    """The statements on the log."""
+    """Queries on the log."""
 
     def __init__(self, tx: "Transaction") -> None:
         self._tx = tx
@@ -49,71 +53,79 @@ class Log:
         self._one = tx.connection.scalar
 
     def append(self, op: Literal["add", "remove"], signals: Iterable[int]) -> None:
-        """Append to the log; everything that changes what platforms may hold comes through here."""
+        """Append entries to the log. Every change to what platforms may have is logged here."""
         rows = [{"op": op, "signal_id": number} for number in signals]
         if rows:
-            self.keep_back()
-            write_rows(self._tx.connection, log, rows)
+            self.begin_period()
+            insert_rows(self._tx.connection, log, rows)
             self._tx.grew = True
             self._tx.removed |= op == "remove"
             if op == "remove":
-                self.release()
+                self.release_all()
 
-    # --- what feeds are given ----------------------------------------------------------------
+    # --- release points ----------------------------------------------------------------------
 
     def released(self) -> tuple[int, int | None]:
-        """Return how far feeds are given the log, and the order of records (None for all of it).
+        """Return the release point: up to where feeds show the log and the StopNCII records.
 
-        Where there are periods (`Settings.release_every`), that is as far as both had got when the
-        present one began, or at the last removal since. Whoever writes first in a period notes it;
-        if nobody has, everything is from before.
+        With release periods (`Settings.release_every`), both were at this point when the current
+        period began, or at the last removal since. The first write of a period stores the release
+        point; until then, everything is released.
+
+        Returns:
+            The log position, and the `record_seq`; None for all records.
         """
-        noted = None if self._tx.period is None else self._noted()
-        if noted is None or self._tx.period is None or noted[0] < self._tx.period:
+        stored = None if self._tx.period is None else self._stored_point()
+        if stored is None or self._tx.period is None or stored[0] < self._tx.period:
             return self.head(), None
-        return noted[1], noted[2]
+        return stored[1], stored[2]
 
-    def keep_back(self) -> None:
-        """Note how far feeds are given the log in this period, before anything is added to it."""
+    def begin_period(self) -> None:
+        """Store the release point of the current period, unless an earlier write has.
+
+        To be called before anything is added to the log or to the order of records.
+        """
         if self._tx.period is not None:
-            noted = self._noted()
-            if noted is None or noted[0] < self._tx.period:
-                self._note(self._tx.period)
+            stored = self._stored_point()
+            if stored is None or stored[0] < self._tx.period:
+                self._store_point(self._tx.period)
 
-    def release(self) -> None:
-        """Give feeds all that there is: a removal, and what moved with it, must not wait."""
-        # also where this process, such as a command of the operator, knows no periods
-        if (noted := self._noted()) is not None:
-            self._note(max(self._tx.period or 0, noted[0]))
+    def release_all(self) -> None:
+        """Release everything up to now, since a removal must not wait for the next period."""
+        # also if this process, such as an operator's command, has no periods
+        if (stored := self._stored_point()) is not None:
+            self._store_point(max(self._tx.period or 0, stored[0]))
 
-    def _noted(self) -> tuple[int, int, int] | None:
-        """Read the note: the beginning of its period, and how far the log and the records went."""
-        found = self._tx.facts.read([_RELEASED]).get(_RELEASED)
-        return None if found is None else _NOTE.unpack(found)
+    def _stored_point(self) -> tuple[int, int, int] | None:
+        """Return the stored release point as (period, log position, record_seq)."""
+        value = self._tx.facts.read([_RELEASED]).get(_RELEASED)
+        return None if value is None else _RELEASE_POINT.unpack(value)
 
-    def _note(self, period: int) -> None:
-        note = _NOTE.pack(period, self.head(), self._tx.stopncii.last_place())
-        self._tx.facts.write(_RELEASED, note)
+    def _store_point(self, period: int) -> None:
+        value = _RELEASE_POINT.pack(period, self.head(), self._tx.stopncii.last_seq())
+        self._tx.facts.write(_RELEASED, value)
+
+    # --- reading -----------------------------------------------------------------------------
 
     def head(self) -> int:
-        """Give the number of the log's last entry, 0 when it is empty."""
+        """Return the position of the last entry, 0 for an empty log."""
         return self._one(select(func.coalesce(func.max(log.c.id), 0))) or 0
 
     def epoch(self) -> int:
-        """Give the epoch of the log."""
+        """Return the epoch of the log."""
         epoch = self._one(select(facts.c.value).where(facts.c.name == "epoch"))
         return int.from_bytes(epoch or b"", "big")
 
     def read(
         self, after: int, limit: int, *, until: int | None = None, live: bool = False
     ) -> list[LogEntry]:
-        """Read entries in their order, with what is left of the signals they speak of.
+        """List entries in order, with their signals.
 
         Args:
-            after: the place behind which to begin.
-            limit: how many.
-            until: the last one to be read; None for the log's last.
-            live: only additions of signals that are still live.
+            after: the position after which to begin.
+            limit: how many entries at most.
+            until: the last position to read; None for the head.
+            live: list only additions of signals that are still live.
         """
         columns: list[ColumnElement[Any]] = [
             log.c.id,
@@ -122,7 +134,7 @@ class Log:
             signals.c.item_id,
             signals.c.ordinal,
             signals.c.type,
-            # what verdicts hold back is kept, and given to nobody
+            # a signal on hold keeps its value, which no platform may see
             case((signals.c.held.is_(None), signals.c.value)),
             signals.c.quality,
             items.c.media,
@@ -142,7 +154,7 @@ class Log:
         if live:
             is_live = (log.c.op == "add", signals.c.value.is_not(None), signals.c.held.is_(None))
             later = log.alias()
-            # one that was put back was added before, and removed in between
+            # a signal that was on hold has an addition before its removal, and one after
             removed = select(later.c.id).where(
                 later.c.signal_id == log.c.signal_id, later.c.op == "remove", later.c.id > log.c.id
             )
@@ -150,13 +162,14 @@ class Log:
         return [LogEntry(*row) for row in self._run(query).all()]
 
     def removed_after(self, seq: int) -> set[int]:
-        """Name the signals whose removal came behind this place."""
+        """Return the signals with a removal after this position."""
         return set(self._run(_REMOVED_AFTER, {"seq": seq}).scalars())
 
-    def removals(self, after: int, limit: int) -> list[tuple[int, int]]:
-        """List removals behind a place in the log, as (place, signal), of what is purged.
+    def list_removals(self, after: int, limit: int) -> list[tuple[int, int]]:
+        """List removals of purged signals after a position, as (position, signal).
 
-        What verdicts hold back is not among them: when it is purged, it is removed once more.
+        The removal of a signal that is on hold is omitted: another one is logged when the signal is
+        purged.
         """
         query = (
             select(log.c.id, log.c.signal_id)

@@ -1,4 +1,4 @@
-"""The statements on platforms, their keys, and what they confirm, match and answer."""
+"""Queries on platforms, their keys, acknowledgements, matches and verdicts."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from clearinghouse.database.transaction import Transaction
 
 
-# What every request of a platform asks, made once. Whether the platform may hold a veiled list: any
-# of its keys ever opened one.
+# Built once, since every request of a platform executes it. `veiled` is whether the platform may
+# have a veiled list, that is, whether any of its keys has or had the scope `veil`.
 _others = keys.alias("others")
 _veiled = (
     exists()
@@ -51,7 +51,7 @@ _FIND_KEY: Final = (
 
 
 class Platforms:
-    """The statements on platforms."""
+    """Queries on platforms."""
 
     def __init__(self, tx: "Transaction") -> None:
         self._tx = tx
@@ -59,16 +59,16 @@ class Platforms:
         self._one = tx.connection.scalar
 
     def add(self, name: str, secret: bytes, hour: Hour) -> int:
-        """Insert a platform and give its row number."""
+        """Insert a platform with its sealed secret, and return its row number."""
         values = {"name": name, "secret": secret, "added": hour}
         return insert_row(self._tx.connection, platforms, **values)
 
     def find(self, name: str) -> AnyRow | None:
-        """Give the platform of this name."""
+        """Return the platform with this name, or None."""
         return self._run(select(platforms).where(platforms.c.name == name)).one_or_none()
 
     def name(self, platform: int) -> str:
-        """Give the name of a platform."""
+        """Return the name of a platform."""
         return str(self._one(select(platforms.c.name).where(platforms.c.id == platform)))
 
     def all(self) -> Sequence[AnyRow]:
@@ -78,11 +78,14 @@ class Platforms:
     # --- keys --------------------------------------------------------------------------------
 
     def add_key(self, **values: Any) -> int:  # noqa: ANN401 - columns of `keys`
-        """Insert a key and give its row number."""
+        """Insert a key and return its row number."""
         return insert_row(self._tx.connection, keys, **values)
 
     def find_key(self, lookup: bytes) -> AnyRow | None:
-        """Give a key with its platform's sealed secret."""
+        """Return the key with this look-up value and its platform, or None.
+
+        The platform's `name`, its sealed `secret`, and `veiled`: whether it may have a veiled list.
+        """
         return self._run(_FIND_KEY, {"lookup": lookup}).one_or_none()
 
     def list_keys(self, platform: int | None = None) -> Sequence[AnyRow]:
@@ -93,22 +96,22 @@ class Platforms:
         return self._run(query).all()
 
     def revoke_keys(self, platform: int, key: int | None, hour: Hour) -> int:
-        """Revoke one key of a platform or all that are valid; give their number."""
-        chosen = [keys.c.platform_id == platform, keys.c.revoked.is_(None)]
+        """Revoke one key of a platform, or all, and return how many were not revoked before."""
+        conditions = [keys.c.platform_id == platform, keys.c.revoked.is_(None)]
         if key is not None:
-            chosen.append(keys.c.id == key)
-        gone = list(self._run(select(keys.c.id).where(*chosen)).scalars())
-        self._run(update(keys).where(keys.c.id.in_(gone)).values(revoked=hour))
-        self._tx.revoked += gone
-        return len(gone)
+            conditions.append(keys.c.id == key)
+        numbers = list(self._run(select(keys.c.id).where(*conditions)).scalars())
+        self._run(update(keys).where(keys.c.id.in_(numbers)).values(revoked=hour))
+        self._tx.revoked += numbers
+        return len(numbers)
 
     def revoke_keys_again(self, numbers: Sequence[int], hour: Hour) -> None:
-        """Revoke these keys, of whatever platform, where they are not."""
-        chosen = (keys.c.id.in_(numbers), keys.c.revoked.is_(None))
-        self._run(update(keys).where(*chosen).values(revoked=hour))
+        """Revoke the keys with these row numbers, unless they are revoked."""
+        unrevoked = (keys.c.id.in_(numbers), keys.c.revoked.is_(None))
+        self._run(update(keys).where(*unrevoked).values(revoked=hour))
 
     def note_uses(self, uses: Mapping[int, Hour]) -> None:
-        """Note for each of these keys the hour of its last use."""
+        """Update the hour of the last use of each of these keys."""
         query = update(keys).where(
             keys.c.id == bindparam("number"),
             func.coalesce(keys.c.used, 0) < bindparam("now", type_=BigInteger),
@@ -116,25 +119,24 @@ class Platforms:
         rows = [{"number": key, "now": hour} for key, hour in uses.items()]
         self._run(query.values(used=bindparam("now", type_=BigInteger)), rows)
 
-    # --- what they confirmed, matched and answered -------------------------------------------
+    # --- acknowledgements, matches and verdicts ----------------------------------------------
 
     def acknowledge(self, platform: int, seq: int, hour: Hour) -> None:
-        """Keep a place that a platform confirmed, unless it confirmed a later one before."""
-        best = self._one(
+        """Insert an acknowledgement, unless the platform has acknowledged this position or more."""
+        last = self._one(
             select(func.max(acknowledgements.c.seq)).where(
                 acknowledgements.c.platform_id == platform
             )
         )
-        if best is not None and best >= seq:
+        if last is not None and last >= seq:
             return
         self._run(insert(acknowledgements).values(platform_id=platform, seq=seq, hour=hour))
 
     def unconfirmed_since(self, platform: int) -> Hour | None:
-        """Give the hour of the oldest change that a platform has not confirmed; None for none.
+        """Return the hour of the oldest change that a platform has not acknowledged, or None.
 
-        The log holds no hours; they are those of the files, or of the operator's decision to
-        release what was held back. Of a case that has been forgotten since nothing is left, so some
-        of the next changes are looked at as well.
+        The log has no times; the hour is that of the file, or of the operator's decision to release
+        it. A deleted case has no hours any more, so the oldest is taken of the next 100 entries.
         """
         released = (
             select(func.max(reviews.c.closed))
@@ -142,72 +144,72 @@ class Platforms:
             .correlate(items)
             .scalar_subquery()
         )
-        confirmed = select(func.coalesce(func.max(acknowledgements.c.seq), 0)).where(
+        acknowledged = select(func.coalesce(func.max(acknowledgements.c.seq), 0)).where(
             acknowledgements.c.platform_id == platform
         )
-        next_ones = (
+        pending = (
             select(log.c.op, log.c.signal_id)
-            .where(log.c.id > confirmed.scalar_subquery())
+            .where(log.c.id > acknowledged.scalar_subquery())
             .order_by(log.c.id)
             .limit(100)
             .subquery()
         )
         added = func.coalesce(released, items.c.added)
-        hour = case((next_ones.c.op == "add", added), else_=items.c.withdrawn)
+        hour = case((pending.c.op == "add", added), else_=items.c.withdrawn)
         query = (
             select(func.min(hour))
-            .select_from(next_ones)
-            .join(signals, signals.c.id == next_ones.c.signal_id)
+            .select_from(pending)
+            .join(signals, signals.c.id == pending.c.signal_id)
             .join(items, items.c.id == signals.c.item_id)
         )
         since: Hour | None = self._one(query)
         return since
 
     def count_matches(self, counts: Mapping[tuple[int, int], int], day: Day) -> None:
-        """Add to matches by (platform, file) on a day; a file that is gone by now is skipped."""
+        """Add to the match counts of (platform, file) on a day; skip files that were deleted."""
         row = upsert(self._tx.connection, matches).from_select(
             ["platform_id", "item_id", "count", "day", "earlier"],
             select(
                 bindparam("platform", type_=BigInteger),
                 items.c.id,
-                bindparam("met", type_=BigInteger),
+                bindparam("matches", type_=BigInteger),
                 bindparam("today", type_=BigInteger),
                 literal(0, BigInteger),
             ).where(items.c.id == bindparam("item")),
         )
-        begins = matches.c.day < row.excluded.day
+        is_new_day = matches.c.day < row.excluded.day
         self._run(
             row.on_conflict_do_update(
                 index_elements=["platform_id", "item_id"],
                 set_={
                     "count": matches.c.count + row.excluded.count,
-                    "day": case((begins, row.excluded.day), else_=matches.c.day),
-                    "earlier": case((begins, matches.c.count), else_=matches.c.earlier),
+                    "day": case((is_new_day, row.excluded.day), else_=matches.c.day),
+                    "earlier": case((is_new_day, matches.c.count), else_=matches.c.earlier),
                 },
             ),
             [
-                {"platform": platform, "item": item, "met": count, "today": day}
+                {"platform": platform, "item": item, "matches": count, "today": day}
                 for (platform, item), count in counts.items()
             ],
         )
 
     def add_verdict(self, platform: int, signal: int, verdict: str, hour: Hour) -> bool:
-        """Record a verdict; tell whether the signal is known."""
+        """Insert or replace a verdict; return whether the signal exists."""
         if self._one(select(signals.c.id).where(signals.c.id == signal)) is None:
             return False
-        self._tx.log.keep_back()
-        place = (
-            self._tx.stopncii.take_places(1, hour)[0]
-            if self._tx.stopncii.has_place(signal)
+        self._tx.log.begin_period()
+        record_seq = (
+            self._tx.stopncii.allocate_seqs(1, hour)[0]
+            if self._tx.stopncii.has_record(signal)
             else None
         )
-        values = {"verdict": verdict, "hour": hour, "place": place}
+        values = {"verdict": verdict, "hour": hour, "record_seq": record_seq}
         row = upsert(self._tx.connection, verdicts).values(
             platform_id=platform, signal_id=signal, **values
         )
-        # said again on a later day, it is known since that day, and was the same before
-        begins = verdicts.c.hour < day_of(hour)
-        earlier = case((begins, verdicts.c.verdict), else_=verdicts.c.earlier)
+        # the first verdict of a day keeps the one from before it
+        is_new_day = verdicts.c.hour < day_of(hour)
+        earlier = case((is_new_day, verdicts.c.verdict), else_=verdicts.c.earlier)
         self._run(
             row.on_conflict_do_update(
                 index_elements=["platform_id", "signal_id"], set_=values | {"earlier": earlier}

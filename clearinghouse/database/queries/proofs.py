@@ -1,4 +1,4 @@
-"""The statements on proofs of work that were used, and on what they are priced by."""
+"""Queries on used proofs of work, and on the intake that sets their cost."""
 
 from datetime import datetime
 
@@ -11,20 +11,20 @@ from clearinghouse.times import hour as hour_of
 
 
 class Proofs:
-    """The statements on proofs of work."""
+    """Queries on proofs of work."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._run = connection.execute
 
     def spend(self, mark: bytes, hour: Hour) -> bool:
-        """Note that a proof was used; tell whether this is the first time."""
+        """Record that a proof was used; return whether this is its first use."""
         row = upsert(self._connection, spent).values(mark=mark, hour=hour)
-        # PostgreSQL's driver does not count the rows of such a statement
+        # RETURNING, since psycopg reports no row count for this statement
         return self._run(row.on_conflict_do_nothing().returning(spent.c.mark)).first() is not None
 
     def take_in(self, signals: int, hour: Hour) -> None:
-        """Count signals that were taken in."""
+        """Add to the number of signals accepted in an hour."""
         row = upsert(self._connection, intake).values(hour=hour, signals=signals)
         self._run(
             row.on_conflict_do_update(
@@ -34,18 +34,18 @@ class Proofs:
         )
 
     def taken_in(self, now: datetime) -> float:
-        """Return how many signals were taken in during the last 60 minutes, about.
+        """Return about how many signals were accepted during the last 60 minutes.
 
-        Of the hour before this one, the part counts that lies within.
+        The count of the previous hour is weighted by the part of it within these 60 minutes.
         """
         hour = hour_of(now)
-        # a clock that was put back by some minutes forgets nothing
+        # the next hour as well, in case the clock was turned back by some minutes
         near = intake.c.hour.between(hour - 3600, hour + 3600)
-        found = {row.hour: row.signals for row in self._run(select(intake).where(near))}
-        part = 1 - (now.timestamp() - hour) / 3600
-        return float(found.pop(hour - 3600, 0) * part + sum(found.values()))
+        counts = {row.hour: row.signals for row in self._run(select(intake).where(near))}
+        weight = 1 - (now.timestamp() - hour) / 3600
+        return float(counts.pop(hour - 3600, 0) * weight + sum(counts.values()))
 
     def forget(self, hour: Hour) -> int:
-        """Delete the notes on proofs from before this hour, and the counts."""
+        """Delete used proofs and intake counts from before this hour; return how many proofs."""
         self._run(delete(intake).where(intake.c.hour < hour))
         return self._run(delete(spent).where(spent.c.hour < hour)).rowcount

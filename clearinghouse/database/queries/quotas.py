@@ -1,4 +1,4 @@
-"""The statements on the look-ups that keys have leased."""
+"""Queries on look-ups leased by keys."""
 
 from sqlalchemy import Connection, delete, func, select, update
 
@@ -8,7 +8,7 @@ from clearinghouse.times import Day, Hour
 
 
 class Quotas:
-    """The statements on quotas."""
+    """Queries on quotas."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -16,9 +16,12 @@ class Quotas:
         self._one = connection.scalar
 
     def lease(self, key: int, hour: Hour, day: Day, count: int) -> tuple[int, int]:
-        """Lease a number of look-ups; give what is leased then in this hour, and since a day began.
+        """Lease a number of look-ups to a key.
 
-        The row is changed before it is read, so that of two workers one waits for the other.
+        The row is updated before it is read, so that concurrent workers wait for each other.
+
+        Returns:
+            How many are leased now in this hour, and since the day began.
         """
         row = upsert(self._connection, budgets).values(key_id=key, hour=hour, leased=count)
         self._run(
@@ -37,10 +40,10 @@ class Quotas:
         return int(in_hour or 0), int(on_day or 0)
 
     def unlease(self, key: int, hour: Hour, count: int) -> None:
-        """Give back what was leased beyond a bound, in the same transaction."""
+        """Return part of a lease that exceeded the quota, in the same transaction."""
         chosen = update(budgets).where(budgets.c.key_id == key, budgets.c.hour == hour)
         self._run(chosen.values(leased=budgets.c.leased - count))
 
     def forget(self, hour: Hour) -> int:
-        """Delete the leases from before this hour."""
+        """Delete the leases from before this hour, and return how many."""
         return self._run(delete(budgets).where(budgets.c.hour < hour)).rowcount

@@ -1,4 +1,4 @@
-"""The statements on replies to idempotent requests."""
+"""Queries on replies to idempotent requests."""
 
 from typing import Final
 
@@ -11,21 +11,21 @@ KEPT_SECONDS: Final = 24 * 3600
 
 
 class Replies:
-    """The statements on replies."""
+    """Queries on replies."""
 
     def __init__(self, connection: Connection) -> None:
         self._run = connection.execute
 
     def find(self, lookup: bytes) -> AnyRow | None:
-        """Give the sealed answer to an earlier request."""
+        """Return the sealed reply to an earlier request, or None."""
         return self._run(select(replies).where(replies.c.lookup == lookup)).one_or_none()
 
     def add(self, lookup: bytes, body: bytes, status: int, reply: bytes, hour: Hour) -> None:
-        """Keep the sealed answer to this request."""
+        """Insert the sealed reply to a request."""
         self._run(
             insert(replies).values(lookup=lookup, body=body, status=status, reply=reply, made=hour)
         )
 
     def forget(self, hour: Hour) -> int:
-        """Delete answers from before this hour."""
+        """Delete replies from before this hour, and return how many."""
         return self._run(delete(replies).where(replies.c.made < hour)).rowcount

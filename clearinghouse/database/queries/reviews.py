@@ -1,4 +1,4 @@
-"""The statements on what the operator is asked to decide on, and what was taken out."""
+"""Queries on questions that the operator decides, and on files that were removed."""
 
 from collections.abc import Collection, Sequence
 from typing import Any, Final
@@ -18,13 +18,13 @@ from clearinghouse.database.schema import (
 from clearinghouse.times import Hour
 
 # Kinds of questions to the operator.
-QUARANTINED: Final = "quarantined"  # near a lawful picture, held back until she decides
-LAWFUL: Final = "lawful"  # near one that was listed later
-HITS: Final = "hits"  # met by many platforms within its first day
-ORACLE: Final = "oracle"  # one key's queries gather around it
+QUARANTINED: Final = "quarantined"  # similar to a lawful picture; on hold until she decides
+LAWFUL: Final = "lawful"  # similar to a picture that was added to the allowlist later
+HITS: Final = "hits"  # matched by many platforms within its first day
+ORACLE: Final = "oracle"  # many similar queries of one key are near the file
 VERDICTS: Final = "verdicts"  # platforms agree not to block it
-RESUBMITTED: Final = "resubmitted"  # submitted while an equal value is held back by verdicts
-WITHHELD: Final = frozenset({QUARANTINED, VERDICTS, RESUBMITTED})  # `keep` may release their files
+RESUBMITTED: Final = "resubmitted"  # submitted while verdicts keep an equal value on hold
+WITHHELD: Final = frozenset({QUARANTINED, VERDICTS, RESUBMITTED})  # `keep` may release such files
 
 # States of a question.
 OPEN: Final = "open"
@@ -33,16 +33,16 @@ REMOVED: Final = "removed"
 
 
 class Reviews:
-    """The statements on reviews."""
+    """Queries on reviews."""
 
     def __init__(self, connection: Connection) -> None:
         self._run = connection.execute
         self._one = connection.scalar
 
     def add(self, kind: str, item: int, count: int, hour: Hour) -> None:
-        """Ask the operator to look at a file, or bring an open question up to date.
+        """Open a question about a file, or update the count of an open one.
 
-        A file that is gone by now is passed over.
+        A file that was deleted is skipped.
         """
         if self._one(select(items.c.id).where(items.c.id == item)) is None:
             return
@@ -55,13 +55,13 @@ class Reviews:
         self._run(insert(reviews).values(**values, state=OPEN, opened=hour))
 
     def last(self, kind: str, item: int) -> AnyRow | None:
-        """Return the newest question of a kind about a file."""
+        """Return the newest question of this kind about a file, or None."""
         columns = (reviews.c.id, reviews.c.state, reviews.c.count.label("counted"))
         query = select(*columns).where(reviews.c.kind == kind, reviews.c.item_id == item)
         return self._run(query.order_by(reviews.c.id.desc()).limit(1)).one_or_none()
 
     def asked_by(self, platform: int) -> list[int]:
-        """Name the files about which verdicts ask, one of them this platform's `not_blocked`."""
+        """List the files with an open `VERDICTS` question and a `not_blocked` of this platform."""
         query = (
             select(reviews.c.item_id)
             .join(items, items.c.id == reviews.c.item_id)
@@ -78,9 +78,9 @@ class Reviews:
         return list(self._run(query.distinct().order_by(reviews.c.item_id)).scalars())
 
     def add_alarm(self, key: int, item: int, count: int, hour: Hour) -> None:
-        """Tell the operator of a key whose queries gather around a file, which may be gone by now.
+        """Open an alarm about a key and a file near its queries, or update an open one.
 
-        An open alarm about both is brought up to date.
+        The file may have been deleted.
         """
         same = (
             *(reviews.c.kind == ORACLE, reviews.c.state == OPEN),
@@ -91,15 +91,18 @@ class Reviews:
         values = {"kind": ORACLE, "key_id": key, "around": item, "count": count}
         self._run(insert(reviews).values(**values, state=OPEN, opened=hour))
 
-    def forget_alarms(self, hour: Hour) -> int:
-        """Delete the alarms that were closed before this hour."""
+    def delete_alarms(self, hour: Hour) -> int:
+        """Delete the alarms that were closed before this hour, and return how many."""
         closed = (reviews.c.kind == ORACLE, reviews.c.closed < hour)
         return self._run(delete(reviews).where(*closed)).rowcount
 
     def list_open(self, number: int | None = None) -> Sequence[AnyRow]:
-        """List the open questions about files that are not withdrawn, and all alarms, or one.
+        """List the open questions about live files, and all open alarms.
 
-        Of an alarm whose file is forgotten, what is read of the file is null.
+        Columns of the file are null for an alarm whose file was deleted.
+
+        Args:
+            number: list this question only; None for all.
         """
         query = (
             select(
@@ -128,34 +131,44 @@ class Reviews:
 
     def close(self, number: int, state: str, hour: Hour) -> None:
         """Close a question."""
-        chosen = update(reviews).where(reviews.c.id == number)
-        self._run(chosen.values(state=state, closed=hour))
+        query = update(reviews).where(reviews.c.id == number)
+        self._run(query.values(state=state, closed=hour))
 
     def close_all(self, item: int, hour: Hour) -> None:
-        """Close all open questions about a file that is taken out."""
-        chosen = update(reviews).where(reviews.c.item_id == item, reviews.c.state == OPEN)
-        self._run(chosen.values(state=REMOVED, closed=hour))
+        """Close all open questions about a file that is removed."""
+        query = update(reviews).where(reviews.c.item_id == item, reviews.c.state == OPEN)
+        self._run(query.values(state=REMOVED, closed=hour))
 
     def add_removal(self, item: int, by: str) -> None:
-        """Note that somebody else than its holder took a file out."""
+        """Record that a file was removed by somebody other than its holder."""
         self._run(insert(removals).values(item_id=item, by=by))
 
     def marks(self, case: int) -> dict[int, tuple[bool, str | None]]:
-        """Tell of a case's files which are held back, and who took them out if not their holder."""
-        held = select(reviews.c.item_id).where(
+        """Return which files of a case are on hold, and who removed them.
+
+        Returns:
+            By file: whether it is on hold until the operator decides, and who removed it (None for
+            nobody, or its holder).
+        """
+        on_hold = select(reviews.c.item_id).where(
             reviews.c.kind.in_({QUARANTINED, RESUBMITTED}), reviews.c.state == OPEN
         )
         query = (
-            select(items.c.id, items.c.id.in_(held), removals.c.by)
+            select(items.c.id, items.c.id.in_(on_hold), removals.c.by)
             .outerjoin(removals, removals.c.item_id == items.c.id)
             .where(items.c.case_id == case)
         )
         return {row[0]: (row[1], row[2]) for row in self._run(query).all()}
 
     def met_by_many(self, chosen: Collection[int], platforms: int, since: Hour) -> Sequence[Any]:
-        """Give (file, platforms) of those files, added since an hour, that so many platforms met.
+        """List files that many platforms matched soon, as (file, number of platforms).
 
-        Those about which this was asked before are left out.
+        Files with an earlier `HITS` question are omitted.
+
+        Args:
+            chosen: the files to check.
+            platforms: the smallest number of platforms.
+            since: the hour since which the file must have been added.
         """
         asked = select(reviews.c.item_id).where(reviews.c.kind == HITS)
         query = (

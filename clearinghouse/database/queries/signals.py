@@ -1,4 +1,4 @@
-"""The statements on signals: how they come in, and how they end."""
+"""Queries on signals: adding, releasing, holding and removing them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import ColumnElement, and_, exists, func, select, update
 
-from clearinghouse.database.queries.inserts import insert_rows, update_rows
+from clearinghouse.database.queries.inserts import insert_returning_ids, update_rows
 from clearinghouse.database.queries.reviews import RESUBMITTED
-from clearinghouse.database.queries.stopncii_records import PARAMETERS, SHOWN
+from clearinghouse.database.queries.stopncii_records import PARAMETERS_MAX, RECORD_TYPES
 from clearinghouse.database.schema import (
     AnyRow,
     cases,
@@ -35,9 +35,9 @@ _RANDOM: Final = SystemRandom()
 
 
 def make_tags(vault: "Vault", rows: Iterable[AnyRow]) -> dict[int, bytes]:
-    """Return the tags of sealed signals by their row numbers, to remember what is withdrawn.
+    """Return the tags of sealed signals by row number, to remember withdrawn values.
 
-    What does not open is left out: it was never given to anybody.
+    Values that do not open are omitted: no platform ever received them.
     """
     tags = {}
     for row in rows:
@@ -49,9 +49,13 @@ def make_tags(vault: "Vault", rows: Iterable[AnyRow]) -> dict[int, bytes]:
 
 @dataclass(frozen=True, slots=True)
 class NewSignals:
-    """The signals of one file, a row of columns each.
+    """The new signals of one file.
 
-    Those of a file that is held back stand in no log and no order, until they are released.
+    Attributes:
+        media: "image" or "video".
+        rows: the columns of each signal.
+        held_back: whether the file is on hold until the operator decides. Its signals are then not
+            logged and have no `record_seq` before they are released.
     """
 
     media: str
@@ -60,7 +64,7 @@ class NewSignals:
 
 
 class Signals:
-    """The statements on signals."""
+    """Queries on signals."""
 
     def __init__(self, tx: "Transaction") -> None:
         self._tx = tx
@@ -68,35 +72,44 @@ class Signals:
         self._one = tx.connection.scalar
 
     def add(self, files: Sequence[NewSignals], hour: Hour) -> None:
-        """Insert signals of files, and log each addition, all of them in random order.
+        """Insert signals of files in random order, and log their additions.
 
-        Platforms read the log, and the order of a case's files, or of a picture's altered copies,
-        is nothing that they need to know.
+        Platforms read the log, and need not learn the order of files in a case, or of variants of a
+        picture.
         """
-        listed = [(file, row) for file in files for row in file.rows]
-        _RANDOM.shuffle(listed)
-        self._tx.log.keep_back()
-        shown = [(file.media, row["type"]) in SHOWN and not file.held_back for file, row in listed]
-        places = iter(self._tx.stopncii.take_places(sum(shown), hour))
-        rows = [
-            row | {"place": next(places) if is_shown else None}
-            for (_, row), is_shown in zip(listed, shown, strict=True)
+        shuffled = [(file, row) for file in files for row in file.rows]
+        _RANDOM.shuffle(shuffled)
+        self._tx.log.begin_period()
+        has_record = [
+            (file.media, row["type"]) in RECORD_TYPES and not file.held_back
+            for file, row in shuffled
         ]
-        numbers = insert_rows(self._tx.connection, signals, rows)
+        seqs = iter(self._tx.stopncii.allocate_seqs(sum(has_record), hour))
+        rows = [
+            row | {"record_seq": next(seqs) if numbered else None}
+            for (_, row), numbered in zip(shuffled, has_record, strict=True)
+        ]
+        numbers = insert_returning_ids(self._tx.connection, signals, rows)
         self._tx.log.append(
             "add",
-            [n for n, (file, _) in zip(numbers, listed, strict=True) if not file.held_back],
+            [n for n, (file, _) in zip(numbers, shuffled, strict=True) if not file.held_back],
         )
 
     def release(self, item: int, hour: Hour, *, held: bool = False) -> None:
-        """Log the additions of a file that was held back, or of what verdicts hold back of it.
+        """Take signals of a file off hold and log their additions, in the order of their rows.
 
-        In the order of their rows, which is random (`add`).
+        That order is random (`add`).
+
+        Args:
+            item: the file.
+            hour: the time.
+            held: release the signals that verdicts put on hold; otherwise those that were never
+                logged, since part of the file may have been released before.
         """
         chosen = [signals.c.item_id == item, signals.c.value.is_not(None)]
         if held:
             chosen.append(signals.c.held.is_not(None))
-        else:  # a part of a file may have gone out before
+        else:
             chosen.append(~exists().where(log.c.signal_id == signals.c.id))
         rows = self._run(
             select(signals.c.id, signals.c.type, items.c.media)
@@ -105,69 +118,68 @@ class Signals:
             .order_by(signals.c.id)
         ).all()
         self._run(update(signals).where(*chosen).values(held=None))
-        self._tx.log.keep_back()
-        shown = [row.id for row in rows if (row.media, row.type) in SHOWN]
-        places = self._tx.stopncii.take_places(len(shown), hour)
-        moved = list(zip(places, shown, strict=True))
-        update_rows(self._tx.connection, signals, ("place",), moved)
+        self._tx.log.begin_period()
+        with_record = [row.id for row in rows if (row.media, row.type) in RECORD_TYPES]
+        seqs = self._tx.stopncii.allocate_seqs(len(with_record), hour)
+        numbered = list(zip(seqs, with_record, strict=True))
+        update_rows(self._tx.connection, signals, ("record_seq",), numbered)
         self._tx.log.append("add", [row.id for row in rows])
 
     def withhold(self, item: int, hour: Hour) -> bool:
-        """Hold back a file that went to nobody yet, if verdicts hold an equal value back."""
+        """Put the unlogged signals of a file on hold, if verdicts keep an equal value on hold.
+
+        Returns:
+            Whether there is such a value.
+        """
         chosen = (signals.c.item_id == item, signals.c.value.is_not(None))
         lookups = list(self._run(select(signals.c.lookup).where(*chosen)).scalars())
         if not self.held_values(lookups):
             return False
-        unsent = ~exists().where(log.c.signal_id == signals.c.id)
-        self._run(update(signals).where(*chosen, unsent).values(held=hour))
+        unlogged = ~exists().where(log.c.signal_id == signals.c.id)
+        self._run(update(signals).where(*chosen, unlogged).values(held=hour))
         return True
 
     def hold(self, signal: int, hour: Hour) -> None:
-        """Let a live signal match nothing, log its removal, and keep its value sealed."""
+        """Put a live signal on hold: log its removal, and keep its sealed value."""
         row = self._run(
-            select(signals.c.lookup, signals.c.place).where(signals.c.id == signal)
+            select(signals.c.lookup, signals.c.record_seq).where(signals.c.id == signal)
         ).one()
         self._tx.log.append("remove", [signal])
-        self._run(update(signals).where(signals.c.id == signal).values(held=hour, place=None))
-        self._tx.stopncii.move([row.lookup] if row.place is not None else [], hour)
-        self._tx.log.release()
+        self._run(update(signals).where(signals.c.id == signal).values(held=hour, record_seq=None))
+        self._tx.stopncii.renumber([row.lookup] if row.record_seq is not None else [], hour)
+        self._tx.log.release_all()
 
     def held_before(self, hour: Hour, limit: int) -> list[int]:
-        """Name files of which something has been held back by verdicts since this hour or longer.
-
-        Args:
-            hour: the hour.
-            limit: how many.
-        """
+        """List up to `limit` files with a signal on hold since this hour or earlier."""
         query = select(signals.c.item_id).where(signals.c.held <= hour).distinct()
         return list(self._run(query.order_by(signals.c.item_id).limit(limit)).scalars())
 
     def end_held(self, item: int, before: Hour, hour: Hour) -> bool:
-        """End what verdicts have held back of a file since an hour or longer.
+        """Remove the signals of a file that are on hold since `before` or earlier.
 
         Returns:
-            Whether another signal is left; else the file is withdrawn now.
+            Whether the file has other signals left; otherwise it is marked as withdrawn.
         """
-        self.end([and_(signals.c.item_id == item, signals.c.held <= before)], hour)
+        self.remove([and_(signals.c.item_id == item, signals.c.held <= before)], hour)
         live = select(signals.c.id).where(signals.c.item_id == item, signals.c.value.is_not(None))
         if self._one(live.limit(1)) is not None:
             return True
-        chosen = update(items).where(items.c.id == item, items.c.withdrawn.is_(None))
-        self._run(chosen.values(withdrawn=hour))
+        query = update(items).where(items.c.id == item, items.c.withdrawn.is_(None))
+        self._run(query.values(withdrawn=hour))
         return False
 
     def is_held(self, signal: int) -> bool:
-        """Whether verdicts hold a signal back."""
+        """Whether a signal is on hold."""
         query = select(signals.c.id).where(signals.c.id == signal, signals.c.held.is_not(None))
         return self._one(query) is not None
 
     def count_held(self, item: int) -> int:
-        """Count the signals of a file that verdicts hold back."""
+        """Count the signals of a file that are on hold."""
         query = select(func.count()).where(signals.c.item_id == item, signals.c.held.is_not(None))
         return self._one(query) or 0
 
     def held_with(self, item: int) -> list[int]:
-        """Name the other files of which a value is held back that is held back of this file."""
+        """List other files with a signal on hold whose value equals one on hold of this file."""
         other = signals.alias()
         query = (
             select(other.c.item_id)
@@ -182,106 +194,113 @@ class Signals:
         return list(self._run(query.distinct().order_by(other.c.item_id)).scalars())
 
     def any_held(self) -> bool:
-        """Whether verdicts hold anything back."""
+        """Whether any signal is on hold."""
         query = select(signals.c.id).where(signals.c.held.is_not(None))
         return self._one(query.limit(1)) is not None
 
     def held_values(self, lookups: Sequence[bytes]) -> set[bytes]:
-        """Choose those of these look-up values that verdicts hold back."""
+        """Return those of these look-up values that verdicts put on hold."""
         found: set[bytes] = set()
-        again = select(reviews.c.item_id).where(
+        resubmitted = select(reviews.c.item_id).where(
             reviews.c.kind == RESUBMITTED, reviews.c.item_id.is_not(None)
         )
-        for first in range(0, len(lookups), PARAMETERS):
-            some = lookups[first : first + PARAMETERS]
+        for start in range(0, len(lookups), PARAMETERS_MAX):
+            batch = lookups[start : start + PARAMETERS_MAX]
             query = select(signals.c.lookup).where(
-                signals.c.lookup.in_(some),
+                signals.c.lookup.in_(batch),
                 signals.c.held.is_not(None),
-                # what is held because it was submitted again holds nothing further back, or
-                # submissions could keep each other back for ever
-                signals.c.item_id.not_in(again),
+                # a resubmission on hold must not put another one on hold, or resubmissions could
+                # keep each other on hold for ever
+                signals.c.item_id.not_in(resubmitted),
             )
             found.update(self._run(query).scalars())
         return found
 
     def withdraw_again(self, numbers: Sequence[int], hour: Hour) -> int:
-        """Withdraw those of these signals that are live, wherever they are, and count them.
+        """Withdraw those of these signals that are live, after a restore, and return how many.
 
-        A file none of whose signals is left is withdrawn, and a survivor's case without files is
-        closed.
+        A file without live signals is marked as withdrawn, and a survivor's case without live files
+        is closed.
         """
         live = and_(signals.c.id.in_(numbers), signals.c.value.is_not(None))
-        own = items.c.case_id.not_in(select(contributions.c.case_id))
+        is_survivors = items.c.case_id.not_in(select(contributions.c.case_id))
         rows = self._run(
-            select(signals.c.id, signals.c.item_id, own.label("own"))
+            select(signals.c.id, signals.c.item_id, is_survivors.label("is_survivors"))
             .join(items, items.c.id == signals.c.item_id)
             .where(live)
         ).all()
         if not rows:
             return 0
-        for hers in (True, False):
-            if chosen := [row.id for row in rows if row.own == hers]:
-                self.end([signals.c.id.in_(chosen)], hour, remember=hers)
-        left = select(signals.c.item_id).where(signals.c.value.is_not(None))
-        bare = [items.c.id.in_({row.item_id for row in rows}), items.c.withdrawn.is_(None)]
-        self._run(update(items).where(*bare, items.c.id.not_in(left)).values(withdrawn=hour))
-        touched = select(items.c.case_id).where(items.c.id.in_({row.item_id for row in rows}))
-        full = select(items.c.case_id).where(items.c.withdrawn.is_(None))
+        for by_survivor in (True, False):
+            if chosen := [row.id for row in rows if row.is_survivors == by_survivor]:
+                self.remove([signals.c.id.in_(chosen)], hour, remember=by_survivor)
+        files = {row.item_id for row in rows}
+        with_signals = select(signals.c.item_id).where(signals.c.value.is_not(None))
+        self._run(
+            update(items)
+            .where(
+                items.c.id.in_(files),
+                items.c.withdrawn.is_(None),
+                items.c.id.not_in(with_signals),
+            )
+            .values(withdrawn=hour)
+        )
+        affected = select(items.c.case_id).where(items.c.id.in_(files))
+        with_files = select(items.c.case_id).where(items.c.withdrawn.is_(None))
         self._run(
             update(cases)
             .where(
-                cases.c.id.in_(touched),
+                cases.c.id.in_(affected),
                 cases.c.state == "open",
-                cases.c.id.not_in(full),
+                cases.c.id.not_in(with_files),
                 cases.c.id.not_in(select(contributions.c.case_id)),
             )
             .values(state="withdrawn", closed=hour)
         )
         return len(rows)
 
-    def end(
+    def remove(
         self,
-        chosen: Iterable[ColumnElement[bool]],
+        conditions: Iterable[ColumnElement[bool]],
         hour: Hour,
         *,
         remember: bool = False,
         tags: Mapping[int, bytes] = MappingProxyType({}),
     ) -> None:
-        """End live signals: purge their values, log the removals, move what is left of records.
+        """Remove live signals: purge their values, log the removals, renumber their records.
 
         Args:
-            chosen: which signals; several conditions where their numbers are too many for one
-                statement (`PARAMETERS`).
+            conditions: select the signals; several if their numbers are too many for one statement
+                (`PARAMETERS_MAX`).
             hour: the time.
-            remember: keep tags of the values, so that no contributor brings them back.
-            tags: those that were made before this transaction (`make_tags`); what is not among
-                them is made here.
+            remember: keep tags of the values, so that contributors cannot add them again.
+            tags: tags computed before this transaction (`make_tags`); missing ones are computed
+                here.
         """
-        shrunk: list[bytes] = []
-        for condition in chosen:
+        shrunk: list[bytes] = []  # records that lost a signal
+        for condition in conditions:
             live = and_(condition, signals.c.value.is_not(None))
-            columns = [signals.c.id, signals.c.lookup, signals.c.place]
+            columns = [signals.c.id, signals.c.lookup, signals.c.record_seq]
             if remember:
                 columns += [signals.c.type, signals.c.value, signals.c.item_id, signals.c.ordinal]
             rows = self._run(select(*columns).where(live).order_by(signals.c.id)).all()
             self._tx.log.append("remove", [row.id for row in rows])
             if remember:
-                found = {**tags} | make_tags(
-                    self._tx.vault, [row for row in rows if row.id not in tags]
-                )
-                known = [found[row.id] for row in rows if row.id in found]
+                missing = [row for row in rows if row.id not in tags]
+                all_tags = {**tags} | make_tags(self._tx.vault, missing)
+                known = [all_tags[row.id] for row in rows if row.id in all_tags]
                 self._tx.withdrawn.add(known, day_of(hour))
-            gone = ("value", "lookup", "next_lookup", "quality", "place", "held")
-            blank = (None,) * len(gone)
-            update_rows(self._tx.connection, signals, gone, [(*blank, row.id) for row in rows])
-            shrunk += [row.lookup for row in rows if row.place is not None]
-        # after the last of them, so that no record is moved that is about to lose another signal
-        self._tx.stopncii.move(shrunk, hour)
+            purged = ("value", "lookup", "next_lookup", "quality", "record_seq", "held")
+            nulls = (None,) * len(purged)
+            update_rows(self._tx.connection, signals, purged, [(*nulls, row.id) for row in rows])
+            shrunk += [row.lookup for row in rows if row.record_seq is not None]
+        # at the end, so that each record is renumbered once, after all its removals
+        self._tx.stopncii.renumber(shrunk, hour)
         if shrunk:
-            self._tx.log.release()
+            self._tx.log.release_all()
 
     def live(self, after: int, limit: int) -> Sequence[AnyRow]:
-        """Read live signals behind a row number: (id, type, value, item_id, ordinal)."""
+        """List live signals after a row number, as (id, type, value, item_id, ordinal)."""
         columns = (signals.c.id, signals.c.type, signals.c.value, signals.c.item_id)
         query = (
             select(*columns, signals.c.ordinal)
@@ -298,7 +317,7 @@ class Signals:
         return {row[0]: row[1] for row in self._run(query).all()}
 
     def item(self, signal: int) -> int | None:
-        """Give the file to which a signal belongs."""
+        """Return the file of a signal, or None if the signal does not exist."""
         return self._one(select(signals.c.item_id).where(signals.c.id == signal))
 
     def verdicts(self, signal: int) -> dict[int, str]:
@@ -315,7 +334,7 @@ class Signals:
         return {row[0]: row[1] for row in self._run(query).all()}
 
     def said_of(self, item: int, verdict: str) -> list[str]:
-        """Name the platforms that give this verdict on a signal of a file."""
+        """List the names of platforms with this verdict on any signal of a file."""
         query = (
             select(platforms.c.name)
             .join(verdicts, verdicts.c.platform_id == platforms.c.id)
@@ -325,14 +344,14 @@ class Signals:
         return list(self._run(query.distinct().order_by(platforms.c.name)).scalars())
 
     def held_by_survivors(self, lookups: Sequence[bytes]) -> set[bytes]:
-        """Return those of these look-up values that survivors' open cases hold."""
+        """Return those of these look-up values that are live in cases of survivors."""
         found: set[bytes] = set()
-        for first in range(0, len(lookups), PARAMETERS):
+        for start in range(0, len(lookups), PARAMETERS_MAX):
             query = (
                 select(signals.c.lookup)
                 .join(items, items.c.id == signals.c.item_id)
                 .where(
-                    signals.c.lookup.in_(lookups[first : first + PARAMETERS]),
+                    signals.c.lookup.in_(lookups[start : start + PARAMETERS_MAX]),
                     signals.c.value.is_not(None),
                     items.c.case_id.not_in(select(contributions.c.case_id)),
                 )

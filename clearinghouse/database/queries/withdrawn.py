@@ -1,17 +1,17 @@
-"""The statements on what survivors withdrew, of which a short HMAC is kept for some time."""
+"""Queries on the tags of withdrawn values: short HMACs, kept for some time."""
 
 from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, delete, select
 
 from clearinghouse.database.queries.inserts import upsert
-from clearinghouse.database.queries.stopncii_records import PARAMETERS
+from clearinghouse.database.queries.stopncii_records import PARAMETERS_MAX
 from clearinghouse.database.schema import withdrawn
 from clearinghouse.times import Day, Hour
 
 
 class Withdrawn:
-    """The statements on withdrawn values, by their tags (`Vault.tag`)."""
+    """Queries on the tags of withdrawn values (`Vault.tag`)."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -19,7 +19,12 @@ class Withdrawn:
         self._one = connection.scalar
 
     def add(self, tags: Iterable[bytes], day: Day) -> None:
-        """Remember values, each once, from this day on (UTC, in seconds)."""
+        """Insert tags, or update their day if they exist.
+
+        Args:
+            tags: of the values.
+            day: the start of the day of the withdrawal (UTC), in Unix seconds.
+        """
         rows = [{"tag": tag, "day": day} for tag in dict.fromkeys(tags)]
         if rows:
             row = upsert(self._connection, withdrawn)
@@ -29,26 +34,26 @@ class Withdrawn:
             )
 
     def any(self) -> bool:
-        """Whether anything is remembered."""
+        """Whether there is any tag."""
         return self._one(select(withdrawn.c.day).limit(1)) is not None
 
     def choose(self, tags: Sequence[bytes]) -> set[bytes]:
-        """Choose those of these tags that are remembered."""
+        """Return those of these tags that exist."""
         found: set[bytes] = set()
-        for some in _parts(tags):
-            query = select(withdrawn.c.tag).where(withdrawn.c.tag.in_(some))
+        for batch in _batches(tags):
+            query = select(withdrawn.c.tag).where(withdrawn.c.tag.in_(batch))
             found.update(self._run(query).scalars())
         return found
 
     def forget(self, tags: Sequence[bytes]) -> None:
-        """Forget these values."""
-        for some in _parts(tags):
-            self._run(delete(withdrawn).where(withdrawn.c.tag.in_(some)))
+        """Delete these tags."""
+        for batch in _batches(tags):
+            self._run(delete(withdrawn).where(withdrawn.c.tag.in_(batch)))
 
-    def forget_before(self, before: Hour) -> None:
-        """Forget what was withdrawn on days that began before this hour."""
+    def delete_before(self, before: Hour) -> None:
+        """Delete the tags of values withdrawn on days that began before this hour."""
         self._run(delete(withdrawn).where(withdrawn.c.day < before))
 
 
-def _parts(tags: Sequence[bytes]) -> Iterable[Sequence[bytes]]:
-    return (tags[first : first + PARAMETERS] for first in range(0, len(tags), PARAMETERS))
+def _batches(tags: Sequence[bytes]) -> Iterable[Sequence[bytes]]:
+    return (tags[start : start + PARAMETERS_MAX] for start in range(0, len(tags), PARAMETERS_MAX))

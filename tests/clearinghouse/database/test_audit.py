@@ -1,4 +1,4 @@
-"""The trail of what operators did: whole, or the first entry that is not."""
+"""The audit trail: what it records, and which tampering it detects."""
 
 import json
 
@@ -14,24 +14,24 @@ from clearinghouse.database.store import Store
 from clearinghouse.maintenance.key_rotation import rotate
 from clearinghouse.maintenance.purge import purge
 from clearinghouse.platforms import contributions, keys
-from clearinghouse.sealing.master_key import KEY, STEADY, is_old, key_file, unlock
+from clearinghouse.sealing.master_key import KEY, STEADY, has_old_key, key_file, unlock
 from clearinghouse.sealing.vault import parse_key
 from nciihash.signals import Signal, SignalType
 from support.service_process import command
 
 
-def look(service, sought=None):
+def verify(service, sought=None):
     store = service.parts.store
     with store.read() as tx:
         return audit.verify(store.vault, tx, sought)
 
 
-def acts(service):
+def entries(service):
     with service.parts.store.read() as tx:
         return [(row.act, row.subject, row.amount) for row in audit.entries(tx, 100)]
 
 
-def test_what_operators_do_is_in_it_and_nothing_of_anybody(service, settings):
+def test_actions_of_operators_are_recorded_without_case_numbers(service, settings):
     store, now = service.parts.store, service.clock()
     service.platform("One")
     keys.rotate_key(store, "One", now)
@@ -45,7 +45,7 @@ def test_what_operators_do_is_in_it_and_nothing_of_anybody(service, settings):
     review.unlist_lawful(store, [Signal(SignalType.PDQ, bytes(32))], now=now)
     advocates.add(store, "Helpline", now)
     advocates.revoke(store, "Helpline", now)
-    assert acts(service) == [
+    assert entries(service) == [
         (Act.PLATFORM_ADDED, "One", 1),
         (Act.KEY_MADE, "One", 1),
         (Act.KEY_MADE, "One", 1),
@@ -58,13 +58,13 @@ def test_what_operators_do_is_in_it_and_nothing_of_anybody(service, settings):
         (Act.ADVOCATE_KEY, "Helpline", 1),
         (Act.ADVOCATE_REVOKED, "Helpline", 1),
     ]
-    found = look(service)
-    assert (found.entries, found.broken) == (11, None), "whole, over a change of the key"
-    assert case.number not in str(acts(service))
+    result = verify(service)
+    assert (result.entries, result.broken) == (11, None), "intact across a rotation of the key"
+    assert case.number not in str(entries(service))
 
 
 @pytest.mark.parametrize(
-    ("harm", "broken"),
+    ("tampering", "broken"),
     [
         (update(table).where(table.c.number == 3).values(amount=7), 3),
         (update(table).where(table.c.number == 3).values(subject="Other"), 3),
@@ -79,26 +79,26 @@ def test_what_operators_do_is_in_it_and_nothing_of_anybody(service, settings):
         ),
     ],
 )
-def test_a_change_is_found_where_it_is(service, harm, broken):
+def test_the_first_entry_that_was_tampered_with_is_found(service, tampering, broken):
     for name in ("One", "Two", "Three"):
         service.platform(name)
-    whole = look(service)
-    assert (whole.entries, whole.broken) == (6, None)
+    intact = verify(service)
+    assert (intact.entries, intact.broken) == (6, None)
     with service.parts.store.write() as tx:
-        tx.connection.execute(harm)
-    found = look(service)
-    assert (found.broken, found.entries) == (broken, broken - 1)
+        tx.connection.execute(tampering)
+    result = verify(service)
+    assert (result.broken, result.entries) == (broken, broken - 1)
 
 
-def stolen(service, settings):
-    """Return what somebody has who took the key and a copy of the database before a change."""
+def steal(service, settings):
+    """Return the master key and the sealing facts, as an attacker may have copied them."""
     with service.parts.store.read() as tx:
         facts = tx.facts.read([KEY, STEADY])
     return key_file(settings).read_text(), facts
 
 
-def forged(store, vault, entries):
-    """Write another trail in the place of the one that is there, each entry as `vault` has it."""
+def forge_trail(store, vault, entries):
+    """Replace the trail by other entries, with digests computed by `vault`."""
     with store.write() as tx:
         tx.connection.execute(delete(table))
         for number, act, subject in entries:
@@ -109,93 +109,95 @@ def forged(store, vault, entries):
 
 
 @pytest.mark.parametrize("kept", ["the entry on the change", "all after the change", "nothing"])
-def test_an_old_key_and_an_old_copy_forge_no_trail(service, settings, kept):
+def test_an_old_key_with_an_old_copy_cannot_forge_a_trail(service, settings, kept):
     store = service.parts.store
     service.platform("One")
-    key, facts = stolen(service, settings)
-    thief = unlock(facts, [parse_key(key)])
+    key, facts = steal(service, settings)
+    stolen_vault = unlock(facts, [parse_key(key)])
     rotate(store, settings, now=service.clock(), pause=lambda _seconds: None)
     service.platform("Two")
-    assert look(service).broken is None
-    assert not is_old(settings, store.vault)
+    assert verify(service).broken is None
+    assert not has_old_key(settings, store.vault)
     with store.read() as tx:
         rows = audit.entries(tx, 100)
     assert rows[2].act == Act.MASTER_CHANGED
-    # one platform was never added: what is left out of the beginning
-    made_up = [(1, Act.PURGED.value, ""), (2, Act.PURGED.value, "")]
-    forged(store, thief, made_up)
+    # the forged trail omits the addition of the first platform
+    forged = [(1, Act.PURGED.value, ""), (2, Act.PURGED.value, "")]
+    forge_trail(store, stolen_vault, forged)
     with store.write() as tx:
         for row in rows[2:3] if kept == "the entry on the change" else rows[2:]:
             if kept != "nothing":
                 tx.audit.add(*row)
-    assert look(service).broken == 3
-    # nor by going on as the thief's key would have it
-    forged(store, thief, [*made_up, (3, Act.MASTER_CHANGED.value, ""), (4, Act.PURGED.value, "")])
-    assert look(service).broken == 3
+    assert verify(service).broken == 3
+    # nor can the stolen key continue the trail with a change of the key
+    more = [(3, Act.MASTER_CHANGED.value, ""), (4, Act.PURGED.value, "")]
+    forge_trail(store, stolen_vault, [*forged, *more])
+    assert verify(service).broken == 3
 
 
-def test_old_facts_put_back_with_a_forged_trail_are_told(service, settings):
+def test_a_forged_trail_with_restored_facts_is_reported_as_sealed_with_an_old_key(
+    service, settings
+):
     store = service.parts.store
     service.platform("One")
-    key, facts = stolen(service, settings)
-    thief = unlock(facts, [parse_key(key)])
+    key, facts = steal(service, settings)
+    stolen_vault = unlock(facts, [parse_key(key)])
     rotate(store, settings, now=service.clock(), pause=lambda _seconds: None)
-    forged(store, thief, [(1, Act.PURGED.value, "")])
+    forge_trail(store, stolen_vault, [(1, Act.PURGED.value, "")])
     with store.write() as tx:
         for name, value in facts.items():
             tx.facts.write(name, value)
     environment = {"CLEARINGHOUSE_KEY_FILE": str(key_file(settings))}
-    words = ("audit", "verify", "--json")
-    told = command(*words, database=settings.database, code=1, **environment).stdout
-    assert json.loads(told)["old_key"] is True
+    arguments = ("audit", "verify", "--json")
+    output = command(*arguments, database=settings.database, code=1, **environment).stdout
+    assert json.loads(output)["old_key"] is True
 
 
-def test_the_trail_is_whole_over_several_changes_of_the_key(service, settings):
+def test_the_trail_is_intact_after_several_rotations_of_the_key(service, settings):
     store, now = service.parts.store, service.clock()
     for name in ("One", "Two", "Three"):
         service.platform(name)
         rotate(store, settings, now=now, pause=lambda _seconds: None)
     service.platform("Four")
-    assert look(service).broken is None
+    assert verify(service).broken is None
     with store.read() as tx:
         assert len(store.vault.trail) == 3
         last = tx.audit.last().number
-    again = Store.open(settings)  # as the next start has it
-    with again.read() as tx:
-        found = audit.verify(again.vault, tx)
-    again.close()
-    assert (found.entries, found.broken) == (last, None)
+    reopened = Store.open(settings)  # with the keys as a new process reads them
+    with reopened.read() as tx:
+        result = audit.verify(reopened.vault, tx)
+    reopened.close()
+    assert (result.entries, result.broken) == (last, None)
 
 
-def test_a_cut_end_is_found_by_a_digest_that_was_written_down(service):
+def test_a_truncated_trail_is_detected_by_an_earlier_digest(service):
     service.platform("One")
     service.platform("Two")
-    told = look(service).digest
+    digest = verify(service).digest
     service.platform("Three")
-    assert look(service, told).found
+    assert verify(service, digest).found
     with service.parts.store.write() as tx:
         tx.connection.execute(delete(table).where(table.c.number > 3))
-    found = look(service, told)
-    assert (found.broken, found.found) == (None, False)
+    result = verify(service, digest)
+    assert (result.broken, result.found) == (None, False)
 
 
 def test_the_commands(tmp_path):
-    def run(*words, code=0):
-        return command(*words, database=f"sqlite:///{tmp_path}/db.sqlite3", code=code).stdout
+    def run(*arguments, code=0):
+        return command(*arguments, database=f"sqlite:///{tmp_path}/db.sqlite3", code=code).stdout
 
     run("platform", "add", "Example")
     assert "platform added" in run("audit", "list")
     [first, second] = json.loads(run("audit", "list", "--json"))
     assert (first["act"], second["act"]) == ("platform added", "key made")
     digest = json.loads(run("audit", "verify", "--json"))["digest"]
-    assert "2 entries are whole." in run("audit", "verify", "--digest", digest)
+    assert "2 entries are intact." in run("audit", "verify", "--digest", digest)
     assert "not among them" in run("audit", "verify", "--digest", "00" * 32, code=1)
 
 
-def test_what_the_system_refuses_names_the_file_and_what_to_do(tmp_path):
-    """Whichever command it is."""
+def test_an_os_error_names_the_file_and_what_to_do(tmp_path):
     database = f"sqlite:///{tmp_path}/db.sqlite3"
     command("migrate", database=database)
     target = tmp_path / "nowhere" / "backup"
-    told = command("backup", str(target), database=database, code=3).stderr
-    assert f"clearinghouse: No such file or directory: {target}. Check the path." in told
+    output = command("backup", str(target), database=database, code=3).stderr
+    assert f"clearinghouse: No such file or directory: {target}. Check the path." in output

@@ -1,9 +1,10 @@
-"""Backups, and what a restored one must not bring back."""
+"""Backup and restore: withdrawn hashes stay withdrawn, and a restored database gets a new epoch."""
 
 import json
 import secrets
 import sqlite3
 import stat
+import time
 from contextlib import chdir, closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from clearinghouse.database.store import Store
 from clearinghouse.database.withdrawal_journal import WithdrawalJournal
 from clearinghouse.errors import KeyMismatch, KeyMissing
 from clearinghouse.maintenance.backup import BackupRefused, back_up, restore
+from clearinghouse.maintenance.key_rotation import rotate
 from clearinghouse.platforms import keys
 from clearinghouse.sealing.master_key import key_file
 from support.service_process import command
@@ -26,27 +28,27 @@ NOW = datetime(2026, 5, 17, 13, 45, tzinfo=UTC)
 
 
 class Backups:
-    """Backups of either database, made and put back while nobody serves."""
+    """Makes and restores backups of either database."""
 
     def __init__(self, settings, folder):
-        self.settings, self.file, self.taken = settings, folder / "backup", []
+        self.settings, self.file, self.copies = settings, folder / "backup", []
 
     def save(self):
         if self.settings.database.startswith("sqlite"):
             back_up(self.settings, self.file)
         else:
-            self.taken.append(f"clearinghouse_test_{secrets.token_hex(6)}")
-            self._run(f"CREATE DATABASE {self.taken[-1]} TEMPLATE {self._name}")
+            self.copies.append(f"clearinghouse_test_{secrets.token_hex(6)}")
+            self._run(f"CREATE DATABASE {self.copies[-1]} TEMPLATE {self._name}")
 
-    def put_back(self):
+    def restore(self):
         if self.settings.database.startswith("sqlite"):
             restore(self.settings, self.file)
         else:
             self._run(f"DROP DATABASE {self._name} WITH (FORCE)")
-            self._run(f"CREATE DATABASE {self._name} TEMPLATE {self.taken[-1]}")
+            self._run(f"CREATE DATABASE {self._name} TEMPLATE {self.copies[-1]}")
 
     def close(self):
-        for name in self.taken:
+        for name in self.copies:
             self._run(f"DROP DATABASE {name} WITH (FORCE)")
 
     @property
@@ -63,9 +65,9 @@ class Backups:
 
 @pytest.fixture
 def backups(settings, tmp_path):
-    made = Backups(settings, tmp_path)
-    yield made
-    made.close()
+    backups = Backups(settings, tmp_path)
+    yield backups
+    backups.close()
 
 
 @contextmanager
@@ -76,55 +78,55 @@ def served(settings):
 
 
 def test_what_was_withdrawn_since_the_backup_stays_withdrawn(settings, backups):
-    kept, gone, part, rest, late = (pdq() for _ in range(5))
+    kept, withdrawn, first, second, late = (pdq() for _ in range(5))
     with served(settings) as service:
         peer = service.platform()
-        staying, ending = service.open(item(kept)), service.open(item(gone))
-        both = service.open(item(part), item(rest))
-        leaving = service.platform("Leaving")
+        open_case, closed_case = service.open(item(kept)), service.open(item(withdrawn))
+        partial_case = service.open(item(first), item(second))
+        revoked = service.platform("Revoked")
     backups.save()
     with served(settings) as service:
-        for case in (staying, ending, both):
+        for case in (open_case, closed_case, partial_case):
             case.client = service.client
-        peer.service = leaving.service = service
-        ending.withdraw()
-        both.withdraw(1)
+        peer.service = revoked.service = service
+        closed_case.withdraw()
+        partial_case.withdraw(1)
         service.open(item(late)).withdraw()
-        keys.revoke_keys(service.parts.store, "Leaving", None, NOW)
+        keys.revoke_keys(service.parts.store, "Revoked", None, NOW)
         cursor = peer.feed()["cursor"]
         epoch = service.parts.store.epoch
-    backups.put_back()
+    backups.restore()
     with served(settings) as service:
-        for case in (staying, ending, both):
+        for case in (open_case, closed_case, partial_case):
             case.client = service.client
-        peer.service = leaving.service = service
+        peer.service = revoked.service = service
         assert service.parts.store.epoch != epoch
         reply = service.client.get("/v1/feed", params={"cursor": cursor}, headers=peer.headers)
         assert (reply.status_code, reply.json()["code"]) == (410, "cursor_expired")
-        found = peer.match(kept, gone, part, rest, late)
+        found = peer.match(kept, withdrawn, first, second, late)
         assert [len(hits) for hits in found] == [1, 0, 0, 1, 0]
         page = peer.feed()
-        assert {e["value"] for e in page["entries"] if e["op"] == "add"} == {kept, rest}
-        assert ending.status()["state"] == "withdrawn"
-        assert [bool(i["withdrawn"]) for i in both.status()["items"]] == [True, False]
-        assert staying.status()["state"] == "open"
-        reply = service.client.get("/v1/feed", headers=leaving.headers)
+        assert {e["value"] for e in page["entries"] if e["op"] == "add"} == {kept, second}
+        assert closed_case.status()["state"] == "withdrawn"
+        assert [bool(i["withdrawn"]) for i in partial_case.status()["items"]] == [True, False]
+        assert open_case.status()["state"] == "open"
+        reply = service.client.get("/v1/feed", headers=revoked.headers)
         assert reply.status_code == 401, "a revoked key stays revoked"
-        # and goes on from there
+        # new cases are matched in the new epoch
         service.open(item(late))
         assert [len(hits) for hits in peer.match(late)] == [1]
-        again = service.parts.store.epoch
+        new_epoch = service.parts.store.epoch
     with served(settings) as service:
-        assert service.parts.store.epoch == again, "once is enough"
+        assert service.parts.store.epoch == new_epoch, "the restore is handled once"
 
 
-def test_one_that_is_put_back_under_a_running_service(settings, backups):
-    """It notices, begins a new epoch, withdraws again, and goes on by itself."""
-    before, gone = pdq(), pdq()
+def test_a_restore_is_noticed_by_a_running_service(settings, backups):
+    """The service begins a new epoch and withdraws again, without a restart."""
+    kept, withdrawn = pdq(), pdq()
     with served(settings) as service:
         peer = service.platform()
-        service.open(item(before))
-        case = service.open(item(gone))
+        service.open(item(kept))
+        case = service.open(item(withdrawn))
     backups.save()
     with served(settings) as service:
         peer.service, case.client = service, service.client
@@ -132,84 +134,82 @@ def test_one_that_is_put_back_under_a_running_service(settings, backups):
         service.open()
         service.caught_up()
         epoch = service.parts.store.epoch
-        backups.put_back()
-        import time
-
+        backups.restore()
         end = time.monotonic() + 60
         while service.parts.store.epoch == epoch or not service.parts.live.caught_up:
-            assert time.monotonic() < end, "it was not noticed"
+            assert time.monotonic() < end, "the restore was not noticed"
             time.sleep(0.01)
-        assert [len(hits) for hits in peer.match(before, gone)] == [1, 0]
+        assert [len(hits) for hits in peer.match(kept, withdrawn)] == [1, 0]
 
 
 @pytest.mark.sqlite
-def test_numbers_reserved_before_are_not_used_in_what_was_put_back(settings, tmp_path):
-    """Where nothing was logged since, no numbers jump, and another process is given the same."""
+def test_numbers_reserved_before_a_restore_are_not_used_after_it(settings, tmp_path):
+    """If nothing was logged since the backup, row numbers are not advanced and are reused."""
     store = Store.open(settings)
     with (
         closing(sqlite3.connect(settings.database.removeprefix("sqlite:///"))) as live,
-        closing(sqlite3.connect(tmp_path / "kept")) as kept,
+        closing(sqlite3.connect(tmp_path / "copy")) as copy,
     ):
-        live.backup(kept)
-        store.reserve_items(1)  # and keeps the rest of a block
-        kept.backup(live)
+        live.backup(copy)
+        store.reserve_items(1)  # reserves a block, of which the store keeps the rest
+        copy.backup(live)
     store.settle()
     other = Store.open(settings)
     try:
-        taken = [n for who in (store, other) for n in who.reserve_items(700)]
-        assert len(taken) == len(set(taken))
+        reserved = [n for each in (store, other) for n in each.reserve_items(700)]
+        assert len(reserved) == len(set(reserved))
     finally:
         store.close()
         other.close()
 
 
 @pytest.mark.sqlite
-def test_a_backup_is_one_sealed_file_made_while_it_is_served(service, settings, tmp_path):
+def test_a_backup_of_a_running_service_is_one_file_without_secrets(service, settings, tmp_path):
     file, value = tmp_path / "backup", pdq()
     case = service.open(item(value))
     size = back_up(settings, file)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert file.stat().st_size == size
-    assert [p.name for p in tmp_path.glob("backup*")] == ["backup"], "one file is all there is"
+    assert [p.name for p in tmp_path.glob("backup*")] == ["backup"], "it is a single file"
     data = file.read_bytes()
     for secret in (value, case.number, case.passphrase, key_file(settings).read_text().strip()):
         assert secret.encode() not in data
         assert bytes.fromhex(value) not in data
-    beside = sqlite3.connect(file)
-    assert beside.execute("SELECT count(*) FROM signals").fetchone() == (1,)
-    beside.close()
+    connection = sqlite3.connect(file)
+    assert connection.execute("SELECT count(*) FROM signals").fetchone() == (1,)
+    connection.close()
 
 
 @pytest.mark.sqlite
-def test_what_is_no_whole_backup_is_refused_and_changes_nothing(service, settings, tmp_path):
+def test_an_incomplete_backup_is_refused_and_changes_nothing(service, settings, tmp_path):
     file = tmp_path / "backup"
     peer, value = service.platform(), pdq()
     service.open(item(value))
     back_up(settings, file)
-    whole = file.read_bytes()
+    complete = file.read_bytes()
 
-    def refused(match):
+    def check_refused(match):
         with pytest.raises(BackupRefused, match=match):
             restore(settings, file)
         assert len(peer.match(value)[0]) == 1
 
     file.write_bytes(b"nonsense" * 1000)
-    refused("not a whole backup")
-    file.write_bytes(whole[: len(whole) // 2])
-    refused("not a whole backup")
-    file.write_bytes(whole)
-    beside = sqlite3.connect(file)
-    beside.execute("UPDATE signals SET value = randomblob(60)")
-    beside.commit()
-    beside.close()
-    refused("do not open")
+    check_refused("not a complete backup")
+    file.write_bytes(complete[: len(complete) // 2])
+    check_refused("not a complete backup")
+    file.write_bytes(complete)
+    connection = sqlite3.connect(file)
+    connection.execute("UPDATE signals SET value = randomblob(60)")
+    connection.commit()
+    connection.close()
+    check_refused("cannot be decrypted")
     file.unlink()
-    refused("no such backup")
+    check_refused("no such backup")
     empty = sqlite3.connect(file)
     empty.execute("CREATE TABLE facts (name, value)")
     empty.close()
-    refused("not a whole backup")
-    file.write_bytes(whole)
+    check_refused("not a complete backup")
+    file.write_bytes(complete)
     key = settings.key_file.parent.with_name("elsewhere") / "master"
     with pytest.raises(KeyMissing):
         restore(replace(settings, key_file=key), file)
@@ -220,11 +220,11 @@ def test_what_is_no_whole_backup_is_refused_and_changes_nothing(service, setting
 
 @pytest.mark.sqlite
 def test_a_damaged_database_must_be_moved_away_first(settings, tmp_path):
-    file, own = tmp_path / "backup", tmp_path / "db.sqlite3"
+    file, database = tmp_path / "backup", tmp_path / "db.sqlite3"
     with served(settings) as service:
         service.open()
         back_up(settings, file)
-    own.write_bytes(b"nonsense" * 1000)
+    database.write_bytes(b"nonsense" * 1000)
     with pytest.raises(BackupRefused, match="Move it away"):
         restore(settings, file)
     for path in tmp_path.glob("db.sqlite3*"):
@@ -234,9 +234,7 @@ def test_a_damaged_database_must_be_moved_away_first(settings, tmp_path):
 
 
 @pytest.mark.sqlite
-def test_a_backup_from_before_a_rotation_is_put_back(settings, tmp_path):
-    from clearinghouse.maintenance.key_rotation import rotate
-
+def test_a_backup_from_before_a_rotation_is_restored(settings, tmp_path):
     file = tmp_path / "backup"
     with served(settings) as service:
         peer, value = service.platform(), pdq()
@@ -250,9 +248,9 @@ def test_a_backup_from_before_a_rotation_is_put_back(settings, tmp_path):
 
 
 def test_backup_on_postgresql_says_what_to_do_instead(databases, tmp_path):
-    for words in (["backup", "x"], ["restore", "x", "--yes"]):
+    for arguments in (["backup", "x"], ["restore", "x", "--yes"]):
         with databases.fresh() as address, chdir(tmp_path):
-            assert "pg_dump" in command(*words, database=address, code=2).stderr
+            assert "pg_dump" in command(*arguments, database=address, code=2).stderr
     assert not (tmp_path / "x").exists()
 
 
@@ -262,8 +260,8 @@ def test_the_commands(settings, tmp_path):
         service.open()
         case = service.open()
 
-    def run(*words, **others):
-        return command(*words, database=settings.database, **others)
+    def run(*arguments, **options):
+        return command(*arguments, database=settings.database, **options)
 
     file = str(tmp_path / "backup")
     assert json.loads(run("backup", file, "--json").stdout)["bytes"] > 10_000
@@ -271,15 +269,15 @@ def test_the_commands(settings, tmp_path):
         case.client = service.client
         case.withdraw()
     run("restore", file, code=1, typed="n\n")
-    done = json.loads(run("restore", file, "--yes", "--json").stdout)
-    assert done == {"signals": 1, "withdrawn_again": 1}
+    result = json.loads(run("restore", file, "--yes", "--json").stdout)
+    assert result == {"signals": 1, "withdrawn_again": 1}
 
 
 def head(rows):
     return rows[-1][0] if rows else 0
 
 
-def test_the_journal_holds_each_removal_once_whoever_writes(tmp_path):
+def test_the_journal_has_each_removal_once_with_several_writers(tmp_path):
     path = tmp_path / "outside" / "journal"
     one, two = WithdrawalJournal(path), WithdrawalJournal(path)
     rows = [(n, 100 + n) for n in range(1, 8)]
@@ -295,35 +293,35 @@ def test_the_journal_holds_each_removal_once_whoever_writes(tmp_path):
     one.add_keys([5])
     assert path.read_text().count("gone") == 8
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert two.reached() == 9
+    assert two.last_seq() == 9
     assert list(WithdrawalJournal(path).replay(100)) == [([r[1] for r in rows], [5])]
 
 
-def test_a_line_that_was_cut_off_names_no_other_signal(tmp_path):
+def test_a_truncated_line_names_no_other_signal(tmp_path):
     path = tmp_path / "journal"
     rows = [(1, 1234), (2, 5678)]
     WithdrawalJournal(path).catch_up(2, lambda after, _limit: [r for r in rows if r[0] > after])
-    whole = path.read_bytes()
-    for end in range(len(whole)):
-        path.write_bytes(whole[:end])
-        again = WithdrawalJournal(path)
-        again.catch_up(2, lambda after, _limit: [r for r in rows if r[0] > after])
+    complete = path.read_bytes()
+    for end in range(len(complete)):
+        path.write_bytes(complete[:end])
+        reopened = WithdrawalJournal(path)
+        reopened.catch_up(2, lambda after, _limit: [r for r in rows if r[0] > after])
         named = [n for signals, _ in WithdrawalJournal(path).replay(100) for n in signals]
-        assert named == [1234, 5678], whole[:end]
+        assert named == [1234, 5678], complete[:end]
 
 
 def test_a_withdrawal_is_in_the_journal_before_it_is_confirmed(service, settings, monkeypatch):
     case = service.open()
     journal = service.parts.store._journal
 
-    def full(*_words):
+    def fail(*_arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(journal, "catch_up", full)
+    monkeypatch.setattr(journal, "catch_up", fail)
     reply = case.withdraw()
     assert (reply.status_code, reply.json()["code"]) == (503, "database_away")
     monkeypatch.undo()
-    assert case.withdraw().status_code == 200, "and then it can be repeated"
+    assert case.withdraw().status_code == 200, "the request can be repeated"
     assert [n for signals, _ in journal.replay(10) for n in signals] == [1]
 
 

@@ -1,4 +1,4 @@
-"""What PostgreSQL's own files hold of a hash that was withdrawn, and what removes it."""
+"""What remains of a withdrawn hash in PostgreSQL's files, and the script that removes it."""
 
 import re
 from dataclasses import replace
@@ -23,31 +23,31 @@ def superuser(own_server):
         yield connection
 
 
-def holding(server, sealed):
-    """Name the files of a server that hold some bytes."""
+def files_with(server, sealed):
+    """Return the names of the server's files that contain some bytes."""
     files = [path for path in (server.folder / "data").rglob("*") if path.is_file()]
     return {str(path.relative_to(server.folder)) for path in files if sealed in path.read_bytes()}
 
 
-def test_the_script_removes_what_was_withdrawn(own_server, superuser, settings):
+def test_the_script_removes_withdrawn_values(own_server, superuser, settings):
     superuser.execute("ALTER SYSTEM SET wal_recycle = off")
     superuser.execute("SELECT pg_reload_conf()")
     settings = replace(settings, database=own_server.address)
     app = create_app(settings, clock=lambda: NOW)
     with TestClient(app) as client:
         service = Running(app, client, lambda: NOW, settings)
-        kept, case = service.open(item(pdq())), service.open(item(pdq()))
+        open_case, case = service.open(item(pdq())), service.open(item(pdq()))
         with service.parts.store.read() as tx:
             rows = tx.connection.execute(select(signals.c.value).order_by(signals.c.id)).all()
-        staying, gone = (bytes(row.value) for row in rows)
+        kept, withdrawn = (bytes(row.value) for row in rows)
         case.withdraw()
     superuser.execute("CHECKPOINT")
-    assert any("pg_wal" in name for name in holding(own_server, gone))
+    assert any("pg_wal" in name for name in files_with(own_server, withdrawn))
     script = re.sub(r"(?m)^--.*$", "", SCRIPT.read_text())
     for statement in filter(str.strip, script.split(";")):
         superuser.execute(statement)
-    assert holding(own_server, gone) == set()
-    assert holding(own_server, staying)
+    assert files_with(own_server, withdrawn) == set()
+    assert files_with(own_server, kept)
     with TestClient(create_app(settings, clock=lambda: NOW)) as client:
-        kept.client = client
-        assert kept.status()["state"] == "open"
+        open_case.client = client
+        assert open_case.status()["state"] == "open"

@@ -1,4 +1,4 @@
-"""The database: made, migrated, sealed, and refused when it is not ours."""
+"""The store: creating and opening a database, its transactions, and what its files contain."""
 
 import os
 import secrets
@@ -8,15 +8,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from clearinghouse.database.queries.cases import NewItem
-from clearinghouse.database.schema import metadata
 from clearinghouse.database.store import Store
-from clearinghouse.errors import KeyMismatch, KeyMissing, NewerDatabase, SettingInvalid
+from clearinghouse.errors import KeyMismatch, KeyMissing, SettingInvalid
 from clearinghouse.settings import Settings
 from clearinghouse.times import hour
 from support.serving import NOW, Case, item, opening, pdq
@@ -29,27 +25,20 @@ def store(settings):
     store.close()
 
 
-def test_the_migrations_lead_to_the_schema(store, settings):
-    engine = create_engine(settings.database)
-    with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-    engine.dispose()
-
-
 @pytest.mark.sqlite
-def test_the_database_is_its_owners_alone(store, tmp_path):
+def test_only_the_owner_can_read_the_files(store, tmp_path):
     modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir() if p.is_file()}
     assert "db.sqlite3" in modes
     assert set(modes.values()) == {0o600}
 
 
 def test_opening_again_changes_nothing(store, settings):
-    again = Store.open(settings)
-    assert again.epoch == store.epoch
-    again.close()
+    second = Store.open(settings)
+    assert second.epoch == store.epoch
+    second.close()
 
 
-def test_two_that_start_at_once_agree(settings):
+def test_workers_that_start_at_once_open_the_same_database(settings):
     stores, start = [], threading.Barrier(4)
 
     def open_():
@@ -67,23 +56,23 @@ def test_two_that_start_at_once_agree(settings):
         store.close()
 
 
-def test_without_its_key_it_does_not_open(store, settings, tmp_path):
+def test_a_database_does_not_open_without_its_key(store, settings, tmp_path):
     store.close()
     key = tmp_path / "db.sqlite3-key" / "master"
-    kept = key.read_text()
+    original = key.read_text()
     key.unlink()
     with pytest.raises(KeyMissing, match="CLEARINGHOUSE_KEY_FILE"):
         Store.open(settings)
-    assert not key.exists(), "no new key is made for an old database"
+    assert not key.exists(), "no new key is created for an existing database"
     key.write_text(secrets.token_hex(32))
     with pytest.raises(KeyMismatch):
         Store.open(settings)
     Store.open(
-        replace(settings, key_file=None, notes=settings.key_file.parent, key=kept.strip())
+        replace(settings, key_file=None, notes=settings.key_file.parent, key=original.strip())
     ).close()
 
 
-def put_back(tmp_path, saved):
+def restore_file(tmp_path, saved):
     for path in tmp_path.glob("db.sqlite3*"):
         if path.is_file():
             path.unlink()
@@ -134,7 +123,7 @@ def test_a_restored_database_begins_a_new_epoch_and_reuses_no_number(settings, t
     before = read_page(first, platform, 0, 10, None)
     first.close()
 
-    put_back(tmp_path, saved)
+    restore_file(tmp_path, saved)
     second = Store.open(settings)
     platform = keys.admit(second, key, {Scope.FEED}, now)
     with pytest.raises(CursorExpired):
@@ -152,12 +141,12 @@ def test_a_restored_database_begins_a_new_epoch_and_reuses_no_number(settings, t
     second.note_reached()
     second.close()
     third = Store.open(settings)
-    assert third.epoch == epoch != first.epoch, "once is enough"
+    assert third.epoch == epoch != first.epoch, "the restore is handled once"
     third.close()
 
 
 @pytest.mark.sqlite
-def test_a_withdrawn_value_leaves_the_files(service, tmp_path):
+def test_a_withdrawn_value_is_overwritten_in_the_files(service, tmp_path):
     import time
 
     case = service.open(item(pdq()))
@@ -165,33 +154,25 @@ def test_a_withdrawn_value_leaves_the_files(service, tmp_path):
         [entry] = tx.log.read(0, 10)
         sealed = entry.value
 
-    def held():
+    def files_with_value():
         return [p.name for p in tmp_path.iterdir() if p.is_file() and sealed in p.read_bytes()]
 
-    assert held(), "it is found where it is"
+    assert files_with_value(), "the search finds it before"
     case.withdraw()
     end = time.monotonic() + 15
-    while held() and time.monotonic() < end:
+    while files_with_value() and time.monotonic() < end:
         time.sleep(0.05)
-    assert held() == []
+    assert files_with_value() == []
 
 
-def test_the_cost_of_a_check_is_the_databases_own(store, settings):
+def test_the_cost_of_a_passphrase_check_does_not_change(store, settings):
     store.close()
     changed = Store.open(replace(settings, argon2_memory=128))
     assert changed.argon2_memory == settings.argon2_memory == 64
     changed.close()
 
 
-def test_a_newer_database_is_left_alone(store, settings):
-    with store.write() as tx:
-        tx.connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    store.close()
-    with pytest.raises(NewerDatabase):
-        Store.open(settings)
-
-
-def test_a_failed_write_leaves_nothing(store):
+def test_a_failed_write_is_rolled_back(store):
     case = {"verifier": "v", "reason": "shared", "state": "open", "opened": 0, "expires": 0}
 
     def fail():
@@ -205,22 +186,22 @@ def test_a_failed_write_leaves_nothing(store):
         assert tx.figures.totals()["cases_open"] == 0
 
 
-def test_a_read_cannot_write(store):
+def test_a_read_transaction_cannot_write(store):
     with pytest.raises(DBAPIError, match=r"read.?only"), store.read() as tx:
         tx.platforms.add("Example", b"", 0)
 
 
-def written(request, settings, tmp_path):
-    """Give all that the database has on the disk, by name, with the files that lie beside it."""
+def read_files(request, settings, tmp_path):
+    """Return the contents of the database files, and of those next to the key, by name."""
     outside = settings.key_file.parent.iterdir()
-    found = {p.name: p.read_bytes() for p in outside if p.name != "master"}
+    files = {p.name: p.read_bytes() for p in outside if p.name != "master"}
     if settings.database.startswith("sqlite"):
-        return found | {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
-    return found | request.getfixturevalue("databases").dump(settings.database)
+        return files | {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    return files | request.getfixturevalue("databases").dump(settings.database)
 
 
-def test_the_files_hold_no_hash_passphrase_key_or_name(service, settings, tmp_path, request):
-    """Of SQLite its file and its log; of PostgreSQL what pg_dump writes, its files and its log."""
+def test_the_files_contain_no_hash_passphrase_key_or_name(service, settings, tmp_path, request):
+    """SQLite: the file and its WAL. PostgreSQL: the output of pg_dump, the files and the WAL."""
     values = [pdq() for _ in range(20)]
     key = "ab12" * 8
     reply = service.client.post(
@@ -229,7 +210,7 @@ def test_the_files_hold_no_hash_passphrase_key_or_name(service, settings, tmp_pa
         headers={"Idempotency-Key": key},
     ).json()
     service.client.post("/v1/cases", json=opening(item(pdq()), file_name="her-own-name.jpg"))
-    peer = service.platform("Told in the clear")
+    peer = service.platform("A name in clear text")
     page = peer.feed()
     peer.post("/v1/feed/ack", {"cursor": page["cursor"]}, **{"Idempotency-Key": key})
     peer.match(*values)
@@ -237,27 +218,27 @@ def test_the_files_hold_no_hash_passphrase_key_or_name(service, settings, tmp_pa
     service.client.get("/v1/feed", headers=wrong)
     Case(service.client, reply["case"], reply["passphrase"], reply).withdraw(3)
     master = settings.key_file.read_text().strip()
-    words = [peer.key, key, reply["passphrase"], reply["case"], reply["case"].replace("-", "")]
-    words += [e["id"] for e in page["entries"]] + values + ["her-own-name", master]
-    needles = [s.encode() for s in words]
-    needles += [bytes.fromhex(s) for s in [*values, key, master]]
+    texts = [peer.key, key, reply["passphrase"], reply["case"], reply["case"].replace("-", "")]
+    texts += [e["id"] for e in page["entries"]] + values + ["her-own-name", master]
+    secrets_ = [s.encode() for s in texts]
+    secrets_ += [bytes.fromhex(s) for s in [*values, key, master]]
 
-    def forms(needle):
-        # as it is, in capitals, and as a dump writes bytes
-        return needle, needle.upper(), needle.hex().encode()
+    def encodings(secret):
+        # as it is, in capitals, and in the hexadecimal of a dump
+        return secret, secret.upper(), secret.hex().encode()
 
-    files = written(request, settings, tmp_path)
+    files = read_files(request, settings, tmp_path)
     assert sum(map(len, files.values())) > 50_000, "this is the database and its journal"
     for name, data in files.items():
-        for needle in needles:
-            for form in forms(needle):
-                assert form not in data, f"{name} holds a secret"
-    for needle in (b"Told in the clear", sealed_value(service)):
-        assert any(form in data for data in files.values() for form in forms(needle)), "it looks"
+        for secret in secrets_:
+            for encoded in encodings(secret):
+                assert encoded not in data, f"{name} contains a secret"
+    for text_ in (b"A name in clear text", sealed_value(service)):
+        assert any(e in data for data in files.values() for e in encodings(text_)), "search works"
 
 
 def sealed_value(service):
-    """Give a sealed value, which a search must find. The order of entries is random."""
+    """Return a sealed value, which the search must find. The order of entries is random."""
     with service.parts.store.read() as tx:
         return next(entry.value for entry in tx.log.read(0, 10) if entry.value is not None)
 
@@ -276,7 +257,7 @@ def sealed_value(service):
         {"CLEARINGHOUSE_MATCH_TYPES": "pdq-veil128"},
     ],
 )
-def test_settings_that_make_no_sense_are_refused(environ):
+def test_invalid_settings_are_refused(environ):
     with pytest.raises(SettingInvalid):
         Settings.from_environment(environ)
 
@@ -294,7 +275,7 @@ def test_settings_come_from_the_environment():
     assert "00" * 32 not in repr(settings)
 
 
-def test_signals_are_counted_by_the_hour_and_a_proof_is_spent_once(store):
+def test_intake_is_counted_by_hour_and_a_proof_is_used_once(store):
     start = NOW.replace(minute=0, second=0)
     for signals in (600, 400):
         with store.write() as tx:
@@ -302,19 +283,19 @@ def test_signals_are_counted_by_the_hour_and_a_proof_is_spent_once(store):
     with store.read() as tx:
         later = [start + timedelta(minutes=m) for m in (0, 59, 60, 90, 120)]
         assert [tx.proofs.taken_in(now) for now in later] == [1000, 1000, 1000, 500, 0]
-    spent, ready = [], threading.Barrier(4)
+    first_uses, ready = [], threading.Barrier(4)
 
     def spend():
         ready.wait()
         with store.write() as tx:
-            spent.append(tx.proofs.spend(b"m" * 32, hour(start)))
+            first_uses.append(tx.proofs.spend(b"m" * 32, hour(start)))
 
     threads = [threading.Thread(target=spend) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(spent) == [False, False, False, True]
+    assert sorted(first_uses) == [False, False, False, True]
     with store.write() as tx:
         tx.proofs.forget(hour(start) + 1)
     with store.read() as tx:

@@ -1,4 +1,4 @@
-"""The master key is changed under a running service, and a change that breaks off goes on."""
+"""The master key is rotated while the service runs, and an interrupted rotation is resumed."""
 
 import json
 import secrets
@@ -18,7 +18,7 @@ from clearinghouse.maintenance import key_rotation
 from clearinghouse.maintenance.key_rotation import rotate
 from clearinghouse.platforms import keys
 from clearinghouse.platforms.keys import Scope
-from clearinghouse.sealing.master_key import NEXT, key_file, old_files, successor_file
+from clearinghouse.sealing.master_key import NEXT, key_file, old_key_files, successor_file
 from clearinghouse.sealing.vault import Vault
 from support.service_process import ServiceProcess, bearer
 from support.serving import credentials, item, opening, pdq
@@ -26,11 +26,11 @@ from support.serving import credentials, item, opening, pdq
 NOW = datetime(2026, 5, 17, tzinfo=UTC)
 
 
-def change(store, settings, **others):
-    return rotate(store, settings, now=NOW, pause=lambda _seconds: None, **others)
+def rotate_now(store, settings, **options):
+    return rotate(store, settings, now=NOW, pause=lambda _seconds: None, **options)
 
 
-def sealed(store):
+def sealed_rows(store):
     with store.read() as tx:
         rows = tx.connection.execute(select(signals).where(signals.c.value.is_not(None))).all()
         return rows, tx.connection.execute(select(platforms)).all()
@@ -39,32 +39,31 @@ def sealed(store):
 def test_every_value_and_look_up_belongs_to_the_new_key(service, settings):
     peer, shared = service.platform(), pdq()
     cases = [service.open(item(shared), item(pdq())) for _ in range(3)]
-    gone = service.open()
-    gone.withdraw()
+    service.open().withdraw()
     old = key_file(settings).read_text()
-    before, _ = sealed(service.parts.store)
-    place = peer.feed()["cursor"]
-    done = change(service.parts.store, settings)
-    assert (done.resealed, done.damaged) == (6, 0)
+    before, _ = sealed_rows(service.parts.store)
+    cursor = peer.feed()["cursor"]
+    result = rotate_now(service.parts.store, settings)
+    assert (result.resealed, result.damaged) == (6, 0)
     assert key_file(settings).read_text() != old
-    assert [file.read_text() for file in old_files(settings)] == [old]
+    assert [file.read_text() for file in old_key_files(settings)] == [old]
     assert not successor_file(settings).exists()
 
-    after, owners = sealed(service.parts.store)
-    alone = Vault(bytes.fromhex(key_file(settings).read_text()))
-    for row, was in zip(after, before, strict=True):
-        value = alone.open(row.value, "signals", "value", row.item_id, row.ordinal)
-        assert row.lookup == alone.lookup("pdq", value) != was.lookup
+    after, owners = sealed_rows(service.parts.store)
+    new_vault = Vault(bytes.fromhex(key_file(settings).read_text()))
+    for row, old_row in zip(after, before, strict=True):
+        value = new_vault.open(row.value, "signals", "value", row.item_id, row.ordinal)
+        assert row.lookup == new_vault.lookup("pdq", value) != old_row.lookup
         assert row.next_lookup is None
         with pytest.raises(KeyMismatch):
             Vault(bytes.fromhex(old)).open(row.value, "signals", "value", row.item_id, row.ordinal)
     for row in owners:
-        alone.open(row.secret, "platforms", "secret", row.name)
+        new_vault.open(row.secret, "platforms", "secret", row.name)
     with service.parts.store.read() as tx:
         assert NEXT not in tx.facts.read([NEXT])
 
-    # nothing is noticed from outside
-    assert peer.feed(cursor=place)["entries"] == []
+    # clients notice nothing
+    assert peer.feed(cursor=cursor)["entries"] == []
     assert len(peer.match(shared)[0]) == 3
     for case in cases:
         assert case.status()["state"] == "open"
@@ -74,33 +73,35 @@ def test_every_value_and_look_up_belongs_to_the_new_key(service, settings):
     assert len(peer.match(shared)[0]) == 3
 
 
-def test_a_reader_of_before_gives_no_writer_the_old_key(service, settings, monkeypatch):
-    """What is sealed and signed in a transaction is so by the key that the database has in it."""
+def test_a_reader_of_an_old_snapshot_does_not_switch_writers_to_the_old_key(
+    service, settings, monkeypatch
+):
+    """A transaction seals and signs with the key that the database has in this transaction."""
     store, find = service.parts.store, Platforms.find
-    with store.read() as before:
+    with store.read() as old_snapshot:
 
-        def late(*args):
-            store._unlock(before)  # as its own next transaction would, in another thread
+        def late_find(*args):
+            store._unlock(old_snapshot)  # as a thread that reads the old snapshot may
             return find(*args)
 
-        change(store, settings)
-        monkeypatch.setattr(Platforms, "find", late)
+        rotate_now(store, settings)
+        monkeypatch.setattr(Platforms, "find", late_find)
         keys.add_platform(store, "Late", tuple(Scope), NOW)
-    alone = Vault(bytes.fromhex(key_file(settings).read_text()))
-    _, owners = sealed(store)
+    new_vault = Vault(bytes.fromhex(key_file(settings).read_text()))
+    _, owners = sealed_rows(store)
     for row in owners:
-        alone.open(row.secret, "platforms", "secret", row.name)
+        new_vault.open(row.secret, "platforms", "secret", row.name)
     with store.read() as tx:
         assert audit.verify(tx.vault, tx).broken is None
 
 
-def test_the_old_key_alone_opens_nothing_any_more(service, settings):
+def test_the_old_key_does_not_open_the_database_after_a_rotation(service, settings):
     service.open()
     old = key_file(settings).read_text().strip()
-    change(service.parts.store, settings)
-    alone = replace(settings, key=old, key_file=key_file(settings).parent / "elsewhere" / "master")
+    rotate_now(service.parts.store, settings)
+    elsewhere = key_file(settings).parent / "elsewhere" / "master"
     with pytest.raises(KeyMismatch):
-        Store.open(alone)
+        Store.open(replace(settings, key=old, key_file=elsewhere))
     Store.open(settings).close()
 
 
@@ -108,9 +109,9 @@ class Crash(BaseException):
     pass
 
 
-@pytest.mark.parametrize("step", range(1, 9))
-def test_a_change_that_breaks_off_goes_on(settings, monkeypatch, step):
-    """Broken off before any of its transactions, files and pauses in turn."""
+@pytest.mark.parametrize("point", range(1, 10))
+def test_an_interrupted_rotation_is_resumed(settings, monkeypatch, point):
+    """Interrupted before each of its write transactions, file writes and pauses in turn."""
     monkeypatch.setattr(key_rotation, "_BATCH", 2)
     from starlette.testclient import TestClient
 
@@ -122,62 +123,67 @@ def test_a_change_that_breaks_off_goes_on(settings, monkeypatch, step):
         service = Running(app, client, lambda: NOW, settings)
         peer, values = service.platform(), [pdq() for _ in range(3)]
         case = service.open(*(item(v) for v in values))
-        store, left = Store.open(settings), [step]
+        store, remaining = Store.open(settings), [point]
 
         def count():
-            left[0] -= 1
-            if left[0] == 0:
+            remaining[0] -= 1
+            if remaining[0] == 0:
                 raise Crash
 
-        write, put = store.write, key_rotation._write
+        write, write_key = store.write, key_rotation._write_key
         monkeypatch.setattr(store, "write", lambda: count() or write())
-        monkeypatch.setattr(key_rotation, "_write", lambda *words: count() or put(*words))
+        monkeypatch.setattr(key_rotation, "_write_key", lambda *args: count() or write_key(*args))
         with pytest.raises(Crash):
             rotate(store, settings, now=NOW, pause=lambda _seconds: count())
         store.close()
-        monkeypatch.setattr(key_rotation, "_write", put)
-        # in between all goes on, for a worker that starts now as well
+        monkeypatch.setattr(key_rotation, "_write_key", write_key)
+        # the service works meanwhile
         value = pdq()
         other = service.open(item(value))
         assert [len(row) for row in peer.match(*values, value)] == [1, 1, 1, 1]
         assert case.status()["state"] == "open"
-        again = Store.open(settings)
-        change(again, settings)
-        again.close()
-    alone = Vault(bytes.fromhex(key_file(settings).read_text()))
+        reopened = Store.open(settings)
+        rotate_now(reopened, settings)
+        reopened.close()
+    new_vault = Vault(bytes.fromhex(key_file(settings).read_text()))
     last = Store.open(settings)
-    rows, _ = sealed(last)
+    rows, _ = sealed_rows(last)
     found = {
-        alone.open(row.value, "signals", "value", row.item_id, row.ordinal).hex() for row in rows
+        new_vault.open(row.value, "signals", "value", row.item_id, row.ordinal).hex()
+        for row in rows
     }
     assert found == {*values, value}
-    assert {row.lookup for row in rows} == {alone.lookup("pdq", bytes.fromhex(v)) for v in found}
+    assert {row.lookup for row in rows} == {
+        new_vault.lookup("pdq", bytes.fromhex(v)) for v in found
+    }
+    with last.read() as tx:
+        assert NEXT not in tx.facts.read([NEXT])
     assert not successor_file(settings).exists()
     last.close()
     assert other.number
 
 
 def test_a_key_in_the_environment_needs_its_successor(settings):
-    ours = replace(settings, key=secrets.token_hex(32))
-    store = Store.open(ours)
+    old_settings = replace(settings, key=secrets.token_hex(32))
+    store = Store.open(old_settings)
     with pytest.raises(SettingInvalid, match="CLEARINGHOUSE_NEXT_KEY"):
-        change(store, ours)
+        rotate_now(store, old_settings)
     new = secrets.token_bytes(32)
-    change(store, ours, successor=new)
+    rotate_now(store, old_settings, successor=new)
     store.close()
     with pytest.raises(KeyMismatch):
-        Store.open(ours)
-    Store.open(replace(ours, key=new.hex())).close()
+        Store.open(old_settings)
+    Store.open(replace(old_settings, key=new.hex())).close()
 
 
-def test_all_that_is_sealed_is_known_to_the_rotation():
-    """A column with bytes is sealed anew, or there is a reason not to: a new one must be placed."""
+def test_every_column_of_bytes_is_resealed_or_known_to_need_no_resealing():
+    """A new column of bytes must be added to one of the two sets."""
     handled = {"signals.value", "signals.lookup", "signals.next_lookup", "platforms.secret"}
     handled.add("lawful.value")
     kept = {
-        *("cases.lookup", "keys.lookup"),  # of what is not kept: random, and under `steady`
-        *("replies.lookup", "replies.body"),  # likewise, and gone after a day
-        "replies.reply",  # sealed under the caller's own key
+        *("cases.lookup", "keys.lookup"),  # of values that are not stored; under `steady`
+        *("replies.lookup", "replies.body"),  # likewise, and deleted after a day
+        "replies.reply",  # sealed under the client's own key
         "facts.value",  # by name
     }
     kept.add("audit.digest")  # under `steady`
@@ -192,7 +198,7 @@ def test_all_that_is_sealed_is_known_to_the_rotation():
     assert columns == handled | kept
 
 
-def test_writers_at_work_notice_nothing(tmp_path, database):
+def test_concurrent_writers_are_not_disturbed_by_a_rotation(tmp_path, database):
     process = ServiceProcess(tmp_path, database)
     try:
         headers = bearer(process.platform())
@@ -216,8 +222,8 @@ def test_writers_at_work_notice_nothing(tmp_path, database):
         for writer in writers:
             writer.start()
         for _ in range(2):
-            done = json.loads(process.command("rotate-key", "--json").stdout)
-            assert done["damaged"] == 0
+            result = json.loads(process.command("rotate-key", "--json").stdout)
+            assert result["damaged"] == 0
         stop.set()
         for writer in writers:
             writer.join()

@@ -1,4 +1,4 @@
-"""Counts that may be published."""
+"""Counts by month for a transparency report."""
 
 import json
 
@@ -8,7 +8,7 @@ from support.command_line import operate
 from support.serving import item, pdq
 
 
-def test_small_counts_are_hidden_and_others_rounded(service):
+def test_small_counts_are_suppressed_and_others_rounded(service):
     assert by_month(service.parts.store) == {}
     case = service.open(*[item(pdq()) for _ in range(14)])
     service.open(item(pdq()))
@@ -21,7 +21,7 @@ def test_small_counts_are_hidden_and_others_rounded(service):
     }
 
 
-def test_what_platforms_contributed_is_no_case(service):
+def test_contributions_of_platforms_are_not_counted_as_cases(service):
     peer = service.platform()
     headers = {"x-functions-key": peer.key, "Ocp-Apim-Subscription-Key": peer.key}
     records = [{"signalType": "ImagePDQ", "hashValue": pdq()} for _ in range(30)]
@@ -31,16 +31,16 @@ def test_what_platforms_contributed_is_no_case(service):
     assert by_month(service.parts.store) == {}
 
 
-def test_rounding_never_tells_a_count_below_ten():
-    blurred = [transparency._blurred(n) for n in range(26)]
-    assert blurred[:1] + blurred[10:] == [0] + [10] * 5 + [20] * 10 + [30]
-    assert blurred[1:10] == [None] * 9
+def test_counts_below_ten_are_never_shown():
+    rounded = [transparency._rounded(n) for n in range(26)]
+    assert rounded[:1] + rounded[10:] == [0] + [10] * 5 + [20] * 10 + [30]
+    assert rounded[1:10] == [None] * 9
 
 
 def test_the_operator_prints_them(service, capsys, monkeypatch):
     service.open(*[item(pdq()) for _ in range(12)])
-    where = ("--database", service.settings.database)
-    _, out, _ = operate(capsys, monkeypatch, "stats", "--transparency", "--json", *where)
+    database = ("--database", service.settings.database)
+    _, out, _ = operate(capsys, monkeypatch, "stats", "--transparency", "--json", *database)
     assert json.loads(out)["2026-05"]["files_submitted"] == 10
-    _, out, _ = operate(capsys, monkeypatch, "stats", "--transparency", *where)
+    _, out, _ = operate(capsys, monkeypatch, "stats", "--transparency", *database)
     assert "under" in out

@@ -1,4 +1,4 @@
-"""What is sealed opens in its place alone; names invert and mean nothing elsewhere."""
+"""Sealed values open in their own context only; ids of platforms are invertible and separate."""
 
 import stat
 
@@ -15,7 +15,7 @@ numbers = st.integers(0, 2**48 - 1)
 
 
 @given(st.binary(max_size=64), st.integers(0, 1000), st.integers(0, 1000))
-def test_a_value_opens_in_its_place_and_nowhere_else(value, item, ordinal):
+def test_a_value_opens_only_with_its_own_key_and_context(value, item, ordinal):
     vault = Vault(KEY)
     sealed = vault.seal(value, "signals", "value", item, ordinal)
     assert vault.open(sealed, "signals", "value", item, ordinal) == value
@@ -28,12 +28,12 @@ def test_a_value_opens_in_its_place_and_nowhere_else(value, item, ordinal):
         vault.open(damaged, "signals", "value", item, ordinal)
 
 
-def test_sealing_twice_shows_nothing_equal():
+def test_sealing_a_value_twice_makes_different_ciphertexts():
     vault = Vault(KEY)
     assert vault.seal(b"value", "x") != vault.seal(b"value", "x")
 
 
-def test_look_ups_are_keyed_and_kept_apart():
+def test_look_up_values_depend_on_key_kind_and_value():
     vault = Vault(KEY)
     assert vault.lookup("case", b"a") == vault.lookup("case", b"a")
     seen = {
@@ -46,7 +46,7 @@ def test_look_ups_are_keyed_and_kept_apart():
 
 
 @given(st.binary(max_size=300))
-def test_a_reply_opens_for_its_sender_alone(reply):
+def test_a_reply_opens_only_with_its_idempotency_key(reply):
     sealed = ReplyVault(b"k" * 16).seal(reply)
     assert ReplyVault(b"k" * 16).open(sealed) == reply
     with pytest.raises(Exception):  # noqa: B017, PT011 - whichever the library raises
@@ -54,31 +54,31 @@ def test_a_reply_opens_for_its_sender_alone(reply):
 
 
 @given(st.lists(numbers, max_size=20), st.sampled_from([1, 2]))
-def test_names_invert(rows, kind):
-    names = PlatformIds(b"s" * 16)
-    written = names.write(kind, rows)
-    assert [names.read(kind, name) for name in written] == [(0, row) for row in rows]
+def test_ids_are_invertible(rows, kind):
+    ids = PlatformIds(b"s" * 16)
+    written = ids.write(kind, rows)
+    assert [ids.read(kind, id) for id in written] == [(0, row) for row in rows]
     assert len(set(written)) == len(set(rows))
 
 
 @given(numbers, st.integers(0, 2**56 - 1))
-def test_names_mean_nothing_elsewhere(row, epoch):
+def test_ids_mean_nothing_to_another_platform_or_as_another_kind(row, epoch):
     ours, theirs = PlatformIds(b"s" * 16), PlatformIds(b"t" * 16)
     [cursor] = ours.write(PlatformIds.CURSOR, [row], epoch=epoch)
     assert ours.read(PlatformIds.CURSOR, cursor) == (epoch, row)
     assert ours.read(PlatformIds.SIGNAL, cursor) is None
-    # one in 2**24 looks like a cursor there, of an epoch that never was
+    # one in 2**24 decrypts to a cursor of another epoch
     assert theirs.read(PlatformIds.CURSOR, cursor) != (epoch, row)
     assert ours.write(PlatformIds.SIGNAL, [row]) != theirs.write(PlatformIds.SIGNAL, [row])
     assert ours.write(PlatformIds.SIGNAL, [row]) != ours.write(PlatformIds.ITEM, [row])
 
 
 @given(st.text(max_size=40))
-def test_no_other_text_is_a_name(text):
+def test_other_text_is_not_an_id(text):
     assert PlatformIds(b"s" * 16).read(PlatformIds.SIGNAL, text) is None
 
 
-def test_a_key_is_made_once_for_its_owner_alone(tmp_path):
+def test_a_key_is_created_once_and_only_its_owner_can_read_it(tmp_path):
     path = tmp_path / "keys" / "master"
     with pytest.raises(KeyMissing):
         read_key(path, create=False)
@@ -90,10 +90,10 @@ def test_a_key_is_made_once_for_its_owner_alone(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "00", "zz" * 32, "00" * 33])
-def test_a_key_that_is_none_is_refused(text):
+def test_an_invalid_key_is_refused(text):
     with pytest.raises(SettingInvalid):
         parse_key(text)
 
 
-def test_a_vault_shows_no_key():
+def test_the_repr_of_a_vault_shows_no_key():
     assert "0001" not in repr(Vault(KEY))

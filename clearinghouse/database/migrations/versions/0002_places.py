@@ -1,4 +1,4 @@
-"""Places for the StopNCII door, and what platforms contribute."""
+"""Number StopNCII records, and add contributions of platforms."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ ROW = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Make the step."""
+    """Apply the migration."""
     op.create_table(
         "contributions",
         sa.Column("platform_id", ROW, nullable=False),
@@ -37,7 +37,7 @@ def upgrade() -> None:
 
 
 def _number_what_is_there(connection: sa.Connection) -> int:
-    """Give places to live signals in the order of the log, then to verdicts; name the last one."""
+    """Allocate numbers to live signals in log order, then to verdicts; return the last one."""
     last = 0
     rows = connection.execute(
         sa.text(

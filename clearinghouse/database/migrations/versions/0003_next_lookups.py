@@ -1,4 +1,4 @@
-"""A place for look-up values under the next master key, while it is being changed."""
+"""Add a column for look-up values under the next master key, during a rotation."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,5 +8,5 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Make the step."""
+    """Apply the migration."""
     op.add_column("signals", sa.Column("next_lookup", sa.LargeBinary(length=32), nullable=True))

@@ -1,4 +1,4 @@
-"""Proofs of work, budgets, what the operator decides on, and her list of lawful pictures."""
+"""Add proofs of work, look-up budgets, reviews, removals and the allowlist."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ ROW = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Make the step."""
+    """Apply the migration."""
     op.create_table(
         "spent",
         sa.Column("mark", sa.LargeBinary(length=32), nullable=False),

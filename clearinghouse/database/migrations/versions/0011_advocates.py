@@ -1,4 +1,4 @@
-"""Advocates, and the cases that they open for others."""
+"""Add advocates, and the cases that they open for survivors."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ ROW = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Make the step."""
+    """Apply the migration."""
     op.create_table(
         "advocates",
         sa.Column("id", ROW, autoincrement=True, nullable=False),

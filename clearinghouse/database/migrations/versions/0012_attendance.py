@@ -1,4 +1,4 @@
-"""When each key was last used."""
+"""Record when each key was last used."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,5 +8,5 @@ down_revision = "0011"
 
 
 def upgrade() -> None:
-    """Make the step."""
+    """Apply the migration."""
     op.add_column("keys", sa.Column("used", sa.BigInteger(), nullable=True))

@@ -1,4 +1,4 @@
-"""Signals that verdicts hold back, and how many files a platform's verdicts did so on a day."""
+"""Add signals on hold, and how many files each platform's verdicts put on hold on a day."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ ROW = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Make the step."""
+    """Apply the migration."""
     op.add_column("signals", sa.Column("held", sa.BigInteger(), nullable=True))
     op.create_index(
         "ix_signals_held",

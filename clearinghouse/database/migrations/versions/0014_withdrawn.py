@@ -1,4 +1,4 @@
-"""What survivors withdrew, as short HMACs, so that no contributor brings it back."""
+"""Add tags of withdrawn values, short HMACs that keep contributors from adding them again."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0013"
 
 
 def upgrade() -> None:
-    """Make the step."""
+    """Apply the migration."""
     op.create_table(
         "withdrawn",
         sa.Column("tag", sa.LargeBinary(length=8), nullable=False),

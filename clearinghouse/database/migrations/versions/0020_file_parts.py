@@ -1,4 +1,4 @@
-"""Files that are sent in parts."""
+"""Let the signals of a file be sent in parts."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,5 +8,5 @@ down_revision = "0015"
 
 
 def upgrade() -> None:
-    """Make the step."""
+    """Apply the migration."""
     op.add_column("items", sa.Column("awaiting_after", sa.Integer(), nullable=True))

@@ -1,4 +1,4 @@
-"""How many signals were taken in, by the hour: what a proof of work is priced by."""
+"""Count accepted signals by hour, which sets the cost of a proof of work."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0020"
 
 
 def upgrade() -> None:
-    """Make the step."""
+    """Apply the migration."""
     op.create_table(
         "intake",
         sa.Column("hour", sa.BigInteger(), autoincrement=False, nullable=False),

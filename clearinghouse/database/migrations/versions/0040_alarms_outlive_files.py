@@ -1,4 +1,4 @@
-"""Alarms about a key stay when the file that they are about is withdrawn or forgotten."""
+"""Keep alarms about a key when their file is withdrawn or deleted."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,8 +8,8 @@ down_revision = "0030"
 
 
 def upgrade() -> None:
-    """Make the step."""
-    made = {"sqlite_autoincrement": True}  # which SQLite does not tell of the table that is copied
+    """Apply the migration."""
+    made = {"sqlite_autoincrement": True}  # not reflected from the SQLite table that is copied
     with op.batch_alter_table("reviews", table_kwargs=made) as table:
         table.alter_column("item_id", existing_type=sa.BigInteger(), nullable=True)
         table.add_column(sa.Column("around", sa.BigInteger(), nullable=True))

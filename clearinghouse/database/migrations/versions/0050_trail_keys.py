@@ -1,6 +1,6 @@
-"""The sealed secrets of a database may hold keys of the trail, which earlier versions cannot read.
+"""Keep earlier versions, which cannot read keys of the audit trail, from opening the database.
 
-No table changes: the step keeps those versions from opening the database.
+The sealed secrets of a database may contain such keys. No table changes.
 """
 
 revision = "0050"
@@ -8,4 +8,4 @@ down_revision = "0040"
 
 
 def upgrade() -> None:
-    """Make the step."""
+    """Apply the migration."""
