@@ -174,7 +174,7 @@ class Histories(RuleBasedStateMachine):
         self.platforms = []
         for name in ("One", "Two"):
             key = keys.add_platform(self.store, name, tuple(Scope), self.now)
-            self.platforms.append(keys.identify(self.store, key, self.now))
+            self.platforms.append(keys.authenticate(self.store, key, self.now))
         one, two = self.platforms
         self.readers = [Reader(one), Reader(two), Reader(one, first_hand=True)]
         self.open, self.given = [], defaultdict(set)
