@@ -37,16 +37,16 @@ class HighWaterMark:
     """How far the log, and the places of the StopNCII door, had got at the last note."""
 
     seq: int
-    place: int
+    record_seq: int
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read the note; nothing was reached where there is none, or none that makes sense."""
         try:
-            seq, place = map(int, path.read_text().split())
+            seq, record_seq = map(int, path.read_text().split())
         except (FileNotFoundError, ValueError):
             return cls(0, 0)
-        return cls(seq, place)
+        return cls(seq, record_seq)
 
     def write(self, path: Path) -> None:
         """Replace the note, unless another worker has noted more already."""
@@ -57,7 +57,7 @@ class HighWaterMark:
         try:
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with naming(path), os.fdopen(descriptor, "w") as file:
-                file.write(f"{self.seq} {self.place}\n")
+                file.write(f"{self.seq} {self.record_seq}\n")
             draft.replace(path)
         except BaseException:
             draft.unlink(missing_ok=True)  # it is tried again and again
@@ -89,7 +89,7 @@ def settle(
     head = tx.log.head()
     last = max(reached.seq, journal.reached())
     if anew or head < last:
-        reached = HighWaterMark(max(last, head), max(reached.place, tx.stopncii.last_place()))
+        reached = HighWaterMark(max(last, head), max(reached.record_seq, tx.stopncii.last_seq()))
         _begin_epoch(database, tx, reached)
         _log.warning("The database is older than it was: a new epoch of the log begins.")
     if journal.is_of(tx.log.epoch()):
@@ -110,4 +110,4 @@ def _begin_epoch(database: Database, tx: Transaction, reached: HighWaterMark) ->
     # The head itself must move: an empty log would look restored again at the next start.
     tx.log.append("remove", [0])
     tx.facts.write("epoch", secrets.token_bytes(EPOCH_BYTES))
-    tx.facts.write("place", (reached.place + _RECORDS_JUMP).to_bytes(8, "big"))
+    tx.facts.write("record_seq", (reached.record_seq + _RECORDS_JUMP).to_bytes(8, "big"))

@@ -94,7 +94,7 @@ signals = Table(
     Column("next_lookup", LargeBinary(32)),
     # in the StopNCII door's order (`clearinghouse.database.queries.stopncii_records`); null where
     # that door shows nothing
-    Column("place", BigInteger, index=True),
+    Column("record_seq", BigInteger, index=True),
     # the hour in which it was held back by verdicts, or submitted again after that: it matches
     # nothing, and its value is kept for some days (`clearinghouse.abuse.verdict_holds`)
     Column("held", BigInteger),
@@ -157,10 +157,10 @@ verdicts = Table(
     Column("signal_id", ForeignKey("signals.id", ondelete="CASCADE"), primary_key=True),
     Column("verdict", String(16), nullable=False),
     Column("hour", BigInteger, nullable=False),
-    Column("place", BigInteger),  # as in `signals`
+    Column("record_seq", BigInteger),  # as in `signals`
     Column("earlier", String(16)),  # what it was when the day of `hour` began; null for none
     Index("ix_verdicts_signal_id", "signal_id"),
-    Index("ix_verdicts_platform_id_place", "platform_id", "place"),
+    Index("ix_verdicts_platform_id_record_seq", "platform_id", "record_seq"),
 )
 
 matches = Table(  # how often each platform's queries met each file

@@ -137,7 +137,9 @@ class Store:
         try:
             store = cls._over(database, settings, _utc_now)
             noted = HighWaterMark.read(store._note)
-            reached = HighWaterMark(max(reached.seq, noted.seq), max(reached.place, noted.place))
+            reached = HighWaterMark(
+                max(reached.seq, noted.seq), max(reached.record_seq, noted.record_seq)
+            )
             return store._settle(reached, anew=True)
         finally:
             _close(database)
@@ -297,7 +299,7 @@ class Store:
     def reached(self) -> HighWaterMark:
         """Tell how far the log has got."""
         with self.read() as tx:
-            return HighWaterMark(tx.log.head(), tx.stopncii.last_place())
+            return HighWaterMark(tx.log.head(), tx.stopncii.last_seq())
 
     def note_reached(self) -> None:
         """Note outside the database how far the log has got (`clearinghouse.database.epoch`)."""

@@ -266,7 +266,7 @@ def read_hashes(
             platform.number, after, limit + 1, first_hand=first_hand, until=until
         )
     page, more = found[:limit], len(found) > limit
-    end = page[-1].place if page else after
+    end = page[-1].seq if page else after
     token = platform.ids.write(PlatformIds.PAGE, [end], epoch=store.epoch)[0] if more else None
     return FetchReply(
         count=len(page),
@@ -286,7 +286,7 @@ def _to_record(store: Store, platform: Platform, record: Record) -> HashRecord:
         feedback = _FEEDBACKS[Verdict(record.verdict)]
         feedbacks = (SaidFeedback(source=platform.name, feedback_value=feedback),)
     return HashRecord(
-        last_modified=record.place // SHARED,
+        last_modified=record.seq // SHARED,
         signal_type=kind.value,
         value=value.hex(),
         status=RecordStatus.ACTIVE.value,

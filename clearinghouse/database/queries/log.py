@@ -92,7 +92,7 @@ class Log:
         return None if found is None else _NOTE.unpack(found)
 
     def _note(self, period: int) -> None:
-        note = _NOTE.pack(period, self.head(), self._tx.stopncii.last_place())
+        note = _NOTE.pack(period, self.head(), self._tx.stopncii.last_seq())
         self._tx.facts.write(_RELEASED, note)
 
     def head(self) -> int:

@@ -196,12 +196,12 @@ class Platforms:
         if self._one(select(signals.c.id).where(signals.c.id == signal)) is None:
             return False
         self._tx.log.keep_back()
-        place = (
-            self._tx.stopncii.take_places(1, hour)[0]
-            if self._tx.stopncii.has_place(signal)
+        record_seq = (
+            self._tx.stopncii.allocate_seqs(1, hour)[0]
+            if self._tx.stopncii.has_record(signal)
             else None
         )
-        values = {"verdict": verdict, "hour": hour, "place": place}
+        values = {"verdict": verdict, "hour": hour, "record_seq": record_seq}
         row = upsert(self._tx.connection, verdicts).values(
             platform_id=platform, signal_id=signal, **values
         )

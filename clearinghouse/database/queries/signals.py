@@ -77,9 +77,9 @@ class Signals:
         _RANDOM.shuffle(listed)
         self._tx.log.keep_back()
         shown = [(file.media, row["type"]) in SHOWN and not file.held_back for file, row in listed]
-        places = iter(self._tx.stopncii.take_places(sum(shown), hour))
+        seqs = iter(self._tx.stopncii.allocate_seqs(sum(shown), hour))
         rows = [
-            row | {"place": next(places) if is_shown else None}
+            row | {"record_seq": next(seqs) if is_shown else None}
             for (_, row), is_shown in zip(listed, shown, strict=True)
         ]
         numbers = insert_rows(self._tx.connection, signals, rows)
@@ -107,9 +107,9 @@ class Signals:
         self._run(update(signals).where(*chosen).values(held=None))
         self._tx.log.keep_back()
         shown = [row.id for row in rows if (row.media, row.type) in SHOWN]
-        places = self._tx.stopncii.take_places(len(shown), hour)
-        moved = list(zip(places, shown, strict=True))
-        update_rows(self._tx.connection, signals, ("place",), moved)
+        seqs = self._tx.stopncii.allocate_seqs(len(shown), hour)
+        moved = list(zip(seqs, shown, strict=True))
+        update_rows(self._tx.connection, signals, ("record_seq",), moved)
         self._tx.log.append("add", [row.id for row in rows])
 
     def withhold(self, item: int, hour: int) -> bool:
@@ -125,11 +125,11 @@ class Signals:
     def hold(self, signal: int, hour: int) -> None:
         """Let a live signal match nothing, log its removal, and keep its value sealed."""
         row = self._run(
-            select(signals.c.lookup, signals.c.place).where(signals.c.id == signal)
+            select(signals.c.lookup, signals.c.record_seq).where(signals.c.id == signal)
         ).one()
         self._tx.log.append("remove", [signal])
-        self._run(update(signals).where(signals.c.id == signal).values(held=hour, place=None))
-        self._tx.stopncii.move([row.lookup] if row.place is not None else [], hour)
+        self._run(update(signals).where(signals.c.id == signal).values(held=hour, record_seq=None))
+        self._tx.stopncii.move([row.lookup] if row.record_seq is not None else [], hour)
         self._tx.log.release()
 
     def held_before(self, hour: int, limit: int) -> list[int]:
@@ -260,7 +260,7 @@ class Signals:
         shrunk: list[bytes] = []
         for condition in chosen:
             live = and_(condition, signals.c.value.is_not(None))
-            columns = [signals.c.id, signals.c.lookup, signals.c.place]
+            columns = [signals.c.id, signals.c.lookup, signals.c.record_seq]
             if remember:
                 columns += [signals.c.type, signals.c.value, signals.c.item_id, signals.c.ordinal]
             rows = self._run(select(*columns).where(live).order_by(signals.c.id)).all()
@@ -271,10 +271,10 @@ class Signals:
                 )
                 known = [found[row.id] for row in rows if row.id in found]
                 self._tx.withdrawn.add(known, day_of(hour))
-            gone = ("value", "lookup", "next_lookup", "quality", "place", "held")
+            gone = ("value", "lookup", "next_lookup", "quality", "record_seq", "held")
             blank = (None,) * len(gone)
             update_rows(self._tx.connection, signals, gone, [(*blank, row.id) for row in rows])
-            shrunk += [row.lookup for row in rows if row.place is not None]
+            shrunk += [row.lookup for row in rows if row.record_seq is not None]
         # after the last of them, so that no record is moved that is about to lose another signal
         self._tx.stopncii.move(shrunk, hour)
         if shrunk:

@@ -34,7 +34,7 @@ SHOWN: Final = frozenset({("image", "pdq"), ("video", "md5")})  # what the forma
 class Record:
     """One record as a platform is to see it; `value` is sealed for (item, ordinal)."""
 
-    place: int
+    seq: int
     number: int  # row number of its oldest signal
     type: str
     value: bytes
@@ -53,21 +53,23 @@ class StopNCIIRecords:
 
     # --- places ------------------------------------------------------------------------------
 
-    def last_place(self) -> int:
+    def last_seq(self) -> int:
         """Give the last place that was taken, even if nothing stands there any more."""
-        value = self._one(select(facts.c.value).where(facts.c.name == "place"))
+        value = self._one(select(facts.c.value).where(facts.c.name == "record_seq"))
         return int.from_bytes(value or b"", "big")
 
-    def take_places(self, count: int, hour: int) -> range:
+    def allocate_seqs(self, count: int, hour: int) -> range:
         """Take the next places; they are the caller's when the transaction commits."""
-        first = max(self.last_place() + 1, hour * SHARED)
+        first = max(self.last_seq() + 1, hour * SHARED)
         last = (first + count - 1).to_bytes(8, "big")
-        self._run(update(facts).where(facts.c.name == "place").values(value=last))
+        self._run(update(facts).where(facts.c.name == "record_seq").values(value=last))
         return range(first, first + count)
 
-    def has_place(self, signal: int) -> bool:
+    def has_record(self, signal: int) -> bool:
         """Tell whether the door shows this signal."""
-        query = select(signals.c.id).where(signals.c.id == signal, signals.c.place.is_not(None))
+        query = select(signals.c.id).where(
+            signals.c.id == signal, signals.c.record_seq.is_not(None)
+        )
         return self._one(query) is not None
 
     def move(self, lookups: Iterable[bytes], hour: int) -> None:
@@ -80,9 +82,9 @@ class StopNCIIRecords:
         for first in range(0, len(wanted), PARAMETERS):
             newest += self._newest(wanted[first : first + PARAMETERS])
         if newest:
-            places = self.take_places(len(newest), hour)
-            rows = list(zip(places, newest, strict=True))
-            update_rows(self._connection, signals, ("place",), rows)
+            seqs = self.allocate_seqs(len(newest), hour)
+            rows = list(zip(seqs, newest, strict=True))
+            update_rows(self._connection, signals, ("record_seq",), rows)
 
     def _newest(self, lookups: Sequence[bytes]) -> Sequence[int]:
         """Name the last signal of each of these records, first-hand and imported ones apart."""
@@ -90,14 +92,14 @@ class StopNCIIRecords:
             select(
                 signals.c.id,
                 signals.c.lookup,
-                signals.c.place,
+                signals.c.record_seq,
                 _is_imported(signals).label("imported"),  # some readers see the others alone
             )
-            .where(signals.c.lookup.in_(lookups), signals.c.place.is_not(None))
+            .where(signals.c.lookup.in_(lookups), signals.c.record_seq.is_not(None))
             .subquery()
         )
         later = func.row_number().over(
-            partition_by=(shown.c.lookup, shown.c.imported), order_by=shown.c.place.desc()
+            partition_by=(shown.c.lookup, shown.c.imported), order_by=shown.c.record_seq.desc()
         )
         ranked = select(shown.c.id, shown.c.lookup, later.label("later")).subquery()
         query = select(ranked.c.id).where(ranked.c.later == 1).order_by(ranked.c.lookup)
@@ -118,19 +120,19 @@ class StopNCIIRecords:
             until: read them as they stood when this was the last place; None for as they stand.
         """
 
-        def shown(place: ColumnElement[int]) -> ColumnElement[bool]:
-            return place.is_not(None) if until is None else place <= until
+        def shown(seq: ColumnElement[int]) -> ColumnElement[bool]:
+            return seq.is_not(None) if until is None else seq <= until
 
         def alone(table: FromClause) -> list[ColumnElement[bool]]:
             return [~_is_imported(table)] if first_hand else []
 
-        def last(lookup: ColumnElement[bytes], place: ColumnElement[int]) -> ColumnElement[bool]:
+        def last(lookup: ColumnElement[bytes], seq: ColumnElement[int]) -> ColumnElement[bool]:
             """Say that in this platform's view nothing of the record stands farther on."""
             later, heard = signals.alias(), verdicts.alias()
             added = select(later.c.id).where(
                 later.c.lookup == lookup,
-                later.c.place > place,
-                shown(later.c.place),
+                later.c.record_seq > seq,
+                shown(later.c.record_seq),
                 *alone(later),
             )
             # One inside the other, and no join: a planner might begin a join with all that the
@@ -138,38 +140,38 @@ class StopNCIIRecords:
             moving = select(heard.c.signal_id).where(
                 heard.c.platform_id == platform,
                 heard.c.signal_id == later.c.id,
-                heard.c.place > place,
-                shown(heard.c.place),
+                heard.c.record_seq > seq,
+                shown(heard.c.record_seq),
             )
             said = select(later.c.id).where(
                 later.c.lookup == lookup,
-                shown(later.c.place),
+                shown(later.c.record_seq),
                 moving.correlate_except(heard).exists(),
                 *alone(later),
             )
             return ~added.correlate_except(later).exists() & ~said.correlate_except(later).exists()
 
-        added = select(signals.c.place, signals.c.id).where(
-            signals.c.place > after,
-            shown(signals.c.place),
-            last(signals.c.lookup, signals.c.place),
+        added = select(signals.c.record_seq, signals.c.id).where(
+            signals.c.record_seq > after,
+            shown(signals.c.record_seq),
+            last(signals.c.lookup, signals.c.record_seq),
             *alone(signals),
         )
         said = (
-            select(verdicts.c.place, signals.c.id)
+            select(verdicts.c.record_seq, signals.c.id)
             .join(signals, signals.c.id == verdicts.c.signal_id)
             .where(
                 verdicts.c.platform_id == platform,
-                verdicts.c.place > after,
-                shown(verdicts.c.place),
-                shown(signals.c.place),
-                last(signals.c.lookup, verdicts.c.place),
+                verdicts.c.record_seq > after,
+                shown(verdicts.c.record_seq),
+                shown(signals.c.record_seq),
+                last(signals.c.lookup, verdicts.c.record_seq),
                 *alone(signals),
             )
         )
         # Each part is limited by itself, so that neither walks through the whole bank.
-        first_added = added.order_by(signals.c.place).limit(limit).subquery()
-        first_said = said.order_by(verdicts.c.place).limit(limit).subquery()
+        first_added = added.order_by(signals.c.record_seq).limit(limit).subquery()
+        first_said = said.order_by(verdicts.c.record_seq).limit(limit).subquery()
         moved = union_all(select(*first_added.c), select(*first_said.c)).subquery()
         others = signals.alias()
         verdict = (
@@ -180,16 +182,16 @@ class StopNCIIRecords:
                 verdicts,
                 (verdicts.c.signal_id == others.c.id) & (verdicts.c.platform_id == platform),
             )
-            .where(others.c.lookup == signals.c.lookup, shown(others.c.place))
-            .order_by(verdicts.c.place.desc().nulls_last())
+            .where(others.c.lookup == signals.c.lookup, shown(others.c.record_seq))
+            .order_by(verdicts.c.record_seq.desc().nulls_last())
             .limit(1)
         )
         oldest = select(func.min(others.c.id)).where(
-            others.c.lookup == signals.c.lookup, shown(others.c.place)
+            others.c.lookup == signals.c.lookup, shown(others.c.record_seq)
         )
         query = (
             select(
-                moved.c.place,
+                moved.c.record_seq,
                 oldest.scalar_subquery(),
                 signals.c.type,
                 signals.c.value,
@@ -198,7 +200,7 @@ class StopNCIIRecords:
                 verdict.scalar_subquery(),
             )
             .join(signals, signals.c.id == moved.c.id)
-            .order_by(moved.c.place)
+            .order_by(moved.c.record_seq)
             .limit(limit)
         )
         return [Record(*row) for row in self._run(query).all()]
@@ -208,9 +210,9 @@ class StopNCIIRecords:
 
         The records come in the order of these look-up values, and the signals of each by number.
         """
-        wanted = {lookup: place for place, lookup in enumerate(lookups)}
+        wanted = {lookup: index for index, lookup in enumerate(lookups)}
         values = list(wanted)
-        known = or_(signals.c.place.is_not(None), signals.c.held.is_not(None))
+        known = or_(signals.c.record_seq.is_not(None), signals.c.held.is_not(None))
         found: list[tuple[bytes, int]] = []
         for first in range(0, len(values), PARAMETERS):
             some = values[first : first + PARAMETERS]

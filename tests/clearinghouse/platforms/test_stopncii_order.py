@@ -59,17 +59,18 @@ def test_a_record_never_falls_back_behind_a_reader(service, kind):
 
 
 @pytest.mark.sqlite
-def test_a_database_from_before_the_door_gets_its_places(settings):
-    """Step 0002 on a database with cases: in the log's order, by their hours, verdicts behind."""
-    old = Store.open(settings)  # for its key, and its tables but for the last step
+def test_a_database_older_than_the_stopncii_api_gets_record_seqs(settings):
+    """Migration 0002 numbers signals in the order of the log, by their hours, then verdicts."""
+    old = Store.open(settings)  # makes the key and the tables, which are taken back to 0001 below
     old.close()
     now = [14 * 3600, 14 * 3600, 12 * 3600, 20 * 3600, 20 * 3600]
     path = settings.database.removeprefix("sqlite:///")
     beside = sqlite3.connect(path)
     beside.executescript(
         """
-        DROP INDEX ix_signals_place; ALTER TABLE signals DROP COLUMN place;
-        DROP INDEX ix_verdicts_platform_id_place; ALTER TABLE verdicts DROP COLUMN place;
+        DROP INDEX ix_signals_record_seq; ALTER TABLE signals DROP COLUMN record_seq;
+        DROP INDEX ix_verdicts_platform_id_record_seq;
+        ALTER TABLE verdicts DROP COLUMN record_seq;
         ALTER TABLE signals DROP COLUMN next_lookup; DROP TABLE audit;
         DROP INDEX ix_signals_held; ALTER TABLE signals DROP COLUMN held; DROP TABLE takeouts;
         DROP TABLE withdrawn; DROP TABLE intake; ALTER TABLE verdicts DROP COLUMN earlier;
@@ -77,7 +78,8 @@ def test_a_database_from_before_the_door_gets_its_places(settings):
         ALTER TABLE keys DROP COLUMN used; ALTER TABLE items DROP COLUMN awaiting_after;
         DROP TABLE assisted; DROP TABLE advocates; DROP TABLE spent; DROP TABLE budgets;
         DROP TABLE lawful; DROP TABLE reviews;
-        DROP TABLE removals; DROP TABLE contributions; DELETE FROM facts WHERE name = 'place';
+        DROP TABLE removals; DROP TABLE contributions;
+        DELETE FROM facts WHERE name = 'record_seq';
         UPDATE alembic_version SET version_num = '0001';
         INSERT INTO cases VALUES (1, x'00', '-', 'shared', 'open', 0, 9999999999, NULL);
         INSERT INTO platforms VALUES (1, 'Old', x'00', 0);
@@ -95,10 +97,12 @@ def test_a_database_from_before_the_door_gets_its_places(settings):
     beside.close()
     store = Store.open(settings)
     with store.read() as tx:
-        found = dict(tx.connection.execute(select(signals.c.id, signals.c.place)).all())
-        heard = dict(tx.connection.execute(select(verdicts.c.signal_id, verdicts.c.place)).all())
+        found = dict(tx.connection.execute(select(signals.c.id, signals.c.record_seq)).all())
+        heard = dict(
+            tx.connection.execute(select(verdicts.c.signal_id, verdicts.c.record_seq)).all()
+        )
         read = tx.stopncii.read(1, 0, 10, first_hand=False)
-        last = tx.stopncii.last_place()
+        last = tx.stopncii.last_seq()
     base = 14 * 3600 * 100
     end = 20 * 3600 * 100
     assert found == {1: base, 2: base + 1, 3: base + 2, 4: None, 5: end}
@@ -210,20 +214,24 @@ class Histories(RuleBasedStateMachine):
                 kinds = [tx.contributions.find(p.number, IMPORTED) for p in self.platforms]
                 owned = select(items.c.id).where(items.c.case_id.in_(kinds))
                 hidden = set(tx.connection.execute(owned).scalars())
-            rows = tx.connection.execute(select(signals).where(signals.c.place.is_not(None))).all()
+            rows = tx.connection.execute(
+                select(signals).where(signals.c.record_seq.is_not(None))
+            ).all()
             said = tx.connection.execute(
                 select(verdicts).where(verdicts.c.platform_id == reader.platform.number)
             ).all()
         found = {}
         for signal in live:
             lookup = lookup_of(self.store, signal)
-            group = {r.id: r.place for r in rows if r.lookup == lookup and r.item_id not in hidden}
+            group = {
+                r.id: r.record_seq for r in rows if r.lookup == lookup and r.item_id not in hidden
+            }
             all_ = {r.id for r in rows if r.lookup == lookup}
-            heard = [(v.place, v.verdict) for v in said if v.signal_id in all_]
-            moved = [v.place for v in said if v.signal_id in group]
-            place = max([*group.values(), *moved])
+            heard = [(v.record_seq, v.verdict) for v in said if v.signal_id in all_]
+            moved = [v.record_seq for v in said if v.signal_id in group]
+            seq = max([*group.values(), *moved])
             verdict = stopncii._SAID[max(heard)[1]].value if heard else None
-            found[signal.hex] = (place // 3, verdict)
+            found[signal.hex] = (seq // 3, verdict)
         return found
 
     @rule(minutes=st.sampled_from([0, 30, 60, 180, -120]))
@@ -318,10 +326,10 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def few_share_a_time(self):
         with self.store.read() as tx:
-            places = list(tx.connection.execute(select(signals.c.place)).scalars())
-            places += list(tx.connection.execute(select(verdicts.c.place)).scalars())
-            last = tx.stopncii.last_place()
-        taken = [p for p in places if p is not None]
+            seqs = list(tx.connection.execute(select(signals.c.record_seq)).scalars())
+            seqs += list(tx.connection.execute(select(verdicts.c.record_seq)).scalars())
+            last = tx.stopncii.last_seq()
+        taken = [seq for seq in seqs if seq is not None]
         assert len(taken) == len(set(taken))
         assert max(taken, default=0) <= last
 
