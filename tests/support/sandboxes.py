@@ -1,4 +1,4 @@
-"""What tests do to a sandbox's child, and to processes that have one."""
+"""Helpers for tests of the sandbox's child and of processes that have one."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ def pid_of(box):
 
 
 def gone(pid):
-    """Wait until a process is no more; True if that happens at all."""
+    """Whether a process ends within ten seconds."""
     for _ in range(500):
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -30,21 +30,22 @@ def gone(pid):
     return False
 
 
-def sibling(beside, data):
-    path = beside.with_name("other")
+def sibling(original, data):
+    """Write a second file next to another one."""
+    path = original.with_name("other")
     path.write_bytes(data)
     return path
 
 
 def while_sending(monkeypatch, act):
-    """Do something when the child has asked for the file, before the first byte is sent."""
-    once = iter([act])
+    """Call `act` once the child has requested the file, before the first byte is sent."""
+    pending = iter([act])
 
-    def acting(*arguments):
-        next(once, lambda: None)()
+    def send(*arguments):
+        next(pending, lambda: None)()
         return send_bytes(*arguments)
 
-    monkeypatch.setattr(sandbox, "send_bytes", acting)
+    monkeypatch.setattr(sandbox, "send_bytes", send)
 
 
 DEATHS = {

@@ -1,4 +1,4 @@
-"""Videos for tests with more than one track, or with pictures that are cropped by a header."""
+"""Videos for tests with several tracks, cropping, fragments, or without lengths."""
 
 import io
 from fractions import Fraction
@@ -26,7 +26,7 @@ _DATA = {"klv", "timed_id3"}
 
 
 def with_side_track(kind, frames=None):
-    """Encode eight frames with a track of `SIDE_TRACKS` beside them."""
+    """Encode eight frames together with a track of `SIDE_TRACKS`."""
     format, codec, payload, pictures = SIDE_TRACKS[kind]
     out = io.BytesIO()
     with av.open(out, "w", format=format) as container:
@@ -53,12 +53,12 @@ def with_side_track(kind, frames=None):
 
 
 def with_two_tracks(frames, *, flags=None, default=None, format="mp4", codec="libx264"):
-    """Encode two tracks of pictures.
+    """Encode a video with two video tracks.
 
     Args:
-        frames: RGB arrays of the one and of the other.
-        flags: of each track's header in MP4: 1 enabled, 2 in the movie (ISO/IEC 14496-12, 8.3.2).
-        default: in Matroska, whether each is the default.
+        frames: of each track, RGB arrays.
+        flags: of each track header in MP4: 1 enabled, 2 in movie (ISO/IEC 14496-12, 8.3.2).
+        default: in Matroska, whether each track is a default one.
     """
     out = io.BytesIO()
     with av.open(out, "w", format=format) as container:
@@ -82,11 +82,11 @@ def with_two_tracks(frames, *, flags=None, default=None, format="mp4", codec="li
 
 
 def cropped(frames, codec, left, top, format="mp4"):
-    """Encode frames of which the stream's own header crops pixels off two sides."""
+    """Encode frames that the header of the stream crops on two sides."""
     raw = {"libx264": "h264", "libx265": "hevc"}[codec]
     out = io.BytesIO()
-    whole = io.BytesIO(film(frames, codec, raw))
-    with av.open(whole, format=raw) as source, av.open(out, "w", format=raw) as container:
+    original = io.BytesIO(film(frames, codec, raw))
+    with av.open(original, format=raw) as source, av.open(out, "w", format=raw) as container:
         track = container.add_stream_from_template(source.streams.video[0])
         crop = BitStreamFilterContext(
             f"{raw}_metadata=crop_left={left}:crop_top={top}", source.streams.video[0], track
@@ -99,7 +99,7 @@ def cropped(frames, codec, left, top, format="mp4"):
 
 
 def repacked(data, raw, format, rate=12):
-    """Put a bare stream of H.264 or HEVC into a container."""
+    """Mux a raw H.264 or HEVC stream into a container."""
     out = io.BytesIO()
     with av.open(io.BytesIO(data), format=raw) as source, av.open(out, "w", format=format) as into:
         track = into.add_stream_from_template(source.streams.video[0])
@@ -115,7 +115,7 @@ def repacked(data, raw, format, rate=12):
 def fragmented(
     frames, codec="libx264", *, group=6, rate=12, times=None, flags="frag_keyframe+empty_moov"
 ):
-    """Encode an MP4 of fragments, one a group of pictures, as recorders and live streams do."""
+    """Encode a fragmented MP4, a fragment per group of pictures, as recorders do."""
     out = io.BytesIO()
     options = {"movflags": f"{flags}+default_base_moof"}
     with av.open(out, "w", format="mp4", container_options=options) as container:
@@ -133,7 +133,7 @@ def fragmented(
 
 
 def boxes_of(data):
-    """Cut an MP4 into its outer boxes: the name and all bytes of each."""
+    """Return the top-level boxes of an MP4: the name and all bytes of each."""
     found, at = [], 0
     while at < len(data):
         size = int.from_bytes(data[at : at + 4])
@@ -143,7 +143,7 @@ def boxes_of(data):
 
 
 def live(frames, codec, rate=12):
-    """Record Matroska as a browser does, without any length; give it and where each block ends."""
+    """Record Matroska without lengths, as browsers do; return it and where each block ends."""
     out = io.BytesIO()
     out.seekable = lambda: False
     ends = []
@@ -158,7 +158,7 @@ def live(frames, codec, rate=12):
     at = data.index(_CLUSTER)
     while at < len(data):
         start, end = _element(data, at)
-        if data[at : at + 4] == _CLUSTER:  # whose length FFmpeg knows, and a browser does not
+        if data[at : at + 4] == _CLUSTER:  # FFmpeg writes its length, browsers do not
             length = start - at - 4
             data[at + 4 : start] = ((1 << 7 * length + 1) - 1).to_bytes(length)
             end = start

@@ -1,4 +1,4 @@
-"""Animated GIF and PNG files put together here, frame by frame, and what viewers show of them."""
+"""Animated GIF and PNG files for tests, and what viewers show of them."""
 
 import struct
 from collections.abc import Sequence
@@ -14,9 +14,16 @@ KEEP, CLEAR, RESTORE = range(3)
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame: its picture, where it lies, for how many milliseconds, and what follows it.
+    """A frame of an animation.
 
-    `clear` is the palette's index that is transparent in a GIF; `replaces` is of PNG alone.
+    Attributes:
+        picture: its pixels.
+        left: the offset on the canvas, in pixels.
+        top: likewise.
+        duration: in milliseconds.
+        disposal: what happens to its area before the next frame: `KEEP`, `CLEAR` or `RESTORE`.
+        clear: the transparent index of the palette; GIF only.
+        replaces: whether it replaces pixels instead of blending with them; PNG only.
     """
 
     picture: Image.Image
@@ -36,19 +43,19 @@ def gif(
     between: bytes = b"",
     trailer: bytes = b";",
 ) -> bytes:
-    """Make a GIF whose frames have palettes of their own.
+    """Return a GIF whose frames have local palettes.
 
     Args:
-        size: width and height of its screen.
-        frames: they have pictures of mode P.
-        background: the first colour of the global palette, which is the background's.
-        between: stray bytes before each frame's control block and before its picture.
-        trailer: what the file ends with.
+        size: width and height of the logical screen.
+        frames: with pictures of mode P.
+        background: the first colour of the global palette, which is that of the background.
+        between: stray bytes before the control block and the image of each frame.
+        trailer: the end of the file.
     """
     out = [b"GIF89a", struct.pack("<HHBBB", *size, 0xF0, 0, 0), background, b"\xff\xff\xff"]
     for frame in frames:
         alone = encode(frame.picture, "GIF")
-        # the picture's own file: a header, the palette as a global one, then blocks
+        # a file of this picture: a header, a global palette, then blocks
         colours = alone[13 : 13 + (3 << (alone[10] & 7) + 1)]
         at = 13 + len(colours)
         while alone[at] == 0x21:
@@ -67,9 +74,12 @@ def gif(
 def apng(
     size: tuple[int, int], frames: Sequence[Frame], *, hidden: Image.Image | None = None
 ) -> bytes:
-    """Make an animated PNG; `hidden` is its first image where that is no part of the animation.
+    """Return an animated PNG.
 
-    All pictures have the same mode, and the first one, or `hidden`, fills the size.
+    Args:
+        size: width and height of the canvas.
+        frames: with pictures of the same mode; the first fills the canvas, unless `hidden` does.
+        hidden: a default image that is not part of the animation.
     """
     header, _ = _png(hidden or frames[0].picture)
     out = [
@@ -101,7 +111,7 @@ def apng(
 
 
 def _png(picture: Image.Image) -> tuple[bytes, bytes]:
-    """Give a picture's header and packed pixels."""
+    """Return the header fields and the compressed pixels of a picture."""
     data = encode(picture, "PNG")
     packed, at = b"", 8
     while at < len(data):
@@ -113,7 +123,7 @@ def _png(picture: Image.Image) -> tuple[bytes, bytes]:
 
 
 def shown(size: tuple[int, int], frames: Sequence[Frame]) -> list[np.ndarray]:
-    """Give what is seen during each frame on white paper, float (h, w, 3)."""
+    """Return the pixels shown during each frame, on white, float (h, w, 3)."""
     canvas = np.zeros((size[1], size[0], 4))
     out = []
     for frame in frames:
@@ -126,9 +136,9 @@ def shown(size: tuple[int, int], frames: Sequence[Frame]) -> list[np.ndarray]:
         before = canvas.copy()
         under = canvas[rows, columns]
         over, below = pixels[..., 3:] / 255, under[..., 3:] / 255
-        whole = over + below * (1 - over)
+        alpha = over + below * (1 - over)
         mixed = pixels[..., :3] * over + under[..., :3] * below * (1 - over)
-        painted = np.concatenate((mixed / np.maximum(whole, 1e-9), whole * 255), axis=2)
+        painted = np.concatenate((mixed / np.maximum(alpha, 1e-9), alpha * 255), axis=2)
         canvas[rows, columns] = pixels if frame.replaces else painted
         alpha = canvas[..., 3:] / 255
         out.append(canvas[..., :3] * alpha + 255 * (1 - alpha))

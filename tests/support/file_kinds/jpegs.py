@@ -1,4 +1,4 @@
-"""JPEG files that break the standard as cameras, programs and broken copies do."""
+"""JPEG files that violate the standard as those of cameras, programs and failed copies do."""
 
 import random
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ EOI = b"\xff\xd9"
 
 
 def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Walk a sound JPEG up to its end marker: marker, start and end of each; scans have 0."""
+    """Yield marker, start and end of each segment of a valid JPEG; 0 for the data of scans."""
     at = 2
     while data[at + 1] != 0xD9:
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4])
@@ -22,9 +22,9 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def junk(length: int, seed: int = 0) -> bytes:
-    """Make stray bytes; none begins a marker."""
-    chosen = random.Random(seed)
-    return bytes(chosen.randrange(255) for _ in range(length))
+    """Return stray bytes, none of which starts a marker."""
+    draw = random.Random(seed)
+    return bytes(draw.randrange(255) for _ in range(length))
 
 
 def inserted(data: bytes, at: int, more: bytes) -> bytes:
@@ -32,32 +32,32 @@ def inserted(data: bytes, at: int, more: bytes) -> bytes:
 
 
 def lengthened(data: bytes, start: int, by: int) -> bytes:
-    """Let a segment say that it is longer by so many bytes than it is."""
+    """Increase the declared length of a segment."""
     length = int.from_bytes(data[start + 2 : start + 4]) + by
     return data[: start + 2] + length.to_bytes(2) + data[start + 4 :]
 
 
 def with_comment(data: bytes, text: bytes = b"Made by a camera, long ago") -> bytes:
-    """Put a comment before the first segment."""
+    """Insert a comment before the first segment."""
     return data[:2] + b"\xff\xfe" + (len(text) + 2).to_bytes(2) + text + data[2:]
 
 
 def with_thumbnail(data: bytes, thumbnail: bytes) -> bytes:
-    """Put a thumbnail after JFIF's segment, whose length is two too long and swallows its start."""
+    """Insert a thumbnail after the JFIF segment, which is declared two bytes too long."""
     at = next(end for marker, _, end in segments(data) if marker == 0xE0)
     body = b"Exif\0\0MM\0*" + junk(40) + thumbnail
-    whole = data[:at] + b"\xff\xe1" + (len(body) + 2).to_bytes(2) + body + data[at:]
-    return lengthened(whole, 2, 2)
+    extended = data[:at] + b"\xff\xe1" + (len(body) + 2).to_bytes(2) + body + data[at:]
+    return lengthened(extended, 2, 2)
 
 
 def sound_but_odd(data: bytes, seed: int = 0) -> Iterator[tuple[str, bytes]]:
-    """Make files that every viewer shows as it shows `data`, a JPEG of libjpeg's with JFIF."""
+    """Yield files that every viewer shows like `data`, a JPEG of libjpeg with JFIF."""
     first = data.index(bytes((0xFF, SOS)))
     for n, (marker, start, _) in enumerate(list(segments(data))):
-        # the bytes before a scan's data would be taken for it
+        # bytes before the data of a scan would be part of it
         if marker:
             for length in (1, 2, 3, 7, 8, 60):
-                # many different ones after a scan mean damage
+                # many different bytes after a scan are taken for damage
                 more = junk(length, n) if length < 9 or start <= first else b"U" * length
                 yield f"{length} bytes before {marker:x}", inserted(data, start, more)
             yield f"fill before {marker:x}", inserted(data, start, b"\xff" * 5)
@@ -71,7 +71,7 @@ def sound_but_odd(data: bytes, seed: int = 0) -> Iterator[tuple[str, bytes]]:
     for by in (-3, -2, -1):
         yield f"a comment's length {by}", lengthened(commented, 2, by)
     for by in (1, 2, 3):
-        # what it swallows begins another comment
+        # the extra bytes are the start of another comment
         yield f"a comment's length +{by}", lengthened(with_comment(commented), 2, by)
     yield "no end", data[:-2]
     yield "half an end", data[:-1]
@@ -83,7 +83,7 @@ def sound_but_odd(data: bytes, seed: int = 0) -> Iterator[tuple[str, bytes]]:
         and len(data[data.index(b"\xff\xc4") : data.index(b"\xff\xda")]) == 432
     ):
         kept = [data[start:end] for marker, start, end in segments(data) if marker != 0xC4]
-        yield "the standard's tables left out", data[:2] + b"".join(kept) + EOI
+        yield "without the standard tables", data[:2] + b"".join(kept) + EOI
     app0 = data.index(b"JFIF\0")
     start = max(end for marker, _, end in segments(data) if marker == SOS) - 3
     if b"\xff\xc2" not in data:  # baseline's scans hold everything
@@ -92,7 +92,7 @@ def sound_but_odd(data: bytes, seed: int = 0) -> Iterator[tuple[str, bytes]]:
 
 
 def with_pixels_missing(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Make files of which every viewer shows a part alone; `data` is a JPEG of libjpeg's."""
+    """Yield files of which every viewer shows only a part; `data` is a JPEG of libjpeg."""
     *_, (marker, start, end) = segments(data)
     assert marker == 0
     for share in (0.3, 0.7, 0.9, 0.97):
@@ -107,10 +107,10 @@ def with_pixels_missing(data: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def out_of_step(data: bytes, count: int = 60) -> Iterator[tuple[str, bytes]]:
-    """Make files whose decoder is done before the scan is, as after a changed bit.
+    """Yield files whose decoder finishes before the end of a scan, as after a flipped bit.
 
-    Some of the data of a scan of `data`, a JPEG of libjpeg's, follow the whole scan: `count`
-    bytes, none of which begins a marker.
+    `count` bytes of the data of a scan, none of which starts a marker, are appended to the scan.
+    `data` is a JPEG of libjpeg.
     """
     components: list[int] = []
     for marker, start, end in segments(data):
@@ -119,14 +119,17 @@ def out_of_step(data: bytes, count: int = 60) -> Iterator[tuple[str, bytes]]:
         more = data[start:end].replace(b"\xff", b"")[:count]
         if marker == 0 and len(set(more)) > 1 and len(more) == count:
             yield f"more of a scan of {components}, at {start}", inserted(data, end, more)
-    for count in (20, 60, 500):  # of fewer, a decoder may have read ahead
+    for count in (20, 60, 500):  # fewer may be in a decoder's read-ahead
         yield f"{count} bytes before the end", data[:-2] + junk(count) + EOI
 
 
 def sampled(planes: list[tuple[bytes, int]], width: int, height: int) -> bytes:
-    """Put grey JPEGs of one quality together to one picture, each as the scan of one component.
+    """Combine grey JPEGs of the same quality into one picture, each as the scan of a component.
 
-    Each comes with its sampling factors in a byte, such as 0x31 for 3 across and 1 down.
+    Args:
+        planes: each JPEG with its sampling factors in a byte, such as 0x31 for 3 across, 1 down.
+        width: of the picture.
+        height: of the picture.
     """
     parts = {marker: planes[0][0][start:end] for marker, start, end in segments(planes[0][0])}
     tables = [
