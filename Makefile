@@ -14,7 +14,7 @@ PHOTOS ?=
 PYTEST_ARGS ?=
 KERNEL := CMakeLists.txt $(wildcard nciihash/search/kernel/*)
 
-.PHONY: setup demo test test-quick attacks structure fuzz-service fuzz-files fuzz-code tiff-sweep lint docs dist
+.PHONY: setup demo test test-quick attacks structure fuzz-service fuzz-files fuzz-code tiff-sweep lint words docs dist
 .PHONY: bench bench-check bench-full bench-hashing bench-search bench-recall
 .PHONY: bench-service bench-scan bench-video bench-page bench-veil bench-inversion
 .PHONY: kernels sanitize screenshots page lock clean
@@ -52,6 +52,12 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run --Werror $(wildcard nciihash/search/kernel/*)
+	$(BIN)/python tests/tools/words.py
+
+# Forbidden words and phrases in code, docs and messages, and how often each is used.
+words: $(VENV)/.dev
+	@$(BIN)/python tests/tools/words.py
 
 # All benchmarks at a size that takes 15 minutes on two cores; writes to OUT. PHOTOS are folders. The
 # large ones, whose results are in docs/evidence.md, have their own targets; bench-full runs them all.

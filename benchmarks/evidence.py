@@ -1,10 +1,10 @@
-"""Write docs/evidence.md from the stored results, or hold a new run against them.
+"""Write docs/evidence.md from the stored results, or compare a new run with them.
 
     python -m benchmarks.evidence
     python -m benchmarks.evidence --check FOLDER --against benchmarks/results/quick
 
-The check compares ratios and shares alone, since times belong to a machine: what is worse than
-before by more than the tolerance is named, and the exit status is 1.
+The check compares ratios and shares only, since times depend on the machine. It lists what is worse
+than stored by more than the tolerance, and then exits with 1.
 """
 
 import argparse
@@ -18,9 +18,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "evidence.md"
-# What names an element of a list in the results, so that runs of other lengths can be compared.
+# Keys that identify an element of a list in the results, so that runs of other lengths compare.
 NAMES = ("peer", "way", "pixels", "rows", "kind", "bits", "line", "name")
-# Values that compare two programs, or a share, and whether more of it is better.
+# Keys of values that compare two programs, or are a share, and whether more is better.
 BETTER = {"ratio": True, "single_ratio": True, "batch_ratio": True, "recall": True}
 WORSE = {"of_the_flat_scan": False}
 
@@ -29,13 +29,13 @@ Results = dict[str, Any]
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence with its figures, and how to make them again.
+    """A sentence with its figures, and how to measure them again.
 
     Attributes:
-        text: the sentence, with places for the figures by name.
-        figures: takes the figures out of the results.
-        source: which results, without ending.
-        command: makes them.
+        text: the sentence, a format string with the figures by name.
+        figures: reads the figures from the results.
+        source: the name of the results file, without its suffix.
+        command: the command that writes it.
     """
 
     text: str
@@ -45,7 +45,7 @@ class Claim:
 
 
 def bank(results: Results, rows: float, tolerance: float = 0.01) -> Results:
-    """Give the results of a bank of so many rows."""
+    """Return the results of a bank with this number of rows."""
     for each in results["banks"]:
         if abs(each["rows"] - rows) <= tolerance * rows:
             return dict(each)
@@ -53,7 +53,7 @@ def bank(results: Results, rows: float, tolerance: float = 0.01) -> Results:
 
 
 def speeds(rows: float, peer: str) -> Callable[[Results], dict[str, float]]:
-    """Give how many times faster than a peer we are, singly and in batches."""
+    """Return the speed relative to a peer, for single queries and in batches."""
 
     def figures(results: Results) -> dict[str, float]:
         [found] = [p for p in bank(results, rows)["peers"] if p["peer"] == peer]
@@ -63,7 +63,7 @@ def speeds(rows: float, peer: str) -> Callable[[Results], dict[str, float]]:
 
 
 def ours(rows: float) -> Callable[[Results], dict[str, float]]:
-    """Give how long our own search takes, and what a hash takes in memory."""
+    """Return the time of our own search in microseconds, and the bytes a hash takes in memory."""
 
     def figures(results: Results) -> dict[str, float]:
         [found] = [p for p in bank(results, rows)["peers"] if p["peer"] == "nciihash"]
@@ -77,7 +77,7 @@ def ours(rows: float) -> Callable[[Results], dict[str, float]]:
 
 
 def hashing(way: str) -> Callable[[Results], dict[str, float]]:
-    """Give how many times faster than others one way of hashing large photos is."""
+    """Return the speed of one way of hashing large photos relative to the peers."""
 
     def figures(results: Results) -> dict[str, float]:
         [found] = [w for w in results["races"]["12 megapixels"]["ways"] if w["way"] == way]
@@ -93,7 +93,7 @@ def hashing(way: str) -> Callable[[Results], dict[str, float]]:
 
 
 def bits(results: Results) -> dict[str, float]:
-    """Give how far exact hashes are from the reference's, and fast ones from exact ones."""
+    """Return the distances of exact hashes to the reference, and of fast to exact ones."""
     exact, fast = results["exact"], results["fast"]
     return {
         "pictures": exact["pictures"],
@@ -104,7 +104,7 @@ def bits(results: Results) -> dict[str, float]:
 
 
 def recall(*path: str) -> Callable[[Results], dict[str, float]]:
-    """Give what is found of a group of edits: by one hash, by the standard and the full set."""
+    """Return the recall of a group of edits, in per cent: one hash, standard set, full set."""
 
     def figures(results: Results) -> dict[str, float]:
         row = results
@@ -119,8 +119,8 @@ def recall(*path: str) -> Callable[[Results], dict[str, float]]:
     return figures
 
 
-def filmed(results: Results) -> dict[str, float]:
-    """Give what of videos is found, in per cent, and what hashing costs beside decoding."""
+def videos(results: Results) -> dict[str, float]:
+    """Return the recall of video copies, in per cent, and the cost relative to decoding."""
     found = {row["name"]: row for row in results["copies"]}
     ways = {way["way"]: way["of the decode"] for way in results["costs"][0]["ways"]}
     return {
@@ -131,13 +131,13 @@ def filmed(results: Results) -> dict[str, float]:
 
 
 def strangers(results: Results) -> dict[str, float]:
-    """Give how many pairs of different photos were compared, and how near they came."""
+    """Return the counts of pairs of different photos and of false matches, and the nearest."""
     found = results["others"]["full"]
     return {"pairs": found["pairs"], "false": found["false"], "closest": found["closest"]}
 
 
 def asked(kind: str) -> Callable[[Results], dict[str, float]]:
-    """Give how many queries a second the service answers, of one kind of request."""
+    """Return the queries a second that the service answers, of one form of request."""
 
     def figures(results: Results) -> dict[str, float]:
         found = results["banks"][-1]
@@ -151,13 +151,13 @@ def asked(kind: str) -> Callable[[Results], dict[str, float]]:
 
 
 def visible(results: Results) -> dict[str, float]:
-    """Give how long it takes until platforms have heard of a submission."""
+    """Return the delay until platforms have received a submission, in milliseconds."""
     found = results["banks"][-1]["visible"]
     return {"p50": found["p50_ms"], "p99": found["p99_ms"], "platforms": found["platforms"]}
 
 
 def scanned(results: Results) -> dict[str, float]:
-    """Give how many stored hashes a core looks up in a second, and how many runs went astray."""
+    """Return the hashes that a core looks up in a second, and how many runs differ."""
     speeds = [bank(results, rows) for rows in (1e6, 1e7)]
     million, ten = (one["scanned"] / one["core_seconds"] for one in speeds)
     ray = results["ray"]
@@ -169,42 +169,43 @@ SEARCH = "make bench-search"
 _SPEED = "{one:,.0f} times faster for one query and {batch:,.0f} times in batches than "
 CLAIMS = (
     Claim(
-        "From a 12-megapixel JPEG to its hash, fast: {ms:.0f} ms on one core, {pdqhash:.0f} times "
-        "as fast as pdqhash and Pillow, {phash:.1f} times as imagehash.phash, at {limit:.0f} % of "
-        "the speed of a scaled decode alone.",
+        "Fast mode hashes a 12-megapixel JPEG file in {ms:.0f} ms on one core: {pdqhash:.0f} times "
+        "as fast as pdqhash with Pillow, {phash:.1f} times as fast as imagehash.phash, and at "
+        "{limit:.0f} % of the speed of a scaled decode alone.",
         hashing("nciihash, fast"), "hashing", "make bench-hashing",
     ),
     Claim(
-        "The same, exact: {ms:.0f} ms, {pdqhash:.1f} times as fast as pdqhash and Pillow.",
+        "Exact mode: {ms:.0f} ms, {pdqhash:.1f} times as fast as pdqhash with Pillow.",
         hashing("nciihash, exact"), "hashing", "make bench-hashing",
     ),
     Claim(
-        "Exact hashes have the bits of the pdqhash package for {equal:.0f} of {pictures:.0f} "
-        "pictures; fast ones are {mean:.2f} bits from exact ones on average, {most:.0f} at most.",
+        "Exact hashes equal those of the pdqhash package for {equal:.0f} of {pictures:.0f} "
+        "pictures; fast ones differ from exact ones by {mean:.2f} bits on average, {most:.0f} at most.",
         bits, "hashing", "make bench-hashing",
     ),
     Claim(
-        "A query of a bank of a million hashes takes {one:.0f} us ({batch:.0f} us in a batch), and "
+        "In a bank of a million hashes a query takes {one:.0f} us ({batch:.0f} us in a batch), and "
         "a hash takes {bytes:.0f} bytes.", ours(1e6), "search", SEARCH,
     ),
     Claim(
-        "Of ten million: {one:.0f} us ({batch:.0f} us in a batch), {bytes:.0f} bytes a hash.",
+        "In a bank of ten million: {one:.0f} us ({batch:.0f} us in a batch), "
+        "{bytes:.0f} bytes a hash.",
         ours(1e7), "search", SEARCH,
     ),
     Claim(
-        "At a million, " + _SPEED + "faiss's exact flat index.",
+        "At a million hashes, " + _SPEED + "faiss's exact flat index.",
         speeds(1e6, "faiss Flat"), "search", SEARCH,
     ),
     Claim(
-        "At ten million, " + _SPEED + "faiss's exact flat index.",
+        "At ten million hashes, " + _SPEED + "faiss's exact flat index.",
         speeds(1e7, "faiss Flat"), "search", SEARCH,
     ),
     Claim(
-        "At ten million, " + _SPEED + "faiss's multi-index hashing, 16 x 16.",
+        "At ten million hashes, " + _SPEED + "faiss's multi-index hashing, 16 x 16.",
         speeds(1e7, "faiss MultiHash 16x16, 1 flips"), "search", SEARCH,
     ),
     Claim(
-        "Of copies that were saved again, one hash finds {plain:.0f} %, the standard set "
+        "Of re-encoded copies, one hash finds {plain:.0f} %, the standard set "
         "{standard:.0f} %.", recall("groups", "saved again"), "recall", "make bench-recall",
     ),
     Claim(
@@ -212,43 +213,43 @@ CLAIMS = (
         "full set {full:.0f} %.", recall("groups", "crop"), "recall", "make bench-recall",
     ),
     Claim(
-        "Of copies in a frame, one hash finds {plain:.0f} %, the standard set with a trimmed query "
-        "{standard:.0f} %; of screenshots see the table.",
+        "Of framed copies, one hash finds {plain:.0f} %, the standard set with a trimmed query "
+        "{standard:.0f} %; the table has screenshots.",
         recall("groups", "frame"), "recall", "make bench-recall",
     ),
     Claim(
         "Of twenty hard edits that had no part in choosing the set: {plain:.0f} %, "
-        "{standard:.0f} %, {full:.0f} %. Of collages none.",
+        "{standard:.0f} %, {full:.0f} %. Of collages, none.",
         recall("held aside"), "recall", "make bench-recall",
     ),
     Claim(
-        "Of {pairs:,.0f} pairs of hashes of different photos {false:.0f} matched; the closest were "
-        "{closest:.0f} bits apart.", strangers, "recall", "make bench-recall",
+        "Of {pairs:,.0f} pairs of hashes of different photos, {false:.0f} matched; the nearest "
+        "were {closest:.0f} bits apart.", strangers, "recall", "make bench-recall",
     ),
     Claim(
-        "Of videos' copies that were trimmed to the middle and saved anew, {trimmed:.0f} % of the "
+        "Of video copies that were trimmed to the middle and re-encoded, {trimmed:.0f} % of the "
         "frames are found; of mirrored ones none, with the standard set {mirrored:.0f} %. Hashing "
-        "takes {none:.2f} times the decoding alone.", filmed, "video", "make bench-video",
+        "takes {none:.2f} times as long as decoding alone.", videos, "video", "make bench-video",
     ),
     Claim(
-        "One worker of the service answers {a_second:,.0f} queries a second in batches of octets "
-        "on {rows:,.0f} hashes: {ratio:,.0f} times what threatexchange behind Flask answers, "
-        "which takes one hash a request.",
+        "One worker of the service answers {a_second:,.0f} queries a second in binary batches, "
+        "with {rows:,.0f} hashes: {ratio:,.0f} times as many as threatexchange with Flask, which takes "
+        "one hash a request.",
         asked("octets, 10,000 a request"), "service", "make bench-service",
     ),
     Claim(
-        "Asked singly by JSON it answers {a_second:,.0f} a second: {ratio:.2f} times that "
-        "peer.",
+        "With one JSON query a request it answers {a_second:,.0f} a second: {ratio:.2f} times as "
+        "many as that peer.",
         asked("JSON, 1 a request"), "service", "make bench-service",
     ),
     Claim(
-        "Half of {platforms:.0f} waiting platforms have a submission within {p50:.0f} ms, 99 of "
-        "100 within {p99:.0f} ms, on one core.", visible, "service", "make bench-service",
+        "{platforms:.0f} waiting platforms receive a submission within {p50:.0f} ms (median) and "
+        "{p99:.0f} ms (99th percentile), on one core.", visible, "service", "make bench-service",
     ),
     Claim(
         "A scan looks up {million:,.0f} stored hashes a second and core in a bank of a million, "
         "{ten:,.0f} in one of ten million. Of two scans on a Ray cluster, one with one of its "
-        "{nodes:.0f} nodes killed midway, {differing:.0f} differ from the local one.",
+        "{nodes:.0f} nodes killed midway, {differing:.0f} differ from the local scan.",
         scanned, "scan", "make bench-scan",
     ),
 )  # fmt: skip
@@ -263,21 +264,21 @@ TABLES = {
     "search-threads": "Search with two threads",
     "service": "The service",
     "veil": "The veil",
-    "inversion": "What hashes give away",
-    "scan": "Matching everything at once",
-    "oracle": "What finding out a hash by questions costs",
+    "inversion": "What hashes reveal",
+    "scan": "Scanning what is stored",
+    "oracle": "The cost of an oracle attack",
 }
 
 
 def load(folder: Path) -> dict[str, Results]:
-    """Read every JSON file of results in a folder, by its name without ending."""
+    """Read every JSON file of results in a folder, by its name without the suffix."""
     return {
         path.stem: json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))
     }
 
 
 def where(results: Results) -> str:
-    """Tell in a line on what these results were made."""
+    """Return a line that describes the machine and the versions of these results."""
     parts = [str(results[key]) for key in ("machine", "backend") if key in results]
     if "processors" in results:
         parts.append(f"{results['processors']} processors")
@@ -286,27 +287,27 @@ def where(results: Results) -> str:
 
 
 def page(stored: dict[str, Results], tables: Path = RESULTS) -> str:
-    """Give the page: each claim beside its command, then the tables."""
+    """Return the page: each claim with its command, then the tables."""
     lines = [
         "# Evidence",
         "",
-        "Made by `python -m benchmarks.evidence` from `benchmarks/results/`; not written by hand.",
-        "How to make the results again stands in [Measure again](measure.md). Runs of the same",
-        "code differ by up to a fifth on the virtual machine of these; ratios less than times.",
+        "Generated by `python -m benchmarks.evidence` from `benchmarks/results/`; do not edit.",
+        "[Measure again](measure.md) says how to reproduce the results. On the virtual machine of",
+        "these results, runs of the same code differ by up to a fifth; ratios less than times.",
         "",
-        "| claim | made again by | results |",
+        "| claim | command | results |",
         "|---|---|---|",
     ]
     for claim in CLAIMS:
         if claim.source in stored:
-            said = claim.text.format(**claim.figures(stored[claim.source]))
-            lines.append(f"| {said} | `{claim.command}` | [table](#{anchor(claim.source)}) |")
+            sentence = claim.text.format(**claim.figures(stored[claim.source]))
+            lines.append(f"| {sentence} | `{claim.command}` | [table](#{anchor(claim.source)}) |")
     for name, title in TABLES.items():
         if not (text := tables / f"{name}.md").exists():
             continue
         lines += ["", f"## {title} {{#{anchor(name)}}}", ""]
-        if name in stored and (made := where(stored[name])):
-            lines += [f"*{made}*", ""]
+        if name in stored and (machine := where(stored[name])):
+            lines += [f"*{machine}*", ""]
         for line in text.read_text("utf-8").splitlines():
             lines.append(f"##{line}" if line.startswith("#") else line)
         lines += [
@@ -318,18 +319,18 @@ def page(stored: dict[str, Results], tables: Path = RESULTS) -> str:
 
 
 def pictures(tables: Path, name: str) -> list[Path]:
-    """Give the plots that belong to a table."""
+    """Return the plots that belong to a table."""
     own = {"recall": ("recall-by-edit", "recall-by-threshold", "distances")}.get(name, (name,))
     return [path for stem in own if (path := tables / f"{stem}.png").exists()]
 
 
 def anchor(name: str) -> str:
-    """Give a place on the page that no heading of a table has."""
+    """Return an anchor of the page that no heading of a table has."""
     return f"of-{name}"
 
 
 def ratios(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, float, bool]]:
-    """Walk results for what can be compared between machines: where, how much, is more better."""
+    """Yield what can be compared between machines: path, value, and whether more is better."""
     if isinstance(value, dict):
         for key, each in value.items():
             if key == "times as fast":
@@ -341,31 +342,31 @@ def ratios(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, flo
             else:
                 yield from ratios(each, (*path, key))
     elif isinstance(value, list):
-        for place, each in enumerate(value):
+        for index, each in enumerate(value):
             named = [str(each[n]) for n in NAMES if n in each] if isinstance(each, dict) else []
-            yield from ratios(each, (*path, ", ".join(named) or str(place)))
+            yield from ratios(each, (*path, ", ".join(named) or str(index)))
 
 
 def worse(
     new: dict[str, Results], old: dict[str, Results], tolerance: float
 ) -> tuple[list[str], int]:
-    """Name the ratios that are worse than stored by more than a share; count those compared."""
+    """List the ratios that are worse than stored by more than a share; count those compared."""
     found, compared = [], 0
     for name in new.keys() & old.keys():
         before = {where: (figure, better) for where, figure, better in ratios(old[name])}
-        for place, figure, better in ratios(new[name]):
-            if place not in before:
+        for path, figure, better in ratios(new[name]):
+            if path not in before:
                 continue
             compared += 1
-            stored, _ = before[place]
+            stored, _ = before[path]
             less, more = (figure, stored) if better else (stored, figure)
             if less < more * (1 - tolerance):
-                found.append(f"{name}: {place}: {figure:.3g}, stored {stored:.3g}")
+                found.append(f"{name}: {path}: {figure:.3g}, stored {stored:.3g}")
     return sorted(found), compared
 
 
 def main() -> int:
-    """Do what the command line says."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

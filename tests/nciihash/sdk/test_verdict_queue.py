@@ -313,7 +313,7 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 
 def sender(queue, service, **options):
-    options = {"every": 0.01, "patience": AT_ONCE, "pauses": AT_ONCE} | options
+    options = {"every": 0.01, "retry": AT_ONCE, "pauses": AT_ONCE} | options
     return VerdictSender(SERVER, KEY, queue, http=service.transport(), **options)
 
 

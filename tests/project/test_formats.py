@@ -1,0 +1,95 @@
+"""The formats of docs/formats.md, held to golden files that other implementations can read too."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from golden import formats
+from nciihash import Index
+from nciihash.bank.bank import Bank
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests/golden/formats"
+VECTORS = json.loads((GOLDEN / "vectors.json").read_text(encoding="utf-8"))
+
+little_endian = pytest.mark.skipif(
+    sys.byteorder != "little", reason="a mapped file is in the byte order of its writer"
+)
+
+
+@little_endian
+@pytest.mark.parametrize("name", ["bank", "bank-journal", "index", "vectors.json"])
+def test_the_written_bytes_are_those_of_the_golden_file(name, tmp_path):
+    formats.write(tmp_path)
+    assert (tmp_path / name).read_bytes() == (GOLDEN / name).read_bytes()
+
+
+@little_endian
+def test_the_golden_bank_opens_as_the_pages_say(tmp_path):
+    for name in ("bank", "bank-journal"):
+        shutil.copy(GOLDEN / name, tmp_path)
+    expected = {}
+    for page in VECTORS["pages"]:
+        for entry in page["entries"]:
+            if entry["op"] == "add":
+                expected[entry["id"]] = entry
+            else:
+                del expected[entry["id"]]
+    with Bank.read(tmp_path / "bank") as bank:
+        assert bank.cursor == VECTORS["pages"][-1]["cursor"]
+        assert len(bank) == len(expected)
+        for id, entry in expected.items():
+            stored = bank.entry(id)
+            assert (stored.item, stored.signal.type, stored.signal.hex) == (
+                entry["item"], entry["type"], entry["value"],
+            )  # fmt: skip
+            assert (stored.quality, stored.media, stored.variant) == (
+                entry["quality"], entry["media"], entry["variant"],
+            )  # fmt: skip
+
+
+@little_endian
+def test_the_golden_index_finds_each_of_its_hashes():
+    index = Index.open(GOLDEN / "index")
+    index.verify()
+    packed = np.array([list(bytes.fromhex(h)) for h in VECTORS["index"]["hashes"]], np.uint8)
+    matches = index.query(packed, radius=0)
+    assert matches.ids.tolist() == VECTORS["index"]["ids"]
+
+
+def test_the_permutation_of_the_index_file_is_as_described():
+    data = (GOLDEN / "index").read_bytes()
+    columns, step = 16, 5
+    for row, digits in enumerate(VECTORS["index"]["hashes"]):
+        plain = int(digits, 16)
+        stored = bytearray(32)
+        for bit in range(256):
+            i, column = divmod(bit, columns)
+            if plain >> (255 - bit) & 1:
+                [chunk] = [j for j in range(columns) if (step * i + j) % columns == column]
+                stored[2 * chunk + i // 8] |= 1 << i % 8
+        start = 192 + 64 + 32 * row  # after the header and the padded ids
+        assert data[start : start + 32] == stored
+
+
+@little_endian
+def test_the_reader_in_javascript_reads_them_too():
+    node = pytest.importorskip("playwright._impl._driver").compute_driver_executable()[0]
+    document = (ROOT / "docs/formats.md").read_text(encoding="utf-8")
+    [program] = re.findall(r"```js\n(.*?)```", document, re.DOTALL)
+    done = subprocess.run(
+        [node, "--input-type=module", "-"],
+        input=program, cwd=GOLDEN, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    assert (found["bits"], found["rows"]) == (256, len(VECTORS["index"]["ids"]))
+    pages = VECTORS["pages"][1:]  # the first is in the snapshot
+    assert [page["cursor"] for page in found["pages"]] == [page["cursor"] for page in pages]
+    assert [page["entries"] for page in found["pages"]] == [len(p["entries"]) for p in pages]
+    assert [page["more"] for page in found["pages"]] == [page["more"] for page in pages]
