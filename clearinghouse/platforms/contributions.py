@@ -83,26 +83,28 @@ def prepare(
     store: Store, lawful: LawfulList, hashes: Sequence[Contribution]
 ) -> PreparedContributions:
     """Screen hashes against the lawful list, reserve item numbers and seal the values."""
-    unique = [hash for hash in dict.fromkeys(hashes) if hash.signal.possible]
+    unique = [
+        contribution for contribution in dict.fromkeys(hashes) if contribution.signal.possible
+    ]
     numbers = store.reserve_items(len(unique))
-    screening = screen(store, lawful, [hash.signal for hash in unique])
+    screening = screen(store, lawful, [contribution.signal for contribution in unique])
     rows: dict[bytes, tuple[Media, dict[str, Any]]] = {}
     tags: dict[bytes, bytes] = {}
-    for item, hash, is_lawful in zip(numbers, unique, screening.near, strict=True):
+    for item, contribution, is_lawful in zip(numbers, unique, screening.near, strict=True):
         if is_lawful:
             continue
-        lookup = screening.vault.lookup(hash.signal.type, hash.signal.value)
+        lookup = screening.vault.lookup(contribution.signal.type, contribution.signal.value)
         row = {
             "item_id": item,
             "ordinal": 0,
-            "type": hash.signal.type.value,
-            "value": screening.vault.seal(hash.signal.value, "signals", "value", item, 0),
+            "type": contribution.signal.type.value,
+            "value": screening.vault.seal(contribution.signal.value, "signals", "value", item, 0),
             "lookup": lookup,
             "quality": None,
             "variant": Variant.ORIGINAL.value,
         }
-        rows[lookup] = (hash.media, row)
-        tags[lookup] = screening.vault.tag(hash.signal.type, hash.signal.value)
+        rows[lookup] = (contribution.media, row)
+        tags[lookup] = screening.vault.tag(contribution.signal.type, contribution.signal.value)
     return PreparedContributions(rows, tags, screening)
 
 

@@ -151,7 +151,7 @@ def follow(
     fetched, skipped = _fetch_all(source, pause)
     lawful = LawfulList()
     platform = find_or_add(store, name, clock())
-    wanted = {lookup_of(store, hash.signal): hash for hash in fetched}
+    wanted = {lookup_of(store, contribution.signal): contribution for contribution in fetched}
     with store.read() as tx:
         case = tx.contributions.find(platform, IMPORTED)
         imported = {} if case is None else tx.cases.values(case)
@@ -160,7 +160,7 @@ def follow(
     for ended in _batches([lookup for lookup in imported if lookup not in wanted]):
         with store.write() as tx:
             removed += withdraw_contributions(tx, platform, IMPORTED, ended, now=clock())
-    new = [hash for lookup, hash in wanted.items() if lookup not in imported]
+    new = [contribution for lookup, contribution in wanted.items() if lookup not in imported]
     # At least one call, which renews the expiry of what was imported before.
     for batch in list(_batches(new)) or [()]:
 
@@ -200,14 +200,14 @@ def _fetch_all(source: Source, pause: Callable[[float], None]) -> tuple[set[Cont
         for _ in range(_PAGES_MAX):
             page = _fetch(http, source.url, token, pause)
             for record in page.records:
-                hash = _read(record)
-                if hash is None:
+                contribution = _read(record)
+                if contribution is None:
                     skipped += 1
                 elif record.status in _ENDED:
                     skipped += 1
-                    hashes.discard(hash)
+                    hashes.discard(contribution)
                 else:
-                    hashes.add(hash)
+                    hashes.add(contribution)
             if not page.more:
                 return hashes, skipped
             if not page.next_page or page.next_page == token:

@@ -108,12 +108,12 @@ def service(reader):
 
 
 def test_the_commands_of_the_readme_work(reader, service):
-    [(_, hash), (_, submit), (_, manage)] = blocks("If it is your picture")
+    [(_, look), (_, submit), (_, manage)] = blocks("If it is your picture")
     [(_, follow), (python, script)] = blocks("If you run a platform")
     assert python == "python"
 
     # a survivor hashes a photo and opens a case
-    [line] = hash.splitlines()
+    [line] = look.splitlines()
     assert re.search(r"\b[0-9a-f]{64}\b", reader.types(line))
     [line] = submit.splitlines()
     opened = reader.types(line, answers="yes\nyes\n3\nyes\n")

@@ -71,7 +71,7 @@ def same_priority():
 def film(
     frames,
     codec="libx264",
-    format="mp4",
+    format="mp4",  # noqa: A002 - the name in PyAV
     pix_fmt="yuv420p",
     *,
     rate=RATE,

@@ -18,7 +18,7 @@ def scene(width: int = 120, height: int = 80, seed: int = 1) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def encode(image: Image.Image, format: str, **options: Any) -> bytes:
+def encode(image: Image.Image, format: str, **options: Any) -> bytes:  # noqa: A002 - as in Pillow
     """Encode a picture and return its bytes."""
     out = io.BytesIO()
     image.save(out, format, **options)

@@ -34,9 +34,9 @@ def programs():
 class Server:
     """A PostgreSQL server in a folder of its own, with a Unix socket there."""
 
-    def __init__(self, folder, bin):
+    def __init__(self, folder, program_folder):
         self.folder = folder
-        self.bin = bin
+        self.program_folder = program_folder
         # PostgreSQL refuses to run as root
         self.user = None
         if os.getuid() == 0:
@@ -61,7 +61,7 @@ class Server:
         # to a file: the server that pg_ctl starts would keep a pipe open
         with (self.folder / "output").open("w+b") as output:
             process = subprocess.run(
-                [self.bin / program, "-D", self.folder / "data", *words],
+                [self.program_folder / program, "-D", self.folder / "data", *words],
                 user=self.user,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -108,9 +108,9 @@ class Databases:
 
     def dump(self, address):
         """Return the output of pg_dump and, of a server of our own, all its files, by name."""
-        bin = programs()
+        program_folder = programs()
         plain = make_url(address).set(drivername="postgresql").render_as_string(False)
-        command = [bin / "pg_dump" if bin else "pg_dump", "--dbname", plain]
+        command = [program_folder / "pg_dump" if program_folder else "pg_dump", "--dbname", plain]
         found = {"dump": subprocess.run(command, capture_output=True, check=True).stdout}
         if self._server is not None:
             self._run("CHECKPOINT")
@@ -136,14 +136,14 @@ def _memory():
 @contextmanager
 def server():
     """Run a server from Debian's programs; yield None if there are none."""
-    bin = programs()
-    if bin is None:
+    program_folder = programs()
+    if program_folder is None:
         yield None
         return
     # outside pytest's folder, which other users cannot read, with a short path for the socket; in
     # memory if possible, because the server waits for the disk at each commit
     folder = Path(tempfile.mkdtemp(prefix="ch-pg-", dir=_memory()))
-    running = Server(folder, bin)
+    running = Server(folder, program_folder)
     try:
         yield running
     finally:

@@ -27,9 +27,9 @@ _DATA = {"klv", "timed_id3"}
 
 def with_side_track(kind, frames=None):
     """Encode eight frames together with a track of `SIDE_TRACKS`."""
-    format, codec, payload, pictures = SIDE_TRACKS[kind]
+    container_format, codec, payload, pictures = SIDE_TRACKS[kind]
     out = io.BytesIO()
-    with av.open(out, "w", format=format) as container:
+    with av.open(out, "w", format=container_format) as container:
         video = container.add_stream(pictures, rate=12, options=FAST[pictures])
         video.height, video.width = 240, 320
         side = None
@@ -52,7 +52,14 @@ def with_side_track(kind, frames=None):
     return out.getvalue()
 
 
-def with_two_tracks(frames, *, flags=None, default=None, format="mp4", codec="libx264"):
+def with_two_tracks(
+    frames,
+    *,
+    flags=None,
+    default=None,
+    format="mp4",  # noqa: A002 - the name in PyAV
+    codec="libx264",
+):
     """Encode a video with two video tracks.
 
     Args:
@@ -81,7 +88,7 @@ def with_two_tracks(frames, *, flags=None, default=None, format="mp4", codec="li
     return bytes(data)
 
 
-def cropped(frames, codec, left, top, format="mp4"):
+def cropped(frames, codec, left, top, format="mp4"):  # noqa: A002 - the name in PyAV
     """Encode frames that the header of the stream crops on two sides."""
     raw = {"libx264": "h264", "libx265": "hevc"}[codec]
     out = io.BytesIO()
@@ -98,7 +105,7 @@ def cropped(frames, codec, left, top, format="mp4"):
     return repacked(out.getvalue(), raw, format)
 
 
-def repacked(data, raw, format, rate=12):
+def repacked(data, raw, format, rate=12):  # noqa: A002 - the name in PyAV
     """Mux a raw H.264 or HEVC stream into a container."""
     out = io.BytesIO()
     with av.open(io.BytesIO(data), format=raw) as source, av.open(out, "w", format=format) as into:

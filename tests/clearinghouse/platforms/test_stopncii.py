@@ -244,10 +244,10 @@ def test_feedback_moves_the_record_in_its_own_platforms_list_only(service):
     ],
 )
 def test_feedback_is_a_verdict_on_every_file_with_the_hash(service, value, verdict):
-    hash = pdq()
-    cases = [service.open(item(hash)) for _ in range(2)]
+    pdq_value = pdq()
+    cases = [service.open(item(pdq_value)) for _ in range(2)]
     peer = service.platform()
-    assert feedback(peer, hash, value).status_code == 200
+    assert feedback(peer, pdq_value, value).status_code == 200
     service.clock.pass_(days=1)
     for case in cases:
         [seen] = case.status()["items"][0]["platforms"]

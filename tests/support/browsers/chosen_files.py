@@ -13,9 +13,9 @@ def png(rgb, **options):
     return encoded(Image.fromarray(rgb), "PNG", **options)
 
 
-def encoded(image, format, **options):
+def encoded(image, file_format, **options):
     out = io.BytesIO()
-    image.save(out, format, **options)
+    image.save(out, file_format, **options)
     return out.getvalue()
 
 

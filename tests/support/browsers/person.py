@@ -24,13 +24,13 @@ def stills(folder):
     """Write photos to files and return their paths, those that need no canvas first."""
     photo = Image.fromarray(photos.astronaut())
     made = []
-    for name, format, options in (
+    for name, file_format, options in (
         ("a.jpg", "JPEG", {"quality": 90}),
         ("b.png", "PNG", {}),
         ("c.webp", "WEBP", {"lossless": True}),
     ):
         path = folder / name
-        path.write_bytes(encoded(photo.rotate(90 * len(made)), format, **options))
+        path.write_bytes(encoded(photo.rotate(90 * len(made)), file_format, **options))
         made.append(path)
     return made
 
