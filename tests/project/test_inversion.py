@@ -10,13 +10,13 @@ import pytest
 from benchmarks.inversion import inverses, pictures
 from benchmarks.inversion import run as inversion
 from nciihash.veil import positions
-from support import films
+from support import videos
 
 
 @pytest.fixture(scope="module")
 def sides():
     """Cut crops of drawn scenes: to learn from, and of others to be judged on."""
-    scenes = [films.moving(1, 200, 150, seed=seed)[0] for seed in range(48)]
+    scenes = [videos.moving(1, 200, 150, seed=seed)[0] for seed in range(48)]
     return pictures.cut(scenes[:36], pictures.Wish(9), 1), pictures.cut(
         scenes[36:], pictures.Wish(4), 2
     )
@@ -81,7 +81,7 @@ def test_no_photo_is_on_both_sides():
 
 
 def test_the_same_seed_cuts_the_same_pieces():
-    scenes = [films.moving(1, 200, 150, seed=seed)[0] for seed in (1, 2)]
+    scenes = [videos.moving(1, 200, 150, seed=seed)[0] for seed in (1, 2)]
     for wish in (pictures.Wish(2, 1, mirrored=True), pictures.Wish(1, films=True)):
         once, again = (pictures.cut(scenes, wish, 3) for _ in range(2))
         assert len(once) == 2 * wish.pieces
