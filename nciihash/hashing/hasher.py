@@ -34,7 +34,7 @@ from nciihash.hashing.image import (
 )
 from nciihash.media.formats import JPEG_START, Format, holds_video, video_format
 from nciihash.media.limits import LIMITS, Limits
-from nciihash.media.reading import HEAD, check_video_size, opened
+from nciihash.media.reading import HEAD, check_video_size, open_file
 from nciihash.media.structure import check_whole
 from nciihash.signals import (
     MADE,
@@ -114,7 +114,7 @@ def hash_file(
         ValueError: unknown variants, or no signals.
     """
     check_request(variants, signals)
-    with opened(path) as (file, size):
+    with open_file(path) as (file, size):
         if video_format(file.read(HEAD)):
             check_video_size(size, limits)
             file.seek(0)
@@ -206,7 +206,7 @@ def hash_video(
     with video.decoder_errors():
         check_whole(file, format)
     file.seek(0)
-    with video.opened(file, format, frame_selection.EVERY, limits) as source:
+    with video.open_video(file, format, frame_selection.EVERY, limits) as source:
         close = variants == "match" and source.every == frame_selection.EVERY
         loop = 0 < source.seconds <= frame_selection.EVERY
         selector = frame_selection.FrameSelector(

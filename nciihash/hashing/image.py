@@ -112,11 +112,11 @@ def read_bytes(source: str | os.PathLike[str] | BinaryIO, *, limits: Limits = LI
     if not isinstance(source, str | os.PathLike):
         if not hasattr(source, "read"):
             raise TypeError(f"an image cannot be read from a {type(source).__name__}")
-        return _joined(read_file(source, limits=limits))
-    return _joined(read_path(source, limits=limits))
+        return _join(read_file(source, limits=limits))
+    return _join(read_path(source, limits=limits))
 
 
-def _joined(chunks: Iterable[bytes]) -> bytes:
+def _join(chunks: Iterable[bytes]) -> bytes:
     file = io.BytesIO()  # `getvalue` makes no copy
     file.writelines(chunks)
     return file.getvalue()
@@ -268,7 +268,7 @@ def animation(data: bytes, *, limits: Limits = LIMITS) -> Iterator[tuple[float, 
     time = 0.0
     # decoders raise errors of nearly any type
     with suppress(Exception):
-        frames = _frames(data, limits) if format in _COMPOSED else _pillows_frames(data, limits)
+        frames = _frames(data, limits) if format in _COMPOSED else _pillow_frames(data, limits)
         for duration, pixels in frames:
             yield time, pixels
             # browsers show frames of less than 20 ms for 100 ms
@@ -305,7 +305,7 @@ def _rgba(data: bytes, format: Format, limits: Limits) -> NDArray[np.uint8]:
     return np.stack((*(grey >> 8,) * 3, alpha), axis=2).astype(np.uint8)
 
 
-def _pillows_frames(data: bytes, limits: Limits) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+def _pillow_frames(data: bytes, limits: Limits) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """Yield the frames of an animated WebP or AVIF, as `_frames` does."""
     image, orientation = _open(data, detect(data), limits)
     for number in range(int(getattr(image, "n_frames", 1))):

@@ -96,8 +96,8 @@ def decode_rare(data: bytes, pixels_of: Callable[[bytes], NDArray[np.uint8]]) ->
     scans = jpeg_repair.Scans(data)
     if not scans.complete:
         raise _missing()
-    pixels = pixels_of(scans.joined())
-    if not np.array_equal(pixels, pixels_of(scans.joined(padding=bytes(range(16, 240))))):
+    pixels = pixels_of(scans.rewritten())
+    if not np.array_equal(pixels, pixels_of(scans.rewritten(padding=bytes(range(16, 240))))):
         raise _missing()
     return pixels
 

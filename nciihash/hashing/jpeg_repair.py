@@ -69,10 +69,10 @@ def _next_marker(data: bytes, position: int) -> int:
 
 def _scan_end(data: bytes, start: int) -> int:
     """Return where a scan's data end: at the next marker, or at the fill bytes before it."""
-    found = _END.search(data, start)
-    if found is None:
+    marker_match = _END.search(data, start)
+    if marker_match is None:
         return len(data)
-    end = found.start()
+    end = marker_match.start()
     while end > start and data[end - 1] == 0xFF:
         end -= 1
     return end
@@ -153,13 +153,13 @@ class Scans:
         part = self.scans[scan] + 1
         return self.parts[part][1] if part < len(self.parts) else 0xD9
 
-    def cut(self, scan: int, count: int) -> None:
+    def strip_stray(self, scan: int, count: int) -> None:
         """Remove `count` stray bytes from a scan's end, and more if all are the same byte."""
         part = self.scans[scan]
         data, tail = self.parts[part][:-count], self.parts[part][-count:]
         self.parts[part] = _strip_fill(data, tail[:1]) if len(set(tail)) == 1 else data
 
-    def joined(self, padding: bytes = b"") -> bytes:
+    def rewritten(self, padding: bytes = b"") -> bytes:
         """Return the rewritten file, with an end marker, and with `padding` after each scan."""
         parts = list(self.parts)
         for part in self.scans:
@@ -197,7 +197,7 @@ def decode(
     file = Scans(data)
     if not file.complete:
         return None
-    sound = 0  # the first scans, known to end without stray bytes
+    checked = 0  # the number of scans known to end without stray bytes
     pixels, warning = _try(file, pixels_of)
     for _ in range(_SCANS):
         extra = _EXTRA.search(warning)
@@ -205,19 +205,19 @@ def decode(
             break
         count, marker = int(extra[1]), int(extra[2], 16)
         # the warning names the marker after the scan; several scans may have that one
-        for scan in range(sound, len(file.scans)):
+        for scan in range(checked, len(file.scans)):
             part = file.scans[scan]
-            whole = file.parts[part]
-            if file.marker_after(scan) != marker or len(whole) <= count:
+            original = file.parts[part]
+            if file.marker_after(scan) != marker or len(original) <= count:
                 continue
-            if count > _STRAY and len(set(whole[-count:])) > 1:
+            if count > _STRAY and len(set(original[-count:])) > 1:
                 continue
-            file.cut(scan, count)
+            file.strip_stray(scan, count)
             pixels, warning = _try(file, pixels_of)
             if pixels is not None or not concerns_pixels(warning):
-                sound = scan + 1
+                checked = scan + 1
                 break
-            file.parts[part] = whole
+            file.parts[part] = original
         else:
             return None
     return pixels
@@ -228,6 +228,6 @@ def _try(
 ) -> tuple[NDArray[np.uint8] | None, str]:
     """Decode strictly; return the pixels, or libjpeg's warning."""
     try:
-        return pixels_of(file.joined()), ""
+        return pixels_of(file.rewritten()), ""
     except ValueError as error:
         return None, str(error)

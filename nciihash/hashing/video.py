@@ -178,7 +178,7 @@ _OTHER_COPY: Final = "Use another copy, or copy or download the file again."
 
 
 @contextmanager
-def opened(file: BinaryIO, format: str, every: float, limits: Limits) -> Iterator[OpenVideo]:
+def open_video(file: BinaryIO, format: str, every: float, limits: Limits) -> Iterator[OpenVideo]:
     """Open a video.
 
     Args:

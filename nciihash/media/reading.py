@@ -23,7 +23,7 @@ _CHUNK: Final = 1 << 20  # bytes
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[tuple[io.FileIO, int]]:
+def open_file(path: str | os.PathLike[str]) -> Iterator[tuple[io.FileIO, int]]:
     """Open a regular file for reading; yield it and its size in bytes.
 
     Raises:
@@ -70,7 +70,7 @@ def read_path(
         UnreadableFile: the system cannot open or read it.
         TooLarge: more bytes than the limits allow.
     """
-    with opened(path) as (file, size):
+    with open_file(path) as (file, size):
         if size > limits.max_bytes:
             raise _too_large(limits)
         yield from read_file(file, limits=limits)

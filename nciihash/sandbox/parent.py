@@ -34,7 +34,7 @@ from typing import Any, Final, Self
 from nciihash import errors
 from nciihash.media.formats import video_format
 from nciihash.media.limits import LIMITS, Limits
-from nciihash.media.reading import HEAD, check_video_size, opened, read_path
+from nciihash.media.reading import HEAD, check_video_size, open_file, read_path
 from nciihash.sandbox.pipe import receive, send, send_bytes
 from nciihash.sandbox.replies import invalid_reply, piece, understood
 from nciihash.signals import Item, SignalType
@@ -46,6 +46,9 @@ WALLS: Final = (
     *("network-namespace", _FILTER),
 )
 _WITHOUT_FILTER: Final = "NCIIHASH_SANDBOX_WITHOUT_FILTER"
+_ADVICE: Final = (
+    "Nothing was decoded. Pass --no-sandbox to decode without isolation, which is less safe."
+)
 _NO_FILTER: Final = (
     "This system refuses the system-call filter (seccomp) that confines the process that decodes "
     "files."
@@ -137,7 +140,7 @@ class Sandbox:
             "fast": fast,
             "video": None,
         }
-        with opened(path) as (file, size):
+        with open_file(path) as (file, size):
             if video_format(file.read(HEAD)):
                 check_video_size(size, self._limits)
                 with self._exchange():
@@ -232,8 +235,7 @@ class Sandbox:
             except (EOFError, BrokenPipeError, BlockingIOError):  # the last one: the pipe is full
                 self._kill()
         raise errors.SandboxUnavailable(
-            "The process that decodes files ends as soon as it starts. "
-            "Nothing was decoded; pass --no-sandbox to decode without it."
+            f"The process that decodes files ends as soon as it starts. {_ADVICE}"
         )
 
     def _cause_of_end(self) -> errors.FileRefused:
@@ -312,10 +314,9 @@ def _start(limits: Limits) -> tuple[subprocess.Popen[bytes], tuple[str, ...]]:
     Raises:
         SandboxUnavailable: it does not start, or has no system-call filter.
     """
-    advice = "Nothing was decoded; pass --no-sandbox to decode without it."
     if os.name != "posix":
         raise errors.SandboxUnavailable(
-            f"The process that decodes files needs Linux or macOS in this version. {advice}"
+            f"The process that decodes files needs Linux or macOS in this version. {_ADVICE}"
         )
     # appended in case this package was imported from the current folder, which is not passed on
     root = str(Path(__file__).resolve().parents[2])
@@ -337,7 +338,7 @@ def _start(limits: Limits) -> tuple[subprocess.Popen[bytes], tuple[str, ...]]:
         )
     except OSError as error:
         raise errors.SandboxUnavailable(
-            f"The process that decodes files cannot start. {advice}"
+            f"The process that decodes files cannot start. {_ADVICE}"
         ) from error
     try:
         os.set_blocking(_stdin(child), False)  # a child that stops reading must not block this one
@@ -350,7 +351,7 @@ def _start(limits: Limits) -> tuple[subprocess.Popen[bytes], tuple[str, ...]]:
     except (EOFError, TimeoutError, ValueError, KeyError, TypeError) as error:
         _end(child)
         raise errors.SandboxUnavailable(
-            f"The process that decodes files did not become ready. {advice}"
+            f"The process that decodes files did not start correctly. {_ADVICE}"
         ) from error
     except BaseException:
         _end(child)
@@ -373,7 +374,7 @@ def _check_filter(isolation: tuple[str, ...]) -> None:
             "with limits on memory, time and files only, which protects less."
         )
     if _first_warning.acquire(blocking=False):  # it is never released
-        _log.warning("%s It has limits on memory, time and files only.", _NO_FILTER)
+        _log.warning("%s Decoding with limits on memory, time and files only.", _NO_FILTER)
 
 
 def _end(child: subprocess.Popen[bytes], patience: float = 0.0) -> int:

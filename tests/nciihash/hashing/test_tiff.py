@@ -138,10 +138,10 @@ def thumbnail(kind, width=24, height=16):
 def test_a_thumbnail_on_the_first_page_is_skipped(kind):
     values = samples(kind)
     page = (kind, values, {})
-    data = tiffs.joined([thumbnail(kind), thumbnail(kind), page])
+    data = tiffs.join_pages([thumbnail(kind), thumbnail(kind), page])
     np.testing.assert_array_equal(image.decode(data), wanted(kind, values))
     assert image.count_frames(data) == 1
-    two = tiffs.joined([page, thumbnail(kind), (kind, values[::-1], {})])
+    two = tiffs.join_pages([page, thumbnail(kind), (kind, values[::-1], {})])
     np.testing.assert_array_equal(image.decode(two), wanted(kind, values))
     assert image.count_frames(two) == 2
 
@@ -151,11 +151,15 @@ def test_a_thumbnail_and_camera_data_are_a_raw_file():
     sub = {330: (4, struct.pack("<I", 8))}
     mosaic = replace(kind, photometric=32803)
     for data in (
-        tiffs.joined([thumbnail(kind)]),
-        tiffs.joined([(*thumbnail(kind)[:2], thumbnail(kind)[2] | sub), (kind, samples(kind), {})]),
-        tiffs.joined([thumbnail(kind), (replace(kind), samples(kind), {50706: (1, b"\1\4\0\0")})]),
+        tiffs.join_pages([thumbnail(kind)]),
+        tiffs.join_pages(
+            [(*thumbnail(kind)[:2], thumbnail(kind)[2] | sub), (kind, samples(kind), {})]
+        ),
+        tiffs.join_pages(
+            [thumbnail(kind), (replace(kind), samples(kind), {50706: (1, b"\1\4\0\0")})]
+        ),
         _with_photometric(
-            tiffs.joined([thumbnail(kind), (kind, samples(kind), {})]), mosaic.photometric
+            tiffs.join_pages([thumbnail(kind), (kind, samples(kind), {})]), mosaic.photometric
         ),
     ):
         with pytest.raises(errors.UnsupportedFormat, match="raw file"):

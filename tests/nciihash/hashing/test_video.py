@@ -11,7 +11,7 @@ from PIL import Image
 
 from nciihash import errors, pdq, vpdq
 from nciihash.hashing import frame_selection, hasher, video
-from nciihash.hashing.video import opened
+from nciihash.hashing.video import open_video
 from nciihash.media.limits import Limits
 from nciihash.signals import Media, SignalType, Variant
 from support.pictures import encode, scene
@@ -24,7 +24,7 @@ PDQ_MD5 = (SignalType.PDQ, SignalType.MD5, SignalType.SHA256)
 
 def sampled(data, format="mov", every=0.25):
     selector = frame_selection.FrameSelector(10_000, every)
-    with opened(io.BytesIO(data), format, every, LIMITS) as source:
+    with open_video(io.BytesIO(data), format, every, LIMITS) as source:
         return list(source.frames(selector.due))
 
 
@@ -168,7 +168,7 @@ def test_cropping_in_a_stream_header_is_applied(codec, left, top, format):
 def test_an_empty_packet_does_not_end_the_video(footage):
     """Empty packets occur in Ogg Theora, for which FFmpeg has no encoder here."""
     original = sampled(footage)
-    with opened(io.BytesIO(footage), "mov", 0.25, LIMITS) as source:
+    with open_video(io.BytesIO(footage), "mov", 0.25, LIMITS) as source:
 
         class Repeating:
             def demux(self, stream):
@@ -364,7 +364,7 @@ def test_an_invalid_duration_is_ignored(duration):
 def test_timestamps_that_jump_back_hide_no_frames():
     scenes, _ = scenes_and_times([0.5] * 8)
     selector = frame_selection.FrameSelector(100)
-    with opened(io.BytesIO(film(scenes, rate=2)), "mov", 0.25, LIMITS) as source:
+    with open_video(io.BytesIO(film(scenes, rate=2)), "mov", 0.25, LIMITS) as source:
         clock = iter([0.0, 0.5, 9000.0, 1.0, 1.5, 2.0, 2.5, 3.0])
 
         class ResetTimestamps:
@@ -430,10 +430,10 @@ def test_damaged_videos_are_refused(frames):
 def test_a_video_without_sampled_frames_is_refused(footage):
     file = io.BytesIO(footage)
     with (
-        opened(file, "mov", 0.25, LIMITS) as unseen,
+        open_video(file, "mov", 0.25, LIMITS) as source,
         pytest.raises(errors.CorruptFile, match="No frame"),
     ):
-        list(unseen.frames(lambda *_: False))
+        list(source.frames(lambda *_: False))
 
 
 def test_the_limit_on_pixels_applies_to_frames(footage):
