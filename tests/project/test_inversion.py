@@ -10,7 +10,7 @@ import pytest
 from benchmarks.inversion import inverses, pictures
 from benchmarks.inversion import run as inversion
 from nciihash.veil import positions
-from support.films import moving
+from support.videos import moving
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
-"""HEIC files for tests: rotated, tiled, cropped, bursts, with a depth map.
+"""Make HEIC files for tests: rotated, cropped, tiled, bursts, and with a depth map.
 
-Boxes as in ISO/IEC 23008-12 and 14496-12.
+The boxes are those of ISO/IEC 23008-12 and 14496-12.
 """
 
 import io
@@ -16,13 +16,13 @@ _ESSENTIAL = {b"hvcC", b"clap", b"irot", b"imir"}
 
 @dataclass(frozen=True)
 class Item:
-    """An item of a file: its type, data, properties and references to other items."""
+    """One item of a file: its type, bytes and properties, and the items it refers to."""
 
     kind: bytes
     data: bytes
     properties: tuple[bytes, ...] = ()
     hidden: bool = False
-    refers: tuple[bytes, tuple[int, ...]] | None = None  # a type, and item numbers from 1
+    refers: tuple[bytes, tuple[int, ...]] | None = None  # the reference's type, and item numbers
 
 
 def box(name: bytes, *parts: bytes) -> bytes:
@@ -47,11 +47,11 @@ def coded(
     hidden: bool = False,
     refers: tuple[bytes, tuple[int, ...]] | None = None,
 ) -> Item:
-    """Encode a picture with even sides as an HEVC frame.
+    """Encode a picture with even sides as one HEVC frame.
 
-    Sides must be 64 or more: for smaller ones x265 uses smaller blocks, which fails if the process
-    has other encoders open. x265 leaves the decoding time of a single frame uninitialized, so it is
-    set here.
+    Sides are 64 or more: for less, x265 uses smaller blocks, which it refuses while the process has
+    other encoders open. For a single frame it returns an uninitialised decoding time, so it is set
+    here.
     """
     out = io.BytesIO()
     with av.open(out, "w", format="matroska") as container:
@@ -71,7 +71,7 @@ def coded(
 
 
 def heif(items: Sequence[Item], primary: int = 1) -> bytes:
-    """Return a file of items, which are numbered from 1."""
+    """Return a file of these items, which are numbered from 1."""
     properties = list(dict.fromkeys(p for item in items for p in item.properties))
     entries = [
         _full(b"infe", struct.pack(">HH4sx", n, 0, item.kind), version=2, flags=int(item.hidden))
@@ -84,9 +84,9 @@ def heif(items: Sequence[Item], primary: int = 1) -> bytes:
     ]
     links = b""
     for n, item in enumerate(items, 1):
-        # 0x80 marks essential properties
-        indexes = [properties.index(p) + 1 | 0x80 * (p[4:8] in _ESSENTIAL) for p in item.properties]
-        links += struct.pack(">HB", n, len(indexes)) + bytes(indexes)
+        # indices from 1; the high bit marks a property as essential
+        indices = [properties.index(p) + 1 | 0x80 * (p[4:8] in _ESSENTIAL) for p in item.properties]
+        links += struct.pack(">HB", n, len(indices)) + bytes(indices)
     iref = _full(b"iref", *references) if references else b""
 
     def meta(offset: int) -> bytes:
@@ -116,13 +116,10 @@ def heif(items: Sequence[Item], primary: int = 1) -> bytes:
 def heic(
     image: Image.Image, quarter_turns: int = 0, block: bytes = b"", pix_fmt: str = "yuv420p"
 ) -> bytes:
-    """Encode a picture as HEIC as phones do: an HEVC frame, a rotation and EXIF.
+    """Save a picture as a phone's HEIC: one HEVC frame, a rotation, and EXIF.
 
-    Args:
-        image: the picture as stored, with even sides.
-        quarter_turns: anticlockwise, by which viewers rotate it (`irot`).
-        block: of EXIF.
-        pix_fmt: the pixel format.
+    `image` is the picture as stored, with even sides; viewers rotate it by `quarter_turns`
+    anticlockwise (`irot`). `block` is an EXIF block.
     """
     turn = (box(b"irot", bytes([quarter_turns])),) if quarter_turns else ()
     items = [coded(image, pix_fmt=pix_fmt, properties=turn)]
@@ -132,7 +129,7 @@ def heic(
 
 
 def aperture(width: int, height: int, right: float = 0, down: float = 0) -> bytes:
-    """Return a clean aperture (`clap`): its size and the offset of its centre."""
+    """Return a clean aperture (`clap`): its size, and its middle's offset from the picture's."""
     return box(
         b"clap",
         struct.pack(">IIIIiIiI", width, 1, height, 1, int(2 * right), 2, int(2 * down), 2),
@@ -140,7 +137,7 @@ def aperture(width: int, height: int, right: float = 0, down: float = 0) -> byte
 
 
 def tiled(image: Image.Image, rows: int, columns: int, properties: tuple[bytes, ...] = ()) -> bytes:
-    """Encode a picture as a grid of tiles, as phones do; sides are multiples of twice the grid."""
+    """Save a picture as a grid of tiles, as phones do; each tile has even sides."""
     wide, high = image.width // columns, image.height // rows
     tiles = [
         coded(
@@ -157,7 +154,7 @@ def tiled(image: Image.Image, rows: int, columns: int, properties: tuple[bytes, 
 
 
 def with_depth(image: Image.Image, depth: Image.Image) -> bytes:
-    """Encode a picture with a depth map, as in portrait mode."""
+    """Save a picture with a depth map, as in portrait mode."""
     name = b"urn:mpeg:hevc:2015:auxid:2\0"
     auxiliary = coded(depth, properties=(_full(b"auxC", name),), refers=(b"auxl", (1,)))
     return heif([coded(image), auxiliary])

@@ -1,4 +1,4 @@
-"""Helpers for tests of the sandbox's child and of processes that have one."""
+"""Helpers for tests of the sandbox's child process."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ def pid_of(box):
 
 
 def gone(pid):
-    """Whether a process ends within ten seconds."""
+    """Wait up to ten seconds for a process to end; return whether it has."""
     for _ in range(500):
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -30,22 +30,22 @@ def gone(pid):
     return False
 
 
-def sibling(original, data):
-    """Write a second file next to another one."""
-    path = original.with_name("other")
-    path.write_bytes(data)
-    return path
+def sibling(path, data):
+    """Write a file next to another one."""
+    other = path.with_name("other")
+    other.write_bytes(data)
+    return other
 
 
 def while_sending(monkeypatch, act):
-    """Call `act` once the child has requested the file, before the first byte is sent."""
-    pending = iter([act])
+    """Call `act` when the child has requested the file, before the first byte is sent."""
+    once = iter([act])
 
-    def send(*arguments):
-        next(pending, lambda: None)()
+    def act_and_send(*arguments):
+        next(once, lambda: None)()
         return send_bytes(*arguments)
 
-    monkeypatch.setattr(sandbox, "send_bytes", send)
+    monkeypatch.setattr(sandbox, "send_bytes", act_and_send)
 
 
 DEATHS = {

@@ -1,4 +1,4 @@
-"""The bank of the tests of scans, and how they read results."""
+"""Fill a bank for tests of scans, and read their results."""
 
 import hashlib
 
@@ -28,7 +28,7 @@ def flipped(value, bits):
 
 
 def results(out):
-    """Return the rows of all results, ordered by block, without their positions."""
+    """Read all results, in the order of blocks, without their row numbers."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -38,7 +38,7 @@ def results(out):
 
 
 def begin(arguments):
-    """Start a scan as far as its first block."""
+    """Start a scan's results folder, up to its first block."""
     source, _, bank, _, out, _, block = arguments
     with findings.ScanFolder(out) as folder:
         how = {"signals": [], "fast": False}

@@ -26,9 +26,9 @@ from support.file_kinds.animations import Frame, apng, gif
 from support.file_kinds.bmps import bmp
 from support.file_kinds.jpegs import sound_but_odd
 from support.file_kinds.tiffs import kinds, samples, tiff
-from support.films import film, moving
 from support.heifs import aperture, coded, heic, heif
 from support.pictures import encode, scene
+from support.videos import film, moving
 
 SECONDS = 20.0  # limit per file, for pictures and for videos
 
@@ -114,7 +114,7 @@ def main():
                 outcomes["hashed"] += 1
             except FileRefused as refusal:
                 outcomes[refusal.code] += 1
-                if "crash" in str(refusal) or "nonsense" in str(refusal):
+                if "crash" in str(refusal) or "invalid reply" in str(refusal):
                     outcomes["killed its child"] += 1
                     print(f"seed {seed}: {refusal}", flush=True)
             except BaseException:

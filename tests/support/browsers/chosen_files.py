@@ -6,7 +6,7 @@ from functools import cache
 from PIL import Image
 
 from golden.pictures import rings, waves
-from support.films import film, moving
+from support.videos import film, moving
 
 
 def png(rgb, **options):

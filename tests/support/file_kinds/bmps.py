@@ -1,4 +1,4 @@
-"""BMP files with 32 bits per pixel and every version of the header."""
+"""Make BMP files of 32 bits per pixel, with every version of the header."""
 
 import struct
 
@@ -14,9 +14,9 @@ def bmp(picture: Image.Image, alpha: np.ndarray, header: int = 124, *, masks: bo
     Args:
         picture: in RGB.
         alpha: the fourth byte of each pixel, uint8 (h, w).
-        header: the size of the header in bytes.
-        masks: whether it has channel masks (BI_BITFIELDS), with 56 bytes or more also for alpha;
-            otherwise it is BI_RGB.
+        header: the header's size in bytes.
+        masks: whether it has colour masks (BI_BITFIELDS), from 56 bytes on with one for alpha; else
+            it is BI_RGB.
     """
     rgb = np.asarray(picture)
     pixels = np.dstack((rgb[..., ::-1], alpha))[::-1].astype(np.uint8).tobytes()
@@ -26,7 +26,7 @@ def bmp(picture: Image.Image, alpha: np.ndarray, header: int = 124, *, masks: bo
     )
     if header > 40:
         info += colours[: header - 40]
-        # colour space sRGB, without endpoints and gammas
+        # the colour space is sRGB, with no end points or gammas
         info += b"BGRs".ljust(header - len(info), b"\0") if header > 56 else b""
     elif masks:
         info += colours[:12]

@@ -1,6 +1,6 @@
-"""TIFF files of every kind for tests, and the pixels that viewers show of them.
+"""Write TIFF files of every kind byte by byte, and compute the pixels they should decode to.
 
-Based on TIFF 6.0, BigTIFF and the compressions that libtiff adds.
+After TIFF 6.0, BigTIFF, and libtiff's tags for other compressions.
 """
 
 import io
@@ -22,7 +22,7 @@ UNSIGNED, SIGNED, FLOAT = 1, 2, 3
 
 @dataclass(frozen=True)
 class Kind:
-    """The storage format of a TIFF. Fields are named after the tags."""
+    """How a TIFF stores its image; the fields are named after the tags."""
 
     photometric: int = RGB
     bits: int = 8
@@ -56,7 +56,7 @@ class Kind:
 
 
 def samples(kind: Kind, width: int = 120, height: int = 80) -> np.ndarray:
-    """Draw a picture as samples of a kind, over their full range, int64 (h, w, samples)."""
+    """Draw a picture as samples of this kind, (h, w, samples), with its full range of values."""
     image = scene(width, height)
     mode = {GREY_INVERTED: "L", GREY: "L", RGB: "RGB", PALETTE: "P", CMYK: "CMYK"}
     mode |= {YCBCR: "YCbCr", LAB: "RGB"}
@@ -68,7 +68,7 @@ def samples(kind: Kind, width: int = 120, height: int = 80) -> np.ndarray:
             values = values >> (8 - kind.bits)
     values = values.reshape(height, width, -1).astype(np.int64)
     if kind.bits > 8 and kind.photometric != PALETTE:
-        # noise in the lower bits, which a reader must not confuse with the upper ones
+        # random lower bits, which a decoder must not take for the upper ones
         noise = np.random.default_rng(1).integers(0, 2 ** (kind.bits - 8), values.shape)
         values = (values << (kind.bits - 8)) | noise
     top = 2**kind.bits - 1
@@ -108,7 +108,7 @@ def wanted(kind: Kind, values: np.ndarray) -> np.ndarray:
 
 
 def palette(kind: Kind) -> np.ndarray:
-    """Return the colours of the palette, uint8 (n, 3)."""
+    """Return a palette's colours, uint8 (n, 3)."""
     count = 2 ** min(kind.bits, 8)
     flat = scene().quantize(count).getpalette() or []
     return np.array(flat[: 3 * count] + [0] * (3 * count - len(flat)), np.uint8).reshape(-1, 3)
@@ -117,21 +117,21 @@ def palette(kind: Kind) -> np.ndarray:
 def tiff(
     kind: Kind, values: np.ndarray, more: dict[int, tuple[int, bytes]] | None = None, **tags: int
 ) -> bytes:
-    """Return a TIFF of one page.
+    """Return a TIFF file of one page.
 
     Args:
-        kind: the storage format.
-        values: the samples, (h, w, samples).
-        more: more tags, each with its type (1 bytes, 2 text, 3 short, 4 long) and its bytes.
-        tags: `palette_bits=8` writes colours up to 255 instead of 65535.
+        kind: how it is stored.
+        values: its samples, (h, w, samples).
+        more: other tags, each with its type (1 bytes, 2 text, 3 short, 4 long) and its bytes.
+        tags: `palette_bits=8` writes a palette's colours up to 255 instead of 65535.
     """
-    return joined([(kind, values, more or {})], **tags)
+    return join_pages([(kind, values, more or {})], **tags)
 
 
-def joined(
+def join_pages(
     pages: list[tuple[Kind, np.ndarray, dict[int, tuple[int, bytes]]]], **tags: int
 ) -> bytes:
-    """Return a TIFF of several pages, with the byte order and offset size of the first."""
+    """Return a file of several pages, all of the same byte order and offset size."""
     kind = pages[0][0]
     order, word = kind.order, "Q" if kind.big else "I"
     out = bytearray(b"II" if order == "<" else b"MM")
@@ -150,14 +150,14 @@ def joined(
         written = []
         for tag, (type, data) in sorted(entries.items()):
             count = len(data) // {1: 1, 2: 1, 3: 2, 4: 4, 16: 8}[type]
-            inline = 8 if kind.big else 4
-            if len(data) > inline:
+            inline_size = 8 if kind.big else 4
+            if len(data) > inline_size:
                 out += bytes(len(out) % 2)
                 offset = struct.pack(order + word, len(out))
                 out += data
                 data = offset
             written.append(
-                struct.pack(order + "HH" + word, tag, type, count) + data.ljust(inline, b"\0")
+                struct.pack(order + "HH" + word, tag, type, count) + data.ljust(inline_size, b"\0")
             )
         out += bytes(len(out) % 2)
         out[link : link + struct.calcsize(order + word)] = struct.pack(order + word, len(out))
@@ -204,7 +204,7 @@ def _entries(kind, values, offsets, counts, *, palette_bits=16):
 
 
 def _blocks(kind: Kind, values: np.ndarray) -> Iterator[bytes]:
-    """Yield the compressed strips or tiles, plane by plane if planes are separate."""
+    """Yield the packed strips or tiles, plane by plane if the kind is planar."""
     height, width, count = values.shape
     layers = [values] if kind.planar == 1 else [values[..., n : n + 1] for n in range(count)]
     for layer in layers:
@@ -226,10 +226,10 @@ def _packed(kind: Kind, block: np.ndarray) -> bytes:
         mode = {1: "L", 3: "RGB", 4: "CMYK"}[count]
         pixels = block.astype(np.uint8)
         if mode == "CMYK":
-            pixels = 255 - pixels  # Pillow inverts them
+            pixels = 255 - pixels  # Pillow inverts CMYK
         image = Image.fromarray(pixels[..., 0] if count == 1 else pixels, mode)
         out = io.BytesIO()
-        # without a conversion of colours: the TIFF says what they mean
+        # no colour conversion: the TIFF's tags define the colours
         image.save(out, "JPEG", quality=95, subsampling=0, keep_rgb=mode == "RGB")
         return out.getvalue()
     if kind.sample_format == FLOAT:
@@ -253,7 +253,7 @@ def _packed(kind: Kind, block: np.ndarray) -> bytes:
 
 
 def lzw(data: bytes) -> bytes:
-    """Compress with TIFF's LZW, with a clear code before codes would grow."""
+    """Compress with TIFF's LZW, clearing the table before its codes exceed nine bits."""
     codes = []
     for n, byte in enumerate(data):
         if n % 200 == 0:

@@ -1,4 +1,4 @@
-"""Videos for tests: a generated moving scene, in any codec and container."""
+"""Draw and encode videos for tests: a moving scene, in any codec and container."""
 
 import io
 import os
@@ -24,24 +24,24 @@ FAST = {
 
 
 def moving(count=24, width=320, height=240, *, seed=1, still=6):
-    """Draw frames, RGB uint8 (h, w, 3): a crop of a scene that jumps every `still` frames."""
+    """Draw frames, RGB uint8 (h, w, 3): a window that jumps within a scene every `still` frames."""
     return list(_moving(count, width, height, seed, still))
 
 
 @lru_cache(maxsize=8)  # several tests use the same scene, and large ones take seconds to draw
 def _moving(count, width, height, seed, still):
-    random = np.random.default_rng(seed)
-    whole = _texture(random, 2 * width, 2 * height)
+    steps = np.random.default_rng(seed)
+    canvas = _texture(steps, 2 * width, 2 * height)
     frames = []
     for number in range(count):
         if number % still == 0:
-            top, left = random.integers(0, height), random.integers(0, width)
-        frames.append(np.ascontiguousarray(whole[top : top + height, left : left + width]))
+            top, left = steps.integers(0, height), steps.integers(0, width)
+        frames.append(np.ascontiguousarray(canvas[top : top + height, left : left + width]))
     return frames
 
 
 def _texture(random, width, height):
-    """Draw patches of all sizes, coarse ones stronger, as in photos."""
+    """Draw patches of all sizes, coarse ones with more contrast, as in photos."""
     total = np.zeros((height, width, 3), np.float32)
     for cells in (3, 6, 12, 24, 48):
         small = random.integers(0, 256, (cells, cells, 3), np.uint8)
@@ -53,10 +53,10 @@ def _texture(random, width, height):
 
 @contextmanager
 def same_priority():
-    """Restore the scheduling priority of this thread after the block.
+    """Restore this thread's scheduling policy after the block.
 
-    As root, SVT-AV1 raises the thread that opens its encoder to the highest real-time priority. The
-    thread keeps it, its child processes inherit it, and all other processes then starve.
+    If it may, as root, SVT-AV1 sets the thread that opens its encoder to the highest real-time
+    priority. The thread keeps it, and so do the processes that it starts: all others then wait.
     """
     if not hasattr(os, "sched_getscheduler"):
         yield
@@ -81,19 +81,14 @@ def film(
     tags=None,
     out=None,
 ):
-    """Encode frames as a video and return its bytes.
+    """Encode frames to a video and return its bytes.
 
     Args:
         frames: RGB arrays.
-        codec: of FFmpeg.
-        format: the container, by FFmpeg's name.
-        pix_fmt: the pixel format.
-        rate: frames per second.
-        times: of each frame in seconds, instead of `rate`.
-        options: of the encoder, in addition to `FAST`.
-        turned: degrees clockwise by which players rotate the video; MP4 only.
-        tags: of the track, by name.
-        out: a binary file to write to; by default one in memory.
+        times: each frame's time in seconds; by default `rate` frames per second.
+        turned: degrees clockwise by which players are to rotate the MP4.
+        tags: the track's metadata, by name.
+        out: a binary file to write to instead of one in memory.
     """
     out = io.BytesIO() if out is None else out
     with same_priority(), av.open(out, "w", format=format) as container:
@@ -119,7 +114,7 @@ def _turned(data, degrees):
     return oriented(data, {90: 6, 180: 3, 270: 8}[degrees])
 
 
-# Rotation and flip as (a, b, c, d) of the track matrix, by EXIF orientation.
+# The display matrix (a, b, c, d) of each EXIF orientation.
 _MATRICES = {
     1: (1, 0, 0, 1),
     2: (-1, 0, 0, 1),
@@ -133,14 +128,14 @@ _MATRICES = {
 
 
 def oriented(data, orientation):
-    """Write a matrix into the track header of an MP4, as phones do (ISO/IEC 14496-12, 8.3.2)."""
+    """Write a display matrix to an MP4's track header, as phones do (ISO/IEC 14496-12, 8.3.2)."""
     a, b, c, d = (step << 16 for step in _MATRICES[orientation])
     at = data.index(b"tkhd") + 4 + 40
     return data[:at] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + data[at + 36 :]
 
 
 def stored(upright, orientation):
-    """Return the pixels to store so that players show `upright`, by EXIF orientation."""
+    """Return upright pixels as a file of this EXIF orientation stores them."""
     if orientation >= 5:
         upright = upright.transpose(1, 0, 2)
     if orientation in {2, 3, 7, 8}:
