@@ -27,7 +27,7 @@ _DATA = {"klv", "timed_id3"}
 
 def with_side_track(kind, frames=None):
     """Encode eight frames, or the passed ones, with another track of `SIDE_TRACKS`."""
-    format, codec, payload, video_codec = SIDE_TRACKS[kind]
+    container_format, codec, payload, video_codec = SIDE_TRACKS[kind]
     out = io.BytesIO()
     with av.open(out, "w", format=container_format) as container:
         video = container.add_stream(video_codec, rate=12, options=FAST[video_codec])
