@@ -24,14 +24,13 @@ _PROBLEMS: Final = {
     401: "`credentials_missing`, or `credentials_wrong`: unknown, wrong, revoked or expired.",
     403: "`scope_missing`: the key does not have the scope of this operation.",
     408: "`too_slow`: the body arrived too slowly. Nothing was saved; repeat the request.",
-    410: "`cursor_expired`: the log was restored from a backup. Read the feed from its beginning "
-    "into a new bank.",
+    410: "`cursor_expired`: the cursor is from before the database was restored. Read the feed "
+    "from its beginning into a new bank.",
     413: "`body_too_large`: send fewer hashes per request.",
     415: "`unsupported_media_type`: the body is not JSON. Pictures are never accepted.",
     422: "`invalid_request`: a field is missing or invalid, and `detail` names it; or this request "
     "is refused, and `code` says why. Repeating it unchanged does not help.",
-    429: "`too_many_checks` or `budget_spent`: wait for `Retry-After` seconds, then repeat the "
-    "request.",
+    429: "`too_many_checks`: wait for `Retry-After` seconds, then repeat the request.",
     503: "`busy`, `not_ready` or `database_away`: wait for `Retry-After` seconds if given, then "
     "repeat the request with the same `Idempotency-Key`.",
 }

@@ -59,8 +59,8 @@ Contributor = Annotated[Platform, Depends(_requires(Scope.CONTRIBUTE))]
     response_description="A page of live hashes.",
     responses=documented_problems(
         {
-            410: "`cursor_expired`: the log was restored from a backup. Fetch everything from the "
-            "beginning."
+            410: "`cursor_expired`: the token is from before the database was restored. Fetch "
+            "everything from the beginning."
         }
     ),
 )
