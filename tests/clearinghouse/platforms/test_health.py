@@ -93,7 +93,7 @@ def test_an_expiring_key_is_reported_unless_another_is_valid_longer(service):
     assert current_alerts(service) == [], "a platform without keys has left"
 
 
-def test_loggedare_logged_once_and_name_only_the_platform(service, caplog):
+def test_alerts_are_logged_once_and_name_only_the_platform(service, caplog):
     service.platform("One", [Scope.FEED])
     service.clock.pass_(days=3)
     logged = service.parts._alert(frozenset())

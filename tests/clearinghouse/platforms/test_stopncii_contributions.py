@@ -125,7 +125,7 @@ def test_contributions_expire_when_their_platform_sends_none(service):
     assert values(fetch_all(late)) == [value]
 
 
-def test_a_case_of_contributions_is_no_survivors_case(service):
+def test_nobody_can_open_the_case_of_contributions(service):
     submit(service.platform(), pdq())
     with service.parts.store.read() as tx:
         figures = tx.figures.totals()
