@@ -1,4 +1,4 @@
-"""The examples, run as their docstrings say."""
+"""The examples, run as their own words say."""
 
 import contextlib
 import io
@@ -38,13 +38,13 @@ def pictures(tmp_path):
 
 @pytest.fixture(autouse=True)
 def _sandboxes(monkeypatch, kept_sandboxes):
-    """Share a sandbox among the examples in this process, since a child takes a second to start."""
+    """Let the examples that run in this process use one child, which takes a second to start."""
     monkeypatch.setattr("nciihash.sandbox.Sandbox", kept_sandboxes)
 
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """A function that runs an example as a script in this process and returns its output lines."""
+    """Return a function that runs an example as a script in this process; it gives the lines."""
 
     def call(name, *arguments, **environment):
         for variable, value in environment.items():
@@ -52,9 +52,9 @@ def run(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
         capsys.readouterr()
         runpy.run_path(str(EXAMPLES / name), run_name="__main__")
-        output = capsys.readouterr()
-        assert output.err == ""
-        return output.out.splitlines()
+        said = capsys.readouterr()
+        assert said.err == ""
+        return said.out.splitlines()
 
     return call
 
@@ -62,14 +62,14 @@ def run(monkeypatch, capsys):
 def test_hash_folder(pictures):
     Image.new("RGB", (100, 100)).save(pictures / "plain.png")
     (pictures / "text.jpg").write_text("no picture")
-    process = subprocess.run(
+    done = subprocess.run(
         [sys.executable, EXAMPLES / "hash_folder.py", pictures],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert process.stderr == ""
-    lines = process.stdout.splitlines()
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
     (hashed,) = hash_file(pictures / "a.jpg").hashes
     assert lines[0] == f"a.jpg: {hashed.signal.hex} quality {hashed.quality}"
     assert [line.partition(":")[0] for line in lines] == [
@@ -106,21 +106,21 @@ def test_platforms_examples(run, local, pictures, tmp_path):
 
 
 def seen_by_survivor(local, case):
-    """Return the verdicts that a survivor sees on her first file on the next day."""
+    """Give the verdicts that a survivor sees on her first file on the next day."""
     local.pass_midnight()
     with local.survivor() as client:
         (item, *_) = client.status(*case).items
     return [v for platform in item.platforms for v, count in platform.verdicts.items() if count]
 
 
-def until(condition):
+def until(true):
     deadline = time.monotonic() + 60
-    while not condition():
+    while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def test_check_uploads(local, pictures, tmp_path, monkeypatch):
+def test_uploads_are_checked_inside_a_web_service(local, pictures, tmp_path, monkeypatch):
     case = local.open(hash_file(pictures / "a.jpg"))
     monkeypatch.setenv("NCIIHASH_SERVER", local.address)
     monkeypatch.setenv("NCIIHASH_KEY", local.platform("feed,feedback"))
@@ -145,7 +145,7 @@ def test_check_uploads(local, pictures, tmp_path, monkeypatch):
         assert (health.status_code, health.json()["bank"]["trouble"]) == (200, None)
 
 
-def test_work_through_inbox(local, pictures, tmp_path, monkeypatch, capsys):
+def test_a_worker_goes_through_an_inbox(local, pictures, tmp_path, monkeypatch, capsys):
     case = local.open(hash_file(pictures / "a.jpg"))
     monkeypatch.setenv("NCIIHASH_KEY", local.platform("feed,feedback"))
     (pictures / "text.jpg").write_text("no picture")
@@ -174,18 +174,18 @@ def test_every_example_is_tested():
 
 
 def check_client(*arguments):
-    process = subprocess.run(
+    done = subprocess.run(
         [sys.executable, EXAMPLES / "check_client.py", *arguments],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert process.stderr == ""
-    return process.returncode, process.stdout
+    assert done.stderr == ""
+    return done.returncode, done.stdout
 
 
 def run_here(words, *, env, **_):
-    """Run a command of this project in this process, as `subprocess.run` does."""
+    """Run a command of this project in this process, and give what `subprocess.run` gives."""
     ours = words[0] == "nciihash"
     with (
         mock.patch.dict(os.environ, env, clear=True),
@@ -205,7 +205,7 @@ def run_here(words, *, env, **_):
 
 
 def test_our_own_client_passes_the_sandbox(monkeypatch, capsys):
-    """With the commands of its docstring, run in this process, which saves seconds."""
+    """With the commands of the example's own words, which would take a second each to start."""
     check_client = runpy.run_path(str(EXAMPLES / "check_client.py"))["main"]
     follow = "nciihash follow --once --server {server} --bank {folder}/bank"
     held = EXAMPLES / "held.py"
@@ -213,9 +213,9 @@ def test_our_own_client_passes_the_sandbox(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["check_client.py", *commands])
     monkeypatch.setattr(subprocess, "run", run_here)
     code = check_client()
-    output = capsys.readouterr().out
-    assert code == 0, output
-    assert output.count("well") == len(output.splitlines()) == 9
+    said = capsys.readouterr().out
+    assert code == 0, said
+    assert said.count("well") == len(said.splitlines()) == 9
 
 
 NAIVE = """
@@ -235,18 +235,18 @@ with pathlib.Path(file).open("a") as held:
 """
 
 
-def test_a_client_that_reads_one_page_and_no_removals_fails_the_sandbox(tmp_path):
+def test_a_client_that_reads_one_page_and_no_removals_is_told(tmp_path):
     script, cat = tmp_path / "naive.py", tmp_path / "cat.py"
     script.write_text(NAIVE)
     cat.write_text("import pathlib, sys; print(pathlib.Path(sys.argv[1]).read_text())")
-    python = f"{sys.executable} -I -S"  # without site packages, which take time to load
-    code, output = check_client(
+    python = f"{sys.executable} -I -S"  # without what starts slowly, for it is started often
+    code, said = check_client(
         *("--follow", f"{python} {script} {{server}} {{key}} {{folder}}/held"),
         *("--held", f"{python} {cat} {{folder}}/held"),
     )
     assert code == 1
-    assert "well   an empty feed" in output
-    assert "WRONG  1,500 hashes of one moment: 500 hashes are missing" in output
-    assert "are held more often than once" in output
-    wrong_at_the_end = output.partition("WRONG  all withdrawn: ")[2]
+    assert "well   an empty feed" in said
+    assert "WRONG  1,500 hashes of one moment: 500 hashes are missing" in said
+    assert "are held more often than once" in said
+    wrong_at_the_end = said.partition("WRONG  all withdrawn: ")[2]
     assert "are held that were withdrawn" in wrong_at_the_end

@@ -1,4 +1,4 @@
-"""Run the two command lines in this process: a new process takes a second to start."""
+"""Run the two command lines in this process: one of their own takes a second to start."""
 
 import io
 import json
@@ -13,13 +13,13 @@ from nciihash.cli import app as nciihash
 from nciihash.media.limits import LIMITS
 from nciihash.sandbox import Sandbox
 
-NCIIHASH = (sys.executable, "-m", "nciihash")  # for a new process
-YES = ("--yes", "--reason", "precaution")  # a submission without questions
+NCIIHASH = (sys.executable, "-m", "nciihash")  # for a process of its own
+YES = ("--yes", "--reason", "precaution")  # a submission that asks nothing
 
 
 @dataclass
-class CommandResult:
-    """The exit status and the output of a command."""
+class BlockResult:
+    """How a command ended, and what it printed."""
 
     code: int
     out: str
@@ -27,7 +27,7 @@ class CommandResult:
 
     @property
     def lines(self):
-        """Standard output, of which every line must be JSON."""
+        """Read standard output, every line of which must be JSON."""
         return [json.loads(line) for line in self.out.splitlines()]
 
     @property
@@ -37,11 +37,11 @@ class CommandResult:
 
 
 class KeptSandbox(Sandbox):
-    """A sandbox that outlives its command and is used by the next one.
+    """A sandbox whose child is not ended with the command, but used by the next one.
 
     Args:
-        limits: of each file.
-        idle: the sandboxes with these limits that no command uses.
+        limits: what each file may cost.
+        idle: the sandboxes of these limits that no command uses.
     """
 
     def __init__(self, limits, idle):
@@ -61,9 +61,10 @@ class KeptSandbox(Sandbox):
 
 @pytest.fixture(scope="session")
 def kept_sandboxes():
-    """A replacement for `Sandbox` that returns an idle sandbox if there is one.
+    """Yield a function that takes the place of `Sandbox` and returns an idle one if it can.
 
-    A child takes a second to start. sandbox/test_pool.py tests that commands start and end theirs.
+    A child takes a second to start. That each command starts and ends its own is tested in
+    sandbox/test_pool.py.
     """
     idle = defaultdict(list)
 
@@ -79,7 +80,7 @@ def kept_sandboxes():
 
 @pytest.fixture
 def run(capsys, monkeypatch, kept_sandboxes):
-    """A function that runs `nciihash`."""
+    """Return a function that runs `nciihash`."""
     monkeypatch.setattr("nciihash.sandbox.pool.Sandbox", kept_sandboxes)
     for name in ("NCIIHASH_SERVER", "NCIIHASH_KEY", "NCIIHASH_PASSPHRASE"):
         monkeypatch.delenv(name, raising=False)
@@ -96,18 +97,18 @@ def run(capsys, monkeypatch, kept_sandboxes):
             code = 0
         except SystemExit as end:
             code = end.code or 0
-        return CommandResult(code, *capsys.readouterr())
+        return BlockResult(code, *capsys.readouterr())
 
     return call
 
 
 def submit(run, local, *arguments, **options):
-    """Run `nciihash submit` with the service of the tests."""
+    """Run `nciihash submit` to a service of the tests."""
     return run("submit", "--server", local.address, *arguments, **options)
 
 
 def operate(capsys, monkeypatch, *words):
-    """Run `clearinghouse`; return its exit status, output and error output."""
+    """Run `clearinghouse`; return its exit status and what it printed."""
     monkeypatch.setattr("sys.argv", ["clearinghouse", *map(str, words)])
     capsys.readouterr()
     code = 0

@@ -1,4 +1,4 @@
-"""Fixtures for tests of the clients: a clearinghouse and a platform shared by a test module."""
+"""A clearinghouse that the tests of one module share, and a platform: for tests of the clients."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from support.service_process import ServiceProcess
 
 
 def random_item(signals: int = 1) -> Item:
-    """Return a file with random PDQ hashes."""
+    """Make a file's worth of random PDQ hashes."""
     return Item(
         Media.IMAGE,
         tuple(
@@ -25,7 +25,7 @@ def random_item(signals: int = 1) -> Item:
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory, empty_file: Path) -> Iterator[ServiceProcess]:
-    """A clearinghouse that the tests of a module share."""
+    """Give a clearinghouse that the tests of one module share."""
     folder = tmp_path_factory.mktemp("service")
     shutil.copy(empty_file, folder / "db.sqlite3")
     with ServiceProcess(folder, CLEARINGHOUSE_MATCH_TYPES="phash,dhash") as running:
@@ -34,7 +34,7 @@ def local(tmp_path_factory: pytest.TempPathFactory, empty_file: Path) -> Iterato
 
 @pytest.fixture(scope="module")
 def key(local: ServiceProcess) -> str:
-    """The key of a platform, with the default scopes."""
+    """Give the key of a platform with every scope."""
     return local.platform()
 
 

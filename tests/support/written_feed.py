@@ -1,4 +1,4 @@
-"""A scripted feed for clients of platforms."""
+"""A feed that tests write by hand, behind a client of a platform."""
 
 import random
 
@@ -26,47 +26,39 @@ def added(number):
 
 
 class Log:
-    """A feed with given entries, and the requests that it received.
-
-    Attributes:
-        entries: of the log.
-        epoch: of the cursors; change it to make older ones expire.
-        acknowledged: the positions that were acknowledged.
-        asked: the positions that pages were requested from.
-        before: called with each request; may raise, or return a response to send instead.
-    """
+    """A feed that tests write by hand, and the requests that came."""
 
     def __init__(self, *entries):
         self.entries = list(entries)
         self.epoch = 1
         self.acknowledged = []
         self.asked = []
-        self.before = lambda request: None
+        self.before = lambda request: None  # raises, or gives an answer instead
 
-    def cursor(self, seq):
-        return name(self.epoch * 10**6 + seq)
+    def cursor(self, place):
+        return name(self.epoch * 10**6 + place)
 
-    def seq(self, cursor):
-        epoch, seq = divmod(int(cursor, 16), 10**6)
-        return seq if epoch == self.epoch else None
+    def place(self, cursor):
+        epoch, place = divmod(int(cursor, 16), 10**6)
+        return place if epoch == self.epoch else None
 
     def answer(self, request):
         if (instead := self.before(request)) is not None:
             return instead
         if request.url.path.endswith("/ack"):
             cursor = httpx.Response(200, content=request.content).json()["cursor"]
-            seq = self.seq(cursor)
-            if seq is None:
+            place = self.place(cursor)
+            if place is None:
                 return expired()
-            self.acknowledged.append(seq)
+            self.acknowledged.append(place)
             return httpx.Response(200, json={"cursor": cursor})
         cursor, limit = request.url.params.get("cursor"), int(request.url.params["limit"])
-        seq = 0 if cursor is None else self.seq(cursor)
-        if seq is None:
+        place = 0 if cursor is None else self.place(cursor)
+        if place is None:
             return expired()
-        self.asked.append(seq)
-        entries = self.entries[seq : seq + limit]
-        end = seq + len(entries)
+        self.asked.append(place)
+        entries = self.entries[place : place + limit]
+        end = place + len(entries)
         page = FeedPage(tuple(entries), self.cursor(end), end < len(self.entries))
         return httpx.Response(200, json=FeedReply.of(page).model_dump(mode="json"))
 
