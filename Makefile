@@ -1,9 +1,9 @@
-# `make demo` and `make test` need Python 3.11 or newer and nothing else; a C++ compiler is used
-# where there is one. Everything is installed into .venv, once, and again when its list changes.
+# `make demo` and `make test` need only Python 3.11 or newer; a C++ compiler is used if there is one.
+# Everything is installed into .venv, once, and again when the list of packages changes.
 
 SHELL := /bin/sh
-# Some environments forbid Python to store compiled modules. The tests start it hundreds of times, and
-# without them each start compiles a thousand modules again.
+# Some environments keep Python from writing bytecode. The tests start Python hundreds of times, and
+# without bytecode each start compiles a thousand modules.
 unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -21,30 +21,29 @@ KERNEL := CMakeLists.txt $(wildcard nciihash/search/kernel/*)
 
 setup: $(VENV)/.dev
 
-# The demonstration needs neither test nor lint tools, so it has an installation of its own, and
-# compiles only what it uses.
+# The demonstration needs no test or lint tools, so it has a smaller set of packages.
 demo: $(VENV)/.demo
 	@$(BIN)/nciihash demo $(PHOTOS)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST_ARGS)
 
-# For a developer's loop: without browsers, videos, PostgreSQL, the sandbox, the promises and the
-# examples. tests/conftest.py has the list; `make test` runs them all.
+# For development: skips tests of browsers, videos, PostgreSQL, the sandbox, the promises and the
+# examples. tests/conftest.py has the list; `make test` runs all.
 test-quick: $(VENV)/.dev
 	HYPOTHESIS_PROFILE=brief $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow" \
 	    $(PYTEST_ARGS)
 
-# Folders, files and functions that have become large, each with its reason: to think about.
+# Large folders, files and functions, with the reason for each, to consider for splitting.
 structure: $(VENV)/.dev
 	@$(BIN)/python tests/tools/structure.py
 
-# Attacks on a real service, each with what its attacker may get at most; they are a part of `make test`.
+# Attacks on a real service, with a bound on what each gains. Part of `make test`.
 attacks: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/promises/attacks $(PYTEST_ARGS)
 
-# What the service answers to whatever its OpenAPI document allows, and to what it does not: longer
-# than in the tests.
+# Valid and invalid requests generated from the OpenAPI document (schemathesis), longer than in
+# `make test`.
 fuzz-service: $(VENV)/.dev
 	SCHEMATHESIS_EXAMPLES=200 $(BIN)/python -m pytest tests/clearinghouse/test_openapi.py $(PYTEST_ARGS)
 
@@ -60,8 +59,8 @@ lint: $(VENV)/.dev
 words: $(VENV)/.dev
 	@$(BIN)/python tests/tools/words.py
 
-# Everything at a size that takes a quarter of an hour on two cores, into OUT; PHOTOS are folders. The
-# large ones, whose results docs/evidence.md shows, have targets of their own: bench-full runs them all.
+# All benchmarks at a size that takes 15 minutes on two cores; writes to OUT. PHOTOS are folders. The
+# large ones, whose results are in docs/evidence.md, have their own targets; bench-full runs them all.
 OUT ?= benchmarks/results/quick
 SMALL = $(if $(PHOTOS),--photos $(firstword $(PHOTOS)))
 bench: $(VENV)/.dev
@@ -75,7 +74,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.service.run --rows 2e4 --seconds 4 --submissions 10 --out $(OUT)/service
 	$(BIN)/python -m benchmarks.oracle.run --runs 2
 
-# Is anything worse than it was? Ratios of a new run are held against the stored ones.
+# Detect regressions: compare the ratios of a new run with the stored ones.
 bench-check:
 	$(MAKE) bench OUT=build/bench PHOTOS="$(PHOTOS)"
 	$(BIN)/python -m benchmarks.evidence --check build/bench --against benchmarks/results/quick
@@ -85,59 +84,60 @@ bench-full:
 	    $(MAKE) bench-$$name PHOTOS="$(PHOTOS)" || exit 1; done
 	$(BIN)/python -m benchmarks.evidence
 
-# Hashing against its peers, from path to hash, and bit for bit: some ten minutes. PHOTOS: folders;
-# without it there are only scikit-image's few photos. The package perception asks for an OpenCV of
-# its own and an old Rich, and works with ours.
+# Hashing compared with peers: speed from file to hash, and equality of hashes; 10 minutes. PHOTOS are
+# folders; by default scikit-image's few photos are used. The package perception requires another
+# OpenCV and an old Rich, but works with these.
 bench-hashing: $(VENV)/.dev
 	@$(PIP) 'nciihash[bench-hashing]'
 	@$(PIP) --no-deps 'perception>=0.9'
 	$(BENCH_CORES) $(BIN)/python -m benchmarks.hashing.run $(if $(PHOTOS),--photos $(PHOTOS)) --rounds 9 \
 	    --out benchmarks/results/hashing
 
-# Which edited copies are found, and how near different pictures come: some minutes. PHOTOS and HARD
-# are folders; without them there are only scikit-image's few photos.
+# Recall of edited copies, and distances of different pictures; some minutes. PHOTOS and HARD are
+# folders; by default scikit-image's few photos are used.
 bench-recall: $(VENV)/.dev
 	@$(PIP) 'nciihash[bench-recall]'
 	$(BIN)/python -m benchmarks.recall.run $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(HARD),--hard $(HARD)) \
 	    --out benchmarks/results
 
-# Which altered copies of videos are found, and what hashing costs beside decoding: some minutes.
+# Recall of altered copies of videos, and the cost of hashing compared with decoding; some minutes.
 bench-video: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.video.run $(if $(VIDEOS),--videos $(VIDEOS)) --out benchmarks/results/video
 
-# The survivor's page in Chromium, Firefox and WebKit: bits from Python, time and memory of large photos
-# and long videos, requests of a case, axe's findings, sizes: some minutes. PHOTOS are folders.
+# The survivor's page in Chromium, Firefox and WebKit: distances from Python's hashes, time and memory
+# for large photos and long videos, requests, accessibility, sizes; some minutes. PHOTOS are folders.
 bench-page: $(VENV)/.dev
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.page.run $(if $(PHOTOS),--photos $(PHOTOS)) --out build/bench-page.json
 
-# Mutated pictures and videos through the sandbox; MINUTES of them.
+# Mutated pictures and videos in the sandbox, for MINUTES.
 MINUTES ?= 10
 fuzz-files: $(VENV)/.dev
 	PYTHONPATH=tests $(BIN)/python tests/tools/fuzz_files.py --minutes $(MINUTES)
 
-# TIFF files of some 1,200 kinds, which tifffile and this library must read alike.
+# Compare some 1,200 kinds of TIFF files with tifffile.
 tiff-sweep: $(VENV)/.dev
 	@$(PIP) 'nciihash[tiff-sweep]'
 	PYTHONPATH=tests $(BIN)/python tests/tools/tiff_sweep.py
 
-# What reads strangers' bytes by hand, guided by coverage; MINUTES for all targets together.
+# Coverage-guided fuzzing of the parsers of untrusted input, for MINUTES in total.
 fuzz-code: $(VENV)/.dev
 	@$(PIP) 'nciihash[fuzz]'
 	PYTHONPATH=tests $(BIN)/python tests/tools/fuzz_code.py --minutes $(MINUTES)
 
-# The documentation as a site, in build/site.
+# Build the documentation as a website in build/site.
 docs: $(VENV)/.dev
 	@$(PIP) 'nciihash[docs]'
 	@mkdir -p docs/plots && cp benchmarks/results/*.png docs/plots/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --site-dir build/site
 
-# The survivor's page as one file for use without internet, and the SHA-256 of it and of each file that
-# the service sends, as it shows them at /digests.json.
+# Build the survivor's page as a single file for offline use, and the SHA-256 of it and of each file of
+# the page, as the service lists them at /digests.json.
 page: $(VENV)/.dev
 	@mkdir -p build
 	@$(BIN)/python -m clearinghouse.page.single_file build/page.html build/digests.json
 
-# Every screen of the survivor's page, on a phone and a desk, light and dark; needs Chromium.
+# Screenshots of every screen of the survivor's page, for phone and desktop, light and dark; needs
+# Chromium.
 screenshots: $(VENV)/.dev
 	PYTHONPATH=tests $(BIN)/python tests/tools/screenshots.py build/screenshots
 
@@ -156,8 +156,8 @@ $(VENV)/.dev: pyproject.toml requirements-dev.lock $(KERNEL) | $(VENV)/bin/pytho
 	@$(PIP) --editable '.[dev,demo,bench]'
 	@touch $@ $(VENV)/.demo
 
-# The search against its peers at a hundred thousand to ten million hashes: some 20 minutes, 12 GB of
-# memory. On one core; how batches scale with threads is measured on all.
+# Search compared with peers at 100 thousand to 10 million hashes; 20 minutes, 12 GB of memory. On one
+# core, but scaling with threads is measured on all.
 BENCH_CORES ?= taskset -c 0
 SEARCH = $(BIN)/python -m benchmarks.search.run $(if $(PHOTOS),--photos $(PHOTOS))
 bench-search: $(VENV)/.dev
@@ -169,35 +169,35 @@ bench-search: $(VENV)/.dev
 	$(SEARCH) --rows 1e6 --programs compact --out benchmarks/results/search-threads
 	$(BENCH_CORES) $(SEARCH) --rows 1e7 1e6 1e5 --radii --hostile --programs flat 16x16 11x23 --out benchmarks/results/search
 
-# The service under load and what platforms run today beside it: some 40 minutes. One core each for
-# the service and for the load.
+# The service under load, compared with what platforms run today; 40 minutes. One core for the service
+# and one for the load generator.
 SOAK ?= 600
 bench-service: $(VENV)/.dev
 	$(PIP) 'nciihash[bench-service]'
 	$(BIN)/python -m benchmarks.service.locks --out benchmarks/results/locks
 	$(BIN)/python -m benchmarks.service.run --rows 1e5 1e6 --soak $(SOAK) --out benchmarks/results/service
 
-# Scans of stored hashes on all cores and on a Ray cluster of processes, one of which is killed, and
-# what large ones would cost: some minutes, and 5 GB of memory and disk.
+# Scans of stored hashes on all cores and on a local Ray cluster of which a process is killed, and the
+# estimated cost of large scans; some minutes, 5 GB of memory and disk.
 SCAN_ROWS ?= 1e6 1e7
 bench-scan: $(VENV)/.dev
 	NCIIHASH_REQUIRE_KERNEL=1 $(PIP) --editable '.[dev,demo,bench-scan]'
 	$(BIN)/python -m benchmarks.scan.run $(if $(PHOTOS),--photos $(PHOTOS)) --rows $(SCAN_ROWS) \
 	    --out benchmarks/results/scan
 
-# How many candidates a veiled list makes, and what searching it and an upload cost: some minutes.
+# Candidates of a veiled list, and the cost of searching it and of an upload; some minutes.
 bench-veil: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.veil.run $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(HARD),--hard $(HARD)) \
 	    --out benchmarks/results/veil
 
-# What hashes give away of their pictures, by scope: a quarter of an hour, `QUICK=--quick` some minutes.
+# What hashes reveal of their pictures, by scope; 15 minutes, some minutes with `QUICK=--quick`.
 bench-inversion: $(VENV)/.dev
 	@$(PIP) 'nciihash[bench-inversion]'
 	$(BIN)/python -m benchmarks.inversion.run $(if $(PHOTOS),--photos $(PHOTOS)) $(QUICK) \
 	    --out $(if $(QUICK),build/inversion,benchmarks/results/inversion)
 
-# The tests of the index under AddressSanitizer and UndefinedBehaviorSanitizer (gcc on Linux): an
-# environment that has a kernel of its own and borrows the rest. Without -s a report is swallowed.
+# Tests of the index under AddressSanitizer and UndefinedBehaviorSanitizer (gcc on Linux), in an
+# environment with its own kernel that uses the packages of .venv. Without -s, pytest hides reports.
 SANE := build/sanitize
 SITE := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 sanitize: $(VENV)/.dev
@@ -212,8 +212,8 @@ sanitize: $(VENV)/.dev
 	    ../$(SANE)/bin/python -P -m pytest -s -p no:cacheprovider -o pythonpath=tests nciihash/search/test_index.py nciihash/search/test_kernel.py \
 	    $(PYTEST_ARGS)
 
-# The loops for ARM, built by a cross-compiler and run in an emulator (on Debian g++-aarch64-linux-gnu
-# and qemu-user), held against a plain comparison.
+# Compare the kernels for ARM with a plain implementation, cross-compiled and in an emulator (Debian:
+# g++-aarch64-linux-gnu and qemu-user).
 ARM := aarch64-linux-gnu-g++ -std=c++17 -O2 -Wall -Wextra -Wno-psabi -static
 kernels:
 	@mkdir -p build/kernels
@@ -223,8 +223,8 @@ kernels:
 	    build/kernels/neon.o -o build/kernels/compare -pthread
 	qemu-aarch64 build/kernels/compare
 
-# A wheel and an sdist, the same bytes whenever they are made of the same commit; then the wheel in an
-# environment of its own, whose packages are listed (CycloneDX) and looked up among known weaknesses.
+# Build a reproducible wheel and sdist; then install the wheel in a new environment, list its packages
+# (CycloneDX) and check them for known vulnerabilities.
 dist: $(VENV)/.dev
 	@$(PIP) 'nciihash[dist]'
 	rm -rf dist build/dist
@@ -236,8 +236,8 @@ dist: $(VENV)/.dev
 	cd dist && sha256sum * | tee ../build/SHA256SUMS && mv ../build/SHA256SUMS .
 	$(BIN)/pip-audit --path "$$(build/dist/bin/python $(SITE))"
 
-# Pin again what the extras ask for, from a fresh environment: names and versions, no addresses. What a
-# deployment installs is of the same versions, with hashes; so is what building the wheel needs.
+# Pin the packages of the extras in a new environment, by name and version. The lock files for
+# deployments and for building the wheel have the same versions, with hashes.
 LOCKED = build/lock/bin/pip-compile --quiet --generate-hashes --no-header --strip-extras --no-annotate \
     --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 lock:

@@ -1,11 +1,11 @@
-"""What all tests share: how long hypothesis searches, and where optional sample files lie."""
+"""Configuration of all tests: profiles of hypothesis, slow modules, databases, sample files."""
 
 import os
 import signal
 from pathlib import Path
 
-# Before NumPy is loaded, here and in the processes that tests start: OpenBLAS's threads wait for
-# each other in busy loops, which takes several times as long where other tests run at once.
+# Before NumPy is loaded, here and in child processes: OpenBLAS threads wait for each other in busy
+# loops, which makes them several times slower if other tests run at the same time.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
@@ -15,14 +15,14 @@ from support.paths import ROOT, TESTS
 
 pytest_plugins = ["support.postgres", "support.serving", "support.local", "support.command_line"]
 
-# Deadlines are off: a busy machine is no defect.
+# No deadlines: a busy machine is not a defect.
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile("brief", max_examples=10, deadline=None, suppress_health_check=_SLOW)
 settings.register_profile("quick", max_examples=40, deadline=None, suppress_health_check=_SLOW)
 settings.register_profile("long", max_examples=5000, deadline=None, suppress_health_check=_SLOW)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
-# A shell's background jobs ignore Ctrl-C, and hand that on to what the tests start and interrupt.
+# A shell's background jobs ignore SIGINT, and so would the processes that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -31,14 +31,14 @@ _SHARED = ROOT.parent / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Give the folder of sample files beside the checkout; skip the test where there is none."""
+    """The folder of sample files next to the checkout; skips the test if there is none."""
     if not _SHARED.is_dir():
         pytest.skip("no sample files in ../shared/data")
     return _SHARED
 
 
-# Modules whose tests of the service run on PostgreSQL as well as on SQLite; the others test pages,
-# clients and the device, for which it makes no difference.
+# Modules whose tests of the service run on SQLite and PostgreSQL. For the others, such as those of
+# the page and the clients, the database makes no difference.
 _ON_BOTH = {
     *("clearinghouse/database/test_store.py", "clearinghouse/database/test_epoch.py"),
     "clearinghouse/database/test_migrations.py",
@@ -52,8 +52,8 @@ _ON_BOTH = {
 }
 
 
-# Modules that `make test-quick` leaves out: browsers, processes that are started or killed, whole
-# walks through the examples. What else they cover has quicker tests in the other modules.
+# Modules that `make test-quick` skips: with browsers, with processes that are started or killed,
+# and of complete examples. The other modules have quicker tests of the same code.
 _SLOW_MODULES = (
     *("page/", "promises/", "project/test_examples.py", "project/test_inversion.py"),
     *("project/test_docs.py", "project/test_readme.py"),
@@ -74,13 +74,13 @@ assert all((TESTS / name).exists() for name in (*_ON_BOTH, *_SLOW_MODULES))
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Skip loading the slow modules where no slow test is to run."""
+    """Do not load slow modules if no slow test is selected."""
     module = collection_path.relative_to(TESTS).as_posix() + "/" * collection_path.is_dir()
     return True if config.option.markexpr == "not slow" and _is_slow(module) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow: those modules, what runs on PostgreSQL, and what reads sample files."""
+    """Mark slow tests: of slow modules, on PostgreSQL, or with sample files."""
     for item in items:
         callspec = getattr(item, "callspec", None)
         on_postgres = callspec is not None and callspec.params.get("database") == "postgres"
@@ -94,7 +94,7 @@ def _is_slow(module: str) -> bool:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what uses a database on both, in the modules that say so."""
+    """Run tests with a database on both, in the modules of `_ON_BOTH`."""
     own = metafunc.definition.get_closest_marker("sqlite")
     module = metafunc.definition.path.relative_to(TESTS).as_posix()
     if module in _ON_BOTH and "database" in metafunc.fixturenames and not own:

@@ -37,10 +37,10 @@ from support.browsers.chosen_files import clip, pictures
 from support.browsers.chromium import launched
 from support.browsers.person import Person
 from support.browsers.visitor import NOTES, Visitor
-from support.films import film, moving
 from support.hashes import bits_apart
 from support.paths import SITE
 from support.service_process import ServiceProcess
+from support.videos import film, moving
 
 BATCH: Final = 150  # files; a case holds 200
 KINDS: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"})

@@ -1,1 +1,1 @@
-"""ASGI middleware and the uvicorn server: limits of bodies and connections, headers, logs."""
+"""ASGI middleware and the uvicorn server: body and connection limits, headers, redacted logs."""

@@ -1,4 +1,4 @@
-"""Bounds on what a request may bring, as plain ASGI: size, kind and pace of its body."""
+"""ASGI middleware that limits the size, media type and transfer rate of request bodies."""
 
 import asyncio
 from contextlib import suppress
@@ -9,24 +9,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from clearinghouse.errors import MediaRefused, RequestRefused, TooLarge, TooSlow
 from nciihash.wire import OCTETS, PROBLEM
 
-BODY_SECONDS: Final = 20.0  # in which a body may bring nothing
-BODY_PACE: Final = 4096  # bytes that earn one second again; the slowest phones send twice as many
+BODY_SECONDS: Final = 20.0  # in which no part of a body may arrive
+BODY_PACE: Final = 4096  # bytes that extend the deadline by 1 s; the slowest phones send 8 kB/s
 _JSON: Final = "application/json"
 
 
 class BodyLimits:
-    """Refuse a body that is too large or of a type that the service never takes.
+    """Refuse bodies that are too large, too slow or of an unsupported media type.
 
-    A declared length is refused before a byte is read; a chunked body as soon as it passes the
-    bound. Either way the connection is closed, so that the rest is never received. So it is when
-    the body comes too slowly.
+    A body with a declared length is refused before any of it is read, a chunked one as soon as it
+    exceeds the limit. In either case, and if a body is too slow, the connection is closed, so the
+    rest is not received.
 
     Args:
-        app: what serves the requests that pass.
-        body_max: the bound, in bytes.
-        octets: the paths that take `application/octet-stream` beside JSON.
-        seconds: in which a body may bring nothing. Each `BODY_PACE` bytes earn one of them again,
-            and none beyond the first: what has been sent fast does not pay for a pause later.
+        app: the application.
+        body_max: the maximum size, in bytes.
+        octets: the paths that accept `application/octet-stream` as well as JSON.
+        seconds: how long a body may pause. Each `BODY_PACE` bytes extend the deadline by a second,
+            but never beyond `seconds` from now: fast data does not pay for a longer pause later.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class BodyLimits:
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -54,51 +54,51 @@ class BodyLimits:
             await _refuse(TooLarge(), send)
             return
         if int(length) or chunked:
-            kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-            octets = kind == OCTETS.encode() and scope["path"] in self._octets
-            if kind != _JSON.encode() and not octets:
+            media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+            octets = media_type == OCTETS.encode() and scope["path"] in self._octets
+            if media_type != _JSON.encode() and not octets:
                 await _refuse(MediaRefused(), send)
                 return
 
-        seen = 0
-        whole = answered = False
-        cut: RequestRefused | None = None
+        received = 0
+        complete = started = False
+        refusal: RequestRefused | None = None
         clock = asyncio.get_running_loop().time
         end = clock() + self._seconds
 
-        async def bounded() -> Message:
-            nonlocal seen, whole, cut, end
+        async def limited_receive() -> Message:
+            nonlocal received, complete, refusal, end
             try:
-                async with asyncio.timeout_at(None if whole else end):
+                async with asyncio.timeout_at(None if complete else end):
                     message = await receive()
             except TimeoutError:
-                cut = TooSlow()
-                raise _Cut from None
+                refusal = TooSlow()
+                raise _Refused from None
             if message["type"] == "http.request":
-                brought = len(message.get("body", b""))
-                seen += brought
-                end = min(end + brought / BODY_PACE, clock() + self._seconds)
-                whole = not message.get("more_body", False)
-                if seen > self._max:
-                    cut = TooLarge()
-                    raise _Cut
+                size = len(message.get("body", b""))
+                received += size
+                end = min(end + size / BODY_PACE, clock() + self._seconds)
+                complete = not message.get("more_body", False)
+                if received > self._max:
+                    refusal = TooLarge()
+                    raise _Refused
             return message
 
-        async def watched(message: Message) -> None:
-            nonlocal answered
-            if cut is None or answered:
-                answered = True
+        async def watched_send(message: Message) -> None:
+            nonlocal started
+            # after a refusal the application's own response to the error is discarded
+            if refusal is None or started:
+                started = True
                 await send(message)
-            # Once it is cut, whatever the application makes of it is replaced by the refusal below.
 
-        with suppress(_Cut):
-            await self._app(scope, bounded, watched)
-        if cut is not None and not answered:
-            await _refuse(cut, send)
+        with suppress(_Refused):
+            await self._app(scope, limited_receive, watched_send)
+        if refusal is not None and not started:
+            await _refuse(refusal, send)
 
 
-class _Cut(Exception):
-    """The body passed a bound while it was read."""
+class _Refused(Exception):
+    """The body exceeded a limit while it was read."""
 
 
 async def _refuse(refusal: RequestRefused, send: Send) -> None:

@@ -1,8 +1,9 @@
-"""Connections as uvicorn serves them, with an end to whoever keeps one without using it.
+"""Limits on uvicorn's connections against slow and idle clients (Slowloris).
 
-What the service itself can cut: headers that do not arrive, what follows an answered request and is
-no request, answers that nobody takes. Of bodies `clearinghouse.http.body_limits` takes care.
-Addresses are never looked at here; a bound on connections for each address is a proxy's task.
+Closes connections whose request headers do not arrive, that send something other than a request
+after a response, or whose client does not read the response. Bodies are the concern of
+`clearinghouse.http.body_limits`. Client addresses are not read here: limit connections per address
+at the proxy.
 """
 
 import asyncio
@@ -11,20 +12,21 @@ from typing import Any, Final
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-HEADERS_SECONDS: Final = 20.0  # from the first moment of a connection or the first byte after
-ANSWER_SECONDS: Final = 60.0  # in which nothing of an answer was taken
+HEADERS_SECONDS: Final = 20.0  # since the connection, or the first byte of a later request
+ANSWER_SECONDS: Final = 60.0  # without the client reading any of a response
 
 
 class ConnectionLimiter:
-    """The open connections without a request under way, the longest unused first.
-
-    Belongs to one event loop.
+    """Limits the number of connections and closes slow ones. Belongs to one event loop.
 
     Args:
-        most: connections; where there are as many, the longest unused one makes room, and where
-            none is unused, the new one is closed.
-        headers_seconds: for a request's headers to be complete.
-        answer_seconds: for the caller to take some of an answer.
+        most: the maximum number of connections. Beyond it the longest idle connection is closed,
+            or the new one if none is idle.
+        headers_seconds: until the headers of a request must be complete.
+        answer_seconds: in which the client must read some of a response.
+
+    Attributes:
+        idle: the connections without a request in progress, the longest idle first.
     """
 
     def __init__(
@@ -37,40 +39,40 @@ class ConnectionLimiter:
         self.most = most
         self.headers_seconds = headers_seconds
         self.answer_seconds = answer_seconds
-        self.unused: dict[H11Protocol, None] = {}
+        self.idle: dict[H11Protocol, None] = {}
 
     def protocol(self) -> type[asyncio.Protocol]:
-        """Make the class of connections that keep to these bounds."""
-        lines = self
+        """Return a uvicorn protocol class whose connections have these limits."""
+        limiter = self
 
-        class LimitedConnection(_Line):
+        class LimitedConnection(_Connection):
             def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own
                 super().__init__(*args, **kwargs)
-                self.lines = lines
+                self.limiter = limiter
 
         return LimitedConnection
 
 
-class _Line(H11Protocol):
-    lines: ConnectionLimiter
-    _timer: asyncio.TimerHandle | None = None
-    _answer_timer: asyncio.TimerHandle | None = None
+class _Connection(H11Protocol):
+    limiter: ConnectionLimiter
+    _headers_timer: asyncio.TimerHandle | None = None
+    _response_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         super().connection_made(transport)
-        if len(self.connections) > self.lines.most:
-            longest = next(iter(self.lines.unused), self)
-            longest.transport.abort()
-            self.lines.unused.pop(longest, None)
-            if longest is self:
+        if len(self.connections) > self.limiter.most:
+            oldest = next(iter(self.limiter.idle), self)
+            oldest.transport.abort()
+            self.limiter.idle.pop(oldest, None)
+            if oldest is self:
                 return
-        self.lines.unused[self] = None
+        self.limiter.idle[self] = None
         self._expect_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.lines.unused.pop(self, None)
-        self._cancel()
-        self._unwatch_answer()
+        self.limiter.idle.pop(self, None)
+        self._cancel_headers()
+        self._stop_watching()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -78,52 +80,54 @@ class _Line(H11Protocol):
         if self.transport.is_closing():
             return
         if self.cycle is not None and not self.cycle.response_complete:
-            self.lines.unused.pop(self, None)
-            self._cancel()
+            self.limiter.idle.pop(self, None)
+            self._cancel_headers()
         else:
             self._expect_headers()
 
     def on_response_complete(self) -> None:
-        self.lines.unused[self] = None
-        super().on_response_complete()  # may begin the next request, if that has arrived
+        self.limiter.idle[self] = None
+        super().on_response_complete()  # starts the next request if it was pipelined
         if self.transport.is_closing():
-            self._watch_answer()
+            self._watch_response()
         elif not self.cycle.response_complete:
-            self.lines.unused.pop(self, None)
+            self.limiter.idle.pop(self, None)
         elif self.conn.their_state is h11.SEND_BODY or self.conn.trailing_data[0]:
-            self._expect_headers()  # a body that nobody wanted goes on, or a request has begun
+            self._expect_headers()  # an unread body continues, or a request has started to arrive
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._watch_answer()
+        self._watch_response()
 
     def resume_writing(self) -> None:
-        self._unwatch_answer()
+        self._stop_watching()
         super().resume_writing()
 
-    def _watch_answer(self) -> None:
-        """End the connection if by then the caller has taken nothing of what waits for it now."""
-        self._unwatch_answer()
-        left = self.transport.get_write_buffer_size()
+    def _watch_response(self) -> None:
+        """Close the connection if the client reads nothing of what is buffered within the limit."""
+        self._stop_watching()
+        before = self.transport.get_write_buffer_size()
 
-        def look() -> None:
-            if self.transport.get_write_buffer_size() < left:
-                self._watch_answer()
+        def check() -> None:
+            if self.transport.get_write_buffer_size() < before:
+                self._watch_response()
             else:
                 self.transport.abort()
 
-        self._answer_timer = self.loop.call_later(self.lines.answer_seconds, look)
+        self._response_timer = self.loop.call_later(self.limiter.answer_seconds, check)
 
-    def _unwatch_answer(self) -> None:
-        if self._answer_timer is not None:
-            self._answer_timer.cancel()
-            self._answer_timer = None
+    def _stop_watching(self) -> None:
+        if self._response_timer is not None:
+            self._response_timer.cancel()
+            self._response_timer = None
 
     def _expect_headers(self) -> None:
-        if self._timer is None:
-            self._timer = self.loop.call_later(self.lines.headers_seconds, self.transport.abort)
+        if self._headers_timer is None:
+            self._headers_timer = self.loop.call_later(
+                self.limiter.headers_seconds, self.transport.abort
+            )
 
-    def _cancel(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _cancel_headers(self) -> None:
+        if self._headers_timer is not None:
+            self._headers_timer.cancel()
+            self._headers_timer = None

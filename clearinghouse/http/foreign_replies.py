@@ -1,15 +1,15 @@
-"""The replies of other servers, read up to a bound."""
+"""Bodies of other servers' responses, read up to a limit."""
 
 
 class ReplyTooLong(Exception):
-    """The reply of another server has more bytes than its reader allows."""
+    """The response of another server is longer than its reader allows."""
 
 
 class BoundedBody:
-    """The body of another server's reply. It does no I/O, so that any client can fill it.
+    """The body of another server's response. Does no I/O, so it works with any HTTP client.
 
     Args:
-        most: bytes that are allowed.
+        most: the maximum length, in bytes.
     """
 
     def __init__(self, most: int) -> None:
@@ -17,15 +17,15 @@ class BoundedBody:
         self._body = bytearray()
 
     def add(self, part: bytes) -> None:
-        """Add what arrived.
+        """Append a part of the body.
 
         Raises:
-            ReplyTooLong: the bound is passed.
+            ReplyTooLong: the body is longer than the maximum.
         """
         self._body += part
         if len(self._body) > self._most:
             raise ReplyTooLong
 
     def __bytes__(self) -> bytes:
-        """Return what has arrived so far."""
+        """Return what was added so far."""
         return bytes(self._body)

@@ -1,4 +1,4 @@
-"""Headers that keep answers out of caches, frames and referrers."""
+"""ASGI middleware that adds security headers to every response."""
 
 from collections.abc import Mapping
 
@@ -7,12 +7,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class PrivateHeaders:
-    """Add to every answer the headers that keep it out of caches, frames and referrers.
+    """Add headers that keep responses out of caches, frames and referrers.
 
     Args:
-        app: what serves the requests.
-        policies: the Content-Security-Policy of paths that show something in a browser; of all
-            others it allows nothing.
+        app: the application.
+        policies: the Content-Security-Policy by path, for pages; all other paths get one that
+            allows nothing.
     """
 
     def __init__(self, app: ASGIApp, *, policies: Mapping[str, str]) -> None:
@@ -20,12 +20,12 @@ class PrivateHeaders:
         self._policies = policies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
 
-        async def private(message: Message) -> None:
+        async def send_private(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.setdefault("Cache-Control", "no-store")
@@ -38,4 +38,4 @@ class PrivateHeaders:
                 headers["Cross-Origin-Resource-Policy"] = "same-origin"
             await send(message)
 
-        await self._app(scope, receive, private)
+        await self._app(scope, receive, send_private)

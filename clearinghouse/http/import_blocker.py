@@ -1,4 +1,4 @@
-"""The import blocker that keeps every decoder of pictures out of the serving process."""
+"""An import hook that keeps image and video decoders out of the server process."""
 
 import sys
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ DECODERS: Final = frozenset({"PIL", "cv2", "av", "imagehash", "pi_heif", "simple
 
 
 class DecoderRefused(ImportError):
-    """The serving process tried to load a decoder: it must never be able to open a picture."""
+    """The server process tried to import a decoder. It must not be able to decode pictures."""
 
 
 class _Blocker(MetaPathFinder):
@@ -19,7 +19,7 @@ class _Blocker(MetaPathFinder):
         self,
         fullname: str,
         path: Sequence[str] | None = None,  # noqa: ARG002 - the signature is importlib's
-        target: ModuleType | None = None,  # noqa: ARG002 - likewise
+        target: ModuleType | None = None,  # noqa: ARG002 - as above
     ) -> ModuleSpec | None:
         if fullname.partition(".")[0] in DECODERS:
             raise DecoderRefused(f"{fullname} must not be loaded by the service.")
@@ -27,12 +27,14 @@ class _Blocker(MetaPathFinder):
 
 
 def block_decoders() -> None:
-    """Make every later import of a decoder fail, for the life of this process.
+    """Make all later imports of decoders fail, for the life of this process.
 
     Raises:
-        DecoderRefused: one is loaded already.
+        DecoderRefused: a decoder was imported already.
     """
     if loaded := DECODERS & set(sys.modules):
-        raise DecoderRefused(f"{', '.join(sorted(loaded))} is loaded already.")
+        raise DecoderRefused(
+            f"{', '.join(sorted(loaded))} must not be imported before the service starts."
+        )
     if not any(isinstance(finder, _Blocker) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Blocker())

@@ -1,8 +1,8 @@
-"""A log that redacts: nothing about a request, and no message of an exception.
+"""Logging without personal data: nothing about a request, no messages of exceptions.
 
-Logging here works by leaving out. The service writes a handful of fixed sentences; a traceback is
-reduced to the kinds of the exceptions and the places in the code, since an exception's message may
-quote a value; uvicorn's access log, which holds addresses and paths, is off.
+The service logs a small number of fixed sentences. Tracebacks are reduced to exception types and
+code locations, because an exception's message may quote a value. Messages of other libraries are
+withheld. uvicorn's access log, which contains addresses and paths, is off.
 """
 
 import logging
@@ -12,15 +12,15 @@ from typing import Any
 
 
 class RedactingFormatter(logging.Formatter):
-    """Format a record without anything that came from outside.
+    """Format records without anything that came from a client.
 
-    An exception is written as its type and the functions it passed through, without its message.
+    Exceptions are reduced to their types and stack frames.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write the record; of other programs' messages only which program spoke, or one line.
+        """Format a record: of uvicorn only the first line, of other libraries only their name.
 
-        asyncio and others put an exception's words into the message itself.
+        asyncio and others include exception messages in their own.
         """
         if not record.name.startswith(("clearinghouse", "uvicorn")):
             record = logging.makeLogRecord(record.__dict__ | {"msg": "(withheld)", "args": None})
@@ -34,31 +34,31 @@ class RedactingFormatter(logging.Formatter):
         ei: tuple[type[BaseException], BaseException, TracebackType | None]
         | tuple[None, None, None],
     ) -> str:
-        """Write the exception's type and where it came from, and not what it says."""
-        kind, error, trace = ei
+        """Format the types and stack frames of an exception and its causes, without messages."""
+        type_, error, trace = ei
         lines = []
-        while error is not None and kind is not None:
+        while error is not None and type_ is not None:
             frames = traceback.extract_tb(trace)
             lines += [f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
-            lines.append(f"{kind.__module__}.{kind.__qualname__}")
+            lines.append(f"{type_.__module__}.{type_.__qualname__}")
             error = error.__cause__ or error.__context__
-            kind, trace = (type(error), error.__traceback__) if error else (None, None)
+            type_, trace = (type(error), error.__traceback__) if error else (None, None)
         return "\n".join(lines)
 
 
 def log_config() -> dict[str, Any]:
-    """Give the logging configuration under which the service runs (for `logging.config`)."""
+    """Return the logging configuration of the service, for `logging.config.dictConfig`."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {
-            "discreet": {
+            "redacting": {
                 "()": RedactingFormatter,
                 "fmt": "%(asctime)s %(levelname)s %(name)s %(message)s",
             }
         },
         "handlers": {
-            "stderr": {"class": "logging.StreamHandler", "formatter": "discreet"},
+            "stderr": {"class": "logging.StreamHandler", "formatter": "redacting"},
         },
         "loggers": {
             "uvicorn.access": {"handlers": [], "level": "CRITICAL", "propagate": False},

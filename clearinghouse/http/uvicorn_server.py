@@ -1,4 +1,4 @@
-"""The server under an application: it tells where it listens, and lets long polls go at its end."""
+"""A uvicorn server that reports its address and ends long polls at shutdown."""
 
 import socket
 from collections.abc import Callable
@@ -8,12 +8,12 @@ import uvicorn
 
 
 class Server(uvicorn.Server):
-    """Tell where it listens, and let long polls go when it is told to end.
+    """A server that reports its address at start and ends long polls at shutdown.
 
     Args:
-        config: how to serve.
-        ready: called with the address, without a slash at its end, once it is answered there.
-        release: lets those go who wait for an answer.
+        config: of uvicorn.
+        ready: called with the base URL, without a trailing slash, once requests are accepted.
+        release: called at shutdown; makes pending long polls respond.
     """
 
     def __init__(
@@ -28,13 +28,13 @@ class Server(uvicorn.Server):
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then say where."""
+        """Start, then report the address."""
         await super().startup(sockets)
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             self._ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """End: no new connections, waiters answered at once, the rest within the grace."""
+        """Shut down: end long polls, accept no connections, finish requests in the grace period."""
         self._release()
         super().handle_exit(sig, frame)

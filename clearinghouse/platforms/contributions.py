@@ -1,26 +1,27 @@
-"""Hashes that no survivor submitted: added by a platform, or imported from another clearinghouse.
+"""Hashes that no survivor submitted: contributed by a platform or imported from a clearinghouse.
 
-They belong to nobody's case. For each platform there is at most one case of each kind, which only
-`contributions` names: it has no case number and no passphrase, so that nobody can open it, and each
-of its files is one hash. Everything else is as with a survivor's files: the same log, the same
-removals, the same index.
+They are stored as items of a case of their own, one case for each platform and kind (`CONTRIBUTED`,
+`IMPORTED`), one hash per item. The case has no case number and no passphrase, so nobody can open
+it; only the table `contributions` refers to it. Everything else works as for a survivor's files:
+the same log, removals and index.
 
-- **Coming in.** A platform needs the scope `contribute`; an import is the operator's own command. A
-  PDQ hash comes without its quality, since the StopNCII format has no word for it, and is taken on
-  the platform's word that it looked. Only such hashes may lack it.
-- **Bounds.** At most `contributions_max` hashes are live at a time for each platform and kind.
-- **Nothing that PDQ cannot give.** Values that no picture has but a blank one are skipped.
-- **Nothing that is known to be lawful.** What is like a picture on the operator's list is passed
-  over. (What a survivor submits is held back instead, for the operator to decide.)
-- **Never against a survivor.** A value that a survivor's open case holds is not filed again, so
-  that her withdrawal ends it, even where a platform sends back everything that it was given.
-- **Nothing that verdicts hold back.** While an equal value is held back, it is passed over.
-- **Nothing that a survivor withdrew.** A value that was withdrawn within the last 400 days is
-  passed over: a contributor's copy may be from before. The answer does not tell of it. Whoever
-  submits it again for herself ends that.
-- **Going out.** The platform that added a hash takes it back by sending it with the feedback
-  `Withdrawn` or `Deleted`; an import ends when the other side no longer holds it; the operator ends
-  all of them with `clearinghouse platform withdraw`. What nobody adds to for `case_months` expires.
+- **Who may add.** A platform needs the scope `contribute`; imports are made by the operator's
+  command. PDQ hashes arrive without a quality, because the StopNCII format has no field for it; the
+  contributor is trusted to have checked it. No other hashes may lack a quality.
+- **Limit.** At most `contributions_max` hashes are live per platform and kind.
+- **Implausible values** (`Signal.possible`) are skipped: no picture of quality 50 or more has them.
+- **Lawful pictures** are skipped: hashes near one on the operator's allowlist. (A survivor's hash
+  is held for review instead.)
+- **A survivor's hashes** are skipped: a value in an open case is not filed a second time, so that
+  her withdrawal ends it even if a platform sends back everything it received from the feed.
+- **Disputed hashes** are skipped while verdicts of platforms hold an equal value back.
+- **Withdrawn hashes** are skipped for 400 days after a survivor withdrew an equal value, because
+  the contributor's copy may be older than her withdrawal. The reply does not reveal it. If somebody
+  submits the value again in a case of her own, this ends.
+- **Removal.** The contributor withdraws a hash by sending it with the feedback `Withdrawn` or
+  `Deleted`. An imported hash ends when the other clearinghouse no longer lists it. The operator
+  withdraws all of a platform's with `clearinghouse platform withdraw`. All of a case expire when
+  nothing was added to it for `case_months`.
 """
 
 import secrets
@@ -44,124 +45,131 @@ from nciihash.signals import Media, Signal, Variant
 
 KINDS: Final = (CONTRIBUTED, IMPORTED)
 _MONTH: Final = timedelta(days=31)
-_BATCH: Final = 500  # withdrawn in one transaction, so that writers between are not kept
-_NO_VERIFIER: Final = "-"  # what no passphrase passes, since it is no Argon2 hash
+_BATCH: Final = 500  # hashes per write transaction, so that other writers get their turn
+_NO_VERIFIER: Final = "-"  # not an Argon2 hash, so no passphrase matches
 
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """One hash without a survivor."""
+    """A hash that no survivor submitted."""
 
     media: Media
     signal: Signal
 
 
 def lookup_of(store: Store, signal: Signal) -> bytes:
-    """Give the value under which an equal signal is found."""
+    """Return the keyed hash by which signals of equal type and value are found."""
     return store.vault.lookup(signal.type, signal.value)
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedContributions:
-    """Hashes made ready to be filed before the writer's lock is taken, by their look-up values.
+    """Hashes that were screened, numbered and sealed before the write lock is taken.
 
-    Each has the row of its file, reserved, and the row of its signal, and the tag by which it is
-    known if a survivor has withdrawn it. Those that are lawful, or that PDQ cannot give, are left
-    out.
+    Implausible hashes and those near a lawful picture are omitted.
+
+    Attributes:
+        rows: the media type and the row of the signal, by look-up value.
+        tags: the tag that identifies the value among withdrawn ones, by look-up value.
+        screening: the version of the lawful list and of the master key that were used.
     """
 
-    files: dict[bytes, tuple[Media, dict[str, Any]]]
+    rows: dict[bytes, tuple[Media, dict[str, Any]]]
     tags: dict[bytes, bytes]
     screening: Screening
 
 
-def make_ready(
+def prepare(
     store: Store, lawful: LawfulList, hashes: Sequence[Contribution]
 ) -> PreparedContributions:
-    """Compare hashes with the lawful list, and seal the others."""
-    unique = [hash for hash in dict.fromkeys(hashes) if hash.signal.possible]
+    """Screen hashes against the lawful list, reserve item numbers and seal the values."""
+    unique = [
+        contribution for contribution in dict.fromkeys(hashes) if contribution.signal.possible
+    ]
     numbers = store.reserve_items(len(unique))
-    screening = screen(store, lawful, [hash.signal for hash in unique])
-    files: dict[bytes, tuple[Media, dict[str, Any]]] = {}
+    screening = screen(store, lawful, [contribution.signal for contribution in unique])
+    rows: dict[bytes, tuple[Media, dict[str, Any]]] = {}
     tags: dict[bytes, bytes] = {}
-    for item, hash, is_lawful in zip(numbers, unique, screening.near, strict=True):
+    for item, contribution, is_lawful in zip(numbers, unique, screening.near, strict=True):
         if is_lawful:
             continue
-        lookup = screening.vault.lookup(hash.signal.type, hash.signal.value)
+        lookup = screening.vault.lookup(contribution.signal.type, contribution.signal.value)
         row = {
             "item_id": item,
             "ordinal": 0,
-            "type": hash.signal.type.value,
-            "value": screening.vault.seal(hash.signal.value, "signals", "value", item, 0),
+            "type": contribution.signal.type.value,
+            "value": screening.vault.seal(contribution.signal.value, "signals", "value", item, 0),
             "lookup": lookup,
             "quality": None,
             "variant": Variant.ORIGINAL.value,
         }
-        files[lookup] = (hash.media, row)
-        tags[lookup] = screening.vault.tag(hash.signal.type, hash.signal.value)
-    return PreparedContributions(files, tags, screening)
+        rows[lookup] = (contribution.media, row)
+        tags[lookup] = screening.vault.tag(contribution.signal.type, contribution.signal.value)
+    return PreparedContributions(rows, tags, screening)
 
 
 def contribute(
     tx: Transaction,
     platform: int,
     kind: str,
-    ready: PreparedContributions,
+    prepared: PreparedContributions,
     *,
     months: int,
     most: int,
     now: datetime,
 ) -> int:
-    """File hashes under a platform; those that are there already, or in a case, are left alone.
+    """Add a platform's hashes, and renew the expiry of all that it added before.
+
+    Skips values that are already there, that an open case of a survivor contains, that verdicts
+    hold back, or that a survivor withdrew.
 
     Args:
         tx: a write transaction.
-        platform: its row number.
+        platform: the platform's row number.
         kind: `CONTRIBUTED` or `IMPORTED`.
-        ready: what to file.
-        months: after how many months without a further call all of the platform's expire.
-        most: how many may be live.
+        prepared: the hashes.
+        months: months until all of them expire, unless this is called again.
+        most: how many hashes of this platform and kind may be live.
         now: the time.
 
     Returns:
-        How many were new.
+        The number of hashes added.
 
     Raises:
-        Outdated: the lawful list or the master key has changed since they were made ready.
-        ContributionsFull: more than `most` would be live; nothing is filed.
+        Outdated: the lawful list or the master key has changed since `prepare`.
+        ContributionsFull: more than `most` would be live; nothing is added.
     """
-    ready.screening.check(tx)
-    case = _open(tx, platform, kind, expires=hour(now + months * _MONTH), now=now)
-    lookups = list(ready.files)
+    prepared.screening.check(tx)
+    case = _open_case(tx, platform, kind, expires=hour(now + months * _MONTH), now=now)
+    lookups = list(prepared.rows)
     known = {*tx.cases.values(case, lookups), *tx.signals.held_values(lookups)}
     known |= tx.signals.held_by_survivors(lookups)
-    withdrawn = tx.withdrawn.choose(list(ready.tags.values()))
+    withdrawn = tx.withdrawn.choose(list(prepared.tags.values()))
     new = [
-        file
-        for lookup, file in ready.files.items()
-        if lookup not in known and ready.tags[lookup] not in withdrawn
+        row
+        for lookup, row in prepared.rows.items()
+        if lookup not in known and prepared.tags[lookup] not in withdrawn
     ]
     live, last = tx.cases.count_items(case)
     if live + len(new) > most:
         raise ContributionsFull
-    files = [
+    items = [
         NewItem(row["item_id"], ordinal, media.value)
         for ordinal, (media, row) in enumerate(new, last + 1)
     ]
-    tx.cases.add_items(case, files, hour(now))
+    tx.cases.add_items(case, items, hour(now))
     tx.signals.add([NewSignals(media.value, [row]) for media, row in new], hour(now))
     return len(new)
 
 
-def _open(tx: Transaction, platform: int, kind: str, *, expires: Hour, now: datetime) -> int:
-    """Give the case of this kind, opened anew if it had expired."""
+def _open_case(tx: Transaction, platform: int, kind: str, *, expires: Hour, now: datetime) -> int:
+    """Return the case of this platform and kind; open it if it is new or has expired."""
     case = tx.contributions.find(platform, kind)
     if case is not None:
         tx.cases.update(case, state="open", closed=None, expires=expires)
         return case
     case = tx.cases.add(
-        # what no case number leads to
-        lookup=secrets.token_bytes(32),
+        lookup=secrets.token_bytes(32),  # of no case number
         verifier=_NO_VERIFIER,
         reason=kind,
         state="open",
@@ -172,10 +180,10 @@ def _open(tx: Transaction, platform: int, kind: str, *, expires: Hour, now: date
     return case
 
 
-def take_back(
+def withdraw_contributions(
     tx: Transaction, platform: int, kind: str, lookups: Sequence[bytes], *, now: datetime
 ) -> int:
-    """Withdraw what this platform added, and give the number; others' are left alone."""
+    """Withdraw hashes that this platform added itself, and return how many there were."""
     case = tx.contributions.find(platform, kind)
     if case is None:
         return 0
@@ -184,7 +192,7 @@ def take_back(
 
 
 def take_back_all(store: Store, platform: int, *, now: datetime) -> int:
-    """Withdraw all that a platform added and all that was imported from it; give the number."""
+    """Withdraw all that a platform contributed or that was imported under its name; count it."""
     total = 0
     for kind in KINDS:
         while True:

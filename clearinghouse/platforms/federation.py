@@ -1,11 +1,11 @@
-"""Follow another clearinghouse that speaks the StopNCII format, so that two can share their hashes.
+"""Import the hashes of another clearinghouse that serves the StopNCII API.
 
-Each round fetches everything that the other side holds, from the beginning, since this format sends
-no removals: what is new is imported, and what the whole no longer holds is withdrawn here. A fetch
-that fails in the middle changes nothing, however much of it had arrived.
+The StopNCII format sends no removals, so each round fetches the full list from the beginning: new
+hashes are imported, and imported ones that the list no longer contains are withdrawn here. A fetch
+that fails partway changes nothing.
 
-We ask for `firstHand` records alone: what the other side imported itself stays out, so that no hash
-goes round in a circle of clearinghouses and outlives its withdrawal there.
+Only `firstHand` records are requested, which excludes what the other clearinghouse imported itself.
+Otherwise a hash could circulate among clearinghouses and survive its withdrawal at the source.
 """
 
 import time
@@ -27,8 +27,8 @@ from clearinghouse.platforms.contributions import (
     Contribution,
     contribute,
     lookup_of,
-    make_ready,
-    take_back,
+    prepare,
+    withdraw_contributions,
 )
 from clearinghouse.platforms.keys import find_or_add
 from clearinghouse.platforms.stopncii import PAGE_MAX, START, Document, RecordStatus, RecordType
@@ -37,21 +37,19 @@ from nciihash.client.address import server_address
 from nciihash.errors import InvalidRequest, InvalidSignal
 from nciihash.signals import Signal
 
-REPLY_MAX: Final = 64 * 2**20  # bytes; a page of ten thousand records has about 3 MB
+REPLY_MAX: Final = 64 * 2**20  # bytes; a page of 10,000 records takes about 3 MB
 _PAGES_MAX: Final = 10_000
 _ATTEMPTS: Final = 4
-_PASSING: Final = frozenset({429, 500, 502, 503, 504})
+_RETRYABLE: Final = frozenset({429, 500, 502, 503, 504})
 _TIMEOUT: Final = 60.0  # seconds
-_BATCH: Final = (
-    500  # hashes filed or withdrawn in one transaction, so that writers between are not kept
-)
-_GONE: Final = frozenset({RecordStatus.WITHDRAWN, RecordStatus.DELETED})
+_BATCH: Final = 500  # hashes per write transaction, so that other writers get their turn
+_ENDED: Final = frozenset({RecordStatus.WITHDRAWN, RecordStatus.DELETED})
 
 T = TypeVar("T")
 
 
 class _Record(Document):
-    """What we use of a record. Other members differ between servers."""
+    """The fields of a record that are used. The others differ between servers."""
 
     signal_type: Annotated[str, Field(alias="signalType")]
     value: Annotated[str, Field(alias="hashValue")]
@@ -59,7 +57,7 @@ class _Record(Document):
 
 
 class _Page(Document):
-    """What we use of a page."""
+    """The fields of a page that are used."""
 
     count: StrictInt
     next_page: Annotated[str | None, Field(alias="nextPageToken")] = None
@@ -68,17 +66,17 @@ class _Page(Document):
 
 
 class FollowFailed(ClearinghouseError):
-    """The other clearinghouse could not be read to its end, or holds too much: the message says."""
+    """The other clearinghouse could not be fetched completely, or has too many hashes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Another clearinghouse, and our keys there.
+    """The address of another clearinghouse and this one's credentials there.
 
     Attributes:
-        url: what `/FetchHashes` is added to, such as `https://HOST/stopncii/v1`.
-        function_key: for the header `x-functions-key`.
-        subscription_key: for the header `Ocp-Apim-Subscription-Key`.
+        url: the base URL, to which `/FetchHashes` is appended; such as `https://HOST/stopncii/v1`.
+        function_key: sent in the header `x-functions-key`.
+        subscription_key: sent in the header `Ocp-Apim-Subscription-Key`.
     """
 
     url: str
@@ -87,31 +85,38 @@ class Source:
 
     @classmethod
     def of(cls, url: str, key: str) -> Self:
-        """Read an address and a key, or two keys as `FUNCTION,SUBSCRIPTION`.
+        """Return the source at a base URL.
+
+        Args:
+            url: the base URL; https, or http on a loopback address.
+            key: one key for both headers, or two as `FUNCTION,SUBSCRIPTION`.
 
         Raises:
-            SettingInvalid: either cannot be right.
+            SettingInvalid: the URL or the key is malformed.
         """
         address = url.strip().rstrip("/")
         try:
             server_address(address)
         except InvalidRequest:
             raise SettingInvalid(
-                "The address of the other clearinghouse begins with https:// and ends before "
-                "/FetchHashes. (http:// is for this machine alone.)"
+                "The address of the other clearinghouse must start with https:// and end before "
+                "/FetchHashes. (http:// is allowed for localhost only.)"
             ) from None
         keys = [part.strip() for part in key.split(",")]
         if len(keys) > 2 or not all(k and k.isascii() and k.isprintable() for k in keys):
-            raise SettingInvalid("The key is one key, or two with a comma between them.")
+            raise SettingInvalid("Set one key, or two keys separated by a comma.")
         return cls(str(httpx.URL(address)), keys[0], keys[-1])
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one round found and changed.
+    """The result of one round.
 
-    `held`: hashes of the other side that we can use. `passed_over`: records of kinds that we have
-    no use for, or withdrawn, or damaged. `added` leaves out what a survivor's case holds here.
+    Attributes:
+        held: usable hashes that the other clearinghouse lists.
+        passed_over: records that were skipped: of an unsupported type, withdrawn, or malformed.
+        added: hashes imported. Excludes those that a survivor's case here contains already.
+        removed: imported hashes that were withdrawn because they are no longer listed.
     """
 
     held: int
@@ -129,44 +134,44 @@ def follow(
     clock: Callable[[], datetime],
     pause: Callable[[float], None] = time.sleep,
 ) -> Round:
-    """Make one round.
+    """Fetch everything once; import new hashes and withdraw those no longer listed.
 
     Args:
-        store: where hashes are imported.
-        settings: for their bounds.
-        name: under which platform they are filed; it is added, without a key, if it is new.
-        source: where they come from.
-        clock: the time.
-        pause: waits some seconds before another attempt.
+        store: the database to import into.
+        settings: `case_months` and `contributions_max` apply to the imported hashes.
+        name: the platform to file the hashes under. Added without a key if it does not exist.
+        source: the other clearinghouse.
+        clock: returns the time.
+        pause: sleeps for a number of seconds before a retry.
 
     Raises:
-        FollowFailed: the other side could not be read to its end, and nothing was changed; or it
-            holds more than `contributions_max`, and a part of it was imported.
+        FollowFailed: the list could not be fetched completely, and nothing was changed; or it has
+            more than `contributions_max` hashes, and only some were imported.
     """
-    held, passed_over = _fetch_all(source, pause)
+    fetched, skipped = _fetch_all(source, pause)
     lawful = LawfulList()
     platform = find_or_add(store, name, clock())
-    wanted = {lookup_of(store, hash.signal): hash for hash in held}
+    wanted = {lookup_of(store, contribution.signal): contribution for contribution in fetched}
     with store.read() as tx:
         case = tx.contributions.find(platform, IMPORTED)
-        there = {} if case is None else tx.cases.values(case)
+        imported = {} if case is None else tx.cases.values(case)
     removed = added = 0
-    # First what is gone, so that its place is free, and since a withdrawal is never kept waiting.
-    for gone in _batches([lookup for lookup in there if lookup not in wanted]):
+    # Removals first: a withdrawal must not wait, and they free capacity for the additions.
+    for ended in _batches([lookup for lookup in imported if lookup not in wanted]):
         with store.write() as tx:
-            removed += take_back(tx, platform, IMPORTED, gone, now=clock())
-    new = [hash for lookup, hash in wanted.items() if lookup not in there]
-    # Once at least, for that renews what is there.
+            removed += withdraw_contributions(tx, platform, IMPORTED, ended, now=clock())
+    new = [contribution for lookup, contribution in wanted.items() if lookup not in imported]
+    # At least one call, which renews the expiry of what was imported before.
     for batch in list(_batches(new)) or [()]:
 
         def file(batch: Sequence[Contribution] = batch) -> int:
-            ready = make_ready(store, lawful, batch)
+            prepared = prepare(store, lawful, batch)
             with store.write() as tx:
                 return contribute(
                     tx,
                     platform,
                     IMPORTED,
-                    ready,
+                    prepared,
                     months=settings.case_months,
                     most=settings.contributions_max,
                     now=clock(),
@@ -176,16 +181,16 @@ def follow(
             added += screened(file)
         except ContributionsFull:
             raise FollowFailed(
-                f"The other clearinghouse holds more than {settings.contributions_max:,} hashes, "
-                "and a part of them was imported. CLEARINGHOUSE_CONTRIBUTIONS_MAX allows more."
+                f"The other clearinghouse has more than {settings.contributions_max:,} hashes, and "
+                "only some were imported. Raise CLEARINGHOUSE_CONTRIBUTIONS_MAX to import all."
             ) from None
-    return Round(len(held), passed_over, added, removed)
+    return Round(len(fetched), skipped, added, removed)
 
 
 def _fetch_all(source: Source, pause: Callable[[float], None]) -> tuple[set[Contribution], int]:
-    """Fetch every record from the beginning; give the usable hashes and count the others."""
-    held: set[Contribution] = set()
-    passed_over = 0
+    """Fetch all records; return the usable hashes and the number of other records."""
+    hashes: set[Contribution] = set()
+    skipped = 0
     token: str | None = None
     headers = {
         "x-functions-key": source.function_key,
@@ -195,23 +200,25 @@ def _fetch_all(source: Source, pause: Callable[[float], None]) -> tuple[set[Cont
         for _ in range(_PAGES_MAX):
             page = _fetch(http, source.url, token, pause)
             for record in page.records:
-                hash = _read(record)
-                if hash is None:
-                    passed_over += 1
-                elif record.status in _GONE:
-                    passed_over += 1
-                    held.discard(hash)
+                contribution = _read(record)
+                if contribution is None:
+                    skipped += 1
+                elif record.status in _ENDED:
+                    skipped += 1
+                    hashes.discard(contribution)
                 else:
-                    held.add(hash)
+                    hashes.add(contribution)
             if not page.more:
-                return held, passed_over
+                return hashes, skipped
             if not page.next_page or page.next_page == token:
                 raise FollowFailed(
-                    "The other clearinghouse says that there is more and not where. Nothing was "
-                    "changed; ask its operator."
+                    "The other clearinghouse announced another page but sent no new token for it. "
+                    "Nothing was changed; ask its operator."
                 )
             token = page.next_page
-    raise FollowFailed("The other clearinghouse has no last page. Nothing was changed.")
+    raise FollowFailed(
+        f"The other clearinghouse sent {_PAGES_MAX:,} pages and no last one. Nothing was changed."
+    )
 
 
 def _read(record: _Record) -> Contribution | None:
@@ -235,37 +242,40 @@ def _fetch(
             status, body = 0, b""
         if status == 200:
             return _parse(body)
-        if status and status not in _PASSING:
+        if status and status not in _RETRYABLE:
             break
         if attempt < _ATTEMPTS:
             pause(2.0**attempt / 2)
-    answer = f"answered with status {status}" if status else "could not be reached"
+    outcome = f"answered with status {status}" if status else "could not be reached"
     raise FollowFailed(
-        f"The other clearinghouse {answer}. Nothing was changed; check the address and the key, or "
-        "try again later."
+        f"The other clearinghouse {outcome}. Nothing was changed. Check the address and the key, "
+        "or try again later."
     )
 
 
 def _get(http: httpx.Client, url: str, params: dict[str, str]) -> tuple[int, bytes]:
     body = BoundedBody(REPLY_MAX)
     try:
-        with http.stream("GET", url, params=params) as reply:
-            for part in reply.iter_bytes():
+        with http.stream("GET", url, params=params) as response:
+            for part in response.iter_bytes():
                 body.add(part)
     except ReplyTooLong:
-        raise FollowFailed("The other clearinghouse sends pages without end.") from None
-    return reply.status_code, bytes(body)
+        raise FollowFailed(
+            f"The other clearinghouse sent a page of more than {REPLY_MAX // 2**20} MiB. Nothing "
+            "was changed; ask its operator."
+        ) from None
+    return response.status_code, bytes(body)
 
 
 def _parse(body: bytes) -> _Page:
     try:
         page = _Page.model_validate_json(body)
-        whole = page.count == len(page.records)
+        complete = page.count == len(page.records)
     except ValidationError:
-        whole = False
-    if not whole:
+        complete = False
+    if not complete:
         raise FollowFailed(
-            "The other clearinghouse sent something else than a whole page of the StopNCII format. "
+            "The other clearinghouse's reply is not a complete page in the StopNCII format. "
             "Nothing was changed; check the address."
         )
     return page

@@ -1,4 +1,4 @@
-"""The feed: pages of the log as one platform sees them, and snapshots."""
+"""The feed: pages of the log under a platform's own ids, and snapshots of what is live."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -7,7 +7,7 @@ from clearinghouse.database.queries.log import LogEntry
 from clearinghouse.database.store import Store
 from clearinghouse.errors import CursorExpired
 from clearinghouse.platforms.keys import Platform, Scope
-from clearinghouse.platforms.live_index import cursor_name, feed_entries, read_place
+from clearinghouse.platforms.live_index import feed_entries, make_cursor, read_seq
 from clearinghouse.sealing.platform_ids import PlatformIds
 from nciihash.feed import FeedPage
 from nciihash.veil import Veil
@@ -16,36 +16,48 @@ _SNAPSHOT_PAGE: Final = 1_000  # signals
 
 
 def read_cursor(store: Store, platform: Platform, cursor: str | None) -> int:
-    """Give the place in the log that a platform's cursor stands for; 0 for none.
+    """Return the log position (seq) that a platform's cursor encodes; 0 for no cursor.
 
     Raises:
-        BadCursor: it was not made for this platform.
-        CursorExpired: it belongs to another epoch of the log.
+        BadCursor: the cursor was not issued to this platform.
+        CursorExpired: the cursor is of another epoch of the log.
     """
     if cursor is None:
         return 0
-    return read_place(store, platform, PlatformIds.CURSOR, cursor)
+    return read_seq(store, platform, PlatformIds.CURSOR, cursor)
 
 
 def view(platform: Platform, *, veil: bool) -> Veil | None:
-    """Give the veil through which a platform sees the feed: if it asks for it, or may not else."""
+    """Return the veil to apply to a platform's feed; None if it gets whole hashes.
+
+    Args:
+        platform: the reader.
+        veil: whether it asked for veiled hashes although its key may read whole ones.
+    """
     return platform.veil if veil or Scope.FEED not in platform.scopes else None
 
 
 def read_page(
     store: Store, platform: Platform, after: int, limit: int, veil: Veil | None
 ) -> FeedPage:
-    """Read a page of the log in the platform's own names.
+    """Return a page of the log under the platform's own ids.
 
-    The page is whole: its cursor stands behind every entry that was looked at, and one state of the
-    database is read.
+    The page is read in one transaction, and its cursor comes after every entry that was examined,
+    also after those that are not sent (`feed_entries`).
+
+    Args:
+        store: the database.
+        platform: the reader.
+        after: the log position (seq) after which to read.
+        limit: the maximum number of log entries to examine.
+        veil: applied to each hash; None for whole hashes.
 
     Raises:
-        CursorExpired: the log has not got that far, so that it is not the log it was.
+        CursorExpired: `after` is beyond the end of the log: the database was restored.
     """
     with store.read() as tx:
         if after > tx.log.head():
-            raise CursorExpired  # of a log that was longer: the database was put back
+            raise CursorExpired  # the log was longer before the database was restored
         until, _ = tx.log.released()
         entries = tx.log.read(after, limit + 1, until=until)
     more = len(entries) > limit
@@ -55,13 +67,13 @@ def read_page(
 
 
 def read_snapshot(store: Store, platform: Platform, veil: Veil | None) -> Iterator[FeedPage]:
-    """Read every signal that is live now, in pages, without what has come and gone.
+    """Yield pages of the signals that are live now, without those that were added and removed.
 
-    Each page's cursor stands where the feed goes on behind that page: removals that are left out
-    came before the first page was read, so that they concern nothing in any page.
+    The feed continues from the cursor of any of these pages. The omitted removals were logged
+    before the first page was read, so they concern no signal in the pages.
 
     Raises:
-        CursorExpired: the database was put back from a backup meanwhile.
+        CursorExpired: the database was restored from a backup while pages were read.
     """
     epoch = store.epoch
     with store.read() as tx:
@@ -87,6 +99,6 @@ def _page(
     *,
     more: bool,
 ) -> FeedPage:
-    """Write entries, and the place behind them, in the platform's own names."""
-    shown = feed_entries(entries, store.vault, platform.names, veil)
-    return FeedPage(shown, cursor_name(store, platform, seq), more)
+    """Return entries and the cursor after them under the platform's own ids."""
+    page = feed_entries(entries, store.vault, platform.ids, veil)
+    return FeedPage(page, make_cursor(store, platform, seq), more)

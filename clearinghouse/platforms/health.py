@@ -1,8 +1,8 @@
-"""Whether platforms still come: when each key was used, and what the operator should ask about.
+"""Monitoring of platforms: last use of each key, and alerts about silent or lagging platforms.
 
-A platform that stops following goes on matching withdrawn hashes and misses new ones, and nobody
-would notice. Only a platform that may follow is expected to come; one that asks at each upload
-comes when something is uploaded.
+A platform that stops reading the feed misses new hashes and still matches withdrawn ones, and
+nobody else would notice. Only platforms with a scope that opens the feed are monitored: the others
+send requests only when their users upload something.
 """
 
 import threading
@@ -17,24 +17,28 @@ from clearinghouse.platforms.keys import FOLLOWING, read_scopes
 from clearinghouse.times import Hour, hour, moment
 
 SILENT: Final = timedelta(days=1)  # without a request
-BEHIND: Final = timedelta(days=2)  # without confirming a change: what the law gives a site, too
-EXPIRING: Final = timedelta(days=30)  # before the last of its keys runs out
+LAGGING: Final = timedelta(days=2)  # without an acknowledgement; also the legal takedown period
+EXPIRING: Final = timedelta(days=30)  # until its last key expires
 
 
 class Concern(StrEnum):
-    """What is wrong."""
+    """The kind of an alert. The values are labels of a metric and appear in JSON output."""
 
     SILENT = "silent"
-    BEHIND = "behind"
+    LAGGING = "behind"
     EXPIRING = "expiring"
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """Something about a platform that the operator should look at.
+    """An alert about a platform, for the operator.
 
-    `since` is the hour of its last request (or of its key, if there was none), of the oldest change
-    that it has not confirmed, or of the end of its last key, in seconds since 1970.
+    Attributes:
+        platform: its name.
+        concern: the kind of alert.
+        since: a Unix time, rounded down to the hour. For `SILENT` of the last request, or of the
+            newest key if there was none; for `LAGGING` of the oldest change that was not
+            acknowledged; for `EXPIRING` when the last key expires.
     """
 
     platform: str
@@ -43,56 +47,56 @@ class Alert:
 
     @property
     def words(self) -> str:
-        """Say it in a sentence."""
+        """The alert as a sentence."""
         when = f"{moment(self.since):%Y-%m-%d %H:00} UTC"
         match self.concern:
             case Concern.SILENT:
-                return f"{self.platform} may follow the feed and has not asked since {when}."
-            case Concern.BEHIND:
-                return f"{self.platform} has not confirmed a change of {when}."
+                return f"{self.platform} can read the feed but has sent no request since {when}."
+            case Concern.LAGGING:
+                return f"{self.platform} has not acknowledged a change of {when}."
             case Concern.EXPIRING:
-                return f"The last key of {self.platform} ends at {when}: `platform rotate` it."
+                return f"The last key of {self.platform} expires at {when}. Run `platform rotate`."
 
 
 class KeyUses:
-    """Which keys were used and in which hour, until that is written down; used from any thread."""
+    """Last use of each key by the hour, buffered in memory until it is written. Thread-safe."""
 
     def __init__(self) -> None:
-        self._known: dict[int, Hour] = {}
-        self._new: dict[int, Hour] = {}
+        self._latest: dict[int, Hour] = {}
+        self._unwritten: dict[int, Hour] = {}
         self._lock = threading.Lock()
 
-    def note(self, key: int, now: datetime) -> None:
-        """Note a use."""
+    def record(self, key: int, now: datetime) -> None:
+        """Record that a key, named by its row number, was used in this hour."""
         at = hour(now)
-        if self._known.get(key) == at:  # without the lock: a dictionary is read in one step
+        if self._latest.get(key) == at:  # safe without the lock: reading a dict is atomic
             return
         with self._lock:
-            self._known[key] = self._new[key] = at
+            self._latest[key] = self._unwritten[key] = at
 
     def take(self) -> dict[int, Hour]:
-        """Hand over the hours that are new since the last time, by key."""
+        """Return the unwritten hours by key, and clear them."""
         with self._lock:
-            new, self._new = self._new, {}
-        return new
+            uses, self._unwritten = self._unwritten, {}
+        return uses
 
     def give_back(self, uses: dict[int, Hour]) -> None:
-        """Take back what could not be written."""
+        """Restore uses that `take` returned and that could not be written."""
         with self._lock:
-            self._new = uses | self._new
+            self._unwritten = uses | self._unwritten
 
 
 def alerts(tx: Transaction, *, now: datetime) -> list[Alert]:
-    """List what is wrong, platform by platform in the order of their names."""
-    held = defaultdict(list)
+    """Return the current alerts, ordered by the platforms' names."""
+    valid = defaultdict(list)
     for key in tx.platforms.list_keys():
         if key.revoked is None:
-            held[key.platform_id].append(key)
+            valid[key.platform_id].append(key)
     found = []
     for platform in tx.platforms.all():
-        keys = held[platform.id]
+        keys = valid[platform.id]
         if not keys:
-            continue  # it has left, or is a clearinghouse that we follow
+            continue  # it has left, or is a clearinghouse whose hashes are imported
         last = max(key.expires for key in keys)
         if last <= hour(now + EXPIRING):
             found.append(Alert(platform.name, Concern.EXPIRING, last))
@@ -101,8 +105,8 @@ def alerts(tx: Transaction, *, now: datetime) -> list[Alert]:
         seen = max(key.used or key.added for key in keys)
         if seen < hour(now - SILENT):
             found.append(Alert(platform.name, Concern.SILENT, seen))
-        behind = tx.platforms.unconfirmed_since(platform.id)
-        # what it was given when it was added waits for as long as it has been there
-        if behind is not None and (since := max(behind, platform.added)) < hour(now - BEHIND):
-            found.append(Alert(platform.name, Concern.BEHIND, since))
+        oldest = tx.platforms.unconfirmed_since(platform.id)
+        # changes from before the platform was added count from when it was added
+        if oldest is not None and (since := max(oldest, platform.added)) < hour(now - LAGGING):
+            found.append(Alert(platform.name, Concern.LAGGING, since))
     return found

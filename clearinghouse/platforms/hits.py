@@ -1,18 +1,18 @@
-"""Choose which hits of a query a platform is told, and in which order.
+"""Select the hits of a query that are reported to a platform, and their order.
 
-Neither may depend on a distance within a band: whoever adds files at known distances from a query
-could read another file's distance from its place among them, and from some 256 distances a hash.
-So both follow from the band, the ids and the cases alone:
+Neither may depend on a distance within a band. Otherwise an attacker who submits files at known
+distances from a query could infer another file's distance from its rank among them, and a hash from
+some 256 distances (hill climbing). So both depend on the band, the ids and the cases alone:
 
-- Hits come by band, `strong` first, and within a band by their ids. These are row numbers encrypted
-  under the platform's secret (`clearinghouse.sealing.platform_ids`), a pseudorandom function.
-- A query is told of `FILES_MAX` files: those with a strong hit first; within a band one file of
-  each case before a second of the same, so that no single case can crowd out others; then by id.
-- Of each file it is told `SIGNALS_MAX` signals, and a whole request of `REPLY_MAX`.
+- Hits are ordered by band, `strong` first, then by id. Ids are row numbers encrypted under the
+  platform's secret (`clearinghouse.sealing.platform_ids`), a pseudorandom function.
+- At most `FILES_MAX` files per query: those with a strong hit first; within a band the first file
+  of each case before the second of any, so that no single case crowds out the others; then by id.
+- At most `SIGNALS_MAX` signals per file, and `REPLY_MAX` hits per reply.
 
-Everything here works on arrays with a row a hit, sorted by query and then by distance, as
-`nciihash.search.Index` gives them. A query that meets more than `_MANY` signals is first reduced to
-those that can be among the chosen ones, in time linear in its hits.
+All arrays have one row per hit, sorted by query and then by distance, as `nciihash.search.Index`
+returns them. The hits of a query that has more than `_MANY` are first reduced, in linear time, to
+those that can be among the selected ones.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,11 +26,11 @@ from clearinghouse.abuse.oracle import edges
 from clearinghouse.sealing.platform_ids import PlatformIds
 from nciihash.signals import SignalType
 
-FILES_MAX: Final = 20  # a query
-SIGNALS_MAX: Final = 8  # a file of a query
-REPLY_MAX: Final = 40_000  # hits in one answer
-_MANY: Final = 2048  # hits of a query that are sorted as they are
-_FIRST: Final = 512  # hits that a larger query is reduced to at first, of each kind
+FILES_MAX: Final = 20  # per query
+SIGNALS_MAX: Final = 8  # per file and query
+REPLY_MAX: Final = 40_000  # hits per reply
+_MANY: Final = 2048  # hits of a query that are sorted without being reduced
+_FIRST: Final = 512  # hits of each kind to which a larger query is reduced at first
 
 _Ints = NDArray[np.int64]
 _Mask = NDArray[np.bool_]
@@ -38,11 +38,11 @@ _Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class NearSignals:
-    """What some queries met: a row a hit, by query and then by distance.
+    """The signals near some queries: one row per hit, sorted by query and then by distance.
 
     Attributes:
-        query: int64 (n,), the query's place in its request.
-        signal: int64 (n,), row numbers.
+        query: int64 (n,), index of the query in its request.
+        signal: int64 (n,), row numbers of the signals.
         item: int64 (n,), row numbers of the signals' files.
         case: int64 (n,), row numbers of the files' cases.
         distance: int64 (n,), in bits.
@@ -55,25 +55,25 @@ class NearSignals:
     distance: _Ints
 
     def __len__(self) -> int:
-        """Count the hits."""
+        """Return the number of hits."""
         return len(self.query)
 
     def take(self, rows: _Mask | NDArray[np.intp] | slice) -> Self:
-        """Return some of the rows, in their order."""
+        """Return a selection of the rows."""
         return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def strong(self, type: SignalType) -> _Mask:
-        """Tell which hits are in the band `strong` (`nciihash.signals.band`)."""
+        """Return which hits are in the band `strong` (`nciihash.signals.band`), bool (n,)."""
         found: _Mask = self.distance * 2 <= type.threshold + 1
         return found
 
     def pairs(self) -> tuple[_Ints, _Ints, _Ints]:
-        """Return each query and file once, with the file's least distance.
+        """Return each pair of query and file once, with the least distance of the file.
 
         Returns:
-            Queries, files and distances, int64 (p,) each, by query.
+            Queries, files and distances, int64 (p,) each, sorted by query.
         """
-        # rows come by distance, and a stable sort keeps the nearest of a file first
+        # rows are sorted by distance, and a stable sort keeps the nearest signal of a file first
         by = np.lexsort((self.item, self.query))
         first = _starts(self.query[by], self.item[by])
         rows = by[first]
@@ -82,27 +82,28 @@ class NearSignals:
 
 @dataclass(frozen=True, slots=True)
 class ChosenHits:
-    """Chosen hits of some queries, a row a hit; `cut` names queries that met more.
+    """The selected hits of some queries, one row per hit.
 
     Attributes:
         query: int64 (n,), ascending.
         signal: int64 (n,), row numbers.
         item: int64 (n,), row numbers.
         likely: bool (n,), whether the hit is in the band `likely`.
-        turn: int64 (n,), in which order the hits of a query are kept where all cannot be.
-        cut: int64 (c,), places of queries.
+        rank: int64 (n,), rank of the hit within its query: the lowest are kept if a reply would be
+            too long.
+        cut: int64 (c,), indexes of the queries of which hits were omitted.
     """
 
     query: _Ints
     signal: _Ints
     item: _Ints
     likely: _Mask
-    turn: _Ints
+    rank: _Ints
     cut: _Ints
 
 
 def _starts(*keys: NDArray[np.generic]) -> _Mask:
-    """Tell which rows differ from the one before in any of some sorted keys."""
+    """Return which rows differ from the previous one in any of some sorted keys."""
     first = np.ones(len(keys[0]), dtype=np.bool_)
     if len(first) > 1:
         changes = [key[1:] != key[:-1] for key in keys]
@@ -111,70 +112,72 @@ def _starts(*keys: NDArray[np.generic]) -> _Mask:
 
 
 def _ranks(first: _Mask) -> NDArray[np.intp]:
-    """Count the rows of each run from 0, given where runs start."""
-    places = np.arange(len(first))
-    return places - np.maximum.accumulate(np.where(first, places, 0))
+    """Return the position of each row in its run, from 0, given where runs start."""
+    rows = np.arange(len(first))
+    return rows - np.maximum.accumulate(np.where(first, rows, 0))
 
 
-# --- reducing what a query met -----------------------------------------------------------------
+# --- reducing the hits of large queries --------------------------------------------------------
 
 
 def reduce(
-    met: NearSignals, type: SignalType, names: PlatformIds
+    near: NearSignals, type: SignalType, ids: PlatformIds
 ) -> tuple[NearSignals, NearSignals, _Ints]:
-    """Separate what can be told from what is watched alone, and leave out what is neither.
+    """Split hits into those that may be reported and those that the oracle detector counts.
+
+    Of a query with more than `_MANY` hits, both are reduced.
 
     Args:
-        met: what the queries met, to a few bits beyond the threshold
-            (`clearinghouse.abuse.oracle.REACH`).
+        near: the signals near the queries, up to `clearinghouse.abuse.oracle.REACH` bits beyond
+            the threshold.
         type: of the queries.
-        names: of the platform.
+        ids: of the platform.
 
     Returns:
-        The matches, or of a query with very many hits those of the files that it is told; all hits,
-        or of such a query those and the first at an edge; and the queries of which matches were
-        left out, int64 (c,).
+        The matches that may be reported; the hits to count, which include matches that are not
+        reported and signals just beyond the threshold; and the queries of which matches were
+        dropped, int64 (c,).
     """
-    tell = met.distance <= type.threshold
-    watch = np.ones(len(met), dtype=np.bool_)
-    starts = np.flatnonzero(_starts(met.query))
-    ends = np.append(starts[1:], len(met))
+    report = near.distance <= type.threshold
+    count = np.ones(len(near), dtype=np.bool_)
+    starts = np.flatnonzero(_starts(near.query))
+    ends = np.append(starts[1:], len(near))
     cut = []
     for run in np.flatnonzero(ends - starts > _MANY).tolist():
         rows = slice(int(starts[run]), int(ends[run]))
-        part = met.take(rows)
-        order = names.order(PlatformIds.ITEM, part.item)
-        matching = int(np.count_nonzero(tell[rows]))  # they come first
+        part = near.take(rows)
+        order = ids.order(PlatformIds.ITEM, part.item)
+        matching = int(np.count_nonzero(report[rows]))  # the first rows, since they are the nearest
         files = _files(part.take(slice(matching)), order[:matching], type)
-        tell[rows] &= np.isin(part.item, files)
-        watch[rows] = tell[rows]
-        watch[rows][_smallest(order, np.flatnonzero(edges(type)[part.distance]), _FIRST)] = True
-        if np.count_nonzero(tell[rows]) < matching:
+        report[rows] &= np.isin(part.item, files)
+        count[rows] = report[rows]
+        count[rows][_smallest(order, np.flatnonzero(edges(type)[part.distance]), _FIRST)] = True
+        if np.count_nonzero(report[rows]) < matching:
             cut.append(int(part.query[0]))
-    return met.take(tell), met.take(watch), np.array(cut, dtype=np.int64)
+    return near.take(report), near.take(count), np.array(cut, dtype=np.int64)
 
 
-def _files(met: NearSignals, order: NDArray[np.uint64], type: SignalType) -> _Ints:
-    """Return the files that one query is told."""
-    strong = met.strong(type)
-    rows = _first_files(order, met.case, np.flatnonzero(strong))
-    near = np.unique(met.item[rows])
-    if len(near) < FILES_MAX:  # then these are all of its files with a strong hit
-        others = np.flatnonzero(~np.isin(met.item, near))
-        rows = np.append(rows, _first_files(order, met.case, others))
-    rows = rows[np.unique(met.item[rows], return_index=True)[1]]
-    turns = _turns(met.query[rows], ~strong[rows], met.case[rows], order[rows])
-    chosen: _Ints = met.item[rows][turns < FILES_MAX]
+def _files(matches: NearSignals, order: NDArray[np.uint64], type: SignalType) -> _Ints:
+    """Return the files to report for a single query."""
+    strong = matches.strong(type)
+    rows = _first_files(order, matches.case, np.flatnonzero(strong))
+    files = np.unique(matches.item[rows])
+    if len(files) < FILES_MAX:  # these are all files with a strong hit
+        others = np.flatnonzero(~np.isin(matches.item, files))
+        rows = np.append(rows, _first_files(order, matches.case, others))
+    rows = rows[np.unique(matches.item[rows], return_index=True)[1]]
+    ranks = _file_ranks(matches.query[rows], ~strong[rows], matches.case[rows], order[rows])
+    chosen: _Ints = matches.item[rows][ranks < FILES_MAX]
     return chosen
 
 
 def _first_files(
     order: NDArray[np.uint64], cases: _Ints, rows: NDArray[np.intp]
 ) -> NDArray[np.intp]:
-    """Return rows among which are the first files by case and id: a prefix by id that is enough.
+    """Return rows that include the first file, by id, of each of the first `FILES_MAX` cases.
 
-    Once the prefix holds files of `FILES_MAX` cases, the first file of each of them is in it, and
-    no other case's first file has a smaller id.
+    They are a prefix of the rows by id. Once the prefix has files of `FILES_MAX` cases, it has the
+    first file of each, and no other case has a file with a smaller id.
     """
     count = _FIRST
     while count < len(rows):
@@ -186,7 +189,7 @@ def _first_files(
 
 
 def _smallest(order: NDArray[np.uint64], rows: NDArray[np.intp], count: int) -> NDArray[np.intp]:
-    """Return the rows with the smallest ids, all rows of a file or none."""
+    """Return about `count` rows with the smallest ids: all rows of a file or none."""
     if len(rows) <= count:
         return rows
     values = order[rows]
@@ -194,72 +197,75 @@ def _smallest(order: NDArray[np.uint64], rows: NDArray[np.intp], count: int) -> 
     return chosen
 
 
-# --- choosing ------------------------------------------------------------------------------------
+# --- selecting -----------------------------------------------------------------------------------
 
 
-def choose(met: NearSignals, type: SignalType, names: PlatformIds) -> ChosenHits:
-    """Choose what each query is told.
+def choose(matches: NearSignals, type: SignalType, ids: PlatformIds) -> ChosenHits:
+    """Select the hits of each query to report.
 
     Args:
-        met: what the queries met.
+        matches: the signals within the threshold.
         type: of the queries.
-        names: of the platform.
+        ids: of the platform.
     """
-    order = names.order(PlatformIds.ITEM, met.item)
-    likely = ~met.strong(type)
-    by = np.lexsort((likely, order, met.query))
-    first = _starts(met.query[by], met.item[by])
-    file_of = np.empty(len(met), dtype=np.int64)
+    order = ids.order(PlatformIds.ITEM, matches.item)
+    likely = ~matches.strong(type)
+    by = np.lexsort((likely, order, matches.query))
+    first = _starts(matches.query[by], matches.item[by])
+    file_of = np.empty(len(matches), dtype=np.int64)
     file_of[by] = np.cumsum(first) - 1
     file_rows = by[first]  # the nearest hit of each file of each query
-    turns = _turns(met.query[file_rows], likely[file_rows], met.case[file_rows], order[file_rows])
-    kept = np.flatnonzero((turns < FILES_MAX)[file_of])
-    ids = names.order(PlatformIds.SIGNAL, met.signal[kept])
-    by = np.lexsort((ids, likely[kept], file_of[kept]))
+    queries = matches.query[file_rows]
+    ranks = _file_ranks(queries, likely[file_rows], matches.case[file_rows], order[file_rows])
+    kept = np.flatnonzero((ranks < FILES_MAX)[file_of])
+    signals = ids.order(PlatformIds.SIGNAL, matches.signal[kept])
+    by = np.lexsort((signals, likely[kept], file_of[kept]))
     files = file_of[kept][by]
-    rank = _ranks(_starts(files))
-    few = rank < SIGNALS_MAX
-    rows, turn = kept[by][few], rank[few] * FILES_MAX + turns[files][few]
-    cut = np.union1d(met.query[file_rows][turns >= FILES_MAX], met.query[kept][by][~few])
-    last = np.lexsort((ids[by][few], order[rows], likely[rows], met.query[rows]))
-    rows, turn = rows[last], turn[last]
-    return ChosenHits(met.query[rows], met.signal[rows], met.item[rows], likely[rows], turn, cut)
+    in_file = _ranks(_starts(files))
+    few = in_file < SIGNALS_MAX
+    rows, rank = kept[by][few], in_file[few] * FILES_MAX + ranks[files][few]
+    cut = np.union1d(queries[ranks >= FILES_MAX], matches.query[kept][by][~few])
+    last = np.lexsort((signals[by][few], order[rows], likely[rows], matches.query[rows]))
+    rows, rank = rows[last], rank[last]
+    return ChosenHits(
+        matches.query[rows], matches.signal[rows], matches.item[rows], likely[rows], rank, cut
+    )
 
 
-def _turns(queries: _Ints, likely: _Mask, cases: _Ints, order: NDArray[np.uint64]) -> _Ints:
-    """Return the place of each file among those of its query."""
+def _file_ranks(queries: _Ints, likely: _Mask, cases: _Ints, order: NDArray[np.uint64]) -> _Ints:
+    """Return the rank of each file among those of its query."""
     by = np.lexsort((order, cases, likely, queries))
-    rank = np.empty(len(queries), dtype=np.int64)
-    rank[by] = _ranks(_starts(queries[by], likely[by], cases[by]))
-    by = np.lexsort((order, rank, likely, queries))
-    turns = np.empty(len(queries), dtype=np.int64)
-    turns[by] = _ranks(_starts(queries[by]))
-    return turns
+    in_case = np.empty(len(queries), dtype=np.int64)
+    in_case[by] = _ranks(_starts(queries[by], likely[by], cases[by]))
+    by = np.lexsort((order, in_case, likely, queries))
+    ranks = np.empty(len(queries), dtype=np.int64)
+    ranks[by] = _ranks(_starts(queries[by]))
+    return ranks
 
 
 def together(parts: Sequence[ChosenHits]) -> ChosenHits:
-    """Join what the queries of one request are told, cut to what an answer holds."""
-    told = ChosenHits(
+    """Join the selected hits of a request's queries, reduced to at most `REPLY_MAX`."""
+    hits = ChosenHits(
         *(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(ChosenHits))
     )
-    if len(told.query) <= REPLY_MAX:
-        return told
-    by = np.lexsort((told.turn, told.query))
-    place = np.empty(len(by), dtype=np.int64)
-    place[by] = _ranks(_starts(told.query[by]))
-    # the largest number of hits a query that keeps the whole within its bound
-    counts = np.cumsum(np.bincount(place))
+    if len(hits.query) <= REPLY_MAX:
+        return hits
+    by = np.lexsort((hits.rank, hits.query))
+    rank = np.empty(len(by), dtype=np.int64)
+    rank[by] = _ranks(_starts(hits.query[by]))
+    # the largest number of hits per query with which the total is within the limit
+    counts = np.cumsum(np.bincount(rank))
     share = max(int(np.searchsorted(counts, REPLY_MAX, side="right")), 1)
-    keep = place < share
-    cut = np.union1d(told.cut, told.query[~keep])
+    keep = rank < share
+    cut = np.union1d(hits.cut, hits.query[~keep])
     return ChosenHits(
-        told.query[keep], told.signal[keep], told.item[keep], told.likely[keep],
-        told.turn[keep], cut,
+        hits.query[keep], hits.signal[keep], hits.item[keep], hits.likely[keep],
+        hits.rank[keep], cut,
     )  # fmt: skip
 
 
-def rows_by_query(told: ChosenHits) -> Iterator[tuple[int, int, int]]:
-    """Give each query that is told something, with the start and end of its rows."""
-    starts = np.flatnonzero(_starts(told.query))
-    ends = np.append(starts[1:], len(told.query))
-    yield from zip(told.query[starts].tolist(), starts.tolist(), ends.tolist(), strict=True)
+def rows_by_query(hits: ChosenHits) -> Iterator[tuple[int, int, int]]:
+    """Yield each query that has hits, with the start and the end of its rows."""
+    starts = np.flatnonzero(_starts(hits.query))
+    ends = np.append(starts[1:], len(hits.query))
+    yield from zip(hits.query[starts].tolist(), starts.tolist(), ends.tolist(), strict=True)

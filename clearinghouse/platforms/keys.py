@@ -1,4 +1,4 @@
-"""Platforms and their keys: who may do what, and by which ids it knows our rows."""
+"""Platforms, their API keys and scopes."""
 
 import secrets
 from collections.abc import Collection, Iterable
@@ -24,16 +24,16 @@ from nciihash.signals import SignalType
 from nciihash.veil import Veil
 
 KEY_DAYS: Final = 400
-KEYS_AT_ONCE: Final = 2  # valid keys of one platform, so that it can change over without a gap
-_PREFIX: Final = "nciik_"  # makes a leaked key findable by secret scanners
+KEYS_AT_ONCE: Final = 2  # valid keys per platform, so that it can rotate without downtime
+_PREFIX: Final = "nciik_"  # by which secret scanners find leaked keys
 _SECRET_BYTES: Final = 16
 
 
 class Scope(StrEnum):
-    """What a key opens."""
+    """What a key permits."""
 
     FEED = "feed"
-    VEIL = "veil"  # the feed, but of each hash the part that says least (`nciihash.veil`)
+    VEIL = "veil"  # the feed with 128 bits of each hash (`nciihash.veil`); 144 and 160 below
     VEIL144 = "veil144"
     VEIL160 = "veil160"
     MATCH = "match"
@@ -46,43 +46,52 @@ _VEILS: Final = {
     Scope.VEIL144: SignalType.PDQ_VEIL144,
     Scope.VEIL160: SignalType.PDQ_VEIL160,
 }
-FOLLOWING: Final = frozenset({Scope.FEED, *_VEILS})  # what opens the feed, whole or veiled
+FOLLOWING: Final = frozenset({Scope.FEED, *_VEILS})  # scopes that open the feed, whole or veiled
 
 
 class PlatformExists(ClearinghouseError):
-    """There is a platform of this name: rotate its key instead."""
+    """A platform of this name has a key already: rotate it instead."""
 
 
 class PlatformUnknown(ClearinghouseError):
-    """There is no platform of this name: `platform list` shows them."""
+    """No platform has this name."""
 
 
 class KeysInUse(ClearinghouseError):
-    """The platform has as many valid keys as it may: revoke the old one first."""
+    """The platform has `KEYS_AT_ONCE` valid keys: revoke the old one first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """A platform as its key let it in."""
+    """An authenticated platform, with the scopes of the key that it sent.
+
+    Attributes:
+        number: its row number.
+        name: its name.
+        scopes: those of the key.
+        ids: converts between row numbers and the ids that this platform sees.
+        key: the row number of the key.
+        holds_veiled: whether any of its keys ever had a veiled scope.
+    """
 
     number: int
     name: str
     scopes: frozenset[Scope]
-    names: PlatformIds
-    key: int  # the row number of the key that let it in
-    holds_veiled: bool = False  # whether any key of it ever opened a veiled list
+    ids: PlatformIds
+    key: int
+    holds_veiled: bool = False
 
     @property
     def veil(self) -> Veil:
-        """Give the veil of its list: as much of each hash as its key allows, at least 128 bits."""
+        """The veil of its feed: with as many bits of each hash as the key permits, at least 128."""
         allowed = [type for scope, type in _VEILS.items() if scope in self.scopes]
         type = allowed[-1] if allowed else SignalType.PDQ_VEIL128
-        return Veil(type, self.names.veil_key)
+        return Veil(type, self.ids.veil_key)
 
 
 @dataclass(frozen=True, slots=True)
-class KeyFacts:
-    """What an operator may see of a key; `used` is the last hour in which it was."""
+class KeyInfo:
+    """A key as operators see it: without the key itself. Times are Unix times, by the hour."""
 
     platform: str
     key: int
@@ -94,17 +103,17 @@ class KeyFacts:
 
 
 def add_platform(store: Store, name: str, scopes: Iterable[Scope], now: datetime) -> str:
-    """Add a platform and give its first key, which is shown this once.
+    """Add a platform and return its first key, which is not stored and cannot be read again.
 
     Raises:
-        PlatformExists: a platform of this name has had a key already.
+        PlatformExists: a platform of this name has or had a key.
     """
     with store.write() as tx:
         known = tx.platforms.find(name)
         if known is not None and tx.platforms.list_keys(known.id):
             raise PlatformExists(
-                f"There is a platform of this name. `clearinghouse platform rotate {name}` makes "
-                "a further key for it."
+                f"There is a platform of this name. Run `clearinghouse platform rotate {name}` to "
+                "create another key for it."
             )
         number = _insert(tx, name, now) if known is None else known.id
         audit.record(tx.vault, tx, Act.KEY_MADE, name, count=1, hour=hour(now))
@@ -112,7 +121,7 @@ def add_platform(store: Store, name: str, scopes: Iterable[Scope], now: datetime
 
 
 def find(store: Store, name: str) -> int:
-    """Give the row number of a platform.
+    """Return the row number of a platform.
 
     Raises:
         PlatformUnknown: no platform has this name.
@@ -122,7 +131,7 @@ def find(store: Store, name: str) -> int:
 
 
 def find_or_add(store: Store, name: str, now: datetime) -> int:
-    """Give the row of a platform, such as another clearinghouse, made without a key if new."""
+    """Return the row number of a platform; add it without a key if it does not exist."""
     with store.write() as tx:
         row = tx.platforms.find(name)
         return _insert(tx, name, now) if row is None else int(row.id)
@@ -131,7 +140,9 @@ def find_or_add(store: Store, name: str, now: datetime) -> int:
 def _named(tx: Transaction, name: str) -> AnyRow:
     row = tx.platforms.find(name)
     if row is None:
-        raise PlatformUnknown("There is no platform of this name.")
+        raise PlatformUnknown(
+            "There is no platform of this name. `clearinghouse platform list` shows all names."
+        )
     return row
 
 
@@ -156,48 +167,54 @@ def _insert(tx: Transaction, name: str, now: datetime) -> int:
 def rotate_key(
     store: Store, name: str, now: datetime, *, scopes: Iterable[Scope] | None = None
 ) -> str:
-    """Give a platform a further key, with the scopes of its newest one unless told others.
+    """Create another key for a platform and return it.
+
+    Args:
+        store: the database.
+        name: of the platform.
+        now: the time.
+        scopes: of the new key; by default those of the newest key.
 
     Raises:
         PlatformUnknown: no platform has this name.
-        KeysInUse: two of its keys are valid already.
+        KeysInUse: the platform has `KEYS_AT_ONCE` valid keys.
     """
     with store.write() as tx:
         platform = _named(tx, name)
-        held = tx.platforms.list_keys(platform.id)
-        if not held:
+        keys = tx.platforms.list_keys(platform.id)
+        if not keys:
             raise PlatformUnknown(
-                f"{name} has no key yet. `clearinghouse platform add {name}` makes its first one."
+                f"{name} has no key. Run `clearinghouse platform add {name}` to create one."
             )
-        valid = [k for k in held if k.revoked is None and k.expires > hour(now)]
+        valid = [k for k in keys if k.revoked is None and k.expires > hour(now)]
         if len(valid) >= KEYS_AT_ONCE:
             raise KeysInUse(
-                f"Two keys of {name} are valid already. When it uses the newer one, revoke the "
-                f"older: `clearinghouse platform revoke {name} --key {valid[0].id}`."
+                f"{name} has two valid keys. Once it uses the newer one, revoke the older: "
+                f"`clearinghouse platform revoke {name} --key {valid[0].id}`."
             )
         audit.record(tx.vault, tx, Act.KEY_MADE, name, count=1, hour=hour(now))
-        own = held[-1].scopes if scopes is None else ",".join(sorted(set(scopes)))
-        return _add_key(tx, platform.id, own, now)
+        granted = keys[-1].scopes if scopes is None else ",".join(sorted(set(scopes)))
+        return _add_key(tx, platform.id, granted, now)
 
 
 def revoke_keys(store: Store, name: str, key: int | None, now: datetime) -> int:
-    """Revoke one key of a platform, or all of them; give how many were valid until now.
+    """Revoke one key of a platform, or all if `key` is None; return how many were still valid.
 
     Raises:
         PlatformUnknown: no platform has this name.
     """
     with store.write() as tx:
-        gone = tx.platforms.revoke_keys(_named(tx, name).id, key, hour(now))
-        audit.record(tx.vault, tx, Act.KEYS_REVOKED, name, count=gone, hour=hour(now))
-        return gone
+        revoked = tx.platforms.revoke_keys(_named(tx, name).id, key, hour(now))
+        audit.record(tx.vault, tx, Act.KEYS_REVOKED, name, count=revoked, hour=hour(now))
+        return revoked
 
 
-def list_keys(store: Store, now: datetime) -> list[KeyFacts]:
-    """List every key, without the key itself."""
+def list_keys(store: Store, now: datetime) -> list[KeyInfo]:
+    """Return the keys of all platforms, revoked and expired ones too."""
     with store.read() as tx:
         names = {row.id: row.name for row in tx.platforms.all()}
         return [
-            KeyFacts(
+            KeyInfo(
                 platform=names[row.platform_id],
                 key=row.id,
                 scopes=read_scopes(row.scopes),
@@ -210,12 +227,12 @@ def list_keys(store: Store, now: datetime) -> list[KeyFacts]:
         ]
 
 
-def identify(store: Store, key: str | None, now: datetime) -> Platform:
-    """Tell whose key it is.
+def authenticate(store: Store, key: str | None, now: datetime) -> Platform:
+    """Return the platform that a key belongs to.
 
     Raises:
-        CredentialsMissing: no key.
-        CredentialsWrong: an unknown, revoked or expired key.
+        CredentialsMissing: there is no key.
+        CredentialsWrong: the key is unknown, revoked or expired.
     """
     if not key:
         raise CredentialsMissing
@@ -232,24 +249,24 @@ def identify(store: Store, key: str | None, now: datetime) -> Platform:
 
 
 def admit(store: Store, key: str | None, scopes: Collection[Scope], now: datetime) -> Platform:
-    """Let a platform in by its key.
+    """Return the platform that a key belongs to, if the key has one of some scopes.
 
     Args:
-        store: where keys are.
-        key: as it was sent.
-        scopes: those of which one opens this door.
+        store: the database.
+        key: as sent by the client; None if it sent none.
+        scopes: the scopes of which the key needs one.
         now: the time.
 
     Raises:
-        CredentialsMissing, CredentialsWrong: as `identify`.
-        ScopeMissing: the key does not open this door.
+        CredentialsMissing, CredentialsWrong: see `authenticate`.
+        ScopeMissing: the key has none of the scopes.
     """
-    platform = identify(store, key, now)
+    platform = authenticate(store, key, now)
     if platform.scopes.isdisjoint(scopes):
         raise ScopeMissing
     return platform
 
 
 def read_scopes(text: str) -> tuple[Scope, ...]:
-    """Read the scopes of a key as they are stored."""
+    """Parse scopes as the database stores them, separated by commas."""
     return tuple(Scope(word) for word in text.split(","))

@@ -1,4 +1,4 @@
-"""The live index: in memory only, kept by following the service's own log like any platform."""
+"""The live index: every live signal in memory, updated from the log as a platform's bank is."""
 
 import logging
 import threading
@@ -31,52 +31,57 @@ from nciihash.wire import Hit, MatchReply
 
 _log = logging.getLogger(__name__)
 
-_PAGE: Final = 5_000  # entries of the log taken in at a time
-_WATCHED: Final = SignalType.PDQ_VEIL128  # the bits that every veil shows
+_PAGE: Final = 5_000  # log entries applied at a time
+_PUBLISHED: Final = SignalType.PDQ_VEIL128  # the bits that every veil reveals
 
 
 class DatabaseRestored(Exception):
-    """The database was put back from a backup, under a service that runs."""
+    """The database was restored from a backup while the service was running."""
 
 
 class LiveIndex:
-    """Every live signal of the service, searchable by type.
+    """An index of every live signal, searchable by type.
 
-    One thread follows the log; any number of threads query meanwhile.
+    One thread applies the log; any number of threads query at the same time.
+
+    Attributes:
+        caught_up: whether the end of the log was reached since the start, or since the last error.
+        caught_up_at: when it was last reached, in seconds of `time.monotonic`.
+        removals: signals removed since the start.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._met: Counter[tuple[int, int]] = Counter()
-        self.removals = 0  # since the start
-        self._begin()
+        self._match_counts: Counter[tuple[int, int]] = Counter()
+        self.removals = 0
+        self._reset()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self.caught_up = False
         self.caught_up_at = time.monotonic()
         self._seq = 0
         self._rows = SignalRows()
-        self._cases: dict[int, int] = {}  # of the signals that are added next
+        self._cases: dict[int, int] = {}  # by signal, of those added next
         self._indexes = {type: Index(type.bits) for type in MADE if not type.exact}
-        self._veiled = Index(_WATCHED.bits)
+        self._veiled = Index(_PUBLISHED.bits)
         self._exact: dict[Signal, set[int]] = defaultdict(set)
-        self._values: dict[int, Signal] = {}  # of exact signals, to find them at removal
+        self._values: dict[int, Signal] = {}  # of exact signals, for their removal
 
     def begin_anew(self) -> None:
-        """Forget everything, to follow another log from its beginning."""
+        """Remove everything, so that `follow` reads the log from its beginning."""
         with self._lock:
-            self._begin()
+            self._reset()
 
     @property
     def seq(self) -> int:
-        """Give the place in the log up to which everything is in."""
+        """The log position up to which everything was applied."""
         return self._seq
 
     def follow(self, store: Store) -> bool:
-        """Take in what is new in the log; tell whether there was anything.
+        """Apply new log entries; return whether there were any.
 
         Raises:
-            Replaced: the log is not the one that was followed.
+            DatabaseRestored: the log is not the one that was read before.
         """
         changed = False
         while True:
@@ -99,22 +104,22 @@ class LiveIndex:
                 return changed
 
     def count(self, platform: int, items: Mapping[int, int]) -> None:
-        """Count a platform's matches by file, to be written by `take_counts`' caller."""
+        """Add to the number of matches of a platform with each file, by the file's row number."""
         with self._lock:
-            self._met.update({(platform, item): count for item, count in items.items()})
+            self._match_counts.update({(platform, item): count for item, count in items.items()})
 
     def take_counts(self) -> Counter[tuple[int, int]]:
-        """Hand over the matches counted since the last time, by (platform, file)."""
+        """Return the match counts by (platform, file), and clear them."""
         with self._lock:
-            met, self._met = self._met, Counter()
-        return met
+            counts, self._match_counts = self._match_counts, Counter()
+        return counts
 
     def __contains__(self, id: object) -> bool:
-        """Tell whether a signal, by its row number in digits, is in."""
+        """Whether a signal is live; its id is its row number in digits."""
         return isinstance(id, str) and int(id) in self._rows
 
     def add(self, added: Sequence[Added]) -> None:
-        """Take in signals (`nciihash.feed.Members`)."""
+        """Add signals (`nciihash.feed.Members`)."""
         rows: dict[SignalType, list[tuple[int, bytes]]] = defaultdict(list)
         for entry in added:
             number, type = int(entry.id), entry.signal.type
@@ -130,10 +135,10 @@ class LiveIndex:
             packed = packed.reshape(len(pairs), -1)
             self._indexes[type].add(ids, packed)
             if type is SignalType.PDQ:
-                self._veiled.add(ids, veil_pdq(packed, _WATCHED))
+                self._veiled.add(ids, veil_pdq(packed, _PUBLISHED))
 
     def remove(self, ids: Sequence[str]) -> None:
-        """Drop signals (`nciihash.feed.Members`)."""
+        """Remove signals (`nciihash.feed.Members`)."""
         rows: dict[SignalType, list[int]] = defaultdict(list)
         for number in map(int, ids):
             type = self._rows.remove(number)
@@ -145,85 +150,91 @@ class LiveIndex:
             else:
                 rows[type].append(number)
         for type, numbers in rows.items():
-            gone = np.array(numbers, dtype=np.uint64)
-            self._indexes[type].remove(gone)
+            removed = np.array(numbers, dtype=np.uint64)
+            self._indexes[type].remove(removed)
             if type is SignalType.PDQ:
-                self._veiled.remove(gone)
+                self._veiled.remove(removed)
 
     def query(
         self, type: SignalType, packed: NDArray[np.uint8]
     ) -> tuple[int, Iterator[NearSignals]]:
-        """Look for hashes of one type.
+        """Find the signals near some hashes of one type.
 
         Args:
             type: their type.
             packed: uint8 (q, type.bits // 8).
 
         Returns:
-            The place in the log that the answer covers, and what the queries met, to `REACH` bits
-            beyond the threshold; some of them at a time, so that memory stays bounded.
+            The log position that the result covers, and batches of the signals within the threshold
+            plus `REACH` bits (equal signals for an exact type).
         """
         with self._lock:
             seq = self._seq
             if type.exact:
                 return seq, iter(self._equal(type, packed))
             index, rows = self._indexes[type], self._rows
-        # Outside the lock: the index answers from a consistent state of its own, which is at least
-        # as new as `seq`.
+        # Without the lock: the index searches a consistent state of its own, at least as new as
+        # `seq`.
         return seq, near(index, rows, packed, type.threshold + REACH)
 
     def _equal(self, type: SignalType, packed: NDArray[np.uint8]) -> list[NearSignals]:
         signals = (Signal(type, row.tobytes()) for row in packed)
         found = [
-            (place, number)
-            for place, signal in enumerate(signals)
+            (query, number)
+            for query, signal in enumerate(signals)
             for number in sorted(self._exact.get(signal, ()))
         ]
         if not found:
             return []
         queries, numbers = np.array(found, dtype=np.int64).T
-        return [self._rows.met(queries, numbers, np.zeros(len(found), dtype=np.int64))]
+        return [self._rows.join(queries, numbers, np.zeros(len(found), dtype=np.int64))]
 
     def near_veiled(self, packed: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Look for files whose published bits are nearly those of some PDQ hashes.
+        """Find files whose published bits are within `ASIDE` bits of those of some PDQ hashes.
 
         Args:
             packed: uint8 (q, 32), at least one row.
 
         Returns:
-            Queries, by their places among `packed`, and files, int64 (p,) each.
+            Indexes into `packed`, and row numbers of files, int64 (p,) each.
         """
         with self._lock:
             index, rows = self._veiled, self._rows
-        found = list(near(index, rows, veil_pdq(packed, _WATCHED), ASIDE))
+        found = list(near(index, rows, veil_pdq(packed, _PUBLISHED), ASIDE))
         if not found:
-            nothing = np.empty(0, dtype=np.int64)
-            return nothing, nothing
-        pairs = np.concatenate([np.stack((met.query, met.item)) for met in found], axis=1)
+            empty = np.empty(0, dtype=np.int64)
+            return empty, empty
+        pairs = np.concatenate([np.stack((part.query, part.item)) for part in found], axis=1)
         queries, items = np.unique(pairs, axis=1)
         return queries, items
 
 
 def feed_entries(
-    entries: Sequence[LogEntry], vault: Vault, names: PlatformIds | None, veil: Veil | None = None
+    entries: Sequence[LogEntry], vault: Vault, ids: PlatformIds | None, veil: Veil | None = None
 ) -> tuple[FeedEntry, ...]:
-    """Open entries of the log for a reader: under a platform's names, or row numbers in digits.
+    """Return log entries as feed entries, with their values decrypted.
 
-    An addition whose value has been purged since is left out; its removal follows. Under a veil,
-    so is what has no veiled form.
+    Omits additions whose value was purged since (their removal follows in the log) and, with a
+    veil, signals that have no veiled form.
+
+    Args:
+        entries: of the log.
+        vault: decrypts the values.
+        ids: of the platform that reads; None for row numbers in digits.
+        veil: applied to each hash; None for whole hashes.
     """
-    ids = _write(names, PlatformIds.SIGNAL, [e.signal for e in entries])
-    owners = _write(names, PlatformIds.ITEM, [e.item or 0 for e in entries])
+    signals = _write_ids(ids, PlatformIds.SIGNAL, [e.signal for e in entries])
+    items = _write_ids(ids, PlatformIds.ITEM, [e.item or 0 for e in entries])
     page: list[FeedEntry] = []
-    for entry, id, item in zip(entries, ids, owners, strict=True):
+    for entry, id, item in zip(entries, signals, items, strict=True):
         if entry.op == "remove":
             page.append(Removed(id))
         elif entry.value is not None and entry.item is not None and entry.ordinal is not None:
             try:
                 value = vault.open(entry.value, "signals", "value", entry.item, entry.ordinal)
             except KeyMismatch:
-                # One damaged row must not stop the feed and the index for all others.
-                _log.error("Signal row %d does not open, and is left out", entry.signal)
+                # one damaged row must not stop the feed and the index
+                _log.error("Signal row %d cannot be decrypted and is omitted.", entry.signal)
                 continue
             signal = Signal(SignalType(entry.type or ""), value)
             page.append(
@@ -240,24 +251,24 @@ def feed_entries(
 
 
 def _veiled(page: Sequence[FeedEntry], veil: Veil) -> tuple[FeedEntry, ...]:
-    parts = iter(veil.over([entry.signal for entry in page if isinstance(entry, Added)]))
+    veiled = iter(veil.over([entry.signal for entry in page if isinstance(entry, Added)]))
     shown: list[FeedEntry] = []
     for entry in page:
         if isinstance(entry, Removed):
             shown.append(entry)
-        elif (part := next(parts)) is not None:
-            shown.append(replace(entry, signal=part))
+        elif (signal := next(veiled)) is not None:
+            shown.append(replace(entry, signal=signal))
     return tuple(shown)
 
 
-def _write(names: PlatformIds | None, kind: int, numbers: list[int]) -> list[str]:
-    return [str(n) for n in numbers] if names is None else names.write(kind, numbers)
+def _write_ids(ids: PlatformIds | None, kind: int, numbers: list[int]) -> list[str]:
+    return [str(n) for n in numbers] if ids is None else ids.write(kind, numbers)
 
 
 def match(
     store: Store,
     live: LiveIndex,
-    watch: OracleDetector,
+    detector: OracleDetector,
     platform: Platform,
     type: SignalType,
     packed: NDArray[np.uint8],
@@ -265,82 +276,99 @@ def match(
     qualities: Sequence[int] | None = None,
     now: datetime,
 ) -> MatchReply:
-    """Answer a platform's query in bands, with ids that only it knows, and count the matches.
+    """Return the hits of a platform's queries, under its own ids, and count the matches.
 
-    What is told and in which order, `clearinghouse.platforms.hits` says. A file counts as met by
-    each query that it matches, whether or not it is told; of a query that meets more than some
-    thousand, those count that may be told.
+    `clearinghouse.platforms.hits` defines which hits are reported and in which order. Every file
+    that a query matches is counted, reported or not; of a query with some thousand hits only those
+    that may be reported are.
+
+    Args:
+        store: the database.
+        live: the live index.
+        detector: the oracle detector, which sees every query.
+        platform: the platform that asks.
+        type: of the queries.
+        packed: uint8 (q, type.bits // 8), the queries.
+        qualities: of the pictures that PDQ queries are of; None if the platform sent none.
+        now: the time.
 
     Raises:
-        NotReady: the index has not caught up with the log since the start.
+        NotReady: the index has not reached the end of the log since the start.
     """
     if not live.caught_up:
         raise NotReady
-    asked = np.flatnonzero(can_match(type, packed, qualities))
-    total, packed = len(packed), packed[asked]
-    seq, found = live.query(type, packed)
+    usable = np.flatnonzero(can_match(type, packed, qualities))
+    total, packed = len(packed), packed[usable]
+    seq, batches = live.query(type, packed)
     parts: list[ChosenHits] = []
-    met_nothing = np.ones(len(packed), dtype=np.bool_)
+    unmatched = np.ones(len(packed), dtype=np.bool_)
     counts: Counter[int] = Counter()
-    for met in found:
+    for near_signals in batches:
         with store.read() as tx:
-            # What was withdrawn a moment ago may still be in the index, and must not match any
-            # more.
-            gone = tx.log.removed_after(seq)
-        left = met.take(~np.isin(met.signal, list(gone))) if gone else met
-        tell, watched, left_out = hits.reduce(left, type, platform.names)
-        queries, items, distances = watched.pairs()
+            # signals withdrawn a moment ago may still be in the index, and must not match
+            removed = tx.log.removed_after(seq)
+        if removed:
+            near_signals = near_signals.take(~np.isin(near_signals.signal, list(removed)))
+        matches, counted, dropped = hits.reduce(near_signals, type, platform.ids)
+        queries, items, distances = counted.pairs()
         matching = distances <= type.threshold
-        met_nothing[queries[matching]] = False
+        unmatched[queries[matching]] = False
         counts.update(items[matching].tolist())
-        watch.look(platform.key, type, packed, queries, items, distances, now=now)
-        if len(tell):
-            told = hits.choose(tell, type, platform.names)
-            parts.append(replace(told, cut=np.union1d(told.cut, left_out)))
+        detector.look(platform.key, type, packed, queries, items, distances, now=now)
+        if len(matches):
+            chosen = hits.choose(matches, type, platform.ids)
+            parts.append(replace(chosen, cut=np.union1d(chosen.cut, dropped)))
     if counts:
-        # Written a moment later by the task that follows the log: an answer must not wait for it.
+        # written later by the task that follows the log: a response must not wait for it
         live.count(platform.number, counts)
-    if type is SignalType.PDQ and platform.holds_veiled and met_nothing.any():
-        places = np.flatnonzero(met_nothing)
-        queries, items = live.near_veiled(packed[places])
-        watch.look_aside(platform.key, packed, places[queries], items, now=now)
-    matches: list[tuple[Hit, ...]] = [()] * total
+    if type is SignalType.PDQ and platform.holds_veiled and unmatched.any():
+        rows = np.flatnonzero(unmatched)
+        queries, items = live.near_veiled(packed[rows])
+        detector.look_aside(platform.key, packed, rows[queries], items, now=now)
+    replies: list[tuple[Hit, ...]] = [()] * total
     truncated: list[int] = []
     if parts:
-        together = hits.together(parts)
-        for query, row in _written(platform, together):
-            matches[asked[query]] = row
-        truncated = sorted(asked[together.cut].tolist())
-    as_of = cursor_name(store, platform, seq)
-    return MatchReply(as_of=as_of, matches=tuple(matches), truncated=tuple(truncated))
+        selected = hits.together(parts)
+        for query, row in _to_wire(platform, selected):
+            replies[usable[query]] = row
+        truncated = sorted(usable[selected.cut].tolist())
+    as_of = make_cursor(store, platform, seq)
+    return MatchReply(as_of=as_of, matches=tuple(replies), truncated=tuple(truncated))
 
 
-def _written(platform: Platform, told: ChosenHits) -> Iterator[tuple[int, tuple[Hit, ...]]]:
-    """Write what each query is told, as (query, hits)."""
-    ids = platform.names.write(PlatformIds.SIGNAL, told.signal.tolist())
-    owners = platform.names.write(PlatformIds.ITEM, told.item.tolist())
-    bands = [Band.LIKELY if likely else Band.STRONG for likely in told.likely.tolist()]
-    rows = [Hit(id=i, item=o, band=b) for i, o, b in zip(ids, owners, bands, strict=True)]
-    for query, start, end in hits.rows_by_query(told):
+def _to_wire(platform: Platform, chosen: ChosenHits) -> Iterator[tuple[int, tuple[Hit, ...]]]:
+    """Yield each query that has hits, with the hits under the platform's ids."""
+    ids = platform.ids.write(PlatformIds.SIGNAL, chosen.signal.tolist())
+    items = platform.ids.write(PlatformIds.ITEM, chosen.item.tolist())
+    bands = [Band.LIKELY if likely else Band.STRONG for likely in chosen.likely.tolist()]
+    rows = [Hit(id=i, item=o, band=b) for i, o, b in zip(ids, items, bands, strict=True)]
+    for query, start, end in hits.rows_by_query(chosen):
         yield query, tuple(rows[start:end])
 
 
-def cursor_name(store: Store, platform: Platform, seq: int) -> str:
-    """Name a place in the log for one platform."""
-    return platform.names.write(PlatformIds.CURSOR, [seq], epoch=store.epoch)[0]
+def make_cursor(store: Store, platform: Platform, seq: int) -> str:
+    """Return a platform's cursor for a log position."""
+    return platform.ids.write(PlatformIds.CURSOR, [seq], epoch=store.epoch)[0]
 
 
-def read_place(store: Store, platform: Platform, kind: int, name: str) -> int:
-    """Give the place that a cursor of this kind stands for.
+def read_seq(store: Store, platform: Platform, kind: int, cursor: str) -> int:
+    """Return the position that a cursor encodes.
+
+    Args:
+        store: the database, whose epoch the cursor must have.
+        platform: the platform that sent it.
+        kind: `PlatformIds.CURSOR` for a position in the log, `PlatformIds.PAGE` for one in the
+            StopNCII records.
+        cursor: as the platform sent it.
 
     Raises:
-        BadCursor: it was not made for this platform.
-        CursorExpired: it belongs to another epoch of the log.
+        BadCursor: the cursor was not issued to this platform.
+        CursorExpired: the cursor is of another epoch of the log.
     """
-    place = platform.names.read(kind, name)
-    if place is None:
+    decoded = platform.ids.read(kind, cursor)
+    if decoded is None:
         raise BadCursor
-    epoch, number = place
+    epoch, seq = decoded
     if epoch != store.epoch:
         raise CursorExpired
-    return number
+    return seq

@@ -1,4 +1,4 @@
-"""What the live index knows of each signal besides its value: its file, its case and its type."""
+"""The file, case and type of each signal of the live index."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -10,58 +10,66 @@ from clearinghouse.platforms.hits import NearSignals
 from nciihash.search.index import Index
 from nciihash.signals import SignalType
 
-_AT_ONCE: Final = 128  # queries that are looked for at a time
-_MET_MAX: Final = 1_000_000  # hits that are expected at a time, once queries have met many
+_BATCH: Final = 128  # queries per call of the index
+_HITS_MAX: Final = 1_000_000  # hits to expect of a batch, judged by the previous one
 
-_BLOCK: Final = 4096  # row numbers that lie next to each other in memory
+_BLOCK: Final = 4096  # row numbers per block
 
 
 class SignalRows:
-    """The file, the case and the type of each signal, by its row number; file 0 if it is not live.
+    """The file, case and type of each live signal, by its row number.
 
-    Arrays rather than dictionaries, since what many queries meet is looked up at once. Row numbers
-    jump when a database is put back from a backup, so they are kept by blocks. A reader needs no
-    lock: it sees `_table`, which is replaced once a new one is filled.
+    Arrays instead of dictionaries, so that the hits of many queries are looked up at once. Row
+    numbers jump when a database is restored from a backup, so the arrays consist of blocks that
+    are allocated on demand. Readers need no lock: they read `_table` once, which is replaced as a
+    whole when a block is added.
     """
 
     def __init__(self) -> None:
-        nothing = np.empty(0, dtype=np.int64)
+        empty = np.empty(0, dtype=np.int64)
         table = np.zeros((1, _BLOCK), dtype=np.int64)
         self._block: dict[int, int] = {}
-        # numbers of blocks, ascending; where each lies; files; cases
-        self._table = (nothing, nothing, table, table.copy())
+        # block numbers, ascending, int64 (b,); the table row of each, int64 (b,); files, 0 where no
+        # signal is live, int64 (>= b, _BLOCK); cases, likewise
+        self._table = (empty, empty, table, table.copy())
         self._types: dict[int, SignalType] = {}
 
     def __contains__(self, number: int) -> bool:
-        """Tell whether a signal is live."""
+        """Whether a signal is live."""
         return number in self._types
 
     def add(self, number: int, type: SignalType, item: int, case: int) -> None:
-        """Note a signal."""
-        block, place = divmod(number, _BLOCK)
+        """Add a signal by its row number, with the row numbers of its file and case."""
+        block, column = divmod(number, _BLOCK)
         if block not in self._block:
             self._grow(block)
         row = self._block[block]
         _, _, items, cases = self._table
-        cases[row, place] = case
-        items[row, place] = item
+        cases[row, column] = case
+        items[row, column] = item
         self._types[number] = type
 
     def remove(self, number: int) -> SignalType:
-        """Forget a signal, and return its type."""
-        block, place = divmod(number, _BLOCK)
-        self._table[2][self._block[block], place] = 0
+        """Remove a signal and return its type."""
+        block, column = divmod(number, _BLOCK)
+        self._table[2][self._block[block], column] = 0
         return self._types.pop(number)
 
-    def met(
+    def join(
         self, queries: NDArray[np.int64], numbers: NDArray[np.int64], distances: NDArray[np.int64]
     ) -> NearSignals:
-        """Return hits of live signals with their files and cases."""
+        """Return hits with their files and cases, without signals that are no longer live.
+
+        Args:
+            queries: int64 (n,), indexes of the queries.
+            numbers: int64 (n,), row numbers of the signals.
+            distances: int64 (n,), in bits.
+        """
         blocks, rows, items, cases = self._table
-        row, place = rows[np.searchsorted(blocks, numbers // _BLOCK)], numbers % _BLOCK
-        found = items[row, place]
-        met = NearSignals(queries, numbers, found, cases[row, place], distances)
-        return met if found.all() else met.take(found != 0)
+        row, column = rows[np.searchsorted(blocks, numbers // _BLOCK)], numbers % _BLOCK
+        files = items[row, column]
+        hits = NearSignals(queries, numbers, files, cases[row, column], distances)
+        return hits if files.all() else hits.take(files != 0)
 
     def _grow(self, block: int) -> None:
         self._block[block] = len(self._block)
@@ -77,21 +85,21 @@ class SignalRows:
 def near(
     index: Index, rows: SignalRows, packed: NDArray[np.uint8], radius: int
 ) -> Iterator[NearSignals]:
-    """Look for hashes, some at a time, so that memory stays bounded whatever they meet.
+    """Yield the signals near some hashes, batch by batch, so that memory stays bounded.
 
     Args:
-        index: of the signals, under their row numbers.
-        rows: what is known of them.
+        index: the signals, under their row numbers.
+        rows: the files and cases of the signals.
         packed: uint8 (q, index.bits // 8).
         radius: in bits.
     """
-    start, count = 0, _AT_ONCE
+    start, count = 0, _BATCH
     while start < len(packed):
         found = index.query(packed[start : start + count], radius=radius)
         sizes = np.diff(found.offsets)
-        if len(found.ids):  # most queries of a platform meet nothing, and cost nothing here
+        if len(found.ids):  # most queries of a platform have no hit
             queries = np.repeat(np.arange(start, start + len(sizes)), sizes)
             numbers, distances = found.ids.astype(np.int64), found.distances.astype(np.int64)
-            yield rows.met(queries, numbers, distances)
+            yield rows.join(queries, numbers, distances)
         start += count
-        count = max(min(_AT_ONCE, _MET_MAX // (int(sizes.max()) + 1)), 1)
+        count = max(min(_BATCH, _HITS_MAX // (int(sizes.max()) + 1)), 1)

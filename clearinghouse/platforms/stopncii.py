@@ -1,20 +1,20 @@
-"""The StopNCII wire format: its documents, and what they mean here.
+"""The StopNCII wire format: its messages and how the service implements them.
 
-Clients that exist speak it: `threatexchange` and Hasher-Matcher-Actioner, unmodified. The rules
-that they depend on, some by crashing:
+Existing clients work unmodified: `threatexchange` and Hasher-Matcher-Actioner. They rely on these
+rules, and some of them crash if one is broken:
 
-- Times never go back, across pages and fetches, and a reader may stop after any page and start
-  again at its `nextSetTimestamp` (`clearinghouse.database.queries.stopncii_records` says how). At
-  most a hundred records share a time, so a page of more than that leads to a later one; smaller
-  pages are not given.
-- There are no withdrawn records: the clients take one for a live record. A hash that is withdrawn
-  is missing from every later page, so a reader gets rid of it by fetching all from the beginning.
-  A reader that cannot do that should use `/v1/feed`, which sends removals.
-- `caseNumbers` holds one id of our own making for each record and reader, since case numbers would
-  join one survivor's files.
-- Feedback names a hash by its value alone. It is recorded for every file that holds the value, and
-  moves that platform's record to the end of its view. The answer does not tell whether the value is
-  known, so that a key for feedback alone cannot ask. Tags are free text: they are read and dropped.
+- Timestamps never decrease, across pages and fetches. A client may stop after any page and resume
+  at its `nextSetTimestamp` (see `clearinghouse.database.queries.stopncii_records`). At most
+  `SHARED` records have the same timestamp, and a page has more records than that, so it always ends
+  at a later timestamp than it began.
+- There are no withdrawn records, because clients would take one for a live record. A withdrawn hash
+  is missing from all later pages, so a client drops it by fetching everything from the beginning.
+  A client that cannot do this should use `/v1/feed`, which sends removals.
+- `caseNumbers` has one generated id per record and platform. Real case numbers would link the files
+  of one survivor.
+- Feedback names a hash by its value. It is recorded for every file with this value, and moves the
+  record to the end of this platform's list. The reply does not reveal whether the value is known,
+  so a key with the scope `feedback` alone cannot probe for hashes. Tags are discarded.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,42 +35,42 @@ from clearinghouse.platforms.contributions import (
     Contribution,
     contribute,
     lookup_of,
-    make_ready,
-    take_back,
+    prepare,
+    withdraw_contributions,
 )
 from clearinghouse.platforms.keys import Platform
-from clearinghouse.platforms.live_index import read_place
+from clearinghouse.platforms.live_index import read_seq
 from clearinghouse.sealing.platform_ids import PlatformIds
 from nciihash.errors import InvalidSignal
 from nciihash.signals import Media, Signal, SignalType, Verdict
 
-START: Final = 10  # the `startTimestamp` that clients send for "from the beginning"
-PAGE_MIN: Final = SHARED + 1  # so that each page ends at a later time than it began
-_ENDED_AT_ONCE: Final = 100  # contributions taken back in one transaction
+START: Final = 10  # the `startTimestamp` by which clients ask for everything
+PAGE_MIN: Final = SHARED + 1  # so that a page ends at a later timestamp than it began
+_WITHDRAWN_BATCH: Final = 100  # contributions withdrawn in one transaction
 PAGE_MAX: Final = 10_000
 BATCH_MAX: Final = 1_000  # hashes, or feedbacks, in one request
 TIME_MAX: Final = 2**40
 
 
 class RecordType(StrEnum):
-    """What a value is, among those that we exchange. The format has further ones."""
+    """The supported types of records. The format has more."""
 
     IMAGE_PDQ = "ImagePDQ"
     VIDEO_MD5 = "VideoMD5"
 
     @property
     def media(self) -> Media:
-        """Give the kind of file."""
+        """The media type of the file."""
         return Media.IMAGE if self is RecordType.IMAGE_PDQ else Media.VIDEO
 
     @property
     def signal(self) -> SignalType:
-        """Give the type of hash."""
+        """The type of the hash."""
         return SignalType.PDQ if self is RecordType.IMAGE_PDQ else SignalType.MD5
 
 
 class RecordStatus(StrEnum):
-    """The state of a record, or of a case in it. We send `Active` alone."""
+    """The state of a record or of one of its cases. This service sends `Active` only."""
 
     UNKNOWN = "Unknown"
     RECEIVED = "Received"
@@ -80,7 +80,7 @@ class RecordStatus(StrEnum):
 
 
 class FeedbackValue(StrEnum):
-    """What a platform says about a hash."""
+    """A platform's feedback on a hash."""
 
     UNKNOWN = "Unknown"
     NONE = "None"
@@ -93,12 +93,12 @@ class FeedbackValue(StrEnum):
 
     @property
     def verdict(self) -> Verdict:
-        """Read it as one of our verdicts; whatever decides nothing is `unsure`."""
+        """The verdict that it means; `unsure` for values that decide nothing."""
         return _VERDICTS.get(self, Verdict.UNSURE)
 
     @property
-    def takes_back(self) -> bool:
-        """Tell whether the platform ends what it contributed itself."""
+    def withdraws(self) -> bool:
+        """Whether the platform withdraws the hash that it contributed."""
         return self in {FeedbackValue.WITHDRAWN, FeedbackValue.DELETED}
 
 
@@ -107,7 +107,7 @@ _VERDICTS: Final = {
     FeedbackValue.BLOCKED: Verdict.BLOCKED,
     FeedbackValue.NOT_BLOCKED: Verdict.NOT_BLOCKED,
 }
-_SAID: Final = {verdict: value for value, verdict in _VERDICTS.items()} | {
+_FEEDBACKS: Final = {verdict: value for value, verdict in _VERDICTS.items()} | {
     Verdict.UNSURE: FeedbackValue.UNKNOWN
 }
 
@@ -117,10 +117,7 @@ Tags = Annotated[tuple[Annotated[str, Field(max_length=200)], ...], Field(max_le
 
 
 class Document(BaseModel):
-    """Base of all: frozen. Members that we do not know are passed over, for the format is not ours.
-
-    Names are the format's.
-    """
+    """Base of all messages. Frozen; ignores unknown fields, since others define the format."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True, extra="ignore", populate_by_name=True
@@ -128,14 +125,18 @@ class Document(BaseModel):
 
 
 class SaidFeedback(Document):
-    """One platform's feedback within a record that is read."""
+    """The feedback that the reading platform has submitted on a hash."""
 
     source: str
     feedback_value: Annotated[FeedbackValue, Field(alias="feedbackValue")]
 
 
 class HashRecord(Document):
-    """A value, as it is read."""
+    """A live hash.
+
+    `lastModtimestamp` orders the records. It is the hour of the last change in Unix seconds, or a
+    little later. `caseNumbers` has one generated id, which differs for each platform.
+    """
 
     last_modified: Annotated[StrictInt, Field(alias="lastModtimestamp", ge=0)]
     signal_type: Annotated[str, Field(alias="signalType")]
@@ -146,7 +147,11 @@ class HashRecord(Document):
 
 
 class FetchReply(Document):
-    """A page of records, in the order of their times."""
+    """A page of records, ordered by `lastModtimestamp`.
+
+    While `hasMoreRecords` is true, send `nextPageToken` to fetch the next page. A later fetch
+    resumes at `nextSetTimestamp`.
+    """
 
     count: StrictInt
     next_page: Annotated[str | None, Field(alias="nextPageToken")] = None
@@ -156,20 +161,20 @@ class FetchReply(Document):
 
 
 class OwnFeedback(Document):
-    """A platform's own feedback."""
+    """Feedback of the platform that sends it. `tags` are accepted and discarded."""
 
     value: Annotated[FeedbackValue, Field(alias="feedbackValue")]
     tags: Tags = ()
 
 
 class HashFeedback(OwnFeedback):
-    """Feedback on one value."""
+    """Feedback on the hash with a given value."""
 
     hash: Annotated[HashValue, Field(alias="hashValue")]
 
 
 class SubmitFeedback(Document):
-    """Feedback on values."""
+    """Feedback on hashes, by their values. `count` is accepted and ignored."""
 
     count: StrictInt
     feedbacks: Annotated[
@@ -179,9 +184,9 @@ class SubmitFeedback(Document):
 
 
 class NewRecord(Document):
-    """A hash that a platform found by itself, with its feedback.
+    """A hash that a platform contributes, with its feedback.
 
-    The public client writes the type as Python writes its enum, `StopNCIISignalType.ImagePDQ`.
+    `signalType` may have the prefix `StopNCIISignalType.`, which the public Python client sends.
     """
 
     signal_type: Annotated[
@@ -198,22 +203,22 @@ class NewRecord(Document):
     @model_validator(mode="after")
     def _fits_its_type(self) -> Self:
         if len(self.hash) * 4 != self.type.signal.bits:
-            raise ValueError("the value has another length than its type asks for")
+            raise ValueError("the value does not have the length of its type")
         return self
 
     @property
     def type(self) -> RecordType:
-        """Give the type."""
+        """The type without the prefix that some clients send."""
         return RecordType(self.signal_type.removeprefix("StopNCIISignalType."))
 
     @property
-    def contributed(self) -> Contribution:
-        """Read the hash."""
+    def contribution(self) -> Contribution:
+        """The hash to contribute."""
         return Contribution(self.type.media, Signal.from_hex(self.type.signal, self.hash))
 
 
 class SubmitHashes(Document):
-    """Hashes that a platform found by itself."""
+    """Hashes that a platform contributes. `count` is accepted and ignored."""
 
     count: StrictInt
     records: Annotated[
@@ -222,7 +227,7 @@ class SubmitHashes(Document):
 
 
 class SubmitReply(Document):
-    """How many entries were read. Whether their values are known here is not told."""
+    """How many entries were processed, whether or not their values are known here."""
 
     count: int
 
@@ -236,22 +241,23 @@ def read_hashes(
     token: str | None,
     first_hand: bool,
 ) -> FetchReply:
-    """Read a page of a platform's records.
+    """Return a page of the records that a platform sees.
 
     Args:
-        store: what is read.
+        store: the database.
         platform: the reader.
-        start: the time at and behind which records are given.
-        page_size: how many; a page has `PAGE_MIN` at least, unless it is the last.
-        token: that of the page before, None for the first.
-        first_hand: leave out what was imported from another clearinghouse.
+        start: the least timestamp of the records.
+        page_size: the number of records, raised to `PAGE_MIN`; the last page may have fewer.
+        token: of the previous page; None for the first.
+        first_hand: omit hashes that were imported from another clearinghouse.
 
     Raises:
-        BadCursor, CursorExpired: the token is not this platform's, or of another epoch of the log.
+        BadCursor: the token was not issued to this platform.
+        CursorExpired: the token is of another epoch of the log.
     """
     after = start * SHARED - 1
     if token:
-        after = max(after, read_place(store, platform, PlatformIds.PAGE, token))
+        after = max(after, read_seq(store, platform, PlatformIds.PAGE, token))
         start = max(start, (after + 1) // SHARED)
     limit = max(page_size, PAGE_MIN)
     with store.read() as tx:
@@ -261,31 +267,31 @@ def read_hashes(
         )
     page, more = found[:limit], len(found) > limit
     end = page[-1].seq if page else after
-    token = platform.names.write(PlatformIds.PAGE, [end], epoch=store.epoch)[0] if more else None
+    token = platform.ids.write(PlatformIds.PAGE, [end], epoch=store.epoch)[0] if more else None
     return FetchReply(
         count=len(page),
         next_page=token,
         next_start=end // SHARED if page else start,
         more=more,
-        records=tuple(_write(store, platform, record) for record in page),
+        records=tuple(_to_record(store, platform, record) for record in page),
     )
 
 
-def _write(store: Store, platform: Platform, record: Record) -> HashRecord:
+def _to_record(store: Store, platform: Platform, record: Record) -> HashRecord:
     value = store.vault.open(record.value, "signals", "value", record.item, record.ordinal)
     kind = RecordType.IMAGE_PDQ if record.type == SignalType.PDQ else RecordType.VIDEO_MD5
-    number = UUID(hex=platform.names.write(PlatformIds.RECORD, [record.number])[0])
-    said: tuple[SaidFeedback, ...] = ()
+    number = UUID(hex=platform.ids.write(PlatformIds.RECORD, [record.number])[0])
+    feedbacks: tuple[SaidFeedback, ...] = ()
     if record.verdict is not None:
-        feedback = _SAID[Verdict(record.verdict)]
-        said = (SaidFeedback(source=platform.name, feedback_value=feedback),)
+        feedback = _FEEDBACKS[Verdict(record.verdict)]
+        feedbacks = (SaidFeedback(source=platform.name, feedback_value=feedback),)
     return HashRecord(
         last_modified=record.seq // SHARED,
         signal_type=kind.value,
         value=value.hex(),
         status=RecordStatus.ACTIVE.value,
         case_numbers={str(number): RecordStatus.ACTIVE.value},
-        feedbacks=said,
+        feedbacks=feedbacks,
     )
 
 
@@ -296,45 +302,45 @@ def record_feedback(
     *,
     clock: Callable[[], datetime],
 ) -> SubmitReply:
-    """Record a platform's feedback on values; on unknown ones nothing is recorded or told.
+    """Record a platform's feedback on hashes, by their values. Unknown values are ignored.
 
-    In several transactions, so that nobody else has to wait long, however many files share a value.
-    A file that comes in meanwhile may be missed. Repeating it changes nothing.
+    Uses several transactions, so that other writers get their turn however many files have the
+    same value. A file that is added in between may be missed. Idempotent.
     """
-    said: list[tuple[bytes, FeedbackValue]] = []
+    values: list[tuple[bytes, FeedbackValue]] = []
     for feedback in feedbacks:
         for kind in RecordType:
             try:
                 signal = Signal.from_hex(kind.signal, feedback.hash)
             except InvalidSignal:
-                continue  # the value has the length of the other type
-            said.append((lookup_of(store, signal), feedback.value))
-    _record_all(store, platform, said, clock=clock)
+                continue  # it has the length of the other type
+            values.append((lookup_of(store, signal), feedback.value))
+    _record_all(store, platform, values, clock=clock)
     return SubmitReply(count=len(feedbacks))
 
 
 def _record_all(
     store: Store,
     platform: Platform,
-    said: Sequence[tuple[bytes, FeedbackValue]],
+    values: Sequence[tuple[bytes, FeedbackValue]],
     *,
     clock: Callable[[], datetime],
 ) -> None:
-    ended = list(dict.fromkeys(lookup for lookup, value in said if value.takes_back))
-    for start in range(0, len(ended), _ENDED_AT_ONCE):
+    ended = list(dict.fromkeys(lookup for lookup, value in values if value.withdraws))
+    for start in range(0, len(ended), _WITHDRAWN_BATCH):
         with store.write() as tx:
-            some = ended[start : start + _ENDED_AT_ONCE]
-            take_back(tx, platform.number, CONTRIBUTED, some, now=clock())
-    last = dict(said)  # what is said twice of a value in one request is said last
+            some = ended[start : start + _WITHDRAWN_BATCH]
+            withdraw_contributions(tx, platform.number, CONTRIBUTED, some, now=clock())
+    last = dict(values)  # the last feedback on each value
     with store.read() as tx:
         found = tx.stopncii.signals(last)
-    read = [(signal, last[lookup].verdict) for lookup, signal in found]
-    for part in verdicts.parts(read):
+    given = [(signal, last[lookup].verdict) for lookup, signal in found]
+    for batch in verdicts.batches(given):
         with store.write() as tx:
-            verdicts.record(tx, platform, part, now=clock())
+            verdicts.record(tx, platform, batch, now=clock())
 
 
-def take_hashes(
+def add_hashes(
     store: Store,
     lawful: LawfulList,
     platform: Platform,
@@ -344,37 +350,37 @@ def take_hashes(
     most: int,
     clock: Callable[[], datetime],
 ) -> SubmitReply:
-    """Take hashes that a platform found by itself, and its feedback on them.
+    """Add hashes that a platform contributes, and record its feedback on them.
 
-    A hash whose feedback is `Withdrawn` or `Deleted` is taken back instead.
+    A hash with the feedback `Withdrawn` or `Deleted` is withdrawn instead.
 
     Args:
-        store: where they are filed.
-        lawful: what is like one of these is passed over.
-        platform: who contributes.
+        store: the database.
+        lawful: the lawful list; hashes near one on it are skipped.
+        platform: the contributor.
         records: the hashes.
-        months: after how many months without another call they expire.
-        most: how many the platform may have contributed.
-        clock: the time.
+        months: months until all contributions of the platform expire, unless it sends another.
+        most: how many contributions of the platform may be live.
+        clock: returns the time.
 
     Raises:
-        ContributionsFull: it would be more than `most`; nothing is taken.
+        ContributionsFull: more than `most` would be live; nothing is added.
     """
-    new = [r.contributed for r in records if not any(f.value.takes_back for f in r.feedbacks)]
+    new = [r.contribution for r in records if not any(f.value.withdraws for f in r.feedbacks)]
 
     def file() -> int:
-        ready = make_ready(store, lawful, new)
+        prepared = prepare(store, lawful, new)
         with store.write() as tx:
             return contribute(
-                tx, platform.number, CONTRIBUTED, ready, months=months, most=most, now=clock()
+                tx, platform.number, CONTRIBUTED, prepared, months=months, most=most, now=clock()
             )
 
     if new:
         screened(file)
-    said = [
-        (lookup_of(store, record.contributed.signal), feedback.value)
+    values = [
+        (lookup_of(store, record.contribution.signal), feedback.value)
         for record in records
         for feedback in record.feedbacks
     ]
-    _record_all(store, platform, said, clock=clock)
+    _record_all(store, platform, values, clock=clock)
     return SubmitReply(count=len(records))

@@ -1,4 +1,4 @@
-"""What platforms say back: acknowledgements of the feed, and verdicts on matches."""
+"""Acknowledgements of the feed and verdicts on matches, as platforms send them."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,53 +15,55 @@ from clearinghouse.times import hour
 from nciihash.signals import Verdict
 from nciihash.wire import Acknowledgement, VerdictIn
 
-AT_ONCE: Final = 20  # verdicts recorded in one transaction
+BATCH: Final = 20  # verdicts per write transaction, so that other writers get their turn
 
 
 def acknowledge(
     store: Store, tx: Transaction, platform: Platform, cursor: str, *, now: datetime
 ) -> Acknowledgement:
-    """Record that everything up to a cursor is on the platform's disk and in its matcher.
+    """Record that the platform has stored, and matches against, everything up to a cursor.
 
-    At most what feeds have been given is recorded: `as_of` of a match stands behind what they are
-    only given at the end of the period, too.
+    Nothing beyond what the feed has released is recorded: the cursor may be the `as_of` of a match,
+    which covers log entries that feeds are sent only when the release period ends.
 
     Raises:
-        BadCursor, CursorExpired: as `read_cursor`.
+        BadCursor, CursorExpired: see `read_cursor`.
     """
     seq = read_cursor(store, platform, cursor)
     if seq > tx.log.head():
-        raise CursorExpired  # of a log that was longer: the database was put back
-    given, _ = tx.log.released()
-    tx.platforms.acknowledge(platform.number, min(seq, given), hour(now))
+        raise CursorExpired  # the log was longer before the database was restored
+    released, _ = tx.log.released()
+    tx.platforms.acknowledge(platform.number, min(seq, released), hour(now))
     return Acknowledgement(cursor=cursor)
 
 
-Read = tuple[int, Verdict]
+SignalVerdict = tuple[int, Verdict]  # the signal's row number, the verdict
 
 
-def read(platform: Platform, verdicts: Sequence[VerdictIn]) -> list[Read]:
-    """Return the signals that verdicts are on, but for ids that this platform was never given."""
-    named = [(platform.names.read(PlatformIds.SIGNAL, v.id), v.verdict) for v in verdicts]
-    return [(found[1], verdict) for found, verdict in named if found]
+def resolve(platform: Platform, verdicts: Sequence[VerdictIn]) -> list[SignalVerdict]:
+    """Return verdicts by row number; drop those whose id was never issued to this platform."""
+    decoded = [(platform.ids.read(PlatformIds.SIGNAL, v.id), v.verdict) for v in verdicts]
+    return [(found[1], verdict) for found, verdict in decoded if found]
 
 
-def parts(verdicts: Sequence[Read]) -> list[Sequence[Read]]:
-    """Divide verdicts among transactions, so that nobody else has to wait long; one at least."""
-    starts = range(0, max(len(verdicts), 1), AT_ONCE)
-    return [verdicts[start : start + AT_ONCE] for start in starts]
+def batches(verdicts: Sequence[SignalVerdict]) -> list[Sequence[SignalVerdict]]:
+    """Split verdicts into batches for one transaction each; returns at least one batch."""
+    starts = range(0, max(len(verdicts), 1), BATCH)
+    return [verdicts[start : start + BATCH] for start in starts]
 
 
-def record(tx: Transaction, platform: Platform, verdicts: Sequence[Read], *, now: datetime) -> int:
-    """Record verdicts, and count those on signals that are known."""
+def record(
+    tx: Transaction, platform: Platform, verdicts: Sequence[SignalVerdict], *, now: datetime
+) -> int:
+    """Record verdicts; return how many were on signals that exist."""
     recorded = 0
-    doubted: list[int] = []
+    disputed: list[int] = []
     for signal, verdict in verdicts:
         if tx.platforms.add_verdict(platform.number, signal, verdict.value, hour(now)):
             recorded += 1
             if verdict is Verdict.NOT_BLOCKED:
-                doubted.append(signal)
+                disputed.append(signal)
             elif verdict is Verdict.BLOCKED:
                 verdict_holds.object_to(tx, platform.number, [signal], now=now)
-    verdict_holds.weigh(tx, platform.number, doubted, now=now)
+    verdict_holds.weigh(tx, platform.number, disputed, now=now)
     return recorded

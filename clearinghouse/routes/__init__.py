@@ -1,1 +1,1 @@
-"""The doors, one file each. Survivors' and platforms' never import one another."""
+"""The HTTP API: a module for each kind of client. These modules do not import each other."""

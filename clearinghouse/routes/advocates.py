@@ -1,7 +1,7 @@
-"""The advocates' door: a helpline's key, and cases by reference."""
+"""The advocates' API: a helpline's key, and cases named by references."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, Final
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -12,59 +12,94 @@ from clearinghouse.cases.idempotency import Reply, earlier, once
 from clearinghouse.cases.intake import Intake
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.routes import filing
-from clearinghouse.routes.dependencies import Repeatable, Serving, answer, documented, parsed
+from clearinghouse.routes.dependencies import (
+    AttemptDep,
+    ServiceDep,
+    documented,
+    documented_problems,
+    json_response,
+    parsed,
+    problems,
+)
 from nciihash.wire import (
     AddItems,
     AddSignals,
     CaseStatus,
     ItemsAdded,
-    Problem,
     SignalsAdded,
     Withdrawal,
 )
 from nciihash.wire.advocates import AssistedCases, HandOver, OpenedForOther, OpenForOther
 
-_PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": Problem} for status in (400, 401, 408, 413, 415, 422)
-}
-_UNKNOWN: Final[dict[int | str, dict[str, Any]]] = {404: {"model": Problem}}
-_CLOSED: Final[dict[int | str, dict[str, Any]]] = {**_UNKNOWN, 409: {"model": Problem}}
+_CASE_UNKNOWN = documented_problems(
+    {404: "`case_unknown`: this key has no case with this reference."}
+)
+_ITEM_UNKNOWN = documented_problems(
+    {404: "`case_unknown`, or `item_unknown`: the case has no file with this number."}
+)
+_CLOSED = documented_problems({409: "`case_closed`: the case was withdrawn or has expired."})
+_NOT_NEXT = documented_problems(
+    {
+        409: "`not_the_next_part`: the file is complete, or the hashes do not follow the ones sent "
+        "before. `case_closed`: the case was withdrawn or has expired."
+    }
+)
 
-router = APIRouter(prefix="/v1/advocate", tags=["advocates"], responses=_PROBLEMS)
+router = APIRouter(
+    prefix="/v1/advocate",
+    tags=["advocates"],
+    responses=problems(400, 401, 408, 413, 415, 422, 503),
+)
 
 _bearer = HTTPBearer(
     scheme_name="Advocate key",
-    description="The key that the operator gave to the helpline.",
+    description="The helpline's key, which the operator of the clearinghouse issues.",
     auto_error=False,
 )
 
 
-def _admit(
-    serving: Serving, bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+def _authenticate(
+    service: ServiceDep, bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Advocate:
     key = bearer.credentials if bearer else None
-    return advocates.admit(serving.store, key, serving.clock())
+    return advocates.admit(service.store, key, service.clock())
 
 
-Admitted = Annotated[Advocate, Depends(_admit)]
-Referred = Annotated[
-    str, Path(pattern=r"^[0-9A-Za-z]{4}$", description="As the list shows it.", examples=["7KQ2"])
+CurrentAdvocate = Annotated[Advocate, Depends(_authenticate)]
+CaseReference = Annotated[
+    str,
+    Path(
+        pattern=r"^[0-9A-Za-z]{4}$",
+        description="The reference of the case, as `GET /v1/advocate/cases` lists it.",
+        examples=["7KQ2"],
+    ),
 ]
-
-Numbered = Annotated[int, Path(ge=1, le=2**31 - 1, description="The file's number in the case.")]
+ItemNumber = Annotated[
+    int, Path(ge=1, le=2**31 - 1, description="The number of the file in the case, from 1.")
+]
 
 
 @router.post(
-    "/cases", status_code=201, response_model=OpenedForOther, openapi_extra=documented(OpenForOther)
+    "/cases",
+    summary="Open a case for somebody",
+    response_description="The reference of the case, and a receipt for each file.",
+    status_code=201,
+    response_model=OpenedForOther,
+    openapi_extra=documented(OpenForOther),
 )
 def open_case(
-    advocate: Admitted,  # first, so that nothing is read for a stranger
+    advocate: CurrentAdvocate,  # first: no body is parsed without valid credentials
     body: Annotated[OpenForOther, Depends(parsed(OpenForOther))],
-    serving: Serving,
-    repeat: Repeatable,
+    service: ServiceDep,
+    attempt: AttemptDep,
 ) -> Response:
-    """Open a case for somebody who agreed. No proof of work is asked for."""
-    now = serving.clock()
+    """Open a case on behalf of the person depicted, who has agreed.
+
+    Up to 1,024 hashes per request. `consent` must be true, and the declaration must state that the
+    person is an adult and is depicted. No name or contact is asked for, and no proof of work. Send
+    an `Idempotency-Key`: a repetition then opens no second case.
+    """
+    now = service.clock()
 
     def act(tx: Transaction, intake: Intake) -> Reply:
         opened = advocates.open_for_other(
@@ -72,114 +107,172 @@ def open_case(
             advocate,
             body,
             intake,
-            months=serving.settings.case_months,
+            months=service.settings.case_months,
             now=now,
         )
         return Reply.of(201, opened)
 
-    return filing.file_items(serving, repeat, body.items, act, now=now)
+    return filing.file_items(service, attempt, body.items, act, now=now)
 
 
-@router.get("/cases")
-def list_cases(advocate: Admitted, serving: Serving) -> AssistedCases:
-    """List the open cases in your hands, with their clocks."""
-    with serving.store.read() as tx:
-        return advocates.list_cases(tx, advocate, now=serving.clock())
+@router.get("/cases", summary="List cases", response_description="The open cases, oldest first.")
+def list_cases(advocate: CurrentAdvocate, service: ServiceDep) -> AssistedCases:
+    """Return the open cases of this key that were not handed over, with their 48-hour deadlines."""
+    with service.store.read() as tx:
+        return advocates.list_cases(tx, advocate, now=service.clock())
 
 
-@router.get("/cases/{reference}", responses=_UNKNOWN)
-def read_case(reference: Referred, advocate: Admitted, serving: Serving) -> CaseStatus:
-    """Tell what each platform did about each file. Looking renews the case."""
+@router.get(
+    "/cases/{reference}",
+    summary="Read a case",
+    response_description="The files of the case, and what each platform did about each.",
+    responses=_CASE_UNKNOWN,
+)
+def read_case(
+    reference: CaseReference, advocate: CurrentAdvocate, service: ServiceDep
+) -> CaseStatus:
+    """Return the status of a case, and renew it: it expires when nobody reads it for two years.
+
+    The status is the one that survivors get from `GET /v1/case`.
+    """
     return lifecycle.visit(
-        serving.store,
+        service.store,
         lambda tx: advocates.find(tx, advocate, reference),
-        months=serving.settings.case_months,
-        now=serving.clock(),
+        months=service.settings.case_months,
+        now=service.clock(),
     )
 
 
 @router.post(
     "/cases/{reference}/items",
+    summary="Add files",
+    response_description="A receipt for each file.",
     status_code=201,
     response_model=ItemsAdded,
-    responses=_CLOSED,
+    responses=_CASE_UNKNOWN | _CLOSED,
     openapi_extra=documented(AddItems),
 )
 def add_items(
-    reference: Referred,
-    advocate: Admitted,
+    reference: CaseReference,
+    advocate: CurrentAdvocate,
     body: Annotated[AddItems, Depends(parsed(AddItems))],
-    serving: Serving,
-    repeat: Repeatable,
+    service: ServiceDep,
+    attempt: AttemptDep,
 ) -> Response:
-    """Add files to an open case, up to 1,000 in all."""
-    find = _finding(advocate, reference)
-    return filing.add_items(serving, repeat, body.items, find, now=serving.clock())
+    """Add files to an open case, up to 1,024 hashes per request and 1,000 files per case.
+
+    Send an `Idempotency-Key`: a repetition then adds nothing.
+    """
+    find = _finder(advocate, reference)
+    return filing.add_items(service, attempt, body.items, find, now=service.clock())
 
 
 @router.post(
     "/cases/{reference}/items/{item}/signals",
+    summary="Add hashes to a video",
+    response_description="How many hashes were accepted, and why others were not.",
     status_code=201,
     response_model=SignalsAdded,
-    responses=_CLOSED,
+    responses=_ITEM_UNKNOWN | _NOT_NEXT,
     openapi_extra=documented(AddSignals),
 )
 def add_signals(
-    reference: Referred,
-    item: Numbered,
-    advocate: Admitted,
+    reference: CaseReference,
+    item: ItemNumber,
+    advocate: CurrentAdvocate,
     body: Annotated[AddSignals, Depends(parsed(AddSignals))],
-    serving: Serving,
-    repeat: Repeatable,
+    service: ServiceDep,
+    attempt: AttemptDep,
 ) -> Response:
-    """Add the next hashes of a long video, whose first ones were sent with `more`."""
-    if repeat is not None and (known := earlier(serving.store, repeat)) is not None:
-        return answer(known)
-    find = _finding(advocate, reference)
-    with serving.store.read() as tx:
+    """Add the next hashes of a long video, which has more than one request can contain.
+
+    Send the first hashes with the file and set its `more` to true; then send the others here, in
+    order. `after` is the number of hashes of the file that were sent before, and `more` is true
+    until the last request. A file has at most 2,048 hashes. Repeating a request is safe.
+    """
+    if attempt is not None and (known := earlier(service.store, attempt)) is not None:
+        return json_response(known)
+    find = _finder(advocate, reference)
+    with service.store.read() as tx:
         file = lifecycle.find_item(tx, find(tx), item)
-    return filing.add_signals(serving, repeat, file, body, find, paid=True, now=serving.clock())
+    return filing.add_signals(service, attempt, file, body, find, paid=True, now=service.clock())
 
 
-@router.delete("/cases/{reference}/items/{item}", responses=_UNKNOWN)
+@router.delete(
+    "/cases/{reference}/items/{item}",
+    summary="Withdraw a file",
+    response_description="How many files were withdrawn, and how many remain.",
+    responses=_ITEM_UNKNOWN,
+)
 def withdraw_item(
-    reference: Referred,
-    item: Numbered,
-    advocate: Admitted,
-    serving: Serving,
+    reference: CaseReference,
+    item: ItemNumber,
+    advocate: CurrentAdvocate,
+    service: ServiceDep,
 ) -> Withdrawal:
-    """Withdraw one file."""
-    return filing.withdraw(serving, _finding(advocate, reference), item)
+    """Withdraw a file: its hashes match nothing from now on, and all platforms get a removal.
+
+    Withdrawing the last file closes the case. The request is idempotent.
+    """
+    return filing.withdraw(service, _finder(advocate, reference), item)
 
 
-@router.delete("/cases/{reference}", responses=_UNKNOWN)
-def withdraw_case(reference: Referred, advocate: Admitted, serving: Serving) -> Withdrawal:
-    """Withdraw all files and close the case. Repeating it is safe."""
-    return filing.withdraw(serving, _finding(advocate, reference), None)
+@router.delete(
+    "/cases/{reference}",
+    summary="Withdraw a case",
+    response_description="How many files were withdrawn, and how many remain.",
+    responses=_CASE_UNKNOWN,
+)
+def withdraw_case(
+    reference: CaseReference, advocate: CurrentAdvocate, service: ServiceDep
+) -> Withdrawal:
+    """Withdraw all files and close the case. The request is idempotent."""
+    return filing.withdraw(service, _finder(advocate, reference), None)
 
 
-def _finding(advocate: Advocate, reference: str) -> Callable[[Transaction], int]:
+def _finder(advocate: Advocate, reference: str) -> Callable[[Transaction], int]:
     return lambda tx: advocates.find(tx, advocate, reference)
 
 
-@router.post("/cases/{reference}/reported", responses=_UNKNOWN)
-def note_report(reference: Referred, advocate: Admitted, serving: Serving) -> AssistedCases:
-    """Start the case's clock of 48 hours: a site was sent a notice in this hour."""
-    now = serving.clock()
-    with serving.store.write() as tx:
+@router.post(
+    "/cases/{reference}/reported",
+    summary="Record that a site was notified",
+    response_description="The open cases, oldest first.",
+    responses=_CASE_UNKNOWN,
+)
+def note_report(
+    reference: CaseReference, advocate: CurrentAdvocate, service: ServiceDep
+) -> AssistedCases:
+    """Record that a site was sent a takedown notice in this hour, and start its 48-hour deadline.
+
+    A later report starts the deadline again.
+    """
+    now = service.clock()
+    with service.store.write() as tx:
         advocates.note_report(tx, advocates.find(tx, advocate, reference), now=now)
         return advocates.list_cases(tx, advocate, now=now)
 
 
-@router.post("/cases/{reference}/handover", response_model=HandOver, responses=_UNKNOWN)
+@router.post(
+    "/cases/{reference}/handover",
+    summary="Create a handover code",
+    response_description="The code, and until when it is valid.",
+    response_model=HandOver,
+    responses=_CASE_UNKNOWN,
+)
 def hand_over(
-    reference: Referred, advocate: Admitted, serving: Serving, repeat: Repeatable
+    reference: CaseReference, advocate: CurrentAdvocate, service: ServiceDep, attempt: AttemptDep
 ) -> Response:
-    """Make the code by which the person takes the case over, on a device of their own."""
-    now = serving.clock()
+    """Create a code with which the person takes over the case on a device of their own.
+
+    The code works once, within seven days, at `POST /v1/claim`. From then on this key has no access
+    to the case. A new code replaces an earlier one. Send an `Idempotency-Key`: a repetition then
+    returns the same code.
+    """
+    now = service.clock()
 
     def act(tx: Transaction) -> Reply:
         case = advocates.find(tx, advocate, reference)
-        return Reply.of(200, advocates.hand_over(serving.store, tx, case, now=now))
+        return Reply.of(200, advocates.hand_over(service.store, tx, case, now=now))
 
-    return answer(once(serving.store, repeat, now, act))
+    return json_response(once(service.store, attempt, now, act))

@@ -1,6 +1,6 @@
-"""What every door needs of a request: the service behind it, and safe repetition of writes."""
+"""FastAPI dependencies, request parsing and responses shared by all routes."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, Header, Request, Response
@@ -10,36 +10,73 @@ from starlette.concurrency import run_in_threadpool
 from clearinghouse.cases.idempotency import Attempt, Reply, about, earlier, read_attempt
 from clearinghouse.errors import BadBody, NotJson, RequestRefused
 from clearinghouse.service import Service
-from nciihash.wire import CASE_SCHEME, PROBLEM, AddItems, AddSignals, OpenCase
+from nciihash.wire import CASE_SCHEME, PROBLEM, AddItems, AddSignals, OpenCase, Problem
 from nciihash.wire.proof_of_work import Work, from_header
 
 _ERRORS_MAX: Final = 100
 
+Responses = dict[int | str, dict[str, Any]]
 
-def service(request: Request) -> Service:
-    """Give the service that this application serves."""
+# --- error responses in the OpenAPI document -------------------------------------------------
+
+_PROBLEMS: Final = {
+    400: "Malformed request: `not_json`, `bad_cursor` or `bad_idempotency_key`.",
+    401: "`credentials_missing`, or `credentials_wrong`: unknown, wrong, revoked or expired.",
+    403: "`scope_missing`: the key does not have the scope of this operation.",
+    408: "`too_slow`: the body arrived too slowly. Nothing was saved; repeat the request.",
+    410: "`cursor_expired`: the cursor is from before the database was restored. Read the feed "
+    "from its beginning into a new bank.",
+    413: "`body_too_large`: send fewer hashes per request.",
+    415: "`unsupported_media_type`: the body is not JSON. Pictures are never accepted.",
+    422: "`invalid_request`: a field is missing or invalid, and `detail` names it; or this request "
+    "is refused, and `code` says why. Repeating it unchanged does not help.",
+    429: "`too_many_checks`: wait for `Retry-After` seconds, then repeat the request.",
+    503: "`busy`, `not_ready` or `database_away`: wait for `Retry-After` seconds if given, then "
+    "repeat the request with the same `Idempotency-Key`.",
+}
+
+
+def problems(*statuses: int) -> Responses:
+    """Return the OpenAPI descriptions of error responses that many operations share."""
+    return documented_problems({status: _PROBLEMS[status] for status in statuses})
+
+
+def documented_problems(
+    descriptions: Mapping[int, str], model: type[Problem] = Problem
+) -> Responses:
+    """Return the OpenAPI descriptions of an operation's own error responses."""
+    return {status: {"model": model, "description": text} for status, text in descriptions.items()}
+
+
+# --- dependencies ----------------------------------------------------------------------------
+
+
+def get_service(request: Request) -> Service:
+    """Return the service that the application runs."""
     found: Service = request.app.state.service
     return found
 
 
-Serving = Annotated[Service, Depends(service)]
+ServiceDep = Annotated[Service, Depends(get_service)]
 
 
-async def attempt(
+async def get_attempt(
     request: Request,
-    serving: Serving,
+    service: ServiceDep,
     authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
     idempotency_key: Annotated[
         str | None,
         Header(
-            description="128 random bits in hexadecimal digits; the same again when repeating.",
+            description="Makes it safe to repeat the request: 128 random bits as 32 lowercase "
+            "hexadecimal digits, new for each request and the same for each repetition of it. For "
+            "a day a repetition returns the first response and changes nothing.",
             examples=["5f0f3c1db7a94b1e8c8f0b6a0d6f7c21"],
         ),
     ] = None,
 ) -> Attempt | None:
-    """Read the idempotency key of a write."""
+    """Read the `Idempotency-Key` header of a write; None if there is none."""
     return read_attempt(
-        serving.store,
+        service.store,
         idempotency_key,
         authorization or "",
         f"{request.method} {request.url.path}",
@@ -47,23 +84,23 @@ async def attempt(
     )
 
 
-Repeatable = Annotated[Attempt | None, Depends(attempt)]
+AttemptDep = Annotated[Attempt | None, Depends(get_attempt)]
 
 
-async def shown_work(
+async def get_sign_in_work(
     work: Annotated[
         str | None,
         Header(
             alias="Work",
-            description="Base64 of a `Work`, as JSON: the solution of the challenge that came with "
-            "an answer 428 with the code `work_needed_to_sign_in`.",
+            description="Needed only after a response 428 with the code `work_needed_to_sign_in`: "
+            "a `Work` object that solves its challenge, as JSON in base64.",
         ),
     ] = None,
 ) -> Work | None:
-    """Read the proof of work for a check of the passphrase.
+    """Read the `Work` header, the proof of work for a passphrase check.
 
     Raises:
-        BadBody: the header holds none.
+        BadBody: the header cannot be decoded.
     """
     if work is None:
         return None
@@ -73,22 +110,34 @@ async def shown_work(
         raise BadBody([{"type": "no_proof", "loc": ("header", "Work")}]) from None
 
 
+# --- requests --------------------------------------------------------------------------------
+
 M = TypeVar("M", bound=BaseModel)
 
 
-def repeated(
-    serving: Service, repeat: Attempt | None, body: OpenCase | AddItems | AddSignals
+def find_earlier(
+    service: Service, attempt: Attempt | None, body: OpenCase | AddItems | AddSignals
 ) -> tuple[Attempt | None, Reply | None]:
-    """Look for an answer given before; the request may come again with another proof of work."""
-    if repeat is None:
+    """Find the reply to an earlier attempt of a request that may carry a proof of work.
+
+    The proof is not part of the comparison, since a repetition may carry another one.
+
+    Returns:
+        The attempt without its proof of work, and the earlier reply; None for either if there is
+        none.
+
+    Raises:
+        IdempotencyConflict: the key was used with another body.
+    """
+    if attempt is None:
         return None, None
     bare = body.model_copy(update={"work": None}).model_dump_json().encode()
-    repeat = about(serving.store, repeat, bare)
-    return repeat, earlier(serving.store, repeat)
+    attempt = about(service.store, attempt, bare)
+    return attempt, earlier(service.store, attempt)
 
 
 def parsed(model: type[M]) -> Callable[[Request], Awaitable[M]]:
-    """Make a dependency that reads a body which may be large, off the event loop."""
+    """Return a dependency that parses a large body in a worker thread, not on the event loop."""
 
     async def read(request: Request) -> M:
         return await run_in_threadpool(parse, model, await request.body())
@@ -97,10 +146,11 @@ def parsed(model: type[M]) -> Callable[[Request], Awaitable[M]]:
 
 
 def parse(model: type[M], body: bytes) -> M:
-    """Read a message.
+    """Parse a JSON body.
 
     Raises:
-        NotJson, BadBody: it is none.
+        NotJson: the body is not JSON.
+        BadBody: the body is empty or does not fit the model.
     """
     if not body:
         raise BadBody([{"type": "missing", "loc": ("body",)}])
@@ -116,18 +166,21 @@ def parse(model: type[M], body: bytes) -> M:
 
 
 def documented(model: type[BaseModel], **others: Any) -> dict[str, Any]:  # noqa: ANN401 - OpenAPI
-    """Describe such a body in the OpenAPI document; `others` by their media types."""
+    """Return the OpenAPI description of a body that `parsed` reads; `others` by media type."""
     reference = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
     return {"requestBody": {"required": True, "content": {"application/json": reference} | others}}
 
 
-def answer(reply: Reply) -> Response:
-    """Send a stored or fresh reply as JSON."""
+# --- responses -------------------------------------------------------------------------------
+
+
+def json_response(reply: Reply) -> Response:
+    """Return the response for a reply, whether new or stored for an idempotency key."""
     return Response(reply.body, reply.status, media_type="application/json")
 
 
 def refusal_answer(refusal: RequestRefused) -> Response:
-    """Write a refusal as a problem document."""
+    """Return the problem document for a refusal."""
     headers = {}
     if refusal.status == 401:
         headers["WWW-Authenticate"] = f"{CASE_SCHEME}, Bearer"

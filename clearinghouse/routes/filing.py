@@ -1,4 +1,4 @@
-"""What survivors and advocates do alike: send files and parts of long videos, and withdraw."""
+"""Use cases shared by the survivors' and the advocates' routes: add files and hashes, withdraw."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -10,7 +10,7 @@ from clearinghouse.cases.idempotency import Attempt, Reply
 from clearinghouse.cases.intake import Intake, prepare, prepare_part, submit
 from clearinghouse.database.schema import AnyRow
 from clearinghouse.database.transaction import Transaction
-from clearinghouse.routes.dependencies import answer
+from clearinghouse.routes.dependencies import json_response
 from clearinghouse.service import Service
 from nciihash.wire import AddSignals, ItemIn, Withdrawal
 
@@ -19,18 +19,18 @@ Find = Callable[[Transaction], int]
 
 
 def file_items(
-    serving: Service, attempt: Attempt | None, items: Sequence[ItemIn], act: Act, *, now: datetime
+    service: Service, attempt: Attempt | None, items: Sequence[ItemIn], act: Act, *, now: datetime
 ) -> Response:
-    """Make files ready, file them by `act` and wake those who follow the feed."""
+    """Prepare files, store them by `act` in one transaction, and wake the readers of the feed."""
 
-    def make_ready() -> Intake:
-        return prepare(serving.store, serving.lawful, items, serving.settings.matched)
+    def prepare_items() -> Intake:
+        return prepare(service.store, service.lawful, items, service.settings.matched)
 
-    return _filed(serving, attempt, make_ready, act, now)
+    return _submit(service, attempt, prepare_items, act, now)
 
 
 def add_items(
-    serving: Service,
+    service: Service,
     attempt: Attempt | None,
     items: Sequence[ItemIn],
     find: Find,
@@ -40,23 +40,23 @@ def add_items(
     """Add files to an open case.
 
     Args:
-        serving: the service.
-        attempt: the idempotency key of the request.
+        service: the service.
+        attempt: from the idempotency key of the request; None if it has none.
         items: the files.
-        find: returns the case's row number.
+        find: returns the row number of the case.
         now: the time.
     """
-    months = serving.settings.case_months
+    months = service.settings.case_months
 
     def act(tx: Transaction, intake: Intake) -> Reply:
         added = lifecycle.add_items(tx, find(tx), intake, months=months, now=now)
         return Reply.of(201, added)
 
-    return file_items(serving, attempt, items, act, now=now)
+    return file_items(service, attempt, items, act, now=now)
 
 
 def add_signals(
-    serving: Service,
+    service: Service,
     attempt: Attempt | None,
     file: AnyRow,
     body: AddSignals,
@@ -68,20 +68,20 @@ def add_signals(
     """Add the next hashes of a long video.
 
     Args:
-        serving: the service.
-        attempt: the idempotency key of the request.
+        service: the service.
+        attempt: from the idempotency key of the request; None if it has none.
         file: the row of the file.
         body: the request.
-        find: returns the case's row number.
-        paid: whether the work that it takes was done, or none is asked.
+        find: returns the row number of the case.
+        paid: whether the proof of work was spent, or none is required.
         now: the time.
     """
-    months = serving.settings.case_months
+    months = service.settings.case_months
 
-    def make_ready() -> Intake:
+    def prepare_signals() -> Intake:
         part = ItemIn(media=file.media, signals=body.signals, more=body.more)
         return prepare_part(
-            serving.store, serving.lawful, file.id, body.after, part, serving.settings.matched
+            service.store, service.lawful, file.id, body.after, part, service.settings.matched
         )
 
     def act(tx: Transaction, intake: Intake) -> Reply:
@@ -91,23 +91,23 @@ def add_signals(
         )
         return Reply.of(201, added)
 
-    return _filed(serving, attempt, make_ready, act, now)
+    return _submit(service, attempt, prepare_signals, act, now)
 
 
-def _filed(
-    serving: Service,
+def _submit(
+    service: Service,
     attempt: Attempt | None,
-    make_ready: Callable[[], Intake],
+    prepare_intake: Callable[[], Intake],
     act: Act,
     now: datetime,
 ) -> Response:
-    reply = submit(serving.store, attempt, now, make_ready, act)
-    serving.waiters.poke()
-    return answer(reply)
+    reply = submit(service.store, attempt, now, prepare_intake, act)
+    service.waiters.poke()
+    return json_response(reply)
 
 
-def withdraw(serving: Service, find: Find, item: int | None) -> Withdrawal:
-    """Withdraw a file or a whole case, and wake those who follow the feed."""
-    withdrawal = lifecycle.withdraw(serving.store, find, item, now=serving.clock)
-    serving.waiters.poke()
+def withdraw(service: Service, find: Find, item: int | None) -> Withdrawal:
+    """Withdraw a file, or the whole case if `item` is None, and wake the readers of the feed."""
+    withdrawal = lifecycle.withdraw(service.store, find, item, now=service.clock)
+    service.waiters.poke()
     return withdrawal

@@ -1,4 +1,4 @@
-"""Whether the process is up, and whether its index answers for the whole log."""
+"""Liveness and readiness checks, and metrics."""
 
 import secrets
 from typing import Annotated
@@ -7,24 +7,37 @@ from fastapi import APIRouter, Header, Request, Response
 
 from clearinghouse.errors import CredentialsWrong, NotFound, NotReady
 from clearinghouse.metrics import CONTENT_TYPE, Metrics
-from clearinghouse.routes.dependencies import Serving
-from nciihash.wire import Problem
+from clearinghouse.routes.dependencies import ServiceDep, documented_problems
 
 router = APIRouter(prefix="/health", tags=["health"])
 
 
-@router.get("/live")
+@router.get(
+    "/live",
+    summary="Check that the process responds",
+    response_description="The process responds.",
+)
 async def live() -> dict[str, str]:
-    """Say that the process answers."""
+    """Return 200 whenever the process handles requests. Use it as a liveness probe."""
     return {"status": "live"}
 
 
-@router.get("/ready", responses={503: {"model": Problem}})
-def ready(serving: Serving) -> dict[str, str]:
-    """Say that the index has caught up with the log and the database answers."""
-    if not serving.live.caught_up:
+@router.get(
+    "/ready",
+    summary="Check that the service is ready",
+    response_description="The service is ready.",
+    responses=documented_problems(
+        {503: "`not_ready`: the index is loading; or `database_away`: the database is unavailable."}
+    ),
+)
+def ready(service: ServiceDep) -> dict[str, str]:
+    """Return 200 if the index has applied the whole log and the database can be read.
+
+    Use it as a readiness probe: matching fails with 503 until then.
+    """
+    if not service.live.caught_up:
         raise NotReady
-    with serving.store.read() as tx:
+    with service.store.read() as tx:
         tx.log.head()
     return {"status": "ready"}
 
@@ -35,14 +48,14 @@ metrics_router = APIRouter(include_in_schema=False)
 @metrics_router.get("/metrics")
 def metrics(
     request: Request,
-    serving: Serving,
+    service: ServiceDep,
     authorization: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Give the figures for Prometheus to whoever has the key, if the operator set one."""
-    key = serving.settings.metrics_key
+    """Return the metrics in the Prometheus format. Needs `metrics_key`; 404 if none is set."""
+    key = service.settings.metrics_key
     if key is None:
         raise NotFound
     if not secrets.compare_digest((authorization or "").encode(), f"Bearer {key}".encode()):
         raise CredentialsWrong
-    counted: Metrics = request.app.state.metrics
-    return Response(counted.read(serving), media_type=CONTENT_TYPE)
+    found: Metrics = request.app.state.metrics
+    return Response(found.read(service), media_type=CONTENT_TYPE)

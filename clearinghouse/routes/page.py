@@ -1,4 +1,4 @@
-"""The survivor's page: a closed list of files, each read once, and the policies they come with."""
+"""The survivor's page: a fixed list of files, read once at start, and their policies."""
 
 import gzip
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _PAGE_POLICY: Final = (
     "worker-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types w"
 )
-# What opens files has no network: it may load its own modules and nothing else.
+# The worker decodes files, so it gets no network: it may only load its own modules.
 _WORKER_POLICY: Final = (
     "default-src 'none'; script-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
@@ -31,7 +31,7 @@ POLICIES: Final[Mapping[str, str]] = {"/": _PAGE_POLICY, "/page/worker/worker.js
 
 
 def create_router() -> APIRouter:
-    """Read the page's files, and give the routes that serve them and their digests."""
+    """Read the page's files, and return the routes that serve them and their digests."""
     router = APIRouter(include_in_schema=False)
     for path, name, content in manifest.served():
         add_file(router, path, name, content)
@@ -40,16 +40,23 @@ def create_router() -> APIRouter:
 
 
 def add_file(router: APIRouter, path: str, name: str, content: bytes) -> None:
-    """Serve a file, whose kind its name's ending tells, packed to whom that suits."""
+    """Add a route that serves a file, compressed for clients that accept gzip.
+
+    Args:
+        router: where to add the route.
+        path: of the URL.
+        name: of the file; its suffix determines the media type.
+        content: of the file.
+    """
     media_type = _TYPES[name.rpartition(".")[2]]
-    # Nothing in these files is secret, so that their length as packed tells nobody anything.
-    packed = gzip.compress(content, mtime=0)
+    # Compression is safe here: the files contain no secret that their length could reveal.
+    compressed = gzip.compress(content, mtime=0)
 
     async def read(request: Request) -> Response:
         headers = {"Vary": "Accept-Encoding"}
         if "gzip" not in request.headers.get("Accept-Encoding", ""):
             return Response(content, media_type=media_type, headers=headers)
         headers["Content-Encoding"] = "gzip"
-        return Response(packed, media_type=media_type, headers=headers)
+        return Response(compressed, media_type=media_type, headers=headers)
 
     router.add_api_route(path, read, methods=["GET", "HEAD"])

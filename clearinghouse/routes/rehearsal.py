@@ -1,8 +1,7 @@
-"""A rehearsal: made-up hashes and made-up trouble, for a platform that tries out its client.
+"""Generated cases and injected faults, with which a platform tests its client.
 
-`clearinghouse serve --sandbox` adds these addresses to the service and to nothing else. Nobody's
-case is in it, and everything is gone when it ends. `examples/check_client.py` runs a client through
-it and says what it gets wrong.
+`clearinghouse serve --sandbox` adds these routes to a service with a temporary database and no real
+cases. `examples/check_client.py` runs a client through them and reports its mistakes.
 """
 
 import secrets
@@ -22,7 +21,7 @@ from clearinghouse.cases import lifecycle
 from clearinghouse.cases.intake import prepare
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import Busy, CursorExpired
-from clearinghouse.routes.dependencies import Serving, refusal_answer
+from clearinghouse.routes.dependencies import ServiceDep, refusal_answer
 from nciihash.signals import MATCHED, Media, SignalType, Variant
 from nciihash.wire import CaseState, Declaration, ItemIn, Message, Reason, SignalIn
 
@@ -34,10 +33,10 @@ FEEDS: Final = ("/v1/feed", "/stopncii/v1/FetchHashes")
 
 
 class Fault(StrEnum):
-    """What goes wrong with the next page of a feed.
+    """A fault in the response to a request for a page of a feed.
 
-    `cut`: the connection breaks off in the middle of it. `busy`: 503, come back in a second.
-    `expired`: 410, start anew, where the client names a cursor.
+    `cut`: the connection is closed in the middle of the body. `busy`: 503 with `Retry-After`.
+    `expired`: 410 (`cursor_expired`), for a request with a cursor.
     """
 
     CUT = "cut"
@@ -46,110 +45,110 @@ class Fault(StrEnum):
 
 
 class Burst(Message):
-    """Open cases, all of them in one moment."""
+    """How many cases to open at once, and how many files each has."""
 
     cases: Annotated[int, Field(ge=1, le=CASES_MAX)] = 10
     files: Annotated[int, Field(ge=1, le=FILES_MAX)] = 5
 
 
 class Retreat(Message):
-    """Withdraw the oldest cases that are still open."""
+    """How many cases to withdraw, the oldest first."""
 
     cases: Annotated[int, Field(ge=1, le=CASES_MAX)] = 5
 
 
 class Trouble(Message):
-    """Let something go wrong with the next pages."""
+    """The fault to inject, and into how many responses."""
 
     fault: Fault
     times: Annotated[int, Field(ge=1, le=FAULTS_MAX)] = 1
 
 
 class Values(Message):
-    """PDQ hashes in hexadecimal digits."""
+    """PDQ hashes as hexadecimal digits."""
 
     values: tuple[str, ...]
 
 
 class Ready(Message):
-    """The trouble is arranged."""
+    """The fault will occur."""
 
     state: Literal["arranged"] = "arranged"
 
 
 class Rehearsal:
-    """What has been made up so far; any thread may use it."""
+    """The generated cases that are open, and the faults to come. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: deque[tuple[int, tuple[str, ...]]] = deque()
         self._faults: deque[Fault] = deque()
 
-    def opened(self, case: int, values: tuple[str, ...]) -> None:
-        """Note a case and its hashes."""
+    def add(self, case: int, values: tuple[str, ...]) -> None:
+        """Add a case, by its row number, and its hashes."""
         with self._lock:
             self._open.append((case, values))
 
-    def oldest(self, count: int) -> list[tuple[int, tuple[str, ...]]]:
-        """Take out the oldest cases."""
+    def pop_oldest(self, count: int) -> list[tuple[int, tuple[str, ...]]]:
+        """Remove and return up to `count` of the oldest cases."""
         with self._lock:
             return [self._open.popleft() for _ in range(min(count, len(self._open)))]
 
-    def held(self) -> list[str]:
-        """Give every hash that is to be matched now."""
+    def live(self) -> list[str]:
+        """Return the hashes of all open cases, sorted."""
         with self._lock:
             return sorted(value for _, values in self._open for value in values)
 
-    def arrange(self, trouble: Trouble) -> None:
-        """Let the next pages go wrong."""
+    def plan(self, fault: Fault, times: int) -> None:
+        """Inject a fault into the next responses."""
         with self._lock:
-            self._faults.extend([trouble.fault] * trouble.times)
+            self._faults.extend([fault] * times)
 
     def next_fault(self, *, first_page: bool) -> Fault | None:
-        """Give what goes wrong with this page; a first page has no cursor that could expire."""
+        """Remove and return the fault for this response; a first page has no cursor to expire."""
         with self._lock:
             if not self._faults or (first_page and self._faults[0] is Fault.EXPIRED):
                 return None
             return self._faults.popleft()
 
 
-def rehearsal(request: Request) -> Rehearsal:
-    """Give what this application makes up."""
+def get_rehearsal(request: Request) -> Rehearsal:
+    """Return the state of the application's rehearsal."""
     found: Rehearsal = request.app.state.rehearsal
     return found
 
 
-Rehearsing = Annotated[Rehearsal, Depends(rehearsal)]
+RehearsalDep = Annotated[Rehearsal, Depends(get_rehearsal)]
 
 router = APIRouter(prefix="/sandbox", tags=["sandbox"])
 
 
-@router.post("/burst")
-def burst(body: Burst, serving: Serving, making: Rehearsing) -> Values:
-    """Open made-up cases in one moment, and tell their hashes."""
-    now = serving.clock()
-    values = tuple(_made_up() for _ in range(body.cases * body.files))
-    intake = prepare(serving.store, serving.lawful, [_item(value) for value in values], MATCHED)
-    with serving.store.write() as tx:
+@router.post("/burst", summary="Open cases", response_description="The hashes that were added.")
+def burst(body: Burst, service: ServiceDep, rehearsal: RehearsalDep) -> Values:
+    """Open generated cases in one transaction, and return their hashes."""
+    now = service.clock()
+    values = tuple(_random_pdq() for _ in range(body.cases * body.files))
+    intake = prepare(service.store, service.lawful, [_item(value) for value in values], MATCHED)
+    with service.store.write() as tx:
         intake.screening.check(tx)
         for first in range(0, len(values), body.files):
             chosen = slice(first, first + body.files)
-            lookup = secrets.token_bytes(32)  # no case number leads to it
+            lookup = secrets.token_bytes(32)  # of no case number
             lifecycle.open_case(
                 tx, _DECLARED, Reason.PRECAUTION,
                 replace(intake, files=intake.files[chosen]), lookup=lookup, number="",
-                # no passphrase opens it: this is no verifier
-                passphrase="", verifier="", months=serving.settings.case_months, now=now,
+                # the verifier matches no passphrase
+                passphrase="", verifier="", months=service.settings.case_months, now=now,
             )  # fmt: skip
             row = tx.cases.find(lookup)
             assert row is not None  # noqa: S101 - inserted above
-            making.opened(row.id, values[chosen])
-    serving.waiters.poke()
+            rehearsal.add(row.id, values[chosen])
+    service.waiters.poke()
     return Values(values=values)
 
 
-def _made_up() -> str:
-    """Return a value that PDQ could give: half of its bits are set."""
+def _random_pdq() -> str:
+    """Return a random plausible PDQ hash, half of whose bits are set."""
     half = secrets.token_bytes(16)
     return (half + bytes(byte ^ 0xFF for byte in half)).hex()
 
@@ -159,46 +158,54 @@ def _item(value: str) -> ItemIn:
     return ItemIn(media=Media.IMAGE, signals=(signal,))
 
 
-@router.post("/withdraw")
-def withdraw(body: Retreat, serving: Serving, making: Rehearsing) -> Values:
-    """Withdraw the oldest made-up cases, and tell the hashes that are gone."""
-    gone: list[str] = []
-    for case, values in making.oldest(body.cases):
-        with serving.store.read() as tx:
+@router.post(
+    "/withdraw",
+    summary="Withdraw the oldest cases",
+    response_description="The hashes that were withdrawn.",
+)
+def withdraw(body: Retreat, service: ServiceDep, rehearsal: RehearsalDep) -> Values:
+    """Withdraw the oldest generated cases, and return their hashes."""
+    withdrawn: list[str] = []
+    for case, values in rehearsal.pop_oldest(body.cases):
+        with service.store.read() as tx:
             is_open = tx.cases.read(case).state == CaseState.OPEN
         if is_open:
-            lifecycle.withdraw(serving.store, partial(_same, case), None, now=serving.clock)
-        gone += values
-    serving.waiters.poke()
-    return Values(values=tuple(gone))
+            lifecycle.withdraw(service.store, partial(_find, case), None, now=service.clock)
+        withdrawn += values
+    service.waiters.poke()
+    return Values(values=tuple(withdrawn))
 
 
-def _same(case: int, _tx: Transaction) -> int:
+def _find(case: int, _tx: Transaction) -> int:
     return case
 
 
-@router.get("/held")
-def held(making: Rehearsing) -> Values:
-    """Tell every hash that a platform which is up to date holds now, no more and no less."""
-    return Values(values=tuple(making.held()))
+@router.get(
+    "/held",
+    summary="List the live hashes",
+    response_description="All live hashes, sorted.",
+)
+def held(rehearsal: RehearsalDep) -> Values:
+    """Return exactly the hashes that the bank of an up-to-date client contains."""
+    return Values(values=tuple(rehearsal.live()))
 
 
-@router.post("/fault")
-def fault(body: Trouble, making: Rehearsing) -> Ready:
-    """Let the next pages of the feed go wrong."""
-    making.arrange(body)
+@router.post("/fault", summary="Inject faults", response_description="The fault will occur.")
+def fault(body: Trouble, rehearsal: RehearsalDep) -> Ready:
+    """Inject a fault into the next responses of `/v1/feed` and `/stopncii/v1/FetchHashes`."""
+    rehearsal.plan(body.fault, body.times)
     return Ready()
 
 
 class Faults:
-    """Lets pages go wrong where that has been arranged."""
+    """ASGI middleware that injects planned faults into the responses of feeds."""
 
     def __init__(self, app: ASGIApp, *, rehearsal: Rehearsal) -> None:
         self._app = app
         self._rehearsal = rehearsal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or let it fail."""
+        """Handle one request."""
         fault = None
         if scope["type"] == "http" and scope["method"] == "GET" and scope["path"] in FEEDS:
             first = b"cursor=" not in scope["query_string"]
@@ -214,7 +221,7 @@ class Faults:
 
 
 def _cut(send: Send) -> Send:
-    """Send the first half of a body and never the rest, at which the server hangs up."""
+    """Send only the first half of the body; the server then closes the connection."""
 
     async def cut(event: Event) -> None:
         if event["type"] == "http.response.body":

@@ -1,9 +1,9 @@
-"""The survivor's door: no account, a case number and a passphrase."""
+"""The survivors' API: no account, but a case number and a passphrase."""
 
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.security import APIKeyHeader
@@ -18,13 +18,15 @@ from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import CheckWorkNeeded, CredentialsMissing, CredentialsWrong
 from clearinghouse.routes import filing
 from clearinghouse.routes.dependencies import (
-    Repeatable,
-    Serving,
-    answer,
+    AttemptDep,
+    ServiceDep,
     documented,
+    documented_problems,
+    find_earlier,
+    get_sign_in_work,
+    json_response,
     parsed,
-    repeated,
-    shown_work,
+    problems,
 )
 from nciihash.wire import (
     CASE_SCHEME,
@@ -34,74 +36,88 @@ from nciihash.wire import (
     CaseStatus,
     ItemsAdded,
     OpenCase,
-    Problem,
     SignalsAdded,
     Withdrawal,
 )
 from nciihash.wire.advocates import Claim
 from nciihash.wire.proof_of_work import SIGNALS_ASKED_MAX, Work, WorkAsked, WorkProblem
 
-_PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
-    400: {"model": Problem},
-    401: {"model": Problem},
-    408: {"model": Problem},
-    413: {"model": Problem},
-    415: {"model": Problem},
-    422: {"model": Problem},
-    503: {"model": Problem},
-    429: {"model": Problem},
-}
+_CLOSED = documented_problems({409: "`case_closed`: the case was withdrawn or has expired."})
+_NOT_NEXT = documented_problems(
+    {
+        409: "`not_the_next_part`: the file is complete, or the hashes do not follow the ones sent "
+        "before. `case_closed`: the case was withdrawn or has expired."
+    }
+)
+_WORK = documented_problems(
+    {
+        428: "A proof of work is needed. `work_needed_to_sign_in`: solve `work` and repeat the "
+        "request with the solution in the header `Work`. `work_needed`: solve `work`, or get a "
+        "challenge from `GET /v1/work`, and repeat the request with the solution in the field "
+        "`work`."
+    },
+    WorkProblem,
+)
+_ITEM_UNKNOWN = documented_problems({404: "`item_unknown`: the case has no file with this number."})
+_CODE_UNKNOWN = documented_problems({404: "`code_unknown`: the code is wrong, used or expired."})
 
-_CLOSED: Final[dict[int | str, dict[str, Any]]] = {409: {"model": Problem}}
-_WORK: Final[dict[int | str, dict[str, Any]]] = {428: {"model": WorkProblem}}
-_UNKNOWN: Final[dict[int | str, dict[str, Any]]] = {404: {"model": Problem}}
-
-router = APIRouter(prefix="/v1", tags=["survivors"], responses=_PROBLEMS)
+router = APIRouter(
+    prefix="/v1",
+    tags=["survivors"],
+    responses=problems(400, 401, 408, 413, 415, 422, 503, 429),
+)
 
 
 _header = APIKeyHeader(
     name="Authorization",
     scheme_name="Case",
-    description=f"`{CASE_SCHEME} ` and base64(number:passphrase).",
+    description=f"`Authorization: {CASE_SCHEME} CREDENTIALS`, where CREDENTIALS is the base64 of "
+    "`number:passphrase` in UTF-8.",
     auto_error=False,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Somebody who knows a case's number and passphrase."""
+    """An authenticated survivor, by the row number of her case."""
 
     case: int
 
 
-async def admit(
+async def authenticate(
     request: Request,
-    serving: Serving,
+    service: ServiceDep,
     authorization: Annotated[str | None, Depends(_header)],
-    work: Annotated[Work | None, Depends(shown_work)],
+    work: Annotated[Work | None, Depends(get_sign_in_work)],
 ) -> Holder:
-    """Check number and passphrase; an unknown case costs as much as a wrong passphrase."""
+    """Check case number and passphrase; an unknown case takes as long as a wrong passphrase.
+
+    Raises:
+        CredentialsMissing: the header is missing or malformed.
+        CredentialsWrong: there is no such case, or the passphrase is wrong.
+        CheckWorkNeeded: too many checks are waiting, and this request needs a proof of work.
+    """
     number, passphrase = _credentials(authorization)
-    lookup = lifecycle.case_lookup(serving.store, number)
+    lookup = lifecycle.case_lookup(service.store, number)
     lane = Lane.WITHDRAWING if request.method == "DELETE" else Lane.OTHERS
-    queue, now, effort = serving.checks.queue, serving.clock(), 0
+    queue, now, effort = service.checks.queue, service.clock(), 0
     if work is not None:
         effort = await run_in_threadpool(
-            serving.gate.pay_for_check, serving.store, work, queue.asked(lane), now
+            service.gate.pay_for_check, service.store, work, queue.asked(lane), now
         )
 
     def find() -> tuple[int, str] | None:
-        with serving.store.read() as tx:
+        with service.store.read() as tx:
             row = tx.cases.find(lookup)
             return None if row is None else (row.id, row.verifier)
 
     found = await run_in_threadpool(find)
     try:
-        passed = await serving.checks.passes(
+        passed = await service.checks.passes(
             lookup, found[1] if found else None, passphrase, lane=lane, effort=effort
         )
-    except CheckQueueFull as crowded:
-        raise CheckWorkNeeded(serving.gate.ask_for_check(crowded.effort, now)) from None
+    except CheckQueueFull as full:
+        raise CheckWorkNeeded(service.gate.ask_for_check(full.effort, now)) from None
     if not passed or found is None:
         raise CredentialsWrong
     return Holder(found[0])
@@ -113,76 +129,104 @@ def _credentials(header: str | None) -> tuple[str, str]:
         raise CredentialsMissing
     try:
         text = base64.b64decode(encoded.strip(), validate=True).decode()
-    except ValueError:  # no base64, or no UTF-8 in it
+    except ValueError:  # not base64, or not UTF-8
         raise CredentialsMissing from None
     number, colon, passphrase = text.partition(":")
-    written = read_number(number)
+    normal = read_number(number)
     if not colon or len(passphrase) > 500:
         raise CredentialsMissing
-    # A number that cannot be one is looked for all the same, and takes as long.
-    return written or number[:64], passphrase
+    # a malformed number is looked up too, so that it takes as long
+    return normal or number[:64], passphrase
 
 
-Admitted = Annotated[Holder, Depends(admit)]
-Numbered = Annotated[int, Path(ge=1, le=2**31 - 1, description="The file's number in the case.")]
+CurrentHolder = Annotated[Holder, Depends(authenticate)]
+ItemNumber = Annotated[
+    int,
+    Path(ge=1, le=2**31 - 1, description="The number of the file in the case, from 1."),
+]
 
 
-@router.get("/work")
+@router.get(
+    "/work",
+    summary="Get the proof of work that a submission needs",
+    response_description="The challenge; `challenge` is null if no proof is needed.",
+)
 def ask_for_work(
-    serving: Serving,
+    service: ServiceDep,
     signals: Annotated[
         int | None,
         Query(
             ge=1,
             le=SIGNALS_ASKED_MAX,
-            description="Hashes that the request will bring, of all its files. By default what "
-            "opens a case of up to 1,024.",
+            description="The number of hashes in the request, of all its files together. By "
+            "default that of the largest request, 1,024.",
         ),
     ] = None,
     before: Annotated[
-        int, Query(ge=0, le=SIGNALS_ASKED_MAX, description="Hashes that the case has already.")
+        int,
+        Query(
+            ge=0,
+            le=SIGNALS_ASKED_MAX,
+            description="The number of hashes that the case has already.",
+        ),
     ] = 0,
 ) -> WorkAsked:
-    """Ask what sending hashes takes: nothing while it is quiet, else puzzles to solve."""
-    return serving.gate.ask(serving.store, serving.clock(), signals, before)
+    """Return the proof of work that a request with hashes needs at the moment.
+
+    None is needed in normal operation. Under heavy load, or for a very large case, `challenge` is
+    what the client has to solve first. Send the solution as the field `work` of the request; it is
+    valid for one request, within an hour.
+
+    Needs no credentials.
+    """
+    return service.gate.ask(service.store, service.clock(), signals, before)
 
 
 @router.post(
     "/cases",
+    summary="Open a case",
+    response_description="The case number, the passphrase and a receipt for each file.",
     status_code=201,
     response_model=CaseOpened,
     responses=_WORK,
     openapi_extra=documented(OpenCase),
 )
 async def open_case(
-    body: Annotated[OpenCase, Depends(parsed(OpenCase))], serving: Serving, repeat: Repeatable
+    body: Annotated[OpenCase, Depends(parsed(OpenCase))], service: ServiceDep, attempt: AttemptDep
 ) -> Response:
-    """Open a case with the hashes of its first files.
+    """Open a case with the hashes of its first files, up to 1,024 hashes per request.
 
-    The passphrase is in this answer and nowhere else.
+    The declaration must state that the sender is an adult and is depicted. The response contains
+    the case number and the passphrase, which cannot be read or reset later. The receipt of each
+    file says how many of its hashes were accepted, and why others were not. From this moment on the
+    hashes match, and platforms receive them.
+
+    Send an `Idempotency-Key`: a repetition then returns the same case, and no second one is opened.
+
+    Needs no credentials.
     """
-    now = serving.clock()
+    now = service.clock()
 
-    def look() -> tuple[Attempt | None, Reply | None, int]:
-        attempt, known = repeated(serving, repeat, body)
+    def check() -> tuple[Attempt | None, Reply | None, int]:
+        bare, known = find_earlier(service, attempt, body)
         if known is not None:
-            return attempt, known, 0
+            return bare, known, 0
         lifecycle.check_declared(body.declaration)
-        signals = lifecycle.check_usable(body.items, serving.settings.matched)
-        # whoever did no work takes no place
-        serving.gate.look(serving.store, body.work, signals=signals, now=now)
-        return attempt, None, signals
+        signals = lifecycle.check_usable(body.items, service.settings.matched)
+        # before the queue: a request without its proof of work must not occupy it
+        service.gate.look(service.store, body.work, signals=signals, now=now)
+        return bare, None, signals
 
-    attempt, known, signals = await run_in_threadpool(look)
+    bare, known, signals = await run_in_threadpool(check)
     if known is not None:
-        return answer(known)
+        return json_response(known)
     number, passphrase = mint_number(), mint_passphrase()
-    lookup = lifecycle.case_lookup(serving.store, number)
-    with serving.checks.place():
+    lookup = lifecycle.case_lookup(service.store, number)
+    with service.checks.place():
         await run_in_threadpool(
-            serving.gate.pay, serving.store, body.work, signals=signals, now=now
+            service.gate.pay, service.store, body.work, signals=signals, now=now
         )
-        verifier = await serving.checks.make(passphrase)
+        verifier = await service.checks.make(passphrase)
 
     def act(tx: Transaction, intake: Intake) -> Reply:
         opened = lifecycle.open_case(
@@ -194,131 +238,179 @@ async def open_case(
             number=number,
             passphrase=passphrase,
             verifier=verifier,
-            months=serving.settings.case_months,
+            months=service.settings.case_months,
             now=now,
         )
         return Reply.of(201, opened)
 
-    return await run_in_threadpool(filing.file_items, serving, attempt, body.items, act, now=now)
+    return await run_in_threadpool(filing.file_items, service, bare, body.items, act, now=now)
 
 
-@router.post("/claim", response_model=CaseOpened, responses=_UNKNOWN)
-async def claim(body: Claim, serving: Serving, repeat: Repeatable) -> Response:
-    """Take over a case that an advocate opened for you, by the code that she gave you.
+@router.post(
+    "/claim",
+    summary="Take over a case from an advocate",
+    response_description="The case number, the passphrase and a receipt for each file.",
+    response_model=CaseOpened,
+    responses=_CODE_UNKNOWN,
+)
+async def claim(body: Claim, service: ServiceDep, attempt: AttemptDep) -> Response:
+    """Take over a case that an advocate opened for you, with a handover code.
 
-    Number and passphrase are in this answer and nowhere else, and the advocate's access ends.
+    The response contains a new case number and passphrase, which cannot be read or reset later. The
+    advocate's access ends. A code works once, within seven days. Send an `Idempotency-Key`: a
+    repetition then returns the same response.
+
+    Needs no credentials.
     """
-    now = serving.clock()
+    now = service.clock()
 
-    def look() -> Reply | int:
-        if repeat is not None and (known := earlier(serving.store, repeat)) is not None:
+    def find() -> Reply | int:
+        if attempt is not None and (known := earlier(service.store, attempt)) is not None:
             return known
-        with serving.store.read() as tx:
-            return advocates.claimable(serving.store, tx, body.code, now=now)
+        with service.store.read() as tx:
+            return advocates.claimable(service.store, tx, body.code, now=now)
 
     number, passphrase = mint_number(), mint_passphrase()
 
     def act(tx: Transaction) -> Reply:
         claimed = advocates.claim(
-            serving.store,
+            service.store,
             tx,
             body.code,
             number=number,
             passphrase=passphrase,
             verifier=verifier,
-            months=serving.settings.case_months,
+            months=service.settings.case_months,
             now=now,
         )
         return Reply.of(200, claimed)
 
-    if isinstance(found := await run_in_threadpool(look), Reply):
-        return answer(found)
-    # one code buys one verifier, however many requests bring it at a time
-    with serving.checks.place(of=found):
-        if isinstance(again := await run_in_threadpool(look), Reply):
-            return answer(again)
-        verifier = await serving.checks.make(passphrase)
-        return answer(await run_in_threadpool(once, serving.store, repeat, now, act))
+    if isinstance(found := await run_in_threadpool(find), Reply):
+        return json_response(found)
+    # a verifier is expensive: one per code, however many requests send it at the same time
+    with service.checks.place(of=found):
+        if isinstance(again := await run_in_threadpool(find), Reply):
+            return json_response(again)
+        verifier = await service.checks.make(passphrase)
+        return json_response(await run_in_threadpool(once, service.store, attempt, now, act))
 
 
-@router.get("/case", responses=_WORK)
-def read_case(holder: Admitted, serving: Serving) -> CaseStatus:
-    """Tell what each platform did about each file. Looking renews the case."""
+@router.get(
+    "/case",
+    summary="Read the case",
+    response_description="The files of the case, and what each platform did about each.",
+    responses=_WORK,
+)
+def read_case(holder: CurrentHolder, service: ServiceDep) -> CaseStatus:
+    """Return the status of the case, and renew it: it expires when nobody reads it for two years.
+
+    For each file and platform: since when the platform has the hashes, how often uploads matched,
+    its verdicts, and since when it has deleted a withdrawn file. Times are rounded to the hour;
+    counts are those of the days before today, rounded down to a power of ten.
+
+    Needs the case number and the passphrase, as all operations on `/v1/case`.
+    """
     return lifecycle.visit(
-        serving.store,
+        service.store,
         lambda _tx: holder.case,
-        months=serving.settings.case_months,
-        now=serving.clock(),
+        months=service.settings.case_months,
+        now=service.clock(),
     )
 
 
 @router.post(
     "/case/items",
+    summary="Add files",
+    response_description="A receipt for each file.",
     status_code=201,
     response_model=ItemsAdded,
     responses=_CLOSED | _WORK,
     openapi_extra=documented(AddItems),
 )
 def add_items(
-    holder: Admitted,  # first, so that nothing is read for a stranger
+    holder: CurrentHolder,  # first: no body is parsed without valid credentials
     body: Annotated[AddItems, Depends(parsed(AddItems))],
-    serving: Serving,
-    repeat: Repeatable,
+    service: ServiceDep,
+    attempt: AttemptDep,
 ) -> Response:
-    """Add files to an open case."""
-    now = serving.clock()
-    attempt, known = repeated(serving, repeat, body)
-    if known is not None:
-        return answer(known)
-    with serving.store.read() as tx:
-        lifecycle.check_room(tx, holder.case, len(body.items))
-    signals = lifecycle.check_usable(body.items, serving.settings.matched)
-    serving.gate.pay(serving.store, body.work, signals=signals, case=holder.case, now=now)
+    """Add files to an open case, up to 1,024 hashes per request and 200 files per case.
 
-    return filing.add_items(serving, attempt, body.items, _same(holder), now=now)
+    The receipt of each file says how many of its hashes were accepted, and why others were not.
+    Send an `Idempotency-Key`: a repetition then adds nothing.
+    """
+    now = service.clock()
+    attempt, known = find_earlier(service, attempt, body)
+    if known is not None:
+        return json_response(known)
+    with service.store.read() as tx:
+        lifecycle.check_room(tx, holder.case, len(body.items))
+    signals = lifecycle.check_usable(body.items, service.settings.matched)
+    service.gate.pay(service.store, body.work, signals=signals, case=holder.case, now=now)
+
+    return filing.add_items(service, attempt, body.items, _finder(holder), now=now)
 
 
 @router.post(
     "/case/items/{item}/signals",
+    summary="Add hashes to a video",
+    response_description="How many hashes were accepted, and why others were not.",
     status_code=201,
     response_model=SignalsAdded,
-    responses={409: {"model": Problem}} | _UNKNOWN | _WORK,
+    responses=_NOT_NEXT | _ITEM_UNKNOWN | _WORK,
     openapi_extra=documented(AddSignals),
 )
 def add_signals(
-    item: Numbered,
-    holder: Admitted,
+    item: ItemNumber,
+    holder: CurrentHolder,
     body: Annotated[AddSignals, Depends(parsed(AddSignals))],
-    serving: Serving,
-    repeat: Repeatable,
+    service: ServiceDep,
+    attempt: AttemptDep,
 ) -> Response:
-    """Add the next hashes of a long video, whose first ones were sent with `more`."""
-    now = serving.clock()
-    attempt, known = repeated(serving, repeat, body)
+    """Add the next hashes of a long video, which has more than one request can contain.
+
+    Send the first hashes with the file and set its `more` to true; then send the others here, in
+    order. `after` is the number of hashes of the file that were sent before, and `more` is true
+    until the last request. A file has at most 2,048 hashes. Repeating a request is safe.
+    """
+    now = service.clock()
+    attempt, known = find_earlier(service, attempt, body)
     if known is not None:
-        return answer(known)
-    with serving.store.read() as tx:
+        return json_response(known)
+    with service.store.read() as tx:
         file = lifecycle.find_item(tx, holder.case, item)
-    paid = file.awaiting_after == body.after  # else it is a repetition, or refused
+    paid = file.awaiting_after == body.after  # otherwise a repetition, or refused below
     if paid:
         signals = len(body.signals)
         lifecycle.check_length(body.after, signals)
-        serving.gate.pay(serving.store, body.work, signals=signals, case=holder.case, now=now)
+        service.gate.pay(service.store, body.work, signals=signals, case=holder.case, now=now)
 
-    return filing.add_signals(serving, attempt, file, body, _same(holder), paid=paid, now=now)
-
-
-@router.delete("/case/items/{item}", responses=_UNKNOWN | _WORK)
-def withdraw_item(item: Numbered, holder: Admitted, serving: Serving) -> Withdrawal:
-    """Withdraw one file. From now on nothing matches it here, and every platform is told."""
-    return filing.withdraw(serving, _same(holder), item)
+    return filing.add_signals(service, attempt, file, body, _finder(holder), paid=paid, now=now)
 
 
-@router.delete("/case", responses=_WORK)
-def withdraw_case(holder: Admitted, serving: Serving) -> Withdrawal:
-    """Withdraw all files and close the case. Repeating it is safe."""
-    return filing.withdraw(serving, _same(holder), None)
+@router.delete(
+    "/case/items/{item}",
+    summary="Withdraw a file",
+    response_description="How many files were withdrawn, and how many remain.",
+    responses=_ITEM_UNKNOWN | _WORK,
+)
+def withdraw_item(item: ItemNumber, holder: CurrentHolder, service: ServiceDep) -> Withdrawal:
+    """Withdraw a file: its hashes match nothing from now on, and all platforms get a removal.
+
+    Withdrawing the last file closes the case. The request is idempotent.
+    """
+    return filing.withdraw(service, _finder(holder), item)
 
 
-def _same(holder: Holder) -> Callable[[Transaction], int]:
+@router.delete(
+    "/case",
+    summary="Withdraw the case",
+    response_description="How many files were withdrawn, and how many remain.",
+    responses=_WORK,
+)
+def withdraw_case(holder: CurrentHolder, service: ServiceDep) -> Withdrawal:
+    """Withdraw all files and close the case. The request is idempotent."""
+    return filing.withdraw(service, _finder(holder), None)
+
+
+def _finder(holder: Holder) -> Callable[[Transaction], int]:
     return lambda _tx: holder.case

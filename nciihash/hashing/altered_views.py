@@ -1,12 +1,13 @@
-"""Hash altered views of one picture from one small copy: crops, borders, mirrors, small turns.
+"""Compute the PDQ grids of altered views of an image from one small copy of it.
 
-PDQ is a linear filter, a grid of 64x64 samples and a small transform. A crop or a border only
-moves the samples of an axis, so each view's grid is `A @ base @ B.T`, the base being a copy of
-256x256 cell means, and a mirror or a quarter turn changes only signs and order of the transform's
-coefficients. So dozens of views cost about as much as one decode of the picture itself.
+The views are crops, borders, mirrors and small rotations. PDQ is a linear filter, a grid of 64x64
+samples and a DCT. A crop or a border only moves the samples along an axis, so each view's grid is
+`A @ base @ B.T`, where the base is a copy of 256x256 cell means. A mirror or a quarter turn changes
+only the signs and the order of the DCT coefficients. So dozens of views cost about as much as
+decoding the image once.
 
-The filter is PDQ's for a large picture, two box passes of half a grid cell each, which make a
-triangle; at which size an altered copy will be saved is not known anyway.
+The filter is PDQ's for a large image: two box filters of half a grid cell each, together a
+triangle. The size at which an altered copy will be saved is not known.
 """
 
 import math
@@ -26,18 +27,17 @@ _LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as P
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One way to look at a picture.
-
-    Shares are of the picture's own width and height.
+    """One alteration of an image.
 
     Attributes:
-        cut: what is cut away left, top, right and bottom; below 0 a border is added.
-        shape: width by height to which the picture is then cut; 0 for its own.
-        pad: add what lacks of `shape` instead of cutting what exceeds it.
-        turn: degrees, clockwise.
-        filled: enlarge as much as it takes to have no empty corners after turning.
-        fill: luma of borders and corners.
-        mirror: exchange left and right.
+        cut: the fractions of width or height to crop at the left, top, right and bottom; a negative
+            fraction adds a border.
+        shape: the aspect ratio, width / height, to crop to after `cut`; 0 keeps the image's own.
+        pad: pad to `shape` instead of cropping to it.
+        turn: rotation in degrees, clockwise.
+        filled: zoom in until no empty corners are left after the rotation.
+        fill: luma of borders and corners, 0 to 255.
+        mirror: flip left and right.
     """
 
     cut: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
@@ -51,17 +51,17 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A picture's cell means, float32 (rows, columns) luma, and its width by its height."""
+    """An image's cell means, float32 (rows, columns) luma, and its aspect ratio, width / height."""
 
     luma: NDArray[np.float32]
     shape: float
 
 
 def base(rgb: NDArray[np.uint8]) -> Base:
-    """Make the small copy of a picture, uint8 (h, w, 3), from which all views are hashed."""
+    """Return the small copy of an image, uint8 (h, w, 3), from which all views are computed."""
     height, width = rgb.shape[:2]
-    # By a whole number first, for which OpenCV is many times faster; rounding to eighths of a
-    # level is no matter where four or more such cells are averaged again.
+    # First by a whole number, for which OpenCV is many times faster. Rounding to whole levels does
+    # not matter, because four or more such cells are averaged again.
     if (step := min(height, width) // (2 * _CELLS)) > 1:
         rows, columns = height // step, width // step
         cut = np.ascontiguousarray(rgb[: rows * step, : columns * step])
@@ -73,15 +73,16 @@ def base(rgb: NDArray[np.uint8]) -> Base:
 
 
 def grids(base: Base, views: tuple[View, ...]) -> NDArray[np.float64]:
-    """Give each view's grid of luma, (n, 64, 64); mirrors are left to the coefficients.
+    """Return each view's grid of luma, float64 (n, 64, 64), before mirroring.
 
-    In double precision, so that no bit depends on how a machine's libraries order their sums.
+    Mirrors are applied to the coefficients instead. Double precision keeps the bits independent of
+    the order in which a machine's libraries sum.
     """
     out = np.empty((len(views), GRID, GRID))
     rows: dict[tuple[float, float], NDArray[np.float64]] = {}
     upright = base.luma.astype(np.float64)
     for grid, view in zip(out, views, strict=True):
-        luma = _turned(base, view).astype(np.float64) if view.turn else upright
+        luma = _rotated(base, view).astype(np.float64) if view.turn else upright
         (left, width), (top, height) = window(view, base.shape)
         across, inside_x = operator(left, width, luma.shape[1])
         down, inside_y = operator(top, height, luma.shape[0])
@@ -98,18 +99,18 @@ def grids(base: Base, views: tuple[View, ...]) -> NDArray[np.float64]:
 
 
 def window(view: View, shape: float) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Give start and length, across and down, of what a view shows, in shares of the picture."""
+    """Return the (start, length) of a view along x and along y, as fractions of the image."""
     left, top, right, bottom = view.cut
     width, height = 1 - left - right, 1 - top - bottom
     if view.shape:
-        now = shape * width / height
-        narrower = (now > view.shape) != view.pad
-        if narrower:  # the width follows the height, else the height the width
-            left += width * (1 - view.shape / now) / 2
-            width *= view.shape / now
+        aspect = shape * width / height
+        narrower = (aspect > view.shape) != view.pad
+        if narrower:  # keep the height and change the width, else the reverse
+            left += width * (1 - view.shape / aspect) / 2
+            width *= view.shape / aspect
         else:
-            top += height * (1 - now / view.shape) / 2
-            height *= now / view.shape
+            top += height * (1 - aspect / view.shape) / 2
+            height *= aspect / view.shape
     return (left, width), (top, height)
 
 
@@ -117,22 +118,22 @@ def window(view: View, shape: float) -> tuple[tuple[float, float], tuple[float, 
 def operator(
     start: float, length: float, cells: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give filter and decimation of a part of an axis as a matrix on the axis's cell means.
+    """Return filter and decimation of an interval of an axis as a matrix on the axis's cell means.
 
-    Each cell counts as a line with its own mean and its neighbours' slope.
+    Each cell is treated as linear, with its own mean and the slope between its neighbours.
 
     Args:
-        start: where the part begins, 0 to 1 being the picture; it may reach beyond.
-        length: how long it is.
-        cells: of the base, along this axis.
+        start: start of the interval; the image is from 0 to 1, and the interval may exceed it.
+        length: its length.
+        cells: the number of the base's cells along this axis.
 
     Returns:
-        Float64 (64, cells), and (64,), the share of each sample that lies in the picture.
+        Float64 (64, cells), and float64 (64,), the fraction of each sample that is in the image.
     """
     centre = start + (np.arange(GRID) + 0.5) / GRID * length
     half = length / (2 * GRID)
     at = np.clip((np.arange(cells + 1) / cells - centre[:, None]) / half, -1, 1)
-    weight = np.diff(at - at * np.abs(at) / 2)  # of the triangle
+    weight = np.diff(at - at * np.abs(at) / 2)  # integral of the triangle over each cell
     moment = np.diff(at**2 / 2 - np.abs(at) ** 3 / 3)
     middle = (np.arange(cells) + 0.5) / cells
     lever = (half * moment + (centre[:, None] - middle) * weight) * cells / 2
@@ -144,8 +145,8 @@ def operator(
     return matrix, weight.sum(axis=1)
 
 
-def _turned(base: Base, view: View) -> NDArray[np.float32]:
-    """Turn the base about its middle, in the picture's own proportions."""
+def _rotated(base: Base, view: View) -> NDArray[np.float32]:
+    """Rotate the base about its middle, in the image's own aspect ratio."""
     rows, columns = base.luma.shape
     angle = math.radians(view.turn)
     zoom = 1.0
@@ -153,12 +154,12 @@ def _turned(base: Base, view: View) -> NDArray[np.float32]:
         longer = max(base.shape, 1 / base.shape)
         zoom = math.cos(angle) + longer * math.sin(abs(angle))
     cosine, sine = math.cos(angle) / zoom, math.sin(angle) / zoom
-    # from a cell of the turned picture to a cell of the base
+    # maps a cell of the rotated image to a cell of the base
     xx, xy = cosine, sine / base.shape * columns / rows
     yx, yy = -sine * base.shape * rows / columns, cosine
     x, y = (columns - 1) / 2, (rows - 1) / 2
     matrix = np.array([[xx, xy, x - xx * x - xy * y], [yx, yy, y - yx * x - yy * y]])
-    turned = cv2.warpAffine(
+    rotated = cv2.warpAffine(
         base.luma,
         matrix,
         (columns, rows),
@@ -166,4 +167,4 @@ def _turned(base: Base, view: View) -> NDArray[np.float32]:
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=view.fill,
     )
-    return np.asarray(turned, np.float32)
+    return np.asarray(rotated, np.float32)

@@ -1,8 +1,8 @@
-"""The frames of an animated GIF or PNG, put together as browsers show them.
+"""Compose the frames of an animated GIF or PNG as browsers do.
 
-What no frame has painted yet is transparent: no browser paints a GIF's background colour. A PNG
-whose first image is no part of its animation never shows it (PNG, third edition, section 4.9).
-Decoders see one frame at a time, each as a file of its own.
+The canvas is transparent at first: no browser paints a GIF's background colour. A PNG's default
+image that is not part of its animation is never shown (PNG, third edition, section 4.9). Each frame
+is passed to the decoder as a file of its own.
 """
 
 import struct
@@ -20,7 +20,7 @@ from nciihash.media.formats import png_chunks
 
 
 class Disposal(Enum):
-    """What becomes of a frame's area when its time is over."""
+    """What happens to a frame's area before the next frame is drawn."""
 
     KEEP = 0
     CLEAR = 1
@@ -29,11 +29,11 @@ class Disposal(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A frame as it is stored.
+    """A frame as stored.
 
     `left`, `top`, `width` and `height` are its area in pixels; `duration` is in milliseconds;
-    `replaces` tells whether its transparent pixels clear what was there; `file` is a GIF or PNG of
-    this frame alone.
+    `replaces` is whether it overwrites its area, alpha included, instead of being blended over it;
+    `file` is a GIF or PNG file of this frame only.
     """
 
     left: int
@@ -50,7 +50,7 @@ _GIF_DISPOSALS: Final = {2: Disposal.CLEAR, 3: Disposal.RESTORE}
 
 
 def gif_size(data: bytes) -> tuple[int, int]:
-    """Read width and height of a GIF: of its screen, and at least of its first frame."""
+    """Read a GIF's width and height: its screen's, extended to contain the first frame."""
     width, height = struct.unpack_from("<HH", data, 6) if len(data) >= 10 else (0, 0)
     first = next(gif_frames(data), None)
     if first is None:
@@ -59,14 +59,15 @@ def gif_size(data: bytes) -> tuple[int, int]:
 
 
 def gif_frames(data: bytes) -> Iterator[Frame]:
-    """Walk a GIF's frames.
+    """Yield a GIF's frames.
 
-    Zero bytes between blocks are skipped; any other stray byte ends the file, as does its end: a
-    trailer is not needed. The last frame may lack data, which its decoder reports.
+    Zero bytes between blocks are skipped. Any other stray byte ends the file, and so does the end
+    of the data: the trailer is optional. The last frame's data may be incomplete, which its decoder
+    reports.
     """
     if len(data) < 13:
         return
-    position = 13 + _table(data[10])
+    position = 13 + _table_size(data[10])
     colours = data[13:position]
     control = b"\x21\xf9\4\0\0\0\0\0"
     while position < len(data):
@@ -79,7 +80,7 @@ def gif_frames(data: bytes) -> Iterator[Frame]:
         elif kind == 0x2C and position + 10 <= len(data):
             left, top, width, height, flags = struct.unpack_from("<HHHHB", data, position + 1)
             start = position + 10
-            position = _blocks_end(data, start + _table(flags) + 1)
+            position = _blocks_end(data, start + _table_size(flags) + 1)
             screen = struct.pack("<HHBBB", width, height, data[10], 0, 0)
             area = struct.pack("<BHHHHB", 0x2C, 0, 0, width, height, flags)
             file = b"".join(
@@ -95,27 +96,27 @@ def gif_frames(data: bytes) -> Iterator[Frame]:
             return
 
 
-def _table(flags: int) -> int:
-    """Count the bytes of a GIF's colour table."""
+def _table_size(flags: int) -> int:
+    """Return the size of a GIF's colour table in bytes."""
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
 def _blocks_end(data: bytes, position: int) -> int:
-    """Skip a GIF's data blocks, through their terminator."""
+    """Return the offset after a GIF's data sub-blocks and their terminator."""
     while position < len(data) and data[position]:
         position += data[position] + 1
     return min(position + 1, len(data))
 
 
 def png_frames(data: bytes) -> Iterator[Frame]:
-    """Walk an animated PNG's frames; nothing of a PNG that is not animated, or not soundly.
+    """Yield an animated PNG's frames; none if it is not animated, or not validly.
 
-    The first image is among them only where a frame control chunk comes before it.
+    The default image is one of them only if a frame control chunk precedes it.
     """
     head: list[bytes] = []
     control: tuple[int, ...] | None = None
     packed: list[bytes] = []
-    number, animated = 0, False
+    sequence, animated = 0, False
     size = (0, 0)
     for name, start, end in png_chunks(data):
         body = data[start + 8 : end - 4]
@@ -130,9 +131,9 @@ def png_frames(data: bytes) -> Iterator[Frame]:
         elif name == b"IDAT" and control is not None:
             packed.append(data[start:end])
         elif name in {b"fcTL", b"fdAT"}:
-            if int.from_bytes(body[:4]) != number or (name == b"fdAT" and control is None):
+            if int.from_bytes(body[:4]) != sequence or (name == b"fdAT" and control is None):
                 return
-            number += 1
+            sequence += 1
             if name == b"fdAT":
                 packed.append(_chunk(b"IDAT", body[4:]))
         if name in {b"fcTL", b"IEND"}:
@@ -150,8 +151,8 @@ def png_frames(data: bytes) -> Iterator[Frame]:
                 return
 
 
-def png_instead(data: bytes) -> Frame | None:
-    """Find the frame that is seen first where a PNG's first image is no part of its animation."""
+def replacement_frame(data: bytes) -> Frame | None:
+    """Return the first frame if a PNG's default image is not part of its animation, else None."""
     for name, _, _ in png_chunks(data):
         if name == b"fcTL":
             return None
@@ -161,26 +162,26 @@ def png_instead(data: bytes) -> Frame | None:
 
 
 def _png_frame(head: list[bytes], control: tuple[int, ...], packed: list[bytes]) -> Frame:
-    _, width, height, left, top, above, below, disposal, blend = control
+    _, width, height, left, top, numerator, denominator, disposal, blend = control
     header = _chunk(b"IHDR", struct.pack(">II", width, height) + head[0][16:21])
     file = (b"\x89PNG\r\n\x1a\n", header, *head[1:], *packed, _chunk(b"IEND", b""))
-    duration = 1000 * above / (below or 100)
-    known = Disposal(disposal) if disposal <= 2 else Disposal.KEEP
-    return Frame(left, top, width, height, duration, known, blend == 0, b"".join(file))
+    duration = 1000 * numerator / (denominator or 100)
+    valid_disposal = Disposal(disposal) if disposal <= 2 else Disposal.KEEP
+    return Frame(left, top, width, height, duration, valid_disposal, blend == 0, b"".join(file))
 
 
 def _chunk(name: bytes, body: bytes) -> bytes:
-    """Make one chunk of a PNG."""
+    """Return one chunk of a PNG."""
     check = zlib.crc32(name + body)
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", check)
 
 
-def composed(
+def compose(
     size: tuple[int, int],
     frames: Iterator[Frame],
     rgba: Callable[[bytes], NDArray[np.uint8]],
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    """Put frames together as they are shown.
+    """Compose frames on a canvas.
 
     Args:
         size: width and height of the animation in pixels.
@@ -188,27 +189,27 @@ def composed(
         rgba: decodes a frame's file to uint8 (h, w, 4).
 
     Yields:
-        The duration of each frame in milliseconds, and what is seen then, uint8 (h, w, 4); it
-        changes with the next one.
+        The duration of each frame in milliseconds, and the canvas, uint8 (h, w, 4), which is
+        overwritten by the next frame.
     """
     canvas = np.zeros((size[1], size[0], 4), np.uint8)
     for frame in frames:
         area = canvas[frame.top : frame.top + frame.height, frame.left : frame.left + frame.width]
-        before = area.copy() if frame.disposal is Disposal.RESTORE else None
+        saved = area.copy() if frame.disposal is Disposal.RESTORE else None
         pixels = rgba(frame.file)[: area.shape[0], : area.shape[1]]
         if frame.replaces:
             area[:] = pixels
         else:
-            _put_over(area, pixels)
+            _blend(area, pixels)
         yield frame.duration, canvas
-        if before is not None:
-            area[:] = before
+        if saved is not None:
+            area[:] = saved
         elif frame.disposal is Disposal.CLEAR:
             area[:] = 0
 
 
-def _put_over(area: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
-    """Paint pixels over others; colours are not multiplied with alpha."""
+def _blend(area: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
+    """Blend pixels over others; alpha is straight, not premultiplied."""
     clear = pixels[:, :, 3] < 255
     if not clear.any():
         area[:] = pixels

@@ -1,8 +1,9 @@
-"""Which frames of a video are hashed and kept.
+"""Select the frames of a video whose hashes are kept.
 
-A look at a moment is at the frame that is shown then: the last one that began by then, however long
-ago. So every frame that stays for `EVERY` seconds is looked at, at any frame rate. The last frame,
-which players leave on the screen, is looked at as well.
+A video is sampled at regular times. The sample at a time is the frame that is on the screen then:
+the last one that began by then, however long ago. So every frame that is shown for at least the
+sampling interval is sampled, at any frame rate. The last frame, which players leave on the screen,
+is always sampled.
 """
 
 import math
@@ -12,15 +13,17 @@ from typing import Final
 
 from nciihash.signals import Hashed
 
-EVERY: Final = (
-    0.25  # seconds between looks at a video: with one a second half the copies are missed
+EVERY: Final = 0.25  # seconds between samples; at one a second, half of the copies are missed
+DUPLICATE_BITS: Final = 15  # bits: a frame within this distance of the last kept one is a duplicate
+QUERY_DUPLICATE_BITS: Final = (
+    8  # bits: the same for a query; up to this distance, sampling slows down
 )
-SAME: Final = 15  # bits: a frame that is no farther from the last one kept adds nothing
-CALM: Final = 8  # bits: the same of a query, and how little moves where looks may become rarer
-CLOSE: Final = 1 / 32  # seconds between looks for a query where much moves: each frame, mostly
-NEAR: Final = 10  # bits: an altered copy's hash that is no farther from another adds nothing
-# Frames of one video, at most: in one query, and in one submission without or with altered copies;
-# and PDQ hashes in one submission. 512 frames are two minutes in which everything moves.
+QUERY_INTERVAL: Final = (
+    1 / 32
+)  # seconds between samples of a query during fast motion: about every frame
+VARIANT_BITS: Final = 10  # bits: a variant's hash within this distance of another hash adds nothing
+# The most frames of one video: in a query, in a submission without variants, and in one with them;
+# and the most PDQ hashes in one submission. 512 frames are two minutes of constant motion.
 QUERY_FRAMES: Final = 4096
 PLAIN_FRAMES: Final = 2000
 FRAMES: Final = 512
@@ -28,137 +31,147 @@ SIGNALS: Final = 2000
 
 
 class FrameSelector:
-    """The frames of one video that are worth keeping, so far.
+    """The frames of one video that have been selected so far.
 
-    When they become too many, the looks become half as frequent, and of the frames so far those
-    stay that would have been seen then. So a film of any length is covered evenly, moments in which
-    much happens are thinned before those in which little does, and only hashes take memory.
+    When there are more than `max_frames`, the sampling interval is doubled, and only the frames
+    that the longer interval would have sampled are kept. So a video of any length is covered
+    evenly, scenes with much motion are thinned before still ones, and only hashes take memory.
 
-    A copy that was cut or re-timed shows other moments than those at which the original was looked
-    at, and where a scene moves fast a PDQ hash is lost within a tenth of a second. So a query is
-    looked at `close`: up to every frame where much moves, and rarely where little does. The frames
-    of one moment, `every` seconds, are told as one, which is found if any of them is.
+    A copy that was cut or re-timed is sampled at other moments than the original, and during fast
+    motion a PDQ hash stops matching within a tenth of a second. So a query is sampled densely
+    (`close`): up to every frame during fast motion, and rarely when little moves. All frames of one
+    interval then have the same time and count as one frame, which is found if any of them is.
 
     Args:
-        most: frames to keep at most.
-        every: seconds between looks.
-        close: look for a query.
-        loop: look at each frame, for one of a loop that is shorter than the time between looks is
-            shown again and again.
+        max_frames: the most frames to keep.
+        every: the sampling interval in seconds.
+        close: sample densely, for a query.
+        loop: sample every frame. A loop that is shorter than the interval shows each of its frames
+            again and again.
     """
 
     def __init__(
-        self, most: int, every: float = EVERY, *, close: bool = False, loop: bool = False
+        self, max_frames: int, every: float = EVERY, *, close: bool = False, loop: bool = False
     ) -> None:
         self.every = every
-        self._most = most
+        self._max_frames = max_frames
         self._close = close
         self._loop = loop
-        self._same = CALM if close else SAME
-        self._step = 0.0 if loop else CLOSE if close else every
+        self._duplicate_bits = QUERY_DUPLICATE_BITS if close else DUPLICATE_BITS
+        self._interval = 0.0 if loop else QUERY_INTERVAL if close else every
         self._due = 0.0
         self._now = 0.0
-        self.latest = 0.0  # when the last frame that was asked about appears
-        self._seen: Hashed | None = None
+        self.latest = 0.0  # start of the last frame passed to `due`
+        self._previous: Hashed | None = None
         self._frames: list[tuple[float, list[Hashed]]] = []
         self._last: Hashed | None = None
         self._best: Hashed | None = None
 
     def due(self, start: float, end: float) -> bool:
-        """Tell whether to look at a frame: whether it is shown at a moment of a look.
+        """Whether to sample a frame: whether it is on the screen at a sampling time.
 
         Args:
-            start: when it appears, in seconds from the first frame; no earlier than the one before.
-            end: when the next one does; infinite for the last frame, which is always looked at.
+            start: when it appears, in seconds from the first frame; no earlier than the previous
+                frame.
+            end: when the next frame appears; infinity for the last one, which is always sampled.
         """
         self.latest = start
-        moment = max(self._due, self._next(start))
+        moment = max(self._due, self._next_at(start))
         if end < math.inf and not start <= moment < end:
             return False
         self._now = moment if moment < end < math.inf else start
-        self._due = self._after(self._now)
+        self._due = self._next_after(self._now)
         return True
 
-    def _next(self, time: float) -> float:
-        """Give the first moment of a look from this time on."""
-        if self._step <= CLOSE:
-            return time  # whichever frame comes next
-        return math.ceil(time / self._step) * self._step
+    def _next_at(self, time: float) -> float:
+        """Return the first sampling time at or after `time`."""
+        if self._interval <= QUERY_INTERVAL:
+            return time  # every frame
+        return math.ceil(time / self._interval) * self._interval
 
-    def _after(self, time: float) -> float:
-        if self._step <= CLOSE:
+    def _next_after(self, time: float) -> float:
+        if self._interval <= QUERY_INTERVAL:
             return time
-        return (time // self._step + 1) * self._step
+        return (time // self._interval + 1) * self._interval
 
-    def _pace(self, frame: Hashed) -> None:
-        """Look sooner again where more moves, and later where little does."""
-        moved = 0 if self._seen is None else _bits(frame, self._seen)
-        if moved > 2 * CALM or self._seen is None:
-            self._step = CLOSE
+    def _adjust_interval(self, frame: Hashed) -> None:
+        """Shorten the sampling interval during motion, and lengthen it when little moves."""
+        moved = 0 if self._previous is None else _distance(frame, self._previous)
+        if moved > 2 * QUERY_DUPLICATE_BITS or self._previous is None:
+            self._interval = QUERY_INTERVAL
         else:
-            self._step = max(CLOSE, self._step * (2 if moved <= CALM else 0.5))
-        self._step = min(self._step, self.every)
-        self._seen = frame
-        self._due = self._after(self._now)
+            self._interval = max(
+                QUERY_INTERVAL, self._interval * (2 if moved <= QUERY_DUPLICATE_BITS else 0.5)
+            )
+        self._interval = min(self._interval, self.every)
+        self._previous = frame
+        self._due = self._next_after(self._now)
 
-    def opens(self) -> bool:
-        """Tell whether nothing is kept yet of the moment that is looked at."""
-        return not self._frames or self._frames[-1][0] != self._moment()
+    def starts_interval(self) -> bool:
+        """Whether no frame has been kept yet for the current sampling interval."""
+        return not self._frames or self._frames[-1][0] != self._time()
 
-    def _moment(self) -> float:
+    def _time(self) -> float:
         return self._now // self.every * self.every if self._close else self._now
 
     def take(self, frame: Hashed) -> bool:
-        """Tell whether to keep the frame that was due: not a plain one, nor one like the last."""
+        """Return whether to keep the sampled frame: neither plain nor like the last one."""
         if self._close and not self._loop:
-            self._pace(frame)
-        if self._best is None or _worth(frame) > _worth(self._best):
+            self._adjust_interval(frame)
+        if self._best is None or _rank(frame) > _rank(self._best):
             self._best = frame
-        if frame.plain or (self._last is not None and _bits(frame, self._last) <= self._same):
+        if frame.plain or (
+            self._last is not None and _distance(frame, self._last) <= self._duplicate_bits
+        ):
             return False
         self._last = frame
         return True
 
     def keep(self, hashes: Iterable[Hashed]) -> None:
-        """Keep the hashes of the frame that was due: its own, and those of its altered copies."""
-        time = self._moment()
+        """Keep the hashes of the sampled frame: its own first, then those of its variants."""
+        time = self._time()
         self._frames.append((time, [replace(hashed, time=time) for hashed in hashes]))
-        while len(self._frames) > self._most:
+        while len(self._frames) > self._max_frames:
             if self._close:
-                self._close = False  # one frame a moment has to do
+                self._close = False  # from here on, one frame per interval
             else:
                 self.every *= 2
-            self._step = self.every
-            self._due = self._after(self._now)
-            seen: dict[float, tuple[float, list[Hashed]]] = {}
+            self._interval = self.every
+            self._due = self._next_after(self._now)
+            thinned: dict[float, tuple[float, list[Hashed]]] = {}
             for frame in self._frames:
-                seen.setdefault(frame[0] // self.every, frame)
-            self._frames = list(seen.values())
+                thinned.setdefault(frame[0] // self.every, frame)
+            self._frames = list(thinned.values())
 
     def __len__(self) -> int:
-        """Count the frames, or a query's moments."""
+        """Return the number of frames kept; for a query, the number of distinct times."""
         return len({time for time, _ in self._frames})
 
-    def hashes(self, most: int = 0) -> tuple[Hashed, ...]:
-        """Give all hashes in the order of their frames; of plain frames alone, the least plain one.
+    def hashes(self, max_hashes: int = 0) -> tuple[Hashed, ...]:
+        """Return the hashes in frame order; if all frames are plain, the best one's hash.
 
         Args:
-            most: how many at most; 0 for no bound. Then only every second, third … frame has those
-                of altered copies, and such as say what another one says are left out.
+            max_hashes: the most hashes to return; 0 for no bound. To stay below it, variants'
+                hashes are kept only for every second, third … frame, and dropped if within
+                `VARIANT_BITS` of another hash. The frames' own hashes are always returned.
         """
         if not self._frames:
             return () if self._best is None else (self._best,)
-        if not most:
+        if not max_hashes:
             return tuple(hashed for _, frame in self._frames for hashed in frame)
         own = len(self._frames)
         step = 1
-        while len(kept := self._spread(step)) > most and step < own:
-            excess = (len(kept) - own) // max(1, most - own)
+        while len(kept := self._spread(step)) > max_hashes and step < own:
+            excess = (len(kept) - own) // max(1, max_hashes - own)
             step = max(step + 1, step * excess)
         return tuple(kept)
 
     def _spread(self, step: int) -> list[Hashed]:
-        """Give each frame's first hash, and of every `step`-th those others that say more."""
+        """Return each frame's own hash, and those variants of every `step`-th that add something.
+
+        A variant's hash is dropped if it is within `VARIANT_BITS` of any frame's own hash or of
+        another hash that is returned.
+        """
         import numpy as np
 
         from nciihash.hamming import distances
@@ -170,17 +183,17 @@ class FrameSelector:
             kept.append(frame[0])
             if number % step or len(frame) == 1:
                 continue
-            others = frame[1:]
-            values = np.array([np.frombuffer(h.signal.value, np.uint8) for h in others])
-            far = distances(values, np.concatenate(rows)).min(axis=1) > NEAR
-            kept += [hashed for hashed, fit in zip(others, far, strict=True) if fit]
-            rows.append(values[far])
+            variants = frame[1:]
+            values = np.array([np.frombuffer(h.signal.value, np.uint8) for h in variants])
+            distinct = distances(values, np.concatenate(rows)).min(axis=1) > VARIANT_BITS
+            kept += [hashed for hashed, keep in zip(variants, distinct, strict=True) if keep]
+            rows.append(values[distinct])
         return kept
 
 
-def _bits(a: Hashed, b: Hashed) -> int:
+def _distance(a: Hashed, b: Hashed) -> int:
     return (int.from_bytes(a.signal.value) ^ int.from_bytes(b.signal.value)).bit_count()
 
 
-def _worth(frame: Hashed) -> tuple[bool, int]:
+def _rank(frame: Hashed) -> tuple[bool, int]:
     return not frame.tied, frame.quality or 0

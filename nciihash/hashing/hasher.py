@@ -1,7 +1,7 @@
-"""Hash one picture or video: to signals. This decodes in the process that calls it.
+"""Hash one image or video file to signals, decoding it in the calling process.
 
-`nciihash.sandbox.hash_file` does the same in a child process that can do no harm; use that for
-files from strangers.
+`nciihash.sandbox.hash_file` does the same in a confined child process; use that for untrusted
+files.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ from nciihash.hashing.image import (
 )
 from nciihash.media.formats import JPEG_START, Format, holds_video, video_format
 from nciihash.media.limits import LIMITS, Limits
-from nciihash.media.reading import HEAD, check_video_size, opened
+from nciihash.media.reading import HEAD, check_video_size, open_file
 from nciihash.media.structure import check_whole
 from nciihash.signals import (
     MADE,
@@ -52,29 +52,29 @@ _IMAGEHASHS: Final = frozenset((SignalType.PHASH, SignalType.DHASH))
 
 
 def hash_image(source: Source, *, fast: bool = False, limits: Limits = LIMITS) -> Hashed:
-    """Hash a picture with PDQ.
+    """Hash an image with PDQ.
 
     Args:
-        source: a path, a file's bytes, a binary file, a Pillow image, or an array, uint8 (h, w, 3),
-            upright. A JPEG of more than `max_pixels` is hashed as `fast` does either way.
-        fast: allow up to 4 bits of difference for speed, which large JPEG files give; for anything
-            else the exact hash is computed either way.
-        limits: what the file may cost.
+        source: a path, a file's bytes, a binary file, a Pillow image, or an upright array, uint8
+            (h, w, 3). A JPEG of more than `max_pixels` is always hashed as with `fast`.
+        fast: decode large JPEG files at a reduced size, which is many times faster and differs from
+            the exact hash by up to 4 bits. All other images get their exact hash.
+        limits: bounds on the file.
 
     Returns:
-        The hash with its quality; `plain` tells whether it is fit to be submitted.
+        The hash with its quality; do not submit it if it is `plain`.
 
     Raises:
-        FileRefused: one of its subclasses, with a sentence that says what to do.
-        InvalidPixels: an array of another dtype or shape, or without pixels.
-        TypeError: the source is none of these.
+        FileRefused: one of its subclasses, with a message that says what to do.
+        InvalidPixels: the array has another dtype or shape, or no pixels.
+        TypeError: the source is of another type.
     """
     if not isinstance(source, Image.Image | np.ndarray | bytes):
         source = read_bytes(source, limits=limits)
     if isinstance(source, bytes):
-        looked = _look(source, limits, least=0 if fast else limits.max_pixels + 1)
-        if looked is not None:
-            return _hashed(looked.analysis)
+        reduced = _hash_reduced(source, limits, min_pixels=0 if fast else limits.max_pixels + 1)
+        if reduced is not None:
+            return _hashed(reduced.analysis)
     return _hashed(pdq.analyse(read_pixels(source, limits=limits)))
 
 
@@ -86,35 +86,35 @@ def hash_file(
     fast: bool = False,
     limits: Limits = LIMITS,
 ) -> Item:
-    """Hash a file: a picture, an animation or a video, as its content says.
+    """Hash an image, animation or video file; its format is detected from its content.
 
-    Of a video and an animation, frames are hashed, four a second, each with its time; such as are
-    plain or within 15 bits of the last are left out. Of a film that is so long or so lively that
-    there would be more than the caps in `nciihash.hashing.frame_selection`, frames are taken less
-    often, and `every` in the result says how often. With `variants="match"` up to every frame is
-    hashed where much moves, and all frames of a quarter second have its time: the original was
-    looked at during one.
+    Videos and animations are hashed frame by frame, four times a second, each hash with its time.
+    Frames that are plain, or within 15 bits of the last one kept, are skipped. If there would be
+    more frames than the caps in `nciihash.hashing.frame_selection`, the video is sampled less
+    often; `every` in the result is the interval in seconds. With `variants="match"`, up to every
+    frame is hashed during fast motion, and all hashes of one quarter second share its time, since
+    the original was sampled once in each.
 
     Args:
         path: the file.
-        variants: which altered copies to hash with PDQ as well. "standard", up to 26, and "full",
-            up to 65, are what a case is opened with. "match" is for looking copies up: the picture
-            within its frame, where it has one. They follow the picture's own hash, which the first
-            two leave out of a screenshot's: see `nciihash.hashing.variants.hash_variants`.
-        signals: which types of hash to make; the result has them in this order. `md5` and `sha256`
-            identify this very file. `phash` and `dhash` are ImageHash's, of the upright picture,
-            and of no video.
-        fast: as in `hash_image`, altered copies too; it does nothing where ImageHash's hashes are
-            asked for, which are always of the whole picture.
-        limits: what the file may cost.
+        variants: which altered copies to hash with PDQ too. "standard" (up to 26) and "full" (up to
+            65) are for submissions. "match" is for queries: the picture within its frame, if it has
+            one. They follow the image's own hash, which "standard" and "full" omit for a
+            screenshot: see `nciihash.hashing.variants.hash_variants`.
+        signals: the types of hash to make; the result is in this order. `md5` and `sha256` are of
+            the file's bytes. `phash` and `dhash` are ImageHash's, of the upright image; videos
+            have none.
+        fast: as in `hash_image`, and for variants too. Ignored if `phash` or `dhash` is requested,
+            since they need the full-size image.
+        limits: bounds on the file.
 
     Raises:
-        FileRefused: one of its subclasses, with a sentence that says what to do. A file that is no
-            readable picture or video is refused even if only digests are asked for.
+        FileRefused: one of its subclasses, with a message that says what to do. A file that is not
+            a readable image or video is refused even if only digests are requested.
         ValueError: unknown variants, or no signals.
     """
     check_request(variants, signals)
-    with opened(path) as (file, size):
+    with open_file(path) as (file, size):
         if video_format(file.read(HEAD)):
             check_video_size(size, limits)
             file.seek(0)
@@ -134,39 +134,39 @@ def hash_bytes(
     """Hash a file's bytes as `hash_file` does; no file is opened.
 
     Raises:
-        FileRefused: one of its subclasses, with a sentence that says what to do.
+        FileRefused: one of its subclasses, with a message that says what to do.
         ValueError: unknown variants, or no signals.
     """
     check_request(variants, signals)
     if video_format(data):
         return hash_video(io.BytesIO(data), variants=variants, signals=signals, limits=limits)
     fast = fast and not _IMAGEHASHS & set(signals)
-    looked = _look(data, limits, least=0 if fast else limits.max_pixels + 1)
-    rgb = decode(data, limits=limits) if looked is None else looked.rgb
+    reduced = _hash_reduced(data, limits, min_pixels=0 if fast else limits.max_pixels + 1)
+    rgb = decode(data, limits=limits) if reduced is None else reduced.rgb
     frames = animation(data, limits=limits)
-    first = list(islice(frames, 2))
-    if len(first) == 2:
-        return _hash_animation(data, rgb, chain(first, frames), variants, signals, limits)
+    first_two = list(islice(frames, 2))
+    if len(first_two) == 2:
+        return _hash_animation(data, rgb, chain(first_two, frames), variants, signals, limits)
     hashes: list[Hashed] = []
     for type in signals:
-        if type is SignalType.PDQ and looked is not None:
-            own = _hashed(looked.analysis)
+        if type is SignalType.PDQ and reduced is not None:
+            own = _hashed(reduced.analysis)
         else:
             own = _hash(type, data, rgb)
         if type is not SignalType.PDQ or variants == "none":
             hashes.append(own)
         else:
-            # loads OpenCV, which takes a fifth of a second
+            # imported here because OpenCV takes 0.2 s to load
             from nciihash.hashing.variants import hash_variants
 
             raw = None if variants == "match" else decode_raw(data, limits=limits)
-            scale = 1 if looked is None else looked.scale
+            scale = 1 if reduced is None else reduced.scale
             hashes += hash_variants(rgb, own, variants, raw, scale)
     return Item(
         Media.IMAGE,
         tuple(hashes),
         count_frames(data),
-        reduced=looked is not None,
+        reduced=reduced is not None,
         motion=holds_video(data),
     )
 
@@ -178,7 +178,7 @@ def hash_video(
     signals: Sequence[SignalType] = (SignalType.PDQ,),
     limits: Limits = LIMITS,
 ) -> Item:
-    """Hash a video as `hash_file` does; it is read piece by piece, and never held as a whole.
+    """Hash a video as `hash_file` does, reading it in chunks and never whole into memory.
 
     Args:
         file: binary and seekable, at its beginning.
@@ -187,26 +187,34 @@ def hash_video(
         limits: as in `hash_file`.
 
     Raises:
-        FileRefused: one of its subclasses, with a sentence that says what to do.
+        FileRefused: one of its subclasses, with a message that says what to do.
         ValueError: unknown variants, or no signals.
     """
     from nciihash.hashing import video  # loads FFmpeg and OpenCV
 
     check_request(variants, signals)
     if _IMAGEHASHS & set(signals):
-        raise UnsupportedFormat("This is a video: phash and dhash are made of pictures alone.")
+        raise UnsupportedFormat(
+            "This is a video, and phash and dhash are for pictures only. Use pdq, md5 or sha256."
+        )
     format = video_format(file.read(HEAD))
     if format is None:
-        raise UnsupportedFormat("This is not a video in a format that can be opened here.")
+        raise UnsupportedFormat(
+            "This is not a video in a format that this program can read. "
+            "Open it in a program that plays it, export it as MP4 (H.264) and try again."
+        )
     with video.decoder_errors():
         check_whole(file, format)
     file.seek(0)
-    with video.opened(file, format, frame_selection.EVERY, limits) as film:
-        close = variants == "match" and film.every == frame_selection.EVERY
-        loop = 0 < film.seconds <= frame_selection.EVERY
-        reel = frame_selection.FrameSelector(_most(variants), film.every, close=close, loop=loop)
-        _fill(reel, ((f.analysis, f.rgb) for f in film.frames(reel.due)), variants)
-    return _of_reel(reel, signals, variants, lambda asked: _digest(asked, file))
+    with video.open_video(file, format, frame_selection.EVERY, limits) as source:
+        close = variants == "match" and source.every == frame_selection.EVERY
+        loop = 0 < source.seconds <= frame_selection.EVERY
+        selector = frame_selection.FrameSelector(
+            _max_frames(variants), source.every, close=close, loop=loop
+        )
+        frames = ((f.analysis, f.rgb) for f in source.frames(selector.due))
+        _select_frames(selector, frames, variants)
+    return _item_of(selector, signals, variants, lambda wanted: _digest(wanted, file))
 
 
 def _hash_animation(
@@ -217,97 +225,98 @@ def _hash_animation(
     signals: Sequence[SignalType],
     limits: Limits,
 ) -> Item:
-    """Hash an animated picture like a video; ImageHash's hashes are of its first frame."""
-    reel = _animation_reel(frames, variants, loop=False)
-    if reel.latest < frame_selection.EVERY:
-        reel = _animation_reel(animation(data, limits=limits), variants, loop=True)
-    return _of_reel(reel, signals, variants, lambda asked: _hash(asked, data, rgb))
+    """Hash an animated image like a video; ImageHash's hashes are of its first frame."""
+    selector = _select_from_animation(frames, variants, loop=False)
+    if selector.latest < frame_selection.EVERY:
+        selector = _select_from_animation(animation(data, limits=limits), variants, loop=True)
+    return _item_of(selector, signals, variants, lambda wanted: _hash(wanted, data, rgb))
 
 
-def _animation_reel(
+def _select_from_animation(
     frames: Iterator[tuple[float, NDArray[np.uint8]]], variants: str, *, loop: bool
 ) -> frame_selection.FrameSelector:
     close = variants == "match"
-    reel = frame_selection.FrameSelector(_most(variants), close=close, loop=loop)
-    due = (pixels for pixels, start, end in _shown(frames) if reel.due(start, end))
-    _fill(reel, ((pdq.analyse(rgb), partial(np.asarray, rgb)) for rgb in due), variants)
-    return reel
+    selector = frame_selection.FrameSelector(_max_frames(variants), close=close, loop=loop)
+    due = (pixels for pixels, start, end in _with_end_times(frames) if selector.due(start, end))
+    analysed = ((pdq.analyse(rgb), partial(np.asarray, rgb)) for rgb in due)
+    _select_frames(selector, analysed, variants)
+    return selector
 
 
-def _shown(
+def _with_end_times(
     frames: Iterator[tuple[float, NDArray[np.uint8]]],
 ) -> Iterator[tuple[NDArray[np.uint8], float, float]]:
-    """Give each frame of an animation with when it appears and when the next one does."""
-    start, held = next(frames)
-    for end, pixels in frames:
-        yield held, start, end
-        start, held = end, pixels
-    yield held, start, math.inf
+    """Yield each frame with its start and the next frame's, in seconds; infinity for the last."""
+    start, frame = next(frames)
+    for end, following in frames:
+        yield frame, start, end
+        start, frame = end, following
+    yield frame, start, math.inf
 
 
-def _fill(
-    reel: frame_selection.FrameSelector,
+def _select_frames(
+    selector: frame_selection.FrameSelector,
     frames: Iterable[tuple[pdq.Analysis, Callable[[], NDArray[np.uint8]]]],
     variants: str,
 ) -> None:
-    """Let a reel keep the frames that it wants: their hashes and those of their altered copies."""
+    """Pass sampled frames to a selector, hashing the variants of those that it keeps."""
     from nciihash.hashing.variants import hash_variants
 
     framed = False
     for analysis, rgb in frames:
         own = _hashed(analysis)
-        if not reel.take(own):
+        if not selector.take(own):
             continue
-        # a frame around the picture stays for a while: one look a moment finds it
-        if variants == "none" or not (framed or reel.opens()):
-            reel.keep((own,))
+        # a border around the picture lasts: trimming one frame per interval finds it
+        if variants == "none" or not (framed or selector.starts_interval()):
+            selector.keep((own,))
             continue
         altered = hash_variants(rgb(), own, variants)
         framed = any(hashed.variant is Variant.TRIM for hashed in altered)
-        reel.keep(altered or (own,))
+        selector.keep(altered or (own,))
 
 
-def _most(variants: str) -> int:
+def _max_frames(variants: str) -> int:
     caps = {"none": frame_selection.PLAIN_FRAMES, "match": frame_selection.QUERY_FRAMES}
     return caps.get(variants, frame_selection.FRAMES)
 
 
-def _of_reel(
-    reel: frame_selection.FrameSelector,
+def _item_of(
+    selector: frame_selection.FrameSelector,
     signals: Sequence[SignalType],
     variants: str,
-    other: Callable[[SignalType], Hashed],
+    hash_other: Callable[[SignalType], Hashed],
 ) -> Item:
     hashes: list[Hashed] = []
     for type in signals:
         if type is SignalType.PDQ:
-            hashes += reel.hashes(0 if variants == "match" else frame_selection.SIGNALS)
+            hashes += selector.hashes(0 if variants == "match" else frame_selection.SIGNALS)
         else:
-            hashes.append(other(type))
-    return Item(Media.VIDEO, tuple(hashes), max(1, len(reel)), reel.every)
+            hashes.append(hash_other(type))
+    return Item(Media.VIDEO, tuple(hashes), max(1, len(selector)), selector.every)
 
 
 def _digest(type: SignalType, file: BinaryIO) -> Hashed:
-    """Digest a whole file by pieces, from its beginning."""
+    """Return the MD5 or SHA-256 of a whole file, read in chunks."""
     file.seek(0)
-    made = hashlib.md5(usedforsecurity=False) if type is SignalType.MD5 else hashlib.sha256()
-    while piece := file.read(1 << 20):
-        made.update(piece)
-    return Hashed(Signal(type, made.digest()))
+    digest = hashlib.md5(usedforsecurity=False) if type is SignalType.MD5 else hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return Hashed(Signal(type, digest.digest()))
 
 
 def check_request(variants: str, signals: Sequence[SignalType]) -> None:
-    """Refuse what `hash_file` cannot give, before any file is opened.
+    """Check the arguments of `hash_file` before any file is opened.
 
     Raises:
         ValueError: unknown variants, or no signals.
     """
     if variants not in VARIANTS:
-        raise ValueError(f"variants={variants!r} is unknown: it is one of {', '.join(VARIANTS)}")
+        raise ValueError(f"variants={variants!r} is unknown: use one of {', '.join(VARIANTS)}")
     if not set(signals) <= set(MADE):
-        raise ValueError(f"of a file only {', '.join(MADE)} can be made")
+        raise ValueError(f"a file can be hashed to {', '.join(MADE)} only")
     if not signals:
-        raise ValueError("ask for at least one type of signal, for example SignalType.PDQ")
+        raise ValueError("pass at least one type of signal, for example SignalType.PDQ")
 
 
 def _hash(type: SignalType, data: bytes, rgb: NDArray[np.uint8]) -> Hashed:
@@ -317,25 +326,27 @@ def _hash(type: SignalType, data: bytes, rgb: NDArray[np.uint8]) -> Hashed:
         case SignalType.PHASH | SignalType.DHASH:
             return Hashed(Signal(type, _imagehash(type, rgb)))
         case SignalType.MD5:
-            # what platforms exchange, and no claim of security
+            # for lookups in platforms' MD5 lists, not for security
             return Hashed(Signal(type, hashlib.md5(data, usedforsecurity=False).digest()))
         case SignalType.SHA256:
             return Hashed(Signal(type, hashlib.sha256(data).digest()))
         case _:
-            raise ValueError(f"{type} is not made of a file")
+            raise ValueError(f"a file cannot be hashed to {type}")
 
 
-def _look(data: bytes, limits: Limits, *, least: int) -> reduced_jpeg.ReducedPicture | None:
-    """Hash a JPEG of at least so many pixels at a reduced size; None for all else."""
+def _hash_reduced(
+    data: bytes, limits: Limits, *, min_pixels: int
+) -> reduced_jpeg.ReducedPicture | None:
+    """Hash a JPEG at a reduced size; None for other formats and for fewer than `min_pixels`."""
     if not data.startswith(JPEG_START):
         return None
     with decoder_errors(Format.JPEG):
         width, height, colours = jpeg.header(data) or (0, 0, "")
-        if width * height < least or colours not in {"YCbCr", "Gray"}:
+        if width * height < min_pixels or colours not in {"YCbCr", "Gray"}:
             return None
-        turned = jpeg.turned(data)
+        orientation = jpeg.turned(data)
         check_size(width, height, replace(limits, max_pixels=limits.reduced_pixels))
-        return reduced_jpeg.look(data, width, height, turned)
+        return reduced_jpeg.hash_jpeg(data, width, height, orientation)
 
 
 def _hashed(analysis: pdq.Analysis) -> Hashed:
@@ -347,8 +358,8 @@ def _hashed(analysis: pdq.Analysis) -> Hashed:
 
 
 def _imagehash(type: SignalType, rgb: NDArray[np.uint8]) -> bytes:
-    """Hash with ImageHash's defaults, 8 x 8 bits, in the order of its hexadecimal digits."""
-    import imagehash  # it loads SciPy, which few callers need and takes a third of a second
+    """Hash with ImageHash's defaults, 8 x 8 bits, as the bytes of its hexadecimal digits."""
+    import imagehash  # imported here because it loads SciPy, which takes 0.3 s
 
-    make = imagehash.phash if type is SignalType.PHASH else imagehash.dhash
-    return bytes.fromhex(str(make(Image.fromarray(rgb))))
+    compute = imagehash.phash if type is SignalType.PHASH else imagehash.dhash
+    return bytes.fromhex(str(compute(Image.fromarray(rgb))))

@@ -1,11 +1,11 @@
-"""Find the picture within flat borders, caption bands, bars and the furniture of screens.
+"""Find the picture within flat borders, captions, bars and the user interface of a screenshot.
 
-A platform's copy and the submitted file are trimmed by the same rule, so that both come to the same
-picture. Lines of pixels are looked at from each side inwards. A line that is mostly of one colour
-belongs to the frame, and so do a few others (letters, buttons) after which that colour returns. The
-frame ends where the colour is left all at once, along a straight edge: a sky fades out, a frame
-does not. Bars filled with a blurred copy have no colour; they are known by their edge and by how
-much less detail they show than what lies between.
+A platform's copy and the submitted file are trimmed by the same rule, so that both are reduced to
+the same picture. Lines of pixels are examined from each side inwards. A line that is mostly one
+colour belongs to the frame, and so do a few other lines (letters, buttons) if that colour follows
+them. The frame ends where the colour stops abruptly, along a straight edge: a sky fades out, a
+frame does not. Bars filled with a blurred copy have no single colour; they are recognised by their
+edge and by having much less detail than the picture between them.
 """
 
 from dataclasses import dataclass
@@ -17,27 +17,28 @@ from numpy.typing import NDArray
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
-_SIDE: Final = 512  # pixels of the longer side of the copy that is looked at, at least
-_LINES_MIN: Final = 32  # of that copy; frames cannot be told in a smaller one
+_SIDE: Final = 512  # pixels: least longer side of the reduced copy, unless the image is smaller
+_LINES_MIN: Final = 32  # lines of that copy; a smaller one shows no frame reliably
 _NEAR: Final = 10  # levels within which a pixel still has its band's colour
-_MOST: Final = 0.55  # share of a line that must have the colour
-_LEAP: Final = 0.3  # by how much that share falls where a frame ends
-_GAP: Final = 0.12  # of the side: how thick letters and buttons are at most
-_KEPT_MIN: Final = 0.1  # of the side
-_AREA_MIN: Final = 0.08  # of the whole; what is left is no picture below that
-_SIDE_MIN: Final = 64  # pixels of what is left
-_ROUNDS: Final = 3  # borders within bars within a screen
+_BAND_MIN: Final = 0.55  # fraction of a line that must have the band's colour
+_EDGE_MIN: Final = 0.3  # drop of that fraction where a frame ends
+_GAP: Final = 0.12  # greatest height of letters and buttons, as a fraction of the side
+_KEPT_MIN: Final = 0.1  # least fraction of each side to keep
+_AREA_MIN: Final = 0.08  # least fraction of the area to keep; less is not the picture
+_SIDE_MIN: Final = 64  # least side of the trimmed picture, in pixels
+_ROUNDS: Final = 3  # a border within bars within a screenshot
 
-_STEP: Final = 12  # levels from one line to the next
-_STRAIGHT: Final = 0.4  # share of a line that must step
-_BAR_MIN: Final = 0.02  # of the side
-_OFF_CENTRE: Final = 0.03  # of the side
-_BLURRED: Final = 0.4  # of the detail in the middle
+# For bars filled with a blurred copy:
+_STEP: Final = 12  # levels between two lines that make an edge
+_STRAIGHT: Final = 0.4  # fraction of a line that must be on the edge
+_BAR_MIN: Final = 0.02  # least height of a bar, as a fraction of the side
+_OFF_CENTRE: Final = 0.03  # greatest difference of the bars' heights, as a fraction of the side
+_BLURRED: Final = 0.4  # greatest detail of the bars, as a fraction of the middle's
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A part of a picture, in pixels: from `top`, `left` up to but without `bottom`, `right`."""
+    """A part of an image, in pixels: from `top`, `left` to `bottom`, `right`, exclusive."""
 
     top: int
     left: int
@@ -45,12 +46,12 @@ class Region:
     right: int
 
     def of(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Give a view of this part of (h, w, 3) pixels."""
+        """Return a view of this part of (h, w, 3) pixels."""
         return rgb[self.top : self.bottom, self.left : self.right]
 
 
 def trim(rgb: NDArray[np.uint8]) -> Region | None:
-    """Find the picture within a frame, or give None where there is no frame.
+    """Find the picture within a frame; None if there is no frame.
 
     Args:
         rgb: uint8 (h, w, 3), upright.
@@ -61,7 +62,7 @@ def trim(rgb: NDArray[np.uint8]) -> Region | None:
     if min(rows, columns) < _LINES_MIN:
         return None
     copy = np.ascontiguousarray(rgb[: rows * step, : columns * step])
-    if step > 1:  # by a whole number, for which OpenCV is many times faster
+    if step > 1:  # a whole number, for which OpenCV is many times faster
         copy = np.asarray(cv2.resize(copy, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
     top, left, bottom, right = _within(copy)
     region = Region(
@@ -70,16 +71,18 @@ def trim(rgb: NDArray[np.uint8]) -> Region | None:
         height if bottom == rows else bottom * step,
         width if right == columns else right * step,
     )
-    high, wide = region.bottom - region.top, region.right - region.left
-    if (high, wide) == (height, width):
+    kept_height, kept_width = region.bottom - region.top, region.right - region.left
+    if (kept_height, kept_width) == (height, width):
         return None
-    if high * wide < _AREA_MIN * height * width or min(high, wide) < _SIDE_MIN:
+    if kept_height * kept_width < _AREA_MIN * height * width:
+        return None
+    if min(kept_height, kept_width) < _SIDE_MIN:
         return None
     return region
 
 
 def _within(copy: Pixels) -> tuple[int, int, int, int]:
-    """Find top, left, bottom and right of what lies within all frames."""
+    """Return top, left, bottom and right of the picture within all nested frames."""
     top, left, bottom, right = whole = (0, 0, *copy.shape[:2])
     for _ in range(_ROUNDS):
         before = top, left, bottom, right
@@ -99,41 +102,47 @@ def _within(copy: Pixels) -> tuple[int, int, int, int]:
 
 
 def _frame(lines: Pixels) -> tuple[int, int]:
-    """Find where, across these lines of pixels, the frame ends on one side and on the other."""
+    """Return the first line after the frame on one side, and the end before it on the other."""
     count = len(lines)
     start, end = _edge(lines), count - _edge(lines[::-1])
     return (start, end) if end - start >= count * _KEPT_MIN else (0, count)
 
 
 def _edge(lines: Pixels) -> int:
-    """Count the lines of frame from the first line inwards."""
+    """Return the number of lines of frame, from the first line inwards."""
     count = len(lines)
     gap = max(3, round(count * _GAP))
     cut = 0
     while cut < count * (1 - _KEPT_MIN):
         colour = np.median(lines[cut], axis=0)
-        if _share(lines[cut : cut + 1], colour)[0] < _MOST:
+        if _fraction_of_colour(lines[cut : cut + 1], colour)[0] < _BAND_MIN:
             return cut
-        share = _share(lines[cut:], colour)
-        near = np.flatnonzero(share >= _MOST)
-        away = np.flatnonzero(np.diff(near) > gap)
-        last = int(near[away[0]] if away.size else near[-1])  # the band's last line
-        beyond = share[last + 1 : last + 4]
-        if not beyond.size or share[max(last - 1, 0) : last + 1].max() - beyond.min() < _LEAP:
-            return cut  # nothing else comes, or it comes by and by
-        if _leap(lines[max(cut + last - 1, 0)], lines[min(cut + last + 2, count - 1)]) < _LEAP:
-            return cut  # a colour that drifts
+        fraction = _fraction_of_colour(lines[cut:], colour)
+        near = np.flatnonzero(fraction >= _BAND_MIN)
+        gaps = np.flatnonzero(np.diff(near) > gap)
+        last = int(near[gaps[0]] if gaps.size else near[-1])  # the band's last line
+        beyond = fraction[last + 1 : last + 4]
+        if (
+            not beyond.size
+            or fraction[max(last - 1, 0) : last + 1].max() - beyond.min() < _EDGE_MIN
+        ):
+            return cut  # the colour never ends, or fades out
+        if (
+            _fraction_changed(lines[max(cut + last - 1, 0)], lines[min(cut + last + 2, count - 1)])
+            < _EDGE_MIN
+        ):
+            return cut  # the colour drifts
         cut += last + 1
     return 0
 
 
-def _leap(before: Pixels, after: Pixels) -> float:
-    """Give the share of pixels that differ from one line to another."""
+def _fraction_changed(before: Pixels, after: Pixels) -> float:
+    """Return the fraction of pixels that differ between two lines."""
     return float((cv2.absdiff(before, after).max(axis=1) > _NEAR).mean())
 
 
-def _share(lines: Pixels, colour: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Give for each line the share of its pixels that have a colour."""
+def _fraction_of_colour(lines: Pixels, colour: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return for each line the fraction of its pixels that have a colour."""
     low, high = np.maximum(colour - _NEAR, 0), np.minimum(colour + _NEAR, 255)
     near = cv2.inRange(np.ascontiguousarray(lines), low, high)
     return np.asarray(np.count_nonzero(near, axis=1) / near.shape[1])

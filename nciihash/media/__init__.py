@@ -1,1 +1,1 @@
-"""What files are, and what of them is read: no decoder is loaded here."""
+"""File formats, structure checks and limits; no decoder is loaded here."""

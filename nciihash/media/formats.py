@@ -1,6 +1,6 @@
-"""What a file is, by its content, never by its name; and the few bytes of structure we read.
+"""Detect a file's format by its content, never by its name, and parse a little of its structure.
 
-Nothing here decodes pixels, and nothing raises anything but `nciihash.errors.FileRefused`.
+Nothing here decodes pixels, and no errors but `nciihash.errors.FileRefused` are raised.
 """
 
 import struct
@@ -15,7 +15,7 @@ from nciihash.media.tiff_pages import main_page, pages
 
 
 class Format(StrEnum):
-    """A kind of picture that can be read here."""
+    """A supported image format."""
 
     JPEG = "JPEG"
     PNG = "PNG"
@@ -47,16 +47,16 @@ _HEIC_BRANDS: Final = {
     *(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"),
 }
 
-# What people are likely to hold that is no picture for us, and what to do with it.
+# Unsupported files that people are likely to have, and what to do with them.
 _VIDEO: Final = (
-    "This file is a video, where a single picture is wanted. "
+    "This file is a video, but a single picture is needed. "
     "Hash it with hash_file, or take a screenshot of the moment that matters."
 )
-_EXPORT: Final = "Open it in the program that shows it, export it as JPEG or PNG and try again."
+_EXPORT: Final = "Open it in a program that shows it, export it as JPEG or PNG and try again."
 RAW: Final = f"This is a camera's raw file, which is not supported. {_EXPORT}"
-_OF_CAMERAS: Final = {32767, 32769, 32770, 34713, 34892, 65000, 65535}
-_MOSAICS: Final = {32803, 34892}
-_FOREIGN: Final = (
+_CAMERA_COMPRESSIONS: Final = {32767, 32769, 32770, 34713, 34892, 65000, 65535}
+_MOSAIC_PHOTOMETRICS: Final = {32803, 34892}
+_UNSUPPORTED: Final = (
     (b"%PDF", f"This is a PDF document, not a picture. {_EXPORT}"),
     (b"8BPS", f"This is a Photoshop document, which is not supported. {_EXPORT}"),
     (b"\0\0\0\x0cjP  ", f"This is a JPEG 2000 picture, which is not supported. {_EXPORT}"),
@@ -68,22 +68,22 @@ _FOREIGN: Final = (
     (b"IIRO", RAW),  # Olympus, and the next two
     (b"IIRS", RAW),
     (b"MMOR", RAW),
-    (b"II\x1a\0\0\0HEAPCCDR", RAW),  # Canon, of old
+    (b"II\x1a\0\0\0HEAPCCDR", RAW),  # Canon CRW
     (b"\0MRM", RAW),  # Minolta
     (b"FOVb", RAW),  # Sigma
-    (b"PK\x03\x04", "This is a ZIP archive. Unpack it and hash the pictures inside."),
+    (b"PK\x03\x04", "This is a ZIP archive. Unpack it and hash the files inside."),
 )
-_OTHER: Final = (
-    "This is not a picture or a video in a format that can be opened here. Open it in the program "
+_UNKNOWN: Final = (
+    "This is not a picture or a video in a format that this program can read. Open it in a program "
     "that shows it, export it as JPEG, PNG or MP4 and try again."
 )
-_KNOWN: Final = tuple(start for start, _ in (*_SIGNATURES, *_FOREIGN))
+_KNOWN: Final = tuple(start for start, _ in (*_SIGNATURES, *_UNSUPPORTED))
 
 
 def video_format(data: bytes) -> str | None:
-    """Tell a video by its first 4096 bytes: FFmpeg's name of its container, or None.
+    """Return FFmpeg's name of a video's container, from its first 4096 bytes; None if no video.
 
-    Animated pictures are pictures here.
+    Animated images are not videos here.
     """
     if name := videos.signed_format(data):
         return name
@@ -97,24 +97,24 @@ def video_format(data: bytes) -> str | None:
 
 
 def detect(data: bytes) -> Format:
-    """Tell a picture's format from its first bytes.
+    """Return an image's format, detected from its content.
 
     Raises:
         EmptyFile: no bytes.
         UnsupportedFormat: a video, a camera's raw file, a document, text, or something unknown; the
-            message names it where it can.
+            message names the format if it is known.
     """
     if not data:
         raise EmptyFile(
-            "The file is empty: the copy probably failed. Fetch it again from where it came."
+            "The file is empty: the copy probably failed. Copy or download the file again."
         )
     if video_format(data):
         raise UnsupportedFormat(_VIDEO)
-    for signature, message in _FOREIGN:
+    for signature, message in _UNSUPPORTED:
         if data.startswith(signature):
             raise UnsupportedFormat(message)
-    if unread := videos.unread(data):
-        raise UnsupportedFormat(unread)
+    if unsupported := videos.unsupported(data):
+        raise UnsupportedFormat(unsupported)
     if videos.has_boxes(data):
         if data[8:12] == b"crx ":
             raise UnsupportedFormat(RAW)
@@ -122,7 +122,7 @@ def detect(data: bytes) -> Format:
     if data.startswith(b"RIFF"):
         if data[8:12] == b"WEBP":
             return Format.WEBP
-        raise UnsupportedFormat(_OTHER)
+        raise UnsupportedFormat(_UNKNOWN)
     for signature, format in _SIGNATURES:
         if data.startswith(signature):
             if format is Format.TIFF and _is_raw(data):
@@ -133,18 +133,19 @@ def detect(data: bytes) -> Format:
         raise UnsupportedFormat(f"This is an SVG drawing, which is not supported. {_EXPORT}")
     if head.startswith((b"<!doctype html", b"<html")):
         raise UnsupportedFormat(
-            "This is a web page, not a picture. Save the picture itself and try again."
+            "This is a web page, not a picture. Save the picture that it shows and try again."
         )
-    raise UnsupportedFormat(_OTHER)
+    raise UnsupportedFormat(_UNKNOWN)
 
 
 def _is_raw(data: bytes) -> bool:
-    """Tell a camera's raw file from the TIFF as which it begins.
+    """Whether a file that starts as a TIFF is a camera's raw file.
 
-    It is marked (Canon's CR2, DNG's tag 50706); or its first picture is but a small copy (tag 254),
-    and the true one lies where only cameras put it (tag 330) or nowhere; or its picture is
-    compressed, or its colours are laid out, as only cameras do (tags 259, 262; TIFF 6.0, DNG 1.4,
-    ExifTool's lists). An ordinary TIFF may hold its thumbnail first, and its picture as a page.
+    A raw file is marked as one (Canon's CR2, DNG's tag 50706); or its first image is a thumbnail
+    (tag 254) and the full image is in a sub-directory (tag 330) or absent; or its compression (tag
+    259) or photometric interpretation (tag 262) is one that only cameras use (TIFF 6.0, DNG 1.4,
+    ExifTool's lists). An ordinary TIFF may start with a thumbnail and have its image on a later
+    page.
     """
     if data[8:10] == b"CR":
         return True
@@ -154,41 +155,45 @@ def _is_raw(data: bytes) -> bool:
     if first.small and (page.small or 330 in first.entries):
         return True
     return any(
-        50706 in each.entries or each.value(259) in _OF_CAMERAS or each.value(262) in _MOSAICS
+        50706 in each.entries
+        or each.value(259) in _CAMERA_COMPRESSIONS
+        or each.value(262) in _MOSAIC_PHOTOMETRICS
         for each in (first, page)
     )
 
 
 def holds_video(data: bytes) -> bool:
-    """Tell whether a short video lies behind a photo, as phones put it there when it can move.
+    """Whether a photo file also contains a short video, as phones' motion photos do.
 
-    In JPEG an MP4 follows the picture; in HEIC it has a box of its own, `mpvd`. (Of a "live photo"
-    that is a pair of files, each is a file for itself.)
+    In JPEG, an MP4 follows the image; in HEIC, it is in a box `mpvd`. (A "live photo" is two
+    files, each detected by itself.)
     """
     if data.startswith(JPEG_START):
-        at = data.find(b"ftyp", 4)
-        while at >= 4:
-            if video_format(data[at - 4 : at + 508]) == "mov" and not any(data[at - 4 : at - 1]):
+        offset = data.find(b"ftyp", 4)
+        while offset >= 4:
+            if video_format(data[offset - 4 : offset + 508]) == "mov" and not any(
+                data[offset - 4 : offset - 1]
+            ):
                 return True
-            at = data.find(b"ftyp", at + 4)
+            offset = data.find(b"ftyp", offset + 4)
         return False
     if data[4:8] != b"ftyp":
         return False
-    place = 0
-    while place + 16 <= len(data):
-        size, name = struct.unpack_from(">I4s", data, place)
+    offset = 0
+    while offset + 16 <= len(data):
+        size, name = struct.unpack_from(">I4s", data, offset)
         if name == b"mpvd":
             return True
-        if size == 1:  # the size comes after the name
-            (size,) = struct.unpack_from(">Q", data, place + 8)
-        if size < 8:  # to the end of the file, or nonsense
+        if size == 1:  # a 64-bit size after the name
+            (size,) = struct.unpack_from(">Q", data, offset + 8)
+        if size < 8:  # 0 means up to the end of the file; others are invalid
             return False
-        place += size
+        offset += size
     return False
 
 
 def _brands(data: bytes) -> set[bytes]:
-    """Read the brands of an ISO base media file, by which pictures differ from videos."""
+    """Return the brands of an ISO base media file, which distinguish images from videos."""
     for name, content in videos.boxes(data[:4096]):
         if name == b"ftyp":
             content = content[:512]
@@ -197,48 +202,52 @@ def _brands(data: bytes) -> set[bytes]:
 
 
 def png_pixels(data: bytes) -> tuple[bytes, int]:
-    """Check a PNG's structure, keep only what says how its picture looks, read its orientation.
+    """Check a PNG's structure, and remove all chunks that are not needed to decode its image.
 
-    Pillow skips the checksum of the pixels and stops reading at their end, so that a damaged file
-    can pass; and it unpacks every text and colour profile. An animated PNG becomes its still
-    picture.
+    Pillow does not check the checksum of `IDAT` and stops reading after it, so it accepts some
+    damaged files; and it decompresses every text and colour profile. An animated PNG is reduced to
+    its default image.
 
     Returns:
-        The smaller PNG, and its orientation from 1 to 8.
+        The reduced PNG, and its EXIF orientation, 1 to 8.
 
     Raises:
-        CorruptFile: a chunk that is cut off or fails its checksum, or no pixels, or no end.
+        CorruptFile: a chunk is cut off or fails its checksum, or `IDAT` or `IEND` is missing.
     """
     view = memoryview(data)
     kept = [view[:8]]
     names = []
-    turned = 1
+    exif_orientation = 1
     for name, start, end in png_chunks(data):
         if zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end]):
             raise CorruptFile(
-                "This PNG picture is damaged: a part of it fails its checksum. "
+                "This PNG picture is damaged: part of it fails its checksum. "
                 "Use another copy of the file."
             )
         names.append(name)
         if name in {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}:
             kept.append(view[start:end])
         elif name == b"eXIf":
-            turned = orientation(data[start + 8 : end - 4])
-        elif not name[0] & 0x20:  # upper case: the file says that nobody can show it without
+            exif_orientation = orientation(data[start + 8 : end - 4])
+        elif not name[0] & 0x20:  # upper case: a critical chunk, needed to display the image
             raise CorruptFile(f"This PNG picture has a part of an unknown kind. {_EXPORT}")
-    palette = data[25:26] == b"\3"  # the colour type that needs one
+    has_palette = data[25:26] == b"\3"  # the colour type
     if (
         names[:1] != [b"IHDR"]
         or names.count(b"IHDR") != 1
         or b"IDAT" not in names
-        or (palette and b"PLTE" not in names)
+        or (has_palette and b"PLTE" not in names)
     ):
         raise CorruptFile("This PNG picture is damaged. Use another copy of the file.")
-    return b"".join(kept), turned
+    return b"".join(kept), exif_orientation
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Walk a PNG's chunks: name, start and end of each, through `IEND`."""
+    """Yield (name, start, end) of a PNG's chunks, through `IEND`.
+
+    Raises:
+        CorruptFile: the file ends before `IEND`.
+    """
     position = 8
     while position + 12 <= len(data):
         length, name = struct.unpack_from(">I4s", data, position)
@@ -255,28 +264,28 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def orientation(exif: bytes) -> int:
-    """Read the orientation, 1 to 8, from an EXIF block; 1 when it is absent or garbage.
+    """Return the orientation, 1 to 8, of an EXIF block; 1 if it is absent or invalid.
 
-    Written by hand so that a broken block neither raises nor warns: only the first directory's tag
-    274 matters (EXIF 2.32, section 4.6.4).
+    Parsed here so that a damaged block neither raises nor warns. Only tag 274 of the first
+    directory counts (EXIF 2.32, section 4.6.4).
     """
-    for tag, kind, number, value in _directory(exif.removeprefix(b"Exif\0\0")):
+    for tag, kind, count, value in _directory(exif.removeprefix(b"Exif\0\0")):
         if tag == 0x0112:  # a short; some programs write a long
-            return value if kind in {3, 4} and number == 1 and 1 <= value <= 8 else 1
+            return value if kind in {3, 4} and count == 1 and 1 <= value <= 8 else 1
     return 1
 
 
 def _directory(block: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Walk the first directory of a TIFF as far as it goes: tag, kind, how many, first value."""
+    """Yield (tag, type, count, first value) of a TIFF's first directory, as far as it is intact."""
     order = {b"II": "<", b"MM": ">"}.get(block[:2])
     if order is None:
         return
     try:
         (start,) = struct.unpack_from(order + "I", block, 4)
-        (count,) = struct.unpack_from(order + "H", block, start)
-        for i in range(min(count, 512)):
-            tag, kind, number = struct.unpack_from(order + "HHI", block, start + 2 + 12 * i)
+        (entry_count,) = struct.unpack_from(order + "H", block, start)
+        for i in range(min(entry_count, 512)):
+            tag, kind, count = struct.unpack_from(order + "HHI", block, start + 2 + 12 * i)
             code = "H" if kind == 3 else "I"
-            yield tag, kind, number, *struct.unpack_from(order + code, block, start + 10 + 12 * i)
+            yield tag, kind, count, *struct.unpack_from(order + code, block, start + 10 + 12 * i)
     except struct.error:
         return

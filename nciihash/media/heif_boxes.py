@@ -1,8 +1,8 @@
-"""The clean aperture of a HEIC picture: which part of what is coded is shown.
+"""The clean aperture (`clap`) of a HEIC image: the part of the coded image that is displayed.
 
-libheif 1.23 refuses pictures of which it cuts off much (libheif #1895), so that the crop is taken
-out of the file and made here. Boxes are those of ISO/IEC 14496-12 and 23008-12. Nothing here raises
-for garbage: what cannot be read is left to the decoder.
+libheif 1.23 refuses images of which it crops much (libheif #1895), so the property is removed from
+the file and the crop is made by the caller. Boxes are those of ISO/IEC 14496-12 and 23008-12.
+Invalid boxes raise nothing and are left to the decoder.
 """
 
 import struct
@@ -15,45 +15,49 @@ Area = tuple[int, int, int, int]  # left, top, right and bottom in pixels
 
 
 def without_aperture(data: bytes) -> tuple[bytes, Area, tuple[int, int]] | None:
-    """Take the clean aperture of a file's primary picture out of it.
+    """Remove the clean aperture of a file's primary image.
 
     Returns:
-        The file without it, the area that is shown of what such a file decodes to, and width and
-        height of that; None where the picture has none, or its boxes are not understood.
+        The file without it, the area to crop from its decoded image, and the width and height of
+        that image before cropping; None if there is no aperture, or the boxes cannot be parsed.
 
     Raises:
-        CorruptFile: an aperture that lies outside the picture.
+        CorruptFile: the aperture is not within the image.
     """
     try:
-        found = _properties(data)
-        if found is None or not any(name == b"clap" for name, _, _ in found):
+        properties_of_image = _properties(data)
+        if properties_of_image is None or not any(
+            name == b"clap" for name, _, _ in properties_of_image
+        ):
             return None
-        (size,) = (at for name, at, _ in found if name == b"ispe")
+        (size,) = (offset for name, offset, _ in properties_of_image if name == b"ispe")
         width, height = struct.unpack_from(">II", data, size + 12)
         out, area = bytearray(data), None
-        for name, at, link in found:
+        for name, offset, link in properties_of_image:
             if name == b"clap":
-                area = _inner((0, 0, width, height) if area is None else area, data, at + 8)
-                out[at + 4 : at + 8] = b"free"
-                out[link] &= 0x7F  # it may be done without
+                area = _inner((0, 0, width, height) if area is None else area, data, offset + 8)
+                out[offset + 4 : offset + 8] = b"free"
+                out[link] &= 0x7F  # clear the bit that marks it as essential
             elif name in {b"irot", b"imir"}:
-                turned = _turned(area or (0, 0, width, height), (width, height), name, data[at + 8])
-                area = None if area is None else turned
-                if name == b"irot" and data[at + 8] & 1:
+                rotated = _rotate(
+                    area or (0, 0, width, height), (width, height), name, data[offset + 8]
+                )
+                area = None if area is None else rotated
+                if name == b"irot" and data[offset + 8] & 1:
                     width, height = height, width
     except (struct.error, IndexError, ValueError, ZeroDivisionError):
         return None
     if area is None or not (0 <= area[0] < area[2] <= width and 0 <= area[1] < area[3] <= height):
         raise CorruptFile(
-            "This HEIC picture shows a part of itself that is not there. Use another copy, or "
-            "export it anew as JPEG or PNG."
+            "This HEIC picture is damaged: it is cropped to an area outside of the picture. Use "
+            "another copy, or open it in a program that shows it and export it as JPEG or PNG."
         )
     return bytes(out), area, (width, height)
 
 
-def _inner(area: Area, data: bytes, at: int) -> Area:
-    """Cut an aperture out of an area; libheif rounds to the left, and to the nearest row."""
-    numbers = struct.unpack_from(">IIIIiIiI", data, at)
+def _inner(area: Area, data: bytes, offset: int) -> Area:
+    """Return the aperture within an area; libheif rounds x down, and y to the nearest row."""
+    numbers = struct.unpack_from(">IIIIiIiI", data, offset)
     width, height, right, down = (Fraction(*numbers[n : n + 2]) for n in (0, 2, 4, 6))
     left, top = area[0], area[1]
     x = left + (right + Fraction(area[2] - left - 1, 2) - (width - 1) / 2).__floor__()
@@ -62,8 +66,8 @@ def _inner(area: Area, data: bytes, at: int) -> Area:
     return x, y, x + round(width), y + round(height)
 
 
-def _turned(area: Area, size: tuple[int, int], name: bytes, value: int) -> Area:
-    """Turn an area with its picture: by quarters against the clock, or mirrored."""
+def _rotate(area: Area, size: tuple[int, int], name: bytes, value: int) -> Area:
+    """Rotate an area with its image, by quarter turns anticlockwise, or mirror it."""
     left, top, right, bottom = area
     width, height = size
     if name == b"imir":
@@ -76,46 +80,46 @@ def _turned(area: Area, size: tuple[int, int], name: bytes, value: int) -> Area:
     return left, top, right, bottom
 
 
-def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Walk boxes: name, start and end of each."""
-    while at + 8 <= end:
-        size, name = struct.unpack_from(">I4s", data, at)
-        stop = at + size if size else end
-        if stop < at + 8 or stop > end:
+def _boxes(data: bytes, offset: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (name, start, end) of boxes."""
+    while offset + 8 <= end:
+        size, name = struct.unpack_from(">I4s", data, offset)
+        stop = offset + size if size else end
+        if stop < offset + 8 or stop > end:
             return
-        yield name, at, stop
-        at = stop
+        yield name, offset, stop
+        offset = stop
 
 
 def _properties(data: bytes) -> list[tuple[bytes, int, int]] | None:
-    """Find the primary picture's properties in order: name, start, and where they are linked."""
+    """Return the primary image's properties in order: name, offset, and offset of their link."""
     meta = next((box for box in _boxes(data, 0, len(data)) if box[0] == b"meta"), None)
     if meta is None:
         return None
     primary, properties, links = None, [], []
-    for name, at, end in _boxes(data, meta[1] + 12, meta[2]):
+    for name, offset, end in _boxes(data, meta[1] + 12, meta[2]):
         if name == b"pitm":
-            (primary,) = struct.unpack_from(">I" if data[at + 8] else ">H", data, at + 12)
+            (primary,) = struct.unpack_from(">I" if data[offset + 8] else ">H", data, offset + 12)
         if name == b"iprp":
-            for inner, start, stop in _boxes(data, at + 8, end):
+            for inner, start, stop in _boxes(data, offset + 8, end):
                 if inner == b"ipco":
-                    properties = [(kind, place) for kind, place, _ in _boxes(data, start + 8, stop)]
+                    properties = [(kind, box) for kind, box, _ in _boxes(data, start + 8, stop)]
                 if inner == b"ipma":
                     links += [link for item, link in _links(data, start) if item == primary]
     return [(*properties[index - 1], link) for index, link in links if 0 < index <= len(properties)]
 
 
-def _links(data: bytes, at: int) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Walk an `ipma` box: for each item, the numbers of its properties, and where they stand."""
-    version, wide = data[at + 8], data[at + 11] & 1
-    (count,) = struct.unpack_from(">I", data, at + 12)
-    at += 16
+def _links(data: bytes, offset: int) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Yield each item's (property index, offset of that index) from an `ipma` box."""
+    version, wide = data[offset + 8], data[offset + 11] & 1
+    (count,) = struct.unpack_from(">I", data, offset + 12)
+    offset += 16
     for _ in range(count):
-        (item,) = struct.unpack_from(">I" if version else ">H", data, at)
-        at += 4 if version else 2
-        number = data[at]
-        at += 1
-        for _ in range(number):
-            index = (data[at] & 0x7F) << 8 | data[at + 1] if wide else data[at] & 0x7F
-            yield item, (index, at)
-            at += 2 if wide else 1
+        (item,) = struct.unpack_from(">I" if version else ">H", data, offset)
+        offset += 4 if version else 2
+        association_count = data[offset]
+        offset += 1
+        for _ in range(association_count):
+            index = (data[offset] & 0x7F) << 8 | data[offset + 1] if wide else data[offset] & 0x7F
+            yield item, (index, offset)
+            offset += 2 if wide else 1

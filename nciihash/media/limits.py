@@ -1,4 +1,4 @@
-"""What a file may cost. Apart from the decoders, so that a process without them can say it too."""
+"""Limits on files, in a module of their own so that the sandbox's parent loads no decoder."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,16 +6,16 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a file may cost.
+    """Limits on one file.
 
-    `max_bytes` is the size of the file; `max_pixels` counts a picture's pixels as its header states
-    them, before anything is decoded; a JPEG of up to `reduced_pixels` is read at an eighth of its
-    size or so where it has more. `memory`, in bytes of address space, and `seconds`, of
-    wall-clock time a file, are kept by `nciihash.sandbox` alone: a process cannot take decoded
-    memory or time back from itself.
+    `max_bytes` limits the file's size; `max_pixels` limits the size in its header, checked before
+    anything is decoded. A JPEG of more pixels, up to `reduced_pixels`, is decoded at a reduced
+    size. `memory` (bytes of address space) and `seconds` (wall-clock time for one file) are
+    enforced by `nciihash.sandbox` only, since a process cannot enforce them on itself.
 
-    Videos are read piece by piece, so `video_bytes` may be far more, and have `video_seconds`.
-    Their frames are held to `max_pixels`. `threads` is how many a video's decoder may use.
+    Videos are read in chunks, so they have their own limits, `video_bytes` and `video_seconds`.
+    Each of their frames is limited to `max_pixels`. `threads` is the number of threads of a video's
+    decoder.
     """
 
     max_bytes: int = 256 << 20

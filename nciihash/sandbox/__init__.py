@@ -1,4 +1,4 @@
-"""Hashing in a child process that a hostile file cannot use for anything else."""
+"""Hash files in a confined child process, so that a malicious file can do no harm."""
 
 from typing import TYPE_CHECKING
 

@@ -1,8 +1,8 @@
-"""The sandbox's child: confine this process, then hash what the parent sends, file by file.
+"""The sandbox's child process: confine itself, then hash the files that the parent sends.
 
-Started by `nciihash.sandbox`; it reads requests and files' bytes from standard input and answers on
-what was its standard output. Of a video it asks for the pieces it needs. It gets no path, and opens
-nothing once it is confined. It ends when the parent does.
+It is started by `nciihash.sandbox`. It reads requests and files' bytes from standard input and
+writes replies to its original standard output. For a video, it requests the ranges it needs. It is
+sent no paths, and opens nothing once it is confined. It ends when the parent does.
 """
 
 import contextlib
@@ -22,72 +22,72 @@ from nciihash import errors
 from nciihash.hashing import hasher
 from nciihash.media.limits import Limits
 from nciihash.sandbox import confinement
-from nciihash.sandbox.pipe import PIECE, Remote, receive, receive_bytes, send
+from nciihash.sandbox.pipe import RANGE_MAX, RemoteFile, receive, receive_bytes, send
 from nciihash.sandbox.warmup import SAMPLES, VIDEO
 from nciihash.signals import MADE, Hashed, Item, SignalType
 
-_TOO_MUCH: Final = {
+_OUT_OF_MEMORY: Final = {
     "refused": errors.TooLarge.code,
     "message": "Hashing this file takes more memory than is allowed. "
-    "Save a smaller copy and hash that: its hash is nearly the same.",
+    "Save a smaller copy and hash that; its fingerprint is nearly the same.",
 }
-_UNUSED: Final = {"av.__main__", "av.datasets"}  # a program, and downloads
-_OF_VIDEOS: Final = (SignalType.PDQ, SignalType.MD5, SignalType.SHA256)
+_UNUSED: Final = {"av.__main__", "av.datasets"}  # its command line, and a downloader
+_VIDEO_SIGNALS: Final = (SignalType.PDQ, SignalType.MD5, SignalType.SHA256)
 
 
 def serve(settings: dict[str, Any]) -> None:
-    """Confine this process and answer requests until standard input closes.
+    """Confine this process and serve requests until standard input is closed.
 
     Args:
         settings: the fields of `nciihash.media.limits.Limits`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     limits = Limits(**settings)
-    answers = os.dup(1)
-    os.dup2(2, 1)  # whatever a library prints must not be taken for an answer
-    walls = ["process"]
+    replies = os.dup(1)
+    os.dup2(2, 1)  # what a library prints must not be taken for a reply
+    isolation = ["process"]
     if confinement.leave_network():
-        walls.append("network-namespace")
-    _wake()
-    walls += confinement.limit(limits.memory, open_files=answers + 1)
+        isolation.append("network-namespace")
+    _warm_up()
+    isolation += confinement.limit(limits.memory, open_files=replies + 1)
     if confinement.filter_calls():
-        walls.append("system-call-filter")
+        isolation.append("system-call-filter")
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    send(answers, {"ready": walls})
+    send(replies, {"ready": isolation})
     with contextlib.suppress(EOFError):
         while True:
             request = receive(0)
             try:
                 hasher.check_request(request["variants"], request["signals"])
             except ValueError as error:
-                send(answers, {"invalid": str(error)})
+                send(replies, {"invalid": str(error)})
                 continue
             if (size := request["video"]) is not None:
                 confinement.limit_cpu(limits.video_seconds * limits.threads)
-                film: BinaryIO = io.BufferedReader(Remote(0, answers, size), PIECE)
-                send(answers, _answer(request, film, limits))
+                video: BinaryIO = io.BufferedReader(RemoteFile(0, replies, size), RANGE_MAX)
+                send(replies, _reply(request, video, limits))
                 continue
-            send(answers, {"file": "wanted"})
+            send(replies, {"file": "wanted"})
             confinement.limit_cpu(limits.seconds)
             data = receive_bytes(0, limits.max_bytes)
-            send(answers, _TOO_MUCH if data is None else _answer(request, data, limits))
+            send(replies, _OUT_OF_MEMORY if data is None else _reply(request, data, limits))
 
 
-def _wake() -> None:
-    """Hash files in ways that load whatever hashing loads late, so that it is loaded now."""
-    av.logging.set_level(None)  # or its words would be written to where nobody reads
-    cv2.setNumThreads(1)  # one a core otherwise, whose stacks fill the memory that is allowed
+def _warm_up() -> None:
+    """Hash the sample files, so that all modules imported lazily are loaded before confinement."""
+    av.logging.set_level(None)  # standard error is /dev/null
+    cv2.setNumThreads(1)  # by default one per core, whose stacks use up the memory limit
     _load_all_of_pyav()
-    for sample in SAMPLES.values():  # of pictures "full" does all that the smaller sets do
+    for sample in SAMPLES.values():  # for images, "full" includes the smaller sets
         hasher.hash_bytes(sample, variants="full", signals=MADE)
         hasher.hash_bytes(sample, variants="full", fast=True)
     for variants in ("full", "match"):
-        hasher.hash_bytes(VIDEO, variants=variants, signals=_OF_VIDEOS)
-    import_module("nciihash.hamming")  # for videos with more frames than the sample has
+        hasher.hash_bytes(VIDEO, variants=variants, signals=_VIDEO_SIGNALS)
+    import_module("nciihash.hamming")  # for videos of more frames than the sample has
 
 
 def _load_all_of_pyav() -> None:
-    """Import each module of PyAV: it loads some only when a file has a track of their kind."""
+    """Import all modules of PyAV, which imports some only for files with certain tracks."""
     for module in pkgutil.walk_packages(av.__path__, "av."):
         if module.name not in _UNUSED:
             import_module(module.name)
@@ -96,27 +96,27 @@ def _load_all_of_pyav() -> None:
 def _end_with_parent() -> None:
     """End this process when the parent closes the pipe, even in the middle of a file.
 
-    The system's own signal for that (PR_SET_PDEATHSIG) comes when the *thread* that started the
-    child ends, which may be long before its process does.
+    PR_SET_PDEATHSIG would not do: the signal is sent when the *thread* that started the child ends,
+    which may be long before its process does.
     """
     poll = select.poll()
-    poll.register(0, 0)  # no events asked for: only the hang-up is told
+    poll.register(0, 0)  # no events, so that only POLLHUP is reported
     poll.poll()
     os._exit(0)
 
 
-def _answer(request: dict[str, Any], file: bytes | BinaryIO, limits: Limits) -> dict[str, Any]:
+def _reply(request: dict[str, Any], file: bytes | BinaryIO, limits: Limits) -> dict[str, Any]:
     try:
         item = _hash(request, file, limits)
     except errors.FileRefused as error:
         return _refused(error)
     except MemoryError:
-        return _TOO_MUCH
-    except EOFError:  # the parent is gone, or has lost interest
+        return _OUT_OF_MEMORY
+    except EOFError:  # the parent has ended or closed the pipe
         raise
     except ValueError as error:
         return {"invalid": str(error)}
-    except Exception as error:  # noqa: BLE001 - whatever it is, the next file is another matter
+    except Exception as error:  # noqa: BLE001 - report it, and be ready for the next file
         return _refused(errors.ProgramFault.of(type(error).__name__))
     return {
         "item": {

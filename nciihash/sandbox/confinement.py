@@ -1,13 +1,12 @@
-"""Take away from this process what decoding a picture does not need.
+"""Confine this process to what decoding a file needs.
 
-Three means, each on its own: limits of the system (memory, files written, open files), a network
-namespace without a network, and a filter of system calls. Each function says whether it
-holds, since containers and systems differ in what they permit.
+Three independent measures: resource limits (memory, file size, open files), an empty network
+namespace, and a seccomp filter of system calls. Each function returns whether it took effect, since
+systems and containers permit different ones.
 
-The numbers are those of Linux's user-space headers (asm/unistd_64.h, asm-generic/unistd.h,
-linux/seccomp.h, linux/audit.h, linux/prctl.h), which are fixed for good. The filter allows what
-decoders and threads call and refuses the rest, so that a call which is new or unthought of is
-refused as well.
+The numbers are from Linux's user-space headers (asm/unistd_64.h, asm-generic/unistd.h,
+linux/seccomp.h, linux/audit.h, linux/prctl.h), which never change. The filter is an allowlist of
+the calls of decoders and threads, so unknown and new calls are denied too.
 """
 
 import ctypes
@@ -24,15 +23,15 @@ _CLONE_THREAD: Final = 0x00010000
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _SECCOMP_SET_MODE_FILTER: Final = 1
-_SECCOMP_FILTER_FLAG_TSYNC: Final = 1  # every thread of the process, not only this one
+_SECCOMP_FILTER_FLAG_TSYNC: Final = 1  # all threads of the process, not only this one
 
-# Verdicts of the filter. An unknown call looks absent (ENOSYS), so that the C library falls back to
-# an older one that the filter can look into (`clone` for `clone3`).
+# The filter's actions. A new call returns ENOSYS, so that the C library falls back to an older one
+# whose arguments the filter can check (`clone` for `clone3`).
 _ALLOW: Final = 0x7FFF0000
 _KILL: Final = 0x80000000
 _DENY: Final = 0x00050000 | 1  # EPERM
 _ABSENT: Final = 0x00050000 | 38  # ENOSYS
-_UNIFIED: Final = 424  # from here on numbers are the same everywhere, and the calls are new
+_UNIFIED: Final = 424  # from here on, numbers are the same on all architectures
 
 _ARCHITECTURES: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _SECCOMP: Final = {"x86_64": 317, "aarch64": 277}
@@ -96,13 +95,13 @@ _F_DUPFD_CLOEXEC: Final = 1030
 
 
 def limit(memory: int, open_files: int) -> tuple[str, ...]:
-    """Limit this process for good; name the limits that hold.
+    """Set this process's hard resource limits; return the names of those that took effect.
 
     Args:
         memory: bytes of address space.
-        open_files: the first descriptor that cannot be had any more; those which are open stay.
+        open_files: the first descriptor that can no longer be opened; open ones stay open.
     """
-    held = []
+    applied = []
     for name, kind, value in (
         ("memory", resource.RLIMIT_AS, memory),
         ("no-file-growth", resource.RLIMIT_FSIZE, 0),
@@ -114,13 +113,13 @@ def limit(memory: int, open_files: int) -> tuple[str, ...]:
         try:
             resource.setrlimit(kind, (value, value))
         except (OSError, ValueError):
-            continue  # macOS limits no address space
-        held.append(name)
-    return tuple(held)
+            continue  # macOS does not limit address space
+        applied.append(name)
+    return tuple(applied)
 
 
 def limit_cpu(seconds: float) -> None:
-    """Let the system kill this process after so many more seconds of processor time."""
+    """Let the system kill this process after this many more seconds of CPU time."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = int(used.ru_utime + used.ru_stime + seconds) + 1
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
@@ -129,23 +128,25 @@ def limit_cpu(seconds: float) -> None:
 
 
 def leave_network() -> bool:
-    """Move this process, while it has one thread, to a namespace without a network."""
+    """Move this process to an empty network namespace; return whether it took effect.
+
+    Call it before any other thread starts.
+    """
     if sys.platform != "linux":
         return False
     libc = ctypes.CDLL(None, use_errno=True)
-    # Root may do it as it is; others need a user namespace of their own, which some systems
-    # forbid.
+    # Root can do it directly; other users need a user namespace too, which some systems forbid.
     return any(
         libc.unshare(flags) == 0 for flags in (_CLONE_NEWNET, _CLONE_NEWUSER | _CLONE_NEWNET)
     )
 
 
 def filter_calls() -> bool:
-    """Refuse this process, for good, every system call but those that decoding needs.
+    """Deny this process all system calls that decoding does not need; return whether it worked.
 
-    No sockets, no other programs or processes, no signals to others; and no path is opened or
-    looked at, since a process that may read any file could read its parent's secrets in /proc. So
-    whatever is loaded late must be loaded before.
+    It cannot be undone. Denied are sockets, starting programs or processes, and signals to other
+    processes. No path can be opened or examined either, since a process that can read any file
+    could read its parent's secrets in /proc; so all modules must be loaded before.
     """
     machine = platform.machine()
     if sys.platform != "linux" or machine not in _ARCHITECTURES:
@@ -158,13 +159,13 @@ def filter_calls() -> bool:
         return False
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     libc.syscall.restype = ctypes.c_long
-    answer = libc.syscall(
+    result = libc.syscall(
         ctypes.c_long(_SECCOMP[machine]),
         ctypes.c_uint(_SECCOMP_SET_MODE_FILTER),
         ctypes.c_uint(_SECCOMP_FILTER_FLAG_TSYNC),
         ctypes.c_char_p(header),
     )
-    return bool(answer == 0)
+    return bool(result == 0)
 
 
 # Classic BPF: code, jump if true, jump if false, operand (linux/bpf_common.h, linux/filter.h).
@@ -179,21 +180,21 @@ _ARGUMENTS_AT: Final = 16  # eight bytes each, the low word first on both archit
 
 
 def _program(machine: str, pid: int) -> bytes:
-    """Assemble the filter, instructions of eight bytes."""
+    """Assemble the filter as BPF instructions of eight bytes each."""
     column = 0 if machine == "x86_64" else 1
     code: list[tuple[int, int, int, int]] = [
         (_LOAD, 0, 0, _ARCHITECTURE_AT),
         (_EQUAL, 1, 0, _ARCHITECTURES[machine]),
         (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, _NUMBER_AT),
-        (_AT_LEAST, 0, 1, _UNIFIED),  # x32's numbers, with bit 30, are among them
+        (_AT_LEAST, 0, 1, _UNIFIED),  # includes x32's numbers, which have bit 30 set
         (_RETURN, 0, 0, _ABSENT),
     ]
     for numbers in _CALLS.values():
         if (number := numbers[column]) is not None:
             code += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ALLOW)]
-    # call, argument, test, operand, verdict if the test holds, verdict if not
-    for numbers, argument, test, operand, held, failed in (
+    # call, argument, test, operand, action if the test succeeds, action if it fails
+    for numbers, argument, test, operand, if_true, if_false in (
         (_CLONE, 0, _ANY_BIT, _CLONE_THREAD, _ALLOW, _DENY),
         (_TGKILL, 0, _EQUAL, pid, _ALLOW, _DENY),  # `abort` signals itself
         (_IOCTL, 1, _EQUAL, _TCGETS, _ALLOW, _DENY),
@@ -203,18 +204,18 @@ def _program(machine: str, pid: int) -> bytes:
                 (_EQUAL, 0, 4, number),
                 (_LOAD, 0, 0, _ARGUMENTS_AT + 8 * argument),
                 (test, 0, 1, operand),
-                (_RETURN, 0, 0, held),
-                (_RETURN, 0, 0, failed),
+                (_RETURN, 0, 0, if_true),
+                (_RETURN, 0, 0, if_false),
             ]
     code += [
-        # of `fcntl`, reading flags (1 to 4) and doubling a descriptor
+        # `fcntl`: only getting and setting flags (1 to 4) and duplicating a descriptor
         (_EQUAL, 0, 5, _FCNTL[column]),
         (_LOAD, 0, 0, _ARGUMENTS_AT + 8),
         (_EQUAL, 2, 0, _F_DUPFD_CLOEXEC),
         (_AT_LEAST, 0, 1, 5),
         (_RETURN, 0, 0, _DENY),
         (_RETURN, 0, 0, _ALLOW),
-        # of `prlimit64`, this process's own processor time, which is renewed for each file
+        # `prlimit64`: only this process's own CPU time, which is extended for each file
         (_EQUAL, 0, 5, _PRLIMIT[column]),
         (_LOAD, 0, 0, _ARGUMENTS_AT),
         (_EQUAL, 0, 3, 0),

@@ -1,18 +1,19 @@
-"""Hash files in a child process that a hostile picture cannot use for anything.
+"""Hash files in a confined child process, so that a malicious file can do no harm.
 
-This process opens each file and sends its bytes on, piece by piece; of a video, those pieces that
-the child asks for. The child (`nciihash.sandbox.child`) decodes them and answers with hashes; it
-can open nothing itself, for a process that may read any file could read this one's secrets. It has
-limits of memory and time, on Linux no system call that it does not need, and where the system
-permits, no network (`nciihash.sandbox.confinement`). This process never loads a decoder, and never
-decodes when the child fails: a file that kills the child is refused, and the next file meets a new
-child.
+The parent opens each file and sends its bytes to the child in chunks; of a video, only the ranges
+that the child requests. The child (`nciihash.sandbox.child`) decodes them and replies with hashes.
+It cannot open files, since a process that can read any file could read the parent's secrets. It has
+limits on memory and time; on Linux, a filter that denies the system calls it does not need; and,
+where the system permits it, no network (`nciihash.sandbox.confinement`). The parent never loads a
+decoder and never decodes if the child fails: a file that crashes the child is refused, and the next
+file gets a new child.
 
-Where Linux refuses the filter of system calls, nothing is decoded, unless the environment variable
-`NCIIHASH_SANDBOX_WITHOUT_FILTER` is `1`: then each process says once, to the logger
-`nciihash.sandbox`, that the child has limits alone.
+If Linux refuses the system-call filter, nothing is decoded, unless the environment variable
+`NCIIHASH_SANDBOX_WITHOUT_FILTER` is `1`. Then each process logs one warning, to the logger
+`nciihash.sandbox`, that the child has only limits.
 
-A plain child over pipes: `multiprocessing` would need sockets or a script that can be imported.
+The child is a plain subprocess with pipes: `multiprocessing` would need sockets or an importable
+main script.
 """
 
 import atexit
@@ -33,9 +34,9 @@ from typing import Any, Final, Self
 from nciihash import errors
 from nciihash.media.formats import video_format
 from nciihash.media.limits import LIMITS, Limits
-from nciihash.media.reading import HEAD, check_video_size, opened, read_path
+from nciihash.media.reading import HEAD, check_video_size, open_file, read_path
 from nciihash.sandbox.pipe import receive, send, send_bytes
-from nciihash.sandbox.replies import nonsense, piece, understood
+from nciihash.sandbox.replies import invalid_reply, piece, understood
 from nciihash.signals import Item, SignalType
 
 _START_SECONDS: Final = 60.0  # a cold disk is slow
@@ -45,29 +46,33 @@ WALLS: Final = (
     *("network-namespace", _FILTER),
 )
 _WITHOUT_FILTER: Final = "NCIIHASH_SANDBOX_WITHOUT_FILTER"
+_ADVICE: Final = (
+    "Nothing was decoded. Pass --no-sandbox to decode without isolation, which is less safe."
+)
 _NO_FILTER: Final = (
-    "This system refuses the filter of system calls (seccomp) that keeps the process that decodes "
-    "files from everything else."
+    "This system refuses the system-call filter (seccomp) that confines the process that decodes "
+    "files."
 )
 _log: Final = logging.getLogger("nciihash.sandbox")
 _first_warning: Final = threading.Lock()  # the thread that acquires it logs the warning
-# `-I` keeps the environment and the current folder out of the child; the modules that it may import
-# are this process's, given as an argument, so that every kind of installation works.
+# `-I` makes the child ignore the environment and the current folder. It gets this process's module
+# search path as an argument, so that every kind of installation works.
 _BOOT: Final = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from nciihash.sandbox.child import serve; serve(json.loads(sys.argv[2]))"
 )
-# What the dynamic loader may need; no secret that this process has been given is among it.
+# Variables that the dynamic loader may need, and no others, since those could contain secrets.
 _ENVIRONMENT: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PATH", "LANG", "LC_ALL")
 
 
 class Sandbox:
-    """A child process that hashes files; use it as a context manager, from any thread.
+    """A child process that hashes files; a context manager, usable from any thread.
 
-    One file at a time: threads wait for each other, and several sandboxes work at once.
+    It hashes one file at a time: threads wait for each other. Use several sandboxes to hash in
+    parallel.
 
     Args:
-        limits: what each file may cost.
+        limits: limits on each file.
     """
 
     def __init__(self, limits: Limits = LIMITS) -> None:
@@ -79,7 +84,7 @@ class Sandbox:
         self._stopped = False
 
     def __enter__(self) -> Self:
-        """Start the child, so that a system which permits none says so at once."""
+        """Start the child, so that `SandboxUnavailable` is raised here if it cannot start."""
         with self._lock:
             self._ensure()
         return self
@@ -93,9 +98,10 @@ class Sandbox:
             self._kill()
 
     def stop(self) -> None:
-        """End the child for good from another thread, even in the middle of a file.
+        """End the child permanently from another thread, even in the middle of a file.
 
-        Whoever waits for that file is told that it was refused, and any later call fails.
+        The call that waits for that file raises `FileRefused`, and later calls raise
+        `SandboxUnavailable`.
         """
         self._stopped = True
         if (child := self._child) is not None and self._owner == os.getpid():
@@ -103,7 +109,7 @@ class Sandbox:
 
     @property
     def isolation(self) -> tuple[str, ...]:
-        """Name what confines the child on this system, of `WALLS`.
+        """The names of the measures that confine the child on this system, of all known ones.
 
         Raises:
             SandboxUnavailable: the child does not start.
@@ -123,7 +129,7 @@ class Sandbox:
         """Hash a file as `nciihash.hashing.hasher.hash_file` does, in the child.
 
         Raises:
-            FileRefused: one of its subclasses, with a sentence that says what to do.
+            FileRefused: one of its subclasses, with a message that says what to do.
             SandboxUnavailable: the child does not start; nothing was decoded.
             ValueError: unknown variants, or no signals.
         """
@@ -134,32 +140,32 @@ class Sandbox:
             "fast": fast,
             "video": None,
         }
-        with opened(path) as (file, size):
+        with open_file(path) as (file, size):
             if video_format(file.read(HEAD)):
                 check_video_size(size, self._limits)
-                with self._conversation():
-                    reply = self._serve(request | {"video": size}, file.fileno())
+                with self._exchange():
+                    reply = self._send_ranges(request | {"video": size}, file.fileno())
                 return understood(reply, signals)
         chunks = read_path(path, limits=self._limits)
-        with closing(chunks), self._conversation():
+        with closing(chunks), self._exchange():
             reply = self._send(request, chunks)
         return understood(reply, signals)
 
-    def _serve(self, request: dict[str, Any], file: int) -> dict[str, Any]:
-        """Give the child those pieces of an open video that it asks for, until it answers."""
+    def _send_ranges(self, request: dict[str, Any], file: int) -> dict[str, Any]:
+        """Send the child the ranges of an open video that it requests; return its final reply."""
         with self._faults(self._limits.video_seconds):
-            child, reply, deadline = self._announce(request, self._limits.video_seconds)
+            child, reply, deadline = self._start_request(request, self._limits.video_seconds)
             while "read" in reply:
                 start, length = piece(reply, request["video"])
-                send_bytes(_out(child), os.pread(file, length, start), deadline)
-                reply = receive(_in(child), deadline)
+                send_bytes(_stdin(child), os.pread(file, length, start), deadline)
+                reply = receive(_stdout(child), deadline)
             return reply
 
     @contextmanager
-    def _conversation(self) -> Iterator[None]:
-        """Keep other threads out, and end the child if the talk is broken off, as by Ctrl-C.
+    def _exchange(self) -> Iterator[None]:
+        """Hold the lock, and end the child if the exchange is interrupted, as by Ctrl-C.
 
-        What it says next would answer a question that nobody asks any more.
+        Otherwise its next message would be taken for the reply to a later request.
         """
         with self._lock:
             try:
@@ -171,92 +177,93 @@ class Sandbox:
                 raise
 
     def _send(self, request: dict[str, Any], chunks: Iterator[bytes]) -> dict[str, Any]:
-        chunk = next(chunks, b"")  # a file that cannot be read is no affair of the child's
+        # outside of `_faults`: if the file cannot be read, the child is kept
+        chunk = next(chunks, b"")
         with self._faults(self._limits.seconds):
-            child, reply, deadline = self._announce(request, self._limits.seconds)
+            child, reply, deadline = self._start_request(request, self._limits.seconds)
             if reply != {"file": "wanted"}:
                 return reply
             while chunk:
-                send_bytes(_out(child), chunk, deadline)
+                send_bytes(_stdin(child), chunk, deadline)
                 chunk = next(chunks, b"")
-            send_bytes(_out(child), b"", deadline)
-            return receive(_in(child), deadline)
+            send_bytes(_stdin(child), b"", deadline)
+            return receive(_stdout(child), deadline)
 
     @contextmanager
     def _faults(self, seconds: float) -> Iterator[None]:
-        """Turn what goes wrong with the child into a refusal, and let another one follow it.
+        """Convert the child's failures to `FileRefused`, and end the child, so that it is replaced.
 
         Raises:
-            FileRefused: what the file did to the child, or that it cannot be read.
+            FileRefused: the file made the child fail, or cannot be read.
         """
         try:
             yield
         except TimeoutError:
             self._kill()
             raise errors.TimedOut(
-                f"The file takes longer than {seconds:g} seconds. "
-                "Export it anew, at a smaller size, and hash that."
+                f"Hashing the file takes longer than {seconds:g} seconds. "
+                "Export it at a smaller size and hash that."
             ) from None
         except (EOFError, BrokenPipeError):
-            raise self._autopsy() from None
+            raise self._cause_of_end() from None
         except (errors.FileRefused, OSError):
-            self._kill()  # it cannot be read to its end, for which the child would wait
+            self._kill()  # the file cannot be read to its end, and the child waits for the rest
             raise
-        except ValueError:  # it has lost the thread, or somebody else is speaking through it
+        except ValueError:  # the child is out of step, or controlled by a malicious file
             self._kill()
-            raise nonsense() from None
+            raise invalid_reply() from None
 
-    def _announce(
+    def _start_request(
         self, request: dict[str, Any], seconds: float
     ) -> tuple[subprocess.Popen[bytes], dict[str, Any], float]:
-        """Tell the child that a file comes; give the child, what it says, and the deadline.
+        """Send a request to the child; return the child, its first reply, and the deadline.
 
-        A child that dies before it says anything has seen no byte of this file, so that the file is
-        not to blame: then another child is started, once.
+        A child that ends before its first reply has received no byte of the file, so the file is
+        not the cause. Then a new child is started and the request is retried once.
 
         Raises:
-            SandboxUnavailable: the second child died as well.
-            TimeoutError: the child says nothing.
-            ValueError: what it says is no message.
+            SandboxUnavailable: the second child ended too.
+            TimeoutError: the child does not reply in time.
+            ValueError: the reply is not a valid message.
         """
         for _ in range(2):
             child = self._ensure()
             deadline = time.monotonic() + seconds
             try:
-                send(_out(child), request)
-                return child, receive(_in(child), deadline), deadline
-            except (EOFError, BrokenPipeError, BlockingIOError):  # the last: the pipe is full
+                send(_stdin(child), request)
+                return child, receive(_stdout(child), deadline), deadline
+            except (EOFError, BrokenPipeError, BlockingIOError):  # the last one: the pipe is full
                 self._kill()
         raise errors.SandboxUnavailable(
-            "The process that decodes files ends as soon as it starts. "
-            "Nothing was decoded; pass --no-sandbox to decode without it."
+            f"The process that decodes files ends as soon as it starts. {_ADVICE}"
         )
 
-    def _autopsy(self) -> errors.FileRefused:
-        """Say why the child ended: by what signal, or else through a fault of this program."""
+    def _cause_of_end(self) -> errors.FileRefused:
+        """Return the error for a child that has ended, by its exit status or signal."""
         status = self._kill(patience=5.0)
         if status == -signal.SIGXCPU:
             return errors.TimedOut(
-                "The file takes more computing than is allowed. "
-                "Export it anew as JPEG, or save a smaller copy."
+                "Hashing the file takes more computing time than is allowed. "
+                "Save a smaller copy, or export it as JPEG, and hash that."
             )
-        if status == -signal.SIGKILL:  # the system's way to end what takes too much memory
+        if status == -signal.SIGKILL:  # most likely the kernel's out-of-memory killer
             return errors.TooLarge(
-                "The system ended the reading of this file, most likely for lack of memory. "
-                "Save a smaller copy and hash that: its hash is nearly the same."
+                "The system stopped the hashing of this file, most likely for lack of memory. "
+                "Save a smaller copy and hash that; its fingerprint is nearly the same."
             )
         if status is None or status >= 0:
             return errors.ProgramFault.of("the process ended")
         return errors.CorruptFile(
-            "The file made its decoder crash, so it is damaged or made to do harm. "
-            "Nothing else was touched. Use another copy, or export it anew as JPEG or PNG."
+            "The file crashed the program that reads it, so it is damaged or malicious. That "
+            "program is isolated, so nothing else was affected. Use another copy of the file, or "
+            "export it as JPEG or PNG."
         )
 
     def _ensure(self) -> subprocess.Popen[bytes]:
         if self._stopped:
-            raise errors.SandboxUnavailable("This sandbox was stopped. Make another one.")
+            raise errors.SandboxUnavailable("This sandbox was stopped. Create another one.")
         if self._child is not None and self._owner != os.getpid():
-            _forget(self._child)  # this process is a fork: the child answers to its parent
+            _forget(self._child)  # this process is a fork, and the child belongs to its parent
             self._child = None
         if self._child is not None and self._child.poll() is not None:
             self._kill()
@@ -266,7 +273,7 @@ class Sandbox:
         return self._child
 
     def _kill(self, patience: float = 0.0) -> int | None:
-        """End the child and wait for it; it holds nothing worth saving."""
+        """End the child, after `patience` seconds to end by itself; return its exit status."""
         child, self._child = self._child, None
         if child is None:
             return None
@@ -288,35 +295,34 @@ def hash_file(
     See `Sandbox.hash_file`.
 
     Raises:
-        FileRefused: one of its subclasses, with a sentence that says what to do.
+        FileRefused: one of its subclasses, with a message that says what to do.
         SandboxUnavailable: the child does not start; nothing was decoded.
         ValueError: unknown variants, or no signals.
     """
     return _shared.hash_file(path, variants=variants, signals=signals, fast=fast)
 
 
-# The one global here: a function that starts a child for every file would cost 0.6 s each time, and
-# one that hands the child to its caller would not be a function of one line in a user's script.
+# The only global here, so that `hash_file` is a single call: starting a child takes 0.6 s, too long
+# for every file.
 _shared = Sandbox()
 atexit.register(_shared.close)
 
 
 def _start(limits: Limits) -> tuple[subprocess.Popen[bytes], tuple[str, ...]]:
-    """Start a child, and wait until it is confined.
+    """Start a child and wait until it is confined; return it and the names of its confinement.
 
     Raises:
-        SandboxUnavailable: it does not start, or says that it cannot work.
+        SandboxUnavailable: it does not start, or has no system-call filter.
     """
-    advice = "Nothing was decoded; pass --no-sandbox to decode without it."
     if os.name != "posix":
         raise errors.SandboxUnavailable(
-            f"The process that decodes files needs Linux or macOS in this version. {advice}"
+            f"The process that decodes files needs Linux or macOS in this version. {_ADVICE}"
         )
-    # last, where this package came from the current folder, which is not passed on
+    # appended in case this package was imported from the current folder, which is not passed on
     root = str(Path(__file__).resolve().parents[2])
     modules = [entry for entry in sys.path if Path(entry).is_absolute()] + [root]
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    # without a home, Python asks the system's user database for it, over a socket
+    # without HOME, Python looks it up in the user database, over a socket
     environment |= {"HOME": "/", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
     settings = dataclasses.asdict(limits)
     try:
@@ -328,51 +334,51 @@ def _start(limits: Limits) -> tuple[subprocess.Popen[bytes], tuple[str, ...]]:
             bufsize=0,
             cwd="/",
             env=environment,
-            start_new_session=True,  # Ctrl-C is for this process, which ends the child itself
+            start_new_session=True,  # Ctrl-C signals only this process, which ends the child
         )
     except OSError as error:
         raise errors.SandboxUnavailable(
-            f"The process that decodes files cannot start. {advice}"
+            f"The process that decodes files cannot start. {_ADVICE}"
         ) from error
     try:
-        os.set_blocking(_out(child), False)  # a child that reads no more must not hold us up
-        reply = receive(_in(child), time.monotonic() + _START_SECONDS)
-        walls = tuple(name for name in WALLS if name in reply["ready"])
-        _check_filter(walls)
+        os.set_blocking(_stdin(child), False)  # a child that stops reading must not block this one
+        reply = receive(_stdout(child), time.monotonic() + _START_SECONDS)
+        isolation = tuple(name for name in WALLS if name in reply["ready"])
+        _check_filter(isolation)
     except errors.SandboxUnavailable:
         _end(child)
         raise
     except (EOFError, TimeoutError, ValueError, KeyError, TypeError) as error:
         _end(child)
         raise errors.SandboxUnavailable(
-            f"The process that decodes files does not start up. {advice}"
+            f"The process that decodes files did not start correctly. {_ADVICE}"
         ) from error
     except BaseException:
         _end(child)
         raise
-    return child, walls
+    return child, isolation
 
 
-def _check_filter(walls: tuple[str, ...]) -> None:
-    """Refuse, or report, a child without a filter where the system could give it one.
+def _check_filter(isolation: tuple[str, ...]) -> None:
+    """Check that a child has a system-call filter, on Linux.
 
     Raises:
-        SandboxUnavailable: it has none, and nobody said that it may do without.
+        SandboxUnavailable: it has none, and the environment does not permit that.
     """
-    if sys.platform != "linux" or _FILTER in walls:
+    if sys.platform != "linux" or _FILTER in isolation:
         return
     if os.environ.get(_WITHOUT_FILTER) != "1":
         raise errors.SandboxUnavailable(
-            f"{_NO_FILTER} Nothing was decoded. In a container, let its profile permit the system "
-            f"call seccomp, as Docker's own does; {_WITHOUT_FILTER}=1 accepts limits of memory, "
-            "time and files alone, which protects less."
+            f"{_NO_FILTER} Nothing was decoded. In a container, allow the seccomp system call in "
+            f"its profile, as Docker's default profile does. Or set {_WITHOUT_FILTER}=1 to decode "
+            "with limits on memory, time and files only, which protects less."
         )
     if _first_warning.acquire(blocking=False):  # it is never released
-        _log.warning("%s It has limits of memory, time and files alone.", _NO_FILTER)
+        _log.warning("%s Decoding with limits on memory, time and files only.", _NO_FILTER)
 
 
 def _end(child: subprocess.Popen[bytes], patience: float = 0.0) -> int:
-    """Kill a child, unless it ends by itself within `patience` seconds; give its status."""
+    """Kill a child, unless it ends by itself within `patience` seconds; return its status."""
     try:
         return child.wait(patience)
     except subprocess.TimeoutExpired:
@@ -383,9 +389,9 @@ def _end(child: subprocess.Popen[bytes], patience: float = 0.0) -> int:
 
 
 def _forget(child: subprocess.Popen[bytes]) -> None:
-    """Let go of a child that is the parent process's, not this fork's."""
+    """Close the pipes of a child that belongs to the process this one was forked from."""
     _close(child)
-    child.returncode = 0  # or its finalizer would complain that it still runs
+    child.returncode = 0  # else its finalizer would warn that it is still running
 
 
 def _close(child: subprocess.Popen[bytes]) -> None:
@@ -394,11 +400,11 @@ def _close(child: subprocess.Popen[bytes]) -> None:
             pipe.close()
 
 
-def _out(child: subprocess.Popen[bytes]) -> int:
+def _stdin(child: subprocess.Popen[bytes]) -> int:
     assert child.stdin is not None  # noqa: S101 - `stdin=PIPE`
     return child.stdin.fileno()
 
 
-def _in(child: subprocess.Popen[bytes]) -> int:
+def _stdout(child: subprocess.Popen[bytes]) -> int:
     assert child.stdout is not None  # noqa: S101 - `stdout=PIPE`
     return child.stdout.fileno()

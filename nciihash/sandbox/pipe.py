@@ -1,8 +1,8 @@
-"""Messages between the sandbox and its child: JSON with its length before it, over a pipe.
+"""Messages between the sandbox's parent and child: length-prefixed JSON over a pipe.
 
-A file's bytes follow in frames, each with its length before it; a frame of no bytes ends them. Of a
-video, the child asks for the pieces that it needs, for it may be larger than any memory:
-`{"read": [START, LENGTH]}`, which is answered with one frame.
+A file's bytes follow in frames, length-prefixed too; an empty frame ends the file. A video may be
+larger than the memory, so the child requests the ranges it needs, `{"read": [START, LENGTH]}`; each
+is sent as one frame.
 """
 
 import io
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer as Buffer
 
 _MESSAGE_MAX: Final = 1 << 22  # bytes
-_READ: Final = 1 << 16  # bytes, what a pipe holds
+_READ: Final = 1 << 16  # bytes, the capacity of a pipe
 
-PIECE: Final = 1 << 18  # bytes of a video asked for at once
+RANGE_MAX: Final = 1 << 18  # bytes of a video per request
 
 
 def send(descriptor: int, message: dict[str, Any]) -> None:
@@ -30,7 +30,7 @@ def send(descriptor: int, message: dict[str, Any]) -> None:
 
 
 def send_bytes(descriptor: int, data: bytes, deadline: float) -> None:
-    """Write one frame to a pipe that does not block; `b""` ends a file.
+    """Write one frame to a non-blocking pipe; `b""` ends a file.
 
     Raises:
         BrokenPipeError: the other side has closed the pipe.
@@ -39,29 +39,29 @@ def send_bytes(descriptor: int, data: bytes, deadline: float) -> None:
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
     for part in (len(data).to_bytes(4), data):
-        left = memoryview(part)
-        while left:
+        remaining = memoryview(part)
+        while remaining:
             if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 raise TimeoutError
             try:
-                left = left[os.write(descriptor, left) :]
-            except BlockingIOError:  # less room than the system takes at once
+                remaining = remaining[os.write(descriptor, remaining) :]
+            except BlockingIOError:  # less free space in the pipe than an atomic write needs
                 continue
 
 
 def receive_bytes(descriptor: int, limit: int) -> bytes | None:
-    """Read a file's frames to their end, and join them; None where memory does not suffice.
+    """Read all frames of a file and return its bytes; None if they exceed the memory.
 
     Raises:
         EOFError: the other side has closed the pipe.
-        ValueError: more bytes than the limit.
+        ValueError: there are more bytes than the limit.
     """
     file: io.BytesIO | None = io.BytesIO()
     total = 0
-    while length := int.from_bytes(_exactly(descriptor, 4, None)):
+    while length := int.from_bytes(_read_exactly(descriptor, 4, None)):
         total += length
         if total > limit:
-            raise ValueError("a file of absurd length")
+            raise ValueError("the file exceeds the limit")
         while length:
             chunk = os.read(descriptor, min(length, _READ))
             if not chunk:
@@ -71,17 +71,17 @@ def receive_bytes(descriptor: int, limit: int) -> bytes | None:
                 if file is not None:
                     file.write(chunk)
             except MemoryError:
-                file = None  # and read on, so that the next message is found
+                file = None  # read the rest all the same, to reach the next message
     return None if file is None else file.getvalue()
 
 
-class Remote(io.RawIOBase):
-    """A file of which another process reads the pieces that are asked for; binary and seekable.
+class RemoteFile(io.RawIOBase):
+    """A binary, seekable, read-only file whose bytes another process reads and sends on request.
 
     Args:
-        inlet: the pipe on which pieces come.
-        outlet: the pipe on which they are asked for.
-        size: of the file, in bytes.
+        inlet: the pipe from which bytes are received.
+        outlet: the pipe to which requests are sent.
+        size: the file's size in bytes.
     """
 
     def __init__(self, inlet: int, outlet: int, size: int) -> None:
@@ -89,44 +89,43 @@ class Remote(io.RawIOBase):
         self._inlet = inlet
         self._outlet = outlet
         self._size = size
-        self._place = 0
+        self._position = 0
 
     def readable(self) -> bool:
-        """Tell that it can be read."""
+        """Whether the file can be read: always."""
         return True
 
     def seekable(self) -> bool:
-        """Tell that it has places."""
+        """Whether the file can be seeked: always."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a place, within the file or at its end."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
-        self._place = min(max(0, base + offset), self._size)
-        return self._place
+        """Set the position, clamped to the file, and return it."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = min(max(0, base + offset), self._size)
+        return self._position
 
     def tell(self) -> int:
-        """Tell the place."""
-        return self._place
+        """Return the position."""
+        return self._position
 
     def readinto(self, buffer: "Buffer") -> int:
-        """Read one piece.
+        """Request one range and read it into `buffer`; return the number of bytes.
 
         Raises:
             EOFError: the other side has closed the pipe.
-            ValueError: it sends more than was asked for.
+            ValueError: it sends more than was requested.
         """
         view = memoryview(buffer).cast("B")
-        wanted = min(len(view), PIECE, self._size - self._place)
+        wanted = min(len(view), RANGE_MAX, self._size - self._position)
         if not wanted:
             return 0
-        send(self._outlet, {"read": [self._place, wanted]})
-        length = int.from_bytes(_exactly(self._inlet, 4, None))
+        send(self._outlet, {"read": [self._position, wanted]})
+        length = int.from_bytes(_read_exactly(self._inlet, 4, None))
         if length > wanted:
-            raise ValueError("a piece of absurd length")
-        piece = _exactly(self._inlet, length, None)
-        view[:length] = piece
-        self._place += length
+            raise ValueError("more bytes than requested")
+        view[:length] = _read_exactly(self._inlet, length, None)
+        self._position += length
         return length
 
 
@@ -135,26 +134,26 @@ def receive(descriptor: int, deadline: float | None = None) -> dict[str, Any]:
 
     Args:
         descriptor: the pipe's.
-        deadline: on the clock of `time.monotonic`; None waits for ever.
+        deadline: a time of `time.monotonic`; None for no timeout.
 
     Raises:
         EOFError: the other side has closed the pipe.
         TimeoutError: the deadline has passed.
-        ValueError: not a message.
+        ValueError: the bytes are not a message.
     """
-    length = int.from_bytes(_exactly(descriptor, 4, deadline))
+    length = int.from_bytes(_read_exactly(descriptor, 4, deadline))
     if length > _MESSAGE_MAX:
-        raise ValueError("a message of absurd length")
+        raise ValueError("the message is too long")
     try:
-        message = json.loads(_exactly(descriptor, length, deadline))
+        message = json.loads(_read_exactly(descriptor, length, deadline))
     except RecursionError:
-        raise ValueError("a message of absurd depth") from None
+        raise ValueError("the message is nested too deeply") from None
     if isinstance(message, dict):
         return message
-    raise ValueError("a message is an object")
+    raise ValueError("the message is not a JSON object")
 
 
-def _exactly(descriptor: int, length: int, deadline: float | None) -> bytes:
+def _read_exactly(descriptor: int, length: int, deadline: float | None) -> bytes:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     data = b""

@@ -1,4 +1,4 @@
-"""Hash many files, in several processes at once; a refused one does not keep the others."""
+"""Hash many files in several child processes; a refused file does not stop the others."""
 
 import os
 from collections import deque
@@ -16,11 +16,11 @@ from nciihash.signals import Item, SignalType
 
 Hashing: TypeAlias = tuple[Path, Item | FileRefused]
 
-_AHEAD: Final = 32  # files a process that may be done before their turn comes to be told
+_AHEAD: Final = 32  # files per process that are hashed ahead of the results that are yielded
 
 
 def cores() -> int:
-    """Count the processors that this process may use."""
+    """Return the number of CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -35,26 +35,24 @@ def hash_files(
     sandboxed: bool = True,
     jobs: int = 1,
 ) -> Generator[Hashing, None, None]:
-    """Hash files in their order.
+    """Hash files and yield the results in the order of the paths.
 
     Args:
         paths: the files.
-        signals: which types of hash to make.
-        variants: which altered copies to hash too, as `nciihash.hashing.hasher.hash_file` takes
-            them.
-        fast: allow up to 4 bits of difference for speed, as `nciihash.hashing.hasher.hash_file`
-            says.
-        sandboxed: decode in child processes that can do no harm, else in this one.
-        jobs: how many child processes work at once; without them it makes no difference.
+        signals: the types of hash to make.
+        variants: which altered copies to hash too, as for `nciihash.hashing.hasher.hash_file`.
+        fast: decode large JPEG files at a reduced size, as for `nciihash.hashing.hasher.hash_file`.
+        sandboxed: decode in confined child processes, else in this process.
+        jobs: the number of child processes; ignored if not `sandboxed`.
 
     Yields:
-        Each path with its hashes, or with the reason why there are none.
+        Each path with its hashes, or with the `FileRefused` that says why there are none.
 
     Raises:
         SandboxUnavailable: a child process cannot start; nothing was decoded.
     """
     if not sandboxed:
-        # loads the decoders, which this was told to use
+        # imported here because it loads the decoders
         from nciihash.hashing.hasher import hash_file
 
         for path in paths:
@@ -63,37 +61,37 @@ def hash_files(
             except FileRefused as refusal:
                 yield path, refusal
         return
-    # decoders of videos share the processors out among the files, if there are several
+    # with several jobs, one decoder thread each: the jobs already use all CPUs
     limits = LIMITS if jobs == 1 else replace(LIMITS, threads=1)
-    boxes = [Sandbox(limits) for _ in range(max(1, jobs))]
-    free: SimpleQueue[Sandbox] = SimpleQueue()
-    for box in boxes:
-        free.put(box)
+    sandboxes = [Sandbox(limits) for _ in range(max(1, jobs))]
+    idle: SimpleQueue[Sandbox] = SimpleQueue()
+    for sandbox in sandboxes:
+        idle.put(sandbox)
 
     def hash_next(path: Path) -> Item | FileRefused:
-        box = free.get()
+        sandbox = idle.get()
         try:
-            return box.hash_file(path, variants=variants, signals=signals, fast=fast)
+            return sandbox.hash_file(path, variants=variants, signals=signals, fast=fast)
         except FileRefused as refusal:
             return refusal
         finally:
-            free.put(box)
+            idle.put(sandbox)
 
-    waiting: deque[tuple[Path, Future[Item | FileRefused]]] = deque()
-    pool = ThreadPoolExecutor(len(boxes))
+    pending: deque[tuple[Path, Future[Item | FileRefused]]] = deque()
+    pool = ThreadPoolExecutor(len(sandboxes))
     try:
         for path in paths:
-            waiting.append((path, pool.submit(hash_next, path)))
-            if len(waiting) > _AHEAD * len(boxes):
-                path, done = waiting.popleft()
-                yield path, done.result()
-        while waiting:
-            path, done = waiting.popleft()
-            yield path, done.result()
+            pending.append((path, pool.submit(hash_next, path)))
+            if len(pending) > _AHEAD * len(sandboxes):
+                path, future = pending.popleft()
+                yield path, future.result()
+        while pending:
+            path, future = pending.popleft()
+            yield path, future.result()
     finally:
-        if waiting:  # broken off: the children are not to finish what nobody waits for
-            for box in boxes:
-                box.stop()
+        if pending:  # the caller stopped early: don't finish results that nobody will read
+            for sandbox in sandboxes:
+                sandbox.stop()
         pool.shutdown(cancel_futures=True)
-        for box in boxes:
-            box.close()
+        for sandbox in sandboxes:
+            sandbox.close()

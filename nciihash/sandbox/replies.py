@@ -1,14 +1,14 @@
-"""Read what the sandbox's child says, trusting nothing in it."""
+"""Validate the replies of the sandbox's child, which a malicious file may control."""
 
 import math
 from collections.abc import Sequence
 from typing import Any, Final
 
 from nciihash import errors
-from nciihash.sandbox.pipe import PIECE
+from nciihash.sandbox.pipe import RANGE_MAX
 from nciihash.signals import Hashed, Item, Media, Signal, SignalType, Variant
 
-_SENTENCE_MAX: Final = 500  # characters of a reason
+_MESSAGE_MAX: Final = 500  # characters of an error message
 _REFUSALS: Final = {
     kind.code: kind
     for kind in (
@@ -19,56 +19,56 @@ _REFUSALS: Final = {
 }
 
 
-def understood(reply: dict[str, Any], asked: Sequence[SignalType]) -> Item:
-    """Read the child's answer, trusting nothing in it.
+def understood(reply: dict[str, Any], requested: Sequence[SignalType]) -> Item:
+    """Parse the child's final reply to a request for signals of the `requested` types.
 
     Raises:
-        FileRefused: the child refused the file, or its answer is not one.
+        FileRefused: the child refused the file, or its reply is invalid.
         ValueError: the child refused the request.
     """
-    invalid = ""
+    invalid_request = ""
     try:
         match reply:
             case {"item": {"media": media, "hashes": list(hashes), **more}}:
                 frames = more.get("frames", 1)
-                told = tuple(_hashed(entry) for entry in hashes)
-                if {hashed.signal.type for hashed in told} == set(asked) and (
+                parsed = tuple(_hashed(entry) for entry in hashes)
+                if {hashed.signal.type for hashed in parsed} == set(requested) and (
                     isinstance(frames, int) and frames >= 1
                 ):
                     every = _seconds(more.get("every", 0.0))
-                    marks = (bool(more.get(mark, False)) for mark in ("reduced", "motion"))
-                    return Item(Media(media), told, frames, every, *marks)
+                    flags = (bool(more.get(name, False)) for name in ("reduced", "motion"))
+                    return Item(Media(media), parsed, frames, every, *flags)
             case {"refused": code, "message": str(message)} if code in _REFUSALS:
-                # what a person reads in a terminal must not be able to command it
-                if message.isprintable() and len(message) <= _SENTENCE_MAX:
+                # the message is printed to a terminal, so it must have no escape sequences
+                if message.isprintable() and len(message) <= _MESSAGE_MAX:
                     raise _REFUSALS[code](message)
             case {"invalid": str(message)} if message.isprintable():
-                invalid = message
+                invalid_request = message
     except (ValueError, TypeError, KeyError):
         pass
-    if invalid:
-        raise ValueError(invalid)
-    raise nonsense()
+    if invalid_request:
+        raise ValueError(invalid_request)
+    raise invalid_reply()
 
 
 def piece(reply: dict[str, Any], size: int) -> tuple[int, int]:
-    """Read which piece of a video of `size` bytes the child asks for: start and length.
+    """Parse a request for a range of a video of `size` bytes; return its start and length.
 
     Raises:
-        ValueError: none that there is.
+        ValueError: the range is invalid or outside of the file.
     """
     match reply:
         case {"read": [int(start), int(length)]}:
-            if 0 <= start < size and 0 < length <= PIECE:
+            if 0 <= start < size and 0 < length <= RANGE_MAX:
                 return start, length
-    raise ValueError("no piece of the file")
+    raise ValueError("the range is outside of the file")
 
 
-def nonsense() -> errors.CorruptFile:
-    """Make the refusal of a file about which the child has said what is no answer."""
+def invalid_reply() -> errors.CorruptFile:
+    """Return the refusal of a file for which the child sent an invalid reply."""
     return errors.CorruptFile(
-        "The process that decodes files answered nonsense about this one, so it was not hashed. "
-        "Use another copy, or export it anew as JPEG or PNG."
+        "The process that decodes files returned an invalid reply for this file, so it was not "
+        "hashed. Use another copy of the file, or export it as JPEG or PNG."
     )
 
 

@@ -9,10 +9,10 @@ from PIL import Image
 
 from nciihash import errors, pdq
 from nciihash.hashing.hasher import hash_bytes
-from support.films import film, moving, oriented, stored
 from support.hashes import bits_apart, fingerprints, frames_of
 from support.pictures import encode, scene
 from support.tracks import boxes_of, cropped, fragmented, live, with_two_tracks
+from support.videos import film, moving, oriented, stored
 
 
 def values(page, data):

@@ -11,8 +11,8 @@ from nciihash.hashing.hasher import hash_bytes
 from nciihash.signals import Hashed, Signal, SignalType
 from support.browsers.chosen_files import file, pictures
 from support.browsers.visitor import LANGUAGES, catalogue
-from support.films import film, moving
 from support.hashes import bits_apart, fingerprints, frames_of
+from support.videos import film, moving
 
 
 @pytest.mark.parametrize(

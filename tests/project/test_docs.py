@@ -1,4 +1,4 @@
-"""The documentation: its code runs, its commands exist, its figures are those that are stored."""
+"""The documentation: its code runs, its commands exist, its figures are the stored ones."""
 
 import re
 import shlex
@@ -24,8 +24,8 @@ def fenced(page, language):
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
 
 
-def test_every_piece_of_python_runs(local, tmp_path, monkeypatch, capsys):
-    """On one page, one after the other, where an upload and a bank are, as its reader has them."""
+def test_all_python_code_runs(local, tmp_path, monkeypatch, capsys):
+    """The blocks of a page run in order, in a folder with an upload and a bank."""
     monkeypatch.chdir(tmp_path)
     scene(320, 240, seed=71).save("upload.jpg")
     local.open(random_item())
@@ -66,16 +66,16 @@ def test_every_command_and_option_exists(page):
 def test_every_make_target_exists():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
     for page in PAGES:
-        said = set(re.findall(r"^make ([a-z-]+)", "".join(fenced(page, "sh")), re.M))
-        assert said <= targets, page
+        named = set(re.findall(r"^make ([a-z-]+)", "".join(fenced(page, "sh")), re.M))
+        assert named <= targets, page
 
 
-def test_the_evidence_is_what_was_measured():
+def test_the_evidence_page_has_the_stored_results():
     stored = evidence.load(evidence.RESULTS)
     assert (DOCS / "evidence.md").read_text("utf-8") == evidence.page(stored)
 
 
-def test_a_ratio_that_got_worse_is_named():
+def test_a_worse_ratio_is_reported():
     old = {
         "search": {"banks": [{"rows": 10, "peers": [{"peer": "x", "single_ratio": 9.0, "s": 1}]}]}
     }
@@ -84,8 +84,8 @@ def test_a_ratio_that_got_worse_is_named():
     }
     assert evidence.worse(old, old, 0.3) == ([], 1)
     assert evidence.worse(new, old, 0.5) == ([], 1)
-    [named], compared = evidence.worse(new, old, 0.3)
-    assert ("single_ratio: 5, stored 9" in named, compared) == (True, 1)
+    [message], compared = evidence.worse(new, old, 0.3)
+    assert ("single_ratio: 5, stored 9" in message, compared) == (True, 1)
     race = {"hashing": {"ways": [{"way": "fast", "times as fast": {"peer": 4.0, "other": 2.0}}]}}
     assert evidence.worse(race, race, 0.3) == ([], 2)
     shares = {"veil": {"lines": [{"bits": 128, "of_the_flat_scan": 1.0}]}}

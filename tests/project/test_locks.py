@@ -1,4 +1,4 @@
-"""The lists of pinned packages: complete, with hashes where somebody deploys, without addresses."""
+"""The lock files: complete, with hashes for deployments, without URLs."""
 
 import re
 import tomllib
@@ -13,7 +13,7 @@ PINNED = re.compile(r"^([a-z0-9._-]+)==(\S+?)((?: --hash=sha256:[0-9a-f]{64})*)$
 
 
 def locked(name):
-    """Read a list: for each package its version and its hashes."""
+    """Parse a lock file: the version and the hashes of each package."""
     text = (ROOT / name).read_text().replace(" \\\n   ", "")
     found = {}
     for line in text.splitlines():
@@ -25,40 +25,41 @@ def locked(name):
 
 
 def wanted():
-    """Give what the service and the library ask for."""
+    """Return the requirements of the library and the service."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     return project["dependencies"] + extras["server"] + extras["postgres"]
 
 
-def test_a_deployment_has_a_hash_for_each_package_it_asks_for():
-    held = locked("requirements-deploy.lock")
+def test_the_deployment_lock_has_hashes_of_every_requirement():
+    packages = locked("requirements-deploy.lock")
     for text in wanted():
-        asked = Requirement(text)
-        version, hashes = held[canonicalize_name(asked.name)]
-        assert asked.specifier.contains(version), text
+        requirement = Requirement(text)
+        version, hashes = packages[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), text
         assert hashes
-    assert "psycopg-binary" in held  # of the extra `binary`
+    assert "psycopg-binary" in packages  # of the extra `binary`
 
 
 @pytest.mark.parametrize("name", ["requirements-deploy.lock", "requirements-build.lock"])
-def test_every_line_has_hashes_and_no_address(name):
+def test_every_package_has_hashes_and_no_url(name):
     assert "://" not in (ROOT / name).read_text()
     assert all(hashes for _, hashes in locked(name).values())
 
 
-def test_what_is_deployed_is_what_was_tested():
+def test_deployed_versions_are_the_tested_ones():
     tested = locked("requirements-dev.lock")
     for name, (version, _) in locked("requirements-deploy.lock").items():
         assert tested[name][0] == version, name
 
 
-def test_building_asks_for_nothing_else():
+def test_the_build_lock_has_every_build_requirement():
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
-    held = locked("requirements-build.lock")
+    packages = locked("requirements-build.lock")
     for text in build:
-        asked = Requirement(text)
-        assert asked.specifier.contains(held[canonicalize_name(asked.name)][0]), text
+        requirement = Requirement(text)
+        version, _ = packages[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), text
 
 
 def test_the_image_installs_with_hashes():

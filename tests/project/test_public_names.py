@@ -1,4 +1,4 @@
-"""The names that the README and the documentation give to users."""
+"""The public names that the README and the documentation use."""
 
 import ast
 import re
@@ -50,7 +50,7 @@ def test_public_names_can_be_imported(module):
 @pytest.mark.parametrize(
     "module", ["nciihash.bank", "nciihash.client", "nciihash.sandbox", "nciihash.sdk"]
 )
-def test_a_package_lists_the_names_that_it_gives(module):
+def test_a_package_lists_its_public_names(module):
     package = import_module(module)
     assert set(package.__all__) == set(dir(package))
     assert set(NAMES[module]) <= set(package.__all__)
@@ -59,7 +59,7 @@ def test_a_package_lists_the_names_that_it_gives(module):
 
 
 def imports(text):
-    """Return the names that a piece of code imports from the two packages, with their modules."""
+    """Return the names that some code imports from the two packages, as (module, name)."""
     return {
         (node.module, alias.name)
         for node in ast.walk(ast.parse(text))
@@ -69,7 +69,7 @@ def imports(text):
     }
 
 
-def test_the_readme_the_docs_and_the_examples_use_public_names_alone():
+def test_the_readme_the_docs_and_the_examples_use_only_public_names():
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     code = [
         block

@@ -1,4 +1,4 @@
-"""The README's commands, run as they stand there, in its readers' order, on a real service."""
+"""The commands of the README, run as written and in order, with a real service."""
 
 import json
 import os
@@ -18,24 +18,24 @@ from support.paths import ROOT
 
 README = (ROOT / "README.md").read_text()
 
-# what a reader replaces by values of her own
+# placeholders that readers replace with their own values
 CASE, KEY, PORT = "K7Q4-29XD-MM3R", "the-key-that-the-clearinghouse-gave-you", "8000"
 
 
 def blocks(heading):
-    """Give the fenced blocks under one heading as (language, text)."""
+    """Return the fenced blocks under a heading as (language, text)."""
     section = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", README, re.M | re.S)
     return re.findall(r"^```(\w+)\n(.*?)^```$", section[1], re.M | re.S)
 
 
 class Reader:
-    """Somebody who types what the README says, in one folder, and remembers what she exported."""
+    """A person who types the commands of the README in a shell, in a folder of its own."""
 
     def __init__(self, folder):
         self.folder = folder
         self.own_values = {}
         self.environment = {
-            # none of whoever runs the tests may shine through
+            # without the variables of the person who runs the tests
             **{k: v for k, v in os.environ.items() if not k.startswith(("NCIIHASH", "CLEARING"))},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "COLUMNS": "160",
@@ -47,12 +47,12 @@ class Reader:
         return text
 
     def types(self, line, answers=""):
-        """Run one line and give its standard output, read to its end."""
+        """Run a line and return its standard output."""
         line = self.mine(line)
         if match := re.fullmatch(r"export (\w+)=(.*)", line):
             self.environment[match[1]] = match[2]
             return ""
-        done = subprocess.run(
+        process = subprocess.run(
             ["sh", "-ec", line],
             input=answers,
             capture_output=True,
@@ -62,11 +62,11 @@ class Reader:
             env=self.environment,
             timeout=120,
         )
-        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+        assert process.returncode == 0, f"{line}\n{process.stdout}\n{process.stderr}"
+        return process.stdout
 
     def starts(self, line):
-        """Run a line that goes on running."""
+        """Start a line that keeps running."""
         return subprocess.Popen(
             ["sh", "-ec", f"exec {self.mine(line)}"],
             stdout=subprocess.PIPE,
@@ -88,7 +88,7 @@ def reader(tmp_path):
 
 @pytest.fixture
 def service(reader):
-    """Follow the charity's section: make a platform's key, and serve."""
+    """A service, started as the charity's section says, with a platform's key."""
     reader.own_values[PORT] = str(free_port())
     [(language, text)] = blocks("If you run a clearinghouse")
     assert language == "sh"
@@ -107,12 +107,12 @@ def service(reader):
         process.stdout.close()
 
 
-def test_what_the_readme_says_works(reader, service):
-    [(_, look), (_, submit), (_, look_after)] = blocks("If it is your picture")
+def test_the_commands_of_the_readme_work(reader, service):
+    [(_, look), (_, submit), (_, manage)] = blocks("If it is your picture")
     [(_, follow), (python, script)] = blocks("If you run a platform")
     assert python == "python"
 
-    # she hashes, and opens a case
+    # a survivor hashes a photo and opens a case
     [line] = look.splitlines()
     assert re.search(r"\b[0-9a-f]{64}\b", reader.types(line))
     [line] = submit.splitlines()
@@ -121,7 +121,7 @@ def test_what_the_readme_says_works(reader, service):
     words = re.search(r"\b([a-z]+(?:-[a-z]+)?(?: [a-z]+(?:-[a-z]+)?){5})$", opened, re.M)
     reader.environment["NCIIHASH_PASSPHRASE"] = words[1]
 
-    # a platform follows, and finds the edited copy and nothing else
+    # a platform follows the feed and finds only the edited copy
     for line in follow.splitlines():
         printed = reader.types(line)
     found = {entry["file"]: entry for entry in map(json.loads, printed.splitlines())}
@@ -134,8 +134,8 @@ def test_what_the_readme_says_works(reader, service):
     assert re.fullmatch(r"[0-9a-f]{64} \d+", printed[0])
     assert re.fullmatch(r"[0-9a-f]{32} \d+ (strong|likely)", printed[1])
 
-    # she looks, withdraws, and the platform finds nothing any more
-    status, withdraw_one, withdraw_all = look_after.splitlines()
+    # the survivor reads the status and withdraws, and the platform finds nothing
+    status, withdraw_one, withdraw_all = manage.splitlines()
     assert "Example Social" in reader.types(status)
     assert "so the case is now closed" in reader.types(withdraw_one, answers="yes\n")
     reader.types(withdraw_all)
@@ -144,7 +144,7 @@ def test_what_the_readme_says_works(reader, service):
     assert all(json.loads(line)["matches"] == [] for line in printed.splitlines())
 
 
-def test_no_command_of_the_readme_is_left_untested():
+def test_every_block_of_the_readme_is_tested():
     fenced = re.findall(r"^```(\w+)\n", README, re.M)
     assert fenced == ["sh", "sh", "sh", "sh", "python", "sh"]
 
@@ -155,14 +155,14 @@ def test_the_two_commands_are_targets_of_the_makefile():
     assert set(re.findall(r"make ([a-z-]+)\b(?! sure)", README)) <= targets
 
 
-def test_every_file_that_the_readme_points_to_is_there():
+def test_every_file_that_the_readme_links_to_exists():
     for name in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / name).exists(), name
     for name in re.findall(r"`((?:nciihash|clearinghouse|examples)/[\w/.]*)`", README):
         assert (ROOT / name).exists(), name
 
 
-def test_the_sample_upload_really_is_another_file(reader):
+def test_the_sample_upload_is_a_different_picture(reader):
     photo, upload = (
         np.asarray(Image.open(reader.folder / name)) for name in ("photo.jpg", "upload.jpg")
     )

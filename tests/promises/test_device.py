@@ -14,10 +14,10 @@ import sys
 
 import pytest
 
-from support.films import film, moving
 from support.heifs import heic
 from support.paths import ROOT
 from support.pictures import encode, exif, scene
+from support.videos import film, moving
 
 HASHING = """
 from nciihash import errors

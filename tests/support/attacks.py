@@ -1,4 +1,4 @@
-"""What attackers on matching need: hashes at chosen distances, and a bank full of near copies."""
+"""Tools for attacks on matching: hashes at given distances, and a bank full of near copies."""
 
 import secrets
 from contextlib import closing
@@ -14,29 +14,29 @@ BITS = SignalType.PDQ.bits
 
 
 def some_pdq(draw):
-    """Draw a value that PDQ could give, as a number: half of its bits are set."""
-    return sum(1 << place for place in draw.sample(range(BITS), BITS // 2))
+    """Draw a plausible PDQ value, as an int: half of its bits are set."""
+    return sum(1 << n for n in draw.sample(range(BITS), BITS // 2))
 
 
-def flipped(draw, value, bits, places=range(BITS)):
-    """Flip an even number of bits among some places, as many that are set as that are not."""
-    ones = [1 << place for place in places if value >> place & 1]
-    zeros = [1 << place for place in places if not value >> place & 1]
+def flipped(draw, value, bits, positions=range(BITS)):
+    """Flip an even number of bits at some positions, as many set as unset ones."""
+    ones = [1 << n for n in positions if value >> n & 1]
+    zeros = [1 << n for n in positions if not value >> n & 1]
     return value ^ sum(draw.sample(ones, bits // 2) + draw.sample(zeros, bits // 2))
 
 
 def hashed(value, quality=90):
-    """Return a PDQ hash from a number."""
+    """Return a PDQ hash from an int."""
     return Hashed(Signal(SignalType.PDQ, value.to_bytes(BITS // 8, "big")), quality)
 
 
 def item_of(value):
-    """Return a file of one hash."""
+    """Return a file with one hash."""
     return Item(Media.IMAGE, (hashed(value),))
 
 
 def flood(process, values, a_case=200):
-    """Open cases that hold these values, next to the service, since over HTTP it takes minutes."""
+    """Open cases with these values, directly in the database: over HTTP it takes minutes."""
     with closing(process.store()) as store:
         lawful, now = LawfulList(), datetime.now(UTC)
         for start in range(0, len(values), a_case):

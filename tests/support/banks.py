@@ -1,4 +1,4 @@
-"""A feed that is always the same, and what a bank holds after each of its pages."""
+"""A reproducible feed, and the contents of a bank after each of its pages."""
 
 import hashlib
 import random
@@ -13,7 +13,7 @@ from nciihash.signals import Match, Media, Signal, SignalType, Variant
 
 
 class Model:
-    """The same as a bank, as a dictionary."""
+    """A bank as a dictionary."""
 
     def __init__(self) -> None:
         self.members: dict[str, Added] = {}
@@ -57,7 +57,7 @@ def cursor(number: int) -> str:
 
 @cache
 def page(number: int) -> FeedPage:
-    """Give page `number` of a feed that adds and removes, always the same."""
+    """Return page `number` of a feed of additions and removals, the same in each call."""
     draw = random.Random(number)
     entries: list[feed.FeedEntry] = []
     for _ in range(draw.randrange(1, 12)):
@@ -74,17 +74,17 @@ def page(number: int) -> FeedPage:
     return FeedPage(tuple(entries), cursor(number), more=draw.random() < 0.5)
 
 
-_HELD: list[dict[str, Added]] = [{}]
+_STATES: list[dict[str, Added]] = [{}]
 
 
 def after(count: int) -> dict[str, Added]:
-    """Give what a bank holds after pages 1 to `count`."""
-    while len(_HELD) <= count:
+    """Return the contents of a bank after pages 1 to `count`."""
+    while len(_STATES) <= count:
         model = Model()
-        model.members = dict(_HELD[-1])
-        feed.apply(page(len(_HELD)), model)
-        _HELD.append(model.members)
-    return _HELD[count]
+        model.members = dict(_STATES[-1])
+        feed.apply(page(len(_STATES)), model)
+        _STATES.append(model.members)
+    return _STATES[count]
 
 
 def number_of(bank: Bank) -> int:
@@ -107,7 +107,7 @@ def journal_of(path: Path) -> Path:
 
 
 def a_bank_of_three_pages(path: Path) -> list[int]:
-    """Make a bank whose journal holds three records; give where each ends."""
+    """Make a bank with three records in its journal; return the offsets where each ends."""
     with Bank.open(path) as bank:
         ends = [journal_of(path).stat().st_size]
         for number in (1, 2, 3):

@@ -1,7 +1,6 @@
 """The service's command line in a fork of a process that has loaded it.
 
-A process of its own loads the service for more than a second, and a fork of one that has done so
-starts in a tenth of it.
+Loading the service takes more than a second; a fork starts in a tenth of that.
 """
 
 import multiprocessing
@@ -15,13 +14,13 @@ _PRELOADED = ["clearinghouse.cli.app", "clearinghouse.serve", "alembic.command"]
 
 
 class ForkedCommand:
-    """A running command, with the part of `subprocess.Popen`'s interface that the tests use.
+    """A running command, with the parts of the interface of `subprocess.Popen` that tests use.
 
     Args:
         words: the command and its options.
         environment: all of its environment variables. Those that the interpreter or the loader
-            reads at its start (`PYTHON...`, `LD_...`) have no effect.
-        log: the file that its standard error is added to.
+            reads when it starts (`PYTHON...`, `LD_...`) have no effect.
+        log: the file to which its standard error is appended.
     """
 
     def __init__(self, words, environment, log):
@@ -38,11 +37,11 @@ class ForkedCommand:
         self.pid = self._process.pid
 
     def poll(self):
-        """Return the exit status, or minus the signal that ended it; None while it runs."""
+        """Return the exit status (minus the signal that ended it), or None while it runs."""
         return self._process.exitcode
 
     def send_signal(self, number):
-        """Send a signal, unless the process has ended and was reaped by the fork server."""
+        """Send a signal if the process still runs."""
         if self.poll() is None:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
@@ -57,7 +56,7 @@ class ForkedCommand:
 def _run(words, environment, log, writer):
     from clearinghouse.cli.app import main
 
-    os.setsid()  # Ctrl-C is for the test, and not for what it runs
+    os.setsid()  # so that Ctrl-C reaches only the test
     os.environ.clear()
     os.environ.update(environment)
     os.dup2(writer.fileno(), sys.stdout.fileno())

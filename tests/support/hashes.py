@@ -1,4 +1,4 @@
-"""Hashes of the same file by Python and by the page, and how far they are apart."""
+"""Hashes of a file by Python and by the page, and their distance."""
 
 import base64
 from functools import lru_cache
@@ -18,7 +18,13 @@ HASH = """async ([files, path]) => {
 
 
 def fingerprints(page, files, path=None):
-    """Fingerprint files' bytes with the page's own scripts; each gives `found`, `code` or both."""
+    """Hash files with the page's scripts; each result has `found`, `code` or both.
+
+    Args:
+        page: where the page is loaded.
+        files: their contents.
+        path: "canvas" for the decoder of the browser; by default the page chooses.
+    """
     return page.evaluate(HASH, [[base64.b64encode(data).decode() for data in files], path])
 
 

@@ -1,4 +1,4 @@
-"""HEIC files for tests, put together here: turned, tiled, bursts, with depth, with a video behind.
+"""Make HEIC files for tests: rotated, cropped, tiled, bursts, and with a depth map.
 
 The boxes are those of ISO/IEC 23008-12 and 14496-12.
 """
@@ -11,22 +11,22 @@ from dataclasses import dataclass
 import av
 from PIL import Image
 
-_NEEDED = {b"hvcC", b"clap", b"irot", b"imir"}
+_ESSENTIAL = {b"hvcC", b"clap", b"irot", b"imir"}
 
 
 @dataclass(frozen=True)
 class Item:
-    """One item of a file: its kind, its bytes, its properties, and which items it refers to."""
+    """One item of a file: its type, bytes and properties, and the items it refers to."""
 
     kind: bytes
     data: bytes
     properties: tuple[bytes, ...] = ()
     hidden: bool = False
-    refers: tuple[bytes, tuple[int, ...]] | None = None  # how, and to which numbers from 1 on
+    refers: tuple[bytes, tuple[int, ...]] | None = None  # the reference's type, and item numbers
 
 
 def box(name: bytes, *parts: bytes) -> bytes:
-    """Make a box of an ISO base media file."""
+    """Return a box of an ISO base media file."""
     body = b"".join(parts)
     return struct.pack(">I4s", 8 + len(body), name) + body
 
@@ -49,9 +49,9 @@ def coded(
 ) -> Item:
     """Encode a picture with even sides as one HEVC frame.
 
-    Sides are 64 or more: for less, x265 takes smaller blocks, which it refuses while the process
-    has other encoders open. It gives the only frame of a film a time of decoding that it never set,
-    whatever its memory holds, so that it is set here.
+    Sides are 64 or more: for less, x265 uses smaller blocks, which it refuses while the process has
+    other encoders open. For a single frame it returns an uninitialised decoding time, so it is set
+    here.
     """
     out = io.BytesIO()
     with av.open(out, "w", format="matroska") as container:
@@ -66,12 +66,12 @@ def coded(
     with av.open(out) as container:
         config = box(b"hvcC", container.streams.video[0].codec_context.extradata)
         sample = bytes(next(container.demux(video=0)))
-    of_it = (config, _size(*image.size), *properties)
-    return Item(b"hvc1", sample, of_it, hidden, refers)
+    all_properties = (config, _size(*image.size), *properties)
+    return Item(b"hvc1", sample, all_properties, hidden, refers)
 
 
 def heif(items: Sequence[Item], primary: int = 1) -> bytes:
-    """Put items together to a file; they are numbered from 1 on."""
+    """Return a file of these items, which are numbered from 1."""
     properties = list(dict.fromkeys(p for item in items for p in item.properties))
     entries = [
         _full(b"infe", struct.pack(">HH4sx", n, 0, item.kind), version=2, flags=int(item.hidden))
@@ -84,21 +84,21 @@ def heif(items: Sequence[Item], primary: int = 1) -> bytes:
     ]
     links = b""
     for n, item in enumerate(items, 1):
-        # what nobody may do without
-        places = [properties.index(p) + 1 | 0x80 * (p[4:8] in _NEEDED) for p in item.properties]
-        links += struct.pack(">HB", n, len(places)) + bytes(places)
+        # indices from 1; the high bit marks a property as essential
+        indices = [properties.index(p) + 1 | 0x80 * (p[4:8] in _ESSENTIAL) for p in item.properties]
+        links += struct.pack(">HB", n, len(indices)) + bytes(indices)
     iref = _full(b"iref", *references) if references else b""
 
     def meta(offset: int) -> bytes:
-        places = b""
+        locations = b""
         for n, item in enumerate(items, 1):
-            places += struct.pack(">HHHII", n, 0, 1, offset, len(item.data))
+            locations += struct.pack(">HHHII", n, 0, 1, offset, len(item.data))
             offset += len(item.data)
         return _full(
             b"meta",
             _full(b"hdlr", bytes(4), b"pict", bytes(13)),
             _full(b"pitm", struct.pack(">H", primary)),
-            _full(b"iloc", struct.pack(">BBH", 0x44, 0, len(items)), places),
+            _full(b"iloc", struct.pack(">BBH", 0x44, 0, len(items)), locations),
             _full(b"iinf", struct.pack(">H", len(entries)), *entries),
             iref,
             box(
@@ -116,10 +116,10 @@ def heif(items: Sequence[Item], primary: int = 1) -> bytes:
 def heic(
     image: Image.Image, quarter_turns: int = 0, block: bytes = b"", pix_fmt: str = "yuv420p"
 ) -> bytes:
-    """Save a picture as a phone's HEIC: one HEVC frame, a turn to show it by, and EXIF.
+    """Save a picture as a phone's HEIC: one HEVC frame, a rotation, and EXIF.
 
-    `image` is the picture as stored, with even sides; a viewer turns it by so many quarter turns
-    against the clock (`irot`).
+    `image` is the picture as stored, with even sides; viewers rotate it by `quarter_turns`
+    anticlockwise (`irot`). `block` is an EXIF block.
     """
     turn = (box(b"irot", bytes([quarter_turns])),) if quarter_turns else ()
     items = [coded(image, pix_fmt=pix_fmt, properties=turn)]
@@ -129,7 +129,7 @@ def heic(
 
 
 def aperture(width: int, height: int, right: float = 0, down: float = 0) -> bytes:
-    """Make a clean aperture (`clap`): its size, and how far its middle is from the picture's."""
+    """Return a clean aperture (`clap`): its size, and its middle's offset from the picture's."""
     return box(
         b"clap",
         struct.pack(">IIIIiIiI", width, 1, height, 1, int(2 * right), 2, int(2 * down), 2),
@@ -137,7 +137,7 @@ def aperture(width: int, height: int, right: float = 0, down: float = 0) -> byte
 
 
 def tiled(image: Image.Image, rows: int, columns: int, properties: tuple[bytes, ...] = ()) -> bytes:
-    """Save a picture as phones do, as a grid of pictures; sides are multiples of twice the grid."""
+    """Save a picture as a grid of tiles, as phones do; each tile has even sides."""
     wide, high = image.width // columns, image.height // rows
     tiles = [
         coded(
@@ -154,7 +154,7 @@ def tiled(image: Image.Image, rows: int, columns: int, properties: tuple[bytes, 
 
 
 def with_depth(image: Image.Image, depth: Image.Image) -> bytes:
-    """Save a picture with a map of how far away things are, as portraits have."""
+    """Save a picture with a depth map, as in portrait mode."""
     name = b"urn:mpeg:hevc:2015:auxid:2\0"
-    behind = coded(depth, properties=(_full(b"auxC", name),), refers=(b"auxl", (1,)))
-    return heif([coded(image), behind])
+    auxiliary = coded(depth, properties=(_full(b"auxC", name),), refers=(b"auxl", (1,)))
+    return heif([coded(image), auxiliary])

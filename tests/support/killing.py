@@ -1,8 +1,8 @@
-"""Writers at work on a service that is killed without warning, again and again, and the tally.
+"""Concurrent writers on a service that is killed with SIGKILL repeatedly.
 
-Each write is sent until it is answered, under one idempotency key: a writer whose answer was cut
-off sends the same request to the process that comes next. So at the end every write is one that was
-acknowledged, and the log must hold each of them once: neither lost nor doubled.
+Each write is repeated under the same idempotency key until it gets a response: a writer whose
+connection broke sends the request again to the next process. So in the end every write has been
+acknowledged, and must be in the log exactly once: neither lost nor duplicated.
 """
 
 import json
@@ -21,23 +21,23 @@ from support.serving import credentials, item, opening, pdq
 
 @dataclass(frozen=True)
 class Tally:
-    """What came of all writes."""
+    """The result: how many writes were acknowledged, lost or duplicated."""
 
     kills: int
     acknowledged: int
-    cut_off: int  # sent again, since their first answer never came
+    cut_off: int  # repeated, since the first response did not arrive
     lost: int
     doubled: int
 
 
 @dataclass
 class Loop:
-    """Writers, a follower of the feed, and the process that they all lose.
+    """Writers, a reader of the feed, and the process that is killed under them.
 
     Args:
         folder: for the key, the log and, without `database`, the database.
-        database: its address.
-        writers: how many write at once.
+        database: the address of the database.
+        writers: the number of concurrent writers.
     """
 
     folder: Path
@@ -49,51 +49,57 @@ class Loop:
     removed: int = 0
     cut_off: int = 0
 
-    def run(self, kills, *, told=lambda round_: None, enough=lambda: False):
-        """Kill the service so many times, or until it is `enough`, and count."""
+    def run(self, kills, *, told=lambda count: None, enough=lambda: False):
+        """Kill the service a number of times and return the tally.
+
+        Args:
+            kills: how many times.
+            told: called after each kill with their number so far.
+            enough: returns true to stop early.
+        """
         self._lock, self._up, self._stop = threading.Lock(), threading.Event(), threading.Event()
-        self._failures, self._held, self._entries, cursor = [], {}, {"add": 0, "remove": 0}, None
-        threads = [threading.Thread(target=self._guarded) for _ in range(self.writers)]
+        self._failures, self._bank, self._entries, cursor = [], {}, {"add": 0, "remove": 0}, None
+        threads = [threading.Thread(target=self._run_writer) for _ in range(self.writers)]
         process, headers = None, None
         try:
-            for round_ in range(kills + 1):
+            for killed in range(kills + 1):
                 process = ServiceProcess(self.folder, self.database)
                 headers = headers or bearer(process.platform())
                 self._address = process.address
                 self._up.set()
-                if not round_:
+                if not killed:
                     for thread in threads:
                         thread.start()
                 cursor = self._follow(process, headers, cursor)
-                if round_ == kills or enough():
+                if killed == kills or enough():
                     break
-                # some writes into the round, and then at any moment of the next one
+                # after some writes, at a random moment of the next one
                 wanted, end = self.added + 10, time.monotonic() + 30
                 while self.added < wanted and time.monotonic() < end and not self._failures:
                     time.sleep(0.002)
                 time.sleep(secrets.randbelow(40) / 1000)
                 self._up.clear()
                 process.end(signal.SIGKILL)
-                told(round_ + 1)
+                told(killed + 1)
             self._stop.set()
             for thread in threads:
                 thread.join()
             assert not self._failures, self._failures
             self._follow(process, headers, cursor)
-            return self._count(process, round_)
+            return self._count(process, killed)
         finally:
             self._stop.set()
             self._up.set()
             if process is not None:
                 process.end(signal.SIGKILL)
 
-    def _guarded(self):
-        # a connection for each request: one that is kept would end with the process
+    def _run_writer(self):
+        # a new connection for each request: kept ones would end with the process
         limits = httpx.Limits(max_keepalive_connections=0)
         try:
             with httpx.Client(timeout=60, limits=limits) as client:
                 self._write(client)
-        except BaseException as error:  # told by `run`, in its own thread
+        except BaseException as error:  # reported by `run`, in the test's thread
             self._failures.append(error)
             raise
 
@@ -118,7 +124,7 @@ class Loop:
                     self.removed += 1
 
     def _send(self, client, method, path, expected, *, headers=None, **content):
-        """Send a write until it is answered; the same request under the same key each time."""
+        """Send a write with one idempotency key until it gets a response."""
         headers = (headers or {}) | {"Idempotency-Key": secrets.token_hex(16)}
         tries = 0
         while True:
@@ -131,14 +137,14 @@ class Loop:
                 tries += 1
                 time.sleep(0.01)
                 continue
-            if reply.status_code == 503:  # busy, which a client waits for
+            if reply.status_code == 503:  # busy: clients retry
                 time.sleep(0.1)
                 continue
             assert reply.status_code == expected, reply.text
             return reply.json()
 
     def _follow(self, process, headers, cursor):
-        """Read the feed on from where it was, as a platform does; each entry must be new."""
+        """Read the feed from a cursor to its end, as a platform does; no entry may be repeated."""
         while True:
             query = {"limit": 10_000} | ({"cursor": cursor} if cursor else {})
             reply = process.client.get("/v1/feed", params=query, headers=headers)
@@ -147,22 +153,22 @@ class Loop:
             for entry in page["entries"]:
                 self._entries[entry["op"]] += 1
                 if entry["op"] == "add":
-                    assert entry["id"] not in self._held, "an addition was told twice"
-                    self._held[entry["id"]] = entry["value"]
+                    assert entry["id"] not in self._bank, "an addition was sent twice"
+                    self._bank[entry["id"]] = entry["value"]
                 else:
-                    self._held.pop(entry["id"], None)
+                    self._bank.pop(entry["id"], None)
             cursor = page["cursor"]
             if not page["more"]:
                 return cursor
 
     def _count(self, process, kills):
-        held = list(self._held.values())
+        values = list(self._bank.values())
         expected = set(self.cases) - self.withdrawn
-        lost = len(expected - set(held)) + len(self.withdrawn & set(held))
-        doubled = len(held) - len(set(held)) + len(set(held) - set(self.cases))
-        # The log itself: what was added and withdrawn between two looks at the feed is not in it.
+        lost = len(expected - set(values)) + len(self.withdrawn & set(values))
+        doubled = len(values) - len(set(values)) + len(set(values) - set(self.cases))
+        # the log itself: the feed omits what was added and withdrawn between two reads
         log = json.loads(process.command("stats", "--json").stdout)["log"]
-        written = log - self.added - self.removed
-        lost += max(-written, 0)
-        doubled += max(written, 0)
+        extra = log - self.added - self.removed
+        lost += max(-extra, 0)
+        doubled += max(extra, 0)
         return Tally(kills, self.added + self.removed, self.cut_off, lost, doubled)

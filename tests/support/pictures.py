@@ -1,4 +1,4 @@
-"""Pictures for tests, made here, and files made from them."""
+"""Draw pictures for tests, and make files of them."""
 
 import io
 import struct
@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def scene(width: int = 120, height: int = 80, seed: int = 1) -> Image.Image:
-    """Draw smooth hills with hard edges in them: structure that a hash can hold on to."""
+    """Draw smooth gradients and a rectangle with hard edges: enough structure for a hash."""
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 256, (6, 9, 3), np.uint8))
     pixels = np.array(small.resize((width, height), Image.Resampling.BICUBIC))
@@ -18,7 +18,7 @@ def scene(width: int = 120, height: int = 80, seed: int = 1) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def encode(image: Image.Image, format: str, **options: Any) -> bytes:
+def encode(image: Image.Image, format: str, **options: Any) -> bytes:  # noqa: A002 - as in Pillow
     """Save a picture to bytes."""
     out = io.BytesIO()
     image.save(out, format, **options)
@@ -26,12 +26,12 @@ def encode(image: Image.Image, format: str, **options: Any) -> bytes:
 
 
 def chunk(name: bytes, data: bytes) -> bytes:
-    """Make one chunk of a PNG."""
+    """Return one chunk of a PNG."""
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
 def png(width: int, height: int, rows: bytes, extra: bytes = b"", depth: int = 8, kind: int = 2):
-    """Make a PNG whose header says what the arguments say, whatever its pixels are."""
+    """Return a PNG with the header's fields as passed, whatever its pixels are."""
     header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n"
@@ -43,21 +43,27 @@ def png(width: int, height: int, rows: bytes, extra: bytes = b"", depth: int = 8
 
 
 def jpeg_with_size(data: bytes, width: int, height: int) -> bytes:
-    """Make a JPEG's header lie about its size."""
-    place = data.index(b"\xff\xc0")
-    return data[: place + 5] + struct.pack(">HH", height, width) + data[place + 9 :]
+    """Replace the size in a JPEG's header."""
+    start = data.index(b"\xff\xc0")
+    return data[: start + 5] + struct.pack(">HH", height, width) + data[start + 9 :]
 
 
 def exif(orientation: int, order: str = "<", kind: int = 3) -> bytes:
-    """Make an EXIF block that holds an orientation alone."""
-    mark = b"II" if order == "<" else b"MM"
+    """Return an EXIF block with only an orientation."""
+    byte_order = b"II" if order == "<" else b"MM"
     value = struct.pack(order + ("HH" if kind == 3 else "I"), *([orientation, 0][: 5 - kind]))
     entry = struct.pack(order + "HHI", 0x0112, kind, 1) + value
-    return b"Exif\0\0" + mark + struct.pack(order + "HIH", 42, 8, 1) + entry + struct.pack("I", 0)
+    return (
+        b"Exif\0\0"
+        + byte_order
+        + struct.pack(order + "HIH", 42, 8, 1)
+        + entry
+        + struct.pack("I", 0)
+    )
 
 
 def stored(image: Image.Image, orientation: int) -> Image.Image:
-    """Turn an upright picture as a camera held the other way stores it."""
+    """Rotate an upright picture to how a file of this EXIF orientation stores it."""
     turn = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,

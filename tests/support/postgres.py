@@ -1,8 +1,8 @@
-"""Databases for the tests: a fresh one for each, on a server of PostgreSQL of their own or a file.
+"""Databases for tests: a fresh SQLite file or PostgreSQL database for each.
 
-A server is started from Debian's programs, once for each process of the test run, when the first
-test asks for it; or CLEARINGHOUSE_TEST_POSTGRES names one, as postgresql+psycopg://USER@HOST/NAME,
-where databases may be made. Where there is neither, the tests are skipped and say so.
+A PostgreSQL server is started from Debian's programs when the first test needs it, once per process
+of the test run. CLEARINGHOUSE_TEST_POSTGRES names another server on which databases may be created,
+as postgresql+psycopg://USER@HOST/NAME. If there is neither, these tests are skipped.
 """
 
 import os
@@ -25,18 +25,18 @@ ADDRESS = "CLEARINGHOUSE_TEST_POSTGRES"
 
 
 def programs():
-    """Give the folder of the newest PostgreSQL that Debian installed."""
+    """Return the program folder of the newest PostgreSQL from Debian; None if there is none."""
     folders = Path("/usr/lib/postgresql").glob("*/bin/initdb")
     found = sorted(folders, key=lambda path: int(path.parts[-3]))
     return found[-1].parent if found else None
 
 
 class Server:
-    """A PostgreSQL server in a folder of its own, reached through a socket there."""
+    """A PostgreSQL server in a folder of its own, with a Unix socket there."""
 
-    def __init__(self, folder, bin):
+    def __init__(self, folder, program_folder):
         self.folder = folder
-        self.bin = bin
+        self.program_folder = program_folder
         # PostgreSQL refuses to run as root
         self.user = None
         if os.getuid() == 0:
@@ -58,10 +58,10 @@ class Server:
         self._run("pg_ctl", "stop", "--wait", "--mode", mode)
 
     def _run(self, program, *words):
-        # to a file, since what pg_ctl starts would hold a pipe open
+        # to a file: the server that pg_ctl starts would keep a pipe open
         with (self.folder / "output").open("w+b") as output:
-            done = subprocess.run(
-                [self.bin / program, "-D", self.folder / "data", *words],
+            process = subprocess.run(
+                [self.program_folder / program, "-D", self.folder / "data", *words],
                 user=self.user,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -69,11 +69,11 @@ class Server:
                 check=False,
                 cwd="/",
             )
-        assert done.returncode == 0, (self.folder / "output").read_text()
+        assert process.returncode == 0, (self.folder / "output").read_text()
 
 
 class Databases:
-    """Where fresh databases come from: copies of one that is migrated and empty."""
+    """A source of fresh databases, copied from an empty one with all tables."""
 
     def __init__(self, address, server=None):
         self.address = make_url(address)
@@ -98,7 +98,7 @@ class Databases:
 
     @contextmanager
     def fresh(self, *, empty=False):
-        """Make a database and give its address: with today's tables, or with none."""
+        """Create a database and yield its address; with all tables, unless `empty`."""
         name = self._name()
         self._run(f"CREATE DATABASE {name} TEMPLATE {'template0' if empty else self._template}")
         try:
@@ -107,10 +107,10 @@ class Databases:
             self._run(f"DROP DATABASE {name} WITH (FORCE)")
 
     def dump(self, address):
-        """Give what pg_dump writes of a database, and a server of ours has in its files."""
-        bin = programs()
+        """Return the output of pg_dump and, of a server of our own, all its files, by name."""
+        program_folder = programs()
         plain = make_url(address).set(drivername="postgresql").render_as_string(False)
-        command = [bin / "pg_dump" if bin else "pg_dump", "--dbname", plain]
+        command = [program_folder / "pg_dump" if program_folder else "pg_dump", "--dbname", plain]
         found = {"dump": subprocess.run(command, capture_output=True, check=True).stdout}
         if self._server is not None:
             self._run("CHECKPOINT")
@@ -125,7 +125,7 @@ class Databases:
 
 
 def _memory():
-    """Give a folder in memory that holds the servers of a test run; None where there is none."""
+    """Return a folder in memory with space for the servers of a test run; None if there is none."""
     shared = Path("/dev/shm")
     try:
         return shared if shutil.disk_usage(shared).free > 4 * 2**30 else None
@@ -135,15 +135,15 @@ def _memory():
 
 @contextmanager
 def server():
-    """Run a server from Debian's programs; None where there are none."""
-    bin = programs()
-    if bin is None:
+    """Run a server from Debian's programs; yield None if there are none."""
+    program_folder = programs()
+    if program_folder is None:
         yield None
         return
-    # not under pytest's folder, which is closed to other users, and with a short name for a socket;
-    # in memory where there is enough of it, since a server waits for its disk at each commit
+    # outside pytest's folder, which other users cannot read, with a short path for the socket; in
+    # memory if possible, because the server waits for the disk at each commit
     folder = Path(tempfile.mkdtemp(prefix="ch-pg-", dir=_memory()))
-    running = Server(folder, bin)
+    running = Server(folder, program_folder)
     try:
         yield running
     finally:
@@ -153,23 +153,23 @@ def server():
 
 @pytest.fixture(scope="session")
 def databases():
-    """Give the place where fresh databases come from."""
+    """The source of fresh PostgreSQL databases."""
     if address := os.environ.get(ADDRESS):
-        made = Databases(address)
-        yield made
-        made.close()
+        source = Databases(address)
+        yield source
+        source.close()
         return
     with server() as running:
         if running is None:
             pytest.skip(f"no PostgreSQL in /usr/lib/postgresql, and {ADDRESS} names none")
-        made = Databases(running.address, running)
-        yield made
-        made.close()
+        source = Databases(running.address, running)
+        yield source
+        source.close()
 
 
 @pytest.fixture
 def own_server():
-    """Give a server that a test may stop and start."""
+    """A PostgreSQL server that the test may stop and start."""
     with server() as running:
         if running is None:
             pytest.skip("no PostgreSQL in /usr/lib/postgresql")
@@ -178,7 +178,7 @@ def own_server():
 
 @pytest.fixture(scope="session")
 def empty_file(tmp_path_factory):
-    """Give a file of SQLite with today's tables and nothing in them."""
+    """An SQLite file with all tables, empty."""
     path = tmp_path_factory.mktemp("empty") / "db.sqlite3"
     database = open_database(Settings(database=f"sqlite:///{path}"))
     with database.writer.begin() as connection:
@@ -190,9 +190,9 @@ def empty_file(tmp_path_factory):
 
 @pytest.fixture
 def database(request, tmp_path):
-    """Give the address of a fresh database, in SQLite unless `conftest` asks for both."""
+    """The address of a fresh database: SQLite, unless `conftest` parametrizes both."""
     if getattr(request, "param", "sqlite") == "sqlite":
-        # a copy, since making the tables takes longer than most tests
+        # a copy: creating the tables takes longer than most tests
         shutil.copy(request.getfixturevalue("empty_file"), tmp_path / "db.sqlite3")
         yield f"sqlite:///{tmp_path}/db.sqlite3"
         return

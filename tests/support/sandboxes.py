@@ -1,4 +1,4 @@
-"""What tests do to a sandbox's child, and to processes that have one."""
+"""Helpers for tests of the sandbox's child process."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ def pid_of(box):
 
 
 def gone(pid):
-    """Wait until a process is no more; True if that happens at all."""
+    """Wait up to ten seconds for a process to end; return whether it has."""
     for _ in range(500):
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -30,21 +30,22 @@ def gone(pid):
     return False
 
 
-def sibling(beside, data):
-    path = beside.with_name("other")
-    path.write_bytes(data)
-    return path
+def sibling(path, data):
+    """Write a file next to another one."""
+    other = path.with_name("other")
+    other.write_bytes(data)
+    return other
 
 
 def while_sending(monkeypatch, act):
-    """Do something when the child has asked for the file, before the first byte is sent."""
+    """Call `act` when the child has requested the file, before the first byte is sent."""
     once = iter([act])
 
-    def acting(*arguments):
+    def act_and_send(*arguments):
         next(once, lambda: None)()
         return send_bytes(*arguments)
 
-    monkeypatch.setattr(sandbox, "send_bytes", acting)
+    monkeypatch.setattr(sandbox, "send_bytes", act_and_send)
 
 
 DEATHS = {

@@ -1,4 +1,4 @@
-"""What tests of a scan put into its bank, and how they read its results."""
+"""Fill a bank for tests of scans, and read their results."""
 
 import hashlib
 
@@ -28,7 +28,7 @@ def flipped(value, bits):
 
 
 def results(out):
-    """Read all results, in the order of blocks, without where they stood."""
+    """Read all results, in the order of blocks, without their row numbers."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -38,7 +38,7 @@ def results(out):
 
 
 def begin(arguments):
-    """Do what a scan does up to its first block."""
+    """Start a scan's results folder, up to its first block."""
     source, _, bank, _, out, _, block = arguments
     with findings.ScanFolder(out) as folder:
         how = {"signals": [], "fast": False}

@@ -1,4 +1,4 @@
-"""A clearinghouse in a process of its own, over real HTTP, and the operator's commands."""
+"""A clearinghouse in its own process, over real HTTP, and the operator's commands."""
 
 import io
 import os
@@ -28,15 +28,15 @@ from support.forked_command import ForkedCommand
 PROGRAM = (sys.executable, "-m", "clearinghouse")
 ENVIRONMENT = {
     "CLEARINGHOUSE_ARGON2_MEMORY": "64",
-    "CLEARINGHOUSE_QUIET_OPENINGS": "1000000",  # what asks for work has tests of its own
+    "CLEARINGHOUSE_QUIET_OPENINGS": "1000000",  # the proof of work has tests of its own
     "CLEARINGHOUSE_QUIET_SIGNALS": "1000000000",
     "PYTHONWARNINGS": "default",
 }
 
 
 @dataclass(frozen=True)
-class Done:
-    """What a command printed, and how it ended."""
+class CommandResult:
+    """The output and the exit status of a command."""
 
     stdout: str
     stderr: str
@@ -44,13 +44,18 @@ class Done:
 
 
 def command(*words, database, code=0, typed="", **environment):
-    """Run a command of the operator in this process, since one of its own starts in a second.
+    """Run an operator's command in this process, because a new process takes a second to start.
 
-    Whatever it waits for is read from `typed`; its exit status must be `code`.
+    Args:
+        words: the command and its arguments.
+        database: the address of the database.
+        code: the expected exit status.
+        typed: its standard input.
+        environment: settings to change.
     """
-    given = _inherited() | ENVIRONMENT | {"COLUMNS": "200"} | environment
+    variables = _inherited() | ENVIRONMENT | {"COLUMNS": "200"} | environment
     with (
-        mock.patch.dict(os.environ, given, clear=True),
+        mock.patch.dict(os.environ, variables, clear=True),
         mock.patch.object(sys, "argv", ["clearinghouse", *words, "--database", database]),
         mock.patch.object(sys, "stdin", io.StringIO(typed)),
         redirect_stdout(io.StringIO()) as out,
@@ -58,12 +63,12 @@ def command(*words, database, code=0, typed="", **environment):
     ):
         try:
             app.main()
-            ended = 0
+            status = 0
         except SystemExit as end:
-            ended = end.code or 0
-    done = Done(out.getvalue(), err.getvalue(), ended)
-    assert done.code == code, done.stderr
-    return done
+            status = end.code or 0
+    result = CommandResult(out.getvalue(), err.getvalue(), status)
+    assert result.code == code, result.stderr
+    return result
 
 
 def bearer(key):
@@ -72,22 +77,22 @@ def bearer(key):
 
 
 class ServiceProcess:
-    """A clearinghouse that serves in a process of its own; a context manager.
+    """A clearinghouse in its own process, as a context manager.
 
-    It answers when the constructor returns.
+    It accepts requests once the constructor returns.
 
     Args:
-        folder: for its key, its log and, without `database`, its database.
-        database: the address of its database.
-        forked: start from a fork of a process that has loaded the service, which is much cheaper
-            than `python -m clearinghouse serve`.
-        environment: settings that differ from those of the tests.
+        folder: for the key, the log and, without `database`, the database.
+        database: the address of the database.
+        forked: fork a process that has loaded the service, which is much faster than to start
+            `python -m clearinghouse serve`.
+        environment: settings to change.
     """
 
     def __init__(self, folder, database=None, *, forked=True, **environment):
         self.database = database or f"sqlite:///{folder}/db.sqlite3"
         self.log = folder / "log.txt"
-        # where SQLite has its key by default
+        # the default for SQLite
         key = {"CLEARINGHOUSE_KEY_FILE": str(folder / "db.sqlite3-key" / "master")}
         self.environment = _inherited() | ENVIRONMENT | key | environment
         words = ("serve", "--database", self.database, "--port", "0")
@@ -113,34 +118,34 @@ class ServiceProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                start_new_session=True,  # Ctrl-C is for the test, and not for what it runs
+                start_new_session=True,  # so that Ctrl-C reaches only the test
             )
 
     def command(self, *words, code=0):
-        """Run a command of the operator on the same database."""
+        """Run an operator's command on the same database."""
         return command(*words, database=self.database, code=code, **self.environment)
 
     def platform(self, scopes="feed,match,feedback", name=None):
         """Add a platform, by default under a new name, and return its key.
 
-        Without the command line, which takes more than a second to start and is tested once.
+        Does not use the command line, which takes a second to start and is tested elsewhere.
         """
         with closing(self.store()) as store:
             name = name or f"Platform {secrets.token_hex(4)}"
             return keys.add_platform(store, name, _scopes(scopes), datetime.now(UTC))
 
     def rotate_key(self, name, scopes):
-        """Give a platform a further key, with other scopes, and return it."""
+        """Create another key for a platform, with other scopes, and return it."""
         with closing(self.store()) as store:
             return keys.rotate_key(store, name, datetime.now(UTC), scopes=_scopes(scopes))
 
     def store(self):
-        """Return the database, opened next to the service."""
+        """Open the database, next to the running service."""
         settings = Settings.from_environment(self.environment)
         return Store.open(replace(settings, database=self.database))
 
     def survivor(self):
-        """Return a client of the survivor's API."""
+        """Return a client for the survivors' API."""
         return Client(self.address)
 
     def open(self, *items):
@@ -155,7 +160,7 @@ class ServiceProcess:
             client.withdraw(*case, item)
 
     def pass_midnight(self):
-        """Date back by a day what platforms matched and said: a case tells it from midnight on."""
+        """Backdate matches and verdicts by a day: a case shows them after midnight only."""
         engine = create_engine(self.database)
         with engine.begin() as connection:
             connection.exec_driver_sql("UPDATE verdicts SET hour = hour - 86400")
@@ -163,13 +168,13 @@ class ServiceProcess:
         engine.dispose()
 
     def cases(self):
-        """Return how many cases there are. On SQLite alone."""
+        """Return the number of cases. SQLite only."""
         with closing(sqlite3.connect(make_url(self.database).database)) as database:
             (count,) = database.execute("SELECT count(*) FROM cases").fetchone()
         return count
 
     def end(self, number=signal.SIGTERM):
-        """Send a signal, unless the process has ended, and wait until it has."""
+        """Send a signal if the process runs, and wait until it has ended."""
         if self.process.poll() is None:
             self.process.send_signal(number)
         self.process.wait(timeout=60)
@@ -184,7 +189,7 @@ class ServiceProcess:
 
 
 def _inherited():
-    """Return the environment without the settings of a service that this machine may run."""
+    """Return the environment without any settings of the service."""
     return {n: v for n, v in os.environ.items() if not n.startswith("CLEARINGHOUSE_")}
 
 

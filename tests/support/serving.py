@@ -1,4 +1,4 @@
-"""The service under test: an application over a database of its own, and people who use it."""
+"""The service under test, on a database of its own, and clients that use it."""
 
 import base64
 import secrets
@@ -20,7 +20,7 @@ NOW = datetime(2026, 5, 17, 13, 45, 59, tzinfo=UTC)
 
 
 class Clock:
-    """A time that tests move."""
+    """A clock that tests set."""
 
     def __init__(self):
         self.now = NOW
@@ -33,20 +33,21 @@ class Clock:
 
 
 def pdq(seed=None):
-    """Give a random PDQ value in digits, or a fixed one; half of its bits are set, as in all."""
+    """Return a plausible PDQ value as hexadecimal digits: random, or fixed by a seed."""
     half = secrets.token_bytes(16) if seed is None else seed.to_bytes(4, "big") * 4
     return (half + bytes(byte ^ 0xFF for byte in half)).hex()
 
 
 def near(value, bits):
-    """Flip the last bits of a value, in turn one that is set and one that is not.
+    """Flip the lowest bits of a value, alternately a set and an unset one.
 
-    So a value that PDQ can give stays one. What is flipped for fewer bits is flipped for more.
+    So a plausible PDQ value stays plausible. The bits flipped for a smaller number are among those
+    flipped for a larger one.
     """
     number = int(value, 16)
-    places = range(4 * len(value))
-    ones = [1 << place for place in places if number >> place & 1]
-    zeros = [1 << place for place in places if not number >> place & 1]
+    positions = range(4 * len(value))
+    ones = [1 << n for n in positions if number >> n & 1]
+    zeros = [1 << n for n in positions if not number >> n & 1]
     order = [bit for pair in zip(ones, zeros, strict=False) for bit in pair]
     return f"{number ^ sum(order[:bits]):0{len(value)}x}"
 
@@ -69,7 +70,7 @@ def opening(*items, **changes):
 
 @dataclass
 class Case:
-    """What its holder knows of a case."""
+    """A case as its holder knows it."""
 
     client: TestClient
     number: str
@@ -84,7 +85,7 @@ class Case:
         reply = self.client.get("/v1/case", headers=self.headers)
         assert reply.status_code == 200, reply.text
         status = reply.json()
-        # left out where they say nothing, since older clients do not know them
+        # omitted at their defaults, since older clients do not know them
         status["items"] = [{"being_checked": 0, "complete": True} | i for i in status["items"]]
         return status
 
@@ -99,7 +100,7 @@ def credentials(number, passphrase):
 
 @dataclass
 class Peer:
-    """A platform with its key."""
+    """A platform and its key."""
 
     service: "Running"
     name: str
@@ -126,7 +127,7 @@ class Peer:
 
 @dataclass
 class Running:
-    """The application, entered."""
+    """The application while it runs."""
 
     app: object
     client: TestClient
@@ -141,7 +142,7 @@ class Running:
         content = opening(*items, **changes)
         end = time.monotonic() + 60
         reply = self.client.post("/v1/cases", json=content)
-        while reply.status_code == 503 and time.monotonic() < end:  # as the answer asks for
+        while reply.status_code == 503 and time.monotonic() < end:  # retry, as it asks for
             reply = self.client.post("/v1/cases", json=content)
         assert reply.status_code == 201, reply.text
         body = reply.json()
@@ -151,22 +152,22 @@ class Running:
         return Peer(self, name, keys.add_platform(self.parts.store, name, scopes, self.clock()))
 
     def caught_up(self):
-        """Wait until the live index has everything that is in the log."""
+        """Wait until the live index has applied the whole log."""
         end = time.monotonic() + 60
         while True:
             with self.parts.store.read() as tx:
                 head = tx.log.head()
             if self.parts.live.seq >= head:
                 return
-            assert time.monotonic() < end, "the live index stands still"
+            assert time.monotonic() < end, "the live index does not catch up"
             time.sleep(0.005)
 
 
 @pytest.fixture
 def settings(database, tmp_path):
-    # where SQLite has its key by default
+    # the default for SQLite
     key = tmp_path / "db.sqlite3-key" / "master"
-    # what asks for work has tests of its own
+    # the proof of work has tests of its own
     return Settings(database=database, argon2_memory=64, key_file=key, quiet_signals=10**9)
 
 
@@ -193,12 +194,12 @@ def figures(service):
 
 
 def flood(gate, openings, now=NOW):
-    """Let so many cases be opened in this hour."""
+    """Count so many openings of cases in this hour."""
     for _ in range(openings):
         gate.count(now)
 
 
 def solved(asked):
-    """Do the work that is asked for."""
+    """Solve a proof of work."""
     nonces = solve(asked.challenge, asked.difficulty, asked.puzzles)
     return Work(challenge=asked.challenge, nonces=nonces)

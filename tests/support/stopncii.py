@@ -1,6 +1,6 @@
-"""A platform that speaks StopNCII's format."""
+"""A platform that uses the StopNCII-compatible API."""
 
-DOOR = "/stopncii/v1"
+API = "/stopncii/v1"
 
 
 def both(key, other=None):
@@ -8,13 +8,13 @@ def both(key, other=None):
 
 
 def fetch(peer, **query):
-    reply = peer.service.client.get(f"{DOOR}/FetchHashes", params=query, headers=both(peer.key))
+    reply = peer.service.client.get(f"{API}/FetchHashes", params=query, headers=both(peer.key))
     assert reply.status_code == 200, reply.text
     return reply.json()
 
 
 def fetch_all(peer, **query):
-    """Read every page, and check what a client counts on."""
+    """Fetch every page, and check the rules that clients rely on."""
     pages, token = [], None
     while True:
         page = fetch(peer, **query, **({"nextPageToken": token} if token else {}))
@@ -34,23 +34,23 @@ def fetch_all(peer, **query):
     return [r for p in pages for r in p["hashRecords"]]
 
 
-def values(found):
-    return [r["hashValue"] for r in found]
+def values(records):
+    return [r["hashValue"] for r in records]
 
 
-def feedback(peer, value, said, key=None):
-    return feedback_on(peer, (value, said), key=key)
+def feedback(peer, value, feedback_value, key=None):
+    return feedback_on(peer, (value, feedback_value), key=key)
 
 
 def feedback_on(peer, *given, key=None):
-    """Send feedback on values; each is (value, feedback)."""
+    """Send feedback, given as pairs of a value and the feedback on it."""
     entries = [{"tags": ["x"], "feedbackValue": f, "hashValue": v} for v, f in given]
     body = {"count": len(entries), "hashFeedbacks": entries}
     headers = both(key or peer.key)
-    return peer.service.client.post(f"{DOOR}/SubmitFeedback", json=body, headers=headers)
+    return peer.service.client.post(f"{API}/SubmitFeedback", json=body, headers=headers)
 
 
-def submit(peer, *hashes, said="Blocked", type="StopNCIISignalType.ImagePDQ"):
+def submit(peer, *hashes, feedback_value="Blocked", type="StopNCIISignalType.ImagePDQ"):
     body = {
         "count": len(hashes),
         "hashRecords": [
@@ -58,9 +58,9 @@ def submit(peer, *hashes, said="Blocked", type="StopNCIISignalType.ImagePDQ"):
                 "lastModtimestamp": 1795308150,
                 "signalType": type,
                 "hashValue": value,
-                "CSPFeedbacks": [{"tags": [], "feedbackValue": said}],
+                "CSPFeedbacks": [{"tags": [], "feedbackValue": feedback_value}],
             }
             for value in hashes
         ],
     }
-    return peer.service.client.post(f"{DOOR}/SubmitHashes", json=body, headers=both(peer.key))
+    return peer.service.client.post(f"{API}/SubmitHashes", json=body, headers=both(peer.key))

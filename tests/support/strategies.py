@@ -14,7 +14,7 @@ Pixels = NDArray[np.uint8]
 
 
 def _colour() -> st.SearchStrategy[Pixels]:
-    # multiples of 51 put differences on whole steps of the quality measure
+    # with multiples of 51, differences are whole steps of the quality measure
     level = st.one_of(st.integers(0, 255), st.sampled_from([0, 51, 102, 153, 204, 255]))
     grey = level.map(lambda v: [v] * 3)
     return st.one_of(grey, st.lists(level, min_size=3, max_size=3)).map(
@@ -28,8 +28,8 @@ def _constant(height: int, width: int) -> st.SearchStrategy[Pixels]:
 
 def _stripes(height: int, width: int) -> st.SearchStrategy[Pixels]:
     def build(period: int, down: bool, a: Pixels, b: Pixels) -> Pixels:
-        place = np.arange(height)[:, None] if down else np.arange(width)[None, :]
-        mask = np.broadcast_to((place // period) % 2 == 0, (height, width))
+        position = np.arange(height)[:, None] if down else np.arange(width)[None, :]
+        mask = np.broadcast_to((position // period) % 2 == 0, (height, width))
         return np.where(mask[..., None], a, b)
 
     return st.builds(build, st.integers(1, 40), st.booleans(), _colour(), _colour())
@@ -97,8 +97,8 @@ _KINDS: tuple[Callable[[int, int], st.SearchStrategy[Pixels]], ...] = (
 
 
 def pictures(*, side_max: int = 400) -> st.SearchStrategy[Pixels]:
-    """Draw pictures, uint8 (h, w, 3), of every size up to `side_max` and of many structures."""
-    # the edges of the filter's window sizes, and the grid's own size, are drawn more often
+    """Draw pictures, uint8 (h, w, 3), of all sizes up to `side_max` and many structures."""
+    # boundary cases of the filter's window sizes and of the grid are drawn more often
     edges = [n for n in (1, 4, 5, 63, 64, 65, 127, 128, 129, 256, 257) if n <= side_max]
     side = st.one_of(st.integers(1, side_max), st.sampled_from(edges))
     structured = st.tuples(side, side, st.sampled_from(_KINDS)).flatmap(lambda s: s[2](s[0], s[1]))
@@ -107,7 +107,7 @@ def pictures(*, side_max: int = 400) -> st.SearchStrategy[Pixels]:
 
 
 def signals(type: SignalType | None = None) -> st.SearchStrategy[Signal]:
-    """Draw signals of one type, or of all."""
+    """Draw signals of a type, or of all types."""
     types = st.sampled_from(MADE) if type is None else st.just(type)
     return types.flatmap(
         lambda t: st.binary(min_size=t.bits // 8, max_size=t.bits // 8).map(lambda v: Signal(t, v))
@@ -115,7 +115,7 @@ def signals(type: SignalType | None = None) -> st.SearchStrategy[Signal]:
 
 
 def hashed() -> st.SearchStrategy[Hashed]:
-    """Draw hashes with their quality where their type has one."""
+    """Draw hashes, with a quality if their type has one."""
     return st.tuples(signals(), st.integers(0, 100), st.sampled_from(Variant)).map(
         lambda d: Hashed(d[0], d[1] if d[0].type is SignalType.PDQ else None, d[2])
     )
@@ -128,7 +128,7 @@ def items() -> st.SearchStrategy[Item]:
 
 
 def opaque_ids() -> st.SearchStrategy[str]:
-    """Draw ids and cursors as the wire writes them."""
+    """Draw ids and cursors in their wire format."""
     return st.binary(min_size=16, max_size=16).map(bytes.hex)
 
 

@@ -1,4 +1,4 @@
-"""Videos for tests with more than one track, or with pictures that are cropped by a header."""
+"""Make videos for tests: with several tracks, cropped by a header, fragmented, or live."""
 
 import io
 from fractions import Fraction
@@ -7,9 +7,9 @@ import av
 from av.bitstream import BitStreamFilterContext
 from av.stream import Disposition
 
-from support.films import FAST, film, moving
+from support.videos import FAST, film, moving
 
-# container, codec of the side track, one packet of it, codec of the pictures
+# container, codec of the side track, one packet of it, codec of the video
 SIDE_TRACKS = {
     "mov_text in MP4": ("mp4", "mov_text", b"\0\5hello", "libx264"),
     "mov_text in MOV": ("mov", "mov_text", b"\0\5hello", "libx264"),
@@ -26,11 +26,11 @@ _DATA = {"klv", "timed_id3"}
 
 
 def with_side_track(kind, frames=None):
-    """Encode eight frames with a track of `SIDE_TRACKS` beside them."""
-    format, codec, payload, pictures = SIDE_TRACKS[kind]
+    """Encode eight frames, or the passed ones, with another track of `SIDE_TRACKS`."""
+    container_format, codec, payload, video_codec = SIDE_TRACKS[kind]
     out = io.BytesIO()
-    with av.open(out, "w", format=format) as container:
-        video = container.add_stream(pictures, rate=12, options=FAST[pictures])
+    with av.open(out, "w", format=container_format) as container:
+        video = container.add_stream(video_codec, rate=12, options=FAST[video_codec])
         video.height, video.width = 240, 320
         side = None
         if codec is None:
@@ -44,33 +44,41 @@ def with_side_track(kind, frames=None):
             packets += video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24"))
         packets += video.encode()
         if side is not None:
-            line = av.Packet(payload)
-            line.stream, line.time_base = side, Fraction(1, 1000)
-            line.pts, line.dts, line.duration = 0, 0, 500
-            container.mux(line)
+            packet = av.Packet(payload)
+            packet.stream, packet.time_base = side, Fraction(1, 1000)
+            packet.pts, packet.dts, packet.duration = 0, 0, 500
+            container.mux(packet)
         container.mux(packets)
     return out.getvalue()
 
 
-def with_two_tracks(frames, *, flags=None, default=None, format="mp4", codec="libx264"):
-    """Encode two tracks of pictures.
+def with_two_tracks(
+    frames,
+    *,
+    flags=None,
+    default=None,
+    format="mp4",  # noqa: A002 - the name in PyAV
+    codec="libx264",
+):
+    """Encode two video tracks.
 
     Args:
-        frames: RGB arrays of the one and of the other.
-        flags: of each track's header in MP4: 1 enabled, 2 in the movie (ISO/IEC 14496-12, 8.3.2).
-        default: in Matroska, whether each is the default.
+        frames: RGB arrays of the first and of the second track.
+        flags: the flags of each MP4 track header: 1 enabled, 2 in the movie (ISO/IEC 14496-12,
+            8.3.2).
+        default: in Matroska, whether each track is the default.
     """
     out = io.BytesIO()
     with av.open(out, "w", format=format) as container:
         tracks = []
-        for number, pictures in enumerate(frames):
+        for number, track_frames in enumerate(frames):
             track = container.add_stream(codec, rate=12, options=FAST[codec])
-            track.height, track.width = pictures[0].shape[:2]
+            track.height, track.width = track_frames[0].shape[:2]
             if default is not None:
                 track.disposition = Disposition.default if default[number] else Disposition(0)
             tracks.append(track)
-        for track, pictures in zip(tracks, frames, strict=True):
-            for pixels in pictures:
+        for track, track_frames in zip(tracks, frames, strict=True):
+            for pixels in track_frames:
                 container.mux(track.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
             container.mux(track.encode())
     data = bytearray(out.getvalue())
@@ -81,8 +89,8 @@ def with_two_tracks(frames, *, flags=None, default=None, format="mp4", codec="li
     return bytes(data)
 
 
-def cropped(frames, codec, left, top, format="mp4"):
-    """Encode frames of which the stream's own header crops pixels off two sides."""
+def cropped(frames, codec, left, top, format="mp4"):  # noqa: A002 - the name in PyAV
+    """Encode frames whose stream header crops pixels at the left and top."""
     raw = {"libx264": "h264", "libx265": "hevc"}[codec]
     out = io.BytesIO()
     whole = io.BytesIO(film(frames, codec, raw))
@@ -98,24 +106,27 @@ def cropped(frames, codec, left, top, format="mp4"):
     return repacked(out.getvalue(), raw, format)
 
 
-def repacked(data, raw, format, rate=12):
-    """Put a bare stream of H.264 or HEVC into a container."""
+def repacked(data, raw, format, rate=12):  # noqa: A002 - the name in PyAV
+    """Mux an H.264 or HEVC elementary stream into a container."""
     out = io.BytesIO()
-    with av.open(io.BytesIO(data), format=raw) as source, av.open(out, "w", format=format) as into:
-        track = into.add_stream_from_template(source.streams.video[0])
+    with (
+        av.open(io.BytesIO(data), format=raw) as source,
+        av.open(out, "w", format=format) as container,
+    ):
+        track = container.add_stream_from_template(source.streams.video[0])
         for number, packet in enumerate(source.demux(video=0)):
             if packet.size:
                 packet.pts = packet.dts = number
                 packet.time_base, packet.duration = Fraction(1, rate), 1
                 packet.stream = track
-                into.mux(packet)
+                container.mux(packet)
     return out.getvalue()
 
 
 def fragmented(
     frames, codec="libx264", *, group=6, rate=12, times=None, flags="frag_keyframe+empty_moov"
 ):
-    """Encode an MP4 of fragments, one a group of pictures, as recorders and live streams do."""
+    """Encode a fragmented MP4, one fragment per GOP, as recorders and live streams do."""
     out = io.BytesIO()
     options = {"movflags": f"{flags}+default_base_moof"}
     with av.open(out, "w", format="mp4", container_options=options) as container:
@@ -133,7 +144,7 @@ def fragmented(
 
 
 def boxes_of(data):
-    """Cut an MP4 into its outer boxes: the name and all bytes of each."""
+    """Return the outer boxes of an MP4: the name and all bytes of each."""
     found, at = [], 0
     while at < len(data):
         size = int.from_bytes(data[at : at + 4])
@@ -143,7 +154,7 @@ def boxes_of(data):
 
 
 def live(frames, codec, rate=12):
-    """Record Matroska as a browser does, without any length; give it and where each block ends."""
+    """Encode Matroska without lengths, as browsers record it; return it and each block's end."""
     out = io.BytesIO()
     out.seekable = lambda: False
     ends = []
@@ -158,7 +169,7 @@ def live(frames, codec, rate=12):
     at = data.index(_CLUSTER)
     while at < len(data):
         start, end = _element(data, at)
-        if data[at : at + 4] == _CLUSTER:  # whose length FFmpeg knows, and a browser does not
+        if data[at : at + 4] == _CLUSTER:  # FFmpeg writes its length, but browsers do not
             length = start - at - 4
             data[at + 4 : start] = ((1 << 7 * length + 1) - 1).to_bytes(length)
             end = start

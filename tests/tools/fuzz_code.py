@@ -1,10 +1,10 @@
-"""Feed bytes to the functions that read what strangers send, guided by coverage (atheris).
+"""Coverage-guided fuzzing of the functions that parse untrusted input (atheris).
 
     PYTHONPATH=tests python tests/tools/fuzz_code.py [--minutes 10] [--seed 1] [TARGET …]
 
-Each target has its share of the time, and a process for itself, for a fuzzer never gives its
-process back. What it found goes to `fuzz-found-TARGET…`; run it with `--one FILE TARGET` to see it
-again. `tests/tools/fuzz_files.py` sends mutated files through the sandbox instead.
+The targets share the time. Each has its own process, because a fuzzer never returns. Inputs that
+fail are written to `fuzz-found-TARGET…`; `--one FILE TARGET` reproduces the failure.
+`tests/tools/fuzz_files.py` fuzzes the sandbox with mutated files instead.
 """
 
 import argparse
@@ -37,7 +37,7 @@ SCRATCH = Path(tempfile.gettempdir()) / "nciihash-fuzz"
 
 
 def structure(data):
-    """Tell what a file is, and read the few bytes of structure that are read by hand."""
+    """Detect the format of a file, and run the parsers of structure."""
     formats.video_format(data)
     formats.holds_video(data)
     assert 1 <= formats.orientation(data) <= 8
@@ -48,13 +48,13 @@ def structure(data):
     for page in tiff_pages.pages(data):
         for tag in page.entries:
             page.values(tag)
-    for format in ("mov", "matroska"):
+    for container in ("mov", "matroska"):
         with suppress(errors.CorruptFile):
-            check_whole(io.BytesIO(data), format)
+            check_whole(io.BytesIO(data), container)
 
 
 def picture(data):
-    """Decode and hash a picture, in this very process."""
+    """Decode and hash a picture in this process."""
     if formats.video_format(data):
         return
     with suppress(errors.FileRefused):
@@ -64,7 +64,7 @@ def picture(data):
 
 
 def messages(data):
-    """Read what the network brings, both ways."""
+    """Parse the messages of clients and of the service."""
     for form in (
         *(wire.OpenCase, wire.AddItems, wire.MatchQuery, wire.Feedback, wire.Acknowledgement),
         *(wire.CaseStatus, wire.MatchReply, wire.Problem),
@@ -81,7 +81,7 @@ def messages(data):
 
 
 def saved_hashes(data):
-    """Read what the page saved, or `hash --json` wrote."""
+    """Parse the files that the page saves and `hash --json` writes."""
     SCRATCH.write_bytes(data)
     with suppress(errors.InvalidRequest):
         for item in saved.read_saved(SCRATCH):
@@ -89,7 +89,7 @@ def saved_hashes(data):
 
 
 def child(data):
-    """Listen to the sandbox's child."""
+    """Parse messages of the sandbox's child."""
     inlet, outlet = os.pipe()
     try:
         os.write(outlet, data[:60_000])
@@ -104,8 +104,8 @@ def child(data):
         os.close(inlet)
 
 
-def reel(data):
-    """Choose the frames of a film, and compare it with itself."""
+def frames(data):
+    """Select the frames of a video, and compare it with itself."""
     random = atheris.FuzzedDataProvider(data)
     chosen = frame_selection.FrameSelector(
         random.ConsumeIntInRange(1, 40), close=random.ConsumeBool()
@@ -121,20 +121,20 @@ def reel(data):
             chosen.keep((own, copy))
     hashes = chosen.hashes(random.ConsumeIntInRange(0, 60))
     if hashes:
-        frames = vpdq.frames_of(hashes)
-        assert len(frames) == max(1, len(chosen))
-        assert vpdq.compare(frames, frames).query.of_one == 1.0
+        video = vpdq.frames_of(hashes)
+        assert len(video) == max(1, len(chosen))
+        assert vpdq.compare(video, video).query.of_one == 1.0
         assert Item(Media.VIDEO, hashes)
 
 
 TARGETS = {
-    each.__name__: each for each in (structure, picture, messages, saved_hashes, child, reel)
+    each.__name__: each for each in (structure, picture, messages, saved_hashes, child, frames)
 }
 SIZES = {"picture": 4096, "messages": 2048, "saved_hashes": 2048, "child": 2048}  # bytes at most
 
 
 def seeds(name):
-    """Give what a target reads when all is well."""
+    """Yield valid inputs of a target."""
     pdq, md5 = "25" * 32, "ab" * 16
     signals = [
         {"type": "pdq", "value": pdq, "quality": 93, "variant": "original"},
@@ -144,9 +144,9 @@ def seeds(name):
     match name:
         case "structure" | "picture":
             yield from warmup.SAMPLES.values()
-            for format in ("TIFF", "PNG", "GIF", "WEBP"):
+            for file_format in ("TIFF", "PNG", "GIF", "WEBP"):
                 more = [scene(24, 20, seed=2)]
-                yield encode(scene(24, 20), format, save_all=True, append_images=more)
+                yield encode(scene(24, 20), file_format, save_all=True, append_images=more)
             yield encode(scene(24, 20).convert("CMYK"), "JPEG", exif=exif(6))
             yield encode(scene(24, 20).quantize(9), "PNG", transparency=1)
         case "messages":
@@ -177,19 +177,19 @@ def seeds(name):
                 text = json.dumps(reply).encode()
                 yield len(text).to_bytes(4) + text
             yield (1500).to_bytes(4) + b"[" * 1500
-        case "reel":
+        case "frames":
             yield bytes(range(256))
 
 
 def instrument():
-    """Count which lines of ours run; imports cannot, for the package is installed in place."""
+    """Instrument our functions. Import hooks cannot, because the install is editable."""
     for function in gc.get_objects():
         if isinstance(function, types.FunctionType) and str(function.__module__).startswith("ncii"):
             atheris.instrument_func(function)
 
 
 def fuzz(name, seconds, seed):
-    """Fuzz one target in this process, which ends with it."""
+    """Fuzz a target in this process, and exit."""
     instrument()
     folder = tempfile.mkdtemp()
     for number, data in enumerate(seeds(name)):
@@ -204,13 +204,13 @@ def fuzz(name, seconds, seed):
 
 
 def main():
-    """Run the targets one after another; tell what came of each."""
+    """Run the targets one after another; exit with an error if one failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--one", type=Path, help="give this file to the target, and end")
+    parser.add_argument("--one", type=Path, help="run the target on this file only")
     options = parser.parse_args()
     names = options.targets or list(TARGETS)
     if unknown := set(names) - set(TARGETS):
@@ -224,27 +224,27 @@ def main():
         return
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(dir=memory) as folder:
-        os.environ["TMPDIR"] = folder  # a fuzzer leaves its process without clearing up
+        os.environ["TMPDIR"] = folder  # a fuzzer exits without cleaning up
         failed = [name for name in names if not _run(name, seconds, options.seed)]
     if failed:
-        sys.exit(f"found something: {', '.join(failed)}")
+        sys.exit(f"these targets failed: {', '.join(failed)}")
 
 
 def _run(name, seconds, seed):
-    """Fuzz one target in a process of its own; tell what came of it, and whether all was well."""
-    again = [sys.executable, __file__, name, "--alone", "--minutes", str(seconds / 60)]
-    done = subprocess.run([*again, "--seed", str(seed)], stderr=subprocess.PIPE)
-    said = done.stderr.decode(errors="replace")
+    """Fuzz a target in a process of its own, print a summary, and return whether it passed."""
+    command = [sys.executable, __file__, name, "--alone", "--minutes", str(seconds / 60)]
+    process = subprocess.run([*command, "--seed", str(seed)], stderr=subprocess.PIPE)
+    output = process.stderr.decode(errors="replace")
     stats = dict(
         line.removeprefix("stat::").split(":", 1)
-        for line in said.splitlines()
+        for line in output.splitlines()
         if line.startswith("stat::")
     )
     runs = int(stats.get("number_of_executed_units", 0))
     print(f"{name}: {runs:,} inputs in {seconds} s", flush=True)
-    if done.returncode:
-        print(said[-3000:], flush=True)
-    return not done.returncode
+    if process.returncode:
+        print(output[-3000:], flush=True)
+    return not process.returncode
 
 
 if __name__ == "__main__":

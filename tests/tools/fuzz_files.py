@@ -1,10 +1,10 @@
-"""Send mutated files through the sandbox for some minutes: no hang, no crash of this process.
+"""Fuzz the sandbox with mutated files: it must not hang, and this process must not crash.
 
     PYTHONPATH=tests python tests/tools/fuzz_files.py [--minutes 10] [--seed 1] [FOLDER …]
 
-Pictures and videos of every kind are made here; FOLDERs add files to mutate. A child that a file
-kills is counted and told with the seed of the file, for that is what the sandbox is for; anything
-but an item or a refusal ends the run with status 1, and the file is written to `fuzz-found`.
+The corpus has generated pictures and videos of every kind, and the files in FOLDERs. A file that
+kills the child is counted and its seed printed: the sandbox exists for such files. Anything but an
+item or a refusal ends the run with status 1, and the file is written to `fuzz-found`.
 """
 
 import argparse
@@ -26,15 +26,15 @@ from support.file_kinds.animations import Frame, apng, gif
 from support.file_kinds.bmps import bmp
 from support.file_kinds.jpegs import sound_but_odd
 from support.file_kinds.tiffs import kinds, samples, tiff
-from support.films import film, moving
 from support.heifs import aperture, coded, heic, heif
 from support.pictures import encode, scene
+from support.videos import film, moving
 
-SECONDS = 20.0  # a file may take, both by the clock and for a video
+SECONDS = 20.0  # limit per file, for pictures and for videos
 
 
 def corpus(folders):
-    """Make files of every kind, and read those in folders that are not too large."""
+    """Yield generated files of every kind, and the files in folders that are not too large."""
     frames = moving(8, 96, 64)
     more = [scene(seed=n) for n in (2, 3)]
     yield from SAMPLES.values()
@@ -47,14 +47,14 @@ def corpus(folders):
     yield apng((120, 80), [Frame(scene(seed=2))] * 2, hidden=scene())
     yield bmp(scene(), np.zeros((80, 120), np.uint8))
     yield from (tiff(kind, samples(kind)) for kind in islice(kinds(), 0, None, 60))
-    for format in ("GIF", "WEBP", "PNG", "AVIF", "TIFF"):
-        yield encode(scene(), format, save_all=True, append_images=more)
-    for codec, format in (
+    for file_format in ("GIF", "WEBP", "PNG", "AVIF", "TIFF"):
+        yield encode(scene(), file_format, save_all=True, append_images=more)
+    for codec, container in (
         *(("libx264", "mp4"), ("libx265", "mp4"), ("libsvtav1", "webm"), ("libvpx", "webm")),
         *(("prores_ks", "mov"), ("mpeg4", "avi"), ("mpeg2video", "mpegts"), ("flv", "flv")),
     ):
         pix_fmt = "yuv422p10le" if codec == "prores_ks" else "yuv420p"
-        yield film(frames, codec, format, pix_fmt, rate=24)
+        yield film(frames, codec, container, pix_fmt, rate=24)
     for folder in folders:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and path.stat().st_size < 1 << 20:
@@ -62,7 +62,7 @@ def corpus(folders):
 
 
 def mutated(data, random):
-    """Change a file: bits, bytes, lengths, places and ends."""
+    """Return a file with random changes: of bytes, lengths and positions, or truncated."""
     out = bytearray(data)
     for _ in range(int(random.geometric(0.3))):
         at = int(random.integers(0, len(out) + 1))
@@ -77,8 +77,8 @@ def mutated(data, random):
             case 3:
                 out[at:at] = out[at : at + length]
             case 4 if len(out) > at + 4:
-                lies = (0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 0x80000000, len(out))
-                out[at : at + 4] = lies[int(random.integers(0, len(lies)))].to_bytes(4)
+                lengths = (0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 0x80000000, len(out))
+                out[at : at + 4] = lengths[int(random.integers(0, len(lengths)))].to_bytes(4)
             case 5:
                 other = int(random.integers(0, len(out) + 1))
                 out[at : at + length] = out[other : other + length]
@@ -90,14 +90,14 @@ def mutated(data, random):
 
 
 def main():
-    """Mutate until the time is over; tell what came of it."""
+    """Hash mutated files until the time is over, and print the outcomes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     files = list(corpus(options.folders))
-    told = Counter()
+    outcomes = Counter()
     seed, slowest = options.seed, 0.0
     end = time.monotonic() + 60 * options.minutes
     limits = Limits(seconds=SECONDS, video_seconds=SECONDS, threads=2)
@@ -111,21 +111,21 @@ def main():
             start = time.monotonic()
             try:
                 box.hash_file(path, variants=variants, fast=bool(random.integers(0, 2)))
-                told["hashed"] += 1
+                outcomes["hashed"] += 1
             except FileRefused as refusal:
-                told[refusal.code] += 1
-                if "crash" in str(refusal) or "nonsense" in str(refusal):
-                    told["killed its child"] += 1
+                outcomes[refusal.code] += 1
+                if "crash" in str(refusal) or "invalid reply" in str(refusal):
+                    outcomes["killed its child"] += 1
                     print(f"seed {seed}: {refusal}", flush=True)
             except BaseException:
                 Path("fuzz-found").write_bytes(data)
-                print(f"seed {seed} got through; the file is in fuzz-found", flush=True)
+                print(f"seed {seed} raised an error; the file is in fuzz-found", flush=True)
                 raise
             slowest = max(slowest, time.monotonic() - start)
             if slowest > SECONDS + 30:
                 sys.exit(f"seed {seed} hung for {slowest:.0f} s")
             seed += 1
-    print(f"{seed - options.seed:,} files, the slowest {slowest:.1f} s: {dict(told)}")
+    print(f"{seed - options.seed:,} files, the slowest {slowest:.1f} s: {dict(outcomes)}")
 
 
 if __name__ == "__main__":

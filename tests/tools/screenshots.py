@@ -1,4 +1,4 @@
-"""Take a picture of every screen of the survivor's page.
+"""Take screenshots of every screen of the survivor's page.
 
 PYTHONPATH=tests python tests/tools/screenshots.py FOLDER
 """
@@ -25,9 +25,9 @@ SERIES = {
 
 
 def main(folder):
-    with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
-        serving = ServiceProcess(Path(place))
-        serving.platform(name="Example Social")
+    with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
+        service = ServiceProcess(Path(temporary))
+        service.platform(name="Example Social")
         try:
             with launched(playwright) as browser:
                 for name, (language, options) in SERIES.items():
@@ -36,14 +36,14 @@ def main(folder):
                     page.add_init_script(NOTES)
                     out = folder / name
                     out.mkdir(parents=True, exist_ok=True)
-                    visitor = Visitor(page, serving.address, language)
+                    visitor = Visitor(page, service.address, language)
                     for number, screen in enumerate(visitor.every_screen(), 1):
                         page.evaluate("scrollTo(0, 0)")
                         page.screenshot(path=out / f"{number:02}-{screen}.png", full_page=True)
                     context.close()
                     print(f"{out}: {number} screens")
         finally:
-            serving.end()
+            service.end()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Report large folders, files and functions: signs to think about, not limits.
+"""Report large folders, files and functions. These are hints, not limits.
 
     python tests/tools/structure.py [--root FOLDER]
 
-Each of them either has its reason in structure.toml, in one line, or is shown without one. A reason
-for something that is no longer large is reported too. The exit status is always 0.
+structure.toml has a reason for each, in one line; those without a reason are counted. Reasons for
+what is no longer large are reported too. The exit status is always 0.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def functions(path, text):
 
 
 def measure(root):
-    """Return three mappings from what is large to its size: folders, files, functions."""
+    """Return the sizes of large folders, files and functions, as three mappings by name."""
     files = [path for path in sources(root) if (root / path).is_file()]
     folders = Counter(path.parent.as_posix() for path in files)
     lengths, long = {}, {}

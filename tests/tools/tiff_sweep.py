@@ -1,9 +1,9 @@
-"""Write TIFF files of every kind and compare what this library reads with tifffile.
+"""Compare how this library and tifffile read TIFF files of every kind.
 
     PYTHONPATH=tests python tests/tools/tiff_sweep.py [--verbose]
 
-Each file is read by tifffile first, whose samples must be those that were written. Then it must be
-read right here, or refused; what gives other pixels is printed, and ends the run with status 1.
+tifffile must read the samples that were written. Then this library must return the right pixels or
+refuse the file. Kinds with wrong pixels are printed, and the exit status is 1.
 """
 
 import argparse
@@ -18,11 +18,11 @@ from nciihash.errors import FileRefused
 from nciihash.hashing import image
 from support.file_kinds.tiffs import JPEG, Kind, kinds, samples, tiff, wanted
 
-LOSSY = 24  # levels by which pixels of a JPEG may differ
+LOSSY = 24  # tolerance for pixels of a JPEG, of 255
 
 
 def as_written(kind: Kind, data: bytes, values: np.ndarray) -> bool:
-    """Tell whether tifffile reads a file as it was meant."""
+    """Whether tifffile reads the samples that were written."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         read = np.asarray(file.pages[0].asarray())
     if kind.planar == 2 and read.ndim == 3:
@@ -36,17 +36,18 @@ def as_written(kind: Kind, data: bytes, values: np.ndarray) -> bool:
 
 
 def outcome(kind: Kind, data: bytes, values: np.ndarray) -> str:
-    """Read a file here: "right", "wrong", or the code of its refusal."""
+    """Decode a file; return "right", "wrong by" the difference, or the code of its refusal."""
     try:
         found = image.decode(data)
     except FileRefused as refusal:
         return refusal.code
-    off = np.abs(found - wanted(kind, values)).max()
-    return "right" if off <= (LOSSY if kind.compression == JPEG else 2) else f"wrong by {off:.0f}"
+    difference = np.abs(found - wanted(kind, values)).max()
+    tolerance = LOSSY if kind.compression == JPEG else 2
+    return "right" if difference <= tolerance else f"wrong by {difference:.0f}"
 
 
 def main() -> int:
-    """Compare all kinds; print a table."""
+    """Compare all kinds and print a table; return whether any was wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--verbose", action="store_true", help="print each kind")
     options = parser.parse_args()
@@ -55,24 +56,24 @@ def main() -> int:
         values = samples(kind)
         data = tiff(kind, values)
         try:
-            sure = as_written(kind, data, values)
+            correct = as_written(kind, data, values)
         except (ValueError, tifffile.TiffFileError) as error:
-            sure = None
+            correct = None
             if options.verbose:
-                print(f"tifffile does not read {kind}: {str(error)[:60]}")
-        unread += sure is None
-        came = outcome(kind, data, values)
-        if sure is False:
-            came = "written wrong"
-        if came.startswith(("wrong", "written")):
+                print(f"tifffile cannot read {kind}: {str(error)[:60]}")
+        unread += correct is None
+        result = outcome(kind, data, values)
+        if correct is False:
+            result = "written wrong"
+        if result.startswith(("wrong", "written")):
             wrong += 1
-            print(f"{came}: {kind}")
+            print(f"{result}: {kind}")
         elif options.verbose:
-            print(f"{came}: {kind}")
-        table[came] += 1
-    for came, count in table.most_common():
-        print(f"{count:5}  {came}")
-    print(f"{sum(table.values()):5}  kinds, of which tifffile does not read {unread}")
+            print(f"{result}: {kind}")
+        table[result] += 1
+    for result, count in table.most_common():
+        print(f"{count:5}  {result}")
+    print(f"{sum(table.values()):5}  kinds, of which tifffile cannot read {unread}")
     return wrong > 0
 
 

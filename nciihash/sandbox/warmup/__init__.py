@@ -1,7 +1,7 @@
-"""One tiny file of each format, with which a process loads its decoders before it is confined.
+"""One tiny file of each format, hashed by the child to load its decoders before it is confined.
 
-The pictures are at most 16 pixels wide and were drawn for this purpose. All files are read when
-this package is imported, since a confined process can open none.
+The images are at most 16 pixels wide and were drawn for this purpose. All files are read when this
+package is imported, since a confined process cannot open any.
 """
 
 from importlib.resources import files

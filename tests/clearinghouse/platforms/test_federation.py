@@ -1,4 +1,4 @@
-"""One clearinghouse follows another: a second process, over real HTTP."""
+"""Importing the hashes of another clearinghouse, over real HTTP."""
 
 import json
 import os
@@ -20,16 +20,16 @@ from support.serving import ALL, credentials, item, opening, pdq
 from support.stopncii import fetch_all, submit, values
 
 
-class Other:
-    """A server that sends pages of our choosing."""
+class ScriptedServer:
+    """An HTTP server that sends the pages that a test has queued."""
 
     def __init__(self):
         outer = self
-        self.pages, self.asked = [], []
+        self.pages, self.requests = [], []
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
-                outer.asked.append((self.path, dict(self.headers)))
+                outer.requests.append((self.path, dict(self.headers)))
                 status, body = outer.pages.pop(0) if outer.pages else (404, b"")
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
@@ -44,7 +44,7 @@ class Other:
         self.thread = threading.Thread(target=self.server.serve_forever)
         self.thread.start()
 
-    def say(self, *records, token=None, status=200, **changes):
+    def queue(self, *records, token=None, status=200, **changes):
         page = {
             "count": len(records),
             "nextPageToken": token,
@@ -62,7 +62,7 @@ class Other:
 
 @pytest.fixture
 def other():
-    running = Other()
+    running = ScriptedServer()
     yield running
     running.end()
 
@@ -78,31 +78,33 @@ def record(value, type="ImagePDQ", status="Active"):
     }
 
 
-def round_(service, other, key="key", waits=None):
+def run_round(service, other, key="key", pauses=None):
     return follow(
         service.parts.store,
         service.settings,
         "Friends",
         Source.of(other.url, key),
         clock=service.clock,
-        pause=(waits if waits is not None else []).append,
+        pause=(pauses if pauses is not None else []).append,
     )
 
 
-def test_what_the_other_side_holds_comes_and_goes(service, other):
+def test_listed_hashes_are_imported_and_unlisted_ones_withdrawn(service, other):
     peer = service.platform()
     one, two, video = pdq(), pdq(), "ab" * 16
-    other.say(record(one), record("ab" * 16, "VideoMD5"), token="p2")
-    other.say(
+    other.queue(record(one), record("ab" * 16, "VideoMD5"), token="p2")
+    other.queue(
         record(two),
         record("x", "Text"),
         record("0" * 63),
         record(pdq(), status="Withdrawn"),
         record(pdq(), status="Deleted"),
     )
-    assert round_(service, other, "fetch,sub") == Round(held=3, passed_over=4, added=3, removed=0)
+    assert run_round(service, other, "fetch,sub") == Round(
+        held=3, passed_over=4, added=3, removed=0
+    )
     assert sorted(values(fetch_all(peer))) == sorted([one, two, video])
-    first, second = other.asked
+    first, second = other.requests
     assert "startTimestamp=10" in first[0]
     assert "firstHand=true" in first[0]
     assert "nextPageToken=p2" in second[0]
@@ -110,82 +112,82 @@ def test_what_the_other_side_holds_comes_and_goes(service, other):
     assert (sent["x-functions-key"], sent["ocp-apim-subscription-key"]) == ("fetch", "sub")
     assert [len(hits) for hits in peer.match(one, two)] == [1, 1]
 
-    other.say(record(two), record(one, status="Withdrawn"))
-    assert round_(service, other) == Round(held=1, passed_over=1, added=0, removed=2)
+    other.queue(record(two), record(one, status="Withdrawn"))
+    assert run_round(service, other) == Round(held=1, passed_over=1, added=0, removed=2)
     assert values(fetch_all(peer)) == [two]
     assert peer.match(one) == [[]]
     assert [e["op"] for e in peer.feed()["entries"]].count("remove") == 2
-    other.say(record(two))
-    assert round_(service, other) == Round(held=1, passed_over=0, added=0, removed=0)
-    other.say()
-    assert round_(service, other).removed == 1
+    other.queue(record(two))
+    assert run_round(service, other) == Round(held=1, passed_over=0, added=0, removed=0)
+    other.queue()
+    assert run_round(service, other).removed == 1
     assert fetch_all(peer) == []
 
 
-def test_a_round_that_fails_changes_nothing(service, other):
+def test_a_failed_round_changes_nothing(service, other):
     peer, value = service.platform(), pdq()
-    other.say(record(value))
-    round_(service, other)
-    held = fetch_all(peer)
+    other.queue(record(value))
+    run_round(service, other)
+    before = fetch_all(peer)
 
     def cut():
         other.pages.append((200, b'{"count":1,"hashRec'))
 
-    waits = []
-    for break_off in (
+    pauses = []
+    for fail in (
         cut,
-        lambda: other.say(record(pdq()), count=2),
-        lambda: other.say(hasMoreRecords=True),
+        lambda: other.queue(record(pdq()), count=2),
+        lambda: other.queue(hasMoreRecords=True),
         lambda: other.pages.append((403, b"{}")),
         lambda: other.pages.extend([(503, b"")] * 4),
         lambda: other.pages.append((200, b"<html>")),
         lambda: other.pages.append((302, b"")),
     ):
-        other.say(record(pdq()), token="p2")
-        break_off()
+        other.queue(record(pdq()), token="p2")
+        fail()
         with pytest.raises(FollowFailed, match="othing was changed"):
-            round_(service, other, waits=waits)
-        assert fetch_all(peer) == held
+            run_round(service, other, pauses=pauses)
+        assert fetch_all(peer) == before
         assert other.pages == []
-    assert len(waits) == 3, "a passing fault is tried again"
-    other.say(record(value), token="p2")
-    other.say(token="p2")
-    with pytest.raises(FollowFailed, match="not where"):
-        round_(service, other)
+    assert len(pauses) == 3, "a transient error is retried"
+    other.queue(record(value), token="p2")
+    other.queue(token="p2")
+    with pytest.raises(FollowFailed, match="no new token"):
+        run_round(service, other)
     other.pages.append((503, b""))
-    other.say(record(value))
-    assert round_(service, other).held == 1
+    other.queue(record(value))
+    assert run_round(service, other).held == 1
 
 
-def test_a_page_without_end_is_not_read(service, other, monkeypatch):
+def test_a_page_that_is_too_long_is_not_read(service, other, monkeypatch):
     monkeypatch.setattr(federation, "REPLY_MAX", 1000)
     other.pages.append((200, b" " * 1001))
-    with pytest.raises(FollowFailed, match="without end"):
-        round_(service, other)
+    with pytest.raises(FollowFailed, match="a page of more than"):
+        run_round(service, other)
 
 
-def test_an_import_is_bounded_and_leaves_survivors_values_alone(service, other):
+def test_imports_are_limited_and_skip_survivors_values(service, other):
     value = pdq()
     case, peer = service.open(item(value)), service.platform()
-    other.say(record(value))
-    assert round_(service, other).added == 0
+    other.queue(record(value))
+    assert run_round(service, other).added == 0
     case.withdraw()
     assert peer.match(value) == [[]]
-    tight = replace(service.settings, contributions_max=2)
-    other.say(*(record(pdq()) for _ in range(3)))
+    limited = replace(service.settings, contributions_max=2)
+    other.queue(*(record(pdq()) for _ in range(3)))
     with pytest.raises(FollowFailed, match="CLEARINGHOUSE_CONTRIBUTIONS_MAX"):
         follow(
-            service.parts.store, tight, "Friends", Source.of(other.url, "k"), clock=service.clock
+            service.parts.store, limited, "Friends", Source.of(other.url, "k"), clock=service.clock
         )
     assert fetch_all(peer) == []
 
 
-def test_the_operator_ends_all_that_came_from_one_side(service, other):
+def test_the_operator_withdraws_all_hashes_of_a_platform(service, other):
     peer = service.platform("Friends")
     submit(peer, pdq())
     service.open()
-    other.say(*(record(pdq()) for _ in range(3)))
-    round_(service, other)
+    other.queue(*(record(pdq()) for _ in range(3)))
+    run_round(service, other)
     assert len(fetch_all(peer)) == 5
     words = ("platform", "withdraw", "Friends", "--json")
     key = str(service.settings.key_file)
@@ -194,15 +196,15 @@ def test_the_operator_ends_all_that_came_from_one_side(service, other):
     assert len(fetch_all(peer)) == 1
 
 
-def test_a_name_without_a_key_can_be_given_one(service, other):
-    other.say(record(pdq()))
-    round_(service, other)
+def test_a_platform_without_a_key_can_get_one(service, other):
+    other.queue(record(pdq()))
+    run_round(service, other)
     store, now = service.parts.store, service.clock()
-    with pytest.raises(keys.PlatformUnknown, match="no key yet"):
+    with pytest.raises(keys.PlatformUnknown, match="has no key"):
         keys.rotate_key(store, "Friends", now)
     assert keys.list_keys(store, now) == []
     key = keys.add_platform(store, "Friends", ALL, now)
-    assert keys.identify(store, key, now).name == "Friends"
+    assert keys.authenticate(store, key, now).name == "Friends"
     with pytest.raises(keys.PlatformExists):
         keys.add_platform(store, "Friends", ALL, now)
 
@@ -222,7 +224,7 @@ def test_a_name_without_a_key_can_be_given_one(service, other):
         ("https://example.org/v1", "a,"),
     ],
 )
-def test_addresses_and_keys_that_cannot_be_right_are_refused(url, key):
+def test_malformed_addresses_and_keys_are_refused(url, key):
     with pytest.raises(SettingInvalid):
         Source.of(url, key)
 
@@ -233,7 +235,7 @@ def test_keys_are_not_shown():
 
 
 class Pair:
-    """Two clearinghouses, each with a key at the other."""
+    """Two clearinghouses, each with a key for the other."""
 
     def __init__(self, folder, empty_file):
         self.sides = []
@@ -245,7 +247,7 @@ class Pair:
         self.own = [bearer(side.platform(name="Platform")) for side in self.sides]
 
     def follow(self, side, code=0, key=None):
-        """Let one side import what the other holds."""
+        """Import the hashes of the other side into one side."""
         url = f"{self.sides[1 - side].address}/stopncii/v1"
         done = command(
             *("follow-stopncii", "--url", url, "--name", "The other", "--json"),
@@ -256,10 +258,10 @@ class Pair:
         return json.loads(done.stdout) if code == 0 else done.stderr
 
     def matched(self, side, value):
-        """Ask as a platform does, waiting until the index has what the command line wrote."""
+        """Match a value as a platform, once the index has what the command line wrote."""
         process, headers = self.sides[side], self.own[side]
         cursor = process.client.get("/v1/feed", params={"limit": 10_000}, headers=headers).json()
-        # bounded by time and not by requests: the index looks a few times in a second
+        # a time limit, not a number of requests: the index polls a few times per second
         end = time.monotonic() + 60
         while True:
             reply = process.client.post(
@@ -267,7 +269,7 @@ class Pair:
             ).raise_for_status()
             if reply.json()["as_of"] == cursor["cursor"]:
                 return bool(reply.json()["matches"][0])
-            assert time.monotonic() < end, "the index stands still"
+            assert time.monotonic() < end, "the index does not catch up"
             time.sleep(0.02)
 
     def open(self, side, value):
@@ -292,7 +294,7 @@ def test_two_clearinghouses_share_and_withdraw(pair):
     assert pair.follow(1) == {"held": 1, "passed_over": 0, "added": 1, "removed": 0}
     assert pair.follow(0) == {"held": 1, "passed_over": 0, "added": 1, "removed": 0}
     assert [pair.matched(side, v) for side in (0, 1) for v in (ours, theirs)] == [True] * 4
-    # nothing goes round: what came from there is not sent back there
+    # imported hashes are not sent back to where they came from
     pair.withdraw(0, case)
     assert not pair.matched(0, ours)
     assert pair.matched(1, ours), "until its next round"
@@ -307,7 +309,7 @@ def test_two_clearinghouses_share_and_withdraw(pair):
     assert "CLEARINGHOUSE_FOLLOW_KEY" in pair.follow(0, code=2, key="")
 
 
-def test_it_goes_on_and_ends_when_told(pair):
+def test_the_command_repeats_until_it_is_terminated(pair):
     pair.open(1, pdq())
     url = f"{pair.sides[1].address}/stopncii/v1"
     words = ("follow-stopncii", "--url", url, "--name", "The other", "--every", "1")

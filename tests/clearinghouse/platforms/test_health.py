@@ -1,4 +1,4 @@
-"""Platforms that no longer come, do not confirm, or whose keys end."""
+"""Alerts about platforms that are silent, do not acknowledge, or whose keys expire."""
 
 import time
 
@@ -10,124 +10,130 @@ from clearinghouse.platforms.keys import Scope
 from clearinghouse.times import hour
 
 
-def found(service):
+def current_alerts(service):
     with service.parts.store.read() as tx:
         return [(a.platform, a.concern) for a in alerts(tx, now=service.clock())]
 
 
-def used(service):
-    """Give the hours in which keys were last used, once the service has written all down."""
+def written_uses(service):
+    """Return the last hour of use of each key, once the service has written them all."""
     end = time.monotonic() + 60
-    while service.parts.uses._new:
-        assert time.monotonic() < end, "the use of a key is not written down"
+    while service.parts.uses._unwritten:
+        assert time.monotonic() < end, "the use of a key was not written"
         service.parts.waiters.poke()
         time.sleep(0.01)
     with service.parts.writing, service.parts.store.read() as tx:
         return [row.used for row in tx.platforms.list_keys()]
 
 
-def test_one_that_does_not_come_is_told(service):
-    peer = service.platform("One", [Scope.FEED])
-    service.platform("Asks", [Scope.MATCH])
-    assert found(service) == []
+def test_a_platform_without_requests_for_a_day_is_silent(service):
+    platform = service.platform("One", [Scope.FEED])
+    service.platform("Matches", [Scope.MATCH])
+    assert current_alerts(service) == []
     service.clock.pass_(hours=20)
-    peer.feed()
-    assert used(service) == [hour(service.clock()), None]
+    platform.feed()
+    assert written_uses(service) == [hour(service.clock()), None]
     service.clock.pass_(hours=20)
-    assert found(service) == [], "it came within a day"
+    assert current_alerts(service) == [], "it sent a request within a day"
     service.clock.pass_(hours=6)
-    assert found(service) == [("One", Concern.SILENT)], "the other one comes when it has to ask"
-    peer.feed()
-    assert used(service)[0] == hour(service.clock())
-    assert found(service) == []
+    assert current_alerts(service) == [("One", Concern.SILENT)], (
+        "a platform that only matches need not send any"
+    )
+    platform.feed()
+    assert written_uses(service)[0] == hour(service.clock())
+    assert current_alerts(service) == []
 
 
-def test_one_that_was_added_and_never_came_is_told(service):
+def test_a_platform_that_never_sent_a_request_is_silent(service):
     service.platform("One", [Scope.FEED])
     service.clock.pass_(hours=26)
-    assert found(service) == [("One", Concern.SILENT)]
+    assert current_alerts(service) == [("One", Concern.SILENT)]
 
 
-def test_one_that_does_not_confirm_is_told_until_it_does(service):
-    peer = service.platform("One", [Scope.FEED])
+def test_a_platform_is_lagging_until_it_acknowledges(service):
+    platform = service.platform("One", [Scope.FEED])
     first = service.open()
     service.clock.pass_(hours=47)
     first.withdraw()
-    page = peer.feed()
-    used(service)
-    assert found(service) == []
+    page = platform.feed()
+    written_uses(service)
+    assert current_alerts(service) == []
     service.clock.pass_(hours=3)
-    assert found(service) == [("One", Concern.BEHIND)], "the addition is fifty hours old"
-    assert peer.post("/v1/feed/ack", {"cursor": page["cursor"]}).status_code == 200
-    assert found(service) == []
+    assert current_alerts(service) == [("One", Concern.LAGGING)], "the addition is fifty hours old"
+    assert platform.post("/v1/feed/ack", {"cursor": page["cursor"]}).status_code == 200
+    assert current_alerts(service) == []
     service.open()
     service.clock.pass_(hours=50)
-    peer.feed()
-    used(service)
-    assert found(service) == [("One", Concern.BEHIND)]
+    platform.feed()
+    written_uses(service)
+    assert current_alerts(service) == [("One", Concern.LAGGING)]
 
 
-def test_a_new_one_has_time_for_what_was_there_before_it(service):
+def test_older_changes_count_from_when_a_platform_was_added(service):
     service.open()
     service.clock.pass_(days=30)
-    peer = service.platform("One", [Scope.FEED])
-    peer.feed()
-    assert found(service) == []
+    platform = service.platform("One", [Scope.FEED])
+    platform.feed()
+    assert current_alerts(service) == []
     service.clock.pass_(hours=50)
-    peer.feed()
-    used(service)
-    assert found(service) == [("One", Concern.BEHIND)]
+    platform.feed()
+    written_uses(service)
+    assert current_alerts(service) == [("One", Concern.LAGGING)]
 
 
-def test_a_key_that_ends_is_told_unless_another_one_goes_on(service):
+def test_an_expiring_key_is_reported_unless_another_is_valid_longer(service):
     service.platform("One", [Scope.MATCH])
     service.clock.pass_(days=371)
-    assert found(service) == [("One", Concern.EXPIRING)]
+    assert current_alerts(service) == [("One", Concern.EXPIRING)]
     keys.rotate_key(service.parts.store, "One", service.clock())
-    assert found(service) == []
+    assert current_alerts(service) == []
     service.clock.pass_(days=500)
-    assert found(service) == [("One", Concern.EXPIRING)], "after the end as well"
+    assert current_alerts(service) == [("One", Concern.EXPIRING)], "also after it has expired"
     keys.revoke_keys(service.parts.store, "One", None, service.clock())
-    assert found(service) == [], "one that has left need not come"
+    assert current_alerts(service) == [], "a platform without keys has left"
 
 
-def test_alerts_are_logged_once_and_name_no_more_than_the_platform(service, caplog):
+def test_alerts_are_logged_once_and_name_only_the_platform(service, caplog):
     service.platform("One", [Scope.FEED])
     service.clock.pass_(days=3)
-    told = service.parts._alert(frozenset())
-    assert len(told) == 1
+    logged = service.parts._alert(frozenset())
+    assert len(logged) == 1
     assert caplog.messages == [
-        "One may follow the feed and has not asked since 2026-05-17 13:00 UTC."
+        "One can read the feed but has sent no request since 2026-05-17 13:00 UTC."
     ]
-    assert service.parts._alert(told) == told
+    assert service.parts._alert(logged) == logged
     assert len(caplog.messages) == 1
 
 
 @pytest.mark.parametrize(
-    ("concern", "word"),
-    [(Concern.SILENT, "asked"), (Concern.BEHIND, "confirmed"), (Concern.EXPIRING, "ends")],
+    ("concern", "phrase"),
+    [
+        (Concern.SILENT, "no request"),
+        (Concern.LAGGING, "acknowledged"),
+        (Concern.EXPIRING, "expires"),
+    ],
 )
-def test_every_concern_has_a_sentence(concern, word):
-    assert word in Alert("One", concern, 0).words
+def test_every_concern_has_a_sentence(concern, phrase):
+    assert phrase in Alert("One", concern, 0).words
 
 
-def test_a_key_is_written_once_an_hour(service):
+def test_uses_of_a_key_are_written_once_per_hour(service):
     uses, now = KeyUses(), service.clock()
-    uses.note(1, now)
-    uses.note(1, now)
+    uses.record(1, now)
+    uses.record(1, now)
     assert uses.take() == {1: hour(now)}
-    uses.note(1, now)
+    uses.record(1, now)
     assert uses.take() == {}
     service.clock.pass_(hours=1)
-    uses.note(1, service.clock())
+    uses.record(1, service.clock())
     lost = uses.take()
-    uses.note(2, now)
+    uses.record(2, now)
     uses.give_back(lost)
     assert uses.take() == {1: hour(service.clock()), 2: hour(now)}
 
 
-def test_the_other_door_notes_it_too(service):
-    peer = service.platform("One", [Scope.FEED])
-    keys = {"x-functions-key": peer.key, "Ocp-Apim-Subscription-Key": peer.key}
+def test_requests_to_the_stopncii_api_count_as_uses(service):
+    platform = service.platform("One", [Scope.FEED])
+    keys = {"x-functions-key": platform.key, "Ocp-Apim-Subscription-Key": platform.key}
     assert service.client.get("/stopncii/v1/FetchHashes", headers=keys).status_code == 200
-    assert used(service) == [hour(service.clock())]
+    assert written_uses(service) == [hour(service.clock())]

@@ -1,4 +1,4 @@
-"""Keys and scopes, feed, matching, verdicts: the platforms' door over HTTP."""
+"""The platforms' API over HTTP: keys and scopes, feed, matching, verdicts."""
 
 import threading
 import time
@@ -18,7 +18,7 @@ from nciihash.feed import apply
 from nciihash.wire import FeedReply, MatchReply
 from support.serving import Clock, Running, item, near, pdq, problem
 
-DOORS = [
+OPERATIONS = [
     ("GET", "/v1/feed", Scope.FEED, None),
     ("GET", "/v1/feed/snapshot", Scope.FEED, None),
     ("POST", "/v1/feed/ack", Scope.FEED, {"cursor": "0" * 32}),
@@ -27,23 +27,23 @@ DOORS = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path", "scope", "body"), DOORS)
-def test_every_door_asks_for_its_key_and_scope(service, method, path, scope, body):
-    def ask(headers):
+@pytest.mark.parametrize(("method", "path", "scope", "body"), OPERATIONS)
+def test_every_operation_needs_a_key_with_its_scope(service, method, path, scope, body):
+    def send(headers):
         return service.client.request(method, path, json=body, headers=headers)
 
-    problem(ask({}), 401, "credentials_missing")
-    problem(ask({"Authorization": "Case YTpi"}), 401, "credentials_missing")
-    problem(ask({"Authorization": "Bearer nciik_wrong"}), 401, "credentials_wrong")
+    problem(send({}), 401, "credentials_missing")
+    problem(send({"Authorization": "Case YTpi"}), 401, "credentials_missing")
+    problem(send({"Authorization": "Bearer nciik_wrong"}), 401, "credentials_wrong")
     others = service.platform(
         "Others",
         [s for s in Scope if s not in (keys.FOLLOWING if scope is Scope.FEED else {scope})],
     )
-    problem(ask(others.headers), 403, "scope_missing")
+    problem(send(others.headers), 403, "scope_missing")
     right = service.platform("Right", [scope])
-    assert ask(right.headers).status_code in {200, 400}
+    assert send(right.headers).status_code in {200, 400}
     keys.revoke_keys(service.parts.store, "Right", None, service.clock())
-    problem(ask(right.headers), 401, "credentials_wrong")
+    problem(send(right.headers), 401, "credentials_wrong")
 
 
 def test_a_key_expires(service):
@@ -53,7 +53,7 @@ def test_a_key_expires(service):
     problem(reply, 401, "credentials_wrong")
 
 
-def test_keys_change_over_without_a_gap(service):
+def test_a_key_can_be_rotated_without_downtime(service):
     peer = service.platform("Example")
     store, now = service.parts.store, service.clock()
     page = peer.feed()
@@ -66,7 +66,9 @@ def test_keys_change_over_without_a_gap(service):
     assert keys.revoke_keys(store, "Example", old.key, now) == 1
     problem(service.client.get("/v1/feed", headers=peer.headers), 401, "credentials_wrong")
     peer.key = newer
-    assert peer.feed(cursor=page["cursor"])["cursor"] == page["cursor"], "its ids stay its ids"
+    assert peer.feed(cursor=page["cursor"])["cursor"] == page["cursor"], (
+        "a new key sees the same ids"
+    )
     with pytest.raises(PlatformUnknown):
         keys.rotate_key(store, "Nobody", now)
     with pytest.raises(PlatformUnknown):
@@ -86,7 +88,7 @@ def follow(peer, limit=1000, cursor=None):
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 1000])
-def test_the_feed_is_the_log_whatever_the_pages(service, limit):
+def test_the_feed_is_the_log_at_every_page_size(service, limit):
     values = [pdq() for _ in range(7)]
     cases = [service.open(item(v)) for v in values]
     peer = service.platform()
@@ -99,29 +101,29 @@ def test_the_feed_is_the_log_whatever_the_pages(service, limit):
     assert [e.id for e in removed] == [added[4].id, added[1].id]
     fresh, _ = follow(service.platform("Later"), limit)
     assert [e.signal.hex for e in fresh[:5]] == [values[i] for i in (0, 2, 3, 5, 6)]
-    assert len(fresh) == 7, "removals are sent even to those who never had the values"
+    assert len(fresh) == 7, "removals are sent even to platforms that never got the values"
 
 
-class TypeContents:
-    """The simplest members that a page can be applied to."""
+class DictBank:
+    """A bank as a dictionary (`nciihash.feed.Members`)."""
 
     def __init__(self):
-        self.held = {}
+        self.values = {}
 
     def __contains__(self, id):
-        return id in self.held
+        return id in self.values
 
     def add(self, added):
-        self.held |= {e.id: e.signal.hex for e in added}
+        self.values |= {e.id: e.signal.hex for e in added}
 
     def remove(self, ids):
         for id in ids:
-            del self.held[id]
+            del self.values[id]
 
 
-def test_a_reader_among_writers_misses_nothing(service):
+def test_a_reader_misses_nothing_among_concurrent_writers(service):
     """Promise 6: concurrent writers, one reader; no entry skipped, repeated or out of order."""
-    peer, shelf = service.platform(), TypeContents()
+    peer, bank = service.platform(), DictBank()
     kept, lock, done = set(), threading.Lock(), threading.Event()
     seen = []
 
@@ -138,13 +140,13 @@ def test_a_reader_among_writers_misses_nothing(service):
     def read():
         cursor = None
         while True:
-            ending = done.is_set()
+            last = done.is_set()
             query = {"limit": 5} | ({"cursor": cursor} if cursor else {})
             reply = FeedReply.model_validate(peer.feed(**query))
             seen.extend(reply.page.entries)
-            apply(reply.page, shelf)
+            apply(reply.page, bank)
             cursor = reply.cursor
-            if ending and not reply.more:
+            if last and not reply.more:
                 return
 
     reader = threading.Thread(target=read)
@@ -155,12 +157,12 @@ def test_a_reader_among_writers_misses_nothing(service):
         writer.join()
     done.set()
     reader.join()
-    assert set(shelf.held.values()) == kept
+    assert set(bank.values.values()) == kept
     ids = [(type(e), e.id) for e in seen]
-    assert len(ids) == len(set(ids)), "nothing came twice"
+    assert len(ids) == len(set(ids)), "no entry was repeated"
 
 
-def test_a_cursor_is_its_platforms_own(service):
+def test_a_cursor_is_valid_for_its_platform_only(service):
     ours, theirs = service.platform("Ours"), service.platform("Theirs")
     service.open()
     cursor = ours.feed()["cursor"]
@@ -170,8 +172,8 @@ def test_a_cursor_is_its_platforms_own(service):
     reply = service.client.get("/v1/feed", params={"cursor": cursor}, headers=theirs.headers)
     problem(reply, 400, "bad_cursor")
     problem(theirs.post("/v1/feed/ack", {"cursor": cursor}), 400, "bad_cursor")
-    long = service.client.get("/v1/feed", params={"cursor": "0" * 65}, headers=ours.headers)
-    problem(long, 422, "invalid_request")
+    too_long = service.client.get("/v1/feed", params={"cursor": "0" * 65}, headers=ours.headers)
+    problem(too_long, 422, "invalid_request")
 
 
 def test_a_cursor_of_another_epoch_has_expired(service):
@@ -179,61 +181,62 @@ def test_a_cursor_of_another_epoch_has_expired(service):
 
     peer = service.platform()
     platform = keys.admit(service.parts.store, peer.key, {Scope.FEED}, service.clock())
-    other = platform.names.write(PlatformIds.CURSOR, [0], epoch=service.parts.store.epoch ^ 1)[0]
+    other = platform.ids.write(PlatformIds.CURSOR, [0], epoch=service.parts.store.epoch ^ 1)[0]
     reply = service.client.get("/v1/feed", params={"cursor": other}, headers=peer.headers)
     problem(reply, 410, "cursor_expired")
     problem(peer.post("/v1/feed/ack", {"cursor": other}), 410, "cursor_expired")
 
 
-def test_a_place_that_is_not_in_the_log_cannot_be_confirmed(service):
+def test_a_cursor_beyond_the_log_has_expired(service):
     from clearinghouse.sealing.platform_ids import PlatformIds
 
     peer = service.platform()
     platform = keys.admit(service.parts.store, peer.key, {Scope.FEED}, service.clock())
-    ahead = platform.names.write(PlatformIds.CURSOR, [99], epoch=service.parts.store.epoch)[0]
+    ahead = platform.ids.write(PlatformIds.CURSOR, [99], epoch=service.parts.store.epoch)[0]
     problem(peer.post("/v1/feed/ack", {"cursor": ahead}), 410, "cursor_expired")
     reply = service.client.get("/v1/feed", params={"cursor": ahead}, headers=peer.headers)
     problem(reply, 410, "cursor_expired")
 
 
-def test_platforms_cannot_join_their_records(service):
+def test_platforms_cannot_link_their_records(service):
     """Promise 8: no id, item or cursor is shared, and no case number is sent."""
     case = service.open(item(pdq(), pdq()), item(pdq()))
     feeds = [service.platform(name).feed() for name in ("One", "Two")]
-    names = [
+    ids = [
         {e["id"] for e in f["entries"]} | {e["item"] for e in f["entries"]} | {f["cursor"]}
         for f in feeds
     ]
-    assert len(names[0]) == len(names[1]) == 6
-    assert not names[0] & names[1]
+    assert len(ids[0]) == len(ids[1]) == 6
+    assert not ids[0] & ids[1]
     assert case.number not in str(feeds)
     assert case.number.replace("-", "") not in str(feeds)
     entry = feeds[0]["entries"][0]
     assert set(entry) == {"op", "id", "item", "type", "value", "quality", "media", "variant"}
 
 
-def test_a_long_poll_hears_of_an_addition_at_once(service):
-    peer, heard = service.platform(), {}
+def test_a_long_poll_returns_an_addition_at_once(service):
+    peer, received = service.platform(), {}
     cursor = peer.feed()["cursor"]
 
     def wait():
-        heard["page"] = peer.feed(cursor=cursor, wait=30)
-        heard["at"] = time.monotonic()
+        received["page"] = peer.feed(cursor=cursor, wait=30)
 
     waiter = threading.Thread(target=wait)
     waiter.start()
     time.sleep(0.3)
-    assert "page" not in heard, "nothing is new, so it waits"
+    assert "page" not in received, "nothing is new, so it waits"
     service.open()
     waiter.join(timeout=25)
-    assert len(heard["page"]["entries"]) == 1
+    assert len(received["page"]["entries"]) == 1
 
 
 def test_a_key_revoked_during_a_long_poll_gets_nothing_more(service):
-    peer, heard = service.platform(), {}
+    peer, received = service.platform(), {}
 
     def wait():
-        heard["reply"] = service.client.get("/v1/feed", params={"wait": 30}, headers=peer.headers)
+        received["reply"] = service.client.get(
+            "/v1/feed", params={"wait": 30}, headers=peer.headers
+        )
 
     waiter = threading.Thread(target=wait)
     waiter.start()
@@ -241,34 +244,33 @@ def test_a_key_revoked_during_a_long_poll_gets_nothing_more(service):
     keys.revoke_keys(service.parts.store, peer.name, None, service.clock())
     service.open()
     waiter.join(timeout=25)
-    problem(heard["reply"], 401, "credentials_wrong")
+    problem(received["reply"], 401, "credentials_wrong")
 
 
-def test_what_is_written_while_a_waiter_looks_ends_its_wait(service, monkeypatch):
-    """The wake-up comes between the look and the wait, which then must not begin."""
+def test_a_write_between_reading_and_waiting_ends_the_wait(service, monkeypatch):
+    """The reader is woken after it read an empty page and before it waits: it must not wait."""
     from clearinghouse.routes import platforms
 
-    peer, look = service.platform(), platforms._page
-    looked = []
+    peer, read = service.platform(), platforms._read_page
+    pages = []
 
-    def page(*arguments, **others):
-        reply = look(*arguments, **others)
-        if not looked:
-            looked.append(reply)
+    def read_and_write(*arguments, **others):
+        reply = read(*arguments, **others)
+        if not pages:
+            pages.append(reply)
             before = service.parts.waiters.generation
             service.open()
             while service.parts.waiters.generation == before:
                 time.sleep(0.01)
         return reply
 
-    monkeypatch.setattr(platforms, "_page", page)
+    monkeypatch.setattr(platforms, "_read_page", read_and_write)
     start = time.monotonic()
     assert len(peer.feed(wait=30)["entries"]) == 1
-    assert time.monotonic() - start < 25, "it heard of it without waiting for the end of the poll"
+    assert time.monotonic() - start < 25, "it did not wait for the end of the poll"
 
 
-def test_a_damaged_row_is_left_out_and_the_rest_goes_on(service):
-
+def test_a_damaged_row_is_omitted_and_the_rest_works(service):
     peer = service.platform()
     service.parts.waiters.closed = True
     time.sleep(0.4)
@@ -283,7 +285,7 @@ def test_a_damaged_row_is_left_out_and_the_rest_goes_on(service):
     assert [len(h) for h in hits] == [0, 1]
 
 
-def test_a_long_poll_ends_empty_handed(service):
+def test_a_long_poll_ends_with_an_empty_page(service):
     peer = service.platform()
     page = peer.feed(wait=0.2)
     assert page["entries"] == []
@@ -292,8 +294,8 @@ def test_a_long_poll_ends_empty_handed(service):
     problem(reply, 422, "invalid_request")
 
 
-def test_what_the_command_line_writes_is_noticed(service):
-    """A second store on the same file, as `clearinghouse purge` beside a serving process has."""
+def test_writes_of_the_command_line_reach_the_index(service):
+    """A second store on the same file, as `clearinghouse purge` opens while the service runs."""
     from clearinghouse.database.store import Store
 
     value = pdq()
@@ -301,16 +303,16 @@ def test_what_the_command_line_writes_is_noticed(service):
     peer = service.platform()
     assert len(peer.match(value)[0]) == 1
     service.clock.pass_(days=1000)
-    beside = Store.open(service.settings)
+    other = Store.open(service.settings)
     try:
-        assert expire(beside, service.clock()) == 1
+        assert expire(other, service.clock()) == 1
     finally:
-        beside.close()
+        other.close()
     fresh = service.platform("Fresh")
     assert fresh.match(value) == [[]]
 
 
-def test_matching_tells_bands_and_never_distances(service):
+def test_matching_returns_bands_and_no_distances(service):
     value = pdq()
     service.open(item(value))
     peer = service.platform()
@@ -324,21 +326,21 @@ def test_matching_tells_bands_and_never_distances(service):
     }
     entry = peer.feed()["entries"][0]
     hit = peer.match(value)[0][0]
-    assert (hit["id"], hit["item"]) == (entry["id"], entry["item"]), "as the feed names them"
+    assert (hit["id"], hit["item"]) == (entry["id"], entry["item"]), "the ids of the feed"
 
 
-def test_octets_and_json_answer_the_same(service):
+def test_octets_and_json_have_the_same_result(service):
     values = [pdq() for _ in range(5)]
     service.open(*(item(v) for v in values[:3]))
     peer = service.platform()
     by_json = peer.match(*values)
     raw = bytes.fromhex("".join(values))
-    kind = {"Content-Type": "application/octet-stream"}
-    reply = service.client.post("/v1/match", content=raw, headers=peer.headers | kind)
+    octets = {"Content-Type": "application/octet-stream"}
+    reply = service.client.post("/v1/match", content=raw, headers=peer.headers | octets)
     assert MatchReply.model_validate(reply.json()).matches
     assert reply.json()["matches"] == by_json
     for bad in (b"", raw[:-1], b"\0" * 32 * 10_001):
-        reply = service.client.post("/v1/match", content=bad, headers=peer.headers | kind)
+        reply = service.client.post("/v1/match", content=bad, headers=peer.headers | octets)
         assert reply.status_code in {415, 422}
         assert reply.json()["code"] in {"unsupported_media_type", "invalid_request"}
 
@@ -353,7 +355,7 @@ def all_types(settings):
 @pytest.mark.parametrize(
     ("type", "digits"), [("phash", 16), ("dhash", 16), ("md5", 32), ("sha256", 64)]
 )
-def test_other_signals_match_by_their_own_rules(all_types, type, digits):
+def test_other_types_match_by_their_own_rules(all_types, type, digits):
     service = all_types
     value = pdq()[:digits]
     signal = {"type": type, "value": value}
@@ -378,12 +380,12 @@ def test_bad_queries_are_refused(service):
         [],
     ):
         problem(peer.post("/v1/match", body), 422, "invalid_request")
-    kind = {"Content-Type": "application/json"}
-    reply = service.client.post("/v1/match", content=b"{", headers=peer.headers | kind)
+    as_json = {"Content-Type": "application/json"}
+    reply = service.client.post("/v1/match", content=b"{", headers=peer.headers | as_json)
     problem(reply, 400, "not_json")
 
 
-def test_verdicts_replace_and_unknown_ids_are_counted(service):
+def test_later_verdicts_replace_earlier_ones_and_unknown_ids_are_counted(service):
     case = service.open()
     peer, other = service.platform(), service.platform("Other")
     [entry] = peer.feed()["entries"]
@@ -400,7 +402,7 @@ def test_verdicts_replace_and_unknown_ids_are_counted(service):
     assert peer.post("/v1/feedback", late).json() == {"recorded": 1, "unknown": 0}
 
 
-def test_an_acknowledgement_never_goes_back(service):
+def test_an_older_acknowledgement_changes_nothing(service):
     case = service.open(item(pdq()), item(pdq()))
     peer = service.platform()
     first, last = peer.feed(limit=1)["cursor"], peer.feed()["cursor"]
@@ -411,13 +413,13 @@ def test_an_acknowledgement_never_goes_back(service):
     assert since == ["2026-05-17T13:00:00Z"] * 2
 
 
-def test_health_and_documents(service):
+def test_health_and_openapi_document(service):
     service.caught_up()
     assert service.client.get("/health/live").json() == {"status": "live"}
     assert service.client.get("/health/ready").status_code == 200
     page = service.client.get("/docs")
     assert page.status_code == 200
-    assert "https://" not in page.text, "the page of the documents asks nobody else for anything"
+    assert "https://" not in page.text, "the page loads nothing from other hosts"
     document = service.client.get("/openapi.json").json()
     assert {"/v1/cases", "/v1/case", "/v1/feed", "/v1/match"} <= set(document["paths"])
     for path in document["paths"].values():
@@ -439,7 +441,7 @@ def test_health_and_documents(service):
     }
 
 
-def test_answers_stay_out_of_caches_and_frames(service):
+def test_responses_have_security_headers(service):
     for reply in (service.client.get("/health/live"), service.client.get("/nothing")):
         assert reply.headers["cache-control"] == "no-store"
         assert reply.headers["referrer-policy"] == "no-referrer"
@@ -447,7 +449,7 @@ def test_answers_stay_out_of_caches_and_frames(service):
         assert "set-cookie" not in reply.headers
 
 
-def test_a_clock_that_goes_back_loses_nothing_and_changes_no_order(service):
+def test_a_clock_set_back_loses_and_reorders_nothing(service):
     peer, values = service.platform(), [pdq() for _ in range(3)]
     case = service.open(item(values[0]))
     expires = case.status()["expires"]
@@ -465,5 +467,5 @@ def test_a_clock_that_goes_back_loses_nothing_and_changes_no_order(service):
     page = peer.feed(cursor=page["cursor"])
     assert [entry["op"] for entry in page["entries"]] == ["add", "remove"]
     assert peer.post("/v1/feed/ack", {"cursor": page["cursor"]}).status_code == 200
-    [told] = [p for p in case.status()["items"][0]["platforms"] if p["platform"] == peer.name]
-    assert told["deletion_acknowledged"] is not None
+    [status] = [p for p in case.status()["items"][0]["platforms"] if p["platform"] == peer.name]
+    assert status["deletion_acknowledged"] is not None

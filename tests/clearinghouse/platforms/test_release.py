@@ -1,4 +1,4 @@
-"""Feeds that are given new hashes once in a period: none too early, none lost, removals at once."""
+"""Release periods: feeds get new hashes together at the end of each, removals at once."""
 
 import json
 import random
@@ -17,7 +17,7 @@ from support.serving import Clock, Running, item, pdq
 
 @pytest.fixture
 def service(settings):
-    """Serve with periods of 30 minutes; the clock says 13:45:59."""
+    """A service with release periods of 30 minutes, at 13:45:59."""
     clock = Clock()
     changed = replace(settings, release_every=30)
     with TestClient(create_app(changed, clock=clock), raise_server_exceptions=False) as client:
@@ -33,41 +33,44 @@ def values(entries):
     return [entry["value"] for entry in entries if entry["op"] == "add"]
 
 
-def fetched(service, peer, **query):
+def fetched_values(service, peer, **query):
     headers = {"x-functions-key": peer.key, "Ocp-Apim-Subscription-Key": peer.key}
     reply = service.client.get("/stopncii/v1/FetchHashes", params=query, headers=headers)
     return [record["hashValue"] for record in reply.json()["hashRecords"]]
 
 
 def snapshot(service, peer):
+    """Return the values in a snapshot, and its last cursor."""
     text = service.client.get("/v1/feed/snapshot", headers=peer.headers).text
     lines = [json.loads(line) for line in text.splitlines()]
     return [entry["value"] for line in lines for entry in line["entries"]], lines[-1]["cursor"]
 
 
-def test_new_hashes_wait_for_the_next_period(service, peer):
+def test_new_hashes_are_released_at_the_end_of_the_period(service, peer):
     first, second, third = pdq(), pdq(), pdq()
     service.open(item(first))
     service.clock.pass_(minutes=10)
     service.open(item(second))
-    assert peer.feed()["entries"] == fetched(service, peer) == snapshot(service, peer)[0] == []
-    assert len(peer.match(first)[0]) == 1, "who asks is answered at once"
+    assert (
+        peer.feed()["entries"] == fetched_values(service, peer) == snapshot(service, peer)[0] == []
+    )
+    assert len(peer.match(first)[0]) == 1, "a match query finds it at once"
     service.clock.pass_(minutes=4)  # 13:59:59
     assert peer.feed()["entries"] == []
     service.clock.pass_(seconds=1)
     page = peer.feed()
-    assert values(page["entries"]) == [first, second] == fetched(service, peer)
+    assert values(page["entries"]) == [first, second] == fetched_values(service, peer)
     service.open(item(third))
     assert peer.feed(cursor=page["cursor"])["entries"] == []
-    held, cursor = snapshot(service, peer)
-    assert (held, cursor) == ([first, second], page["cursor"])
-    assert fetched(service, peer) == [first, second]
+    released, cursor = snapshot(service, peer)
+    assert (released, cursor) == ([first, second], page["cursor"])
+    assert fetched_values(service, peer) == [first, second]
     service.clock.pass_(minutes=30)
     assert values(peer.feed(cursor=cursor)["entries"]) == [third]
 
 
-def test_what_was_not_given_out_is_not_confirmed(service, peer):
-    """The answer of a match stands behind what it looked at; feeds are not given that far yet."""
+def test_unreleased_hashes_cannot_be_acknowledged(service, peer):
+    """`as_of` of a match covers entries that feeds have not been sent yet."""
     early, late = pdq(), pdq()
     cases = [service.open(item(early))]
     service.clock.pass_(minutes=30)
@@ -77,18 +80,18 @@ def test_what_was_not_given_out_is_not_confirmed(service, peer):
     assert len(reply["matches"][0]) == 1
     assert peer.post("/v1/feed/ack", {"cursor": reply["as_of"]}).status_code == 200
 
-    def confirmed():
+    def acknowledged():
         files = [case.status()["items"][0]["platforms"] for case in cases]
         return [[bool(platform["has_it_since"]) for platform in found] for found in files]
 
-    assert confirmed() == [[True], [False]]
+    assert acknowledged() == [[True], [False]]
     service.clock.pass_(minutes=30)
-    assert confirmed() == [[True], [False]], "nor later, without another word"
+    assert acknowledged() == [[True], [False]], "nor later, without another acknowledgement"
     peer.post("/v1/feed/ack", {"cursor": peer.feed()["cursor"]}).raise_for_status()
-    assert confirmed() == [[True], [True]]
+    assert acknowledged() == [[True], [True]]
 
 
-def test_a_removal_waits_for_nothing(service, peer):
+def test_a_removal_is_sent_at_once(service, peer):
     early, late = pdq(), pdq()
     case = service.open(item(early))
     service.clock.pass_(minutes=30)
@@ -97,16 +100,16 @@ def test_a_removal_waits_for_nothing(service, peer):
     assert peer.feed(cursor=cursor)["entries"] == []
     case.withdraw()
     page = peer.feed(cursor=cursor)
-    assert [entry["op"] for entry in page["entries"]] == ["add", "remove"], "in their order"
-    assert fetched(service, peer) == [late]
+    assert [entry["op"] for entry in page["entries"]] == ["add", "remove"], "in log order"
+    assert fetched_values(service, peer) == [late]
     new = pdq()
     service.open(item(new))
-    assert peer.feed(cursor=page["cursor"])["entries"] == [], "and the next waits again"
-    assert fetched(service, peer) == [late]
+    assert peer.feed(cursor=page["cursor"])["entries"] == [], "later hashes wait again"
+    assert fetched_values(service, peer) == [late]
 
 
-def test_a_removal_by_the_command_line_waits_for_nothing_either(service, peer, settings):
-    """It is not told of the periods: `settings` has none."""
+def test_a_removal_by_the_command_line_is_sent_at_once(service, peer, settings):
+    """It does not know the periods: `settings` has none."""
     store = Store.open(settings, clock=service.clock)
     value = pdq()
     service.open(item(value))
@@ -118,7 +121,7 @@ def test_a_removal_by_the_command_line_waits_for_nothing_either(service, peer, s
     store.close()
 
 
-def test_what_verdicts_hold_back_is_removed_at_once(service):
+def test_hashes_removed_by_verdicts_are_removed_at_once(service):
     one, two = service.platform("One"), service.platform("Two")
     value = pdq()
     service.open(item(value))
@@ -128,7 +131,7 @@ def test_what_verdicts_hold_back_is_removed_at_once(service):
         [hit] = peer.match(value)[0]
         peer.post("/v1/feedback", {"verdicts": [{"id": hit["id"], "verdict": "not_blocked"}]})
     assert [entry["op"] for entry in one.feed(cursor=cursor)["entries"]] == ["remove"]
-    assert fetched(service, one) == []
+    assert fetched_values(service, one) == []
 
 
 def test_a_verdict_does_not_hide_a_record_until_the_next_period(service, peer):
@@ -140,11 +143,11 @@ def test_a_verdict_does_not_hide_a_record_until_the_next_period(service, peer):
     feedback = {"hashValue": value, "feedbackValue": "Blocked"}
     body = {"count": 1, "hashFeedbacks": [feedback]}
     service.client.post("/stopncii/v1/SubmitFeedback", json=body, headers=headers)
-    assert fetched(service, peer) == [value]
+    assert fetched_values(service, peer) == [value]
 
 
-def test_a_waiting_reader_gets_them_when_the_period_ends(service, peer):
-    """Nobody wakes it; the clock of this service is ours, so it is asked how long it would wait."""
+def test_a_long_poll_gets_new_hashes_when_the_period_ends(service, peer):
+    """Nothing wakes it, and its clock is ours, so the length of its wait is checked."""
     service.open()
     assert service.parts.store.releases.left() == 14 * 60 + 1
     page = peer.feed(wait=0.3)
@@ -153,18 +156,18 @@ def test_a_waiting_reader_gets_them_when_the_period_ends(service, peer):
     assert len(peer.feed(cursor=page["cursor"], wait=20)["entries"]) == 1
 
 
-def test_every_entry_comes_once_and_in_order_whatever_happens(service, peer):
-    """Promise 6 under periods: readers of any speed hold what there is in the end."""
-    chance = random.Random(7)
+def test_the_feed_is_complete_and_in_order_under_release_periods(service, peer):
+    """Promise 6: after random writes and reads, the bank of a reader equals the snapshot."""
+    draw = random.Random(7)
     cases, cursor, seen, bank = [], None, [], {}
     for _ in range(80):
-        match chance.randrange(4):
+        match draw.randrange(4):
             case 0 | 1:
                 cases.append(service.open(item(pdq())))
             case 2 if cases:
-                cases.pop(chance.randrange(len(cases))).withdraw()
+                cases.pop(draw.randrange(len(cases))).withdraw()
             case _:
-                service.clock.pass_(minutes=chance.choice([1, 7, 31]))
+                service.clock.pass_(minutes=draw.choice([1, 7, 31]))
         page = peer.feed(limit=3, **({"cursor": cursor} if cursor else {}))
         cursor = page["cursor"]
         seen += page["entries"]
@@ -180,10 +183,10 @@ def test_every_entry_comes_once_and_in_order_whatever_happens(service, peer):
             bank.pop(entry["id"], None)
     assert sorted(bank.values()) == sorted(snapshot(service, peer)[0])
     assert len(bank) == len(cases)
-    assert sorted(fetched(service, peer, pageSize=1000)) == sorted(bank.values())
+    assert sorted(fetched_values(service, peer, pageSize=1000)) == sorted(bank.values())
 
 
-def test_periods_can_be_ended_and_changed(service, peer, settings):
+def test_the_period_can_be_changed_and_disabled(service, peer, settings):
     service.open()
     assert peer.feed()["entries"] == []
     for every in (0, 30, 45):
@@ -197,7 +200,7 @@ def test_periods_can_be_ended_and_changed(service, peer, settings):
             clock.pass_(minutes=-45)
 
 
-def test_no_more_than_a_day():
+def test_a_period_is_at_most_a_day():
     assert Settings.from_environment({"CLEARINGHOUSE_RELEASE_EVERY": "60"}).release_every == 60
     for value in ("-1", "1441"):
         with pytest.raises(SettingInvalid, match="1440 minutes"):

@@ -12,9 +12,9 @@ from clearinghouse.platforms import keys, verdicts
 from clearinghouse.platforms.keys import Scope
 from clearinghouse.times import hour
 from support.serving import item, pdq, problem
-from support.stopncii import DOOR, both, feedback, feedback_on, fetch, fetch_all, submit, values
+from support.stopncii import API, both, feedback, feedback_on, fetch, fetch_all, submit, values
 
-DOORS = [
+OPERATIONS = [
     ("GET", "FetchHashes", Scope.FEED, None),
     (
         "POST",
@@ -31,34 +31,34 @@ DOORS = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path", "scope", "body"), DOORS)
-def test_every_address_asks_for_both_headers_and_its_scope(service, method, path, scope, body):
-    def ask(headers):
-        return service.client.request(method, f"{DOOR}/{path}", json=body, headers=headers)
+@pytest.mark.parametrize(("method", "path", "scope", "body"), OPERATIONS)
+def test_every_operation_needs_both_headers_and_its_scope(service, method, path, scope, body):
+    def send(headers):
+        return service.client.request(method, f"{API}/{path}", json=body, headers=headers)
 
     right = service.platform("Right", [scope])
     others = service.platform("Others", [s for s in Scope if s is not scope])
-    problem(ask({}), 401, "credentials_missing")
-    problem(ask({"Authorization": f"Bearer {right.key}"}), 401, "credentials_missing")
-    problem(ask({"x-functions-key": right.key}), 401, "credentials_missing")
-    problem(ask({"Ocp-Apim-Subscription-Key": right.key}), 401, "credentials_missing")
-    problem(ask(both("nciik_wrong")), 401, "credentials_wrong")
-    problem(ask(both(right.key, others.key)), 401, "credentials_wrong")
-    problem(ask(both(others.key)), 403, "scope_missing")
-    assert ask(both(right.key)).status_code == 200
+    problem(send({}), 401, "credentials_missing")
+    problem(send({"Authorization": f"Bearer {right.key}"}), 401, "credentials_missing")
+    problem(send({"x-functions-key": right.key}), 401, "credentials_missing")
+    problem(send({"Ocp-Apim-Subscription-Key": right.key}), 401, "credentials_missing")
+    problem(send(both("nciik_wrong")), 401, "credentials_wrong")
+    problem(send(both(right.key, others.key)), 401, "credentials_wrong")
+    problem(send(both(others.key)), 403, "scope_missing")
+    assert send(both(right.key)).status_code == 200
     newer = keys.rotate_key(service.parts.store, "Right", service.clock())
-    assert ask(both(newer, right.key)).status_code == 200, "two keys of one platform"
+    assert send(both(newer, right.key)).status_code == 200, "two keys of one platform"
     keys.revoke_keys(service.parts.store, "Right", None, service.clock())
-    problem(ask(both(right.key)), 401, "credentials_wrong")
+    problem(send(both(right.key)), 401, "credentials_wrong")
 
 
-def test_a_record_is_what_the_client_reads(service):
+def test_records_have_the_form_that_clients_read(service):
     image, video = pdq(), secrets.token_hex(16)
     service.open(
         item(image),
         {"media": "video", "signals": [{"type": "md5", "value": video}]},
     )
-    # what this format has no word for: frames of a video, the digest of an image, other hashes
+    # not part of this format: frames of a video, the digest of an image, other types
     service.open(
         item(pdq(), media="video"),
         {"media": "image", "signals": [{"type": "md5", "value": secrets.token_hex(16)}]},
@@ -90,7 +90,7 @@ def test_a_record_is_what_the_client_reads(service):
         }
 
 
-def test_an_empty_page_answers_where_it_was_asked(service):
+def test_an_empty_page_keeps_the_requested_timestamp(service):
     peer = service.platform()
     assert fetch(peer)["nextSetTimestamp"] == 10
     assert fetch(peer, startTimestamp=2**33)["nextSetTimestamp"] == 2**33
@@ -105,14 +105,14 @@ def test_an_empty_page_answers_where_it_was_asked(service):
     }
 
 
-def test_what_is_withdrawn_is_in_no_page(service):
-    kept, gone, twice = pdq(), pdq(), pdq()
+def test_withdrawn_hashes_are_in_no_page(service):
+    kept, withdrawn, twice = pdq(), pdq(), pdq()
     service.open(item(kept))
-    case, first = service.open(item(gone)), service.open(item(twice))
+    case, first = service.open(item(withdrawn)), service.open(item(twice))
     service.open(item(twice))
     peer = service.platform()
     before = fetch_all(peer)
-    assert sorted(values(before)) == sorted([kept, gone, twice]), "each value once"
+    assert sorted(values(before)) == sorted([kept, withdrawn, twice]), "each value once"
     case.withdraw()
     first.withdraw()
     found = fetch_all(peer)
@@ -120,8 +120,8 @@ def test_what_is_withdrawn_is_in_no_page(service):
     assert "Withdrawn" not in str(found)
 
 
-def test_records_are_not_joined_by_their_numbers(service):
-    """Promise 8: one number for each record and reader, though the files are of one case."""
+def test_case_numbers_of_records_cannot_be_linked(service):
+    """Promise 8: a number of its own per record and platform, although all are of one case."""
     service.open(*(item(pdq()) for _ in range(5)))
     numbers = [
         [n for r in fetch_all(service.platform(name)) for n in r["caseNumbers"]]
@@ -131,8 +131,8 @@ def test_records_are_not_joined_by_their_numbers(service):
 
 
 @pytest.mark.sqlite  # nothing in it depends on the database, and it takes a while
-def test_many_records_of_one_moment_are_read_in_pieces(service):
-    """A thousand in one hour: times spread, no reader stalls, and stopping loses nothing."""
+def test_many_records_of_one_hour_are_read_in_pages(service):
+    """A thousand: their timestamps spread, no reader stalls, and a stop loses nothing."""
     hashes = [pdq() for _ in range(1000)]
     for start in range(0, 1000, 200):
         service.open(*(item(v) for v in hashes[start : start + 200]))
@@ -148,20 +148,20 @@ def test_many_records_of_one_moment_are_read_in_pieces(service):
     assert len(shared) == 10
     for size in (1, 100, 150, 800):
         start, seen, pages = 10, {}, 0
-        while True:  # a reader that stops after every page and starts again
+        while True:  # a reader that stops after every page and resumes
             page = fetch(peer, startTimestamp=start, pageSize=size)
             assert page["nextSetTimestamp"] >= start
             seen |= {r["hashValue"]: r for r in page["hashRecords"]}
             pages += 1
             if not page["hasMoreRecords"]:
                 break
-            assert page["nextSetTimestamp"] > start, "it would stand still"
+            assert page["nextSetTimestamp"] > start, "otherwise it would stall"
             start = page["nextSetTimestamp"]
         assert set(seen) == set(hashes)
         assert pages <= 1000 if size < 101 else pages <= 20
 
 
-def test_times_never_go_back_when_the_clock_does(service):
+def test_timestamps_never_decrease_when_the_clock_is_set_back(service):
     peer = service.platform()
     last = 0
     for days in (0, 5, -9, 1, 400, -400):
@@ -169,26 +169,29 @@ def test_times_never_go_back_when_the_clock_does(service):
         value = pdq()
         service.open(item(value))
         page = fetch(peer, startTimestamp=last or 10)
-        assert value in values(page["hashRecords"]), "a reader at the last time gets it"
+        assert value in values(page["hashRecords"]), "a reader that resumes gets it"
         assert page["nextSetTimestamp"] >= last
         last = page["nextSetTimestamp"]
         peer = service.platform(f"Peer {days}") if days == 400 else peer
 
 
-def test_a_bad_page_token_and_bad_numbers_are_refused(service):
+def test_invalid_page_tokens_and_numbers_are_refused(service):
     service.open(*(item(pdq()) for _ in range(150)))
     ours, theirs = service.platform("Ours"), service.platform("Theirs")
 
-    def ask(peer, **query):
-        return service.client.get(f"{DOOR}/FetchHashes", params=query, headers=both(peer.key))
+    def fetch_page(peer, **query):
+        return service.client.get(f"{API}/FetchHashes", params=query, headers=both(peer.key))
 
-    token = ask(ours, pageSize=101).json()["nextPageToken"]
-    assert len(ask(ours, nextPageToken=token).json()["hashRecords"]) == 49
-    # one in 256 looks like a token there, of an epoch that never was
-    assert ask(theirs, nextPageToken=token).json()["code"] in {"bad_cursor", "cursor_expired"}
-    problem(ask(ours, nextPageToken="p2"), 400, "bad_cursor")
+    token = fetch_page(ours, pageSize=101).json()["nextPageToken"]
+    assert len(fetch_page(ours, nextPageToken=token).json()["hashRecords"]) == 49
+    # one in 256 decrypts to a token of an unknown epoch
+    assert fetch_page(theirs, nextPageToken=token).json()["code"] in {
+        "bad_cursor",
+        "cursor_expired",
+    }
+    problem(fetch_page(ours, nextPageToken="p2"), 400, "bad_cursor")
     cursor = ours.feed()["cursor"]
-    problem(ask(ours, nextPageToken=cursor), 400, "bad_cursor")
+    problem(fetch_page(ours, nextPageToken=cursor), 400, "bad_cursor")
     for query in (
         {"startTimestamp": -1},
         {"startTimestamp": 2**63},
@@ -197,14 +200,14 @@ def test_a_bad_page_token_and_bad_numbers_are_refused(service):
         {"pageSize": 10_001},
         {"nextPageToken": "0" * 65},
     ):
-        problem(ask(ours, **query), 422, "invalid_request")
+        problem(fetch_page(ours, **query), 422, "invalid_request")
     platform = keys.admit(service.parts.store, ours.key, {Scope.FEED}, service.clock())
-    names = platform.names
-    other = names.write(names.PAGE, [5], epoch=service.parts.store.epoch ^ 1)[0]
-    problem(ask(ours, nextPageToken=other), 410, "cursor_expired")
+    ids = platform.ids
+    other = ids.write(ids.PAGE, [5], epoch=service.parts.store.epoch ^ 1)[0]
+    problem(fetch_page(ours, nextPageToken=other), 410, "cursor_expired")
 
 
-def test_feedback_moves_the_record_in_its_platforms_view_alone(service):
+def test_feedback_moves_the_record_in_its_own_platforms_list_only(service):
     hashes = [pdq() for _ in range(3)]
     case = service.open(*(item(v) for v in hashes))
     ours, theirs = service.platform("Ours"), service.platform("Theirs")
@@ -228,7 +231,7 @@ def test_feedback_moves_the_record_in_its_platforms_view_alone(service):
 
 
 @pytest.mark.parametrize(
-    ("said", "verdict"),
+    ("value", "verdict"),
     [
         ("PendingReview", "pending"),
         ("Blocked", "blocked"),
@@ -240,11 +243,11 @@ def test_feedback_moves_the_record_in_its_platforms_view_alone(service):
         ("Deleted", "unsure"),
     ],
 )
-def test_feedback_is_read_as_a_verdict_on_every_file_with_the_value(service, said, verdict):
-    value = pdq()
-    cases = [service.open(item(value)) for _ in range(2)]
+def test_feedback_is_a_verdict_on_every_file_with_the_hash(service, value, verdict):
+    pdq_value = pdq()
+    cases = [service.open(item(pdq_value)) for _ in range(2)]
     peer = service.platform()
-    assert feedback(peer, value, said).status_code == 200
+    assert feedback(peer, pdq_value, value).status_code == 200
     service.clock.pass_(days=1)
     for case in cases:
         [seen] = case.status()["items"][0]["platforms"]
@@ -253,36 +256,36 @@ def test_feedback_is_read_as_a_verdict_on_every_file_with_the_value(service, sai
     assert len(record["CSPFeedbacks"]) == 1
 
 
-def test_feedback_on_a_value_of_many_files_is_recorded_in_parts(service, monkeypatch):
-    """One such value kept all others waiting for as long as its files are many."""
+def test_feedback_on_a_value_of_many_files_uses_several_transactions(service, monkeypatch):
+    """So that it does not block other writers for as long as it has files."""
     value, other = pdq(), pdq()
     cases = [service.open(*(item(value) for _ in range(10))) for _ in range(5)]
     service.open(item(other))
     peer = service.platform()
-    parts, add, write = [], Platforms.add_verdict, Store.write
+    counts, add, write = [], Platforms.add_verdict, Store.write
 
     @contextmanager
     def begin(store):
-        parts.append(0)
+        counts.append(0)
         with write(store) as tx:
             yield tx
 
     def count(*args):
-        parts[-1] += 1
+        counts[-1] += 1
         return add(*args)
 
     monkeypatch.setattr(Store, "write", begin)
     monkeypatch.setattr(Platforms, "add_verdict", count)
-    said = [(value, "PendingReview"), (other, "Blocked"), (value, "Blocked")]
-    assert feedback_on(peer, *said).status_code == 200
-    assert (sum(parts), max(parts)) == (51, verdicts.AT_ONCE), "each once, some at a time"
+    sent = [(value, "PendingReview"), (other, "Blocked"), (value, "Blocked")]
+    assert feedback_on(peer, *sent).status_code == 200
+    assert (sum(counts), max(counts)) == (51, verdicts.BATCH), "each once, in batches"
     service.clock.pass_(days=1)
     for case in cases:
         for file in case.status()["items"]:
             assert file["platforms"][0]["verdicts"] == {"blocked": 1}
 
 
-def test_hashes_are_taken_back_together(service, monkeypatch):
+def test_contributions_are_withdrawn_in_batches(service, monkeypatch):
     peer, mine = service.platform(), [pdq() for _ in range(300)]
     submit(peer, *mine).raise_for_status()
     began, write = [], Store.write
@@ -293,11 +296,11 @@ def test_hashes_are_taken_back_together(service, monkeypatch):
 
     monkeypatch.setattr(Store, "write", begin)
     assert feedback_on(peer, *((value, "Withdrawn") for value in mine)).status_code == 200
-    assert len(began) == 4, "three to take them back, and one for what others have of them"
+    assert len(began) == 4, "three to withdraw them, and one to record verdicts"
     assert fetch_all(peer) == []
 
 
-def test_a_verdict_given_at_the_other_door_shows_here(service):
+def test_verdicts_sent_to_v1_appear_in_records(service):
     service.open()
     peer = service.platform()
     [entry] = peer.feed()["entries"]
@@ -306,10 +309,10 @@ def test_a_verdict_given_at_the_other_door_shows_here(service):
     assert record["CSPFeedbacks"] == [{"source": "Example", "feedbackValue": "NotBlocked"}]
 
 
-def test_feedback_does_not_tell_what_is_known(service):
+def test_feedback_does_not_reveal_which_values_are_known(service):
     value = pdq()
     service.open(item(value))
-    peer = service.platform("Judge", [Scope.FEEDBACK])
+    peer = service.platform("Feedback", [Scope.FEEDBACK])
     known, unknown = (feedback(peer, v, "Blocked") for v in (value, pdq()))
     assert known.content == unknown.content
     assert known.status_code == unknown.status_code == 200
@@ -326,7 +329,7 @@ def test_feedback_does_not_tell_what_is_known(service):
         {"tags": ["x"] * 101},
     ],
 )
-def test_feedback_of_another_form_is_refused(service, change):
+def test_invalid_feedback_is_refused(service, change):
     peer = service.platform()
     entry = {"tags": [], "feedbackValue": "Blocked", "hashValue": "0" * 64} | change
     for body in (
@@ -334,6 +337,6 @@ def test_feedback_of_another_form_is_refused(service, change):
         {"count": 0, "hashFeedbacks": []},
         {"count": 1001, "hashFeedbacks": [entry | {"hashValue": "0" * 64}] * 1001},
     ):
-        url = f"{DOOR}/SubmitFeedback"
+        url = f"{API}/SubmitFeedback"
         reply = service.client.post(url, json=body, headers=both(peer.key))
         problem(reply, 422, "invalid_request")

@@ -1,4 +1,4 @@
-"""The StopNCII-compatible API: hashes that platforms contribute."""
+"""The StopNCII-compatible API: contributed hashes."""
 
 import secrets
 from dataclasses import replace
@@ -12,21 +12,24 @@ from clearinghouse.database.schema import signals
 from clearinghouse.maintenance.purge import expire
 from clearinghouse.platforms import keys
 from support.serving import Clock, Running, item, pdq, problem
-from support.stopncii import DOOR, both, feedback, fetch_all, submit, values
+from support.stopncii import API, both, feedback, fetch_all, submit, values
 
 
-def test_what_pdq_cannot_give_is_skipped(service):
-    giver, other, image = service.platform("Giver"), service.platform("Other"), pdq()
-    assert submit(giver, "0" * 64, image, "f" * 64).json() == {"count": 3}
+def test_implausible_pdq_values_are_skipped(service):
+    contributor, other, image = service.platform("Contributor"), service.platform("Other"), pdq()
+    assert submit(contributor, "0" * 64, image, "f" * 64).json() == {"count": 3}
     assert values(fetch_all(other)) == [image]
 
 
-def test_platforms_add_hashes_and_take_them_back(service):
-    giver, other = service.platform("Giver"), service.platform("Other")
+def test_platforms_contribute_and_withdraw_hashes(service):
+    contributor, other = service.platform("Contributor"), service.platform("Other")
     image, video = pdq(), secrets.token_hex(16)
-    assert submit(giver, image).json() == {"count": 1}
-    assert submit(giver, video, type="VideoMD5", said="PendingReview").status_code == 200
-    assert submit(giver, image).status_code == 200, "again changes nothing"
+    assert submit(contributor, image).json() == {"count": 1}
+    assert (
+        submit(contributor, video, type="VideoMD5", feedback_value="PendingReview").status_code
+        == 200
+    )
+    assert submit(contributor, image).status_code == 200, "repeating it changes nothing"
     assert sorted(values(fetch_all(other))) == sorted([image, video])
     assert [len(hits) for hits in other.match(image)] == [1]
     entries = other.feed()["entries"]
@@ -34,24 +37,24 @@ def test_platforms_add_hashes_and_take_them_back(service):
         ("pdq", None, "image"),
         ("md5", None, "video"),
     ]
-    said = {r["hashValue"]: r["CSPFeedbacks"] for r in fetch_all(giver)}
-    assert said[image] == [{"source": "Giver", "feedbackValue": "Blocked"}]
-    assert said[video] == [{"source": "Giver", "feedbackValue": "PendingReview"}]
-    # nobody else can take it back
+    recorded = {r["hashValue"]: r["CSPFeedbacks"] for r in fetch_all(contributor)}
+    assert recorded[image] == [{"source": "Contributor", "feedbackValue": "Blocked"}]
+    assert recorded[video] == [{"source": "Contributor", "feedbackValue": "PendingReview"}]
+    # another platform cannot withdraw them
     feedback(other, image, "Deleted")
-    submit(other, image, said="Withdrawn")
-    assert image in values(fetch_all(giver))
-    submit(giver, image, said="Withdrawn")
-    feedback(giver, video, "Deleted")
-    assert fetch_all(giver) == fetch_all(other) == []
+    submit(other, image, feedback_value="Withdrawn")
+    assert image in values(fetch_all(contributor))
+    submit(contributor, image, feedback_value="Withdrawn")
+    feedback(contributor, video, "Deleted")
+    assert fetch_all(contributor) == fetch_all(other) == []
     assert other.match(image) == [[]]
     assert [e["op"] for e in service.platform("Late").feed()["entries"]] == ["remove", "remove"]
-    submit(giver, image)
+    submit(contributor, image)
     assert values(fetch_all(other)) == [image], "and it can be added again"
 
 
-def test_a_platforms_echo_never_outlives_a_survivors_withdrawal(service):
-    """Promise 4, against a platform that sends back everything that it was given."""
+def test_hashes_sent_back_from_the_feed_end_with_a_survivors_withdrawal(service):
+    """Promise 4, with a platform that contributes everything that it got from the feed."""
     value = pdq()
     case = service.open(item(value))
     peer = service.platform()
@@ -63,26 +66,26 @@ def test_a_platforms_echo_never_outlives_a_survivors_withdrawal(service):
 
 
 @pytest.fixture
-def narrow(settings):
+def limited(settings):
     """A service where a platform may contribute three hashes."""
     clock = Clock()
-    narrow = replace(settings, contributions_max=3)
-    app = create_app(narrow, clock=clock)
+    changed = replace(settings, contributions_max=3)
+    app = create_app(changed, clock=clock)
     with TestClient(app) as client:
-        yield Running(app, client, clock, narrow)
+        yield Running(app, client, clock, changed)
 
 
-def test_contributions_are_bounded(narrow):
-    service = narrow
+def test_the_number_of_contributions_is_limited(limited):
+    service = limited
     peer = service.platform()
     first = [pdq() for _ in range(3)]
     assert submit(peer, *first).status_code == 200
     problem(submit(peer, pdq()), 422, "contributions_full")
-    submit(peer, first[0], said="Deleted")
+    submit(peer, first[0], feedback_value="Deleted")
     assert submit(peer, pdq()).status_code == 200
     assert len(fetch_all(peer)) == 3
     other = service.platform("Other")
-    assert submit(other, pdq()).status_code == 200, "each platform has its own bound"
+    assert submit(other, pdq()).status_code == 200, "each platform has its own limit"
     problem(submit(peer, *[pdq()] * 1001), 422, "invalid_request")
 
 
@@ -96,17 +99,16 @@ def test_contributions_are_bounded(narrow):
         {"signalType": "Evil.ImagePDQ"},
     ],
 )
-def test_hashes_of_another_form_are_refused_whole(service, change):
+def test_a_request_with_an_invalid_hash_is_refused_as_a_whole(service, change):
     peer = service.platform()
     good = {"signalType": "ImagePDQ", "hashValue": pdq(), "CSPFeedbacks": []}
     body = {"count": 2, "hashRecords": [good, good | change]}
-    reply = service.client.post(f"{DOOR}/SubmitHashes", json=body, headers=both(peer.key))
+    reply = service.client.post(f"{API}/SubmitHashes", json=body, headers=both(peer.key))
     problem(reply, 422, "invalid_request")
     assert fetch_all(peer) == []
 
 
-def test_contributions_expire_when_their_platform_is_gone(service):
-
+def test_contributions_expire_when_their_platform_sends_none(service):
     peer = service.platform()
     value = pdq()
     submit(peer, value)
@@ -123,7 +125,7 @@ def test_contributions_expire_when_their_platform_is_gone(service):
     assert values(fetch_all(late)) == [value]
 
 
-def test_nobody_can_open_a_platforms_case(service):
+def test_nobody_can_open_the_case_of_contributions(service):
     submit(service.platform(), pdq())
     with service.parts.store.read() as tx:
         figures = tx.figures.totals()

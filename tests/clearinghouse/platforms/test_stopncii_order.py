@@ -1,4 +1,4 @@
-"""The order of StopNCII records: a migration, a reader between two records, every history."""
+"""The order of StopNCII records: migration, resuming readers, and random histories."""
 
 import secrets
 import sqlite3
@@ -25,8 +25,8 @@ from clearinghouse.platforms.contributions import (
     Contribution,
     contribute,
     lookup_of,
-    make_ready,
-    take_back,
+    prepare,
+    withdraw_contributions,
 )
 from clearinghouse.platforms.keys import Scope
 from clearinghouse.settings import Settings
@@ -37,8 +37,8 @@ from support.stopncii import fetch, fetch_all, values
 
 
 @pytest.mark.parametrize("kind", [CONTRIBUTED, IMPORTED])
-def test_a_record_never_falls_back_behind_a_reader(service, kind):
-    """Two hold a value, the later one takes it back while a reader stands between the two."""
+def test_a_record_never_moves_to_before_a_readers_position(service, kind):
+    """Two platforms contribute a value, and the second withdraws it after a reader has paused."""
     store, value = service.parts.store, Signal.from_hex(SignalType.PDQ, pdq())
     peer, times = service.platform(), []
     for name in ("One", None, "Two"):
@@ -47,15 +47,15 @@ def test_a_record_never_falls_back_behind_a_reader(service, kind):
             service.open()
         else:
             number = keys.find_or_add(store, name, service.clock())
-            ready = make_ready(store, service.parts.lawful, [Contribution(Media.IMAGE, value)])
+            prepared = prepare(store, service.parts.lawful, [Contribution(Media.IMAGE, value)])
             with store.write() as tx:
-                contribute(tx, number, kind, ready, months=1, most=9, now=service.clock())
+                contribute(tx, number, kind, prepared, months=1, most=9, now=service.clock())
         service.clock.pass_(hours=1)
     assert [r["lastModtimestamp"] for r in fetch_all(peer)] == times[1:]
     with store.write() as tx:
-        take_back(tx, number, kind, [lookup_of(store, value)], now=service.clock())
+        withdraw_contributions(tx, number, kind, [lookup_of(store, value)], now=service.clock())
     rest = fetch(peer, startTimestamp=times[1])["hashRecords"]
-    assert values(rest)[1:] == [value.hex], "who had read the record between has not missed it"
+    assert values(rest)[1:] == [value.hex], "the reader does not miss it"
 
 
 @pytest.mark.sqlite
@@ -65,8 +65,8 @@ def test_a_database_older_than_the_stopncii_api_gets_record_seqs(settings):
     old.close()
     now = [14 * 3600, 14 * 3600, 12 * 3600, 20 * 3600, 20 * 3600]
     path = settings.database.removeprefix("sqlite:///")
-    beside = sqlite3.connect(path)
-    beside.executescript(
+    connection = sqlite3.connect(path)
+    connection.executescript(
         """
         DROP INDEX ix_signals_record_seq; ALTER TABLE signals DROP COLUMN record_seq;
         DROP INDEX ix_verdicts_platform_id_record_seq;
@@ -88,17 +88,17 @@ def test_a_database_older_than_the_stopncii_api_gets_record_seqs(settings):
     for number, at in enumerate(now, 1):
         media = "video" if number == 4 else "image"  # whose PDQ hash the format cannot name
         item_ = (number, 1, number, media, at, None)
-        beside.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)", item_)
+        connection.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)", item_)
         signal = (number, number, 0, "pdq", b"v", bytes([number]), 90, "original")
-        beside.execute("INSERT INTO signals VALUES (?, ?, ?, ?, ?, ?, ?, ?)", signal)
-    said = [(1, 2, "blocked", 16 * 3600), (1, 4, "blocked", 16 * 3600)]
-    beside.executemany("INSERT INTO verdicts VALUES (?, ?, ?, ?)", said)
-    beside.commit()
-    beside.close()
+        connection.execute("INSERT INTO signals VALUES (?, ?, ?, ?, ?, ?, ?, ?)", signal)
+    given = [(1, 2, "blocked", 16 * 3600), (1, 4, "blocked", 16 * 3600)]
+    connection.executemany("INSERT INTO verdicts VALUES (?, ?, ?, ?)", given)
+    connection.commit()
+    connection.close()
     store = Store.open(settings)
     with store.read() as tx:
         found = dict(tx.connection.execute(select(signals.c.id, signals.c.record_seq)).all())
-        heard = dict(
+        of_verdicts = dict(
             tx.connection.execute(select(verdicts.c.signal_id, verdicts.c.record_seq)).all()
         )
         read = tx.stopncii.read(1, 0, 10, first_hand=False)
@@ -106,21 +106,21 @@ def test_a_database_older_than_the_stopncii_api_gets_record_seqs(settings):
     base = 14 * 3600 * 100
     end = 20 * 3600 * 100
     assert found == {1: base, 2: base + 1, 3: base + 2, 4: None, 5: end}
-    assert heard == {2: end + 1, 4: None}
+    assert of_verdicts == {2: end + 1, 4: None}
     assert last == end + 1
     assert [r.number for r in read] == [1, 3, 5, 2]
     store.close()
 
 
-# --- every history ---------------------------------------------------------------------------
+# --- random histories ---------------------------------------------------------------------------
 
 POOL = [Signal.from_hex(SignalType.PDQ, pdq(n)) for n in range(6)]
 EXAMPLES = hypothesis_settings().max_examples // 5
-SAID = [v for v in stopncii.FeedbackValue if not v.takes_back]
+FEEDBACK = [v for v in stopncii.FeedbackValue if not v.withdraws]
 
 
 class Reader:
-    """A client that keeps what it saw last of each value, and where to go on."""
+    """A client that stores the last record of each value, and where to resume."""
 
     def __init__(self, platform, *, first_hand=False):
         self.platform = platform
@@ -137,10 +137,10 @@ class Reader:
             token=self.token,
             first_hand=self.first_hand,
         )
-        assert page.next_start >= self.reached, "checkpoint time rewound"
+        assert page.next_start >= self.reached, "the timestamp decreased"
         for record in page.records:
-            said = record.feedbacks[0].feedback_value if record.feedbacks else None
-            self.seen[record.value] = (record.last_modified, said)
+            value = record.feedbacks[0].feedback_value if record.feedbacks else None
+            self.seen[record.value] = (record.last_modified, value)
             self.received += 1
         self.reached, self.token = page.next_start, page.next_page
         if not page.more:
@@ -148,7 +148,7 @@ class Reader:
         return page.more
 
     def stop(self):
-        """Forget the token, as a client does that ends between two pages."""
+        """Forget the token, as a client that is restarted between two pages."""
         self.start, self.token = max(self.reached, stopncii.START), None
 
 
@@ -157,9 +157,10 @@ def _unsynced(connection, _record):
 
 
 class Histories(RuleBasedStateMachine):
-    """Survivors, platforms and another clearinghouse at work, and readers who see it by pages.
+    """Random actions of survivors, platforms and imports, and readers that fetch pages meanwhile.
 
-    Three records share a time here instead of a hundred, so that short histories meet every edge.
+    Three records share a timestamp here instead of a hundred, so that short histories reach every
+    edge case.
     """
 
     def __init__(self):
@@ -171,43 +172,43 @@ class Histories(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         path = Path(self.folder.name) / "db"
         self.store = Store.open(Settings(database=f"sqlite:///{path}"))
-        # nothing is lost here but time
+        # faster; the test needs no durability
         event.listen(self.store._database.writer, "connect", _unsynced)
         self.store._database.writer.dispose()
         self.now = datetime(2026, 5, 17, 13, 45, tzinfo=UTC)
         self.platforms = []
         for name in ("One", "Two"):
             key = keys.add_platform(self.store, name, tuple(Scope), self.now)
-            self.platforms.append(keys.identify(self.store, key, self.now))
+            self.platforms.append(keys.authenticate(self.store, key, self.now))
         one, two = self.platforms
         self.readers = [Reader(one), Reader(two), Reader(one, first_hand=True)]
-        self.open, self.given = [], defaultdict(set)
+        self.open, self.contributed = [], defaultdict(set)
 
     def teardown(self):
         for reader in self.readers:
             for _ in range(50):
                 if not reader.read(self.store, 1):
                     break
-                reader.stop()  # the slowest of all clients
+                reader.stop()  # after each page
             else:
-                raise AssertionError("a reader does not come to the end")
+                raise AssertionError("a reader does not reach the end")
             expected = self.expected(reader)
             assert expected.items() <= reader.seen.items(), "a reader missed something"
             fresh = Reader(reader.platform, first_hand=reader.first_hand)
             while fresh.read(self.store, 5):
                 pass
-            assert fresh.seen == expected, "a whole fetch holds exactly what is live"
+            assert fresh.seen == expected, "a full fetch has exactly the live values"
             assert fresh.received == len(expected), "each once"
         self.store.close()
         self.folder.cleanup()
         self.patch.undo()
 
     def expected(self, reader):
-        """Work out, by the tables alone, what a reader should hold now."""
+        """Compute the records that a reader should have, from the tables alone."""
         live = {s for _, s in self.open}
-        for (_, kind), held in self.given.items():
+        for (_, kind), contributed in self.contributed.items():
             if kind == CONTRIBUTED or not reader.first_hand:
-                live |= held
+                live |= contributed
         hidden = set()
         with self.store.read() as tx:
             if reader.first_hand:
@@ -217,7 +218,7 @@ class Histories(RuleBasedStateMachine):
             rows = tx.connection.execute(
                 select(signals).where(signals.c.record_seq.is_not(None))
             ).all()
-            said = tx.connection.execute(
+            own = tx.connection.execute(
                 select(verdicts).where(verdicts.c.platform_id == reader.platform.number)
             ).all()
         found = {}
@@ -227,10 +228,10 @@ class Histories(RuleBasedStateMachine):
                 r.id: r.record_seq for r in rows if r.lookup == lookup and r.item_id not in hidden
             }
             all_ = {r.id for r in rows if r.lookup == lookup}
-            heard = [(v.record_seq, v.verdict) for v in said if v.signal_id in all_]
-            moved = [v.record_seq for v in said if v.signal_id in group]
+            given = [(v.record_seq, v.verdict) for v in own if v.signal_id in all_]
+            moved = [v.record_seq for v in own if v.signal_id in group]
             seq = max([*group.values(), *moved])
-            verdict = stopncii._SAID[max(heard)[1]].value if heard else None
+            verdict = stopncii._FEEDBACKS[max(given)[1]].value if given else None
             found[signal.hex] = (seq // 3, verdict)
         return found
 
@@ -276,36 +277,36 @@ class Histories(RuleBasedStateMachine):
         kind=st.sampled_from([CONTRIBUTED, IMPORTED]),
         signal=st.sampled_from(POOL),
     )
-    def give(self, who, kind, signal):
+    def contribute(self, who, kind, signal):
         number = self.platforms[who].number
-        ready = make_ready(self.store, LawfulList(), [Contribution(Media.IMAGE, signal)])
+        prepared = prepare(self.store, LawfulList(), [Contribution(Media.IMAGE, signal)])
         with self.store.write() as tx:
-            new = contribute(tx, number, kind, ready, months=24, most=100, now=self.now)
-        held = any(s == signal for _, s in self.open) or signal in self.given[number, kind]
-        assert new == (not held)
+            new = contribute(tx, number, kind, prepared, months=24, most=100, now=self.now)
+        known = any(s == signal for _, s in self.open) or signal in self.contributed[number, kind]
+        assert new == (not known)
         if new:
-            self.given[number, kind].add(signal)
+            self.contributed[number, kind].add(signal)
 
-    @precondition(lambda self: any(self.given.values()))
+    @precondition(lambda self: any(self.contributed.values()))
     @rule(data=st.data())
-    def take_back(self, data):
+    def withdraw_contribution(self, data):
         who, signal = data.draw(
             st.sampled_from(
-                [(w, s) for w, held in self.given.items() for s in sorted(held, key=str)]
+                [(w, s) for w, known in self.contributed.items() for s in sorted(known, key=str)]
             )
         )
         with self.store.write() as tx:
             lookup = lookup_of(self.store, signal)
-            assert take_back(tx, *who, [lookup], now=self.now) == 1
-        self.given[who].discard(signal)
+            assert withdraw_contributions(tx, *who, [lookup], now=self.now) == 1
+        self.contributed[who].discard(signal)
 
-    @rule(who=st.integers(0, 1), signal=st.sampled_from(POOL), said=st.sampled_from(SAID))
-    def say(self, who, signal, said):
-        entry = stopncii.HashFeedback(hash=signal.hex, value=said)
+    @rule(who=st.integers(0, 1), signal=st.sampled_from(POOL), value=st.sampled_from(FEEDBACK))
+    def send_feedback(self, who, signal, value):
+        entry = stopncii.HashFeedback(hash=signal.hex, value=value)
         stopncii.record_feedback(self.store, self.platforms[who], [entry], clock=lambda: self.now)
 
     @rule(who=st.integers(0, 1), data=st.data())
-    def say_of_one_file(self, who, data):
+    def send_verdict_on_one_file(self, who, data):
         with self.store.read() as tx:
             ids = tx.connection.execute(select(signals.c.id)).scalars().all()
         if ids:
@@ -324,14 +325,14 @@ class Histories(RuleBasedStateMachine):
             reader.stop()
 
     @invariant()
-    def few_share_a_time(self):
+    def every_seq_is_unique(self):
         with self.store.read() as tx:
             seqs = list(tx.connection.execute(select(signals.c.record_seq)).scalars())
             seqs += list(tx.connection.execute(select(verdicts.c.record_seq)).scalars())
             last = tx.stopncii.last_seq()
-        taken = [seq for seq in seqs if seq is not None]
-        assert len(taken) == len(set(taken))
-        assert max(taken, default=0) <= last
+        used = [seq for seq in seqs if seq is not None]
+        assert len(used) == len(set(used))
+        assert max(used, default=0) <= last
 
 
 TestHistories = Histories.TestCase

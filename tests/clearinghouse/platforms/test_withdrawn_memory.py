@@ -1,4 +1,4 @@
-"""What a survivor withdrew is remembered against contributors, and against nobody else."""
+"""Withdrawn values are remembered for 400 days, to refuse them from contributors only."""
 
 import pytest
 from sqlalchemy import func, select
@@ -10,7 +10,7 @@ from clearinghouse.maintenance.backup import back_up, restore
 from clearinghouse.maintenance.key_rotation import rotate
 from clearinghouse.maintenance.purge import purge
 from clearinghouse.platforms import contributions
-from clearinghouse.platforms.contributions import Contribution, contribute, make_ready
+from clearinghouse.platforms.contributions import Contribution, contribute, prepare
 from clearinghouse.platforms.keys import find
 from nciihash.signals import Media, Signal, SignalType
 from support.serving import item, pdq
@@ -22,15 +22,15 @@ def peer(service):
 
 
 def add(service, peer, *values, kind=CONTRIBUTED):
-    """Let a platform contribute hashes, and return how many were filed."""
+    """Contribute hashes, and return how many were added."""
     store = service.parts.store
     hashes = [Contribution(Media.IMAGE, Signal.from_hex(SignalType.PDQ, v)) for v in values]
-    ready = make_ready(store, LawfulList(), hashes)
+    prepared = prepare(store, LawfulList(), hashes)
     with store.write() as tx:
         number = tx.platforms.find(peer.name).id
-        taken = contribute(tx, number, kind, ready, months=24, most=100, now=service.clock())
+        count = contribute(tx, number, kind, prepared, months=24, most=100, now=service.clock())
     service.parts.waiters.poke()
-    return taken
+    return count
 
 
 def remembered(service):
@@ -39,7 +39,7 @@ def remembered(service):
 
 
 @pytest.mark.parametrize("kind", [CONTRIBUTED, IMPORTED])
-def test_it_is_not_taken_from_a_contributor(service, peer, kind):
+def test_a_withdrawn_value_cannot_be_contributed(service, peer, kind):
     value = pdq()
     case = service.open(item(value), item(pdq()))
     case.withdraw(1)
@@ -47,7 +47,7 @@ def test_it_is_not_taken_from_a_contributor(service, peer, kind):
     assert peer.match(value) == [[]]
 
 
-def test_one_file_of_an_advocates_case_is_remembered_like_any_other(service):
+def test_a_withdrawn_case_of_an_advocate_is_remembered_too(service):
     from clearinghouse.cases import advocates
 
     key = advocates.add(service.parts.store, "Helpline", service.clock())
@@ -66,7 +66,7 @@ def test_one_file_of_an_advocates_case_is_remembered_like_any_other(service):
     assert remembered(service) == 1
 
 
-def test_her_resubmission_works_and_forgets_it(service, peer):
+def test_a_new_submission_is_accepted_and_ends_it(service, peer):
     value = pdq()
     service.open(item(value)).withdraw()
     assert remembered(service) == 1
@@ -79,10 +79,10 @@ def test_her_resubmission_works_and_forgets_it(service, peer):
     body = {"items": [item(value)]}
     reply = service.client.post("/v1/case/items", json=body, headers=added.headers)
     assert reply.json()["items"][0]["accepted"] == 1
-    assert remembered(service) == 0, "by adding a file as well"
+    assert remembered(service) == 0, "also when it is added to an open case"
 
 
-def test_what_ends_otherwise_is_not_remembered(service, peer):
+def test_expired_and_contributed_values_are_not_remembered(service, peer):
     value, contributed = pdq(), pdq()
     add(service, peer, contributed)
     store = service.parts.store
@@ -106,7 +106,7 @@ def test_it_is_forgotten_after_400_days(service, peer):
     assert add(service, peer, value) == 1
 
 
-def test_the_last_withdrawal_counts(service, peer):
+def test_the_period_starts_at_the_last_withdrawal(service, peer):
     value = pdq()
     first, second = service.open(item(value)), service.open(item(value))
     first.withdraw()
@@ -117,14 +117,14 @@ def test_the_last_withdrawal_counts(service, peer):
     assert add(service, peer, value) == 0
 
 
-def test_it_outlives_a_change_of_the_master_key(service, peer):
+def test_it_survives_a_rotation_of_the_master_key(service, peer):
     value = pdq()
     service.open(item(value)).withdraw()
     rotate(service.parts.store, service.settings, now=service.clock(), pause=lambda _: None)
     assert add(service, peer, value) == 0
 
 
-def test_a_restored_backup_remembers_what_was_withdrawn_since(service, peer, tmp_path):
+def test_a_restored_backup_remembers_later_withdrawals(service, peer, tmp_path):
     value, contributed = pdq(), pdq()
     case = service.open(item(value))
     add(service, peer, contributed)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from support.films import film, moving
 from support.pictures import scene
+from support.videos import film, moving
 
 
 @pytest.fixture(scope="session")

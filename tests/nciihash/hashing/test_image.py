@@ -26,7 +26,7 @@ LOSSLESS = {
 LOSSY = {"JPEG": {"quality": 95}, "WEBP": {"quality": 95}, "AVIF": {"quality": 95}}
 
 
-def test_source_kinds_give_the_same_pixels(tmp_path):
+def test_all_kinds_of_sources_decode_to_the_same_pixels(tmp_path):
     data = encode(scene(), "JPEG")
     path = tmp_path / "picture"
     path.write_bytes(data)
@@ -39,7 +39,7 @@ def test_source_kinds_give_the_same_pixels(tmp_path):
     assert image.read_pixels(array) is array
 
 
-def test_a_file_is_read_from_where_it_stands():
+def test_a_file_is_read_from_its_current_position():
     data = encode(scene(), "PNG")
     file = io.BytesIO(b"junk" + data)
     file.seek(4)
@@ -47,7 +47,7 @@ def test_a_file_is_read_from_where_it_stands():
 
 
 @pytest.mark.parametrize("name", LOSSLESS)
-def test_lossless_formats_give_the_very_pixels(name):
+def test_lossless_formats_decode_to_the_original_pixels(name):
     data = encode(scene(), name.partition("-")[0], **LOSSLESS[name])
     pixels = image.decode(data)
     np.testing.assert_array_equal(pixels, np.asarray(scene()))
@@ -55,7 +55,7 @@ def test_lossless_formats_give_the_very_pixels(name):
 
 
 @pytest.mark.parametrize("name", LOSSY)
-def test_lossy_formats_give_pillows_pixels(name):
+def test_lossy_formats_decode_as_in_pillow(name):
     data = encode(scene(), name, **LOSSY[name])
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
     np.testing.assert_array_equal(image.decode(data), expected)
@@ -63,7 +63,7 @@ def test_lossy_formats_give_pillows_pixels(name):
 
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
 @pytest.mark.parametrize("progressive", [False, True])
-def test_jpeg_decoder_agrees_with_pillows_to_the_bit(subsampling, progressive):
+def test_the_jpeg_decoder_equals_pillows(subsampling, progressive):
     data = encode(
         scene(333, 217), "JPEG", quality=80, subsampling=subsampling, progressive=progressive
     )
@@ -77,14 +77,14 @@ def test_gif_palette_is_resolved():
     assert len(np.unique(expected.reshape(-1, 3), axis=0)) > 50
 
 
-@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("quarter_turns", range(4))
 @pytest.mark.parametrize("with_exif", [False, True])
-def test_a_phones_heic_is_turned_once(turns, with_exif):
-    # phones say it twice, as HEIF's own turn and in EXIF; only the first one counts
+def test_a_phones_heic_is_rotated_once(quarter_turns, with_exif):
+    # phones write it twice, as HEIF's `irot` and in EXIF; only the first counts
     upright = scene(160, 96)
-    sideways = upright.rotate(-90 * turns, expand=True)
-    block = exif({0: 1, 1: 8, 2: 3, 3: 6}[turns]) if with_exif else b""
-    pixels = image.decode(heic(sideways, turns, block))
+    sideways = upright.rotate(-90 * quarter_turns, expand=True)
+    block = exif({0: 1, 1: 8, 2: 3, 3: 6}[quarter_turns]) if with_exif else b""
+    pixels = image.decode(heic(sideways, quarter_turns, block))
     assert pixels.shape == (96, 160, 3)
     assert np.abs(pixels.astype(int) - np.asarray(upright)).mean() < 6
 
@@ -106,7 +106,7 @@ def test_a_truncated_heic_is_refused(share):
 def test_orientation_is_applied_in_every_format(orientation, name):
     flat = {"JPEG": {"quality": 97, "subsampling": 0}, "AVIF": {"quality": 97}}
     options = flat.get(name, {"lossless": True} if name == "WEBP" else {})
-    # a long block, which Pillow 11 to 13 all take
+    # `Image.Exif`, which Pillow 11 to 13 all accept
     block = Image.Exif()
     block[0x0112] = orientation
     data = encode(stored(scene(), orientation), name, exif=block, **options)
@@ -117,14 +117,14 @@ def test_orientation_is_applied_in_every_format(orientation, name):
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("kind", [3, 4])
-def test_orientation_is_parsed_in_both_byte_orders(order, kind):
+def test_exif_orientation_is_parsed_in_both_byte_orders(order, kind):
     for value in range(1, 9):
         assert formats.orientation(exif(value, order, kind)) == value
         assert formats.orientation(exif(value, order, kind).removeprefix(b"Exif\0\0")) == value
 
 
 @pytest.mark.parametrize("value", [0, 9, 255, 65535])
-def test_impossible_orientations_count_as_upright(value):
+def test_invalid_orientations_count_as_upright(value):
     assert formats.orientation(exif(value)) == 1
 
 
@@ -134,7 +134,7 @@ def test_garbage_exif_is_ignored(block):
     assert 1 <= formats.orientation(b"Exif\0\0II*\0" + block) <= 8
 
 
-def test_a_jpeg_with_garbage_exif_is_hashed_without_a_warning():
+def test_a_jpeg_with_garbage_exif_is_decoded_without_a_warning():
     data = encode(scene(), "JPEG")
     segment = b"\xff\xe1" + struct.pack(">H", 102) + b"Exif\0\0MM\0*" + bytes(range(90))
     bad = data[:2] + segment + data[2:]
@@ -149,9 +149,9 @@ def test_alpha_is_flattened_on_white():
     page.alpha_composite(rgba)
     expected = np.asarray(page.convert("RGB")).astype(int)
     for data in (encode(rgba, "PNG"), encode(rgba, "WEBP", lossless=True, exact=True)):
-        got = image.decode(data).astype(int)
-        assert np.abs(got - expected).max() <= 1
-        assert (got[:, 0] == 255).all()  # where nothing is to be seen, white paper is
+        actual = image.decode(data).astype(int)
+        assert np.abs(actual - expected).max() <= 1
+        assert (actual[:, 0] == 255).all()  # fully transparent pixels become white
     assert np.abs(image.read_pixels(rgba).astype(int) - expected).max() <= 1
 
 
@@ -160,48 +160,50 @@ def test_grey_with_alpha_is_flattened_on_white():
     la.putalpha(128)
     grey = np.asarray(scene().convert("L")).astype(float)
     expected = (grey * 128 + 255 * 127) / 255
-    got = image.decode(encode(la, "PNG")).astype(float)
-    assert np.abs(got - expected[..., None]).max() <= 0.51
+    actual = image.decode(encode(la, "PNG")).astype(float)
+    assert np.abs(actual - expected[..., None]).max() <= 0.51
 
 
 def test_a_transparent_palette_colour_becomes_white():
     palette = scene().quantize(16)
     index = int(np.asarray(palette)[0, 0])
-    clear = np.asarray(palette) == index
+    is_transparent = np.asarray(palette) == index
     for format in ("PNG", "GIF"):
-        got = image.decode(encode(palette, format, transparency=index))
-        assert (got[clear] == 255).all()
-        assert (got[~clear] == np.asarray(palette.convert("RGB"))[~clear]).all()
+        actual = image.decode(encode(palette, format, transparency=index))
+        assert (actual[is_transparent] == 255).all()
+        assert (
+            actual[~is_transparent] == np.asarray(palette.convert("RGB"))[~is_transparent]
+        ).all()
 
 
-def test_a_palette_with_an_alpha_a_colour_is_flattened():
+def test_a_palette_with_alpha_per_colour_is_flattened():
     palette = scene().quantize(4)
-    got = image.decode(encode(palette, "PNG", transparency=bytes([128, 255, 255, 255])))
+    actual = image.decode(encode(palette, "PNG", transparency=bytes([128, 255, 255, 255])))
     colours = np.asarray(palette.convert("RGB")).astype(float)
     half = (np.asarray(palette) == 0)[..., None]
     expected = np.where(half, (colours * 128 + 255 * 127) / 255, colours)
-    assert np.abs(got - expected).max() <= 0.51
+    assert np.abs(actual - expected).max() <= 0.51
 
 
-def test_cmyk_jpeg_is_the_right_way_round():
-    inks = scene().convert("CMYK")
-    data = encode(inks, "JPEG", quality=97)  # Pillow writes Adobe's marker and inverts
+def test_cmyk_jpegs_are_not_inverted():
+    cmyk = scene().convert("CMYK")
+    data = encode(cmyk, "JPEG", quality=97)  # Pillow writes Adobe's marker and inverts
     assert b"Adobe" in data
-    got = image.decode(data).astype(int)
-    assert np.abs(got - np.asarray(scene())).mean() < 4
-    np.testing.assert_array_equal(got, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
-    upright = image.decode(encode(inks, "TIFF"))
+    actual = image.decode(data).astype(int)
+    assert np.abs(actual - np.asarray(scene())).mean() < 4
+    np.testing.assert_array_equal(actual, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+    upright = image.decode(encode(cmyk, "TIFF"))
     assert np.abs(upright.astype(int) - np.asarray(scene())).max() <= 1
 
 
-def test_deep_greys_keep_their_upper_eight_bits():
+def test_16_bit_greys_are_reduced_to_their_upper_eight_bits():
     grey = (np.arange(80 * 120).reshape(80, 120) * 6).astype(np.uint16)
     for format in ("PNG", "TIFF"):
-        got = image.decode(encode(Image.fromarray(grey), format))
-        np.testing.assert_array_equal(got, np.repeat((grey >> 8)[..., None], 3, 2))
+        actual = image.decode(encode(Image.fromarray(grey), format))
+        np.testing.assert_array_equal(actual, np.repeat((grey >> 8)[..., None], 3, 2))
 
 
-def test_sixteen_bit_colour_keeps_its_upper_eight_bits():
+def test_16_bit_colours_are_reduced_to_their_upper_eight_bits():
     values = np.random.default_rng(2).integers(0, 65536, (10, 12, 3), np.uint16)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     np.testing.assert_array_equal(image.decode(png(12, 10, rows, depth=16)), values >> 8)
@@ -210,13 +212,13 @@ def test_sixteen_bit_colour_keeps_its_upper_eight_bits():
 def test_grey_and_bilevel_pictures_become_rgb():
     for mode in ("L", "1"):
         small = scene().convert(mode)
-        got = image.decode(encode(small, "PNG"))
-        np.testing.assert_array_equal(got, np.asarray(small.convert("RGB")))
-        assert len(np.unique(got)) >= 2
+        actual = image.decode(encode(small, "PNG"))
+        np.testing.assert_array_equal(actual, np.asarray(small.convert("RGB")))
+        assert len(np.unique(actual)) >= 2
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF", "AVIF"])
-def test_an_animation_gives_its_first_frame(format):
+def test_an_animation_decodes_to_its_first_frame(format):
     options = {"lossless": True} if format == "WEBP" else {}
     frames = [scene(seed=n) for n in (2, 3)]
     data = encode(scene(), format, save_all=True, append_images=frames, **options)
@@ -234,7 +236,7 @@ def test_measured_values_are_refused():
         image.decode(floats)
 
 
-def test_a_tiff_is_no_raw_file():
+def test_an_ordinary_tiff_is_not_taken_for_a_raw_file():
     for options in ({}, {"compression": "tiff_lzw"}, {"compression": "packbits"}):
         image.decode(encode(scene(), "TIFF", tiffinfo={254: 0}, **options))
 
@@ -254,7 +256,7 @@ def heic_photos():
 @pytest.mark.parametrize(
     ("kind", "frames"), [("deep", 1), ("tiled", 1), ("depth", 1), ("burst", 2)]
 )
-def test_of_a_heic_the_picture_is_hashed_that_a_person_sees(heic_photos, kind, frames):
+def test_the_primary_picture_of_a_heic_is_decoded(heic_photos, kind, frames):
     data = heic_photos[kind]
     pixels = image.decode(data)
     assert pixels.shape == (96, 128, 3)
@@ -263,57 +265,59 @@ def test_of_a_heic_the_picture_is_hashed_that_a_person_sees(heic_photos, kind, f
 
 
 @pytest.mark.parametrize("header", HEADERS)
-def test_a_bmp_without_any_alpha_is_opaque(header):
-    opaque, none = np.asarray(scene()), np.zeros((80, 120), np.uint8)
-    some = np.tile(np.arange(120, dtype=np.uint8), (80, 1))
+def test_a_bmp_whose_alpha_is_all_zero_is_opaque(header):
+    opaque, transparent = np.asarray(scene()), np.zeros((80, 120), np.uint8)
+    gradient = np.tile(np.arange(120, dtype=np.uint8), (80, 1))
     for masks in (True, False):
-        np.testing.assert_array_equal(image.decode(bmp(scene(), none, header, masks=masks)), opaque)
-    np.testing.assert_array_equal(image.decode(bmp(scene(), some, header, masks=False)), opaque)
-    got = image.decode(bmp(scene(), some, header))
-    alpha = some[..., None] / 255 if header >= 56 else 1
-    assert np.abs(got - (opaque * alpha + 255 * (1 - alpha))).max() <= 1
+        np.testing.assert_array_equal(
+            image.decode(bmp(scene(), transparent, header, masks=masks)), opaque
+        )
+    np.testing.assert_array_equal(image.decode(bmp(scene(), gradient, header, masks=False)), opaque)
+    actual = image.decode(bmp(scene(), gradient, header))
+    alpha = gradient[..., None] / 255 if header >= 56 else 1
+    assert np.abs(actual - (opaque * alpha + 255 * (1 - alpha))).max() <= 1
 
 
 def test_a_wide_gamut_is_not_converted():
-    # platforms' own hashes do not convert it either, and colours move few bits
+    # platforms' own hashes do not convert it either, and colours change few bits
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    odd = profile[:200] + bytes(100) + profile[300:]  # another profile, whatever it says
+    other_profile = profile[:200] + bytes(100) + profile[300:]  # a different profile
     for kind in ("JPEG", "PNG", "WEBP", "TIFF"):
         plain = encode(scene(), kind)
-        for each in (profile, odd):
+        for each in (profile, other_profile):
             np.testing.assert_array_equal(
                 image.decode(encode(scene(), kind, icc_profile=each)), image.decode(plain)
             )
 
 
-def test_a_moving_photo_is_told_from_a_still_one(heic_photos):
-    film = b"\0\0\0\x1cftypmp42\0\0\0\0mp42isom" + bytes(400)
+def test_motion_photos_are_detected(heic_photos):
+    video = b"\0\0\0\x1cftypmp42\0\0\0\0mp42isom" + bytes(400)
     still = encode(scene(), "JPEG")
-    np.testing.assert_array_equal(image.decode(still + film), image.decode(still))
-    assert formats.holds_video(still + film)
-    assert formats.holds_video(still + b"MotionPhoto_Data" + film + b"SEFT")
+    np.testing.assert_array_equal(image.decode(still + video), image.decode(still))
+    assert formats.holds_video(still + video)
+    assert formats.holds_video(still + b"MotionPhoto_Data" + video + b"SEFT")
     for more in (b"", b"ftypmp42", still, heic_photos["deep"]):
         assert not formats.holds_video(still + more)
     photo = heic_photos["deep"]
-    assert formats.holds_video(photo + box(b"mpvd", film))
-    for more in (b"", box(b"free", film), b"\0\0\0\0mpv", bytes(40), box(b"mdat", b"mpvd" * 9)):
+    assert formats.holds_video(photo + box(b"mpvd", video))
+    for more in (b"", box(b"free", video), b"\0\0\0\0mpv", bytes(40), box(b"mdat", b"mpvd" * 9)):
         assert not formats.holds_video(photo + more)
-    np.testing.assert_array_equal(image.decode(photo + box(b"mpvd", film)), image.decode(photo))
+    np.testing.assert_array_equal(image.decode(photo + box(b"mpvd", video)), image.decode(photo))
 
 
 @given(st.binary(max_size=200))
-def test_whatever_follows_a_photo_is_looked_at_in_peace(data):
+def test_detecting_a_motion_photo_never_raises(data):
     formats.holds_video(b"\xff\xd8" + data)
     formats.holds_video(b"\0\0\0\x10ftypheic" + data)
 
 
-def test_the_name_says_nothing(tmp_path):
+def test_the_files_name_is_ignored(tmp_path):
     path = tmp_path / "holiday.mp4"
     path.write_bytes(encode(scene(), "PNG"))
     np.testing.assert_array_equal(image.read_pixels(path), np.asarray(scene()))
 
 
-def test_sample_photos_have_pillows_pixels(shared_data):
+def test_sample_photos_decode_as_in_pillow(shared_data):
     with (shared_data / "manifest.csv").open() as file:
         rows = [r for r in csv.DictReader(file) if r["kind"] in {"hard_negative", "photo"}]
     assert len(rows) > 200

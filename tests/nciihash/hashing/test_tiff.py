@@ -28,22 +28,24 @@ from support.pictures import encode, exif, scene, stored
 ALL = list(tiffs.kinds())
 
 
-def test_every_kind_is_read_right_or_refused_as_rare():
-    """Every seventh; `make tiff-sweep` reads all, and has tifffile read them too."""
+def test_every_kind_is_decoded_correctly_or_refused():
+    """Decode every seventh kind; `make tiff-sweep` decodes all and compares with tifffile."""
     assert len(ALL) > 1000
     right = 0
     for kind in ALL[::7]:
         values = samples(kind, 72, 48)
         try:
-            found = image.decode(tiff(kind, values))
+            actual = image.decode(tiff(kind, values))
         except errors.UnsupportedFormat:
             continue
-        assert np.abs(found - wanted(kind, values)).max() <= (24 if kind.compression == JPEG else 2)
+        assert np.abs(actual - wanted(kind, values)).max() <= (
+            24 if kind.compression == JPEG else 2
+        )
         right += 1
     assert right > 0.8 * len(ALL[::7])
 
 
-READ = [
+CONFUSING = [
     Kind(RGB, 16, planar=2),
     Kind(RGB, 16, (2,), planar=2, tiled=True, order=">"),
     Kind(GREY, 8, (2,), planar=2, compression=DEFLATE),
@@ -58,31 +60,31 @@ READ = [
 ]
 
 
-@pytest.mark.parametrize("kind", READ, ids=str)
-def test_kinds_that_decoders_confuse(kind):
+@pytest.mark.parametrize("kind", CONFUSING, ids=str)
+def test_kinds_that_decoders_get_wrong_are_decoded_correctly(kind):
     values = samples(kind)
     assert np.abs(image.decode(tiff(kind, values)) - wanted(kind, values)).max() <= 2
 
 
-@pytest.mark.parametrize("kind", READ, ids=str)
+@pytest.mark.parametrize("kind", CONFUSING, ids=str)
 @pytest.mark.parametrize("share", [0.2, 0.9])
-def test_what_is_cut_off_is_refused(kind, share):
-    # the directory comes last, so that it is moved before what is cut off
+def test_truncated_files_are_refused(kind, share):
+    # the directory comes last, so also test an offset past the end
     data = tiff(kind, samples(kind))
     with pytest.raises(errors.CorruptFile):
         image.decode(data[: int(len(data) * share)])
     page = next(pages(data))
-    _, _, place = page.entries.get(324) or page.entries[273]
+    _, _, offset = page.entries.get(324) or page.entries[273]
     moved = bytearray(data)
     # the low bytes of the first offset
-    at = place if kind.order == "<" else place + (4 if kind.big else 0)
+    at = offset if kind.order == "<" else offset + (4 if kind.big else 0)
     moved[at : at + 4] = struct.pack(kind.order + "I", len(data) - 4)
     with pytest.raises(errors.CorruptFile):
         image.decode(bytes(moved))
 
 
-def test_pillows_own_limit_does_not_count_bytes(monkeypatch):
-    # of 16 bits and four samples there are eight to a pixel
+def test_pillows_pixel_limit_does_not_apply_to_bytes(monkeypatch):
+    # four samples of 16 bits are eight bytes per pixel
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 120 * 80)
     for kind in (Kind(RGB, 16, (2,)), Kind(RGB, 16, compression=DEFLATE)):
         values = samples(kind)
@@ -91,7 +93,7 @@ def test_pillows_own_limit_does_not_count_bytes(monkeypatch):
 
 @pytest.mark.parametrize("photometric", [GREY, RGB, CMYK])
 @pytest.mark.parametrize("tiled", [False, True])
-def test_jpeg_data_that_lacks_pixels_is_refused(photometric, tiled):
+def test_truncated_jpeg_data_are_refused(photometric, tiled):
     kind = Kind(photometric, compression=JPEG, rows=16, tiled=tiled)
     data = tiff(kind, samples(kind))
     assert image.decode(data).shape == (80, 120, 3)
@@ -114,46 +116,50 @@ def test_jpeg_data_that_lacks_pixels_is_refused(photometric, tiled):
         (Kind(PALETTE, 16), "rare"),
     ],
 )
-def test_what_is_not_read_is_called_rare_and_not_damaged(kind, word):
+def test_unsupported_kinds_are_not_refused_as_damaged(kind, word):
     with pytest.raises(errors.UnsupportedFormat, match=word):
         image.decode(tiff(kind, samples(kind)))
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 @pytest.mark.parametrize("order", "<>")
-def test_a_palette_up_to_255_is_taken_for_what_it_is(bits, order):
+def test_a_palette_of_8_bit_colours_is_recognised(bits, order):
     kind = Kind(PALETTE, bits, order=order)
     values = samples(kind)
-    found = image.decode(tiff(kind, values, palette_bits=8))
-    np.testing.assert_array_equal(found, wanted(kind, values))
+    actual = image.decode(tiff(kind, values, palette_bits=8))
+    np.testing.assert_array_equal(actual, wanted(kind, values))
 
 
-def small(kind, width=24, height=16):
+def thumbnail(kind, width=24, height=16):
     return kind, samples(kind, width, height), {254: (4, struct.pack(kind.order + "I", 1))}
 
 
 @pytest.mark.parametrize("kind", [Kind(), Kind(order=">", big=True)], ids=str)
-def test_a_thumbnail_that_comes_first_is_not_the_picture(kind):
+def test_a_thumbnail_on_the_first_page_is_skipped(kind):
     values = samples(kind)
     page = (kind, values, {})
-    data = tiffs.joined([small(kind), small(kind), page])
+    data = tiffs.join_pages([thumbnail(kind), thumbnail(kind), page])
     np.testing.assert_array_equal(image.decode(data), wanted(kind, values))
     assert image.count_frames(data) == 1
-    two = tiffs.joined([page, small(kind), (kind, values[::-1], {})])
+    two = tiffs.join_pages([page, thumbnail(kind), (kind, values[::-1], {})])
     np.testing.assert_array_equal(image.decode(two), wanted(kind, values))
     assert image.count_frames(two) == 2
 
 
-def test_a_thumbnail_before_a_cameras_own_data_is_a_raw_file():
+def test_a_thumbnail_and_camera_data_are_a_raw_file():
     kind = Kind()
     sub = {330: (4, struct.pack("<I", 8))}
     mosaic = replace(kind, photometric=32803)
     for data in (
-        tiffs.joined([small(kind)]),
-        tiffs.joined([(*small(kind)[:2], small(kind)[2] | sub), (kind, samples(kind), {})]),
-        tiffs.joined([small(kind), (replace(kind), samples(kind), {50706: (1, b"\1\4\0\0")})]),
+        tiffs.join_pages([thumbnail(kind)]),
+        tiffs.join_pages(
+            [(*thumbnail(kind)[:2], thumbnail(kind)[2] | sub), (kind, samples(kind), {})]
+        ),
+        tiffs.join_pages(
+            [thumbnail(kind), (replace(kind), samples(kind), {50706: (1, b"\1\4\0\0")})]
+        ),
         _with_photometric(
-            tiffs.joined([small(kind), (kind, samples(kind), {})]), mosaic.photometric
+            tiffs.join_pages([thumbnail(kind), (kind, samples(kind), {})]), mosaic.photometric
         ),
     ):
         with pytest.raises(errors.UnsupportedFormat, match="raw file"):
@@ -161,7 +167,7 @@ def test_a_thumbnail_before_a_cameras_own_data_is_a_raw_file():
 
 
 def _with_photometric(data, value):
-    """Give the last page another photometric kind."""
+    """Replace the photometric kind of the last page."""
     at = data.rindex(struct.pack("<HHI", 262, 3, 1)) + 8
     return data[:at] + struct.pack("<H", value) + data[at + 2 :]
 
@@ -170,7 +176,7 @@ XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="6"/></x:xmpmeta
 
 
 @pytest.mark.parametrize("type", [1, 2])
-def test_a_tiffs_xmp_neither_turns_it_nor_breaks_it(type):
+def test_xmp_orientation_in_a_tiff_is_ignored(type):
     kind = Kind()
     values = samples(kind)
     data = tiff(kind, values, {700: (type, XMP + b"\0")})
@@ -180,7 +186,7 @@ def test_a_tiffs_xmp_neither_turns_it_nor_breaks_it(type):
 
 
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
-def test_no_kind_of_picture_is_turned_by_xmp(name):
+def test_xmp_orientation_is_ignored_in_every_format(name):
     options = {"lossless": True} if name == "WEBP" else {}
     plain = image.decode(encode(scene(), name, **options))
     if name == "TIFF":
@@ -199,15 +205,15 @@ def test_no_kind_of_picture_is_turned_by_xmp(name):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("compression", ["raw", "jpeg", "tiff_lzw", "group4"])
-def test_a_tiff_is_turned_by_its_own_tag(orientation, compression):
+def test_a_tiffs_orientation_tag_is_applied(orientation, compression):
     picture = scene().convert("1") if compression == "group4" else scene()
     turned = stored(picture, orientation)
     data = encode(turned, "TIFF", compression=compression, tiffinfo={274: orientation})
-    off = np.abs(image.decode(data).astype(int) - np.asarray(picture.convert("RGB")))
-    assert off.mean() < 3
+    difference = np.abs(image.decode(data).astype(int) - np.asarray(picture.convert("RGB")))
+    assert difference.mean() < 3
 
 
-def test_alpha_is_left_out_of_what_programs_see_that_drop_it():
+def test_decode_raw_ignores_alpha():
     for kind in (Kind(extras=(2,)), Kind(extras=(1,)), Kind(bits=16, extras=(2,), planar=2)):
         values = samples(kind)
         plain = samples(replace(kind, extras=()))
@@ -219,7 +225,7 @@ def test_alpha_is_left_out_of_what_programs_see_that_drop_it():
     assert image.decode_raw(tiff(Kind(extras=(0,)), samples(Kind(extras=(0,))))) is None
 
 
-def test_pages_that_are_chained_in_a_circle_end():
+def test_pages_linked_in_a_cycle_are_read_once():
     data = bytearray(tiff(Kind(), samples(Kind())))
     (first,) = struct.unpack_from("<I", data, 4)
     data[-4:] = struct.pack("<I", first)
@@ -227,7 +233,7 @@ def test_pages_that_are_chained_in_a_circle_end():
     assert image.count_frames(bytes(data)) == 1
 
 
-def test_offsets_beyond_any_file_end_a_bigtiff():
+def test_huge_offsets_in_a_bigtiff_are_refused():
     far = b"\xff" * 8
     entry = struct.pack("<HHQ", 256, 16, 2)
     for data in (
@@ -242,7 +248,7 @@ def test_offsets_beyond_any_file_end_a_bigtiff():
             hasher.hash_bytes(data)
 
 
-def test_files_that_people_reported(shared_data):
+def test_reported_files(shared_data):
     wanted = "955b56a63e5cd16a10ea749b4b86db6cf60b02f3e4b56f940b685a1d62d11a5a"
     for name in ("rgb16_planar", "thumbnail_first", "xmp_orientation_only"):
         hashed = hasher.hash_image(shared_data / "reported" / f"tiff_{name}.tif")
@@ -253,7 +259,7 @@ def test_files_that_people_reported(shared_data):
     assert hashed.signal.hex == wanted
 
 
-def test_pillow_and_this_agree_where_pillow_is_right():
+def test_common_kinds_decode_as_in_pillow():
     for mode in ("1", "L", "P", "RGB", "RGBA", "CMYK", "LA"):
         for compression in ("raw", "tiff_lzw", "tiff_deflate", "packbits"):
             picture = scene().convert(mode)
@@ -261,12 +267,12 @@ def test_pillow_and_this_agree_where_pillow_is_right():
             with Image.open(io.BytesIO(data)) as opened:
                 rgba = Image.new("RGBA", opened.size, "white")
                 rgba.alpha_composite(opened.convert("RGBA"))
-            off = np.abs(image.decode(data).astype(int) - np.asarray(rgba.convert("RGB")))
-            assert off.max() <= 1, (mode, compression)
+            difference = np.abs(image.decode(data).astype(int) - np.asarray(rgba.convert("RGB")))
+            assert difference.max() <= 1, (mode, compression)
 
 
-def test_orientation_of_exif_within_a_tiff_does_not_count():
-    # only the first directory's own tag does
+def test_orientation_in_a_tiffs_exif_is_ignored():
+    # only the first directory's own tag counts
     kind = Kind()
     data = tiff(kind, samples(kind), {34665: (4, struct.pack("<I", 8)), 36864: (1, exif(6))})
     np.testing.assert_array_equal(image.decode(data), wanted(kind, samples(kind)))

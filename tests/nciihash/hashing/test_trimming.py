@@ -14,10 +14,10 @@ def textured(width, height, seed=3):
     return small.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def near(region, top, left, bottom, right, by=2):
+def assert_near(region, top, left, bottom, right, tolerance=2):
     assert region is not None
     sides = (region.top, region.left, region.bottom, region.right)
-    assert np.abs(np.subtract(sides, (top, left, bottom, right))).max() <= by, sides
+    assert np.abs(np.subtract(sides, (top, left, bottom, right))).max() <= tolerance, sides
 
 
 @given(
@@ -29,12 +29,12 @@ def near(region, top, left, bottom, right, by=2):
 def test_a_flat_border_of_any_width_is_found(width, height, sides, colour):
     left, top, *_ = sides
     page = ImageOps.expand(textured(width, height), border=sides, fill=colour)
-    near(trim(np.asarray(page)), top, left, top + height, left + width, by=1)
+    assert_near(trim(np.asarray(page)), top, left, top + height, left + width, tolerance=1)
 
 
 @pytest.mark.parametrize("paper", ["white", "black"])
 @pytest.mark.parametrize(("width", "height"), [(600, 400), (400, 600), (1500, 1100)])
-def test_a_screen_with_its_bars_words_and_buttons_is_trimmed(paper, width, height):
+def test_a_screenshot_with_bars_text_and_buttons_is_trimmed(paper, width, height):
     ink = "black" if paper == "white" else "white"
     tall = round(width * 2.1) if width > height else round(height * 1.6)
     page = Image.new("RGB", (width, tall), paper)
@@ -47,7 +47,7 @@ def test_a_screen_with_its_bars_words_and_buttons_is_trimmed(paper, width, heigh
     for step in range(4):
         x = width * (2 * step + 1) // 8
         pen.ellipse((x - unit, tall - 4 * unit, x + unit, tall - 2 * unit), outline=ink, width=3)
-    near(trim(np.asarray(page)), top, 0, top + height, width, by=2 + tall // 512)
+    assert_near(trim(np.asarray(page)), top, 0, top + height, width, tolerance=2 + tall // 512)
 
 
 @pytest.mark.parametrize("below", [True, False])
@@ -59,36 +59,36 @@ def test_a_caption_is_trimmed(below):
     for line in range(2):
         pen.text((20, 10 + 42 * line + 400 * below), "when you see it", "black", font=font)
     top = 0 if below else 100
-    near(trim(np.asarray(page)), top, 0, top + 400, 600)
+    assert_near(trim(np.asarray(page)), top, 0, top + 400, 600)
 
 
 def test_bars_filled_with_a_blurred_copy_are_trimmed():
     photo = textured(400, 300)
     page = ImageOps.fit(photo, (400, 711)).filter(ImageFilter.GaussianBlur(25))
     page.paste(photo, (0, 205))
-    near(trim(np.asarray(page)), 205, 0, 505, 400)
+    assert_near(trim(np.asarray(page)), 205, 0, 505, 400)
 
 
-def test_a_border_in_a_bar_in_a_screen():
+def test_a_border_within_bars_is_trimmed():
     photo = ImageOps.expand(textured(400, 300), 20, "white")
     page = ImageOps.expand(photo, (0, 200), "black")
-    near(trim(np.asarray(page)), 220, 20, 520, 420)
+    assert_near(trim(np.asarray(page)), 220, 20, 520, 420)
 
 
-def test_a_sky_is_no_frame():
+def test_a_sky_is_not_trimmed():
     sky = np.linspace(230, 120, 200)[:, None, None] + np.zeros((200, 400, 3))
     ground = np.asarray(textured(400, 200))
     assert trim(np.concatenate((sky.astype(np.uint8), ground))) is None
 
 
 @pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea", "camera"])
-def test_photos_without_a_frame_are_left_alone(name):
+def test_photos_without_a_frame_are_not_trimmed(name):
     data = pytest.importorskip("skimage.data")
     photo = np.asarray(Image.fromarray(getattr(data, name)()).convert("RGB"))
     assert trim(photo) is None
 
 
-def test_flat_and_tiny_pictures_are_left_alone():
+def test_flat_and_tiny_pictures_are_not_trimmed():
     assert trim(np.full((300, 300, 3), 90, np.uint8)) is None
     assert trim(np.zeros((1, 1, 3), np.uint8)) is None
     assert trim(np.zeros((3000, 2, 3), np.uint8)) is None
@@ -98,7 +98,7 @@ def test_flat_and_tiny_pictures_are_left_alone():
 
 
 @given(pictures())
-def test_whatever_the_picture_the_region_lies_in_it_and_is_smaller(rgb):
+def test_a_region_is_within_the_picture_and_smaller(rgb):
     region = trim(rgb)
     if region is not None:
         height, width = rgb.shape[:2]

@@ -9,13 +9,13 @@ from PIL import Image, ImageOps
 
 from nciihash import pdq, sandbox
 from nciihash.hashing import hasher
-from nciihash.hashing.variants import NEAR, QUARTERS, VIEWS, hash_variants
+from nciihash.hashing.variants import DISTINCT_BITS, QUARTERS, VIEWS, hash_variants
 from nciihash.signals import QUALITY_MIN, SignalType, Variant, VariantSet
 from support.paths import GOLDEN
 from support.strategies import pictures
 
 HASHES = GOLDEN / "variants.json"
-MOST = {"match": 1, "standard": 26, "full": 65}
+MAX_HASHES = {"match": 1, "standard": 26, "full": 65}
 PHOTOS = ("astronaut", "coffee", "chelsea", "rocket")
 
 
@@ -25,12 +25,12 @@ def photo(name, width=1200, height=900):
 
 
 def hashes(rgb, which, raw=None):
-    own = hasher.hash_image(rgb)
-    made = hash_variants(rgb, own, which, raw)
-    return tuple(h for h in made if h != own)
+    original = hasher.hash_image(rgb)
+    made = hash_variants(rgb, original, which, raw)
+    return tuple(h for h in made if h != original)
 
 
-def apart(a, b):
+def distance(a, b):
     a, b = (np.frombuffer(bytes(v), np.uint8) for v in (a, b))
     return int(np.bitwise_count(a ^ b).sum())
 
@@ -52,7 +52,7 @@ def shaped(picture, ratio, *, pad):
 
 
 def altered(picture, name):
-    """Do to a picture what a variant's name says, knowing nothing but the name."""
+    """Alter a picture as a variant's name says, independently of `VIEWS`."""
     if name == "mirror":
         return ImageOps.mirror(picture)
     if name.startswith("mirror-"):
@@ -90,67 +90,67 @@ def altered(picture, name):
 
 @pytest.mark.parametrize("size", [(800, 600), (600, 860)])
 @pytest.mark.parametrize("name", PHOTOS)
-def test_every_variant_is_what_its_name_says(name, size):
+def test_every_variant_matches_its_name(name, size):
     picture = photo(name, *size)
     made = hashes(np.asarray(picture), "full")
     assert len(made) > 50
-    off = {h.variant.value: apart(
+    off = {h.variant.value: distance(
         h.signal.value, pdq.hash_pixels(np.asarray(altered(picture, h.variant.value)))[0]
     ) for h in made}  # fmt: skip
     assert max(off.values()) <= 24, off
     assert sum(off.values()) / len(off) <= 6
 
 
-def test_sets_hold_names_of_the_closed_list_and_nothing_else():
-    spare = {Variant.ORIGINAL, Variant.TRIM, Variant.RAW, *(name for name, _ in QUARTERS)}
+def test_views_and_variants_are_the_same_names():
+    others = {Variant.ORIGINAL, Variant.TRIM, Variant.RAW, *(name for name, _ in QUARTERS)}
     unused = {Variant.FLIPX, Variant.FLIPPLUS1, Variant.FLIPMINUS1}
-    assert set(VIEWS) | spare | unused == set(Variant)
-    assert not set(VIEWS) & (spare | unused)
+    assert set(VIEWS) | others | unused == set(Variant)
+    assert not set(VIEWS) & (others | unused)
     assert all(len(name.value) <= 16 and name.value == name.value.lower() for name in Variant)
     assert len(set(VIEWS.values())) == len(VIEWS)
 
 
-@pytest.mark.parametrize("which", MOST)
+@pytest.mark.parametrize("which", MAX_HASHES)
 @given(pictures())
-def test_a_set_is_bounded_fit_and_free_of_near_equals(which, rgb):
-    own = hasher.hash_image(rgb)
-    made = hash_variants(rgb, own, which)
-    assert made == hash_variants(rgb, own, which)
-    if which == "match" or made[:1] == (own,):
-        assert made[0] == own
+def test_a_sets_hashes_are_bounded_fit_and_distinct(which, rgb):
+    original = hasher.hash_image(rgb)
+    made = hash_variants(rgb, original, which)
+    assert made == hash_variants(rgb, original, which)
+    if which == "match" or made[:1] == (original,):
+        assert made[0] == original
         made = made[1:]
-    assert len(made) <= MOST[which]
+    assert len(made) <= MAX_HASHES[which]
     assert all(h.signal.type is SignalType.PDQ and not h.plain for h in made)
     assert all(h.quality >= QUALITY_MIN and h.variant is not Variant.ORIGINAL for h in made)
     assert len({h.variant for h in made}) == len(made)
-    values = [own.signal.value, *(h.signal.value for h in made)]
+    values = [original.signal.value, *(h.signal.value for h in made)]
     for i, a in enumerate(values):
-        assert all(apart(a, b) > NEAR for b in values[:i])
+        assert all(distance(a, b) > DISTINCT_BITS for b in values[:i])
     if which == "match":
         assert {h.variant for h in made} <= {Variant.TRIM}
 
 
-def test_the_standard_set_is_part_of_the_full_one():
+def test_the_standard_set_is_a_subset_of_the_full_set():
     rgb = np.asarray(photo("coffee"))
     standard, full = hashes(rgb, "standard"), hashes(rgb, "full")
     assert set(standard) <= set(full)
     assert 18 <= len(standard) < 26 < len(full) <= 65
 
 
-def test_of_a_screenshot_only_the_picture_within_is_altered():
+def test_variants_of_a_screenshot_are_of_the_picture_within():
     inner = photo("astronaut", 720, 540)
     page = Image.new("RGB", (720, 1560), "black")
     page.paste(inner, (0, 510))
-    rgb, own = np.asarray(page), hashes(np.asarray(inner), "standard")
+    rgb, original = np.asarray(page), hashes(np.asarray(inner), "standard")
     made = hashes(rgb, "standard")
     assert made[0].variant is Variant.TRIM
-    assert apart(made[0].signal.value, pdq.hash_pixels(np.asarray(inner))[0]) <= 6
-    by_name = {h.variant: h.signal.value for h in own}
-    same = [apart(h.signal.value, by_name[h.variant]) for h in made[1:] if h.variant in by_name]
-    assert len(same) >= len(own) - 2
+    assert distance(made[0].signal.value, pdq.hash_pixels(np.asarray(inner))[0]) <= 6
+    by_name = {h.variant: h.signal.value for h in original}
+    same = [distance(h.signal.value, by_name[h.variant]) for h in made[1:] if h.variant in by_name]
+    assert len(same) >= len(original) - 2
     assert max(same) <= 20
     assert hashes(rgb, "match") == made[:1]
-    # screenshots of other photos come near this one's own hash
+    # screenshots of other photos have similar hashes
     outer = hasher.hash_image(rgb)
     assert outer not in hash_variants(rgb, outer, "standard")
     assert outer not in hash_variants(rgb, outer, "full")
@@ -161,14 +161,14 @@ def test_of_a_screenshot_only_the_picture_within_is_altered():
     )
 
 
-def test_nothing_is_made_of_a_plain_picture():
-    # with a border around it, it would look like something
+def test_a_plain_picture_has_no_variants():
+    # with a border added, it would not be plain
     for rgb in (np.full((300, 300, 3), 80, np.uint8), np.zeros((3, 400, 3), np.uint8)):
-        for which in MOST:
+        for which in MAX_HASHES:
             assert hashes(rgb, which) == ()
 
 
-def test_what_alpha_hides_is_hashed_too(tmp_path):
+def test_colours_hidden_by_alpha_are_hashed_too(tmp_path):
     shown, hidden = photo("coffee", 500, 400), photo("rocket", 500, 400)
     rgba = hidden.copy()
     rgba.putalpha(shown.convert("L"))
@@ -187,29 +187,29 @@ def test_what_alpha_hides_is_hashed_too(tmp_path):
 
 @pytest.mark.parametrize("which", list(VariantSet))
 @pytest.mark.parametrize("format", ["png", "jpg"])
-def test_the_sandbox_makes_the_same_hashes(tmp_path, which, format):
+def test_the_sandbox_returns_the_same_hashes(tmp_path, which, format):
     path = tmp_path / f"photo.{format}"
     ImageOps.expand(photo("chelsea", 640, 480), 40, "white").save(path)
-    asked = {"variants": which.value, "signals": (SignalType.MD5, SignalType.PDQ)}
-    item = hasher.hash_file(path, **asked)
-    assert sandbox.hash_file(path, **asked) == item
+    options = {"variants": which.value, "signals": (SignalType.MD5, SignalType.PDQ)}
+    item = hasher.hash_file(path, **options)
+    assert sandbox.hash_file(path, **options) == item
     assert item.hashes[0].signal.type is SignalType.MD5
     assert item.hashes[1] == hasher.hash_image(path)
     assert len(item.hashes) >= {"none": 2, "match": 3, "standard": 18, "full": 50}[which.value]
 
 
-def test_golden_hashes():
+def test_hashes_equal_the_golden_ones():
     golden = json.loads(HASHES.read_text())
     for name in PHOTOS[:2]:
         made = {h.variant.value: h.signal.hex for h in hashes(np.asarray(photo(name)), "full")}
         assert list(made) == list(golden[name])
         for variant, value in golden[name].items():
-            # OpenCV's releases may round a warp otherwise
-            assert apart(bytes.fromhex(value), bytes.fromhex(made[variant])) <= 2, variant
+            # releases of OpenCV round differently
+            assert distance(bytes.fromhex(value), bytes.fromhex(made[variant])) <= 2, variant
 
 
 def write_golden():
-    """Write the golden file anew; run this module as a script after a deliberate change."""
+    """Rewrite the golden file; run this module as a script after an intended change."""
     golden = {
         name: {h.variant.value: h.signal.hex for h in hashes(np.asarray(photo(name)), "full")}
         for name in PHOTOS[:2]

@@ -11,24 +11,24 @@ from PIL import Image
 
 from nciihash import errors, pdq, vpdq
 from nciihash.hashing import frame_selection, hasher, video
-from nciihash.hashing.video import opened
+from nciihash.hashing.video import open_video
 from nciihash.media.limits import Limits
 from nciihash.signals import Media, SignalType, Variant
-from support.films import RATE, film, moving, oriented, stored
 from support.pictures import encode, scene
 from support.tracks import cropped, with_two_tracks
+from support.videos import RATE, film, moving, oriented, stored
 
 LIMITS = Limits(threads=1)
 PDQ_MD5 = (SignalType.PDQ, SignalType.MD5, SignalType.SHA256)
 
 
-def looked_at(data, format="mov", every=0.25):
-    reel = frame_selection.FrameSelector(10_000, every)
-    with opened(io.BytesIO(data), format, every, LIMITS) as opened_film:
-        return list(opened_film.frames(reel.due))
+def sampled(data, format="mov", every=0.25):
+    selector = frame_selection.FrameSelector(10_000, every)
+    with open_video(io.BytesIO(data), format, every, LIMITS) as source:
+        return list(source.frames(selector.due))
 
 
-def bits(a, b):
+def distance(a, b):
     return int(np.bitwise_count(a ^ b).sum())
 
 
@@ -52,7 +52,7 @@ def original(footage):
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="this system has no such call")
-def test_an_encoder_of_films_does_not_raise_the_priority_of_the_tests():
+def test_encoding_does_not_change_the_scheduling_of_the_tests():
     before = os.sched_getscheduler(0)
     film(moving(2), "libsvtav1", "webm")
     assert os.sched_getscheduler(0) == before
@@ -81,61 +81,63 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_gives_the_same_frames(kind, frames, original):
+def test_every_codec_and_container_has_the_same_frames(kind, frames, original):
     codec, format, pix_fmt = KINDS[kind]
-    rate = 24 if codec.startswith("mpeg") else RATE  # the old ones know few rates
-    many = [frame for frame in frames for _ in range(rate // RATE)]
-    item = hasher.hash_bytes(film(many, codec, format, pix_fmt, rate=rate))
+    rate = 24 if codec.startswith("mpeg") else RATE  # MPEG-1 and MPEG-2 support few rates
+    repeated = [frame for frame in frames for _ in range(rate // RATE)]
+    item = hasher.hash_bytes(film(repeated, codec, format, pix_fmt, rate=rate))
     assert item.media is Media.VIDEO
     assert item.every == frame_selection.EVERY
-    found = shares(item, original)
-    assert found.query.of_one >= 0.8, found
-    assert found.bank.of_one == 1.0, found
-    assert found.distance <= 12
+    share = shares(item, original)
+    assert share.query.of_one >= 0.8, share
+    assert share.bank.of_one == 1.0, share
+    assert share.distance <= 12
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuvj420p", "yuv422p", "yuv444p10le"])
 @pytest.mark.parametrize("size", [(320, 240), (1280, 720), (1080, 1918), (70, 66)])
-def test_a_frames_hash_is_that_of_its_rgb(size, pix_fmt):
+def test_a_frames_hash_is_close_to_that_of_its_rgb(size, pix_fmt):
     width, height = size
     data = film(moving(3, width, height, still=1), pix_fmt=pix_fmt, options={"crf": "5"})
-    looked = looked_at(data)
-    assert looked
-    for frame in looked:
-        exact = pdq.analyse(frame.rgb())
-        if exact.quality >= 50:
-            assert bits(frame.analysis.packed, exact.packed) <= 4
-            assert abs(frame.analysis.quality - exact.quality) <= 2
+    samples = sampled(data)
+    assert samples
+    for frame in samples:
+        expected = pdq.analyse(frame.rgb())
+        if expected.quality >= 50:
+            assert distance(frame.analysis.packed, expected.packed) <= 4
+            assert abs(frame.analysis.quality - expected.quality) <= 2
 
 
 @pytest.mark.parametrize("turned", [90, 180, 270])
 @pytest.mark.parametrize("size", [(320, 240), (1024, 640)])
-def test_a_turned_video_is_hashed_upright(turned, size):
+def test_a_rotated_video_is_hashed_upright(turned, size):
     upright = moving(4, *size, still=2)
     stored = [np.ascontiguousarray(np.rot90(frame, turned // 90)) for frame in upright]
-    looked = looked_at(film(stored, turned=turned, options={"crf": "5"}))
-    plain = looked_at(film(upright, options={"crf": "5"}))
-    assert [frame.time for frame in looked] == [frame.time for frame in plain]
-    for a, b in zip(looked, plain, strict=True):
+    samples = sampled(film(stored, turned=turned, options={"crf": "5"}))
+    plain = sampled(film(upright, options={"crf": "5"}))
+    assert [frame.time for frame in samples] == [frame.time for frame in plain]
+    for a, b in zip(samples, plain, strict=True):
         assert a.rgb().shape == upright[0].shape
-        assert bits(a.analysis.packed, b.analysis.packed) <= 10
-        assert bits(a.analysis.packed, pdq.analyse(a.rgb()).packed) <= 4
+        assert distance(a.analysis.packed, b.analysis.packed) <= 10
+        assert distance(a.analysis.packed, pdq.analyse(a.rgb()).packed) <= 4
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("size", [(320, 240), (1024, 640)])
-def test_a_mirrored_or_turned_video_is_hashed_as_players_show_it(orientation, size):
+def test_a_display_matrix_is_applied(orientation, size):
     shown = moving(4, *size, still=2)
     data = film([stored(frame, orientation) for frame in shown], options={"crf": "5"})
-    looked = looked_at(oriented(data, orientation))
-    assert len(looked) == 2
-    for frame in looked:
+    samples = sampled(oriented(data, orientation))
+    assert len(samples) == 2
+    for frame in samples:
         assert frame.rgb().shape == shown[0].shape
-        assert min(bits(frame.analysis.packed, pdq.analyse(each).packed) for each in shown) <= 10
-        assert bits(frame.analysis.packed, pdq.analyse(frame.rgb()).packed) <= 4
+        assert (
+            min(distance(frame.analysis.packed, pdq.analyse(each).packed) for each in shown) <= 10
+        )
+        assert distance(frame.analysis.packed, pdq.analyse(frame.rgb()).packed) <= 4
 
 
-# whether the first is shown, and what the file says of each
+# whether the first track is shown, and the tracks' flags
 TRACKS = {
     "the first is disabled": (False, {"flags": (0, 3)}),
     "the second is disabled": (True, {"flags": (3, 2)}),
@@ -148,25 +150,25 @@ TRACKS = {
 @pytest.mark.parametrize("name", TRACKS)
 @pytest.mark.parametrize("sizes", [((96, 64), (320, 240)), ((320, 240), (96, 64))])
 def test_the_track_that_players_show_is_hashed(name, sizes):
-    first, said = TRACKS[name]
+    first, flags = TRACKS[name]
     tracks = [moving(12, *size, seed=number) for number, size in enumerate(sizes)]
-    item = hasher.hash_bytes(with_two_tracks(tracks, **said))
-    assert max(found(item, frame) for frame in tracks[not first]) <= 10
+    item = hasher.hash_bytes(with_two_tracks(tracks, **flags))
+    assert max(distance_to(item, frame) for frame in tracks[not first]) <= 10
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
 @pytest.mark.parametrize(("left", "top"), [(20, 0), (0, 10), (34, 14)])
 @pytest.mark.parametrize("format", ["mp4", "matroska"])
-def test_what_a_streams_header_crops_is_not_hashed(codec, left, top, format):
+def test_cropping_in_a_stream_header_is_applied(codec, left, top, format):
     frames = moving(12, 320, 224)
     item = hasher.hash_bytes(cropped(frames, codec, left, top, format))
-    assert max(found(item, frame[top:, left:]) for frame in frames) <= 10
+    assert max(distance_to(item, frame[top:, left:]) for frame in frames) <= 10
 
 
-def test_a_packet_of_no_bytes_repeats_the_frame_before_it(footage):
-    """As in Ogg Theora, of which there is no encoder here."""
-    original = looked_at(footage)
-    with opened(io.BytesIO(footage), "mov", 0.25, LIMITS) as still:
+def test_an_empty_packet_does_not_end_the_video(footage):
+    """Empty packets occur in Ogg Theora, for which FFmpeg has no encoder here."""
+    original = sampled(footage)
+    with open_video(io.BytesIO(footage), "mov", 0.25, LIMITS) as source:
 
         class Repeating:
             def demux(self, stream):
@@ -178,26 +180,24 @@ def test_a_packet_of_no_bytes_repeats_the_frame_before_it(footage):
                         empty.pts, empty.dts, empty.duration = packet.pts, packet.dts, 1
                         yield empty
 
-        container = still._container
-        reel = frame_selection.FrameSelector(100)
-        looked = list(replace(still, _container=Repeating()).frames(reel.due))
-    assert [frame.time for frame in looked] == [frame.time for frame in original]
+        container = source._container
+        selector = frame_selection.FrameSelector(100)
+        samples = list(replace(source, _container=Repeating()).frames(selector.due))
+    assert [frame.time for frame in samples] == [frame.time for frame in original]
 
 
 def test_times_are_counted_from_the_first_frame_at_any_rate(frames, original):
     times = [5.0 + 0.04 * n + (2.0 if n > 10 else 0.0) for n in range(len(frames))]
-    looked = [
-        frame.time
-        for frame in looked_at(film(frames, "mpeg4", "matroska", times=times), "matroska")
-    ]
-    assert looked[0] == 0.0
-    assert looked[-1] == pytest.approx(times[-1] - 5.0, abs=0.25)
-    assert max(np.diff(looked)) == pytest.approx(2.04, abs=0.25)
+    data = film(frames, "mpeg4", "matroska", times=times)
+    sampled_times = [frame.time for frame in sampled(data, "matroska")]
+    assert sampled_times[0] == 0.0
+    assert sampled_times[-1] == pytest.approx(times[-1] - 5.0, abs=0.25)
+    assert max(np.diff(sampled_times)) == pytest.approx(2.04, abs=0.25)
     varying = hasher.hash_bytes(film(frames, times=np.cumsum([0.02, 0.15] * 15).tolist()))
     assert shares(varying, original).query.of_one == 1.0
 
 
-def test_frames_and_times_of_a_file(footage):
+def test_frames_have_times_and_digests_have_none(footage):
     item = hasher.hash_bytes(footage, signals=PDQ_MD5)
     own = [h for h in item.hashes if h.signal.type is SignalType.PDQ]
     assert item.frames == len(own) == 5  # a new scene every half second
@@ -216,7 +216,7 @@ def test_a_black_video_is_plain(frames):
     assert [h.plain for h in item.hashes] == [True]
 
 
-def test_altered_copies_of_frames_find_mirrors_and_crops(frames, footage, original):
+def test_variants_of_frames_match_mirrored_and_cropped_copies(frames, footage, original):
     standard = hasher.hash_bytes(footage, variants="standard")
     assert standard.frames == original.frames
     assert {Variant.MIRROR, Variant.CROP10} <= {h.variant for h in standard.hashes}
@@ -229,20 +229,20 @@ def test_altered_copies_of_frames_find_mirrors_and_crops(frames, footage, origin
         assert shares(copy, standard).bank.of_one == 1.0
 
 
-def test_a_cut_copy_of_what_moves_fast_is_found():
+def test_a_cut_copy_with_fast_motion_is_found():
     whole = moving(8, 900, 240, still=1, seed=3)[0]
     drifting = [np.ascontiguousarray(whole[:, 5 * n : 5 * n + 320]) for n in range(116)]
     bank = hasher.hash_bytes(film(drifting, rate=30))
     assert bank.frames >= 14
     part = film(drifting[19:103], rate=30, options={"crf": "30"})
     seldom, close = hasher.hash_bytes(part), hasher.hash_bytes(part, variants="match")
-    assert shares(seldom, bank).query.of_one < 0.6  # it was cut between two looks
+    assert shares(seldom, bank).query.of_one < 0.6  # it was cut between two samples
     assert shares(close, bank).query.of_one >= 0.9
     assert close.frames <= 12
     assert len(close.hashes) > 30
 
 
-def test_bars_are_trimmed_to_match(frames, original):
+def test_bars_are_trimmed_for_queries(frames, original):
     barred = [np.pad(f, ((0, 0), (107, 107), (0, 0)))[:, : 320 + 214] for f in frames]
     data = film([np.ascontiguousarray(f) for f in barred])
     assert shares(hasher.hash_bytes(data), original).query.found == 0
@@ -250,7 +250,7 @@ def test_bars_are_trimmed_to_match(frames, original):
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "AVIF"])
-def test_animated_pictures_are_videos(format, frames, original):
+def test_animated_pictures_are_hashed_as_videos(format, frames, original):
     pictures = [Image.fromarray(f) for f in frames[::3]]
     data = encode(
         pictures[0], format, save_all=True, append_images=pictures[1:], duration=3000 // RATE
@@ -264,12 +264,12 @@ def test_animated_pictures_are_videos(format, frames, original):
     assert shares(first, item).query.found == 1
 
 
-def test_imagehashs_hashes_are_not_made_of_videos(footage):
+def test_videos_have_no_phash_or_dhash(footage):
     with pytest.raises(errors.UnsupportedFormat, match="video"):
         hasher.hash_bytes(footage, signals=[SignalType.PDQ, SignalType.DHASH])
 
 
-def test_a_long_film_is_thinned_and_says_so(monkeypatch):
+def test_a_long_video_is_sampled_less_often(monkeypatch):
     monkeypatch.setattr(frame_selection, "PLAIN_FRAMES", 8)
     data = film(moving(120, 128, 96, still=3), "mpeg4")
     item = hasher.hash_bytes(data)
@@ -280,49 +280,49 @@ def test_a_long_film_is_thinned_and_says_so(monkeypatch):
     assert times[-1] > 7
 
 
-def test_submissions_stay_within_what_the_wire_takes(monkeypatch):
+def test_submissions_stay_within_the_limit_on_signals(monkeypatch):
     monkeypatch.setattr(frame_selection, "SIGNALS", 60)
     item = hasher.hash_bytes(film(moving(60)), variants="standard")
     assert len(item.hashes) <= 60
     assert sum(h.variant is Variant.ORIGINAL for h in item.hashes) == item.frames == 10
 
 
-def held(lengths, seed=2):
-    """Draw as many scenes, and give the time at which each appears."""
+def scenes_and_times(lengths, seed=2):
+    """Draw a scene for each length in seconds; return them and when each appears."""
     scenes = moving(len(lengths), still=1, seed=seed)
     return scenes, [0.0, *np.cumsum(lengths[:-1]).tolist()]
 
 
-def found(item, pixels):
-    """Give the distance of the nearest hash to a picture's own."""
+def distance_to(item, pixels):
+    """Return the distance of an item's nearest hash to that of the pixels."""
     own = pdq.analyse(pixels).packed
-    return min(bits(np.frombuffer(h.signal.value, np.uint8), own) for h in item.hashes)
+    return min(distance(np.frombuffer(h.signal.value, np.uint8), own) for h in item.hashes)
 
 
-HELD = {
-    "a first frame of a moment": [0.1, 3.0],
-    "swipes between held pictures": [2.0, *[0.05] * 6, 1.0, *[0.04] * 5, 3.0, *[0.03] * 4, 1.5],
+LENGTHS = {
+    "a short first frame": [0.1, 3.0],
+    "swipes between still pictures": [2.0, *[0.05] * 6, 1.0, *[0.04] * 5, 3.0, *[0.03] * 4, 1.5],
     "just a quarter second": [0.26, 0.11, 0.25, 0.13, 0.25, 0.01, 0.25],
-    "frames that end the file at once": [1.0, 1.0, 0.1, 0.1],
+    "a short last frame": [1.0, 1.0, 0.1, 0.1],
 }
 
 
-@pytest.mark.parametrize("name", HELD)
+@pytest.mark.parametrize("name", LENGTHS)
 @pytest.mark.parametrize("variants", ["none", "match"])
-def test_each_frame_that_is_held_has_a_hash(name, variants):
-    lengths = HELD[name]
-    scenes, times = held(lengths)
+def test_each_frame_shown_for_a_quarter_second_is_hashed(name, variants):
+    lengths = LENGTHS[name]
+    scenes, times = scenes_and_times(lengths)
     for codec, format in (("libx264", "mp4"), ("libvpx", "webm")):
         item = hasher.hash_bytes(film(scenes, codec, format, times=times), variants=variants)
         for number, (drawn, length) in enumerate(zip(scenes, lengths, strict=True)):
             if length >= 0.25 or number == len(scenes) - 1:
-                assert found(item, drawn) <= 31, (codec, number)
+                assert distance_to(item, drawn) <= 31, (codec, number)
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "AVIF"])
 @pytest.mark.parametrize("lengths", [[0.1, 3.0], [0.3, 0.06, 0.3], [0.06, 0.06, 0.06]])
-def test_each_frame_of_an_animation_that_is_held_has_a_hash(format, lengths):
-    scenes, _ = held(lengths)
+def test_each_animation_frame_shown_for_a_quarter_second_is_hashed(format, lengths):
+    scenes, _ = scenes_and_times(lengths)
     pictures = [Image.fromarray(scene) for scene in scenes]
     data = encode(
         pictures[0],
@@ -335,70 +335,70 @@ def test_each_frame_of_an_animation_that_is_held_has_a_hash(format, lengths):
     for variants in ("none", "match"):
         item = hasher.hash_bytes(data, variants=variants)
         for drawn, length in zip(scenes, lengths, strict=True):
-            if length >= 0.25 or sum(lengths) < 0.25:  # a loop shows each of its frames often
-                assert found(item, drawn) <= 31
+            if length >= 0.25 or sum(lengths) < 0.25:  # a short loop shows each frame again
+                assert distance_to(item, drawn) <= 31
 
 
-def test_each_frame_of_a_loop_shorter_than_the_looks_is_hashed():
-    scenes, times = held([0.05] * 4)
+def test_each_frame_of_a_loop_shorter_than_the_interval_is_hashed():
+    scenes, times = scenes_and_times([0.05] * 4)
     for variants in ("none", "match"):
         item = hasher.hash_bytes(film(scenes, times=times), variants=variants)
-        assert max(found(item, scene) for scene in scenes) <= 31
+        assert max(distance_to(item, scene) for scene in scenes) <= 31
 
 
-@pytest.mark.parametrize("said", ["0:0:inf", "0:0:nan", f"{'9' * 400}:0:0", "0:0:-5", "::", "1"])
-def test_a_length_that_cannot_be_hides_nothing(said):
-    scenes, times = held([0.5] * 8)
-    data = film(scenes, "libvpx", "webm", times=times, tags={"DURATIOX": said})
-    # FFmpeg writes the true one
+@pytest.mark.parametrize(
+    "duration", ["0:0:inf", "0:0:nan", f"{'9' * 400}:0:0", "0:0:-5", "::", "1"]
+)
+def test_an_invalid_duration_is_ignored(duration):
+    scenes, times = scenes_and_times([0.5] * 8)
+    data = film(scenes, "libvpx", "webm", times=times, tags={"DURATIOX": duration})
+    # FFmpeg writes the true one as well
     data = data.replace(b"DURATION", b"DURATIOY").replace(b"DURATIOX", b"DURATION")
     with av.open(io.BytesIO(data)) as container:
-        assert container.streams.video[0].metadata["DURATION"] == said
+        assert container.streams.video[0].metadata["DURATION"] == duration
     item = hasher.hash_bytes(data)
     assert item.every == frame_selection.EVERY
-    assert max(found(item, scene) for scene in scenes) <= 31
+    assert max(distance_to(item, scene) for scene in scenes) <= 31
 
 
-def test_a_clock_that_is_set_back_hides_nothing():
-    scenes, _ = held([0.5] * 8)
-    reel = frame_selection.FrameSelector(100)
-    with opened(io.BytesIO(film(scenes, rate=2)), "mov", 0.25, LIMITS) as joined:
+def test_timestamps_that_jump_back_hide_no_frames():
+    scenes, _ = scenes_and_times([0.5] * 8)
+    selector = frame_selection.FrameSelector(100)
+    with open_video(io.BytesIO(film(scenes, rate=2)), "mov", 0.25, LIMITS) as source:
         clock = iter([0.0, 0.5, 9000.0, 1.0, 1.5, 2.0, 2.5, 3.0])
 
-        class Reclocked:
+        class ResetTimestamps:
             def demux(self, stream):
                 for packet in container.demux(stream):
                     if packet.size:
                         packet.pts = packet.dts = round(next(clock) / float(packet.time_base))
                     yield packet
 
-        container = joined._container
-        looked = list(replace(joined, _container=Reclocked()).frames(reel.due))
-    assert len(looked) == 8
+        container = source._container
+        samples = list(replace(source, _container=ResetTimestamps()).frames(selector.due))
+    assert len(samples) == 8
 
 
 @pytest.mark.parametrize("variants", ["none", "match"])
-@pytest.mark.parametrize("looks", [24, 60])
-def test_pictures_held_within_hours_of_a_recorded_screen_are_looked_at(
-    monkeypatch, variants, looks
-):
-    monkeypatch.setattr(video, "_LOOKS", looks)
-    scenes, times = held([3.0, 0.04, 0.04] * 10)
+@pytest.mark.parametrize("samples", [24, 60])
+def test_still_pictures_in_a_long_screen_recording_are_hashed(monkeypatch, variants, samples):
+    monkeypatch.setattr(video, "_SAMPLES_MAX", samples)
+    scenes, times = scenes_and_times([3.0, 0.04, 0.04] * 10)
     data = film(scenes, times=times, options={"g": "8"})
     item = hasher.hash_bytes(data, variants=variants)
-    assert item.every == pytest.approx(30.8 / looks, rel=0.01)
-    assert max(found(item, scene) for scene in scenes[::3]) <= 31
+    assert item.every == pytest.approx(30.8 / samples, rel=0.01)
+    assert max(distance_to(item, scene) for scene in scenes[::3]) <= 31
 
 
-def test_of_hours_the_key_frames_alone_are_decoded(monkeypatch):
-    monkeypatch.setattr(video, "_LOOKS", 30)
-    monkeypatch.setattr(video, "_APART", 5.0)
-    hour = moving(900, 64, 64, still=900)  # 36 seconds, and no cut at which a key frame would be
-    looked = looked_at(film(hour, "mpeg4", rate=25, options={"g": "50"}))
-    assert len(looked) == 18
-    assert set(np.diff([frame.time for frame in looked])) == {2.0}
+def test_only_key_frames_of_a_long_video_are_decoded(monkeypatch):
+    monkeypatch.setattr(video, "_SAMPLES_MAX", 30)
+    monkeypatch.setattr(video, "_KEY_FRAMES_APART", 5.0)
+    hour = moving(900, 64, 64, still=900)  # 36 seconds, with no cuts that cause key frames
+    samples = sampled(film(hour, "mpeg4", rate=25, options={"g": "50"}))
+    assert len(samples) == 18
+    assert set(np.diff([frame.time for frame in samples])) == {2.0}
     sparse = film(hour, "mpeg4", rate=25, options={"g": "600"})
-    assert len(looked_at(sparse)) == 145  # too few of them: everything is decoded
+    assert len(sampled(sparse)) == 145  # too few key frames: all frames are decoded
 
 
 def damaged(frames):
@@ -421,37 +421,37 @@ def damaged(frames):
     yield "sound alone", sound.getvalue(), errors.UnsupportedFormat
 
 
-def test_what_is_damaged_is_refused_aloud(frames):
+def test_damaged_videos_are_refused(frames):
     for name, data, kind in damaged(moving(60)):
         with pytest.raises(kind):
             pytest.fail(f"{name}: {hasher.hash_bytes(data)}")
 
 
-def test_a_video_of_which_no_frame_can_be_looked_at_is_refused(footage):
+def test_a_video_without_sampled_frames_is_refused(footage):
     file = io.BytesIO(footage)
     with (
-        opened(file, "mov", 0.25, LIMITS) as unseen,
+        open_video(file, "mov", 0.25, LIMITS) as source,
         pytest.raises(errors.CorruptFile, match="No frame"),
     ):
-        list(unseen.frames(lambda *_: False))
+        list(source.frames(lambda *_: False))
 
 
-def test_frames_are_held_to_the_limit_of_pixels(footage):
+def test_the_limit_on_pixels_applies_to_frames(footage):
     with pytest.raises(errors.TooLarge, match="pixels"):
         hasher.hash_bytes(footage, limits=Limits(max_pixels=320 * 240 - 1))
     assert hasher.hash_bytes(footage, limits=Limits(max_pixels=320 * 240))
 
 
 def test_a_video_may_be_larger_than_a_picture(footage, tmp_path):
-    path = tmp_path / "film"
+    path = tmp_path / "video"
     path.write_bytes(footage)
     assert hasher.hash_file(path, limits=Limits(max_bytes=100)).frames == 5
     with pytest.raises(errors.TooLarge, match="video"):
         hasher.hash_file(path, limits=Limits(video_bytes=100))
 
 
-def test_no_file_that_a_video_names_is_opened(frames, footage, tmp_path):
-    """A QuickTime file may say that its pictures are in another file."""
+def test_a_file_that_a_video_refers_to_is_not_opened(frames, footage, tmp_path):
+    """A QuickTime file may refer to another file for its frames."""
     secret = tmp_path / "secret.mp4"
     secret.write_bytes(footage)
     data = film(frames, format="mov")
@@ -463,7 +463,7 @@ def test_no_file_that_a_video_names_is_opened(frames, footage, tmp_path):
         hasher.hash_bytes(data[:at] + outside + data[at + 12 :])
 
 
-def test_videos_that_people_have(shared_data):
+def test_sample_videos_are_hashed(shared_data):
     for path in sorted((shared_data / "videos").iterdir()):
         item = hasher.hash_file(path)
         assert item.media is Media.VIDEO
@@ -475,7 +475,7 @@ def test_videos_that_people_have(shared_data):
     assert shares(pattern, same[0]).query.found == 0
 
 
-def test_a_picture_is_not_called_a_video():
+def test_a_picture_is_not_a_video():
     assert hasher.hash_bytes(encode(scene(), "JPEG")).media is Media.IMAGE
 
 
@@ -491,24 +491,24 @@ REPORTED = {
 
 
 @pytest.mark.parametrize("name", REPORTED)
-def test_videos_that_were_reported(shared_data, name):
-    """With the values that were drawn; see the README next to the files."""
+def test_reported_videos(shared_data, name):
+    """The expected hashes are in the README next to the files."""
     (line,) = (
         line
         for line in (shared_data / "reported" / "README.md").read_text().splitlines()
         if line.startswith(f"- `{name}`")
     )
-    wanted = re.findall(r"\b[0-9a-f]{64}\b", line.partition("**Expected:**")[2])
+    expected = re.findall(r"\b[0-9a-f]{64}\b", line.partition("**Expected:**")[2])
     item = hasher.hash_file(shared_data / "reported" / name)
     own = [np.frombuffer(h.signal.value, np.uint8) for h in item.hashes]
-    assert wanted
-    for value in wanted:
+    assert expected
+    for value in expected:
         assert (
-            min(bits(np.frombuffer(bytes.fromhex(value), np.uint8), h) for h in own)
+            min(distance(np.frombuffer(bytes.fromhex(value), np.uint8), h) for h in own)
             <= REPORTED[name]
         )
 
 
-def test_a_cut_fragmented_mp4_that_was_reported_is_refused(shared_data):
+def test_a_reported_truncated_mp4_is_refused(shared_data):
     with pytest.raises(errors.CorruptFile, match="cut off"):
         hasher.hash_file(shared_data / "reported" / "fragmented_cut_off.mp4")

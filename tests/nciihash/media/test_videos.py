@@ -1,4 +1,4 @@
-"""Kinds of videos: hashed, or named as what they are."""
+"""Containers of videos: detected and hashed, or refused by name."""
 
 import io
 
@@ -9,9 +9,9 @@ from PIL import Image
 from nciihash import errors, pdq
 from nciihash.hashing import hasher
 from nciihash.media.formats import detect, video_format
-from support.films import film, moving
 from support.pictures import encode, scene
 from support.tracks import fragmented
+from support.videos import film, moving
 
 FRAMES = 24
 
@@ -36,7 +36,7 @@ def packets(stream, before=b"", after=b""):
 @pytest.mark.parametrize(
     ("before", "after"), [(b"", b""), (b"\x12\x34\x56\x78", b""), (b"", bytes(16))]
 )
-def test_a_transport_stream_is_hashed_wherever_it_was_cut(stream, before, after, cut):
+def test_a_transport_stream_is_hashed_from_any_offset(stream, before, after, cut):
     data = packets(stream, before, after)[cut:]
     assert video_format(data) == "mpegts"
     item = hasher.hash_bytes(data)
@@ -44,7 +44,7 @@ def test_a_transport_stream_is_hashed_wherever_it_was_cut(stream, before, after,
         assert nearest(item, frame) <= 10
 
 
-BARE = {
+STREAMS = {
     "H.264": ("libx264", "h264", "h264", 12),
     "HEVC": ("libx265", "hevc", "hevc", 12),
     "MPEG-4": ("mpeg4", "m4v", "m4v", 12),
@@ -55,9 +55,9 @@ BARE = {
 }
 
 
-@pytest.mark.parametrize("kind", BARE)
-def test_bare_streams_and_what_cameras_write_are_hashed(kind):
-    codec, format, name, rate = BARE[kind]
+@pytest.mark.parametrize("kind", STREAMS)
+def test_elementary_streams_and_camera_formats_are_hashed(kind):
+    codec, format, name, rate = STREAMS[kind]
     frames = moving(FRAMES, 320, 240)
     data = film(frames, codec, format, rate=rate)
     assert video_format(data[:4096]) == name
@@ -72,7 +72,7 @@ def test_dv_is_hashed():
     assert max(nearest(hasher.hash_bytes(data), frame) for frame in frames) <= 31
 
 
-def test_a_program_stream_that_was_cut_is_hashed():
+def test_a_program_stream_without_its_start_is_hashed():
     data = film(moving(FRAMES), "mpeg1video", "mpeg", rate=24, options={"g": "6"})
     at = data.index(b"\0\0\1\xe0", 2048)
     assert video_format(data[at:]) == "mpeg"
@@ -80,7 +80,7 @@ def test_a_program_stream_that_was_cut_is_hashed():
 
 
 @pytest.mark.parametrize("name", ["styp", "uuid", "free", "udta", "emsg", "prft"])
-def test_an_mp4_may_begin_with_any_box(name):
+def test_an_mp4_may_start_with_any_box(name):
     frames = moving(FRAMES)
     whole = fragmented(frames)
     rest = whole[28:]  # without its ftyp
@@ -90,14 +90,14 @@ def test_an_mp4_may_begin_with_any_box(name):
         assert max(nearest(hasher.hash_bytes(data), frame) for frame in frames) <= 10
 
 
-def test_a_heic_picture_with_another_box_first_is_no_video(shared_data):
+def test_a_heic_picture_with_another_first_box_is_not_a_video(shared_data):
     heic = next(path for path in (shared_data / "reported").glob("*.heic")).read_bytes()
     assert video_format(heic) is None
     assert video_format(b"\0\0\0\x10free" + bytes(8) + heic) is None
 
 
 @pytest.mark.parametrize(
-    ("start", "named"),
+    ("start", "format_name"),
     [
         (b".RMF\0\0\0\x12\0\1", "RealMedia"),
         (b"FWS\x09" + bytes(20), "Flash"),
@@ -105,32 +105,32 @@ def test_a_heic_picture_with_another_box_first_is_no_video(shared_data):
         (b"#EXTM3U\n#EXTINF:10,\nclip.ts\n", "playlist"),
     ],
 )
-def test_what_is_not_read_is_named(start, named):
-    with pytest.raises(errors.UnsupportedFormat, match=named):
+def test_unsupported_videos_are_named(start, format_name):
+    with pytest.raises(errors.UnsupportedFormat, match=format_name):
         hasher.hash_bytes(start)
 
 
-def test_what_is_unknown_is_not_called_a_picture():
+def test_unknown_files_are_refused():
     with pytest.raises(errors.UnsupportedFormat, match=r"not a picture or a video.*MP4"):
         hasher.hash_bytes(bytes(range(1, 200)))
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF"])
-def test_pictures_are_no_videos(format):
+def test_pictures_are_not_videos(format):
     assert video_format(encode(scene(300, 200), format)) is None
     flat = io.BytesIO()
     Image.new("RGB", (300, 200), (0x47, 0x47, 0x47)).save(flat, format)
     assert video_format(flat.getvalue()) is None
 
 
-def test_a_picture_that_holds_a_transport_stream_is_a_picture(stream):
+def test_a_picture_that_contains_a_transport_stream_is_a_picture(stream):
     for format in ("JPEG", "PNG", "GIF"):
         data = encode(scene(300, 200), format)
         assert video_format(data[:8] + stream) is None
         assert detect(data) is not None
 
 
-def test_texts_are_no_videos():
+def test_texts_are_not_videos():
     for text in (b"G" * 5000, b"let skip the text" * 300, b"some uuid text" * 300, bytes(5000)):
         assert video_format(text) in {None, "mov"}
         with pytest.raises(errors.FileRefused):

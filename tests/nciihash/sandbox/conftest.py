@@ -2,8 +2,8 @@ import pytest
 
 from nciihash.media.limits import Limits
 from nciihash.sandbox import Sandbox
-from support.films import film, moving
 from support.pictures import encode, scene
+from support.videos import film, moving
 
 
 @pytest.fixture(scope="session")
@@ -14,7 +14,7 @@ def _box():
 
 @pytest.fixture
 def box(_box):
-    """Give one sandbox to all tests, with a child even where the last test has killed it."""
+    """The sandbox shared by all tests; a new child is started if the last test killed it."""
     assert _box.isolation
     return _box
 
@@ -27,7 +27,7 @@ def _hasty():
 
 @pytest.fixture
 def hasty(_hasty):
-    """Give a sandbox with little patience, likewise."""
+    """A shared sandbox with short timeouts."""
     assert _hasty.isolation
     return _hasty
 
@@ -41,6 +41,6 @@ def picture(tmp_path):
 
 @pytest.fixture(scope="session")
 def footage(tmp_path_factory):
-    path = tmp_path_factory.mktemp("films") / "film.mp4"
+    path = tmp_path_factory.mktemp("videos") / "video.mp4"
     path.write_bytes(film(moving(30)))
     return path

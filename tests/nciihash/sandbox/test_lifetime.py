@@ -11,7 +11,7 @@ from nciihash.sandbox import Sandbox
 from support.sandboxes import gone, pid_of, python
 
 
-def test_the_parent_loads_no_decoder(picture):
+def test_the_parent_imports_no_decoder(picture):
     code = (
         "import sys, nciihash.sandbox as s; s.hash_file(sys.argv[1]);"
         "print([m for m in ('PIL', 'cv2', 'av', 'pi_heif', 'simplejpeg') if m in sys.modules])"
@@ -38,7 +38,7 @@ def test_no_child_outlives_its_parent(picture, number):
     with python(WAITING, picture, start_new_session=True) as parent:
         child = int(parent.stdout.readline())
         assert Path(f"/proc/{child}").exists()
-        # to the whole foreground group, as a terminal does
+        # to the whole process group, as a terminal does
         os.killpg(parent.pid, number)
         parent.wait(30)
         assert gone(child)

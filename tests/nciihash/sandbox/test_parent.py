@@ -26,7 +26,7 @@ def test_the_child_hashes_as_the_library_does(box, picture):
         assert box.hash_file(picture, signals=signals) == hasher.hash_file(picture, signals=signals)
 
 
-def test_the_child_is_the_same_from_file_to_file(box, picture):
+def test_the_child_is_kept_from_file_to_file(box, picture):
     box.hash_file(picture)
     first = pid_of(box)
     with pytest.raises(errors.EmptyFile):
@@ -35,7 +35,7 @@ def test_the_child_is_the_same_from_file_to_file(box, picture):
     assert pid_of(box) == first
 
 
-def test_every_format_is_read_behind_the_walls(box, tmp_path):
+def test_every_format_is_read_in_the_confined_child(box, tmp_path):
     from support import heifs  # loads an encoder
 
     files = {
@@ -63,30 +63,30 @@ def test_every_format_is_read_behind_the_walls(box, tmp_path):
         (png(100_000, 100_000, b""), errors.TooLarge),
     ],
 )
-def test_refusals_come_through_with_their_sentence(box, picture, data, kind):
+def test_refusals_have_the_same_message_as_in_process(box, picture, data, kind):
     path = sibling(picture, data)
     with pytest.raises(kind) as refusal:
         box.hash_file(path)
-    with pytest.raises(kind) as here:
+    with pytest.raises(kind) as in_process:
         hasher.hash_file(path)
-    assert str(refusal.value) == str(here.value)
+    assert str(refusal.value) == str(in_process.value)
 
 
-def test_paths_that_are_no_files(box, tmp_path):
+def test_paths_that_are_not_regular_files_are_refused(box, tmp_path):
     for path in (tmp_path, tmp_path / "missing", "/dev/zero", "nul\0byte"):
         with pytest.raises(errors.NotAFile):
             box.hash_file(path)
 
 
-def test_paths_may_be_relative_or_not_even_unicode(box, picture, monkeypatch):
+def test_paths_may_be_relative_or_not_unicode(box, picture, monkeypatch):
     monkeypatch.chdir(picture.parent)
     assert box.hash_file(picture.name) == hasher.hash_file(picture)
-    strange = os.fsencode(picture.parent) + b"/\xff\xfe.png"
-    Path(os.fsdecode(strange)).write_bytes(picture.read_bytes())
-    assert box.hash_file(os.fsdecode(strange)) == hasher.hash_file(picture)
+    path = os.fsencode(picture.parent) + b"/\xff\xfe.png"
+    Path(os.fsdecode(path)).write_bytes(picture.read_bytes())
+    assert box.hash_file(os.fsdecode(path)) == hasher.hash_file(picture)
 
 
-def test_wrong_requests_are_value_errors(box, picture):
+def test_invalid_requests_raise_value_errors(box, picture):
     with pytest.raises(ValueError, match="one of none, match, standard, full"):
         box.hash_file(picture, variants="all")
     with pytest.raises(ValueError, match="at least one"):
@@ -105,26 +105,26 @@ def test_threads_take_turns(box, picture, tmp_path):
 def test_an_idle_child_that_was_killed_is_replaced(box, picture):
     before = pid_of(box)
     os.kill(before, signal.SIGKILL)
-    os.waitid(os.P_PID, before, os.WEXITED | os.WNOWAIT)  # the last of its threads has ended
+    os.waitid(os.P_PID, before, os.WEXITED | os.WNOWAIT)  # until all of its threads have ended
     assert box.hash_file(picture) == hasher.hash_file(picture)
     assert pid_of(box) != before
 
 
-def test_a_child_that_dies_as_a_request_comes_is_replaced(box, picture):
-    # held still, so that it surely has read nothing of the request when it dies
+def test_a_child_that_dies_before_reading_a_request_is_replaced(box, picture):
+    # stopped, so that it has not read the request when it dies
     child = pid_of(box)
     os.kill(child, signal.SIGSTOP)
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(box.hash_file, picture)
+        future = pool.submit(box.hash_file, picture)
         while not box._lock.locked():
             time.sleep(0.01)
         time.sleep(0.2)
         os.kill(child, signal.SIGKILL)
-        assert answer.result(60) == hasher.hash_file(picture)
+        assert future.result(60) == hasher.hash_file(picture)
     assert pid_of(box) != child
 
 
-def test_children_that_die_as_soon_as_they_start_are_not_the_files_fault(picture, monkeypatch):
+def test_children_that_die_at_once_are_not_blamed_on_the_file(picture, monkeypatch):
     boot = sandbox._BOOT.partition("from nciihash")[0]
     ready = json.dumps({"ready": sandbox.WALLS}).encode()
     boot += f"import os; os.write(1, {len(ready).to_bytes(4) + ready!r})"
@@ -145,7 +145,7 @@ def test_a_file_that_kills_the_child_is_refused_and_the_next_one_hashed(
     assert pid_of(box) != child
 
 
-def test_a_child_that_takes_no_more_of_a_file_does_not_hold_us_up(hasty, picture, monkeypatch):
+def test_a_child_that_stops_reading_times_out(hasty, picture, monkeypatch):
     large = sibling(picture, encode(scene(2000, 2000), "BMP"))  # far more than a pipe holds
     child = pid_of(hasty)
     while_sending(monkeypatch, lambda: os.kill(child, signal.SIGSTOP))
@@ -156,32 +156,32 @@ def test_a_child_that_takes_no_more_of_a_file_does_not_hold_us_up(hasty, picture
 
 
 def test_a_file_that_cannot_be_read_to_its_end_is_refused(box, picture, monkeypatch):
-    def failing(path, *, limits):
+    def fail(path, *, limits):
         yield picture.read_bytes()
         raise errors.UnreadableFile("The disk is gone.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(sandbox, "read_path", failing)
+        patched.setattr(sandbox, "read_path", fail)
         with pytest.raises(errors.UnreadableFile, match="disk is gone"):
             box.hash_file(picture)
     assert box.hash_file(picture) == hasher.hash_file(picture)
 
 
-def test_every_byte_of_a_large_file_arrives(box, picture):
+def test_every_byte_of_a_large_file_reaches_the_child(box, picture):
     large = sibling(picture, encode(scene(1500, 1000), "BMP"))
     signals = (SignalType.SHA256, SignalType.MD5, SignalType.PDQ)
     assert large.stat().st_size > 4 << 20
     assert box.hash_file(large, signals=signals) == hasher.hash_file(large, signals=signals)
 
 
-def _sparse(beside, size):
-    path = beside.with_name("sparse")
+def _sparse(sibling_path, size):
+    path = sibling_path.with_name("sparse")
     with path.open("wb") as file:
         file.truncate(size)
     return path
 
 
-def test_a_large_file_passes_through_this_process_by_pieces(box, picture):
+def test_a_large_file_is_sent_in_chunks(box, picture):
     tracemalloc.start()
     try:
         with pytest.raises(errors.UnsupportedFormat):
@@ -191,7 +191,7 @@ def test_a_large_file_passes_through_this_process_by_pieces(box, picture):
         tracemalloc.stop()
 
 
-def test_a_file_larger_than_the_childs_memory_does_not_end_it(picture):
+def test_a_file_larger_than_the_childs_memory_is_refused(picture):
     with Sandbox(Limits(memory=700 << 20, max_bytes=1 << 30, seconds=300)) as box:
         child = pid_of(box)
         with pytest.raises(errors.TooLarge, match="memory"):
@@ -200,7 +200,7 @@ def test_a_file_larger_than_the_childs_memory_does_not_end_it(picture):
         assert pid_of(box) == child
 
 
-def test_a_file_of_too_many_bytes_is_refused_without_the_child(picture):
+def test_a_file_of_too_many_bytes_is_refused_before_the_child_starts(picture):
     box = Sandbox(Limits(max_bytes=1000))
     with pytest.raises(errors.TooLarge, match="larger than"):
         box.hash_file(_sparse(picture, 1001))
@@ -217,7 +217,7 @@ def test_a_file_that_takes_too_long_is_refused_and_the_child_replaced(hasty, pic
 
 
 def test_memory_is_limited(picture):
-    # what the child has loaded takes some 500 MiB of addresses, mostly OpenCV
+    # the loaded libraries take about 500 MiB of address space, mostly OpenCV
     large = sibling(picture, encode(Image.new("RGB", (9000, 9000), "navy"), "JPEG", quality=50))
     with Sandbox(Limits(memory=680 << 20)) as box:
         with pytest.raises(errors.TooLarge, match="memory"):
@@ -225,12 +225,12 @@ def test_memory_is_limited(picture):
         assert box.hash_file(picture) == hasher.hash_file(picture)
 
 
-def test_limits_reach_the_child(picture):
+def test_limits_are_passed_to_the_child(picture):
     with Sandbox(Limits(max_pixels=100)) as box, pytest.raises(errors.TooLarge):
         box.hash_file(picture)
 
 
-def test_a_child_that_cannot_start_means_that_nothing_is_decoded(picture, monkeypatch):
+def test_nothing_is_decoded_if_the_child_cannot_start(picture, monkeypatch):
     decoded = []
     monkeypatch.setattr(hasher, "hash_file", decoded.append)
     for program in ("/nonexistent/python", "/bin/false", "/bin/cat"):
@@ -249,6 +249,6 @@ def test_odd_files_through_the_sandbox(box, shared_data):
         with contextlib.suppress(errors.FileRefused):
             box.hash_file(path)
         first = first or pid_of(box)
-    assert pid_of(box) == first, "a file has killed the child"
+    assert pid_of(box) == first, "a file killed the child"
     status = Path(f"/proc/{first}/status").read_text()
     assert int(status.partition("VmHWM:")[2].split()[0]) < 1 << 20  # KiB: a GiB

@@ -10,8 +10,8 @@ from nciihash.media.reading import files_in
 from nciihash.sandbox import Sandbox, pool
 from nciihash.sandbox.pool import hash_files
 from nciihash.signals import SignalType
-from support.films import film, moving
 from support.pictures import encode, scene
+from support.videos import film, moving
 
 PDQ = (SignalType.PDQ,)
 
@@ -20,15 +20,15 @@ PDQ = (SignalType.PDQ,)
 def contents():
     pictures = {f"{n}.jpg": encode(scene(64, 48, seed=n), "JPEG") for n in range(6)}
     return pictures | {
-        "a/b/film.mp4": film(moving(8)),
-        "a/b/notes.txt": b"none of them",
+        "a/b/video.mp4": film(moving(8)),
+        "a/b/notes.txt": b"neither picture nor video",
         "cut.png": encode(scene(), "PNG")[:300],
     }
 
 
 @pytest.fixture
 def folder(tmp_path, contents):
-    """Make a folder of pictures, a video, something else and folders in it."""
+    """Make a folder of pictures, a video, another file and subfolders."""
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "empty").mkdir()
     for name, data in contents.items():
@@ -36,14 +36,14 @@ def folder(tmp_path, contents):
     return tmp_path
 
 
-def test_folders_are_gone_through_in_order_of_names(folder):
+def test_folders_are_walked_in_order_of_names(folder):
     names = [str(path.relative_to(folder)) for path in files_in([folder])]
-    assert names == [*(f"{n}.jpg" for n in range(6)), "a/b/film.mp4", "a/b/notes.txt", "cut.png"]
+    assert names == [*(f"{n}.jpg" for n in range(6)), "a/b/notes.txt", "a/b/video.mp4", "cut.png"]
     assert next(files_in([folder / "1.jpg", folder / "a"])) == folder / "1.jpg"
     assert list(files_in([folder / "no"])) == [folder / "no"]
 
 
-def test_links_lead_round_in_no_circle(folder):
+def test_links_to_folders_are_not_followed(folder):
     (folder / "a" / "round").symlink_to(folder)
     (folder / "a" / "link.jpg").symlink_to(folder / "1.jpg")
     (folder / "a" / "broken").symlink_to(folder / "nothing")
@@ -55,28 +55,28 @@ def test_links_lead_round_in_no_circle(folder):
 
 @pytest.mark.parametrize("jobs", [1, 3])
 @pytest.mark.parametrize("fast", [True, False])
-def test_several_processes_give_what_one_gives_in_its_order(folder, jobs, fast):
+def test_several_processes_return_the_same_results_in_order(folder, jobs, fast):
     paths = list(files_in([folder]))
-    together = list(hash_files(paths, signals=PDQ, fast=fast, jobs=jobs))
-    alone = list(hash_files(paths, signals=PDQ, fast=fast, sandboxed=False))
-    assert [path for path, _ in together] == paths
-    for (_, ours), (_, theirs) in zip(together, alone, strict=True):
-        if isinstance(theirs, FileRefused):
-            assert type(ours) is type(theirs)
+    parallel = list(hash_files(paths, signals=PDQ, fast=fast, jobs=jobs))
+    unsandboxed = list(hash_files(paths, signals=PDQ, fast=fast, sandboxed=False))
+    assert [path for path, _ in parallel] == paths
+    for (_, parallel_result), (_, unsandboxed_result) in zip(parallel, unsandboxed, strict=True):
+        if isinstance(unsandboxed_result, FileRefused):
+            assert type(parallel_result) is type(unsandboxed_result)
         else:
-            assert ours == theirs
+            assert parallel_result == unsandboxed_result
 
 
-def test_a_slow_file_holds_up_what_is_told_and_not_what_is_done(folder, monkeypatch):
-    """While the first file takes its time, the others are hashed, up to a bound."""
+def test_a_slow_file_delays_results_but_not_hashing(folder, monkeypatch):
+    """While the first file is being hashed, the next ones are too, up to a bound."""
     monkeypatch.setattr(pool, "_AHEAD", 2)
-    done, go_on = [], threading.Event()
+    done, finish_first = [], threading.Event()
 
-    def hash_file(_, path, **asked):
+    def hash_file(_, path, **options):
         if path.name == "0.jpg":
-            go_on.wait(30)
+            finish_first.wait(30)
         done.append(path.name)
-        return hasher.hash_file(path, **asked)
+        return hasher.hash_file(path, **options)
 
     monkeypatch.setattr(Sandbox, "hash_file", hash_file)
     taken = []
@@ -85,10 +85,10 @@ def test_a_slow_file_holds_up_what_is_told_and_not_what_is_done(folder, monkeypa
         for path in files_in([folder]):
             taken.append(path.name)
             if len(taken) == 5:
-                while len(done) < 3:  # the others, by the second process
+                while len(done) < 3:  # hashed by the second process
                     time.sleep(0.01)
                 assert "0.jpg" not in done
-                go_on.set()
+                finish_first.set()
             yield path
 
     hashed = hash_files(paths(), signals=PDQ, jobs=2)
@@ -97,17 +97,17 @@ def test_a_slow_file_holds_up_what_is_told_and_not_what_is_done(folder, monkeypa
     assert len(list(hashed)) == 8
 
 
-def test_no_child_outlives_a_run_that_is_broken_off(folder, monkeypatch):
+def test_no_child_outlives_an_interrupted_run(folder, monkeypatch):
     started = []
     ensure = Sandbox._ensure
 
-    def seen(box):
-        child = ensure(box)
+    def record(sandbox):
+        child = ensure(sandbox)
         started.append(child)
         return child
 
-    monkeypatch.setattr(Sandbox, "_ensure", seen)
-    paths = [folder / "1.jpg", *[folder / "a" / "b" / "film.mp4"] * 50]
+    monkeypatch.setattr(Sandbox, "_ensure", record)
+    paths = [folder / "1.jpg", *[folder / "a" / "b" / "video.mp4"] * 50]
     hashed = hash_files(paths, signals=PDQ, variants="standard", jobs=2)
     next(hashed)
     hashed.close()
@@ -116,10 +116,10 @@ def test_no_child_outlives_a_run_that_is_broken_off(folder, monkeypatch):
 
 
 def test_a_stopped_sandbox_stays_stopped(folder):
-    box = Sandbox()
-    box.stop()
+    sandbox = Sandbox()
+    sandbox.stop()
     with pytest.raises(SandboxUnavailable, match="stopped"):
-        box.hash_file(folder / "1.jpg")
+        sandbox.hash_file(folder / "1.jpg")
 
 
 def test_children_that_do_not_start_end_the_run(folder, monkeypatch):
@@ -128,7 +128,7 @@ def test_children_that_do_not_start_end_the_run(folder, monkeypatch):
         list(hash_files(files_in([folder]), signals=PDQ, jobs=2))
 
 
-def test_refusals_are_told_in_their_place(folder):
+def test_refusals_are_yielded_in_order(folder):
     paths = [folder / "cut.png", folder / "1.jpg", folder / "none.jpg"]
     (_, cut), (_, good), (_, none) = hash_files(paths, signals=PDQ, jobs=2)
     assert isinstance(cut, CorruptFile)

@@ -11,29 +11,29 @@ from nciihash.media.limits import Limits
 from nciihash.sandbox import Sandbox
 from nciihash.sandbox import parent as sandbox
 from nciihash.signals import SignalType
-from support.films import film, moving
 from support.sandboxes import DEATHS, gone, pid_of, sibling, while_sending
+from support.videos import film, moving
 
 
 @pytest.mark.parametrize("variants", hasher.VARIANTS)
 def test_a_video_is_hashed_in_the_child_as_in_the_library(box, footage, variants):
-    asked = {"variants": variants, "signals": (SignalType.PDQ, SignalType.SHA256)}
-    item = box.hash_file(footage, **asked)
-    assert item == hasher.hash_file(footage, **asked)
+    options = {"variants": variants, "signals": (SignalType.PDQ, SignalType.SHA256)}
+    item = box.hash_file(footage, **options)
+    assert item == hasher.hash_file(footage, **options)
     assert item.frames == 5
     assert item.hashes[1].time is not None
 
 
-def test_of_a_large_video_only_what_is_needed_is_read(picture):
-    """A gibibyte that holds nothing lies before the frames, as much as the child's memory."""
+def test_only_the_needed_ranges_of_a_large_video_are_read(picture):
+    """An empty GiB precedes the frames, more than the child's memory limit."""
     data = film(moving(30))
     path = picture.with_name("large.mov")
     gap = 1 << 30
     with path.open("wb") as file:
-        kind = int.from_bytes(data[:4])
-        file.write(data[:kind] + (1).to_bytes(4) + b"mdat" + gap.to_bytes(8))
-        file.seek(kind + gap)
-        file.write(_moved(data[kind:], gap))
+        header_size = int.from_bytes(data[:4])
+        file.write(data[:header_size] + (1).to_bytes(4) + b"mdat" + gap.to_bytes(8))
+        file.seek(header_size + gap)
+        file.write(_with_moved_chunks(data[header_size:], gap))
     tracemalloc.start()
     try:
         with Sandbox(Limits(memory=900 << 20, max_bytes=1000)) as box:
@@ -43,13 +43,13 @@ def test_of_a_large_video_only_what_is_needed_is_read(picture):
         tracemalloc.stop()
 
 
-def _moved(boxes, by):
-    """Correct the places of an MP4's chunks (ISO/IEC 14496-12, 8.7.5)."""
+def _with_moved_chunks(boxes, by):
+    """Add to the chunk offsets of an MP4 (ISO/IEC 14496-12, 8.7.5)."""
     at = boxes.index(b"stco")
     count = int.from_bytes(boxes[at + 8 : at + 12])
     start, end = at + 12, at + 12 + 4 * count
-    places = struct.unpack(f">{count}I", boxes[start:end])
-    return boxes[:start] + struct.pack(f">{count}I", *(p + by for p in places)) + boxes[end:]
+    offsets = struct.unpack(f">{count}I", boxes[start:end])
+    return boxes[:start] + struct.pack(f">{count}I", *(o + by for o in offsets)) + boxes[end:]
 
 
 @pytest.mark.parametrize("number", DEATHS)
@@ -70,7 +70,7 @@ def test_a_video_that_takes_too_long_is_refused(hasty, footage, monkeypatch):
     assert gone(child)
 
 
-def test_a_video_that_can_be_read_no_more_is_refused(box, footage, monkeypatch):
+def test_a_read_error_within_a_video_refuses_it(box, footage, monkeypatch):
     def failing(*_):
         raise OSError(5, "Input/output error")
 

@@ -15,7 +15,7 @@ FILES = {file.name: file.read_bytes() for file in files(warmup).iterdir() if fil
 
 
 @pytest.mark.parametrize("format", Format)
-def test_a_sample_is_a_small_picture_of_the_format_that_it_is_kept_under(format):
+def test_each_sample_is_a_small_picture_of_its_format(format):
     data = warmup.SAMPLES[format]
     assert detect(data) is format
     if format is Format.HEIC:
@@ -36,7 +36,7 @@ def test_the_video_is_matroska_with_two_frames_of_mpeg_4():
         assert len(list(video.decode(video=0))) == 2
 
 
-def test_the_package_holds_the_samples_and_no_other_file():
+def test_the_package_contains_only_the_samples():
     kept = [data for name, data in FILES.items() if not name.startswith("__init__.")]
     assert sorted(kept) == sorted([*warmup.SAMPLES.values(), warmup.VIDEO])
     named = {name.rpartition(".")[2]: data for name, data in FILES.items()}

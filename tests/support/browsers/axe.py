@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-# Of rules that passed only the count is asked for: no list of their elements, and no selectors.
+# Only the count of passed rules is needed: no list of their elements, no selectors.
 LOOK = """axe.run({ runOnly: %s, resultTypes: ["violations"], selectors: false }).then(
   ({ violations, passes }) => [
     violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => [id, html])),
@@ -12,7 +12,7 @@ LOOK = """axe.run({ runOnly: %s, resultTypes: ["violations"], selectors: false }
 
 
 class Axe:
-    """The accessibility checker, on a page of Chromium."""
+    """The accessibility checker axe, on a page of Chromium."""
 
     RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 
@@ -21,12 +21,12 @@ class Axe:
 
         folder = Path(axe_playwright_python.__file__).parent
         self.script = (folder / "axe.min.js").read_text(encoding="utf-8")
-        # through the debugger: the page's policy lets no other script in
+        # through the debugger: the page's policy allows no other scripts
         self.channel = page.context.new_cdp_session(page)
 
     def look(self):
         """Return the violations on the screen, as (rule, markup), and how many rules passed."""
-        # a document keeps the script until it is left
+        # loaded once per document
         if not self._evaluate("'axe' in globalThis"):
             self._evaluate(f"{self.script}; 0")
         found, passes = self._evaluate(LOOK % json.dumps(self.RULES))

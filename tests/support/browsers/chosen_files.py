@@ -1,4 +1,4 @@
-"""Files as a person chooses them on the page: pictures, a letter and a video."""
+"""Files to choose on the page: pictures, a text file and a video."""
 
 import io
 from functools import cache
@@ -6,16 +6,16 @@ from functools import cache
 from PIL import Image
 
 from golden.pictures import rings, waves
-from support.films import film, moving
+from support.videos import film, moving
 
 
 def png(rgb, **options):
     return encoded(Image.fromarray(rgb), "PNG", **options)
 
 
-def encoded(image, format, **options):
+def encoded(image, file_format, **options):
     out = io.BytesIO()
-    image.save(out, format, **options)
+    image.save(out, file_format, **options)
     return out.getvalue()
 
 
@@ -24,7 +24,7 @@ def file(name, data, kind="application/octet-stream"):
 
 
 def pictures():
-    """Two pictures that can be fingerprinted, and a file that is none, as a person chooses them."""
+    """Return two pictures that can be hashed, and a text file."""
     return list(_pictures())
 
 
@@ -39,5 +39,5 @@ def _pictures():
 
 @cache
 def clip():
-    """A short video with three scenes, in a kind that every browser plays."""
+    """Return a short video with three scenes, in a format that every browser plays."""
     return file("IMG_0043.webm", film(moving(18), "libvpx-vp9", "webm"), "video/webm")

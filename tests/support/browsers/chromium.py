@@ -1,4 +1,4 @@
-"""Chromium under test: where it is, and started by Playwright."""
+"""Chromium, found and started with Playwright."""
 
 import os
 import shutil

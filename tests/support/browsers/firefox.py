@@ -1,4 +1,4 @@
-"""Firefox under test: started with a profile of its own, and steered by Marionette."""
+"""Firefox, started with a new profile and controlled through Marionette."""
 
 import shutil
 import subprocess
@@ -17,7 +17,7 @@ PREFERENCES = {
 
 @contextmanager
 def started(folder, **preferences):
-    """Start Firefox with given preferences; needs `marionette_driver`."""
+    """Start Firefox with some preferences; needs `marionette_driver`."""
     from marionette_driver import marionette
 
     port = free_port()

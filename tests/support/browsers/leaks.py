@@ -1,4 +1,4 @@
-"""What left the page or stayed in the browser and should not have."""
+"""Detection of data that leaves the page or stays in the browser."""
 
 import base64
 import re
@@ -11,7 +11,7 @@ def windows(data, length=8):
 
 
 def bare(text):
-    """Give what could be read out of a body: as it is, and with hexadecimal or base64 undone."""
+    """Yield a body as it is, and its hexadecimal and base64 parts decoded."""
     yield text
     for digits in re.findall(rb"[0-9a-f]{16,}", text):
         yield bytes.fromhex(digits.decode()[: len(digits) // 2 * 2])
@@ -29,7 +29,7 @@ def assert_holds_nothing_of(body, files):
 
 
 def leaks(visitor, seen=0):
-    """List whatever left or stayed that should not have: the judge in all of these tests."""
+    """Return a description of each forbidden request, error or item of stored data."""
     found = list(visitor.notes()) + visitor.errors
     for request in visitor.requests[seen:]:
         if request.url.startswith(f"blob:{visitor.url}/"):

@@ -1,4 +1,4 @@
-"""Somebody who uses the page in a browser that is steered from outside, as a WebDriver does it."""
+"""A person who uses the page in a browser controlled through WebDriver or Marionette."""
 
 import time
 
@@ -11,7 +11,7 @@ from support.browsers.visitor import catalogue
 from support.hashes import bits_apart
 
 WORDS = catalogue("en")
-# textContent, since Firefox leaves the marks of writing directions out of innerText
+# textContent, because Firefox omits direction marks from innerText
 FIND = """
 const shown = (e) => e.getClientRects().length && getComputedStyle(e).visibility === "visible";
 const whats = arguments[0];
@@ -21,22 +21,22 @@ return [...document.querySelectorAll("h1, button, p")].find(
 
 
 def stills(folder):
-    """Give photos as files, those that need no canvas first."""
+    """Write photos to files and return their paths, those that need no canvas first."""
     photo = Image.fromarray(photos.astronaut())
     made = []
-    for name, format, options in (
+    for name, file_format, options in (
         ("a.jpg", "JPEG", {"quality": 90}),
         ("b.png", "PNG", {}),
         ("c.webp", "WEBP", {"lossless": True}),
     ):
         path = folder / name
-        path.write_bytes(encoded(photo.rotate(90 * len(made)), format, **options))
+        path.write_bytes(encoded(photo.rotate(90 * len(made)), file_format, **options))
         made.append(path)
     return made
 
 
 def moments_apart(found, path):
-    """Give, for each moment of a video, how many bits the page's hash is off Python's."""
+    """Return, for each frame of a video, the distance of the page's hash from Python's, in bits."""
     prints = hash_bytes(path.read_bytes(), variants="standard").hashes
     wanted = [hashed.signal.hex for hashed in prints if hashed.variant.value == "original"]
     seen = [value for variant, value in found if variant == "original"]
@@ -44,7 +44,7 @@ def moments_apart(found, path):
 
 
 class Person:
-    """Somebody who uses the page, in Firefox (`firefox`) or WebKit (`webkit`)."""
+    """A person who uses the page, in Firefox (`firefox`) or WebKit (`webkit`)."""
 
     def __init__(self, client, url):
         self.client = client
@@ -52,10 +52,10 @@ class Person:
         self.at("start.title")
 
     def find(self, *whats, seconds=90):
-        """Wait for the first shown element whose whole text is one of the given ones."""
+        """Wait for the first visible element whose complete text is one of some texts."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            # one request for all elements: one for each would take the time from the page itself
+            # a single request: one per element would slow down the page
             element = self.client.execute_script(FIND, [list(whats)])
             if element is not None:
                 return element
@@ -67,15 +67,15 @@ class Person:
         self.find(WORDS[key])
 
     def press(self, key, seconds=30):
-        """Press a button; one that is being drawn anew or moved at that moment, again."""
+        """Press a button; retry if it is redrawn or moved at that moment."""
         end = time.monotonic() + seconds
         while True:
             button = self.find(WORDS[key])
             try:
                 return button.click()
             except Exception as error:
-                passing = any(word in str(error).lower() for word in ("stale", "interactable"))
-                if not passing or time.monotonic() > end:
+                transient = any(word in str(error).lower() for word in ("stale", "interactable"))
+                if not transient or time.monotonic() > end:
                     raise
             time.sleep(0.1)
 
@@ -86,12 +86,12 @@ class Person:
 
     def choose(self, path):
         picker = self.client.find_element("css selector", "#files")
-        # the page's own button opens it; Marionette types into shown elements alone
+        # the page's button opens it; Marionette types only into visible elements
         self.client.execute_script("arguments[0].hidden = false", [picker])
         picker.send_keys(str(path))
 
     def prints(self):
-        """Give the fingerprints that the page is about to send: for each file's number, all."""
+        """Return the hashes that the page is about to send, as (variant, value), by file number."""
         self.press("continue")
         self.at("review.title")
         shown = self.client.execute_script(

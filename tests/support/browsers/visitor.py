@@ -1,4 +1,4 @@
-"""A person who uses the page in a browser that Playwright controls."""
+"""A person who uses the page in a browser controlled by Playwright."""
 
 import json
 import re
@@ -12,8 +12,8 @@ from support.paths import SITE
 LANGUAGES = ("en", "es", "pt", "fr", "ar", "ur", "hi")
 ELSEWHERE = "https://www.wikipedia.org/"  # where the page goes when she leaves it
 
-# Runs before the page's own scripts. What a policy stops is a leak that was tried; a connection
-# between browsers is stopped by no policy, so that its beginning is noted.
+# Runs before the page's scripts. A violation of the policy is an attempted leak. No policy stops
+# WebRTC connections, so their creation is recorded.
 NOTES = """
 globalThis.notes = [];
 addEventListener("securitypolicyviolation", (e) => notes.push(`policy: ${e.effectiveDirective}`));
@@ -38,7 +38,7 @@ def catalogue(language):
 
 
 class Visitor:
-    """Somebody at the page, who reads its words in one language."""
+    """A person who uses the page in one language."""
 
     def __init__(self, page, url, language="en"):
         self.page = page
@@ -51,7 +51,7 @@ class Visitor:
         page.on("console", self._listen)
 
     def _listen(self, message):
-        refused = "Failed to load resource"  # an answer of the service that is no success
+        refused = "Failed to load resource"  # an error response of the service
         if message.type == "error" and refused not in message.text:
             self.errors.append(message.text)
 
@@ -63,7 +63,7 @@ class Visitor:
         return re.sub(r"\{(\w+)\}", lambda m: f"\u2068{values[m[1]]}\u2069", self.words[key])
 
     def at(self, key, *, level=1, **values):
-        """Wait until the screen with this title, or a lower heading on it, is shown."""
+        """Wait until a screen with this title, or with this lower heading, is shown."""
         heading = self.page.get_by_role(
             "heading", level=level, name=self.say(key, **values), exact=True
         )
@@ -84,7 +84,7 @@ class Visitor:
         self._wait_for(self.page.get_by_text(self.say(key, **values), exact=True).first, key)
 
     def sees_of(self, platform, key):
-        """Wait until this is said of a platform at the first file of a case."""
+        """Wait until the first file of a case shows this about a platform."""
         facts = self.page.locator(f"h3:text-is('{platform}') + ul").first
         self._wait_for(facts.get_by_text(self.say(key), exact=True), key)
 
@@ -113,7 +113,7 @@ class Visitor:
         self.press("signIn.go")
 
     def unfold(self):
-        """Open all that is folded, but of the files in a list only the first."""
+        """Open all collapsed sections, but only the first file of each list."""
         folded = self.page.locator(
             "details:not([open], details details + details) > summary:visible"
         )
@@ -127,7 +127,7 @@ class Visitor:
         return self.page.evaluate("globalThis.notes")
 
     def every_screen(self):
-        """Walk the whole way, and stop at each screen to give its name."""
+        """Go through the whole page and yield the name of each screen while it is shown."""
         self.arrive()
         yield "start"
         self.press("help.title")

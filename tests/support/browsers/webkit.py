@@ -1,4 +1,4 @@
-"""WebKitGTK under test, of the engine that all browsers of an iPhone have: steered by WebDriver."""
+"""WebKitGTK, controlled through WebDriver. Its engine is that of all browsers on iPhones."""
 
 import os
 import shutil
@@ -13,31 +13,31 @@ from support.browsers.steering import free_port, running, wait_for
 DRIVER = shutil.which("WebKitWebDriver")
 SCREEN = shutil.which("Xvfb")
 BROWSERS = sorted(Path("/usr/lib").glob("*/webkit2gtk-4.*/MiniBrowser"))
-ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # what the standard calls an element by
+ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key of element references in WebDriver
 
 
 def installed():
-    """Tell whether it can be started."""
+    """Whether WebKitGTK, its driver and Xvfb are installed."""
     return bool(DRIVER and SCREEN and BROWSERS)
 
 
 @contextmanager
 def _screen():
-    """Start a screen that nobody sees, and give its name."""
+    """Start a virtual screen and yield its name."""
     read, write = os.pipe()
     with ExitStack() as stack:
-        told = stack.enter_context(os.fdopen(read))
+        output = stack.enter_context(os.fdopen(read))
         try:
             screen = running(SCREEN, "-displayfd", str(write), pass_fds=[write])
             stack.enter_context(screen)
         finally:
             os.close(write)
-        yield f":{told.readline().strip()}"
+        yield f":{output.readline().strip()}"
 
 
 @contextmanager
 def started(folder):
-    """Start WebKitGTK, whose home is a folder."""
+    """Start WebKitGTK with a folder as its home."""
     port = free_port()
     with ExitStack() as stack:
         own = {"DISPLAY": stack.enter_context(_screen()), "HOME": str(folder), "LC_ALL": "C.UTF-8"}
@@ -47,17 +47,17 @@ def started(folder):
         wait_for(port)
         browser = {"binary": str(BROWSERS[-1]), "args": ["--automation"]}
         capabilities = {"alwaysMatch": {"webkitgtk:browserOptions": browser}}
-        session = _asked(http, "POST", "/session", capabilities=capabilities)["sessionId"]
+        session = _request(http, "POST", "/session", capabilities=capabilities)["sessionId"]
         try:
             yield Client(http, f"/session/{session}")
         finally:
             http.delete(f"/session/{session}")
 
 
-def _asked(http, method, path, **body):
-    answer = http.request(method, path, json=body if method == "POST" else None)
-    value = answer.json()["value"]
-    if answer.is_error:
+def _request(http, method, path, **body):
+    response = http.request(method, path, json=body if method == "POST" else None)
+    value = response.json()["value"]
+    if response.is_error:
         raise AssertionError(f"{value['error']}: {value['message']}")
     return value
 
@@ -67,14 +67,14 @@ def _is_element(value):
 
 
 class Client:
-    """What steers it, with those of Marionette's methods that a `Person` needs."""
+    """A WebDriver client with the methods of Marionette that `Person` uses."""
 
     def __init__(self, http, session):
         self.http = http
         self.session = session
 
     def ask(self, method, path, **body):
-        return _asked(self.http, method, self.session + path, **body)
+        return _request(self.http, method, self.session + path, **body)
 
     def navigate(self, url):
         self.ask("POST", "/url", url=url)
@@ -93,7 +93,7 @@ class Client:
 
 
 class Element:
-    """One element of the page."""
+    """An element of the page."""
 
     def __init__(self, client, name):
         self.client = client
@@ -107,7 +107,7 @@ class Element:
         return self.client.ask("GET", f"/element/{self.name}/enabled")
 
     def click(self):
-        # the driver does not always scroll to what lies below the screen
+        # the driver does not always scroll to elements below the screen
         self.client.execute_script("arguments[0].scrollIntoView({block: 'center'})", [self])
         self.client.ask("POST", f"/element/{self.name}/click")
 

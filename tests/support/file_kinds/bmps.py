@@ -1,4 +1,4 @@
-"""BMP files of 32 bits a pixel, with every header that Windows has had."""
+"""Make BMP files of 32 bits per pixel, with every version of the header."""
 
 import struct
 
@@ -9,14 +9,14 @@ HEADERS = (40, 52, 56, 108, 124)  # bytes: BITMAPINFOHEADER, V2, V3, V4, V5
 
 
 def bmp(picture: Image.Image, alpha: np.ndarray, header: int = 124, *, masks: bool = True) -> bytes:
-    """Make a BMP of a picture and its alpha, uint8 (h, w), stored upside down as usual.
+    """Return a BMP, stored bottom-up as usual.
 
     Args:
         picture: in RGB.
-        alpha: the fourth byte of each pixel.
-        header: its size in bytes.
-        masks: whether it says where the colours are (BI_BITFIELDS); with 56 bytes and more, where
-            alpha is as well. Otherwise it is BI_RGB.
+        alpha: the fourth byte of each pixel, uint8 (h, w).
+        header: the header's size in bytes.
+        masks: whether it has colour masks (BI_BITFIELDS), from 56 bytes on with one for alpha; else
+            it is BI_RGB.
     """
     rgb = np.asarray(picture)
     pixels = np.dstack((rgb[..., ::-1], alpha))[::-1].astype(np.uint8).tobytes()
@@ -26,7 +26,7 @@ def bmp(picture: Image.Image, alpha: np.ndarray, header: int = 124, *, masks: bo
     )
     if header > 40:
         info += colours[: header - 40]
-        # the colour space is sRGB, and no end points or gammas are given
+        # the colour space is sRGB, with no end points or gammas
         info += b"BGRs".ljust(header - len(info), b"\0") if header > 56 else b""
     elif masks:
         info += colours[:12]

@@ -1,4 +1,4 @@
-"""JPEG files that break the standard as cameras, programs and broken copies do."""
+"""Make JPEG files that violate the standard, like those of cameras, programs and bad copies."""
 
 import random
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ EOI = b"\xff\xd9"
 
 
 def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Walk a sound JPEG up to its end marker: marker, start and end of each; scans have 0."""
+    """Yield (marker, start, end) of a valid JPEG's segments; scans' data have marker 0."""
     at = 2
     while data[at + 1] != 0xD9:
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4])
@@ -22,28 +22,28 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def junk(length: int, seed: int = 0) -> bytes:
-    """Make stray bytes; none begins a marker."""
-    chosen = random.Random(seed)
-    return bytes(chosen.randrange(255) for _ in range(length))
+    """Return random bytes, none of which starts a marker."""
+    rng = random.Random(seed)
+    return bytes(rng.randrange(255) for _ in range(length))
 
 
-def inserted(data: bytes, at: int, more: bytes) -> bytes:
-    return data[:at] + more + data[at:]
+def inserted(data: bytes, at: int, extra: bytes) -> bytes:
+    return data[:at] + extra + data[at:]
 
 
 def lengthened(data: bytes, start: int, by: int) -> bytes:
-    """Let a segment say that it is longer by so many bytes than it is."""
+    """Increase a segment's length field by this many bytes, without changing its content."""
     length = int.from_bytes(data[start + 2 : start + 4]) + by
     return data[: start + 2] + length.to_bytes(2) + data[start + 4 :]
 
 
 def with_comment(data: bytes, text: bytes = b"Made by a camera, long ago") -> bytes:
-    """Put a comment before the first segment."""
+    """Insert a comment before the first segment."""
     return data[:2] + b"\xff\xfe" + (len(text) + 2).to_bytes(2) + text + data[2:]
 
 
 def with_thumbnail(data: bytes, thumbnail: bytes) -> bytes:
-    """Put a thumbnail after JFIF's segment, whose length is two too long and swallows its start."""
+    """Insert a thumbnail after JFIF's segment, whose length is two bytes too long."""
     at = next(end for marker, _, end in segments(data) if marker == 0xE0)
     body = b"Exif\0\0MM\0*" + junk(40) + thumbnail
     whole = data[:at] + b"\xff\xe1" + (len(body) + 2).to_bytes(2) + body + data[at:]
@@ -51,15 +51,15 @@ def with_thumbnail(data: bytes, thumbnail: bytes) -> bytes:
 
 
 def sound_but_odd(data: bytes, seed: int = 0) -> Iterator[tuple[str, bytes]]:
-    """Make files that every viewer shows as it shows `data`, a JPEG of libjpeg's with JFIF."""
+    """Yield invalid files that viewers show like `data`, a JPEG from libjpeg with JFIF."""
     first = data.index(bytes((0xFF, SOS)))
     for n, (marker, start, _) in enumerate(list(segments(data))):
-        # the bytes before a scan's data would be taken for it
+        # bytes before a scan's data would be taken for data
         if marker:
             for length in (1, 2, 3, 7, 8, 60):
-                # many different ones after a scan mean damage
-                more = junk(length, n) if length < 9 or start <= first else b"U" * length
-                yield f"{length} bytes before {marker:x}", inserted(data, start, more)
+                # many different bytes after a scan mean damage
+                extra = junk(length, n) if length < 9 or start <= first else b"U" * length
+                yield f"{length} bytes before {marker:x}", inserted(data, start, extra)
             yield f"fill before {marker:x}", inserted(data, start, b"\xff" * 5)
             yield f"NULs before {marker:x}", inserted(data, start, bytes(9))
     for length in (1, 2, 3, 7, 8):
@@ -71,7 +71,7 @@ def sound_but_odd(data: bytes, seed: int = 0) -> Iterator[tuple[str, bytes]]:
     for by in (-3, -2, -1):
         yield f"a comment's length {by}", lengthened(commented, 2, by)
     for by in (1, 2, 3):
-        # what it swallows begins another comment
+        # the comment then includes the start of the next one
         yield f"a comment's length +{by}", lengthened(with_comment(commented), 2, by)
     yield "no end", data[:-2]
     yield "half an end", data[:-1]
@@ -86,13 +86,13 @@ def sound_but_odd(data: bytes, seed: int = 0) -> Iterator[tuple[str, bytes]]:
         yield "the standard's tables left out", data[:2] + b"".join(kept) + EOI
     app0 = data.index(b"JFIF\0")
     start = max(end for marker, _, end in segments(data) if marker == SOS) - 3
-    if b"\xff\xc2" not in data:  # baseline's scans hold everything
+    if b"\xff\xc2" not in data:  # in baseline files, the range has no meaning
         yield "a scan's range", data[:start] + b"\0\0\0" + data[start + 3 :]
     yield "an unknown JFIF", data[: app0 + 5] + b"\7" + data[app0 + 6 :]
 
 
 def with_pixels_missing(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Make files of which every viewer shows a part alone; `data` is a JPEG of libjpeg's."""
+    """Yield files with missing pixels, made of `data`, a JPEG from libjpeg."""
     *_, (marker, start, end) = segments(data)
     assert marker == 0
     for share in (0.3, 0.7, 0.9, 0.97):
@@ -107,26 +107,26 @@ def with_pixels_missing(data: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def out_of_step(data: bytes, count: int = 60) -> Iterator[tuple[str, bytes]]:
-    """Make files whose decoder is done before the scan is, as after a changed bit.
+    """Yield files in which a scan has more data than its decoder uses, as after a flipped bit.
 
-    Some of the data of a scan of `data`, a JPEG of libjpeg's, follow the whole scan: `count`
-    bytes, none of which begins a marker.
+    After each scan of `data`, a JPEG from libjpeg, `count` bytes of the scan are repeated, none of
+    which starts a marker.
     """
     components: list[int] = []
     for marker, start, end in segments(data):
         if marker == SOS:
             components = list(data[start + 5 : end - 3 : 2])
-        more = data[start:end].replace(b"\xff", b"")[:count]
-        if marker == 0 and len(set(more)) > 1 and len(more) == count:
-            yield f"more of a scan of {components}, at {start}", inserted(data, end, more)
-    for count in (20, 60, 500):  # of fewer, a decoder may have read ahead
+        extra = data[start:end].replace(b"\xff", b"")[:count]
+        if marker == 0 and len(set(extra)) > 1 and len(extra) == count:
+            yield f"more of a scan of {components}, at {start}", inserted(data, end, extra)
+    for count in (20, 60, 500):  # a decoder may have read fewer ahead
         yield f"{count} bytes before the end", data[:-2] + junk(count) + EOI
 
 
 def sampled(planes: list[tuple[bytes, int]], width: int, height: int) -> bytes:
-    """Put grey JPEGs of one quality together to one picture, each as the scan of one component.
+    """Combine grey JPEGs of the same quality into one, each as the scan of one component.
 
-    Each comes with its sampling factors in a byte, such as 0x31 for 3 across and 1 down.
+    Each has its sampling factors in a byte, such as 0x31 for 3 horizontally and 1 vertically.
     """
     parts = {marker: planes[0][0][start:end] for marker, start, end in segments(planes[0][0])}
     tables = [

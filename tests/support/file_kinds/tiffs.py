@@ -1,6 +1,6 @@
-"""TIFF files of every kind, written here byte by byte, and the pixels that they should give.
+"""Write TIFF files of every kind byte by byte, and compute the pixels they should decode to.
 
-After TIFF 6.0, BigTIFF, and libtiff's tags for further compressions.
+After TIFF 6.0, BigTIFF, and libtiff's tags for other compressions.
 """
 
 import io
@@ -22,7 +22,7 @@ UNSIGNED, SIGNED, FLOAT = 1, 2, 3
 
 @dataclass(frozen=True)
 class Kind:
-    """How a TIFF stores its picture; the names are those of the tags."""
+    """How a TIFF stores its image; the fields are named after the tags."""
 
     photometric: int = RGB
     bits: int = 8
@@ -35,7 +35,7 @@ class Kind:
     big: bool = False
     sample_format: int = UNSIGNED
     fill_order: int = 1
-    rows: int = 0  # in a strip; 0: all
+    rows: int = 0  # per strip; 0 for all
 
     def __str__(self) -> str:
         names = {0: "white-is-0 grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK"}
@@ -56,7 +56,7 @@ class Kind:
 
 
 def samples(kind: Kind, width: int = 120, height: int = 80) -> np.ndarray:
-    """Draw a picture in a kind's own samples: (h, w, samples), of its full range."""
+    """Draw a picture as samples of this kind, (h, w, samples), with its full range of values."""
     image = scene(width, height)
     mode = {GREY_INVERTED: "L", GREY: "L", RGB: "RGB", PALETTE: "P", CMYK: "CMYK"}
     mode |= {YCBCR: "YCbCr", LAB: "RGB"}
@@ -68,7 +68,7 @@ def samples(kind: Kind, width: int = 120, height: int = 80) -> np.ndarray:
             values = values >> (8 - kind.bits)
     values = values.reshape(height, width, -1).astype(np.int64)
     if kind.bits > 8 and kind.photometric != PALETTE:
-        # lower bits that a reader must not take for the upper ones
+        # random lower bits, which a decoder must not take for the upper ones
         noise = np.random.default_rng(1).integers(0, 2 ** (kind.bits - 8), values.shape)
         values = (values << (kind.bits - 8)) | noise
     top = 2**kind.bits - 1
@@ -83,7 +83,7 @@ def samples(kind: Kind, width: int = 120, height: int = 80) -> np.ndarray:
 
 
 def wanted(kind: Kind, values: np.ndarray) -> np.ndarray:
-    """Give the pixels that viewers show, on white paper, float (h, w, 3)."""
+    """Return the pixels that viewers show, on white, float (h, w, 3)."""
     colours = COLOURS[kind.photometric]
     top = 2**kind.bits - 1
     eight = values >> (kind.bits - 8) if kind.bits > 8 else values * 255 / top
@@ -108,7 +108,7 @@ def wanted(kind: Kind, values: np.ndarray) -> np.ndarray:
 
 
 def palette(kind: Kind) -> np.ndarray:
-    """Give a palette's colours, uint8 (n, 3)."""
+    """Return a palette's colours, uint8 (n, 3)."""
     count = 2 ** min(kind.bits, 8)
     flat = scene().quantize(count).getpalette() or []
     return np.array(flat[: 3 * count] + [0] * (3 * count - len(flat)), np.uint8).reshape(-1, 3)
@@ -117,21 +117,21 @@ def palette(kind: Kind) -> np.ndarray:
 def tiff(
     kind: Kind, values: np.ndarray, more: dict[int, tuple[int, bytes]] | None = None, **tags: int
 ) -> bytes:
-    """Write a picture.
+    """Return a TIFF file of one page.
 
     Args:
-        kind: how.
+        kind: how it is stored.
         values: its samples, (h, w, samples).
-        more: further tags, each with its type (1 bytes, 2 text, 3 short, 4 long) and its bytes.
-        tags: `palette_bits=8` writes colours up to 255 instead of 65535.
+        more: other tags, each with its type (1 bytes, 2 text, 3 short, 4 long) and its bytes.
+        tags: `palette_bits=8` writes a palette's colours up to 255 instead of 65535.
     """
-    return joined([(kind, values, more or {})], **tags)
+    return join_pages([(kind, values, more or {})], **tags)
 
 
-def joined(
+def join_pages(
     pages: list[tuple[Kind, np.ndarray, dict[int, tuple[int, bytes]]]], **tags: int
 ) -> bytes:
-    """Write a file of several pages, all of one byte order and size of offsets."""
+    """Return a file of several pages, all of the same byte order and offset size."""
     kind = pages[0][0]
     order, word = kind.order, "Q" if kind.big else "I"
     out = bytearray(b"II" if order == "<" else b"MM")
@@ -150,13 +150,14 @@ def joined(
         written = []
         for tag, (type, data) in sorted(entries.items()):
             count = len(data) // {1: 1, 2: 1, 3: 2, 4: 4, 16: 8}[type]
-            room = 8 if kind.big else 4
-            if len(data) > room:
+            inline_size = 8 if kind.big else 4
+            if len(data) > inline_size:
                 out += bytes(len(out) % 2)
-                data, place = struct.pack(order + word, len(out)), data
-                out += place
+                offset = struct.pack(order + word, len(out))
+                out += data
+                data = offset
             written.append(
-                struct.pack(order + "HH" + word, tag, type, count) + data.ljust(room, b"\0")
+                struct.pack(order + "HH" + word, tag, type, count) + data.ljust(inline_size, b"\0")
             )
         out += bytes(len(out) % 2)
         out[link : link + struct.calcsize(order + word)] = struct.pack(order + word, len(out))
@@ -169,7 +170,7 @@ def joined(
 def _entries(kind, values, offsets, counts, *, palette_bits=16):
     height, width, count = values.shape
     pack = lambda code, *numbers: struct.pack(f"{kind.order}{len(numbers)}{code}", *numbers)  # noqa: E731
-    place = (16, "Q") if kind.big else (4, "I")
+    type, code = (16, "Q") if kind.big else (4, "I")
     entries = {
         256: (3, pack("H", width)),
         257: (3, pack("H", height)),
@@ -181,10 +182,10 @@ def _entries(kind, values, offsets, counts, *, palette_bits=16):
     }
     if kind.tiled:
         entries |= {322: (3, pack("H", 64)), 323: (3, pack("H", 32))}
-        entries |= {324: (place[0], pack(place[1], *offsets)), 325: (4, pack("I", *counts))}
+        entries |= {324: (type, pack(code, *offsets)), 325: (4, pack("I", *counts))}
     else:
         entries |= {278: (3, pack("H", kind.rows or height))}
-        entries |= {273: (place[0], pack(place[1], *offsets)), 279: (4, pack("I", *counts))}
+        entries |= {273: (type, pack(code, *offsets)), 279: (4, pack("I", *counts))}
     if kind.predictor > 1:
         entries[317] = 3, pack("H", kind.predictor)
     if kind.extras:
@@ -203,7 +204,7 @@ def _entries(kind, values, offsets, counts, *, palette_bits=16):
 
 
 def _blocks(kind: Kind, values: np.ndarray) -> Iterator[bytes]:
-    """Cut into strips or tiles, plane by plane where they are apart."""
+    """Yield the packed strips or tiles, plane by plane if the kind is planar."""
     height, width, count = values.shape
     layers = [values] if kind.planar == 1 else [values[..., n : n + 1] for n in range(count)]
     for layer in layers:
@@ -225,10 +226,10 @@ def _packed(kind: Kind, block: np.ndarray) -> bytes:
         mode = {1: "L", 3: "RGB", 4: "CMYK"}[count]
         pixels = block.astype(np.uint8)
         if mode == "CMYK":
-            pixels = 255 - pixels  # Pillow turns them over
+            pixels = 255 - pixels  # Pillow inverts CMYK
         image = Image.fromarray(pixels[..., 0] if count == 1 else pixels, mode)
         out = io.BytesIO()
-        # colours as they are: what they mean is said by the TIFF
+        # no colour conversion: the TIFF's tags define the colours
         image.save(out, "JPEG", quality=95, subsampling=0, keep_rgb=mode == "RGB")
         return out.getvalue()
     if kind.sample_format == FLOAT:
@@ -252,7 +253,7 @@ def _packed(kind: Kind, block: np.ndarray) -> bytes:
 
 
 def lzw(data: bytes) -> bytes:
-    """Pack with TIFF's LZW, which here begins anew before its codes grow."""
+    """Compress with TIFF's LZW, clearing the table before its codes exceed nine bits."""
     codes = []
     for n, byte in enumerate(data):
         if n % 200 == 0:
@@ -279,7 +280,7 @@ def _packbits(block, raw):
 
 
 def kinds() -> Iterator[Kind]:
-    """List the kinds that libtiff writes."""
+    """Yield the kinds that libtiff writes."""
     for photometric, depths, extras in (
         (GREY_INVERTED, (1, 2, 4, 8, 16), ((),)),
         (GREY, (1, 2, 4, 8, 12, 16, 32), ((), (0,), (1,), (2,))),

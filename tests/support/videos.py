@@ -1,4 +1,4 @@
-"""Videos for tests, drawn and encoded here: a scene that moves, in any codec and container."""
+"""Draw and encode videos for tests: a moving scene, in any codec and container."""
 
 import io
 import os
@@ -13,7 +13,7 @@ from PIL import Image
 
 RATE = 12
 
-# The quickest settings of each encoder: tests need frames that can be told apart, not small files.
+# The fastest settings of each encoder: tests need distinguishable frames, not small files.
 FAST = {
     "libx264": {"preset": "ultrafast"},
     "libx265": {"preset": "ultrafast", "x265-params": "log-level=none"},
@@ -24,24 +24,24 @@ FAST = {
 
 
 def moving(count=24, width=320, height=240, *, seed=1, still=6):
-    """Draw frames, RGB uint8 (h, w, 3): a window that jumps over a scene every `still` frames."""
+    """Draw frames, RGB uint8 (h, w, 3): a window that jumps within a scene every `still` frames."""
     return list(_moving(count, width, height, seed, still))
 
 
-@lru_cache(maxsize=8)  # several tests film the same scene, and large ones take seconds to draw
+@lru_cache(maxsize=8)  # several tests use the same scene, and large ones take seconds to draw
 def _moving(count, width, height, seed, still):
     steps = np.random.default_rng(seed)
-    whole = _texture(steps, 2 * width, 2 * height)
+    canvas = _texture(steps, 2 * width, 2 * height)
     frames = []
     for number in range(count):
         if number % still == 0:
             top, left = steps.integers(0, height), steps.integers(0, width)
-        frames.append(np.ascontiguousarray(whole[top : top + height, left : left + width]))
+        frames.append(np.ascontiguousarray(canvas[top : top + height, left : left + width]))
     return frames
 
 
 def _texture(random, width, height):
-    """Draw patches of all sizes, coarse ones stronger, as photos have them."""
+    """Draw patches of all sizes, coarse ones with more contrast, as in photos."""
     total = np.zeros((height, width, 3), np.float32)
     for cells in (3, 6, 12, 24, 48):
         small = random.integers(0, 256, (cells, cells, 3), np.uint8)
@@ -53,10 +53,10 @@ def _texture(random, width, height):
 
 @contextmanager
 def same_priority():
-    """Restore the scheduling of this thread after the block.
+    """Restore this thread's scheduling policy after the block.
 
-    SVT-AV1 gives the thread that opens its encoder the highest real-time priority where it may, as
-    root. The thread keeps it, and every process that it starts has it too: all others then wait.
+    If it may, as root, SVT-AV1 sets the thread that opens its encoder to the highest real-time
+    priority. The thread keeps it, and so do the processes that it starts: all others then wait.
     """
     if not hasattr(os, "sched_getscheduler"):
         yield
@@ -71,7 +71,7 @@ def same_priority():
 def film(
     frames,
     codec="libx264",
-    format="mp4",
+    format="mp4",  # noqa: A002 - the name in PyAV
     pix_fmt="yuv420p",
     *,
     rate=RATE,
@@ -81,14 +81,14 @@ def film(
     tags=None,
     out=None,
 ):
-    """Encode frames to a video's bytes.
+    """Encode frames to a video and return its bytes.
 
     Args:
         frames: RGB arrays.
-        times: of each frame in seconds; by default `rate` frames a second.
-        turned: degrees clockwise that a player is to turn an MP4 by.
-        tags: of the track, by name.
-        out: a binary file to write to, in the place of one in memory.
+        times: each frame's time in seconds; by default `rate` frames per second.
+        turned: degrees clockwise by which players are to rotate the MP4.
+        tags: the track's metadata, by name.
+        out: a binary file to write to instead of one in memory.
     """
     out = io.BytesIO() if out is None else out
     with same_priority(), av.open(out, "w", format=format) as container:
@@ -114,7 +114,7 @@ def _turned(data, degrees):
     return oriented(data, {90: 6, 180: 3, 270: 8}[degrees])
 
 
-# What a player's x and y are of a stored step to the right and downwards, by EXIF's number.
+# The display matrix (a, b, c, d) of each EXIF orientation.
 _MATRICES = {
     1: (1, 0, 0, 1),
     2: (-1, 0, 0, 1),
@@ -128,14 +128,14 @@ _MATRICES = {
 
 
 def oriented(data, orientation):
-    """Write a matrix into an MP4's track header, as a phone does (ISO/IEC 14496-12, 8.3.2)."""
+    """Write a display matrix to an MP4's track header, as phones do (ISO/IEC 14496-12, 8.3.2)."""
     a, b, c, d = (step << 16 for step in _MATRICES[orientation])
     at = data.index(b"tkhd") + 4 + 40
     return data[:at] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + data[at + 36 :]
 
 
 def stored(upright, orientation):
-    """Give the pixels that a file stores for a player to show these, by EXIF's number."""
+    """Return upright pixels as a file of this EXIF orientation stores them."""
     if orientation >= 5:
         upright = upright.transpose(1, 0, 2)
     if orientation in {2, 3, 7, 8}:
