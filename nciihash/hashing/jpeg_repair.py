@@ -185,7 +185,7 @@ def _strip_fill(data: bytes, fill: bytes) -> bytes:
 def decode(
     data: bytes, pixels_of: Callable[[bytes], NDArray[np.uint8]]
 ) -> NDArray[np.uint8] | None:
-    """Decode a file for which libjpeg gave a warning that may not concern pixels.
+    """Decode a file for which libjpeg reports a warning that may not concern pixels.
 
     Args:
         data: the file.

@@ -157,8 +157,8 @@ class OpenVideo:
             return False
         entries = self._stream.index_entries
         count = sum(1 for entry in entries if entry.is_keyframe)
-        few = count < len(entries) < _FRAME_RATE_MIN * self.seconds
-        return count * _KEY_FRAMES_APART >= self.seconds and not few
+        low_frame_rate = count < len(entries) < _FRAME_RATE_MIN * self.seconds
+        return count * _KEY_FRAMES_APART >= self.seconds and not low_frame_rate
 
     def _check_end(self, end: float) -> None:
         """Refuse a video whose end is missing.
@@ -191,7 +191,7 @@ def open_video(file: BinaryIO, format: str, every: float, limits: Limits) -> Ite
         FileRefused: one of its subclasses, with a message that says what to do.
     """
     with decoder_errors():
-        # `_none` denies access to other files that this one refers to, as playlists do
+        # `io_open` denies access to other files that this one refers to, as playlists do
         container = av.open(
             file,
             "r",

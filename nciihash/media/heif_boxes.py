@@ -25,17 +25,17 @@ def without_aperture(data: bytes) -> tuple[bytes, Area, tuple[int, int]] | None:
         CorruptFile: the aperture is not within the image.
     """
     try:
-        properties_of_image = _properties(data)
-        if properties_of_image is None or not any(
-            name == b"clap" for name, _, _ in properties_of_image
-        ):
+        properties = _properties(data)
+        if properties is None or not any(name == b"clap" for name, _, _ in properties):
             return None
-        (size,) = (offset for name, offset, _ in properties_of_image if name == b"ispe")
+        (size,) = (offset for name, offset, _ in properties if name == b"ispe")
         width, height = struct.unpack_from(">II", data, size + 12)
         out, area = bytearray(data), None
-        for name, offset, link in properties_of_image:
+        for name, offset, link in properties:
             if name == b"clap":
-                area = _inner((0, 0, width, height) if area is None else area, data, offset + 8)
+                area = _aperture_area(
+                    (0, 0, width, height) if area is None else area, data, offset + 8
+                )
                 out[offset + 4 : offset + 8] = b"free"
                 out[link] &= 0x7F  # clear the bit that marks it as essential
             elif name in {b"irot", b"imir"}:
@@ -55,7 +55,7 @@ def without_aperture(data: bytes) -> tuple[bytes, Area, tuple[int, int]] | None:
     return bytes(out), area, (width, height)
 
 
-def _inner(area: Area, data: bytes, offset: int) -> Area:
+def _aperture_area(area: Area, data: bytes, offset: int) -> Area:
     """Return the aperture within an area; libheif rounds x down, and y to the nearest row."""
     numbers = struct.unpack_from(">IIIIiIiI", data, offset)
     width, height, right, down = (Fraction(*numbers[n : n + 2]) for n in (0, 2, 4, 6))

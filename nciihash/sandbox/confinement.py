@@ -119,7 +119,7 @@ def limit(memory: int, open_files: int) -> tuple[str, ...]:
 
 
 def limit_cpu(seconds: float) -> None:
-    """Let the system kill this process after this many more seconds of CPU time."""
+    """Limit this process to this many more seconds of CPU time; the system kills it after that."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = int(used.ru_utime + used.ru_stime + seconds) + 1
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]

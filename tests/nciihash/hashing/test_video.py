@@ -235,11 +235,11 @@ def test_a_cut_copy_with_fast_motion_is_found():
     bank = hasher.hash_bytes(film(drifting, rate=30))
     assert bank.frames >= 14
     part = film(drifting[19:103], rate=30, options={"crf": "30"})
-    seldom, close = hasher.hash_bytes(part), hasher.hash_bytes(part, variants="match")
-    assert shares(seldom, bank).query.of_one < 0.6  # it was cut between two samples
-    assert shares(close, bank).query.of_one >= 0.9
-    assert close.frames <= 12
-    assert len(close.hashes) > 30
+    sparse, dense = hasher.hash_bytes(part), hasher.hash_bytes(part, variants="match")
+    assert shares(sparse, bank).query.of_one < 0.6  # it was cut between two samples
+    assert shares(dense, bank).query.of_one >= 0.9
+    assert dense.frames <= 12
+    assert len(dense.hashes) > 30
 
 
 def test_bars_are_trimmed_for_queries(frames, original):
