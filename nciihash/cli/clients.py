@@ -1,4 +1,4 @@
-"""The clients that commands use, imported when they are first used."""
+"""The clients that commands use. Each is imported when it is first needed."""
 
 import os
 from collections.abc import Iterator
@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from nciihash.cli.terminal import ExitCode, Terminal
+
 # They take a while to load, and most commands need none.
 if TYPE_CHECKING:
     from nciihash.client.advocate import AdvocateClient
+    from nciihash.client.platform import PlatformClient
     from nciihash.client.survivor import Client
 
 
 @contextmanager
 def advocate_client(server: str) -> "Iterator[AdvocateClient]":
-    """Return a client of an advocate, with the key from the environment.
+    """Open a client for an advocate, with the key from the environment.
 
     Raises:
-        typer.BadParameter: there is none.
+        typer.BadParameter: the environment has no key.
     """
     key = os.environ.get("NCIIHASH_ADVOCATE_KEY", "")
     if not key:
@@ -30,7 +33,28 @@ def advocate_client(server: str) -> "Iterator[AdvocateClient]":
 
 
 def survivor_client(server: str) -> "Client":
-    """Return a client for somebody's own case."""
+    """Return a client for a person's own case."""
     from nciihash.client.survivor import Client
 
     return Client(server)
+
+
+def platform_client(terminal: Terminal, server: str) -> "PlatformClient":
+    """Return a client for a platform, with the key from the environment.
+
+    The key is not an option: arguments are visible in `ps` and in the shell's history.
+
+    Raises:
+        typer.Exit: the environment has no key.
+    """
+    key = os.environ.get("NCIIHASH_KEY")
+    if not key:
+        terminal.fail(
+            "key_missing",
+            "Put the platform's key into NCIIHASH_KEY. The operator of the clearinghouse issues "
+            "it.",
+        )
+        raise typer.Exit(ExitCode.USAGE)
+    from nciihash.client.platform import PlatformClient
+
+    return PlatformClient(server, key)

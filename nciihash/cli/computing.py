@@ -8,9 +8,10 @@ from nciihash.cli.terminal import Terminal
 
 @contextmanager
 def computing(terminal: Terminal) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar while puzzles are being solved, once the service asks for that.
+    """Show a progress bar while puzzles are being solved, if the service asks for any.
 
-    Yields a function that takes the number of puzzles solved, from 0, and their number in all.
+    Yields:
+        A function that takes the number of puzzles solved so far, starting at 0, and their total.
     """
     with ExitStack() as bar:
         advances: list[Callable[[int], None]] = []
@@ -21,8 +22,8 @@ def computing(terminal: Terminal) -> Iterator[Callable[[int, int], None]]:
                 if done == puzzles:
                     bar.close()
                 return
-            bar.close()  # of the attempt before
-            terminal.say("Many people are using the service, so that this takes a moment more.")
+            bar.close()  # of the previous attempt
+            terminal.say("Many people are using the service, so this takes a little longer.")
             advances.append(bar.enter_context(terminal.progress("Working", puzzles)))
 
         yield working

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from nciihash.cli.interrupts import held_off
+from nciihash.cli.interrupts import deferred_interrupt
 from nciihash.cli.results_file import ResultsFile
 from nciihash.cli.summary import HASHES
 from nciihash.cli.terminal import Terminal
@@ -72,7 +72,7 @@ def test_a_line_of_results_is_whole_whenever_it_is_interrupted(tmp_path, at):
 
 def test_a_second_interrupt_ends_a_block_that_waits():
     reached = []
-    with pytest.raises(KeyboardInterrupt), held_off():  # noqa: PT012 - the block is what is tested
+    with pytest.raises(KeyboardInterrupt), deferred_interrupt():  # noqa: PT012 - the block is what is tested
         signal.raise_signal(signal.SIGINT)
         reached.append("after the first")
         signal.raise_signal(signal.SIGINT)
@@ -82,7 +82,7 @@ def test_a_second_interrupt_ends_a_block_that_waits():
 
 
 def test_errors_of_the_block_come_first():
-    with pytest.raises(BrokenPipeError), held_off():  # noqa: PT012 - as above
+    with pytest.raises(BrokenPipeError), deferred_interrupt():  # noqa: PT012 - as above
         signal.raise_signal(signal.SIGINT)
         raise BrokenPipeError
 
@@ -92,13 +92,13 @@ def test_another_handler_and_other_threads_are_left_alone():
         """Note the signal, as a command that ends in its own time does."""
 
     signal.signal(signal.SIGINT, own)
-    with held_off():
+    with deferred_interrupt():
         assert signal.getsignal(signal.SIGINT) is own
     signal.signal(signal.SIGINT, signal.default_int_handler)
     done = []
 
     def elsewhere():
-        with held_off():
+        with deferred_interrupt():
             done.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=elsewhere)

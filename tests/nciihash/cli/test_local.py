@@ -158,7 +158,7 @@ def test_a_long_video_says_that_it_is_thinned(run, films, monkeypatch):
     monkeypatch.setattr(frame_selection, "PLAIN_FRAMES", 6)
     done = run("hash", "--json", "--no-sandbox", films / "film.mp4")
     assert done.line["every"] == 1.0
-    assert "one frame was taken every 1 seconds rather than four a second" in done.err
+    assert "one frame was taken every 1 seconds rather than four per second" in done.err
 
 
 @pytest.mark.parametrize("sandbox", [[], ["--no-sandbox"]])
@@ -236,7 +236,7 @@ def test_an_interrupted_run_is_taken_up_again(run, collection, tmp_path):
     os.killpg(first.pid, signal.SIGINT)
     _, told = first.communicate(timeout=60)
     assert first.returncode == 130
-    assert "Run the same command again to go on" in told
+    assert "Run the same command again to continue" in told
     assert not out.exists()
     kept = lines.read_text().splitlines()
     assert 0 < len(kept) < 400

@@ -58,7 +58,7 @@ def test_a_platform_follows_matches_and_answers(run, local, photos, tmp_path):
     assert remote.code == 0
     assert {match["id"] for match in remote.lines[0]["matches"]} == ids
     assert remote.lines[0]["matches"][0].keys() == {"id", "item", "type", "band"}
-    assert "not told" in run("match", "--server", local.address, files[0], **secret).out
+    assert "not returned" in run("match", "--server", local.address, files[0], **secret).out
 
     taken = run("feedback", *ids, "--verdict", "blocked", "--json", **secret)
     assert taken.line == {"recorded": len(ids), "unknown": 0}
@@ -136,7 +136,7 @@ def test_a_folder_is_matched(run, local, collection, tmp_path):
     near = {str(collection / name) for name in ("0.jpg", "sub/copy.jpg", "sub/film.mp4")}
     assert near <= set(table)
     assert str(collection / "5.jpg") not in table
-    assert "12 files looked for in " in done.err
+    assert "12 files matched in " in done.err
 
     done = run("match", "--bank", bank, "-r", "--fast", "--out", out, "--json", collection)
     assert [line["error"]["code"] for line in done.lines] == ["corrupt_file"]

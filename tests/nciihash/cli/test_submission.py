@@ -70,7 +70,7 @@ def nothing_is_hashed_or_sent(monkeypatch):
     def refuse(*args, **options):
         raise AssertionError("this should not have been reached")
 
-    monkeypatch.setattr("nciihash.cli.submission.hash_files", refuse)
+    monkeypatch.setattr("nciihash.cli.submission.preparation.hash_files", refuse)
     monkeypatch.setattr("nciihash.client.Client.open_case", refuse)
 
 

@@ -104,12 +104,12 @@ def test_every_verdict_has_words():
     verdicts = dict.fromkeys(Verdict, 1)
     row = drawn(status_table(status(platform(verdicts=verdicts))))[1]
     assert row[4] == (
-        "1 or more being looked at, 1 or more blocked, 1 or more not blocked, 1 or more unsure"
+        "1 or more under review, 1 or more blocked, 1 or more not blocked, 1 or more unsure"
     )
 
 
 def test_a_case_that_nobody_takes_part_in():
-    assert drawn(status_table(status()))[1] == ["7", "none takes part yet"]
+    assert drawn(status_table(status()))[1] == ["7", "no platform takes part yet"]
 
 
 def test_matches_of_both_kinds():
@@ -123,7 +123,7 @@ def test_matches_of_both_kinds():
     ]
     assert drawn(match_table(rows))[1:4] == [
         ["[bold]x", "likely", "20 of 256", "pdq", "flipx", id],
-        ["y", "strong", "not told", "md5", "not told", id],
+        ["y", "strong", "not returned", "md5", "not returned", id],
         ["z", "none"],
     ]
 
@@ -143,7 +143,7 @@ def test_a_video_takes_one_row_an_item():
     assert rows[0][-2:] == ["Frames here", "Frames there"]
     assert [row[-3:] for row in rows[1:3]] == [
         [ids[0], "12 of 14", "80 of 1,200"],
-        ["e" * 32, "1 of 14", "not told"],
+        ["e" * 32, "1 of 14", "not returned"],
     ]
     assert rows[3] == ["z.jpg", "none"]
 

@@ -34,12 +34,12 @@ def test_a_machine_that_does_not_see_the_source_is_not_believed(photos):
 
     where = Folder(photos)
     for code in ("not_a_file", "unreadable"):
-        outcome = executors.believed(done(photos / "1.jpg", code), where)
+        outcome = executors.check_visibility(done(photos / "1.jpg", code), where)
         assert isinstance(outcome, BlockFailure)
         assert outcome.number == 7
     gone, cut = done(photos / "gone.jpg", "not_a_file"), done(photos / "cut.jpg", "corrupt_file")
-    assert executors.believed(gone, where) is gone
-    assert executors.believed(cut, where) is cut
+    assert executors.check_visibility(gone, where) is gone
+    assert executors.check_visibility(cut, where) is cut
 
 
 def test_without_ray_the_way_out_is_named(run, hashes, bank, tmp_path, monkeypatch):

@@ -42,7 +42,7 @@ def test_a_run_that_was_broken_off_goes_on(run, hashes, bank, expected, tmp_path
         else:
             code, _, told = run(*arguments)
             assert code == 130
-            assert "Run the same command again to go on" in told
+            assert "Run the same command again to continue" in told
     assert len(list((out / "matches").iterdir())) == 3
     assert (out / "bank").is_dir()
     # what a crash in the middle of a write leaves
@@ -115,7 +115,7 @@ def test_two_scans_into_one_folder(run, hashes, bank, tmp_path):
     with findings.ScanFolder(tmp_path / "out"):
         code, _, told = run(hashes, "--bank", bank, "--out", tmp_path / "out")
     assert code == 1
-    assert "Another process scans" in told
+    assert "Another process is scanning" in told
 
 
 def test_a_copy_that_fails_leaves_nothing(hashes, bank, tmp_path, monkeypatch):

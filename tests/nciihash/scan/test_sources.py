@@ -5,7 +5,7 @@ import pytest
 
 from nciihash.errors import ExtraMissing, NotAFile, SourceInvalid
 from nciihash.scan.plan import plan
-from nciihash.scan.sources import Folder, Objects, store
+from nciihash.scan.sources import Folder, Objects, open_source
 from support.scans import name, results
 
 pytest.importorskip("pyarrow")
@@ -30,8 +30,8 @@ def test_photos_and_object_stores(run, photos, picture_bank, tmp_path):
     )
     assert code == 1, told
     assert [(Path(row[0]).name, row[1]) for row in results(again)] == rows
-    objects = store("memory://photos")
-    with pytest.raises(NotAFile), objects.at_hand("/photos/none.jpg"):
+    objects = open_source("memory://photos")
+    with pytest.raises(NotAFile), objects.local_copy("/photos/none.jpg"):
         pass
     memory.rm("/photos", recursive=True)
 
@@ -52,13 +52,13 @@ def test_sources_that_cannot_be(run, hashes, bank, tmp_path, monkeypatch):
     mixed = tmp_path / "mixed"
     shutil.copytree(hashes, mixed)
     (mixed / "photo.jpg").touch()
-    with pytest.raises(SourceInvalid, match="3 Parquet files beside 1 others"):
+    with pytest.raises(SourceInvalid, match="3 Parquet files and 1 others"):
         plan(Folder(mixed))
     pytest.importorskip("fsspec")
     with pytest.raises(SourceInvalid, match="cannot be opened"):
-        store("nonsense://x")
-    with pytest.raises(SourceInvalid, match="nothing behind"):
-        plan(store("memory://never"))
+        open_source("nonsense://x")
+    with pytest.raises(SourceInvalid, match="nothing at this URL"):
+        plan(open_source("memory://never"))
     monkeypatch.setattr("nciihash.scan.sources.find_spec", lambda _: None)
     with pytest.raises(ExtraMissing, match=r"nciihash\[stores\]"):
         Objects("s3://bucket")

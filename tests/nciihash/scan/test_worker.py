@@ -44,7 +44,7 @@ def test_rows_and_files_that_hold_no_hash_are_told(run, bank, values, tmp_path):
 def test_a_block_that_cannot_be_read_is_tried_again(
     run, hashes, bank, expected, tmp_path, monkeypatch
 ):
-    out, opened = tmp_path / "out", Folder.opened
+    out, opened = tmp_path / "out", Folder.open
     failing = set()
 
     def flaky(self, name):
@@ -55,11 +55,11 @@ def test_a_block_that_cannot_be_read_is_tried_again(
 
     arguments = (hashes, "--bank", bank, "--out", out, "--block", 64)
     with monkeypatch.context() as patched:
-        patched.setattr(Folder, "opened", flaky)
+        patched.setattr(Folder, "open", flaky)
         code, lines, told = run(*arguments, "--json")
     assert code == 1
     assert failing
-    assert "not done" in told
+    assert "not scanned" in told
     assert json.loads(lines.splitlines()[-1])["complete"] is False
     assert (out / "bank").is_dir()
     assert run(*arguments)[0] == 0
@@ -69,7 +69,7 @@ def test_a_block_that_cannot_be_read_is_tried_again(
 def test_a_machine_with_another_bank_ends_the_scan(hashes, bank, tmp_path):
     freeze(bank, tmp_path / "still")
     job = Job(str(hashes), Kind.HASHES, str(tmp_path / "still"), "0" * 64, ())
-    with pytest.raises(BankError, match="another bank here"):
+    with pytest.raises(BankError, match="not the bank that this scan started with"):
         open_scanner(job)
     with pytest.raises(BankError, match="Every machine"):
         fingerprint(tmp_path / "none")

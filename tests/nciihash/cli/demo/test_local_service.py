@@ -23,7 +23,7 @@ def test_without_the_service_it_names_the_command(tmp_path, monkeypatch, missing
 def test_a_service_that_does_not_start_says_why(tmp_path, monkeypatch):
     monkeypatch.setattr(local_service, "_PROGRAM", (sys.executable, "-c", "raise SystemExit('so')"))
     with (
-        pytest.raises(ServiceUnreachable, match="It said: so"),
+        pytest.raises(ServiceUnreachable, match="Its log ends with: so"),
         LocalService(tmp_path) as service,
     ):
         _ = service.address

@@ -3,7 +3,7 @@
 import pytest
 
 from nciihash.cli.demo import photos as samples
-from nciihash.cli.demo.photos import DemoHashes, PlatformMatches, Score, hang
+from nciihash.cli.demo.photos import DemoHashes, PlatformMatches, Score, hash_photos
 from nciihash.cli.terminal import Terminal
 from nciihash.errors import ExtraMissing, TooPlain
 from nciihash.signals import Band, Hashed, Item, Media, Signal, SignalType
@@ -14,20 +14,20 @@ from support.pictures import scene
 def test_without_photos_it_names_the_command(tmp_path, monkeypatch):
     monkeypatch.setattr(samples, "find_spec", lambda name: None)
     with pytest.raises(ExtraMissing, match=r'pip install "nciihash\[demo\]"'):
-        hang(Terminal(), [], tmp_path)
+        hash_photos(Terminal(), [], tmp_path)
 
 
 def test_photos_of_ones_own_need_no_others(tmp_path, monkeypatch):
     monkeypatch.setattr(samples, "find_spec", lambda name: None)
     scene(400, 300, seed=51).save(tmp_path / "one.jpg")
-    hung = hang(Terminal(), [tmp_path / "one.jpg"], tmp_path)
-    assert (len(hung.photos), hung.strangers) == (1, ())
+    hung = hash_photos(Terminal(), [tmp_path / "one.jpg"], tmp_path)
+    assert (len(hung.photos), hung.unrelated) == (1, ())
 
 
 def test_only_plain_photos(tmp_path):
     scene(64, 64).resize((1, 1)).resize((64, 64)).save(tmp_path / "plain.png")
     with pytest.raises(TooPlain):
-        hang(Terminal(), [tmp_path / "plain.png"], tmp_path)
+        hash_photos(Terminal(), [tmp_path / "plain.png"], tmp_path)
 
 
 # --- the arithmetic ----------------------------------------------------------------------------
@@ -49,7 +49,7 @@ HUNG = DemoHashes(
     names=("a", "b"),
     photos=(item(0), item(255)),
     copies=((item(0), item(1)), (item(255), item(254))),
-    strangers=(item(85), item(51)),
+    unrelated=(item(85), item(51)),
 )
 
 

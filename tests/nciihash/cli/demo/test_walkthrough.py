@@ -46,9 +46,9 @@ def test_the_demo_with_its_own_photos(tmp_path):
     cells = {name: re.findall(r"missed \(\d+\)|\d+(?= |$)", row) for name, row in rows.items()}
     told = sum("missed" not in cell for row in cells.values() for cell in row[-6:][:5])
     assert told >= found
-    for name in ("mirrored", "white border", "turned by 3 degrees", "edges cropped by 5 %"):
+    for name in ("mirrored", "white border", "rotated by 3 degrees", "edges cropped by 5 %"):
         assert "missed" not in rows[name]
-    assert re.search(r"missed \(\d+\)", rows["left half alone"])
+    assert re.search(r"missed \(\d+\)", rows["left half only"])
     assert "strong" in rows["saved as WebP"]
     assert "blocked" in done.stdout
     assert "withdrawn" in done.stdout
@@ -93,7 +93,7 @@ def test_a_demo_without_a_photo_that_can_be_used(run, temporary, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "line"), [(signal.SIGINT, "Case "), (signal.SIGTERM, "A clearinghouse serves")]
+    ("number", "line"), [(signal.SIGINT, "Case "), (signal.SIGTERM, "A clearinghouse listens")]
 )
 def test_a_demo_that_is_broken_off_leaves_nothing_behind(tmp_path, number, line):
     photo = tmp_path / "photo.jpg"
