@@ -4,14 +4,13 @@ import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from nciihash.cli import tables
 from nciihash.cli.clients import advocate_client, survivor_client
-from nciihash.cli.options import AsJson, Server
+from nciihash.cli.options import AsJson, ReceiptFile, Server
 from nciihash.cli.receipt import Receipt, report
 from nciihash.cli.terminal import ExitCode, Terminal
 from nciihash.wire import CaseStatus, Withdrawal
@@ -28,7 +27,7 @@ app.add_typer(advocate, name="advocate", rich_help_panel="If you help somebody")
 Reference = Annotated[str, typer.Argument(help="The reference of the case, such as 7KQ2.")]
 
 _CODE: Final = """\
-Give this code to the person whose case it is, and to nobody else. On their own device they run \
+Pass this code on to the person whose case it is, and to nobody else. On their own device they run \
 `nciihash claim --server {server}`, which asks for the code and shows them a case number and a \
 passphrase. From then on only they can see the case. The code works once, until {until}; until it \
 is used, the case stays in your hands."""
@@ -116,19 +115,12 @@ def hand_over(reference: Reference, server: Server, as_json: AsJson = False) -> 
 @app.command(rich_help_panel="If it is your picture")
 def claim(
     server: Server,
-    receipt: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write the case number and the passphrase to this new file, which only you can "
-            "read.",
-            show_default=False,
-        ),
-    ] = None,
+    receipt: ReceiptFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Take over a case that a helpline opened for you. Afterwards only you can see it.
 
-    You are asked for the code that the helpline gave you, unless it is in NCIIHASH_CODE.
+    You are asked for the code from the helpline, unless it is in NCIIHASH_CODE.
     """
     terminal = Terminal(as_json=as_json)
     with terminal.guard(), survivor_client(server) as client:

@@ -1,8 +1,11 @@
-"""The clients that commands use. Each is imported when it is first needed."""
+"""The clients that commands use, and a progress bar for their proof of work.
+
+Each client is imported when it is first needed.
+"""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import typer
@@ -58,3 +61,26 @@ def platform_client(terminal: Terminal, server: str) -> "PlatformClient":
     from nciihash.client.platform import PlatformClient
 
     return PlatformClient(server, key)
+
+
+@contextmanager
+def computing(terminal: Terminal) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar while puzzles are being solved, if the service asks for any.
+
+    Yields:
+        A function that takes the number of puzzles solved so far, starting at 0, and their total.
+    """
+    with ExitStack() as bar:
+        advances: list[Callable[[int], None]] = []
+
+        def working(done: int, puzzles: int) -> None:
+            if done:
+                advances[-1](1)
+                if done == puzzles:
+                    bar.close()
+                return
+            bar.close()  # of the previous attempt
+            terminal.say("Many people are using the service, so this takes a little longer.")
+            advances.append(bar.enter_context(terminal.progress("Working", puzzles)))
+
+        yield working

@@ -1,15 +1,13 @@
 """The commands that work only on this device: hash, dedupe, compare, check and sandbox."""
 
-import string
-from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from nciihash.cli import tables
+from nciihash.cli.comparison import check_copy, compare_pair
 from nciihash.cli.options import (
     AsJson,
     Fast,
@@ -21,32 +19,17 @@ from nciihash.cli.options import (
     wanted_signals,
 )
 from nciihash.cli.results_file import open_results
-from nciihash.cli.saved_hashes import read_saved
-from nciihash.cli.submission.preparation import too_plain
 from nciihash.cli.summary import HASHES, RunSummary
 from nciihash.cli.terminal import ExitCode, Terminal
-from nciihash.errors import FileRefused, InvalidRequest
+from nciihash.errors import FileRefused
 from nciihash.media.reading import files_in, name_fields
 from nciihash.sandbox.parent import WALLS, Sandbox
 from nciihash.sandbox.pool import cores, hash_files
-from nciihash.signals import (
-    Band,
-    Hashed,
-    Item,
-    Media,
-    Signal,
-    SignalType,
-    Variant,
-    VariantSet,
-    band,
-)
-from nciihash.vpdq import Comparison, Share, frames_of
-from nciihash.vpdq import compare as compare_videos
+from nciihash.signals import Item, Media, SignalType, VariantSet
 
 app = typer.Typer()
 
 _PANEL = "On this device"
-_PDQ_DIGITS = SignalType.PDQ.bits // 4
 
 
 @app.command("hash", rich_help_panel=_PANEL)
@@ -112,6 +95,25 @@ def hash_command(
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
+def _item_line(item: Item) -> dict[str, object]:
+    hashes = [
+        {
+            "type": hashed.signal.type.value,
+            "value": hashed.signal.hex,
+            "quality": hashed.quality,
+            "variant": hashed.variant.value,
+        }
+        | ({} if hashed.time is None else {"time": round(hashed.time, 3)})
+        for hashed in item.hashes
+    ]
+    line: dict[str, object] = {"media": item.media.value, "hashes": hashes}
+    if item.reduced:
+        line["fast"] = True
+    if item.motion:
+        line["motion"] = True
+    return line | ({"every": item.every} if item.media is Media.VIDEO else {})
+
+
 @app.command(rich_help_panel=_PANEL)
 def dedupe(
     files: Annotated[list[Path], typer.Argument(help="Pictures, videos and folders.")],
@@ -139,27 +141,11 @@ def dedupe(
     """
     terminal = Terminal(as_json=as_json)
     summary = RunSummary(terminal, "hashed", skip_unsupported=True)
-    names: list[Path] = []
-    items: list[Item] = []
-    with terminal.guard(), ExitStack() as stack:
+    with terminal.guard():
         todo = list(files_in(files))
-        advance = stack.enter_context(terminal.progress("Hashing", len(todo)))
-        hashed = hash_files(
-            todo,
-            signals=[SignalType.PDQ],
-            fast=not exact,
-            sandboxed=not no_sandbox,
-            jobs=jobs or min(cores(), len(todo)),
+        names, items = _hash_all(
+            terminal, summary, todo, fast=not exact, sandboxed=not no_sandbox, jobs=jobs
         )
-        stack.enter_context(closing(hashed))
-        for path, outcome in hashed:
-            if isinstance(outcome, FileRefused):
-                summary.refuse(path, outcome)
-            else:
-                summary.done()
-                names.append(path)
-                items.append(outcome)
-            advance(1)
     from nciihash.search.near_duplicates import groups  # loads the search kernel
 
     with terminal.guard():
@@ -167,10 +153,11 @@ def dedupe(
             [(names[member.file], member.distance) for member in group]
             for group in groups(items, within)
         ]
-        for number, group in enumerate(duplicates if as_json else (), 1):
-            members = [name_fields(path) | {"distance": bits} for path, bits in group]
-            terminal.line({"group": number, "files": members})
-        if duplicates and not as_json:
+        if as_json:
+            for number, group in enumerate(duplicates, 1):
+                members = [name_fields(path) | {"distance": bits} for path, bits in group]
+                terminal.line({"group": number, "files": members})
+        elif duplicates:
             terminal.show(tables.group_table(duplicates))
         summary.say()
         count = sum(len(group) for group in duplicates)
@@ -179,28 +166,42 @@ def dedupe(
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
-def _item_line(item: Item) -> dict[str, object]:
-    hashes = [
-        {
-            "type": hashed.signal.type.value,
-            "value": hashed.signal.hex,
-            "quality": hashed.quality,
-            "variant": hashed.variant.value,
-        }
-        | ({} if hashed.time is None else {"time": round(hashed.time, 3)})
-        for hashed in item.hashes
-    ]
-    line: dict[str, object] = {"media": item.media.value, "hashes": hashes}
-    if item.reduced:
-        line["fast"] = True
-    if item.motion:
-        line["motion"] = True
-    return line | ({"every": item.every} if item.media is Media.VIDEO else {})
+def _hash_all(
+    terminal: Terminal,
+    summary: RunSummary,
+    files: list[Path],
+    *,
+    fast: bool,
+    sandboxed: bool,
+    jobs: int | None,
+) -> tuple[list[Path], list[Item]]:
+    """Return those files that could be hashed, and their hashes, in the same order."""
+    names: list[Path] = []
+    items: list[Item] = []
+    hashed = hash_files(
+        files,
+        signals=[SignalType.PDQ],
+        fast=fast,
+        sandboxed=sandboxed,
+        jobs=jobs or min(cores(), len(files)),
+    )
+    with terminal.progress("Hashing", len(files)) as advance, closing(hashed):
+        for path, outcome in hashed:
+            if isinstance(outcome, FileRefused):
+                summary.refuse(path, outcome)
+            else:
+                summary.done()
+                names.append(path)
+                items.append(outcome)
+            advance(1)
+    return names, items
 
 
 @app.command(rich_help_panel=_PANEL)
 def compare(
-    a: Annotated[str, typer.Argument(help="A picture, a video, or a PDQ hash of 64 hex digits.")],
+    a: Annotated[
+        str, typer.Argument(help="A picture, a video, or a PDQ hash of 64 hexadecimal digits.")
+    ],
     b: Annotated[str, typer.Argument(help="Another picture, video or hash.")],
     no_sandbox: NoSandbox = False,
     as_json: AsJson = False,
@@ -213,53 +214,8 @@ def compare(
     """
     terminal = Terminal(as_json=as_json)
     with terminal.guard():
-        # frames of the first video as dense as for matching: the two may be sampled at other times
-        first = _read(terminal, a, VariantSet.MATCH, sandboxed=not no_sandbox)
-        second = _read(terminal, b, VariantSet.NONE, sandboxed=not no_sandbox)
-        if first is None or second is None:
-            raise typer.Exit(ExitCode.SOME_FAILED)
-        pair = compare_videos(frames_of(first), frames_of(second))
-        distance, videos = pair.distance, pair.query.frames > 1 or pair.bank.frames > 1
-        match = band(SignalType.PDQ, distance) if distance <= SignalType.PDQ.threshold else None
-        if as_json:
-            qualities = None if videos else [first[0].quality, second[0].quality]
-            line: dict[str, object] = {
-                "distance": distance,
-                "threshold": SignalType.PDQ.threshold,
-                "band": match,
-                "qualities": qualities,
-            }
-            terminal.line(line | (_shares(pair) if videos else {}))
-            return
-        if videos:
-            terminal.show(
-                f"{_share(pair.query, 'the first')} and {_share(pair.bank, 'the second')} match; "
-                f"the smallest distance is {distance} bits."
-            )
-            return
-        meaning = {
-            Band.STRONG: "A strong match: almost certainly copies of one picture.",
-            Band.LIKELY: "A likely match: probably copies of one picture, one of them edited.",
-            None: "No match: different pictures, or an edit that PDQ does not recognise.",
-        }
-        terminal.show(f"{distance} of {SignalType.PDQ.bits} bits differ. {meaning[match]}")
-        if first[0].plain or second[0].plain:
-            terminal.show("One of them is so plain that this says little.")
-
-
-def _read(
-    terminal: Terminal, text: str, variants: VariantSet, *, sandboxed: bool
-) -> Sequence[Hashed] | None:
-    """Return a hash that was given, or those of a file, untrimmed; None if the file is refused."""
-    if len(text) == _PDQ_DIGITS and set(text) <= set(string.hexdigits) and not Path(text).exists():
-        return [Hashed(Signal.from_hex(SignalType.PDQ, text))]
-    ((_, outcome),) = hash_files(
-        [Path(text)], signals=[SignalType.PDQ], variants=variants.value, sandboxed=sandboxed
-    )
-    if isinstance(outcome, FileRefused):
-        terminal.refuse(text, outcome)
-        return None
-    return [hashed for hashed in outcome.hashes if hashed.variant is Variant.ORIGINAL]
+        code = compare_pair(terminal, a, b, sandboxed=not no_sandbox)
+    raise typer.Exit(code)
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -285,49 +241,8 @@ def check(
     """
     terminal = Terminal(as_json=as_json)
     with terminal.guard():
-        original = _submitted_hashes(against)
-        ((_, outcome),) = hash_files(
-            [file],
-            signals=[SignalType.PDQ],
-            variants=VariantSet.MATCH.value,
-            sandboxed=not no_sandbox,
-        )
-        if isinstance(outcome, FileRefused):
-            terminal.refuse(file, outcome)
-            raise typer.Exit(ExitCode.SOME_FAILED)
-    plain = too_plain(outcome)
-    pair = compare_videos(frames_of(outcome.hashes), frames_of(original))
-    distance, threshold = pair.distance, SignalType.PDQ.threshold
-    match = band(SignalType.PDQ, distance) if distance <= threshold else None
-    videos = pair.query.frames > 1 or pair.bank.frames > 1
-    if as_json:
-        line: dict[str, object] = {
-            "found": match is not None,
-            "distance": distance,
-            "variant": pair.variant,
-            "band": match,
-            "too_plain": plain is not None,
-        }
-        terminal.line(line | (_shares(pair) if videos else {}))
-    elif plain is not None:
-        terminal.show(
-            f"This copy cannot be submitted. {plain} Its distance from the original is {distance} "
-            f"bits; a match differs by at most {threshold}."
-        )
-    elif match is None:
-        terminal.show(
-            f"It would not be found: the smallest distance is {distance} bits, and a match differs "
-            f"by at most {threshold}. Submit this copy as well."
-        )
-    elif videos:
-        terminal.show(
-            f"It would be found: {_share(pair.query, 'this copy')} and "
-            f"{_share(pair.bank, 'the original')} match."
-        )
-    else:
-        terminal.show(
-            f"It would be found: {distance} bits differ from the hash of variant {pair.variant}."
-        )
+        code = check_copy(terminal, file, against, sandboxed=not no_sandbox)
+    raise typer.Exit(code)
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -346,24 +261,3 @@ def sandbox(as_json: AsJson = False) -> None:
     terminal.show(f"Files are opened in isolation by: {', '.join(isolation)}.")
     if missing:
         terminal.show(f"Not available on this system: {', '.join(missing)}.")
-
-
-def _shares(pair: Comparison) -> dict[str, object]:
-    return {"query": asdict(pair.query), "bank": asdict(pair.bank)}
-
-
-def _share(share: Share, of: str) -> str:
-    return f"{share.found:,} of the {share.frames:,} frames of {of} ({share.of_one:.0%})"
-
-
-def _submitted_hashes(path: Path) -> list[Hashed]:
-    """Return those PDQ hashes in a file of saved hashes that would be submitted.
-
-    Raises:
-        InvalidRequest: the file cannot be read, or has no such hash.
-    """
-    hashes = [hashed for item in read_saved(path) for hashed in item.hashes]
-    fit = [h for h in hashes if h.signal.type is SignalType.PDQ and not h.plain]
-    if not fit:
-        raise InvalidRequest("The file given with --against holds no hash fit to be submitted.")
-    return fit

@@ -72,7 +72,7 @@ class MatchOptions:
                 "--confirm needs a veiled --bank, and the --server that it was fetched from."
             )
         if not self.confirm and (self.bank is None) == (self.server is None):
-            raise typer.BadParameter("Give either --bank or --server.")
+            raise typer.BadParameter("Use either --bank or --server.")
 
 
 def match_files(terminal: Terminal, connect: Connect, options: MatchOptions) -> ExitCode:
@@ -157,7 +157,7 @@ def _open_source(connect: Connect, options: MatchOptions, stack: ExitStack) -> _
     bank = stack.enter_context(Bank.read(options.bank))
     veil = kept_veil(options.bank)
     if options.confirm and veil is None:
-        raise typer.BadParameter("This bank holds whole hashes: leave out --confirm and --server.")
+        raise typer.BadParameter("This bank holds whole hashes: omit --confirm and --server.")
     if veil is None:
         return _Source(bank.query, partial(bank.kinds, SignalType.PDQ))
     if not options.confirm:
@@ -249,7 +249,7 @@ class _UnconfirmedFiles:
         return True
 
     def say(self, terminal: Terminal) -> None:
-        """Say how many files may match, and what to do about them."""
+        """Print how many files may match, and what to do about them."""
         if self.stored:
             terminal.say(
                 f"The clearinghouse does not answer, and {self.stored:,} file(s) may match. Their "

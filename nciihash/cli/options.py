@@ -53,6 +53,13 @@ Fast = Annotated[
         "by up to 4 bits; phash and dhash stay exact.",
     ),
 ]
+ReceiptFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write the case number and the passphrase to this new file, which only you can read.",
+        show_default=False,
+    ),
+]
 Jobs = Annotated[
     int | None,
     typer.Option(

@@ -81,35 +81,41 @@ def _require_file_locks(terminal: Terminal) -> None:
         raise typer.Exit(ExitCode.USAGE)
 
 
+LocalBank = Annotated[
+    Path | None,
+    typer.Option(
+        help="Match against this bank, which `follow` keeps up to date.", show_default=False
+    ),
+]
+QueriedServer = Annotated[
+    str | None,
+    typer.Option(
+        help="Ask this clearinghouse instead, with the key in NCIIHASH_KEY. It does not return "
+        "distances.",
+        show_default=False,
+    ),
+]
+Confirm = Annotated[
+    bool,
+    typer.Option(
+        "--confirm",
+        help="The bank is veiled: ask --server about files that may match. If it does not answer, "
+        "their hashes are stored next to the bank, for `nciihash confirm`.",
+    ),
+]
+Signals = Annotated[
+    list[SignalChoice] | None,
+    typer.Option(help="Match this type of hash as well as pdq. May be repeated."),
+]
+
+
 @app.command(rich_help_panel=_PANEL)
 def match(
     files: Annotated[list[Path], typer.Argument(help="Pictures and videos to match.")],
-    bank: Annotated[
-        Path | None,
-        typer.Option(
-            help="Match against this bank, which `follow` keeps up to date.", show_default=False
-        ),
-    ] = None,
-    server: Annotated[
-        str | None,
-        typer.Option(
-            help="Ask this clearinghouse instead, with the key in NCIIHASH_KEY. It does not return "
-            "distances.",
-            show_default=False,
-        ),
-    ] = None,
-    confirm: Annotated[
-        bool,
-        typer.Option(
-            "--confirm",
-            help="The bank is veiled: ask --server about files that may match. If it does not "
-            "answer, their hashes are stored next to the bank, for `nciihash confirm`.",
-        ),
-    ] = False,
-    signal: Annotated[
-        list[SignalChoice] | None,
-        typer.Option(help="Match this type of hash as well as pdq. May be repeated."),
-    ] = None,
+    bank: LocalBank = None,
+    server: QueriedServer = None,
+    confirm: Confirm = False,
+    signal: Signals = None,
     recursive: Recursive = False,
     fast: Fast = False,
     out: Out = None,

@@ -127,7 +127,7 @@ class Receipt:
             self._written = True
 
     def announce(self, terminal: Terminal) -> None:
-        """Say where the receipt is, or that it could not be written."""
+        """Print where the receipt is, or that it could not be written."""
         if self._written:
             terminal.say(f"The receipt is in {tables.shown(self._path)}.")
         else:

@@ -19,47 +19,54 @@ class Engine(StrEnum):
     RAY = "ray"
 
 
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="A folder of pictures and videos, or of Parquet files of hashes as `hash --out` "
+        "writes them; or the URL of such a folder."
+    ),
+]
+ScannedBank = Annotated[
+    Path,
+    typer.Option(
+        help="A bank that `follow` keeps up to date, or an index file of PDQ hashes.",
+        show_default=False,
+    ),
+]
+ResultsFolder = Annotated[
+    Path,
+    typer.Option(
+        help="Folder for the results: a new one, or the one of an unfinished scan, which is then "
+        "continued.",
+        show_default=False,
+    ),
+]
+Signals = Annotated[
+    list[SignalChoice] | None,
+    typer.Option(help="Hash files with this type as well as pdq. May be repeated."),
+]
+BlockSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Number of files or hashes in a block, whose results are saved together. By default, "
+        "256 files or 262,144 hashes.",
+        show_default=False,
+    ),
+]
+
+
 @app.command(rich_help_panel="If you run a platform")
 def scan(
-    source: Annotated[
-        str,
-        typer.Argument(
-            help="A folder of pictures and videos, or of Parquet files of hashes as `hash --out` "
-            "writes them; or the URL of such a folder."
-        ),
-    ],
-    bank: Annotated[
-        Path,
-        typer.Option(
-            help="A bank that `follow` keeps up to date, or an index file of PDQ hashes.",
-            show_default=False,
-        ),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            help="Folder for the results: a new one, or the one of an unfinished scan, which is "
-            "then continued.",
-            show_default=False,
-        ),
-    ],
+    source: Source,
+    bank: ScannedBank,
+    out: ResultsFolder,
     engine: Annotated[
         Engine, typer.Option(help="Run on all cores of this machine, or on a Ray cluster.")
     ] = Engine.LOCAL,
-    signal: Annotated[
-        list[SignalChoice] | None,
-        typer.Option(help="Hash files with this type as well as pdq. May be repeated."),
-    ] = None,
+    signal: Signals = None,
     fast: Fast = False,
-    block: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Number of files or hashes in a block, whose results are saved together. By "
-            "default, 256 files or 262,144 hashes.",
-            show_default=False,
-        ),
-    ] = None,
+    block: BlockSize = None,
     jobs: Jobs = None,
     no_sandbox: NoSandbox = False,
     as_json: AsJson = False,

@@ -143,7 +143,7 @@ class _ScanReport:
         self._start = time.monotonic()
 
     def begin(self, signals: int) -> None:
-        """Say what is going to be scanned, against how many signals."""
+        """Print what is going to be scanned, against how many signals."""
         plan, done = self._plan, len(self._folder.done)
         files = f" in {plan.files:,} files" if plan.kind is Kind.HASHES else ""
         text = f"Scanning {plan.count:,} {plan.kind.value}{files} against {signals:,} signals"
@@ -177,7 +177,7 @@ class _ScanReport:
 
     @contextmanager
     def resumable(self) -> Iterator[None]:
-        """Say how to continue the scan if Ctrl-C interrupts the block."""
+        """Explain how to continue the scan if Ctrl-C interrupts the block."""
         try:
             yield
         except KeyboardInterrupt:

@@ -86,7 +86,7 @@ class RunSummary:
 
     @contextmanager
     def resumable(self, results: ResultsFile | None) -> Iterator[None]:
-        """Say how to continue the run if Ctrl-C interrupts the block."""
+        """Explain how to continue the run if Ctrl-C interrupts the block."""
         try:
             yield
         except KeyboardInterrupt:

@@ -7,10 +7,16 @@ from typing import Annotated, Final
 import typer
 
 from nciihash.cli import tables
-from nciihash.cli.clients import advocate_client, survivor_client
-from nciihash.cli.computing import computing
+from nciihash.cli.clients import advocate_client, computing, survivor_client
 from nciihash.cli.demo.local_service import become_page
-from nciihash.cli.options import AsJson, NoSandbox, Server, SignalChoice, wanted_signals
+from nciihash.cli.options import (
+    AsJson,
+    NoSandbox,
+    ReceiptFile,
+    Server,
+    SignalChoice,
+    wanted_signals,
+)
 from nciihash.cli.submission.advocate_case import submit_for_other
 from nciihash.cli.submission.options import SubmitOptions
 from nciihash.cli.submission.own_case import submit as submit_own
@@ -25,71 +31,73 @@ _PANEL: Final = "If it is your picture"
 Case = Annotated[str, typer.Argument(help="The case number, such as K7Q4-29XD-MM3R.")]
 
 
+Files = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Pictures and videos. They stay on this device.", show_default=False),
+]
+SavedHashes = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        help="Send hashes from this file: the one that the offline page saved, or the output of "
+        "`nciihash hash --variants standard --json`.",
+        show_default=False,
+    ),
+]
+Why = Annotated[
+    Reason | None,
+    typer.Option(help="Why you open the case. By default, you are asked.", show_default=False),
+]
+YesToAll = Annotated[
+    bool,
+    typer.Option(
+        "--yes",
+        help="Declare that you are in the pictures and were 18 or older, and send without asking.",
+    ),
+]
+Signals = Annotated[
+    list[SignalChoice] | None,
+    typer.Option(help="Send this type of hash as well as pdq. May be repeated."),
+]
+Variants = Annotated[
+    VariantSet,
+    typer.Option(
+        help="Which altered copies to hash as well, so that crops, mirror images and pictures with "
+        "a border are found too."
+    ),
+]
+ShowHashes = Annotated[
+    bool, typer.Option("--show-hashes", help="Show the hashes before they are sent.")
+]
+Advocate = Annotated[
+    bool,
+    typer.Option(
+        "--advocate",
+        help="For helplines: open the case for somebody who agreed, with the key in "
+        "NCIIHASH_ADVOCATE_KEY. With --yes you declare that they agreed and were 18 or older.",
+    ),
+]
+Resume = Annotated[
+    str | None,
+    typer.Option(
+        help="With --advocate: add the files to the case with this reference.", show_default=False
+    ),
+]
+
+
 @app.command(rich_help_panel=_PANEL)
 def submit(
     server: Server,
-    files: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Pictures and videos. They stay on this device.", show_default=False),
-    ] = None,
-    saved: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            help="Send hashes from this file: the one that the offline page saved, or the output "
-            "of `nciihash hash --variants standard --json`.",
-            show_default=False,
-        ),
-    ] = None,
-    reason: Annotated[
-        Reason | None,
-        typer.Option(help="Why you open the case. By default, you are asked.", show_default=False),
-    ] = None,
-    yes: Annotated[
-        bool,
-        typer.Option(
-            "--yes",
-            help="Declare that you are in the pictures and were 18 or older, and send without "
-            "asking.",
-        ),
-    ] = False,
-    signal: Annotated[
-        list[SignalChoice] | None,
-        typer.Option(help="Send this type of hash as well as pdq. May be repeated."),
-    ] = None,
-    variants: Annotated[
-        VariantSet,
-        typer.Option(
-            help="Which altered copies to hash as well, so that crops, mirror images and pictures "
-            "with a border are found too."
-        ),
-    ] = VariantSet.STANDARD,
-    show_hashes: Annotated[
-        bool, typer.Option("--show-hashes", help="Show the hashes before they are sent.")
-    ] = False,
-    receipt: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write the case number and the passphrase to this new file, which only you can "
-            "read.",
-            show_default=False,
-        ),
-    ] = None,
-    advocate: Annotated[
-        bool,
-        typer.Option(
-            "--advocate",
-            help="For helplines: open the case for somebody who agreed, with the key in "
-            "NCIIHASH_ADVOCATE_KEY. With --yes you declare that they agreed and were 18 or older.",
-        ),
-    ] = False,
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            help="With --advocate: add the files to the case with this reference.",
-            show_default=False,
-        ),
-    ] = None,
+    files: Files = None,
+    saved: SavedHashes = None,
+    reason: Why = None,
+    yes: YesToAll = False,
+    signal: Signals = None,
+    variants: Variants = VariantSet.STANDARD,
+    show_hashes: ShowHashes = False,
+    receipt: ReceiptFile = None,
+    advocate: Advocate = False,
+    resume: Resume = None,
     no_sandbox: NoSandbox = False,
     as_json: AsJson = False,
 ) -> None:
@@ -169,8 +177,8 @@ def _passphrase(terminal: Terminal) -> str:
 
 
 _NO_LONGER: Final = (
-    "The clearinghouse no longer matches anything in it, and has told every platform to delete it. "
-    "The table shows who has confirmed."
+    "The clearinghouse no longer matches anything in it, and has instructed every platform to "
+    "delete it. The table shows who has confirmed."
 )
 
 
@@ -216,8 +224,8 @@ def withdraw(
 ) -> None:
     """Withdraw one file, or all of them and close the case.
 
-    From that moment the clearinghouse no longer matches it, and every platform is told to delete
-    it. You are asked for the passphrase, unless it is in NCIIHASH_PASSPHRASE.
+    From that moment the clearinghouse no longer matches it, and every platform is instructed
+    to delete it. You are asked for the passphrase, unless it is in NCIIHASH_PASSPHRASE.
 
     Example: `nciihash withdraw K7Q4-29XD-MM3R --item 2 --server https://clearinghouse.example`
     """
@@ -245,8 +253,8 @@ def _withdrawn(reply: Withdrawal, item: int | None) -> str:
         text = f"{reply.withdrawn} {'file' if reply.withdrawn == 1 else 'files'} withdrawn."
         object = "it" if reply.withdrawn == 1 else "them"
         text += (
-            f" The clearinghouse no longer matches {object}, and has told every platform to delete "
-            f"{object}. The status shows who has confirmed."
+            f" The clearinghouse no longer matches {object}, and has instructed every platform to "
+            f"delete {object}. The status shows who has confirmed."
         )
     if reply.remaining:
         verb = "file of the case is" if reply.remaining == 1 else "files of the case are"

@@ -49,7 +49,7 @@ def sent_for_other(reason: Reason | None) -> str:
 def disclose(
     terminal: Terminal, prepared: Prepared, sent_with: str, *, show_hashes: bool = False
 ) -> None:
-    """Say in plain words what would be sent.
+    """Explain in plain words what would be sent.
 
     Args:
         terminal: where to print it.

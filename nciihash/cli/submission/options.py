@@ -49,10 +49,10 @@ class SubmitOptions:
             typer.BadParameter: with what to change.
         """
         if self.yes and self.reason is None and self.resume is None:
-            raise typer.BadParameter("With --yes, give the reason with --reason as well.")
+            raise typer.BadParameter("With --yes, state the reason with --reason as well.")
         if self.advocate and self.receipt:
             raise typer.BadParameter(
-                "A case opened for somebody else has no receipt until they claim it. Leave out "
+                "A case opened for somebody else has no receipt until they claim it. Omit "
                 "--receipt."
             )
         if self.resume and not self.advocate:

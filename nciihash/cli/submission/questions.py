@@ -34,7 +34,7 @@ them while they do it; the choice is theirs. Nothing was opened or sent."""
 
 @contextmanager
 def nothing_sent_yet(terminal: Terminal) -> Iterator[None]:
-    """Say that nothing was sent if Ctrl-C interrupts the block."""
+    """Report that nothing was sent if Ctrl-C interrupts the block."""
     try:
         yield
     except KeyboardInterrupt:

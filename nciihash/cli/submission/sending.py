@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
-from nciihash.cli.computing import computing
+from nciihash.cli.clients import computing
 from nciihash.cli.submission.questions import NOTHING_OPENED
 from nciihash.cli.terminal import Terminal
 from nciihash.errors import PartlySent, ServiceError, ServiceRefused

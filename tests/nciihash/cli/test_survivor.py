@@ -39,7 +39,7 @@ def test_status_and_withdraw(run, local, key, photos):
     assert "so the case is now closed" in rest.out
     # a platform may match until it has followed: only it can say that it has deleted
     for words in (rest.out, run("status", case, **secret).out):
-        assert "told every platform to delete" in words
+        assert "instructed every platform to delete" in words
         assert "who has confirmed" in words
         assert "any more" not in words
     again = run("withdraw", case, "--yes", **secret)
