@@ -1,33 +1,64 @@
+"""What all commands share: help, the version, and the exit status of wrong usage."""
+
 import pytest
+import typer
 
 from nciihash import __version__
-from support.command_line import BlockResult
+from nciihash.cli import app
+from nciihash.cli.options import SignalChoice
+from nciihash.signals import SignalType
+from support.command_line import CommandResult
 
 
 def test_version(run):
-    assert run("--version") == BlockResult(0, f"nciihash {__version__}\n", "")
+    assert run("--version") == CommandResult(0, f"nciihash {__version__}\n", "")
 
 
 @pytest.mark.parametrize(
     "command",
     [
         "hash",
+        "dedupe",
         "compare",
+        "check",
+        "sandbox",
         "submit",
+        "app",
         "status",
         "withdraw",
+        "claim",
         "follow",
         "match",
+        "confirm",
         "scan",
         "feedback",
         "demo",
     ],
 )
-def test_every_command_explains_itself(run, command):
-    done = run(command, "--help")
-    assert done.code == 0
-    assert "--passphrase" not in done.out
-    assert "--key" not in done.out
+def test_help_of_every_command(run, command):
+    result = run(command, "--help")
+    assert result.code == 0
+    assert "--passphrase" not in result.out
+    assert "--key" not in result.out
+
+
+def test_signal_offers_the_types_that_are_computed_from_files(run):
+    assert list(SignalChoice) == [type for type in SignalType if type.veils is None]
+    commands = typer.main.get_command(app.app).commands
+    choices = {
+        name: list(option.type.choices)
+        for name, command in commands.items()
+        for option in command.params
+        if option.name == "signal"
+    }
+    assert choices == dict.fromkeys(
+        ("hash", "submit", "match", "scan"), ["pdq", "phash", "dhash", "md5", "sha256"]
+    )
+    for name in choices:
+        assert "veil128" not in run(name, "--help").out
+    result = run("hash", "--signal", "pdq-veil128", "x")
+    assert (result.code, result.out) == (2, "")
+    assert "'pdq-veil128' is not one of" in " ".join(result.err.split())
 
 
 @pytest.mark.parametrize(
@@ -50,6 +81,6 @@ def test_every_command_explains_itself(run, command):
     ],
 )
 def test_wrong_usage_is_exit_2(run, arguments):
-    done = run(*arguments)
-    assert (done.code, done.out) == (2, "")
-    assert done.err
+    result = run(*arguments)
+    assert (result.code, result.out) == (2, "")
+    assert result.err
