@@ -1,3 +1,5 @@
+"""Sources of a scan: folders and object stores."""
+
 import shutil
 from pathlib import Path
 
@@ -13,22 +15,22 @@ pytest.importorskip("pyarrow")
 
 def test_photos_and_object_stores(run, photos, picture_bank, tmp_path):
     out = tmp_path / "out"
-    code, _, told = run(photos, "--bank", picture_bank, "--out", out, "--block", 3, "--jobs", 2)
-    assert code == 1, told
+    code, _, err = run(photos, "--bank", picture_bank, "--out", out, "--block", 3, "--jobs", 2)
+    assert code == 1, err
     rows = [(Path(row[0]).name, row[1]) for row in results(out)]
     assert rows == [("1.jpg", name(0)), ("3.jpg", name(1)), ("copy.png", name(0))]
-    assert "6 files scanned" in told
-    assert "1 corrupt_file" in told
-    assert "1 are neither pictures nor videos" in told
+    assert "6 files scanned" in err
+    assert "1 corrupt_file" in err
+    assert "1 are neither pictures nor videos" in err
 
     fsspec = pytest.importorskip("fsspec")
     memory = fsspec.filesystem("memory")
     memory.put(str(photos), "/photos", recursive=True)
     again = tmp_path / "again"
-    code, _, told = run(
+    code, _, err = run(
         "memory://photos", "--bank", picture_bank, "--out", again, "--no-sandbox", "--jobs", 2
     )
-    assert code == 1, told
+    assert code == 1, err
     assert [(Path(row[0]).name, row[1]) for row in results(again)] == rows
     objects = open_source("memory://photos")
     with pytest.raises(NotAFile), objects.local_copy("/photos/none.jpg"):
@@ -40,13 +42,13 @@ def test_hashes_in_an_object_store(run, hashes, bank, expected, tmp_path):
     fsspec = pytest.importorskip("fsspec")
     memory = fsspec.filesystem("memory")
     memory.put(str(hashes), "/hashes", recursive=True)
-    code, _, told = run("memory://hashes", "--bank", bank, "--out", tmp_path / "out")
-    assert code == 0, told
+    code, _, err = run("memory://hashes", "--bank", bank, "--out", tmp_path / "out")
+    assert code == 0, err
     assert results(tmp_path / "out") == expected
     memory.rm("/hashes", recursive=True)
 
 
-def test_sources_that_cannot_be(run, hashes, bank, tmp_path, monkeypatch):
+def test_sources_that_cannot_be_scanned(run, hashes, bank, tmp_path, monkeypatch):
     with pytest.raises(SourceInvalid, match="nothing at"):
         plan(Folder(tmp_path / "none"))
     mixed = tmp_path / "mixed"
@@ -65,6 +67,6 @@ def test_sources_that_cannot_be(run, hashes, bank, tmp_path, monkeypatch):
     (tmp_path / "bank-veil").write_text("no veil")
     for path in bank.parent.glob("bank*"):
         shutil.copy(path, tmp_path)
-    code, _, told = run(hashes, "--bank", tmp_path / "bank", "--out", tmp_path / "out")
+    code, _, err = run(hashes, "--bank", tmp_path / "bank", "--out", tmp_path / "out")
     assert code == 2
-    assert "damaged" in told
+    assert "damaged" in err
