@@ -162,6 +162,8 @@ def confirm(
     """Ask the clearinghouse about files that may match, if it did not answer `match --confirm`.
 
     Needs a key in NCIIHASH_KEY with the scope `match`.
+
+    Example: `nciihash confirm --server https://clearinghouse.example --bank bank`
     """
     terminal = Terminal(as_json=as_json)
     _require_file_locks(terminal)
@@ -179,6 +181,9 @@ def feedback(
     """Report what you decided about matches. Survivors see it.
 
     Needs a key in NCIIHASH_KEY with the scope `feedback`.
+
+    Example: `nciihash feedback 0123456789abcdef0123456789abcdef --verdict blocked --server
+    https://clearinghouse.example`
     """
     terminal = Terminal(as_json=as_json)
     with terminal.guard(), platform_client(terminal, server) as client:

@@ -62,6 +62,8 @@ def read_hashes(
 def invalid_rows(types: "pa.Array", values: "pa.Array") -> list[int]:
     """Return the indices of the rows that hold no valid hash."""
     valid = {
-        row for type, mask in masks_by_type(types) for row in read_hashes(type, values, mask)[0]
+        row
+        for type, mask in masks_by_type(types)
+        for row in read_hashes(type, values, mask)[0].tolist()
     }
     return [row for row in range(len(types)) if row not in valid]

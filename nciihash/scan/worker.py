@@ -117,7 +117,7 @@ class Scanner:
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """Stop scanning, also the block that another thread is working on."""
+        """Stop scanning, including the block that another thread is working on."""
         self._stopped.set()
         self._sandbox.stop()
 

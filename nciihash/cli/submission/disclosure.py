@@ -88,7 +88,9 @@ def _contents(media: set[Media], variants: list[Variant]) -> str:
         frozenset({Media.IMAGE}): "that it is a picture",
         frozenset({Media.VIDEO}): "that it is a video",
     }.get(frozenset(media), "whether it is a picture or a video")
-    frames = " of up to four frames per second of a video" if Media.VIDEO in media else ""
+    frames = (
+        ", or for a video those of up to four frames per second" if Media.VIDEO in media else ""
+    )
     altered = (
         "the fingerprints of altered copies that were made here, such as crops and mirror images, "
         "each with the kind of alteration; "
@@ -96,6 +98,6 @@ def _contents(media: set[Media], variants: list[Variant]) -> str:
         else ""
     )
     return (
-        f"{kind}; its fingerprint (letters and digits computed from the layout of light and dark)"
-        f"{frames}; {altered}and how clear each of them is, from 0 to 100"
+        f"{kind}; its fingerprint{frames} (letters and digits computed from the layout of light "
+        f"and dark); {altered}and how clear each of them is, from 0 to 100"
     )
