@@ -19,23 +19,24 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    help="Stop copies of intimate pictures. A picture is turned into a short hash on your own "
-    "device; only the hash is sent, and platforms that take part recognise copies by it.",
+    help="Stop copies of intimate pictures. Your own device computes a short hash of each picture. "
+    "Only the hash is sent, and participating platforms recognise copies by it.",
 )
 
 
 def main() -> None:
     """Run the command line.
 
-    Exit status: 0 done, 1 some files failed, 2 wrong usage, 3 the clearinghouse, 130 Ctrl-C.
+    Exit status: 0 success, 1 some files failed, 2 wrong usage, 3 the clearinghouse failed or
+    refused, 130 Ctrl-C.
     """
     core_dumps.forbid()
-    # A file opened later would get the number of a standard stream that is closed, and its words.
+    # If a standard stream is closed, the next file that is opened gets its number, and its output.
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
     app()
 
 
@@ -48,10 +49,13 @@ def _version(value: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
-    """Hold the options that every command shares."""
+    """Define the options that come before the name of a command."""
 
 
 trial = typer.Typer()
@@ -61,14 +65,19 @@ trial = typer.Typer()
 def demo(
     photos: Annotated[
         list[Path] | None,
-        typer.Argument(help="Photos to use; scikit-image's own by default.", show_default=False),
+        typer.Argument(
+            help="Photos to use; by default, the ones that come with scikit-image.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
-    """See the whole way, on this machine alone: submit, follow, match edited copies, withdraw.
+    """Run a demonstration on this machine: submit, follow, match edited copies, withdraw.
 
     Starts a clearinghouse with a database in a temporary folder, and removes both at the end.
+
+    Example: `nciihash demo` or `nciihash demo holiday.jpg`
     """
-    from nciihash.cli.demo.walkthrough import run  # only this command needs what the demo needs
+    from nciihash.cli.demo.walkthrough import run  # imports packages that only the demo needs
 
     terminal = Terminal()
     with terminal.guard():

@@ -1,4 +1,4 @@
-"""Hold Ctrl-C off while a line is being written, so that programs read whole lines only."""
+"""Defer Ctrl-C while a line is being written, so that programs read only whole lines."""
 
 import select
 import signal
@@ -10,44 +10,44 @@ from typing import TextIO
 
 
 @contextmanager
-def held_off() -> Iterator[None]:
-    """Let a first Ctrl-C in the block take effect when the block has ended.
+def deferred_interrupt() -> Iterator[None]:
+    """Defer the first Ctrl-C in the block until the block has ended.
 
-    A second one takes effect at once, so that a block which waits for somebody else can be ended.
-    Only Python's own handler is held off, in the main thread: one that a program has put in its
-    place does not break a block off.
+    A second one takes effect at once, so that a block which waits for another process can be
+    interrupted. Only Python's default handler, in the main thread, is replaced: a handler that the
+    program has installed itself does not interrupt the block.
 
     Raises:
-        KeyboardInterrupt: after the block, if it was held off.
+        KeyboardInterrupt: after the block, if one was deferred.
     """
     main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGINT)
-    if not main or before is not signal.default_int_handler:
+    previous = signal.getsignal(signal.SIGINT)
+    if not main or previous is not signal.default_int_handler:
         yield
         return
-    held = False
+    interrupted = False
 
-    def hold(_number: int, _frame: object) -> None:
-        nonlocal held
-        held = True
-        signal.signal(signal.SIGINT, before)
+    def defer(_number: int, _frame: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        signal.signal(signal.SIGINT, previous)
 
-    signal.signal(signal.SIGINT, hold)
+    signal.signal(signal.SIGINT, defer)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if held:
+        signal.signal(signal.SIGINT, previous)
+    if interrupted:
         raise KeyboardInterrupt
 
 
 def wait_writable(stream: TextIO) -> None:
-    """Wait, if need be, until a stream takes something; Ctrl-C here loses nothing.
+    """Block until a stream accepts data; Ctrl-C takes effect here, before anything is written.
 
-    A reader that has stopped reading fills the pipe, and the next write waits for it.
+    A reader that has stopped reading fills the pipe, and the next write blocks on it.
     """
     if sys.platform == "win32":
-        return  # which can wait for sockets alone
+        return  # its `select` takes only sockets
     try:
         select.select([], [stream], [])
     except (OSError, ValueError):  # no descriptor, or one that `select` does not take

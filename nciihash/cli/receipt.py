@@ -1,4 +1,4 @@
-"""Hand over a case's number and passphrase: on the screen, and in a file if she wants one."""
+"""Show a case's number and passphrase on the screen, and write them to a file if asked to."""
 
 import os
 from collections.abc import Sequence
@@ -13,26 +13,26 @@ from nciihash.cli.terminal import ExitCode, Terminal
 from nciihash.media.reading import name_fields
 from nciihash.wire import CaseOpened, ItemReceipt
 
-_AFTERWARDS: Final = """\
-Write down the number and the passphrase, or keep them in a password manager, where nobody else \
-looks. They are shown this once, nobody can look them up for you, and whoever has both can see and \
-withdraw the case.
-  see what platforms did:   nciihash status {case} --server {server}
-  take everything back:     nciihash withdraw {case} --server {server}
-If the pictures are online already, report them to the site too: a case here is no such notice. In \
-the United States, under the TAKE IT DOWN Act, a site must remove them within 48 hours of a valid \
-notice."""
+_NEXT_STEPS: Final = """\
+Write down the number and the passphrase, or keep them in a password manager that nobody else \
+uses. They are shown only this once, and nobody can look them up for you. Anyone who has both can \
+see and withdraw the case.
+  See what platforms did:   nciihash status {case} --server {server}
+  Withdraw everything:      nciihash withdraw {case} --server {server}
+If the pictures are online already, report them to the site as well: a case here is not a notice \
+to the site. In the United States, under the TAKE IT DOWN Act, a site must remove them within 48 \
+hours of a valid notice."""
 
 
 def report(terminal: Terminal, opened: CaseOpened, paths: Sequence[Path], server: str) -> None:
-    """Hand over the number and the passphrase, with what to do with them.
+    """Show the number and the passphrase, and what to do with them.
 
     Args:
-        terminal: where to speak.
-        opened: the service's answer.
-        paths: the files that were sent, in their order. An answer about another number of files is
-            no reason to keep the passphrase from her.
-        server: the service's address.
+        terminal: where to print them.
+        opened: the service's reply.
+        paths: the files that were sent, in order. The credentials are shown even if the reply has
+            another number of items.
+        server: address of the service.
 
     Raises:
         typer.Exit: standard output failed; number and passphrase are on standard error instead.
@@ -41,11 +41,11 @@ def report(terminal: Terminal, opened: CaseOpened, paths: Sequence[Path], server
         _report(terminal, opened, paths, server)
     except (OSError, UnicodeError):
         terminal.say(
-            "Your case is open, and this is what you need to look after it. It stands here because "
-            "standard output failed.",
+            "Your case is open. Standard output failed, so what you need to look after the case "
+            "is printed here:",
             style="bold",
         )
-        terminal.say(_facts(opened))
+        terminal.say(_credentials(opened))
         raise typer.Exit(ExitCode.SOME_FAILED) from None
 
 
@@ -57,44 +57,44 @@ def _report(terminal: Terminal, opened: CaseOpened, paths: Sequence[Path], serve
         terminal.line(value)
         return
     terminal.show("Your case is open.")
-    terminal.show(_facts(opened))
+    terminal.show(_credentials(opened))
     for item, path in pairs:
-        taken = "" if item.accepted else f" ({why_not(item)})"
-        terminal.show(f"File {item.item:<9} {tables.shown(path)}{taken}")
-    terminal.show(_AFTERWARDS.format(case=tables.shown(opened.case), server=server))
+        note = "" if item.accepted else f" ({why_not(item)})"
+        terminal.show(f"File {item.item:<9} {tables.shown(path)}{note}")
+    terminal.show(_NEXT_STEPS.format(case=tables.shown(opened.case), server=server))
 
 
 def why_not(item: ItemReceipt) -> str:
-    """Say why no hash of a file was taken."""
+    """Return why none of a file's hashes was accepted."""
     if any(refusal.code == "quarantined" for refusal in item.refused):
-        return "held back: it is like a known harmless picture, so the clearinghouse decides first"
+        return "held back: it resembles a known harmless picture; the clearinghouse decides first"
     if any(refusal.code == "being_checked" for refusal in item.refused):
-        return "held back: platforms did not block it before, so the clearinghouse checks it first"
-    return "not taken: too plain"
+        return "held back: platforms did not block it before; the clearinghouse checks it first"
+    return "not accepted: too plain"
 
 
-def _facts(opened: CaseOpened) -> str:
+def _credentials(opened: CaseOpened) -> str:
     return (
         f"Case number    {tables.shown(opened.case)}\n"
         f"Passphrase     {tables.shown(opened.passphrase)}\n"
-        f"Open until     {tables.when(opened.expires)}; each look at it renews it"
+        f"Open until     {tables.when(opened.expires)}; looking at its status renews it"
     )
 
 
 class Receipt:
-    """A file for the number and the passphrase, made before anything is sent.
+    """A new file for the number and the passphrase; a context manager.
 
-    So a folder that cannot be written to is noticed while it is still time. A context manager: the
-    file is gone again when nothing was written into it. It holds no file names.
+    It is created before anything is sent, so that a folder without write access is noticed in time.
+    If nothing was written to it, it is deleted at the end of the block. It holds no file names.
 
     Raises:
         typer.BadParameter: the file exists already.
-        OSError: it cannot be made.
+        OSError: the file cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
         try:
-            # O_EXCL also refuses a link that somebody else put there
+            # O_EXCL refuses a symbolic link, too
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
             raise typer.BadParameter(
@@ -113,21 +113,21 @@ class Receipt:
                 self._path.unlink()
 
     def write(self, opened: CaseOpened, server: str) -> None:
-        """Write the receipt; if that fails, the screen still shows it all, and `tell` says so."""
+        """Write the receipt, durably. If that fails, `announce` says so."""
         count = sum(1 for item in opened.items if item.accepted)
         text = (
-            f"{_facts(opened)}\nClearinghouse  {server}\nFiles          {count}\n\n"
-            f"{_AFTERWARDS.format(case=tables.shown(opened.case), server=server)}\n"
+            f"{_credentials(opened)}\nClearinghouse  {server}\nFiles          {count}\n\n"
+            f"{_NEXT_STEPS.format(case=tables.shown(opened.case), server=server)}\n"
         )
-        rest = text.encode()
+        unwritten = text.encode()
         with suppress(OSError):
-            while rest:
-                rest = rest[os.write(self._file, rest) :]
+            while unwritten:
+                unwritten = unwritten[os.write(self._file, unwritten) :]
             os.fsync(self._file)
             self._written = True
 
-    def tell(self, terminal: Terminal) -> None:
-        """Say where the receipt is, or that it could not be written."""
+    def announce(self, terminal: Terminal) -> None:
+        """Print where the receipt is, or that it could not be written."""
         if self._written:
             terminal.say(f"The receipt is in {tables.shown(self._path)}.")
         else:

@@ -1,22 +1,25 @@
-"""Results of many files, written to one file as they come, so that a run can be taken up again.
+"""A file with the results of many files, written during the run, so that a run can be continued.
 
-A `.jsonl` file has a line of JSON for each file, and is complete up to its last line at any moment;
-what a crash left of a line is cut off at the next opening. A `.parquet` file cannot be read before
-its end is written, so lines go to `NAME.parquet.jsonl` beside it, and it is made of them, in one
-step, when the run is over; after an interruption the lines are there, and the next run adds to
-them. The files that are named in either are not done again.
+A `.jsonl` file has a line of JSON for each file, and is readable up to its last whole line at any
+time; the next run truncates a line that a crash has torn. A `.parquet` file cannot be read before
+its footer is written. So lines go to `NAME.parquet.jsonl` in the same folder, and the table is
+written from them atomically at the end of the run. After an interruption the lines remain, and the
+next run adds to them. Files that are named in either are skipped.
 """
 
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
-from nciihash.cli.interrupts import held_off
+import typer
+
+from nciihash.cli.interrupts import deferred_interrupt
 from nciihash.durable import naming, replacing
 from nciihash.errors import ExtraMissing, ResultsInvalid
 from nciihash.media.reading import path_of
@@ -26,18 +29,18 @@ if TYPE_CHECKING:
 
 ResultLine = Mapping[str, Any]
 
-_START: Final = b'{"file": "'  # of each line, by which a torn one is known
-_FLUSH: Final = 64  # lines
-_ROWS: Final = 50_000  # at a time
+_START: Final = b'{"file": "'  # start of each line, by which a torn one is recognised
+_FLUSH: Final = 64  # lines between flushes
+_ROWS: Final = 50_000  # rows in a batch
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How lines become rows of a table.
+    """The columns of a table, and how a line becomes rows of it.
 
     Attributes:
-        columns: the name of each column and Arrow's name of its type.
-        rows: gives the rows of a line, one for each hash or match.
+        columns: the name of each column, and Arrow's name for its type.
+        rows: returns the rows of a line, one for each hash or match.
     """
 
     columns: Mapping[str, str]
@@ -45,24 +48,29 @@ class Layout:
 
 
 class ResultsFile:
-    """A file of results; use it as a context manager.
+    """A file of results; a context manager.
 
-    When the block ends without an exception, a table is made if one was asked for.
+    When the block ends without an exception, the table is written if the path ends in `.parquet`.
+
+    Attributes:
+        path: the file.
+        lines_path: the file of JSON lines; the same one if no table is written.
+        done: names of the files whose results are stored.
 
     Args:
         path: ends in `.jsonl` or `.parquet`.
         layout: of the table.
 
     Raises:
-        ValueError: another ending.
-        ExtraMissing: a table is asked for, and pyarrow is not there.
-        ResultsInvalid: the file is there, and holds something else.
-        OSError: it cannot be read or written.
+        ValueError: the path ends in something else.
+        ExtraMissing: the path ends in `.parquet`, and pyarrow is not installed.
+        ResultsInvalid: the file exists, and holds something else.
+        OSError: the file cannot be read or written.
     """
 
     def __init__(self, path: Path, layout: Layout) -> None:
         if path.suffix not in {".jsonl", ".parquet"}:
-            raise ValueError("Results go to a file that ends in .jsonl or .parquet.")
+            raise ValueError("Name a file for the results that ends in .jsonl or .parquet.")
         self.path = path
         self._layout = layout
         self._table = path.suffix == ".parquet"
@@ -86,14 +94,14 @@ class ResultsFile:
             self._file.flush()
             os.fsync(self._file.fileno())
         if self._table and kind is None:
-            self._make_table()
+            self._write_table()
             self.lines_path.unlink()
 
     def add(self, line: ResultLine) -> None:
-        """Write the results of one file down; its name is in the fields of `name_fields`."""
+        """Write the results of one file, whose name is in the fields of `name_fields`."""
         self.done.add(path_of(line))
         text = json.dumps({"file": line["file"], **line})  # begins with `_START`
-        with naming(self.lines_path), held_off():
+        with naming(self.lines_path), deferred_interrupt():
             self._file.write(text.encode() + b"\n")
             self._unflushed += 1
             if self._unflushed == _FLUSH:
@@ -101,8 +109,8 @@ class ResultsFile:
                 self._unflushed = 0
 
     def _open(self) -> BinaryIO:
-        """Open the lines, cut off what is no whole line, and go to the end."""
-        # of mode 0600: hashes are to be kept as the pictures are
+        """Open the file of lines for appending, and truncate a torn line."""
+        # mode 0600: hashes are as private as the pictures
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
         flags |= getattr(os, "O_BINARY", 0)
         file = os.fdopen(os.open(self.lines_path, flags, 0o600), "a+b")
@@ -114,7 +122,7 @@ class ResultsFile:
         return file
 
     def _read(self, file: BinaryIO) -> int:
-        """Read which files are done; tell where the last whole line ends."""
+        """Read which files are done; return the offset at which the last whole line ends."""
         file.seek(0)
         end = 0
         for line in file:
@@ -122,11 +130,11 @@ class ResultsFile:
                 self.done.add(_name(line, self.lines_path))
                 end += len(line)
             elif not line.startswith(_START[: len(line)]):
-                raise _foreign(self.lines_path)
+                raise _invalid(self.lines_path)
         return end
 
-    def _make_table(self) -> None:
-        """Put the rows of the table that is there, and then those of all lines, into a new one."""
+    def _write_table(self) -> None:
+        """Write a new table with the rows of the existing one, if any, and those of all lines."""
         import pyarrow as pa
         from pyarrow import parquet
 
@@ -137,8 +145,8 @@ class ResultsFile:
                 for batch in parquet.ParquetFile(self.path).iter_batches():
                     writer.write_batch(_with_columns(batch, schema))
             rows = self._rows()
-            while part := list(islice(rows, _ROWS)):
-                writer.write_table(pa.Table.from_pylist(part, schema))
+            while batch_rows := list(islice(rows, _ROWS)):
+                writer.write_table(pa.Table.from_pylist(batch_rows, schema))
 
     def _rows(self) -> Iterator[ResultLine]:
         with self.lines_path.open("rb") as file:
@@ -146,11 +154,26 @@ class ResultsFile:
                 yield from self._layout.rows(json.loads(line))
 
 
+def open_results(path: Path | None, layout: Layout, stack: ExitStack) -> ResultsFile | None:
+    """Open the file that `--out` names, if any, until the stack is closed.
+
+    Raises:
+        typer.BadParameter: its name has another ending.
+        ExtraMissing, ResultsInvalid, OSError: as `ResultsFile` does.
+    """
+    if path is None:
+        return None
+    try:
+        return stack.enter_context(ResultsFile(path, layout))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 def _name(line: bytes, path: Path) -> str:
     try:
         return path_of(json.loads(line))
     except (ValueError, KeyError, TypeError) as error:
-        raise _foreign(path) from error
+        raise _invalid(path) from error
 
 
 def _files_of_table(path: Path) -> Iterator[str]:
@@ -158,15 +181,15 @@ def _files_of_table(path: Path) -> Iterator[str]:
     from pyarrow import parquet
 
     try:
-        names = ["file", "file_bytes"]  # of the latter an older version wrote no column
+        names = ["file", "file_bytes"]  # older versions did not write the latter
         for batch in parquet.ParquetFile(path).iter_batches(columns=names):
             yield from map(path_of, batch.to_pylist())
     except (pa.ArrowException, KeyError, ValueError) as error:
-        raise _foreign(path) from error
+        raise _invalid(path) from error
 
 
 def _with_columns(batch: "pa.RecordBatch", schema: "pa.Schema") -> "pa.RecordBatch":
-    """Add the columns that an older version did not write, without values."""
+    """Return the batch with null columns for those that an older version did not write."""
     import pyarrow as pa
 
     columns = [
@@ -178,7 +201,7 @@ def _with_columns(batch: "pa.RecordBatch", schema: "pa.Schema") -> "pa.RecordBat
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _foreign(path: Path) -> ResultsInvalid:
+def _invalid(path: Path) -> ResultsInvalid:
     return ResultsInvalid(
-        f"{path} is there already and holds no such results. Name another file, or move it away."
+        f"{path} exists already and holds something else. Name another file, or move it away."
     )

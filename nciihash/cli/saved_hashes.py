@@ -1,4 +1,4 @@
-"""Read hashes that were made earlier, or on another device, from the file that holds them."""
+"""Read a file of hashes that were computed earlier or on another device."""
 
 import json
 import math
@@ -12,18 +12,18 @@ from nciihash.errors import InvalidRequest
 from nciihash.signals import Item
 from nciihash.wire import ItemIn, SavedHashes
 
-_BYTES_MAX: Final = 64 * 2**20  # a case of 200 files with all their altered copies takes 2
+_BYTES_MAX: Final = 64 * 2**20  # a case of 200 files with all their altered copies takes 2 MiB
 
 
 def read_saved(path: Path) -> list[Item]:
-    """Read the items in a file.
+    """Return the items in a file of hashes.
 
     Args:
-        path: what the survivor's page saved for later, or what `nciihash hash --json` wrote. Lines
-            about files that could not be hashed are passed over.
+        path: a file that the survivor's page saved, or the output of `nciihash hash --json`, in
+            which lines about files that could not be hashed are skipped.
 
     Raises:
-        InvalidRequest: it is neither, is too large, cannot be read, or holds nothing.
+        InvalidRequest: the file is neither, is too large, cannot be read, or holds no hashes.
     """
     try:
         with path.open("rb") as file:
@@ -33,14 +33,14 @@ def read_saved(path: Path) -> list[Item]:
             f"{path} cannot be read: {(error.strerror or 'unknown').lower()}."
         ) from error
     if len(data) > _BYTES_MAX:
-        raise InvalidRequest(f"{path} is larger than any file of saved hashes. Check the path.")
+        raise InvalidRequest(f"{path} is too large to be a file of hashes. Check the path.")
     try:
         items = _items(data.decode("utf-8-sig"))
-    # a ValidationError is a ValueError; the last two come of depth and of numbers without end
+    # a ValidationError is a ValueError; deep nesting and huge numbers raise the last two
     except (ValueError, AttributeError, TypeError, RecursionError, OverflowError) as error:
         raise InvalidRequest(
-            f"{path} is neither what the page saves nor what `nciihash hash --json` writes, or it "
-            "is damaged."
+            f"{path} is damaged, or it was written neither by the page nor by `nciihash hash "
+            "--json`."
         ) from error
     if not items:
         raise InvalidRequest(f"{path} holds no hashes.")
@@ -58,7 +58,7 @@ def _items(text: str) -> list[Item]:
 
 
 def _item_of_line(entry: dict[str, Any]) -> Item:
-    """Read an item from what `hash --json` says of one file, the times of frames with it."""
+    """Return the item of a line of `hash --json`, with the times of a video's frames."""
     signals = entry.get("hashes") or []
     times = [signal.pop("time", None) for signal in signals]
     item = _item(
@@ -73,7 +73,7 @@ def _item_of_line(entry: dict[str, Any]) -> Item:
 
 def _seconds(time: float) -> float:
     if not 0 <= (seconds := float(time)) < math.inf:
-        raise ValueError("a time that is none")
+        raise ValueError("not a time")
     return seconds
 
 

@@ -1,23 +1,28 @@
-"""The commands of somebody whose picture it is: submit, status, withdraw."""
+"""The commands of somebody whose picture it is: submit, app, status, withdraw."""
 
 import os
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from nciihash.cli import submission, tables
-from nciihash.cli.advocate_submission import submit_for_other
-from nciihash.cli.clients import survivor_client
-from nciihash.cli.computing import computing
+from nciihash.cli import tables
+from nciihash.cli.clients import advocate_client, computing, survivor_client
 from nciihash.cli.demo.local_service import become_page
-from nciihash.cli.options import AsJson, NoSandbox, Server, wanted_signals
-from nciihash.cli.receipt import Receipt, report
-from nciihash.cli.saved_hashes import read_saved
+from nciihash.cli.options import (
+    AsJson,
+    NoSandbox,
+    ReceiptFile,
+    Server,
+    SignalChoice,
+    wanted_signals,
+)
+from nciihash.cli.submission.advocate_case import submit_for_other
+from nciihash.cli.submission.options import SubmitOptions
+from nciihash.cli.submission.own_case import submit as submit_own
 from nciihash.cli.terminal import ExitCode, Terminal
-from nciihash.signals import SignalType, VariantSet
-from nciihash.wire import ITEMS_MAX, CaseState, Reason, Withdrawal
+from nciihash.signals import VariantSet
+from nciihash.wire import CaseState, Reason, Withdrawal
 
 app = typer.Typer()
 
@@ -26,143 +31,107 @@ _PANEL: Final = "If it is your picture"
 Case = Annotated[str, typer.Argument(help="The case number, such as K7Q4-29XD-MM3R.")]
 
 
+Files = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Pictures and videos. They stay on this device.", show_default=False),
+]
+SavedHashes = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        help="Send hashes from this file: the one that the offline page saved, or the output of "
+        "`nciihash hash --variants standard --json`.",
+        show_default=False,
+    ),
+]
+Why = Annotated[
+    Reason | None,
+    typer.Option(help="Why you open the case. By default, you are asked.", show_default=False),
+]
+YesToAll = Annotated[
+    bool,
+    typer.Option(
+        "--yes",
+        help="Declare that you are in the pictures and were 18 or older, and send without asking.",
+    ),
+]
+Signals = Annotated[
+    list[SignalChoice] | None,
+    typer.Option(help="Send this type of hash as well as pdq. May be repeated."),
+]
+Variants = Annotated[
+    VariantSet,
+    typer.Option(
+        help="Which altered copies to hash as well, so that crops, mirror images and pictures with "
+        "a border are found too."
+    ),
+]
+ShowHashes = Annotated[
+    bool, typer.Option("--show-hashes", help="Show the hashes before they are sent.")
+]
+Advocate = Annotated[
+    bool,
+    typer.Option(
+        "--advocate",
+        help="For helplines: open the case for somebody who agreed, with the key in "
+        "NCIIHASH_ADVOCATE_KEY. With --yes you declare that they agreed and were 18 or older.",
+    ),
+]
+Resume = Annotated[
+    str | None,
+    typer.Option(
+        help="With --advocate: add the files to the case with this reference.", show_default=False
+    ),
+]
+
+
 @app.command(rich_help_panel=_PANEL)
 def submit(
     server: Server,
-    files: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Pictures and videos; they stay on this device.", show_default=False),
-    ] = None,
-    saved: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            help="Send hashes made before: the file that the page for use without internet saved, "
-            "or what `nciihash hash --variants standard --json` wrote.",
-            show_default=False,
-        ),
-    ] = None,
-    reason: Annotated[
-        Reason | None, typer.Option(help="Why; asked for when left out.", show_default=False)
-    ] = None,
-    yes: Annotated[
-        bool,
-        typer.Option(
-            "--yes",
-            help="Declare that you are in the pictures and were 18 or older, and send without "
-            "asking.",
-        ),
-    ] = False,
-    signal: Annotated[
-        list[SignalType] | None,
-        typer.Option(help="Another kind of hash to send beside pdq; may be repeated."),
-    ] = None,
-    variants: Annotated[
-        VariantSet,
-        typer.Option(
-            help="Which altered copies to hash as well, so that crops, mirror images and frames "
-            "are found too."
-        ),
-    ] = VariantSet.STANDARD,
-    show_hashes: Annotated[
-        bool, typer.Option("--show-hashes", help="Show the hashes themselves before sending.")
-    ] = False,
-    receipt: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write number and passphrase to this new file, which only you can read.",
-            show_default=False,
-        ),
-    ] = None,
-    advocate: Annotated[
-        bool,
-        typer.Option(
-            "--advocate",
-            help="For helplines: open it for somebody who agreed, with the key in "
-            "NCIIHASH_ADVOCATE_KEY. With --yes you declare that they agreed and were 18 or older.",
-        ),
-    ] = False,
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            help="With --advocate: add to the case with this reference.", show_default=False
-        ),
-    ] = None,
+    files: Files = None,
+    saved: SavedHashes = None,
+    reason: Why = None,
+    yes: YesToAll = False,
+    signal: Signals = None,
+    variants: Variants = VariantSet.STANDARD,
+    show_hashes: ShowHashes = False,
+    receipt: ReceiptFile = None,
+    advocate: Advocate = False,
+    resume: Resume = None,
     no_sandbox: NoSandbox = False,
     as_json: AsJson = False,
 ) -> None:
-    """Open a case: hash your pictures and videos here, and send the hashes, never the files.
+    """Open a case: hash your pictures and videos here, and send only the hashes.
 
-    Platforms that take part can then recognise copies and stop them. You are asked a few questions
-    first, shown what would be sent, and given a number and a passphrase to look after the case.
+    Participating platforms can then recognise copies and stop them. First you answer a few
+    questions and see what would be sent. Afterwards you get a case number and a passphrase, with
+    which you can see what platforms did, and withdraw.
+
+    Example: `nciihash submit --server https://clearinghouse.example photo.jpg`
     """
+    options = SubmitOptions(
+        server,
+        files or (),
+        saved=saved,
+        reason=reason,
+        yes=yes,
+        signals=wanted_signals(signal),
+        variants=variants,
+        show_hashes=show_hashes,
+        receipt=receipt,
+        advocate=advocate,
+        resume=resume,
+        sandboxed=not no_sandbox,
+    )
     terminal = Terminal(as_json=as_json)
-    if yes and reason is None and resume is None:
-        raise typer.BadParameter("With --yes, say why with --reason as well.")
-    if advocate:
-        if receipt:
-            raise typer.BadParameter(
-                "A case opened for somebody has no receipt until they claim it."
-            )
-        with terminal.guard():
-            submit_for_other(
-                terminal,
-                files or (),
-                server,
-                saved=saved,
-                reason=reason,
-                yes=yes,
-                signal=signal or (),
-                variants=variants,
-                show_hashes=show_hashes,
-                sandboxed=not no_sandbox,
-                resume=resume,
-            )
-        return
-    if resume:
-        raise typer.BadParameter("--resume goes with --advocate.")
-    with terminal.guard(), survivor_client(server) as client:
-        earlier = read_saved(saved) if saved else []
-        files = files or []
-        if not files and not saved:
-            raise typer.BadParameter("Name the pictures, or hashes made before with --from.")
-        if (count := len(files) + len(earlier)) > ITEMS_MAX:
-            raise typer.BadParameter(
-                f"A case holds at most {ITEMS_MAX} files, and these are {count}. Nothing was "
-                "sent. Open several cases, each with a part of them."
-            )
-        with submission.nothing_sent_yet(terminal):
-            if not yes:
-                submission.declare(terminal)
-                reason = reason or submission.why(terminal)
-            prepared, failed = submission.prepare(
-                terminal, files, wanted_signals(signal or ()), variants, sandboxed=not no_sandbox
-            )
-            if saved:
-                fit, unfit = submission.choose(terminal, saved, earlier)
-                prepared, failed = prepared + fit, failed + unfit
-            if not prepared:
-                terminal.say(f"Nothing is left to send. {submission.NOTHING_OPENED}")
-                raise typer.Exit(ExitCode.SOME_FAILED)
-            assert reason is not None  # noqa: S101 - asked for above
-            goes_with = submission.with_hers(reason)
-            submission.explain(terminal, prepared, goes_with, show_hashes=show_hashes)
-            if not yes and not terminal.agree("Send this now?"):
-                terminal.say(submission.NOTHING_SENT)
-                return
-        with Receipt(receipt) if receipt else nullcontext() as paper:
-            items = [item for _, item in prepared]
-            opened = submission.send(terminal, client, items, reason, ask=not yes)
-            if paper:
-                paper.write(opened, server)
-            try:
-                report(terminal, opened, [path for path, _ in prepared], server)
-            finally:
-                if paper:
-                    paper.tell(terminal)
-        some_left = len(opened.items) < len(prepared)
-        if failed or some_left or any(item.accepted == 0 for item in opened.items):
-            raise typer.Exit(ExitCode.SOME_FAILED)
+    with terminal.guard():
+        if advocate:
+            with advocate_client(server) as helper:
+                code = submit_for_other(terminal, helper, options)
+        else:
+            with survivor_client(server) as client:
+                code = submit_own(terminal, client, options)
+    raise typer.Exit(code)
 
 
 @app.command("app", rich_help_panel=_PANEL)
@@ -171,29 +140,35 @@ def open_page(
         str | None,
         typer.Option(
             envvar="NCIIHASH_SERVER",
-            help="The clearinghouse to which the page sends, https://HOST; without one it saves "
-            "the fingerprints, for `submit --from` or the page on the internet.",
+            help="Address of the clearinghouse that the page sends to: https://HOST. Without it, "
+            "the page saves the fingerprints in a file for `submit --from` or for the page on the "
+            "internet.",
             show_default=False,
         ),
     ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any free port.")] = 0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")
+    ] = 0,
     browser: Annotated[
-        bool, typer.Option("--browser/--no-browser", help="Open it in the browser.")
+        bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")
     ] = True,
 ) -> None:
-    """Open the page in your browser, from this machine alone, until Ctrl-C.
+    """Serve the web page from this machine and open it in your browser. Ctrl-C ends it.
 
-    For somebody without internet, and for helplines with many files. Only what the page of a
-    clearinghouse would send is passed on, and nothing is written down.
+    It is for people without internet access, and for helplines with many files. The page sends to
+    the clearinghouse only what its own page would send, and nothing is written to disk.
     """
     with Terminal().guard():
         become_page(server, port, browser=browser)
 
 
 def _passphrase(terminal: Terminal) -> str:
-    """Take the passphrase from the environment or a hidden prompt; arguments show in `ps`."""
-    if given := os.environ.get("NCIIHASH_PASSPHRASE"):
-        return given
+    """Return the passphrase from the environment or a hidden prompt.
+
+    It is not an option: arguments are visible in `ps` and in the shell's history.
+    """
+    if passphrase := os.environ.get("NCIIHASH_PASSPHRASE"):
+        return passphrase
     try:
         return terminal.ask_hidden("Passphrase")
     except EOFError:
@@ -202,32 +177,34 @@ def _passphrase(terminal: Terminal) -> str:
 
 
 _NO_LONGER: Final = (
-    "The clearinghouse no longer matches anything in it, and has told every platform to delete it. "
-    "The table shows who has confirmed."
+    "The clearinghouse no longer matches anything in it, and has instructed every platform to "
+    "delete it. The table shows who has confirmed."
 )
 
 
 @app.command(rich_help_panel=_PANEL)
 def status(case: Case, server: Server, as_json: AsJson = False) -> None:
-    """See what each platform did about your case. Looking renews it.
+    """Show what each platform did about your case. This renews the case.
 
-    The passphrase is asked for, or read from NCIIHASH_PASSPHRASE.
+    You are asked for the passphrase, unless it is in NCIIHASH_PASSPHRASE.
+
+    Example: `nciihash status K7Q4-29XD-MM3R --server https://clearinghouse.example`
     """
     terminal = Terminal(as_json=as_json)
     with terminal.guard(), survivor_client(server) as client:
         passphrase = _passphrase(terminal)
         with computing(terminal) as working:
-            found = client.status(case, passphrase, working=working)
+            reply = client.status(case, passphrase, working=working)
         if as_json:
-            terminal.line(found.model_dump(mode="json"))
+            terminal.line(reply.model_dump(mode="json"))
             return
-        words = {
-            CaseState.OPEN: f"The case is open until {tables.when(found.expires)}.",
+        sentences = {
+            CaseState.OPEN: f"The case is open until {tables.when(reply.expires)}.",
             CaseState.WITHDRAWN: f"The case is withdrawn. {_NO_LONGER}",
             CaseState.EXPIRED: f"The case has expired. {_NO_LONGER}",
         }
-        terminal.show(words[found.state])
-        terminal.show(tables.status_table(found))
+        terminal.show(sentences[reply.state])
+        terminal.show(tables.status_table(reply))
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -236,45 +213,51 @@ def withdraw(
     server: Server,
     item: Annotated[
         int | None,
-        typer.Option(min=1, help="One file, by its number in the status.", show_default=False),
+        typer.Option(
+            min=1,
+            help="Withdraw only one file: its number in the status. By default, all of them.",
+            show_default=False,
+        ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask again.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take back one file, or all of them and close the case.
+    """Withdraw one file, or all of them and close the case.
 
-    From that moment nothing of it matches at the clearinghouse, and every platform is told to
-    delete it. The passphrase is asked for, or read from NCIIHASH_PASSPHRASE.
+    From that moment the clearinghouse no longer matches it, and every platform is instructed
+    to delete it. You are asked for the passphrase, unless it is in NCIIHASH_PASSPHRASE.
+
+    Example: `nciihash withdraw K7Q4-29XD-MM3R --item 2 --server https://clearinghouse.example`
     """
     terminal = Terminal(as_json=as_json)
     with terminal.guard(), survivor_client(server) as client:
         passphrase = _passphrase(terminal)
         what = "all files and close the case" if item is None else f"file {item}"
-        if not yes and not terminal.agree(f"Withdraw {what}? Copies will not be stopped any more."):
+        if not yes and not terminal.agree(f"Withdraw {what}? Copies will no longer be stopped."):
             terminal.say("Nothing was changed.")
             return
         with computing(terminal) as working:
-            done = client.withdraw(case, passphrase, item, working=working)
+            reply = client.withdraw(case, passphrase, item, working=working)
         if as_json:
-            terminal.line(done.model_dump(mode="json"))
+            terminal.line(reply.model_dump(mode="json"))
         else:
-            terminal.show(_withdrawn(done, item))
+            terminal.show(_withdrawn(reply, item))
 
 
-def _withdrawn(done: Withdrawal, item: int | None) -> str:
-    """Say what a withdrawal did, and no more than is known: platforms delete in their own time."""
-    if done.withdrawn == 0:
-        first = "The case" if item is None else f"File {item}"
-        said = f"{first} was withdrawn already."
+def _withdrawn(reply: Withdrawal, item: int | None) -> str:
+    """Return what a withdrawal did, without claiming that platforms have deleted anything yet."""
+    if reply.withdrawn == 0:
+        subject = "The case" if item is None else f"File {item}"
+        text = f"{subject} was withdrawn already."
     else:
-        said = f"{done.withdrawn} {'file' if done.withdrawn == 1 else 'files'} withdrawn."
-        what = "it" if done.withdrawn == 1 else "them"
-        said += (
-            f" The clearinghouse no longer matches {what}, and has told every platform to delete "
-            f"{what}. The status shows who has confirmed."
+        text = f"{reply.withdrawn} {'file' if reply.withdrawn == 1 else 'files'} withdrawn."
+        object = "it" if reply.withdrawn == 1 else "them"
+        text += (
+            f" The clearinghouse no longer matches {object}, and has instructed every platform to "
+            f"delete {object}. The status shows who has confirmed."
         )
-    if done.remaining:
-        verb = "file of the case is" if done.remaining == 1 else "files of the case are"
-        return f"{said} {done.remaining} {verb} still matched."
-    closed = " now" if done.withdrawn else ""
-    return f"{said} No file of the case is left, so the case is{closed} closed."
+    if reply.remaining:
+        verb = "file of the case is" if reply.remaining == 1 else "files of the case are"
+        return f"{text} {reply.remaining} {verb} still matched."
+    now = " now" if reply.withdrawn else ""
+    return f"{text} No file of the case is left, so the case is{now} closed."

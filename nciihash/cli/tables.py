@@ -1,4 +1,4 @@
-"""Tables for people: hashes, matches, and what became of a case."""
+"""Tables for people: hashes, near-duplicates, matches, and the status of cases."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -16,9 +16,10 @@ from nciihash.wire import CaseStatus, ItemStatus, PlatformStatus, TakenOut
 from nciihash.wire.advocates import AssistedCase
 
 _UNKNOWN: Final = "not known"
+_NOT_RETURNED: Final = "not returned"  # by a clearinghouse
 
 _VERDICTS: Final = {
-    Verdict.PENDING: "being looked at",
+    Verdict.PENDING: "under review",
     Verdict.BLOCKED: "blocked",
     Verdict.NOT_BLOCKED: "not blocked",
     Verdict.UNSURE: "unsure",
@@ -26,7 +27,7 @@ _VERDICTS: Final = {
 
 
 def shown(text: str | PathLike[str]) -> str:
-    """Write a file's name, or a service's words, so that nothing in it can command a terminal."""
+    """Return a file name, or text from a service, without characters that control a terminal."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in fsdecode(text))
 
 
@@ -38,11 +39,11 @@ def _table(*headings: str) -> Table:
 
 
 def hash_table(rows: Iterable[tuple[str, Item]]) -> Table:
-    """Lay out files' hashes, one a row, each with its quality in figures and in a word."""
+    """Return a table of files' hashes, one per row, each with its quality."""
     rows = list(rows)
     timed = any(hashed.time is not None for _, item in rows for hashed in item.hashes)
     table = _table("File", *(("Second",) if timed else ()), "Type", "Variant", "Hash", "Quality")
-    # Three lines of a 64-digit hash leave room for a name on a narrow terminal.
+    # A 64-digit hash in three lines leaves space for a file name on a narrow terminal.
     table.columns[-2].min_width = 24
     for name, item in rows:
         for hashed in item.hashes:
@@ -53,13 +54,13 @@ def hash_table(rows: Iterable[tuple[str, Item]]) -> Table:
                 hashed.signal.type.value,
                 hashed.variant.value,
                 hashed.signal.hex,
-                quality_words(hashed),
+                _quality(hashed),
             )
     return table
 
 
-def quality_words(hashed: Hashed) -> str:
-    """Say how much a hash tells of its picture."""
+def _quality(hashed: Hashed) -> str:
+    """Return the quality of a hash, and why it cannot be submitted if it cannot."""
     if hashed.quality is None:
         return "-"
     if hashed.quality < QUALITY_MIN:
@@ -67,69 +68,72 @@ def quality_words(hashed: Hashed) -> str:
     return f"{hashed.quality} (too regular to submit)" if hashed.tied else str(hashed.quality)
 
 
-def group_table(found: Iterable[Sequence[tuple[Path, int]]]) -> Table:
-    """Lay out groups of near-duplicates, each file with the bits to the nearest of its group."""
+def group_table(groups: Iterable[Sequence[tuple[Path, int]]]) -> Table:
+    """Return a table of near-duplicates.
+
+    Args:
+        groups: the files of each group, each with its distance in bits to the nearest other one.
+    """
     table = _table("Group", "File", "Distance")
-    for number, group in enumerate(found, 1):
+    for number, group in enumerate(groups, 1):
         for path, distance in group:
             table.add_row(f"{number:,}", Text(shown(path)), f"{distance} bits")
     return table
 
 
 def match_table(rows: Iterable[tuple[str, LookupResult]]) -> Table:
-    """Lay out what was found; the clearinghouse, unlike a local bank, tells no distances.
+    """Return a table of matches. A clearinghouse, unlike a local bank, returns no distances.
 
-    Of a video, for each item the nearest signal, and how many frames were found on either side.
+    A video has a row for each item: its nearest signal, and how many frames match on either side.
     """
     table = _table("File", "Match", "Distance", "Type", "Variant", "Signal")
     rows = list(rows)
-    videos = {name: outcome.shared for name, outcome in rows if outcome.shared}
+    videos = {name: result.shared for name, result in rows if result.shared}
     if videos:
         table.add_column("Frames here", overflow="fold")
         table.add_column("Frames there", overflow="fold")
-    for name, outcome in rows:
+    for name, result in rows:
         frames = {shared.item: shared for shared in videos.get(name, ())}
-        if not outcome.found:
+        if not result.found:
             table.add_row(Text(shown(name)), "none")
-        told = set()
-        for type, match in outcome.found:
+        items_shown = set()
+        for type, match in result.found:
             of_item = frames.get(match.item) if type is SignalType.PDQ else None
             if of_item is not None:
-                if match.item in told:
+                if match.item in items_shown:
                     continue
-                told.add(match.item)
-            distance, variant = "not told", "not told"
+                items_shown.add(match.item)
+            distance, variant = _NOT_RETURNED, _NOT_RETURNED
             if isinstance(match, Match):
                 distance, variant = f"{match.distance} of {type.bits}", match.variant.value
-            word = band_word(match.band)
+            band = _band(match.band)
             more = () if of_item is None else (_share(of_item.query), _share(of_item.bank))
-            table.add_row(Text(shown(name)), word, distance, type.value, variant, match.id, *more)
-        if outcome.truncated:
-            table.add_row(Text(shown(name)), "more", *["not told"] * 4)
+            table.add_row(Text(shown(name)), band, distance, type.value, variant, match.id, *more)
+        if result.truncated:
+            table.add_row(Text(shown(name)), "more", *[_NOT_RETURNED] * 4)
     return table
 
 
 def _share(share: Share | None) -> str:
-    return "not told" if share is None else f"{share.found:,} of {share.frames:,}"
+    return _NOT_RETURNED if share is None else f"{share.found:,} of {share.frames:,}"
 
 
-def band_word(band: Band) -> Text:
-    """Name a band, the stronger one brighter."""
+def _band(band: Band) -> Text:
     return Text(band.value, style="bold red" if band is Band.STRONG else "yellow")
 
 
 def status_table(status: CaseStatus) -> Table:
-    """Lay out what each platform did about each file of a case."""
+    """Return a table of what each platform did about each file of a case."""
     table = _table("File", "Platform", "Has it since", "Matches", "Decisions", "Deletion confirmed")
     for item in status.items:
-        name = f"{item.item}{_standing(item)}"
+        name = f"{item.item}{_state(item)}"
         if not item.platforms:
-            table.add_row(name, "none takes part yet", "", "", "", "")
+            table.add_row(name, "no platform takes part yet", "", "", "", "")
         for platform in item.platforms:
             table.add_row(
                 name,
                 Text(shown(platform.platform)),
-                _has_it(platform),
+                _has_it_since(platform),
                 _matches(platform),
                 _decisions(platform),
                 _deletion(item, platform),
@@ -139,29 +143,30 @@ def status_table(status: CaseStatus) -> Table:
 
 
 def assisted_table(cases: Sequence[AssistedCase], *, now: datetime) -> Table:
-    """Lay out an advocate's open cases and the hours that sites she reported to have left."""
+    """Return a table of an advocate's open cases, with the hours left to sites to act."""
     table = _table("Case", "Opened", "Why", "Files", "Site has until", "Hand-over code until")
     for case in cases:
-        left = "-" if case.due is None else _left(case.due, now)
+        due = "-" if case.due is None else _due(case.due, now)
         code = "-" if case.code_until is None else when(case.code_until)
-        row = (case.reference, when(case.opened), case.reason.value, str(case.files), left, code)
+        row = (case.reference, when(case.opened), case.reason.value, str(case.files), due, code)
         table.add_row(*map(shown, row))
     return table
 
 
-def _left(due: datetime, now: datetime) -> str:
+def _due(due: datetime, now: datetime) -> str:
     hours = int((due - now).total_seconds() // 3600)
     if hours < 0:
         return f"{when(due)} (over)"
     return f"{when(due)} ({hours} h left)"
 
 
-def _standing(item: ItemStatus) -> str:
+def _state(item: ItemStatus) -> str:
+    """Return in parentheses what is unusual about the state of a file."""
     match item.taken_out:
         case TakenOut.OPERATOR:
-            return " (taken out by the clearinghouse)"
+            return " (removed by the clearinghouse)"
         case TakenOut.PLATFORMS:
-            return " (taken out: platforms did not block it)"
+            return " (removed: platforms did not block it)"
     if item.withdrawn is not None:
         return " (withdrawn)"
     if item.being_checked:
@@ -173,11 +178,11 @@ def _standing(item: ItemStatus) -> str:
 
 
 def when(moment: datetime) -> str:
-    """Write an hour as people read it, in universal time."""
+    """Return an hour in UTC as people read it."""
     return f"{moment:%Y-%m-%d %H:00} UTC"
 
 
-def _has_it(platform: PlatformStatus) -> str:
+def _has_it_since(platform: PlatformStatus) -> str:
     if not platform.follows:
         return "keeps no list; asks at each upload"
     if platform.has_it_since is None:
@@ -186,18 +191,20 @@ def _has_it(platform: PlatformStatus) -> str:
 
 
 def _matches(platform: PlatformStatus) -> str:
-    # one that matches against a list of its own tells its decisions, not how often it matched
+    # a platform that matches against its own list reports decisions, not the number of matches
     if not platform.matches:
         return _UNKNOWN if platform.follows else "0"
     return f"{platform.matches:,} or more"
 
 
 def _decisions(platform: PlatformStatus) -> str:
-    told = [
-        f"{count:,} or more {_VERDICTS[word]}" for word, count in platform.verdicts.items() if count
+    counts = [
+        f"{count:,} or more {_VERDICTS[verdict]}"
+        for verdict, count in platform.verdicts.items()
+        if count
     ]
-    if told:
-        return ", ".join(told)
+    if counts:
+        return ", ".join(counts)
     return _UNKNOWN if platform.matches else "-"
 
 

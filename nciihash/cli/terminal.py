@@ -1,7 +1,7 @@
-"""Speak to whoever runs a command: tables and sentences for people, JSON lines for programs.
+"""The output of a command: tables and sentences for people, JSON lines for programs.
 
 Results go to standard output; questions, warnings, errors and progress to standard error. With
-`--json` standard output carries one JSON value a line and nothing else, failures among them.
+`--json`, standard output has one JSON value per line and nothing else; failures are such lines too.
 """
 
 import errno
@@ -29,7 +29,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from nciihash.cli.interrupts import held_off, wait_writable
+from nciihash.cli.interrupts import deferred_interrupt, wait_writable
 from nciihash.cli.tables import shown
 from nciihash.errors import (
     BankError,
@@ -44,11 +44,11 @@ from nciihash.hashing.frame_selection import EVERY
 from nciihash.media.reading import name_fields
 from nciihash.signals import Item, Media
 
-_PIPE_WIDTH: Final = 160  # columns for tables that go to a file or another program
+_PIPE_WIDTH: Final = 160  # columns of tables that are written to a file or another program
 
 
 class ExitCode(IntEnum):
-    """What a command's exit status means."""
+    """Exit statuses of commands."""
 
     OK = 0
     SOME_FAILED = 1
@@ -58,14 +58,14 @@ class ExitCode(IntEnum):
 
 
 class _Console(Console):
-    """A console that lets its caller know when its reader has gone."""
+    """A console that raises BrokenPipeError when its reader has exited, instead of exiting."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
 
 
 class _Rate(ProgressColumn):
-    """How many things a second."""
+    """The number of steps per second."""
 
     def render(self, task: Task) -> Text:
         return Text("" if task.speed is None else f"{task.speed:,.1f}/s")
@@ -73,7 +73,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def _output() -> Iterator[None]:
-    """Write to standard output; once that has failed, let it be, or its end would fail as well."""
+    """Write to standard output; once that fails, replace it, since closing it would fail again."""
     try:
         yield
     except OSError as error:
@@ -84,58 +84,61 @@ def _output() -> Iterator[None]:
 
 
 def _is_there(stream: TextIO | None) -> bool:
-    """Tell whether a standard stream was open when this process began."""
+    """Whether a standard stream was open when this process started."""
     return stream is not None
 
 
 class Terminal:
-    """The two outputs of one command.
+    """The standard streams of one command.
 
     Args:
-        as_json: whether standard output is for programs.
+        as_json: write JSON lines to standard output, for programs.
 
     Raises:
-        typer.Exit: standard output is closed, so that no result could be shown.
+        typer.Exit: standard output is closed, so no result could be shown.
     """
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
         self._err = _Console(stderr=True, highlight=False)
         for stream in (sys.stdout, sys.stderr):
-            # a name that the terminal's alphabet lacks must not end a command half-way
+            # a character that the encoding lacks must not end a command halfway
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")
         if not _is_there(sys.stdout):
-            self.say("nciihash: Standard output is closed, so nothing was done: leave it open.")
+            self.say(
+                "nciihash: Standard output is closed, so nothing was done. Run the command "
+                "with standard output open."
+            )
             raise typer.Exit(ExitCode.USAGE)
-        wide = None if sys.stdout.isatty() or "COLUMNS" in environ else _PIPE_WIDTH
-        self._out = _Console(width=wide, highlight=False)
+        width = None if sys.stdout.isatty() or "COLUMNS" in environ else _PIPE_WIDTH
+        self._out = _Console(width=width, highlight=False)
 
     def line(self, value: Mapping[str, object]) -> None:
-        """Print one JSON value on a line of standard output, at once and whole.
+        """Print a JSON value on one line of standard output, and flush it.
 
-        Ctrl-C takes effect after the line. Names that are no UTF-8 are written as `file_name` does,
-        since strict readers refuse half of a surrogate pair.
+        Ctrl-C takes effect after the line. Names that are not UTF-8 are escaped as `file_name` does
+        it, since strict readers refuse lone surrogates.
         """
         text = json.dumps(_valid(value)) + "\n"
         with _output():
             wait_writable(sys.stdout)
-            with held_off():
+            with deferred_interrupt():
                 sys.stdout.write(text)
                 sys.stdout.flush()
 
-    def show(self, thing: RenderableType) -> None:
-        """Print a result for people on standard output; text is taken as it is, without markup."""
+    def show(self, result: RenderableType) -> None:
+        """Print a result for people on standard output. Strings are not parsed as markup."""
         with _output():
-            self._out.print(Text(thing) if isinstance(thing, str) else thing)
+            self._out.print(Text(result) if isinstance(result, str) else result)
 
     def say(self, text: str, *, style: str = "") -> None:
-        """Print a sentence on standard error; where that fails, nobody is there to read it."""
+        """Print a sentence on standard error. Errors are ignored: nobody could read them."""
         with suppress(OSError):
             self._err.print(Text(text, style=style), soft_wrap=True)
 
     def refuse(self, path: str | PathLike[str], refusal: FileRefused) -> None:
-        """Tell that one file could not be used, on one line, and why."""
+        """Report on one line that a file could not be used, and why."""
         reason = " ".join(str(refusal).split())
         if self.as_json:
             self.line(name_fields(path) | {"error": {"code": refusal.code, "message": reason}})
@@ -143,33 +146,33 @@ class Terminal:
             self.say(f"{shown(path)}: {reason}", style="yellow")
 
     def note_frames(self, path: str | PathLike[str], item: Item) -> None:
-        """Say so if a file holds more than what was hashed: other pictures, or more moments."""
+        """Warn if only a part of a file was hashed: one of its pictures, or some frames."""
         if item.media is Media.VIDEO:
             if item.every > EVERY:
                 self.say(
-                    f"{shown(path)}: this is so long that one frame was taken every "
-                    f"{item.every:.3g} seconds rather than four a second. Shorter parts of it may "
-                    "be missed.",
+                    f"{shown(path)}: this video is so long that one frame was taken every "
+                    f"{item.every:.3g} seconds rather than four per second. Short excerpts of it "
+                    "may be missed.",
                     style="yellow",
                 )
         elif item.frames > 1:
             self.say(
                 f"{shown(path)}: only the first of the {item.frames:,} pictures in this file is "
-                "covered. Save the others as files of their own.",
+                "covered. Save the others as separate files.",
                 style="yellow",
             )
         if item.motion:
             self.say(
-                f"{shown(path)}: this photo holds a short video, which is not covered. Export that "
-                "as a video in the program that plays it, and take it as well.",
+                f"{shown(path)}: this photo contains a short video, which is not covered. Export "
+                "it as a video file, and add that file as well.",
                 style="yellow",
             )
 
     def ask(self, question: str) -> str:
-        """Put a question on standard error and read the answer's line.
+        """Print a question on standard error, and return the answer: a line of standard input.
 
         Raises:
-            typer.Exit: there is nobody to answer.
+            typer.Exit: there is no answer.
         """
         answer = ""
         if _is_there(sys.stdin) and _is_there(sys.stderr):
@@ -178,15 +181,15 @@ class Terminal:
                 sys.stderr.flush()
                 answer = sys.stdin.readline()
         if not answer:
-            self.say("\nThe question was not answered, so this ends here.")
+            self.say("\nThe question was not answered, so the command ends here.")
             raise typer.Exit(ExitCode.USAGE)
         return answer.strip()
 
     def ask_hidden(self, what: str) -> str:
-        """Read a secret: typed unseen at a terminal, or as one line of what is piped in.
+        """Return a secret: typed at a terminal without echo, or one line of standard input.
 
         Raises:
-            EOFError: there is none.
+            EOFError: the input has ended.
         """
         if not _is_there(sys.stdin):
             raise EOFError
@@ -197,7 +200,7 @@ class Terminal:
         raise EOFError
 
     def agree(self, question: str) -> bool:
-        """Ask a question until the answer is yes or no."""
+        """Ask a question until the answer is yes or no; return whether it is yes."""
         while True:
             answer = self.ask(f"{question} [yes/no]").casefold()
             if answer in {"y", "yes"}:
@@ -208,9 +211,10 @@ class Terminal:
 
     @contextmanager
     def progress(self, what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-        """Show a bar on standard error, if that is a terminal and nothing else writes to it.
+        """Show a progress bar on standard error, if it is a terminal to which nothing else writes.
 
-        Gives a function that is called with the number of things done since the last call.
+        Yields:
+            A function that takes the number of steps done since its last call.
         """
         quiet = not self._err.is_terminal or (self.as_json and sys.stdout.isatty())
         bar = Progress(
@@ -221,7 +225,7 @@ class Terminal:
             TimeRemainingColumn(),
             console=self._err,
             transient=True,
-            redirect_stdout=False,  # results belong on standard output, bar or no bar
+            redirect_stdout=False,  # results go to standard output, with or without a bar
             redirect_stderr=False,
             disable=quiet,
         )
@@ -231,40 +235,40 @@ class Terminal:
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """Turn our errors into one line and an exit status.
+        """Turn errors of nciihash and of the system into a message and an exit status.
 
         Raises:
-            typer.Exit: with the status of whatever error came out of the block.
+            typer.Exit: with the exit status for the error that the block raised.
         """
         try:
             yield
         except NciihashError as error:
-            # the service's own code says more than that it refused
+            # the service's own code is more specific
             code = error.problem if isinstance(error, ServiceRefused) else error.code
             self.fail(code, str(error))
             raise typer.Exit(_status(error)) from None
         except OSError as error:
-            if error.errno == errno.EPIPE:  # the reader has seen enough
+            if error.errno == errno.EPIPE:  # the reader has exited
                 raise
             self.fail("os_error", explained(error))
             raise typer.Exit(ExitCode.USAGE) from None
 
     def fail(self, code: str, message: str) -> None:
-        """Tell why the command ends: a sentence, and a line for programs if asked to."""
+        """Report why the command ends: in a sentence, and with `--json` in a line as well."""
         message = " ".join(message.split())
         if self.as_json:
-            with suppress(OSError):  # it may be standard output itself that failed
+            with suppress(OSError):  # standard output itself may have failed
                 self.line({"error": {"code": code, "message": message}})
         self.say(f"nciihash: {message}", style="red")
 
 
 def _valid(value: object) -> object:
-    """Replace what UTF-8 cannot express in the texts of a JSON value."""
+    """Return a JSON value with escapes for what UTF-8 cannot express in its strings."""
     match value:
         case str():
             try:
                 raw = value.encode(errors="surrogateescape")
-            except UnicodeEncodeError:  # a surrogate that stands for no byte
+            except UnicodeEncodeError:  # a surrogate that does not stand for a byte
                 raw = value.encode(errors="backslashreplace")
             return raw.decode(errors="backslashreplace")
         case Mapping():

@@ -1,1 +1,1 @@
-"""Scans of what is stored already: a folder or a bucket, on all cores or on a cluster."""
+"""Scans of stored files or hashes, in a folder or a bucket, on all cores or on a cluster."""

@@ -1,13 +1,13 @@
-"""Where blocks are scanned: on this machine's cores, or on those of a Ray cluster.
+"""Executors of a scan: the cores of this machine, or those of a Ray cluster.
 
-Both give every block of a scan once, in whatever order they are done, and do with each what
-`nciihash.scan.worker` does.
+Both yield the outcome of every block once, in the order in which blocks finish; both scan a block
+with `nciihash.scan.worker`.
 
-On Ray a block is a task. A task whose machine is lost is run again by Ray, a bounded number of
-times; machines that join are used; and since a bank is mapped, the processes of a machine share it
-in memory. Ray Data, which would do the same in a stream, is for data that passes through it: here
-blocks are a few names and results a few rows, it would want pandas on every machine, and by default
-begins a block that keeps ending its process again without end.
+On Ray, a block is a task. If a machine is lost, Ray retries its tasks on others, a bounded number
+of times, and machines that join the cluster are used. The bank is memory-mapped, so the processes
+of a machine share it. Ray Data is made for data that streams through it. Here, blocks are a few
+names and results a few rows; Ray Data would also need pandas on every machine, and by default it
+retries a block that crashes its process without limit.
 """
 
 import importlib
@@ -31,18 +31,18 @@ from nciihash.errors import (
     explained,
 )
 from nciihash.scan.plan import Block
-from nciihash.scan.sources import ScanSource, store
+from nciihash.scan.sources import ScanSource, open_source
 from nciihash.scan.worker import BlockResult, Job, Scanner, open_bank, open_scanner
 
-_RETRIES: Final = 10  # times that a block is begun again when machines are lost under it
-_AHEAD: Final = 2  # blocks for each core that Ray is given before the first are done
+_RETRIES: Final = 10  # of a block, when its machine is lost
+_AHEAD: Final = 2  # blocks per core that are submitted to Ray at the same time
 
 
 @dataclass(frozen=True, slots=True)
 class BlockFailure:
-    """A block that could not be read, or whose machines were lost again and again.
+    """A block that could not be read, or whose machines were lost repeatedly.
 
-    It may be done by a later run.
+    A later run may scan it.
     """
 
     number: int
@@ -53,19 +53,19 @@ BlockOutcome: TypeAlias = BlockResult | BlockFailure
 
 
 def local(job: Job, blocks: Iterable[Block], jobs: int) -> Generator[BlockOutcome, None, None]:
-    """Scan blocks in threads of this process, which leave Python to search, or to wait for a child.
+    """Scan blocks in threads. They release the GIL while they search or wait for a child process.
 
     Args:
         job: what to scan and how.
-        blocks: what is left of it.
-        jobs: how many are scanned at once.
+        blocks: the unfinished blocks.
+        jobs: number of blocks to scan at the same time.
 
     Raises:
         NciihashError: the bank or the source cannot be opened, or no child process can start.
     """
-    # this process has made or checked the bank when the scan was begun or taken up again
-    still, where = open_bank(job, verify=False), store(job.source)
-    scanners = [Scanner(job, still, where) for _ in range(jobs)]
+    # this process wrote or verified the bank when the scan was started or continued
+    bank, source = open_bank(job, verify=False), open_source(job.source)
+    scanners = [Scanner(job, bank, source) for _ in range(jobs)]
     free: SimpleQueue[Scanner] = SimpleQueue()
     for scanner in scanners:
         free.put(scanner)
@@ -78,16 +78,18 @@ def local(job: Job, blocks: Iterable[Block], jobs: int) -> Generator[BlockOutcom
             free.put(scanner)
 
     pool = ThreadPoolExecutor(jobs)
-    left = iter(blocks)
-    waiting: set[Future[BlockOutcome]] = set()
+    remaining = iter(blocks)
+    pending: set[Future[BlockOutcome]] = set()
     try:
         while True:
-            waiting |= {pool.submit(scan_next, b) for b in islice(left, jobs + 1 - len(waiting))}
-            if not waiting:
+            pending |= {
+                pool.submit(scan_next, b) for b in islice(remaining, jobs + 1 - len(pending))
+            }
+            if not pending:
                 return
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for each in done:
-                yield each.result()
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
     finally:
         for scanner in scanners:
             scanner.stop()
@@ -97,16 +99,16 @@ def local(job: Job, blocks: Iterable[Block], jobs: int) -> Generator[BlockOutcom
 
 
 def ray(job: Job, blocks: Iterable[Block]) -> Generator[BlockOutcome, None, None]:
-    """Scan blocks on a Ray cluster: the one that this process is joined to, or that it finds.
+    """Scan blocks on the Ray cluster that this process has joined, or else on one that it joins.
 
-    The cluster is looked for at RAY_ADDRESS, then on this machine. All its machines need this
-    package, and see the source and the bank under the same names.
+    That is the cluster at RAY_ADDRESS, or the one on this machine. All its machines need this
+    package, and must see the source and the bank under the same names.
 
     Raises:
         ExtraMissing: Ray is not installed.
-        EngineUnavailable: no cluster is there.
-        BankError: one of its machines sees another bank.
-        NciihashError: whatever else ends a scan, on any machine.
+        EngineUnavailable: there is no cluster.
+        BankError: a machine of the cluster has another bank under that name.
+        NciihashError: any other error that ends a scan, on any machine.
     """
     if find_spec("ray") is None:
         raise ExtraMissing(
@@ -126,55 +128,58 @@ def ray(job: Job, blocks: Iterable[Block]) -> Generator[BlockOutcome, None, None
                 "RAY_ADDRESS; or scan with --engine local."
             ) from None
     task = cluster.remote(num_cpus=1, max_retries=_RETRIES)(_in_worker)
-    shared, where = cluster.put(job), store(job.source)
-    left = iter(blocks)
-    waiting: dict[Any, int] = {}
+    shared, source = cluster.put(job), open_source(job.source)
+    remaining = iter(blocks)
+    pending: dict[Any, int] = {}
     try:
         while True:
             cores = int(cluster.cluster_resources().get("CPU", 1))
-            for block in islice(left, max(0, _AHEAD * cores - len(waiting))):
-                waiting[task.remote(shared, block)] = block.number
-            if not waiting:
+            for block in islice(remaining, max(0, _AHEAD * cores - len(pending))):
+                pending[task.remote(shared, block)] = block.number
+            if not pending:
                 return
-            # a moment, so that machines which join meanwhile are given something
-            done, _ = cluster.wait(list(waiting), num_returns=1, timeout=5)
-            for each in done:
-                number = waiting.pop(each)
+            # with a timeout, so that machines which have joined meanwhile get tasks
+            done, _ = cluster.wait(list(pending), num_returns=1, timeout=5)
+            for reference in done:
+                number = pending.pop(reference)
                 try:
-                    outcome = cluster.get(each)
+                    outcome = cluster.get(reference)
                 except errors.RayTaskError:
-                    raise  # a fault of ours
+                    raise  # a bug in nciihash
                 except errors.RayError as error:
-                    yield BlockFailure(
-                        number, f"Its machine was lost again and again ({_name(error)})."
-                    )
+                    yield BlockFailure(number, f"Its machine was lost repeatedly ({_name(error)}).")
                     continue
                 if isinstance(outcome, NciihashError):
                     raise outcome
-                yield believed(outcome, where)
+                yield check_visibility(outcome, source)
     finally:
-        for each in waiting:
-            with suppress(Exception):  # the cluster may be what has gone
-                cluster.cancel(each, force=True)
+        for reference in pending:
+            with suppress(Exception):  # the cluster itself may be gone
+                cluster.cancel(reference, force=True)
         if joined:
             cluster.shutdown()
 
 
-def believed(outcome: BlockOutcome, where: ScanSource) -> BlockOutcome:
-    """Doubt a machine that does not see a file which this one sees: it lacks the source.
+def check_visibility(outcome: BlockOutcome, source: ScanSource) -> BlockOutcome:
+    """Return a failure if a machine could not open a file that this one can.
 
-    Else its files would count as gone, and their matches would be lost.
+    Such a machine cannot access the source. Otherwise its files would count as deleted, and their
+    matches would be lost.
     """
     if isinstance(outcome, BlockResult):
-        for each in outcome.refused:
-            if each.code in {NotAFile.code, UnreadableFile.code} and where.sees(each.name):
-                reason = f"A machine of the cluster cannot open {each.name}; this one can."
-                return BlockFailure(outcome.number, f"{reason} Let all see the source by one name.")
+        for refusal in outcome.refused:
+            missing = refusal.code in {NotAFile.code, UnreadableFile.code}
+            if missing and source.can_open(refusal.name):
+                return BlockFailure(
+                    outcome.number,
+                    f"A machine of the cluster cannot open {refusal.name}; this one can. Make the "
+                    "source available under the same name on all machines.",
+                )
     return outcome
 
 
 def _in_worker(job: Job, block: Block) -> BlockOutcome | NciihashError:
-    """Scan a block in one of the cluster's processes; give an error that ends the scan as such."""
+    """Scan a block in a process of the cluster; return an error that ends the scan."""
     try:
         return _outcome(_scanner(job), block)
     except NciihashError as error:
@@ -183,7 +188,7 @@ def _in_worker(job: Job, block: Block) -> BlockOutcome | NciihashError:
 
 @lru_cache(maxsize=1)
 def _scanner(job: Job) -> Scanner:
-    """Open a job once in each of the cluster's processes: this is what tasks have in common."""
+    """Return the scanner of a job, which the tasks of a process share."""
     return open_scanner(job)
 
 
@@ -193,14 +198,14 @@ def _outcome(scanner: Scanner, block: Block) -> BlockOutcome:
     try:
         return scanner.scan(block)
     except (OSError, pa.ArrowException) as error:
-        told = explained(error) if isinstance(error, OSError) else str(error)
-        return BlockFailure(block.number, " ".join(told.split()) or _name(error))
+        reason = explained(error) if isinstance(error, OSError) else str(error)
+        return BlockFailure(block.number, " ".join(reason.split()) or _name(error))
 
 
 def _name(error: BaseException) -> str:
     return type(error).__name__
 
 
-def left(blocks: Iterable[Block], done: set[int]) -> Iterator[Block]:
-    """Give the blocks that are still to be done."""
+def unfinished(blocks: Iterable[Block], done: set[int]) -> Iterator[Block]:
+    """Return the blocks whose numbers are not in `done`."""
     return (block for block in blocks if block.number not in done)

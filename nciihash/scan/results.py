@@ -1,15 +1,15 @@
-"""The folder of a scan: what it looks in and for, and a Parquet file for each finished block.
+"""The folder of a scan: its bank and source, and a Parquet file for each finished block.
 
-    DIR/manifest.json         what bank and what source this is about, and how it is cut
-    DIR/bank/                 the bank as it was at the start (nciihash.bank.frozen), until all is
-                              done
-    DIR/matches/NUMBER.parquet   the matches of a block, if only an empty table
-    DIR/refused.jsonl         what was not scanned and why, written at the end of each run
-    DIR/lock                  held by the process that scans; otherwise without meaning
+    DIR/manifest.json            which bank and which source are scanned, and how it is split
+    DIR/bank/                    the bank as it was at the start (nciihash.bank.frozen); deleted
+                                 when the scan is complete
+    DIR/matches/NUMBER.parquet   the matches of a block; an empty table if there are none
+    DIR/refused.jsonl            what was not scanned, and why; written at the end of each run
+    DIR/lock                     locked by the process that scans; it has no content
 
-A block's file appears whole, under its name, or not at all, and holds the block's counts as well:
-that it is there is the checkpoint. Only one process writes, wherever blocks are scanned, so that a
-block which was scanned twice, since its machine was lost, is still written once.
+The file of a block is written atomically. It also holds the block's counts, so its existence is the
+checkpoint. Only one process writes, wherever blocks are scanned: a block that was scanned twice,
+because its machine was lost, is written once.
 """
 
 import fcntl
@@ -42,7 +42,7 @@ _OWN: Final = {"manifest.json", "bank", ".bank.tmp", "matches", "refused.jsonl",
 
 @dataclass(slots=True)
 class Totals:
-    """What became of a source, over all runs."""
+    """Counts of a scan, over all its runs."""
 
     scanned: int
     matches: int
@@ -58,23 +58,28 @@ class Totals:
 
 
 class ScanFolder:
-    """A scan's folder, opened for scanning; use it as a context manager.
+    """The folder of a scan, locked by this process; a context manager.
+
+    Attributes:
+        path: the folder.
+        totals: counts of all finished blocks.
+        done: numbers of the finished blocks.
 
     Args:
-        path: the folder; made when absent.
+        path: the folder; it is created if it does not exist.
 
     Raises:
-        ResultsInvalid: it holds something else, or another process scans into it.
+        ResultsInvalid: the folder holds something else, or another process scans into it.
         ExtraMissing: pyarrow is not installed.
-        OSError: it cannot be made or written.
+        OSError: the folder cannot be created or written.
     """
 
     def __init__(self, path: Path) -> None:
         try:
-            import pyarrow  # noqa: F401, ICN001 - to see that it is there
+            import pyarrow  # noqa: F401, ICN001 - to check that it is installed
         except ImportError:
             raise ExtraMissing(
-                "Results are Parquet files, for which pyarrow is not installed: "
+                "Results are Parquet files, which need pyarrow. It is not installed: "
                 'pip install "nciihash[parquet]"'
             ) from None
         self.path = path.resolve()
@@ -94,7 +99,8 @@ class ScanFolder:
             os.close(self._lock)
             if isinstance(error, BlockingIOError):
                 raise ResultsInvalid(
-                    f"Another process scans into {path}. Wait for it, or name another folder."
+                    f"Another process is scanning into {path}. Wait for it to end, or name another "
+                    "folder."
                 ) from None
             raise
 
@@ -112,23 +118,24 @@ class ScanFolder:
     def begin(
         self, source: str, plan: Plan, bank: Path, how: dict[str, Any]
     ) -> tuple[Path, BankState]:
-        """Begin a scan, or take it up again.
+        """Start a scan, or continue it.
 
         Args:
-            source: the path or URL.
+            source: its path or URL.
             plan: of the source as it is now.
-            bank: a bank that `follow` keeps, or an index file.
-            how: whatever else changes results.
+            bank: a bank that `follow` keeps up to date, or an index file.
+            how: all other options that change results.
 
         Returns:
-            Where the bank lies that is to be looked in, and what it is.
+            The path of the bank to match against, and its state when the scan started.
 
         Raises:
-            ResultsInvalid: the folder is about another bank or source, or they have changed.
+            ResultsInvalid: the scan in the folder has another bank, source or options, or the
+                source or the bank has changed.
             BankError, BankCorrupt, IndexFileInvalid: the bank cannot be opened.
-            OSError: the disk refuses.
+            OSError: the disk is full or failing.
         """
-        listed = {
+        listing = {
             "source": file_name(source),
             "kind": plan.kind.value,
             "files": plan.files,
@@ -138,66 +145,66 @@ class ScanFolder:
         }
         if not self._manifest.exists():
             try:
-                pin = self._pin(bank)
+                state = self._freeze(bank)
                 self._matches.mkdir(mode=0o700, exist_ok=True)
                 self._write_manifest(
-                    {"format": _FORMAT, "bank": asdict(pin), "listing": listed, "how": how}
+                    {"format": _FORMAT, "bank": asdict(state), "listing": listing, "how": how}
                 )
             except BaseException:
                 self._delete_bank()
                 raise
-            return self._bank(pin, bank), pin
+            return self._bank(state, bank), state
         manifest = self._read_manifest()
-        pin = BankState(**manifest["bank"])
-        before = manifest["listing"]
-        if before["source"] != listed["source"]:
-            raise self._other(f"a scan of {before['source']}")
-        if before != listed:
-            raise self._other("a scan of this source as it was before it changed")
+        state = BankState(**manifest["bank"])
+        earlier = manifest["listing"]
+        if earlier["source"] != listing["source"]:
+            raise self._mismatch(f"a scan of {earlier['source']}")
+        if earlier != listing:
+            raise self._mismatch("a scan of this source as it was before it changed")
         if manifest["how"] != how:
-            raise self._other("a scan with other options")
+            raise self._mismatch("a scan with other options")
         self._read_done(len(plan.blocks))
         if len(self.done) < len(plan.blocks):
-            self._check_bank(pin, bank)
-        return self._bank(pin, bank), pin
+            self._check_bank(state, bank)
+        return self._bank(state, bank), state
 
-    def write(self, done: BlockResult) -> None:
-        """Keep a block's result, durably; one that is kept already is passed over.
+    def write(self, result: BlockResult) -> None:
+        """Write a block's result durably, unless it is written already.
 
         Raises:
-            OSError: the disk refuses.
+            OSError: the disk is full or failing.
         """
         from pyarrow import parquet
 
-        if done.number in self.done:
+        if result.number in self.done:
             return
         counts = {
-            "scanned": done.scanned,
-            "matches": len(done.matches),
-            "foreign": done.foreign,
-            "failed": dict(done.failed),
-            "refused": [asdict(refused) for refused in done.refused],
+            "scanned": result.scanned,
+            "matches": len(result.matches),
+            "foreign": result.foreign,
+            "failed": dict(result.failed),
+            "refused": [asdict(refused) for refused in result.refused],
         }
-        table = done.matches.replace_schema_metadata({_META: json.dumps(counts)})
-        with replacing(self._matches / f"{done.number:08}.parquet") as file:
+        table = result.matches.replace_schema_metadata({_META: json.dumps(counts)})
+        with replacing(self._matches / f"{result.number:08}.parquet") as file:
             parquet.write_table(table, file)
-        self.done.add(done.number)
+        self.done.add(result.number)
         self.totals.add(counts)
 
     def finish(self, refused: Sequence[FileRefusal], *, complete: bool) -> None:
-        """Write down what was refused; when all is done, delete the copy of the bank.
+        """Write the list of what was refused; if the scan is complete, delete the bank's copy.
 
         Raises:
-            OSError: the disk refuses.
+            OSError: the disk is full or failing.
         """
         with replacing(self.path / "refused.jsonl") as file:
-            for each in (*refused, *self.refused()):
-                file.write(json.dumps(_described(each)).encode() + b"\n")
+            for refusal in (*refused, *self.refused()):
+                file.write(json.dumps(_refusal_line(refusal)).encode() + b"\n")
         if complete:
             self._delete_bank()
 
     def refused(self) -> Iterator[FileRefusal]:
-        """Go through what was refused in all finished blocks."""
+        """Yield what was refused in all finished blocks."""
         for number in sorted(self.done):
             if (counts := self._counts(number)) is not None:
                 yield from (FileRefusal(**refused) for refused in counts["refused"])
@@ -206,33 +213,39 @@ class ScanFolder:
     def _manifest(self) -> Path:
         return self.path / "manifest.json"
 
-    def _bank(self, pin: BankState, bank: Path) -> Path:
-        return bank.resolve() if pin.bank is None else self.path / "bank"
+    def _bank(self, state: BankState, bank: Path) -> Path:
+        return bank.resolve() if state.bank is None else self.path / "bank"
 
-    def _pin(self, bank: Path) -> BankState:
+    def _freeze(self, bank: Path) -> BankState:
         if _is_index(bank):
             return pin_index(bank)
-        self._delete_bank()  # of a run that died right here
+        self._delete_bank()  # of a run that crashed here
         return freeze(bank, self.path / "bank")
 
     def _delete_bank(self) -> None:
-        """Delete the copy: it may hold hashes that were withdrawn since."""
+        """Delete the copy: it may hold hashes that have been withdrawn since."""
         with suppress(FileNotFoundError):
             shutil.rmtree(self.path / "bank")
 
-    def _check_bank(self, pin: BankState, bank: Path) -> None:
-        """See that a bank is the one of the manifest, and that what is looked in is unharmed."""
-        if pin.bank is not None:
-            lineage = None if _is_index(bank) else Snapshot.open(bank, verify=False).lineage.hex()
-            if lineage != pin.bank:
-                raise self._other("a scan against another bank")
-        if fingerprint(self._bank(pin, bank)) != pin.fingerprint:
-            raise self._other("a scan against another bank")
-        FrozenBank.open(self._bank(pin, bank))
+    def _check_bank(self, state: BankState, bank: Path) -> None:
+        """Check that the bank is the one in the manifest, and that its copy is not damaged.
 
-    def _other(self, what: str) -> ResultsInvalid:
+        Raises:
+            ResultsInvalid: it is another one.
+            BankError, BankCorrupt, IndexFileInvalid: it is damaged, or cannot be opened.
+        """
+        if state.bank is not None:
+            lineage = None if _is_index(bank) else Snapshot.open(bank, verify=False).lineage.hex()
+            if lineage != state.bank:
+                raise self._mismatch("a scan against another bank")
+        if fingerprint(self._bank(state, bank)) != state.fingerprint:
+            raise self._mismatch("a scan against another bank")
+        FrozenBank.open(self._bank(state, bank))
+
+    def _mismatch(self, contents: str) -> ResultsInvalid:
         return ResultsInvalid(
-            f"{self.path} holds {what}, which cannot be gone on with here. Name another folder."
+            f"{self.path} holds {contents}, which this command cannot continue. Name another "
+            "folder."
         )
 
     def _read_manifest(self) -> dict[str, Any]:
@@ -243,7 +256,8 @@ class ScanFolder:
         except (ValueError, KeyError, TypeError):
             pass
         raise ResultsInvalid(
-            f"{self._manifest} is damaged, or of another version of nciihash. Name another folder."
+            f"{self._manifest} is damaged, or written by another version of nciihash. Name another "
+            "folder."
         )
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
@@ -251,9 +265,9 @@ class ScanFolder:
             file.write(json.dumps(manifest, indent=1).encode() + b"\n")
 
     def _read_done(self, blocks: int) -> None:
-        """Count the blocks that are done; delete what a crash left, and what cannot be read."""
-        for remains in self._matches.glob(".*.tmp"):
-            remains.unlink()
+        """Count the finished blocks, and delete temporary files that a crash has left."""
+        for leftover in self._matches.glob(".*.tmp"):
+            leftover.unlink()
         numbers = [int(path.stem) for path in self._matches.glob("*.parquet")]
         with ThreadPoolExecutor(_READERS) as pool:
             for number, counts in zip(numbers, pool.map(self._counts, numbers), strict=True):
@@ -262,7 +276,7 @@ class ScanFolder:
                     self.totals.add(counts)
 
     def _counts(self, number: int) -> dict[str, Any] | None:
-        """Read a block's counts; None if its file is damaged, so that it is done again."""
+        """Return a block's counts; None if its file is damaged, so that it is scanned again."""
         import pyarrow as pa
         from pyarrow import parquet
 
@@ -274,11 +288,11 @@ class ScanFolder:
         return counts
 
 
-def _described(refused: FileRefusal) -> dict[str, str]:
-    """Write down a refusal: `name`, `code`, `reason`, and `file_bytes` as `name_fields` does."""
-    named = name_fields(refused.name)
-    told = {"name": named.pop("file"), "code": refused.code, "reason": refused.reason}
-    return told | named
+def _refusal_line(refusal: FileRefusal) -> dict[str, str]:
+    """Return `name`, `code`, `reason`, and `file_bytes` if `name_fields` has it."""
+    fields = name_fields(refusal.name)
+    line = {"name": fields.pop("file"), "code": refusal.code, "reason": refusal.reason}
+    return line | fields
 
 
 def _is_index(bank: Path) -> bool:
@@ -286,4 +300,4 @@ def _is_index(bank: Path) -> bool:
         with bank.open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC
     except FileNotFoundError:
-        return False  # as a bank it is told to be missing
+        return False  # opening it as a bank reports that it is missing

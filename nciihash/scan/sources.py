@@ -1,7 +1,7 @@
-"""Where files to be scanned lie: a folder of this machine, or an object store by its URL.
+"""Sources of the files to be scanned: a folder on this machine, or an object store by its URL.
 
-URLs are opened by the package fsspec (`s3://`, `gs://`, `memory://`, `file://` …), which asks for a
-package of its own for most of them and takes keys from where that looks for them.
+The package fsspec opens URLs (`s3://`, `gs://`, `memory://`, `file://` …). Most kinds of URL need a
+further package, which also defines where the credentials are read from.
 """
 
 import errno
@@ -19,68 +19,68 @@ from typing import Any, BinaryIO, Final, TypeAlias
 from nciihash.errors import ExtraMissing, FileRefused, NotAFile, SourceInvalid
 from nciihash.media.reading import files_in, unreadable
 
-# what stores tell of an object's version; the first that is there is taken
-_MARKS: Final = ("ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "created")
+# Under one of these keys a store lists the version of an object. The first one found is used.
+_VERSIONS: Final = ("ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "created")
 _CHUNK: Final = 1 << 20  # bytes
-_OURS: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # no fault of the file that is opened
+_OURS: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # errors that are not the file's fault
 _LINKS: Final = {errno.ELOOP, errno.ENAMETOOLONG}
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file that a store lists: its name there, its size in bytes, and a mark of its version."""
+    """A file that a source lists: its name there, its size in bytes, and its version."""
 
     name: str
     size: int
-    mark: str
+    version: str
 
 
 class Folder:
-    """A folder, or a single file, of this machine."""
+    """A folder on this machine, or a single file."""
 
     def __init__(self, path: Path) -> None:
         self.root = path
 
     def entries(self) -> Iterator[SourceFile]:
-        """List all files, folders in folders included, in the order of names.
+        """Yield all files, including those in subfolders, in the order of their names.
 
         Raises:
-            SourceInvalid: nothing is there.
+            SourceInvalid: the folder does not exist.
         """
         if not self.root.exists():
             raise SourceInvalid(f"There is nothing at {self.root}. Check the path.")
         for path in files_in([self.root]):
             try:
                 status = path.stat()
-            except OSError:  # whoever opens it is told why
+            except OSError:  # reported when the file is opened
                 yield SourceFile(str(path), 0, "")
                 continue
             yield SourceFile(str(path), status.st_size, str(status.st_mtime_ns))
 
-    def opened(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> BinaryIO:
         """Open a file for reading."""
         return Path(name).open("rb")
 
     def refusal(self, error: OSError) -> FileRefused | None:
-        """Say why one file cannot be read; None if it is this process that lacks something."""
+        """Return why a file cannot be read; None if this process lacks resources."""
         return None if error.errno in _OURS else _refusal(error)
 
-    def sees(self, name: str) -> bool:
-        """Tell whether a file is there and can be opened."""
-        return _sees(self, name)
+    def can_open(self, name: str) -> bool:
+        """Whether a file exists and can be opened."""
+        return _can_open(self, name)
 
     @contextmanager
-    def at_hand(self, name: str) -> Iterator[Path]:
-        """Give a file's path on this machine."""
+    def local_copy(self, name: str) -> Iterator[Path]:
+        """Yield the path of a file."""
         yield Path(name)
 
 
 class Objects:
-    """What lies behind a URL.
+    """The objects in an object store under a URL.
 
     Raises:
         ExtraMissing: a package that this kind of URL needs is not installed.
-        SourceInvalid: an unknown kind of URL.
+        SourceInvalid: the kind of URL is unknown.
     """
 
     def __init__(self, url: str) -> None:
@@ -99,50 +99,50 @@ class Objects:
             raise SourceInvalid(f"{url.partition(':')[0]}:// cannot be opened. {error}") from None
 
     def entries(self) -> Iterator[SourceFile]:
-        """List all objects in the order of names.
+        """Yield all objects in the order of their names.
 
         Raises:
-            SourceInvalid: nothing is there.
+            SourceInvalid: there are none.
         """
-        found = self._files.find(self.root, detail=True)
-        if not found:
-            raise SourceInvalid("There is nothing behind this URL. Check it.")
-        for name in sorted(found):
-            told = found[name]
-            if told.get("type") == "other" and _is_special(told.get("mode", 0)):
+        listing = self._files.find(self.root, detail=True)
+        if not listing:
+            raise SourceInvalid("There is nothing at this URL. Check it.")
+        for name in sorted(listing):
+            details = listing[name]
+            if details.get("type") == "other" and _is_special(details.get("mode", 0)):
                 continue
-            if told.get("islink") and self._files.isdir(name):
+            if details.get("islink") and self._files.isdir(name):
                 continue  # as in a `Folder`
-            mark = next((str(told[key]) for key in _MARKS if told.get(key)), "")
-            yield SourceFile(name, int(told.get("size") or 0), mark)
+            version = next((str(details[key]) for key in _VERSIONS if details.get(key)), "")
+            yield SourceFile(name, int(details.get("size") or 0), version)
 
     def refusal(self, error: OSError) -> FileRefused | None:
-        """Say why one object cannot be read; None if the store itself may be what fails."""
-        theirs = isinstance(error, FileNotFoundError | PermissionError) or error.errno in _LINKS
-        return _refusal(error) if theirs else None
+        """Return why an object cannot be read; None if the store itself may have failed."""
+        of_object = isinstance(error, FileNotFoundError | PermissionError) or error.errno in _LINKS
+        return _refusal(error) if of_object else None
 
-    def opened(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> BinaryIO:
         """Open an object for reading."""
         opened: BinaryIO = self._files.open(name, "rb")
         return opened
 
-    def sees(self, name: str) -> bool:
-        """Tell whether an object is there and can be opened."""
-        return _sees(self, name)
+    def can_open(self, name: str) -> bool:
+        """Whether an object exists and can be opened."""
+        return _can_open(self, name)
 
     @contextmanager
-    def at_hand(self, name: str) -> Iterator[Path]:
-        """Fetch an object into a folder that only this user reads, and delete it afterwards.
+    def local_copy(self, name: str) -> Iterator[Path]:
+        """Download an object to a private temporary folder, yield its path, and delete it.
 
         Raises:
-            NotAFile, UnreadableFile: it is gone, or not to be read by this user.
-            OSError: it cannot be fetched now.
+            NotAFile, UnreadableFile: the object is gone, or this user may not read it.
+            OSError: the download failed.
         """
         with tempfile.TemporaryDirectory(prefix="nciihash-") as folder:
             path = Path(folder) / "object"
             with path.open("wb") as copy:
                 try:
-                    with self.opened(name) as source:
+                    with self.open(name) as source:
                         shutil.copyfileobj(source, copy, _CHUNK)
                 except OSError as error:
                     if (refusal := self.refusal(error)) is None:
@@ -154,8 +154,8 @@ class Objects:
 ScanSource: TypeAlias = Folder | Objects
 
 
-def store(source: str) -> ScanSource:
-    """Tell a URL from a path.
+def open_source(source: str) -> ScanSource:
+    """Return the source at a path or a URL.
 
     Raises:
         ExtraMissing, SourceInvalid: as `Objects` does.
@@ -170,13 +170,13 @@ def _is_special(mode: int) -> bool:
 
 def _refusal(error: OSError) -> FileRefused:
     if isinstance(error, FileNotFoundError):
-        return NotAFile("Nothing is there any more. It was when it was listed.")
+        return NotAFile("The file was listed, but it does not exist any more.")
     return unreadable(error)
 
 
-def _sees(store: ScanSource, name: str) -> bool:
+def _can_open(source: ScanSource, name: str) -> bool:
     try:
-        store.opened(name).close()
+        source.open(name).close()
     except OSError:
         return False
     return True

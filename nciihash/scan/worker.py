@@ -1,4 +1,4 @@
-"""Scan one block: its parts in, rows of matches out. All engines do this, and nothing else."""
+"""Scan one block: match its parts against the bank, and collect rows of matches."""
 
 import threading
 import time
@@ -15,20 +15,20 @@ from nciihash.errors import BankError, FileRefused, UnsupportedFormat
 from nciihash.media.limits import LIMITS
 from nciihash.media.reading import check_video_size, file_name, name_fields
 from nciihash.sandbox.parent import Sandbox
-from nciihash.scan.parquet import by_type, not_hashes, packed, plain
+from nciihash.scan.parquet import dense, invalid_rows, masks_by_type, read_hashes
 from nciihash.scan.plan import Block, FileRefusal, Kind, Part
-from nciihash.scan.sources import ScanSource, store
+from nciihash.scan.sources import ScanSource, open_source
 from nciihash.sdk.lookup import look_up
 from nciihash.signals import Item, Match, SignalType
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_ROWS: Final = 1 << 14  # hashes that are looked for in one query
-_NAMED: Final = 20  # rows of a Parquet file that are named as refused; all are counted
+_ROWS: Final = 1 << 14  # hashes that are matched in one query
+_EXAMPLES: Final = 20  # invalid rows that are named for a part of a Parquet file; all are counted
 
-# The columns of results, with Arrow's names of their types. `source` and `row` say where in which
-# Parquet file a hash stood; `time` is the second of a video.
+# The columns of results, with Arrow's names of their types. `source` and `row` are the Parquet file
+# of a hash and its row there; `time` is the second of a video.
 COLUMNS: Final = {
     "source": "string",
     "row": "int64",
@@ -42,21 +42,25 @@ COLUMNS: Final = {
     "distance": "int16",
     "band": "string",
 }
-_CARRIED: Final = ("file", "file_bytes", "time")  # from a Parquet file of hashes to the results
+_COPIED: Final = (
+    "file",
+    "file_bytes",
+    "time",
+)  # copied from a Parquet file of hashes to the results
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What every block of a scan has in common; it travels to other machines.
+    """What all blocks of a scan have in common; it is sent to other machines.
 
     Attributes:
         source: a path or a URL.
-        kind: what is there.
-        bank: the path of a bank that stands still.
-        fingerprint: that bank's.
-        signals: which types of hash to make of files.
-        fast: as `nciihash.hashing.hasher.hash_file` takes it.
-        sandboxed: decode in a child process.
+        kind: what the source holds.
+        bank: path of a frozen bank.
+        fingerprint: of that bank.
+        signals: types of hash to compute from files.
+        fast: passed to `nciihash.hashing.hasher.hash_file`.
+        sandboxed: open files in a child process.
     """
 
     source: str
@@ -70,16 +74,16 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class BlockResult:
-    """A block's result.
+    """The result of a block.
 
     Attributes:
-        number: the block's.
-        scanned: files or hashes that were looked for.
-        foreign: files that are neither pictures nor videos.
-        failed: how many were refused, by code.
-        refused: those, all files and some rows of each Parquet file.
-        seconds: processor time that the block took, less what a child process decoded.
-        matches: an Arrow table of `COLUMNS`.
+        number: of the block.
+        scanned: number of files or hashes that were matched.
+        foreign: number of files that are neither pictures nor videos.
+        failed: number of files or hashes that were refused, by code.
+        refused: all files, and some rows of each Parquet file, that were refused.
+        seconds: processor time of the block, without that of a child process.
+        matches: an Arrow table with the columns `COLUMNS`.
     """
 
     number: int
@@ -96,146 +100,165 @@ class ScanStopped(Exception):
 
 
 class Scanner:
-    """Scans blocks, one at a time; several may share a bank.
+    """Scans blocks, one at a time. Several scanners may share a bank.
 
     Args:
         job: what to scan and how.
-        still: the job's bank, which was opened before.
-        where: the job's source.
+        bank: the job's bank, open.
+        source: the job's source.
     """
 
-    def __init__(self, job: Job, still: FrozenBank, where: ScanSource) -> None:
+    def __init__(self, job: Job, bank: FrozenBank, source: ScanSource) -> None:
         self._job = job
-        self._still = still
-        self._where = where
-        # decoders of videos share the processors out among the blocks
-        self._box = Sandbox(replace(LIMITS, threads=1))
+        self._bank = bank
+        self._source = source
+        # one thread for decoding videos: other processors scan other blocks
+        self._sandbox = Sandbox(replace(LIMITS, threads=1))
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """Break off the block that another thread is at, for good."""
+        """Stop scanning, including the block that another thread is working on."""
         self._stopped.set()
-        self._box.stop()
+        self._sandbox.stop()
 
     def close(self) -> None:
         """End the child process."""
-        self._box.close()
+        self._sandbox.close()
 
     def scan(self, block: Block) -> BlockResult:
-        """Look for everything in a block.
+        """Match everything in a block.
 
         Raises:
-            Stopped: it was broken off.
+            ScanStopped: the scanner was stopped.
             SandboxUnavailable: the child process cannot start; nothing was decoded.
             OSError, pyarrow.ArrowException: a Parquet file, or a store, cannot be read.
         """
         start = time.thread_time()
-        done = _Collected()
+        collected = _BlockCollector()
         for part in block.parts:
             if self._job.kind is Kind.HASHES:
-                self._scan_rows(part, done)
+                self._scan_rows(part, collected)
             else:
-                self._scan_file(part, done)
-        return done.of(block, start)
+                self._scan_file(part, collected)
+        return collected.result(block, start)
 
     def _check(self) -> None:
         if self._stopped.is_set():
             raise ScanStopped
 
-    def _scan_file(self, part: Part, done: "_Collected") -> None:
+    def _scan_file(self, part: Part, collected: "_BlockCollector") -> None:
         self._check()
         path = Path(part.name)
         try:
-            check_video_size(part.size, LIMITS)  # before it is fetched
-            with self._where.at_hand(part.name) as at:
-                item = self._hash(at)
+            check_video_size(part.size, LIMITS)  # before it is downloaded
+            with self._source.local_copy(part.name) as copy:
+                item = self._hash(copy)
         except FileRefused as refusal:
-            self._check()  # a child that was stopped refuses what it was at
+            self._check()  # when the child is stopped, it refuses the file
             if isinstance(refusal, UnsupportedFormat):
-                done.foreign += 1
+                collected.foreign += 1
             else:
                 reason = " ".join(str(refusal).split())
-                done.refuse(part.name, refusal.code, reason)
+                collected.refuse(part.name, refusal.code, reason)
             return
-        done.scanned += 1
-        for _, outcome in look_up([(path, item)], self._still.query, None):
+        collected.scanned += 1
+        for _, outcome in look_up([(path, item)], self._bank.query, None):
             assert not isinstance(outcome, FileRefused)  # noqa: S101 - it was hashed
-            found = [match for _, match in outcome.found if isinstance(match, Match)]
-            done.add_file(part.name, found, named=bool(self._still.tables))
+            matches = [match for _, match in outcome.found if isinstance(match, Match)]
+            collected.add_file(part.name, matches, named=bool(self._bank.tables))
 
     def _hash(self, path: Path) -> Item:
         job = self._job
         # the trimmed picture as well, as in `nciihash match`
         if job.sandboxed:
-            return self._box.hash_file(path, variants="match", signals=job.signals, fast=job.fast)
-        # loads the decoders, which this was told to use
+            return self._sandbox.hash_file(
+                path, variants="match", signals=job.signals, fast=job.fast
+            )
+        # loads the decoders into this process, as asked for
         from nciihash.hashing.hasher import hash_file
 
         return hash_file(path, variants="match", signals=job.signals, fast=job.fast)
 
-    def _scan_rows(self, part: Part, done: "_Collected") -> None:
-        """Look for the hashes of some row groups."""
+    def _scan_rows(self, part: Part, collected: "_BlockCollector") -> None:
+        """Match the hashes of some row groups."""
         from pyarrow import parquet
 
-        with self._where.opened(part.name) as opened, parquet.ParquetFile(opened) as file:
-            wanted = ("type", "value", *_CARRIED)
+        with self._source.open(part.name) as opened, parquet.ParquetFile(opened) as file:
+            wanted = ("type", "value", *_COPIED)
             columns = [name for name in wanted if name in file.schema_arrow.names]
             groups = range(part.first, part.last)
-            row, left = part.row, _NAMED
-            # in this thread: the other cores have blocks of their own
+            row, examples = part.row, _EXAMPLES
+            # in this thread: the other cores scan other blocks
             batches = file.iter_batches(_ROWS, groups, columns, use_threads=False)
             for batch in batches:
                 self._check()
-                left = self._scan_batch(part.name, row, batch, done, left)
+                examples = self._scan_batch(part.name, row, batch, collected, examples)
                 row += len(batch)
         if row != part.row + part.count:
-            raise OSError(f"{part.name} was changed since the scan began")
+            raise OSError(f"{part.name} has changed since the scan started")
 
     def _scan_batch(
-        self, source: str, row: int, batch: "pa.RecordBatch", done: "_Collected", left: int
+        self,
+        source: str,
+        first: int,
+        batch: "pa.RecordBatch",
+        collected: "_BlockCollector",
+        examples: int,
     ) -> int:
-        """Look for the hashes of some rows; name up to `left` that hold none, give what is left."""
+        """Match the hashes of some rows, and name invalid ones.
+
+        Args:
+            source: name of the Parquet file.
+            first: number of the batch's first row in it.
+            batch: the rows.
+            collected: for the results.
+            examples: number of invalid rows that may still be named.
+
+        Returns:
+            The number of invalid rows that may be named after these.
+        """
         import pyarrow.compute as pc
 
-        types = plain(batch.column("type"))
-        values = plain(batch.column("value"))
-        good = 0
-        found = []
-        for type, rows in by_type(types):
-            places, hashes = packed(type, values, rows)
-            good += len(places)
-            near = self._still.near(type, hashes)
-            if len(near.query):
-                found.append((type, near, places[near.query]))
-        done.scanned += good
-        if bad := len(batch) - good:
-            done.failed["bad_hash"] += bad
-            for place in not_hashes(types, values)[:left]:
-                name = f"row {row + place:,} of {file_name(source)}"
-                done.refused.append(FileRefusal(name, "bad_hash", "It holds no hash of its type."))
-                left -= 1
-        if found:
+        types = dense(batch.column("type"))
+        values = dense(batch.column("value"))
+        valid = 0
+        matches = []
+        for type, mask in masks_by_type(types):
+            rows, hashes = read_hashes(type, values, mask)
+            valid += len(rows)
+            pairs = self._bank.near(type, hashes)
+            if len(pairs.query):
+                matches.append((type, pairs, rows[pairs.query]))
+        collected.scanned += valid
+        if invalid := len(batch) - valid:
+            collected.failed["bad_hash"] += invalid
+            for row in invalid_rows(types, values)[:examples]:
+                name = f"row {first + row:,} of {file_name(source)}"
+                reason = "It holds no valid hash of its type."
+                collected.refused.append(FileRefusal(name, "bad_hash", reason))
+                examples -= 1
+        if matches:
             columns = [
-                pc.cast(plain(batch.column(name)), COLUMNS[name])
+                pc.cast(dense(batch.column(name)), COLUMNS[name])
                 if name in batch.schema.names
                 else None
-                for name in _CARRIED
+                for name in _COPIED
             ]
-            done.add_rows(source, row, _Queries(*columns), found, self._still)
-        return left
+            collected.add_rows(source, first, _Queries(*columns), matches, self._bank)
+        return examples
 
 
 @dataclass(frozen=True, slots=True)
 class _Queries:
-    """Columns of a batch: the files, the bytes of their names, and seconds that hashes are of."""
+    """Columns of a batch: the files, the bytes of their names, and the seconds of a video."""
 
     files: "pa.Array"
     bytes: "pa.Array | None"
     times: "pa.Array | None"
 
 
-class _Collected:
-    """What a block has given so far."""
+class _BlockCollector:
+    """Collects the results of a block."""
 
     def __init__(self) -> None:
         self.scanned = self.foreign = 0
@@ -247,8 +270,14 @@ class _Collected:
         self.failed[code] += 1
         self.refused.append(FileRefusal(name, code, reason))
 
-    def add_file(self, name: str, found: list[Match], *, named: bool) -> None:
-        """Add what a file matches; of an index file neither items nor variants are known."""
+    def add_file(self, name: str, matches: list[Match], *, named: bool) -> None:
+        """Add the matches of a file.
+
+        Args:
+            name: of the file.
+            matches: of its hashes.
+            named: whether items and variants are known, which an index file does not hold.
+        """
         rows = [
             {
                 **name_fields(name),
@@ -259,7 +288,7 @@ class _Collected:
                 "distance": match.distance,
                 "band": match.band.value,
             }
-            for match in found
+            for match in matches
         ]
         if rows:
             self._tables.append(_table({c: [r.get(c) for r in rows] for c in COLUMNS}))
@@ -267,41 +296,49 @@ class _Collected:
     def add_rows(
         self,
         source: str,
-        row: int,
+        first: int,
         queries: _Queries,
-        found: list[tuple[SignalType, NearPairs, NDArray[np.int64]]],
-        still: FrozenBank,
+        matches: list[tuple[SignalType, NearPairs, NDArray[np.int64]]],
+        bank: FrozenBank,
     ) -> None:
-        """Add what the hashes of some rows match, in the order of rows."""
+        """Add the matches of a batch of rows, in the order of the rows.
+
+        Args:
+            source: name of the Parquet file.
+            first: number of the batch's first row in it.
+            queries: columns of the batch.
+            matches: for each type the pairs that are near, and the row of each pair in the batch.
+            bank: for the names of the signals.
+        """
         import pyarrow as pa
 
         tables = []
-        for type, near, places in found:
-            count = len(places)
-            strong = near.distance.astype(np.int64) * 2 <= type.threshold + 1  # signals.band
-            taken = pa.array(places)
+        for type, pairs, rows in matches:
+            count = len(rows)
+            strong = pairs.distance.astype(np.int64) * 2 <= type.threshold + 1  # signals.band
+            indices = pa.array(rows)
             columns = {
                 "source": [file_name(source)] * count,
-                "row": places + row,
-                "file": queries.files.take(taken),
-                "file_bytes": None if queries.bytes is None else queries.bytes.take(taken),
-                "time": None if queries.times is None else queries.times.take(taken),
-                "id": still.names(type, near.row),
-                "item": still.items(type, near.row),
+                "row": rows + first,
+                "file": queries.files.take(indices),
+                "file_bytes": None if queries.bytes is None else queries.bytes.take(indices),
+                "time": None if queries.times is None else queries.times.take(indices),
+                "id": bank.names(type, pairs.row),
+                "item": bank.items(type, pairs.row),
                 "type": [type.value] * count,
-                "variant": still.variants(type, near.row),
-                "distance": near.distance.astype(np.int16),
+                "variant": bank.variants(type, pairs.row),
+                "distance": pairs.distance.astype(np.int16),
                 "band": np.where(strong, "strong", "likely").tolist(),
             }
-            nothing = [None] * count
-            tables.append(_table({k: nothing if v is None else v for k, v in columns.items()}))
+            nulls = [None] * count
+            tables.append(_table({k: nulls if v is None else v for k, v in columns.items()}))
         table = pa.concat_tables(tables)
-        if len(tables) > 1:  # each is in the order of rows
+        if len(tables) > 1:  # each of them is in the order of rows
             order = np.argsort(table.column("row").to_numpy(), kind="stable")
             table = table.take(pa.array(order))
         self._tables.append(table)
 
-    def of(self, block: Block, start: float) -> BlockResult:
+    def result(self, block: Block, start: float) -> BlockResult:
         import pyarrow as pa
 
         matches = pa.concat_tables(self._tables) if self._tables else _schema().empty_table()
@@ -317,29 +354,29 @@ class _Collected:
 
 
 def open_scanner(job: Job) -> Scanner:
-    """Open and check the bank, and open the source, of a job: each once in a process.
+    """Open the source of a job, and open and verify its bank, once in each process.
 
     Raises:
-        BankError: this machine sees another bank than the one that the scan began with, or none.
-        BankCorrupt, IndexFileInvalid, OSError: it cannot be opened.
+        BankError: this machine has no bank at that path, or not the one of the scan.
+        BankCorrupt, IndexFileInvalid, OSError: the bank cannot be opened.
         ExtraMissing, SourceInvalid: a package for the source is not installed here.
     """
-    return Scanner(job, open_bank(job, verify=True), store(job.source))
+    return Scanner(job, open_bank(job, verify=True), open_source(job.source))
 
 
 def open_bank(job: Job, *, verify: bool) -> FrozenBank:
-    """Open a job's bank, if it is the one that the scan began with.
+    """Open a job's bank, if it is the one that the scan started with.
 
     Args:
         job: what to scan and how.
-        verify: as `FrozenBank.open` takes it.
+        verify: passed to `FrozenBank.open`.
 
     Raises:
         BankError, BankCorrupt, IndexFileInvalid, OSError: as `open_scanner` does.
     """
     path = Path(job.bank)
     if fingerprint(path) != job.fingerprint:
-        raise BankError(f"{path} is another bank here than the one that this scan began with.")
+        raise BankError(f"{path} on this machine is not the bank that this scan started with.")
     return FrozenBank.open(path, verify=verify)
 
 

@@ -1,4 +1,4 @@
-"""Run the two command lines in this process: one of their own takes a second to start."""
+"""Run the two command lines in this process: a new process takes a second to start."""
 
 import io
 import json
@@ -13,13 +13,13 @@ from nciihash.cli import app as nciihash
 from nciihash.media.limits import LIMITS
 from nciihash.sandbox import Sandbox
 
-NCIIHASH = (sys.executable, "-m", "nciihash")  # for a process of its own
-YES = ("--yes", "--reason", "precaution")  # a submission that asks nothing
+NCIIHASH = (sys.executable, "-m", "nciihash")  # for a new process
+YES = ("--yes", "--reason", "precaution")  # submit without questions
 
 
 @dataclass
-class BlockResult:
-    """How a command ended, and what it printed."""
+class CommandResult:
+    """The exit status of a command, and what it printed."""
 
     code: int
     out: str
@@ -27,21 +27,22 @@ class BlockResult:
 
     @property
     def lines(self):
-        """Read standard output, every line of which must be JSON."""
+        """Standard output, parsed: every line of it must be JSON."""
         return [json.loads(line) for line in self.out.splitlines()]
 
     @property
     def line(self):
+        """Standard output, parsed: it must be a single line of JSON."""
         (line,) = self.lines
         return line
 
 
 class KeptSandbox(Sandbox):
-    """A sandbox whose child is not ended with the command, but used by the next one.
+    """A sandbox whose child process outlives the command, for the next command to use.
 
     Args:
-        limits: what each file may cost.
-        idle: the sandboxes of these limits that no command uses.
+        limits: on the resources that a file may take.
+        idle: the sandboxes with these limits that no command uses.
     """
 
     def __init__(self, limits, idle):
@@ -61,10 +62,10 @@ class KeptSandbox(Sandbox):
 
 @pytest.fixture(scope="session")
 def kept_sandboxes():
-    """Yield a function that takes the place of `Sandbox` and returns an idle one if it can.
+    """Yield a replacement for `Sandbox` that returns an idle sandbox if there is one.
 
-    A child takes a second to start. That each command starts and ends its own is tested in
-    sandbox/test_pool.py.
+    A child process takes a second to start. sandbox/test_pool.py tests that each command starts and
+    ends its own.
     """
     idle = defaultdict(list)
 
@@ -97,19 +98,19 @@ def run(capsys, monkeypatch, kept_sandboxes):
             code = 0
         except SystemExit as end:
             code = end.code or 0
-        return BlockResult(code, *capsys.readouterr())
+        return CommandResult(code, *capsys.readouterr())
 
     return call
 
 
 def submit(run, local, *arguments, **options):
-    """Run `nciihash submit` to a service of the tests."""
+    """Run `nciihash submit` against a service of the tests."""
     return run("submit", "--server", local.address, *arguments, **options)
 
 
-def operate(capsys, monkeypatch, *words):
+def operate(capsys, monkeypatch, *arguments):
     """Run `clearinghouse`; return its exit status and what it printed."""
-    monkeypatch.setattr("sys.argv", ["clearinghouse", *map(str, words)])
+    monkeypatch.setattr("sys.argv", ["clearinghouse", *map(str, arguments)])
     capsys.readouterr()
     code = 0
     try:

@@ -1,34 +1,37 @@
-"""Fill a bank for tests of scans, and read their results."""
+"""Entries for the banks of tests, and functions to start scans and read their results."""
 
 import hashlib
 
 import numpy as np
 
 from nciihash.feed import Added
-from nciihash.scan import results as findings
 from nciihash.scan.plan import plan
+from nciihash.scan.results import ScanFolder
 from nciihash.scan.sources import Folder
 from nciihash.signals import Media, Signal, SignalType, Variant
 
-BANKED, ASKED = 400, 600
+BANKED, QUERIED = 400, 600  # numbers of hashes
 
 
 def name(number):
+    """Return the id of a signal or item."""
     return hashlib.sha256(str(number).encode()).hexdigest()[:32]
 
 
 def added(number, signal, variant=Variant.ORIGINAL):
+    """Return a feed entry; each item has two signals."""
     return Added(name(number), name(number // 2 + 10**6), signal, 90, Media.IMAGE, variant)
 
 
-def flipped(value, bits):
-    row = np.unpackbits(np.frombuffer(value, np.uint8))
-    row[bits] ^= 1
-    return Signal(SignalType.PDQ, np.packbits(row).tobytes())
+def flipped(value, indices):
+    """Return a PDQ signal with some bits flipped."""
+    bits = np.unpackbits(np.frombuffer(value, np.uint8))
+    bits[indices] ^= 1
+    return Signal(SignalType.PDQ, np.packbits(bits).tobytes())
 
 
 def results(out):
-    """Read all results, in the order of blocks, without their row numbers."""
+    """Return all results in the order of blocks, without `source` and `row`."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -38,8 +41,8 @@ def results(out):
 
 
 def begin(arguments):
-    """Start a scan's results folder, up to its first block."""
+    """Start a scan with the arguments of its command, and stop before the first block."""
     source, _, bank, _, out, _, block = arguments
-    with findings.ScanFolder(out) as folder:
+    with ScanFolder(out) as folder:
         how = {"signals": [], "fast": False}
         folder.begin(str(source), plan(Folder(source), block), bank, how)

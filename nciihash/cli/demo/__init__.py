@@ -1,1 +1,1 @@
-"""`nciihash demo`: the whole path on sample photos."""
+"""`nciihash demo`: the whole process on sample photos."""

@@ -1,7 +1,7 @@
-"""Make the copies of a photo that the demo looks for: what people do to pictures they pass on.
+"""Edited copies of a photo for the demo: what people do to pictures before they share them.
 
-The last seven are edits that one plain PDQ hash does not see through. The hashes of altered copies
-find the first four of them; the others belong here so that the demo shows what is missed as well.
+A PDQ hash of the original alone does not match the last seven edits. The hashes of altered copies
+match the first four of these; the others are included so that the demo also shows what is missed.
 """
 
 import io
@@ -12,12 +12,12 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
-_SEED: Final = 20260517  # any number: so that each run makes the same noise
+_SEED: Final = 20260517  # arbitrary, but fixed, so that each run adds the same noise
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One way to alter a photo, and the file format that the copy is saved in."""
+    """A way to alter a photo, and the file format of the copy."""
 
     name: str
     alter: Callable[[Image.Image], Image.Image]
@@ -25,7 +25,7 @@ class Edit:
     quality: int = 85
 
     def apply(self, photo: Image.Image) -> bytes:
-        """Give the altered copy of an RGB photo as a file's bytes."""
+        """Return the altered copy of an RGB photo as the bytes of a file."""
         out = io.BytesIO()
         self.alter(photo).save(out, self.format, quality=self.quality)
         return out.getvalue()
@@ -66,19 +66,28 @@ def _noisy(photo: Image.Image) -> Image.Image:
 
 
 def _write(photo: Image.Image, text: str, *, height: float, right: bool, box: bool) -> Image.Image:
-    """Write a line into a lower corner, its height a share of the photo's."""
-    letters = max(8, round(photo.height * height))
-    font = ImageFont.load_default(size=letters)
+    """Return a photo with a line of text in a lower corner.
+
+    Args:
+        photo: an RGB photo.
+        text: the line.
+        height: of the letters, as a share of the photo's.
+        right: write into the right corner, else the left one.
+        box: draw opaque text on a black box, else translucent text.
+    """
+    size = max(8, round(photo.height * height))
+    font = ImageFont.load_default(size=size)
     layer = Image.new("RGBA", photo.size, (0, 0, 0, 0))
-    pen = ImageDraw.Draw(layer)
-    left, top, end, bottom = pen.textbbox((0, 0), text, font=font)
-    wide, tall = end - left, bottom - top
-    x = photo.width - wide - letters if right else letters
-    y = photo.height - tall - letters
+    draw = ImageDraw.Draw(layer)
+    left, top, right_edge, bottom = draw.textbbox((0, 0), text, font=font)
+    text_width, text_height = right_edge - left, bottom - top
+    x = photo.width - text_width - size if right else size
+    y = photo.height - text_height - size
     if box:
-        edge = letters / 3
-        pen.rectangle((x - edge, y - edge, x + wide + edge, y + tall + edge), fill=(0, 0, 0, 255))
-    pen.text((x - left, y - top), text, font=font, fill=(255, 255, 255, 255 if box else 150))
+        margin = size / 3
+        corners = (x - margin, y - margin, x + text_width + margin, y + text_height + margin)
+        draw.rectangle(corners, fill=(0, 0, 0, 255))
+    draw.text((x - left, y - top), text, font=font, fill=(255, 255, 255, 255 if box else 150))
     return Image.alpha_composite(photo.convert("RGBA"), layer).convert("RGB")
 
 
@@ -91,15 +100,15 @@ def _watermarked(photo: Image.Image) -> Image.Image:
 
 
 def _cropped(photo: Image.Image) -> Image.Image:
-    wide, tall = photo.size
-    return photo.crop((wide // 20, tall // 20, wide - wide // 20, tall - tall // 20))
+    width, height = photo.size
+    return photo.crop((width // 20, height // 20, width - width // 20, height - height // 20))
 
 
 def _mirrored(photo: Image.Image) -> Image.Image:
     return ImageOps.mirror(photo)
 
 
-def _turned(photo: Image.Image) -> Image.Image:
+def _rotated(photo: Image.Image) -> Image.Image:
     return photo.rotate(3, Image.Resampling.BICUBIC, expand=False)
 
 
@@ -108,8 +117,8 @@ def _bordered(photo: Image.Image) -> Image.Image:
 
 
 def _cornered(photo: Image.Image) -> Image.Image:
-    wide, tall = photo.size
-    return photo.crop((0, 0, wide - wide // 7, tall - tall // 9))
+    width, height = photo.size
+    return photo.crop((0, 0, width - width // 7, height - height // 9))
 
 
 def _halved(photo: Image.Image) -> Image.Image:
@@ -137,10 +146,10 @@ EDITS: Final = (
     Edit("captioned corner", _captioned),
     Edit("small watermark", _watermarked),
     Edit("edges cropped by 5 %", _cropped),
-    Edit("turned by 3 degrees", _turned),
+    Edit("rotated by 3 degrees", _rotated),
     Edit("mirrored", _mirrored),
     Edit("white border", _bordered),
     Edit("corner cropped off", _cornered),
-    Edit("left half alone", _halved),
-    Edit("beside another picture", _collage),
+    Edit("left half only", _halved),
+    Edit("next to another picture", _collage),
 )

@@ -1,4 +1,4 @@
-"""Start parts of a clearinghouse on this machine: all of it for the demo, or the page alone."""
+"""Start a clearinghouse on this machine for the demo, or only its web page for `nciihash app`."""
 
 import json
 import os
@@ -21,50 +21,52 @@ _NEEDED: Final = (
 _LISTENING: Final = re.compile(r"clearinghouse: listening on (http://\S+)")
 _PROGRAM: Final = (sys.executable, "-m", "clearinghouse")
 _START_SECONDS: Final = 60.0  # a cold disk is slow
-_END_SECONDS: Final = 5.0  # the service promises to end within this
+_END_SECONDS: Final = 5.0  # within which the service is to shut down
 
 
 def _check_installed(what: str, extra: str) -> None:
     if any(find_spec(name) is None for name in _NEEDED):
         raise ExtraMissing(
-            f'{what}, which needs packages that are not installed: pip install "nciihash[{extra}]"'
+            f'{what} needs packages that are not installed: pip install "nciihash[{extra}]"'
         )
 
 
 def become_page(server: str | None, port: int, *, browser: bool) -> NoReturn:
-    """Turn this process into the one that serves the page, for the library has no part of it.
+    """Replace this process by `clearinghouse app`, which serves the page.
+
+    The library has no code that serves it.
 
     Args:
-        server: the clearinghouse to which the page sends; None to save fingerprints instead.
-        port: 0 for any free one.
+        server: address of the clearinghouse to send to; None to save fingerprints instead.
+        port: port to listen on; 0 for any free one.
         browser: open the page in the browser.
 
     Raises:
         ExtraMissing: the service's packages are not installed.
     """
-    _check_installed("The page is part of the clearinghouse", "server")
-    words = ["app", "--port", str(port), "--browser" if browser else "--no-browser"]
+    _check_installed("The page", "server")
+    arguments = ["app", "--port", str(port), "--browser" if browser else "--no-browser"]
     if server is not None:
-        words += ["--server", server]
-    os.execv(sys.executable, (*_PROGRAM, *words))  # noqa: S606 - our own program
+        arguments += ["--server", server]
+    os.execv(sys.executable, (*_PROGRAM, *arguments))  # noqa: S606 - our own program
 
 
 class LocalService:
     """A clearinghouse on a free port of this machine; a context manager.
 
-    It starts at once; `address` waits until it answers.
+    The process starts at once; `address` waits until it listens.
 
     Args:
-        folder: where its database, its key and its log go; they stay there when it has ended.
+        folder: for its database, its key and its log, which are not deleted at the end.
 
     Raises:
         ExtraMissing: the service's packages are not installed.
     """
 
     def __init__(self, folder: Path) -> None:
-        _check_installed("This starts a clearinghouse", "demo")
+        _check_installed("The demo", "demo")
         self._database = f"sqlite:///{folder}/clearinghouse.sqlite3"
-        # What is set for a real service has nothing to do with this one.
+        # Settings for a real service must not apply to this one.
         self._environment = {
             name: value
             for name, value in os.environ.items()
@@ -84,39 +86,39 @@ class LocalService:
 
     @cached_property
     def address(self) -> str:
-        """Wait for the line in which the service says where it listens, and give that.
+        """The address of the service; waits until it has printed that it listens.
 
         Raises:
             ServiceUnreachable: it did not start.
         """
         output = self._process.stdout
-        assert output is not None  # noqa: S101 - it was asked for
+        assert output is not None  # noqa: S101 - it is a pipe
         end = time.monotonic() + _START_SECONDS
-        said = b""
+        line = b""
         with selectors.DefaultSelector() as ready:
             ready.register(output, selectors.EVENT_READ)
-            while b"\n" not in said and ready.select(max(0.0, end - time.monotonic())):
-                part = os.read(output.fileno(), 4096)
-                if not part:
+            while b"\n" not in line and ready.select(max(0.0, end - time.monotonic())):
+                data = os.read(output.fileno(), 4096)
+                if not data:
                     break
-                said += part
-        if found := _LISTENING.match(said.decode(errors="replace")):
-            return found[1]
+                line += data
+        if match := _LISTENING.match(line.decode(errors="replace")):
+            return match[1]
         log = self._log.read_text(errors="replace").strip().splitlines()
         raise ServiceUnreachable(
             "The clearinghouse of this demo did not start. "
-            + (f"It said: {log[-1][:300]}" if log else "It said nothing.")
+            + (f"Its log ends with: {log[-1][:300]}" if log else "Its log is empty.")
         )
 
     def add_platform(self, name: str, scopes: str) -> str:
-        """Add a platform with the service's own command, and give its key.
+        """Add a platform with the service's own command, and return its key.
 
-        Only when the service has its address: before, it may still be making its database.
+        Read `address` first: until then, the service may still be creating its database.
 
         Raises:
             ServiceUnreachable: the command failed.
         """
-        done = subprocess.run(  # noqa: S603 - our own program; the name is one argument
+        process = subprocess.run(  # noqa: S603 - our own program; the name is one argument
             (
                 *(*_PROGRAM, "platform", "add", name, "--scope", scopes),
                 *("--database", self._database, "--json"),
@@ -127,16 +129,16 @@ class LocalService:
             cwd=self._folder,
             check=False,
         )
-        if done.returncode:
+        if process.returncode:
             raise ServiceUnreachable(
-                "The clearinghouse of this demo took no platform. It said: "
-                + done.stderr.decode(errors="replace").strip()[-300:]
+                "The clearinghouse of this demo could not add a platform. Its message: "
+                + process.stderr.decode(errors="replace").strip()[-300:]
             )
-        key: str = json.loads(done.stdout)["key"]
+        key: str = json.loads(process.stdout)["key"]
         return key
 
     def close(self) -> None:
-        """End the process: kindly, and if it has not ended in time, by force."""
+        """Terminate the process; kill it if it has not ended in time."""
         self._process.terminate()
         try:
             self._process.wait(_END_SECONDS)

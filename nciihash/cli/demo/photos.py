@@ -1,4 +1,4 @@
-"""The photos of a demo, their edited copies and some strangers: hashed, looked for, counted."""
+"""The photos of the demo, their edited copies and unrelated photos; what platforms match."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -22,57 +22,57 @@ Found = Sequence[Match | Hit]
 Query = Callable[[Sequence[Signal]], Sequence[Found]]
 
 _SUBMITTED: Final = ("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "rocket.jpg")
-# Photographs that show something else. (Textures, drawings and scans of text are no fair test of a
-# hash for photos, and `motorcycle_right` nearly equals `motorcycle_left`.)
-_STRANGERS: Final = (
+# Photos of something else. (Textures, drawings and scans of text are no fair test of a hash for
+# photos, and `motorcycle_right` is nearly equal to `motorcycle_left`.)
+_UNRELATED: Final = (
     *("cell.png", "coins.png", "hubble_deep_field.jpg", "ihc.png", "moon.png"),
     *("motorcycle_left.png", "retina.jpg"),
 )
-_SIDE_MAX: Final = 1600  # pixels of what copies are made from, so that large photos go fast
+_SIDE_MAX: Final = 1600  # pixels; larger photos are scaled down before they are edited
 
 
 @dataclass(frozen=True, slots=True)
 class DemoHashes:
-    """Hashes, made in the sandbox from files.
+    """The hashes of all photos of a demo.
 
     Attributes:
-        names: the submitted photos' file names without their endings.
+        names: file names of the submitted photos, without suffix.
         photos: the submitted photos.
-        copies: for each photo its edited copies, in the order of `EDITS`.
-        strangers: photos that are not submitted.
+        copies: the edited copies of each photo, in the order of `EDITS`.
+        unrelated: photos that are not submitted.
     """
 
     names: tuple[str, ...]
     photos: tuple[Item, ...]
     copies: tuple[tuple[Item, ...], ...]
-    strangers: tuple[Item, ...]
+    unrelated: tuple[Item, ...]
 
     @property
     def queries(self) -> list[tuple[Signal, ...]]:
-        """Give what a platform looks for: the photos, then all copies, then the strangers."""
+        """Signals of each query: of the photos, then of all copies, then of unrelated photos."""
         copies = [copy for row in self.copies for copy in row]
-        looked_for = (*copies, *self.strangers)
+        others = (*copies, *self.unrelated)
         photos = [(photo.hashes[0].signal,) for photo in self.photos]
-        return photos + [tuple(h.signal for h in item.hashes) for item in looked_for]
+        return photos + [tuple(h.signal for h in item.hashes) for item in others]
 
     def distance(self, photo: int, edit: int) -> int:
-        """Give the bits by which a copy's hashes differ from its photo's, at least."""
-        ours, theirs = (
+        """Return the smallest distance, in bits, between the hashes of a photo and of a copy."""
+        photo_values, copy_values = (
             [int.from_bytes(hashed.signal.value) for hashed in item.hashes]
             for item in (self.photos[photo], self.copies[photo][edit])
         )
-        return min((a ^ b).bit_count() for a in ours for b in theirs)
+        return min((a ^ b).bit_count() for a in photo_values for b in copy_values)
 
 
-def hang(terminal: Terminal, photos: Sequence[Path], folder: Path) -> DemoHashes:
-    """Choose the photos, make their edited copies in a folder, and hash everything.
+def hash_photos(terminal: Terminal, photos: Sequence[Path], folder: Path) -> DemoHashes:
+    """Choose the photos, write their edited copies to a folder, and hash everything.
 
-    Hashing happens in the sandbox; editing decodes the photos in this process.
+    Files are hashed in the sandbox, but decoded in this process for editing.
 
     Args:
-        terminal: hears of progress, and of photos that cannot be used.
-        photos: what to submit; scikit-image's photos if there are none.
-        folder: where to put the copies.
+        terminal: for the progress, and for photos that cannot be used.
+        photos: the photos to submit; those of scikit-image if there are none.
+        folder: for the copies.
 
     Raises:
         ExtraMissing: no photos were given, and scikit-image is not installed.
@@ -81,8 +81,8 @@ def hang(terminal: Terminal, photos: Sequence[Path], folder: Path) -> DemoHashes
     bundled = _bundled()
     if not photos and bundled is None:
         raise ExtraMissing(
-            "There are no photos to show this with. Name some, or install scikit-image, which "
-            'brings a few: pip install "nciihash[demo]"'
+            "The demo has no photos. Name some, or install scikit-image, which comes with a few: "
+            'pip install "nciihash[demo]"'
         )
     chosen = photos or [bundled / name for name in _SUBMITTED if bundled]
     names, items, sources = [], [], []
@@ -90,13 +90,15 @@ def hang(terminal: Terminal, photos: Sequence[Path], folder: Path) -> DemoHashes
         if isinstance(outcome, FileRefused):
             terminal.refuse(path, outcome)
         elif outcome.hashes[0].plain:
-            terminal.refuse(path, TooPlain("Too plain to be told from others, so it is left out."))
+            terminal.refuse(
+                path, TooPlain("Too plain to be told apart from others, so it is skipped.")
+            )
         else:
             names.append(path.stem)
             items.append(outcome)
             sources.append(path)
     if not items:
-        raise TooPlain("None of these photos can be used: name others.")
+        raise TooPlain("None of these photos can be used. Name others.")
 
     files = []
     with terminal.progress("Editing copies", len(sources) * len(EDITS)) as advance:
@@ -109,14 +111,14 @@ def hang(terminal: Terminal, photos: Sequence[Path], folder: Path) -> DemoHashes
                 files.append(file)
                 advance(1)
 
-    taken = {_digest(path) for path in sources}
-    others = [bundled / name for name in _STRANGERS] if bundled else []
-    others = [path for path in others if path.is_file() and _digest(path) not in taken]
+    submitted = {_digest(path) for path in sources}
+    others = [bundled / name for name in _UNRELATED] if bundled else []
+    others = [path for path in others if path.is_file() and _digest(path) not in submitted]
     hashes: list[Item] = []
     with terminal.progress("Hashing", len(files) + len(others)) as advance:
         for _, outcome in _hashed([*files, *others], "match"):
             if isinstance(outcome, FileRefused):
-                raise outcome  # we made it ourselves, or it is known to be good
+                raise outcome  # a copy from above, or a file known to be good
             hashes.append(outcome)
             advance(1)
     rows = [tuple(hashes[start : start + len(EDITS)]) for start in range(0, len(files), len(EDITS))]
@@ -128,7 +130,7 @@ def _hashed(paths: Sequence[Path], variants: str) -> Iterator[tuple[Path, Item |
 
 
 def _bundled() -> Path | None:
-    """Find the folder of scikit-image's photos without importing or fetching anything."""
+    """Return the folder of scikit-image's photos, without importing it or downloading any."""
     spec = find_spec("skimage")
     if spec is None or spec.origin is None:
         return None
@@ -141,54 +143,54 @@ def _digest(path: Path) -> bytes:
 
 
 def _merged(answers: Sequence[Found]) -> Found:
-    """Join what a picture and its trimmed form found."""
+    """Return the matches of a picture and its trimmed form, each signal once."""
     return [m for _, m in once((SignalType.PDQ, m) for matches in answers for m in matches)]
 
 
 @dataclass(frozen=True, slots=True)
 class PlatformMatches:
-    """What one platform found, arranged as the gallery is."""
+    """The matches of one platform, arranged as the photos in `DemoHashes`."""
 
     photos: tuple[Found, ...]
     copies: tuple[tuple[Found, ...], ...]
-    strangers: tuple[Found, ...]
+    unrelated: tuple[Found, ...]
 
     @classmethod
-    def of(cls, gallery: DemoHashes, query: Query) -> Self:
-        """Look for everything in a gallery."""
-        queries = gallery.queries
-        answers = iter(query([signal for signals in queries for signal in signals]))
-        found = iter([_merged([next(answers) for _ in signals]) for signals in queries])
+    def of(cls, hashes: DemoHashes, query: Query) -> Self:
+        """Match all photos and copies."""
+        queries = hashes.queries
+        replies = iter(query([signal for signals in queries for signal in signals]))
+        matches = iter([_merged([next(replies) for _ in signals]) for signals in queries])
         return cls(
-            tuple(next(found) for _ in gallery.photos),
-            tuple(tuple(next(found) for _ in row) for row in gallery.copies),
-            tuple(found),
+            tuple(next(matches) for _ in hashes.photos),
+            tuple(tuple(next(matches) for _ in row) for row in hashes.copies),
+            tuple(matches),
         )
 
     def nearest(self, photo: int, edit: int) -> Match | Hit | None:
-        """Give the nearest match of a copy with its own photo."""
+        """Return the nearest match of a copy with its own photo, if there is one."""
         own = self._own(photo)
         return next((m for m in self.copies[photo][edit] if m.item in own), None)
 
     @property
     def false(self) -> int:
-        """Count strangers that match anything, and copies that match another photo."""
+        """Number of unrelated photos that match, and of copies that match another photo."""
         wrong = sum(
             any(match.item not in self._own(photo) for match in matches)
             for photo, row in enumerate(self.copies)
             for matches in row
         )
-        return wrong + sum(bool(matches) for matches in self.strangers)
+        return wrong + sum(bool(matches) for matches in self.unrelated)
 
     @property
     def total(self) -> int:
-        """Count everything that matched anything: photos, copies and strangers."""
+        """Number of photos, copies and unrelated photos that match anything."""
         copies = [matches for row in self.copies for matches in row]
-        return sum(bool(matches) for matches in (*self.photos, *copies, *self.strangers))
+        return sum(bool(matches) for matches in (*self.photos, *copies, *self.unrelated))
 
     @property
     def ids(self) -> list[str]:
-        """Name the signals that were nearest to a copy of their own photo."""
+        """The ids of the signals that are nearest to a copy of their own photo."""
         return sorted(
             {
                 nearest.id
@@ -199,19 +201,19 @@ class PlatformMatches:
         )
 
     def _own(self, photo: int) -> frozenset[str]:
-        """Give the items that the unedited photo matches: its own, and those of near-equal ones."""
+        """Return the items that the unedited photo matches: its own and near-duplicates."""
         return frozenset(match.item for match in self.photos[photo])
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What was measured.
+    """The result of a demo.
 
     Attributes:
-        copies: edited copies that were looked for.
-        found: those that every platform found.
-        false: strangers, and copies of other photos, that any platform took for a match.
-        after: whatever any platform still found after the withdrawal.
+        copies: number of edited copies.
+        found: number of copies that every platform matched with their photo.
+        false: number of false matches, at the platform with more of them.
+        after: number of matches at all platforms after the withdrawal.
     """
 
     copies: int
@@ -221,7 +223,7 @@ class Score:
 
     @property
     def line(self) -> str:
-        """Write the demo's last line."""
+        """The last line of the demo's output."""
         return (
             f"demo: {self.found} of {self.copies} copies found, {self.false} false, "
             f"withdrawn: {self.after} found"
@@ -229,5 +231,5 @@ class Score:
 
     @property
     def good(self) -> bool:
-        """Tell whether the demo showed what it is meant to show."""
+        """Whether half the copies or more were found, with no false match, and none afterwards."""
         return 2 * self.found >= self.copies > 0 and not self.false and not self.after

@@ -1,7 +1,7 @@
-"""Walk the whole way on this machine: submit, follow, match edited copies, look, withdraw.
+"""Run the whole process on this machine: submit, follow, match edited copies, status, withdraw.
 
-Everything is real: a clearinghouse in a process of its own with a database in a temporary folder,
-HTTP on loopback, photos as files, hashing in the sandbox, a bank on disk.
+Nothing is simulated: the clearinghouse is a process with a database in a temporary folder, requests
+go over HTTP on loopback, photos are files, hashing happens in the sandbox, the bank is on disk.
 """
 
 import signal
@@ -21,7 +21,7 @@ from nciihash.bank.bank import Bank
 from nciihash.cli import tables
 from nciihash.cli.demo.edits import EDITS
 from nciihash.cli.demo.local_service import LocalService
-from nciihash.cli.demo.photos import DemoHashes, PlatformMatches, Score, hang
+from nciihash.cli.demo.photos import DemoHashes, PlatformMatches, Score, hash_photos
 from nciihash.cli.terminal import Terminal
 from nciihash.client.platform import PlatformClient
 from nciihash.client.survivor import Client
@@ -30,160 +30,166 @@ from nciihash.sdk.follow_loop import follow
 from nciihash.signals import Band, Verdict
 from nciihash.wire import Reason
 
-_KEEPS: Final = "Platform A"  # follows the feed and matches against a bank of its own
-_ASKS: Final = "Platform B"  # keeps nothing and asks the clearinghouse
+_BANK_PLATFORM: Final = "Platform A"  # follows the feed and matches against its own bank
+_QUERY_PLATFORM: Final = "Platform B"  # has no bank and queries the clearinghouse
 _CATCH_UP_SECONDS: Final = 10.0
 
 
 def run(terminal: Terminal, photos: Sequence[Path]) -> bool:
-    """Run the demo and print its figures, the last line of output being `Score.line`.
+    """Run the demo and print its results; the last line of output is `Score.line`.
 
     Args:
-        terminal: where to speak.
-        photos: the files to submit; scikit-image's photos if there are none.
+        terminal: where to print the results.
+        photos: the files to submit; the photos of scikit-image if there are none.
 
     Returns:
-        Whether half the copies or more were found, no stranger was, and nothing after withdrawal.
+        Whether the results are as they should be: `Score.good`.
 
     Raises:
-        ExtraMissing: the service, or the photos, are not installed.
-        NciihashError: something on the way failed.
+        ExtraMissing: the service or the photos are not installed.
+        NciihashError: one of the steps failed.
     """
     with (
-        _ending_on_sigterm(),
+        _exit_on_sigterm(),
         TemporaryDirectory(prefix="nciihash-demo-") as name,
         ExitStack() as stack,
     ):
         folder = Path(name)
         service = stack.enter_context(LocalService(folder))
-        gallery = hang(terminal, photos, folder)  # while the service starts
-        terminal.show(f"A clearinghouse serves at {service.address}, for {_KEEPS} and {_ASKS}.")
-        keeper_key = service.add_platform(_KEEPS, "feed,match,feedback")
-        asker_key = service.add_platform(_ASKS, "match,feedback")
-        score = _walk(
+        hashes = hash_photos(terminal, photos, folder)  # while the service starts
+        terminal.show(
+            f"A clearinghouse listens at {service.address}, for {_BANK_PLATFORM} and "
+            f"{_QUERY_PLATFORM}."
+        )
+        bank_key = service.add_platform(_BANK_PLATFORM, "feed,match,feedback")
+        query_key = service.add_platform(_QUERY_PLATFORM, "match,feedback")
+        score = _run_steps(
             terminal,
-            gallery,
+            hashes,
             stack.enter_context(Client(service.address)),
-            stack.enter_context(PlatformClient(service.address, keeper_key)),
-            stack.enter_context(PlatformClient(service.address, asker_key)),
+            stack.enter_context(PlatformClient(service.address, bank_key)),
+            stack.enter_context(PlatformClient(service.address, query_key)),
             folder / "bank",
         )
     terminal.show(score.line)
     return score.good
 
 
-def _walk(
+def _run_steps(
     terminal: Terminal,
-    gallery: DemoHashes,
+    hashes: DemoHashes,
     survivor: Client,
-    keeper: PlatformClient,
-    asker: PlatformClient,
+    bank_platform: PlatformClient,
+    query_platform: PlatformClient,
     bank: Path,
 ) -> Score:
-    opened = survivor.open_case(gallery.photos, reason=Reason.PRECAUTION, adult=True, depicted=True)
+    opened = survivor.open_case(hashes.photos, reason=Reason.PRECAUTION, adult=True, depicted=True)
     credentials = opened.case, opened.passphrase
-    hashes = sum(len(photo.hashes) for photo in gallery.photos)
+    count = sum(len(photo.hashes) for photo in hashes.photos)
     terminal.show(
-        f"Case {opened.case} is open with {hashes} hashes of {len(gallery.photos)} photos and of "
+        f"Case {opened.case} is open with {count} hashes of {len(hashes.photos)} photos and of "
         "altered copies, such as crops and mirror images. No picture was sent."
     )
 
-    kept = _keep(terminal, gallery, keeper, bank)
-    asked = _asked(gallery, asker)
-    terminal.show(f"\n{_ASKS} asked the clearinghouse, which tells how near and no distances.\n")
-    terminal.show(_edits_table(gallery, kept, asked))
+    by_bank = _match_in_bank(terminal, hashes, bank_platform, bank)
+    by_query = _query_service(hashes, query_platform)
     terminal.show(
-        f"\n{len(gallery.strangers)} photos that were not submitted were looked for as well. False "
-        f"matches: {kept.false} at {_KEEPS}, {asked.false} at {_ASKS}."
+        f"\n{_QUERY_PLATFORM} queried the clearinghouse, which returns bands instead of distances."
+        "\n"
+    )
+    terminal.show(_edits_table(hashes, by_bank, by_query))
+    terminal.show(
+        f"\n{len(hashes.unrelated)} photos that were not submitted were matched as well. False "
+        f"matches: {by_bank.false} at {_BANK_PLATFORM}, {by_query.false} at {_QUERY_PLATFORM}."
     )
 
-    for platform, findings in ((keeper, kept), (asker, asked)):
-        platform.feedback(dict.fromkeys(findings.ids, Verdict.BLOCKED))
+    for platform, matches in ((bank_platform, by_bank), (query_platform, by_query)):
+        platform.feedback(dict.fromkeys(matches.ids, Verdict.BLOCKED))
     terminal.show(
-        "\nBoth blocked the copies and said so, which is counted from the next day on. The person "
-        "in the photos now sees:\n"
+        "\nBoth platforms blocked the copies and reported it; the reports are counted from the "
+        "next day on. The person in the photos now sees this status:\n"
     )
     terminal.show(tables.status_table(survivor.status(*credentials)))
 
     survivor.withdraw(*credentials)
-    terminal.show("\nShe takes everything back.\n")
-    kept_after = _keep(terminal, gallery, keeper, bank)
-    asked_after = PlatformMatches.of(gallery, asker.match)
-    terminal.show("\nWhat she sees now:\n")
+    terminal.show("\nThe person withdraws everything.\n")
+    by_bank_after = _match_in_bank(terminal, hashes, bank_platform, bank)
+    by_query_after = PlatformMatches.of(hashes, query_platform.match)
+    terminal.show("\nThe status after the withdrawal:\n")
     terminal.show(tables.status_table(survivor.status(*credentials)))
     terminal.show("")
-    pairs = [(p, e) for p in range(len(gallery.photos)) for e in range(len(EDITS))]
+    pairs = [(photo, edit) for photo in range(len(hashes.photos)) for edit in range(len(EDITS))]
     return Score(
         copies=len(pairs),
-        found=sum(bool(kept.nearest(*at) and asked.nearest(*at)) for at in pairs),
-        false=max(kept.false, asked.false),
-        after=kept_after.total + asked_after.total,
+        found=sum(bool(by_bank.nearest(*pair) and by_query.nearest(*pair)) for pair in pairs),
+        false=max(by_bank.false, by_query.false),
+        after=by_bank_after.total + by_query_after.total,
     )
 
 
-def _keep(
-    terminal: Terminal, gallery: DemoHashes, keeper: PlatformClient, path: Path
+def _match_in_bank(
+    terminal: Terminal, hashes: DemoHashes, client: PlatformClient, path: Path
 ) -> PlatformMatches:
-    """Let the one platform follow into its bank, and look for everything there."""
+    """Follow the feed into a bank, and match everything against it."""
     with Bank.open(path) as bank:
-        end = follow(keeper, bank, once=True)
+        end = follow(client, bank, once=True)
     terminal.show(
-        f"{_KEEPS} followed the feed: {end.added} added, {end.removed} removed, {end.signals} in "
-        "its bank, on its disk and acknowledged."
+        f"{_BANK_PLATFORM} followed the feed: {end.added} added, {end.removed} removed, "
+        f"{end.signals} in its bank, on disk and acknowledged."
     )
     with Bank.read(path) as bank:
-        return PlatformMatches.of(gallery, bank.query)
+        return PlatformMatches.of(hashes, bank.query)
 
 
-def _asked(gallery: DemoHashes, asker: PlatformClient) -> PlatformMatches:
-    """Let the other platform ask, again until the service's index has the whole case.
+def _query_service(hashes: DemoHashes, client: PlatformClient) -> PlatformMatches:
+    """Match everything by queries, repeated until the service's index holds the whole case.
 
     Raises:
-        ServiceUnreachable: that takes too long.
+        ServiceUnreachable: the index takes too long.
     """
     end = time.monotonic() + _CATCH_UP_SECONDS
     while True:
-        findings = PlatformMatches.of(gallery, asker.match)
-        if all(findings.photos):
-            return findings
+        matches = PlatformMatches.of(hashes, client.match)
+        if all(matches.photos):
+            return matches
         if time.monotonic() > end:
             raise ServiceUnreachable("The clearinghouse does not find what was submitted to it.")
         time.sleep(0.1)
 
 
-def _edits_table(gallery: DemoHashes, kept: PlatformMatches, asked: PlatformMatches) -> Table:
-    """Lay out at which distance each edit of each photo was found, and what was missed.
+def _edits_table(hashes: DemoHashes, by_bank: PlatformMatches, by_query: PlatformMatches) -> Table:
+    """Return a table with the distance at which each edit of each photo was found or missed.
 
-    Distances are known here, where the photos are; the clearinghouse tells none.
+    The distances are computed here, where the photos are; the clearinghouse returns none.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("Edit")
-    for name in gallery.names:
+    for name in hashes.names:
         table.add_column(Text(tables.shown(name)[:12]), justify="right")
-    table.add_column(_ASKS, justify="right")
-    for edit, made in enumerate(EDITS):
+    table.add_column(_QUERY_PLATFORM, justify="right")
+    for number, edit in enumerate(EDITS):
         cells = []
         bands = []
-        for photo in range(len(gallery.photos)):
-            distance = gallery.distance(photo, edit)
-            found = kept.nearest(photo, edit)
+        for photo in range(len(hashes.photos)):
+            distance = hashes.distance(photo, number)
+            found = by_bank.nearest(photo, number)
             cells.append(f"{distance}" if found else f"[dim]missed ({distance})[/dim]")
-            if hit := asked.nearest(photo, edit):
+            if hit := by_query.nearest(photo, number):
                 bands.append(hit.band)
-        words = [f"{bands.count(band)} {band.value}" for band in Band if band in bands]
-        table.add_row(made.name, *cells, ", ".join(words) or "[dim]none[/dim]")
+        counts = [f"{bands.count(band)} {band.value}" for band in Band if band in bands]
+        table.add_row(edit.name, *cells, ", ".join(counts) or "[dim]none[/dim]")
     return table
 
 
 @contextmanager
-def _ending_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM unwind the stack, so that the child ends and the temporary folder goes."""
+def _exit_on_sigterm() -> Iterator[None]:
+    """Exit on SIGTERM by an exception, so that the child and the temporary folder are removed."""
 
-    def leave(number: int, _frame: FrameType | None) -> None:
+    def handle(number: int, _frame: FrameType | None) -> None:
         sys.exit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    previous = signal.signal(signal.SIGTERM, handle)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)

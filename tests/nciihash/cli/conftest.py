@@ -1,4 +1,4 @@
-"""The files that the tests of the command line share."""
+"""Files that the tests of the command line share."""
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from support.videos import film, moving
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
+    """Return a folder of photos, a copy of the first one, and two pictures unfit to submit."""
     folder = tmp_path_factory.mktemp("photos")
     for number in range(3):
         scene(320, 240, seed=number + 10).save(folder / f"photo{number}.jpg", quality=95)
@@ -23,18 +24,19 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def bad_files(photos, tmp_path_factory):
+    """Return paths that cannot be hashed, each for another reason."""
     folder = tmp_path_factory.mktemp("bad-files")
-    whole = (photos / "photo0.jpg").read_bytes()
-    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
-    (folder / "text.jpg").write_text("this is no picture\n" * 10)
+    data = (photos / "photo0.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(data[: len(data) // 2])
+    (folder / "text.jpg").write_text("not a picture\n" * 10)
     (folder / "empty.jpg").write_bytes(b"")
     (folder / "folder").mkdir()
     return [folder / n for n in ("cut.jpg", "text.jpg", "empty.jpg", "folder", "missing.jpg")]
 
 
 @pytest.fixture
-def several(tmp_path):
-    """Make files that hold more pictures than one, and one that does not."""
+def multi_picture_files(tmp_path):
+    """Return two files with several pictures each, and one with a single picture."""
     first, *others = [scene(320, 240, seed=n) for n in (60, 61, 62)]
     for name in ("c.tiff", "d.tiff"):
         first.save(tmp_path / name, save_all=True, append_images=others)
@@ -43,12 +45,12 @@ def several(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def films(tmp_path_factory):
-    """Make a video, a mirrored part of it in another format, a part of it, and another video."""
-    folder = tmp_path_factory.mktemp("films")
+def videos(tmp_path_factory):
+    """Return a folder of a video, a mirrored excerpt, an excerpt, and another video."""
+    folder = tmp_path_factory.mktemp("videos")
     frames = moving(60, seed=71)
     mirrored = [np.ascontiguousarray(frame[:, ::-1]) for frame in frames[18:42]]
-    (folder / "film.mp4").write_bytes(film(frames))
+    (folder / "video.mp4").write_bytes(film(frames))
     (folder / "mirrored.webm").write_bytes(film(mirrored, "libvpx-vp9", "webm"))
     (folder / "part.mkv").write_bytes(film(frames[30:], "mpeg4", "matroska"))
     (folder / "other.mp4").write_bytes(film(moving(30, seed=72)))
@@ -57,6 +59,7 @@ def films(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def collection(tmp_path_factory):
+    """Return a folder of pictures and videos, some of them near-duplicates, and two bad files."""
     folder = tmp_path_factory.mktemp("collection")
     (folder / "sub").mkdir()
     for number in range(8):
@@ -64,8 +67,8 @@ def collection(tmp_path_factory):
         photo.save(folder / f"{number}.jpg", quality=90)
     scene(320, 240, seed=200).save(folder / "sub" / "copy.jpg", quality=35)
     scene(160, 120, seed=201).save(folder / "sub" / "small.png")
-    (folder / "sub" / "film.mp4").write_bytes(film(moving(24, seed=3)))
+    (folder / "sub" / "video.mp4").write_bytes(film(moving(24, seed=3)))
     (folder / "sub" / "shorter.mp4").write_bytes(film(moving(24, seed=3)[:20]))
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("not a picture")
     (folder / "cut.jpg").write_bytes((folder / "1.jpg").read_bytes()[:2000])
     return folder

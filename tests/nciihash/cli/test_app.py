@@ -1,33 +1,56 @@
+"""What all commands share: help, the version, and the exit status of wrong usage."""
+
 import pytest
 
 from nciihash import __version__
-from support.command_line import BlockResult
+from nciihash.cli.options import SignalChoice
+from nciihash.signals import SignalType
+from support.command_line import CommandResult
 
 
 def test_version(run):
-    assert run("--version") == BlockResult(0, f"nciihash {__version__}\n", "")
+    assert run("--version") == CommandResult(0, f"nciihash {__version__}\n", "")
 
 
 @pytest.mark.parametrize(
     "command",
     [
         "hash",
+        "dedupe",
         "compare",
+        "check",
+        "sandbox",
         "submit",
+        "app",
         "status",
         "withdraw",
+        "claim",
         "follow",
         "match",
+        "confirm",
         "scan",
         "feedback",
         "demo",
     ],
 )
-def test_every_command_explains_itself(run, command):
-    done = run(command, "--help")
-    assert done.code == 0
-    assert "--passphrase" not in done.out
-    assert "--key" not in done.out
+def test_help_of_every_command(run, command):
+    result = run(command, "--help")
+    assert result.code == 0
+    assert "--passphrase" not in result.out
+    assert "--key" not in result.out
+
+
+@pytest.mark.parametrize("command", ["hash", "submit", "match", "scan"])
+def test_signal_offers_the_types_that_are_computed_from_files(run, command):
+    choices = [type.value for type in SignalType if type.veils is None]
+    assert list(SignalChoice) == choices
+    help_text = "".join(run(command, "--help").out.split())
+    assert f"<list[{'|'.join(choices)}]>" in help_text
+    assert "veil128" not in help_text
+    result = run(command, "--signal", "pdq-veil128", "x")
+    message = " ".join(result.err.replace("│", "").split())
+    assert (result.code, result.out) == (2, "")
+    assert f"'pdq-veil128' is not one of {', '.join(map(repr, choices))}" in message
 
 
 @pytest.mark.parametrize(
@@ -50,6 +73,6 @@ def test_every_command_explains_itself(run, command):
     ],
 )
 def test_wrong_usage_is_exit_2(run, arguments):
-    done = run(*arguments)
-    assert (done.code, done.out) == (2, "")
-    assert done.err
+    result = run(*arguments)
+    assert (result.code, result.out) == (2, "")
+    assert result.err

@@ -1,4 +1,4 @@
-"""The commands that work on this device alone: hash, dedupe, compare and check."""
+"""The commands that work only on this device: hash, dedupe, compare, check and sandbox."""
 
 import base64
 import hashlib
@@ -24,9 +24,9 @@ from support.pictures import scene
 
 def test_hash_as_json(run, photos):
     files = [photos / "photo0.jpg", photos / "plain.png"]
-    done = run("hash", "--json", *files)
-    assert (done.code, done.err) == (0, "")
-    for line, file in zip(done.lines, files, strict=True):
+    result = run("hash", "--json", *files)
+    assert (result.code, result.err) == (0, "")
+    for line, file in zip(result.lines, files, strict=True):
         (hashed,) = hash_file(file).hashes
         assert line == {
             "file": str(file),
@@ -44,24 +44,26 @@ def test_hash_as_json(run, photos):
 
 def test_hash_with_more_signals(run, photos):
     file = photos / "photo1.jpg"
-    done = run("hash", "--json", file, "--signal", "sha256", "--signal", "phash", "--signal", "pdq")
-    hashes = {h["type"]: h for h in done.line["hashes"]}
+    result = run(
+        "hash", "--json", file, "--signal", "sha256", "--signal", "phash", "--signal", "pdq"
+    )
+    hashes = {h["type"]: h for h in result.line["hashes"]}
     assert list(hashes) == ["pdq", "sha256", "phash"]
     assert hashes["sha256"]["value"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert hashes["sha256"]["quality"] is None
     assert len(hashes["phash"]["value"]) == 16
 
 
-def test_hash_without_the_sandbox_is_the_same(run, photos):
+def test_hashes_are_the_same_without_the_sandbox(run, photos):
     files = [photos / "photo0.jpg", photos / "photo1.jpg"]
     assert run("hash", "--json", *files).out == run("hash", "--json", "--no-sandbox", *files).out
 
 
 def test_hash_as_a_table(run, photos):
-    done = run("hash", photos / "photo0.jpg", photos / "plain.png", photos / "stripes.png")
-    assert done.code == 0
+    result = run("hash", photos / "photo0.jpg", photos / "plain.png", photos / "stripes.png")
+    assert result.code == 0
     (hashed,) = hash_file(photos / "photo0.jpg").hashes
-    rows = [line for line in done.out.splitlines() if "pdq" in line]
+    rows = [line for line in result.out.splitlines() if "pdq" in line]
     assert hashed.signal.hex in rows[0]
     assert rows[0].rstrip().endswith(str(hashed.quality))
     assert "0 (too plain to submit)" in rows[1]
@@ -79,11 +81,13 @@ def test_hash_with_variants_names_each(run, photos):
 
 
 @pytest.mark.parametrize("sandbox", [[], ["--no-sandbox"]])
-def test_bad_files_are_told_in_a_line_each_and_the_others_go_on(run, photos, bad_files, sandbox):
+def test_each_bad_file_is_reported_in_a_line_and_the_others_are_hashed(
+    run, photos, bad_files, sandbox
+):
     good = photos / "photo0.jpg"
-    done = run("hash", "--json", *bad_files, good, *sandbox)
-    assert done.code == 1
-    *refused, hashed = done.lines
+    result = run("hash", "--json", *bad_files, good, *sandbox)
+    assert result.code == 1
+    *refused, hashed = result.lines
     assert hashed["hashes"]
     assert [line["file"] for line in refused] == [str(path) for path in bad_files]
     codes = [line["error"]["code"] for line in refused]
@@ -98,20 +102,20 @@ def test_bad_files_are_told_in_a_line_each_and_the_others_go_on(run, photos, bad
     assert "photo0.jpg" in for_people.out
 
 
-def test_a_name_cannot_command_the_terminal(run, photos, tmp_path):
+def test_a_file_name_cannot_control_the_terminal(run, photos, tmp_path):
     name = "[red]a\x1b[2J\nb.jpg"
     file = tmp_path / name
     file.write_bytes((photos / "photo0.jpg").read_bytes())
-    done = run("hash", file)
-    assert "\x1b" not in done.out
-    assert "[red]a\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}b.jpg" in done.out
+    result = run("hash", file)
+    assert "\x1b" not in result.out
+    assert "[red]a\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}b.jpg" in result.out
     assert run("hash", "--json", file).line["file"] == str(file)
     missing = run("hash", tmp_path / "no\x1b[2Jthing")
     assert "\x1b" not in missing.err
 
 
-def test_a_name_that_is_no_text(run, photos, tmp_path):
-    file = os.path.join(os.fsencode(tmp_path), b"caf\xe9.jpg")  # noqa: PTH118 - of bytes
+def test_a_file_name_that_is_not_utf_8(run, photos, tmp_path):
+    file = os.path.join(os.fsencode(tmp_path), b"caf\xe9.jpg")  # noqa: PTH118 - bytes
     Path(os.fsdecode(file)).write_bytes((photos / "photo0.jpg").read_bytes())
     line = run("hash", "--json", os.fsdecode(file)).line
     assert line["file"] == str(tmp_path / r"caf\xe9.jpg")
@@ -119,15 +123,15 @@ def test_a_name_that_is_no_text(run, photos, tmp_path):
     assert run("hash", os.fsdecode(file)).code == 0
 
 
-def test_a_sandbox_that_does_not_start_means_nothing_is_decoded(run, photos, monkeypatch):
-    monkeypatch.setattr("nciihash.sandbox.pool.Sandbox", Sandbox)  # whose child is not yet there
+def test_nothing_is_decoded_if_the_sandbox_does_not_start(run, photos, monkeypatch):
+    monkeypatch.setattr("nciihash.sandbox.pool.Sandbox", Sandbox)  # with a new child process
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    done = run("hash", "--json", photos / "photo0.jpg")
-    assert done.code == 1
-    assert done.line["error"]["code"] == "sandbox_unavailable"
+    result = run("hash", "--json", photos / "photo0.jpg")
+    assert result.code == 1
+    assert result.line["error"]["code"] == "sandbox_unavailable"
 
 
-def test_what_confines_the_decoder_is_shown(run):
+def test_sandbox_shows_how_the_decoder_is_confined(run):
     line = run("sandbox", "--json").line
     with Sandbox() as box:
         assert line["isolation"] == list(box.isolation)
@@ -136,29 +140,31 @@ def test_what_confines_the_decoder_is_shown(run):
 
 
 @pytest.mark.parametrize("sandbox", [[], ["--no-sandbox"]])
-def test_it_is_told_that_only_the_first_of_several_pictures_is_covered(run, several, sandbox):
-    done = run("hash", "--json", *sandbox, *several)
-    assert done.code == 0
-    assert [line.keys() for line in done.lines] == [{"file", "media", "hashes"}] * 3
-    notes = done.err.splitlines()
+def test_a_note_says_that_only_the_first_of_several_pictures_is_covered(
+    run, multi_picture_files, sandbox
+):
+    result = run("hash", "--json", *sandbox, *multi_picture_files)
+    assert result.code == 0
+    assert [line.keys() for line in result.lines] == [{"file", "media", "hashes"}] * 3
+    notes = result.err.splitlines()
     assert len(notes) == 2
-    for path, note in zip(several, notes, strict=False):
+    for path, note in zip(multi_picture_files, notes, strict=False):
         assert note.startswith(f"{path}: only the first of the 3 pictures")
 
 
-def test_a_damaged_second_picture_is_no_reason_to_refuse_the_first(run, several):
-    cut = several[0].with_name("cut.gif")
+def test_a_damaged_second_picture_does_not_refuse_the_first(run, multi_picture_files):
+    cut = multi_picture_files[0].with_name("cut.gif")
     pictures = [scene(320, 240, seed=n) for n in (60, 61, 62)]
     pictures[0].save(cut, save_all=True, append_images=pictures[1:])
     cut.write_bytes(cut.read_bytes()[:-5000])
     assert run("hash", "--json", "--no-sandbox", cut).code == 0
 
 
-def test_a_long_video_says_that_it_is_thinned(run, films, monkeypatch):
+def test_a_note_says_that_a_long_video_is_sampled_less_often(run, videos, monkeypatch):
     monkeypatch.setattr(frame_selection, "PLAIN_FRAMES", 6)
-    done = run("hash", "--json", "--no-sandbox", films / "film.mp4")
-    assert done.line["every"] == 1.0
-    assert "one frame was taken every 1 seconds rather than four a second" in done.err
+    result = run("hash", "--json", "--no-sandbox", videos / "video.mp4")
+    assert result.line["every"] == 1.0
+    assert "one frame was taken every 1 seconds rather than four per second" in result.err
 
 
 @pytest.mark.parametrize("sandbox", [[], ["--no-sandbox"]])
@@ -175,7 +181,7 @@ def test_ctrl_c_while_hashing_ends_with_130_and_whole_lines(photos, sandbox, tmp
         )
     first = process.stdout.readline()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the sandbox as well
-    # not `communicate`, which would leave out what `readline` has taken from the pipe already
+    # not `communicate`: it would miss what `readline` has buffered
     rest = process.stdout.read()
     process.stdout.close()
     assert process.wait(60) == 130
@@ -200,28 +206,28 @@ def _rows(path):
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
 def test_a_folder_is_hashed_into_a_file(run, collection, tmp_path, ending):
     out = tmp_path / f"hashes.{ending}"
-    done = run("hash", collection, "--recursive", "--fast", "--jobs", "2", "--out", out)
-    assert (done.code, done.out) == (1, "")
+    result = run("hash", collection, "--recursive", "--fast", "--jobs", "2", "--out", out)
+    assert (result.code, result.out) == (1, "")
     rows = _rows(out)
-    alone = {row["file"]: row["value"] for row in rows}
-    assert len(alone) == 12
+    values = {row["file"]: row["value"] for row in rows}
+    assert len(values) == 12
     photo = str(collection / "3.jpg")
-    assert alone[photo] == run("hash", "--json", photo).line["hashes"][0]["value"]
-    film_rows = [row for row in rows if row["file"].endswith("film.mp4")]
-    assert [row["time"] for row in film_rows] == pytest.approx([0, 0.5, 1, 1.5], abs=0.09)
-    summary, reason, names = done.err.splitlines()[-3:]
+    assert values[photo] == run("hash", "--json", photo).line["hashes"][0]["value"]
+    video_rows = [row for row in rows if row["file"].endswith("video.mp4")]
+    assert [row["time"] for row in video_rows] == pytest.approx([0, 0.5, 1, 1.5], abs=0.09)
+    summary, reason, names = result.err.splitlines()[-3:]
     assert "12 files hashed in " in summary
     assert "1 are neither pictures nor videos that can be opened; 1 failed." in summary
     assert reason.startswith("  1 corrupt_file: ")
     assert names.strip() == str(collection / "cut.jpg")
 
-    again = run("hash", collection, "--recursive", "--fast", "--out", out)
-    assert "0 files hashed" in again.err
-    assert "12 were done before" in again.err
+    second = run("hash", collection, "--recursive", "--fast", "--out", out)
+    assert "0 files hashed" in second.err
+    assert "12 were done before" in second.err
     assert _rows(out) == rows
 
 
-def test_an_interrupted_run_is_taken_up_again(run, collection, tmp_path):
+def test_an_interrupted_run_is_continued(run, collection, tmp_path):
     folder, out = tmp_path / "many", tmp_path / "hashes.parquet"
     folder.mkdir()
     photo = (collection / "0.jpg").read_bytes()
@@ -234,26 +240,26 @@ def test_an_interrupted_run_is_taken_up_again(run, collection, tmp_path):
         assert first.poll() is None
         time.sleep(0.02)
     os.killpg(first.pid, signal.SIGINT)
-    _, told = first.communicate(timeout=60)
+    _, err = first.communicate(timeout=60)
     assert first.returncode == 130
-    assert "Run the same command again to go on" in told
+    assert "Run the same command again to continue" in err
     assert not out.exists()
-    kept = lines.read_text().splitlines()
-    assert 0 < len(kept) < 400
-    assert [json.loads(line)["file"] for line in kept] == sorted(map(str, folder.iterdir()))[
-        : len(kept)
+    finished = lines.read_text().splitlines()
+    assert 0 < len(finished) < 400
+    assert [json.loads(line)["file"] for line in finished] == sorted(map(str, folder.iterdir()))[
+        : len(finished)
     ]
     second = run(*command[len(NCIIHASH) :])
     assert second.code == 0
-    assert f"{400 - len(kept):,} files hashed" in second.err
+    assert f"{400 - len(finished):,} files hashed" in second.err
     assert [row["file"] for row in _rows(out)] == sorted(map(str, folder.iterdir()))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hashes.parquet", "many"]
 
 
 def test_fast_goes_with_altered_copies_and_digests(run, photos, tmp_path):
     scene(700, 600).save(tmp_path / "large.jpg", quality=90)
-    asked = ("--variants", "standard", "--signal", "md5", "--json", tmp_path / "large.jpg")
-    [exact], [fast] = run("hash", *asked).lines, run("hash", "--fast", *asked).lines
+    arguments = ("--variants", "standard", "--signal", "md5", "--json", tmp_path / "large.jpg")
+    [exact], [fast] = run("hash", *arguments).lines, run("hash", "--fast", *arguments).lines
     assert (exact.get("fast"), fast.get("fast")) == (None, True)
     assert len(fast["hashes"]) > 15
     assert exact["hashes"][-1] == fast["hashes"][-1]
@@ -280,14 +286,14 @@ def test_compare_hashes(run, bits, band, words):
     b = f"{int(a, 16) ^ (2**bits - 1):064X}"
     line = run("compare", a, b, "--json").line
     assert (line["distance"], line["band"], line["threshold"]) == (bits, band, 31)
-    done = run("compare", a, b)
-    assert f"{bits} of 256 bits" in done.out
-    assert words in done.out
+    result = run("compare", a, b)
+    assert f"{bits} of 256 bits" in result.out
+    assert words in result.out
 
 
 def test_compare_files(run, photos):
-    done = run("compare", photos / "photo0.jpg", photos / "copy0.jpg", "--json")
-    assert done.line["band"] == "strong"
+    result = run("compare", photos / "photo0.jpg", photos / "copy0.jpg", "--json")
+    assert result.line["band"] == "strong"
     (hashed,) = hash_file(photos / "photo0.jpg").hashes
     assert run("compare", hashed.signal.hex, photos / "photo0.jpg", "--json").line["distance"] == 0
     plain = run("compare", photos / "plain.png", photos / "photo0.jpg")
@@ -295,80 +301,80 @@ def test_compare_files(run, photos):
 
 
 @pytest.mark.parametrize("text", ["0f" * 31, "zz" * 32, "nothing.jpg"])
-def test_compare_with_what_is_neither(run, text):
-    done = run("compare", "0f" * 32, text, "--json")
-    assert done.code == 1
-    assert done.line["error"]["code"] == "not_a_file"
+def test_compare_with_neither_a_file_nor_a_hash(run, text):
+    result = run("compare", "0f" * 32, text, "--json")
+    assert result.code == 1
+    assert result.line["error"]["code"] == "not_a_file"
 
 
-def test_hash_and_compare_videos(run, films):
-    line = run("hash", "--json", "--signal", "md5", films / "film.mp4").line
+def test_hash_and_compare_videos(run, videos):
+    line = run("hash", "--json", "--signal", "md5", videos / "video.mp4").line
     assert (line["media"], line["every"]) == ("video", 0.25)
     *frames, digest = line["hashes"]
     assert [round(frame["time"] * 2) for frame in frames] == list(range(10))
     assert digest["type"] == "md5"
     assert "time" not in digest
-    assert "Second" in run("hash", films / "film.mp4").out
-    near = run("compare", "--json", films / "part.mkv", films / "film.mp4").line
+    assert "Second" in run("hash", videos / "video.mp4").out
+    near = run("compare", "--json", videos / "part.mkv", videos / "video.mp4").line
     assert (near["query"], near["bank"]) == ({"found": 5, "frames": 5}, {"found": 5, "frames": 10})
-    told = run("compare", films / "part.mkv", films / "film.mp4").out
-    assert "5 of the 5 frames of the first (100%) and 5 of the 10 frames of the second" in told
+    out = run("compare", videos / "part.mkv", videos / "video.mp4").out
+    assert "5 of the 5 frames of the first (100%) and 5 of the 10 frames of the second" in out
 
 
 # --- check --------------------------------------------------------------------------------------
 
 
-def test_check_tells_whether_a_copy_would_be_found(run, photos, tmp_path):
+def test_check_says_whether_a_copy_would_be_found(run, photos, tmp_path):
     item, copy = tmp_path / "item.json", tmp_path / "copy.png"
     item.write_text(run("hash", "--variants", "standard", "--json", photos / "photo0.jpg").out)
     picture = Image.open(photos / "photo0.jpg").convert("RGB")
     ImageOps.mirror(picture).save(copy)
-    done = run("check", copy, "--against", item, "--json")
-    assert done.line["found"] is True
-    assert done.line["variant"] == "mirror"
+    result = run("check", copy, "--against", item, "--json")
+    assert result.line["found"] is True
+    assert result.line["variant"] == "mirror"
     assert "would be found" in run("check", copy, "--against", item).out
     picture.crop((0, 0, picture.width // 2, picture.height)).save(copy)
-    done = run("check", copy, "--against", item, "--json")
-    assert (done.code, done.line["found"], done.line["band"]) == (0, False, None)
+    result = run("check", copy, "--against", item, "--json")
+    assert (result.code, result.line["found"], result.line["band"]) == (0, False, None)
     assert "would not be found" in run("check", copy, "--against", item).out
 
 
-@pytest.mark.parametrize("text", ["", "no JSON", "[1]", '{"hashes": [{"type": "pdq"}]}', "{}"])
-def test_check_against_something_else(run, photos, tmp_path, text):
+@pytest.mark.parametrize("text", ["", "not JSON", "[1]", '{"hashes": [{"type": "pdq"}]}', "{}"])
+def test_check_against_a_file_that_holds_no_hashes(run, photos, tmp_path, text):
     item = tmp_path / "item.json"
     item.write_text(text)
     assert run("check", photos / "photo0.jpg", "--against", item).code == 2
     assert run("check", photos / "photo0.jpg", "--against", tmp_path / "none").code == 2
 
 
-def test_check_videos(run, films, tmp_path):
+def test_check_videos(run, videos, tmp_path):
     item = tmp_path / "item.json"
-    item.write_text(run("hash", "--variants", "standard", "--json", films / "film.mp4").out)
-    line = run("check", "--json", films / "mirrored.webm", "--against", item).line
+    item.write_text(run("hash", "--variants", "standard", "--json", videos / "video.mp4").out)
+    line = run("check", "--json", videos / "mirrored.webm", "--against", item).line
     assert line["found"] is True
     assert line["query"] == {"found": 4, "frames": 4}
     assert line["bank"] == {"found": 4, "frames": 10}
-    told = run("check", films / "mirrored.webm", "--against", item).out
-    assert "4 of the 10 frames of the original (40%)" in told
-    assert "would not be found" in run("check", films / "other.mp4", "--against", item).out
+    out = run("check", videos / "mirrored.webm", "--against", item).out
+    assert "4 of the 10 frames of the original (40%)" in out
+    assert "would not be found" in run("check", videos / "other.mp4", "--against", item).out
 
 
 # --- dedupe -------------------------------------------------------------------------------------
 
 
 def test_near_duplicates_are_grouped(run, collection):
-    done = run("dedupe", "--json", "--jobs", "2", collection)
+    result = run("dedupe", "--json", "--jobs", "2", collection)
     groups = [
         {str(Path(member["file"]).relative_to(collection)) for member in line["files"]}
-        for line in done.lines
+        for line in result.lines
         if "group" in line
     ]
     assert groups == [
         {"0.jpg", "sub/copy.jpg"},
         {"1.jpg", "sub/small.png"},
-        {"sub/film.mp4", "sub/shorter.mp4"},
+        {"sub/video.mp4", "sub/shorter.mp4"},
     ]
-    assert done.code == 1  # one was cut off
+    assert result.code == 1  # one file is truncated
     shown = run("dedupe", collection)
     assert [line.split()[0] for line in shown.out.splitlines()] == ["Group", *"112233"]
     assert "6 of them are in 3 groups of near-duplicates." in shown.err

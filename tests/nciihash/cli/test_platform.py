@@ -1,3 +1,5 @@
+"""The commands of a platform: follow, match and feedback, against a real service."""
+
 import json
 import os
 import signal
@@ -15,7 +17,7 @@ from support.command_line import NCIIHASH, YES, submit
 from support.pictures import scene
 
 
-def test_a_platform_follows_matches_and_answers(run, local, photos, tmp_path):
+def test_a_platform_follows_matches_and_reports(run, local, photos, tmp_path):
     key, bank = local.platform(), tmp_path / "bank"
     secret = {"NCIIHASH_KEY": key, "NCIIHASH_SERVER": local.address}
     picture, copy = tmp_path / "picture.jpg", tmp_path / "copy.jpg"
@@ -24,13 +26,13 @@ def test_a_platform_follows_matches_and_answers(run, local, photos, tmp_path):
     original = hash_file(picture, signals=[SignalType.PDQ, SignalType.PHASH])
     case = local.open(original)
 
-    done = run("follow", "--bank", bank, "--once", "--json", **secret)
-    assert done.code == 0
-    assert done.lines[-1]["current"]
+    result = run("follow", "--bank", bank, "--once", "--json", **secret)
+    assert result.code == 0
+    assert result.lines[-1]["current"]
     assert stat.S_IMODE(bank.stat().st_mode) == 0o600
 
     files = [copy, photos / "photo1.jpg", tmp_path / "text.jpg"]
-    files[2].write_text("no picture")
+    files[2].write_text("not a picture")
     with PlatformClient(local.address, key) as client:
         hits = client.match([original.hashes[0].signal])[0]
     (id,) = ids = {hit.id for hit in hits}
@@ -58,10 +60,10 @@ def test_a_platform_follows_matches_and_answers(run, local, photos, tmp_path):
     assert remote.code == 0
     assert {match["id"] for match in remote.lines[0]["matches"]} == ids
     assert remote.lines[0]["matches"][0].keys() == {"id", "item", "type", "band"}
-    assert "not told" in run("match", "--server", local.address, files[0], **secret).out
+    assert "not returned" in run("match", "--server", local.address, files[0], **secret).out
 
-    taken = run("feedback", *ids, "--verdict", "blocked", "--json", **secret)
-    assert taken.line == {"recorded": len(ids), "unknown": 0}
+    recorded = run("feedback", *ids, "--verdict", "blocked", "--json", **secret)
+    assert recorded.line == {"recorded": len(ids), "unknown": 0}
     unknown = run("feedback", "0" * 32, "--verdict", "unsure", **secret)
     assert (unknown.code, unknown.out) == (1, "0 recorded, 1 unknown.\n")
     wrong = run("feedback", "no-id", "--verdict", "unsure", "--json", **secret)
@@ -71,7 +73,7 @@ def test_a_platform_follows_matches_and_answers(run, local, photos, tmp_path):
     assert run("follow", "--bank", bank, "--once", **secret).code == 0
     gone = run("match", "--bank", bank, "--json", files[0])
     assert not ids & {match["id"] for match in gone.line["matches"]}
-    assert key not in done.out + done.err + found.out + taken.out
+    assert key not in result.out + result.err + found.out + recorded.out
 
 
 def test_a_mirrored_copy_in_a_border_is_found(run, local, tmp_path):
@@ -92,33 +94,33 @@ def test_a_mirrored_copy_in_a_border_is_found(run, local, tmp_path):
             assert distances == sorted(distances)
 
 
-def test_videos_go_the_whole_way(run, local, films, tmp_path):
+def test_videos_are_submitted_followed_and_matched(run, local, videos, tmp_path):
     bank = tmp_path / "bank"
-    opened = submit(run, local, *YES, "--json", "--signal", "md5", films / "film.mp4")
+    opened = submit(run, local, *YES, "--json", "--signal", "md5", videos / "video.mp4")
     assert "that it is a video" in opened.err
     assert opened.line["items"][0]["accepted"] > 100
     secret = {"NCIIHASH_KEY": local.platform(), "NCIIHASH_SERVER": local.address}
     assert run("follow", "--bank", bank, "--once", **secret).code == 0
 
-    looked_for = [films / n for n in ("film.mp4", "mirrored.webm", "part.mkv", "other.mp4")]
-    whole, mirrored, part, other = run("match", "--bank", bank, "--json", *looked_for).lines
+    queries = [videos / n for n in ("video.mp4", "mirrored.webm", "part.mkv", "other.mp4")]
+    whole, mirrored, part, other = run("match", "--bank", bank, "--json", *queries).lines
     assert whole["items"][0]["query"] == whole["items"][0]["bank"] == {"found": 10, "frames": 10}
     assert mirrored["items"][0]["query"] == {"found": 4, "frames": 4}
-    # of ten mirrored frames, but those that another hash says already
+    # of ten mirrored frames, less those that another hash already covers
     assert mirrored["items"][0]["bank"]["found"] >= 3
     assert {match["variant"] for match in mirrored["matches"]} >= {"mirror"}
     assert part["items"][0]["bank"] == {"found": 5, "frames": 10}
     assert other["matches"] == []
     assert "items" not in other
 
-    md5 = run("match", "--bank", bank, "--signal", "md5", "--json", films / "film.mp4").line
+    md5 = run("match", "--bank", bank, "--signal", "md5", "--json", videos / "video.mp4").line
     assert "md5" in {match["type"] for match in md5["matches"]}
-    table = run("match", "--bank", bank, *looked_for[2:]).out.splitlines()
+    table = run("match", "--bank", bank, *queries[2:]).out.splitlines()
     assert table[0].split()[-4:] == ["Frames", "here", "Frames", "there"]
     assert "5 of 5" in table[1]
     assert len(table) == 3
 
-    remote = run("match", "--server", local.address, "--json", films / "part.mkv", **secret).line
+    remote = run("match", "--server", local.address, "--json", videos / "part.mkv", **secret).line
     assert remote["items"][0] == {
         "item": part["items"][0]["item"],
         "query": {"found": 5, "frames": 5},
@@ -128,50 +130,50 @@ def test_videos_go_the_whole_way(run, local, films, tmp_path):
 
 def test_a_folder_is_matched(run, local, collection, tmp_path):
     bank, out = tmp_path / "bank", tmp_path / "found.jsonl"
-    submit(run, local, *YES, collection / "0.jpg", collection / "sub" / "film.mp4")
+    submit(run, local, *YES, collection / "0.jpg", collection / "sub" / "video.mp4")
     secret = {"NCIIHASH_KEY": local.platform(), "NCIIHASH_SERVER": local.address}
     assert run("follow", "--bank", bank, "--once", **secret).code == 0
-    done = run("match", "--bank", bank, "--recursive", collection)
-    table = [line.split()[0] for line in done.out.splitlines()[1:]]
-    near = {str(collection / name) for name in ("0.jpg", "sub/copy.jpg", "sub/film.mp4")}
+    result = run("match", "--bank", bank, "--recursive", collection)
+    table = [line.split()[0] for line in result.out.splitlines()[1:]]
+    near = {str(collection / name) for name in ("0.jpg", "sub/copy.jpg", "sub/video.mp4")}
     assert near <= set(table)
     assert str(collection / "5.jpg") not in table
-    assert "12 files looked for in " in done.err
+    assert "12 files matched in " in result.err
 
-    done = run("match", "--bank", bank, "-r", "--fast", "--out", out, "--json", collection)
-    assert [line["error"]["code"] for line in done.lines] == ["corrupt_file"]
+    result = run("match", "--bank", bank, "-r", "--fast", "--out", out, "--json", collection)
+    assert [line["error"]["code"] for line in result.lines] == ["corrupt_file"]
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(lines) == 12
     assert near <= {line["file"] for line in lines if line["matches"]}
-    again = run("match", "--bank", bank, "-r", "--out", out, collection)
-    assert "12 were done before" in again.err
+    second = run("match", "--bank", bank, "-r", "--out", out, collection)
+    assert "12 were done before" in second.err
 
 
 def test_a_revoked_or_wrong_key(run, local, tmp_path):
-    done = run(
+    result = run(
         *("follow", "--server", local.address, "--bank", tmp_path / "bank", "--once", "--json"),
         NCIIHASH_KEY="nciik_wrong",
     )
-    assert (done.code, done.line["error"]["code"]) == (3, "credentials_wrong")
-    assert "nciik_wrong" not in done.out + done.err
+    assert (result.code, result.line["error"]["code"]) == (3, "credentials_wrong")
+    assert "nciik_wrong" not in result.out + result.err
 
 
-def test_a_bank_that_is_not_there_or_is_none(run, photos, tmp_path):
-    done = run("match", "--bank", tmp_path / "none", "--json", photos / "photo0.jpg")
-    assert (done.code, done.line["error"]["code"]) == (2, "bank_error")
+def test_a_bank_that_does_not_exist_or_is_damaged(run, photos, tmp_path):
+    result = run("match", "--bank", tmp_path / "none", "--json", photos / "photo0.jpg")
+    assert (result.code, result.line["error"]["code"]) == (2, "bank_error")
     damaged = tmp_path / "bank"
     damaged.write_bytes(b"this is not a bank" * 100)
-    done = run("match", "--bank", damaged, "--json", photos / "photo0.jpg")
-    assert (done.code, done.line["error"]["code"]) == (2, "bank_corrupt")
+    result = run("match", "--bank", damaged, "--json", photos / "photo0.jpg")
+    assert (result.code, result.line["error"]["code"]) == (2, "bank_corrupt")
 
 
 def test_a_folder_that_cannot_be_written(run, local, key, tmp_path):
-    done = run(
+    result = run(
         *("follow", "--server", local.address, "--bank", tmp_path / "no" / "bank", "--once"),
         "--json",
         NCIIHASH_KEY=key,
     )
-    assert (done.code, done.line["error"]["code"]) == (2, "os_error")
+    assert (result.code, result.line["error"]["code"]) == (2, "os_error")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])

@@ -1,9 +1,11 @@
+"""The receipt: a new private file with the case number and the passphrase."""
+
 import stat
 
 from support.command_line import YES, submit
 
 
-def test_a_receipt_only_when_asked_for(run, local, photos, tmp_path, monkeypatch):
+def test_a_receipt_is_written_only_on_request(run, local, photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     submit(run, local, *YES, photos / "photo0.jpg")
     assert list(tmp_path.iterdir()) == []
@@ -11,8 +13,8 @@ def test_a_receipt_only_when_asked_for(run, local, photos, tmp_path, monkeypatch
     opened = submit(run, local, *YES, "--json", photos / "photo0.jpg", "--receipt", receipt).line
     text = receipt.read_text()
     assert stat.S_IMODE(receipt.stat().st_mode) == 0o600
-    for word in (opened["case"], opened["passphrase"], local.address):
-        assert word in text
+    for part in (opened["case"], opened["passphrase"], local.address):
+        assert part in text
     assert "photo0" not in text
 
 
@@ -22,14 +24,14 @@ def test_a_receipt_never_overwrites(run, local, photos, tmp_path):
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "elsewhere")
     for path in (receipt, link):
-        done = submit(run, local, *YES, photos / "photo0.jpg", "--receipt", path)
-        assert done.code == 2
-        assert done.out == ""
+        result = submit(run, local, *YES, photos / "photo0.jpg", "--receipt", path)
+        assert result.code == 2
+        assert result.out == ""
     assert receipt.read_text() == "mine"
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_receipt_that_cannot_be_written_keeps_nothing_from_her(
+def test_the_credentials_are_shown_if_the_receipt_cannot_be_written(
     run, local, photos, tmp_path, monkeypatch
 ):
     def full(*args):
@@ -37,8 +39,8 @@ def test_a_receipt_that_cannot_be_written_keeps_nothing_from_her(
 
     receipt = tmp_path / "receipt.txt"
     monkeypatch.setattr("nciihash.cli.receipt.os.write", full)
-    done = submit(run, local, *YES, "--no-sandbox", photos / "photo0.jpg", "--receipt", receipt)
-    assert done.code == 0
-    assert "Passphrase" in done.out
-    assert "could not be written" in done.err
+    result = submit(run, local, *YES, "--no-sandbox", photos / "photo0.jpg", "--receipt", receipt)
+    assert result.code == 0
+    assert "Passphrase" in result.out
+    assert "could not be written" in result.err
     assert not receipt.exists()

@@ -1,3 +1,5 @@
+"""Files of results: continued after interruptions and crashes, never overwriting other files."""
+
 import contextlib
 import json
 import subprocess
@@ -14,6 +16,7 @@ parquet = pytest.importorskip("pyarrow.parquet")
 
 
 def line(name, *values):
+    """Return the line of a picture with these hashes, each given as one digit."""
     return {
         "file": name,
         "media": "image",
@@ -24,22 +27,23 @@ def line(name, *values):
 
 
 def names(path):
+    """Return the files that are named in a file of results."""
     if path.suffix == ".parquet":
         return parquet.read_table(path).column("file").to_pylist()
     return [json.loads(text)["file"] for text in path.read_text().splitlines()]
 
 
 def interrupted(path, *lines):
-    """Write lines in a run that Ctrl-C ends."""
+    """Write lines in a run that Ctrl-C interrupts."""
     with contextlib.suppress(KeyboardInterrupt), ResultsFile(path, HASHES) as results:
-        for each in lines:
-            results.add(each)
+        for each_line in lines:
+            results.add(each_line)
         raise KeyboardInterrupt
     return results
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
-def test_a_second_run_goes_on_where_the_first_was_interrupted(tmp_path, ending):
+def test_a_second_run_continues_where_the_first_was_interrupted(tmp_path, ending):
     path = tmp_path / f"out.{ending}"
     first = interrupted(path, line("a", "1"), line("b", "2"))
     assert path.exists() == (ending == "jsonl")
@@ -52,14 +56,14 @@ def test_a_second_run_goes_on_where_the_first_was_interrupted(tmp_path, ending):
         assert third.done == {"a", "b", "c"}
         third.add(line("d", "4"))
     assert names(path) == ["a", "b", "c", "d"]
-    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize(
     "torn", [b'{"file": "c", "has', b'{"file": "c"}', b'{"f', b'{"file": "\0\0']
 )
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
-def test_a_line_that_a_crash_tore_is_cut_off(tmp_path, torn, ending):
+def test_a_torn_line_is_truncated(tmp_path, torn, ending):
     path = tmp_path / f"out.{ending}"
     first = interrupted(path, line("a", "1"))
     with first.lines_path.open("ab") as file:
@@ -70,21 +74,21 @@ def test_a_line_that_a_crash_tore_is_cut_off(tmp_path, torn, ending):
     assert names(path) == ["a", "b"]
 
 
-def test_a_table_has_a_row_a_hash(tmp_path):
+def test_a_table_has_a_row_for_each_hash(tmp_path):
     path = tmp_path / "out.parquet"
-    film = line("film", "1", "2") | {"media": "video", "every": 0.25}
-    film["hashes"][1]["time"] = 0.5
-    film["hashes"].append(
+    video = line("video", "1", "2") | {"media": "video", "every": 0.25}
+    video["hashes"][1]["time"] = 0.5
+    video["hashes"].append(
         {"type": "md5", "value": "3" * 32, "quality": None, "variant": "original"}
     )
     with ResultsFile(path, HASHES) as results:
-        results.add(film)
+        results.add(video)
         results.add(line("photo", "4"))
     rows = parquet.read_table(path).to_pylist()
     assert [(r["file"], r["media"], r["quality"], r["time"]) for r in rows] == [
-        ("film", "video", 90, None),
-        ("film", "video", 90, 0.5),
-        ("film", "video", None, None),
+        ("video", "video", 90, None),
+        ("video", "video", 90, 0.5),
+        ("video", "video", None, None),
         ("photo", "image", 90, None),
     ]
     assert rows[2]["type"] == "md5"
@@ -101,7 +105,7 @@ def test_a_table_of_matches(tmp_path):
     assert [(r["file"], r["distance"]) for r in rows] == [("near", 3), ("remote", None)]
 
 
-def test_a_failing_table_leaves_the_lines(tmp_path, monkeypatch):
+def test_the_lines_remain_if_the_table_cannot_be_written(tmp_path, monkeypatch):
     path = tmp_path / "out.parquet"
     with ResultsFile(path, HASHES) as results:
         results.add(line("a", "1"))
@@ -122,20 +126,20 @@ def test_a_failing_table_leaves_the_lines(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
 @pytest.mark.parametrize("text", [b"a diary\n", b"a diary", b'{"name": 1}\n', b'{"name'])
-def test_what_is_no_results_is_left_alone(tmp_path, name, text):
+def test_other_files_are_refused_and_unchanged(tmp_path, name, text):
     path = tmp_path / name
     path.write_bytes(text)
-    with pytest.raises(ResultsInvalid, match="holds no such results"):
+    with pytest.raises(ResultsInvalid, match="holds something else"):
         ResultsFile(path, HASHES)
     assert path.read_bytes() == text
 
 
-def test_other_endings_are_refused(tmp_path):
+def test_other_suffixes_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"\.jsonl or \.parquet"):
         ResultsFile(tmp_path / "out.csv", HASHES)
 
 
-def test_without_pyarrow_the_way_out_is_named(tmp_path, monkeypatch):
+def test_without_pyarrow_the_message_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(results_file, "find_spec", lambda _: None)
     with pytest.raises(ExtraMissing, match=r"pip install \"nciihash\[parquet\]\""):
         ResultsFile(tmp_path / "out.parquet", HASHES)
@@ -155,7 +159,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_kill_9_loses_the_last_lines_at_most(tmp_path):
+def test_kill_9_loses_at_most_the_last_lines(tmp_path):
     path = tmp_path / "out.jsonl"
     subprocess.run([sys.executable, "-c", KILLED, path], check=False)
     with ResultsFile(path, HASHES) as results:

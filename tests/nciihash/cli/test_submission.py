@@ -1,3 +1,5 @@
+"""`submit` against a real service: questions, requests, lost replies and Ctrl-C."""
+
 import os
 import signal
 import socket
@@ -16,30 +18,30 @@ from nciihash.hashing.hasher import hash_file
 from nciihash.signals import SignalType
 from support.command_line import NCIIHASH, YES, submit
 
-# --- what is asked and said ---------------------------------------------------------------------
+# --- questions and messages ---------------------------------------------------------------------
 
 
 def test_submit_without_questions(run, local, photos, bad_files):
     files = [photos / "photo0.jpg", photos / "plain.png", photos / "photo1.jpg"]
-    done = submit(run, local, *YES, "--json", *files, bad_files[0])
-    assert done.code == 1
-    plain, cut, opened = done.lines
+    result = submit(run, local, *YES, "--json", *files, bad_files[0])
+    assert result.code == 1
+    plain, cut, opened = result.lines
     assert plain == {"file": str(files[1]), "error": plain["error"]}
     assert plain["error"]["code"] == "too_plain"
     assert cut["error"]["code"] == "corrupt_file"
     assert len(opened["passphrase"].split()) == 6
-    made = [len(hash_file(file, variants="standard").hashes) for file in (files[0], files[2])]
-    assert min(made) > 15
+    counts = [len(hash_file(file, variants="standard").hashes) for file in (files[0], files[2])]
+    assert min(counts) > 15
     assert [(i["item"], i["file"], i["accepted"]) for i in opened["items"]] == [
-        (1, str(files[0]), made[0]),
-        (2, str(files[2]), made[1]),
+        (1, str(files[0]), counts[0]),
+        (2, str(files[2]), counts[1]),
     ]
 
 
 def test_the_status_after_submit(run, local, photos):
-    given = (*YES, "--json", photos / "photo0.jpg")
+    arguments = (*YES, "--json", photos / "photo0.jpg")
     for more, signals in (((), range(16, 28)), (("--variants", "none"), [1])):
-        opened = submit(run, local, *given, *more).line
+        opened = submit(run, local, *arguments, *more).line
         with local.survivor() as client:
             status = client.status(opened["case"], opened["passphrase"])
         assert status.items[0].signals in signals
@@ -47,111 +49,124 @@ def test_the_status_after_submit(run, local, photos):
 
 
 def test_submit_asks_first(run, local, photos):
-    done = submit(run, local, photos / "photo0.jpg", answers="maybe\nyes\ny\n7\n2\nyes\n")
-    assert done.code == 0
-    for word in ("18 or older", "Are you the person", "What happened", "To be sent", "Send this"):
-        assert word in done.err
-    assert "somebody has shared them" in done.err
-    assert hash_file(photos / "photo0.jpg").hashes[0].signal.hex not in done.out + done.err
-    case = done.out.split("Case number")[1].split()[0]
-    passphrase = done.out.split("Passphrase")[1].splitlines()[0].strip()
+    result = submit(run, local, photos / "photo0.jpg", answers="maybe\nyes\ny\n7\n2\nyes\n")
+    assert result.code == 0
+    for question in (
+        "18 or older",
+        "Are you the person",
+        "What happened",
+        "To be sent",
+        "Send this",
+    ):
+        assert question in result.err
+    assert "somebody has shared them" in result.err
+    assert hash_file(photos / "photo0.jpg").hashes[0].signal.hex not in result.out + result.err
+    case = result.out.split("Case number")[1].split()[0]
+    passphrase = result.out.split("Passphrase")[1].splitlines()[0].strip()
     with local.survivor() as client:
         assert client.status(case, passphrase).reason == "shared"
-    assert f"nciihash status {case}" in done.out
+    assert f"nciihash status {case}" in result.out
 
 
 def test_the_hashes_are_shown_on_request(run, local, photos):
-    done = submit(run, local, *YES, "--show-hashes", photos / "photo0.jpg")
-    assert hash_file(photos / "photo0.jpg").hashes[0].signal.hex in done.err
+    result = submit(run, local, *YES, "--show-hashes", photos / "photo0.jpg")
+    assert hash_file(photos / "photo0.jpg").hashes[0].signal.hex in result.err
 
 
 @pytest.fixture
 def nothing_is_hashed_or_sent(monkeypatch):
-    def refuse(*args, **options):
+    def fail(*args, **options):
         raise AssertionError("this should not have been reached")
 
-    monkeypatch.setattr("nciihash.cli.submission.hash_files", refuse)
-    monkeypatch.setattr("nciihash.client.Client.open_case", refuse)
+    monkeypatch.setattr("nciihash.cli.submission.preparation.hash_files", fail)
+    monkeypatch.setattr("nciihash.client.Client.open_case", fail)
 
 
 @pytest.mark.usefixtures("nothing_is_hashed_or_sent")
-def test_no_file_is_opened_when_she_was_not_of_age(run, local, photos):
-    done = submit(run, local, photos / "photo0.jpg", answers="no\n")
-    assert done.code == 1
-    assert "Take It Down" in done.err
-    assert "Report Remove" in done.err
-    assert "do not copy" in done.err
+def test_no_file_is_opened_for_minors(run, local, photos):
+    result = submit(run, local, photos / "photo0.jpg", answers="no\n")
+    assert result.code == 1
+    assert "Take It Down" in result.err
+    assert "Report Remove" in result.err
+    assert "do not copy" in result.err
 
 
 @pytest.mark.usefixtures("nothing_is_hashed_or_sent")
-def test_no_file_is_opened_when_it_is_somebody_else(run, local, photos):
-    done = submit(run, local, photos / "photo0.jpg", answers="yes\nno\n")
-    assert done.code == 1
-    assert "the choice is theirs" in done.err
+def test_no_file_is_opened_for_pictures_of_somebody_else(run, local, photos):
+    result = submit(run, local, photos / "photo0.jpg", answers="yes\nno\n")
+    assert result.code == 1
+    assert "the choice is theirs" in result.err
 
 
 @pytest.mark.usefixtures("nothing_is_hashed_or_sent")
 @pytest.mark.parametrize("answers", ["", "yes\n", "yes\nyes\n"])
-def test_unanswered_questions_end_it(run, local, photos, answers):
-    done = submit(run, local, photos / "photo0.jpg", answers=answers)
-    assert (done.code, done.out) == (2, "")
+def test_an_unanswered_question_ends_the_command(run, local, photos, answers):
+    result = submit(run, local, photos / "photo0.jpg", answers=answers)
+    assert (result.code, result.out) == (2, "")
 
 
-def test_saying_no_at_the_end_sends_nothing(run, local, photos, tmp_path, monkeypatch):
+def test_nothing_is_sent_after_a_no_at_the_end(run, local, photos, tmp_path, monkeypatch):
     monkeypatch.setattr("nciihash.client.Client.open_case", None)
     receipt = tmp_path / "receipt"
-    done = submit(run, local, photos / "photo0.jpg", "--receipt", receipt, answers="y\ny\n1\nno\n")
-    assert (done.code, done.out) == (0, "")
-    assert "Nothing was sent" in done.err
+    result = submit(
+        run, local, photos / "photo0.jpg", "--receipt", receipt, answers="y\ny\n1\nno\n"
+    )
+    assert (result.code, result.out) == (0, "")
+    assert "Nothing was sent" in result.err
     assert not receipt.exists()
 
 
 @pytest.mark.usefixtures("nothing_is_hashed_or_sent")
 def test_more_than_200_files(run, local, photos):
-    done = submit(run, local, *YES, *[photos / "photo0.jpg"] * 201)
-    assert done.code == 2
-    assert "at most 200" in " ".join(done.err.split())
+    result = submit(run, local, *YES, *[photos / "photo0.jpg"] * 201)
+    assert result.code == 2
+    assert "at most 200" in " ".join(result.err.split())
 
 
 def test_only_plain_pictures(run, local, photos, monkeypatch):
     monkeypatch.setattr("nciihash.client.Client.open_case", None)
-    done = submit(run, local, *YES, "--json", photos / "plain.png", photos / "stripes.png")
-    assert done.code == 1
-    assert [line["error"]["code"] for line in done.lines] == ["too_plain"] * 2
-    plain, stripes = (line["error"]["message"] for line in done.lines)
+    result = submit(run, local, *YES, "--json", photos / "plain.png", photos / "stripes.png")
+    assert result.code == 1
+    assert [line["error"]["code"] for line in result.lines] == ["too_plain"] * 2
+    plain, stripes = (line["error"]["message"] for line in result.lines)
     assert "too plain" in plain
     assert "too regular" in stripes
     assert "plain" not in stripes
-    assert "No case was opened" in done.err
+    assert "No case was opened" in result.err
 
 
 @pytest.mark.parametrize("type", [SignalType.MD5, SignalType.SHA256])
-def test_an_exact_digest_is_warned_of(run, local, photos, type):
-    done = submit(run, local, photos / "photo0.jpg", "--signal", type, answers="y\ny\n1\nno\n")
-    assert "identifies this very file" in done.err.split("Send this now?")[0]
+def test_a_warning_precedes_an_exact_hash(run, local, photos, type):
+    result = submit(run, local, photos / "photo0.jpg", "--signal", type, answers="y\ny\n1\nno\n")
+    assert "identifies this very file" in result.err.split("Send this now?")[0]
     without = submit(run, local, photos / "photo0.jpg", answers="y\ny\n1\nno\n")
     assert "identifies" not in without.err
 
 
-def test_submit_tells_of_further_pictures_before_it_asks(run, local, several):
-    done = submit(run, local, "--no-sandbox", several[0], answers="y\ny\n1\nno\n")
-    assert "only the first of the 3 pictures" in done.err.split("Send this now?")[0]
+def test_a_note_on_further_pictures_comes_before_the_last_question(run, local, multi_picture_files):
+    result = submit(run, local, "--no-sandbox", multi_picture_files[0], answers="y\ny\n1\nno\n")
+    assert "only the first of the 3 pictures" in result.err.split("Send this now?")[0]
 
 
-def test_what_is_said_of_her_is_true(run, local, photos):
-    done = submit(run, local, *YES, "--no-sandbox", photos / "photo0.jpg")
-    assert "sees your network address while you are connected" in done.err
-    assert "anything about you" not in done.err
-    assert "remove them within 48 hours" in " ".join(done.out.split())
-    assert "answered" not in done.out
+def test_the_explanation_is_true(run, local, photos):
+    result = submit(run, local, *YES, "--no-sandbox", photos / "photo0.jpg")
+    assert "sees your network address while you are connected" in result.err
+    assert "anything about you" not in result.err
+    assert "remove them within 48 hours" in " ".join(result.out.split())
+    assert "answered" not in result.out
 
 
-# --- what is sent -------------------------------------------------------------------------------
+# --- requests -------------------------------------------------------------------------------
 
 
-def test_many_hashes_go_in_several_requests(run, local, films, photos, monkeypatch):
-    monkeypatch.setattr("nciihash.wire.REQUEST_SIGNALS_MAX", 50)  # the films have more
-    files = [films / "film.mp4", photos / "photo0.jpg", films / "other.mp4", photos / "photo1.jpg"]
+def test_many_hashes_are_sent_in_several_requests(run, local, videos, photos, monkeypatch):
+    monkeypatch.setattr("nciihash.wire.REQUEST_SIGNALS_MAX", 50)  # the videos have more
+    files = [
+        videos / "video.mp4",
+        photos / "photo0.jpg",
+        videos / "other.mp4",
+        photos / "photo1.jpg",
+    ]
     opened = submit(run, local, *YES, "--json", *files)
     assert opened.code == 0
     assert [item["item"] for item in opened.line["items"]] == [1, 2, 3, 4]
@@ -165,7 +180,7 @@ def test_many_hashes_go_in_several_requests(run, local, films, photos, monkeypat
 
 
 @pytest.mark.parametrize("end", [ServiceUnreachable("No connection."), KeyboardInterrupt()])
-def test_a_case_that_could_not_be_filled_is_handed_over(run, local, photos, monkeypatch, end):
+def test_the_credentials_of_a_partly_filled_case_are_shown(run, local, photos, monkeypatch, end):
     def failing(*_, **_options):
         raise end
 
@@ -178,38 +193,38 @@ def test_a_case_that_could_not_be_filled_is_handed_over(run, local, photos, monk
     assert "Only the first 1 of 2 files" in opened.err
 
 
-# --- answers that are lost ----------------------------------------------------------------------
+# --- lost replies ----------------------------------------------------------------------
 
 
-class Lossy(ThreadingHTTPServer):
-    """Passes requests on to the service, and loses as many answers as it is told to."""
+class LossyProxy(ThreadingHTTPServer):
+    """Forwards requests to a service, and drops the next `lose` replies."""
 
-    def __init__(self, behind):
-        self.behind = behind
+    def __init__(self, upstream):
+        self.upstream = upstream
         self.lose = 0
         self.keys = []
-        super().__init__(("127.0.0.1", 0), _Passing)
+        super().__init__(("127.0.0.1", 0), _Forwarding)
 
     @property
     def address(self):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
 
-class _Passing(BaseHTTPRequestHandler):
+class _Forwarding(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
         self.server.keys.append(self.headers["idempotency-key"])
         headers = {n: self.headers[n] for n in ("content-type", "idempotency-key")}
-        answer = httpx.post(self.server.behind + self.path, content=body, headers=headers)
+        reply = httpx.post(self.server.upstream + self.path, content=body, headers=headers)
         if self.server.lose:
             self.server.lose -= 1
             self.close_connection = True
             return
-        self.send_response(answer.status_code)
-        self.send_header("Content-Type", answer.headers["content-type"])
-        self.send_header("Content-Length", str(len(answer.content)))
+        self.send_response(reply.status_code)
+        self.send_header("Content-Type", reply.headers["content-type"])
+        self.send_header("Content-Length", str(len(reply.content)))
         self.end_headers()
-        self.wfile.write(answer.content)
+        self.wfile.write(reply.content)
 
     def log_message(self, *args):
         pass
@@ -218,7 +233,7 @@ class _Passing(BaseHTTPRequestHandler):
 @pytest.fixture
 def lossy(local, monkeypatch):
     monkeypatch.setattr(transport.RetryPolicy, "pause", lambda self, attempt: 0.0)
-    with Lossy(local.address) as server:
+    with LossyProxy(local.address) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server
@@ -226,16 +241,16 @@ def lossy(local, monkeypatch):
         thread.join()
 
 
-def test_a_lost_answer_is_fetched_by_repeating_the_request(run, lossy, photos, platform):
+def test_a_lost_reply_is_fetched_by_repeating_the_request(run, lossy, photos, platform):
     lossy.lose = 3
-    signal_ = hash_file(photos / "photo2.jpg").hashes[0].signal
+    photo_signal = hash_file(photos / "photo2.jpg").hashes[0].signal
 
     def items():
-        return {hit.item for hit in platform.match([signal_])[0]}
+        return {hit.item for hit in platform.match([photo_signal])[0]}
 
     before = items()
-    done = run("submit", "--server", lossy.address, *YES, "--json", photos / "photo2.jpg")
-    assert done.code == 0
+    result = run("submit", "--server", lossy.address, *YES, "--json", photos / "photo2.jpg")
+    assert result.code == 0
     assert len(lossy.keys) == 4
     assert len(set(lossy.keys)) == 1
     while (after := items()) == before:
@@ -243,61 +258,61 @@ def test_a_lost_answer_is_fetched_by_repeating_the_request(run, lossy, photos, p
     assert len(after) == len(before) + 1
 
 
-def test_when_no_answer_comes_it_is_said_that_a_case_may_be_open(run, lossy, photos, tmp_path):
+def test_without_a_reply_the_message_says_that_a_case_may_be_open(run, lossy, photos, tmp_path):
     lossy.lose = 99
     receipt = tmp_path / "receipt"
-    done = run(
+    result = run(
         *("submit", "--server", lossy.address, *YES, "--json", photos / "photo2.jpg"),
         *("--receipt", receipt),
     )
-    assert done.code == 3
-    assert done.line["error"]["code"] == "service_unreachable"
-    assert "not known whether the case was opened" in done.err
+    assert result.code == 3
+    assert result.line["error"]["code"] == "service_unreachable"
+    assert "not known whether the case was opened" in result.err
     assert not receipt.exists()
 
 
-def test_she_may_try_again_without_opening_a_second_case(run, lossy, photos):
+def test_a_retry_does_not_open_a_second_case(run, lossy, photos):
     lossy.lose = 6
-    done = run(
+    result = run(
         *("submit", "--server", lossy.address, photos / "photo2.jpg"),
         answers="y\ny\n4\ny\ny\n",
     )
-    assert done.code == 0
-    assert "cannot open a second case" in done.err
-    assert "Passphrase" in done.out
+    assert result.code == 0
+    assert "cannot open a second case" in result.err
+    assert "Passphrase" in result.out
     assert len(set(lossy.keys)) == 1
 
 
-def test_a_second_try_that_fails_does_not_deny_the_first(run, lossy, photos, monkeypatch):
-    lossy.lose = 6  # a whole first call: carried out, and its answers lost
-    reach = transport.Transport.run
+def test_a_failed_retry_does_not_settle_the_first_call(run, lossy, photos, monkeypatch):
+    lossy.lose = 6  # the whole first call: it is carried out, and its replies are lost
+    run_call = transport.Transport.run
     calls = []
 
     def call(self, request, **options):
         calls.append(request)
         if len(calls) == 2:
             raise ServiceUnreachable("No connection.")
-        return reach(self, request, **options)
+        return run_call(self, request, **options)
 
     monkeypatch.setattr(transport.Transport, "run", call)
-    done = run(
+    result = run(
         *("submit", "--server", lossy.address, "--no-sandbox", photos / "photo2.jpg"),
         answers="y\ny\n4\ny\ny\nno\n",
     )
-    assert done.code == 3
+    assert result.code == 3
     assert len(calls) == 2
-    assert "not known whether the case was opened" in done.err
-    assert "No case was opened" not in done.err
+    assert "not known whether the case was opened" in result.err
+    assert "No case was opened" not in result.err
 
 
-def test_a_service_that_is_away(run, photos, monkeypatch):
+def test_a_service_that_cannot_be_reached(run, photos, monkeypatch):
     monkeypatch.setattr(transport.RetryPolicy, "pause", lambda self, attempt: 0.0)
     with socket.create_server(("127.0.0.1", 0)) as closed:
         address = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    done = run("submit", "--server", address, *YES, photos / "photo0.jpg")
-    assert done.code == 3
-    assert "No case was opened" in done.err
-    assert "may" not in done.err.split("No case was opened")[1].split("nciihash:")[0]
+    result = run("submit", "--server", address, *YES, photos / "photo0.jpg")
+    assert result.code == 3
+    assert "No case was opened" in result.err
+    assert "may" not in result.err.split("No case was opened")[1].split("nciihash:")[0]
 
 
 # --- Ctrl-C -------------------------------------------------------------------------------------
@@ -309,9 +324,9 @@ def test_ctrl_c_at_a_question_ends_with_130(photos):
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    shown = b""
-    while b"[yes/no]" not in shown:
-        shown += os.read(process.stderr.fileno(), 1000)
+    output = b""
+    while b"[yes/no]" not in output:
+        output += os.read(process.stderr.fileno(), 1000)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
     assert process.returncode == 130
@@ -320,7 +335,7 @@ def test_ctrl_c_at_a_question_ends_with_130(photos):
 
 
 @pytest.mark.parametrize("listening", [False, True])
-def test_ctrl_c_while_sending_tells_whether_anything_may_have_left(photos, listening):
+def test_ctrl_c_while_sending_says_whether_a_case_may_be_open(photos, listening):
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(60)
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -334,10 +349,10 @@ def test_ctrl_c_while_sending_tells_whether_anything_may_have_left(photos, liste
             connection, _ = server.accept()
             assert connection.recv(10)
         else:
-            shown = b""
-            while b"withdraw at any time" not in shown:
-                shown += os.read(process.stderr.fileno(), 1000)
-            time.sleep(1)  # into the pauses between attempts, every one of which is refused
+            output = b""
+            while b"withdraw at any time" not in output:
+                output += os.read(process.stderr.fileno(), 1000)
+            time.sleep(1)  # a pause between attempts, all of which are refused
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate()
         if listening:

@@ -1,3 +1,5 @@
+"""The commands status and withdraw, against a real service."""
+
 import json
 import os
 import pty
@@ -7,7 +9,7 @@ from nciihash.client import PlatformClient
 from support.command_line import NCIIHASH
 from support.local import random_item
 
-PASSING = "correct horse battery staple six words"
+WRONG = "correct horse battery staple six words"
 
 
 def test_status_and_withdraw(run, local, key, photos):
@@ -19,9 +21,9 @@ def test_status_and_withdraw(run, local, key, photos):
             cursor = page.cursor
         platform.acknowledge(page.cursor)
 
-    seen = run("status", case, "--json", **secret)
-    assert seen.line["state"] == "open"
-    assert [item["item"] for item in seen.line["items"]] == [1, 2, 3]
+    status = run("status", case, "--json", **secret)
+    assert status.line["state"] == "open"
+    assert [item["item"] for item in status.line["items"]] == [1, 2, 3]
     table = run("status", case, **secret)
     assert "The case is open until" in table.out
     assert "UTC" in table.out.split("Has it since")[1]
@@ -34,16 +36,17 @@ def test_status_and_withdraw(run, local, key, photos):
     assert one.line == {"withdrawn": 1, "remaining": 2, "state": "open"}
     unknown = run("withdraw", case, "--item", 9, "--json", "--yes", **secret)
     assert (unknown.code, unknown.line["error"]["code"]) == (3, "item_unknown")
-    rest = run("withdraw", case, answers="yes\n", **secret)
-    assert "2 files withdrawn. The clearinghouse no longer matches them" in rest.out
-    assert "so the case is now closed" in rest.out
-    # a platform may match until it has followed: only it can say that it has deleted
-    for words in (rest.out, run("status", case, **secret).out):
-        assert "told every platform to delete" in words
-        assert "who has confirmed" in words
-        assert "any more" not in words
-    again = run("withdraw", case, "--yes", **secret)
-    assert again.out.startswith("The case was withdrawn already.")
+    others = run("withdraw", case, answers="yes\n", **secret)
+    sentences = " ".join(others.out.split())
+    assert "2 files withdrawn. The clearinghouse no longer matches them" in sentences
+    assert "so the case is now closed" in sentences
+    # only the platform can confirm a deletion: it may match until it has followed the feed
+    for text in (others.out, run("status", case, **secret).out):
+        assert "instructed every platform to delete" in text
+        assert "who has confirmed" in text
+        assert "any more" not in text
+    repeated = run("withdraw", case, "--yes", **secret)
+    assert repeated.out.startswith("The case was withdrawn already.")
 
 
 def test_withdrawing_files_one_by_one(run, local):
@@ -52,8 +55,8 @@ def test_withdrawing_files_one_by_one(run, local):
     first = run("withdraw", case, "--item", 1, "--yes", **secret)
     assert first.out.startswith("1 file withdrawn. The clearinghouse no longer matches it")
     assert first.out.endswith(" 1 file of the case is still matched.\n")
-    again = run("withdraw", case, "--item", 1, "--yes", **secret)
-    assert again.out == "File 1 was withdrawn already. 1 file of the case is still matched.\n"
+    repeated = run("withdraw", case, "--item", 1, "--yes", **secret)
+    assert repeated.out == "File 1 was withdrawn already. 1 file of the case is still matched.\n"
     last = run("withdraw", case, "--item", 2, "--yes", **secret)
     assert last.out.endswith("No file of the case is left, so the case is now closed.\n")
     assert run("status", case, **secret).out.startswith("The case is withdrawn.")
@@ -61,14 +64,14 @@ def test_withdrawing_files_one_by_one(run, local):
 
 def test_a_wrong_passphrase(run, local):
     case, passphrase = local.open(random_item())
-    done = run("status", case, "--server", local.address, "--json", NCIIHASH_PASSPHRASE=PASSING)
-    assert done.code == 3
-    assert "credentials are wrong" in done.line["error"]["message"]
-    for secret in (PASSING, passphrase, case):
-        assert secret not in done.out + done.err
+    result = run("status", case, "--server", local.address, "--json", NCIIHASH_PASSPHRASE=WRONG)
+    assert result.code == 3
+    assert "credentials are wrong" in result.line["error"]["message"]
+    for secret in (WRONG, passphrase, case):
+        assert secret not in result.out + result.err
 
 
-def test_the_passphrase_is_asked_for_and_not_shown(local):
+def test_the_passphrase_is_asked_for_without_echo(local):
     case, passphrase = local.open(random_item())
     master, slave = pty.openpty()
     process = subprocess.Popen(
@@ -80,17 +83,17 @@ def test_the_passphrase_is_asked_for_and_not_shown(local):
         env={k: v for k, v in os.environ.items() if not k.startswith("NCIIHASH")},
     )
     os.close(slave)
-    shown = b""
-    while b"Passphrase: " not in shown:
-        shown += os.read(master, 1000)
+    output = b""
+    while b"Passphrase: " not in output:
+        output += os.read(master, 1000)
     os.write(master, passphrase.encode() + b"\n")
     assert json.loads(process.stdout.read())["state"] == "open"
     assert process.wait() == 0
     process.stdout.close()
     try:
         while part := os.read(master, 1000):
-            shown += part
+            output += part
     except OSError:
-        pass  # that is how a terminal ends
+        pass  # the end of a pseudo-terminal
     os.close(master)
-    assert passphrase.encode() not in shown
+    assert passphrase.encode() not in output

@@ -1,3 +1,5 @@
+"""Tables: the words for each state of a case, and the rows of matches."""
+
 import re
 from datetime import UTC, datetime
 
@@ -14,7 +16,8 @@ HOUR = datetime(2026, 5, 17, 13, tzinfo=UTC)
 LATER = datetime(2026, 5, 18, 9, tzinfo=UTC)
 
 
-def drawn(table):
+def cells(table):
+    """Return the cells of each line of a table, as it is printed."""
     console = Console(width=200, file=None)
     with console.capture() as captured:
         console.print(table)
@@ -31,7 +34,7 @@ def status(*platforms, withdrawn=None):
 
 
 def platform(**changes):
-    known = {
+    fields = {
         "platform": "Example Social",
         "follows": True,
         "has_it_since": None,
@@ -39,11 +42,11 @@ def platform(**changes):
         "verdicts": {},
         "deletion_acknowledged": None,
     }
-    return PlatformStatus.model_validate(known | changes)
+    return PlatformStatus.model_validate(fields | changes)
 
 
 @pytest.mark.parametrize(
-    ("changes", "withdrawn", "cells"),
+    ("changes", "withdrawn", "expected"),
     [
         ({}, None, ["not known", "not known", "-", "-"]),
         (
@@ -69,9 +72,9 @@ def platform(**changes):
         ),
     ],
 )
-def test_a_platform_of_a_case(changes, withdrawn, cells):
-    row = drawn(status_table(status(platform(**changes), withdrawn=withdrawn)))[1]
-    assert row == ["7 (withdrawn)" if withdrawn else "7", "Example Social", *cells]
+def test_the_row_of_a_platform(changes, withdrawn, expected):
+    row = cells(status_table(status(platform(**changes), withdrawn=withdrawn)))[1]
+    assert row == ["7 (withdrawn)" if withdrawn else "7", "Example Social", *expected]
 
 
 @pytest.mark.parametrize(
@@ -91,28 +94,28 @@ def test_a_platform_of_a_case(changes, withdrawn, cells):
         ),
     ],
 )
-def test_a_file_that_is_held_back_says_why(changes, name):
-    whole = status(platform())
-    [file] = whole.items
-    changed = whole.model_copy(
+def test_the_state_of_a_file_says_why_it_is_held_back(changes, name):
+    unchanged = status(platform())
+    [file] = unchanged.items
+    changed = unchanged.model_copy(
         update={"items": (file.model_copy(update={"signals": 2} | changes),)}
     )
-    assert drawn(status_table(changed))[1][0] == name
+    assert cells(status_table(changed))[1][0] == name
 
 
-def test_every_verdict_has_words():
+def test_every_verdict_has_a_description():
     verdicts = dict.fromkeys(Verdict, 1)
-    row = drawn(status_table(status(platform(verdicts=verdicts))))[1]
+    row = cells(status_table(status(platform(verdicts=verdicts))))[1]
     assert row[4] == (
-        "1 or more being looked at, 1 or more blocked, 1 or more not blocked, 1 or more unsure"
+        "1 or more under review, 1 or more blocked, 1 or more not blocked, 1 or more unsure"
     )
 
 
-def test_a_case_that_nobody_takes_part_in():
-    assert drawn(status_table(status()))[1] == ["7", "none takes part yet"]
+def test_a_case_without_platforms():
+    assert cells(status_table(status()))[1] == ["7", "no platform takes part yet"]
 
 
-def test_matches_of_both_kinds():
+def test_matches_of_a_bank_and_of_a_clearinghouse():
     id, item = "a" * 32, "b" * 32
     near = Match(id, item, SignalType.PDQ, Variant.FLIPX, 20)
     hit = Hit(id=id, item=item, band=Band.STRONG)
@@ -121,14 +124,14 @@ def test_matches_of_both_kinds():
         ("y", LookupResult(((SignalType.MD5, hit),))),
         ("z", LookupResult(())),
     ]
-    assert drawn(match_table(rows))[1:4] == [
+    assert cells(match_table(rows))[1:4] == [
         ["[bold]x", "likely", "20 of 256", "pdq", "flipx", id],
-        ["y", "strong", "not told", "md5", "not told", id],
+        ["y", "strong", "not returned", "md5", "not returned", id],
         ["z", "none"],
     ]
 
 
-def test_a_video_takes_one_row_an_item():
+def test_a_video_has_a_row_for_each_item():
     ids, item, other = ("a" * 32, "c" * 32), "b" * 32, "d" * 32
     pdq = [Match(id, item, SignalType.PDQ, Variant.ORIGINAL, 3 + i) for i, id in enumerate(ids)]
     hit = Hit(id="e" * 32, item=other, band=Band.LIKELY)
@@ -137,18 +140,18 @@ def test_a_video_takes_one_row_an_item():
         SharedFrames(other, Share(1, 14), None),
     )
     found = (*((SignalType.PDQ, match) for match in (*pdq, hit)),)
-    rows = drawn(
-        match_table([("film.mp4", LookupResult(found, shared)), ("z.jpg", LookupResult(()))])
+    rows = cells(
+        match_table([("video.mp4", LookupResult(found, shared)), ("z.jpg", LookupResult(()))])
     )
     assert rows[0][-2:] == ["Frames here", "Frames there"]
     assert [row[-3:] for row in rows[1:3]] == [
         [ids[0], "12 of 14", "80 of 1,200"],
-        ["e" * 32, "1 of 14", "not told"],
+        ["e" * 32, "1 of 14", "not returned"],
     ]
     assert rows[3] == ["z.jpg", "none"]
 
 
-def test_what_is_shown_cannot_command_a_terminal():
+def test_text_that_is_shown_cannot_control_the_terminal():
     assert shown("a\x1b[2J\r\nb\x07\u202e") == "a�[2J��b��"
     assert shown("Grüße 写真.jpg") == "Grüße 写真.jpg"
     assert shown(b"caf\xe9".decode(errors="surrogateescape")) == "caf�"

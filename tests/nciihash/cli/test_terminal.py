@@ -1,4 +1,4 @@
-"""What the command line does when its standard streams fail, are closed or speak ASCII only."""
+"""The command line with standard streams that fail, are closed, or can only encode ASCII."""
 
 import json
 import os
@@ -30,19 +30,19 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def shell(folder, local):
-    """Give a function that runs the program in a shell, with whatever the shell does to streams."""
+    """Return a function that runs the program in a shell with redirected streams."""
 
     def call(arguments, streams="", *, stdout=subprocess.PIPE, **environment):
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("NCIIHASH")}
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("NCIIHASH")}
         return subprocess.run(
             ["bash", "-c", f"{shlex.join(NCIIHASH)} {arguments} {streams}"],
             stdout=stdout,
             stderr=subprocess.PIPE,
             check=False,
             cwd=folder,
-            env=kept | {"NCIIHASH_SERVER": local.address, "COLUMNS": "200"} | environment,
+            env=inherited | {"NCIIHASH_SERVER": local.address, "COLUMNS": "200"} | environment,
             timeout=120,
-            start_new_session=True,  # no terminal of whoever runs the tests
+            start_new_session=True,  # without the terminal of the tests
         )
 
     return call
@@ -53,7 +53,7 @@ SUBMIT = "submit --yes --no-sandbox --reason precaution"
 
 @pytest.fixture
 def broken(request):
-    """Give an output that fails: a full disk, or a pipe that nobody reads."""
+    """Yield a descriptor on which writes fail: a full disk, or a pipe without a reader."""
     if request.param == "full":
         if not Path("/dev/full").exists():
             pytest.skip("this system has no /dev/full")
@@ -67,25 +67,27 @@ def broken(request):
 
 @pytest.mark.parametrize("as_json", ["", "--json"])
 @pytest.mark.parametrize("broken", ["full", "gone"], indirect=True)
-def test_number_and_passphrase_survive_a_failing_output(shell, local, broken, tmp_path, as_json):
+def test_the_credentials_are_on_standard_error_if_standard_output_fails(
+    shell, local, broken, tmp_path, as_json
+):
     receipt = tmp_path / "r.txt"
-    done = shell(f"{SUBMIT} {as_json} --receipt {receipt} a.jpg", stdout=broken)
-    told = done.stderr.decode()
-    assert done.returncode == 1
-    for words in (told, receipt.read_text()):
+    result = shell(f"{SUBMIT} {as_json} --receipt {receipt} a.jpg", stdout=broken)
+    err = result.stderr.decode()
+    assert result.returncode == 1
+    for text in (err, receipt.read_text()):
         with local.survivor() as client:
-            assert client.status(CASE.search(words)[1], SIX_WORDS.search(words)[1]).items
+            assert client.status(CASE.search(text)[1], SIX_WORDS.search(text)[1]).items
     assert stat.S_IMODE(receipt.stat().st_mode) == 0o600
-    assert "The receipt is in" in told
-    assert "Traceback" not in told
-    assert "Exception ignored" not in told
+    assert "The receipt is in" in err
+    assert "Traceback" not in err
+    assert "Exception ignored" not in err
 
 
-def test_a_name_outside_the_alphabet_of_the_output_keeps_nothing_from_her(shell, tmp_path):
+def test_the_credentials_are_shown_if_a_file_name_cannot_be_encoded(shell, tmp_path):
     receipt = tmp_path / "r.txt"
-    done = shell(f"{SUBMIT} --receipt {receipt} f*.jpg a.jpg", PYTHONIOENCODING="ascii")
-    assert done.returncode == 0, done.stderr
-    out = done.stdout.decode("ascii")
+    result = shell(f"{SUBMIT} --receipt {receipt} f*.jpg a.jpg", PYTHONIOENCODING="ascii")
+    assert result.returncode == 0, result.stderr
+    out = result.stdout.decode("ascii")
     assert SIX_WORDS.search(out)
     assert "f?.jpg" in out
     assert "nciihash withdraw" in out
@@ -107,28 +109,28 @@ def test_a_name_outside_the_alphabet_of_the_output_keeps_nothing_from_her(shell,
     ],
 )
 def test_streams_that_are_closed_or_full(shell, arguments, streams, words):
-    done = shell(arguments, streams)
-    assert done.returncode == 2, done
-    told = done.stderr.decode()
-    assert words in told
-    assert "Traceback" not in told
-    assert "Exception ignored" not in told
-    assert "Warning" not in told
+    result = shell(arguments, streams)
+    assert result.returncode == 2, result
+    err = result.stderr.decode()
+    assert words in err
+    assert "Traceback" not in err
+    assert "Exception ignored" not in err
+    assert "Warning" not in err
 
 
-def test_a_command_that_asks_nothing_needs_no_input_and_no_errors(shell):
-    done = shell("hash --json --no-sandbox a.jpg", "<&- 2>&-")
-    assert done.returncode == 0
-    assert b'"pdq"' in done.stdout
+def test_a_command_without_questions_needs_neither_input_nor_standard_error(shell):
+    result = shell("hash --json --no-sandbox a.jpg", "<&- 2>&-")
+    assert result.returncode == 0
+    assert b'"pdq"' in result.stdout
 
 
 @pytest.mark.parametrize("ending", ["", "\\r\\n"])
 def test_a_passphrase_may_be_piped_in(shell, local, ending):
     case, passphrase = local.open(random_item())
-    done = shell(f"status {case} --json", f"< <(printf '{passphrase}{ending}')")
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == b""
-    assert b'"open"' in done.stdout
+    result = shell(f"status {case} --json", f"< <(printf '{passphrase}{ending}')")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == b""
+    assert b'"open"' in result.stdout
 
 
 WITHOUT_POSIX = """
@@ -141,8 +143,8 @@ main()
 """
 
 
-def elsewhere(*arguments, **environment):
-    """Run the command line as where Python has none of the modules for POSIX alone."""
+def run_without_posix(*arguments, **environment):
+    """Run the command line in a Python without the POSIX modules."""
     return subprocess.run(
         [sys.executable, "-c", WITHOUT_POSIX, *map(str, arguments)],
         capture_output=True,
@@ -153,31 +155,31 @@ def elsewhere(*arguments, **environment):
     )
 
 
-def test_a_survivor_needs_no_posix_system(local, folder, tmp_path):
+def test_commands_of_survivors_work_without_posix(local, folder, tmp_path):
     case, passphrase = local.open(random_item())
     secret = {"NCIIHASH_PASSPHRASE": passphrase, "NCIIHASH_SERVER": local.address}
-    assert elsewhere("--help").returncode == 0
-    assert "The case is open until" in elsewhere("status", case, **secret).stdout
-    assert "1 file withdrawn" in elsewhere("withdraw", case, "--yes", **secret).stdout
+    assert run_without_posix("--help").returncode == 0
+    assert "The case is open until" in run_without_posix("status", case, **secret).stdout
+    assert "1 file withdrawn" in run_without_posix("withdraw", case, "--yes", **secret).stdout
     receipt = tmp_path / "receipt"
-    done = elsewhere(*SUBMIT.split(), "--receipt", receipt, folder / "a.jpg", **secret)
-    assert done.returncode == 0, done.stderr
+    result = run_without_posix(*SUBMIT.split(), "--receipt", receipt, folder / "a.jpg", **secret)
+    assert result.returncode == 0, result.stderr
     assert SIX_WORDS.search(receipt.read_text())
 
 
 @pytest.mark.parametrize("command", ["follow", "match"])
-def test_a_bank_says_where_it_can_be_kept(folder, tmp_path, command):
+def test_the_error_without_locks_names_the_systems_that_have_them(folder, tmp_path, command):
     more = ["--server", "http://127.0.0.1:9"] if command == "follow" else [folder / "a.jpg"]
-    done = elsewhere(command, "--bank", tmp_path / "bank", *more, NCIIHASH_KEY="x")
-    assert done.returncode == 2
-    assert "Linux or macOS" in done.stderr
-    assert "Traceback" not in done.stderr
+    result = run_without_posix(command, "--bank", tmp_path / "bank", *more, NCIIHASH_KEY="x")
+    assert result.returncode == 2
+    assert "Linux or macOS" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 # --- pipes and terminals ------------------------------------------------------------------------
 
 
-def test_a_reader_that_has_seen_enough(photos):
+def test_a_reader_that_closes_the_pipe_early(photos):
     files = [str(photos / "photo0.jpg")] * 200
     process = subprocess.Popen(
         [*NCIIHASH, "hash", "--json", "--no-sandbox", *files],
@@ -192,14 +194,14 @@ def test_a_reader_that_has_seen_enough(photos):
     process.stderr.close()
 
 
-def test_hashing_prints_json_and_nothing_else_on_a_terminal(photos):
+def test_standard_output_has_only_json_with_a_progress_bar(photos):
     master, slave = pty.openpty()
-    done = subprocess.Popen(
+    result = subprocess.Popen(
         [*NCIIHASH, "hash", "--json", str(photos / "photo0.jpg"), str(photos / "photo1.jpg")],
         stdout=subprocess.PIPE,
         stderr=slave,
     )
     os.close(slave)
-    out, _ = done.communicate()
+    out, _ = result.communicate()
     os.close(master)
     assert [json.loads(line)["media"] for line in out.splitlines()] == ["image", "image"]

@@ -1,10 +1,12 @@
+"""The plan of a scan: how a source is split into blocks."""
+
 from collections import Counter
 
 import pytest
 
 from nciihash.scan.plan import Kind, plan
 from nciihash.scan.sources import Folder
-from support.scans import ASKED
+from support.scans import QUERIED
 
 pytest.importorskip("pyarrow")
 
@@ -13,7 +15,7 @@ def test_blocks_cover_everything_once(hashes):
     for per_block in (1, 50, 64, 10**6):
         planned = plan(Folder(hashes), per_block)
         assert planned.kind is Kind.HASHES
-        assert (planned.files, planned.count) == (3, ASKED)
+        assert (planned.files, planned.count) == (3, QUERIED)
         assert [block.number for block in planned.blocks] == list(range(len(planned.blocks)))
         groups = Counter(
             (part.name, group)

@@ -170,7 +170,7 @@ def test_a_platform_can_match_without_ever_storing_a_whole_hash(run, local, tmp_
     done = run(*confirm, "--json", NCIIHASH_KEY=key)
     assert (done.code, done.line["file"]) == (0, str(photo))
     assert [m["band"] for m in done.line["matches"]] == ["strong"]
-    assert "Nothing waits." in run(*confirm, NCIIHASH_KEY=key).err
+    assert "nothing to confirm" in run(*confirm, NCIIHASH_KEY=key).err
 
     assert run(*follow, NCIIHASH_KEY=key).code == 2, "a veiled bank is not followed unveiled"
     local.withdraw(case)

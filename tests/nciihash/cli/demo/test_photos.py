@@ -1,9 +1,9 @@
-"""The photos of the demo, and the arithmetic of what was found."""
+"""The photos of the demo, and the counts of matches."""
 
 import pytest
 
 from nciihash.cli.demo import photos as samples
-from nciihash.cli.demo.photos import DemoHashes, PlatformMatches, Score, hang
+from nciihash.cli.demo.photos import DemoHashes, PlatformMatches, Score, hash_photos
 from nciihash.cli.terminal import Terminal
 from nciihash.errors import ExtraMissing, TooPlain
 from nciihash.signals import Band, Hashed, Item, Media, Signal, SignalType
@@ -11,26 +11,26 @@ from nciihash.wire import Hit
 from support.pictures import scene
 
 
-def test_without_photos_it_names_the_command(tmp_path, monkeypatch):
+def test_without_photos_the_message_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(samples, "find_spec", lambda name: None)
     with pytest.raises(ExtraMissing, match=r'pip install "nciihash\[demo\]"'):
-        hang(Terminal(), [], tmp_path)
+        hash_photos(Terminal(), [], tmp_path)
 
 
-def test_photos_of_ones_own_need_no_others(tmp_path, monkeypatch):
+def test_own_photos_are_enough(tmp_path, monkeypatch):
     monkeypatch.setattr(samples, "find_spec", lambda name: None)
     scene(400, 300, seed=51).save(tmp_path / "one.jpg")
-    hung = hang(Terminal(), [tmp_path / "one.jpg"], tmp_path)
-    assert (len(hung.photos), hung.strangers) == (1, ())
+    hashes = hash_photos(Terminal(), [tmp_path / "one.jpg"], tmp_path)
+    assert (len(hashes.photos), hashes.unrelated) == (1, ())
 
 
 def test_only_plain_photos(tmp_path):
     scene(64, 64).resize((1, 1)).resize((64, 64)).save(tmp_path / "plain.png")
     with pytest.raises(TooPlain):
-        hang(Terminal(), [tmp_path / "plain.png"], tmp_path)
+        hash_photos(Terminal(), [tmp_path / "plain.png"], tmp_path)
 
 
-# --- the arithmetic ----------------------------------------------------------------------------
+# --- counts ----------------------------------------------------------------------------
 
 
 def hashed(first):
@@ -45,49 +45,50 @@ def item(*first):
     return Item(Media.IMAGE, tuple(hashed(n) for n in first))
 
 
-HUNG = DemoHashes(
+HASHES = DemoHashes(
     names=("a", "b"),
     photos=(item(0), item(255)),
     copies=((item(0), item(1)), (item(255), item(254))),
-    strangers=(item(85), item(51)),
+    unrelated=(item(85), item(51)),
 )
 
 
-def findings(*rows):
-    assert len(rows) == len(HUNG.queries)
-    return PlatformMatches.of(HUNG, lambda signals: [[hit(item) for item in row] for row in rows])
+def matches(*rows):
+    """Return the matches with the items in `rows`, one row for each query."""
+    assert len(rows) == len(HASHES.queries)
+    return PlatformMatches.of(HASHES, lambda signals: [[hit(item) for item in row] for row in rows])
 
 
-def test_counting_what_was_found():
-    seen = findings([1], [2], [1], [], [2], [1, 2], [], [])
-    assert [bool(seen.nearest(p, e)) for p in (0, 1) for e in (0, 1)] == [True, False, True, True]
-    assert (seen.false, seen.total) == (1, 5)  # the last copy matches the other photo as well
+def test_counts_of_matches():
+    found = matches([1], [2], [1], [], [2], [1, 2], [], [])
+    assert [bool(found.nearest(p, e)) for p in (0, 1) for e in (0, 1)] == [True, False, True, True]
+    assert (found.false, found.total) == (1, 5)  # the last copy matches the other photo as well
 
 
-def test_counting_strangers():
-    seen = findings([1], [2], [1], [1], [2], [2], [1], [])
-    assert (seen.false, seen.total) == (1, 7)
-    assert seen.ids == [f"{n:032x}" for n in (1, 2)]
+def test_unrelated_photos_that_match_are_false():
+    found = matches([1], [2], [1], [1], [2], [2], [1], [])
+    assert (found.false, found.total) == (1, 7)
+    assert found.ids == [f"{n:032x}" for n in (1, 2)]
 
 
-def test_nearly_equal_photos_are_not_false():
-    seen = findings([1, 2], [1, 2], [1], [2], [1, 2], [], [], [])
-    assert seen.false == 0
+def test_near_duplicates_among_the_photos_are_not_false():
+    found = matches([1, 2], [1, 2], [1], [2], [1, 2], [], [], [])
+    assert found.false == 0
 
 
-def test_distances_are_of_copies_to_their_photo():
-    assert [HUNG.distance(p, e) for p in (0, 1) for e in (0, 1)] == [0, 32, 0, 32]
+def test_distances_between_copies_and_their_photo():
+    assert [HASHES.distance(p, e) for p in (0, 1) for e in (0, 1)] == [0, 32, 0, 32]
 
 
 def test_a_picture_and_its_trimmed_form_are_one_query():
-    hung = DemoHashes(("a",), (item(0, 15),), ((item(85, 7), item(3)),), (item(51, 204),))
-    answers = [[hit(1)], [hit(2)], [hit(1), hit(2)], [], [], [hit(3)]]
-    seen = PlatformMatches.of(hung, lambda signals: answers[: len(signals)])
-    assert [len(signals) for signals in hung.queries] == [1, 2, 1, 2]
-    assert {m.item for m in seen.copies[0][0]} == {hit(1).item, hit(2).item}
-    assert seen.nearest(0, 0).id == hit(1).id
-    assert (seen.nearest(0, 1), seen.false) == (None, 2)
-    assert [hung.distance(0, e) for e in (0, 1)] == [32, 64]
+    hashes = DemoHashes(("a",), (item(0, 15),), ((item(85, 7), item(3)),), (item(51, 204),))
+    replies = [[hit(1)], [hit(2)], [hit(1), hit(2)], [], [], [hit(3)]]
+    found = PlatformMatches.of(hashes, lambda signals: replies[: len(signals)])
+    assert [len(signals) for signals in hashes.queries] == [1, 2, 1, 2]
+    assert {m.item for m in found.copies[0][0]} == {hit(1).item, hit(2).item}
+    assert found.nearest(0, 0).id == hit(1).id
+    assert (found.nearest(0, 1), found.false) == (None, 2)
+    assert [hashes.distance(0, e) for e in (0, 1)] == [32, 64]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def test_a_picture_and_its_trimmed_form_are_one_query():
         (Score(0, 0, 0, 0), False),
     ],
 )
-def test_what_counts_as_good(score, good):
+def test_which_scores_are_good(score, good):
     assert score.good is good
 
 

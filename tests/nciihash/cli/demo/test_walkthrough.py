@@ -1,4 +1,4 @@
-"""The demo, as it is run by whoever tries this for the first time."""
+"""The demo from its start to its last line of output."""
 
 import os
 import re
@@ -19,39 +19,39 @@ LAST = r"demo: (\d+) of (\d+) copies found, (\d+) false, withdrawn: (\d+) found"
 
 
 def environment(folder):
-    """Give what a child needs, with a place for temporary files that can be looked at."""
+    """Return the environment of a child process, with a folder for its temporary files."""
     return os.environ | {"TMPDIR": str(folder), "COLUMNS": "120"}
 
 
-def test_the_demo_with_its_own_photos(tmp_path):
-    done = subprocess.run(
+def test_the_demo_with_bundled_photos(tmp_path):
+    result = subprocess.run(
         [*NCIIHASH, "demo"],
         capture_output=True,
         text=True,
         check=False,
         env=environment(tmp_path),
     )
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
     found, copies, false, after = map(
-        int, re.fullmatch(LAST, done.stdout.splitlines()[-1]).groups()
+        int, re.fullmatch(LAST, result.stdout.splitlines()[-1]).groups()
     )
     assert copies == 5 * len(EDITS) >= 20
     assert 2 * found >= copies
     assert (false, after) == (0, 0)
 
     rows = {
-        edit.name: row for edit in EDITS for row in done.stdout.splitlines() if edit.name in row
+        edit.name: row for edit in EDITS for row in result.stdout.splitlines() if edit.name in row
     }
     cells = {name: re.findall(r"missed \(\d+\)|\d+(?= |$)", row) for name, row in rows.items()}
-    told = sum("missed" not in cell for row in cells.values() for cell in row[-6:][:5])
-    assert told >= found
-    for name in ("mirrored", "white border", "turned by 3 degrees", "edges cropped by 5 %"):
+    shown = sum("missed" not in cell for row in cells.values() for cell in row[-6:][:5])
+    assert shown >= found
+    for name in ("mirrored", "white border", "rotated by 3 degrees", "edges cropped by 5 %"):
         assert "missed" not in rows[name]
-    assert re.search(r"missed \(\d+\)", rows["left half alone"])
+    assert re.search(r"missed \(\d+\)", rows["left half only"])
     assert "strong" in rows["saved as WebP"]
-    assert "blocked" in done.stdout
-    assert "withdrawn" in done.stdout
+    assert "blocked" in result.stdout
+    assert "withdrawn" in result.stdout
     assert list(tmp_path.iterdir()) == []
 
 
@@ -64,38 +64,38 @@ def temporary(tmp_path, monkeypatch):
     return folder
 
 
-def test_the_demo_with_photos_of_ones_own(run, temporary, tmp_path, monkeypatch):
+def test_the_demo_with_own_photos(run, temporary, tmp_path, monkeypatch):
     monkeypatch.setattr(samples, "_SIDE_MAX", 400)
     photos = tmp_path / "photos"
     photos.mkdir()
     scene(400, 300, seed=51).save(photos / "one.jpg", quality=95)
     scene(400, 300, seed=51).save(photos / "nearly [one].jpg", quality=70)
     scene(600, 450, seed=52).save(photos / "large.png")
-    (photos / "text.jpg").write_text("no picture")
+    (photos / "text.jpg").write_text("not a picture")
     names = ["one.jpg", "nearly [one].jpg", "large.png", "text.jpg"]
-    done = run("demo", *(photos / name for name in names))
-    assert done.code == 0, done.out + done.err
-    assert "text.jpg: " in done.err
-    found = re.fullmatch(LAST, done.out.splitlines()[-1])
+    result = run("demo", *(photos / name for name in names))
+    assert result.code == 0, result.out + result.err
+    assert "text.jpg: " in result.err
+    found = re.fullmatch(LAST, result.out.splitlines()[-1])
     assert int(found[2]) == 3 * len(EDITS)
-    assert found[3] == "0"  # nearly equal photos are not each other's false matches
-    assert "nearly [one]" in done.out
+    assert found[3] == "0"  # matches between near-duplicates are not false
+    assert "nearly [one]" in result.out
     assert list(temporary.iterdir()) == []
 
 
-def test_a_demo_without_a_photo_that_can_be_used(run, temporary, tmp_path):
-    (tmp_path / "text.jpg").write_text("no picture")
-    done = run("demo", tmp_path / "text.jpg")
-    assert done.code == 1
-    assert "None of these photos" in done.err
+def test_the_demo_without_usable_photos(run, temporary, tmp_path):
+    (tmp_path / "text.jpg").write_text("not a picture")
+    result = run("demo", tmp_path / "text.jpg")
+    assert result.code == 1
+    assert "None of these photos" in result.err
     assert list(temporary.iterdir()) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["temporary", "text.jpg"]
 
 
 @pytest.mark.parametrize(
-    ("number", "line"), [(signal.SIGINT, "Case "), (signal.SIGTERM, "A clearinghouse serves")]
+    ("number", "line"), [(signal.SIGINT, "Case "), (signal.SIGTERM, "A clearinghouse listens")]
 )
-def test_a_demo_that_is_broken_off_leaves_nothing_behind(tmp_path, number, line):
+def test_an_interrupted_demo_leaves_no_files_or_processes(tmp_path, number, line):
     photo = tmp_path / "photo.jpg"
     scene(400, 300, seed=53).save(photo)
     process = subprocess.Popen(
@@ -106,8 +106,8 @@ def test_a_demo_that_is_broken_off_leaves_nothing_behind(tmp_path, number, line)
         env=environment(tmp_path) | {"PYTHONUNBUFFERED": "1"},
         start_new_session=True,
     )
-    while not (said := process.stdout.readline()).startswith(line):
-        assert said
+    while not (output := process.stdout.readline()).startswith(line):
+        assert output
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     assert children
     if number == signal.SIGINT:
@@ -118,7 +118,7 @@ def test_a_demo_that_is_broken_off_leaves_nothing_behind(tmp_path, number, line)
     assert process.returncode == 128 + number
     assert "Traceback" not in errors
     assert list(tmp_path.iterdir()) == [photo]
-    end = time.monotonic() + 60  # each of them heard of it, and may take a moment
+    end = time.monotonic() + 60  # each of them got the signal, and may take a moment
     while any(Path(f"/proc/{child}").exists() for child in children):
         assert time.monotonic() < end
         time.sleep(0.05)
