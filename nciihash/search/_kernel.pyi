@@ -16,7 +16,7 @@ def query(
     packed: NDArray[np.uint8],
     radius: int,
     threads: int,
-    way: int = 0,
+    strategy: int = 0,
 ) -> bytearray: ...
 
 class Segment:
@@ -24,7 +24,7 @@ class Segment:
         self,
         rows: NDArray[np.uint8],
         ids: NDArray[np.uint64],
-        gone: NDArray[np.uint8] | None,
+        removed: NDArray[np.uint8] | None,
         planes: NDArray[np.uint64] | None,
         offsets: NDArray[np.uint32] | None,
         refs: NDArray[np.uint32] | None,
