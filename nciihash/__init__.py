@@ -1,7 +1,7 @@
-"""Hash intimate pictures on the device, search banks of hashes exactly, follow a clearinghouse.
+"""Perceptual hashes of intimate images, exact search in banks of them, and clients for both sides.
 
-The names below are imported when they are first used, so that the service, which uses only the
-pure modules, never loads a decoder.
+The names below are imported on first use, so that the service, which needs only the core modules,
+never loads a decoder.
 """
 
 from typing import TYPE_CHECKING

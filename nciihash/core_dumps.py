@@ -1,4 +1,4 @@
-"""Keep what a process holds in memory, such as keys and hashes, out of files that crashes leave."""
+"""Prevent core dumps, which would write keys and hashes from a process's memory to disk."""
 
 import ctypes
 import sys
@@ -9,23 +9,24 @@ _PR_SET_DUMPABLE: Final = 4  # linux/prctl.h
 
 
 def forbid() -> None:
-    """Let the system write no image of this process's memory when it crashes, for good.
+    """Set the core file size limit of this process and its children to zero, irreversibly.
 
-    Processes that it starts inherit this. Where core dumps are piped to a program
-    (`/proc/sys/kernel/core_pattern`), that program decides; `forbid_tracing` keeps it out as well.
+    Where core dumps are piped to a program (`/proc/sys/kernel/core_pattern`), Linux ignores the
+    limit; `forbid_tracing` prevents those as well. Does nothing on Windows.
     """
     try:
         import resource
-    except ImportError:  # Windows, whose crash reports a program cannot switch off by itself
+    except ImportError:  # Windows, where a program cannot switch off crash reports by itself
         return
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def forbid_tracing() -> None:
-    """Keep other processes of this user, debuggers among them, from this process's memory.
+    """Deny other processes of the same user, such as debuggers, access to this process's memory.
 
-    On Linux alone. It also ends core dumps that are piped to a program. Root is not kept out.
+    Clears the process's "dumpable" attribute (prctl(2)), which also prevents core dumps that are
+    piped to a program. Linux only; root still has access.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

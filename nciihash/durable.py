@@ -1,4 +1,4 @@
-"""Replace files so that a crash, a power cut or Ctrl-C leaves the old one or the new one whole."""
+"""Atomic, durable replacement of files: after a crash or Ctrl-C the old or the new one is whole."""
 
 import os
 import secrets
@@ -10,12 +10,12 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a new file that takes the place of `path` when the block ends without an exception.
+    """Open a new file that replaces `path` when the block ends without an exception.
 
-    The file is written under a temporary name in the same folder with mode 0600, fsynced, renamed,
-    and the folder is fsynced, so that the change is on the disk when the block has ended. After any
-    exception the temporary file is gone and `path` is as it was; only a crash can leave a file
-    `.NAME.XXXXXXXX.tmp` behind, which nothing reads.
+    The file is written under a temporary name in the same folder with mode 0600, fsynced and
+    renamed; then the folder is fsynced, so that the change is durable when the block has ended.
+    After an exception the temporary file is deleted and `path` is unchanged. Only a crash can leave
+    a file `.NAME.XXXXXXXX.tmp`, which nothing reads.
 
     Raises:
         OSError: the file cannot be written there.
@@ -33,16 +33,17 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename == str(temporary):
-            error.filename = str(path)  # the name that whoever reads it knows
+            error.filename = str(path)  # the user does not know the temporary name
         raise
     sync_folder(path.parent)
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Give errors of the system in the block the name of a file, where they have none.
+    """Set the `filename` of an OSError raised in the block, if it has none.
 
-    Writing, syncing and locking through a descriptor fail without one ("No space left on device").
+    Writing, syncing and locking by file descriptor raise errors without a file name ("No space
+    left on device").
     """
     try:
         yield
@@ -53,7 +54,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable: what was created, renamed or deleted there.
+    """Fsync a folder, so that files created, renamed or deleted in it stay so after a power cut.
 
     Raises:
         OSError: the folder cannot be opened or synced.

@@ -1,39 +1,39 @@
-"""Everything that can go wrong here, as one tree.
+"""The exceptions that nciihash raises.
 
-Each class has a stable `code` for machines; each message is one sentence or two for a person and
-says what to do next.
+Every class has a stable `code` for programs. Every message says in a sentence or two what failed
+and what to do next.
 
     NciihashError
-    ├── FileRefused               one file cannot be hashed; the others go on
-    │   ├── NotAFile              a directory, a device, a path that does not exist
-    │   ├── UnreadableFile        permission denied, a disk error
-    │   ├── EmptyFile
-    │   ├── UnsupportedFormat     not a picture or a video that we can open
+    ├── FileRefused               one file cannot be hashed; continue with the others
+    │   ├── NotAFile              a directory, a device, or no such path
+    │   ├── UnreadableFile        permission denied, or a disk error
+    │   ├── EmptyFile             zero bytes
+    │   ├── UnsupportedFormat     not an image or video format that nciihash can open
     │   ├── TooLarge              more bytes, pixels or frames than the limits allow
-    │   ├── CorruptFile           truncated or damaged: never hashed by halves
+    │   ├── CorruptFile           truncated or damaged; never hashed in part
     │   ├── TimedOut              decoding took longer than the limit
-    │   ├── TooPlain              flat or striped: its hash would match strangers' pictures
-    │   └── ProgramFault          this program failed, which says nothing about the file
-    ├── InvalidPixels             (also a ValueError) an array that is not 8-bit RGB pixels
+    │   ├── TooPlain              blank or striped: its hash would match unrelated images
+    │   └── ProgramFault          a bug in nciihash or a decoder; the file may be valid
+    ├── InvalidPixels             (also a ValueError) an array that is not 8-bit RGB
     ├── SandboxUnavailable        the child process that decodes files could not start
     ├── InvalidSignal             (also a ValueError) not a hash of the type it claims to be
-    ├── ResultsInvalid            a file of results that holds something else
-    ├── SourceInvalid             what is to be scanned is not there, or of several kinds
-    ├── IndexFileInvalid          an index file that is truncated, damaged, foreign or newer
-    ├── BankError
-    │   ├── BankLocked            another process is using the bank
+    ├── ResultsInvalid            the results file or folder holds something else
+    ├── SourceInvalid             what to scan is missing, or mixes kinds of files
+    ├── IndexFileInvalid          an index file: truncated, damaged, foreign or newer
+    ├── BankError                 no bank, a closed one, or one that cannot be written
+    │   ├── BankLocked            another process has the bank open for writing
     │   ├── BankCorrupt           the snapshot or the journal fails its checksum
-    │   └── VeilChanged           the veiled list shows another part of each hash
-    ├── EngineUnavailable         the machines that were to scan are not there
-    ├── QueueFull                 too many verdicts wait to be sent
-    ├── QueueInvalid              a queue of verdicts that is damaged, foreign or newer
-    ├── ExtraMissing              a part that comes with `pip install "nciihash[…]"` is not there
-    └── ServiceError              the clearinghouse
-        ├── InvalidRequest        (also a ValueError) an address, key or value not fit to be sent
-        ├── PartlySent            the case is open, and holds a part of what was to be sent
-        ├── ServiceUnreachable    no connection, or none in time
-        ├── ProtocolError         an answer that is not what `nciihash.wire` defines
-        └── ServiceRefused        a problem document: `status`, `code`, `title`, `detail`
+    │   └── VeilChanged           the veiled feed now publishes other bits than this bank holds
+    ├── EngineUnavailable         the cluster for a scan cannot be reached
+    ├── QueueFull                 too many verdicts are waiting to be sent
+    ├── QueueInvalid              a verdict queue: damaged, foreign or newer
+    ├── ExtraMissing              a package from `pip install "nciihash[…]"` is missing
+    └── ServiceError              anything between this client and a clearinghouse
+        ├── InvalidRequest        (also a ValueError) an invalid address, key or value; not sent
+        ├── PartlySent            the case was opened, but not every file reached it
+        ├── ServiceUnreachable    no connection, or a timeout
+        ├── ProtocolError         a response that `nciihash.wire` does not define
+        └── ServiceRefused        an error response: `status`, `problem`, `title`, `detail`
             └── CursorExpired     the cursor is too old or of another epoch: start a new bank
 """
 
@@ -44,37 +44,41 @@ from typing import ClassVar, Final, Self
 
 
 class NciihashError(Exception):
-    """Base of every error raised on purpose here."""
+    """Base class of every exception that nciihash raises on purpose.
+
+    Attributes:
+        code: a stable identifier of the class, for programs.
+    """
 
     code: ClassVar[str] = "error"
 
 
 class FileRefused(NciihashError):
-    """One file cannot be hashed; go on with the others."""
+    """One file cannot be hashed; continue with the others."""
 
     code = "file_refused"
 
 
 class NotAFile(FileRefused):
-    """The path is a directory or a device, or nothing is there: give the path of a file."""
+    """The path is a directory or a device, or does not exist: pass the path of a file."""
 
     code = "not_a_file"
 
 
 class UnreadableFile(FileRefused):
-    """The file could not be read: check its permissions, or copy it to another place."""
+    """The file could not be read: check its permissions, or copy it to another disk."""
 
     code = "unreadable"
 
 
 class EmptyFile(FileRefused):
-    """The file holds no bytes: the copy probably failed, so fetch it from where it came."""
+    """The file has no bytes, probably because a copy failed: copy it again from its source."""
 
     code = "empty_file"
 
 
 class UnsupportedFormat(FileRefused):
-    """Not a format that can be opened here: export it as JPEG or PNG and try again."""
+    """The file's format is not supported: export it as JPEG, PNG or MP4."""
 
     code = "unsupported_format"
 
@@ -92,122 +96,129 @@ class CorruptFile(FileRefused):
 
 
 class TimedOut(FileRefused):
-    """Decoding took longer than the limit: export the file anew, or make a smaller copy."""
+    """Decoding took longer than the limit: export the file again, or make a smaller copy."""
 
     code = "timed_out"
 
 
 class TooPlain(FileRefused):
-    """The picture has too little structure to be told from others: choose another one."""
+    """The image has too little detail to be distinguished from others: choose another one."""
 
     code = "too_plain"
 
 
 class ProgramFault(FileRefused):
-    """The program failed on a file that may be sound: use another copy, and report it."""
+    """nciihash or a decoder failed on a file that may be valid: report it, use another copy."""
 
     code = "program_fault"
 
     @classmethod
     def of(cls, error: str) -> Self:
-        """Make the refusal of a file on which this program raised an error of the type named."""
+        """Return the refusal of a file whose decoding raised an unexpected exception.
+
+        Args:
+            error: the name of the exception's type; its message could quote the file.
+        """
         return cls(
-            f"This program could not open the file, through a fault of its own ({error}); the file "
-            "may be sound. Report it, and meanwhile hash a copy exported as MP4, JPEG or PNG."
+            f"A bug in this program prevented it from opening the file ({error}); the file itself "
+            "may be valid. Please report this, and meanwhile hash a copy exported as MP4, JPEG or "
+            "PNG."
         )
 
 
 class InvalidPixels(NciihashError, ValueError):
-    """The array is not uint8 (height, width, 3) or is empty: convert the picture to 8-bit RGB."""
+    """The array is empty, or not uint8 (height, width, 3): convert the image to 8-bit RGB."""
 
     code = "invalid_pixels"
 
 
 class SandboxUnavailable(NciihashError):
-    """The process that decodes files could not start, so nothing was decoded.
+    """The sandboxed process that decodes files could not start, so nothing was decoded.
 
-    Hashing never falls back to this process by itself; pass `--no-sandbox` to accept that.
+    nciihash never falls back to decoding in its own process. To accept that risk, pass
+    `--no-sandbox`.
     """
 
     code = "sandbox_unavailable"
 
 
 class InvalidSignal(NciihashError, ValueError):
-    """The value is not a hash of that type: check its length and its alphabet."""
+    """The value is not a hash of that type: check its length and its hexadecimal digits."""
 
     code = "invalid_signal"
 
 
 class ResultsInvalid(NciihashError):
-    """The file for the results holds something else already: name another one."""
+    """The path for the results already holds something else: choose another one."""
 
     code = "results_invalid"
 
 
 class SourceInvalid(NciihashError):
-    """What is to be scanned is not there, or not of one kind: name a folder of one kind of file."""
+    """What to scan is missing or mixes kinds of files: name a folder of one kind."""
 
     code = "source_invalid"
 
 
 class IndexFileInvalid(NciihashError):
-    """The index file is truncated, damaged, foreign or newer: build it again from its source."""
+    """The index file is truncated, damaged, foreign or newer: rebuild it from its source."""
 
     code = "index_file_invalid"
 
 
 class BankError(NciihashError):
-    """Base of what can go wrong with a bank on disk."""
+    """Base class of errors of a bank on disk; raised itself if the bank is missing or closed."""
 
     code = "bank_error"
 
 
 class BankLocked(BankError):
-    """Another process is using this bank: stop it, or use a bank file of your own."""
+    """Another process has this bank open for writing: stop it, or use another bank file."""
 
     code = "bank_locked"
 
 
 class BankCorrupt(BankError):
-    """The bank fails its checksum: move it away and follow the feed again from the beginning."""
+    """The bank fails its checksum: move it away and follow the feed from the beginning."""
 
     code = "bank_corrupt"
 
 
 class VeilChanged(BankError):
-    """The veiled list shows another part of each hash than this bank has: follow into a new one."""
+    """The veiled feed now publishes other bits than this bank holds: follow into a new bank."""
 
     code = "veil_changed"
 
 
 class EngineUnavailable(NciihashError):
-    """The machines that were to scan are not there: start them, or scan on this one."""
+    """The cluster for the scan cannot be reached: start it, or scan on this machine."""
 
     code = "engine_unavailable"
 
 
 class QueueFull(NciihashError):
-    """Too many verdicts wait: see why the clearinghouse does not take them, then add again."""
+    """The verdict queue is full: find out why the clearinghouse accepts none, then try again."""
 
     code = "queue_full"
 
 
 class QueueInvalid(NciihashError):
-    """The queue is damaged, foreign or newer: move it away, or name another file."""
+    """The verdict queue is damaged, foreign or newer: move it away, or use another file."""
 
     code = "queue_invalid"
 
 
 class ExtraMissing(NciihashError):
-    """Packages that this needs are not installed: the message names the command that does it."""
+    """An optional package is not installed: the message has the command that installs it."""
 
     code = "extra_missing"
 
 
 class ServiceError(NciihashError):
-    """Base of what can go wrong between here and a clearinghouse.
+    """Base class of errors between this client and a clearinghouse.
 
-    `uncertain` says that a write may have been carried out although no usable answer arrived.
+    Attributes:
+        uncertain: whether a write may have been carried out although no valid response arrived.
     """
 
     code = "service_error"
@@ -215,37 +226,38 @@ class ServiceError(NciihashError):
 
     @property
     def passing(self) -> bool:
-        """Tell whether the same request may be answered later."""
+        """Whether the same request may succeed later."""
         return False
 
 
 class InvalidRequest(ServiceError, ValueError):
-    """Nothing was sent, since the address, the key or a value cannot be right: correct it."""
+    """The address, the key or a value is invalid, so nothing was sent: correct it."""
 
     code = "invalid_request"
 
 
 class PartlySent(ServiceError):
-    """The first requests were answered and a later one was not: what was sent is in the case.
+    """The case was opened, but a later request failed: the rest has to be sent again.
 
-    `receipt`: the case and the files that are known to be in it. The last of them may lack hashes.
-    The error that ended it is the cause of this one.
+    `__cause__` is the error of the request that failed.
+
+    Attributes:
+        receipt: the case and the files known to be in it. The last of them may lack hashes.
     """
 
     code = "partly_sent"
     uncertain = True
 
     def __init__(self, receipt: object) -> None:
-        """Take the receipt so far."""
         super().__init__(
-            "The connection failed before everything was sent. What was sent is in the case; send "
-            "the rest again."
+            "The connection failed before everything was sent. The case holds what was sent so "
+            "far; send the rest again."
         )
         self.receipt = receipt
 
     @property
     def passing(self) -> bool:
-        """Whether the cause may pass."""
+        """Whether the request that failed may succeed later."""
         return isinstance(self.__cause__, ServiceError) and self.__cause__.passing
 
 
@@ -256,12 +268,12 @@ class ServiceUnreachable(ServiceError):
 
     @property
     def passing(self) -> bool:
-        """Say yes."""
+        """True."""
         return True
 
 
 class ProtocolError(ServiceError):
-    """The answer is not one that this version understands: check the address and the versions."""
+    """The response is not valid for this version: check the address and both versions."""
 
     code = "protocol_error"
 
@@ -269,8 +281,13 @@ class ProtocolError(ServiceError):
 class ServiceRefused(ServiceError):
     """The clearinghouse answered with a problem document (RFC 9457).
 
-    `status` is the HTTP status; `problem` its stable code; `retry_after` the seconds to wait,
-    where the service named them. `work` is the proof of work that it asks for, as it was sent.
+    Attributes:
+        status: the HTTP status.
+        problem: the document's stable code.
+        title: its summary, the same for every problem with this code.
+        detail: what it says about this request.
+        retry_after: seconds to wait before a retry, if the service sent that.
+        work: the proof of work that the service requires, as it was received.
     """
 
     code = "service_refused"
@@ -295,52 +312,51 @@ class ServiceRefused(ServiceError):
 
     @property
     def passing(self) -> bool:
-        """Tell whether the service is only busy or out of order."""
+        """Whether the service is overloaded or temporarily failing (429 or 5xx)."""
         return self.status == 429 or self.status >= 500
 
 
 class CursorExpired(ServiceRefused):
-    """The place in the feed is gone: fetch the feed from its beginning into a new bank."""
+    """The cursor is no longer valid: fetch the feed from its beginning into a new bank."""
 
     code = "cursor_expired"
 
 
 _NO_LOCKS: Final = (
-    "The file system there keeps no locks, as some network folders do not: name a folder on a "
+    "This file system does not support locks, as some network folders do not: use a folder on a "
     "local disk."
 )
 _ADVICE: Final = {
     getattr(errno, name): advice
     for names, advice in {
-        "ENOSPC EDQUOT": "Free some space there, or name another place, and run it again.",
+        "ENOSPC EDQUOT": "Free some space there, or choose another folder, and try again.",
         "ENOLCK ENOTSUP EOPNOTSUPP ENOSYS": _NO_LOCKS,
-        "EROFS": "Name a place that can be written to.",
-        "EACCES EPERM": "Check the permissions of it and of the folders above it.",
+        "EROFS": "Choose a folder that is not read-only.",
+        "EACCES EPERM": "Check the permissions of the file and of its parent folders.",
         "EMFILE ENFILE": "Raise the limit of open files (`ulimit -n`), or use fewer `--jobs`.",
         "ENOENT ENOTDIR": "Check the path.",
-        "ELOOP ENAMETOOLONG": "Give its own path, or a shorter one.",
-        "EISDIR": "Name a file.",
-        "EFBIG": "The file system, or a limit (`ulimit -f`), takes no larger file: name another "
-        "place.",
-        "EIO ESTALE": "The disk, or the connection to it, may be failing: copy what matters "
-        "elsewhere.",
-        "ENOMEM": "Free some memory and run it again.",
-        "ETXTBSY EBUSY": "Another program is using it: try again when that has ended.",
+        "ELOOP ENAMETOOLONG": "Use a shorter path, or one without symbolic links.",
+        "EISDIR": "Name a file, not a folder.",
+        "EFBIG": "The file system or `ulimit -f` allows no larger file: choose another folder.",
+        "EIO ESTALE": "The disk or its connection may be failing: copy important files to another "
+        "disk.",
+        "ENOMEM": "Free some memory and try again.",
+        "ETXTBSY EBUSY": "Another program is using it: try again when that program has ended.",
     }.items()
     for name in names.split()
-    if hasattr(errno, name)  # systems differ
+    if hasattr(errno, name)  # not every system has all of them
 }
 
 
 def explained(error: OSError) -> str:
-    """Say in one or two sentences what the system refused, where, and what to do."""
-    told = error.strerror or str(error) or "A file operation failed"
-    where = "" if error.filename is None else f": {_printable(error.filename)}"
+    """Return what the system refused, the file concerned and what to do, in a sentence or two."""
+    reason = error.strerror or str(error) or "A file operation failed"
+    path = "" if error.filename is None else f": {_printable(error.filename)}"
     advice = _ADVICE.get(error.errno or 0, "")
-    return f"{told.rstrip('.')}{where}. {advice}".rstrip()
+    return f"{reason.rstrip('.')}{path}. {advice}".rstrip()
 
 
 def _printable(path: object) -> str:
-    """Write a path so that nothing in it can command a terminal; a file without a name is none."""
+    """Return a path without control characters, which could change the terminal's state."""
     text = fsdecode(path) if isinstance(path, str | bytes) else str(path)
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

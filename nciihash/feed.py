@@ -1,7 +1,7 @@
 """The feed: the ordered log of additions and removals that every bank follows.
 
-A removal is a type of its own, so that no reader of a page can take one for an addition or pass
-over it: `match` on the entry, and let `assert_never` hold the rest.
+A removal is a type of its own, so that no reader of a page can mistake it for an addition or skip
+it: `match` on each entry, and end with `assert_never`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from nciihash.signals import Media, Signal, Variant
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """A signal joins the bank. Its `id` never comes back with another value."""
+    """A signal that joins the bank. Its `id` is never reused for another value."""
 
     id: str
     item: str
@@ -25,7 +25,7 @@ class Added:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """A signal leaves the bank: the tombstone carries its id and never its value."""
+    """A signal that leaves the bank: a tombstone with the signal's id, never its value."""
 
     id: str
 
@@ -35,9 +35,12 @@ FeedEntry = Added | Removed
 
 @dataclass(frozen=True, slots=True)
 class FeedPage:
-    """Consecutive entries of the log, and the cursor behind the last of them.
+    """Consecutive entries of the log.
 
-    `more` says that further entries stood in the log when the page was made.
+    Attributes:
+        entries: in log order.
+        cursor: the position after the last entry.
+        more: whether the log had further entries when the page was built.
     """
 
     entries: tuple[FeedEntry, ...]
@@ -46,21 +49,21 @@ class FeedPage:
 
 
 class SignalSet(Protocol):
-    """What a page can be applied to: a platform's bank, and the service's own live index."""
+    """What a page is applied to: a platform's bank, or the service's own live index."""
 
     def __contains__(self, id: object) -> bool:
-        """Tell whether a signal with this id is in."""
+        """Whether a signal with this id is in the set."""
 
     def add(self, added: Sequence[Added]) -> None:
-        """Take in signals whose ids are new and differ from one another."""
+        """Add signals. Their ids are distinct and not in the set."""
 
     def remove(self, ids: Sequence[str]) -> None:
-        """Drop signals, all of which are in."""
+        """Remove signals. All of them are in the set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a page changed: entries that were applied, and those that changed nothing."""
+    """Counts of a page's entries: signals added, signals removed, entries without effect."""
 
     added: int
     removed: int
@@ -68,11 +71,11 @@ class Changes:
 
 
 def apply(page: FeedPage, members: SignalSet) -> Changes:
-    """Apply a page's entries in their order.
+    """Apply a page's entries in order, and count what they changed.
 
-    Applying a page twice changes nothing the second time, since an addition of a known id and a
-    removal of an unknown one are counted and ignored. (The service leaves an addition out of later
-    reads once its value is purged and still sends the removal, so that an unknown id is no error.)
+    Applying a page is idempotent: additions of known ids and removals of unknown ids are counted
+    and ignored. A removal of an unknown id is not an error, because once a value is purged the
+    service omits its addition from later reads and still sends its removal.
     """
     added = removed = ignored = 0
     for run in _runs(page.entries):
@@ -96,7 +99,7 @@ def apply(page: FeedPage, members: SignalSet) -> Changes:
 
 
 def _runs(entries: Iterable[FeedEntry]) -> Iterable[list[FeedEntry]]:
-    """Split into runs of one kind, so that a bank can take additions by the thousand."""
+    """Yield runs of entries of one type, so that a bank can add thousands of signals at once."""
     run: list[FeedEntry] = []
     for entry in entries:
         if run and type(entry) is not type(run[0]):

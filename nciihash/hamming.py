@@ -1,4 +1,4 @@
-"""Hamming distances between packed hashes, the plain way: what every faster search must equal."""
+"""Hamming distances between packed hashes by brute force, the reference for faster searches."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from nciihash.errors import InvalidSignal
 
 
 def distances(queries: NDArray[np.uint8], bank: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """Compare every query with every bank row.
+    """Return the distance of every query to every bank row.
 
     Args:
         queries: uint8 (q, b), packed hashes of b bytes.
@@ -29,8 +29,9 @@ def distances(queries: NDArray[np.uint8], bank: NDArray[np.uint8]) -> NDArray[np
 def _check(queries: NDArray[np.uint8], bank: NDArray[np.uint8]) -> None:
     for array in (queries, bank):
         if array.dtype != np.uint8 or array.ndim != 2:
-            raise InvalidSignal("Packed hashes are a two-dimensional uint8 array, a row a hash.")
+            raise InvalidSignal("Packed hashes must be a 2-dimensional uint8 array, one per row.")
     if queries.shape[1] != bank.shape[1]:
         raise InvalidSignal(
-            f"Hashes of {queries.shape[1]} bytes cannot be compared with hashes of {bank.shape[1]}."
+            f"Hashes of {queries.shape[1]} bytes cannot be compared with hashes of "
+            f"{bank.shape[1]} bytes."
         )

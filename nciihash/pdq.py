@@ -1,14 +1,15 @@
-"""PDQ: a picture's 256-bit hash, its quality and its eight dihedral variants, from RGB pixels.
+"""PDQ: an image's 256-bit hash, its quality and its eight dihedral variants, from RGB pixels.
 
-The algorithm is that of Facebook's "The TMK+PDQF Video-Hashing Algorithm and the PDQ Image-Hashing
-Algorithm" (2019): luma, two passes of a box filter along each axis, a 64x64 grid, a 16x16 discrete
-cosine transform, one bit a coefficient. The reference that platforms use is the PyPI package
-`pdqhash`, which filters the full-size picture in single precision with running sums.
+The algorithm is described in Facebook's "The TMK+PDQF Video-Hashing Algorithm and the PDQ
+Image-Hashing Algorithm" (2019): luma, two passes of a box filter along each axis, decimation to a
+64x64 grid, a 16x16 discrete cosine transform, and one bit per coefficient. The reference that
+platforms use is the PyPI package `pdqhash`, which filters the full-size image in single precision
+with running sums.
 
-Filtering and decimating are linear, so the grid is `A @ luma @ B.T` with banded A and B, which is
-faster and more exact than running sums. Where a decision (a bit, or a step of the quality) lies
-within the reference's rounding noise, the grid is computed once more in the reference's own order
-of operations, so that both programs decide alike.
+Filtering and decimation are linear, so the grid is `A @ luma @ B.T` with banded matrices A and B,
+which is faster and more accurate than running sums. Where a bit or a step of the quality is within
+the reference's rounding noise, the grid is computed again in the reference's order of operations,
+so that both programs return the same hash.
 """
 
 import math
@@ -22,19 +23,20 @@ from numpy.typing import NDArray
 from nciihash.errors import InvalidPixels
 
 GRID: Final = 64  # cells along each side of the grid
-SIDE_MIN: Final = 5  # pixels; the reference gives smaller pictures an all-zero hash of quality 0
-TIE: Final = 1e-6  # coefficients that differ by less at the median tie
+SIDE_MIN: Final = 5  # pixels; smaller images have an all-zero hash of quality 0, as in pdqhash
+TIE: Final = 1e-6  # coefficients at the median that differ by less count as tied
 
 _SIDE: Final = 16  # coefficients along each side of the transform
 _LUMA: Final = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
-_STRIP: Final = 512  # rows or columns that the reference's filter handles at once
+_STRIP: Final = 512  # rows or columns filtered at once
 
-# Noise of the reference's running sums against double precision, over photos and made pictures up
-# to 4000 pixels: at most 1.5e-3 in a step of the quality, 3.4e-3 in a coefficient near the median.
+# Bounds on the rounding noise of the reference's running sums. Measured against double precision on
+# photos and synthetic images of up to 4000 pixels: at most 1.5e-3 in a step of the quality and
+# 3.4e-3 in a coefficient near the median.
 _STEP_NOISE: Final = 5e-3
 _RANK_NOISE: Final = 4e-3
 
-# Signs of the coefficients' columns and rows in the four sign patterns of the dihedral variants.
+# Reflecting the image changes the sign of every other row or column of coefficients.
 _SIGN: Final = np.where(np.arange(_SIDE) % 2 == 0, -1.0, 1.0)
 _FLIP_Y: Final = np.broadcast_to(_SIGN, (_SIDE, _SIDE))
 _FLIP_X: Final = _FLIP_Y.T
@@ -43,11 +45,13 @@ _ROTATE_180: Final = _FLIP_X * _FLIP_Y
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """A picture's hash, and what it is worth.
+    """An image's hash and its reliability.
 
-    `packed` is uint8 (32,), the most significant bit first; `quality` is 0 to 100. `tied` says that
-    in one of the eight dihedral variants coefficients tie at the median, so that some bits are
-    rounding noise, on which programs need not agree.
+    Attributes:
+        packed: uint8 (32,), most significant bit first.
+        quality: 0 to 100.
+        tied: whether coefficients tie at the median in any of the eight dihedral variants, so that
+            some bits are rounding noise and may differ between programs.
     """
 
     packed: NDArray[np.uint8]
@@ -56,50 +60,50 @@ class Analysis:
 
 
 def hash_pixels(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
-    """Hash a picture.
+    """Return an image's hash and quality.
 
     Args:
         rgb: uint8 (h, w, 3), upright. It need not be contiguous, and is not copied.
 
     Returns:
-        The packed hash, uint8 (32,), and its quality from 0 to 100. A picture with a side under
+        The packed hash, uint8 (32,), and its quality from 0 to 100. An image with a side under
         `SIDE_MIN` pixels has an all-zero hash of quality 0.
 
     Raises:
-        InvalidPixels: another dtype or shape, or no pixels.
+        InvalidPixels: `rgb` has another dtype or shape, or no pixels.
     """
     analysis = analyse(rgb)
     return analysis.packed, analysis.quality
 
 
 def analyse(rgb: NDArray[np.uint8]) -> Analysis:
-    """Hash a picture, and tell whether coefficients tie at the median.
+    """Return an image's hash and quality, and whether coefficients tie at the median.
 
     Args:
-        rgb: uint8 (h, w, 3), upright. A side under `SIDE_MIN` counts as a tie.
+        rgb: uint8 (h, w, 3), upright. An image with a side under `SIDE_MIN` pixels counts as tied.
 
     Raises:
-        InvalidPixels: another dtype or shape, or no pixels.
+        InvalidPixels: `rgb` has another dtype or shape, or no pixels.
     """
     _check(rgb)
     if min(rgb.shape[:2]) < SIDE_MIN:
         return Analysis(np.zeros(32, np.uint8), 0, tied=True)
     grid = _grid(rgb, np.float32)
     coefficients = _transform(grid)
-    quality = _sure_quality(grid)
+    quality = _certain_quality(grid)
     gap = _gap(coefficients)
     tied = gap < _RANK_NOISE and _gap(_transform(_grid(rgb, np.float64))) < TIE
     if quality is None or gap < _RANK_NOISE:
-        # the reference does not filter a picture that has the grid's size already
-        small = rgb.shape[:2] == (GRID, GRID)
-        grid = _luma(rgb) if small else _reference_grid(rgb)
+        # the reference does not filter an image that already has the grid's size
+        grid_sized = rgb.shape[:2] == (GRID, GRID)
+        grid = _luma(rgb) if grid_sized else _reference_grid(rgb)
         coefficients = _reference_transform(grid)
         quality = _quality(grid)
     return Analysis(_pack(coefficients), quality, tied)
 
 
 def analyse_grid(grid: NDArray[Any]) -> Analysis:
-    """Hash a picture that is filtered and decimated already.
+    """Hash an image from its filtered and decimated luma.
 
     Args:
         grid: floating point (64, 64), luma from 0 to 255.
@@ -111,25 +115,28 @@ def analyse_grid(grid: NDArray[Any]) -> Analysis:
 def analyse_grids(
     grids: NDArray[Any],
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.bool_]]:
-    """Hash many pictures that are filtered and decimated already, each also mirrored.
+    """Hash the eight dihedral variants of many images from their filtered and decimated luma.
 
     Args:
         grids: floating point (n, 64, 64), luma from 0 to 255.
 
     Returns:
         Packed hashes, uint8 (8, n, 32), in the order of `dihedral`; qualities, int64 (n,); and
-        whether coefficients tie, bool (n,).
+        whether coefficients tie at the median, bool (n,).
     """
     cosines = _cosines().astype(grids.dtype)
     b = (cosines @ grids @ cosines.T).astype(np.float64)
-    turned = np.stack((b, b * _FLIP_X, b * _FLIP_Y, b * _ROTATE_180))
-    ranked = np.partition(turned.reshape(4, len(b), -1), (127, 128), axis=-1)
+    signed = np.stack((b, b * _FLIP_X, b * _FLIP_Y, b * _ROTATE_180))
+    ranked = np.partition(signed.reshape(4, len(b), -1), (127, 128), axis=-1)
     tied = (ranked[..., 128] - ranked[..., 127]).min(axis=0) < TIE
-    bits = turned > ranked[..., 127, None, None]
-    # the median of a transpose is the median
-    plain, flip_x, flip_y, half_turn = bits
-    swapped = bits.transpose(0, 1, 3, 2)
-    order = (plain, swapped[2], half_turn, swapped[1], flip_x, flip_y, swapped[0], swapped[3])
+    bits = signed > ranked[..., 127, None, None]
+    # the other four variants are transposes, which have the same median
+    original, flip_x, flip_y, half_turn = bits
+    transposed = bits.transpose(0, 1, 3, 2)
+    order = (
+        *(original, transposed[2], half_turn, transposed[1]),
+        *(flip_x, flip_y, transposed[0], transposed[3]),
+    )
     flat = np.stack(order).reshape(8, len(b), -1)
     levels = grids * 100 / 255
     steps = np.floor(np.abs(np.diff(levels, axis=1))).sum(axis=(1, 2))
@@ -139,20 +146,20 @@ def analyse_grids(
 
 
 def dihedral(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Hash a picture and its seven rotations and reflections.
+    """Hash an image and its seven rotations and reflections.
 
-    They come from changes of sign and transposition of the picture's own coefficients, which is
-    what `pdqhash.compute_dihedral` gives; hashing rotated pixels gives up to 8 other bits.
+    The variants are computed by sign changes and transposition of the image's own coefficients, as
+    in `pdqhash.compute_dihedral`. Hashing the rotated pixels can change up to 8 further bits.
 
     Args:
         rgb: uint8 (h, w, 3), upright.
 
     Returns:
-        uint8 (8, 32), packed hashes: original, rotated by 90, 180 and 270 degrees, flipped in x, in
-        y, along the main diagonal and along the other.
+        uint8 (8, 32), packed hashes: original, rotated by 90, 180 and 270 degrees, flipped in x,
+        flipped in y, transposed along the main diagonal and along the other diagonal.
 
     Raises:
-        InvalidPixels: another dtype or shape, or no pixels.
+        InvalidPixels: `rgb` has another dtype or shape, or no pixels.
     """
     _check(rgb)
     if min(rgb.shape[:2]) < SIDE_MIN:
@@ -167,16 +174,16 @@ def dihedral(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=8)
 def operator(length: int) -> NDArray[np.float64]:
-    """Give the filter and decimation of one axis as a matrix.
+    """Return the filter and decimation of one axis as a matrix.
 
-    Two box passes, each output divided by the number of samples that really lie under its window,
-    then one sample a grid cell, `int((i + 0.5) * length / 64)`.
+    Two box passes, each output divided by the number of samples inside its window, then one sample
+    per grid cell, at `int((i + 0.5) * length / 64)`.
 
     Args:
         length: pixels along the axis, at least 1.
 
     Returns:
-        float64 (64, length), read only; each row sums to 1. The grid of a luma array is
+        float64 (64, length), read-only; each row sums to 1. The grid of a luma array is
         `operator(h) @ luma @ operator(w).T`.
     """
     matrix = np.zeros((GRID, length))
@@ -191,26 +198,26 @@ _Band = tuple[int, NDArray[Any]]
 
 @lru_cache(maxsize=64)
 def _bands(length: int, dtype: np.dtype[Any]) -> tuple[_Band, ...]:
-    """Give the operator's rows as (first index, weights): at most length / 64 + 2 weights each."""
+    """Return the operator's rows as (first index, weights): at most length / 64 + 2 weights."""
     bands = []
     for cell in _cells(length):
         outer = _window(cell, length)
         inner = [_window(i, length) for i in outer]
         start = inner[0].start
         taps = np.zeros(inner[-1].stop - start)
-        for under in inner:
-            taps[under.start - start : under.stop - start] += 1 / (len(outer) * len(under))
+        for window in inner:
+            taps[window.start - start : window.stop - start] += 1 / (len(outer) * len(window))
         bands.append((start, taps.astype(dtype)))
     return tuple(bands)
 
 
 def _cells(length: int) -> list[int]:
-    """Give the index that decimation picks for each cell of the grid."""
+    """Return the index that decimation samples for each cell of the grid."""
     return [int((i + 0.5) * length / GRID) for i in range(GRID)]
 
 
 def _box(length: int) -> tuple[int, int]:
-    """Give the reach of one box pass before and after its centre, in pixels."""
+    """Return how many pixels one box pass extends before and after its centre."""
     window = -(-length // (2 * GRID))
     return window - window // 2 - 1, window // 2
 
@@ -222,17 +229,17 @@ def _window(centre: int, length: int) -> range:
 
 def _check(rgb: NDArray[np.uint8]) -> None:
     if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8:
-        raise InvalidPixels("Pixels are a NumPy array of uint8: convert the picture to 8-bit RGB.")
+        raise InvalidPixels("Pixels must be a NumPy uint8 array: convert the image to 8-bit RGB.")
     if rgb.ndim != 3 or rgb.shape[2] != 3:
         raise InvalidPixels(
-            f"Pixels have the shape (height, width, 3), not {rgb.shape}: convert them to RGB."
+            f"Pixels must have the shape (height, width, 3), not {rgb.shape}: convert them to RGB."
         )
     if rgb.size == 0:
-        raise InvalidPixels("The array holds no pixels: check how the picture was cut or read.")
+        raise InvalidPixels("The array has no pixels: check how the image was cropped or read.")
 
 
 def _grid(rgb: NDArray[np.uint8], dtype: type[np.floating]) -> NDArray[Any]:
-    """Filter and decimate by the bands: (64, 64). Works row band by row band, channels together."""
+    """Return the filtered and decimated luma, (64, 64): rows first, all channels together."""
     height, width = rgb.shape[:2]
     rows = np.empty((GRID, width * 3), dtype)
     for row, (start, taps) in zip(rows, _bands(height, np.dtype(dtype)), strict=True):
@@ -247,10 +254,10 @@ def _grid(rgb: NDArray[np.uint8], dtype: type[np.floating]) -> NDArray[Any]:
 
 @lru_cache(maxsize=1)
 def _cosines() -> NDArray[np.float64]:
-    """Give the transform's matrix D, (16, 64), without the constant row; B = D @ grid @ D.T."""
+    """Return the DCT matrix D, (16, 64), without its constant row; B = D @ grid @ D.T."""
     angle = math.pi / 2.0 / GRID
     rows = [[math.cos(angle * (i + 1) * (2 * j + 1)) for j in range(GRID)] for i in range(_SIDE)]
-    # the reference keeps the factor in single precision
+    # the reference stores this factor in single precision
     return np.array(rows) * float(np.float32(math.sqrt(2 / GRID)))
 
 
@@ -260,14 +267,14 @@ def _transform(grid: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _pack(coefficients: NDArray[Any]) -> NDArray[np.uint8]:
-    """Set bit 16i + j where coefficient (i, j) exceeds the lower median; bit 255 comes first."""
+    """Set bit 16i + j if coefficient (i, j) exceeds the lower median; bit 255 comes first."""
     flat = coefficients.ravel()
     median = np.partition(flat, 127)[127]
     return np.packbits((flat > median)[::-1])
 
 
 def _gap(coefficients: NDArray[np.float64]) -> float:
-    """Give the smallest step from the 128th to the 129th coefficient in any dihedral variant."""
+    """Return the smallest gap between the 128th and 129th coefficient in any dihedral variant."""
     gaps = []
     for signs in (1.0, _FLIP_X, _FLIP_Y, _ROTATE_180):
         ranked = np.partition((coefficients * signs).ravel(), (127, 128))
@@ -276,7 +283,7 @@ def _gap(coefficients: NDArray[np.float64]) -> float:
 
 
 def _steps(grid: NDArray[Any]) -> NDArray[Any]:
-    """Give the differences of neighbouring cells, in hundredths of the range."""
+    """Return the absolute differences of adjacent cells, in percent of the range."""
     vertical = (grid[:-1] - grid[1:]).ravel()
     horizontal = (grid[:, :-1] - grid[:, 1:]).ravel()
     return np.abs(np.concatenate((vertical, horizontal)) * 100 / 255)
@@ -286,24 +293,24 @@ def _quality(grid: NDArray[Any]) -> int:
     return min(int(np.floor(_steps(grid)).sum()) // 90, 100)
 
 
-def _sure_quality(grid: NDArray[Any]) -> int | None:
-    """Give the quality, or None where the reference's noise could change it."""
+def _certain_quality(grid: NDArray[Any]) -> int | None:
+    """Return the quality, or None if the reference's rounding noise could change it."""
     steps = _steps(grid)
-    least, most = (
+    lowest, highest = (
         min(int(np.floor(np.maximum(steps + e, 0)).sum()) // 90, 100)
         for e in (-_STEP_NOISE, _STEP_NOISE)
     )
-    return least if least == most else None
+    return lowest if lowest == highest else None
 
 
-# --- the reference's own order of operations -------------------------------------------------
+# --- the reference's order of operations -----------------------------------------------------
 
 
 def _luma(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Give the luma, float32 (h, w), as double precision rounded once would.
+    """Return the luma, float32 (h, w), rounded once from the exact value.
 
-    The sum in thousandths is exact in single precision and the division is rounded once; that
-    rounds as the reference's sum in doubles does, whose own error is far too small to matter.
+    The sum in thousandths is exact in single precision, so only the division rounds. The reference
+    adds doubles and rounds the sum to single precision, with the same result.
     """
     luma = np.empty(rgb.shape[:2], np.float32)
     for start in range(0, len(rgb), _STRIP):
@@ -327,14 +334,14 @@ def _reference_grid(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _box_pass(luma: NDArray[np.float32]) -> None:
-    """Replace each column by its box means, some columns at once to spare memory."""
+    """Replace each column by its box means, in strips of columns to save memory."""
     for start in range(0, luma.shape[1], _STRIP):
         strip = luma[:, start : start + _STRIP]
         strip[:] = _box_means(np.ascontiguousarray(strip))
 
 
 def _box_means(source: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give each column's box means, from a running sum in single precision."""
+    """Return each column's box means, from a running sum in single precision."""
     length = len(source)
     before, after = _box(length)
     window = before + 1 + after
@@ -348,13 +355,13 @@ def _box_means(source: NDArray[np.float32]) -> NDArray[np.float32]:
         total = np.subtract(np.add(total, new, out=out), old, out=out)
     for out, old in zip(sums[length - after :], source[length - window :], strict=False):
         total = np.subtract(total, old, out=out)
-    under = np.array([len(_window(i, length)) for i in range(length)], np.float32)
-    sums /= under[:, None]
+    counts = np.array([len(_window(i, length)) for i in range(length)], np.float32)
+    sums /= counts[:, None]
     return sums
 
 
 def _reference_transform(grid: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Transform in single precision, adding products one by one as the reference does."""
+    """Transform in single precision, adding the products in the reference's order."""
     cosines = _cosines().astype(np.float32)
     half = np.zeros((_SIDE, GRID), np.float32)
     for k in range(GRID):

@@ -1,4 +1,4 @@
-"""The words of the field: signals, what carries them, and what counts as a match."""
+"""The core types: signals (typed hash values), the items they come from, and matches."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,9 +8,10 @@ from nciihash.errors import InvalidSignal
 
 
 class SignalType(StrEnum):
-    """What kind of hash a value is.
+    """A kind of hash.
 
-    The last five are made of others by a clearinghouse, for lists that may leak (`nciihash.veil`).
+    A clearinghouse derives the last five from the others, for feeds that may leak
+    (`nciihash.veil`).
     """
 
     PDQ = "pdq"
@@ -26,22 +27,22 @@ class SignalType(StrEnum):
 
     @property
     def bits(self) -> int:
-        """Give the length of a value in bits."""
+        """The length of a value, in bits."""
         return _BITS[self]
 
     @property
     def exact(self) -> bool:
-        """Tell whether values match only when equal, so that one identifies the very file."""
+        """Whether values match only if they are equal, as digests of whole files do."""
         return not self.threshold
 
     @property
     def veils(self) -> "SignalType | None":
-        """Give the type of which this one shows a part; None for one that is made of a file."""
+        """The type from which a veiled type is derived; None for types computed from files."""
         return _VEILED.get(self)
 
     @property
     def threshold(self) -> int:
-        """Give the largest Hamming distance, in bits, that still counts as a match."""
+        """The largest Hamming distance, in bits, that counts as a match."""
         return _THRESHOLDS[self]
 
 
@@ -57,16 +58,16 @@ _BITS: Final = {
     SignalType.MD5_VEIL: 128,
     SignalType.SHA256_VEIL: 256,
 }
-# PDQ: 31 of 256 is the distance that the algorithm's authors recommend and platforms use (Facebook,
-# "The TMK+PDQF Video-Hashing Algorithm and the PDQ Image-Hashing Algorithm", 2019). ImageHash's
-# 64-bit hashes: 10 is the customary figure; pairs of unrelated photos lie around 32.
+# PDQ: 31 of 256 bits, as its authors recommend and platforms use (Facebook, "The TMK+PDQF
+# Video-Hashing Algorithm and the PDQ Image-Hashing Algorithm", 2019). ImageHash's 64-bit hashes: 10
+# is the usual choice; unrelated photos differ in about 32 bits.
 _THRESHOLDS: Final = {
     SignalType.PDQ: 31,
     SignalType.PHASH: 10,
     SignalType.DHASH: 10,
     SignalType.MD5: 0,
     SignalType.SHA256: 0,
-    # two hashes that differ in 31 bits differ in 31 of any part, so that no match is lost
+    # hashes within 31 bits are within 31 bits on any subset of the bits: no match is lost
     SignalType.PDQ_VEIL128: 31,
     SignalType.PDQ_VEIL144: 31,
     SignalType.PDQ_VEIL160: 31,
@@ -80,38 +81,39 @@ _VEILED: Final = {
     SignalType.MD5_VEIL: SignalType.MD5,
     SignalType.SHA256_VEIL: SignalType.SHA256,
 }
-# What can be made of a file.
+# The types computed from files.
 MADE: Final = tuple(type for type in SignalType if type.veils is None)
 
-# What every clearinghouse matches by; the others have more false matches (docs/operating.md).
+# The types that every clearinghouse matches; the others cause more false matches
+# (docs/operating.md).
 MATCHED: Final = frozenset({SignalType.PDQ, SignalType.MD5, SignalType.SHA256})
 
-# How many bits of a PDQ hash are set. A bit says that its coefficient is above the 128th smallest
-# of 256, so there are 128, and fewer where coefficients tie with that one. Of 2,000 hashes of
-# photos, videos, drawings and maps by the reference and by this program all have 128 but for one
-# drawing with 120; mirrored collages have 126 and more; blank pictures 109 and less.
+# How many bits of a PDQ hash are set. A bit is set if its coefficient exceeds the 128th smallest of
+# 256, so there are 128, or fewer if coefficients tie with that one. Of 2,000 hashes of photos,
+# videos, drawings and maps, by the reference and by this program, all but one have 128 (a drawing
+# has 120). Mirrored collages have at least 126, blank images at most 109.
 PDQ_ONES: Final = range(120, 129)
 
-# Below this a PDQ hash says too little about its picture to be submitted (the same paper).
+# A PDQ hash of lower quality is too unspecific to be submitted (the same paper).
 QUALITY_MIN: Final = 50
 
 
 class Media(StrEnum):
-    """What kind of file an item was made from."""
+    """The kind of file that an item is."""
 
     IMAGE = "image"
     VIDEO = "video"
 
 
 class Variant(StrEnum):
-    """Which deliberately altered copy of a picture a hash was made from.
+    """The deliberately altered copy of an image from which a hash was computed.
 
-    The names form a closed list, so that the wire has no free text in which a file name or a word
-    about a person could travel. Turns are clockwise. `trim` is the picture within a flat frame or a
-    screen's furniture, `raw` has its colours without regard to alpha, `flipx` is upside down,
-    `flipplus1` and `flipminus1` are mirrored along a diagonal. What the others show, from `mirror`
-    on, is written out in `nciihash.hashing.variants.VIEWS`; numbers are hundredths of the side or
-    degrees.
+    The list is closed, so that the wire format has no free text that could carry a file name or
+    personal data. Rotations are clockwise. `trim` is the image without a plain border or the user
+    interface of a screenshot, `raw` ignores the alpha channel, `flipx` is upside down, and
+    `flipplus1` and `flipminus1` are mirrored along a diagonal. From `mirror` on,
+    `nciihash.hashing.variants.VIEWS` defines each variant; numbers are percentages of the side
+    length, or degrees.
     """
 
     ORIGINAL = "original"
@@ -184,10 +186,10 @@ class Variant(StrEnum):
 
 
 class VariantSet(StrEnum):
-    """How many altered copies of a picture to hash besides itself.
+    """Which altered copies of an image to hash in addition to the image itself.
 
-    `standard` and `full` are what a case is opened with. `match` is for looking copies up: the
-    picture within its frame, where it has one.
+    `standard` and `full` are for submissions. `match` is for queries: it adds the image without
+    its border, if it has one.
     """
 
     NONE = "none"
@@ -197,19 +199,19 @@ class VariantSet(StrEnum):
 
 
 class Band(StrEnum):
-    """How near a match is, in the only two steps that the service tells."""
+    """How close a match is, in the only two steps that the service discloses."""
 
     STRONG = "strong"
     LIKELY = "likely"
 
 
 def band(type: SignalType, distance: int) -> Band:
-    """Name the band of a match at `distance` bits: strong up to half the threshold."""
+    """Return the band of a match at `distance` bits: strong up to half the type's threshold."""
     return Band.STRONG if distance * 2 <= type.threshold + 1 else Band.LIKELY
 
 
 class Verdict(StrEnum):
-    """What a platform decided about a match."""
+    """A platform's decision about a match."""
 
     PENDING = "pending"
     BLOCKED = "blocked"
@@ -219,9 +221,11 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """One hash value with its type.
+    """A typed hash value.
 
-    `value` is the packed hash, most significant bit first, `type.bits // 8` bytes long.
+    Attributes:
+        type: the kind of hash.
+        value: the packed hash, `type.bits // 8` bytes, most significant bit first.
 
     Raises:
         InvalidSignal: the value has another length.
@@ -233,48 +237,50 @@ class Signal:
     def __post_init__(self) -> None:
         if len(self.value) * 8 != self.type.bits:
             raise InvalidSignal(
-                f"A {self.type} value has {self.type.bits // 8} bytes, not {len(self.value)}."
+                f"A {self.type} hash has {self.type.bits // 8} bytes, not {len(self.value)}."
             )
 
     @property
     def hex(self) -> str:
-        """Give the value as lowercase hexadecimal digits."""
+        """The value as lowercase hexadecimal digits."""
         return self.value.hex()
 
     @property
     def possible(self) -> bool:
-        """Whether a picture of quality 50 or more can have this value (`PDQ_ONES`)."""
+        """Whether an image of quality 50 or more can have this value (`PDQ_ONES`)."""
         if self.type is not SignalType.PDQ:
             return True
         return int.from_bytes(self.value, "big").bit_count() in PDQ_ONES
 
     @classmethod
     def from_hex(cls, type: SignalType, digits: str) -> Self:
-        """Read a value from its `type.bits // 4` lowercase or uppercase hexadecimal digits.
+        """Parse a value from its `type.bits // 4` hexadecimal digits, lowercase or uppercase.
 
         Raises:
-            InvalidSignal: another length, or a character that is no hexadecimal digit.
+            InvalidSignal: another length, or a character that is not a hexadecimal digit.
         """
         try:
-            # bytes.fromhex skips white space, which no hash value holds
+            # bytes.fromhex skips whitespace, which is not allowed in a hash
             value = b"" if any(c.isspace() for c in digits) else bytes.fromhex(digits)
         except ValueError:
             value = b""
         if not value or len(value) * 8 != type.bits:
-            raise InvalidSignal(
-                f"A {type} value is written in {type.bits // 4} hexadecimal digits."
-            )
+            raise InvalidSignal(f"A {type} hash must be {type.bits // 4} hexadecimal digits.")
         return cls(type, value)
 
 
 @dataclass(frozen=True, slots=True)
 class Hashed:
-    """A signal made from a picture here, with what is known about its worth.
+    """A signal computed from a file, and how reliable it is.
 
-    `quality` is PDQ's measure from 0 to 100, None for other types. `tied` says that coefficients
-    tie at the median, so that some bits are rounding noise and another program would not agree.
-    `time` is where in a video the frame is that was hashed, in seconds from its first; None for
-    pictures and for digests of whole files.
+    Attributes:
+        signal: the hash.
+        quality: PDQ's measure from 0 to 100; None for other types.
+        variant: the altered copy that was hashed.
+        tied: whether coefficients tie at the median, so that some bits are rounding noise and may
+            differ between programs.
+        time: the time of the hashed frame in a video, in seconds from the first frame; None for
+            images and for digests of whole files.
     """
 
     signal: Signal
@@ -285,20 +291,24 @@ class Hashed:
 
     @property
     def plain(self) -> bool:
-        """Tell whether the picture is too plain for this hash to be submitted."""
+        """Whether the image is too plain for this hash to be submitted."""
         return self.tied or (self.quality is not None and self.quality < QUALITY_MIN)
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One file: its kind, and the hashes made from it.
+    """One file and its hashes.
 
-    Of a picture, `frames` is how many the file holds, as pages or a burst; the hashes are those of
-    the first, or of the one that the file says to show. `reduced` says that it was hashed at a
-    reduced size, up to 4 bits from its exact hash, for it is very large or was to be hashed fast;
-    `motion` that a short video lies behind it, which is not hashed. Of a video or an animation,
-    `frames` is how many were hashed, or of how many moments, and `every` how many seconds lay
-    between one look at it and the next.
+    Attributes:
+        media: image or video.
+        hashes: of an image with several frames, such as pages or a burst, those of the first frame
+            or of the one that the file marks as primary.
+        frames: of an image, how many frames the file contains; of a video or an animation, how
+            many frames, or moments, were hashed.
+        every: of a video or an animation, the seconds between two sampled frames.
+        reduced: whether the image was hashed at a reduced size, up to 4 bits from its exact hash,
+            because it is very large or the caller asked for fast hashing.
+        motion: whether a short video is appended to the image; it is not hashed.
     """
 
     media: Media
@@ -311,9 +321,14 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A bank's answer to one query: what it holds no farther away than the threshold.
+    """A signal of a bank within the threshold of a query.
 
-    `id` and `item` are the feed's names; `distance` is in bits and known only to a local bank.
+    Attributes:
+        id: the signal's id in the feed.
+        item: the item's id in the feed.
+        type: the kind of hash.
+        variant: the altered copy from which the bank's hash was computed.
+        distance: in bits; only a local bank reports it.
     """
 
     id: str
@@ -324,5 +339,5 @@ class Match:
 
     @property
     def band(self) -> Band:
-        """Name how near the match is."""
+        """How close the match is."""
         return band(self.type, self.distance)

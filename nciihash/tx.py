@@ -1,17 +1,18 @@
-"""The exchange extension for `threatexchange`, in which a withdrawal is one.
+"""The exchange extension for `threatexchange`: follows `/v1/feed`, withdrawals included.
 
     tx config extensions add nciihash.tx
     tx config collab edit nciihash --create NAME --server https://HOST
     TX_NCIIHASH_KEY=… tx fetch
 
-The exchange `stop_ncii` of `threatexchange` works with a clearinghouse as it is, but looks for
-withdrawals in the wrong field, so that a hash once fetched is matched for ever. This one follows
-`/v1/feed` instead, by cursor: it keeps what it fetched under the feed's ids, and a removal takes
-its id out. Where the cursor has expired (the log was restored, or the last fetch is too long ago),
-what was kept is dropped and fetched anew, and with it goes whatever is no longer held.
+The built-in exchange `stop_ncii` works with a clearinghouse too, but reads withdrawals from the
+wrong field, so that it matches a fetched hash forever. This extension follows `/v1/feed` by cursor:
+it stores each signal under its id in the feed, and a removal deletes that id. If the cursor has
+expired (the log was restored, or the last fetch was too long ago), everything stored is dropped and
+fetched again, so that nothing withdrawn remains.
 
-It confirms nothing to the clearinghouse: whether a fetch has reached the index that is matched
-against is not known here. A survivor then reads that it is not known. `nciihash follow` confirms.
+The extension sends no acknowledgements, because it cannot know whether a fetch has reached the
+index that `tx match` uses. The survivor sees this platform's state as unknown. `nciihash follow`
+acknowledges.
 """
 
 import sys
@@ -43,10 +44,10 @@ from nciihash.signals import Media, SignalType
 from nciihash.wire import PAGE_MAX
 
 NAME: Final = "nciihash"
-# What `threatexchange` has a matcher for. Further types of ours are passed over.
+# The types for which `threatexchange` has a matcher; others are skipped.
 _TYPES: Final = {
     (SignalType.PDQ, Media.IMAGE): PdqSignal.get_name(),
-    (SignalType.PDQ, Media.VIDEO): PdqSignal.get_name(),  # of its frames
+    (SignalType.PDQ, Media.VIDEO): PdqSignal.get_name(),  # of the frames
     (SignalType.MD5, Media.VIDEO): VideoMD5Signal.get_name(),
     (SignalType.SHA256, Media.VIDEO): VideoSHA256Signal.get_name(),
 }
@@ -61,7 +62,7 @@ class _Server:
 
 @dataclass
 class Collaboration(CollaborationConfigWithDefaults, _Server):
-    """Which clearinghouse is followed."""
+    """The settings of this exchange: the clearinghouse to follow."""
 
     api: str = field(init=False, default=NAME)
 
@@ -85,14 +86,20 @@ class Credentials(auth.CredentialHelper):
 
 @dataclass
 class Checkpoint(FetchCheckpointBase):
-    """How far the feed was read. `expired`: what was kept must be dropped and fetched anew."""
+    """How far the feed was read.
+
+    Attributes:
+        cursor: the feed's cursor.
+        fetched: when, in seconds since 1970.
+        expired: whether everything stored must be dropped and fetched again.
+    """
 
     cursor: str
-    fetched: int  # seconds since 1970
+    fetched: int
     expired: bool = False
 
     def is_stale(self) -> bool:
-        """Tell whether to drop what was kept."""
+        """Whether to drop everything stored."""
         return self.expired
 
 
@@ -101,11 +108,11 @@ class SignalMetadata(FetchedSignalMetadata):
     """One signal of the feed."""
 
     id: str
-    type: str  # as `threatexchange` names it
+    type: str  # the name in `threatexchange`
     value: str
 
     def get_as_opinions(self) -> Sequence[SignalOpinion]:
-        """Say that somebody submitted it, and that a match is to be looked at."""
+        """Return the opinion that somebody submitted it and that matches need investigation."""
         return [SignalOpinion(False, SignalOpinionCategory.INVESTIGATION_SEED, set())]  # noqa: FBT003 - theirs
 
 
@@ -122,45 +129,45 @@ class ClearinghouseExchange(
 
     @classmethod
     def get_name(cls) -> str:
-        """Give the name for the command line."""
+        """Return the name of this exchange on the command line."""
         return NAME
 
     @staticmethod
     def get_config_cls() -> type[Collaboration]:
-        """Give the class of the settings."""
+        """Return the class of the settings."""
         return Collaboration
 
     @staticmethod
     def get_checkpoint_cls() -> type[Checkpoint]:
-        """Give the class of the checkpoints."""
+        """Return the class of the checkpoints."""
         return Checkpoint
 
     @staticmethod
     def get_record_cls() -> type[SignalMetadata]:
-        """Give the class of what is kept."""
+        """Return the class of the stored records."""
         return SignalMetadata
 
     @staticmethod
     def get_credential_cls() -> type[Credentials]:
-        """Give the class of the credentials."""
+        """Return the class of the credentials."""
         return Credentials
 
     @classmethod
     def for_collab(cls, collab: Collaboration, credentials: Credentials | None = None) -> Self:
-        """Make one for these settings, with the key from the environment or its file."""
+        """Return an exchange for these settings, with the key from the environment or its file."""
         return cls(collab, (credentials or Credentials.get(cls)).key)
 
     def fetch_iter(
         self, supported_signal_types: Sequence[type[TxType]], checkpoint: Checkpoint | None
     ) -> Iterator[FetchDelta[str, SignalMetadata, Checkpoint]]:
-        """Read the feed from the checkpoint to its end, page by page.
+        """Yield the feed from the checkpoint to its end, page by page.
 
         Raises:
-            CursorExpired: the next fetch starts over. A checkpoint that says so is yielded before.
-            ServiceError: a wrong key, or no answer. What was yielded is right, and a later fetch
-                goes on from there.
+            CursorExpired: the next fetch starts over; an expired checkpoint is yielded first.
+            ServiceError: a wrong key, or no response. What was yielded is valid, and a later fetch
+                continues after it.
         """
-        del supported_signal_types  # all are kept, so that a type that is added later has its part
+        del supported_signal_types  # store all, so that a type enabled later is complete
         cursor = checkpoint.cursor if checkpoint else None
         with PlatformClient(self._server, self._key) as client:
             more = True
@@ -189,22 +196,22 @@ class ClearinghouseExchange(
         collab: Collaboration,
         fetched: Mapping[str, SignalMetadata],
     ) -> dict[type[TxType], dict[str, SignalMetadata]]:
-        """Give what is kept by type and value: a value stays as long as one id holds it."""
+        """Return the stored signals by type and value; a value stays as long as any id has it."""
         del collab
         by_name = {type_.get_name(): type_ for type_ in signal_types}
-        found: dict[type[TxType], dict[str, SignalMetadata]] = {}
-        for held in fetched.values():
-            if held.type in by_name:
-                found.setdefault(by_name[held.type], {}).setdefault(held.value, held)
-        return found
+        signals: dict[type[TxType], dict[str, SignalMetadata]] = {}
+        for record in fetched.values():
+            if record.type in by_name:
+                signals.setdefault(by_name[record.type], {}).setdefault(record.value, record)
+        return signals
 
 
-def _mend_index_store() -> None:
-    """Let `tx` drop the index of a type whose last signal was removed.
+def _patch_index_store() -> None:
+    """Patch `tx` so that it deletes the index of a type whose last signal was removed.
 
     `CliIndexStore.clear` of threatexchange 1.2.17 compares the types' names with whole paths, so
-    that the index of a type with no signal left stays, and the last hash withdrawn would be
-    matched on. Elsewhere than in the command line there is nothing to mend.
+    that the index of a type without signals stays, and the last withdrawn hash would still match.
+    Only the command line has this class.
     """
     module: Any = sys.modules.get("threatexchange.cli.cli_state")
     store: Any = getattr(module, "CliIndexStore", None)
@@ -212,16 +219,16 @@ def _mend_index_store() -> None:
         return
     clear = store.clear
 
-    def mended(self: Any, only_types: Sequence[type[TxType]] | None = None) -> None:  # noqa: ANN401 - theirs
+    def clear_types(self: Any, only_types: Sequence[type[TxType]] | None = None) -> None:  # noqa: ANN401 - theirs
         if only_types is None:
             clear(self)
             return
         for type_ in only_types:
             self._index_file(type_).unlink(missing_ok=True)
 
-    store.clear = mended
+    store.clear = clear_types
 
 
-_mend_index_store()
+_patch_index_store()
 
 TX_MANIFEST: Final = ThreatExchangeExtensionManifest(apis=(ClearinghouseExchange,))

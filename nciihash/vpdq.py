@@ -1,9 +1,8 @@
-"""Videos as sets of frame hashes, and how much two videos share.
+"""Videos as sets of frame hashes, and comparison of two videos.
 
-The scheme is vPDQ's (Facebook's ThreatExchange, 2022): frames are hashed with PDQ, and two videos
-are compared by the share of the one's frames that have a near frame in the other, and the other way
-round. Each share says something of its own: a short cut from a long film has all of its frames in
-the film, and few of the film's.
+The scheme is vPDQ (Facebook's ThreatExchange, 2022): frames are hashed with PDQ, and two videos are
+compared by the share of each one's frames that match a frame of the other. Both shares are needed:
+a short clip of a long video shares all of its own frames, but few of the long video's.
 """
 
 from collections import Counter, defaultdict
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from nciihash.signals import Hashed, Match, SignalType, Variant
 
-# The command line counts frames without NumPy, which takes a while to load.
+# The command line counts frames without NumPy, which is slow to load.
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -21,23 +20,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many of a video's frames have a near frame in another video."""
+    """How many of a video's frames match a frame of another video."""
 
     found: int
     frames: int
 
     @property
     def of_one(self) -> float:
-        """Give the share, from 0 to 1; nothing of nothing is 0."""
+        """The share as a fraction from 0 to 1; 0 for a video without frames."""
         return self.found / self.frames if self.frames else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What two videos share.
+    """How much two videos have in common.
 
-    `query` and `bank` count frames of the one and of the other; `distance` is that of the nearest
-    pair of hashes, in bits, and `variant` names what of the bank it is.
+    Attributes:
+        query: the first video's frames that match.
+        bank: the second video's frames that match.
+        distance: of the closest pair of hashes, in bits.
+        variant: of the second video's hash in that pair.
     """
 
     query: Share
@@ -47,7 +49,7 @@ class Comparison:
 
 
 def frames_of(hashes: Iterable[Hashed]) -> list[list[Hashed]]:
-    """Put together the PDQ hashes of each frame, by their times; of a picture, all of them."""
+    """Group a file's PDQ hashes by the time of their frame; an image is a single group."""
     frames: dict[float | None, list[Hashed]] = defaultdict(list)
     for hashed in hashes:
         if hashed.signal.type is SignalType.PDQ:
@@ -56,59 +58,62 @@ def frames_of(hashes: Iterable[Hashed]) -> list[list[Hashed]]:
 
 
 def compare(query: Sequence[Sequence[Hashed]], bank: Sequence[Sequence[Hashed]]) -> Comparison:
-    """Compare two videos, or pictures, which are videos of one frame.
+    """Compare two videos. An image counts as a video of one frame.
 
     Args:
-        query: for each frame its PDQ hashes; a frame is found if one of them is.
-        bank: likewise, of at least one frame.
+        query: the PDQ hashes of each frame, at least one frame. A frame matches if any of its
+            hashes does.
+        bank: the same for the second video.
 
     Raises:
-        ValueError: no frames.
+        ValueError: one of them has no frames.
     """
     import numpy as np
 
     from nciihash.hamming import distances
 
-    asked, held = ([hashed for frame in side for hashed in frame] for side in (query, bank))
-    if not asked or not held:
+    query_hashes, bank_hashes = (
+        [hashed for frame in video for hashed in frame] for video in (query, bank)
+    )
+    if not query_hashes or not bank_hashes:
         raise ValueError("a video without frames cannot be compared")
-    a, b = (
-        np.array([np.frombuffer(hashed.signal.value, np.uint8) for hashed in side])
-        for side in (asked, held)
+    packed_query, packed_bank = (
+        np.array([np.frombuffer(hashed.signal.value, np.uint8) for hashed in hashes])
+        for hashes in (query_hashes, bank_hashes)
     )
-    away = distances(a, b)
-    near = away <= SignalType.PDQ.threshold
-    row, column = np.unravel_index(int(away.argmin()), away.shape)
+    pairs = distances(packed_query, packed_bank)
+    matched = pairs <= SignalType.PDQ.threshold
+    row, column = np.unravel_index(int(pairs.argmin()), pairs.shape)
     return Comparison(
-        _share(np.asarray(near.any(axis=1)), query),
-        _share(np.asarray(near.any(axis=0)), bank),
-        int(away[row, column]),
-        held[int(column)].variant,
+        _share(np.asarray(matched.any(axis=1)), query),
+        _share(np.asarray(matched.any(axis=0)), bank),
+        int(pairs[row, column]),
+        bank_hashes[int(column)].variant,
     )
 
 
-def bank_share(matches: Iterable[Match], held: Mapping[Variant, int]) -> Share:
-    """Tell how much of one item in a bank was found.
+def bank_share(matches: Iterable[Match], stored: Mapping[Variant, int]) -> Share:
+    """Return how much of one item in a bank was matched.
 
-    A bank knows which altered copy each hash is of, but not of which frame. So this counts, of the
-    kind of copy that was found most often, how many hashes there are and how many were found: for
-    a mirrored copy of a video, its mirrored frames.
+    A bank stores the variant of each hash, but not its frame. So only the variant with the most
+    matches counts: for a mirrored copy of a video these are the mirrored frames.
 
     Args:
-        matches: with hashes of that item.
-        held: how many hashes of each kind the item has in the bank.
+        matches: matches with hashes of that item.
+        stored: how many hashes of each variant the bank has of that item.
     """
-    found = Counter(variant for _, variant in {(match.id, match.variant) for match in matches})
-    if not found:
-        return Share(0, max(held.values(), default=0))
-    variant, count = max(found.items(), key=lambda pair: (pair[1], held.get(pair[0], 0)))
-    return Share(count, max(count, held.get(variant, 0)))
+    matched = Counter(variant for _, variant in {(match.id, match.variant) for match in matches})
+    if not matched:
+        return Share(0, max(stored.values(), default=0))
+    variant, count = max(matched.items(), key=lambda pair: (pair[1], stored.get(pair[0], 0)))
+    # hashes may have been withdrawn from the bank between the matches and the count
+    return Share(count, max(count, stored.get(variant, 0)))
 
 
-def _share(found: "NDArray[np.bool_]", frames: Sequence[Sequence[Hashed]]) -> Share:
-    """Count the frames of which some hash is found; `found` is in the order of the hashes."""
-    place = count = 0
+def _share(matched: "NDArray[np.bool_]", frames: Sequence[Sequence[Hashed]]) -> Share:
+    """Count the frames with a matched hash; `matched` is in the order of the hashes."""
+    start = count = 0
     for frame in frames:
-        count += bool(found[place : place + len(frame)].any())
-        place += len(frame)
+        count += bool(matched[start : start + len(frame)].any())
+        start += len(frame)
     return Share(count, len(frames))

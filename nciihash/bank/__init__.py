@@ -1,4 +1,4 @@
-"""A platform's bank: what it matches against, on its disk and in memory."""
+"""A platform's bank: the signals that it matches against, on disk and in memory."""
 
 from typing import TYPE_CHECKING
 

@@ -1,29 +1,28 @@
-"""A platform's bank on disk: what it holds and how far it has followed the feed, together.
+"""A platform's bank on disk: its signals and its cursor in the feed, updated atomically.
 
-A bank named FILE is four files in one folder, all of mode 0600:
+A bank named FILE consists of files in one folder, all of mode 0600:
 
-    FILE           the snapshot: signals, names and the cursor (nciihash.bank.snapshot)
-    FILE-journal   the pages since (nciihash.bank.journal)
-    FILE-lock      held by the process that writes; otherwise empty and without meaning
-    .FILE….tmp     a snapshot or journal in the making; what a crash leaves is deleted at the next
-                   opening
+    FILE           the snapshot: signals, ids and the cursor (nciihash.bank.snapshot)
+    FILE-journal   the pages since the snapshot (nciihash.bank.journal)
+    FILE-lock      locked by the process that writes; always empty
+    .FILE….tmp     an unfinished snapshot or journal; deleted when the bank is next opened for
+                   writing after a crash
 
-A page is written to the journal and fsynced before it is applied in memory. The journal is folded
-into a new snapshot when it has grown past `JOURNAL_BYTES` and an eighth of the snapshot. First the
-snapshot is renamed into its place, then an empty journal of its generation; after a crash between
-the two, the journal that is found belongs to an earlier generation, so all its pages are in the
-snapshot and it is replaced.
+The journal is a write-ahead log: a page is appended to it and fsynced before it is applied in
+memory. Compaction writes a new snapshot when the journal has grown past `JOURNAL_BYTES` and an
+eighth of the snapshot. It renames the new snapshot first, then an empty journal of the same
+generation. After a crash between the two, the journal has an earlier generation than the snapshot;
+all its pages are in the snapshot, and it is replaced.
 
-How long a withdrawn value stays: it leaves the files with the next fold, and the bank folds because
-of it
-- before `append` returns, in banks of up to `SMALL` signals;
-- in larger ones (where a fold takes a second a million signals), when the page that removes it or a
-  later one is the feed's last for now (`more` is false) and the last fold is `REST` seconds ago;
-- when `WITHDRAWN_MAX` removals wait;
-- when the bank is closed, opened for writing, or asked to `compact`.
-A follower that hears nothing new calls `append` with the empty page, so that in a bank of any size
-a withdrawn value is gone after about `REST` seconds. What the file system and the disk keep of
-deleted files is theirs; readers that have the old snapshot mapped keep it until they `refresh`.
+A withdrawn value stays in the files until the next compaction, which a removal triggers
+- before `append` returns, in banks of up to `SMALL_BANK` signals;
+- in larger banks (where compaction takes about a second per million signals), when a page with
+  `more` false is appended and the last compaction was at least `COMPACTION_INTERVAL` seconds ago;
+- when `WITHDRAWN_MAX` removals are pending;
+- when the bank is closed, opened for writing, or explicitly compacted.
+A follower without news appends empty pages, so that in a bank of any size a withdrawn value is gone
+after about `COMPACTION_INTERVAL` seconds. The file system and the disk may keep blocks of deleted
+files. Readers that have the old snapshot mapped keep it until they call `refresh`.
 """
 
 import os
@@ -46,56 +45,56 @@ from nciihash.errors import BankError
 from nciihash.feed import Added, Changes, FeedPage
 from nciihash.signals import Match, Signal, SignalType, Variant
 
-JOURNAL_BYTES: Final = 4 << 20  # below this a journal is not worth a fold
-SMALL: Final = 100_000  # signals in a bank that is folded at every removal
-REST: Final = 60.0  # seconds between folds of larger banks on account of removals
-WITHDRAWN_MAX: Final = 1_000  # removals after which no fold waits
+JOURNAL_BYTES: Final = 4 << 20  # a smaller journal is not worth a compaction
+SMALL_BANK: Final = 100_000  # signals in a bank that is compacted at every removal
+COMPACTION_INTERVAL: Final = 60.0  # seconds between compactions of larger banks for removals
+WITHDRAWN_MAX: Final = 1_000  # pending removals that trigger a compaction at once
 
-_TRIES: Final = 100  # how often a reader starts again because the writer folded meanwhile
+_ATTEMPTS: Final = 100  # of a reader to open files of one generation while the writer compacts
 
 
 class Bank:
-    """Signals on disk, searchable; made with `open` or `read`.
+    """A searchable set of signals on disk. Open it with `open` or `read`.
 
-    Use it as a context manager, or call `close`. One thread at a time changes it; any number may
-    query meanwhile.
+    Use it as a context manager, or call `close`. One thread at a time may change it; any number may
+    query at the same time.
     """
 
     def __init__(
         self, path: Path, lock: int | None, snapshot: Snapshot, journal: Journal | None
     ) -> None:
         self.path = path
-        self._lock = lock  # None: opened for reading
+        self._lock = lock  # None if opened for reading
         self._snapshot = snapshot
         self._journal = journal
         self._cursor = snapshot.cursor
         self._holdings = BankContents(snapshot.tables)
-        self._changing = threading.Lock()
+        self._write_lock = threading.Lock()
         self._failed = False
         self._clock: Callable[[], float] = time.monotonic
-        self._folded = self._clock()
+        self._compacted = self._clock()
 
     @classmethod
     def open(
         cls, path: str | PathLike[str], *, clock: Callable[[], float] = time.monotonic
     ) -> Self:
-        """Open a bank for following, or create an empty one (its folder must exist).
+        """Open a bank for writing, or create an empty one (its folder must exist).
 
-        The journal is replayed, and a write at its end that a crash interrupted is cut off.
+        The journal is replayed, and a torn record at its end is truncated.
 
         Args:
-            path: the bank's file; an empty file counts as none.
-            clock: gives seconds; tells when `REST` is over.
+            path: the bank's file; an empty file is treated as missing.
+            clock: returns seconds, to measure `COMPACTION_INTERVAL`.
 
         Raises:
-            BankLocked: another process has it open for following.
+            BankLocked: another process has it open for writing.
             BankCorrupt: its files are damaged, foreign or newer.
-            OSError: the disk refuses.
+            OSError: the files cannot be opened or written.
         """
-        path = Path(path).resolve()  # by whatever name, it is the same bank, and stays it
+        path = Path(path).resolve()  # the same bank through symlinks and after a chdir
         lock = files.take_lock(path)
         try:
-            files.delete_remains(path)
+            files.delete_temporary_files(path)
             if not path.exists() or not path.stat().st_size:
                 files.create(path)
             snapshot = Snapshot.open(path)
@@ -110,9 +109,9 @@ class Bank:
             raise
         try:
             bank._clock = clock
-            bank._folded = clock()
+            bank._compacted = clock()
             bank._replay(journal)
-            journal.cut()
+            journal.truncate()
             if bank.withdrawn:
                 bank.compact()
         except BaseException:
@@ -123,19 +122,21 @@ class Bank:
 
     @classmethod
     def read(cls, path: str | PathLike[str]) -> Self:
-        """Open a bank for matching, beside a follower that may be running.
+        """Open a bank for matching, even while another process writes to it.
 
-        What is seen is the bank after some page; `refresh` brings it up to date.
+        The contents are those after some complete page; `refresh` updates them.
 
         Raises:
             BankError: there is no bank.
             BankCorrupt: its files are damaged, foreign or newer.
             OSError: the files cannot be opened.
         """
-        path = Path(path).resolve()  # by whatever name, it is the same bank, and stays it
+        path = Path(path).resolve()  # the same bank through symlinks and after a chdir
         if not path.exists():
-            raise BankError(f"There is no bank at {path}. Follow a clearinghouse into it first.")
-        for _ in range(_TRIES):
+            raise BankError(
+                f"There is no bank at {path}. Create it with `nciihash follow` or `Bank.open`."
+            )
+        for _ in range(_ATTEMPTS):
             snapshot = Snapshot.open(path)
             journal = files.open_journal(path, snapshot, write=False)
             if snapshot.is_at(path):
@@ -143,7 +144,7 @@ class Bank:
             if journal is not None:
                 journal.close()
         else:
-            raise BankError(f"{path} changes faster than it can be read. Try again.")
+            raise BankError(f"The bank {path} kept changing while it was opened. Try again.")
         bank = cls(path, None, snapshot, journal)
         if journal is not None:
             try:
@@ -155,63 +156,63 @@ class Bank:
 
     @property
     def cursor(self) -> str | None:
-        """Give the place in the feed behind the last page, None before the first."""
+        """The feed's cursor after the last page; None before the first."""
         return self._cursor
 
     @property
     def withdrawn(self) -> int:
-        """Count the removed signals whose values the files still hold (see the module's text)."""
+        """Number of removed signals whose values the files still contain, until a compaction."""
         return self._holdings.withdrawn
 
     def __len__(self) -> int:
-        """Count the signals."""
+        """Return the number of signals."""
         return len(self._holdings)
 
     def __contains__(self, id: object) -> bool:
-        """Tell whether a signal with this id is in."""
+        """Whether a signal with this id is in the bank."""
         return id in self._holdings
 
     def __iter__(self) -> Iterator[Added]:
-        """Go through the signals, as the feed gave them, in no particular order."""
+        """Yield the signals as they came from the feed, in no particular order."""
         return iter(self._holdings)
 
     def entry(self, id: str) -> Added | None:
-        """Give a signal as the feed gave it, or None if it is not in."""
+        """Return the signal with this id as it came from the feed, or None."""
         return self._holdings.entry(id)
 
     def query(self, signals: Sequence[Signal]) -> list[tuple[Match, ...]]:
-        """Find, for each signal, the bank's signals of its type within the type's threshold.
+        """Find the matches of each signal: signals of its type within the type's threshold.
 
         Returns:
-            One tuple for each signal, sorted by distance, then by id.
+            One tuple per signal, sorted by distance, then by id.
         """
         return self._holdings.query(signals)
 
     def kinds(self, type: SignalType, item: str) -> Counter[Variant]:
-        """Count the hashes of one type that an item has, by the copies that they are of.
+        """Count an item's hashes of one type, by variant.
 
-        Looks through the whole bank: some ten milliseconds a million hashes.
+        Scans the whole bank, which takes some ten milliseconds per million hashes.
         """
-        return self._holdings.kinds(type, item)
+        return self._holdings.count_variants(type, item)
 
     @property
     def lineage(self) -> bytes:
-        """Give the 16 random bytes by which a bank is told from every other."""
+        """16 random bytes that identify the bank, from its creation on."""
         return self._snapshot.lineage
 
     def tables(self) -> list[Table]:
-        """Make a table of each type of signal, for a copy of the bank as it is now."""
-        return self._holdings.folded()
+        """Return the current contents as one table per type of signal."""
+        return self._holdings.compacted()
 
     def append(self, page: FeedPage) -> Changes:
-        """Apply a page, durably: when this returns, page and cursor survive a power cut.
+        """Apply a page durably: when this returns, page and cursor survive a power cut.
 
-        An empty page with the cursor that the bank has already writes nothing.
+        An empty page with the bank's current cursor writes nothing.
 
         Raises:
-            ValueError: an id or item is not as the wire writes it; nothing was written.
-            OSError: the disk is full or failing; the page is to be sent again.
-            BankError: opened for reading, closed, or an earlier write failed.
+            ValueError: an id or an item's id is malformed; nothing was written.
+            OSError: the disk is full or failing; reopen the bank and append the page again.
+            BankError: the bank was opened for reading, is closed, or an earlier write failed.
         """
         payload = encode(page)
         with self._change() as journal:
@@ -221,71 +222,72 @@ class Bank:
                 journal.append(payload)
                 applied = self._holdings.apply(page)
                 self._cursor = page.cursor
-            if self._fold_is_due(journal, more=page.more):
-                self._fold(journal, self._holdings, self._cursor)
+            if self._compaction_is_due(journal, more=page.more):
+                self._compact(journal, self._holdings, self._cursor)
         return applied
 
     def compact(self) -> None:
-        """Fold the journal into a new snapshot now: what was removed has left the files then.
+        """Write a new snapshot and empty the journal; afterwards no removed value is in the files.
 
         Raises:
             OSError: the disk is full or failing.
-            BankError: opened for reading, closed, or an earlier write failed.
+            BankError: the bank was opened for reading, is closed, or an earlier write failed.
         """
         with self._change() as journal:
-            self._fold(journal, self._holdings, self._cursor)
+            self._compact(journal, self._holdings, self._cursor)
 
     def replacement(self) -> Replacement:
-        """Begin a new bank that `adopt` will put in the place of this one.
+        """Return an empty bank in memory, to be filled from the feed and passed to `adopt`.
 
-        It lives in memory until then, so that a crash leaves this bank and nothing else.
+        Nothing is written before `adopt`, so that a crash leaves this bank unchanged.
         """
         return Replacement()
 
     def adopt(self, replacement: Replacement) -> None:
-        """Put a complete replacement in the place of what the bank holds, durably and at once.
+        """Replace the bank's contents and cursor with those of a replacement, atomically.
 
-        After a crash the bank is the old or the new one. Do not use the replacement afterwards.
+        The change is durable when this returns; after a crash the bank is the old or the new one.
+        Do not use the replacement afterwards.
 
         Raises:
-            ValueError: not a single page was appended to the replacement.
+            ValueError: no page was appended to the replacement.
             OSError: the disk is full or failing.
-            BankError: opened for reading, closed, or an earlier write failed.
+            BankError: the bank was opened for reading, is closed, or an earlier write failed.
         """
         if replacement.cursor is None:
             raise ValueError("The replacement is empty: append the feed's pages to it first.")
         with self._change() as journal:
-            self._fold(journal, replacement.holdings, replacement.cursor)
+            self._compact(journal, replacement.contents, replacement.cursor)
 
     def refresh(self) -> bool:
-        """Take in what the follower wrote since; tell whether there was anything.
+        """Load what another process has written since; return whether anything changed.
 
-        For a bank that was opened with `read`; one opened for following is always up to date.
+        For a bank opened with `read`; one opened for writing is always up to date.
 
         Raises:
-            BankError: the bank was closed.
+            BankError: the bank is closed.
             BankCorrupt: its files are damaged, foreign or newer.
             OSError: the files cannot be opened.
         """
         if self._lock is not None:
             return False
-        with self._changing:
+        with self._write_lock:
             if self._failed:
-                raise BankError("This bank was closed.")
+                raise BankError("This bank is closed: open it again.")
             before = self._cursor, self._snapshot.generation
             journal = self._journal
             if journal is not None and self._snapshot.is_at(self.path):
                 self._replay(journal)
             else:
-                now = type(self).read(self.path)
+                new = type(self).read(self.path)
                 if journal is not None:
                     journal.close()
-                self._snapshot, self._journal = now._snapshot, now._journal
-                self._holdings, self._cursor = now._holdings, now._cursor
+                self._snapshot, self._journal = new._snapshot, new._journal
+                self._holdings, self._cursor = new._holdings, new._cursor
             return before != (self._cursor, self._snapshot.generation)
 
     def close(self) -> None:
-        """Fold if removed signals wait for it, and let other processes have the bank."""
+        """Compact the bank if removals are pending, release its lock and close its files."""
         try:
             if self._lock is not None and not self._failed and self.withdrawn:
                 self.compact()
@@ -299,7 +301,7 @@ class Bank:
                 self._lock = None
 
     def __enter__(self) -> Self:
-        """Give the bank itself."""
+        """Return the bank."""
         return self
 
     def __exit__(
@@ -308,15 +310,20 @@ class Bank:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close it."""
+        """Close the bank."""
         self.close()
 
     @contextmanager
     def _change(self) -> Iterator[Journal]:
-        """Guard a change: when it fails, disk and memory may differ, and no other may follow."""
-        with self._changing:
+        """Lock the bank for one change.
+
+        After a failed change, disk and memory may differ, so all further changes are refused.
+        """
+        with self._write_lock:
             if self._lock is None or self._journal is None:
-                raise BankError("This bank was opened for reading, or closed: open it to follow.")
+                raise BankError(
+                    "This bank is closed or was opened for reading: use `Bank.open` to change it."
+                )
             if self._failed:
                 raise BankError("An earlier write to this bank failed: close it and open it again.")
             self._failed = True
@@ -328,21 +335,21 @@ class Bank:
             self._holdings.apply(page)
             self._cursor = page.cursor
 
-    def _fold_is_due(self, journal: Journal, *, more: bool) -> bool:
+    def _compaction_is_due(self, journal: Journal, *, more: bool) -> bool:
         if journal.offset > max(JOURNAL_BYTES, self._snapshot.size // 8):
             return True
         withdrawn = self.withdrawn
         if not withdrawn:
             return False
-        rested = not more and self._clock() - self._folded >= REST
-        return len(self) <= SMALL or withdrawn >= WITHDRAWN_MAX or rested
+        idle = not more and self._clock() - self._compacted >= COMPACTION_INTERVAL
+        return len(self) <= SMALL_BANK or withdrawn >= WITHDRAWN_MAX or idle
 
-    def _fold(self, old: Journal, holdings: BankContents, cursor: str | None) -> None:
-        """Write holdings and a cursor as the next generation, and go on with them."""
+    def _compact(self, old: Journal, contents: BankContents, cursor: str | None) -> None:
+        """Write contents and cursor as the next generation, and continue with that."""
         lineage, generation = self._snapshot.lineage, self._snapshot.generation + 1
-        snapshots.write(self.path, lineage, generation, cursor, holdings.folded())
+        snapshots.write(self.path, lineage, generation, cursor, contents.compacted())
         self._journal = Journal.create(files.journal_path(self.path), lineage, generation)
         old.close()
-        self._snapshot = Snapshot.open(self.path, verify=False)  # written a moment ago
+        self._snapshot = Snapshot.open(self.path, verify=False)  # just written
         self._holdings, self._cursor = BankContents(self._snapshot.tables), cursor
-        self._folded = self._clock()
+        self._compacted = self._clock()

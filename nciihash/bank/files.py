@@ -1,4 +1,4 @@
-"""The files of a bank on disk: lock, create, open what belongs together, clear up after a crash."""
+"""The files of a bank: locking, creation, opening of a matching pair, cleanup after a crash."""
 
 import fcntl
 import glob
@@ -7,69 +7,85 @@ import secrets
 from pathlib import Path
 
 from nciihash.bank import snapshot as snapshots
-from nciihash.bank.journal import AGAIN, Journal
+from nciihash.bank.journal import START_OVER, Journal
 from nciihash.bank.snapshot import Snapshot
 from nciihash.durable import naming
 from nciihash.errors import BankCorrupt, BankLocked
 
 
 def journal_path(path: Path) -> Path:
-    """Name the journal of the bank at `path`."""
+    """Return the path of the journal of the bank at `path`."""
     return path.with_name(f"{path.name}-journal")
 
 
 def take_lock(path: Path) -> int:
-    """Lock the bank for this process until the descriptor is closed or the process ends."""
-    name = path.with_name(f"{path.name}-lock")
-    descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Lock the bank for writing until the returned descriptor is closed or the process ends.
+
+    Raises:
+        BankLocked: another process has locked it.
+        OSError: the lock file cannot be opened or locked.
+    """
+    lock_path = path.with_name(f"{path.name}-lock")
+    descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        with naming(name):
+        with naming(lock_path):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BaseException as error:
         os.close(descriptor)
         if isinstance(error, BlockingIOError):
             raise BankLocked(
-                f"Another process is following into {path}: stop it, or use another bank file."
+                f"Another process has the bank {path} open for writing: stop it, or use another "
+                "bank file."
             ) from error
         raise
     return descriptor
 
 
-def delete_remains(path: Path) -> None:
-    """Delete what folds that a crash interrupted have left: it may hold withdrawn values."""
+def delete_temporary_files(path: Path) -> None:
+    """Delete what an interrupted compaction left; it may contain withdrawn values."""
     for name in (path.name, journal_path(path).name):
-        for remains in path.parent.glob(f".{glob.escape(name)}.{'[0-9a-f]' * 8}.tmp"):
-            remains.unlink()
+        for temporary in path.parent.glob(f".{glob.escape(name)}.{'[0-9a-f]' * 8}.tmp"):
+            temporary.unlink()
 
 
 def create(path: Path) -> None:
-    """Make an empty bank: the journal first, so that one without a snapshot tells of a crash."""
-    beside = journal_path(path)
-    if beside.exists():
-        journal = Journal.open(beside, write=False)
-        written = next(iter(journal.read()), None)
+    """Create an empty bank, its journal first: one without a snapshot indicates a crash here.
+
+    Raises:
+        BankCorrupt: the snapshot is missing, but the journal has pages.
+        OSError: the files cannot be written.
+    """
+    journal_file = journal_path(path)
+    if journal_file.exists():
+        journal = Journal.open(journal_file, write=False)
+        first_page = next(iter(journal.read()), None)
         journal.close()
-        if written is not None:
+        if first_page is not None:
             raise BankCorrupt(
-                f"{path} is missing, but {beside.name} beside it is not. Bring it back, or move "
-                "that away as well and follow the feed again from the beginning."
+                f"{path} is missing, but its journal {journal_file.name} is not. Restore it, or "
+                "move the journal away as well and follow the feed from the beginning."
             )
     lineage = secrets.token_bytes(16)
-    Journal.create(beside, lineage, 1).close()
+    Journal.create(journal_file, lineage, 1).close()
     snapshots.write(path, lineage, 1, None, ())
 
 
 def open_journal(path: Path, snapshot: Snapshot, *, write: bool) -> Journal | None:
-    """Open the journal that goes with a snapshot; None if all its pages are in the snapshot."""
+    """Open the journal that belongs to a snapshot; None if the snapshot has all its pages.
+
+    Raises:
+        BankCorrupt: the journal is missing, damaged, or belongs to another bank or snapshot.
+        OSError: the journal cannot be opened.
+    """
     try:
         journal = Journal.open(journal_path(path), write=write)
     except FileNotFoundError as error:
-        raise BankCorrupt(f"The journal of the bank {path} is missing. {AGAIN}") from error
+        raise BankCorrupt(f"The journal of the bank {path} is missing. {START_OVER}") from error
     if journal.lineage == snapshot.lineage and journal.generation == snapshot.generation:
         return journal
     journal.close()
     if journal.lineage == snapshot.lineage and journal.generation < snapshot.generation:
         return None
     if not write and not snapshot.is_at(path):
-        return None  # folded since the snapshot was opened: the reader starts again
-    raise BankCorrupt(f"{journal.path} does not belong to the bank {path}. {AGAIN}")
+        return None  # compacted since the snapshot was opened: the reader opens it again
+    raise BankCorrupt(f"{journal.path} does not belong to the bank {path}. {START_OVER}")

@@ -1,15 +1,14 @@
-"""A bank that stands still: files that any number of processes map, and that nobody changes.
+"""A frozen bank: an immutable copy that any number of processes map into memory.
 
-A scan of hours needs one, since a follower changes its bank every minute. A folder holds
+A scan that takes hours needs one, because a follower changes its bank every minute. A folder has
 
     names         a snapshot of the bank (nciihash.bank.snapshot)
-    TYPE.index    for each type of hash its index (nciihash.search.index_file), over the rows of its
-                  table
+    TYPE.index    for each type of hash an index (nciihash.search.index_file) of its table's rows
 
-and is mapped, and checked against its checksums. An index file that `Index.save` wrote, of PDQ
-hashes, will do instead: what it finds is named by the numbers that it was built with.
+which are mapped and verified by their checksums. Instead of a folder, an index file of PDQ hashes
+that `Index.save` wrote can be used; the ids of its matches are the numbers in the index.
 
-The copy holds what was withdrawn after it was made: delete it when the scan is over.
+The copy still has what is withdrawn after it was made: delete it after the scan.
 """
 
 import shutil
@@ -32,18 +31,18 @@ from nciihash.search.index import Index
 from nciihash.signals import Match, Signal, SignalType, Variant
 
 _NAMES: Final = "names"
-_HEADER: Final = 192  # bytes, in which both kinds of file hold the digests of all that follows
+_HEADER: Final = 192  # bytes; in both file formats they include digests of everything after them
 
 
 @dataclass(frozen=True, slots=True)
 class BankState:
-    """What a bank was when a scan began.
+    """The exact contents of a bank, as recorded at the start of a scan.
 
     Attributes:
-        bank: the lineage of a bank that `follow` keeps; None for an index file.
-        cursor: the bank's place in the feed.
-        fingerprint: changes with every byte of what is looked in.
-        signals: how many it holds.
+        bank: the bank's lineage; None for an index file.
+        cursor: the bank's cursor in the feed.
+        fingerprint: a digest of all files of the frozen bank.
+        signals: the number of signals.
     """
 
     bank: str | None
@@ -54,10 +53,12 @@ class BankState:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NearPairs:
-    """What a batch of hashes found, in the order of the batch, nearest first, then by name.
+    """The matches of a batch of hashes, sorted by query, then distance, then id.
 
-    `query`: int64 (m,), places in the batch. `distance`: uint16 (m,), bits. `row`: int64 (m,),
-    rows of the bank's table, or the numbers in an index file.
+    Attributes:
+        query: int64 (m,), indices into the batch.
+        distance: uint16 (m,), in bits.
+        row: int64 (m,), rows of the bank's table, or the ids in an index file.
     """
 
     query: NDArray[np.int64]
@@ -67,27 +68,32 @@ class NearPairs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrozenBank:
-    """A mapped bank. Any number of threads may query."""
+    """A mapped, immutable bank. Any number of threads may query it.
+
+    Attributes:
+        indexes: an index of each type's hashes.
+        tables: each type's table of ids; empty for an index file.
+    """
 
     indexes: Mapping[SignalType, Index]
     tables: Mapping[SignalType, Table]
 
     @classmethod
     def open(cls, path: Path, *, verify: bool = True) -> Self:
-        """Map what `freeze` or `Index.save` wrote, and check it against its checksums.
+        """Map what `freeze` or `Index.save` wrote, and verify its checksums.
 
-        A damaged index would answer wrongly, and nobody would notice. The check reads every byte,
-        some 0.3 s for a million signals on one core.
+        A damaged index would silently return wrong matches. Verification reads every byte, which
+        takes about 0.3 s per million signals on one core.
 
         Args:
             path: the folder, or the index file.
-            verify: check every byte; else the headers alone, where this process, or the one that
-                started it, has checked the same files already.
+            verify: check every byte. If false, only the headers are checked, for a process that has
+                already verified the same files, or whose parent has.
 
         Raises:
-            BankError: nothing is there, or an index file of other hashes than PDQ.
-            BankCorrupt, IndexFileInvalid: damaged, foreign, or newer.
-            OSError: it cannot be opened.
+            BankError: the path does not exist, or is an index of other hashes than PDQ.
+            BankCorrupt, IndexFileInvalid: a file is damaged, foreign, or newer.
+            OSError: a file cannot be opened.
         """
         if path.is_dir():
             snapshot = Snapshot.open(path / _NAMES, verify=verify)
@@ -95,133 +101,134 @@ class FrozenBank:
             indexes = {type: Index.open(_index_path(path, type)) for type in tables}
             for type, index in indexes.items():
                 if len(index) != len(tables[type]):
-                    raise IndexFileInvalid(f"{path} is not of one piece. Delete it, scan anew.")
+                    raise IndexFileInvalid(
+                        f"The files in {path} do not belong together. Delete the folder and start "
+                        "a new scan."
+                    )
             if verify:
                 for index in indexes.values():
                     index.verify()
             return cls(indexes, tables)
         if not path.exists():
             raise BankError(
-                f"There is no bank at {path}. Every machine of a cluster must see it there."
+                f"There is no bank at {path}. Every machine of a cluster needs it at this path."
             )
         index = Index.open(path)
         if index.bits != SignalType.PDQ.bits:
             raise BankError(
-                f"{path} is an index of hashes of {index.bits} bits. Only one of PDQ hashes, of "
-                f"{SignalType.PDQ.bits} bits, can be scanned against."
+                f"{path} is an index of hashes of {index.bits} bits. A scan needs an index of PDQ "
+                f"hashes, which have {SignalType.PDQ.bits} bits."
             )
         if verify:
             index.verify()
         return cls({SignalType.PDQ: index}, {})
 
     def __len__(self) -> int:
-        """Count the signals."""
+        """Return the number of signals."""
         return sum(map(len, self.indexes.values()))
 
     def near(self, type: SignalType, packed: NDArray[np.uint8], *, threads: int = 1) -> NearPairs:
-        """Find everything of a type that is within its threshold of each hash.
+        """Find the matches of each hash within the type's threshold.
 
         Args:
             type: of the hashes.
             packed: uint8 (n, bits // 8).
-            threads: how many may work on it.
+            threads: the most threads to use.
         """
         if (index := self.indexes.get(type)) is None:
-            nothing = np.empty(0, np.int64)
-            return NearPairs(nothing, np.empty(0, np.uint16), nothing)
+            empty = np.empty(0, np.int64)
+            return NearPairs(empty, np.empty(0, np.uint16), empty)
         found = index.query(packed, radius=type.threshold, threads=threads)
         query = np.repeat(np.arange(len(packed), dtype=np.int64), np.diff(found.offsets))
         return NearPairs(query, found.distances, found.ids.astype(np.int64))
 
     def names(self, type: SignalType, rows: NDArray[np.int64]) -> list[str]:
-        """Name signals as the feed did; by their numbers if there is an index file alone."""
+        """Return the signals' ids in the feed, or their numbers in an index file."""
         if (table := self.tables.get(type)) is None:
             return [str(number) for number in rows.view(np.uint64).tolist()]
         return _hex(table.ids[rows].tobytes(), len(rows))
 
     def items(self, type: SignalType, rows: NDArray[np.int64]) -> list[str] | None:
-        """Name the items of signals; None if nobody knows them."""
+        """Return the items' ids in the feed; None for an index file, which has none."""
         if (table := self.tables.get(type)) is None:
             return None
         return _hex(table.items[rows].tobytes(), len(rows))
 
     def variants(self, type: SignalType, rows: NDArray[np.int64]) -> list[str] | None:
-        """Name the altered copies that signals were made of; None if nobody knows them."""
+        """Return the names of the signals' variants; None for an index file, which has none."""
         if (table := self.tables.get(type)) is None:
             return None
-        words = [variant.value for _, variant in table.kind_names]
-        return [words[kind] for kind in table.kinds[rows].tolist()]
+        names = [variant.value for _, variant in table.kind_names]
+        return [names[kind] for kind in table.kinds[rows].tolist()]
 
     def query(self, signals: Sequence[Signal]) -> list[tuple[Match, ...]]:
-        """Find what `Bank.query` would find; of an index file, items and variants are made up.
+        """Find the same matches as `Bank.query`.
 
-        There each signal is its own item, and an original.
+        In an index file each signal counts as an item of its own and as an original.
         """
-        found: list[list[Match]] = [[] for _ in signals]
-        places: dict[SignalType, list[int]] = defaultdict(list)
-        for place, signal in enumerate(signals):
-            places[signal.type].append(place)
-        for type, asked in places.items():
-            values = b"".join(signals[place].value for place in asked)
-            near = self.near(type, np.frombuffer(values, np.uint8).reshape(len(asked), -1))
-            ids = self.names(type, near.row)
-            items = self.items(type, near.row) or ids
-            variants = self.variants(type, near.row) or [Variant.ORIGINAL] * len(ids)
-            for query, *named, distance in zip(
-                near.query.tolist(), ids, items, variants, near.distance.tolist(), strict=True
+        matches: list[list[Match]] = [[] for _ in signals]
+        positions: dict[SignalType, list[int]] = defaultdict(list)
+        for position, signal in enumerate(signals):
+            positions[signal.type].append(position)
+        for type, queries in positions.items():
+            values = b"".join(signals[position].value for position in queries)
+            pairs = self.near(type, np.frombuffer(values, np.uint8).reshape(len(queries), -1))
+            ids = self.names(type, pairs.row)
+            items = self.items(type, pairs.row) or ids
+            variants = self.variants(type, pairs.row) or [Variant.ORIGINAL] * len(ids)
+            for query, id, item, variant, distance in zip(
+                pairs.query.tolist(), ids, items, variants, pairs.distance.tolist(), strict=True
             ):
-                id, item, variant = named
                 match = Match(id, item, type, Variant(variant), distance)
-                found[asked[query]].append(match)
-        return [tuple(matches) for matches in found]
+                matches[queries[query]].append(match)
+        return [tuple(each) for each in matches]
 
 
 def freeze(bank: Path, folder: Path) -> BankState:
-    """Copy a bank, as it is now, into a new folder.
+    """Copy a bank's current contents into a new folder.
 
-    After any exception nothing is left; a crash leaves no folder of that name.
-
-    Takes memory for the bank's index twice.
+    After an exception nothing is left; after a crash there is no folder of that name. Needs memory
+    for two copies of the bank's index.
 
     Raises:
         BankError: there is no bank.
         BankCorrupt: its files are damaged, foreign or newer.
-        OSError: the disk refuses.
+        OSError: the bank cannot be read, or the folder cannot be written.
     """
-    with Bank.read(bank) as kept:
-        tables, cursor, lineage = kept.tables(), kept.cursor, kept.lineage
-    making = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(making, ignore_errors=True)
-    making.mkdir(mode=0o700)
+    with Bank.read(bank) as source:
+        tables, cursor, lineage = source.tables(), source.cursor, source.lineage
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(mode=0o700)
     try:
-        snapshots.write(making / _NAMES, lineage, 1, cursor, tables)
+        snapshots.write(temporary / _NAMES, lineage, 1, cursor, tables)
         for table in tables:
             index = Index(table.type.bits)
             index.add(np.arange(len(table), dtype=np.uint64), table.values)
-            index.save(_index_path(making, table.type))
-        making.rename(folder)
+            index.save(_index_path(temporary, table.type))
+        temporary.rename(folder)
     except BaseException:
-        shutil.rmtree(making)
+        shutil.rmtree(temporary)
         raise
     sync_folder(folder.parent)
     return BankState(lineage.hex(), cursor, fingerprint(folder), sum(map(len, tables)))
 
 
 def pin_index(path: Path) -> BankState:
-    """Tell what an index file holds.
+    """Return the state of an index file that is used as a bank.
 
     Raises:
-        BankError, IndexFileInvalid, OSError: as `FrozenBank.open` does.
+        BankError, IndexFileInvalid, OSError: as in `FrozenBank.open`.
     """
     return BankState(None, None, fingerprint(path), len(FrozenBank.open(path)))
 
 
 def fingerprint(path: Path) -> str:
-    """Digest the headers of all files of a bank, in which the digests of their bytes are.
+    """Return a digest of the headers of a frozen bank's files, which have digests of the rest.
 
     Raises:
-        BankError: nothing is there.
-        OSError: it cannot be read.
+        BankError: the path does not exist.
+        OSError: a file cannot be read.
     """
     state = sha256()
     try:
@@ -230,7 +237,7 @@ def fingerprint(path: Path) -> str:
                 state.update(opened.read(_HEADER))
     except FileNotFoundError:
         raise BankError(
-            f"There is no bank at {path}. Every machine of a cluster must see it there."
+            f"There is no bank at {path}. Every machine of a cluster needs it at this path."
         ) from None
     return state.hexdigest()
 
@@ -240,6 +247,6 @@ def _index_path(folder: Path, type: SignalType) -> Path:
 
 
 def _hex(raw: bytes, count: int) -> list[str]:
-    """Write names of one length in hexadecimal digits."""
+    """Return `count` ids of equal length as hexadecimal digits."""
     digits, size = raw.hex(), 2 * len(raw) // count if count else 1
     return [digits[start : start + size] for start in range(0, len(digits), size)]

@@ -1,18 +1,21 @@
-"""The snapshot of a bank: every signal with its names, and the cursor, in one file that is mapped.
+"""The snapshot of a bank: every signal with its ids, and the cursor, in one memory-mapped file.
 
-0    8   magic
-8    4   byte-order mark 0x01020304, in the writer's byte order like all that follows
-12   4   version of the format
-16   16  lineage: random, made with the bank
-32   8   generation: counts the snapshots of a lineage
-40   8   length of the description
-48   8   length of everything behind the header
-56   32  SHA-256 of everything behind the header
-88   32  SHA-256 of the bytes above
-120  8   zero
-128  …   the description, JSON: the cursor, and for each type the rows and kinds of its table
-…    …   the tables, each column padded to 8 bytes: ids and items (16 bytes each), kinds (2),
-         qualities (1; 255 for none), values
+The file has a header, a JSON description and the tables:
+
+    offset  bytes  content
+    0       8      magic
+    8       4      byte-order mark 0x01020304; all numbers are in the writer's byte order
+    12      4      version of the format
+    16      16     lineage: random, identifies the bank
+    32      8      generation: counts the snapshots of a lineage
+    40      8      length of the description
+    48      8      length of everything after the header
+    56      32     SHA-256 of everything after the header
+    88      32     SHA-256 of the 88 bytes above
+    120     8      zeros
+    128     …      the description: the cursor, and the rows and kinds of each type's table
+    …       …      the tables, each column padded to 8 bytes: ids and items (16 bytes each), kinds
+                   (2), qualities (1; 255 for none), values
 """
 
 import json
@@ -28,7 +31,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nciihash.bank.journal import AGAIN, ID_BYTES, NEWER
+from nciihash.bank.journal import ID_BYTES, NEWER_SIGNALS, START_OVER
 from nciihash.durable import replacing
 from nciihash.errors import BankCorrupt
 from nciihash.feed import Added
@@ -48,8 +51,14 @@ Kind = tuple[Media, Variant]
 class Table:
     """The signals of one type, sorted by id.
 
-    `ids`: bytes of 16 (n,), ascending, each once. `items`: uint8 (n, 16). `kinds`: uint16 (n,),
-    places in `kind_names`. `qualities`: uint8 (n,), 255 for none. `values`: uint8 (n, bits // 8).
+    Attributes:
+        type: the type.
+        kind_names: the media and variants that occur.
+        ids: 16-byte strings (n,), ascending and unique.
+        items: uint8 (n, 16), the items' ids.
+        kinds: uint16 (n,), indices into `kind_names`.
+        qualities: uint8 (n,), 255 for none.
+        values: uint8 (n, bits // 8).
     """
 
     type: SignalType
@@ -62,15 +71,15 @@ class Table:
 
     @classmethod
     def empty(cls, type: SignalType) -> Self:
-        """Make a table of no rows."""
+        """Return a table without rows."""
         return cls(type, (), *_columns(memoryview(b""), 0, type, 0)[0])
 
     def __len__(self) -> int:
-        """Count the rows."""
+        """Return the number of rows."""
         return len(self.ids)
 
     def find(self, ids: NDArray[np.bytes_]) -> NDArray[np.intp]:
-        """Find the rows of ids: intp (n,), -1 for those that are not in."""
+        """Return the rows of ids, intp (n,); -1 for an id that is not in the table."""
         rows = np.searchsorted(self.ids, ids)
         rows[rows == len(self.ids)] = -1
         if len(self.ids):
@@ -78,11 +87,11 @@ class Table:
         return rows
 
     def entry(self, row: int) -> Added:
-        """Give a row as the feed gave it."""
+        """Return a row as it came from the feed."""
         media, variant = self.kind_names[int(self.kinds[row])]
         quality = int(self.qualities[row])
         return Added(
-            # not through the array itself, which drops zeros at the end of bytes
+            # a slice, because an element of a bytes array loses its trailing zeros
             id=self.ids[row : row + 1].tobytes().hex(),
             item=self.items[row].tobytes().hex(),
             signal=Signal(self.type, self.values[row].tobytes()),
@@ -92,13 +101,13 @@ class Table:
         )
 
     def merged(self, kept: NDArray[np.bool_], added: Sequence[Added]) -> "Table":
-        """Make a table of some of these rows and further ones, whose ids differ from theirs.
+        """Return a table of some of these rows and of additions, with distinct ids.
 
         Args:
-            kept: bool (n,), which rows stay.
-            added: the further ones, all of this type.
+            kept: bool (n,), which rows to keep.
+            added: the additions, all of this type.
         """
-        names = {kind: place for place, kind in enumerate(self.kind_names)}
+        names = {kind: code for code, kind in enumerate(self.kind_names)}
         codes = [names.setdefault((e.media, e.variant), len(names)) for e in added]
         ids = b"".join(bytes.fromhex(e.id) for e in added)
         items = b"".join(bytes.fromhex(e.item) for e in added)
@@ -114,7 +123,7 @@ class Table:
             np.frombuffer(values, dtype=np.uint8).reshape(-1, self.type.bits // 8),
         )
         joined = np.concatenate([self.ids[kept], new.ids])
-        order = np.argsort(joined, kind="stable")  # quick where the old rows are sorted already
+        order = np.argsort(joined, kind="stable")  # fast, since the old rows are already sorted
         return Table(
             self.type,
             new.kind_names,
@@ -127,15 +136,22 @@ class Table:
 
     @property
     def columns(self) -> tuple[NDArray[Any], ...]:
-        """Give the columns in the file's order."""
+        """The columns in the order of the file."""
         return (self.ids, self.items, self.kinds, self.qualities, self.values)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """A bank as it was at one place of the feed.
+    """A bank's state at one cursor of the feed.
 
-    `data` is the mapped file, of `size` bytes: while it is held, no other file gets its `inode`.
+    Attributes:
+        lineage: identifies the bank.
+        generation: counts the snapshots of the bank.
+        cursor: the feed's cursor; None if no page was applied.
+        tables: one per type of signal.
+        size: of the file, in bytes.
+        inode: device and inode number of the file.
+        data: the mapped file; while it is mapped, no other file can have its inode.
     """
 
     lineage: bytes
@@ -148,10 +164,14 @@ class Snapshot:
 
     @classmethod
     def open(cls, path: Path, *, verify: bool = True) -> Self:
-        """Map a snapshot and check it: the header always, every byte unless told not to.
+        """Map a snapshot into memory and verify its checksums.
+
+        Args:
+            path: the file.
+            verify: check every byte; if false, only the header.
 
         Raises:
-            BankCorrupt: damaged, foreign, newer, or of another byte order.
+            BankCorrupt: the file is damaged, foreign, newer, or of another byte order.
             OSError: the file cannot be opened.
         """
         with path.open("rb") as file:
@@ -161,36 +181,40 @@ class Snapshot:
                 raise BankCorrupt(f"{path} is not a bank. Check the path.")
             fields, rest = header[: _FIELDS.size], header[_FIELDS.size :]
             if sha256(fields).digest() + bytes(8) != rest:
-                raise BankCorrupt(f"The header of the bank {path} is damaged. {AGAIN}")
+                raise BankCorrupt(f"The header of the bank {path} is damaged. {START_OVER}")
             _, mark, version, lineage, generation, described, length, digest = _FIELDS.unpack(
                 fields
             )
             if mark != _MARK:
-                raise BankCorrupt(f"{path} is of a machine with another byte order. {AGAIN}")
+                raise BankCorrupt(
+                    f"{path} was written on a machine with another byte order. {START_OVER}"
+                )
             if version != _VERSION:
-                raise BankCorrupt(f"{path} was written by a newer version of nciihash: upgrade it.")
+                raise BankCorrupt(
+                    f"{path} was written by a newer version of nciihash: upgrade nciihash."
+                )
             if status.st_size != _START + length:
-                raise BankCorrupt(f"The bank {path} is truncated. {AGAIN}")
+                raise BankCorrupt(f"The bank {path} is truncated. {START_OVER}")
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         if verify and sha256(data[_START:]).digest() != digest:
-            raise BankCorrupt(f"The bank {path} is damaged. {AGAIN}")
+            raise BankCorrupt(f"The bank {path} is damaged. {START_OVER}")
         description = json.loads(bytes(data[_START : _START + described]))
         tables = []
-        at = _padded(_START + described)
-        for named in description["tables"]:
+        offset = _padded(_START + described)
+        for entry in description["tables"]:
             try:
-                type = SignalType(named["type"])
-                kinds = tuple((Media(m), Variant(v)) for m, v in named["kinds"])
+                type = SignalType(entry["type"])
+                kinds = tuple((Media(m), Variant(v)) for m, v in entry["kinds"])
             except ValueError as error:
-                raise BankCorrupt(NEWER) from error
-            columns, at = _columns(data, at, type, named["rows"])
+                raise BankCorrupt(NEWER_SIGNALS) from error
+            columns, offset = _columns(data, offset, type, entry["rows"])
             tables.append(Table(type, kinds, *columns))
         inode = (status.st_dev, status.st_ino)
         cursor = description["cursor"]
         return cls(lineage, generation, cursor, tuple(tables), status.st_size, inode, data)
 
     def is_at(self, path: Path) -> bool:
-        """Tell whether the file at `path` is still this one."""
+        """Whether the file at `path` is still this one."""
         status = path.stat()
         return self.inode == (status.st_dev, status.st_ino)
 
@@ -198,10 +222,10 @@ class Snapshot:
 def write(
     path: Path, lineage: bytes, generation: int, cursor: str | None, tables: Sequence[Table]
 ) -> None:
-    """Write a snapshot, durably, in the place of the one that may be there.
+    """Write a snapshot durably, replacing an existing one.
 
     Raises:
-        OSError: the file cannot be written; what was there before is unharmed.
+        OSError: the file cannot be written; an existing one is unchanged.
     """
     described = json.dumps(
         {
@@ -240,8 +264,10 @@ def _padded(size: int) -> int:
     return size + -size % 8
 
 
-def _columns(data: memoryview, at: int, type: SignalType, rows: int) -> tuple[tuple[Any, ...], int]:
-    """View the columns of a table that starts at a place of `data`; give also where it ends."""
+def _columns(
+    data: memoryview, offset: int, type: SignalType, rows: int
+) -> tuple[tuple[Any, ...], int]:
+    """Return the columns of the table at an offset of `data`, as views, and where it ends."""
     columns: list[NDArray[Any]] = []
     for dtype, width in (
         (np.dtype(f"S{ID_BYTES}"), 1),
@@ -250,7 +276,7 @@ def _columns(data: memoryview, at: int, type: SignalType, rows: int) -> tuple[tu
         (np.dtype(np.uint8), 1),
         (np.dtype(np.uint8), type.bits // 8),
     ):
-        column = np.frombuffer(data, dtype, rows * width, at) if rows else np.empty(0, dtype)
+        column = np.frombuffer(data, dtype, rows * width, offset) if rows else np.empty(0, dtype)
         columns.append(column if width == 1 else column.reshape(rows, width))
-        at = _padded(at + column.nbytes)
-    return tuple(columns), at
+        offset = _padded(offset + column.nbytes)
+    return tuple(columns), offset

@@ -1,1 +1,1 @@
-"""Exact search: an index of hashes in memory or in a file, and its compiled kernel."""
+"""Exact search: an index of hashes in memory or in a mapped file, and its compiled kernel."""

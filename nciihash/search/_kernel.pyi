@@ -9,14 +9,14 @@ def choose(name: str, /) -> None: ...
 def scramble(packed: NDArray[np.uint8], /) -> NDArray[np.uint8]: ...
 def slice_rows(rows: NDArray[np.uint8], /) -> NDArray[np.uint64]: ...
 def build(
-    rows: NDArray[np.uint8], key_bits: int, stride: int, threads: int, /
+    rows: NDArray[np.uint8], key_bits: int, stride: int, windows: bool, threads: int, /
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint16]]: ...
 def query(
     segments: tuple[Segment, ...],
     packed: NDArray[np.uint8],
     radius: int,
     threads: int,
-    way: int = 0,
+    strategy: int = 0,
 ) -> bytearray: ...
 
 class Segment:
@@ -24,7 +24,7 @@ class Segment:
         self,
         rows: NDArray[np.uint8],
         ids: NDArray[np.uint64],
-        gone: NDArray[np.uint8] | None,
+        removed: NDArray[np.uint8] | None,
         planes: NDArray[np.uint64] | None,
         offsets: NDArray[np.uint32] | None,
         refs: NDArray[np.uint32] | None,

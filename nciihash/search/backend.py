@@ -1,8 +1,8 @@
-"""Which code searches: the compiled kernel with the loops for this processor, or NumPy.
+"""Selects the search backend: the compiled kernel's loops for this processor, or NumPy.
 
-The environment variable NCIIHASH_BACKEND names one of `avx512`, `avx2`, `neon`, `portable` (the
-kernel's loops for any processor) and `numpy`, instead of the best that runs here. With
-NCIIHASH_REQUIRE_KERNEL=1 a missing kernel is an error and no longer a warning.
+By default the fastest available one is used. The environment variable NCIIHASH_BACKEND selects
+`avx512`, `avx2`, `neon`, `portable` (the kernel's loops for any processor) or `numpy` instead. With
+NCIIHASH_REQUIRE_KERNEL=1 a missing kernel is an error instead of a warning.
 """
 
 import os
@@ -19,12 +19,13 @@ def _load() -> ModuleType | None:
     except ImportError as error:
         if wanted or os.environ.get("NCIIHASH_REQUIRE_KERNEL", "0") not in {"", "0"}:
             raise ImportError(
-                "The compiled search kernel is missing: install nciihash where a C++ compiler is, "
-                "or unset NCIIHASH_BACKEND and NCIIHASH_REQUIRE_KERNEL to search with NumPy."
+                "The compiled search kernel is missing: install a C++ compiler and reinstall "
+                "nciihash, or unset NCIIHASH_BACKEND and NCIIHASH_REQUIRE_KERNEL to search with "
+                "NumPy."
             ) from error
         warnings.warn(
-            "nciihash was installed without its compiled kernel and searches with NumPy: the same "
-            "answers, a hundred times as slow. Install it where a C++ compiler is.",
+            "nciihash was installed without its compiled kernel and searches with NumPy: same "
+            "results, about 100 times slower. Install a C++ compiler and reinstall nciihash.",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -32,7 +33,7 @@ def _load() -> ModuleType | None:
     if wanted:
         if wanted not in _kernel.backends():
             raise ImportError(
-                f"NCIIHASH_BACKEND is {wanted!r}; what runs on this machine is "
+                f"NCIIHASH_BACKEND is {wanted!r}; available on this machine: "
                 f"{', '.join([*_kernel.backends(), 'numpy'])}."
             )
         _kernel.choose(wanted)
@@ -43,5 +44,5 @@ search = _load()
 
 
 def backend() -> str:
-    """Name the code that searches: avx512, avx2, neon, portable or numpy."""
+    """Return the backend in use: avx512, avx2, neon, portable or numpy."""
     return "numpy" if search is None else str(search.backend())

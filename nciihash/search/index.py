@@ -1,4 +1,4 @@
-"""Exact search among packed hashes: everything within a radius, as brute force would find it."""
+"""Exact radius search among packed hashes, with the same results as brute force."""
 
 import operator
 import threading
@@ -18,15 +18,16 @@ from nciihash.search.segments import TABLES_FROM, WIDTHS, Segment, merge, scan, 
 
 __all__ = ["WIDTHS", "Index", "Matches", "backend"]
 
-# Segments smaller than this are merged by the call of `add` itself, each at least twice as long as
-# the next and none shorter than a sixteenth; that costs some ten microseconds a call. Larger ones
-# are merged in the background, where each is at least eight times as long as all that follow.
+# `add` itself merges segments smaller than this, so that each is at least twice as long as the next
+# and none is shorter than a sixteenth of this size; that costs some ten microseconds per call.
+# Larger segments are merged in the background, so that each is at least _GROWTH times as long as
+# all shorter ones together.
 _SMALL: Final = 4096
 _GROWTH: Final = 8
-# An `add` that would make more segments than this waits for the background to catch up.
-_MOST: Final = 16
+# With more segments than this, `add` first waits for the background merges.
+_SEGMENTS_MAX: Final = 16
 
-# Found once: a query takes ten microseconds, of which looking these up would take one.
+# Looked up once: a query takes ten microseconds, of which the lookups would take one.
 _U8: Final = np.dtype(np.uint8)
 _U16: Final = np.dtype(np.uint16)
 _I64: Final = np.dtype(np.int64)
@@ -35,10 +36,12 @@ _array: Final = np.ndarray
 
 
 class Matches(NamedTuple):
-    """What each query of a batch found: rows `offsets[i]` to `offsets[i + 1]` belong to query i.
+    """The matches of a batch of queries, sorted by query, then distance, then id.
 
-    `offsets`: int64 (q + 1,). `ids`: uint64 (m,). `distances`: uint16 (m,), in bits. Within a
-    query they are sorted by distance, then by id.
+    Attributes:
+        offsets: int64 (q + 1,); rows `offsets[i]` to `offsets[i + 1]` are the matches of query i.
+        ids: uint64 (m,).
+        distances: uint16 (m,), in bits.
     """
 
     offsets: NDArray[np.int64]
@@ -47,47 +50,48 @@ class Matches(NamedTuple):
 
 
 class Index:
-    """A set of packed hashes under 64-bit ids, searched exactly.
+    """A set of packed hashes with 64-bit ids, searched exactly.
 
-    Any number of threads may query while others add and remove. The rows live in immutable
-    segments; a change makes new ones beside them and swaps the tuple of segments in a single
-    assignment, so that a query, which reads that tuple once, sees each call of `add` or `remove`
-    entirely or not at all, and never waits. Writers wait for one another. A removal marks rows;
-    they are left out when segments merge, soon where half of one is gone, and always when the
-    index is saved. Merging goes on in a thread that lives only while there is something to merge.
+    Any number of threads may query while others add and remove. Rows are stored in immutable
+    segments. A change creates new segments and replaces the tuple of segments in one assignment;
+    a query reads that tuple once, so that it sees each call of `add` or `remove` entirely or not at
+    all, and never blocks. Writers block one another. A removal only marks rows. They are dropped
+    when segments are merged, which happens soon after half of a segment is removed, and always when
+    the index is saved. Merges run in a background thread that exists only while it has work.
 
     Args:
-        bits: how long a hash is, one of `WIDTHS`.
-        compact: make tables of every second chunk only: 48 bytes a hash less, slower searches.
+        bits: the length of a hash, one of `WIDTHS`.
+        compact: build tables for every second chunk only: 48 bytes per hash less, slower searches.
 
     Raises:
-        ValueError: another number of bits, or 144 bits, of which no compact form is known.
+        ValueError: another number of bits, or 144 bits with `compact`.
     """
 
-    __slots__ = ("_bits", "_engines", "_file", "_merger", "_segments", "_stride", "_writing")
+    __slots__ = ("_bits", "_engines", "_file", "_merger", "_segments", "_stride", "_write_lock")
 
     def __init__(self, bits: int = 256, *, compact: bool = False) -> None:
         if bits not in WIDTHS:
-            raise ValueError(f"An index holds hashes of {WIDTHS} bits, not of {bits}.")
+            raise ValueError(f"Hashes in an index have {WIDTHS} bits, not {bits}.")
         if compact and bits % 32:
-            raise ValueError(f"Hashes of {bits} bits have no compact form.")
+            raise ValueError(f"An index of {bits}-bit hashes cannot be compact.")
         self._bits = bits
         self._stride = 2 if compact else 1
         self._file: IndexFile | None = None
-        self._writing = threading.Lock()
+        self._write_lock = threading.Lock()
         self._merger: threading.Thread | None = None
         self._publish(())
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> Self:
-        """Map a saved index into memory: checked header, sections unread until they are searched.
+        """Map a saved index into memory; its header is verified, its sections on demand.
 
-        The index can be added to and removed from; the file never changes by that. Its pages are
-        shared with every process that maps it. A file that was saved without tables, by an
-        installation without the kernel, gets them in the background where the kernel is.
+        The index can be changed; changes stay in memory and never modify the file. The file's pages
+        are shared by all processes that map it. If the file was saved without the kernel, its
+        missing tables are built in the background. `verify` checks the sections.
 
         Raises:
-            IndexFileInvalid: truncated, damaged, foreign, newer, or of another byte order.
+            IndexFileInvalid: the file is truncated, damaged, foreign, newer, or of another byte
+                order.
             OSError: the file cannot be opened.
         """
         file = IndexFile.open(Path(path))
@@ -97,72 +101,74 @@ class Index:
         index = cls(file.bits, compact=compact)
         index._file = file
         try:
-            segment = segment.sliced() if tables is None else segment.attached()
+            segment = segment.with_planes() if tables is None else segment.with_handle()
         except ValueError as error:
-            raise IndexFileInvalid(f"The tables in {path} are unknown here.") from error
+            raise IndexFileInvalid(
+                f"{path} has tables of an unknown form. Rebuild it from its source."
+            ) from error
         if len(segment):
-            with index._writing:
+            with index._write_lock:
                 index._publish((segment,))
-                index._wake()
+                index._start_merging()
         return index
 
     @property
     def bits(self) -> int:
-        """Give the length of a hash in bits."""
+        """Length of a hash in bits."""
         return self._bits
 
     @property
     def compact(self) -> bool:
-        """Tell whether tables are made of every second chunk only."""
+        """Whether tables are built for every second chunk only."""
         return self._stride == 2
 
     @property
     def nbytes(self) -> int:
-        """Give the bytes that hashes, ids, tables and marks take, in memory or mapped."""
+        """Bytes of hashes, ids, tables and bitmaps, in memory or mapped."""
         return sum(segment.nbytes for segment in self._segments)
 
     def __len__(self) -> int:
-        """Count the hashes."""
+        """Return the number of hashes."""
         return sum(len(segment) for segment in self._segments)
 
     def __contains__(self, id: object) -> bool:
-        """Tell whether an id is in. What is no integer of 64 bits is not."""
+        """Whether an id is in the index; False for anything but an unsigned 64-bit integer."""
         if not isinstance(id, (int, np.integer)) or not 0 <= id < 1 << 64:
             return False
         wanted = np.array([id], dtype=np.uint64)
         return any(segment.find(wanted)[0][0] for segment in self._segments)
 
     def add(self, ids: NDArray[np.uint64], packed: NDArray[np.uint8]) -> None:
-        """Add hashes, all of them or, after an error, none.
+        """Add hashes: all of them or, after an error, none.
 
         Args:
-            ids: uint64 (n,), any values that are not in and differ from one another.
+            ids: uint64 (n,), distinct and not in the index.
             packed: uint8 (n, bits // 8), most significant bit first.
 
         Raises:
             InvalidSignal: `packed` is not such an array.
-            ValueError: `ids` is not such an array, or an id is there twice.
+            ValueError: `ids` is not such an array, or an id is a duplicate.
         """
         _check_ids(ids)
         self._check(packed)
         if len(ids) != len(packed):
-            raise ValueError(f"{len(ids)} ids do not name {len(packed)} hashes: give one for each.")
+            raise ValueError(f"{len(ids)} ids for {len(packed)} hashes: pass one id per hash.")
         if not len(ids):
             return
-        new = Segment.of(ids.copy(), scrambled(packed), self._stride)
-        twice = new.ids[1:][new.ids[1:] == new.ids[:-1]]
-        if len(self._segments) > _MOST:
+        new = Segment.build(ids.copy(), scrambled(packed), self._stride)
+        duplicates = new.ids[1:][new.ids[1:] == new.ids[:-1]]
+        if len(self._segments) > _SEGMENTS_MAX:
             self.settle()
-        with self._writing:
+        with self._write_lock:
             segments = self._segments
             for segment in segments:
-                if len(twice):
+                if len(duplicates):
                     break
-                twice = new.ids[segment.find(new.ids)[0]]
-            if len(twice):
+                duplicates = new.ids[segment.find(new.ids)[0]]
+            if len(duplicates):
                 raise ValueError(
-                    f"The id {twice[0]} is in the index already or was given twice. "
-                    "Remove it first, or add under another id."
+                    f"The id {duplicates[0]} is in the index already or was given twice. "
+                    "Remove it first, or use another id."
                 )
             merging, rows = [new], len(new.ids)
             while segments and rows < _SMALL:
@@ -175,13 +181,13 @@ class Index:
             if len(merging) > 1:
                 new = merge(merging, self._stride)
             self._publish((*segments, new))
-            self._wake()
+            self._start_merging()
 
     def remove(self, ids: NDArray[np.uint64]) -> int:
-        """Remove hashes and tell how many were in. An unknown id is passed over.
+        """Remove hashes and return how many were in the index. Unknown ids are ignored.
 
         Args:
-            ids: uint64 (n,); an id that is there twice counts once.
+            ids: uint64 (n,); duplicates count once.
 
         Raises:
             ValueError: `ids` is not such an array.
@@ -189,73 +195,75 @@ class Index:
         _check_ids(ids)
         wanted = np.unique(ids)
         removed = 0
-        with self._writing:
+        with self._write_lock:
             segments = []
             for segment in self._segments:
                 found, rows = segment.find(wanted)
                 wanted = wanted[~found]
                 removed += len(rows)
-                left = segment.without(rows) if len(rows) else segment
-                if len(left.ids) < _SMALL and len(left) * 2 <= len(left.ids):
-                    left = merge([left], self._stride)
-                if len(left):
-                    segments.append(left)
+                rest = segment.without(rows) if len(rows) else segment
+                if len(rest.ids) < _SMALL and len(rest) * 2 <= len(rest.ids):
+                    rest = merge([rest], self._stride)
+                if len(rest):
+                    segments.append(rest)
             if removed:
                 self._publish(tuple(segments))
-                self._wake()
+                self._start_merging()
         return removed
 
     def query(
         self, packed: NDArray[np.uint8], radius: int = 31, *, threads: int | None = None
     ) -> Matches:
-        """Find everything within `radius` bits of each query.
+        """Find all hashes within `radius` bits of each query.
 
-        Working memory does not grow with the bank, only with the batch and with what is found.
+        Working memory grows with the batch and the number of matches, not with the index.
 
         Args:
             packed: uint8 (q, bits // 8).
-            radius: the largest distance in bits that is still reported.
-            threads: how many may work on a batch; by default as many as this process may use.
+            radius: the largest distance to report, in bits.
+            threads: the most threads to use for the batch; by default one per available CPU.
 
         Raises:
             InvalidSignal: `packed` is not such an array.
-            ValueError: the radius is negative, or there are fewer threads than one.
-            IndexFileInvalid: the tables of a mapped file turn out to be damaged.
+            ValueError: `radius` is negative, or `threads` is less than 1.
+            IndexFileInvalid: the tables of a mapped file are damaged.
         """
         self._check(packed)
         radius = operator.index(radius)
         if radius > self._bits:
             radius = self._bits
         if radius < 0:
-            raise ValueError("A radius is a number of bits, 0 or more.")
+            raise ValueError("The radius must be 0 or more bits.")
         if threads is not None and threads < 1:
             raise ValueError("A query needs at least one thread.")
         if search is None:
             return Matches(*scan(self._segments, scrambled(packed), radius))
         try:
-            answer = search.query(self._engines, packed, radius, threads or 0)
+            result = search.query(self._engines, packed, radius, threads or 0)
         except ValueError as error:
-            where = "the index" if self._file is None else str(self._file.path)
-            raise IndexFileInvalid(f"The tables in {where} are damaged. Build it again.") from error
-        return _matches(answer, len(packed))
+            name = "the index" if self._file is None else str(self._file.path)
+            raise IndexFileInvalid(
+                f"The tables of {name} are damaged. Rebuild it from its source."
+            ) from error
+        return _matches(result, len(packed))
 
     def settle(self) -> None:
-        """Wait until nothing is left to merge. Queries and changes never need this."""
+        """Wait until all merges are done. Queries and changes do not require it."""
         while (merger := self._merger) is not None and merger.is_alive():
             merger.join()
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the index to a file of mode 0600, replacing the one that may be there.
+        """Write the index to a file of mode 0600, atomically replacing an existing one.
 
-        The file is complete on the disk when this returns; until then, and after any failure, the
-        old one stands. Processes that have it open keep the old one. Where the index consists of
-        several segments they are merged for the file, which takes as much memory again.
+        The file is durable when this returns; until then, and after an error, an existing file is
+        unchanged. Processes that have mapped the old file keep it. Several segments are merged
+        first, which temporarily doubles the memory.
 
         Raises:
             OSError: the file cannot be written.
         """
         segments = self._segments
-        if len(segments) == 1 and segments[0].gone is None:
+        if len(segments) == 1 and segments[0].removed is None:
             segment = segments[0]
         elif segments:
             segment = merge(segments, self._stride)
@@ -265,9 +273,7 @@ class Index:
         index_file.write(Path(path), self._bits, segment)
 
     def verify(self) -> None:
-        """Check the file that this index was opened from against its checksums, byte by byte.
-
-        An index that was not opened from a file has nothing to check.
+        """Verify the checksums of the file from which this index was opened, if any.
 
         Raises:
             IndexFileInvalid: the file is damaged.
@@ -284,50 +290,50 @@ class Index:
             or packed.shape[1] != size
         ):
             raise InvalidSignal(
-                f"Hashes of {self._bits} bits are a uint8 array of shape (n, {size}), a row a hash."
+                f"{self._bits}-bit hashes must be a uint8 array of shape (n, {size}), one per row."
             )
 
-    # --- what follows is called with self._writing held, but for the background thread itself ---
+    # --- called with self._write_lock held, except `_merge`, which the background thread runs ---
 
     def _publish(self, segments: tuple[Segment, ...]) -> None:
         # longest first, as `add` and `_plan` expect
         segments = tuple(sorted(segments, key=lambda segment: -len(segment.ids)))
         self._segments = segments
-        self._engines: tuple[Any, ...] = tuple(segment.engine for segment in segments)
+        self._engines: tuple[Any, ...] = tuple(segment.handle for segment in segments)
 
-    def _wake(self) -> None:
-        """See that a thread is merging where something is to be merged."""
+    def _start_merging(self) -> None:
+        """Start the background thread if there is something to merge and it is not running."""
         if (self._merger is None or not self._merger.is_alive()) and _plan(self._segments):
             self._merger = threading.Thread(target=self._merge, name="nciihash-merge")
             self._merger.start()
 
     def _merge(self) -> None:
-        """Merge until nothing is left to merge, holding up nobody."""
+        """Merge until nothing is left to merge, without the lock during the merges themselves."""
         while True:
-            with self._writing:
+            with self._write_lock:
                 plan = _plan(self._segments)
                 if not plan:
                     self._merger = None
                     return
             merged = merge(plan, self._stride)
-            with self._writing:
+            with self._write_lock:
                 self._replace(plan, merged)
 
     def _replace(self, plan: Sequence[Segment], merged: Segment) -> None:
-        """Put a merged segment in the place of its sources, less what was removed meanwhile."""
-        now = {id(segment.ids): segment for segment in self._segments}
-        since = []
+        """Replace the sources of a merged segment by it, without rows removed in the meantime."""
+        current = {id(segment.ids): segment for segment in self._segments}
+        removed_ids = []
         for old in plan:
-            new = now.get(id(old.ids))
+            new = current.get(id(old.ids))
             if new is old:
                 continue
-            every = np.arange(len(old.ids))
-            removed = old.living(every)
+            rows = np.arange(len(old.ids))
+            removed = old.is_live(rows)
             if new is not None:
-                removed &= ~new.living(every)
-            since.append(old.ids[removed])
-        if since:
-            merged = merged.without(merged.find(np.concatenate(since))[1])
+                removed &= ~new.is_live(rows)
+            removed_ids.append(old.ids[removed])
+        if removed_ids:
+            merged = merged.without(merged.find(np.concatenate(removed_ids))[1])
         sources = {id(segment.ids) for segment in plan}
         kept = [segment for segment in self._segments if id(segment.ids) not in sources]
         if len(merged):
@@ -336,39 +342,40 @@ class Index:
 
 
 def _plan(segments: Sequence[Segment]) -> Sequence[Segment]:
-    """Choose the segments that are to be merged next, if any.
+    """Return the segments to merge next, if any.
 
-    Those are what follows, and does not fall short of an eighth of, the first one of its kind; else
-    one of which half is gone, or one without tables that is due to have them.
+    Of the large segments, longest first, these are the first that is less than _GROWTH times as
+    long as all after it together, and all after it. Otherwise one segment of which half is removed,
+    or one that should have tables and has none.
     """
     large = [segment for segment in segments if len(segment.ids) >= _SMALL]
     following = 0
     first = len(large)
-    for number in range(len(large) - 1, -1, -1):
-        if following and len(large[number].ids) < _GROWTH * following:
-            first = number
-        following += len(large[number].ids)
+    for position in range(len(large) - 1, -1, -1):
+        if following and len(large[position].ids) < _GROWTH * following:
+            first = position
+        following += len(large[position].ids)
     if first < len(large):
         return large[first:]
     for segment in large:
-        untabled = search is not None and segment.tables is None
-        if len(segment) * 2 <= len(segment.ids) or (untabled and len(segment) >= TABLES_FROM):
+        tables_missing = search is not None and segment.tables is None
+        if len(segment) * 2 <= len(segment.ids) or (tables_missing and len(segment) >= TABLES_FROM):
             return [segment]
     return []
 
 
-def _matches(answer: bytearray, queries: int) -> Matches:
-    """See the kernel's answer, whose form kernel/bindings.cpp tells, as three arrays."""
+def _matches(result: bytearray, queries: int) -> Matches:
+    """View the kernel's result, laid out as described in kernel/bindings.cpp, as three arrays."""
     start = 8 * (queries + 1)
-    count = (len(answer) - start) // 10
+    count = (len(result) - start) // 10
     arrays = (
-        _array(queries + 1, _I64, answer),
-        _array(count, _U64, answer, start),
-        _array(count, _U16, answer, start + 8 * count),
+        _array(queries + 1, _I64, result),
+        _array(count, _U64, result, start),
+        _array(count, _U16, result, start + 8 * count),
     )
-    return tuple.__new__(Matches, arrays)  # what `Matches(*arrays)` comes to, in half the time
+    return tuple.__new__(Matches, arrays)  # the same as `Matches(*arrays)`, in half the time
 
 
 def _check_ids(ids: NDArray[np.uint64]) -> None:
     if not isinstance(ids, np.ndarray) or ids.dtype != np.uint64 or ids.ndim != 1:
-        raise ValueError("Ids are a one-dimensional uint64 array.")
+        raise ValueError("Ids must be a 1-dimensional uint64 array.")

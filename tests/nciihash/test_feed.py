@@ -9,12 +9,12 @@ from nciihash.feed import Added, Changes, FeedPage, Removed
 from nciihash.signals import Media, Signal, SignalType, Variant
 from support.strategies import pages
 
-# a handful of ids, so that pages meet the same one again and again
+# few ids, so that pages often repeat one
 FEW_IDS = st.sampled_from([f"{n:032x}" for n in range(5)])
 
 
 class Bank:
-    """The simplest members that keep their promises, and complain when `apply` breaks its own."""
+    """The simplest `SignalSet`, which asserts that `apply` keeps its contract."""
 
     def __init__(self):
         self.members = {}
@@ -25,7 +25,7 @@ class Bank:
     def add(self, added):
         ids = [a.id for a in added]
         assert len(set(ids)) == len(ids), "an id twice in one call"
-        assert not any(id in self.members for id in ids), "an addition of what is in"
+        assert not any(id in self.members for id in ids), "an addition of a known id"
         self.members.update((a.id, a) for a in added)
 
     def remove(self, ids):
@@ -35,7 +35,7 @@ class Bank:
 
 
 def one_by_one(entries, members):
-    """Apply entries the plain way: what `apply` must equal."""
+    """Apply entries one by one: the reference for `apply`."""
     for entry in entries:
         if isinstance(entry, Removed):
             members.pop(entry.id, None)
@@ -45,14 +45,14 @@ def one_by_one(entries, members):
 
 
 def as_the_service_writes(entries):
-    """Keep one addition of an id and one removal behind it: an id never comes back."""
-    came, went = set(), set()
+    """Keep one addition and one removal of each id, as ids are never reused."""
+    added, removed = set(), set()
     for entry in entries:
-        if isinstance(entry, Removed) and entry.id not in went:
-            went.add(entry.id)
+        if isinstance(entry, Removed) and entry.id not in removed:
+            removed.add(entry.id)
             yield entry
-        elif isinstance(entry, Added) and entry.id not in came | went:
-            came.add(entry.id)
+        elif isinstance(entry, Added) and entry.id not in added | removed:
+            added.add(entry.id)
             yield entry
 
 
@@ -66,7 +66,7 @@ def page(*entries):
 
 
 @given(st.lists(pages(FEW_IDS), max_size=5))
-def test_apply_does_what_going_entry_by_entry_does(log):
+def test_apply_equals_applying_entry_by_entry(log):
     bank, model = Bank(), {}
     for each in log:
         before = len(bank.members)
@@ -78,15 +78,15 @@ def test_apply_does_what_going_entry_by_entry_does(log):
 
 
 @given(pages(FEW_IDS), pages(FEW_IDS))
-def test_applying_again_changes_nothing(held, page):
+def test_applying_a_page_again_changes_nothing(first, page):
     page = replace(page, entries=tuple(as_the_service_writes(page.entries)))
     bank = Bank()
-    feed.apply(held, bank)
+    feed.apply(first, bank)
     feed.apply(page, bank)
     after = dict(bank.members)
     again = feed.apply(page, bank)
     assert bank.members == after
-    # what comes and goes within the page comes and goes once more, and nothing else moves
+    # signals added and removed within the page are added and removed again, and no others
     both = {e.id for e in page.entries if isinstance(e, Added)} & {
         e.id for e in page.entries if isinstance(e, Removed)
     }
@@ -94,7 +94,7 @@ def test_applying_again_changes_nothing(held, page):
 
 
 @given(pages(FEW_IDS), st.integers(0, 30))
-def test_where_the_log_is_cut_into_pages_does_not_matter(page, cut):
+def test_page_boundaries_do_not_matter(page, cut):
     whole, parts = Bank(), Bank()
     feed.apply(page, whole)
     for entries in (page.entries[:cut], page.entries[cut:]):
@@ -102,7 +102,7 @@ def test_where_the_log_is_cut_into_pages_does_not_matter(page, cut):
     assert whole.members == parts.members
 
 
-def test_order_decides_between_an_addition_and_a_removal():
+def test_an_addition_and_a_removal_apply_in_order():
     bank = Bank()
     assert feed.apply(page(addition("a"), Removed("a")), bank) == Changes(1, 1, 0)
     assert bank.members == {}
@@ -110,34 +110,34 @@ def test_order_decides_between_an_addition_and_a_removal():
     assert list(bank.members) == ["a"]
 
 
-def test_a_removal_takes_out_one_signal_of_an_item_and_not_the_others():
+def test_a_removal_removes_one_signal_of_an_item_and_not_the_others():
     bank = Bank()
     feed.apply(page(addition("a", "x"), addition("b", "x"), Removed("a")), bank)
     assert list(bank.members) == ["b"]
 
 
-def test_a_removal_of_something_unknown_is_ignored():
+def test_a_removal_of_an_unknown_id_is_ignored():
     assert feed.apply(page(Removed("a"), Removed("a")), Bank()) == Changes(0, 0, 2)
 
 
-def test_the_first_of_two_additions_of_one_id_counts_even_within_a_page():
+def test_the_first_addition_of_an_id_wins_even_within_a_page():
     bank = Bank()
     assert feed.apply(page(addition("a", "x"), addition("a", "y")), bank) == Changes(1, 0, 1)
     assert bank.members["a"].item == "x"
 
 
-def test_additions_in_a_row_reach_the_bank_in_one_call():
+def test_consecutive_additions_reach_the_bank_in_one_call():
     calls = []
 
-    class Counting(Bank):
+    class CountingBank(Bank):
         def add(self, added):
             calls.append(len(added))
             super().add(added)
 
-    feed.apply(page(*(addition(str(n)) for n in range(1000)), Removed("3")), Counting())
+    feed.apply(page(*(addition(str(n)) for n in range(1000)), Removed("3")), CountingBank())
     assert calls == [1000]
 
 
-def test_an_entry_of_an_unknown_kind_is_an_error_and_never_passed_over():
+def test_an_entry_of_an_unknown_type_is_an_error_and_never_skipped():
     with pytest.raises(AssertionError):
         feed.apply(page("not an entry"), Bank())

@@ -16,7 +16,7 @@ def packed_pairs(draw):
 
 
 @given(packed_pairs())
-def test_distances_are_counts_of_differing_bits(pair):
+def test_distances_count_differing_bits(pair):
     queries, bank = pair
     found = distances(queries, bank)
     assert found.dtype == np.uint16
@@ -42,7 +42,7 @@ def test_distances_are_a_metric(pair):
         (np.zeros((2, 32)), np.zeros((2, 32), np.uint8)),
     ],
 )
-def test_other_arrays_are_refused(queries, bank):
+def test_arrays_of_other_shapes_and_types_are_refused(queries, bank):
     for pair in ((queries, bank), (bank, queries)):
         with pytest.raises(InvalidSignal):
             distances(*pair)

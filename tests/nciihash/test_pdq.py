@@ -44,7 +44,7 @@ def bits_apart(a, b):
 
 
 def gap_at_the_median(rgb):
-    """Measure the smallest gap by the definition, with dense matrices in double precision."""
+    """Return the smallest gap by definition, with dense matrices in double precision."""
     luma = rgb.astype(float) @ [0.299, 0.587, 0.114]
     grid = dense(rgb.shape[0]) @ luma @ dense(rgb.shape[1]).T
     b = COSINES @ grid @ COSINES.T
@@ -78,11 +78,11 @@ def test_golden_hashes_never_change(golden):
     assert packed.tobytes().hex() == golden["pdq"]
     assert quality == golden["quality"]
     assert [v.tobytes().hex() for v in pdq.dihedral(rgb)] == golden["dihedral"]
-    # some have gaps of a few times 1e-4 at the median: near, and no tie
+    # some have gaps of a few 1e-4 at the median: small, but no tie
     assert pdq.analyse(rgb).tied is golden["tied"]
 
 
-def test_golden_hashes_cover_the_range_of_quality():
+def test_golden_hashes_cover_the_range_of_qualities():
     qualities = {g["quality"] for g in HASHES}
     assert {0, 100} <= qualities
     assert len(qualities - {0, 100}) >= 3
@@ -100,15 +100,15 @@ def test_grey_photos_equal_the_reference(name):
     assert_equals_reference(np.repeat(getattr(data, name)()[..., None], 3, axis=2))
 
 
-# --- against the reference, whatever the picture ---------------------------------------------
+# --- against the reference, for any image ----------------------------------------------------
 
 
 @given(pictures())
 @example(np.zeros((1, 1, 3), np.uint8))
 @example(np.full((64, 64, 3), 51, np.uint8))
 @example(np.full((4, 400, 3), 7, np.uint8))
-def test_any_picture_equals_the_reference(rgb):
-    # ties at the median included: there the reference's order of operations is followed
+def test_any_image_equals_the_reference(rgb):
+    # including ties at the median, where the reference's order of operations is used
     assert_equals_reference(rgb)
 
 
@@ -123,9 +123,9 @@ def test_a_photo_of_any_size_equals_the_reference(height, width, name):
 
 
 @pytest.mark.parametrize(("level", "quality"), [(51, 38), (102, 96)])
-def test_quality_follows_the_reference_where_steps_lie_on_whole_numbers(level, quality):
-    # differences of 51 are steps of exactly 20, and rounding decides whether 19 or 20 counts:
-    # exact arithmetic would give 36 and 94
+def test_quality_equals_the_reference_when_steps_are_integers(level, quality):
+    # differences of 51 are steps of exactly 20, so rounding decides between 19 and 20: exact
+    # arithmetic would return 36 and 94
     down, right = np.mgrid[:500, :640]
     grey = (down // 5 * 7 + right // 5 * 3) % 2 * level
     rgb = np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
@@ -134,8 +134,8 @@ def test_quality_follows_the_reference_where_steps_lie_on_whole_numbers(level, q
 
 
 @pytest.mark.parametrize("size", [63, 64, 65])
-def test_a_picture_of_the_grids_own_size_is_not_filtered_as_in_the_reference(size):
-    # stripes tie, so that each rounding shows; the dihedral variants are filtered even so
+def test_an_image_of_the_grids_size_is_not_filtered_as_in_the_reference(size):
+    # stripes tie, so that every rounding matters; the dihedral variants are filtered all the same
     rows = np.random.default_rng(0).integers(0, 256, (size, 1, 3), dtype=np.uint8)
     assert_equals_reference(rows.repeat(size, axis=1))
 
@@ -152,7 +152,7 @@ def test_published_vectors(shared_data):
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow warns of odd metadata in odd files
-def test_sample_pictures_equal_the_reference(shared_data):
+def test_sample_images_equal_the_reference(shared_data):
     compared = 0
     for path in sorted((*(shared_data / "photos").iterdir(), *shared_data.glob("odd/**/*"))):
         try:
@@ -160,7 +160,7 @@ def test_sample_pictures_equal_the_reference(shared_data):
                 if image.width * image.height > 4e6:
                     continue
                 rgb = np.asarray(image.convert("RGB"))
-        except Exception:  # noqa: BLE001 - decoders raise anything; not this test's matter
+        except Exception:  # noqa: BLE001 - decoders raise anything; not tested here
             continue
         assert_equals_reference(rgb)
         compared += 1
@@ -184,7 +184,7 @@ def test_a_tie_is_a_gap_below_a_millionth_in_any_variant(rgb):
         assert pdq.analyse(rgb).tied
         return
     gap = gap_at_the_median(rgb)
-    # within rounding of the limit either answer is right
+    # within rounding error of the limit, either answer is correct
     if abs(gap - 1e-6) > 1e-9:
         assert pdq.analyse(rgb).tied == (gap < 1e-6)
 
@@ -192,7 +192,7 @@ def test_a_tie_is_a_gap_below_a_millionth_in_any_variant(rgb):
 @pytest.mark.parametrize(
     "lines", [np.s_[::2], np.s_[:, ::2], np.s_[:100], np.s_[:, :100], np.s_[:0]]
 )
-def test_stripes_halves_and_flat_pictures_tie(lines):
+def test_stripes_halves_and_blank_images_tie(lines):
     rgb = np.zeros((200, 200, 3), np.uint8)
     rgb[lines] = 255
     assert pdq.analyse(rgb).tied
@@ -208,8 +208,8 @@ def test_photos_do_not_tie():
 @pytest.mark.parametrize("rows", [1, -1])
 @pytest.mark.parametrize("columns", [1, -1])
 @pytest.mark.parametrize("tied", [True, False])
-def test_a_tie_in_one_sign_pattern_alone_is_a_tie(rows, columns, tied):
-    values = np.arange(256) - 100.3  # no value is another's negative
+def test_a_tie_in_a_single_sign_pattern_is_a_tie(rows, columns, tied):
+    values = np.arange(256) - 100.3  # no two values are negatives of each other
     if tied:
         values[128] = values[127]
     pattern = np.array([[rows, rows * columns], [1, columns]])  # even and odd rows and columns
@@ -235,9 +235,9 @@ def test_analysis_and_hash_and_first_variant_agree(rgb):
         assert variants[0].tolist() == packed.tolist()
 
 
-def test_variants_are_near_the_hashes_of_really_turned_pixels():
+def test_variants_are_close_to_the_hashes_of_rotated_pixels():
     photo = data.astronaut()
-    turned = [
+    rotated = [
         photo,
         np.rot90(photo, 1),
         np.rot90(photo, 2),
@@ -247,11 +247,11 @@ def test_variants_are_near_the_hashes_of_really_turned_pixels():
         photo.transpose(1, 0, 2),
         photo[::-1, ::-1].transpose(1, 0, 2),
     ]
-    for variant, pixels in zip(pdq.dihedral(photo), turned, strict=True):
+    for variant, pixels in zip(pdq.dihedral(photo), rotated, strict=True):
         assert bits_apart(variant, pdq.hash_pixels(pixels)[0]) <= 16
 
 
-def test_a_grid_gives_the_hash_of_the_picture_it_was_made_from():
+def test_a_grid_has_the_hash_of_its_image():
     rgb = data.coffee()
     luma = rgb @ [0.299, 0.587, 0.114]
     grid = pdq.operator(rgb.shape[0]) @ luma @ pdq.operator(rgb.shape[1]).T
@@ -264,7 +264,7 @@ def test_a_grid_gives_the_hash_of_the_picture_it_was_made_from():
 
 
 @given(pictures(side_max=60))
-def test_the_layout_in_memory_does_not_matter(rgb):
+def test_the_memory_layout_does_not_matter(rgb):
     expected = pdq.hash_pixels(np.ascontiguousarray(rgb))[0].tolist()
     padded = np.zeros((*rgb.shape[:2], 4), np.uint8)
     padded[..., :3] = rgb
@@ -273,7 +273,7 @@ def test_the_layout_in_memory_does_not_matter(rgb):
     assert pdq.hash_pixels(rgb[::-1].copy()[::-1])[0].tolist() == expected
 
 
-def test_the_picture_is_left_alone():
+def test_the_image_is_not_modified():
     for rgb in (data.astronaut(), np.zeros((100, 100, 3), np.uint8)):
         before = rgb.copy()
         rgb.setflags(write=False)
@@ -283,7 +283,7 @@ def test_the_picture_is_left_alone():
 
 
 @pytest.mark.parametrize(
-    ("pixels", "words"),
+    ("pixels", "message"),
     [
         (np.zeros((9, 9, 3)), "uint8"),
         (np.zeros((9, 9, 3), np.uint16), "uint8"),
@@ -297,8 +297,8 @@ def test_the_picture_is_left_alone():
     ],
 )
 @pytest.mark.parametrize("function", [pdq.hash_pixels, pdq.analyse, pdq.dihedral])
-def test_anything_but_rgb_pixels_is_refused(function, pixels, words):
-    with pytest.raises(InvalidPixels, match=words) as caught:
+def test_anything_but_rgb_pixels_is_refused(function, pixels, message):
+    with pytest.raises(InvalidPixels, match=message) as caught:
         function(pixels)
     assert isinstance(caught.value, ValueError)
     assert isinstance(caught.value, NciihashError)
@@ -306,11 +306,11 @@ def test_anything_but_rgb_pixels_is_refused(function, pixels, words):
 
 
 @pytest.mark.parametrize(("kind", "lumas"), [("rings", 0.5), ("flat", 2)])
-def test_memory_stays_near_one_luma_array_at_most(kind, lumas):
+def test_peak_memory_is_a_few_luma_arrays_at_most(kind, lumas):
     height, width = 1500, 2000
     flat = np.zeros((height, width, 3), np.uint8)
     rgb = flat if kind == "flat" else KINDS[kind](height, width)
-    assert pdq.analyse(rgb).tied == (kind == "flat")  # this also fills the caches
+    assert pdq.analyse(rgb).tied == (kind == "flat")  # also fills the caches
     tracemalloc.start()
     pdq.analyse(rgb)
     peak = tracemalloc.get_traced_memory()[1]
@@ -318,19 +318,19 @@ def test_memory_stays_near_one_luma_array_at_most(kind, lumas):
     assert peak < lumas * height * width * 4
 
 
-def test_many_grids_are_hashed_as_each_alone():
+def test_hashing_many_grids_equals_hashing_each_alone():
     photos = [getattr(data, name)() for name in ("astronaut", "coffee", "chelsea", "rocket")]
     grids = np.stack([grid_of(rgb) for rgb in photos] + [np.zeros((64, 64))])
     packed, quality, tied = pdq.analyse_grids(grids)
     assert packed.shape == (8, 5, 32)
-    for place, grid in enumerate(grids):
+    for index, grid in enumerate(grids):
         alone = pdq.analyse_grid(grid)
-        assert quality[place] == alone.quality
-        assert tied[place] == alone.tied
-        assert packed[0, place].tolist() == alone.packed.tolist()
-    for place, rgb in enumerate(photos):
-        for ours, known in zip(packed[:, place], pdq.dihedral(rgb), strict=True):
-            assert bits_apart(ours, known) <= 2
+        assert quality[index] == alone.quality
+        assert tied[index] == alone.tied
+        assert packed[0, index].tolist() == alone.packed.tolist()
+    for index, rgb in enumerate(photos):
+        for ours, expected in zip(packed[:, index], pdq.dihedral(rgb), strict=True):
+            assert bits_apart(ours, expected) <= 2
 
 
 def grid_of(rgb):

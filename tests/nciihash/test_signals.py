@@ -7,20 +7,21 @@ from nciihash.signals import MADE, Band, Hashed, Match, Signal, SignalType, Vari
 from support.strategies import signals
 
 BITS = {"pdq": 256, "phash": 64, "dhash": 64, "md5": 128, "sha256": 256}
-PARTS = {"pdq-veil128": 128, "pdq-veil144": 144, "pdq-veil160": 160}
-PARTS |= {"md5-veil": 128, "sha256-veil": 256}
+VEILED_BITS = {"pdq-veil128": 128, "pdq-veil144": 144, "pdq-veil160": 160}
+VEILED_BITS |= {"md5-veil": 128, "sha256-veil": 256}
 THRESHOLDS = {"pdq": 31, "phash": 10, "dhash": 10, "md5": 0, "sha256": 0}
 
 
-def test_types_are_their_names_on_the_wire():
+def test_types_have_the_names_lengths_and_thresholds_of_the_wire():
     assert [str(t) for t in MADE] == list(BITS)
-    assert {t.value: t.bits for t in SignalType} == BITS | PARTS
+    assert {t.value: t.bits for t in SignalType} == BITS | VEILED_BITS
     assert {t.value: t.threshold for t in MADE} == THRESHOLDS
     assert {t for t in MADE if t.exact} == {SignalType.MD5, SignalType.SHA256}
-    for part in set(SignalType) - set(MADE):
-        assert part.veils in MADE
-        assert part.value.startswith(f"{part.veils.value}-veil")
-        assert (part.threshold, part.exact) == (part.veils.threshold, part.veils.exact)
+    for veiled in set(SignalType) - set(MADE):
+        base = veiled.veils
+        assert base in MADE
+        assert veiled.value.startswith(f"{base.value}-veil")
+        assert (veiled.threshold, veiled.exact) == (base.threshold, base.exact)
 
 
 @given(signals())
@@ -43,9 +44,9 @@ def test_a_value_of_another_length_is_refused(type, value):
 
 
 @given(signals(), st.characters(), st.data())
-def test_digits_that_are_none_are_refused(signal, character, data):
-    place = data.draw(st.integers(0, len(signal.hex) - 1))
-    digits = signal.hex[:place] + character + signal.hex[place + 1 :]
+def test_characters_other_than_hexadecimal_digits_are_refused(signal, character, data):
+    position = data.draw(st.integers(0, len(signal.hex) - 1))
+    digits = signal.hex[:position] + character + signal.hex[position + 1 :]
     if character in "0123456789abcdefABCDEF":
         assert Signal.from_hex(signal.type, digits).hex == digits.lower()
         return
@@ -54,7 +55,7 @@ def test_digits_that_are_none_are_refused(signal, character, data):
 
 
 @pytest.mark.parametrize("digits", ["", " ", "0x", "zz", "ab " * 21 + "a", " " + "0" * 63, "\n"])
-def test_malformed_digits_are_refused_as_ours_and_as_a_value_error(digits):
+def test_malformed_digits_raise_our_error_which_is_a_value_error(digits):
     with pytest.raises(InvalidSignal) as caught:
         Signal.from_hex(SignalType.PDQ, digits)
     assert isinstance(caught.value, ValueError)
@@ -98,7 +99,7 @@ def test_low_quality_and_ties_are_plain(quality, tied, plain):
 
 
 @given(signals())
-def test_values_are_frozen(signal):
+def test_signals_are_immutable_and_hashable(signal):
     with pytest.raises(AttributeError):
         signal.value = b""
     assert hash(signal) == hash(Signal(signal.type, bytes(signal.value)))

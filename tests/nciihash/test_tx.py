@@ -1,4 +1,4 @@
-"""`threatexchange`, unmodified, against the real service; and our extension for it."""
+"""The unmodified `threatexchange` against a real service, and our extension for it."""
 
 import contextlib
 import io
@@ -20,7 +20,7 @@ pytest.importorskip("threatexchange", reason="`pip install threatexchange faiss-
 pytest.importorskip("faiss", reason="`pip install threatexchange faiss-cpu` for these")
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of packages that are not ours
+    warnings.simplefilter("ignore")  # of third-party packages
     from threatexchange.cli.cli_state import CliIndexStore
     from threatexchange.cli.exceptions import CommandError
     from threatexchange.cli.main import inner_main
@@ -41,7 +41,7 @@ def process(tmp_path):
     running.end(signal.SIGKILL)
 
 
-def base(process):
+def base_url(process):
     return f"{process.address}/stopncii/v1"
 
 
@@ -50,7 +50,7 @@ def api(process, key):
         key,
         key,
         {StopNCIIEndpoint.SubmitFeedback: key, StopNCIIEndpoint.SubmitHashes: key},
-        base_url_override=base(process),
+        base_url_override=base_url(process),
     )
 
 
@@ -62,7 +62,7 @@ def open_case(process, *items):
 
 
 class Tx:
-    """The command line `tx` with a state folder of its own."""
+    """The `tx` command line with its own state folder."""
 
     def __init__(self, folder, **environ):
         folder.mkdir(exist_ok=True)
@@ -72,9 +72,9 @@ class Tx:
         } | {"HOME": str(folder), "TX_STATEDIR": str(folder / "state"), **environ}
 
     def __call__(self, *words, code=0):
-        """Run a command in this process, since one of its own takes seconds to start.
+        """Run a command in this process, since a new one takes seconds to start.
 
-        The extension is loaded again by each command, and what it changes in `tx` ends with it.
+        Each command loads the extension again, and its patch of `tx` is undone after the command.
         """
         sys.modules.pop("nciihash.tx", None)
         out, err = io.StringIO(), io.StringIO()
@@ -90,22 +90,22 @@ class Tx:
             warnings.simplefilter("ignore")
             try:
                 inner_main(words, Path(self.environ["TX_STATEDIR"]))
-                ended = 0
+                status = 0
             except CommandError as error:
                 err.write(str(error))
-                ended = error.returncode
-            except SystemExit as end:  # from argparse
-                ended = end.code or 0
-        assert ended == code, out.getvalue() + err.getvalue()
+                status = error.returncode
+            except SystemExit as error:  # from argparse
+                status = error.code or 0
+        assert status == code, out.getvalue() + err.getvalue()
         return out.getvalue()
 
     def process(self, *words, code=0):
-        """Run a command in a process of its own."""
-        done = subprocess.run(
+        """Run a command in a new process."""
+        result = subprocess.run(
             [*TX, *words], env=self.environ, cwd=self.folder, capture_output=True, text=True
         )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done
+        assert result.returncode == code, result.stdout + result.stderr
+        return result
 
     def match(self, *values):
         path = self.folder / "hashes.txt"
@@ -113,7 +113,7 @@ class Tx:
         return self("match", "-A", "-H", "-S", "pdq", "photo", str(path)).splitlines()
 
 
-def test_the_python_client_fetches_says_and_submits(process):
+def test_the_python_client_fetches_submits_feedback_and_submits_hashes(process):
     hashes, video = [pdq() for _ in range(350)], "ab" * 16
     case = open_case(process, *(item(v) for v in hashes[:200]))
     open_case(process, *(item(v) for v in hashes[200:]))
@@ -140,8 +140,11 @@ def test_the_python_client_fetches_says_and_submits(process):
     )
     fresh = list(client.fetch_hashes_iter(whole.nextSetTimestamp))[-1].hashRecords[-1]
     assert fresh.hashValue == hashes[3]
-    [said] = fresh.CSPFeedbacks
-    assert (said.feedbackValue, said.source) == (StopNCIICSPFeedbackValue.Blocked, "Example")
+    [feedback] = fresh.CSPFeedbacks
+    assert (feedback.feedbackValue, feedback.source) == (
+        StopNCIICSPFeedbackValue.Blocked,
+        "Example",
+    )
     process.pass_midnight()
     [status] = process.client.get("/v1/case", headers=case).json()["items"][3]["platforms"]
     assert status["verdicts"] == {"blocked": 1}
@@ -163,7 +166,7 @@ def test_tx_fetches_and_matches(process, tmp_path):
     hashes = [pdq() for _ in range(120)]
     open_case(process, *(item(v) for v in hashes))
     key = process.platform(name="Example")
-    tx = Tx(tmp_path / "tx", TX_STOPNCII_KEYS=f"{key},{key},{base(process)}")
+    tx = Tx(tmp_path / "tx", TX_STOPNCII_KEYS=f"{key},{key},{base_url(process)}")
     tx("config", "collab", "edit", "stop_ncii", "--create", "Ours")
     tx.process("fetch", "--only-api", "stop_ncii")
     assert tx("dataset") == "pdq: 120\n"
@@ -171,7 +174,7 @@ def test_tx_fetches_and_matches(process, tmp_path):
     lines = tx.match(hashes[0], near(hashes[1], 20), pdq())
     assert len(lines) == 2, lines
     assert all(line.startswith("pdq") and "(Ours)" in line for line in lines)
-    # more of them in the same hour, and a second fetch from the checkpoint
+    # further hashes in the same hour, fetched from the checkpoint
     more = [pdq() for _ in range(150)]
     open_case(process, *(item(v) for v in more))
     tx("fetch", "--only-api", "stop_ncii")
@@ -188,8 +191,8 @@ def extension(process, folder, key):
 
 
 def test_withdrawal_works_through_the_extension(process, tmp_path):
-    gone, kept, twice = pdq(), pdq(), pdq()
-    case, first = open_case(process, item(gone)), open_case(process, item(twice))
+    withdrawn, kept, twice = pdq(), pdq(), pdq()
+    case, first = open_case(process, item(withdrawn)), open_case(process, item(twice))
     second, last = open_case(process, item(twice)), open_case(process, item(kept))
     md5 = {"media": "video", "signals": [{"type": "md5", "value": "cd" * 16}]}
     other = {"media": "image", "signals": [{"type": "phash", "value": "cd" * 8}]}
@@ -197,14 +200,14 @@ def test_withdrawal_works_through_the_extension(process, tmp_path):
     tx = extension(process, tmp_path / "tx", process.platform(name="Example"))
     tx("fetch")
     assert tx("dataset") == "pdq: 3\nvideo_md5: 1\n"
-    assert len(tx.match(gone, kept, twice)) == 3
+    assert len(tx.match(withdrawn, kept, twice)) == 3
 
     assert process.client.delete("/v1/case", headers=case).is_success
     assert process.client.delete("/v1/case", headers=first).is_success
     tx("fetch")
     assert tx("dataset") == "pdq: 2\nvideo_md5: 1\n"
-    assert len(tx.match(gone)) == 0, "withdrawn"
-    assert len(tx.match(kept, twice)) == 2, "another case holds the value still"
+    assert len(tx.match(withdrawn)) == 0
+    assert len(tx.match(kept, twice)) == 2, "another case still has the value"
 
     for headers in (second, last, video):
         assert process.client.delete("/v1/case", headers=headers).is_success
@@ -214,48 +217,48 @@ def test_withdrawal_works_through_the_extension(process, tmp_path):
     open_case(process, item(kept), item(pdq()))
     tx("fetch")
     assert len(tx.match(kept)) == 1
-    assert len(tx.match(gone)) == 0
+    assert len(tx.match(withdrawn)) == 0
 
 
 def test_the_extension_starts_over_when_its_cursor_has_expired(process, tmp_path):
-    gone, kept = pdq(), pdq()
-    case = open_case(process, item(gone))
-    open_case(process, item(kept), item(pdq()))  # its index of one PDQ hash alone finds nothing
+    withdrawn, kept = pdq(), pdq()
+    case = open_case(process, item(withdrawn))
+    open_case(process, item(kept), item(pdq()))  # tx's index of a single PDQ hash matches nothing
     key = process.platform(name="Example")
     tx = extension(process, tmp_path / "tx", key)
     tx("fetch")
-    assert len(tx.match(gone, kept)) == 2
-    # as after a restore: the log has another epoch, and the removal has no id that is known
+    assert len(tx.match(withdrawn, kept)) == 2
+    # as after a restore: the log has another epoch, and the removal has an unknown id
     process.client.delete("/v1/case", headers=case)
     process.end()
     change_epoch(process.database)
-    again = ServiceProcess(tmp_path)
+    restarted = ServiceProcess(tmp_path)
     try:
-        server = again.address
+        server = restarted.address
         tx("config", "collab", "edit", "nciihash", "Ours", "--server", server)
         tx("fetch", code=3)
         tx("fetch")
         assert tx("dataset") == "pdq: 2\n"
-        assert len(tx.match(gone, kept)) == 1
+        assert len(tx.match(withdrawn, kept)) == 1
     finally:
-        again.end(signal.SIGKILL)
+        restarted.end(signal.SIGKILL)
 
 
 def change_epoch(database):
-    beside = sqlite3.connect(database.removeprefix("sqlite:///"))
-    with beside:
-        beside.execute("UPDATE facts SET value = ? WHERE name = 'epoch'", (b"restore",))
-    beside.close()
+    connection = sqlite3.connect(database.removeprefix("sqlite:///"))
+    with connection:
+        connection.execute("UPDATE facts SET value = ? WHERE name = 'epoch'", (b"restore",))
+    connection.close()
 
 
-def test_the_extension_asks_for_its_key(process, tmp_path):
+def test_the_extension_needs_a_valid_key(process, tmp_path):
     tx = extension(process, tmp_path / "tx", "nciik_wrong")
     tx("fetch", code=3)
     tx.environ.pop("TX_NCIIHASH_KEY")
     assert "TX_NCIIHASH_KEY" in tx.process("fetch", code=2).stderr
 
 
-def test_the_door_names_its_refusals(service):
+def test_the_stopncii_api_answers_errors_with_problem_documents(service):
     headers = {"x-functions-key": service.platform().key}
     reply = service.client.get("/stopncii/v1/FetchHashes", headers=headers)
     assert (reply.status_code, reply.json()["code"]) == (401, "credentials_missing")

@@ -1,10 +1,10 @@
-// The compiled side of nciihash.search.index: the bindings, and the choice of the loops in kernel.cpp
-// by what the processor can do.
+// The compiled part of nciihash.search.index: the bindings, and the selection of the loops in
+// kernel.cpp by the processor's features.
 //
-// Hashes are scrambled before anything else: the bits of a PDQ hash are frequencies in rows of
-// sixteen, neighbours are alike, and chunks cut straight from it fill some buckets a hundred times
-// as full as the mean. Seen as 16 rows of `chunks` columns, bit (i, c) moves to bit i of the chunk j
-// for which c = (step * i + j) mod chunks; distances stay as they are.
+// Hashes are scrambled first. The bits of a PDQ hash are frequencies in rows of sixteen, and
+// adjacent bits are correlated; chunks of consecutive bits would fill some buckets to a hundred
+// times the mean. Seen as 16 rows of `chunks` columns, bit (i, c) moves to bit i of the chunk j for
+// which c = (step * i + j) mod chunks. Distances do not change.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -17,8 +17,8 @@
 #include <string>
 #include <vector>
 
-#include "tables.hpp"
 #include "kernel.hpp"
+#include "tables.hpp"
 
 namespace nb = nanobind;
 using namespace nciihash;
@@ -30,7 +30,7 @@ using Array = nb::ndarray<const T, nb::ndim<dims>, nb::c_contig, nb::device::cpu
 template <typename T, int dims>
 using Numpy = nb::ndarray<nb::numpy, T, nb::ndim<dims>>;
 
-// ---- which loops --------------------------------------------------------------------------------
+// ---- selection of the loops ---------------------------------------------------------------------
 
 #if !defined(NCIIHASH_HAS_avx2)
 }  // namespace
@@ -44,7 +44,7 @@ const Kernel* nciihash::kernel_neon() { return nullptr; }
 namespace {
 #endif
 
-bool runs_here(const Kernel* kernel) {
+bool is_supported(const Kernel* kernel) {
     if (!kernel) return false;
 #if defined(__x86_64__)
     __builtin_cpu_init();
@@ -62,11 +62,10 @@ bool runs_here(const Kernel* kernel) {
 const Kernel* chosen = nullptr;
 
 std::vector<const Kernel*> available() {
-    std::vector<const Kernel*> found;
-    for (const Kernel* kernel :
-         {kernel_avx512(), kernel_avx2(), kernel_neon(), kernel_portable()})
-        if (runs_here(kernel)) found.push_back(kernel);
-    return found;
+    std::vector<const Kernel*> kernels;
+    for (const Kernel* kernel : {kernel_avx512(), kernel_avx2(), kernel_neon(), kernel_portable()})
+        if (is_supported(kernel)) kernels.push_back(kernel);
+    return kernels;
 }
 
 nb::list backends() {
@@ -94,13 +93,13 @@ Numpy<T, dims> owned(T* data, std::initializer_list<size_t> shape) {
 
 // ---- scrambling ---------------------------------------------------------------------------------
 
-// For every nibble of a hash and each of its values, what it contributes to the scrambled hash.
+// The contribution of each value of each nibble of a hash to the scrambled hash.
 struct Scramble {
     int chunks = 0;
     std::vector<uint64_t> table;  // chunks * 4 nibbles, 16 values, 4 words
 
     explicit Scramble(int n) : chunks(n), table((size_t)n * 4 * 16 * 4) {
-        int step = n == 10 ? 3 : 5;  // has no common factor with any other number of chunks
+        int step = n == 10 ? 3 : 5;  // coprime to n
         for (int i = 0; i < 16; i++)
             for (int j = 0; j < n; j++) {
                 int from = i * n + (step * i + j) % n;  // counted from the most significant bit
@@ -149,7 +148,7 @@ nb::tuple build(Array<uint8_t, 2> rows, int key_bits, int stride, bool windows, 
     int chunks = (int)rows.shape(1) / 2, tables = chunks / stride;
     if (key_bits < 8 || key_bits > 16 || stride < 1 || stride > 2 || chunks % stride ||
         count >= UINT32_MAX / 2)
-        throw nb::value_error("no such tables");
+        throw nb::value_error("invalid table parameters");
     Source source{rows.data(), (uint32_t)count, chunks, stride, key_bits, windows ? 4 : 1};
     size_t words = (((size_t)1 << key_bits) + 1) * source.words;
     size_t sig_count = tables * count + sig_padding;
@@ -161,10 +160,9 @@ nb::tuple build(Array<uint8_t, 2> rows, int key_bits, int stride, bool windows, 
         build_tables(source, threads > 0 ? threads : threads_allowed(), offsets.get(), refs.get(),
                      sigs.get());
     }
-    return nb::make_tuple(
-        owned<uint32_t, 2>(offsets.release(), {(size_t)tables, words}),
-        owned<uint32_t, 2>(refs.release(), {(size_t)tables, count}),
-        owned<uint16_t, 1>(sigs.release(), {sig_count}));
+    return nb::make_tuple(owned<uint32_t, 2>(offsets.release(), {(size_t)tables, words}),
+                          owned<uint32_t, 2>(refs.release(), {(size_t)tables, count}),
+                          owned<uint16_t, 1>(sigs.release(), {sig_count}));
 }
 
 // ---- searching ----------------------------------------------------------------------------------
@@ -192,10 +190,10 @@ using Bytes1 = Array<uint8_t, 1>;
 
 size_t plane_words(int chunks) { return (size_t)chunks * 16 * chosen->lanes / 64; }
 
-// Make the bit-sliced copy of all full blocks of rows, which a flat scan reads three times as fast.
+// Return a bit-sliced copy of all full blocks of rows, which makes a flat scan three times as fast.
 Numpy<uint64_t, 1> slice_rows(Array<uint8_t, 2> rows) {
     int chunks = (int)rows.shape(1) / 2;
-    scramble_of(chunks);  // refuses unknown widths
+    scramble_of(chunks);  // throws for unknown widths
     size_t blocks = rows.shape(0) / chosen->lanes, words = plane_words(chunks);
     uint64_t* planes = reserve<uint64_t>(blocks * words);
     for (size_t b = 0; b < blocks; b++)
@@ -203,36 +201,41 @@ Numpy<uint64_t, 1> slice_rows(Array<uint8_t, 2> rows) {
     return owned<uint64_t, 1>(planes, {blocks * words});
 }
 
-// A segment's arrays, kept alive and checked for size once; what they hold is checked as it is read.
+// A segment's arrays, kept alive. Their sizes are checked once, their contents as they are read.
 struct Segment {
     Array<uint8_t, 2> rows;
     Array<uint64_t, 1> ids;
-    std::optional<Bytes1> dead;
+    std::optional<Bytes1> removed;
     std::optional<Array<uint64_t, 1>> planes;
     std::optional<Array<uint32_t, 2>> offsets, refs;
     std::optional<Array<uint16_t, 1>> sigs;
     View view{};
     int chunks;
 
-    Segment(Array<uint8_t, 2> rows_, Array<uint64_t, 1> ids_, std::optional<Bytes1> dead_,
-            std::optional<Array<uint64_t, 1>> planes_,
-            std::optional<Array<uint32_t, 2>> offsets_, std::optional<Array<uint32_t, 2>> refs_,
-            std::optional<Array<uint16_t, 1>> sigs_)
-        : rows(rows_), ids(ids_), dead(dead_), planes(planes_), offsets(offsets_), refs(refs_),
-          sigs(sigs_), chunks((int)rows_.shape(1) / 2) {
-        scramble_of(chunks);  // refuses unknown widths
+    Segment(Array<uint8_t, 2> rows_, Array<uint64_t, 1> ids_, std::optional<Bytes1> removed_,
+            std::optional<Array<uint64_t, 1>> planes_, std::optional<Array<uint32_t, 2>> offsets_,
+            std::optional<Array<uint32_t, 2>> refs_, std::optional<Array<uint16_t, 1>> sigs_)
+        : rows(rows_),
+          ids(ids_),
+          removed(removed_),
+          planes(planes_),
+          offsets(offsets_),
+          refs(refs_),
+          sigs(sigs_),
+          chunks((int)rows_.shape(1) / 2) {
+        scramble_of(chunks);  // throws for unknown widths
         size_t count = rows.shape(0);
         if (count >= UINT32_MAX / 2 || ids.shape(0) != count || rows.shape(1) % 2 ||
-            (dead && dead->shape(0) < (count + 7) / 8))
-            throw nb::value_error("arrays of a segment do not fit together");
+            (removed && removed->shape(0) < (count + 7) / 8))
+            throw nb::value_error("the sizes of a segment's arrays are inconsistent");
         view.count = (uint32_t)count;
         view.rows = rows.data();
         view.ids = ids.data();
-        view.dead = dead ? dead->data() : nullptr;
+        view.removed = removed ? removed->data() : nullptr;
         if (planes) {
             uint32_t blocks = view.count / chosen->lanes;
             if (planes->shape(0) != blocks * plane_words(chunks))
-                throw nb::value_error("planes of a segment do not fit");
+                throw nb::value_error("the size of a segment's planes is inconsistent");
             view.planes = planes->data();
             view.plane_rows = blocks * chosen->lanes;
         }
@@ -240,12 +243,13 @@ struct Segment {
             size_t tables = offsets->shape(0), words = offsets->shape(1) % 4 ? 1 : 4;
             size_t keys = offsets->shape(1) / words - 1;
             int key_bits = 63 - __builtin_clzll(keys | 1);
-            if (!tables || chunks % (int)tables || offsets->shape(1) % words || keys != (size_t)1 << key_bits || key_bits < 8 ||
-                key_bits > 16 || chunks / (int)tables > 2 || !refs || refs->shape(0) != tables ||
+            if (!tables || chunks % (int)tables || offsets->shape(1) % words ||
+                keys != (size_t)1 << key_bits || key_bits < 8 || key_bits > 16 ||
+                chunks / (int)tables > 2 || !refs || refs->shape(0) != tables ||
                 refs->shape(1) != count || !sigs ||
                 sigs->shape(0) != tables * count + sig_padding ||
                 reinterpret_cast<uintptr_t>(sigs->data()) % 64)
-                throw nb::value_error("tables of a segment do not fit together");
+                throw nb::value_error("the sizes of a segment's tables are inconsistent");
             view.offsets = offsets->data();
             view.refs = refs->data();
             view.sigs = sigs->data();
@@ -258,63 +262,66 @@ struct Segment {
     }
 };
 
-struct Found {
+struct OwnedHits {
     Hits hits{};
-    ~Found() { std::free(hits.data); }
-    Found() = default;
-    Found(const Found&) = delete;
+    ~OwnedHits() { std::free(hits.data); }
+    OwnedHits() = default;
+    OwnedHits(const OwnedHits&) = delete;
 };
 
-// Answer a batch against segments of one bank: as int64 offsets, uint64 ids and uint16 distances,
-// one behind the other; for each query by distance, then by id. Making three arrays here would take
-// longer than NumPy takes to see them in these bytes.
+// Answer a batch of queries from the segments of one index. The result is int64 offsets, then
+// uint64 ids, then uint16 distances, sorted by query, then distance, then id. NumPy views them in
+// one buffer, which is faster than creating three arrays here.
 nb::bytearray query(nb::tuple segments, Array<uint8_t, 2> packed, int radius, int threads,
-                    int way) {
+                    int strategy) {
     size_t count = packed.shape(0), bytes = packed.shape(1);
     int chunks = (int)bytes / 2;
     const Scramble& table = scramble_of(chunks);
-    const Segment* few[16];
-    std::vector<const Segment*> many;
+    const Segment* fixed[16];
+    std::vector<const Segment*> allocated;
     size_t total = 0, segment_count = nb::len(segments);
-    const Segment** parts = few;
+    const Segment** parts = fixed;
     if (segment_count > 16) {
-        many.resize(segment_count);
-        parts = many.data();
+        allocated.resize(segment_count);
+        parts = allocated.data();
     }
     for (size_t i = 0; i < segment_count; i++) {
         parts[i] = nb::cast<const Segment*>(segments[i]);
         total += parts[i]->view.count;
-        if (parts[i]->chunks != chunks) throw nb::value_error("widths differ");
+        if (parts[i]->chunks != chunks)
+            throw nb::value_error("queries and segments have different widths");
     }
-    if (radius < 0 || count >= UINT32_MAX / 2) throw nb::value_error("no such query");
+    if (radius < 0 || count >= UINT32_MAX / 2)
+        throw nb::value_error("invalid radius or too many queries");
     radius = std::min(radius, chunks * 16);
 
-    // A thread costs some 50 microseconds: each gets at least that much to do.
+    // Starting a thread costs some 50 microseconds: each gets at least as much work.
     int workers = 1;
     if (count >= 32 && threads != 1) {
-        size_t worth = count * (2000 + total / 64) / 200000 + 1;  // nanoseconds, roughly
+        size_t useful = count * (2000 + total / 64) / 200000 + 1;  // estimated in nanoseconds
         workers = threads > 0 ? threads : threads_allowed();
-        workers = (int)std::min<size_t>({(size_t)workers, worth, count / 16});
+        workers = (int)std::min<size_t>({(size_t)workers, useful, count / 16});
     }
-    std::unique_ptr<Found[]> found(new Found[workers]);
+    std::unique_ptr<OwnedHits[]> found(new OwnedHits[workers]);
     std::atomic<int> status{(int)Status::ok};
     size_t matches = 0;
-    auto answer = [&](int worker) {
+    auto search_part = [&](int worker) {
         size_t begin = count * worker / workers, end = count * (worker + 1) / workers;
-        uint8_t one[max_chunks * 2];
+        uint8_t single[max_chunks * 2];
         std::vector<uint8_t> batch;
-        uint8_t* scrambled = one;
+        uint8_t* scrambled = single;
         if (end - begin > 1) {
             batch.resize((end - begin) * bytes);
             scrambled = batch.data();
         }
         table.run(packed.data() + begin * bytes, scrambled, end - begin);
         Hits& hits = found[worker].hits;
-        Request request{scrambled, (uint32_t)(end - begin), (uint32_t)radius, (Way)way, &hits};
+        Request request{scrambled, (uint32_t)(end - begin), (uint32_t)radius, (Strategy)strategy,
+                        &hits};
         for (size_t i = 0; i < segment_count && begin < end; i++) {
-            Status got = chosen->search(chunks, parts[i]->view, request);
-            if (got != Status::ok) {
-                status = (int)got;
+            Status result = chosen->search(chunks, parts[i]->view, request);
+            if (result != Status::ok) {
+                status = (int)result;
                 return;
             }
         }
@@ -326,8 +333,10 @@ nb::bytearray query(nb::tuple segments, Array<uint8_t, 2> packed, int radius, in
     };
     {
         nb::gil_scoped_release free;
-        if (workers == 1) answer(0);
-        else spread(workers, workers, answer);
+        if (workers == 1)
+            search_part(0);
+        else
+            spread(workers, workers, search_part);
     }
     if (status == (int)Status::no_memory) throw std::bad_alloc();
     if (status == (int)Status::corrupt)
@@ -336,7 +345,7 @@ nb::bytearray query(nb::tuple segments, Array<uint8_t, 2> packed, int radius, in
     PyObject* bytes_out =
         PyByteArray_FromStringAndSize(nullptr, (Py_ssize_t)(8 * (count + 1) + 10 * matches));
     if (!bytes_out) throw nb::python_error();
-    // Nobody else knows of these bytes yet; they are aligned as malloc aligns.
+    // These bytes are not shared yet, and are aligned as by malloc.
     int64_t* starts = reinterpret_cast<int64_t*>(PyByteArray_AsString(bytes_out));
     uint64_t* ids = reinterpret_cast<uint64_t*>(starts + count + 1);
     uint16_t* distances = reinterpret_cast<uint16_t*>(ids + matches);
@@ -365,12 +374,12 @@ NB_MODULE(_kernel, m) {
     m.def("scramble", &scramble);
     m.def("build", &build);
     m.def("query", &query, nb::arg("segments"), nb::arg("packed"), nb::arg("radius"),
-          nb::arg("threads"), nb::arg("way") = 0);
+          nb::arg("threads"), nb::arg("strategy") = 0);
     m.def("slice_rows", &slice_rows);
     nb::class_<Segment>(m, "Segment")
         .def(nb::init<Array<uint8_t, 2>, Array<uint64_t, 1>, std::optional<Bytes1>,
                       std::optional<Array<uint64_t, 1>>, std::optional<Array<uint32_t, 2>>,
                       std::optional<Array<uint32_t, 2>>, std::optional<Array<uint16_t, 1>>>(),
-             nb::arg("rows"), nb::arg("ids"), nb::arg("gone").none(), nb::arg("planes").none(),
+             nb::arg("rows"), nb::arg("ids"), nb::arg("removed").none(), nb::arg("planes").none(),
              nb::arg("offsets").none(), nb::arg("refs").none(), nb::arg("sigs").none());
 }

@@ -1,7 +1,7 @@
-// The flat scan: every row is compared with the query. Rows are bit-sliced in blocks: word p of a
-// block has bit p of each row. A carry-save adder (Harley and Seal) counts the differing bits of all
-// rows of a block at once, and gives a block up after the first planes when no row can be within the
-// radius any more. Only kernel.cpp includes this file.
+// The flat scan compares every row with the query. Rows are bit-sliced in blocks: word p of a block
+// has bit p of each row. A carry-save adder (Harley and Seal) counts the differing bits of all rows
+// of a block at once, and abandons a block when no row can be within the radius any more. Only
+// kernel.cpp includes this file.
 #pragma once
 
 #include "kernel.hpp"
@@ -93,8 +93,8 @@ inline Vec within(const Counters& c, uint32_t radius) {
     return ~over;
 }
 
-// How many planes are worth counting before asking whether any row of a block is left: unrelated
-// bits differ with probability 1/2, and 3.2 standard deviations are one lane in 1500.
+// How many planes to count before checking whether any row of a block is left. Unrelated bits
+// differ with probability 1/2; beyond 3.2 standard deviations there is one lane in 1500.
 int first_stop(int planes, uint32_t radius) {
     for (int p = 16; p < planes; p += 16) {
         int spare = p - 2 * (int)radius;  // twice the distance of the mean from the radius
@@ -103,19 +103,20 @@ int first_stop(int planes, uint32_t radius) {
     return planes;
 }
 
-constexpr uint32_t tile = 64;  // queries whose first masks stay in the first-level cache
+constexpr uint32_t tile = 64;  // queries whose first masks fit in the first-level cache
 
 template <int chunks>
-struct Flat {
+struct FlatScan {
     const View& view;
     const Request& request;
     int stop = first_stop(chunks * 16, request.radius);
     uint32_t masks[tile][chunks * 16];
 
-    Flat(const View& v, const Request& r) : view(v), request(r) {}
+    FlatScan(const View& v, const Request& r) : view(v), request(r) {}
 
-    // Compare rows [begin, end) with one query, a row at a time, giving up at the half.
-    bool direct(uint32_t query, uint32_t begin, uint32_t end) const {
+    // Compare rows [begin, end) with one query, row by row; skip a row that differs too much in its
+    // first half.
+    bool scan_rows(uint32_t query, uint32_t begin, uint32_t end) const {
         constexpr int half = chunks >= 8 ? chunks / 8 * 4 : chunks;
         const uint8_t* q = request.queries + (size_t)query * chunks * 2;
         for (uint32_t row = begin; row < end; row++) {
@@ -127,9 +128,9 @@ struct Flat {
         return true;
     }
 
-    // Compare a bit-sliced block, of which `sliced` planes are there, with one query.
-    bool block(uint32_t query, const uint64_t* planes, int sliced, const uint32_t* mask,
-               uint32_t first) const {
+    // Compare a bit-sliced block, of which the first `sliced` planes exist, with one query.
+    bool scan_block(uint32_t query, const uint64_t* planes, int sliced, const uint32_t* mask,
+                    uint32_t first) const {
         Counters c = {};
         int p = 0, until = stop;
         for (;;) {
@@ -145,18 +146,18 @@ struct Flat {
             for (int w = 0; w < lane_words; w++)
                 for (uint64_t bits = left[w]; bits; bits &= bits - 1) {
                     uint32_t row = first + (uint32_t)(w * 64 + __builtin_ctzll(bits));
-                    if (!direct(query, row, row + 1)) return false;
+                    if (!scan_rows(query, row, row + 1)) return false;
                 }
             return true;
         }
     }
 
-    // Answer queries picked[0 .. count) against the whole segment.
+    // Answer the queries picked[0 .. count) from the whole segment.
     bool run(const uint32_t* picked, uint32_t count) {
         alignas(64) uint64_t scratch[(size_t)chunks * 16 * lane_words];
         for (uint32_t t = 0; t < count; t += tile) {
-            uint32_t many = count - t < tile ? count - t : tile;
-            for (uint32_t k = 0; k < many; k++) {
+            uint32_t batch = count - t < tile ? count - t : tile;
+            for (uint32_t k = 0; k < batch; k++) {
                 const uint8_t* q = request.queries + (size_t)picked[t + k] * chunks * 2;
                 for (int p = 0; p < chunks * 16; p++)
                     masks[k][p] = 0u - (uint32_t)(q[p / 8] >> (p % 8) & 1);
@@ -164,17 +165,18 @@ struct Flat {
             uint32_t row = 0;
             for (; row + lanes <= view.plane_rows; row += lanes) {
                 const uint64_t* planes = view.planes + (size_t)row / 64 * (chunks * 16);
-                for (uint32_t k = 0; k < many; k++)
-                    if (!block(picked[t + k], planes, chunks * 16, masks[k], row)) return false;
+                for (uint32_t k = 0; k < batch; k++)
+                    if (!scan_block(picked[t + k], planes, chunks * 16, masks[k], row))
+                        return false;
             }
-            // Bit-slicing costs about as much as a dozen comparisons row by row.
-            for (; many >= 12 && row + lanes <= view.count; row += lanes) {
+            // Bit-slicing a block costs about as much as comparing it row by row a dozen times.
+            for (; batch >= 12 && row + lanes <= view.count; row += lanes) {
                 slice_block<chunks>(view.rows + (size_t)row * chunks * 2, scratch, stop);
-                for (uint32_t k = 0; k < many; k++)
-                    if (!block(picked[t + k], scratch, stop, masks[k], row)) return false;
+                for (uint32_t k = 0; k < batch; k++)
+                    if (!scan_block(picked[t + k], scratch, stop, masks[k], row)) return false;
             }
-            for (uint32_t k = 0; k < many; k++)
-                if (!direct(picked[t + k], row, view.count)) return false;
+            for (uint32_t k = 0; k < batch; k++)
+                if (!scan_rows(picked[t + k], row, view.count)) return false;
         }
         return true;
     }

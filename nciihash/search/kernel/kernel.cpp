@@ -1,14 +1,14 @@
 // The search loops. CMake compiles this file once for each instruction set, with NCIIHASH_ISA as
-// the name of the result; the bindings pick one at run time. Everything here and in the headers
-// included below, except kernel.hpp, is in an unnamed namespace. Only the function that returns the
-// kernel is visible to the linker, so it can never take code of another instruction set instead.
+// its name; the bindings select one at run time. Everything here and in the headers included below,
+// except kernel.hpp, is in an unnamed namespace. The linker sees only the function that returns the
+// kernel, so that it can never use code for another instruction set instead.
 //
-// There are two ways to find every row within a radius, both exact: flat_scan.hpp and
-// multi_index.hpp. Each query is answered in the way that is expected to cost less.
+// Two exact strategies find every row within a radius: flat_scan.hpp and multi_index.hpp. Each
+// query uses the one with the lower expected cost.
 #include "kernel.hpp"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "bit-slicing takes the lowest byte of a word to be the first; NumPy searches here instead"
+#error "bit-slicing needs a little-endian machine; NumPy searches instead"
 #endif
 
 #include <cstdlib>
@@ -20,48 +20,50 @@
 namespace nciihash {
 namespace {
 
-// Choose a way for each query. One that the index turns out to serve worse than the model said is
-// given up, what was found for it is taken back, and the flat scan answers it.
+// Choose a strategy for each query. If a query costs more in the multi-index than its budget, it is
+// abandoned, its hits are dropped, and the flat scan answers it.
 template <int chunks>
 Status search(const View& view, const Request& request) {
     uint32_t count = request.count;
-    // budgets, then the queries for the index, then those for the flat scan
-    size_t room = sizeof(int64_t) + 2 * sizeof(uint32_t);
-    int64_t* left = (int64_t*)std::calloc((size_t)count + 1, room);
-    if (!left) return Status::no_memory;
-    uint32_t* indexed = (uint32_t*)(left + count);
+    // the budgets, then the queries for the multi-index, then those for the flat scan
+    size_t bytes_per_query = sizeof(int64_t) + 2 * sizeof(uint32_t);
+    int64_t* budgets = (int64_t*)std::calloc((size_t)count + 1, bytes_per_query);
+    if (!budgets) return Status::no_memory;
+    uint32_t* indexed = (uint32_t*)(budgets + count);
     uint32_t* scanned = indexed + count;
     uint32_t indexed_count = 0, scanned_count = 0;
     Status status = Status::ok;
 
-    if (view.offsets && request.way != Way::scan) {
-        Mih<chunks> mih(view, request, left);
+    if (view.offsets && request.strategy != Strategy::scan) {
+        MultiIndex<chunks> index(view, request, budgets);
         int64_t flat = view.count * (int64_t)(count >= 12 ? sliced_cost : direct_cost);
-        if (request.way == Way::index) flat = INT64_MAX / 4;
+        if (request.strategy == Strategy::index) flat = INT64_MAX / 4;
         int64_t expected = INT64_MAX / 2, candidates = 0;
-        if (mih.possible()) {
-            candidates = mih.expected_candidates();
-            expected = mih.expected() + candidates;
+        if (index.applicable()) {
+            candidates = index.expected_candidate_cost();
+            expected = index.expected_probe_cost() + candidates;
         }
-        mih.measured = expected >= flat / 20;  // below, even a surprise costs little
+        index.measured = expected >= flat / 20;  // below, even a bad estimate costs little
         for (uint32_t q = 0; q < count; q++) {
             int64_t cost = expected;
-            if (mih.measured && expected < flat) cost = mih.bucket_cost(q) + candidates;
-            left[q] = flat / 10 + (mih.measured ? 2 * candidates : 0);
-            if (cost < flat) indexed[indexed_count++] = q;
-            else scanned[scanned_count++] = q;
+            if (index.measured && expected < flat) cost = index.bucket_cost(q) + candidates;
+            budgets[q] = flat / 10 + (index.measured ? 2 * candidates : 0);
+            if (cost < flat)
+                indexed[indexed_count++] = q;
+            else
+                scanned[scanned_count++] = q;
         }
         size_t before = request.hits->size;
-        mih.run(indexed, indexed_count);
-        status = mih.status;
-        uint32_t kept_count = scanned_count;
+        index.run(indexed, indexed_count);
+        status = index.status;
+        uint32_t first_abandoned = scanned_count;
         for (uint32_t k = 0; k < indexed_count; k++)
-            if (left[indexed[k]] < 0) scanned[scanned_count++] = indexed[k];
-        if (scanned_count > kept_count) {
+            if (budgets[indexed[k]] < 0) scanned[scanned_count++] = indexed[k];
+        if (scanned_count > first_abandoned) {
             size_t kept = before;
             for (size_t h = before; h < request.hits->size; h++) {
                 const Hit& hit = request.hits->data[h];
-                if (left[hit.query] >= 0) request.hits->data[kept++] = hit;
+                if (budgets[hit.query] >= 0) request.hits->data[kept++] = hit;
             }
             request.hits->size = kept;
         }
@@ -69,10 +71,10 @@ Status search(const View& view, const Request& request) {
         for (uint32_t q = 0; q < count; q++) scanned[scanned_count++] = q;
     }
     if (status == Status::ok && scanned_count) {
-        Flat<chunks> flat(view, request);
-        if (!flat.run(scanned, scanned_count)) status = Status::no_memory;
+        FlatScan<chunks> scan(view, request);
+        if (!scan.run(scanned, scanned_count)) status = Status::no_memory;
     }
-    std::free(left);
+    std::free(budgets);
     return status;
 }
 

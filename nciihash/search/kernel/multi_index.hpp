@@ -1,11 +1,14 @@
-// Multi-index hashing (Norouzi, Punjani and Fleet, 2012). A row within a radius r of the query is
-// near it in at least one chunk: with thresholds t_i, sum(t_i + 1) = r + 1, some d_i <= t_i (Qin et
-// al., 2018). On the ring of chunks there even is one with d_i <= t_i and
-// d_i + d_(i+1) <= t_i + t_(i+1) + 1 (pigeonring, Qin and Xiao, 2018): the numbers d_i - t_i - 1 sum
-// up to less than 0, so a walk around the ring can start where no partial sum reaches 0. A table a
-// chunk finds the rows with d_i <= t_i; next to each row number is its next chunk, so that the second
-// condition is tested in a stream, before any row is fetched. A row comes up under every chunk that
-// qualifies, and is reported under the first. Only kernel.cpp includes this file.
+// Multi-index hashing (Norouzi, Punjani and Fleet, 2012). A row within radius r of the query is
+// close to it in at least one chunk: with thresholds t_i such that sum(t_i + 1) = r + 1, there is a
+// chunk with d_i <= t_i (the general pigeonhole principle; Qin et al., 2018). On the ring of chunks
+// there is even one with d_i <= t_i and d_i + d_(i+1) <= t_i + t_(i+1) + 1 (the pigeonring
+// principle; Qin and Xiao, 2018): the numbers d_i - t_i - 1 sum to less than 0, so that a walk
+// around the ring can start where no partial sum reaches 0.
+//
+// The table of a chunk finds the rows with d_i <= t_i. Each entry also has the row's signature, its
+// next chunk, so that the second condition is tested by streaming signatures, before any row is
+// fetched. A row can qualify under several chunks; it is reported under the first. Only kernel.cpp
+// includes this file.
 #pragma once
 
 #include "kernel.hpp"
@@ -17,70 +20,74 @@ namespace {
 
 // Costs in sixteenths of a nanosecond, from measurements on one core of a server with DDR4.
 constexpr uint64_t probe_cost = 320, entry_cost = 2, candidate_cost = 480;
-constexpr uint64_t direct_cost = 20, sliced_cost = 8;  // flat scan, a row
+constexpr uint64_t direct_cost = 20, sliced_cost = 8;  // per row of a flat scan
 
-constexpr uint32_t group_room = 32, candidate_room = 64;
+constexpr uint32_t group_capacity = 32, candidate_capacity = 64;
 
-// Up to group_room buckets of one table for one query: those whose keys are the query's with the
-// bits masks[first .. first + count) flipped.
+// Up to group_capacity buckets of one table for one query. Their keys are the query's with the bits
+// of masks[first .. first + count) flipped.
 struct Group {
     uint32_t query, key, first, count;
-    int table, flips;  // how many bits masks[first] flips
-    uint32_t begin[group_room], end[group_room];
+    int table, flips;  // flips: how many bits masks[first] flips
+    uint32_t begin[group_capacity], end[group_capacity];
 };
 
 struct Candidate {
-    size_t at;  // index into refs, then the row number
+    size_t at;  // first an index into refs, then the row number
     uint32_t query;
     uint32_t table;
 };
 
 template <int chunks>
-struct Mih {
+struct MultiIndex {
     const View& view;
     const Request& request;
-    int64_t* left;  // what each query may still cost; below 0 it is left to the flat scan
-    bool measured = false;  // the cost of the buckets has been looked at before
+    int64_t* budgets;       // remaining cost of each query; below 0 the flat scan takes over
+    bool measured = false;  // whether the cost of the buckets was computed in advance
     int thresholds[max_chunks];
     Status status = Status::ok;
-    Group groups[4];  // their offsets are called for, then their signatures; the oldest is scanned
+    // A pipeline: a new group's offsets are prefetched, then its signatures; the oldest is scanned.
+    Group groups[4];
     uint32_t group_count = 0;
-    Candidate candidates[candidate_room];
+    Candidate candidates[candidate_capacity];
     uint32_t candidate_count = 0;
 
-    Mih(const View& v, const Request& r, int64_t* budgets) : view(v), request(r), left(budgets) {
+    MultiIndex(const View& v, const Request& r, int64_t* b) : view(v), request(r), budgets(b) {
         int share = (int)(request.radius + 1) / view.tables;
         int extra = (int)(request.radius + 1) % view.tables;
         for (int i = 0; i < view.tables; i++) thresholds[i] = share - 1 + (i < extra);
     }
 
-    // The most bits of the signature that may differ besides `flips` in the key; negative: none do.
+    // How many bits of a signature may differ if `flips` bits of the key do; negative if the row
+    // cannot qualify.
     int limit(int table, int flips) const {
-        int room = thresholds[table] - flips;
-        if (view.stride == 1) room += thresholds[table + 1 < view.tables ? table + 1 : 0] + 1;
-        return room < 16 ? room : 16;
+        int bits = thresholds[table] - flips;
+        if (view.stride == 1) bits += thresholds[table + 1 < view.tables ? table + 1 : 0] + 1;
+        return bits < 16 ? bits : 16;
     }
 
-    int reach(int table) const {
+    // How many bits of a key are flipped at most.
+    int flips_max(int table) const {
         return thresholds[table] < view.key_bits ? thresholds[table] : view.key_bits;
     }
 
-    bool possible() const {
+    // Whether the radius is small enough for the table's probes.
+    bool applicable() const {
         for (int i = 0; i < view.tables; i++)
             if (thresholds[i] > max_flips) return false;
         return true;
     }
 
     uint32_t probes_of(int table) const {
-        return thresholds[table] < 0 ? 0 : view.flips.ends[reach(table)];
+        return thresholds[table] < 0 ? 0 : view.flips.ends[flips_max(table)];
     }
 
-    // What the candidates of a query would cost were the bank uniform.
-    int64_t expected_candidates() const {
+    // The cost of a query's candidates, if the bank were uniform.
+    int64_t expected_candidate_cost() const {
         double share = 0;  // of all rows
         for (int i = 0; i < view.tables; i++) {
-            double key = 1;  // how many keys have so many bits flipped
-            for (int flips = 0; flips <= reach(i) && limit(i, flips) >= 0; flips++) {
+            double key = 1;  // the number of keys with so many bits flipped
+            for (int flips = 0; flips <= flips_max(i) && limit(i, flips) >= 0; flips++) {
                 double sig = 1, sigs = 0;
                 for (int k = 0; k <= limit(i, flips); k++) {
                     sigs += sig;
@@ -93,8 +100,8 @@ struct Mih {
         return (int64_t)(share * view.count * candidate_cost);
     }
 
-    // What a query would cost besides were the bank uniform.
-    int64_t expected() const {
+    // The cost of a query's probes and entries, if the bank were uniform.
+    int64_t expected_probe_cost() const {
         uint64_t cost = 0, entries = (uint64_t)view.count >> view.key_bits;
         if (view.words > 1) entries = entries * 5 / 8;
         for (int i = 0; i < view.tables; i++)
@@ -112,7 +119,7 @@ struct Mih {
         return (uint32_t)chunk(row, table * view.stride) >> (16 - view.key_bits);
     }
 
-    // What the buckets of a query really cost.
+    // The actual cost of a query's probes and entries.
     int64_t bucket_cost(uint32_t q) const {
         uint64_t cost = 0;
         for (int i = 0; i < view.tables; i++) {
@@ -126,16 +133,17 @@ struct Mih {
         return (int64_t)cost;
     }
 
-    // Look at all buckets of one table that a query must look at.
+    // Probe all buckets of one table that can have matches of a query.
     void probe(uint32_t q, int table) {
         uint32_t key = key_of(query(q), table), first = 0;
-        for (int flips = 0; flips <= reach(table) && limit(table, flips) >= 0;) {
-            // A group goes on over several numbers of flips.
+        for (int flips = 0; flips <= flips_max(table) && limit(table, flips) >= 0;) {
+            // A group can span several numbers of flips.
             uint32_t count = 0;
             int from = flips;
-            while (count < group_room && flips <= reach(table) && limit(table, flips) >= 0) {
+            while (count < group_capacity && flips <= flips_max(table) &&
+                   limit(table, flips) >= 0) {
                 uint32_t rest = view.flips.ends[flips] - first - count;
-                count += rest < group_room - count ? rest : group_room - count;
+                count += rest < group_capacity - count ? rest : group_capacity - count;
                 if (first + count == view.flips.ends[flips]) flips++;
             }
             start(q, key, first, count, table, from);
@@ -143,7 +151,7 @@ struct Mih {
         }
     }
 
-    // Call for the offsets of a new group, and take those before it a step further.
+    // Prefetch the offsets of a new group, and advance the previous groups by one step.
     void start(uint32_t q, uint32_t key, uint32_t first, uint32_t count, int table, int flips) {
         Group& fresh = groups[group_count % 4];
         fresh.query = q;
@@ -171,59 +179,61 @@ struct Mih {
         return group.key ^ view.flips.masks[group.first + m];
     }
 
-    // The chunk that a table keeps beside its keys.
+    // The query's signature in a table: the chunk after the key's.
     uint16_t sig_of(uint32_t q, int table) const {
         int next = table * view.stride + 1;
         return chunk(query(q), next < chunks ? next : 0);
     }
 
-    // The part of a bucket in which signatures can have as many ones as `ones`, give or take `room`.
-    static void narrow(const uint32_t* offset, int ones, int room, uint32_t& begin, uint32_t& end) {
+    // Narrow a bucket to the part whose signatures have ones - tolerance to ones + tolerance ones.
+    static void narrow(const uint32_t* offset, int ones, int tolerance, uint32_t& begin,
+                       uint32_t& end) {
         const uint8_t* bounds = (const uint8_t*)(offset + 1);
         uint64_t size = end - begin;
-        int least = ones - room - window_first, above = ones + room + 1 - window_first;
+        int least = ones - tolerance - window_first, above = ones + tolerance + 1 - window_first;
         if (above < window_bounds) {
             uint32_t parts = bounds[above > 0 ? above : 0] + 1u;
             end = begin + (uint32_t)((size * parts + 255) >> 8);
         }
         if (least >= 0)
-            begin += (uint32_t)(size * bounds[least < window_bounds ? least : window_bounds - 1] >> 8);
+            begin +=
+                (uint32_t)(size * bounds[least < window_bounds ? least : window_bounds - 1] >> 8);
     }
 
-    // Look up where the buckets of a group lie and call for their signatures.
+    // Read the offsets of a group's buckets and prefetch their signatures.
     void locate(Group& group) {
         uint64_t entries = 0;
         const uint32_t* offsets = offset_of(group.table, 0);
         const uint16_t* sigs = view.sigs + (size_t)group.table * view.count;
         int ones = __builtin_popcount(sig_of(group.query, group.table)), flips = group.flips;
-        bool sound = true;
+        bool valid = true;
         for (uint32_t m = 0; m < group.count; m++) {
             if (group.first + m == view.flips.ends[flips]) flips++;
             const uint32_t* offset = offsets + (size_t)key_in(group, m) * view.words;
             uint32_t begin = offset[0], end = offset[view.words];
-            sound &= begin <= end && end <= view.count;
+            valid &= begin <= end && end <= view.count;
             if (view.words > 1) narrow(offset, ones, limit(group.table, flips), begin, end);
             group.begin[m] = begin;
             group.end[m] = end;
             entries += end - begin;
-            // the first and the last line without a question, for most buckets have one or two
+            // the first and the last line unconditionally, since most buckets have one or two
             __builtin_prefetch(sigs + begin);
             __builtin_prefetch(sigs + end - (begin < end));
-            if (end - begin > line_sigs && sound)
+            if (end - begin > line_sigs && valid)
                 for (uint32_t k = 1; k < 8 && begin + line_sigs * k < end; k++)
                     __builtin_prefetch(sigs + begin + line_sigs * k);
         }
-        if (!sound) {  // only in a damaged file
+        if (!valid) {  // only in a damaged file
             status = Status::corrupt;
             group.count = 0;
         }
         if (!measured)
-            left[group.query] -= (int64_t)(group.count * probe_cost + entries * entry_cost);
+            budgets[group.query] -= (int64_t)(group.count * probe_cost + entries * entry_cost);
     }
 
-    // Stream the signatures of a group.
+    // Stream the signatures of a group and collect candidates.
     void scan(const Group& group) {
-        if (left[group.query] < 0) return;
+        if (budgets[group.query] < 0) return;
         size_t base = (size_t)group.table * view.count;
         const uint16_t* sigs = view.sigs + base;
         int flips = group.flips;
@@ -246,9 +256,9 @@ struct Mih {
                     __builtin_prefetch(view.refs + entry);
                     candidates[candidate_count++] =
                         Candidate{entry, group.query, (uint32_t)group.table};
-                    if (candidate_count < candidate_room) continue;
+                    if (candidate_count < candidate_capacity) continue;
                     fetch();
-                    if (left[group.query] < 0) return;
+                    if (budgets[group.query] < 0) return;
                 }
             }
         }
@@ -266,7 +276,7 @@ struct Mih {
         return -1;
     }
 
-    // Fetch the rows of all candidates and report the true ones.
+    // Fetch the rows of all candidates and report the matches.
     void fetch() {
         for (uint32_t k = 0; k < candidate_count; k++) {
             uint32_t row = view.refs[candidates[k].at];
@@ -276,7 +286,7 @@ struct Mih {
                 return;
             }
             candidates[k].at = row;
-            left[candidates[k].query] -= (int64_t)candidate_cost;
+            budgets[candidates[k].query] -= (int64_t)candidate_cost;
             __builtin_prefetch(view.rows + (size_t)row * chunks * 2);
         }
         for (uint32_t k = 0; k < candidate_count; k++) {
@@ -289,11 +299,11 @@ struct Mih {
         candidate_count = 0;
     }
 
-    // Queries go table by table, so that the offsets of a table stay in the cache.
+    // Run the queries table by table, so that a table's offsets stay in the cache.
     void run(const uint32_t* picked, uint32_t count) {
         for (int table = 0; table < view.tables && status == Status::ok; table++)
             for (uint32_t k = 0; k < count; k++)
-                if (left[picked[k]] >= 0) probe(picked[k], table);
+                if (budgets[picked[k]] >= 0) probe(picked[k], table);
         finish();
     }
 };

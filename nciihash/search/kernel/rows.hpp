@@ -1,5 +1,5 @@
-// The chunks of a row, the distance of two rows, and the list of hits. Only kernel.cpp includes this
-// file.
+// The chunks of a row, the distance of two rows, and the list of hits. Only kernel.cpp includes
+// this file.
 #pragma once
 
 #include <cstdlib>
@@ -16,7 +16,7 @@ inline uint16_t chunk(const uint8_t* row, int i) {
     return value;
 }
 
-// Distance over the first `chunks` chunks.
+// The Hamming distance of the first `chunks` chunks.
 template <int chunks>
 inline uint32_t distance(const uint8_t* a, const uint8_t* b) {
     uint32_t sum = 0;
@@ -31,10 +31,10 @@ inline uint32_t distance(const uint8_t* a, const uint8_t* b) {
     return sum;
 }
 
+// Append a hit, unless the row is removed; false if there is no memory.
 inline bool report(const View& view, const Request& request, uint32_t query, uint32_t row,
                    uint32_t distance) {
-    if (view.dead && (view.dead[row / 8] << (row % 8) & 0x80))
-        return true;
+    if (view.removed && (view.removed[row / 8] << (row % 8) & 0x80)) return true;
     Hits& hits = *request.hits;
     if (hits.size == hits.capacity) {
         size_t capacity = hits.capacity ? hits.capacity * 2 : 64;

@@ -1,5 +1,5 @@
-// What differs between instruction sets: the vectors of the flat scan (`Vec`) and the test of a
-// cache line of signatures (`Near`). Only kernel.cpp includes this file.
+// The parts that differ between instruction sets: the vectors of the flat scan (`Vec`) and the test
+// of a cache line of signatures (`Near`). Only kernel.cpp includes this file.
 #pragma once
 
 #include <cstdint>
@@ -45,9 +45,9 @@ inline Vec splat(uint32_t word) {
 #endif
 }
 
-// Signatures are read by whole cache lines, of which a bucket rarely touches more than it must.
-// `Near` tells which of the 32 of a line differ from the query's in at most `limit` bits; its answer
-// has `bits` bits for each signature, of which the lowest may be set.
+// Signatures are read in whole cache lines. `Near` finds which of the 32 signatures in a line
+// differ from the query's in at most `limit` bits. Its result has `bits` bits for each signature,
+// of which only the lowest can be set.
 constexpr uint32_t line_sigs = 32;
 
 #if defined(NCIIHASH_USE_AVX512)
@@ -99,9 +99,9 @@ struct Near {
 #else
 struct Near {
     static constexpr int bits = 2;
-    uint64_t sig, room;
+    uint64_t sig, bias;
     Near(uint16_t s, int l)
-        : sig(s * 0x0001000100010001u), room((uint64_t)(0x8000 + l) * 0x0001000100010001u) {}
+        : sig(s * 0x0001000100010001u), bias((uint64_t)(0x8000 + l) * 0x0001000100010001u) {}
     uint64_t operator()(const uint16_t* line) const {
         uint64_t all = 0;
         for (int word = 7; word >= 0; word--) {
@@ -112,7 +112,7 @@ struct Near {
             x = (x & 0x3333333333333333u) + (x >> 2 & 0x3333333333333333u);
             x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu;
             x = (x + (x >> 8)) & 0x001f001f001f001fu;
-            x = (room - x) >> 15 & 0x0001000100010001u;  // the top bit stays while x <= limit
+            x = (bias - x) >> 15 & 0x0001000100010001u;  // the top bit stays while x <= limit
             all = all << 8 | ((x | x >> 14 | x >> 28 | x >> 42) & 0x55);
         }
         return all;

@@ -1,6 +1,6 @@
-// Counting sorts that make the tables of a segment. They are bound by memory, not by instructions:
-// each pass stays within the second-level cache, and scratch memory is a few columns, since fresh
-// pages cost more than sorting what lies in them.
+// Counting sorts that build the tables of a segment. They are bound by memory, not by instructions:
+// each pass stays within the second-level cache, and scratch memory is a few columns, since
+// allocating fresh pages costs more than sorting their contents.
 #include "tables.hpp"
 
 #include <algorithm>
@@ -17,7 +17,7 @@ namespace {
 
 struct Entry {
     uint32_t row;
-    uint16_t slot;  // the lower bits of the key and, with windows, the ones in the signature
+    uint16_t slot;  // the lower bits of the key and, with windows, the number of ones in `sig`
     uint16_t sig;
 };
 
@@ -39,7 +39,7 @@ void write_bounds(const uint32_t* starts, uint32_t begin, uint32_t size, uint32_
 }
 
 // Fill one table by two passes of counting sort: by the upper byte of the key into `entries`, then
-// part by part by the rest.
+// each part by the rest of the key.
 void build_table(const Source& source, const uint16_t* keys, const uint16_t* next, Entry* entries,
                  uint32_t* offsets, uint32_t* refs, uint16_t* sigs) {
     static const Ones ones;
@@ -50,28 +50,28 @@ void build_table(const Source& source, const uint16_t* keys, const uint16_t* nex
     uint32_t starts[257] = {};
     for (uint32_t i = 0; i < count; i++) starts[(keys[i] >> 8) + 1]++;
     for (int k = 0; k < 256; k++) starts[k + 1] += starts[k];
-    uint32_t places[256];
-    std::memcpy(places, starts, sizeof places);
+    uint32_t ends[256];
+    std::memcpy(ends, starts, sizeof ends);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t slot = (keys[i] >> (16 - source.key_bits) & mask) * classes;
         if (windows) slot += ones.of[next[i] >> 8] + ones.of[next[i] & 255];
-        entries[places[keys[i] >> 8]++] = Entry{i, (uint16_t)slot, next[i]};
+        entries[ends[keys[i] >> 8]++] = Entry{i, (uint16_t)slot, next[i]};
     }
     std::vector<uint32_t> fill((size_t)classes << low_bits);
     for (uint32_t part = 0; part < 256; part++) {
         uint32_t* offset = offsets + ((size_t)part << low_bits) * words;
         std::fill(fill.begin(), fill.end(), 0);
         for (uint32_t i = starts[part]; i < starts[part + 1]; i++) fill[entries[i].slot]++;
-        uint32_t place = starts[part];
+        uint32_t position = starts[part];
         for (uint32_t k = 0; k <= mask; k++, offset += words) {
-            uint32_t begin = place, *of_key = fill.data() + (size_t)k * classes;
+            uint32_t begin = position, *of_key = fill.data() + (size_t)k * classes;
             for (uint32_t c = 0; c < classes; c++) {
-                uint32_t many = of_key[c];
-                of_key[c] = place;
-                place += many;
+                uint32_t size = of_key[c];
+                of_key[c] = position;
+                position += size;
             }
             offset[0] = begin;
-            if (windows) write_bounds(of_key, begin, place - begin, offset);
+            if (windows) write_bounds(of_key, begin, position - begin, offset);
         }
         for (uint32_t i = starts[part]; i < starts[part + 1]; i++) {
             uint32_t to = fill[entries[i].slot]++;
@@ -100,7 +100,7 @@ void build_tables(const Source& source, int threads, uint32_t* offsets, uint32_t
     int chunks = source.chunks, stride = source.stride, tables = chunks / stride;
     size_t words = (((size_t)1 << source.key_bits) + 1) * source.words;
     std::fill_n(sigs + tables * count, sig_padding, (uint16_t)0);
-    // Each worker takes some tables at a time and copies the chunks they need into columns.
+    // Each worker builds a few tables at a time, from the chunks they need, copied into columns.
     int workers = std::min(std::max(threads, 1), tables);
     int together = std::min(4, (tables + workers - 1) / workers);
     int columns = std::min(stride == 1 ? together + 1 : together * 2, chunks);

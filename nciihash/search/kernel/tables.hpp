@@ -19,7 +19,7 @@
 
 namespace nciihash {
 
-// Memory in huge pages where the system has them: a search touches a thousand places at random.
+// Allocate memory, in huge pages if available: a search reads a thousand addresses at random.
 template <typename T>
 T* reserve(size_t count) {
     size_t bytes = count * sizeof(T), page = size_t{1} << 21;
@@ -37,10 +37,10 @@ T* reserve(size_t count) {
 template <typename T>
 using Memory = std::unique_ptr<T[], void (*)(void*)>;
 
-// How many threads this process may run at once.
+// The number of CPUs available to this process.
 int threads_allowed();
 
-// Run `work(k)` for k in [0, count) on several threads; the first exception comes back.
+// Run `work(k)` for k in [0, count) on several threads; rethrow the first exception.
 template <typename Work>
 void spread(int count, int threads, Work work) {
     std::atomic<int> next{0};
@@ -61,7 +61,7 @@ void spread(int count, int threads, Work work) {
         try {
             pool.emplace_back(loop);
         } catch (const std::system_error&) {
-            break;  // no more threads to be had: those that run do the work
+            break;  // the system allows no more threads: the running ones do the work
         }
     }
     loop();
@@ -69,14 +69,14 @@ void spread(int count, int threads, Work work) {
     if (failure) std::rethrow_exception(failure);
 }
 
-// Rows whose tables are made, and the form of those.
+// The rows to build tables of, and the parameters of the tables.
 struct Source {
     const uint8_t* rows;  // count * chunks * 2 bytes, scrambled
     uint32_t count;
-    int chunks, stride, key_bits, words;  // words: of an offset, see View in kernel.hpp
+    int chunks, stride, key_bits, words;  // words: per offset, see View in kernel.hpp
 };
 
-// Fill `offsets`, `refs` and `sigs`, which are as long as View in kernel.hpp says.
+// Fill `offsets`, `refs` and `sigs`, whose lengths are given in View in kernel.hpp.
 void build_tables(const Source& source, int threads, uint32_t* offsets, uint32_t* refs,
                   uint16_t* sigs);
 

@@ -14,18 +14,18 @@ def path(tmp_path) -> Path:
 
 @pytest.fixture
 def small_journal(monkeypatch) -> None:
-    """Fold after a few pages rather than after megabytes."""
+    """Compact after a few pages instead of after megabytes."""
     monkeypatch.setattr(banks, "JOURNAL_BYTES", 1500)
 
 
 @pytest.fixture(autouse=True)
 def no_descriptor_is_left_open() -> Iterator[None]:
     before = len(list(Path("/proc/self/fd").iterdir()))
-    gc.disable()  # what an earlier test left is in the count before and after
+    gc.disable()  # so that garbage of an earlier test counts both before and after
     try:
         yield
     finally:
         gc.enable()
     if len(list(Path("/proc/self/fd").iterdir())) > before:
-        gc.collect()  # each mapped snapshot has one
+        gc.collect()  # each mapped snapshot has a descriptor
     assert len(list(Path("/proc/self/fd").iterdir())) <= before

@@ -1,4 +1,4 @@
-"""A bank keeps every acknowledged page, through kill -9 and power cuts, and nothing else."""
+"""A bank has every page that `append` returned from, and removes withdrawn values in time."""
 
 import itertools
 import os
@@ -36,8 +36,8 @@ from support.banks import (
 from support.strategies import pages, signals
 
 
-class Life(RuleBasedStateMachine):
-    """Any order of pages, reopening, folding, replacing and looking, against a dictionary."""
+class BankMachine(RuleBasedStateMachine):
+    """Any order of append, reopen, compact, adopt and query, compared with a dictionary."""
 
     ids = st.sampled_from([name(n) for n in range(12)] + ["0" * 32, "00" * 15 + "01", "ff" * 16])
 
@@ -53,7 +53,7 @@ class Life(RuleBasedStateMachine):
     def append(self, page: FeedPage) -> None:
         assert self.bank.append(page) == feed.apply(page, self.model)
         self.cursor = page.cursor
-        # a second time changes nothing that lasts
+        # applying it again changes nothing
         assert self.bank.append(page) == feed.apply(page, self.model)
 
     @rule()
@@ -76,7 +76,7 @@ class Life(RuleBasedStateMachine):
         self.model, self.cursor = model, second.cursor
 
     @rule()
-    def read_beside(self) -> None:
+    def read(self) -> None:
         self.reader.refresh()
         for reader in (self.reader, fresh := Bank.read(self.path)):
             assert state(reader) == self.model.members
@@ -86,16 +86,16 @@ class Life(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def query(self, data: st.DataObject) -> None:
-        asked = data.draw(st.lists(signals(), max_size=4))
+        queries = data.draw(st.lists(signals(), max_size=4))
         for entry in itertools.islice(self.model.members.values(), 3):
             flips = data.draw(st.integers(0, entry.signal.type.threshold + 1))
             value = int.from_bytes(entry.signal.value, "big") ^ ((1 << flips) - 1)
             size = len(entry.signal.value)
-            asked.append(replace(entry.signal, value=value.to_bytes(size, "big")))
-        assert self.bank.query(asked) == [self.model.matches(s) for s in asked]
+            queries.append(replace(entry.signal, value=value.to_bytes(size, "big")))
+        assert self.bank.query(queries) == [self.model.matches(s) for s in queries]
 
     @invariant()
-    def holds_the_same(self) -> None:
+    def equals_the_model(self) -> None:
         if not hasattr(self, "bank"):
             return
         assert state(self.bank) == self.model.members
@@ -110,14 +110,14 @@ class Life(RuleBasedStateMachine):
             self.reader.close()
 
 
-@pytest.mark.parametrize("small", [100_000, 0], ids=["fold at removals", "fold by size"])
-def test_any_life_of_a_bank_equals_a_dictionarys(small, small_journal, tmp_path, monkeypatch):
+@pytest.mark.parametrize("small", [100_000, 0], ids=["compact at removals", "compact by size"])
+def test_any_sequence_of_calls_equals_a_dictionary(small, small_journal, tmp_path, monkeypatch):
     monkeypatch.setenv("BANK_TEST_FOLDER", str(tmp_path))
-    monkeypatch.setattr(banks, "SMALL", small)
-    monkeypatch.setattr(contents, "_LOOSE", 5)
+    monkeypatch.setattr(banks, "SMALL_BANK", small)
+    monkeypatch.setattr(contents, "_ADDITIONS_MAX", 5)
     profile = settings()
     run_state_machine_as_test(
-        Life,
+        BankMachine,
         settings=settings(max_examples=max(15, profile.max_examples // 4), stateful_step_count=12),
     )
 
@@ -129,7 +129,7 @@ def test_a_new_bank_is_empty(path):
         assert bank.query([]) == []
 
 
-def test_an_empty_file_counts_as_no_bank(path):
+def test_an_empty_file_is_opened_as_a_new_bank(path):
     path.touch()
     with Bank.open(path) as bank:
         bank.append(page(1))
@@ -138,7 +138,7 @@ def test_an_empty_file_counts_as_no_bank(path):
 
 
 @pytest.mark.parametrize("bad", ["", "a", "FF" * 16, "ff" * 15, "ff" * 17, " " + "f" * 31])
-def test_a_page_with_a_foreign_id_is_refused_whole(path, bad):
+def test_a_page_with_a_malformed_id_is_refused_entirely(path, bad):
     good = an_addition(1)
     with Bank.open(path) as bank:
         for entry in (replace(good, id=bad), replace(good, item=bad), Removed(bad)):
@@ -152,7 +152,7 @@ def test_a_page_with_a_foreign_id_is_refused_whole(path, bad):
         assert len(bank) == 1
 
 
-def test_a_reader_changes_nothing_and_sees_news_when_it_refreshes(path):
+def test_a_reader_cannot_write_and_sees_new_pages_after_refresh(path):
     with Bank.open(path) as bank, Bank.read(path) as reader:
         with pytest.raises(BankError, match="for reading"):
             reader.append(page(1))
@@ -178,69 +178,69 @@ def withdraw(number: int, *entries: Added, more: bool = False) -> FeedPage:
     return FeedPage(tuple(Removed(e.id) for e in entries), cursor(number), more)
 
 
-def test_a_withdrawn_value_has_left_a_small_banks_files_when_append_returns(path):
+def test_append_removes_a_withdrawn_value_from_the_files_of_a_small_bank(path):
     with Bank.open(path) as bank:
-        gone, *stay = (an_addition(n) for n in range(5))
-        bank.append(FeedPage((gone, *stay), cursor(1), more=False))
-        assert on_disk(path, gone.signal.value)
-        bank.append(withdraw(2, gone, more=True))
+        withdrawn, *kept = (an_addition(n) for n in range(5))
+        bank.append(FeedPage((withdrawn, *kept), cursor(1), more=False))
+        assert on_disk(path, withdrawn.signal.value)
+        bank.append(withdraw(2, withdrawn, more=True))
         assert bank.withdrawn == 0
-        assert not on_disk(path, gone.signal.value)
-        assert on_disk(path, stay[0].signal.value)
-        assert bank.query([gone.signal]) == [()]
-        # added and withdrawn by one page
-        bank.append(FeedPage((gone, Removed(gone.id)), cursor(3), more=True))
-        assert not on_disk(path, gone.signal.value)
+        assert not on_disk(path, withdrawn.signal.value)
+        assert on_disk(path, kept[0].signal.value)
+        assert bank.query([withdrawn.signal]) == [()]
+        # added and withdrawn by the same page
+        bank.append(FeedPage((withdrawn, Removed(withdrawn.id)), cursor(3), more=True))
+        assert not on_disk(path, withdrawn.signal.value)
 
 
-def test_a_withdrawn_value_leaves_a_large_banks_files_within_the_stated_bounds(path, monkeypatch):
-    monkeypatch.setattr(banks, "SMALL", 0)
+def test_a_withdrawn_value_leaves_the_files_of_a_large_bank_within_the_bounds(path, monkeypatch):
+    monkeypatch.setattr(banks, "SMALL_BANK", 0)
     monkeypatch.setattr(banks, "WITHDRAWN_MAX", 3)
     now = [1000.0]
     bank = Bank.open(path, clock=lambda: now[0])
     entries = [an_addition(n) for n in range(12)]
     bank.append(FeedPage(tuple(entries), cursor(1), more=False))
 
-    def there(n: int) -> bool:
+    def stored(n: int) -> bool:
         assert bank.query([entries[n].signal]) == [()]
         return on_disk(path, entries[n].signal.value)
 
     bank.append(withdraw(2, entries[0]))
-    assert there(0)
-    now[0] += banks.REST - 1
+    assert stored(0)
+    now[0] += banks.COMPACTION_INTERVAL - 1
     bank.append(FeedPage((), cursor(2), more=False))
-    assert there(0)
+    assert stored(0)
     now[0] += 1
-    bank.append(FeedPage((), cursor(2), more=True))  # there is more to fetch first
-    assert there(0)
+    bank.append(FeedPage((), cursor(2), more=True))  # more pages come first
+    assert stored(0)
     bank.append(FeedPage((), cursor(2), more=False))
-    assert not there(0)
+    assert not stored(0)
 
     bank.append(withdraw(3, *entries[1:3], more=True))
-    assert (there(1), bank.withdrawn) == (True, 2)
+    assert (stored(1), bank.withdrawn) == (True, 2)
     bank.append(withdraw(4, entries[3], more=True))
-    assert not any(map(there, (1, 2, 3)))
+    assert not any(map(stored, (1, 2, 3)))
 
     bank.append(withdraw(5, entries[4]))
-    assert there(4)
+    assert stored(4)
     bank.compact()
-    assert not there(4)
+    assert not stored(4)
 
     bank.append(withdraw(6, entries[5]))
-    assert there(5)
+    assert stored(5)
     bank.close()
     assert not on_disk(path, entries[5].signal.value)
 
     bank = Bank.open(path, clock=lambda: now[0])
     bank.append(withdraw(7, entries[6]))
-    assert there(6)
+    assert stored(6)
     os.close(bank._lock)  # as if the process had died
     bank._journal.close()
     with Bank.open(path):
         assert not on_disk(path, entries[6].signal.value)
 
 
-def test_a_replacement_takes_the_banks_place_only_when_adopted(path):
+def test_a_replacement_takes_effect_only_when_adopted(path):
     with Bank.open(path) as bank, Bank.read(path) as reader:
         bank.append(an_adding_page(1, 5))
         replacement = bank.replacement()
@@ -269,10 +269,10 @@ def test_a_crash_while_adopting_leaves_the_old_bank_or_the_new_one(path, renames
     bank.append(an_adding_page(1, 5))
     replacement = bank.replacement()
     replacement.append(an_adding_page(2, 3))
-    real, done = Path.replace, itertools.count()
+    real, calls = Path.replace, itertools.count()
 
     def interrupted(self: Path, target: Path) -> Path:
-        if next(done) == renames:
+        if next(calls) == renames:
             raise KeyboardInterrupt
         return real(self, target)
 
@@ -284,10 +284,10 @@ def test_a_crash_while_adopting_leaves_the_old_bank_or_the_new_one(path, renames
         else:
             bank.adopt(replacement)
     bank.close()
-    with Bank.read(path) as reader, Bank.open(path) as again:
-        for opened in (reader, again):
+    with Bank.read(path) as reader, Bank.open(path) as reopened:
+        for opened in (reader, reopened):
             expected = (3, cursor(2)) if renames else (5, cursor(1))
             assert (len(opened), opened.cursor) == expected
-        again.append(an_adding_page(3))
-    with Bank.open(path) as again:
-        assert again.cursor == cursor(3)
+        reopened.append(an_adding_page(3))
+    with Bank.open(path) as reopened:
+        assert reopened.cursor == cursor(3)

@@ -1,4 +1,4 @@
-"""The lock, the names and the modes of a bank's files."""
+"""The lock, the names and the permissions of a bank's files."""
 
 import os
 import stat
@@ -21,11 +21,11 @@ from support.banks import (
 )
 
 
-def test_a_fold_that_fails_at_closing_still_gives_the_lock_back(path, monkeypatch):
-    monkeypatch.setattr(banks, "SMALL", -1)
+def test_a_failed_compaction_at_close_still_releases_the_lock(path, monkeypatch):
+    monkeypatch.setattr(banks, "SMALL_BANK", -1)
     bank = Bank.open(path)
-    gone = an_addition(1)
-    bank.append(FeedPage((gone, Removed(gone.id)), cursor(1), more=True))
+    withdrawn = an_addition(1)
+    bank.append(FeedPage((withdrawn, Removed(withdrawn.id)), cursor(1), more=True))
     with monkeypatch.context() as broken:
 
         def full(*_):
@@ -34,12 +34,12 @@ def test_a_fold_that_fails_at_closing_still_gives_the_lock_back(path, monkeypatc
         broken.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space"):
             bank.close()
-    with Bank.open(path) as again:
-        assert (len(again), again.cursor) == (0, cursor(1))
-        assert not on_disk(path, gone.signal.value)
+    with Bank.open(path) as reopened:
+        assert (len(reopened), reopened.cursor) == (0, cursor(1))
+        assert not on_disk(path, withdrawn.signal.value)
 
 
-def test_only_one_process_follows_at_a_time(path):
+def test_only_one_process_writes_at_a_time(path):
     first = Bank.open(path)
     with pytest.raises(BankLocked, match="Another process"):
         Bank.open(path)
@@ -49,12 +49,12 @@ def test_only_one_process_follows_at_a_time(path):
     with Bank.open(path):
         pass
     path.write_bytes(b"not a bank")
-    for _ in range(2):  # a failed opening gives the lock back
+    for _ in range(2):  # a failed open releases the lock
         with pytest.raises(BankCorrupt):
             Bank.open(path)
 
 
-def test_another_name_of_the_bank_and_another_folder_make_no_difference(path, monkeypatch):
+def test_a_symlink_and_a_chdir_lead_to_the_same_bank(path, monkeypatch):
     (path.parent / "elsewhere").mkdir()
     alias = path.parent / "elsewhere" / "alias"
     alias.symlink_to(path)
@@ -85,7 +85,7 @@ def test_every_file_is_private(path):
     assert {stat.S_IMODE(f.stat().st_mode) for f in files} == {0o600}
 
 
-def test_what_an_interrupted_fold_leaves_is_deleted_and_a_neighbours_is_not(path):
+def test_temporary_files_of_this_bank_are_deleted_and_of_another_are_not(path):
     a_bank_of_three_pages(path)
     own = [path.with_name(f".{name}.0123abcd.tmp") for name in (path.name, journal_of(path).name)]
     others = path.with_name(f".{path.name}.old.0123abcd.tmp")

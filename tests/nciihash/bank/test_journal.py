@@ -1,4 +1,4 @@
-"""The journal is written before anything else, cut off where it is torn, refused where damaged."""
+"""The journal is a write-ahead log: a torn record is truncated, a damaged one refused."""
 
 import os
 from collections.abc import Callable
@@ -16,18 +16,18 @@ from support.strategies import pages
 
 
 @given(pages())
-def test_a_page_is_read_from_the_journal_as_it_was_written(page):
+def test_a_page_round_trips_through_the_journal(page):
     assert journal.decode(memoryview(journal.encode(page))) == page
 
 
 def test_an_empty_page_moves_the_cursor_and_a_repeated_one_writes_nothing(path):
     with Bank.open(path) as bank:
-        nothing = FeedPage((), cursor(5), more=False)
+        empty = FeedPage((), cursor(5), more=False)
         size = journal_of(path).stat().st_size
-        assert bank.append(nothing) == Changes(0, 0, 0)
+        assert bank.append(empty) == Changes(0, 0, 0)
         grown = journal_of(path).stat().st_size
         assert grown > size
-        assert bank.append(nothing) == Changes(0, 0, 0)
+        assert bank.append(empty) == Changes(0, 0, 0)
         assert journal_of(path).stat().st_size == grown
     with Bank.open(path) as bank:
         assert bank.cursor == cursor(5)
@@ -36,7 +36,7 @@ def test_an_empty_page_moves_the_cursor_and_a_repeated_one_writes_nothing(path):
 def test_a_page_is_fsynced_before_it_is_applied_and_before_append_returns(path, monkeypatch):
     order: list[str] = []
 
-    def recorded(module, call: str, label: Callable[..., str]) -> None:
+    def record_calls(module, call: str, label: Callable[..., str]) -> None:
         original = getattr(module, call)
 
         def record(*args, **kwargs):
@@ -55,10 +55,12 @@ def test_a_page_is_fsynced_before_it_is_applied_and_before_append_returns(path, 
         return name.removeprefix(f"/{path.name}").removeprefix("-") or "snapshot"
 
     with Bank.open(path) as bank:
-        recorded(os, "pwrite", lambda descriptor, *_: f"write {kind(descriptor)}")
-        recorded(os, "fsync", lambda descriptor: f"sync {kind(descriptor)}")
-        recorded(Path, "replace", lambda _, target: f"rename {target.name.removeprefix(path.name)}")
-        recorded(feed, "apply", lambda *_: "apply")
+        record_calls(os, "pwrite", lambda descriptor, *_: f"write {kind(descriptor)}")
+        record_calls(os, "fsync", lambda descriptor: f"sync {kind(descriptor)}")
+        record_calls(
+            Path, "replace", lambda _, target: f"rename {target.name.removeprefix(path.name)}"
+        )
+        record_calls(feed, "apply", lambda *_: "apply")
         monkeypatch.setattr(contents, "apply", feed.apply)
         bank.append(an_adding_page(1, more=False))
         order.append("returned")
@@ -75,18 +77,18 @@ def test_a_page_is_fsynced_before_it_is_applied_and_before_append_returns(path, 
         ]  # fmt: skip
 
 
-def test_an_interrupted_last_write_is_cut_off_at_every_length(path):
+def test_a_torn_last_record_is_truncated_at_every_length(path):
     *_, second, third = a_bank_of_three_pages(path)
     whole = journal_of(path).read_bytes()
     assert len(whole) == third
     for length in range(second, third):
-        # what a power cut leaves: the bytes end, or go on as zeros, or as something else
+        # after a power cut, the rest of the record may be missing, zeros or garbage
         torn = whole[:length] + (b"", bytes(third - length), b"PAGE" * 90)[length % 3]
         assert torn != whole
         journal_of(path).write_bytes(torn)
         with Bank.read(path) as reader:
             assert (len(reader), reader.cursor) == (4, cursor(2))
-        assert journal_of(path).read_bytes() == torn  # a reader changes nothing
+        assert journal_of(path).read_bytes() == torn  # a reader does not write
         with Bank.open(path) as bank:
             assert (len(bank), bank.cursor) == (4, cursor(2))
         assert journal_of(path).stat().st_size == second
@@ -95,25 +97,25 @@ def test_an_interrupted_last_write_is_cut_off_at_every_length(path):
     assert journal_of(path).read_bytes() == whole
 
 
-def test_a_flip_of_any_byte_before_the_last_record_is_refused(path):
+def test_a_flipped_bit_in_any_byte_before_the_last_record_is_refused(path):
     *_, second, _ = a_bank_of_three_pages(path)
     whole = journal_of(path).read_bytes()
-    for place in range(second):
+    for offset in range(second):
         flipped = bytearray(whole)
-        flipped[place] ^= 1 << place % 8
+        flipped[offset] ^= 1 << offset % 8
         journal_of(path).write_bytes(flipped)
         for opening in (Bank.open, Bank.read):
             with pytest.raises(BankCorrupt, match=r"journal|newer"):
                 opening(path)
-        assert journal_of(path).read_bytes() == flipped  # left for whoever investigates
-    # a missing, a doubled and an exchanged record
+        assert journal_of(path).read_bytes() == flipped  # left unchanged for investigation
+    # a missing and a repeated record
     first = a_bank_of_three_pages(path.with_name("other"))[0]
     second_starts = first + (second - first) // 2
-    for spoiled in (
+    for damaged in (
         whole[:first] + whole[second_starts:],
         whole[:second] + whole[second_starts:second] + whole[second:],
     ):
-        journal_of(path).write_bytes(spoiled)
+        journal_of(path).write_bytes(damaged)
         with pytest.raises(BankCorrupt, match="damaged"):
             Bank.open(path)
     journal_of(path).write_bytes(whole)
@@ -122,7 +124,7 @@ def test_a_flip_of_any_byte_before_the_last_record_is_refused(path):
 
 
 @pytest.mark.parametrize("call", ["pwrite", "fsync"])
-def test_after_a_failed_write_the_bank_refuses_more_and_opens_anew(path, call, monkeypatch):
+def test_after_a_failed_write_the_bank_refuses_changes_until_reopened(path, call, monkeypatch):
     bank = Bank.open(path)
     bank.append(an_adding_page(1))
     with monkeypatch.context() as broken:
@@ -138,6 +140,6 @@ def test_after_a_failed_write_the_bank_refuses_more_and_opens_anew(path, call, m
         with pytest.raises(BankError, match="open it again"):
             change()
     bank.close()
-    with Bank.open(path) as again:
-        again.append(an_adding_page(2))
-        assert (len(again), again.cursor) == (2, cursor(2))
+    with Bank.open(path) as reopened:
+        reopened.append(an_adding_page(2))
+        assert (len(reopened), reopened.cursor) == (2, cursor(2))

@@ -1,4 +1,4 @@
-"""What a bank acknowledged outlives kill -9 at any moment."""
+"""What a bank acknowledged survives kill -9 at any moment."""
 
 import itertools
 import os
@@ -11,12 +11,12 @@ from pathlib import Path
 from nciihash.bank import Bank
 from support.banks import after, journal_of, number_of, page, state
 
-# A child that nobody kills for long would write more, on a quick disk, than can be checked.
+# Limits what a child writes before it is killed, which on a fast disk would take long to check.
 PAGES = 500
 
 
 def follow(path: Path, acknowledge: int, prepare: Callable[[], None]) -> int:
-    """Append page after page in a child process, naming each that is done; give its pid."""
+    """Append pages in a child process, which acknowledges each; return its pid."""
     pid = os.fork()
     if pid:
         return pid
@@ -33,40 +33,40 @@ def follow(path: Path, acknowledge: int, prepare: Callable[[], None]) -> int:
         os._exit(1)
 
 
-def acknowledged(
+def follow_until_killed(
     path: Path,
     *,
-    patience: int = 0,
-    meanwhile: Callable[[int], None] = lambda pid: None,
+    wait_for: int = 0,
+    kill: Callable[[int], None] = lambda pid: None,
     prepare: Callable[[], None] = lambda: None,
 ) -> int:
-    """Let a child follow until it is killed; give the last page that it acknowledged, or -1.
+    """Follow in a child process until it is killed; return the last page it acknowledged, or -1.
 
-    Wait for `patience` acknowledgements before calling `meanwhile`, which may kill it.
+    `kill` is called with its pid after `wait_for` acknowledgements. `prepare` runs in the child.
     """
     reading, writing = os.pipe()
     pid = follow(path, writing, prepare)
     os.close(writing)
-    said = b""
-    while len(said) < 4 * patience and (part := os.read(reading, 4)):
-        said += part
-    meanwhile(pid)
+    acknowledgements = b""
+    while len(acknowledgements) < 4 * wait_for and (part := os.read(reading, 4)):
+        acknowledgements += part
+    kill(pid)
     _, status = os.waitpid(pid, 0)
-    assert os.WIFSIGNALED(status), "the child failed by itself"
+    assert os.WIFSIGNALED(status), "the child failed"
     assert os.WTERMSIG(status) == signal.SIGKILL
     while part := os.read(reading, 1 << 16):
-        said += part
+        acknowledgements += part
     os.close(reading)
-    return int.from_bytes(said[-4:], "big") if said else -1
+    return int.from_bytes(acknowledgements[-4:], "big") if acknowledgements else -1
 
 
-def check_after_crash(path: Path, known: int) -> int:
-    """Open the bank, and check that it holds what was acknowledged and at most one page more."""
-    with Bank.read(path) as beside:
-        assert state(beside) == after(number_of(beside))
-        seen = number_of(beside)
+def check_after_crash(path: Path, acknowledged: int) -> int:
+    """Assert that the bank has the acknowledged pages and at most one more; return the last."""
+    with Bank.read(path) as reader:
+        assert state(reader) == after(number_of(reader))
+        seen = number_of(reader)
     with Bank.open(path) as bank:
-        assert number_of(bank) in {known, known + 1}
+        assert number_of(bank) in {acknowledged, acknowledged + 1}
         assert number_of(bank) == seen
         assert state(bank) == after(number_of(bank))
         assert not list(path.parent.glob(".*"))
@@ -74,73 +74,74 @@ def check_after_crash(path: Path, known: int) -> int:
 
 
 def test_kill_9_at_random_moments_loses_and_invents_nothing(path, small_journal):
-    draw = random.Random(9)
+    rng = random.Random(9)
     Bank.open(path).close()
-    at = 0
+    last = 0
 
     def kill(pid: int) -> None:
-        time.sleep(draw.random() * 0.02)
+        time.sleep(rng.random() * 0.02)
         os.kill(pid, signal.SIGKILL)
 
     for _ in range(40):
-        known = acknowledged(path, patience=draw.randrange(2, 5), meanwhile=kill)
-        assert known > at
-        at = check_after_crash(path, known)
+        acknowledged = follow_until_killed(path, wait_for=rng.randrange(2, 5), kill=kill)
+        assert acknowledged > last
+        last = check_after_crash(path, acknowledged)
 
 
 def test_kill_9_around_every_call_that_changes_the_disk_is_harmless(path, small_journal):
-    def dying(at: int, *, half: bool) -> Callable[[], None]:
-        def prepare() -> None:
-            left = itertools.count(at, -1)
+    def kill_at(number: int, *, after_call: bool) -> Callable[[], None]:
+        """Kill the child before call `number`, or after it (a write is then cut in half)."""
 
-            def around(call: Callable) -> Callable:
-                def counted(*args):
-                    now = next(left)
-                    if now == 0:
-                        if half and call is os_pwrite:
+        def prepare() -> None:
+            countdown = itertools.count(number, -1)
+
+            def wrap(call: Callable) -> Callable:
+                def wrapped(*args):
+                    if next(countdown) == 0:
+                        if after_call and call is os_pwrite:
                             call(args[0], args[1][: len(args[1]) // 2], args[2])
-                        elif half:
+                        elif after_call:
                             call(*args)
                         os.kill(os.getpid(), signal.SIGKILL)
                     return call(*args)
 
-                return counted
+                return wrapped
 
             os_pwrite = os.pwrite
             for call in ("pwrite", "fsync", "ftruncate", "open", "rename", "replace"):
-                setattr(os, call, around(getattr(os, call)))
+                setattr(os, call, wrap(getattr(os, call)))
 
         return prepare
 
-    at, kills = 0, 0
-    for half in (False, True):
+    kills = 0
+    for after_call in (False, True):
         Path.unlink(path, missing_ok=True)
         Path.unlink(journal_of(path), missing_ok=True)
-        at = 0
-        for place in range(45):
-            known = acknowledged(path, prepare=dying(place, half=half))
-            if known < 0 and not path.exists():
-                continue  # died before there was a bank
-            at = check_after_crash(path, max(at, known))
+        last = 0
+        for number in range(45):
+            acknowledged = follow_until_killed(path, prepare=kill_at(number, after_call=after_call))
+            if acknowledged < 0 and not path.exists():
+                continue  # killed before the bank existed
+            last = check_after_crash(path, max(last, acknowledged))
             kills += 1
-        assert at > 40
+        assert last > 40
     assert kills > 60
 
 
-def test_readers_beside_a_running_follower_always_see_whole_pages(path, small_journal):
+def test_readers_of_a_bank_being_written_always_see_whole_pages(path, small_journal):
     Bank.open(path).close()
     seen: list[int] = []
 
-    def look(pid: int) -> None:
-        with Bank.read(path) as steady:
+    def read_and_kill(pid: int) -> None:
+        with Bank.read(path) as refreshed:
             for _ in range(150):
-                steady.refresh()
-                with Bank.read(path) as fresh:
-                    for reader in (steady, fresh):
+                refreshed.refresh()
+                with Bank.read(path) as opened:
+                    for reader in (refreshed, opened):
                         seen.append(number_of(reader))
                         assert state(reader) == after(number_of(reader))
         os.kill(pid, signal.SIGKILL)
 
-    acknowledged(path, patience=2, meanwhile=look)
+    follow_until_killed(path, wait_for=2, kill=read_and_kill)
     assert seen == sorted(seen)
     assert seen[-1] > 0

@@ -1,4 +1,4 @@
-"""A damaged, foreign or old snapshot is refused."""
+"""A damaged, foreign or outdated snapshot is refused."""
 
 import pytest
 
@@ -7,15 +7,15 @@ from nciihash.errors import BankCorrupt, BankError
 from support.banks import a_bank_of_three_pages, after, an_adding_page, journal_of, page, state
 
 
-def test_a_flip_of_any_byte_of_the_snapshot_is_refused(path):
+def test_a_flipped_bit_in_any_byte_of_the_snapshot_is_refused(path):
     with Bank.open(path) as bank:
         for number in (1, 2, 3):
             bank.append(page(number))
         bank.compact()
     whole = path.read_bytes()
-    for place in (*range(136), *range(136, len(whole), 5)):
+    for offset in (*range(136), *range(136, len(whole), 5)):
         flipped = bytearray(whole)
-        flipped[place] ^= 1 << place % 8
+        flipped[offset] ^= 1 << offset % 8
         path.write_bytes(flipped)
         for opening in (Bank.open, Bank.read):
             with pytest.raises(BankCorrupt, match=r"bank|byte order"):
@@ -53,7 +53,7 @@ def test_files_that_do_not_belong_together_are_refused(path, tmp_path):
         Bank.open(path)
 
 
-def test_an_older_snapshot_put_back_is_refused(path):
+def test_a_restored_older_snapshot_is_refused(path):
     a_bank_of_three_pages(path)
     old = path.read_bytes()
     with Bank.open(path) as bank:

@@ -1,11 +1,10 @@
-"""The index answers as brute force would, survives any interleaving, and refuses damaged files."""
+"""The index equals brute force after any interleaving of calls, and refuses damaged files."""
 
 import os
 import struct
 import tempfile
 import threading
 from collections.abc import Iterator
-from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,19 +42,19 @@ def as_ids(numbers) -> Ids:
 
 
 def brute_force(bank: dict[int, bytes], queries: Packed, radius: int) -> list[list]:
-    """Give for each query the (id, distance) pairs that an index must report, in its order."""
+    """Return for each query the (id, distance) pairs that an index must report, in its order."""
     if not bank:
         return [[] for _ in queries]
     rows = np.frombuffer(b"".join(bank.values()), np.uint8).reshape(len(bank), -1)
-    answer = []
+    result = []
     for row in distances(queries, rows).tolist():
-        near = [(id, d) for id, d in zip(bank, row, strict=True) if d <= radius]
-        answer.append(sorted(near, key=lambda hit: (hit[1], hit[0])))
-    return answer
+        matches = [(id, d) for id, d in zip(bank, row, strict=True) if d <= radius]
+        result.append(sorted(matches, key=lambda hit: (hit[1], hit[0])))
+    return result
 
 
 def hits(found: Matches) -> list[list]:
-    """Write an index's answer down as `brute_force` does, checking its form on the way."""
+    """Check the form of an index's result, and return it in the form of `brute_force`."""
     assert found.offsets.dtype == np.int64
     assert found.ids.dtype == np.uint64
     assert found.distances.dtype == np.uint16
@@ -78,22 +77,22 @@ def flipped(rng: np.random.Generator, packed: Packed, most: int) -> Packed:
 
 
 class Interleaving(RuleBasedStateMachine):
-    """Any order of add, remove, save, open and query against a dictionary."""
+    """Any order of add, remove, save, open and query, compared with a dictionary."""
 
     @initialize(
         bits=st.sampled_from(WIDTHS),
         seed=st.integers(0, 2**32 - 1),
-        crowd=st.booleans(),
+        clustered=st.booleans(),
         compact=st.booleans(),
     )
-    def begin(self, bits: int, seed: int, crowd: bool, compact: bool) -> None:
+    def begin(self, bits: int, seed: int, clustered: bool, compact: bool) -> None:
         self.rng = np.random.default_rng(seed)
         self.bits = bits
         self.index = Index(bits, compact=compact and bits != 144)
         self.bank: dict[int, bytes] = {}
-        # a few centres that everything clusters around, or free choice
-        self.centres = random_packed(self.rng, 3 if crowd else 200, bits)
-        self.ever: list[int] = [0, 2**64 - 1, 2**63]
+        # all hashes are close to a few centres, or to many
+        self.centres = random_packed(self.rng, 3 if clustered else 200, bits)
+        self.all_ids: list[int] = [0, 2**64 - 1, 2**63]
         self.folder = Path(os.environ["INDEX_TEST_FOLDER"])
 
     def near_centres(self, count: int) -> Packed:
@@ -107,16 +106,16 @@ class Interleaving(RuleBasedStateMachine):
             ids = [n for n in range(first + 1, first + 1 + count) if n < 2**64]
         else:
             fresh = self.rng.integers(0, 2**64, count, dtype=np.uint64, endpoint=False).tolist()
-            ids = [n for n in dict.fromkeys([*self.ever[:4], *fresh]) if n not in self.bank]
+            ids = [n for n in dict.fromkeys([*self.all_ids[:4], *fresh]) if n not in self.bank]
         packed = self.near_centres(len(ids))
         self.index.add(as_ids(ids), packed)
         self.bank.update(zip(ids, map(bytes, packed), strict=True))
-        self.ever.extend(ids)
+        self.all_ids.extend(ids)
 
-    @rule(share=st.floats(0, 1), strangers=st.integers(0, 3))
-    def remove(self, share: float, strangers: int) -> None:
-        some = [n for n in self.ever if self.rng.random() < share]
-        some += self.rng.integers(0, 2**64, strangers, dtype=np.uint64).tolist()
+    @rule(share=st.floats(0, 1), unknown=st.integers(0, 3))
+    def remove(self, share: float, unknown: int) -> None:
+        some = [n for n in self.all_ids if self.rng.random() < share]
+        some += self.rng.integers(0, 2**64, unknown, dtype=np.uint64).tolist()
         known = {n for n in some if n in self.bank}
         assert self.index.remove(as_ids(some)) == len(known)
         for n in known:
@@ -153,13 +152,13 @@ class Interleaving(RuleBasedStateMachine):
     def counts(self) -> None:
         if hasattr(self, "bank"):
             assert len(self.index) == len(self.bank)
-            for n in self.ever[-5:]:
+            for n in self.all_ids[-5:]:
                 assert (n in self.index) == (n in self.bank)
 
 
 @pytest.fixture(params=BACKENDS)
 def backend(request, monkeypatch) -> Iterator[str]:
-    """Search with each code that runs here."""
+    """Search with each available backend."""
     if request.param == "numpy":
         monkeypatch.setattr(segments, "search", None)
         monkeypatch.setattr(index_module, "search", None)
@@ -173,7 +172,7 @@ def backend(request, monkeypatch) -> Iterator[str]:
 
 @pytest.fixture(params=[1 << 16, 7], ids=["one block", "many blocks"])
 def block(request, monkeypatch) -> int:
-    """Let small banks span many blocks too, as large ones do."""
+    """Make small banks span many blocks, as large ones do."""
     monkeypatch.setattr(segments, "_BLOCK", request.param)
     return request.param
 
@@ -181,12 +180,15 @@ def block(request, monkeypatch) -> int:
 @pytest.mark.parametrize("small", [4096, 32])
 def test_any_interleaving_equals_brute_force(backend, small, tmp_path, monkeypatch):
     monkeypatch.setenv("INDEX_TEST_FOLDER", str(tmp_path))
-    monkeypatch.setattr(index_module, "_SMALL", small)  # so that several segments come about
+    monkeypatch.setattr(index_module, "_SMALL", small)  # creates several segments
     for module in (segments, index_module):
-        monkeypatch.setattr(module, "TABLES_FROM", small)  # and the tables
-    monkeypatch.setattr(segments, "WINDOWS_FROM", 4 * small)  # and their windows
+        monkeypatch.setattr(module, "TABLES_FROM", small)  # and tables
+    monkeypatch.setattr(segments, "WINDOWS_FROM", 4 * small)  # and windows
     if kernel:
-        query = partial(kernel.query, way=1)  # the cost model would scan such small banks
+
+        def query(*args):
+            return kernel.query(*args, 1)  # the cost model would scan such small banks
+
         monkeypatch.setattr(segments, "_BLOCK", 7)
         if index_module.search:
             monkeypatch.setattr(index_module, "search", SimpleNamespace(query=query))
@@ -215,7 +217,7 @@ def test_every_radius_equals_brute_force(bits, block, backend):
 
 @pytest.mark.parametrize("constant", [0, 255])
 @pytest.mark.parametrize("count", [1, 9, 5000, 20000])
-def test_constant_banks_report_every_row_in_order_of_ids(constant, count, block, backend):
+def test_banks_of_equal_hashes_report_every_row_in_order_of_ids(constant, count, block, backend):
     index = Index(64)
     ids = np.random.default_rng(0).permutation(count).astype(np.uint64)
     index.add(ids, np.full((count, 8), constant, np.uint8))
@@ -234,17 +236,17 @@ def test_empty_banks_and_empty_queries_are_valid(tmp_path):
     assert hits(index.query(np.zeros((2, 32), np.uint8))) == [[], []]
     assert hits(index.query(np.empty((0, 32), np.uint8))) == []
     index.save(tmp_path / "empty")
-    again = Index.open(tmp_path / "empty")
-    again.verify()
-    assert hits(again.query(np.zeros((1, 32), np.uint8), 256)) == [[]]
-    again.add(as_ids([5]), np.zeros((1, 32), np.uint8))
-    assert hits(again.query(np.empty((0, 32), np.uint8))) == []
-    assert 5 in again
-    assert np.uint64(5) in again
-    assert 4 not in again
-    assert -1 not in again
-    assert 2**64 not in again
-    assert "5" not in again
+    opened = Index.open(tmp_path / "empty")
+    opened.verify()
+    assert hits(opened.query(np.zeros((1, 32), np.uint8), 256)) == [[]]
+    opened.add(as_ids([5]), np.zeros((1, 32), np.uint8))
+    assert hits(opened.query(np.empty((0, 32), np.uint8))) == []
+    assert 5 in opened
+    assert np.uint64(5) in opened
+    assert 4 not in opened
+    assert -1 not in opened
+    assert 2**64 not in opened
+    assert "5" not in opened
 
 
 def test_read_only_strided_and_reversed_arrays_are_valid():
@@ -260,7 +262,7 @@ def test_read_only_strided_and_reversed_arrays_are_valid():
         assert hits(index.query(packed, 140)) == brute_force(bank, packed, 140)
 
 
-def test_the_callers_arrays_are_copied():
+def test_arrays_of_the_caller_are_copied():
     ids, packed = as_ids([1, 2]), np.zeros((2, 32), np.uint8)
     index = Index()
     index.add(ids, packed)
@@ -278,7 +280,7 @@ def test_the_callers_arrays_are_copied():
         ([[0] * 32], InvalidSignal),
     ],
 )
-def test_wrong_hashes_are_refused_and_change_nothing(packed, error):
+def test_invalid_hashes_are_refused_and_change_nothing(packed, error):
     index = Index()
     with pytest.raises(error, match=r"uint8 array of shape \(n, 32\)"):
         index.add(as_ids([1]), packed)
@@ -290,7 +292,7 @@ def test_wrong_hashes_are_refused_and_change_nothing(packed, error):
 @pytest.mark.parametrize(
     "ids", [np.array([1]), np.array([[1]], np.uint64), [1], as_ids([]), as_ids([1, 2]), None]
 )
-def test_wrong_ids_are_refused_and_change_nothing(ids):
+def test_invalid_ids_are_refused_and_change_nothing(ids):
     index = Index()
     index.add(as_ids([7]), np.zeros((1, 32), np.uint8))
     with pytest.raises(ValueError, match=r"[Ii]ds"):
@@ -302,7 +304,7 @@ def test_wrong_ids_are_refused_and_change_nothing(ids):
     assert 1 not in index
 
 
-def test_wrong_radius_and_width_are_refused():
+def test_invalid_radius_and_width_are_refused():
     index = Index()
     with pytest.raises(ValueError, match="0 or more"):
         index.query(np.zeros((1, 32), np.uint8), -1)
@@ -313,14 +315,14 @@ def test_wrong_radius_and_width_are_refused():
             Index(bits)
 
 
-def test_memory_stays_within_its_bounds_and_removed_rows_are_given_back(backend):
+def test_memory_stays_within_bounds_and_removed_rows_are_freed(backend):
     rng = np.random.default_rng(2)
     index = Index()
     for start in range(0, 150_000, 1500):
         index.add(np.arange(start, start + 1500, dtype=np.uint64), random_packed(rng, 1500))
     index.settle()
     assert len(index) == 150_000
-    # 40 B a hash; the kernel's tables are 96 B and, at this size, 11 B of offsets
+    # 40 B per hash; the kernel's tables take 96 B and, at this size, 11 B of offsets
     assert index.nbytes <= (41 if backend == "numpy" else 150) * 150_000
     full = index.nbytes
     assert index.remove(np.arange(0, 150_000, 2, dtype=np.uint64)) == 75_000
@@ -331,21 +333,21 @@ def test_memory_stays_within_its_bounds_and_removed_rows_are_given_back(backend)
     assert (len(index), index.nbytes) == (0, 0)
 
 
-def test_queries_see_each_change_whole_while_another_thread_changes_the_bank():
-    # Every state of the bank holds, for one group number, exactly 64 copies of the query: a reader
-    # that saw half an addition or removal would count something else.
+def test_queries_never_see_half_a_change_of_another_thread():
+    # Every state of the bank has exactly 64 copies of the query in each group; a reader that saw
+    # half an addition or removal would count another number.
     index = Index()
     query = np.zeros((1, 32), np.uint8)
     rng = np.random.default_rng(3)
     index.add(np.arange(10**6, 10**6 + 20_000, dtype=np.uint64), random_packed(rng, 20_000) | 1)
-    stop, wrong, seen = threading.Event(), [], set()
+    stop, torn, seen = threading.Event(), [], set()
 
     def read() -> None:
         while not stop.is_set():
             ids = index.query(query, 0).ids
             groups, counts = np.unique(ids // np.uint64(64), return_counts=True)
             if (counts != 64).any() or len(groups) > 2:
-                wrong.append(ids)
+                torn.append(ids)
             seen.update(groups.tolist())
 
     readers = [threading.Thread(target=read) for _ in range(3)]
@@ -359,7 +361,7 @@ def test_queries_see_each_change_whole_while_another_thread_changes_the_bank():
     stop.set()
     for thread in readers:
         thread.join()
-    assert not wrong
+    assert not torn
     assert len(seen) > 1
 
 
@@ -376,30 +378,30 @@ def saved(tmp_path) -> Path:
     return path
 
 
-def resigned(data: bytes) -> bytes:
-    """Give a header that was changed on purpose its right checksum."""
+def with_checksum(data: bytes) -> bytes:
+    """Return a file with the checksum of its modified header corrected."""
     return data[:120] + blake2b(data[:120], digest_size=16).digest() + data[136:]
 
 
-def test_a_flip_of_any_byte_is_noticed(saved):
+def test_a_flipped_bit_in_any_byte_is_detected(saved):
     good = saved.read_bytes()
     assert len(good) == 192 + 448 + 960  # ids and hashes, padded to 64 bytes
-    for place in range(len(good)):
+    for offset in range(len(good)):
         data = bytearray(good)
-        data[place] ^= 1 << place % 8
+        data[offset] ^= 1 << offset % 8
         saved.write_bytes(data)
-        if place < 192:
+        if offset < 192:
             with pytest.raises(IndexFileInvalid):
                 Index.open(saved)
         else:
             index = Index.open(saved)
-            with pytest.raises(IndexFileInvalid, match="ids" if place < 640 else "hashes"):
+            with pytest.raises(IndexFileInvalid, match="ids" if offset < 640 else "hashes"):
                 index.verify()
     saved.write_bytes(good)
     Index.open(saved).verify()
 
 
-def test_a_file_cut_or_lengthened_anywhere_is_refused(saved):
+def test_a_truncated_or_extended_file_is_refused(saved):
     good = saved.read_bytes()
     for length in (0, 1, 7, 8, 20, 127, 191, 192, 193, 640, len(good) - 1):
         saved.write_bytes(good[:length])
@@ -410,16 +412,16 @@ def test_a_file_cut_or_lengthened_anywhere_is_refused(saved):
         Index.open(saved)
 
 
-def test_foreign_newer_swapped_and_unknown_files_are_told_apart(saved):
+def test_foreign_newer_swapped_and_unknown_files_have_messages_of_their_own(saved):
     good = saved.read_bytes()
     cases = {
         b"\x89PNG\r\n\x1a\n" + good[8:]: "not an index file",
-        resigned(good[:12] + struct.pack("=I", 2) + good[16:]): "newer version",
+        with_checksum(good[:12] + struct.pack("=I", 2) + good[16:]): "newer version",
         good[:8] + good[8:12][::-1] + good[12:]: "other byte order",
         good[:8] + b"abcd" + good[12:]: "damaged",
-        resigned(good[:16] + struct.pack("=I", 77) + good[20:]): "77 bits",
-        # lengths that lie about what follows, with a header that is otherwise right
-        resigned(good[:24] + struct.pack("=Q", 2**61) + good[32:]): "truncated",
+        with_checksum(good[:16] + struct.pack("=I", 77) + good[20:]): "77 bits",
+        # a wrong length in a header that is otherwise valid
+        with_checksum(good[:24] + struct.pack("=Q", 2**61) + good[32:]): "truncated",
     }
     for data, message in cases.items():
         saved.write_bytes(data)
@@ -430,7 +432,7 @@ def test_foreign_newer_swapped_and_unknown_files_are_told_apart(saved):
         Index.open(saved)
 
 
-def test_changes_in_memory_leave_the_opened_file_alone(saved):
+def test_changes_in_memory_do_not_modify_the_opened_file(saved):
     before = saved.read_bytes()
     index = Index.open(saved)
     assert index.remove(np.arange(120, dtype=np.uint64)) == 20
@@ -438,14 +440,14 @@ def test_changes_in_memory_leave_the_opened_file_alone(saved):
     assert len(index) == 31
     assert saved.read_bytes() == before
     index.save(saved)  # over the file that it is mapped from
-    again = Index.open(saved)
-    again.verify()
-    everything = np.zeros((1, 18), np.uint8)
-    assert hits(again.query(everything, 144)) == hits(index.query(everything, 144))
-    assert len(again) == 31
+    opened = Index.open(saved)
+    opened.verify()
+    query = np.zeros((1, 18), np.uint8)
+    assert hits(opened.query(query, 144)) == hits(index.query(query, 144))
+    assert len(opened) == 31
 
 
-def test_a_saved_file_is_private_and_holds_nothing_that_was_removed(tmp_path):
+def test_a_saved_file_is_private_and_contains_no_removed_value(tmp_path):
     index = Index()
     secret = np.frombuffer(b"a value that its owner withdrew!", np.uint8).reshape(1, 32)
     index.add(as_ids([1]), secret)
@@ -478,7 +480,7 @@ def test_an_interrupted_save_leaves_the_old_file_and_nothing_else(moment, saved,
     assert saved.read_bytes() == before
 
 
-def test_a_save_is_on_the_disk_before_it_takes_the_old_files_place(saved, monkeypatch):
+def test_a_save_is_synced_before_it_replaces_the_old_file(saved, monkeypatch):
     order = []
     fsync, replace = os.fsync, Path.replace
 
@@ -497,7 +499,7 @@ def test_a_save_is_on_the_disk_before_it_takes_the_old_files_place(saved, monkey
 
 
 @given(st.binary(max_size=300))
-def test_random_bytes_are_never_an_index(data):
+def test_random_bytes_are_not_an_index(data):
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
         file.flush()

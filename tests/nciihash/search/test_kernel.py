@@ -1,4 +1,4 @@
-"""The kernel's loops against brute force, on banks and files made to trip them."""
+"""The kernel's loops compared with brute force, on adversarial banks and damaged files."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ from nciihash.search.segments import SIG_PADDING, Segment, Tables, scrambled
 pytestmark = pytest.mark.skipif(search is None, reason="there is no compiled kernel")
 
 BACKENDS = search.backends() if search else []
-INDEX, SCAN = 1, 2  # ways to go, see kernel.hpp
+INDEX, SCAN = 1, 2  # strategies, see kernel.hpp
 
 
 @pytest.fixture(params=BACKENDS)
@@ -53,7 +53,7 @@ def constant(rng, count, size):
 
 
 def alike_in_half(rng, count, size):
-    """Fill single buckets with everything: half of all scrambled chunks are the same everywhere."""
+    """Make half of the scrambled chunks equal in all rows, so that one bucket has every row."""
     scrambled_rows = uniform(rng, count, size)
     scrambled_rows[:, : size // 4 * 2] = 0x5A
     return unscrambled(scrambled_rows)
@@ -66,27 +66,27 @@ def unscrambled(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.packbits(bits, axis=1)
 
 
-def ranked(ids, living, apart):
-    """Give for each query all living ids with their distances, nearest first."""
-    rows = [np.flatnonzero(living)[np.lexsort((ids[living], one[living]))] for one in apart]
-    return [(ids[r], one[r]) for r, one in zip(rows, apart, strict=True)]
+def ranked(ids, live, distances):
+    """Return for each query the ids and distances of all live rows, closest first."""
+    rows = [np.flatnonzero(live)[np.lexsort((ids[live], each[live]))] for each in distances]
+    return [(ids[r], each[r]) for r, each in zip(rows, distances, strict=True)]
 
 
-def expected(nearest, radius):
-    """Give what each query must find, given its ranking."""
-    counts = [int(np.searchsorted(distances, radius, side="right")) for _, distances in nearest]
+def expected_matches(ranking, radius):
+    """Return the offsets, ids and distances that queries with these rankings must find."""
+    counts = [int(np.searchsorted(distances, radius, side="right")) for _, distances in ranking]
     offsets = np.cumsum([0, *counts])
-    found = [
-        np.concatenate([each[n][:count] for each, count in zip(nearest, counts, strict=True)])
+    ids, distances = (
+        np.concatenate([each[n][:count] for each, count in zip(ranking, counts, strict=True)])
         for n in (0, 1)
-    ]
-    return offsets, *found
+    )
+    return offsets, ids, distances
 
 
 @pytest.mark.parametrize("make", [uniform, clustered, duplicated, constant, alike_in_half])
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize("stride", [1, 2])
-def test_both_ways_equal_brute_force_at_every_radius(bits, make, stride, backend):
+def test_both_strategies_equal_brute_force_at_every_radius(bits, make, stride, backend):
     if bits // 16 % stride:
         pytest.skip("an odd number of chunks has no compact form")
     rng = np.random.default_rng(bits)
@@ -96,33 +96,33 @@ def test_both_ways_equal_brute_force_at_every_radius(bits, make, stride, backend
         [perturbed(rng, packed[:14], 0.06), packed[14:16], uniform(rng, 4, bits // 8)]
     )
     ids = np.sort(rng.choice(2**40, count, replace=False)).astype(np.uint64)
-    gone = np.packbits(rng.random(count) < 0.1)
-    living = np.unpackbits(gone, count=count) == 0
-    apart = np.bitwise_count(queries[:, None] ^ packed).sum(axis=2, dtype=np.uint16)
-    nearest = ranked(ids, living, apart)
+    removed = np.packbits(rng.random(count) < 0.1)
+    live = np.unpackbits(removed, count=count) == 0
+    distances = np.bitwise_count(queries[:, None] ^ packed).sum(axis=2, dtype=np.uint16)
+    ranking = ranked(ids, live, distances)
     rows = scrambled(packed)
-    flat = search.Segment(rows, ids, gone, search.slice_rows(rows), None, None, None)
+    flat = search.Segment(rows, ids, removed, search.slice_rows(rows), None, None, None)
     key_bits = (8, 11, 16)[bits % 3]
     tabled, windowed = (
-        search.Segment(rows, ids, gone, None, *search.build(rows, key_bits, stride, windows, 2))
+        search.Segment(rows, ids, removed, None, *search.build(rows, key_bits, stride, windows, 2))
         for windows in (False, True)
     )
     radii = range(64) if bits == 256 else range(17)
     for radius in [*radii, 64, 100, bits]:
         for some in (slice(None), slice(3, 4), slice(17, 18)):
-            answer = expected(nearest[some], radius)
-            ways = ((flat, 0), (tabled, INDEX), (windowed, INDEX), (tabled, SCAN), (tabled, 0))
-            for segment, way in ways:
-                raw = search.query((segment,), queries[some], radius, 1, way)
+            expected = expected_matches(ranking[some], radius)
+            runs = ((flat, 0), (tabled, INDEX), (windowed, INDEX), (tabled, SCAN), (tabled, 0))
+            for segment, strategy in runs:
+                raw = search.query((segment,), queries[some], radius, 1, strategy)
                 found = _matches(raw, len(queries[some]))
-                # NumPy's own assertion, a hundred times slower, is left to tell what differs
-                if not all(np.array_equal(g, w) for g, w in zip(found, answer, strict=True)):
-                    for got, wanted in zip(found, answer, strict=True):
-                        np.testing.assert_array_equal(got, wanted)
+                # NumPy's own assertion shows the differences, but is a hundred times slower
+                if not all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True)):
+                    for actual, desired in zip(found, expected, strict=True):
+                        np.testing.assert_array_equal(actual, desired)
 
 
 @pytest.mark.parametrize("bits", WIDTHS)
-def test_the_kernel_and_numpy_scramble_alike(bits, monkeypatch):
+def test_the_kernel_and_numpy_scramble_equally(bits, monkeypatch):
     packed = uniform(np.random.default_rng(0), 50, bits // 8)
     compiled = scrambled(packed)
     monkeypatch.setattr(segments, "search", None)
@@ -132,7 +132,7 @@ def test_the_kernel_and_numpy_scramble_alike(bits, monkeypatch):
 
 @pytest.mark.parametrize("windows", [False, True])
 @pytest.mark.parametrize("threads", [1, 2, 7])
-def test_tables_hold_every_row_once_under_its_key(windows, threads):
+def test_tables_contain_every_row_once_under_its_key(windows, threads):
     rows = clustered(np.random.default_rng(1), 3000, 32)
     offsets, refs, sigs = search.build(rows, 12, 1, windows, threads)
     assert offsets.shape == (16, ((1 << 12) + 1) * (4 if windows else 1))
@@ -147,7 +147,7 @@ def test_tables_hold_every_row_once_under_its_key(windows, threads):
         np.testing.assert_array_equal(sigs[3000 * table :][:3000], following)
 
 
-def test_windows_tell_where_signatures_with_more_ones_begin():
+def test_window_bounds_divide_buckets_by_the_ones_in_signatures():
     rows = clustered(np.random.default_rng(1), 3000, 32)
     offsets, _, sigs = search.build(rows, 8, 1, True, 1)
     for table in range(16):
@@ -159,11 +159,11 @@ def test_windows_tell_where_signatures_with_more_ones_begin():
             bucket = ones[start:stop]
             assert (np.diff(bucket.astype(int)) >= 0).all()
             first = np.searchsorted(bucket, np.arange(3, 15))
-            wanted = np.minimum(first * 256 // max(len(bucket), 1), 255)
-            np.testing.assert_array_equal(bounds, wanted)
+            expected = np.minimum(first * 256 // max(len(bucket), 1), 255)
+            np.testing.assert_array_equal(bounds, expected)
 
 
-def test_threads_and_batches_change_nothing():
+def test_results_do_not_depend_on_threads_and_batches():
     rng = np.random.default_rng(2)
     packed = clustered(rng, 40_000, 32)
     index = Index()
@@ -181,16 +181,16 @@ def test_threads_and_batches_change_nothing():
             np.testing.assert_array_equal(single.ids, one.ids[start:stop])
 
 
-def test_queries_are_exact_while_segments_merge_and_rows_come_and_go():
+def test_queries_are_exact_while_segments_merge_and_rows_change():
     rng = np.random.default_rng(3)
     index = Index()
-    stays = uniform(rng, 200, 32)
-    index.add(np.arange(200, dtype=np.uint64), stays)
+    kept = uniform(rng, 200, 32)
+    index.add(np.arange(200, dtype=np.uint64), kept)
     stop, wrong = threading.Event(), []
 
     def read() -> None:
         while not stop.is_set():
-            found = index.query(stays, 0)
+            found = index.query(kept, 0)
             if not np.array_equal(found.ids, np.arange(200)):
                 wrong.append(found)
 
@@ -201,16 +201,16 @@ def test_queries_are_exact_while_segments_merge_and_rows_come_and_go():
     for start in range(1000, 101_000, 5000):
         ids = np.arange(start, start + 5000, dtype=np.uint64)
         index.add(ids, uniform(rng, 5000, 32))
-        leaving = rng.choice(ids, 700, replace=False)
-        assert index.remove(leaving) == 700
-        expected_ids |= set(ids.tolist()) - set(leaving.tolist())
+        removed = rng.choice(ids, 700, replace=False)
+        assert index.remove(removed) == 700
+        expected_ids |= set(ids.tolist()) - set(removed.tolist())
     stop.set()
     for reader in readers:
         reader.join()
     assert not wrong
     index.settle()
-    everything = index.query(stays[:1], 256)
-    assert set(everything.ids.tolist()) == expected_ids
+    matches = index.query(kept[:1], 256)
+    assert set(matches.ids.tolist()) == expected_ids
     assert len(index) == len(expected_ids)
 
 
@@ -220,29 +220,29 @@ def damaged(tables: Tables, **changes) -> Tables:
 
 
 @pytest.mark.parametrize("fill", [0, 1, 2**31, 2**32 - 1])
-@pytest.mark.parametrize("what", ["offsets", "refs"])
+@pytest.mark.parametrize("array", ["offsets", "refs"])
 @pytest.mark.parametrize("windows_from", [1, 1 << 40])
-def test_damaged_tables_are_an_error_or_a_wrong_answer_never_a_crash(
-    what, fill, windows_from, monkeypatch
+def test_damaged_tables_cause_an_error_or_a_wrong_result_never_a_crash(
+    array, fill, windows_from, monkeypatch
 ):
     monkeypatch.setattr(segments, "WINDOWS_FROM", windows_from)
     rng = np.random.default_rng(4)
     packed = uniform(rng, 20_000, 32)
-    good = Segment.of(np.arange(20_000, dtype=np.uint64), scrambled(packed))
-    values = getattr(good.tables, what).copy()
+    good = Segment.build(np.arange(20_000, dtype=np.uint64), scrambled(packed))
+    values = getattr(good.tables, array).copy()
     values[:, rng.random(values.shape[1]) < 0.5] = fill
-    bad = Segment(good.ids, good.rows, damaged(good.tables, **{what: values})).attached()
-    wrong = 0
+    bad = Segment(good.ids, good.rows, damaged(good.tables, **{array: values})).with_handle()
+    errors = 0
     for number in range(0, 200, 10):
         try:
-            search.query((bad.engine,), packed[number : number + 10], 31, 1, INDEX)
+            search.query((bad.handle,), packed[number : number + 10], 31, 1, INDEX)
         except ValueError as error:
-            assert "damaged" in str(error)  # noqa: PT017 - a wrong answer would be fine too
-            wrong += 1
-    assert wrong or fill < 20_000
+            assert "damaged" in str(error)  # noqa: PT017 - a wrong result is allowed too
+            errors += 1
+    assert errors or fill < 20_000
 
 
-def test_a_damaged_file_is_an_error_when_it_is_searched(tmp_path):
+def test_searching_a_damaged_file_raises_an_error(tmp_path):
     rng = np.random.default_rng(5)
     index = Index()
     packed = uniform(rng, 20_000, 32)
@@ -260,7 +260,7 @@ def test_a_damaged_file_is_an_error_when_it_is_searched(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("bits", "compact", "windows_from", "bytes_a_hash"),
+    ("bits", "compact", "windows_from", "bytes_per_hash"),
     [
         (256, False, 1 << 40, 147),
         (256, True, 1 << 40, 93),
@@ -269,23 +269,22 @@ def test_a_damaged_file_is_an_error_when_it_is_searched(tmp_path):
         (256, True, 1, 117),
     ],
 )
-def test_a_saved_index_keeps_its_tables_and_its_form(
-    bits, compact, windows_from, bytes_a_hash, tmp_path, monkeypatch
+def test_a_saved_index_keeps_its_tables_and_stays_compact(
+    bits, compact, windows_from, bytes_per_hash, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(segments, "WINDOWS_FROM", windows_from)
     rng = np.random.default_rng(6)
     packed = uniform(rng, 70_000, bits // 8)
     index = Index(bits, compact=compact)
     index.add(rng.permutation(70_000).astype(np.uint64), packed)
-    assert index.nbytes <= bytes_a_hash * 70_000
+    assert index.nbytes <= bytes_per_hash * 70_000
     index.save(tmp_path / "bank")
     opened = Index.open(tmp_path / "bank")
     opened.verify()
     assert opened.compact == compact
     assert opened.nbytes == index.nbytes
     queries = perturbed(rng, packed[:50], 0.05)
-    for one, other in ((index.query(queries, 12), opened.query(queries, 12)),):
-        np.testing.assert_array_equal(one.ids, other.ids)
+    np.testing.assert_array_equal(index.query(queries, 12).ids, opened.query(queries, 12).ids)
     opened.remove(np.arange(0, 70_000, 2, dtype=np.uint64))
     opened.settle()
     assert opened.compact == compact
@@ -316,32 +315,34 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess:
     )
 
 
-SHOW = "from nciihash.search.index import backend; print(backend())"
+PRINT_BACKEND = "from nciihash.search.index import backend; print(backend())"
 
 
 @pytest.mark.parametrize("name", [*BACKENDS, "numpy"])
-def test_the_environment_chooses_the_backend(name):
-    done = run(SHOW, NCIIHASH_BACKEND=name)
-    assert (done.stdout, done.stderr) == (f"{name}\n", "")
+def test_the_environment_selects_the_backend(name):
+    result = run(PRINT_BACKEND, NCIIHASH_BACKEND=name)
+    assert (result.stdout, result.stderr) == (f"{name}\n", "")
 
 
-def test_an_unknown_backend_is_an_error_that_names_the_known_ones():
-    done = run(SHOW, NCIIHASH_BACKEND="abacus")
-    assert done.returncode == 1
-    assert "'abacus'; what runs on this machine is" in done.stderr
+def test_an_unknown_backend_is_an_error_that_lists_the_available_ones():
+    result = run(PRINT_BACKEND, NCIIHASH_BACKEND="abacus")
+    assert result.returncode == 1
+    assert "'abacus'; available on this machine: " in result.stderr
 
 
-WITHOUT = "import sys; sys.modules['nciihash.search._kernel'] = None; "
+WITHOUT_KERNEL = "import sys; sys.modules['nciihash.search._kernel'] = None; "
 
 
-def test_without_the_kernel_one_warning_and_the_same_answers():
-    done = run("import warnings; warnings.simplefilter('default'); " + WITHOUT + SHOW)
-    assert done.stdout == "numpy\n"
-    assert done.stderr.count("RuntimeWarning") == 1
-    assert "installed without its compiled kernel" in done.stderr
+def test_without_the_kernel_numpy_searches_after_one_warning():
+    result = run(
+        "import warnings; warnings.simplefilter('default'); " + WITHOUT_KERNEL + PRINT_BACKEND
+    )
+    assert result.stdout == "numpy\n"
+    assert result.stderr.count("RuntimeWarning") == 1
+    assert "installed without its compiled kernel" in result.stderr
 
 
-def test_a_kernel_that_is_required_must_be_there():
-    done = run(WITHOUT + SHOW, NCIIHASH_REQUIRE_KERNEL="1")
-    assert done.returncode == 1
-    assert "compiled search kernel is missing" in done.stderr
+def test_a_missing_kernel_is_an_error_if_it_is_required():
+    result = run(WITHOUT_KERNEL + PRINT_BACKEND, NCIIHASH_REQUIRE_KERNEL="1")
+    assert result.returncode == 1
+    assert "compiled search kernel is missing" in result.stderr
