@@ -22,13 +22,13 @@ from clearinghouse.abuse.oracle import OracleDetector
 from clearinghouse.abuse.proof_of_work import ProofOfWork
 from clearinghouse.abuse.quotas import Budgets
 from clearinghouse.cases.passphrases import PassphraseChecker
-from clearinghouse.database.engines import refusal
+from clearinghouse.database.engines import to_refusal
 from clearinghouse.database.store import Store
 from clearinghouse.errors import (
     BadBody,
     DatabaseUnavailable,
     InternalError,
-    MethodRefused,
+    MethodNotAllowed,
     NotFound,
     NotJson,
     RequestRefused,
@@ -38,8 +38,8 @@ from clearinghouse.http.headers import PrivateHeaders
 from clearinghouse.metrics import Metrics, MetricsMiddleware
 from clearinghouse.routes import advocates, health, page, platforms, stopncii, survivors
 from clearinghouse.routes import rehearsal as rehearsals
-from clearinghouse.routes.dependencies import refusal_answer
-from clearinghouse.routes.rehearsal import Faults, Rehearsal
+from clearinghouse.routes.dependencies import problem_response
+from clearinghouse.routes.rehearsal import FaultInjector, Rehearsal
 from clearinghouse.service import Service
 from clearinghouse.settings import Settings
 from nciihash import __version__
@@ -102,7 +102,7 @@ def create_app(
                 clock,
             )
             service.waiters.bind()
-            store.wrote = app.state.metrics.wrote
+            store.record_write = app.state.metrics.record_write
             app.state.service = service
             following = asyncio.create_task(service.follow_log())
             stopping = threading.Event()
@@ -148,7 +148,7 @@ def create_app(
     if sandbox:
         rehearsal = app.state.rehearsal = Rehearsal()
         app.include_router(rehearsals.router)
-        app.add_middleware(Faults, rehearsal=rehearsal)
+        app.add_middleware(FaultInjector, rehearsal=rehearsal)
     patch_fastapi(
         app,
         docs_url="/docs",
@@ -177,47 +177,47 @@ def create_app(
 
 async def _refused(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestRefused)  # noqa: S101 - registered for this class alone
-    return refusal_answer(error)
+    return problem_response(error)
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - likewise
     errors = error.errors()
     if any(e["type"] == "json_invalid" for e in errors):
-        return refusal_answer(NotJson())
-    return refusal_answer(BadBody(errors))
+        return problem_response(NotJson())
+    return problem_response(BadBody(errors))
 
 
 async def _framework(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - likewise
     if error.status_code == 404:
-        return refusal_answer(NotFound())
+        return problem_response(NotFound())
     if error.status_code == 405:
-        response = refusal_answer(MethodRefused())
+        response = problem_response(MethodNotAllowed())
         response.headers.update(error.headers or {})
         return response
     if error.status_code < 500:
         # such as a body that is not UTF-8
-        return refusal_answer(NotJson())
-    return refusal_answer(InternalError())
+        return problem_response(NotJson())
+    return problem_response(InternalError())
 
 
 async def _database_failed(_request: Request, error: Exception) -> Response:
     assert isinstance(error, SQLAlchemyError)  # noqa: S101 - likewise
-    if known := refusal(error):
-        return refusal_answer(known)
+    if known := to_refusal(error):
+        return problem_response(known)
     _log.error("Database error.", exc_info=error)
-    return refusal_answer(InternalError())
+    return problem_response(InternalError())
 
 
 async def _disk_failed(_request: Request, error: Exception) -> Response:
     # such as a full disk when the journal of withdrawals is written
     _log.error("Disk error.", exc_info=error)
-    return refusal_answer(DatabaseUnavailable())
+    return problem_response(DatabaseUnavailable())
 
 
 async def _broken(_request: Request, _error: Exception) -> Response:
-    return refusal_answer(InternalError())
+    return problem_response(InternalError())
 
 
 # --- the OpenAPI document --------------------------------------------------------------------

@@ -67,7 +67,7 @@ class CredentialsMissing(RequestRefused):
     )
 
 
-class CredentialsWrong(RequestRefused):
+class InvalidCredentials(RequestRefused):
     """The case is unknown or the passphrase wrong, which look the same; or the key is invalid."""
 
     status = 401
@@ -176,7 +176,7 @@ class TooManySignals(RequestRefused):
     detail = "Nothing was added. A file can have 2,048 hashes; those sent before are kept."
 
 
-class NotTheNextPart(RequestRefused):
+class PartOutOfOrder(RequestRefused):
     """The file is complete already, or its parts are sent out of order."""
 
     status = 409
@@ -329,7 +329,7 @@ class NotJson(RequestRefused):
     detail = "Send JSON in UTF-8, as the OpenAPI document describes it."
 
 
-class MediaRefused(RequestRefused):
+class UnsupportedMediaType(RequestRefused):
     """The body has a content type that is never accepted, such as a picture."""
 
     status = 415
@@ -340,7 +340,7 @@ class MediaRefused(RequestRefused):
     )
 
 
-class TooLarge(RequestRefused):
+class BodyTooLarge(RequestRefused):
     """The body is larger than any valid request."""
 
     status = 413
@@ -349,7 +349,7 @@ class TooLarge(RequestRefused):
     detail = "Send fewer hashes per request. Never send pictures to this service."
 
 
-class TooSlow(RequestRefused):
+class BodyTimeout(RequestRefused):
     """The body did not arrive in time."""
 
     status = 408
@@ -392,7 +392,7 @@ class NotFound(RequestRefused):
     detail = "Check the URL; the OpenAPI document lists all paths."
 
 
-class MethodRefused(RequestRefused):
+class MethodNotAllowed(RequestRefused):
     """The path does not support the method."""
 
     status = 405

@@ -87,7 +87,7 @@ class Metrics:
     def _gauge(self, name: str, description: str) -> Gauge:
         return Gauge(f"clearinghouse_{name}", description, registry=self.registry)
 
-    def wrote(self, seconds: float) -> None:
+    def record_write(self, seconds: float) -> None:
         """Record how long a write transaction held the lock, for the current request."""
         scope = _request.get()
         method, route = ("", _BACKGROUND) if scope is None else _labels(scope)

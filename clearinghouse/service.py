@@ -121,9 +121,9 @@ class Service:
     settings: Settings
     store: Store
     checks: PassphraseChecker
-    gate: ProofOfWork
+    proof_of_work: ProofOfWork
     budgets: Budgets
-    watch: OracleDetector
+    oracle_detector: OracleDetector
     lawful: LawfulList
     clock: Callable[[], datetime]
     live: LiveIndex = field(default_factory=LiveIndex)
@@ -165,9 +165,9 @@ class Service:
     async def _recover(self, error: Exception) -> None:
         if isinstance(error, DatabaseRestored):
             # first, so that the index has nothing from before, even if the rest fails
-            self.live.begin_anew()
+            self.live.reset()
             with suppress(Exception):  # retried like everything else
-                await asyncio.to_thread(self.store.settle)
+                await asyncio.to_thread(self.store.reconcile)
                 return
         await asyncio.sleep(_PAUSE)
 
@@ -177,14 +177,18 @@ class Service:
             self._write_counts_locked()
 
     def _write_counts_locked(self) -> None:
-        counts, alarms, uses = self.live.take_counts(), self.watch.take(), self.uses.take()
+        counts, alarms, uses = (
+            self.live.take_match_counts(),
+            self.oracle_detector.take(),
+            self.uses.take(),
+        )
         if not counts and not alarms and not uses:
             return
         now = self.clock()
         try:
             with self.store.write() as tx:
                 if counts:
-                    tx.platforms.count_matches(counts, day(now))
+                    tx.platforms.add_matches(counts, day(now))
                 review.flag_hits(
                     tx,
                     {item for _, item in counts},
@@ -193,12 +197,12 @@ class Service:
                 )
                 review.raise_alarms(tx, alarms, now=now)
                 if uses:
-                    tx.platforms.note_uses(uses)
+                    tx.platforms.update_key_uses(uses)
         except BaseException:
             for (platform, item), count in counts.items():
                 self.live.count(platform, {item: count})
-            self.watch.restore(alarms)
-            self.uses.give_back(uses)
+            self.oracle_detector.restore(alarms)
+            self.uses.restore(uses)
             raise
         for alarm in alarms:
             # nothing else about it may appear in a log
@@ -216,7 +220,7 @@ class Service:
             current = alerts(tx, now=self.clock())
         for alert in current:
             if alert not in known:
-                _log.warning("%s", alert.words)
+                _log.warning("%s", alert.text)
         return frozenset(current)
 
 
@@ -259,13 +263,13 @@ class _Maintenance:
         if self.saved:
             return
         store = self._service.store
-        store.note_reached()
-        store.keep_withdrawals()
+        store.save_high_water_mark()
+        store.update_journal()
         self.saved = True
 
     def _sweep(self) -> None:
         removals = self._service.live.removals
-        if self._swept != removals and self._service.store.sweep():
+        if self._swept != removals and self._service.store.checkpoint():
             self._swept = removals
 
     def _purge_hourly(self) -> None:

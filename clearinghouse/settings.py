@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from clearinghouse.errors import SettingInvalid
-from nciihash.signals import MADE, MATCHED, SignalType
+from nciihash.signals import ALWAYS_MATCHED, FILE_SIGNAL_TYPES, SignalType
 
 _PREFIX = "CLEARINGHOUSE_"
 _CONNECTIONS_MIN = 4
@@ -101,7 +101,7 @@ class Settings:
             )
         if self.connections < _CONNECTIONS_MIN:
             raise SettingInvalid(f"{_PREFIX}CONNECTIONS must be at least {_CONNECTIONS_MIN}.")
-        if not set(_split(self.match_types)) <= {type.value for type in MADE}:
+        if not set(_split(self.match_types)) <= {type.value for type in FILE_SIGNAL_TYPES}:
             raise SettingInvalid(
                 f"{_PREFIX}MATCH_TYPES must be phash, dhash, or both separated by a comma."
             )
@@ -116,7 +116,7 @@ class Settings:
     @property
     def matched(self) -> frozenset[SignalType]:
         """The types of hashes to match."""
-        return MATCHED | {SignalType(name) for name in _split(self.match_types)}
+        return ALWAYS_MATCHED | {SignalType(name) for name in _split(self.match_types)}
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:

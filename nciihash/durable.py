@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Open a new file that replaces `path` when the block ends without an exception.
 
     The file is written under a temporary name in the same folder with mode 0600, fsynced and
@@ -23,7 +23,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
-        with naming(path):
+        with filename_in_errors(path):
             descriptor = os.open(temporary, flags, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 yield file
@@ -35,11 +35,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError) and error.filename == str(temporary):
             error.filename = str(path)  # the user does not know the temporary name
         raise
-    sync_folder(path.parent)
+    fsync_folder(path.parent)
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def filename_in_errors(path: Path) -> Iterator[None]:
     """Set the `filename` of an OSError raised in the block, if it has none.
 
     Writing, syncing and locking by file descriptor raise errors without a file name ("No space
@@ -53,7 +53,7 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def sync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
     """Fsync a folder, so that files created, renamed or deleted in it stay so after a power cut.
 
     Raises:
@@ -61,7 +61,7 @@ def sync_folder(folder: Path) -> None:
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with naming(folder):
+        with filename_in_errors(folder):
             os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -225,7 +225,7 @@ class ServiceError(NciihashError):
     uncertain: bool = False
 
     @property
-    def passing(self) -> bool:
+    def transient(self) -> bool:
         """Whether the same request may succeed later."""
         return False
 
@@ -256,9 +256,9 @@ class PartlySent(ServiceError):
         self.receipt = receipt
 
     @property
-    def passing(self) -> bool:
+    def transient(self) -> bool:
         """Whether the request that failed may succeed later."""
-        return isinstance(self.__cause__, ServiceError) and self.__cause__.passing
+        return isinstance(self.__cause__, ServiceError) and self.__cause__.transient
 
 
 class ServiceUnreachable(ServiceError):
@@ -267,7 +267,7 @@ class ServiceUnreachable(ServiceError):
     code = "service_unreachable"
 
     @property
-    def passing(self) -> bool:
+    def transient(self) -> bool:
         """True."""
         return True
 
@@ -311,7 +311,7 @@ class ServiceRefused(ServiceError):
         self.work = work
 
     @property
-    def passing(self) -> bool:
+    def transient(self) -> bool:
         """Whether the service is overloaded or temporarily failing (429 or 5xx)."""
         return self.status == 429 or self.status >= 500
 
@@ -348,7 +348,7 @@ _ADVICE: Final = {
 }
 
 
-def explained(error: OSError) -> str:
+def describe_os_error(error: OSError) -> str:
     """Return what the system refused, the file concerned and what to do, in a sentence or two."""
     reason = error.strerror or str(error) or "A file operation failed"
     path = "" if error.filename is None else f": {_printable(error.filename)}"

@@ -82,11 +82,11 @@ _VEILED: Final = {
     SignalType.SHA256_VEIL: SignalType.SHA256,
 }
 # The types computed from files.
-MADE: Final = tuple(type for type in SignalType if type.veils is None)
+FILE_SIGNAL_TYPES: Final = tuple(type for type in SignalType if type.veils is None)
 
 # The types that every clearinghouse matches; the others cause more false matches
 # (docs/operating.md).
-MATCHED: Final = frozenset({SignalType.PDQ, SignalType.MD5, SignalType.SHA256})
+ALWAYS_MATCHED: Final = frozenset({SignalType.PDQ, SignalType.MD5, SignalType.SHA256})
 
 # How many bits of a PDQ hash are set. A bit is set if its coefficient exceeds the 128th smallest of
 # 256, so there are 128, or fewer if coefficients tie with that one. Of 2,000 hashes of photos,

@@ -26,7 +26,7 @@ class Share:
     frames: int
 
     @property
-    def of_one(self) -> float:
+    def fraction(self) -> float:
         """The share as a fraction from 0 to 1; 0 for a video without frames."""
         return self.found / self.frames if self.frames else 0.0
 
@@ -48,7 +48,7 @@ class Comparison:
     variant: Variant
 
 
-def frames_of(hashes: Iterable[Hashed]) -> list[list[Hashed]]:
+def group_by_frame(hashes: Iterable[Hashed]) -> list[list[Hashed]]:
     """Group a file's PDQ hashes by the time of their frame; an image is a single group."""
     frames: dict[float | None, list[Hashed]] = defaultdict(list)
     for hashed in hashes:

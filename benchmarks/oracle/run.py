@@ -92,7 +92,7 @@ class Oracle:
         while not all(self.hits(list(values))):
             pass
         self.questions = self.matching = self.around = 0
-        self.service.watch.__init__(edge=BOUND, any=Settings().oracle_any)
+        self.service.oracle_detector.__init__(edge=BOUND, any=Settings().oracle_any)
         return case
 
     def hits(self, values: Sequence[int]) -> list[list[dict[str, str]]]:
@@ -116,9 +116,11 @@ class Oracle:
 
     def note(self) -> None:
         """Note where the alarm came."""
-        watch = self.service.watch
-        self.around = max(self.around, *(len(s.edge or ()) for s in watch._seen.values()), 0)
-        if self.alarm is None and watch._told:
+        oracle_detector = self.service.oracle_detector
+        self.around = max(
+            self.around, *(len(s.edge or ()) for s in oracle_detector._seen.values()), 0
+        )
+        if self.alarm is None and oracle_detector._told:
             self.alarm = self.questions
 
 

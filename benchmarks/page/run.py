@@ -40,7 +40,7 @@ from support.browsers.visitor import NOTES, Visitor
 from support.hashes import bits_apart
 from support.paths import SITE
 from support.service_process import ServiceProcess
-from support.videos import film, moving
+from support.videos import make_video, moving_frames
 
 BATCH: Final = 150  # files; a case holds 200
 KINDS: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"})
@@ -190,8 +190,8 @@ def shown(scenes: list[np.ndarray], times: int) -> list[np.ndarray]:
 def cost(browser: Browser, url: str, folder: Path) -> dict[str, Any]:
     """Time large photos and long videos, one after the other, on a page that is open already."""
     films = {
-        "an hour, 320x240": film(shown(moving(180, still=1), 20), rate=1),
-        "a minute, 1080p": film(shown(moving(40, 1920, 1080, still=1), 45), rate=30),
+        "an hour, 320x240": make_video(shown(moving_frames(180, still=1), 20), rate=1),
+        "a minute, 1080p": make_video(shown(moving_frames(40, 1920, 1080, still=1), 45), rate=30),
     }
     files = {name: large(*size) for name, size in SIZES.items()} | films
     found = {}

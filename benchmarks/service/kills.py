@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
-from support.killing import Loop
+from support.killing import KillLoop
 from support.postgres import Databases, server
 
 
@@ -45,12 +45,12 @@ def main() -> None:
             database = stack.enter_context(made.fresh(empty=True))
         start = time.monotonic()
 
-        def told(done: int) -> None:
+        def on_kill(done: int) -> None:
             if done % 10 == 0:
                 print(f"\r{done} kills, {time.monotonic() - start:.0f} s", end="", file=sys.stderr)
 
-        loop = Loop(folder, database, writers=wanted.writers)
-        tally = loop.run(wanted.kills, told=told, enough=interrupted.is_set)
+        loop = KillLoop(folder, database, writers=wanted.writers)
+        tally = loop.run(wanted.kills, on_kill=on_kill, should_stop=interrupted.is_set)
     print(file=sys.stderr)
     name = "PostgreSQL" if wanted.postgres else "SQLite"
     if wanted.json:

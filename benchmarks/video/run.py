@@ -164,7 +164,7 @@ def group(name: str) -> str:
 
 def share(query: Item, bank: Item) -> vpdq.Comparison:
     """Compare the frames of two films."""
-    return vpdq.compare(vpdq.frames_of(query.hashes), vpdq.frames_of(bank.hashes))
+    return vpdq.compare(vpdq.group_by_frame(query.hashes), vpdq.group_by_frame(bank.hashes))
 
 
 def recall(films: dict[str, bytes]) -> tuple[list[dict[str, object]], dict[str, int]]:
@@ -184,8 +184,8 @@ def recall(films: dict[str, bytes]) -> tuple[list[dict[str, object]], dict[str, 
             query = replace(trimmed, hashes=whole)
             ours, theirs = share(query, plain[name]), share(trimmed, rich[name])
             counts[copy] += [
-                *(ours.query.found, ours.query.frames, ours.bank.of_one, ours.query.found > 0),
-                *(theirs.query.found, theirs.query.frames, theirs.bank.of_one),
+                *(ours.query.found, ours.query.frames, ours.bank.fraction, ours.query.found > 0),
+                *(theirs.query.found, theirs.query.frames, theirs.bank.fraction),
                 theirs.query.found > 0,
             ]
             for other, bank in rich.items():

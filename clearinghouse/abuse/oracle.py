@@ -9,7 +9,7 @@ people really upload lie at all distances and seldom within a bit of an edge.
 A platform with a veiled list knows a part of each hash and can guess the rest. Its wrong guesses
 match nothing, but have the published bits of a listed file, or nearly; real uploads with those bits
 match, with few exceptions. So for a platform that ever had a veiled list, queries that match
-nothing and are within `ASIDE` published bits of a file count like queries at an edge of it.
+nothing and are within `VEIL_REACH` published bits of a file count like queries at an edge of it.
 
 For each key and file, the different queries of a day are counted: those at an edge, and all. Beyond
 either bound the operator is alerted. The counts are in memory only, separate in each worker; a
@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from clearinghouse.times import Day, day
 from nciihash.signals import Band, SignalType, band
 
-ASIDE: Final = 16  # of 128 published bits, in which a wrong guess may differ from a file
+VEIL_REACH: Final = 16  # of 128 published bits, in which a wrong guess may differ from a file
 _PAIRS: Final = 100_000  # of a key and a file, tracked at a time
 _QUERIES: Final = 1_000_000  # digests stored at a time
 _ALARMS: Final = 10  # for one key in a day
@@ -90,7 +90,7 @@ class OracleDetector:
         self._alarms: list[Alarm] = []
         self._lock = threading.Lock()
 
-    def look(
+    def record(
         self,
         key: int,
         type: SignalType,
@@ -116,7 +116,7 @@ class OracleDetector:
         if not type.exact:
             self._record(key, packed, queries, items, edges(type)[distances], now=now)
 
-    def look_aside(
+    def record_misses(
         self,
         key: int,
         packed: NDArray[np.uint8],

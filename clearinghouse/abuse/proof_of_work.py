@@ -128,7 +128,7 @@ class ProofOfWork:
             before: signals that the case has already.
         """
         with store.read() as tx:
-            taken = tx.proofs.taken_in(now)
+            taken = tx.proofs.count_intake(now)
         needed = self.needed(before, SMALL if signals is None else signals, taken, now)
         return self._asked(needed, now, PUZZLES if signals is None else PUZZLES_MAX)
 
@@ -185,11 +185,11 @@ class ProofOfWork:
             needed = self._check(tx, effort, signals, case, now)
             if needed and not tx.proofs.spend(mark, hour(now)):
                 raise WorkNeeded(self._asked(needed, now, PUZZLES_MAX))
-            tx.proofs.take_in(signals, hour(now))
+            tx.proofs.add_intake(signals, hour(now))
             if case is None:
                 self.count(now)
 
-    def look(
+    def check(
         self,
         store: Store,
         work: Work | None,
@@ -208,7 +208,7 @@ class ProofOfWork:
     ) -> int:
         """Return how many hashes are needed; raise `WorkNeeded` if the proof took fewer."""
         before = 0 if case is None else tx.cases.count_signals(case)
-        needed = self.needed(before, signals, tx.proofs.taken_in(now), now)
+        needed = self.needed(before, signals, tx.proofs.count_intake(now), now)
         if effort < needed:
             raise WorkNeeded(self._asked(needed, now, PUZZLES_MAX))
         return needed

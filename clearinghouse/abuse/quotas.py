@@ -88,7 +88,7 @@ class Budgets:
             in_hour, on_day = tx.quotas.lease(key, current, today, count)
             excess = min(max(in_hour - self._hour, on_day - self._day, 0), count)
             if excess:
-                tx.quotas.unlease(key, current, excess)
+                tx.quotas.return_lease(key, current, excess)
         if not excess:
             return count, None
         more = (

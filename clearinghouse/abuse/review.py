@@ -87,7 +87,7 @@ def flag_hits(tx: Transaction, items: Collection[int], *, platforms: int, now: d
     chosen = sorted(items)
     for start in range(0, len(chosen), _PART):
         part = chosen[start : start + _PART]
-        for item, count in tx.reviews.met_by_many(part, platforms, hour(now - _SUDDEN)):
+        for item, count in tx.reviews.list_widely_matched(part, platforms, hour(now - _SUDDEN)):
             tx.reviews.add(HITS, item, count, hour(now))
 
 
@@ -130,7 +130,9 @@ def questions(store: Store) -> list[Question]:
                     platform=names.get(row.platform_id),
                     key=row.key_id,
                     held=tx.signals.count_held(row.item_id),
-                    said_by=tuple(tx.signals.said_of(row.item_id, Verdict.NOT_BLOCKED)),
+                    said_by=tuple(
+                        tx.signals.list_platforms_by_verdict(row.item_id, Verdict.NOT_BLOCKED)
+                    ),
                 )
             )
         return found
@@ -147,7 +149,7 @@ def keep(store: Store, number: int, *, now: datetime) -> None:
     with store.write() as tx:
         row = _find(tx, number)
         if row.kind == QUARANTINED:
-            if tx.signals.withhold(row.item_id, hour(now)):
+            if tx.signals.hold_resubmitted(row.item_id, hour(now)):
                 tx.reviews.add(RESUBMITTED, row.item_id, 1, hour(now))
             else:
                 tx.signals.release(row.item_id, hour(now))
@@ -169,7 +171,7 @@ def put_back(store: Store, platform: int, *, now: datetime) -> int:
     """
     with store.write() as tx:
         name = tx.platforms.name(platform)
-        chosen = tx.reviews.asked_by(platform)
+        chosen = tx.reviews.list_disputed_items(platform)
         for item in chosen:
             verdict_holds.release(tx, item, now=now)
         if chosen:

@@ -61,7 +61,7 @@ def screen(store: Store, lawful: LawfulList, signals: Sequence[Signal]) -> Scree
         return Screening(tuple(lawful.near(tx, signals)), tx.allowlist.version(), vault)
 
 
-def screened(act: Callable[[], T]) -> T:
+def retry_if_outdated(act: Callable[[], T]) -> T:
     """Call `act`, which screens and then writes; retry while its screening is outdated.
 
     Raises:

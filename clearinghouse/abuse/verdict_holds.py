@@ -46,7 +46,7 @@ def bound(files: int) -> int:
     return max(FILES_A_DAY, -(-files // _SHARE))
 
 
-def weigh(tx: Transaction, platform: int, signals: Iterable[int], *, now: datetime) -> int:
+def hold_agreed(tx: Transaction, platform: int, signals: Iterable[int], *, now: datetime) -> int:
     """Hold back those signals on which platforms now agree; return how many.
 
     Args:
@@ -80,7 +80,7 @@ class _DailyLimit:
         if most < FILES_A_DAY:
             return True
         if self._bound is None:  # once, and only when needed: it reads every file
-            self._bound = bound(self._tx.takeouts.survivors_files())
+            self._bound = bound(self._tx.takeouts.count_survivors_files())
         return most < self._bound
 
     def count(self, agreeing: Sequence[int], item: int) -> None:
@@ -114,7 +114,9 @@ def _hold_if_agreed(
     return True
 
 
-def object_to(tx: Transaction, platform: int, signals: Iterable[int], *, now: datetime) -> None:
+def release_blocked(
+    tx: Transaction, platform: int, signals: Iterable[int], *, now: datetime
+) -> None:
     """Release the files for which a platform now reports `blocked`."""
     for signal in signals:
         item = tx.signals.item(signal)
@@ -130,7 +132,11 @@ def release(tx: Transaction, item: int, *, now: datetime) -> None:
     """
     others = []
     if tx.reviews.last(VERDICTS, item) is not None:
-        others = [other for other in tx.signals.held_with(item) if _is_resubmitted(tx, other)]
+        others = [
+            other
+            for other in tx.signals.list_items_with_same_held_value(item)
+            if _is_resubmitted(tx, other)
+        ]
     for each in (item, *others):
         _release(tx, each, now=now)
 
@@ -148,7 +154,7 @@ def _is_resubmitted(tx: Transaction, item: int) -> bool:
     return asked is not None and asked.state == OPEN
 
 
-def carry_out(store: Store, *, now: datetime) -> int:
+def purge_undecided(store: Store, *, now: datetime) -> int:
     """Purge what was held back for `HELD_DAYS` without a decision; return how many files.
 
     Resubmitted files are released instead.
@@ -157,7 +163,7 @@ def carry_out(store: Store, *, now: datetime) -> int:
     before = hour(now - timedelta(days=HELD_DAYS))
     while True:
         with store.write() as tx:
-            due = tx.signals.held_before(before, _BATCH)
+            due = tx.signals.list_held_items(before, _BATCH)
             ended = sum(_purge_item(tx, item, before, now=now) for item in due)
             for act, count in (
                 (Act.VERDICTS_DONE, ended),
@@ -165,7 +171,7 @@ def carry_out(store: Store, *, now: datetime) -> int:
             ):
                 if count:
                     audit.record(tx.vault, tx, act, count=count, hour=hour(now))
-            tx.takeouts.forget(hour(now - timedelta(days=2)))
+            tx.takeouts.delete_before(hour(now - timedelta(days=2)))
         total += ended
         if len(due) < _BATCH:
             return total
@@ -175,7 +181,7 @@ def _purge_item(tx: Transaction, item: int, before: Hour, *, now: datetime) -> b
     if _is_resubmitted(tx, item):
         release(tx, item, now=now)
         return False
-    if not tx.signals.end_held(item, before, hour(now)):
+    if not tx.signals.remove_held(item, before, hour(now)):
         tx.reviews.add_removal(item, TakenOut.PLATFORMS)
         tx.reviews.close_all(item, hour(now))
     elif not tx.signals.count_held(item) and (asked := tx.reviews.last(VERDICTS, item)):

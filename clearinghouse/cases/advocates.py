@@ -27,7 +27,7 @@ from clearinghouse.errors import (
     CodeUnknown,
     ConsentMissing,
     CredentialsMissing,
-    CredentialsWrong,
+    InvalidCredentials,
 )
 from clearinghouse.platforms.keys import KEY_DAYS
 from clearinghouse.times import hour, moment
@@ -125,7 +125,7 @@ def _new_key(tx: Transaction, now: datetime) -> tuple[str, dict[str, bytes | int
     return key, {"lookup": tx.vault.lookup("advocate", key.encode()), "expires": expires}
 
 
-def admit(store: Store, key: str | None, now: datetime) -> Advocate:
+def authenticate(store: Store, key: str | None, now: datetime) -> Advocate:
     """Authenticate an advocate by her key.
 
     Raises:
@@ -137,7 +137,7 @@ def admit(store: Store, key: str | None, now: datetime) -> Advocate:
     with store.read() as tx:
         row = tx.advocates.find_by_key(tx.vault.lookup("advocate", key.strip().encode()))
     if row is None or row.revoked is not None or row.expires <= now.timestamp():
-        raise CredentialsWrong
+        raise InvalidCredentials
     return Advocate(row.id)
 
 
@@ -235,7 +235,7 @@ def hand_over(store: Store, tx: Transaction, case: int, *, now: datetime) -> Han
     return HandOver(code=code, until=moment(until))
 
 
-def claimable(store: Store, tx: Transaction, code: str, *, now: datetime) -> int:
+def find_claimable(store: Store, tx: Transaction, code: str, *, now: datetime) -> int:
     """Return the row number of the case that a code hands over.
 
     Raises:
@@ -265,7 +265,7 @@ def claim(
     Raises:
         CodeUnknown: as `find_claimable`.
     """
-    case = claimable(store, tx, code, now=now)
+    case = find_claimable(store, tx, code, now=now)
     tx.cases.update(case, lookup=lifecycle.case_lookup(store, number), verifier=verifier)
     tx.advocates.update_case(
         case, advocate_id=None, reference=None, reported=None, code=None, code_expires=None

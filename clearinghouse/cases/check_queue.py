@@ -82,9 +82,9 @@ class CheckQueue:
             CheckQueueFull: it has no work, and too many requests wait.
         """
         if not effort and len(self._lanes[lane]) >= FREE:
-            raise CheckQueueFull(self.asked(lane))
+            raise CheckQueueFull(self.effort_required(lane))
 
-    def asked(self, lane: Lane) -> int:
+    def effort_required(self, lane: Lane) -> int:
         """Return how many hashes of work a request needs to be served first in a lane."""
         return max(EFFORT_FIRST, *(2 * waiting.effort for waiting in self._lanes[lane]), 0)
 
@@ -124,7 +124,7 @@ class CheckQueue:
             if waiting in in_lane:
                 in_lane.remove(waiting)
         if not waiting.granted:
-            raise CheckQueueFull(self.asked(lane))
+            raise CheckQueueFull(self.effort_required(lane))
 
     def _start_next(self) -> None:
         """Start the next requests, up to the number that may run at a time."""

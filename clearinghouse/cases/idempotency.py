@@ -66,7 +66,7 @@ def read_attempt(
     return Attempt(key, lookup, _digest(store, key, body))
 
 
-def about(store: Store, attempt: Attempt, body: bytes) -> Attempt:
+def with_body(store: Store, attempt: Attempt, body: bytes) -> Attempt:
     """Return the attempt with another body, such as one without the proof of work."""
     return replace(attempt, body=_digest(store, attempt.key, body))
 
@@ -75,7 +75,7 @@ def _digest(store: Store, key: bytes, body: bytes) -> bytes:
     return store.vault.lookup("body", key + body)
 
 
-def earlier(store: Store, attempt: Attempt) -> Reply | None:
+def find_reply(store: Store, attempt: Attempt) -> Reply | None:
     """Return the reply to an earlier attempt of the same request, if there was one.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import Any
 
 from clearinghouse.abuse.allowlist import LawfulList
 from clearinghouse.abuse.fitness import refusal
-from clearinghouse.abuse.screening import Screening, screen, screened
+from clearinghouse.abuse.screening import Screening, retry_if_outdated, screen
 from clearinghouse.cases.idempotency import Attempt, Reply, once
 from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import Transaction
@@ -178,4 +178,4 @@ def submit(
 
         return once(store, attempt, now, checked)
 
-    return screened(attempted)
+    return retry_if_outdated(attempted)

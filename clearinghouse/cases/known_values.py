@@ -8,14 +8,14 @@ from clearinghouse.database.transaction import Transaction
 
 def held_by_verdicts(tx: Transaction, files: Sequence[File]) -> list[bool]:
     """Return for each file whether verdicts hold back an equal value."""
-    if not tx.signals.any_held():
+    if not tx.signals.has_held():
         return [False] * len(files)
     lookups = [[row["lookup"] for row in file.rows] for file in files]
-    held = tx.signals.held_values([lookup for found in lookups for lookup in found])
+    held = tx.signals.filter_held([lookup for found in lookups for lookup in found])
     return [not held.isdisjoint(found) for found in lookups]
 
 
 def forget_withdrawals(tx: Transaction, files: Sequence[File]) -> None:
     """Forget earlier withdrawals of these values, so that contributions of them count again."""
     if tx.withdrawn.any():
-        tx.withdrawn.forget([tag for file in files for tag in file.tags])
+        tx.withdrawn.delete([tag for file in files for tag in file.tags])

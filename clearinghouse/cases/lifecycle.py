@@ -20,7 +20,7 @@ from clearinghouse.errors import (
     DeclarationMissing,
     ItemUnknown,
     NothingAccepted,
-    NotTheNextPart,
+    PartOutOfOrder,
     TooManyItems,
     TooManySignals,
 )
@@ -114,7 +114,7 @@ def check_declared(declaration: Declaration) -> None:
         raise DeclarationMissing
 
 
-def check_room(tx: Transaction, case: int, new: int) -> int:
+def check_capacity(tx: Transaction, case: int, new: int) -> int:
     """Check that so many files may be added to a case; return the number of its last file.
 
     Raises:
@@ -161,7 +161,7 @@ def add_items(
         TooManyItems: it would have more than 200 files, or 1,000 if an advocate opened it.
         NothingAccepted: no signal of any file is usable.
     """
-    last = check_room(tx, case, len(intake.files))
+    last = check_capacity(tx, case, len(intake.files))
     receipts = _add(tx, case, intake.files, first=last + 1, now=now)
     expires = renew(tx, tx.cases.read(case), months=months, now=now)
     return ItemsAdded(expires=moment(expires), items=tuple(receipts))
@@ -269,16 +269,16 @@ def add_signals(
     why = _why_withheld(tx, item.id, part)
     if item.awaiting_after != after:
         if not _is_repeated(tx, item, after, part):
-            raise NotTheNextPart
+            raise PartOutOfOrder
     elif not paid:
-        raise NotTheNextPart
+        raise PartOutOfOrder
     else:
         check_length(after, part.sent)
         forget_withdrawals(tx, [part])
         tx.signals.add([_new_signals(part, why, now)], hour(now))
         if why:
             tx.reviews.add(why, item.id, 1, hour(now))
-        tx.cases.await_signals(item.id, after + part.sent if part.more else None)
+        tx.cases.set_awaiting_after(item.id, after + part.sent if part.more else None)
     expires = renew(tx, tx.cases.read(case), months=months, now=now)
     return SignalsAdded(
         expires=moment(expires),
@@ -340,7 +340,7 @@ def withdraw(
     withdrawn, failure = 0, None
     while True:
         with store.read() as tx:
-            tags = make_tags(tx.vault, tx.cases.live_signals(find(tx), ordinal, _AT_ONCE))
+            tags = make_tags(tx.vault, tx.cases.list_live_signals(find(tx), ordinal, _AT_ONCE))
         done = True
         try:
             with store.write() as tx:

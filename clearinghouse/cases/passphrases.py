@@ -105,7 +105,7 @@ class PassphraseChecker:
         self._clock = clock
 
     @contextmanager
-    def place(self, of: int | None = None) -> Iterator[None]:
+    def opening_slot(self, of: int | None = None) -> Iterator[None]:
         """Reserve one of the slots for requests that need a new verifier.
 
         Reserve it before any costly step of the request.

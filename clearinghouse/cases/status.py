@@ -15,7 +15,7 @@ def status(tx: Transaction, case: int, *, now: datetime) -> CaseStatus:
     """Return the status of a case."""
     row = tx.cases.read(case)
     listed = _Platforms(tx, case, now)
-    marks = tx.reviews.marks(case)
+    item_flags = tx.reviews.item_flags(case)
     return CaseStatus(
         state=CaseState(row.state),
         reason=Reason(row.reason),
@@ -28,9 +28,9 @@ def status(tx: Transaction, case: int, *, now: datetime) -> CaseStatus:
                 signals=item.signals,
                 added=moment(item.added),
                 withdrawn=_moment(item.withdrawn),
-                held_back=marks[item.id][0] or 0 < item.held == item.live,
+                held_back=item_flags[item.id][0] or 0 < item.held == item.live,
                 being_checked=item.held,
-                taken_out=_taken_out(marks[item.id][1]),
+                taken_out=_taken_out(item_flags[item.id][1]),
                 complete=item.awaiting_after is None,
                 platforms=listed.about(item),
             )

@@ -35,7 +35,7 @@ from clearinghouse.platforms import keys
 from clearinghouse.platforms.keys import Scope
 from clearinghouse.settings import Settings
 from nciihash import __version__, core_dumps
-from nciihash.errors import explained
+from nciihash.errors import describe_os_error
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -64,7 +64,7 @@ def main() -> None:
         print(f"clearinghouse: The database failed: {cause}.", file=sys.stderr)  # noqa: T201
         sys.exit(3)
     except OSError as error:
-        print(f"clearinghouse: {explained(error)}", file=sys.stderr)  # noqa: T201
+        print(f"clearinghouse: {describe_os_error(error)}", file=sys.stderr)  # noqa: T201
         sys.exit(3)
 
 

@@ -118,7 +118,7 @@ def check(database: Database = None, as_json: AsJson = False) -> None:
         {"platform": a.platform, "concern": a.concern, "since": moment(a.since).isoformat()}
         for a in alerts
     ]
-    show(as_json, rows, lambda: "\n".join(a.words for a in alerts) or "All is well.")
+    show(as_json, rows, lambda: "\n".join(a.text for a in alerts) or "All is well.")
     if alerts:
         raise typer.Exit(1)
 
@@ -147,5 +147,5 @@ def withdraw(
 ) -> None:
     """Withdraw every hash that a platform contributed, or that was imported from it."""
     with open_store(database) as store:
-        count = contributions.take_back_all(store, keys.find(store, name), now=now())
+        count = contributions.withdraw_all_contributions(store, keys.find(store, name), now=now())
     show(as_json, {"platform": name, "withdrawn": count}, lambda: f"{count} hash(es) withdrawn.")

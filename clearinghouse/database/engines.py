@@ -47,7 +47,7 @@ class Database(Protocol):
     def listen(self, callback: Callable[[], None], stop: threading.Event) -> None:
         """Call `callback` after each announcement by any process, until `stop` is set."""
 
-    def sweep(self) -> bool:
+    def checkpoint(self) -> bool:
         """Clear what may still contain purged values outside the tables.
 
         Returns:
@@ -102,7 +102,7 @@ class Sqlite:
     def listen(self, callback: Callable[[], None], stop: threading.Event) -> None:
         """Return at once: SQLite has no notifications."""
 
-    def sweep(self) -> bool:
+    def checkpoint(self) -> bool:
         """Truncate the write-ahead log, which may still contain purged values.
 
         A concurrent reader can prevent it. In the database file itself `secure_delete` has
@@ -200,7 +200,7 @@ class Postgres:
             except psycopg.Error:
                 stop.wait(_RECONNECT_SECONDS)
 
-    def sweep(self) -> bool:
+    def checkpoint(self) -> bool:
         """Return True: autovacuum overwrites purged rows, and the server recycles its WAL."""
         return True
 
@@ -277,7 +277,7 @@ def _postgres_engine(settings: Settings, *, write: bool) -> Engine:
     return engine
 
 
-def refusal(error: SQLAlchemyError) -> RequestRefused | None:
+def to_refusal(error: SQLAlchemyError) -> RequestRefused | None:
     """Return the refusal to send for a database error, or None if the error is a bug.
 
     `Busy`: other writers hold the lock, or all connections are in use. `DatabaseUnavailable`: the

@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import Final, Self
 
 from clearinghouse.database.engines import Database
-from clearinghouse.database.queries.stopncii_records import SHARED
+from clearinghouse.database.queries.stopncii_records import RECORDS_PER_TIMESTAMP
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.database.withdrawal_journal import WithdrawalJournal
 from clearinghouse.times import Hour
-from nciihash.durable import naming
+from nciihash.durable import filename_in_errors
 
 _log = logging.getLogger(__name__)
 
 _ID_GAP: Final = 2**32  # more rows than can have been added after the mark was last written
-_RECORD_SEQ_GAP: Final = SHARED * 3600  # an hour in the order of StopNCII records
+_RECORD_SEQ_GAP: Final = RECORDS_PER_TIMESTAMP * 3600  # an hour in the order of StopNCII records
 _BATCH: Final = 500  # journal entries replayed at a time
 _NUMBERED_TABLES: Final = ("cases", "items", "log", "signals", "platforms", "keys")
 EPOCH_BYTES: Final = 7  # fits in one AES block with a kind and a number (`PlatformIds`)
@@ -56,7 +56,7 @@ class HighWaterMark:
         draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         try:
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with naming(path), os.fdopen(descriptor, "w") as file:
+            with filename_in_errors(path), os.fdopen(descriptor, "w") as file:
                 file.write(f"{self.seq} {self.record_seq}\n")
             draft.replace(path)
         except BaseException:
@@ -64,7 +64,7 @@ class HighWaterMark:
             raise
 
 
-def settle(
+def reconcile(
     database: Database,
     tx: Transaction,
     mark: HighWaterMark,

@@ -25,7 +25,7 @@ from sqlalchemy import URL, Connection, inspect, text
 from clearinghouse.database import audit
 from clearinghouse.database.audit import Act
 from clearinghouse.database.engines import Database, open_database
-from clearinghouse.database.epoch import EPOCH_BYTES, HighWaterMark, settle
+from clearinghouse.database.epoch import EPOCH_BYTES, HighWaterMark, reconcile
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.database.withdrawal_journal import WithdrawalJournal
 from clearinghouse.errors import KeyMismatch, NewerDatabase
@@ -92,7 +92,7 @@ class Store:
         self._items: list[int] = []  # row numbers reserved for files and not yet used
         self._items_lock = threading.Lock()
         # called with the seconds for which each write transaction held the writer lock
-        self.wrote: Callable[[float], object] = lambda _seconds: None
+        self.record_write: Callable[[float], object] = lambda _seconds: None
         self.epoch = 0
         self.argon2_memory = argon2_memory
         self.withdrawn_again = 0  # signals from the journal, when the database was opened
@@ -116,7 +116,7 @@ class Store:
         database = open_database(settings)
         try:
             store = cls._prepare(database, settings, clock)
-            store.withdrawn_again = store.settle()
+            store.withdrawn_again = store.reconcile()
         except BaseException:
             _close(database)
             raise
@@ -183,7 +183,7 @@ class Store:
             releases=Releases(settings.release_every, clock),
         )
 
-    def settle(self) -> int:
+    def reconcile(self) -> int:
         """Bring a restored database up to date with the high-water mark and the journal.
 
         Called when the database is opened, and when it was replaced while serving.
@@ -202,8 +202,8 @@ class Store:
         self._journal.set_epoch(epoch)
         self.epoch = epoch
         try:
-            self.note_reached()
-            self.keep_withdrawals()
+            self.save_high_water_mark()
+            self.update_journal()
         except OSError as error:
             if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
                 raise  # such as missing permissions, which the operator should see at the start
@@ -220,7 +220,7 @@ class Store:
             tx = Transaction(connection)
             tx.vault, tx.period = self._unlock(tx), self.releases.period()
             before = tx.log.epoch()
-            count = settle(self._database, tx, mark, self._journal, now, new_epoch=new_epoch)
+            count = reconcile(self._database, tx, mark, self._journal, now, new_epoch=new_epoch)
             if count or tx.log.epoch() != before:
                 audit.record(tx.vault, tx, Act.RESTORED, count=count, hour=now)
             if tx.grew:
@@ -282,12 +282,12 @@ class Store:
                     self._database.announce(connection)
         finally:
             if began is not None:
-                self.wrote(time.monotonic() - began)
+                self.record_write(time.monotonic() - began)
         if tx.removed:
-            self.keep_withdrawals()
+            self.update_journal()
         elif self._journal_pending:
             with suppress(OSError):  # was raised for the write that removed something
-                self.keep_withdrawals()
+                self.update_journal()
         if tx.revoked:
             self._journal.add_keys(tx.revoked)
 
@@ -313,16 +313,16 @@ class Store:
             reserved, self._items = self._items[:count], self._items[count:]
             return reserved
 
-    def reached(self) -> HighWaterMark:
+    def high_water_mark(self) -> HighWaterMark:
         """Return the last position of the log, and the last `record_seq`."""
         with self.read() as tx:
             return HighWaterMark(tx.log.head(), tx.stopncii.last_seq())
 
-    def note_reached(self) -> None:
+    def save_high_water_mark(self) -> None:
         """Write the high-water mark outside the database (`clearinghouse.database.epoch`)."""
-        self.reached().write(self._mark_path)
+        self.high_water_mark().write(self._mark_path)
 
-    def keep_withdrawals(self) -> None:
+    def update_journal(self) -> None:
         """Add the latest removals to the journal of withdrawals.
 
         Raises:
@@ -340,7 +340,7 @@ class Store:
         """
         self._database.listen(callback, stop)
 
-    def sweep(self) -> bool:
+    def checkpoint(self) -> bool:
         """Clear what may still contain purged values outside the tables.
 
         A concurrent reader can prevent it: try again later.
@@ -348,7 +348,7 @@ class Store:
         Returns:
             Whether it succeeded.
         """
-        return self._database.sweep()
+        return self._database.checkpoint()
 
 
 def _close(database: Database) -> None:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from nciihash.durable import naming, sync_folder
+from nciihash.durable import filename_in_errors, fsync_folder
 
 _PAGE: Final = 10_000  # removals read from the log at a time
 
@@ -110,10 +110,10 @@ class WithdrawalJournal:
             if is_new:
                 self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-            with naming(self._path), os.fdopen(descriptor, "r+b") as file:
+            with filename_in_errors(self._path), os.fdopen(descriptor, "r+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
                 if is_new:
-                    sync_folder(self._path.parent)
+                    fsync_folder(self._path.parent)
                 self._read_new_lines(file)
                 yield file
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from clearinghouse.errors import MediaRefused, RequestRefused, TooLarge, TooSlow
+from clearinghouse.errors import BodyTimeout, BodyTooLarge, RequestRefused, UnsupportedMediaType
 from nciihash.wire import OCTETS, PROBLEM
 
 BODY_SECONDS: Final = 20.0  # in which no part of a body may arrive
@@ -51,13 +51,13 @@ class BodyLimits:
         length = headers.get(b"content-length", b"0")
         chunked = b"transfer-encoding" in headers
         if not length.isdigit() or int(length) > self._max:
-            await _refuse(TooLarge(), send)
+            await _refuse(BodyTooLarge(), send)
             return
         if int(length) or chunked:
             media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
             octets = media_type == OCTETS.encode() and scope["path"] in self._octets
             if media_type != _JSON.encode() and not octets:
-                await _refuse(MediaRefused(), send)
+                await _refuse(UnsupportedMediaType(), send)
                 return
 
         received = 0
@@ -72,7 +72,7 @@ class BodyLimits:
                 async with asyncio.timeout_at(None if complete else end):
                     message = await receive()
             except TimeoutError:
-                refusal = TooSlow()
+                refusal = BodyTimeout()
                 raise _Refused from None
             if message["type"] == "http.request":
                 size = len(message.get("body", b""))
@@ -80,7 +80,7 @@ class BodyLimits:
                 end = min(end + size / BODY_PACE, clock() + self._seconds)
                 complete = not message.get("more_body", False)
                 if received > self._max:
-                    refusal = TooLarge()
+                    refusal = BodyTooLarge()
                     raise _Refused
             return message
 

@@ -21,7 +21,7 @@ from clearinghouse.database.store import Store
 from clearinghouse.errors import ClearinghouseError, KeyMismatch
 from clearinghouse.sealing.master_key import read_master_keys, unlock
 from clearinghouse.settings import Settings
-from nciihash.durable import naming, sync_folder
+from nciihash.durable import filename_in_errors, fsync_folder
 
 _BUSY_SECONDS: Final = 30.0
 _INCOMPLETE: Final = (
@@ -68,11 +68,11 @@ def back_up(settings: Settings, target: Path) -> int:
             database.backup(backup)
             backup.execute("PRAGMA journal_mode=DELETE")  # so that the backup is a single file
             _check_integrity(backup)
-        with draft.open("rb") as copy, naming(target):
+        with draft.open("rb") as copy, filename_in_errors(target):
             os.fsync(copy.fileno())
         size = draft.stat().st_size
         draft.replace(target)
-    sync_folder(target.parent)
+    fsync_folder(target.parent)
     return size
 
 
@@ -110,7 +110,7 @@ def restore(settings: Settings, source: Path) -> RestoreResult:
                 "The present database is damaged. Move it away, with its -wal and -shm files, and "
                 "restore again."
             ) from None
-        mark = store.reached()
+        mark = store.high_water_mark()
         store.close()
         # prepared in a copy first, so that no worker writes to the log of the old epoch
         with _draft(target) as draft:

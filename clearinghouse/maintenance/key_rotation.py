@@ -47,7 +47,7 @@ from clearinghouse.sealing.master_key import (
 from clearinghouse.sealing.vault import KEY_BYTES, Vault, read_key
 from clearinghouse.settings import Settings
 from clearinghouse.times import Hour, hour
-from nciihash.durable import replacing, sync_folder
+from nciihash.durable import atomic_write, fsync_folder
 
 _BATCH: Final = 500  # values resealed in one transaction, so that other writers need not wait long
 _NOTICED_SECONDS: Final = 5.0  # workers read the facts of the database each second
@@ -185,7 +185,7 @@ def _replace_key_file(settings: Settings, new: Vault, date: str) -> None:
             old = file.with_name(f"{file.name}.old.{date}.{number}")
         with suppress(FileExistsError):
             os.link(file, old)
-        sync_folder(file.parent)
+        fsync_folder(file.parent)
         _write_key(file, new)
     successor_file(settings).unlink(missing_ok=True)
 
@@ -195,7 +195,7 @@ def _forget_successor(store: Store, pause: Callable[[float], None]) -> None:
     pause(_NOTICED_SECONDS)
     with store.write() as tx:
         tx.facts.write(NEXT, None)
-    store.sweep()
+    store.checkpoint()
 
 
 def _reseal_batch(tx: Transaction, new: Vault, after: int) -> tuple[int | None, int, int]:
@@ -238,5 +238,5 @@ def _reseal_allowlist(tx: Transaction, new: Vault) -> None:
 
 
 def _write_key(file: Path, vault: Vault) -> None:
-    with replacing(file) as written:
+    with atomic_write(file) as written:
         written.write(vault.masters[0].hex().encode() + b"\n")

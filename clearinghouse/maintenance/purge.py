@@ -23,7 +23,7 @@ def expire(store: Store, now: datetime) -> int:
     total = 0
     while True:
         with store.read() as tx:
-            due = tx.cases.expired(hour(now), _BATCH)
+            due = tx.cases.list_expired(hour(now), _BATCH)
         for case in due:
             _close(store, case, now)
         total += len(due)
@@ -69,18 +69,18 @@ def purge(store: Store, *, retention_days: int, now: datetime) -> dict[str, int]
         How many cases expired, files were taken out, cases were forgotten, and replies deleted.
     """
     closed = expire(store, now)
-    taken_out = verdict_holds.carry_out(store, now=now)
+    taken_out = verdict_holds.purge_undecided(store, now=now)
     before = hour(now - timedelta(days=retention_days))
     deleted = _delete_closed(store, before)
     with store.write() as tx:
         tx.reviews.delete_alarms(before)
-        replies = tx.replies.forget(hour(now - timedelta(seconds=KEPT_SECONDS)))
+        replies = tx.replies.delete_before(hour(now - timedelta(seconds=KEPT_SECONDS)))
         if closed or deleted:
             count = closed + deleted
             audit.record(tx.vault, tx, Act.PURGED, count=count, hour=hour(now))
         tx.withdrawn.delete_before(hour(now - timedelta(days=WITHDRAWN_DAYS)))
-        tx.proofs.forget(hour(now - timedelta(seconds=2 * LIFE)))
-        tx.quotas.forget(hour(now - timedelta(days=2)))
+        tx.proofs.delete_before(hour(now - timedelta(seconds=2 * LIFE)))
+        tx.quotas.delete_before(hour(now - timedelta(days=2)))
     return {
         "expired": closed,
         "taken_out": taken_out,

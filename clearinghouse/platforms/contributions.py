@@ -142,9 +142,9 @@ def contribute(
     prepared.screening.check(tx)
     case = _open_case(tx, platform, kind, expires=hour(now + months * _MONTH), now=now)
     lookups = list(prepared.rows)
-    known = {*tx.cases.values(case, lookups), *tx.signals.held_values(lookups)}
-    known |= tx.signals.held_by_survivors(lookups)
-    withdrawn = tx.withdrawn.choose(list(prepared.tags.values()))
+    known = {*tx.cases.values(case, lookups), *tx.signals.filter_held(lookups)}
+    known |= tx.signals.filter_submitted(lookups)
+    withdrawn = tx.withdrawn.filter_existing(list(prepared.tags.values()))
     new = [
         row
         for lookup, row in prepared.rows.items()
@@ -191,14 +191,14 @@ def withdraw_contributions(
     return tx.cases.withdraw_files(case, files, hour(now)) if files else 0
 
 
-def take_back_all(store: Store, platform: int, *, now: datetime) -> int:
+def withdraw_all_contributions(store: Store, platform: int, *, now: datetime) -> int:
     """Withdraw all that a platform contributed or that was imported under its name; count it."""
     total = 0
     for kind in KINDS:
         while True:
             with store.write() as tx:
                 case = tx.contributions.find(platform, kind)
-                files = [] if case is None else tx.cases.live_items(case, _BATCH)
+                files = [] if case is None else tx.cases.list_live_items(case, _BATCH)
                 if case is None or not files:
                     break
                 total += tx.cases.withdraw_files(case, files, hour(now))

@@ -18,7 +18,7 @@ import httpx
 from pydantic import Field, StrictBool, StrictInt, ValidationError
 
 from clearinghouse.abuse.allowlist import LawfulList
-from clearinghouse.abuse.screening import screened
+from clearinghouse.abuse.screening import retry_if_outdated
 from clearinghouse.database.queries.contributions import IMPORTED
 from clearinghouse.database.store import Store
 from clearinghouse.errors import ClearinghouseError, ContributionsFull, SettingInvalid
@@ -178,7 +178,7 @@ def follow(
                 )
 
         try:
-            added += screened(file)
+            added += retry_if_outdated(file)
         except ContributionsFull:
             raise FollowFailed(
                 f"The other clearinghouse has more than {settings.contributions_max:,} hashes, and "

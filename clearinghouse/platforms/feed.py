@@ -58,7 +58,7 @@ def read_page(
     with store.read() as tx:
         if after > tx.log.head():
             raise CursorExpired  # the log was longer before the database was restored
-        until, _ = tx.log.released()
+        until, _ = tx.log.release_point()
         entries = tx.log.read(after, limit + 1, until=until)
     more = len(entries) > limit
     entries = entries[:limit]
@@ -77,7 +77,7 @@ def read_snapshot(store: Store, platform: Platform, veil: Veil | None) -> Iterat
     """
     epoch = store.epoch
     with store.read() as tx:
-        head, _ = tx.log.released()
+        head, _ = tx.log.release_point()
     after, more = 0, True
     while more:
         with store.read() as tx:

@@ -46,7 +46,7 @@ class Alert:
     since: Hour
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """The alert as a sentence."""
         when = f"{moment(self.since):%Y-%m-%d %H:00} UTC"
         match self.concern:
@@ -80,7 +80,7 @@ class KeyUses:
             uses, self._unwritten = self._unwritten, {}
         return uses
 
-    def give_back(self, uses: dict[int, Hour]) -> None:
+    def restore(self, uses: dict[int, Hour]) -> None:
         """Restore uses that `take` returned and that could not be written."""
         with self._lock:
             self._unwritten = uses | self._unwritten

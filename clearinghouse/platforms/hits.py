@@ -243,7 +243,7 @@ def _file_ranks(queries: _Ints, likely: _Mask, cases: _Ints, order: NDArray[np.u
     return ranks
 
 
-def together(parts: Sequence[ChosenHits]) -> ChosenHits:
+def merge(parts: Sequence[ChosenHits]) -> ChosenHits:
     """Join the selected hits of a request's queries, reduced to at most `REPLY_MAX`."""
     hits = ChosenHits(
         *(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(ChosenHits))

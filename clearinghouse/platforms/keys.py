@@ -15,7 +15,7 @@ from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import (
     ClearinghouseError,
     CredentialsMissing,
-    CredentialsWrong,
+    InvalidCredentials,
     ScopeMissing,
 )
 from clearinghouse.sealing.platform_ids import PlatformIds
@@ -240,7 +240,7 @@ def authenticate(store: Store, key: str | None, now: datetime) -> Platform:
     with store.read() as tx:
         row = tx.platforms.find_key(lookup)
     if row is None or row.revoked is not None or row.expires <= now.timestamp():
-        raise CredentialsWrong
+        raise InvalidCredentials
     secret = store.vault.open(row.secret, "platforms", "secret", row.name)
     scopes = frozenset(read_scopes(row.scopes))
     return Platform(
@@ -248,7 +248,7 @@ def authenticate(store: Store, key: str | None, now: datetime) -> Platform:
     )
 
 
-def admit(store: Store, key: str | None, scopes: Collection[Scope], now: datetime) -> Platform:
+def authorize(store: Store, key: str | None, scopes: Collection[Scope], now: datetime) -> Platform:
     """Return the platform that a key belongs to, if the key has one of some scopes.
 
     Args:

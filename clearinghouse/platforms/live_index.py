@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clearinghouse.abuse.fitness import can_match
-from clearinghouse.abuse.oracle import ASIDE, REACH, OracleDetector
+from clearinghouse.abuse.oracle import REACH, VEIL_REACH, OracleDetector
 from clearinghouse.database.queries.log import LogEntry
 from clearinghouse.database.store import Store
 from clearinghouse.errors import BadCursor, CursorExpired, KeyMismatch, NotReady
@@ -25,7 +25,7 @@ from clearinghouse.sealing.platform_ids import PlatformIds
 from clearinghouse.sealing.vault import Vault
 from nciihash.feed import Added, FeedEntry, FeedPage, Removed, apply
 from nciihash.search.index import Index
-from nciihash.signals import MADE, Band, Media, Signal, SignalType, Variant
+from nciihash.signals import FILE_SIGNAL_TYPES, Band, Media, Signal, SignalType, Variant
 from nciihash.veil import Veil, veil_pdq
 from nciihash.wire import Hit, MatchReply
 
@@ -62,12 +62,12 @@ class LiveIndex:
         self._seq = 0
         self._rows = SignalRows()
         self._cases: dict[int, int] = {}  # by signal, of those added next
-        self._indexes = {type: Index(type.bits) for type in MADE if not type.exact}
+        self._indexes = {type: Index(type.bits) for type in FILE_SIGNAL_TYPES if not type.exact}
         self._veiled = Index(_PUBLISHED.bits)
         self._exact: dict[Signal, set[int]] = defaultdict(set)
         self._values: dict[int, Signal] = {}  # of exact signals, for their removal
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Remove everything, so that `follow` reads the log from its beginning."""
         with self._lock:
             self._reset()
@@ -108,7 +108,7 @@ class LiveIndex:
         with self._lock:
             self._match_counts.update({(platform, item): count for item, count in items.items()})
 
-    def take_counts(self) -> Counter[tuple[int, int]]:
+    def take_match_counts(self) -> Counter[tuple[int, int]]:
         """Return the match counts by (platform, file), and clear them."""
         with self._lock:
             counts, self._match_counts = self._match_counts, Counter()
@@ -190,7 +190,7 @@ class LiveIndex:
         return [self._rows.join(queries, numbers, np.zeros(len(found), dtype=np.int64))]
 
     def near_veiled(self, packed: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Find files whose published bits are within `ASIDE` bits of those of some PDQ hashes.
+        """Find files whose published bits are within `VEIL_REACH` bits of those of some PDQ hashes.
 
         Args:
             packed: uint8 (q, 32), at least one row.
@@ -200,7 +200,7 @@ class LiveIndex:
         """
         with self._lock:
             index, rows = self._veiled, self._rows
-        found = list(near(index, rows, veil_pdq(packed, _PUBLISHED), ASIDE))
+        found = list(near(index, rows, veil_pdq(packed, _PUBLISHED), VEIL_REACH))
         if not found:
             empty = np.empty(0, dtype=np.int64)
             return empty, empty
@@ -306,7 +306,7 @@ def match(
     for near_signals in batches:
         with store.read() as tx:
             # signals withdrawn a moment ago may still be in the index, and must not match
-            removed = tx.log.removed_after(seq)
+            removed = tx.log.list_removed_after(seq)
         if removed:
             near_signals = near_signals.take(~np.isin(near_signals.signal, list(removed)))
         matches, counted, dropped = hits.reduce(near_signals, type, platform.ids)
@@ -314,7 +314,7 @@ def match(
         matching = distances <= type.threshold
         unmatched[queries[matching]] = False
         counts.update(items[matching].tolist())
-        detector.look(platform.key, type, packed, queries, items, distances, now=now)
+        detector.record(platform.key, type, packed, queries, items, distances, now=now)
         if len(matches):
             chosen = hits.choose(matches, type, platform.ids)
             parts.append(replace(chosen, cut=np.union1d(chosen.cut, dropped)))
@@ -324,11 +324,11 @@ def match(
     if type is SignalType.PDQ and platform.holds_veiled and unmatched.any():
         rows = np.flatnonzero(unmatched)
         queries, items = live.near_veiled(packed[rows])
-        detector.look_aside(platform.key, packed, rows[queries], items, now=now)
+        detector.record_misses(platform.key, packed, rows[queries], items, now=now)
     replies: list[tuple[Hit, ...]] = [()] * total
     truncated: list[int] = []
     if parts:
-        selected = hits.together(parts)
+        selected = hits.merge(parts)
         for query, row in _to_wire(platform, selected):
             replies[usable[query]] = row
         truncated = sorted(usable[selected.cut].tolist())

@@ -5,8 +5,8 @@ rules, and some of them crash if one is broken:
 
 - Timestamps never decrease, across pages and fetches. A client may stop after any page and resume
   at its `nextSetTimestamp` (see `clearinghouse.database.queries.stopncii_records`). At most
-  `SHARED` records have the same timestamp, and a page has more records than that, so it always ends
-  at a later timestamp than it began.
+  `RECORDS_PER_TIMESTAMP` records have the same timestamp, and a page has more records than that, so
+  it always ends at a later timestamp than it began.
 - There are no withdrawn records, because clients would take one for a live record. A withdrawn hash
   is missing from all later pages, so a client drops it by fetching everything from the beginning.
   A client that cannot do this should use `/v1/feed`, which sends removals.
@@ -26,9 +26,9 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
 from clearinghouse.abuse.allowlist import LawfulList
-from clearinghouse.abuse.screening import screened
+from clearinghouse.abuse.screening import retry_if_outdated
 from clearinghouse.database.queries.contributions import CONTRIBUTED
-from clearinghouse.database.queries.stopncii_records import SHARED, Record
+from clearinghouse.database.queries.stopncii_records import RECORDS_PER_TIMESTAMP, Record
 from clearinghouse.database.store import Store
 from clearinghouse.platforms import verdicts
 from clearinghouse.platforms.contributions import (
@@ -45,7 +45,9 @@ from nciihash.errors import InvalidSignal
 from nciihash.signals import Media, Signal, SignalType, Verdict
 
 START: Final = 10  # the `startTimestamp` by which clients ask for everything
-PAGE_MIN: Final = SHARED + 1  # so that a page ends at a later timestamp than it began
+PAGE_MIN: Final = (
+    RECORDS_PER_TIMESTAMP + 1
+)  # so that a page ends at a later timestamp than it began
 _WITHDRAWN_BATCH: Final = 100  # contributions withdrawn in one transaction
 PAGE_MAX: Final = 10_000
 BATCH_MAX: Final = 1_000  # hashes, or feedbacks, in one request
@@ -255,13 +257,13 @@ def read_hashes(
         BadCursor: the token was not issued to this platform.
         CursorExpired: the token is of another epoch of the log.
     """
-    after = start * SHARED - 1
+    after = start * RECORDS_PER_TIMESTAMP - 1
     if token:
         after = max(after, read_seq(store, platform, PlatformIds.PAGE, token))
-        start = max(start, (after + 1) // SHARED)
+        start = max(start, (after + 1) // RECORDS_PER_TIMESTAMP)
     limit = max(page_size, PAGE_MIN)
     with store.read() as tx:
-        _, until = tx.log.released()
+        _, until = tx.log.release_point()
         found = tx.stopncii.read(
             platform.number, after, limit + 1, first_hand=first_hand, until=until
         )
@@ -271,7 +273,7 @@ def read_hashes(
     return FetchReply(
         count=len(page),
         next_page=token,
-        next_start=end // SHARED if page else start,
+        next_start=end // RECORDS_PER_TIMESTAMP if page else start,
         more=more,
         records=tuple(_to_record(store, platform, record) for record in page),
     )
@@ -286,7 +288,7 @@ def _to_record(store: Store, platform: Platform, record: Record) -> HashRecord:
         feedback = _FEEDBACKS[Verdict(record.verdict)]
         feedbacks = (SaidFeedback(source=platform.name, feedback_value=feedback),)
     return HashRecord(
-        last_modified=record.seq // SHARED,
+        last_modified=record.seq // RECORDS_PER_TIMESTAMP,
         signal_type=kind.value,
         value=value.hex(),
         status=RecordStatus.ACTIVE.value,
@@ -376,7 +378,7 @@ def add_hashes(
             )
 
     if new:
-        screened(file)
+        retry_if_outdated(file)
     values = [
         (lookup_of(store, record.contribution.signal), feedback.value)
         for record in records

@@ -32,8 +32,8 @@ def acknowledge(
     seq = read_cursor(store, platform, cursor)
     if seq > tx.log.head():
         raise CursorExpired  # the log was longer before the database was restored
-    released, _ = tx.log.released()
-    tx.platforms.acknowledge(platform.number, min(seq, released), hour(now))
+    release_point, _ = tx.log.release_point()
+    tx.platforms.acknowledge(platform.number, min(seq, release_point), hour(now))
     return Acknowledgement(cursor=cursor)
 
 
@@ -64,6 +64,6 @@ def record(
             if verdict is Verdict.NOT_BLOCKED:
                 disputed.append(signal)
             elif verdict is Verdict.BLOCKED:
-                verdict_holds.object_to(tx, platform.number, [signal], now=now)
-    verdict_holds.weigh(tx, platform.number, disputed, now=now)
+                verdict_holds.release_blocked(tx, platform.number, [signal], now=now)
+    verdict_holds.hold_agreed(tx, platform.number, disputed, now=now)
     return recorded

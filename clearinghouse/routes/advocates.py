@@ -8,7 +8,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from clearinghouse.cases import advocates, lifecycle
 from clearinghouse.cases.advocates import Advocate
-from clearinghouse.cases.idempotency import Reply, earlier, once
+from clearinghouse.cases.idempotency import Reply, find_reply, once
 from clearinghouse.cases.intake import Intake
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.routes import filing
@@ -62,7 +62,7 @@ def _authenticate(
     service: ServiceDep, bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Advocate:
     key = bearer.credentials if bearer else None
-    return advocates.admit(service.store, key, service.clock())
+    return advocates.authenticate(service.store, key, service.clock())
 
 
 CurrentAdvocate = Annotated[Advocate, Depends(_authenticate)]
@@ -190,7 +190,7 @@ def add_signals(
     order. `after` is the number of hashes of the file that were sent before, and `more` is true
     until the last request. A file has at most 2,048 hashes. Repeating a request is safe.
     """
-    if attempt is not None and (known := earlier(service.store, attempt)) is not None:
+    if attempt is not None and (known := find_reply(service.store, attempt)) is not None:
         return json_response(known)
     find = _finder(advocate, reference)
     with service.store.read() as tx:

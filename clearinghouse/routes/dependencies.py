@@ -7,7 +7,7 @@ from fastapi import Depends, Header, Request, Response
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from clearinghouse.cases.idempotency import Attempt, Reply, about, earlier, read_attempt
+from clearinghouse.cases.idempotency import Attempt, Reply, find_reply, read_attempt, with_body
 from clearinghouse.errors import BadBody, NotJson, RequestRefused
 from clearinghouse.service import Service
 from nciihash.wire import CASE_SCHEME, PROBLEM, AddItems, AddSignals, OpenCase, Problem
@@ -132,8 +132,8 @@ def find_earlier(
     if attempt is None:
         return None, None
     bare = body.model_copy(update={"work": None}).model_dump_json().encode()
-    attempt = about(service.store, attempt, bare)
-    return attempt, earlier(service.store, attempt)
+    attempt = with_body(service.store, attempt, bare)
+    return attempt, find_reply(service.store, attempt)
 
 
 def parsed(model: type[M]) -> Callable[[Request], Awaitable[M]]:
@@ -179,7 +179,7 @@ def json_response(reply: Reply) -> Response:
     return Response(reply.body, reply.status, media_type="application/json")
 
 
-def refusal_answer(refusal: RequestRefused) -> Response:
+def problem_response(refusal: RequestRefused) -> Response:
     """Return the problem document for a refusal."""
     headers = {}
     if refusal.status == 401:

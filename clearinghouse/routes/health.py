@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
 
-from clearinghouse.errors import CredentialsWrong, NotFound, NotReady
+from clearinghouse.errors import InvalidCredentials, NotFound, NotReady
 from clearinghouse.metrics import CONTENT_TYPE, Metrics
 from clearinghouse.routes.dependencies import ServiceDep, documented_problems
 
@@ -56,6 +56,6 @@ def metrics(
     if key is None:
         raise NotFound
     if not secrets.compare_digest((authorization or "").encode(), f"Bearer {key}".encode()):
-        raise CredentialsWrong
+        raise InvalidCredentials
     found: Metrics = request.app.state.metrics
     return Response(found.read(service), media_type=CONTENT_TYPE)

@@ -12,7 +12,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from numpy.typing import NDArray
 from starlette.concurrency import run_in_threadpool
 
-from clearinghouse.cases.idempotency import Reply, earlier, once
+from clearinghouse.cases.idempotency import Reply, find_reply, once
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import BadBody, TypeNotMatched
 from clearinghouse.platforms import feed, keys, live_index, verdicts
@@ -70,7 +70,7 @@ def _requires(*scopes: Scope) -> Callable[..., Platform]:
 
 def _authorize(service: Service, key: str | None, scopes: Collection[Scope]) -> Platform:
     now = service.clock()
-    platform = keys.admit(service.store, key, scopes, now)
+    platform = keys.authorize(service.store, key, scopes, now)
     service.uses.record(platform.key, now)
     return platform
 
@@ -326,7 +326,7 @@ async def match(request: Request, platform: MatchPlatform, service: ServiceDep) 
         return live_index.match(
             service.store,
             service.live,
-            service.watch,
+            service.oracle_detector,
             platform,
             type,
             packed,
@@ -361,7 +361,7 @@ def give_feedback(
     Needs the scope `feedback`.
     """
     now = service.clock()
-    if attempt is not None and (known := earlier(service.store, attempt)) is not None:
+    if attempt is not None and (known := find_reply(service.store, attempt)) is not None:
         return json_response(known)
     *first, last = verdicts.batches(verdicts.resolve(platform, body.verdicts))
     recorded = 0

@@ -21,8 +21,8 @@ from clearinghouse.cases import lifecycle
 from clearinghouse.cases.intake import prepare
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import Busy, CursorExpired
-from clearinghouse.routes.dependencies import ServiceDep, refusal_answer
-from nciihash.signals import MATCHED, Media, SignalType, Variant
+from clearinghouse.routes.dependencies import ServiceDep, problem_response
+from nciihash.signals import ALWAYS_MATCHED, Media, SignalType, Variant
 from nciihash.wire import CaseState, Declaration, ItemIn, Message, Reason, SignalIn
 
 CASES_MAX: Final = 200
@@ -128,7 +128,9 @@ def burst(body: Burst, service: ServiceDep, rehearsal: RehearsalDep) -> Values:
     """Open generated cases in one transaction, and return their hashes."""
     now = service.clock()
     values = tuple(_random_pdq() for _ in range(body.cases * body.files))
-    intake = prepare(service.store, service.lawful, [_item(value) for value in values], MATCHED)
+    intake = prepare(
+        service.store, service.lawful, [_item(value) for value in values], ALWAYS_MATCHED
+    )
     with service.store.write() as tx:
         intake.screening.check(tx)
         for first in range(0, len(values), body.files):
@@ -197,7 +199,7 @@ def fault(body: Trouble, rehearsal: RehearsalDep) -> Ready:
     return Ready()
 
 
-class Faults:
+class FaultInjector:
     """ASGI middleware that injects planned faults into the responses of feeds."""
 
     def __init__(self, app: ASGIApp, *, rehearsal: Rehearsal) -> None:
@@ -211,9 +213,9 @@ class Faults:
             first = b"cursor=" not in scope["query_string"]
             fault = self._rehearsal.next_fault(first_page=first)
         if fault is Fault.BUSY:
-            await refusal_answer(Busy())(scope, receive, send)
+            await problem_response(Busy())(scope, receive, send)
         elif fault is Fault.EXPIRED:
-            await refusal_answer(CursorExpired())(scope, receive, send)
+            await problem_response(CursorExpired())(scope, receive, send)
         elif fault is Fault.CUT:
             await self._app(scope, receive, _cut(send))
         else:

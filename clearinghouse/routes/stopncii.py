@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from fastapi.security import APIKeyHeader
 
-from clearinghouse.errors import CredentialsWrong
+from clearinghouse.errors import InvalidCredentials
 from clearinghouse.platforms import keys, stopncii
 from clearinghouse.platforms.keys import Platform, Scope
 from clearinghouse.platforms.stopncii import FetchReply, SubmitFeedback, SubmitHashes, SubmitReply
@@ -39,9 +39,9 @@ def _requires(scope: Scope) -> Callable[..., Platform]:
         subscription_key: Annotated[str | None, Depends(_subscription_key)],
     ) -> Platform:
         now = service.clock()
-        platform = keys.admit(service.store, function_key, {scope}, now)
+        platform = keys.authorize(service.store, function_key, {scope}, now)
         if keys.authenticate(service.store, subscription_key, now).number != platform.number:
-            raise CredentialsWrong
+            raise InvalidCredentials
         service.uses.record(platform.key, now)
         return platform
 

@@ -11,11 +11,11 @@ from starlette.concurrency import run_in_threadpool
 
 from clearinghouse.cases import advocates, lifecycle
 from clearinghouse.cases.check_queue import CheckQueueFull, Lane
-from clearinghouse.cases.idempotency import Attempt, Reply, earlier, once
+from clearinghouse.cases.idempotency import Attempt, Reply, find_reply, once
 from clearinghouse.cases.intake import Intake
 from clearinghouse.cases.passphrases import mint_number, mint_passphrase, read_number
 from clearinghouse.database.transaction import Transaction
-from clearinghouse.errors import CheckWorkNeeded, CredentialsMissing, CredentialsWrong
+from clearinghouse.errors import CheckWorkNeeded, CredentialsMissing, InvalidCredentials
 from clearinghouse.routes import filing
 from clearinghouse.routes.dependencies import (
     AttemptDep,
@@ -103,7 +103,11 @@ async def authenticate(
     queue, now, effort = service.checks.queue, service.clock(), 0
     if work is not None:
         effort = await run_in_threadpool(
-            service.gate.pay_for_check, service.store, work, queue.asked(lane), now
+            service.proof_of_work.pay_for_check,
+            service.store,
+            work,
+            queue.effort_required(lane),
+            now,
         )
 
     def find() -> tuple[int, str] | None:
@@ -117,9 +121,9 @@ async def authenticate(
             lookup, found[1] if found else None, passphrase, lane=lane, effort=effort
         )
     except CheckQueueFull as full:
-        raise CheckWorkNeeded(service.gate.ask_for_check(full.effort, now)) from None
+        raise CheckWorkNeeded(service.proof_of_work.ask_for_check(full.effort, now)) from None
     if not passed or found is None:
-        raise CredentialsWrong
+        raise InvalidCredentials
     return Holder(found[0])
 
 
@@ -179,7 +183,7 @@ def ask_for_work(
 
     Needs no credentials.
     """
-    return service.gate.ask(service.store, service.clock(), signals, before)
+    return service.proof_of_work.ask(service.store, service.clock(), signals, before)
 
 
 @router.post(
@@ -214,7 +218,7 @@ async def open_case(
         lifecycle.check_declared(body.declaration)
         signals = lifecycle.check_usable(body.items, service.settings.matched)
         # before the queue: a request without its proof of work must not occupy it
-        service.gate.look(service.store, body.work, signals=signals, now=now)
+        service.proof_of_work.check(service.store, body.work, signals=signals, now=now)
         return bare, None, signals
 
     bare, known, signals = await run_in_threadpool(check)
@@ -222,9 +226,9 @@ async def open_case(
         return json_response(known)
     number, passphrase = mint_number(), mint_passphrase()
     lookup = lifecycle.case_lookup(service.store, number)
-    with service.checks.place():
+    with service.checks.opening_slot():
         await run_in_threadpool(
-            service.gate.pay, service.store, body.work, signals=signals, now=now
+            service.proof_of_work.pay, service.store, body.work, signals=signals, now=now
         )
         verifier = await service.checks.make(passphrase)
 
@@ -265,10 +269,10 @@ async def claim(body: Claim, service: ServiceDep, attempt: AttemptDep) -> Respon
     now = service.clock()
 
     def find() -> Reply | int:
-        if attempt is not None and (known := earlier(service.store, attempt)) is not None:
+        if attempt is not None and (known := find_reply(service.store, attempt)) is not None:
             return known
         with service.store.read() as tx:
-            return advocates.claimable(service.store, tx, body.code, now=now)
+            return advocates.find_claimable(service.store, tx, body.code, now=now)
 
     number, passphrase = mint_number(), mint_passphrase()
 
@@ -288,7 +292,7 @@ async def claim(body: Claim, service: ServiceDep, attempt: AttemptDep) -> Respon
     if isinstance(found := await run_in_threadpool(find), Reply):
         return json_response(found)
     # a verifier is expensive: one per code, however many requests send it at the same time
-    with service.checks.place(of=found):
+    with service.checks.opening_slot(of=found):
         if isinstance(again := await run_in_threadpool(find), Reply):
             return json_response(again)
         verifier = await service.checks.make(passphrase)
@@ -343,9 +347,9 @@ def add_items(
     if known is not None:
         return json_response(known)
     with service.store.read() as tx:
-        lifecycle.check_room(tx, holder.case, len(body.items))
+        lifecycle.check_capacity(tx, holder.case, len(body.items))
     signals = lifecycle.check_usable(body.items, service.settings.matched)
-    service.gate.pay(service.store, body.work, signals=signals, case=holder.case, now=now)
+    service.proof_of_work.pay(service.store, body.work, signals=signals, case=holder.case, now=now)
 
     return filing.add_items(service, attempt, body.items, _finder(holder), now=now)
 
@@ -382,7 +386,9 @@ def add_signals(
     if paid:
         signals = len(body.signals)
         lifecycle.check_length(body.after, signals)
-        service.gate.pay(service.store, body.work, signals=signals, case=holder.case, now=now)
+        service.proof_of_work.pay(
+            service.store, body.work, signals=signals, case=holder.case, now=now
+        )
 
     return filing.add_signals(service, attempt, file, body, _finder(holder), paid=paid, now=now)
 

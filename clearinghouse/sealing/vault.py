@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from clearinghouse.errors import KeyMismatch, KeyMissing, SettingInvalid
-from nciihash.durable import sync_folder
+from nciihash.durable import fsync_folder
 from nciihash.signals import SignalType
 
 KEY_BYTES: Final = 32
@@ -178,7 +178,7 @@ def read_key(path: Path, *, create: bool) -> bytes:
             pass
         finally:
             draft.unlink()
-        sync_folder(path.parent)
+        fsync_folder(path.parent)
     try:
         return parse_key(path.read_text())
     except FileNotFoundError:

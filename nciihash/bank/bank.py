@@ -38,7 +38,7 @@ from typing import Final, Self
 
 from nciihash.bank import files
 from nciihash.bank import snapshot as snapshots
-from nciihash.bank.contents import BankContents, Replacement
+from nciihash.bank.contents import BankContents, ReplacementBank
 from nciihash.bank.journal import Journal, encode
 from nciihash.bank.snapshot import Snapshot, Table
 from nciihash.errors import BankError
@@ -68,7 +68,7 @@ class Bank:
         self._snapshot = snapshot
         self._journal = journal
         self._cursor = snapshot.cursor
-        self._holdings = BankContents(snapshot.tables)
+        self._contents = BankContents(snapshot.tables)
         self._write_lock = threading.Lock()
         self._failed = False
         self._clock: Callable[[], float] = time.monotonic
@@ -162,23 +162,23 @@ class Bank:
     @property
     def withdrawn(self) -> int:
         """Number of removed signals whose values the files still contain, until a compaction."""
-        return self._holdings.withdrawn
+        return self._contents.withdrawn
 
     def __len__(self) -> int:
         """Return the number of signals."""
-        return len(self._holdings)
+        return len(self._contents)
 
     def __contains__(self, id: object) -> bool:
         """Whether a signal with this id is in the bank."""
-        return id in self._holdings
+        return id in self._contents
 
     def __iter__(self) -> Iterator[Added]:
         """Yield the signals as they came from the feed, in no particular order."""
-        return iter(self._holdings)
+        return iter(self._contents)
 
     def entry(self, id: str) -> Added | None:
         """Return the signal with this id as it came from the feed, or None."""
-        return self._holdings.entry(id)
+        return self._contents.entry(id)
 
     def query(self, signals: Sequence[Signal]) -> list[tuple[Match, ...]]:
         """Find the matches of each signal: signals of its type within the type's threshold.
@@ -186,14 +186,14 @@ class Bank:
         Returns:
             One tuple per signal, sorted by distance, then by id.
         """
-        return self._holdings.query(signals)
+        return self._contents.query(signals)
 
-    def kinds(self, type: SignalType, item: str) -> Counter[Variant]:
+    def count_variants(self, type: SignalType, item: str) -> Counter[Variant]:
         """Count an item's hashes of one type, by variant.
 
         Scans the whole bank, which takes some ten milliseconds per million hashes.
         """
-        return self._holdings.count_variants(type, item)
+        return self._contents.count_variants(type, item)
 
     @property
     def lineage(self) -> bytes:
@@ -202,7 +202,7 @@ class Bank:
 
     def tables(self) -> list[Table]:
         """Return the current contents as one table per type of signal."""
-        return self._holdings.compacted()
+        return self._contents.compacted()
 
     def append(self, page: FeedPage) -> Changes:
         """Apply a page durably: when this returns, page and cursor survive a power cut.
@@ -220,10 +220,10 @@ class Bank:
                 applied = Changes(0, 0, 0)
             else:
                 journal.append(payload)
-                applied = self._holdings.apply(page)
+                applied = self._contents.apply(page)
                 self._cursor = page.cursor
             if self._compaction_is_due(journal, more=page.more):
-                self._compact(journal, self._holdings, self._cursor)
+                self._compact(journal, self._contents, self._cursor)
         return applied
 
     def compact(self) -> None:
@@ -234,16 +234,16 @@ class Bank:
             BankError: the bank was opened for reading, is closed, or an earlier write failed.
         """
         with self._change() as journal:
-            self._compact(journal, self._holdings, self._cursor)
+            self._compact(journal, self._contents, self._cursor)
 
-    def replacement(self) -> Replacement:
+    def replacement(self) -> ReplacementBank:
         """Return an empty bank in memory, to be filled from the feed and passed to `adopt`.
 
         Nothing is written before `adopt`, so that a crash leaves this bank unchanged.
         """
-        return Replacement()
+        return ReplacementBank()
 
-    def adopt(self, replacement: Replacement) -> None:
+    def adopt(self, replacement: ReplacementBank) -> None:
         """Replace the bank's contents and cursor with those of a replacement, atomically.
 
         The change is durable when this returns; after a crash the bank is the old or the new one.
@@ -283,7 +283,7 @@ class Bank:
                 if journal is not None:
                     journal.close()
                 self._snapshot, self._journal = new._snapshot, new._journal
-                self._holdings, self._cursor = new._holdings, new._cursor
+                self._contents, self._cursor = new._contents, new._cursor
             return before != (self._cursor, self._snapshot.generation)
 
     def close(self) -> None:
@@ -332,7 +332,7 @@ class Bank:
 
     def _replay(self, journal: Journal) -> None:
         for page in journal.read():
-            self._holdings.apply(page)
+            self._contents.apply(page)
             self._cursor = page.cursor
 
     def _compaction_is_due(self, journal: Journal, *, more: bool) -> bool:
@@ -351,5 +351,5 @@ class Bank:
         self._journal = Journal.create(files.journal_path(self.path), lineage, generation)
         old.close()
         self._snapshot = Snapshot.open(self.path, verify=False)  # just written
-        self._holdings, self._cursor = BankContents(self._snapshot.tables), cursor
+        self._contents, self._cursor = BankContents(self._snapshot.tables), cursor
         self._compacted = self._clock()

@@ -223,7 +223,7 @@ class BankContents:
         return [table for table in tables if len(table)]
 
 
-class Replacement:
+class ReplacementBank:
     """A new bank in memory: append the whole feed to it, then pass it to `Bank.adopt`.
 
     Attributes:

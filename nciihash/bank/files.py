@@ -9,7 +9,7 @@ from pathlib import Path
 from nciihash.bank import snapshot as snapshots
 from nciihash.bank.journal import START_OVER, Journal
 from nciihash.bank.snapshot import Snapshot
-from nciihash.durable import naming
+from nciihash.durable import filename_in_errors
 from nciihash.errors import BankCorrupt, BankLocked
 
 
@@ -28,7 +28,7 @@ def take_lock(path: Path) -> int:
     lock_path = path.with_name(f"{path.name}-lock")
     descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        with naming(lock_path):
+        with filename_in_errors(lock_path):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BaseException as error:
         os.close(descriptor)

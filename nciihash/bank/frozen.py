@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from nciihash.bank import snapshot as snapshots
 from nciihash.bank.bank import Bank
 from nciihash.bank.snapshot import Snapshot, Table
-from nciihash.durable import sync_folder
+from nciihash.durable import fsync_folder
 from nciihash.errors import BankError, IndexFileInvalid
 from nciihash.search.index import Index
 from nciihash.signals import Match, Signal, SignalType, Variant
@@ -35,7 +35,7 @@ _HEADER: Final = 192  # bytes; in both file formats they include digests of ever
 
 
 @dataclass(frozen=True, slots=True)
-class BankState:
+class BankVersion:
     """The exact contents of a bank, as recorded at the start of a scan.
 
     Attributes:
@@ -52,7 +52,7 @@ class BankState:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class NearPairs:
+class RowMatches:
     """The matches of a batch of hashes, sorted by query, then distance, then id.
 
     Attributes:
@@ -127,7 +127,7 @@ class FrozenBank:
         """Return the number of signals."""
         return sum(map(len, self.indexes.values()))
 
-    def near(self, type: SignalType, packed: NDArray[np.uint8], *, threads: int = 1) -> NearPairs:
+    def near(self, type: SignalType, packed: NDArray[np.uint8], *, threads: int = 1) -> RowMatches:
         """Find the matches of each hash within the type's threshold.
 
         Args:
@@ -137,10 +137,10 @@ class FrozenBank:
         """
         if (index := self.indexes.get(type)) is None:
             empty = np.empty(0, np.int64)
-            return NearPairs(empty, np.empty(0, np.uint16), empty)
+            return RowMatches(empty, np.empty(0, np.uint16), empty)
         found = index.query(packed, radius=type.threshold, threads=threads)
         query = np.repeat(np.arange(len(packed), dtype=np.int64), np.diff(found.offsets))
-        return NearPairs(query, found.distances, found.ids.astype(np.int64))
+        return RowMatches(query, found.distances, found.ids.astype(np.int64))
 
     def names(self, type: SignalType, rows: NDArray[np.int64]) -> list[str]:
         """Return the signals' ids in the feed, or their numbers in an index file."""
@@ -184,7 +184,7 @@ class FrozenBank:
         return [tuple(each) for each in matches]
 
 
-def freeze(bank: Path, folder: Path) -> BankState:
+def freeze(bank: Path, folder: Path) -> BankVersion:
     """Copy a bank's current contents into a new folder.
 
     After an exception nothing is left; after a crash there is no folder of that name. Needs memory
@@ -210,17 +210,17 @@ def freeze(bank: Path, folder: Path) -> BankState:
     except BaseException:
         shutil.rmtree(temporary)
         raise
-    sync_folder(folder.parent)
-    return BankState(lineage.hex(), cursor, fingerprint(folder), sum(map(len, tables)))
+    fsync_folder(folder.parent)
+    return BankVersion(lineage.hex(), cursor, fingerprint(folder), sum(map(len, tables)))
 
 
-def pin_index(path: Path) -> BankState:
+def index_file_version(path: Path) -> BankVersion:
     """Return the state of an index file that is used as a bank.
 
     Raises:
         BankError, IndexFileInvalid, OSError: as in `FrozenBank.open`.
     """
-    return BankState(None, None, fingerprint(path), len(FrozenBank.open(path)))
+    return BankVersion(None, None, fingerprint(path), len(FrozenBank.open(path)))
 
 
 def fingerprint(path: Path) -> str:

@@ -24,7 +24,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, Self, assert_never
 
-from nciihash.durable import naming, replacing
+from nciihash.durable import atomic_write, filename_in_errors
 from nciihash.errors import BankCorrupt
 from nciihash.feed import Added, FeedEntry, FeedPage, Removed
 from nciihash.signals import Media, Signal, SignalType, Variant
@@ -76,7 +76,7 @@ class Journal:
     def create(cls, path: Path, lineage: bytes, generation: int) -> Self:
         """Write an empty journal durably, replacing an existing one, and open it."""
         fields = _HEADER.pack(_MAGIC, _VERSION, 0, lineage, generation)
-        with replacing(path) as file:
+        with atomic_write(path) as file:
             file.write(fields + sha256(fields).digest()[:_CHECKSUM])
         return cls.open(path, write=True)
 
@@ -127,7 +127,7 @@ class Journal:
     def truncate(self) -> None:
         """Truncate the file durably at `offset`, after which there may be a torn record."""
         if os.fstat(self._descriptor).st_size > self.offset:
-            with naming(self.path):
+            with filename_in_errors(self.path):
                 os.ftruncate(self._descriptor, self.offset)
                 os.fsync(self._descriptor)
 
@@ -142,7 +142,7 @@ class Journal:
         frame = _FRAME.pack(_WORD, len(payload), self._number)
         record = memoryview(frame + self._digest(frame, payload) + payload)
         written = 0
-        with naming(self.path):
+        with filename_in_errors(self.path):
             while written < len(record):
                 written += os.pwrite(self._descriptor, record[written:], self.offset + written)
             os.fsync(self._descriptor)
@@ -153,7 +153,7 @@ class Journal:
         """Read the file from `offset` to its end."""
         parts = []
         offset = self.offset
-        with naming(self.path):
+        with filename_in_errors(self.path):
             while part := os.pread(self._descriptor, 1 << 24, offset):
                 parts.append(part)
                 offset += len(part)

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nciihash.bank.journal import ID_BYTES, NEWER_SIGNALS, START_OVER
-from nciihash.durable import replacing
+from nciihash.durable import atomic_write
 from nciihash.errors import BankCorrupt
 from nciihash.feed import Added
 from nciihash.signals import Media, Signal, SignalType, Variant
@@ -237,7 +237,7 @@ def write(
     ).encode()
     state = sha256()
     length = 0
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(bytes(_START))
         for part in _parts(described, tables):
             state.update(part)

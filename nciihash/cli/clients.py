@@ -73,7 +73,7 @@ def computing(terminal: Terminal) -> Iterator[Callable[[int, int], None]]:
     with ExitStack() as bar:
         advances: list[Callable[[int], None]] = []
 
-        def working(done: int, puzzles: int) -> None:
+        def on_work(done: int, puzzles: int) -> None:
             if done:
                 advances[-1](1)
                 if done == puzzles:
@@ -83,4 +83,4 @@ def computing(terminal: Terminal) -> Iterator[Callable[[int, int], None]]:
             terminal.say("Many people are using the service, so this takes a little longer.")
             advances.append(bar.enter_context(terminal.progress("Working", puzzles)))
 
-        yield working
+        yield on_work

@@ -12,7 +12,7 @@ from nciihash.cli.terminal import ExitCode, Terminal
 from nciihash.errors import FileRefused, InvalidRequest, TooPlain
 from nciihash.sandbox.pool import hash_files
 from nciihash.signals import Band, Hashed, Item, Signal, SignalType, Variant, VariantSet, band
-from nciihash.vpdq import Comparison, Share, compare, frames_of
+from nciihash.vpdq import Comparison, Share, compare, group_by_frame
 
 _PDQ_DIGITS: Final = SignalType.PDQ.bits // 4
 _THRESHOLD: Final = SignalType.PDQ.threshold
@@ -40,7 +40,7 @@ def compare_pair(terminal: Terminal, a: str, b: str, *, sandboxed: bool = True) 
     second = _hashes(terminal, b, VariantSet.NONE, sandboxed=sandboxed)
     if first is None or second is None:
         return ExitCode.SOME_FAILED
-    pair = compare(frames_of(first), frames_of(second))
+    pair = compare(group_by_frame(first), group_by_frame(second))
     if terminal.as_json:
         line: dict[str, object] = {
             "distance": pair.distance,
@@ -110,7 +110,7 @@ def check_copy(
     if item is None:
         return ExitCode.SOME_FAILED
     plain = too_plain(item)
-    pair = compare(frames_of(item.hashes), frames_of(original))
+    pair = compare(group_by_frame(item.hashes), group_by_frame(original))
     if terminal.as_json:
         line: dict[str, object] = {
             "found": _band(pair) is not None,
@@ -166,7 +166,7 @@ def _share_fields(pair: Comparison) -> dict[str, object]:
 
 
 def _share(share: Share, of: str) -> str:
-    return f"{share.found:,} of the {share.frames:,} frames of {of} ({share.of_one:.0%})"
+    return f"{share.found:,} of the {share.frames:,} frames of {of} ({share.fraction:.0%})"
 
 
 def _submitted_hashes(path: Path) -> list[Hashed]:

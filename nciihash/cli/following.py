@@ -11,7 +11,7 @@ from nciihash.bank.bank import Bank
 from nciihash.cli.terminal import ExitCode, Terminal
 from nciihash.client.platform import PlatformClient
 from nciihash.sdk.follow_loop import Progress, Stop, follow
-from nciihash.sdk.veiled import keep_veil, kept_veil
+from nciihash.sdk.veiled import load_veil, save_veil
 from nciihash.veil import Veil
 
 
@@ -62,7 +62,7 @@ def follow_into_bank(
 
 def _open_veil(client: PlatformClient, bank: Bank, options: FollowOptions) -> Veil | None:
     """Return how the bank is veiled, or None; fetch the veil for a new bank that is to have one."""
-    veil = kept_veil(options.bank)
+    veil = load_veil(options.bank)
     if options.veil == (veil is not None):
         return veil
     if not options.veil:
@@ -70,7 +70,7 @@ def _open_veil(client: PlatformClient, bank: Bank, options: FollowOptions) -> Ve
     if bank.cursor is not None:
         raise typer.BadParameter("This bank holds whole hashes. Name another file for --veil.")
     veil = client.veil()
-    keep_veil(options.bank, veil)
+    save_veil(options.bank, veil)
     return veil
 
 

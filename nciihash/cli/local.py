@@ -23,7 +23,7 @@ from nciihash.cli.summary import HASHES, RunSummary
 from nciihash.cli.terminal import ExitCode, Terminal
 from nciihash.errors import FileRefused
 from nciihash.media.reading import files_in, name_fields
-from nciihash.sandbox.parent import WALLS, Sandbox
+from nciihash.sandbox.parent import ISOLATION_MEASURES, Sandbox
 from nciihash.sandbox.pool import cores, hash_files
 from nciihash.signals import Item, Media, SignalType, VariantSet
 
@@ -254,7 +254,7 @@ def sandbox(as_json: AsJson = False) -> None:
     terminal = Terminal(as_json=as_json)
     with terminal.guard(), Sandbox() as box:
         isolation = box.isolation
-    missing = [name for name in WALLS if name not in isolation]
+    missing = [name for name in ISOLATION_MEASURES if name not in isolation]
     if as_json:
         terminal.line({"isolation": list(isolation), "missing": missing})
         return

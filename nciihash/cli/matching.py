@@ -15,10 +15,10 @@ from nciihash.cli import tables
 from nciihash.cli.results_file import ResultsFile, open_results
 from nciihash.cli.summary import MATCHES, RunSummary
 from nciihash.cli.terminal import ExitCode, Terminal
-from nciihash.errors import FileRefused, explained
+from nciihash.errors import FileRefused, describe_os_error
 from nciihash.media.reading import files_in, name_fields
 from nciihash.sandbox.pool import cores, hash_files
-from nciihash.sdk.lookup import Find, Kinds, LookupResult, look_up, once
+from nciihash.sdk.lookup import FindMatches, LookupResult, VariantCounts, look_up, once
 from nciihash.signals import Item, Match, SignalType
 from nciihash.wire import Hit, Hits
 
@@ -113,7 +113,7 @@ def match_files(terminal: Terminal, connect: Connect, options: MatchOptions) -> 
         with summary.resumable(results):
             while batch := list(islice(hashed, _BATCH)):
                 hashes = dict(batch)
-                for path, outcome in look_up(batch, source.find, source.kinds):
+                for path, outcome in look_up(batch, source.find, source.variant_counts):
                     writer.add(path, outcome, hashes[path])
                 advance(len(batch))
     if writer.rows:
@@ -134,12 +134,12 @@ class _Source:
 
     Attributes:
         find: returns the matches of signals.
-        kinds: counts an item's hashes; None if that is not known.
+        variant_counts: counts an item's hashes; None if that is not known.
         unconfirmed: stores candidates that could not be confirmed; None for whole hashes.
     """
 
-    find: Find
-    kinds: Kinds = None
+    find: FindMatches
+    variant_counts: VariantCounts = None
     unconfirmed: "_UnconfirmedFiles | None" = None
 
 
@@ -152,14 +152,14 @@ def _open_source(connect: Connect, options: MatchOptions, stack: ExitStack) -> _
     if options.bank is None:
         return _Source(stack.enter_context(connect(options.server or "")).match)
     from nciihash.bank.bank import Bank
-    from nciihash.sdk.veiled import Confirmer, PendingCandidates, kept_veil
+    from nciihash.sdk.veiled import Confirmer, PendingCandidates, load_veil
 
     bank = stack.enter_context(Bank.read(options.bank))
-    veil = kept_veil(options.bank)
+    veil = load_veil(options.bank)
     if options.confirm and veil is None:
         raise typer.BadParameter("This bank holds whole hashes: omit --confirm and --server.")
     if veil is None:
-        return _Source(bank.query, partial(bank.kinds, SignalType.PDQ))
+        return _Source(bank.query, partial(bank.count_variants, SignalType.PDQ))
     if not options.confirm:
         raise typer.BadParameter(
             "This bank is veiled, so what it finds are only candidates: add --confirm and --server."
@@ -243,7 +243,7 @@ class _UnconfirmedFiles:
             self._pending.add(Candidate(os.fsdecode(path), signals))
         except (OSError, WaitingFull) as error:
             self.lost += 1
-            self._error = explained(error) if isinstance(error, OSError) else str(error)
+            self._error = describe_os_error(error) if isinstance(error, OSError) else str(error)
             return False
         self.stored += 1
         return True

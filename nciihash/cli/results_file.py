@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 import typer
 
 from nciihash.cli.interrupts import deferred_interrupt
-from nciihash.durable import naming, replacing
+from nciihash.durable import atomic_write, filename_in_errors
 from nciihash.errors import ExtraMissing, ResultsInvalid
 from nciihash.media.reading import path_of
 
@@ -90,7 +90,7 @@ class ResultsFile:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        with naming(self.lines_path), self._file:
+        with filename_in_errors(self.lines_path), self._file:
             self._file.flush()
             os.fsync(self._file.fileno())
         if self._table and kind is None:
@@ -101,7 +101,7 @@ class ResultsFile:
         """Write the results of one file, whose name is in the fields of `name_fields`."""
         self.done.add(path_of(line))
         text = json.dumps({"file": line["file"], **line})  # begins with `_START`
-        with naming(self.lines_path), deferred_interrupt():
+        with filename_in_errors(self.lines_path), deferred_interrupt():
             self._file.write(text.encode() + b"\n")
             self._unflushed += 1
             if self._unflushed == _FLUSH:
@@ -140,7 +140,7 @@ class ResultsFile:
 
         columns = self._layout.columns.items()
         schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in columns])
-        with replacing(self.path) as file, parquet.ParquetWriter(file, schema) as writer:
+        with atomic_write(self.path) as file, parquet.ParquetWriter(file, schema) as writer:
             if self.path.exists():
                 for batch in parquet.ParquetFile(self.path).iter_batches():
                     writer.write_batch(_with_columns(batch, schema))

@@ -21,7 +21,7 @@ from nciihash.scan.plan import Block, FileRefusal, Kind, Plan, plan
 from nciihash.scan.results import ScanFolder
 from nciihash.scan.sources import open_source
 from nciihash.scan.worker import BlockResult, Job
-from nciihash.sdk.veiled import kept_veil
+from nciihash.sdk.veiled import load_veil
 from nciihash.signals import SignalType
 
 _EXAMPLES: Final = 5  # files that are named for each kind of failure
@@ -66,7 +66,7 @@ def scan_source(terminal: Terminal, options: ScanOptions) -> ExitCode:
             something else.
         OSError: the results cannot be written.
     """
-    if kept_veil(options.bank) is not None:
+    if load_veil(options.bank) is not None:
         raise typer.BadParameter(
             "This bank is veiled, so what it finds are only candidates: use `match --confirm`."
         )

@@ -193,8 +193,8 @@ def status(case: Case, server: Server, as_json: AsJson = False) -> None:
     terminal = Terminal(as_json=as_json)
     with terminal.guard(), survivor_client(server) as client:
         passphrase = _passphrase(terminal)
-        with computing(terminal) as working:
-            reply = client.status(case, passphrase, working=working)
+        with computing(terminal) as on_work:
+            reply = client.status(case, passphrase, on_work=on_work)
         if as_json:
             terminal.line(reply.model_dump(mode="json"))
             return
@@ -236,8 +236,8 @@ def withdraw(
         if not yes and not terminal.agree(f"Withdraw {what}? Copies will no longer be stopped."):
             terminal.say("Nothing was changed.")
             return
-        with computing(terminal) as working:
-            reply = client.withdraw(case, passphrase, item, working=working)
+        with computing(terminal) as on_work:
+            reply = client.withdraw(case, passphrase, item, on_work=on_work)
         if as_json:
             terminal.line(reply.model_dump(mode="json"))
         else:

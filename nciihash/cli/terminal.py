@@ -38,9 +38,9 @@ from nciihash.errors import (
     NciihashError,
     ServiceError,
     ServiceRefused,
-    explained,
+    describe_os_error,
 )
-from nciihash.hashing.frame_selection import EVERY
+from nciihash.hashing.frame_selection import SAMPLE_INTERVAL
 from nciihash.media.reading import name_fields
 from nciihash.signals import Item, Media
 
@@ -148,7 +148,7 @@ class Terminal:
     def note_frames(self, path: str | PathLike[str], item: Item) -> None:
         """Warn if only a part of a file was hashed: one of its pictures, or some frames."""
         if item.media is Media.VIDEO:
-            if item.every > EVERY:
+            if item.every > SAMPLE_INTERVAL:
                 self.say(
                     f"{shown(path)}: this video is so long that one frame was taken every "
                     f"{item.every:.3g} seconds rather than four per second. Short excerpts of it "
@@ -250,7 +250,7 @@ class Terminal:
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader has exited
                 raise
-            self.fail("os_error", explained(error))
+            self.fail("os_error", describe_os_error(error))
             raise typer.Exit(ExitCode.USAGE) from None
 
     def fail(self, code: str, message: str) -> None:

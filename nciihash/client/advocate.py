@@ -45,7 +45,7 @@ class AdvocateClient(KeyedClient):
         adult: bool,
         depicted: bool,
         idempotency_key: str | None = None,
-        sent: Callable[[OpenedForOther], object] = lambda _opened: None,
+        on_sent: Callable[[OpenedForOther], object] = lambda _opened: None,
     ) -> OpenedForOther:
         """Open a case for somebody, with the hashes of up to 1,000 files.
 
@@ -59,7 +59,8 @@ class AdvocateClient(KeyedClient):
             depicted: whether they show that person.
             idempotency_key: the key of an earlier call whose outcome is unknown; a new one by
                 default.
-            sent: called after each request with the case and the receipts of the files sent so far.
+            on_sent: called after each request with the case and the receipts of the files sent so
+                far.
 
         Raises:
             InvalidRequest: no items, more than 1,000, or an item with more than 2,048 signals.
@@ -82,7 +83,7 @@ class AdvocateClient(KeyedClient):
         request = self._request("POST", "", to_json(body), key)
         opened = self._call(request, OpenedForOther, status=201)
         add, append = partial(self._add, opened.reference), partial(self._append, opened.reference)
-        return send_rest(opened, rest, key, add, append, sent)
+        return send_rest(opened, rest, key, add, append, on_sent)
 
     def cases(self) -> AssistedCases:
         """Return your open cases, oldest first, with their deadlines."""
@@ -94,7 +95,7 @@ class AdvocateClient(KeyedClient):
         items: Sequence[Item],
         *,
         idempotency_key: str | None = None,
-        sent: Callable[[wire.ItemsAdded], object] = lambda _added: None,
+        on_sent: Callable[[wire.ItemsAdded], object] = lambda _added: None,
     ) -> wire.ItemsAdded:
         """Add files to an open case, up to 1,000 in total, in as many requests as they need.
 
@@ -102,7 +103,7 @@ class AdvocateClient(KeyedClient):
             reference: the case's reference.
             items: the hashes of each file.
             idempotency_key: as in `open_case`.
-            sent: called after each request with the receipts of the files sent so far.
+            on_sent: called after each request with the receipts of the files sent so far.
 
         Raises:
             InvalidRequest: as for `open_case`.
@@ -113,7 +114,7 @@ class AdvocateClient(KeyedClient):
         first, rest = split(items)
         added = self._add(reference, first.items, key)
         add, append = partial(self._add, reference), partial(self._append, reference)
-        return send_rest(added, rest, key, add, append, sent)
+        return send_rest(added, rest, key, add, append, on_sent)
 
     def _add(self, reference: str, items: tuple[wire.ItemIn, ...], key: str) -> wire.ItemsAdded:
         body = to_json(wire.AddItems(items=items))

@@ -100,7 +100,7 @@ def send_rest(
     key: str,
     add: Add,
     append: Append,
-    sent: Callable[[Receipt], object],
+    on_sent: Callable[[Receipt], object],
 ) -> Receipt:
     """Send the requests that follow the first one.
 
@@ -111,7 +111,7 @@ def send_rest(
             that all of them can be repeated.
         add: sends new files under an idempotency key.
         append: sends further hashes of a file, by its number in the case, under an idempotency key.
-        sent: called after each request with the receipts of all files sent so far.
+        on_sent: called after each request with the receipts of all files sent so far.
 
     Returns:
         The receipts of all files.
@@ -119,7 +119,7 @@ def send_rest(
     Raises:
         PartlySent: a request failed.
     """
-    sent(receipt)
+    on_sent(receipt)
     for n, part in enumerate(rest, 1):
         derived = hashlib.sha256(f"{key} {n}".encode()).hexdigest()[:32]
         try:
@@ -127,7 +127,7 @@ def send_rest(
         except ServiceError as error:
             raise PartlySent(receipt) from error
         receipt = receipt.model_copy(update={"items": items, "expires": expires})
-        sent(receipt)
+        on_sent(receipt)
     return receipt
 
 

@@ -57,8 +57,8 @@ class Client(BaseClient):
         adult: bool,
         depicted: bool,
         idempotency_key: str | None = None,
-        working: OnWork = _no_progress,
-        sent: Callable[[wire.CaseOpened], object] = lambda _opened: None,
+        on_work: OnWork = _no_progress,
+        on_sent: Callable[[wire.CaseOpened], object] = lambda _opened: None,
     ) -> wire.CaseOpened:
         """Open a case with the hashes of up to 200 files.
 
@@ -72,9 +72,10 @@ class Client(BaseClient):
             depicted: whether they show the person who opens the case.
             idempotency_key: the key of an earlier call whose outcome is unknown, to repeat it
                 without opening a second case; a new key by default.
-            working: called while a proof of work is computed, with the number of puzzles solved,
+            on_work: called while a proof of work is computed, with the number of puzzles solved,
                 from 0, and their total.
-            sent: called after each request with the case and the receipts of the files sent so far.
+            on_sent: called after each request with the case and the receipts of the files sent so
+                far.
 
         Returns:
             The case number, the passphrase (returned only this once) and a receipt for each file.
@@ -100,7 +101,7 @@ class Client(BaseClient):
             Request("POST", "/v1/cases", body=to_json(body), idempotency_key=key),
             wire.CaseOpened,
             status=201,
-            working=working,
+            on_work=on_work,
             body=body,
         )
         authorization = _authorization(opened.case, opened.passphrase)
@@ -108,9 +109,9 @@ class Client(BaseClient):
             opened,
             rest,
             key,
-            partial(self._add, authorization, working),
-            partial(self._append, authorization, working),
-            sent,
+            partial(self._add, authorization, on_work),
+            partial(self._append, authorization, on_work),
+            on_sent,
         )
 
     def _call_with_work(
@@ -119,7 +120,7 @@ class Client(BaseClient):
         model: type[M],
         *,
         status: int,
-        working: OnWork,
+        on_work: OnWork,
         body: wire.OpenCase | wire.AddItems | wire.AddSignals | None = None,
     ) -> M:
         """Send a request, and again with a proof of work if the service requires one.
@@ -128,7 +129,7 @@ class Client(BaseClient):
             request: the request.
             model: the Pydantic model of the response body.
             status: the expected HTTP status.
-            working: as in `open_case`.
+            on_work: as in `open_case`.
             body: the body of the request as a message, so that a proof of work can be added to it.
         """
         uncertain = False
@@ -142,7 +143,7 @@ class Client(BaseClient):
                 if not isinstance(error, ServiceRefused) or not rounds.get(error.problem):
                     raise
                 rounds[error.problem] -= 1
-                work = self._proof(self._required_work(error), working)
+                work = self._proof(self._required_work(error), on_work)
                 # a proof in the header was spent on the request that has just been refused
                 header = to_header(work) if work and error.problem == _SIGN_IN else None
                 request = replace(request, work=header)
@@ -155,7 +156,7 @@ class Client(BaseClient):
             return self._call(Request("GET", "/v1/work"), WorkAsked, status=200)
         return WorkAsked.model_validate(refused.work)
 
-    def _proof(self, required: WorkAsked, working: OnWork) -> Work | None:
+    def _proof(self, required: WorkAsked, on_work: OnWork) -> Work | None:
         """Compute a proof of work; None if none is required any more."""
         if required.challenge is None:
             return None
@@ -166,17 +167,17 @@ class Client(BaseClient):
                 "Update this program, or ask the operator of the clearinghouse."
             )
         count = itertools.count(1)
-        working(0, puzzles)
+        on_work(0, puzzles)
         nonces = solve(
             required.challenge,
             required.difficulty,
             puzzles,
-            solved=lambda: working(next(count), puzzles),
+            solved=lambda: on_work(next(count), puzzles),
         )
         return Work(challenge=required.challenge, nonces=nonces)
 
     def add(
-        self, case: str, passphrase: str, items: Sequence[Item], *, working: OnWork = _no_progress
+        self, case: str, passphrase: str, items: Sequence[Item], *, on_work: OnWork = _no_progress
     ) -> wire.ItemsAdded:
         """Add files to an open case, in as many requests as they need.
 
@@ -184,7 +185,7 @@ class Client(BaseClient):
             case: the case number.
             passphrase: its passphrase.
             items: the hashes of each file.
-            working: as in `open_case`.
+            on_work: as in `open_case`.
 
         Raises:
             InvalidRequest: as for `open_case`.
@@ -193,37 +194,37 @@ class Client(BaseClient):
         """
         authorization, key = _authorization(case, passphrase), new_idempotency_key()
         first, rest = split(items)
-        added = self._add(authorization, working, first.items, key)
+        added = self._add(authorization, on_work, first.items, key)
         return send_rest(
             added,
             rest,
             key,
-            partial(self._add, authorization, working),
-            partial(self._append, authorization, working),
+            partial(self._add, authorization, on_work),
+            partial(self._append, authorization, on_work),
             lambda _added: None,
         )
 
     def _add(
-        self, authorization: str, working: OnWork, items: tuple[wire.ItemIn, ...], key: str
+        self, authorization: str, on_work: OnWork, items: tuple[wire.ItemIn, ...], key: str
     ) -> wire.ItemsAdded:
         body = wire.AddItems(items=items)
         return self._call_with_work(
             Request("POST", "/v1/case/items", authorization, to_json(body), idempotency_key=key),
             wire.ItemsAdded,
             status=201,
-            working=working,
+            on_work=on_work,
             body=body,
         )
 
     def _append(
-        self, authorization: str, working: OnWork, item: int, signals: wire.AddSignals, key: str
+        self, authorization: str, on_work: OnWork, item: int, signals: wire.AddSignals, key: str
     ) -> wire.SignalsAdded:
         path = f"/v1/case/items/{item}/signals"
         return self._call_with_work(
             Request("POST", path, authorization, to_json(signals), idempotency_key=key),
             wire.SignalsAdded,
             status=201,
-            working=working,
+            on_work=on_work,
             body=signals,
         )
 
@@ -252,7 +253,7 @@ class Client(BaseClient):
         return self._call(request, wire.CaseOpened, status=200)
 
     def status(
-        self, case: str, passphrase: str, *, working: OnWork = _no_progress
+        self, case: str, passphrase: str, *, on_work: OnWork = _no_progress
     ) -> wire.CaseStatus:
         """Return what each platform did about each file. This renews the case.
 
@@ -260,7 +261,7 @@ class Client(BaseClient):
             ServiceError: the credentials are wrong, or there is no response.
         """
         request = Request("GET", "/v1/case", _authorization(case, passphrase))
-        return self._call_with_work(request, wire.CaseStatus, status=200, working=working)
+        return self._call_with_work(request, wire.CaseStatus, status=200, on_work=on_work)
 
     def withdraw(
         self,
@@ -268,7 +269,7 @@ class Client(BaseClient):
         passphrase: str,
         item: int | None = None,
         *,
-        working: OnWork = _no_progress,
+        on_work: OnWork = _no_progress,
     ) -> wire.Withdrawal:
         """Withdraw one file by its number, or the whole case with all of its files.
 
@@ -282,7 +283,7 @@ class Client(BaseClient):
             raise InvalidRequest("The files of a case are numbered from 1.")
         path = "/v1/case" if item is None else f"/v1/case/items/{item}"
         request = Request("DELETE", path, _authorization(case, passphrase))
-        return self._call_with_work(request, wire.Withdrawal, status=200, working=working)
+        return self._call_with_work(request, wire.Withdrawal, status=200, on_work=on_work)
 
 
 def _authorization(case: str, passphrase: str) -> str:

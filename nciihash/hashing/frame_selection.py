@@ -13,7 +13,9 @@ from typing import Final
 
 from nciihash.signals import Hashed
 
-EVERY: Final = 0.25  # seconds between samples; at one a second, half of the copies are missed
+SAMPLE_INTERVAL: Final = (
+    0.25  # seconds between samples; at one a second, half of the copies are missed
+)
 DUPLICATE_BITS: Final = 15  # bits: a frame within this distance of the last kept one is a duplicate
 QUERY_DUPLICATE_BITS: Final = (
     8  # bits: the same for a query; up to this distance, sampling slows down
@@ -51,7 +53,12 @@ class FrameSelector:
     """
 
     def __init__(
-        self, max_frames: int, every: float = EVERY, *, close: bool = False, loop: bool = False
+        self,
+        max_frames: int,
+        every: float = SAMPLE_INTERVAL,
+        *,
+        close: bool = False,
+        loop: bool = False,
     ) -> None:
         self.every = every
         self._max_frames = max_frames

@@ -37,7 +37,7 @@ from nciihash.media.limits import LIMITS, Limits
 from nciihash.media.reading import HEAD, check_video_size, open_file
 from nciihash.media.structure import check_whole
 from nciihash.signals import (
-    MADE,
+    FILE_SIGNAL_TYPES,
     Hashed,
     Item,
     Media,
@@ -206,9 +206,9 @@ def hash_video(
     with video.decoder_errors():
         check_whole(file, format)
     file.seek(0)
-    with video.open_video(file, format, frame_selection.EVERY, limits) as source:
-        close = variants == "match" and source.every == frame_selection.EVERY
-        loop = 0 < source.seconds <= frame_selection.EVERY
+    with video.open_video(file, format, frame_selection.SAMPLE_INTERVAL, limits) as source:
+        close = variants == "match" and source.every == frame_selection.SAMPLE_INTERVAL
+        loop = 0 < source.seconds <= frame_selection.SAMPLE_INTERVAL
         selector = frame_selection.FrameSelector(
             _max_frames(variants), source.every, close=close, loop=loop
         )
@@ -227,7 +227,7 @@ def _hash_animation(
 ) -> Item:
     """Hash an animated image like a video; ImageHash's hashes are of its first frame."""
     selector = _select_from_animation(frames, variants, loop=False)
-    if selector.latest < frame_selection.EVERY:
+    if selector.latest < frame_selection.SAMPLE_INTERVAL:
         selector = _select_from_animation(animation(data, limits=limits), variants, loop=True)
     return _item_of(selector, signals, variants, lambda wanted: _hash(wanted, data, rgb))
 
@@ -313,8 +313,8 @@ def check_request(variants: str, signals: Sequence[SignalType]) -> None:
     """
     if variants not in VARIANTS:
         raise ValueError(f"variants={variants!r} is unknown: use one of {', '.join(VARIANTS)}")
-    if not set(signals) <= set(MADE):
-        raise ValueError(f"a file can be hashed to {', '.join(MADE)} only")
+    if not set(signals) <= set(FILE_SIGNAL_TYPES):
+        raise ValueError(f"a file can be hashed to {', '.join(FILE_SIGNAL_TYPES)} only")
     if not signals:
         raise ValueError("pass at least one type of signal, for example SignalType.PDQ")
 
@@ -344,7 +344,7 @@ def _hash_reduced(
         width, height, colours = jpeg.header(data) or (0, 0, "")
         if width * height < min_pixels or colours not in {"YCbCr", "Gray"}:
             return None
-        orientation = jpeg.turned(data)
+        orientation = jpeg.read_orientation(data)
         check_size(width, height, replace(limits, max_pixels=limits.reduced_pixels))
         return reduced_jpeg.hash_jpeg(data, width, height, orientation)
 

@@ -145,7 +145,7 @@ def decode(data: bytes, *, limits: Limits = LIMITS) -> NDArray[np.uint8]:
 
 
 def _decode_jpeg(data: bytes, limits: Limits) -> NDArray[np.uint8]:
-    orientation = jpeg.turned(data)
+    orientation = jpeg.read_orientation(data)
     if (header := jpeg.header(data)) is not None:
         width, height, colours = header
         check_size(width, height, limits)

@@ -24,7 +24,7 @@ _STARTS: Final = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # SOF markers;
 _USUAL: Final = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive, Huffman-coded
 
 
-def turned(data: bytes) -> int:
+def read_orientation(data: bytes) -> int:
     """Read a JPEG's EXIF orientation, 1 to 8.
 
     Raises:

@@ -113,7 +113,7 @@ QUARTERS: Final = ((Variant.ROTATE90, 3), (Variant.ROTATE180, 2), (Variant.ROTAT
 _MIRROR: Final = 5
 
 _NAMES: Final = tuple(VIEWS)
-_CHOSEN: Final[dict[str, tuple[Variant, ...]]] = {
+_VARIANT_SETS: Final[dict[str, tuple[Variant, ...]]] = {
     "standard": _NAMES[: _NAMES.index(Variant.PAD4X3_BLACK) + 1],
     "full": _NAMES,
 }
@@ -158,7 +158,7 @@ def hash_variants(
         distinct.add(Variant.RAW, analysis.packed, analysis.quality, tied=analysis.tied)
     if subject is rgb and original.plain:
         return tuple(distinct.hashes)  # the variants would show nothing but their borders
-    names = _CHOSEN[which]
+    names = _VARIANT_SETS[which]
     views = (View(), *(VIEWS[name] for name in names))
     packed, quality, tied = pdq.analyse_grids(grids(base(subject), views))
     for name, row in QUARTERS:

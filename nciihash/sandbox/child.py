@@ -24,7 +24,7 @@ from nciihash.media.limits import Limits
 from nciihash.sandbox import confinement
 from nciihash.sandbox.pipe import RANGE_MAX, RemoteFile, receive, receive_bytes, send
 from nciihash.sandbox.warmup import SAMPLES, VIDEO
-from nciihash.signals import MADE, Hashed, Item, SignalType
+from nciihash.signals import FILE_SIGNAL_TYPES, Hashed, Item, SignalType
 
 _OUT_OF_MEMORY: Final = {
     "refused": errors.TooLarge.code,
@@ -79,7 +79,7 @@ def _warm_up() -> None:
     cv2.setNumThreads(1)  # by default one per core, whose stacks use up the memory limit
     _load_all_of_pyav()
     for sample in SAMPLES.values():  # for images, "full" includes the smaller sets
-        hasher.hash_bytes(sample, variants="full", signals=MADE)
+        hasher.hash_bytes(sample, variants="full", signals=FILE_SIGNAL_TYPES)
         hasher.hash_bytes(sample, variants="full", fast=True)
     for variants in ("full", "match"):
         hasher.hash_bytes(VIDEO, variants=variants, signals=_VIDEO_SIGNALS)

@@ -36,12 +36,12 @@ from nciihash.media.formats import video_format
 from nciihash.media.limits import LIMITS, Limits
 from nciihash.media.reading import HEAD, check_video_size, open_file, read_path
 from nciihash.sandbox.pipe import receive, send, send_bytes
-from nciihash.sandbox.replies import invalid_reply, piece, understood
+from nciihash.sandbox.replies import invalid_reply, parse_item, requested_range
 from nciihash.signals import Item, SignalType
 
 _START_SECONDS: Final = 60.0  # a cold disk is slow
 _FILTER: Final = "system-call-filter"
-WALLS: Final = (
+ISOLATION_MEASURES: Final = (
     *("process", "memory", "no-file-growth", "no-core-dump", "few-open-files"),
     *("network-namespace", _FILTER),
 )
@@ -145,18 +145,18 @@ class Sandbox:
                 check_video_size(size, self._limits)
                 with self._exchange():
                     reply = self._send_ranges(request | {"video": size}, file.fileno())
-                return understood(reply, signals)
+                return parse_item(reply, signals)
         chunks = read_path(path, limits=self._limits)
         with closing(chunks), self._exchange():
             reply = self._send(request, chunks)
-        return understood(reply, signals)
+        return parse_item(reply, signals)
 
     def _send_ranges(self, request: dict[str, Any], file: int) -> dict[str, Any]:
         """Send the child the ranges of an open video that it requests; return its final reply."""
         with self._faults(self._limits.video_seconds):
             child, reply, deadline = self._start_request(request, self._limits.video_seconds)
             while "read" in reply:
-                start, length = piece(reply, request["video"])
+                start, length = requested_range(reply, request["video"])
                 send_bytes(_stdin(child), os.pread(file, length, start), deadline)
                 reply = receive(_stdout(child), deadline)
             return reply
@@ -343,7 +343,7 @@ def _start(limits: Limits) -> tuple[subprocess.Popen[bytes], tuple[str, ...]]:
     try:
         os.set_blocking(_stdin(child), False)  # a child that stops reading must not block this one
         reply = receive(_stdout(child), time.monotonic() + _START_SECONDS)
-        isolation = tuple(name for name in WALLS if name in reply["ready"])
+        isolation = tuple(name for name in ISOLATION_MEASURES if name in reply["ready"])
         _check_filter(isolation)
     except errors.SandboxUnavailable:
         _end(child)

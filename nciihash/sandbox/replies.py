@@ -19,7 +19,7 @@ _REFUSALS: Final = {
 }
 
 
-def understood(reply: dict[str, Any], requested: Sequence[SignalType]) -> Item:
+def parse_item(reply: dict[str, Any], requested: Sequence[SignalType]) -> Item:
     """Parse the child's final reply to a request for signals of the `requested` types.
 
     Raises:
@@ -51,7 +51,7 @@ def understood(reply: dict[str, Any], requested: Sequence[SignalType]) -> Item:
     raise invalid_reply()
 
 
-def piece(reply: dict[str, Any], size: int) -> tuple[int, int]:
+def requested_range(reply: dict[str, Any], size: int) -> tuple[int, int]:
     """Parse a request for a range of a video of `size` bytes; return its start and length.
 
     Raises:

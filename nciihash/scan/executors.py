@@ -28,7 +28,7 @@ from nciihash.errors import (
     NciihashError,
     NotAFile,
     UnreadableFile,
-    explained,
+    describe_os_error,
 )
 from nciihash.scan.plan import Block
 from nciihash.scan.sources import ScanSource, open_source
@@ -198,7 +198,7 @@ def _outcome(scanner: Scanner, block: Block) -> BlockOutcome:
     try:
         return scanner.scan(block)
     except (OSError, pa.ArrowException) as error:
-        reason = explained(error) if isinstance(error, OSError) else str(error)
+        reason = describe_os_error(error) if isinstance(error, OSError) else str(error)
         return BlockFailure(block.number, " ".join(reason.split()) or _name(error))
 
 

@@ -25,9 +25,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from nciihash.bank.frozen import BankState, FrozenBank, fingerprint, freeze, pin_index
+from nciihash.bank.frozen import BankVersion, FrozenBank, fingerprint, freeze, index_file_version
 from nciihash.bank.snapshot import Snapshot
-from nciihash.durable import naming, replacing
+from nciihash.durable import atomic_write, filename_in_errors
 from nciihash.errors import ExtraMissing, ResultsInvalid
 from nciihash.media.reading import file_name, name_fields
 from nciihash.scan.plan import FileRefusal, Plan
@@ -93,7 +93,7 @@ class ScanFolder:
             )
         self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            with naming(self.path / "lock"):
+            with filename_in_errors(self.path / "lock"):
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BaseException as error:
             os.close(self._lock)
@@ -117,7 +117,7 @@ class ScanFolder:
 
     def begin(
         self, source: str, plan: Plan, bank: Path, how: dict[str, Any]
-    ) -> tuple[Path, BankState]:
+    ) -> tuple[Path, BankVersion]:
         """Start a scan, or continue it.
 
         Args:
@@ -155,7 +155,7 @@ class ScanFolder:
                 raise
             return self._bank(state, bank), state
         manifest = self._read_manifest()
-        state = BankState(**manifest["bank"])
+        state = BankVersion(**manifest["bank"])
         earlier = manifest["listing"]
         if earlier["source"] != listing["source"]:
             raise self._mismatch(f"a scan of {earlier['source']}")
@@ -186,7 +186,7 @@ class ScanFolder:
             "refused": [asdict(refused) for refused in result.refused],
         }
         table = result.matches.replace_schema_metadata({_META: json.dumps(counts)})
-        with replacing(self._matches / f"{result.number:08}.parquet") as file:
+        with atomic_write(self._matches / f"{result.number:08}.parquet") as file:
             parquet.write_table(table, file)
         self.done.add(result.number)
         self.totals.add(counts)
@@ -197,7 +197,7 @@ class ScanFolder:
         Raises:
             OSError: the disk is full or failing.
         """
-        with replacing(self.path / "refused.jsonl") as file:
+        with atomic_write(self.path / "refused.jsonl") as file:
             for refusal in (*refused, *self.refused()):
                 file.write(json.dumps(_refusal_line(refusal)).encode() + b"\n")
         if complete:
@@ -213,12 +213,12 @@ class ScanFolder:
     def _manifest(self) -> Path:
         return self.path / "manifest.json"
 
-    def _bank(self, state: BankState, bank: Path) -> Path:
+    def _bank(self, state: BankVersion, bank: Path) -> Path:
         return bank.resolve() if state.bank is None else self.path / "bank"
 
-    def _freeze(self, bank: Path) -> BankState:
+    def _freeze(self, bank: Path) -> BankVersion:
         if _is_index(bank):
-            return pin_index(bank)
+            return index_file_version(bank)
         self._delete_bank()  # of a run that crashed here
         return freeze(bank, self.path / "bank")
 
@@ -227,7 +227,7 @@ class ScanFolder:
         with suppress(FileNotFoundError):
             shutil.rmtree(self.path / "bank")
 
-    def _check_bank(self, state: BankState, bank: Path) -> None:
+    def _check_bank(self, state: BankVersion, bank: Path) -> None:
         """Check that the bank is the one in the manifest, and that its copy is not damaged.
 
         Raises:
@@ -261,7 +261,7 @@ class ScanFolder:
         )
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
-        with replacing(self._manifest) as file:
+        with atomic_write(self._manifest) as file:
             file.write(json.dumps(manifest, indent=1).encode() + b"\n")
 
     def _read_done(self, blocks: int) -> None:

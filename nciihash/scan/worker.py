@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nciihash.bank.frozen import FrozenBank, NearPairs, fingerprint
+from nciihash.bank.frozen import FrozenBank, RowMatches, fingerprint
 from nciihash.errors import BankError, FileRefused, UnsupportedFormat
 from nciihash.media.limits import LIMITS
 from nciihash.media.reading import check_video_size, file_name, name_fields
@@ -298,7 +298,7 @@ class _BlockCollector:
         source: str,
         first: int,
         queries: _Queries,
-        matches: list[tuple[SignalType, NearPairs, NDArray[np.int64]]],
+        matches: list[tuple[SignalType, RowMatches, NDArray[np.int64]]],
         bank: FrozenBank,
     ) -> None:
         """Add the matches of a batch of rows, in the order of the rows.

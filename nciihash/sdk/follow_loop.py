@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Final
 
 from nciihash.bank.bank import Bank
-from nciihash.bank.contents import Replacement
+from nciihash.bank.contents import ReplacementBank
 from nciihash.client.platform import PlatformClient
 from nciihash.client.sans_io import RETRY_POLICY, RetryPolicy
 from nciihash.errors import CursorExpired, ServiceRefused, ServiceUnreachable, VeilChanged
@@ -198,7 +198,7 @@ def follow(
                 raise
             run.rebuild()
         except (ServiceUnreachable, ServiceRefused) as error:
-            if once or not error.passing:
+            if once or not error.transient:
                 raise
             failures += 1
             run.report(replace(run.progress, error=str(error)))
@@ -230,7 +230,7 @@ class _Run:
         self._stop = stop
         self._on_progress = on_progress
         self._veil = veil
-        self._replacement: Replacement | None = None
+        self._replacement: ReplacementBank | None = None
         # One rebuild until a cursor is accepted again: a service that refuses the cursors it has
         # just issued would otherwise be asked for its whole feed forever.
         self.may_rebuild = True

@@ -14,10 +14,10 @@ import httpx
 from nciihash.bank.bank import Bank
 from nciihash.client.platform import PlatformClient
 from nciihash.client.sans_io import RetryPolicy
-from nciihash.errors import BankError, NciihashError, ServiceError, explained
+from nciihash.errors import BankError, NciihashError, ServiceError, describe_os_error
 from nciihash.sdk.background import BackgroundThread
 from nciihash.sdk.follow_loop import DEFAULT_OPTIONS, FollowerOptions, Progress, Stop, follow
-from nciihash.sdk.veiled import Confirmer, keep_veil, kept_veil
+from nciihash.sdk.veiled import Confirmer, load_veil, save_veil
 from nciihash.signals import Match, Signal
 from nciihash.veil import Veil
 from nciihash.wire import Hits
@@ -139,7 +139,7 @@ class BaseFollower(BackgroundThread):
         with ExitStack() as opened:
             self._client = opened.enter_context(self._new_client(self._options.retry))
             self._bank = opened.enter_context(Bank.open(self._path))
-            self._veil = kept_veil(self._path)
+            self._veil = load_veil(self._path)
             self._check_bank()
             opened.pop_all()
         self._ready.clear()
@@ -174,7 +174,7 @@ class BaseFollower(BackgroundThread):
             case NciihashError():
                 message = str(error)
             case OSError():
-                message = explained(error)
+                message = describe_os_error(error)
             case _:
                 message = (
                     f"Following failed with an unexpected error ({type(error).__name__}). It is "
@@ -275,7 +275,7 @@ class VeiledFollower(BaseFollower):
     def _required_veil(self) -> Veil:
         if (veil := self._veil) is None:
             veil = self._client.veil()
-            keep_veil(self._path, veil)
+            save_veil(self._path, veil)
             self._veil = veil
         return veil
 

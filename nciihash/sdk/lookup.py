@@ -11,9 +11,9 @@ from nciihash.signals import Band, Item, Match, Media, Signal, SignalType, Varia
 from nciihash.vpdq import Share, bank_share
 from nciihash.wire import Hit, Hits
 
-Find: TypeAlias = Callable[[Sequence[Signal]], Sequence[Sequence[Match | Hit]]]
+FindMatches: TypeAlias = Callable[[Sequence[Signal]], Sequence[Sequence[Match | Hit]]]
 # Counts the PDQ hashes of an item by variant; None for a clearinghouse, which does not reveal it.
-Kinds: TypeAlias = Callable[[str], Mapping[Variant, int]] | None
+VariantCounts: TypeAlias = Callable[[str], Mapping[Variant, int]] | None
 
 TypedMatch: TypeAlias = tuple[SignalType, Match | Hit]
 
@@ -49,7 +49,9 @@ class LookupResult:
 
 
 def look_up(
-    batch: Sequence[tuple[Path, Item | FileRefused]], find: Find, variant_counts: Kinds
+    batch: Sequence[tuple[Path, Item | FileRefused]],
+    find: FindMatches,
+    variant_counts: VariantCounts,
 ) -> Iterator[tuple[Path, LookupResult | FileRefused]]:
     """Look up the hashes of several files in one query.
 
@@ -91,7 +93,9 @@ def look_up(
 
 
 def _shared_frames(
-    frames: Iterable[tuple[float | None, Sequence[Match | Hit]]], total: int, variant_counts: Kinds
+    frames: Iterable[tuple[float | None, Sequence[Match | Hit]]],
+    total: int,
+    variant_counts: VariantCounts,
 ) -> Iterator[SharedFrames]:
     """Yield the items that frames match, those with most frames first.
 

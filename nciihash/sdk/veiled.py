@@ -24,7 +24,7 @@ from typing import Final, TypeAlias
 from pydantic import ValidationError
 
 from nciihash.bank.bank import Bank
-from nciihash.durable import naming, replacing
+from nciihash.durable import atomic_write, filename_in_errors
 from nciihash.errors import BankCorrupt, BankError, InvalidSignal, ServiceError
 from nciihash.signals import Signal, SignalType
 from nciihash.veil import Veil
@@ -36,17 +36,17 @@ WAITING_MAX: Final = 1 << 30  # bytes of FILE-waiting
 Ask: TypeAlias = Callable[[Sequence[Signal]], list[Hits]]
 
 
-def keep_veil(bank: Path, veil: Veil) -> None:
+def save_veil(bank: Path, veil: Veil) -> None:
     """Store the veil of a bank durably.
 
     Raises:
         OSError: the file cannot be written.
     """
-    with replacing(_companion(bank, "veil")) as file:
+    with atomic_write(_companion(bank, "veil")) as file:
         file.write(VeilReply.of(veil).model_dump_json().encode())
 
 
-def kept_veil(bank: Path) -> Veil | None:
+def load_veil(bank: Path) -> Veil | None:
     """Load the veil of a bank; None for a bank of whole hashes.
 
     Raises:
@@ -111,7 +111,7 @@ class Confirmer:
             try:
                 replies = self._ask([signals[row] for row in candidates])
             except ServiceError as error:
-                if not error.passing:
+                if not error.transient:
                     raise
                 self.error = error
             else:
@@ -203,7 +203,7 @@ class PendingCandidates:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         file = os.open(self.path, flags, 0o600)
         try:
-            with naming(self.path):
+            with filename_in_errors(self.path):
                 fcntl.flock(file, fcntl.LOCK_EX)
                 yield file
         finally:

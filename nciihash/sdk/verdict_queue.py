@@ -24,8 +24,14 @@ import httpx
 
 from nciihash.client.platform import PlatformClient, check_ids
 from nciihash.client.sans_io import RETRY_POLICY, RetryPolicy, new_idempotency_key
-from nciihash.durable import sync_folder
-from nciihash.errors import NciihashError, QueueFull, QueueInvalid, ServiceRefused, explained
+from nciihash.durable import fsync_folder
+from nciihash.errors import (
+    NciihashError,
+    QueueFull,
+    QueueInvalid,
+    ServiceRefused,
+    describe_os_error,
+)
 from nciihash.sdk.background import BackgroundThread
 from nciihash.signals import Verdict
 from nciihash.wire import VERDICTS_MAX, FeedbackTaken
@@ -84,7 +90,7 @@ class VerdictQueue:
         # SQLite creates FILE-wal and FILE-shm with the mode of this file
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         if new:
-            sync_folder(self.path.resolve().parent)
+            fsync_folder(self.path.resolve().parent)
         self._database = sqlite3.connect(
             self.path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
         )
@@ -340,7 +346,7 @@ class VerdictSender(BackgroundThread):
                 reply = self._queue.send(self._client)
             except (NciihashError, OSError) as error:
                 failures += 1
-                message = explained(error) if isinstance(error, OSError) else str(error)
+                message = describe_os_error(error) if isinstance(error, OSError) else str(error)
                 self._state = replace(self._state, error=message)
                 retry_after = error.retry_after if isinstance(error, ServiceRefused) else None
                 pause = max(

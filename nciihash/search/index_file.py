@@ -34,7 +34,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from nciihash.durable import replacing
+from nciihash.durable import atomic_write
 from nciihash.errors import IndexFileInvalid
 from nciihash.search.segments import SIG_PADDING, WIDTHS, Segment, Tables
 
@@ -62,7 +62,7 @@ def write(path: Path, bits: int, segment: Segment) -> None:
         arrays += [built.offsets, built.refs, built.sigs]
         tables, key_bits, words = len(built.offsets), built.key_bits, built.words
     digests = []
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(bytes(_START))
         for array in arrays:
             state = blake2b(digest_size=_DIGEST)

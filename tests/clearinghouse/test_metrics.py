@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from clearinghouse.app import create_app
-from support.serving import Clock, Running, credentials, item, pdq, problem
+from support.serving import Clock, RunningService, credentials, item, pdq, problem
 
 KEY = "a key for metrics"
 
@@ -18,7 +18,7 @@ def service(settings):
     clock = Clock()
     app = create_app(replace(settings, metrics_key=KEY), clock=clock)
     with TestClient(app, raise_server_exceptions=False) as client:
-        yield Running(app, client, clock, settings)
+        yield RunningService(app, client, clock, settings)
 
 
 def read(service):
@@ -56,7 +56,7 @@ def test_requests_are_counted_by_route_pattern(service):
     for secret in (value, case.number, case.passphrase.split()[0], peer.key, "Secret", "BREW"):
         assert secret not in text
     assert re.findall(r"nowhere|testclient|127\.0", text) == []
-    service.clock.pass_(days=3)
+    service.clock.advance(days=3)
     assert read(service)[0]["clearinghouse_platform_alerts", "silent"] == 1
 
 

@@ -15,7 +15,7 @@ from clearinghouse.database.store import Store
 from clearinghouse.settings import Settings
 from nciihash.wire import Problem
 from support.service_process import ServiceProcess, bearer
-from support.serving import Running, credentials, item, opening, pdq
+from support.serving import RunningService, credentials, item, opening, pdq
 
 RARELY = {"CLEARINGHOUSE_POLL_INTERVAL": "3600"}
 PATIENCE = 60  # seconds until a test fails; nothing is measured
@@ -152,7 +152,7 @@ def on_postgres(databases, tmp_path):
         from clearinghouse.app import utc_now
 
         with TestClient(app, raise_server_exceptions=False) as client:
-            yield Running(app, client, utc_now, settings)
+            yield RunningService(app, client, utc_now, settings)
 
 
 def test_a_lost_notification_does_no_harm(on_postgres, monkeypatch):

@@ -3,7 +3,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nciihash.errors import InvalidSignal, NciihashError
-from nciihash.signals import MADE, Band, Hashed, Match, Signal, SignalType, Variant, band
+from nciihash.signals import (
+    FILE_SIGNAL_TYPES,
+    Band,
+    Hashed,
+    Match,
+    Signal,
+    SignalType,
+    Variant,
+    band,
+)
 from support.strategies import signals
 
 BITS = {"pdq": 256, "phash": 64, "dhash": 64, "md5": 128, "sha256": 256}
@@ -13,13 +22,13 @@ THRESHOLDS = {"pdq": 31, "phash": 10, "dhash": 10, "md5": 0, "sha256": 0}
 
 
 def test_types_have_the_names_lengths_and_thresholds_of_the_wire():
-    assert [str(t) for t in MADE] == list(BITS)
+    assert [str(t) for t in FILE_SIGNAL_TYPES] == list(BITS)
     assert {t.value: t.bits for t in SignalType} == BITS | VEILED_BITS
-    assert {t.value: t.threshold for t in MADE} == THRESHOLDS
-    assert {t for t in MADE if t.exact} == {SignalType.MD5, SignalType.SHA256}
-    for veiled in set(SignalType) - set(MADE):
+    assert {t.value: t.threshold for t in FILE_SIGNAL_TYPES} == THRESHOLDS
+    assert {t for t in FILE_SIGNAL_TYPES if t.exact} == {SignalType.MD5, SignalType.SHA256}
+    for veiled in set(SignalType) - set(FILE_SIGNAL_TYPES):
         base = veiled.veils
-        assert base in MADE
+        assert base in FILE_SIGNAL_TYPES
         assert veiled.value.startswith(f"{base.value}-veil")
         assert (veiled.threshold, veiled.exact) == (base.threshold, base.exact)
 

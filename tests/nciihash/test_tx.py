@@ -145,7 +145,7 @@ def test_the_python_client_fetches_submits_feedback_and_submits_hashes(process):
         StopNCIICSPFeedbackValue.Blocked,
         "Example",
     )
-    process.pass_midnight()
+    process.backdate_a_day()
     [status] = process.client.get("/v1/case", headers=case).json()["items"][3]["platforms"]
     assert status["verdicts"] == {"blocked": 1}
 

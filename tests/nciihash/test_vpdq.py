@@ -24,8 +24,8 @@ def hashed(value=None, *, flip=0, quality=90, variant=Variant.ORIGINAL, time=Non
 
 def filled(selector, count):
     for number in range(count):
-        time = number * frame_selection.EVERY
-        if selector.due(time, time + frame_selection.EVERY):
+        time = number * frame_selection.SAMPLE_INTERVAL
+        if selector.due(time, time + frame_selection.SAMPLE_INTERVAL):
             frame = hashed()
             assert selector.take(frame)
             selector.keep((frame,))
@@ -100,8 +100,8 @@ def test_a_long_video_is_thinned_evenly_and_reports_its_interval(count):
     assert min(count, 50) <= len(times) <= 100
     assert times[0] == 0.0
     assert set(np.diff(times)) == {selector.every}
-    assert times[-1] + selector.every > (count - 1) * frame_selection.EVERY
-    assert (selector.every > frame_selection.EVERY) == (count > 100)
+    assert times[-1] + selector.every > (count - 1) * frame_selection.SAMPLE_INTERVAL
+    assert (selector.every > frame_selection.SAMPLE_INTERVAL) == (count > 100)
 
 
 @given(st.integers(1, 40), st.integers(0, 12), st.integers(1, 300))
@@ -151,7 +151,7 @@ def test_frames_of_one_moment_are_grouped():
     _, selector = select_for_query(
         lambda t: video[int(t * 4)][0] if (t * 4) % 1 < 0.2 else hashed(), seconds=9
     )
-    moments = vpdq.frames_of(selector.hashes())
+    moments = vpdq.group_by_frame(selector.hashes())
     assert len(moments) == len(selector) == 36
     assert {m[0].time for m in moments} == {n / 4 for n in range(36)}
     assert max(len(m) for m in moments) > 5
@@ -165,7 +165,7 @@ def test_a_query_with_much_motion_is_first_thinned_to_one_frame_a_moment():
         if selector.due(number / 30, (number + 1) / 30) and selector.take(frame := hashed()):
             selector.keep((frame,))
     times = [h.time for h in selector.hashes()]
-    assert selector.every == frame_selection.EVERY
+    assert selector.every == frame_selection.SAMPLE_INTERVAL
     assert len(times) == len(selector) == 60
     assert set(np.diff(times).round(2)) <= {0.23, 0.25, 0.27}
 
@@ -187,7 +187,7 @@ def test_shares_are_counted_for_both_videos():
     assert (both.query, both.bank, both.distance) == (Share(5, 6), Share(5, 20), 31)
     swapped = vpdq.compare(video, cut)
     assert (swapped.query, swapped.bank) == (Share(5, 20), Share(5, 6))
-    assert both.bank.of_one == 0.25
+    assert both.bank.fraction == 0.25
     unrelated = vpdq.compare([[hashed()]], video)
     assert unrelated.query.found == unrelated.bank.found == 0
     assert unrelated.distance > 31
@@ -204,8 +204,8 @@ def test_any_hash_of_a_frame_can_match():
 def test_hashes_are_grouped_by_time():
     file = Hashed(Signal(SignalType.MD5, bytes(16)))
     parts = [hashed(time=0.0), hashed(time=0.0), hashed(time=0.25), file]
-    assert vpdq.frames_of(parts) == [parts[:2], parts[2:3]]
-    assert vpdq.frames_of([hashed(), hashed()])[0].__len__() == 2
+    assert vpdq.group_by_frame(parts) == [parts[:2], parts[2:3]]
+    assert vpdq.group_by_frame([hashed(), hashed()])[0].__len__() == 2
     with pytest.raises(ValueError, match="without frames"):
         vpdq.compare([], [parts])
 
@@ -220,5 +220,5 @@ def test_a_bank_share_counts_the_variant_with_most_matches():
     stored = {Variant.ORIGINAL: 40, Variant.MIRROR: 10, Variant.CROP05: 1}
     assert vpdq.bank_share([*mirrored, *stray], stored) == Share(8, 10)
     assert vpdq.bank_share([], stored) == Share(0, 40)
-    assert vpdq.bank_share([], {}).of_one == 0.0
+    assert vpdq.bank_share([], {}).fraction == 0.0
     assert vpdq.bank_share(stray, {}) == Share(1, 1)  # withdrawn between the two calls

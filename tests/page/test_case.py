@@ -90,7 +90,7 @@ def test_what_platforms_did_is_shown_and_nothing_is_made_up(visit, add_platform,
         value = by_python(pictures()[0]["buffer"])[0]
         for _ in range(50):  # until the service's index holds this case too, and not only others'
             asker.post("/v1/match", json={"type": "pdq", "values": [value]}).raise_for_status()
-            serving.pass_midnight()
+            serving.backdate_a_day()
             visitor.press("status.refresh")
             visitor.at("status.title")
             if visitor.page.get_by_text("Uploads that looked the same").count():

@@ -12,7 +12,7 @@ from nciihash.hashing.hasher import hash_bytes
 from support.hashes import bits_apart, fingerprints, frames_of
 from support.pictures import encode, scene
 from support.tracks import boxes_of, cropped, fragmented, live, with_two_tracks
-from support.videos import film, moving, oriented, stored
+from support.videos import make_video, moving_frames, oriented, stored
 
 
 def values(page, data):
@@ -33,19 +33,19 @@ def assert_equal(page, data, apart=8):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_mirrored_or_turned_video(page, orientation):
-    frames = [stored(frame, orientation) for frame in moving(12, 480, 270)]
-    assert_equal(page, oriented(film(frames), orientation))
+    frames = [stored(frame, orientation) for frame in moving_frames(12, 480, 270)]
+    assert_equal(page, oriented(make_video(frames), orientation))
 
 
 @pytest.mark.parametrize("flags", [(0, 3), (3, 2), (3, 3), (0, 0)])
 @pytest.mark.parametrize("sizes", [((128, 96), (320, 240)), ((320, 240), (128, 96))])
 def test_the_track_that_the_browser_shows(page, flags, sizes):
-    tracks = [moving(12, *size, seed=number) for number, size in enumerate(sizes)]
+    tracks = [moving_frames(12, *size, seed=number) for number, size in enumerate(sizes)]
     assert_equal(page, with_two_tracks(tracks, flags=flags))
 
 
 def test_a_default_track_that_the_browser_does_not_show_is_not_hashed_as_another(page):
-    tracks = [moving(12, 128, 96, seed=seed) for seed in (1, 2)]
+    tracks = [moving_frames(12, 128, 96, seed=seed) for seed in (1, 2)]
     options = {"format": "webm", "codec": "libvpx"}
     (got,) = fingerprints(page, [with_two_tracks(tracks, default=(False, True), **options)])
     assert got == {"code": "unplayable"}
@@ -55,11 +55,11 @@ def test_a_default_track_that_the_browser_does_not_show_is_not_hashed_as_another
 
 @pytest.mark.parametrize(("left", "top"), [(0, 0), (20, 0), (0, 10), (34, 14), (64, 2)])
 def test_what_a_streams_header_crops(page, left, top):
-    assert_equal(page, cropped(moving(12, 320, 224), "libx264", left, top))
+    assert_equal(page, cropped(moving_frames(12, 320, 224), "libx264", left, top))
 
 
 def test_what_a_turned_streams_header_crops(page):
-    data = cropped(moving(12, 320, 224), "libx264", 20, 6)
+    data = cropped(moving_frames(12, 320, 224), "libx264", 20, 6)
     for orientation in (2, 5, 6):
         assert_equal(page, oriented(data, orientation))
 
@@ -76,11 +76,11 @@ LENGTHS = {
 @pytest.mark.parametrize("name", LENGTHS)
 def test_pictures_that_stay(page, name):
     lengths = LENGTHS[name]
-    scenes = moving(len(lengths), still=1, seed=2)
+    scenes = moving_frames(len(lengths), still=1, seed=2)
     times = [0.0, *np.cumsum(lengths[:-1]).tolist()]
-    assert_equal(page, film(scenes, times=times))
+    assert_equal(page, make_video(scenes, times=times))
     # of VP8, Chromium shows another of those frames that are gone within a quarter second
-    found = values(page, film(scenes, "libvpx", "webm", times=times))
+    found = values(page, make_video(scenes, "libvpx", "webm", times=times))
     for drawn, length in zip(scenes, lengths, strict=True):
         if length >= 0.25:
             own = pdq.analyse(drawn).packed.tobytes().hex()
@@ -92,7 +92,7 @@ def test_pictures_that_stay(page, name):
     "lengths", [[0.1, 3.0], [0.3, 0.06, 0.3], [0.06, 0.06, 0.06], [0.1] * 9, [0.01] * 6]
 )
 def test_animated_pictures(page, format, lengths):
-    scenes = [Image.fromarray(each) for each in moving(len(lengths), still=1, seed=2)]
+    scenes = [Image.fromarray(each) for each in moving_frames(len(lengths), still=1, seed=2)]
     data = encode(
         scenes[0],
         format,
@@ -116,7 +116,7 @@ OF_ANIMATION = """async ([encoded, milliseconds]) => {
 
 @pytest.mark.parametrize("length", [100, 50])
 def test_of_an_animation_that_takes_too_long_the_frames_so_far_are_kept(page, length):
-    first, *others = [Image.fromarray(each) for each in moving(4, still=1, seed=2)]
+    first, *others = [Image.fromarray(each) for each in moving_frames(4, still=1, seed=2)]
     data = encode(first, "WEBP", save_all=True, append_images=others, duration=length, loop=0)
     encoded = base64.b64encode(data).decode()
     whole = page.evaluate(OF_ANIMATION, [encoded, 60_000])
@@ -132,9 +132,9 @@ def test_a_still_picture_is_no_animation(page):
 
 
 def test_a_video_of_which_a_part_is_missing_is_refused(page):
-    pieces = boxes_of(fragmented(moving(36)))
+    pieces = boxes_of(fragmented(moving_frames(36)))
     whole = b"".join(data for _, data in pieces)
-    recorded, ends = live(moving(36), "libvpx")
+    recorded, ends = live(moving_frames(36), "libvpx")
     sound = [
         *(whole, b"".join(data for _, data in pieces[:6]), b"\0\0\0\x10free" + bytes(8) + whole),
         *(recorded, recorded[: ends[-5]], whole + b"\r\n"),
@@ -158,8 +158,8 @@ def test_a_video_of_which_a_part_is_missing_is_refused(page):
 
 
 def test_no_kind_of_video_is_called_no_picture(page):
-    frames = moving(12)
-    stream = film(frames, "libx264", "mpegts")
+    frames = moving_frames(12)
+    stream = make_video(frames, "libx264", "mpegts")
     parts = [stream[at : at + 188] for at in range(0, len(stream), 188)]
     whole = fragmented(frames)
     segment = b"\0\0\0\x18stypmsdh\0\0\0\0msdhmsix"
@@ -167,8 +167,8 @@ def test_no_kind_of_video_is_called_no_picture(page):
     unplayable = [
         *(stream[100:], b"".join(b"\x12abc" + part for part in parts)),
         b"".join(part + bytes(16) for part in parts)[5:],
-        *(film(frames, "libx264", "h264"), film(frames, "libx265", "hevc")),
-        *(film(frames, "mpeg2video", "mxf", rate=25), film(frames, "libvpx", "ivf")),
+        *(make_video(frames, "libx264", "h264"), make_video(frames, "libx265", "hevc")),
+        *(make_video(frames, "mpeg2video", "mxf", rate=25), make_video(frames, "libvpx", "ivf")),
         *(segment + pieces, b".RMF\0\0\0\x12\0\1", b"#EXTM3U\nclip.ts\n"),
     ]
     codes = [got.get("code") for got in fingerprints(page, unplayable)]

@@ -12,7 +12,7 @@ from nciihash.signals import Hashed, Signal, SignalType
 from support.browsers.chosen_files import file, pictures
 from support.browsers.visitor import LANGUAGES, catalogue
 from support.hashes import bits_apart, fingerprints, frames_of
-from support.videos import film, moving
+from support.videos import make_video, moving_frames
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from support.videos import film, moving
     ],
 )
 def test_the_moments_of_a_video_hash_as_in_python(page, codec, format, turned):
-    data = film(moving(30, 480, 270), codec, format, turned=turned)
+    data = make_video(moving_frames(30, 480, 270), codec, format, turned=turned)
     (got,) = fingerprints(page, [data])
     item = hash_bytes(data, variants="standard")
     found = got["found"]
@@ -43,11 +43,11 @@ def test_the_moments_of_a_video_hash_as_in_python(page, codec, format, turned):
 
 
 def test_near_equal_moments_are_dropped_and_a_video_without_its_length_is_read_to_its_end(page):
-    frames = moving(30, still=30)
+    frames = moving_frames(30, still=30)
     live = io.BytesIO()
     live.seekable = lambda: False  # as a browser records it: the header says no length
-    data = film([*frames, *moving(30, seed=2)], "libvpx-vp9", "webm", out=live)
-    one, whole = fingerprints(page, [film(frames, "libvpx-vp9", "webm"), data])
+    data = make_video([*frames, *moving_frames(30, seed=2)], "libvpx-vp9", "webm", out=live)
+    one, whole = fingerprints(page, [make_video(frames, "libvpx-vp9", "webm"), data])
     assert one["found"]["moments"] == 1
     assert whole["found"]["moments"] == 6
 
@@ -66,21 +66,21 @@ LATE = """(times) => {
 
 def test_a_frame_that_comes_late_is_waited_for(page):
     page.evaluate(LATE, 3)
-    (got,) = fingerprints(page, [film(moving(18), "libvpx-vp9", "webm")])
+    (got,) = fingerprints(page, [make_video(moving_frames(18), "libvpx-vp9", "webm")])
     assert got["found"]["moments"] == 3
 
 
 def test_a_video_that_cannot_be_used_is_refused_with_a_sentence(page):
-    frames = moving(18)
-    mp4, webm = film(frames), film(frames, "libvpx-vp9", "webm")
+    frames = moving_frames(18)
+    mp4, webm = make_video(frames), make_video(frames, "libvpx-vp9", "webm")
     cases = (
         (mp4[: len(mp4) * 2 // 3], "damaged"),
         (webm[: len(webm) * 2 // 3], "damaged"),
-        (film([np.full((240, 320, 3), 90, np.uint8)] * 8), "too_plain"),
+        (make_video([np.full((240, 320, 3), 90, np.uint8)] * 8), "too_plain"),
         # what Chromium cannot play; Firefox knows some of these
-        (film(frames, "libx265"), "unplayable"),
-        (film(frames, "mpeg4", "avi"), "unplayable"),
-        (film(frames, "mpeg2video", "mpegts"), "unplayable"),
+        (make_video(frames, "libx265"), "unplayable"),
+        (make_video(frames, "mpeg4", "avi"), "unplayable"),
+        (make_video(frames, "mpeg2video", "mpegts"), "unplayable"),
     )
     got = fingerprints(page, [data for data, _ in cases])
     assert [found["code"] for found in got] == [code for _, code in cases]
@@ -111,7 +111,7 @@ def test_a_long_or_lively_video_is_thinned_as_in_python(page, count, seconds):
     frames = np.concatenate((base, others), axis=1)
     frames[5::7] = frames[4 : frames.shape[0] - 1 : 7][: len(frames[5::7])]  # and some stand still
     reel = frame_selection.FrameSelector(
-        frame_selection.FRAMES, max(frame_selection.EVERY, seconds / 2400)
+        frame_selection.FRAMES, max(frame_selection.SAMPLE_INTERVAL, seconds / 2400)
     )
     for number, values in enumerate(frames):
         if reel.due(number / 4, (number + 1) / 4):
@@ -127,7 +127,7 @@ def test_a_long_or_lively_video_is_thinned_as_in_python(page, count, seconds):
 def test_a_long_video_says_how_far_it_is_and_can_be_taken_off_meanwhile(visit):
     visitor = visit()
     visitor.answer_questions()
-    long = film(moving(400, 96, 64, still=4), "libvpx-vp9", "webm", rate=1)
+    long = make_video(moving_frames(400, 96, 64, still=4), "libvpx-vp9", "webm", rate=1)
     visitor.page.set_input_files("#files", [file("long.webm", long), *pictures()[:1]])
     visitor.page.get_by_text(re.compile("Looking at the video: .*[1-9]")).wait_for()
     visitor.press("file.remove", number=1)

@@ -107,7 +107,7 @@ def test_follow_and_match_and_match_remotely(run, local, pictures, tmp_path):
 
 def verdicts_shown_to_survivor(local, case):
     """Return the verdicts that a survivor sees on her first file the next day."""
-    local.pass_midnight()
+    local.backdate_a_day()
     with local.survivor() as client:
         (item, *_) = client.status(*case).items
     return [v for platform in item.platforms for v, count in platform.verdicts.items() if count]

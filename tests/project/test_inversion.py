@@ -10,13 +10,13 @@ import pytest
 from benchmarks.inversion import inverses, pictures
 from benchmarks.inversion import run as inversion
 from nciihash.veil import positions
-from support.videos import moving
+from support.videos import moving_frames
 
 
 @pytest.fixture(scope="module")
 def sides():
     """Crops of generated scenes to learn from, and crops of other scenes to evaluate on."""
-    scenes = [moving(1, 200, 150, seed=seed)[0] for seed in range(48)]
+    scenes = [moving_frames(1, 200, 150, seed=seed)[0] for seed in range(48)]
     return pictures.cut(scenes[:36], pictures.Wish(9), 1), pictures.cut(
         scenes[36:], pictures.Wish(4), 2
     )
@@ -81,7 +81,7 @@ def test_no_photo_is_in_both_sets():
 
 
 def test_the_same_seed_makes_the_same_crops():
-    scenes = [moving(1, 200, 150, seed=seed)[0] for seed in (1, 2)]
+    scenes = [moving_frames(1, 200, 150, seed=seed)[0] for seed in (1, 2)]
     for wish in (pictures.Wish(2, 1, mirrored=True), pictures.Wish(1, films=True)):
         first, second = (pictures.cut(scenes, wish, 3) for _ in range(2))
         assert len(first) == 2 * wish.pieces

@@ -17,7 +17,7 @@ import pytest
 from support.heifs import heic
 from support.paths import ROOT
 from support.pictures import encode, exif, scene
-from support.videos import film, moving
+from support.videos import make_video, moving_frames
 
 HASHING = """
 from nciihash import errors
@@ -98,9 +98,9 @@ def contents():
         "g.bmp": encode(photo, "BMP"),
         "h.avif": encode(photo, "AVIF"),
         "i.heic": heic(photo),
-        "j.mp4": film(moving(12)),
+        "j.mp4": make_video(moving_frames(12)),
         "k.gif": encode(photo, "GIF", save_all=True, append_images=[scene(seed=2)]),
-        "broken.mp4": film(moving(12))[:3000],
+        "broken.mp4": make_video(moving_frames(12))[:3000],
         "broken.jpg": encode(photo, "JPEG")[:900],
         "broken.tif": encode(photo, "TIFF", compression="tiff_lzw")[:900],
         "text.jpg": b"this is not a picture",

@@ -14,7 +14,7 @@ import time
 import pytest
 from sqlalchemy import create_engine
 
-from support.killing import Loop
+from support.killing import KillLoop
 from support.service_process import ServiceProcess, bearer, command
 from support.serving import credentials, item, opening, pdq
 
@@ -148,7 +148,7 @@ def test_acknowledged_writes_survive_kill_9(tmp_path, database):
 
     `benchmarks/service/kills.py` does so hundreds of times.
     """
-    result = Loop(tmp_path, database).run(kills=4)
+    result = KillLoop(tmp_path, database).run(kills=4)
     assert result.acknowledged > 20
     assert (result.lost, result.doubled) == (0, 0), result
 

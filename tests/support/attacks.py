@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from clearinghouse.abuse.allowlist import LawfulList
 from clearinghouse.cases import lifecycle
 from clearinghouse.cases.intake import prepare
-from nciihash.signals import MATCHED, Hashed, Item, Media, Signal, SignalType
+from nciihash.signals import ALWAYS_MATCHED, Hashed, Item, Media, Signal, SignalType
 from nciihash.wire import Declaration, ItemIn, Reason
 
 BITS = SignalType.PDQ.bits
@@ -41,7 +41,7 @@ def flood(process, values, a_case=200):
         lawful, now = LawfulList(), datetime.now(UTC)
         for start in range(0, len(values), a_case):
             part = [ItemIn.of(item_of(value)) for value in values[start : start + a_case]]
-            intake = prepare(store, lawful, part, MATCHED)
+            intake = prepare(store, lawful, part, ALWAYS_MATCHED)
             with store.write() as tx:
                 lifecycle.open_case(
                     tx,

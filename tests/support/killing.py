@@ -31,7 +31,7 @@ class Tally:
 
 
 @dataclass
-class Loop:
+class KillLoop:
     """Writers, a reader of the feed, and the process that is killed under them.
 
     Args:
@@ -49,7 +49,7 @@ class Loop:
     removed: int = 0
     cut_off: int = 0
 
-    def run(self, kills, *, told=lambda count: None, enough=lambda: False):
+    def run(self, kills, *, on_kill=lambda count: None, should_stop=lambda: False):
         """Kill the service a number of times and return the tally.
 
         Args:
@@ -71,7 +71,7 @@ class Loop:
                     for thread in threads:
                         thread.start()
                 cursor = self._follow(process, headers, cursor)
-                if killed == kills or enough():
+                if killed == kills or should_stop():
                     break
                 # after some writes, at a random moment of the next one
                 wanted, end = self.added + 10, time.monotonic() + 30
@@ -80,7 +80,7 @@ class Loop:
                 time.sleep(secrets.randbelow(40) / 1000)
                 self._up.clear()
                 process.end(signal.SIGKILL)
-                told(killed + 1)
+                on_kill(killed + 1)
             self._stop.set()
             for thread in threads:
                 thread.join()

@@ -159,7 +159,7 @@ class ServiceProcess:
         with self.survivor() as client:
             client.withdraw(*case, item)
 
-    def pass_midnight(self):
+    def backdate_a_day(self):
         """Backdate matches and verdicts by a day: a case shows them after midnight only."""
         engine = create_engine(self.database)
         with engine.begin() as connection:

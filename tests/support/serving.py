@@ -28,7 +28,7 @@ class Clock:
     def __call__(self):
         return self.now
 
-    def pass_(self, **duration):
+    def advance(self, **duration):
         self.now += timedelta(**duration)
 
 
@@ -102,7 +102,7 @@ def credentials(number, passphrase):
 class Peer:
     """A platform and its key."""
 
-    service: "Running"
+    service: "RunningService"
     name: str
     key: str
 
@@ -126,7 +126,7 @@ class Peer:
 
 
 @dataclass
-class Running:
+class RunningService:
     """The application while it runs."""
 
     app: object
@@ -176,7 +176,7 @@ def service(settings):
     clock = Clock()
     app = create_app(settings, clock=clock)
     with TestClient(app, raise_server_exceptions=False) as client:
-        yield Running(app, client, clock, settings)
+        yield RunningService(app, client, clock, settings)
 
 
 def problem(reply, status, code):

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from nciihash.feed import Added, FeedPage, Removed
-from nciihash.signals import MADE, Hashed, Item, Media, Signal, SignalType, Variant
+from nciihash.signals import FILE_SIGNAL_TYPES, Hashed, Item, Media, Signal, SignalType, Variant
 
 Pixels = NDArray[np.uint8]
 
@@ -108,7 +108,7 @@ def pictures(*, side_max: int = 400) -> st.SearchStrategy[Pixels]:
 
 def signals(type: SignalType | None = None) -> st.SearchStrategy[Signal]:
     """Draw signals of a type, or of all types."""
-    types = st.sampled_from(MADE) if type is None else st.just(type)
+    types = st.sampled_from(FILE_SIGNAL_TYPES) if type is None else st.just(type)
     return types.flatmap(
         lambda t: st.binary(min_size=t.bits // 8, max_size=t.bits // 8).map(lambda v: Signal(t, v))
     )

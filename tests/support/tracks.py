@@ -7,7 +7,7 @@ import av
 from av.bitstream import BitStreamFilterContext
 from av.stream import Disposition
 
-from support.videos import FAST, film, moving
+from support.videos import FAST, make_video, moving_frames
 
 # container, codec of the side track, one packet of it, codec of the video
 SIDE_TRACKS = {
@@ -40,7 +40,7 @@ def with_side_track(kind, frames=None):
         else:
             side = container.add_mux_stream(codec)
         packets = []
-        for pixels in frames or moving(8):
+        for pixels in frames or moving_frames(8):
             packets += video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24"))
         packets += video.encode()
         if side is not None:
@@ -93,7 +93,7 @@ def cropped(frames, codec, left, top, format="mp4"):  # noqa: A002 - the name in
     """Encode frames whose stream header crops pixels at the left and top."""
     raw = {"libx264": "h264", "libx265": "hevc"}[codec]
     out = io.BytesIO()
-    whole = io.BytesIO(film(frames, codec, raw))
+    whole = io.BytesIO(make_video(frames, codec, raw))
     with av.open(whole, format=raw) as source, av.open(out, "w", format=raw) as container:
         track = container.add_stream_from_template(source.streams.video[0])
         crop = BitStreamFilterContext(

@@ -23,7 +23,7 @@ FAST = {
 }
 
 
-def moving(count=24, width=320, height=240, *, seed=1, still=6):
+def moving_frames(count=24, width=320, height=240, *, seed=1, still=6):
     """Draw frames, RGB uint8 (h, w, 3): a window that jumps within a scene every `still` frames."""
     return list(_moving(count, width, height, seed, still))
 
@@ -68,7 +68,7 @@ def same_priority():
         os.sched_setscheduler(0, policy, param)
 
 
-def film(
+def make_video(
     frames,
     codec="libx264",
     format="mp4",  # noqa: A002 - the name in PyAV

@@ -41,7 +41,7 @@ def structure(data):
     formats.video_format(data)
     formats.holds_video(data)
     assert 1 <= formats.orientation(data) <= 8
-    for read in (formats.detect, formats.png_pixels, jpeg.turned, jpeg_repair.Scans):
+    for read in (formats.detect, formats.png_pixels, jpeg.read_orientation, jpeg_repair.Scans):
         with suppress(errors.FileRefused):
             read(data)
     jpeg.header(data)
@@ -85,7 +85,7 @@ def saved_hashes(data):
     SCRATCH.write_bytes(data)
     with suppress(errors.InvalidRequest):
         for item in saved.read_saved(SCRATCH):
-            vpdq.frames_of(item.hashes)
+            vpdq.group_by_frame(item.hashes)
 
 
 def child(data):
@@ -97,9 +97,9 @@ def child(data):
         with suppress(EOFError, ValueError):
             reply = pipe.receive(inlet)
             with suppress(errors.FileRefused, ValueError):
-                replies.understood(reply, [SignalType.PDQ, SignalType.MD5])
+                replies.parse_item(reply, [SignalType.PDQ, SignalType.MD5])
             with suppress(ValueError):
-                replies.piece(reply, 1000)
+                replies.requested_range(reply, 1000)
     finally:
         os.close(inlet)
 
@@ -121,9 +121,9 @@ def frames(data):
             chosen.keep((own, copy))
     hashes = chosen.hashes(random.ConsumeIntInRange(0, 60))
     if hashes:
-        video = vpdq.frames_of(hashes)
+        video = vpdq.group_by_frame(hashes)
         assert len(video) == max(1, len(chosen))
-        assert vpdq.compare(video, video).query.of_one == 1.0
+        assert vpdq.compare(video, video).query.fraction == 1.0
         assert Item(Media.VIDEO, hashes)
 
 

@@ -28,14 +28,14 @@ from support.file_kinds.jpegs import sound_but_odd
 from support.file_kinds.tiffs import kinds, samples, tiff
 from support.heifs import aperture, coded, heic, heif
 from support.pictures import encode, scene
-from support.videos import film, moving
+from support.videos import make_video, moving_frames
 
 SECONDS = 20.0  # limit per file, for pictures and for videos
 
 
 def corpus(folders):
     """Yield generated files of every kind, and the files in folders that are not too large."""
-    frames = moving(8, 96, 64)
+    frames = moving_frames(8, 96, 64)
     more = [scene(seed=n) for n in (2, 3)]
     yield from SAMPLES.values()
     yield encode(scene(600, 600), "JPEG")
@@ -54,7 +54,7 @@ def corpus(folders):
         *(("prores_ks", "mov"), ("mpeg4", "avi"), ("mpeg2video", "mpegts"), ("flv", "flv")),
     ):
         pix_fmt = "yuv422p10le" if codec == "prores_ks" else "yuv420p"
-        yield film(frames, codec, container, pix_fmt, rate=24)
+        yield make_video(frames, codec, container, pix_fmt, rate=24)
     for folder in folders:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and path.stat().st_size < 1 << 20:

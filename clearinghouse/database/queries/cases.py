@@ -82,7 +82,7 @@ class Cases:
         """Update columns of a case."""
         self._run(update(cases).where(cases.c.id == case).values(**values))
 
-    def expired(self, hour: Hour, limit: int) -> list[int]:
+    def list_expired(self, hour: Hour, limit: int) -> list[int]:
         """List up to `limit` open cases that have expired by this hour."""
         query = select(cases.c.id).where(cases.c.state == "open", cases.c.expires <= hour)
         return list(self._run(query.limit(limit)).scalars())
@@ -158,7 +158,7 @@ class Cases:
         self._run(update(items).where(items.c.id.in_(files)).values(withdrawn=hour))
         return len(files)
 
-    def live_signals(self, case: int, ordinal: int | None, limit: int) -> Sequence[AnyRow]:
+    def list_live_signals(self, case: int, ordinal: int | None, limit: int) -> Sequence[AnyRow]:
         """List up to `limit` live signals of one file, or of all files of a case, by file."""
         files = select(items.c.id).where(*_live_files(case, ordinal))
         query = (
@@ -192,7 +192,7 @@ class Cases:
         Returns:
             How many files were withdrawn, and whether no live file is left.
         """
-        numbers = [row.id for row in self.live_signals(case, ordinal, limit)]
+        numbers = [row.id for row in self.list_live_signals(case, ordinal, limit)]
         conditions = (
             signals.c.id.in_(numbers[start : start + PARAMETERS_MAX])
             for start in range(0, len(numbers), PARAMETERS_MAX)
@@ -207,7 +207,7 @@ class Cases:
         query = select(items).where(items.c.case_id == case, items.c.ordinal == ordinal)
         return self._run(query).one_or_none()
 
-    def await_signals(self, item: int, after: int | None) -> None:
+    def set_awaiting_after(self, item: int, after: int | None) -> None:
         """Record how many signals of a file were sent so far; None when all of them were."""
         self._run(update(items).where(items.c.id == item).values(awaiting_after=after))
 
@@ -237,7 +237,7 @@ class Cases:
         query = select(func.count(signals.c.id)).join(items, items.c.id == signals.c.item_id)
         return int(self._one(query.where(items.c.case_id == case)) or 0)
 
-    def live_items(self, case: int, limit: int) -> Sequence[int]:
+    def list_live_items(self, case: int, limit: int) -> Sequence[int]:
         """List the ordinals of up to `limit` live files of a case."""
         query = select(items.c.ordinal).where(items.c.case_id == case, items.c.withdrawn.is_(None))
         return self._run(query.order_by(items.c.ordinal).limit(limit)).scalars().all()

@@ -65,7 +65,7 @@ class Log:
 
     # --- release points ----------------------------------------------------------------------
 
-    def released(self) -> tuple[int, int | None]:
+    def release_point(self) -> tuple[int, int | None]:
         """Return the release point: up to where feeds show the log and the StopNCII records.
 
         With release periods (`Settings.release_every`), both were at this point when the current
@@ -161,7 +161,7 @@ class Log:
             query = query.where(*is_live, ~removed.correlate(log).exists())
         return [LogEntry(*row) for row in self._run(query).all()]
 
-    def removed_after(self, seq: int) -> set[int]:
+    def list_removed_after(self, seq: int) -> set[int]:
         """Return the signals with a removal after this position."""
         return set(self._run(_REMOVED_AFTER, {"seq": seq}).scalars())
 

@@ -110,7 +110,7 @@ class Platforms:
         unrevoked = (keys.c.id.in_(numbers), keys.c.revoked.is_(None))
         self._run(update(keys).where(*unrevoked).values(revoked=hour))
 
-    def note_uses(self, uses: Mapping[int, Hour]) -> None:
+    def update_key_uses(self, uses: Mapping[int, Hour]) -> None:
         """Update the hour of the last use of each of these keys."""
         query = update(keys).where(
             keys.c.id == bindparam("number"),
@@ -165,7 +165,7 @@ class Platforms:
         since: Hour | None = self._one(query)
         return since
 
-    def count_matches(self, counts: Mapping[tuple[int, int], int], day: Day) -> None:
+    def add_matches(self, counts: Mapping[tuple[int, int], int], day: Day) -> None:
         """Add to the match counts of (platform, file) on a day; skip files that were deleted."""
         row = upsert(self._tx.connection, matches).from_select(
             ["platform_id", "item_id", "count", "day", "earlier"],

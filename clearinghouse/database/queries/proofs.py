@@ -23,7 +23,7 @@ class Proofs:
         # RETURNING, since psycopg reports no row count for this statement
         return self._run(row.on_conflict_do_nothing().returning(spent.c.mark)).first() is not None
 
-    def take_in(self, signals: int, hour: Hour) -> None:
+    def add_intake(self, signals: int, hour: Hour) -> None:
         """Add to the number of signals accepted in an hour."""
         row = upsert(self._connection, intake).values(hour=hour, signals=signals)
         self._run(
@@ -33,7 +33,7 @@ class Proofs:
             )
         )
 
-    def taken_in(self, now: datetime) -> float:
+    def count_intake(self, now: datetime) -> float:
         """Return about how many signals were accepted during the last 60 minutes.
 
         The count of the previous hour is weighted by the part of it within these 60 minutes.
@@ -45,7 +45,7 @@ class Proofs:
         weight = 1 - (now.timestamp() - hour) / 3600
         return float(counts.pop(hour - 3600, 0) * weight + sum(counts.values()))
 
-    def forget(self, hour: Hour) -> int:
+    def delete_before(self, hour: Hour) -> int:
         """Delete used proofs and intake counts from before this hour; return how many proofs."""
         self._run(delete(intake).where(intake.c.hour < hour))
         return self._run(delete(spent).where(spent.c.hour < hour)).rowcount

@@ -39,11 +39,11 @@ class Quotas:
         )
         return int(in_hour or 0), int(on_day or 0)
 
-    def unlease(self, key: int, hour: Hour, count: int) -> None:
+    def return_lease(self, key: int, hour: Hour, count: int) -> None:
         """Return part of a lease that exceeded the quota, in the same transaction."""
         chosen = update(budgets).where(budgets.c.key_id == key, budgets.c.hour == hour)
         self._run(chosen.values(leased=budgets.c.leased - count))
 
-    def forget(self, hour: Hour) -> int:
+    def delete_before(self, hour: Hour) -> int:
         """Delete the leases from before this hour, and return how many."""
         return self._run(delete(budgets).where(budgets.c.hour < hour)).rowcount

@@ -26,6 +26,6 @@ class Replies:
             insert(replies).values(lookup=lookup, body=body, status=status, reply=reply, made=hour)
         )
 
-    def forget(self, hour: Hour) -> int:
+    def delete_before(self, hour: Hour) -> int:
         """Delete replies from before this hour, and return how many."""
         return self._run(delete(replies).where(replies.c.made < hour)).rowcount

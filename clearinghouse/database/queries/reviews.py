@@ -60,7 +60,7 @@ class Reviews:
         query = select(*columns).where(reviews.c.kind == kind, reviews.c.item_id == item)
         return self._run(query.order_by(reviews.c.id.desc()).limit(1)).one_or_none()
 
-    def asked_by(self, platform: int) -> list[int]:
+    def list_disputed_items(self, platform: int) -> list[int]:
         """List the files with an open `VERDICTS` question and a `not_blocked` of this platform."""
         query = (
             select(reviews.c.item_id)
@@ -143,7 +143,7 @@ class Reviews:
         """Record that a file was removed by somebody other than its holder."""
         self._run(insert(removals).values(item_id=item, by=by))
 
-    def marks(self, case: int) -> dict[int, tuple[bool, str | None]]:
+    def item_flags(self, case: int) -> dict[int, tuple[bool, str | None]]:
         """Return which files of a case are on hold, and who removed them.
 
         Returns:
@@ -160,7 +160,9 @@ class Reviews:
         )
         return {row[0]: (row[1], row[2]) for row in self._run(query).all()}
 
-    def met_by_many(self, chosen: Collection[int], platforms: int, since: Hour) -> Sequence[Any]:
+    def list_widely_matched(
+        self, chosen: Collection[int], platforms: int, since: Hour
+    ) -> Sequence[Any]:
         """List files that many platforms matched soon, as (file, number of platforms).
 
         Files with an earlier `HITS` question are omitted.

@@ -125,7 +125,7 @@ class Signals:
         update_rows(self._tx.connection, signals, ("record_seq",), numbered)
         self._tx.log.append("add", [row.id for row in rows])
 
-    def withhold(self, item: int, hour: Hour) -> bool:
+    def hold_resubmitted(self, item: int, hour: Hour) -> bool:
         """Put the unlogged signals of a file on hold, if verdicts keep an equal value on hold.
 
         Returns:
@@ -133,7 +133,7 @@ class Signals:
         """
         chosen = (signals.c.item_id == item, signals.c.value.is_not(None))
         lookups = list(self._run(select(signals.c.lookup).where(*chosen)).scalars())
-        if not self.held_values(lookups):
+        if not self.filter_held(lookups):
             return False
         unlogged = ~exists().where(log.c.signal_id == signals.c.id)
         self._run(update(signals).where(*chosen, unlogged).values(held=hour))
@@ -149,12 +149,12 @@ class Signals:
         self._tx.stopncii.renumber([row.lookup] if row.record_seq is not None else [], hour)
         self._tx.log.release_all()
 
-    def held_before(self, hour: Hour, limit: int) -> list[int]:
+    def list_held_items(self, hour: Hour, limit: int) -> list[int]:
         """List up to `limit` files with a signal on hold since this hour or earlier."""
         query = select(signals.c.item_id).where(signals.c.held <= hour).distinct()
         return list(self._run(query.order_by(signals.c.item_id).limit(limit)).scalars())
 
-    def end_held(self, item: int, before: Hour, hour: Hour) -> bool:
+    def remove_held(self, item: int, before: Hour, hour: Hour) -> bool:
         """Remove the signals of a file that are on hold since `before` or earlier.
 
         Returns:
@@ -178,7 +178,7 @@ class Signals:
         query = select(func.count()).where(signals.c.item_id == item, signals.c.held.is_not(None))
         return self._one(query) or 0
 
-    def held_with(self, item: int) -> list[int]:
+    def list_items_with_same_held_value(self, item: int) -> list[int]:
         """List other files with a signal on hold whose value equals one on hold of this file."""
         other = signals.alias()
         query = (
@@ -193,12 +193,12 @@ class Signals:
         )
         return list(self._run(query.distinct().order_by(other.c.item_id)).scalars())
 
-    def any_held(self) -> bool:
+    def has_held(self) -> bool:
         """Whether any signal is on hold."""
         query = select(signals.c.id).where(signals.c.held.is_not(None))
         return self._one(query.limit(1)) is not None
 
-    def held_values(self, lookups: Sequence[bytes]) -> set[bytes]:
+    def filter_held(self, lookups: Sequence[bytes]) -> set[bytes]:
         """Return those of these look-up values that verdicts put on hold."""
         found: set[bytes] = set()
         resubmitted = select(reviews.c.item_id).where(
@@ -333,7 +333,7 @@ class Signals:
         )
         return {row[0]: row[1] for row in self._run(query).all()}
 
-    def said_of(self, item: int, verdict: str) -> list[str]:
+    def list_platforms_by_verdict(self, item: int, verdict: str) -> list[str]:
         """List the names of platforms with this verdict on any signal of a file."""
         query = (
             select(platforms.c.name)
@@ -343,7 +343,7 @@ class Signals:
         )
         return list(self._run(query.distinct().order_by(platforms.c.name)).scalars())
 
-    def held_by_survivors(self, lookups: Sequence[bytes]) -> set[bytes]:
+    def filter_submitted(self, lookups: Sequence[bytes]) -> set[bytes]:
         """Return those of these look-up values that are live in cases of survivors."""
         found: set[bytes] = set()
         for start in range(0, len(lookups), PARAMETERS_MAX):

@@ -28,7 +28,7 @@ from clearinghouse.database.schema import contributions, facts, items, signals, 
 from clearinghouse.times import Hour
 
 PARAMETERS_MAX: Final = 500  # per statement; SQLite allows 999 at least
-SHARED: Final = 100  # records that may share a timestamp
+RECORDS_PER_TIMESTAMP: Final = 100  # records that may share a timestamp
 RECORD_TYPES: Final = frozenset({("image", "pdq"), ("video", "md5")})  # (media, type) of the format
 
 
@@ -72,7 +72,7 @@ class StopNCIIRecords:
 
     def allocate_seqs(self, count: int, hour: Hour) -> range:
         """Allocate the next `count` numbers in this transaction."""
-        first = max(self.last_seq() + 1, hour * SHARED)
+        first = max(self.last_seq() + 1, hour * RECORDS_PER_TIMESTAMP)
         last = (first + count - 1).to_bytes(8, "big")
         self._run(update(facts).where(facts.c.name == "record_seq").values(value=last))
         return range(first, first + count)

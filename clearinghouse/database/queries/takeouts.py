@@ -34,7 +34,7 @@ class Takeouts:
         query = select(func.count()).where(*chosen, takeouts.c.item_id != other_than)
         return self._one(query) or 0
 
-    def survivors_files(self) -> int:
+    def count_survivors_files(self) -> int:
         """Count the live files of survivors."""
         query = select(func.count()).where(
             items.c.withdrawn.is_(None),
@@ -42,6 +42,6 @@ class Takeouts:
         )
         return self._one(query) or 0
 
-    def forget(self, before: Hour) -> None:
+    def delete_before(self, before: Hour) -> None:
         """Delete the records of days that began before this hour."""
         self._run(delete(takeouts).where(takeouts.c.day < before))

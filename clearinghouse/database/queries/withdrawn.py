@@ -37,7 +37,7 @@ class Withdrawn:
         """Whether there is any tag."""
         return self._one(select(withdrawn.c.day).limit(1)) is not None
 
-    def choose(self, tags: Sequence[bytes]) -> set[bytes]:
+    def filter_existing(self, tags: Sequence[bytes]) -> set[bytes]:
         """Return those of these tags that exist."""
         found: set[bytes] = set()
         for batch in _batches(tags):
@@ -45,7 +45,7 @@ class Withdrawn:
             found.update(self._run(query).scalars())
         return found
 
-    def forget(self, tags: Sequence[bytes]) -> None:
+    def delete(self, tags: Sequence[bytes]) -> None:
         """Delete these tags."""
         for batch in _batches(tags):
             self._run(delete(withdrawn).where(withdrawn.c.tag.in_(batch)))

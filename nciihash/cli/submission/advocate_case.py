@@ -119,11 +119,11 @@ def _send(
 
         try:
             if resume is not None:
-                client.add(resume, items, sent=sent)
+                client.add(resume, items, on_sent=sent)
             else:
                 assert reason is not None  # noqa: S101 - asked for, or given with --yes
                 client.open_case(
-                    items, reason=reason, consent=True, adult=True, depicted=True, sent=sent
+                    items, reason=reason, consent=True, adult=True, depicted=True, on_sent=sent
                 )
         except (ServiceError, KeyboardInterrupt):
             if reference is not None:

@@ -89,15 +89,15 @@ def _open(
     try:
         while True:
             try:
-                with computing(terminal) as working:
+                with computing(terminal) as on_work:
                     return client.open_case(
                         items,
                         reason=reason,
                         adult=True,
                         depicted=True,
                         idempotency_key=key,
-                        working=working,
-                        sent=opened,
+                        on_work=on_work,
+                        on_sent=opened,
                     )
             except PartlySent:
                 raise

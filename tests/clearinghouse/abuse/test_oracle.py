@@ -43,7 +43,7 @@ def query(detector, distances, *, key=1, item=5, packed=None, now=NOW, type=PDQ)
 def record_matches(detector, type, packed, rows, *, key=1, now=NOW):
     """Record queries with their matches, as (query, file, distance)."""
     indexes, items, distances = np.array(rows, dtype=np.int64).reshape(-1, 3).T
-    detector.look(key, type, packed, indexes, items, distances, now=now)
+    detector.record(key, type, packed, indexes, items, distances, now=now)
 
 
 def test_edges_are_where_the_answer_changes():
@@ -144,7 +144,7 @@ def test_an_alarm_is_not_lost_when_it_cannot_be_saved(service, monkeypatch):
     service.open(item(value))
     climb(service.platform(), value)
     store = service.parts.store
-    detector = service.parts.watch
+    detector = service.parts.oracle_detector
     with monkeypatch.context() as patch:
         patch.setattr(type(store), "write", lambda _self: (_ for _ in ()).throw(OSError("full")))
         detector._alarms = [Alarm(1, 1, 9)]
@@ -184,7 +184,7 @@ def test_an_alarm_stays_until_closed_even_if_the_file_is_deleted(service):
     store = service.parts.store
     (before,) = review.questions(store)
     assert (before.kind, before.platform, before.media) == ("oracle", "Curious", "image")
-    service.clock.pass_(days=500)
+    service.clock.advance(days=500)
     purge(store, retention_days=400, now=service.clock())
     (after,) = review.questions(store)
     assert (after.number, after.count, after.media) == (before.number, before.count, None)
@@ -192,7 +192,7 @@ def test_an_alarm_stays_until_closed_even_if_the_file_is_deleted(service):
         review.remove(store, after.number, now=service.clock())
     review.keep(store, after.number, now=service.clock())
     assert review.questions(store) == []
-    service.clock.pass_(days=500)
+    service.clock.advance(days=500)
     purge(store, retention_days=400, now=service.clock())
     with store.read() as tx:
         assert tx.connection.execute(select(reviews)).all() == [], "closed ones are deleted"
@@ -252,8 +252,8 @@ def test_guesses_with_published_bits_count_like_queries_at_an_edge():
     detector = OracleDetector(edge=3, any=100)
     packed = queries(5)
     for index in range(3):
-        detector.look_aside(1, packed, np.array([index]), np.array([5]), now=NOW)
-    detector.look_aside(1, packed, np.array([2]), np.array([5]), now=NOW)
+        detector.record_misses(1, packed, np.array([index]), np.array([5]), now=NOW)
+    detector.record_misses(1, packed, np.array([2]), np.array([5]), now=NOW)
     assert detector.take() == [], "the same guess counts once"
     query(detector, [31], packed=packed[3:])
     assert [alarm.queries for alarm in detector.take()] == [4], "both kinds count together"

@@ -48,7 +48,7 @@ from support.service_process import ServiceProcess
 from support.serving import (
     NOW,
     Clock,
-    Running,
+    RunningService,
     figures,
     flood,
     item,
@@ -126,7 +126,7 @@ def now(store):
 
 
 @pytest.fixture
-def gate(store):
+def proof_of_work(store):
     return ProofOfWork(store.vault, openings=10, signals=20_000)
 
 
@@ -134,17 +134,19 @@ def effort(asked):
     return asked.puzzles << asked.difficulty if asked.challenge else 0
 
 
-def test_opening_a_case_is_free_under_light_load_and_capped_under_heavy_load(gate, store, now):
+def test_opening_a_case_is_free_under_light_load_and_capped_under_heavy_load(
+    proof_of_work, store, now
+):
     asked = []
     for _ in range(1000):
-        asked.append(effort(gate.ask(store, now, 1)))
-        gate.count(now)
+        asked.append(effort(proof_of_work.ask(store, now, 1)))
+        proof_of_work.count(now)
     assert asked[:11] == [0] * 11
     assert asked[11:] == sorted(asked[11:])
     assert 2**16 <= asked[11] <= 2**17
     assert asked[-1] == max(asked) == EFFORT_MAX
-    assert effort(gate.ask(store, now + timedelta(minutes=5), 1)) == 0
-    assert effort(gate.ask(store, now - timedelta(days=1), 1)) == EFFORT_MAX, (
+    assert effort(proof_of_work.ask(store, now + timedelta(minutes=5), 1)) == 0
+    assert effort(proof_of_work.ask(store, now - timedelta(days=1), 1)) == EFFORT_MAX, (
         "a clock set back does not reset the count"
     )
 
@@ -156,48 +158,50 @@ def test_opening_a_case_is_free_under_light_load_and_capped_under_heavy_load(gat
 )
 def test_ten_files_never_cost_more_than_the_cap(parts, taken, openings):
     """Whatever the load and the number of requests; the same holds for a check."""
-    gate = ProofOfWork(Vault(b"\1" * 32), openings=10, signals=20_000)
-    flood(gate, openings)
+    proof_of_work = ProofOfWork(Vault(b"\1" * 32), openings=10, signals=20_000)
+    flood(proof_of_work, openings)
     before = total = 0
     for part in parts:
         new = min(part, SMALL - before)
         if not new:
             break
-        needed = gate.needed(before, new, taken, NOW)
-        total += effort(gate._asked(needed, NOW, PUZZLES_MAX))
+        needed = proof_of_work.needed(before, new, taken, NOW)
+        total += effort(proof_of_work._asked(needed, NOW, PUZZLES_MAX))
         before += new
     # the cap is a second on a phone (docs/limits.md); 1/32 is for rounding to whole puzzles
     assert total <= EFFORT_MAX * (1 + 1 / 32)
-    assert effort(gate.ask_for_check(2**30, NOW)) == EFFORT_MAX
+    assert effort(proof_of_work.ask_for_check(2**30, NOW)) == EFFORT_MAX
 
 
 @given(st.integers(1, 30_000), st.integers(1, 30_000), st.floats(0, 1e6), st.integers(0, 50))
 def test_the_price_of_a_case_does_not_depend_on_how_it_is_divided(one, other, taken, openings):
-    gate = ProofOfWork(Vault(b"\1" * 32), openings=10, signals=20_000)
-    flood(gate, openings)
-    whole = gate.needed(0, one + other, taken, NOW)
+    proof_of_work = ProofOfWork(Vault(b"\1" * 32), openings=10, signals=20_000)
+    flood(proof_of_work, openings)
+    whole = proof_of_work.needed(0, one + other, taken, NOW)
     # the load includes submitted signals, so the first part raises the price of the second
-    parts = gate.needed(0, one, taken + other, NOW) + gate.needed(one, other, taken + one, NOW)
+    parts = proof_of_work.needed(0, one, taken + other, NOW) + proof_of_work.needed(
+        one, other, taken + one, NOW
+    )
     assert parts >= whole - 2 * 256, "work of less than 256 hashes is not asked for"
     assert parts <= whole + 2
 
 
-def test_the_price_depends_on_the_signals_of_the_last_hour(gate, store, now):
+def test_the_price_depends_on_the_signals_of_the_last_hour(proof_of_work, store, now):
     def price(signals, **later):
-        return effort(gate.ask(store, now + timedelta(**later), signals))
+        return effort(proof_of_work.ask(store, now + timedelta(**later), signals))
 
     assert price(SMALL) == 0
     assert 0 < price(3 * SMALL) < EFFORT_MAX, "a large case always costs a little"
-    gate.pay(store, None, signals=SMALL, now=now)
+    proof_of_work.pay(store, None, signals=SMALL, now=now)
     with store.write() as tx:
-        tx.proofs.take_in(20_000, hour(now))
+        tx.proofs.add_intake(20_000, hour(now))
     few, many = price(260), price(520)
     assert 0 < few < many < 2.1 * few
     with store.write() as tx:
-        tx.proofs.take_in(20_000, hour(now))
+        tx.proofs.add_intake(20_000, hour(now))
     assert 1.8 * few < price(260) < 2.2 * few
     with store.write() as tx:
-        tx.proofs.take_in(10**9, hour(now))
+        tx.proofs.add_intake(10**9, hour(now))
     assert EFFORT_MAX * 0.98 <= price(SMALL) <= EFFORT_MAX * 1.04
     assert price(SMALL, hours=3) == 0
     other = ProofOfWork(store.vault, openings=10, signals=20_000)
@@ -207,23 +211,23 @@ def test_the_price_depends_on_the_signals_of_the_last_hour(gate, store, now):
 def test_signals_of_the_previous_hour_count_in_part(store, now):
     start = now.replace(minute=0, second=0)
     with store.write() as tx:
-        tx.proofs.take_in(1000, hour(start))
+        tx.proofs.add_intake(1000, hour(start))
     with store.read() as tx:
-        found = [tx.proofs.taken_in(start + timedelta(minutes=m)) for m in (0, 59, 60, 90, 120)]
+        found = [tx.proofs.count_intake(start + timedelta(minutes=m)) for m in (0, 59, 60, 90, 120)]
     assert found == [1000, 1000, 1000, 500, 0]
 
 
-def test_twenty_thousand_hashes_are_not_free(gate):
-    assert gate.needed(0, 20_480, 0, NOW) > 3_900_000
+def test_twenty_thousand_hashes_are_not_free(proof_of_work):
+    assert proof_of_work.needed(0, 20_480, 0, NOW) > 3_900_000
     taken = price = 0
     for _ in range(6):
-        price += gate.needed(0, 20_480, taken, NOW)
+        price += proof_of_work.needed(0, 20_480, taken, NOW)
         taken += 20_480
     assert price > 40_000_000
     # as cases small enough to be free at first
     taken = small = 0
     while taken < 120_000:
-        small += gate.needed(0, SMALL, taken, NOW)
+        small += proof_of_work.needed(0, SMALL, taken, NOW)
         taken += SMALL
     assert small > 38_000_000
 
@@ -232,20 +236,20 @@ def test_twenty_thousand_hashes_are_not_free(gate):
 
 
 @pytest.fixture
-def pay(gate, store, now):
+def pay(proof_of_work, store, now):
     """Return a function that pays for ten signals of a new case."""
-    return lambda work, later=0: gate.pay(
+    return lambda work, later=0: proof_of_work.pay(
         store, work, signals=10, now=now + timedelta(seconds=later)
     )
 
 
-def test_a_proof_is_valid_once_for_an_hour_at_one_service(gate, store, now, pay):
-    flood(gate, 11, now)
-    first, second, third = (solved(gate.ask(store, now, 10)) for _ in range(3))
+def test_a_proof_is_valid_once_for_an_hour_at_one_service(proof_of_work, store, now, pay):
+    flood(proof_of_work, 11, now)
+    first, second, third = (solved(proof_of_work.ask(store, now, 10)) for _ in range(3))
     pay(first)
     with pytest.raises(WorkNeeded):
         pay(first)
-    flood(gate, 11, now + timedelta(seconds=LIFE))
+    flood(proof_of_work, 11, now + timedelta(seconds=LIFE))
     pay(second, LIFE)
     with pytest.raises(WorkNeeded):
         pay(third, LIFE + 1)
@@ -258,12 +262,12 @@ def test_a_proof_is_valid_once_for_an_hour_at_one_service(gate, store, now, pay)
     flood(twin, 11, now)
     twin.pay(store, third, signals=10, now=now)
     with pytest.raises(WorkNeeded):
-        gate.pay(store, third, signals=10, now=now)
+        proof_of_work.pay(store, third, signals=10, now=now)
 
 
-def test_missing_forged_unsolved_and_too_easy_proofs_are_refused(gate, store, now, pay):
-    flood(gate, 11, now)
-    asked = gate.ask(store, now, 10)
+def test_missing_forged_unsolved_and_too_easy_proofs_are_refused(proof_of_work, store, now, pay):
+    flood(proof_of_work, 11, now)
+    asked = proof_of_work.ask(store, now, 10)
     work = solved(asked)
     wrong = [None, work.model_copy(update={"nonces": (*work.nonces[1:], work.nonces[0])})]
     wrong.append(work.model_copy(update={"nonces": work.nonces[:-1]}))
@@ -274,32 +278,32 @@ def test_missing_forged_unsolved_and_too_easy_proofs_are_refused(gate, store, no
         challenge = "".join(digits)
         nonces = solve(challenge, asked.difficulty, asked.puzzles)
         wrong.append(Work(challenge=challenge, nonces=nonces))
-    wrong.append(solved(gate.ask_for_check(EFFORT_MAX, now)))  # for another purpose
+    wrong.append(solved(proof_of_work.ask_for_check(EFFORT_MAX, now)))  # for another purpose
     for bad in wrong:
         with pytest.raises(WorkNeeded) as caught:
             pay(bad)
         assert effort(caught.value.work) >= effort(asked)
-    flood(gate, 1, now)
+    flood(proof_of_work, 1, now)
     pay(work)  # a little more than needed, so that it survives a price rise
-    work = solved(gate.ask(store, now, 10))
-    flood(gate, 100, now)
+    work = solved(proof_of_work.ask(store, now, 10))
+    flood(proof_of_work, 100, now)
     with pytest.raises(WorkNeeded) as caught:
         pay(work)
     pay(solved(caught.value.work))
 
 
-def test_a_proof_for_a_check_is_valid_for_two_minutes_and_once(gate, store, now):
-    first, second = (solved(gate.ask_for_check(2**10, now)) for _ in range(2))
+def test_a_proof_for_a_check_is_valid_for_two_minutes_and_once(proof_of_work, store, now):
+    first, second = (solved(proof_of_work.ask_for_check(2**10, now)) for _ in range(2))
     late = now + timedelta(seconds=121)
     with pytest.raises(CheckWorkNeeded):
-        gate.pay_for_check(store, second, 2**10, late)
-    assert gate.pay_for_check(store, first, 2**10, now) == 2**10
+        proof_of_work.pay_for_check(store, second, 2**10, late)
+    assert proof_of_work.pay_for_check(store, first, 2**10, now) == 2**10
     with pytest.raises(CheckWorkNeeded) as caught:
-        gate.pay_for_check(store, first, 2**12, now)
+        proof_of_work.pay_for_check(store, first, 2**12, now)
     assert effort(caught.value.work) == 2**12
-    flood(gate, 11, now)
+    flood(proof_of_work, 11, now)
     with pytest.raises(CheckWorkNeeded):
-        gate.pay_for_check(store, solved(gate.ask(store, now, 10)), 2**10, now)
+        proof_of_work.pay_for_check(store, solved(proof_of_work.ask(store, now, 10)), 2**10, now)
 
 
 # --- over HTTP -------------------------------------------------------------------------------
@@ -307,7 +311,7 @@ def test_a_proof_for_a_check_is_valid_for_two_minutes_and_once(gate, store, now)
 
 @pytest.fixture
 def flooded(service):
-    flood(service.parts.gate, 61, service.clock())
+    flood(service.parts.proof_of_work, 61, service.clock())
     return service
 
 
@@ -354,7 +358,7 @@ def test_every_request_of_a_large_case_needs_work(settings):
     clock = Clock()
     app = create_app(replace(settings, quiet_signals=2000), clock=clock)
     with TestClient(app, raise_server_exceptions=False) as client:
-        service = Running(app, client, clock, settings)
+        service = RunningService(app, client, clock, settings)
         case = service.open(*(item(*(pdq() for _ in range(500))) for _ in range(2)))
         add = partial(client.post, "/v1/case/items", headers=case.headers)
         new = {"items": [item(*(pdq() for _ in range(400)))]}
@@ -417,8 +421,8 @@ def test_a_lost_reply_is_repeated_even_after_the_proof_expired(flooded):
     body, headers = opening(work=work_for(flooded)), {"Idempotency-Key": KEY}
     first = flooded.client.post("/v1/cases", json=body, headers=headers)
     assert first.status_code == 201
-    flooded.clock.pass_(seconds=LIFE + 60)
-    flood(flooded.parts.gate, 61, flooded.clock())
+    flooded.clock.advance(seconds=LIFE + 60)
+    flood(flooded.parts.proof_of_work, 61, flooded.clock())
     again = flooded.client.post("/v1/cases", json=body, headers=headers)
     assert (again.status_code, again.content) == (201, first.content)
     bare = flooded.client.post("/v1/cases", json=body | {"work": None}, headers=headers)
@@ -458,11 +462,11 @@ def test_spent_proofs_are_deleted_after_they_expired(flooded):
     with store.write() as tx:
         assert tx.proofs.spend(b"a" * 32, 0)
         assert not tx.proofs.spend(b"a" * 32, 0)
-        tx.proofs.take_in(5, 0)
+        tx.proofs.add_intake(5, 0)
     purge(store, retention_days=400, now=flooded.clock())
     with store.write() as tx:
         assert tx.proofs.spend(b"a" * 32, 0)
-        assert tx.proofs.taken_in(datetime.fromtimestamp(0, UTC)) == 0
+        assert tx.proofs.count_intake(datetime.fromtimestamp(0, UTC)) == 0
 
 
 # --- the client and the command line ---------------------------------------------------------
@@ -492,7 +496,7 @@ def test_the_client_does_the_requested_work(busy):
             reason=Reason.SHARED,
             adult=True,
             depicted=True,
-            working=lambda *step: progress.append(step),
+            on_work=lambda *step: progress.append(step),
         )
     puzzles = progress[0][1]
     assert 1 <= puzzles <= PUZZLES_MAX

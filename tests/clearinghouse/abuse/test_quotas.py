@@ -18,7 +18,7 @@ from clearinghouse.platforms.keys import Scope
 from nciihash.client import PlatformClient
 from nciihash.errors import ServiceRefused
 from nciihash.signals import Signal, SignalType
-from support.serving import Clock, Running, pdq, problem
+from support.serving import Clock, RunningService, pdq, problem
 
 NOW = datetime(2026, 5, 17, 13, 45, 59, tzinfo=UTC)
 
@@ -103,7 +103,7 @@ def service(settings):
     clock = Clock()
     app = create_app(replace(settings, match_hour=100, match_day=150), clock=clock)
     with TestClient(app, raise_server_exceptions=False) as client:
-        yield Running(app, client, clock, settings)
+        yield RunningService(app, client, clock, settings)
 
 
 def test_a_refusal_says_when_to_retry(service):
@@ -119,7 +119,7 @@ def test_a_refusal_says_when_to_retry(service):
     problem(reply, 429, "budget_spent")
     peer.match(*values[:40])
     other.match(*values)
-    service.clock.pass_(hours=1)
+    service.clock.advance(hours=1)
     peer.match(*values)
 
 

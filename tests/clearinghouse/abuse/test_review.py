@@ -219,7 +219,7 @@ def test_any_number_of_files_may_be_matched_at_once(service, store):
 def test_hits_on_an_older_file_open_no_question(service, store):
     value = pdq()
     service.open(item(value))
-    service.clock.pass_(days=2)
+    service.clock.advance(days=2)
     for n in range(4):
         service.platform(f"Platform {n}").match(value)
     service.parts._write_counts()

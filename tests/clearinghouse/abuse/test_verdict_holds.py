@@ -108,9 +108,9 @@ def test_it_is_purged_after_seven_days(service, store, peers):
     value = pdq()
     case = service.open(item(value), item(pdq()))
     hold(peers, value)
-    service.clock.pass_(days=6, hours=23)
+    service.clock.advance(days=6, hours=23)
     assert run_purge(service)["taken_out"] == 0
-    service.clock.pass_(hours=1)
+    service.clock.advance(hours=1)
     assert run_purge(service)["taken_out"] == 1
     assert stored_values(store) == (1, 1)
     first, _ = case.status()["items"]
@@ -127,7 +127,7 @@ def test_only_the_held_hashes_of_a_file_are_purged(service, store, peers):
     hold(peers, value)
     [file] = case.status()["items"]
     assert (file["being_checked"], file["held_back"]) == (1, False)
-    service.clock.pass_(days=7)
+    service.clock.advance(days=7)
     assert run_purge(service)["taken_out"] == 1
     [file] = case.status()["items"]
     assert (file["withdrawn"], file["taken_out"], file["being_checked"]) == (None, None, 0)
@@ -146,7 +146,7 @@ def test_a_kept_file_is_published_again_with_its_id(service, store, peers):
     hold(peers, value)
     removed = peers[3].feed(cursor=page["cursor"])
     peers[3].post("/v1/feed/ack", {"cursor": removed["cursor"]})
-    service.clock.pass_(days=5)
+    service.clock.advance(days=5)
     review.keep(store, one(store).number, now=service.clock())
     service.parts.waiters.poke()
     assert entries(peers[3], removed["cursor"]) == [mine]
@@ -209,7 +209,7 @@ def test_a_kept_file_is_not_held_back_by_the_same_two(service, store, peers):
     hold(peers, value)
     review.keep(store, one(store).number, now=service.clock())
     service.parts.waiters.poke()
-    service.clock.pass_(days=3)
+    service.clock.advance(days=3)
     for peer in peers[:2]:
         submit_verdict(peer, value)
     assert asked(store) == [], "it was decided"
@@ -233,16 +233,16 @@ def test_a_withdrawal_purges_it_at_once(service, store, peers):
     assert asked(store) == []
     assert entries(peers[3])[-1] == {"op": "remove", "id": hit["id"]}
     assert case.status()["items"][0]["taken_out"] is None
-    service.clock.pass_(days=8)
+    service.clock.advance(days=8)
     assert run_purge(service)["taken_out"] == 0
 
 
 def test_it_is_purged_when_the_case_expires(service, store, peers):
     value = pdq()
     service.open(item(value))
-    service.clock.pass_(days=729)
+    service.clock.advance(days=729)
     hold([service.platform(f"New {n}") for n in range(2)], value)
-    service.clock.pass_(days=3)
+    service.clock.advance(days=3)
     assert run_purge(service)["expired"] == 1
     assert stored_values(store) == (0, 0)
 
@@ -293,7 +293,7 @@ def test_a_resubmitted_file_is_held_back_for_seven_days_at_most(service, store, 
     assert alone["state"] == "open", "a case may have only such files"
     assert [q.kind for q in asked(store)] == ["verdicts", "resubmitted", "resubmitted"]
     assert peers[0].match(value) == [[]]
-    service.clock.pass_(days=7)
+    service.clock.advance(days=7)
     assert run_purge(service)["taken_out"] == 1, "the first of the three"
     service.parts.waiters.poke()
     assert len(peers[0].match(value)[0]) == 2
@@ -309,9 +309,9 @@ def test_submissions_do_not_hold_each_other_back(service, store, peers):
     value = pdq()
     service.open(item(value))
     hold(peers, value)
-    service.clock.pass_(days=6)
+    service.clock.advance(days=6)
     service.open(item(value))
-    service.clock.pass_(days=1)
+    service.clock.advance(days=1)
     assert run_purge(service)["taken_out"] == 1
     later = service.open(item(value), item(pdq()))
     assert [i["accepted"] for i in later.reply["items"]] == [1, 1]
@@ -376,7 +376,7 @@ def test_the_limit_is_per_platform_and_day(service, store, peers, monkeypatch):
     submit_verdict(peers[2], values[5])
     submit_verdict(peers[3], values[5])
     assert peers[0].match(values[5]) == [[]], "two others are not"
-    service.clock.pass_(days=1)
+    service.clock.advance(days=1)
     for peer in peers[:2]:
         submit_verdict(peer, values[3])
         submit_verdict(peer, values[6])

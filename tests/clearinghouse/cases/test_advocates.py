@@ -108,7 +108,7 @@ def test_no_case_is_opened_without_consent_or_declaration(service, helpline):
 
 
 def test_no_work_is_asked_of_an_advocate(service, helpline):
-    flood(service.parts.gate, 500, service.clock())
+    flood(service.parts.proof_of_work, 500, service.clock())
     problem(
         service.client.post(
             "/v1/cases",
@@ -174,7 +174,7 @@ def test_only_its_advocate_has_access(service, helpline):
 
 def test_the_deadline_counts_from_the_last_notice(service, helpline):
     reference = helpline.opened()
-    service.clock.pass_(hours=5)
+    service.clock.advance(hours=5)
     reply = helpline.ask("POST", f"/{reference}/reported").json()["cases"][0]
     assert (reply["reported"], reply["due"]) == ("2026-05-17T18:00:00Z", "2026-05-19T18:00:00Z")
 
@@ -212,7 +212,7 @@ def test_a_code_expires_and_a_new_one_replaces_it(service, helpline):
     reference = helpline.opened()
     old, new = helpline.code(reference), helpline.code(reference)
     problem(claim(service, old), 404, "code_unknown")
-    service.clock.pass_(days=8)
+    service.clock.advance(days=8)
     problem(claim(service, new), 404, "code_unknown")
     assert helpline.listed()[0]["code_until"] is None
     assert claim(service, helpline.code(reference)).status_code == 200
@@ -262,7 +262,7 @@ def test_a_key_is_rotated_and_revoked_and_its_cases_stay(service, helpline):
     problem(helpline.ask("GET"), 401, "credentials_wrong")
     helpline.key = advocates.rotate(store, "Helpline", service.clock())
     assert helpline.listed()[0]["reference"] == reference
-    service.clock.pass_(days=401)
+    service.clock.advance(days=401)
     problem(helpline.ask("GET"), 401, "credentials_wrong")
     with pytest.raises(advocates.AdvocateExists):
         advocates.add(store, "Helpline", service.clock())
@@ -272,11 +272,11 @@ def test_a_key_is_rotated_and_revoked_and_its_cases_stay(service, helpline):
 
 def test_an_unvisited_case_of_an_advocate_expires_too(service, helpline):
     helpline.opened()
-    service.clock.pass_(days=800)
+    service.clock.advance(days=800)
     expire(service.parts.store, service.clock())
     helpline.key = advocates.rotate(service.parts.store, "Helpline", service.clock())
     assert helpline.listed() == []
-    service.clock.pass_(days=500)
+    service.clock.advance(days=500)
     purge(service.parts.store, retention_days=400, now=service.clock())
     assert figures(service)["cases_closed"] == 0
 

@@ -122,7 +122,7 @@ def test_more_work_is_served_first_also_among_withdrawals(monkeypatch):
         tasks += [
             await harness.arrive(f"worked {n}", WITHDRAWING, effort=EFFORT_FIRST) for n in range(20)
         ]
-        effort = harness.queue.asked(WITHDRAWING)
+        effort = harness.queue.effort_required(WITHDRAWING)
         assert effort == 2 * EFFORT_FIRST
         tasks.append(await harness.arrive("first", WITHDRAWING, effort=effort))
         await harness.finish_all()
@@ -183,7 +183,7 @@ def test_a_request_that_waited_too_long_is_asked_for_more_work(monkeypatch):
         task = await harness.arrive("waits", effort=EFFORT_FIRST)
         with pytest.raises(CheckQueueFull):
             await task
-        assert harness.queue.asked(OTHERS) == EFFORT_FIRST, "it no longer waits"
+        assert harness.queue.effort_required(OTHERS) == EFFORT_FIRST, "it no longer waits"
         again = await harness.arrive("again", effort=2 * EFFORT_FIRST)
         await harness.finish_some(2)
         assert await again == "again"

@@ -41,13 +41,13 @@ def test_matches_are_shown_from_the_next_day(service, peer):
     match(service, peer, value, 4)
     match(service, peer, value, 5)
     assert shown(case)[0] == 0
-    service.clock.pass_(hours=10)  # from 13:45 to 23:45
+    service.clock.advance(hours=10)  # from 13:45 to 23:45
     assert shown(case)[0] == 0
-    service.clock.pass_(hours=1)
+    service.clock.advance(hours=1)
     assert shown(case)[0] == 1
     match(service, peer, value)
     assert shown(case)[0] == 1, "the tenth is from today"
-    service.clock.pass_(days=3)
+    service.clock.advance(days=3)
     assert shown(case)[0] == 10
     match(service, peer, value)
     assert shown(case)[0] == 10, "the earlier count stays"
@@ -59,14 +59,14 @@ def test_verdicts_are_those_of_midnight(service, peer):
     submit_verdict(peer, value, "pending")
     submit_verdict(peer, value, "blocked")
     assert shown(case)[1] == {}
-    service.clock.pass_(days=1)
+    service.clock.advance(days=1)
     assert shown(case)[1] == {"blocked": 1}
     submit_verdict(peer, value, "blocked")
     assert shown(case)[1] == {"blocked": 1}, "a repeated verdict does not disappear for a day"
     submit_verdict(peer, value, "unsure")
     submit_verdict(peer, value, "not_blocked")
     assert shown(case)[1] == {"blocked": 1}
-    service.clock.pass_(days=1)
+    service.clock.advance(days=1)
     assert shown(case)[1] == {"not_blocked": 1}
 
 

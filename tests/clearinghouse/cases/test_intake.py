@@ -332,9 +332,9 @@ def test_a_part_without_work_is_not_stored(service, monkeypatch):
     """It was not the next part when it was checked, but became it before it was stored."""
     case = service.open(video(1, more=True))
     paid = []
-    pay = type(service.parts.gate).pay
+    pay = type(service.parts.proof_of_work).pay
     monkeypatch.setattr(
-        type(service.parts.gate),
+        type(service.parts.proof_of_work),
         "pay",
         lambda *args, **kwargs: paid.append(kwargs["signals"]) or pay(*args, **kwargs),
     )
@@ -364,7 +364,7 @@ def test_a_first_part_of_low_quality_does_not_end_the_file(service):
 def test_no_work_is_asked_for_what_exceeds_a_limit(service, monkeypatch):
     case = service.open(video(1000, more=True))
     append(case, 1, part(1000, 1024, more=True)).raise_for_status()
-    monkeypatch.setattr(type(service.parts.gate), "pay", None)
+    monkeypatch.setattr(type(service.parts.proof_of_work), "pay", None)
     problem(append(case, 1, part(2024, 25)), 422, "too_many_signals")
     many = {"items": [item(pdq())] * 200}
     problem(
@@ -407,7 +407,7 @@ def test_a_large_case_is_withdrawn_in_several_transactions(service, monkeypatch)
     assert case.withdraw().json() == {"withdrawn": 3, "remaining": 0, "state": "withdrawn"}
     assert case.withdraw().json() == {"withdrawn": 0, "remaining": 0, "state": "withdrawn"}
     assert live(service) == 0
-    assert (entries, service.parts.store.reached().seq) == (58, 2 * 58)
+    assert (entries, service.parts.store.high_water_mark().seq) == (58, 2 * 58)
 
 
 def test_an_interrupted_withdrawal_continues(service, monkeypatch):

@@ -170,7 +170,7 @@ def test_other_bodies_are_refused(service):
 
 def test_files_are_added_to_an_open_case(service):
     case = service.open()
-    service.clock.pass_(days=40)
+    service.clock.advance(days=40)
     reply = service.client.post(
         "/v1/case/items", json={"items": [item(pdq()), item(pdq())]}, headers=case.headers
     )
@@ -274,7 +274,7 @@ def test_a_case_is_renewed_once_an_hour(service, monkeypatch):
 
     monkeypatch.setattr(store, "write", counted)
     for _ in range(3):
-        service.clock.pass_(hours=1)
+        service.clock.advance(hours=1)
         assert case.status() == case.status()
     assert len(writes) == 3
 
@@ -283,10 +283,10 @@ def test_a_visit_renews_and_an_unvisited_case_expires(service):
     value = pdq()
     case = service.open(item(value))
     peer = service.platform()
-    service.clock.pass_(days=700)
+    service.clock.advance(days=700)
     assert case.status()["expires"] == "2030-04-16T13:00:00Z"
     assert expire(service.parts.store, service.clock()) == 0
-    service.clock.pass_(days=731)
+    service.clock.advance(days=731)
     assert purge(service.parts.store, retention_days=400, now=service.clock()) == {
         "expired": 1,
         "taken_out": 0,
@@ -297,7 +297,7 @@ def test_a_visit_renews_and_an_unvisited_case_expires(service):
     peer = service.platform("Another")
     assert peer.match(value) == [[]]
     assert [e["op"] for e in peer.feed()["entries"]] == ["remove"]
-    service.clock.pass_(days=401)
+    service.clock.advance(days=401)
     purge(service.parts.store, retention_days=400, now=service.clock())
     problem(service.client.get("/v1/case", headers=case.headers), 401, "credentials_wrong")
     # the removal remains after the case is deleted
@@ -323,7 +323,7 @@ def test_the_status_shows_what_each_platform_did(service):
     ]
     page = follower.feed()
     assert case.status()["items"][0]["platforms"] == before, "reading the feed confirms nothing"
-    service.clock.pass_(hours=3)
+    service.clock.advance(hours=3)
     follower.post("/v1/feed/ack", {"cursor": page["cursor"]})
     service.caught_up()
     [[hit]] = asker.match(value)
@@ -332,13 +332,13 @@ def test_the_status_shows_what_each_platform_did(service):
     asked, followed = case.status()["items"][0]["platforms"]
     assert followed["has_it_since"] == "2026-05-17T16:00:00Z"
     assert (asked["matches"], asked["verdicts"]) == (0, {}), "counted from the next day on"
-    service.clock.pass_(days=1)
+    service.clock.advance(days=1)
     asked, followed = case.status()["items"][0]["platforms"]
     assert asked["matches"] == 1
     assert asked["verdicts"] == {"blocked": 1}
     assert asked["has_it_since"] is None
     case.withdraw(1)
-    service.clock.pass_(hours=2)
+    service.clock.advance(hours=2)
     assert case.status()["items"][0]["platforms"][1]["deletion_acknowledged"] is None
     page = follower.feed(cursor=page["cursor"])
     follower.post("/v1/feed/ack", {"cursor": page["cursor"]})
@@ -384,7 +384,7 @@ def test_a_repeated_opening_opens_one_case_and_gets_the_same_reply(service):
     problem(other, 422, "idempotency_conflict")
     bad = service.client.post("/v1/cases", json=body, headers={"Idempotency-Key": "short"})
     problem(bad, 400, "bad_idempotency_key")
-    service.clock.pass_(hours=26)
+    service.clock.advance(hours=26)
     done = purge(service.parts.store, retention_days=400, now=service.clock())
     assert done["replies"] == 1
 

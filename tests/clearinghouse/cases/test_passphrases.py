@@ -213,7 +213,7 @@ def test_verifiers_are_created_one_by_one_in_a_bounded_queue(monkeypatch):
             return "done"
 
         async def opening():
-            with checks.place():
+            with checks.opening_slot():
                 return await checks.make("x")
 
         monkeypatch.setattr(asyncio, "to_thread", slow)
@@ -233,10 +233,10 @@ def test_verifiers_are_created_one_by_one_in_a_bounded_queue(monkeypatch):
 
 def test_a_case_gets_one_slot_at_a_time():
     checks = PassphraseChecker(memory=CHEAP, clock=Clock(), key=KEY)
-    first = checks.place(of=1)
-    with first, checks.place(of=2), checks.place(), pytest.raises(TooManyChecks):
-        checks.place(of=1).__enter__()
-    with checks.place(of=1):
+    first = checks.opening_slot(of=1)
+    with first, checks.opening_slot(of=2), checks.opening_slot(), pytest.raises(TooManyChecks):
+        checks.opening_slot(of=1).__enter__()
+    with checks.opening_slot(of=1):
         pass
 
 

@@ -95,13 +95,13 @@ class RecordingTransport(httpx.MockTransport):
 def test_the_client_signs_in_adds_and_withdraws_with_work(crowded, monkeypatch):
     monkeypatch.setattr(passphrases, "_KNOWN_SECONDS", -1)
     transport, progress = RecordingTransport(crowded), []
-    working = lambda *step: progress.append(step)  # noqa: E731
+    on_work = lambda *step: progress.append(step)  # noqa: E731
     with Client("http://127.0.0.1", http=transport) as client:
         facts = {"reason": Reason.SHARED, "adult": True, "depicted": True}
         opened = client.open_case([random_item()], **facts)
         assert progress == []
         secret = (opened.case, opened.passphrase)
-        assert len(client.status(*secret, working=working).items) == 1
+        assert len(client.status(*secret, on_work=on_work).items) == 1
         assert progress[0][0] == 0
         assert progress[-1] == (progress[0][1], progress[0][1])
         client.add(*secret, [random_item()])

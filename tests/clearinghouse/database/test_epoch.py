@@ -22,7 +22,7 @@ from clearinghouse.maintenance.key_rotation import rotate
 from clearinghouse.platforms import keys
 from clearinghouse.sealing.master_key import key_file
 from support.service_process import command
-from support.serving import Running, item, pdq
+from support.serving import RunningService, item, pdq
 
 NOW = datetime(2026, 5, 17, 13, 45, tzinfo=UTC)
 
@@ -74,7 +74,7 @@ def backups(settings, tmp_path):
 def served(settings):
     app = create_app(settings, clock=lambda: NOW)
     with TestClient(app, raise_server_exceptions=False) as client:
-        yield Running(app, client, lambda: NOW, settings)
+        yield RunningService(app, client, lambda: NOW, settings)
 
 
 def test_what_was_withdrawn_since_the_backup_stays_withdrawn(settings, backups):
@@ -153,7 +153,7 @@ def test_numbers_reserved_before_a_restore_are_not_used_after_it(settings, tmp_p
         live.backup(copy)
         store.reserve_items(1)  # reserves a block, of which the store keeps the rest
         copy.backup(live)
-    store.settle()
+    store.reconcile()
     other = Store.open(settings)
     try:
         reserved = [n for each in (store, other) for n in each.reserve_items(700)]

@@ -12,7 +12,7 @@ from clearinghouse.app import create_app
 from clearinghouse.database import withdrawal_journal
 from clearinghouse.database.epoch import HighWaterMark
 from clearinghouse.database.withdrawal_journal import WithdrawalJournal
-from support.serving import NOW, Running, item, pdq, problem
+from support.serving import NOW, RunningService, item, pdq, problem
 
 
 def fail(*_):
@@ -72,7 +72,7 @@ def test_matches_are_counted_once(service, monkeypatch):
         peer.match(value)
         for _ in range(5):
             service.parts._write_counts()
-    service.clock.pass_(days=1)  # a case shows the counts as of midnight
+    service.clock.advance(days=1)  # a case shows the counts as of midnight
     [platform] = case.status()["items"][0]["platforms"]
     assert platform["matches"] == 1
 
@@ -80,7 +80,7 @@ def test_matches_are_counted_once(service, monkeypatch):
 def test_the_service_starts_with_a_warning(settings, monkeypatch, caplog):
     clock = lambda: NOW  # noqa: E731
     with TestClient(create_app(settings, clock=clock)) as client:
-        running = Running(None, client, clock, settings)
+        running = RunningService(None, client, clock, settings)
         value = pdq()
         running.open(item(value))
     with disk_full(monkeypatch), TestClient(create_app(settings, clock=clock)) as client:

@@ -7,7 +7,7 @@ from sqlalchemy import create_engine, text
 
 from clearinghouse.database.queries.cases import NewItem
 from clearinghouse.database.queries.signals import NewSignals
-from clearinghouse.database.queries.stopncii_records import SHARED
+from clearinghouse.database.queries.stopncii_records import RECORDS_PER_TIMESTAMP
 from clearinghouse.database.schema import metadata
 from clearinghouse.database.store import Store
 from clearinghouse.errors import NewerDatabase
@@ -71,7 +71,7 @@ def test_migration_0060_keeps_the_order_of_stopncii_records(store, settings):
         for statement in BEFORE_0060.split(";"):
             tx.connection.execute(text(statement))
     assert [record.verdict for record in before[0]] == [None, None, "blocked"]
-    assert before[1] == hour(NOW) * SHARED + 3
+    assert before[1] == hour(NOW) * RECORDS_PER_TIMESTAMP + 3
     migrated = Store.open(settings)
     with migrated.read() as tx:
         assert order(tx) == before

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from clearinghouse.app import create_app
 from clearinghouse.database.schema import signals
 from support.paths import ROOT
-from support.serving import NOW, Running, item, pdq
+from support.serving import NOW, RunningService, item, pdq
 
 SCRIPT = ROOT / "examples/deploy/scrub.sql"
 
@@ -35,7 +35,7 @@ def test_the_script_removes_withdrawn_values(own_server, superuser, settings):
     settings = replace(settings, database=own_server.address)
     app = create_app(settings, clock=lambda: NOW)
     with TestClient(app) as client:
-        service = Running(app, client, lambda: NOW, settings)
+        service = RunningService(app, client, lambda: NOW, settings)
         open_case, case = service.open(item(pdq())), service.open(item(pdq()))
         with service.parts.store.read() as tx:
             rows = tx.connection.execute(select(signals.c.value).order_by(signals.c.id)).all()

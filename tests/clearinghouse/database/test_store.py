@@ -90,14 +90,14 @@ def test_a_restored_database_begins_a_new_epoch_and_reuses_no_number(settings, t
     from clearinghouse.platforms import keys
     from clearinghouse.platforms.feed import read_cursor, read_page
     from clearinghouse.platforms.keys import Scope
-    from nciihash.signals import MATCHED
+    from nciihash.signals import ALWAYS_MATCHED
     from nciihash.wire import OpenCase
 
     now = datetime(2026, 5, 17, tzinfo=UTC)
 
     def open_case(store, number):
         request = OpenCase.model_validate(opening(item(pdq())))
-        intake = prepare(store, LawfulList(), request.items, MATCHED)
+        intake = prepare(store, LawfulList(), request.items, ALWAYS_MATCHED)
         with store.write() as tx:
             lifecycle.open_case(
                 tx,
@@ -115,17 +115,17 @@ def test_a_restored_database_begins_a_new_epoch_and_reuses_no_number(settings, t
     first = Store.open(settings)
     key = keys.add_platform(first, "Example", [Scope.FEED], now)
     open_case(first, "1")
-    assert first.sweep()
+    assert first.checkpoint()
     saved = (tmp_path / "db.sqlite3").read_bytes()
     open_case(first, "2")
-    first.note_reached()
-    platform = keys.admit(first, key, {Scope.FEED}, now)
+    first.save_high_water_mark()
+    platform = keys.authorize(first, key, {Scope.FEED}, now)
     before = read_page(first, platform, 0, 10, None)
     first.close()
 
     restore_file(tmp_path, saved)
     second = Store.open(settings)
-    platform = keys.admit(second, key, {Scope.FEED}, now)
+    platform = keys.authorize(second, key, {Scope.FEED}, now)
     with pytest.raises(CursorExpired):
         read_cursor(second, platform, before.cursor)
     open_case(second, "3")
@@ -138,7 +138,7 @@ def test_a_restored_database_begins_a_new_epoch_and_reuses_no_number(settings, t
     assert new.id not in {e.id for e in before.entries}
     assert new.item not in {e.item for e in before.entries}
     epoch = second.epoch
-    second.note_reached()
+    second.save_high_water_mark()
     second.close()
     third = Store.open(settings)
     assert third.epoch == epoch != first.epoch, "the restore is handled once"
@@ -279,10 +279,10 @@ def test_intake_is_counted_by_hour_and_a_proof_is_used_once(store):
     start = NOW.replace(minute=0, second=0)
     for signals in (600, 400):
         with store.write() as tx:
-            tx.proofs.take_in(signals, hour(start))
+            tx.proofs.add_intake(signals, hour(start))
     with store.read() as tx:
         later = [start + timedelta(minutes=m) for m in (0, 59, 60, 90, 120)]
-        assert [tx.proofs.taken_in(now) for now in later] == [1000, 1000, 1000, 500, 0]
+        assert [tx.proofs.count_intake(now) for now in later] == [1000, 1000, 1000, 500, 0]
     first_uses, ready = [], threading.Barrier(4)
 
     def spend():
@@ -297,6 +297,6 @@ def test_intake_is_counted_by_hour_and_a_proof_is_used_once(store):
         thread.join()
     assert sorted(first_uses) == [False, False, False, True]
     with store.write() as tx:
-        tx.proofs.forget(hour(start) + 1)
+        tx.proofs.delete_before(hour(start) + 1)
     with store.read() as tx:
-        assert tx.proofs.taken_in(start) == 0
+        assert tx.proofs.count_intake(start) == 0

@@ -116,11 +116,11 @@ def test_an_interrupted_rotation_is_resumed(settings, monkeypatch, point):
     from starlette.testclient import TestClient
 
     from clearinghouse.app import create_app
-    from support.serving import Running
+    from support.serving import RunningService
 
     app = create_app(settings, clock=lambda: NOW)
     with TestClient(app) as client:
-        service = Running(app, client, lambda: NOW, settings)
+        service = RunningService(app, client, lambda: NOW, settings)
         peer, values = service.platform(), [pdq() for _ in range(3)]
         case = service.open(*(item(v) for v in values))
         store, remaining = Store.open(settings), [point]

@@ -12,7 +12,7 @@ def test_small_counts_are_suppressed_and_others_rounded(service):
     assert by_month(service.parts.store) == {}
     case = service.open(*[item(pdq()) for _ in range(14)])
     service.open(item(pdq()))
-    service.clock.pass_(days=31)
+    service.clock.advance(days=31)
     case.withdraw(1)
     nothing = {"verdicts_blocked": 0, "verdicts_not_blocked": 0}
     assert by_month(service.parts.store) == {

@@ -30,12 +30,12 @@ def test_a_platform_without_requests_for_a_day_is_silent(service):
     platform = service.platform("One", [Scope.FEED])
     service.platform("Matches", [Scope.MATCH])
     assert current_alerts(service) == []
-    service.clock.pass_(hours=20)
+    service.clock.advance(hours=20)
     platform.feed()
     assert written_uses(service) == [hour(service.clock()), None]
-    service.clock.pass_(hours=20)
+    service.clock.advance(hours=20)
     assert current_alerts(service) == [], "it sent a request within a day"
-    service.clock.pass_(hours=6)
+    service.clock.advance(hours=6)
     assert current_alerts(service) == [("One", Concern.SILENT)], (
         "a platform that only matches need not send any"
     )
@@ -46,24 +46,24 @@ def test_a_platform_without_requests_for_a_day_is_silent(service):
 
 def test_a_platform_that_never_sent_a_request_is_silent(service):
     service.platform("One", [Scope.FEED])
-    service.clock.pass_(hours=26)
+    service.clock.advance(hours=26)
     assert current_alerts(service) == [("One", Concern.SILENT)]
 
 
 def test_a_platform_is_lagging_until_it_acknowledges(service):
     platform = service.platform("One", [Scope.FEED])
     first = service.open()
-    service.clock.pass_(hours=47)
+    service.clock.advance(hours=47)
     first.withdraw()
     page = platform.feed()
     written_uses(service)
     assert current_alerts(service) == []
-    service.clock.pass_(hours=3)
+    service.clock.advance(hours=3)
     assert current_alerts(service) == [("One", Concern.LAGGING)], "the addition is fifty hours old"
     assert platform.post("/v1/feed/ack", {"cursor": page["cursor"]}).status_code == 200
     assert current_alerts(service) == []
     service.open()
-    service.clock.pass_(hours=50)
+    service.clock.advance(hours=50)
     platform.feed()
     written_uses(service)
     assert current_alerts(service) == [("One", Concern.LAGGING)]
@@ -71,11 +71,11 @@ def test_a_platform_is_lagging_until_it_acknowledges(service):
 
 def test_older_changes_count_from_when_a_platform_was_added(service):
     service.open()
-    service.clock.pass_(days=30)
+    service.clock.advance(days=30)
     platform = service.platform("One", [Scope.FEED])
     platform.feed()
     assert current_alerts(service) == []
-    service.clock.pass_(hours=50)
+    service.clock.advance(hours=50)
     platform.feed()
     written_uses(service)
     assert current_alerts(service) == [("One", Concern.LAGGING)]
@@ -83,11 +83,11 @@ def test_older_changes_count_from_when_a_platform_was_added(service):
 
 def test_an_expiring_key_is_reported_unless_another_is_valid_longer(service):
     service.platform("One", [Scope.MATCH])
-    service.clock.pass_(days=371)
+    service.clock.advance(days=371)
     assert current_alerts(service) == [("One", Concern.EXPIRING)]
     keys.rotate_key(service.parts.store, "One", service.clock())
     assert current_alerts(service) == []
-    service.clock.pass_(days=500)
+    service.clock.advance(days=500)
     assert current_alerts(service) == [("One", Concern.EXPIRING)], "also after it has expired"
     keys.revoke_keys(service.parts.store, "One", None, service.clock())
     assert current_alerts(service) == [], "a platform without keys has left"
@@ -95,7 +95,7 @@ def test_an_expiring_key_is_reported_unless_another_is_valid_longer(service):
 
 def test_alerts_are_logged_once_and_name_only_the_platform(service, caplog):
     service.platform("One", [Scope.FEED])
-    service.clock.pass_(days=3)
+    service.clock.advance(days=3)
     logged = service.parts._alert(frozenset())
     assert len(logged) == 1
     assert caplog.messages == [
@@ -114,7 +114,7 @@ def test_alerts_are_logged_once_and_name_only_the_platform(service, caplog):
     ],
 )
 def test_every_concern_has_a_sentence(concern, phrase):
-    assert phrase in Alert("One", concern, 0).words
+    assert phrase in Alert("One", concern, 0).text
 
 
 def test_uses_of_a_key_are_written_once_per_hour(service):
@@ -124,11 +124,11 @@ def test_uses_of_a_key_are_written_once_per_hour(service):
     assert uses.take() == {1: hour(now)}
     uses.record(1, now)
     assert uses.take() == {}
-    service.clock.pass_(hours=1)
+    service.clock.advance(hours=1)
     uses.record(1, service.clock())
     lost = uses.take()
     uses.record(2, now)
-    uses.give_back(lost)
+    uses.restore(lost)
     assert uses.take() == {1: hour(service.clock()), 2: hour(now)}
 
 

@@ -16,7 +16,7 @@ from clearinghouse.platforms.keys import KeysInUse, PlatformExists, PlatformUnkn
 from nciihash import wire
 from nciihash.feed import apply
 from nciihash.wire import FeedReply, MatchReply
-from support.serving import Clock, Running, item, near, pdq, problem
+from support.serving import Clock, RunningService, item, near, pdq, problem
 
 OPERATIONS = [
     ("GET", "/v1/feed", Scope.FEED, None),
@@ -48,7 +48,7 @@ def test_every_operation_needs_a_key_with_its_scope(service, method, path, scope
 
 def test_a_key_expires(service):
     peer = service.platform()
-    service.clock.pass_(days=401)
+    service.clock.advance(days=401)
     reply = service.client.get("/v1/feed", headers=peer.headers)
     problem(reply, 401, "credentials_wrong")
 
@@ -180,7 +180,7 @@ def test_a_cursor_of_another_epoch_has_expired(service):
     from clearinghouse.sealing.platform_ids import PlatformIds
 
     peer = service.platform()
-    platform = keys.admit(service.parts.store, peer.key, {Scope.FEED}, service.clock())
+    platform = keys.authorize(service.parts.store, peer.key, {Scope.FEED}, service.clock())
     other = platform.ids.write(PlatformIds.CURSOR, [0], epoch=service.parts.store.epoch ^ 1)[0]
     reply = service.client.get("/v1/feed", params={"cursor": other}, headers=peer.headers)
     problem(reply, 410, "cursor_expired")
@@ -191,7 +191,7 @@ def test_a_cursor_beyond_the_log_has_expired(service):
     from clearinghouse.sealing.platform_ids import PlatformIds
 
     peer = service.platform()
-    platform = keys.admit(service.parts.store, peer.key, {Scope.FEED}, service.clock())
+    platform = keys.authorize(service.parts.store, peer.key, {Scope.FEED}, service.clock())
     ahead = platform.ids.write(PlatformIds.CURSOR, [99], epoch=service.parts.store.epoch)[0]
     problem(peer.post("/v1/feed/ack", {"cursor": ahead}), 410, "cursor_expired")
     reply = service.client.get("/v1/feed", params={"cursor": ahead}, headers=peer.headers)
@@ -302,7 +302,7 @@ def test_writes_of_the_command_line_reach_the_index(service):
     service.open(item(value))
     peer = service.platform()
     assert len(peer.match(value)[0]) == 1
-    service.clock.pass_(days=1000)
+    service.clock.advance(days=1000)
     other = Store.open(service.settings)
     try:
         assert expire(other, service.clock()) == 1
@@ -349,7 +349,7 @@ def test_octets_and_json_have_the_same_result(service):
 def all_types(settings):
     app = create_app(replace(settings, match_types="phash, dhash"), clock=Clock())
     with TestClient(app, raise_server_exceptions=False) as client:
-        yield Running(app, client, app.state.service.clock, settings)
+        yield RunningService(app, client, app.state.service.clock, settings)
 
 
 @pytest.mark.parametrize(
@@ -394,7 +394,7 @@ def test_later_verdicts_replace_earlier_ones_and_unknown_ids_are_counted(service
         assert reply.json() == {"recorded": 1, "unknown": 0}
     stranger = {"verdicts": [{"id": entry["id"], "verdict": "not_blocked"}]}
     assert other.post("/v1/feedback", stranger).json() == {"recorded": 0, "unknown": 1}
-    service.clock.pass_(days=1)
+    service.clock.advance(days=1)
     by_name = {p["platform"]: p["verdicts"] for p in case.status()["items"][0]["platforms"]}
     assert by_name == {"Example": {"blocked": 1}, "Other": {}}
     case.withdraw()
@@ -407,7 +407,7 @@ def test_an_older_acknowledgement_changes_nothing(service):
     peer = service.platform()
     first, last = peer.feed(limit=1)["cursor"], peer.feed()["cursor"]
     peer.post("/v1/feed/ack", {"cursor": last})
-    service.clock.pass_(hours=5)
+    service.clock.advance(hours=5)
     peer.post("/v1/feed/ack", {"cursor": first})
     since = [i["platforms"][0]["has_it_since"] for i in case.status()["items"]]
     assert since == ["2026-05-17T13:00:00Z"] * 2
@@ -454,7 +454,7 @@ def test_a_clock_set_back_loses_and_reorders_nothing(service):
     case = service.open(item(values[0]))
     expires = case.status()["expires"]
     page = peer.feed()
-    service.clock.pass_(days=-3)
+    service.clock.advance(days=-3)
     late = service.open(item(values[1]))
     assert peer.match(*values[:2]) != [[], []]
     assert [entry["value"] for entry in peer.feed(cursor=page["cursor"])["entries"]] == [values[1]]

@@ -12,7 +12,7 @@ from clearinghouse.database.store import Store
 from clearinghouse.errors import SettingInvalid
 from clearinghouse.settings import Settings
 from clearinghouse.times import hour
-from support.serving import Clock, Running, item, pdq
+from support.serving import Clock, RunningService, item, pdq
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def service(settings):
     clock = Clock()
     changed = replace(settings, release_every=30)
     with TestClient(create_app(changed, clock=clock), raise_server_exceptions=False) as client:
-        yield Running(client.app, client, clock, changed)
+        yield RunningService(client.app, client, clock, changed)
 
 
 @pytest.fixture
@@ -49,15 +49,15 @@ def snapshot(service, peer):
 def test_new_hashes_are_released_at_the_end_of_the_period(service, peer):
     first, second, third = pdq(), pdq(), pdq()
     service.open(item(first))
-    service.clock.pass_(minutes=10)
+    service.clock.advance(minutes=10)
     service.open(item(second))
     assert (
         peer.feed()["entries"] == fetched_values(service, peer) == snapshot(service, peer)[0] == []
     )
     assert len(peer.match(first)[0]) == 1, "a match query finds it at once"
-    service.clock.pass_(minutes=4)  # 13:59:59
+    service.clock.advance(minutes=4)  # 13:59:59
     assert peer.feed()["entries"] == []
-    service.clock.pass_(seconds=1)
+    service.clock.advance(seconds=1)
     page = peer.feed()
     assert values(page["entries"]) == [first, second] == fetched_values(service, peer)
     service.open(item(third))
@@ -65,7 +65,7 @@ def test_new_hashes_are_released_at_the_end_of_the_period(service, peer):
     released, cursor = snapshot(service, peer)
     assert (released, cursor) == ([first, second], page["cursor"])
     assert fetched_values(service, peer) == [first, second]
-    service.clock.pass_(minutes=30)
+    service.clock.advance(minutes=30)
     assert values(peer.feed(cursor=cursor)["entries"]) == [third]
 
 
@@ -73,7 +73,7 @@ def test_unreleased_hashes_cannot_be_acknowledged(service, peer):
     """`as_of` of a match covers entries that feeds have not been sent yet."""
     early, late = pdq(), pdq()
     cases = [service.open(item(early))]
-    service.clock.pass_(minutes=30)
+    service.clock.advance(minutes=30)
     cases.append(service.open(item(late)))
     service.caught_up()
     reply = peer.post("/v1/match", {"type": "pdq", "values": [late]}).json()
@@ -85,7 +85,7 @@ def test_unreleased_hashes_cannot_be_acknowledged(service, peer):
         return [[bool(platform["has_it_since"]) for platform in found] for found in files]
 
     assert acknowledged() == [[True], [False]]
-    service.clock.pass_(minutes=30)
+    service.clock.advance(minutes=30)
     assert acknowledged() == [[True], [False]], "nor later, without another acknowledgement"
     peer.post("/v1/feed/ack", {"cursor": peer.feed()["cursor"]}).raise_for_status()
     assert acknowledged() == [[True], [True]]
@@ -94,7 +94,7 @@ def test_unreleased_hashes_cannot_be_acknowledged(service, peer):
 def test_a_removal_is_sent_at_once(service, peer):
     early, late = pdq(), pdq()
     case = service.open(item(early))
-    service.clock.pass_(minutes=30)
+    service.clock.advance(minutes=30)
     cursor = peer.feed()["cursor"]
     service.open(item(late))
     assert peer.feed(cursor=cursor)["entries"] == []
@@ -115,7 +115,7 @@ def test_a_removal_by_the_command_line_is_sent_at_once(service, peer, settings):
     service.open(item(value))
     assert peer.feed()["entries"] == []
     with store.write() as tx:
-        [case] = tx.cases.expired(2**40, 10)
+        [case] = tx.cases.list_expired(2**40, 10)
         tx.cases.withdraw_items(case, None, hour(service.clock()))
     assert [entry["op"] for entry in peer.feed()["entries"]] == ["remove"]
     store.close()
@@ -125,7 +125,7 @@ def test_hashes_removed_by_verdicts_are_removed_at_once(service):
     one, two = service.platform("One"), service.platform("Two")
     value = pdq()
     service.open(item(value))
-    service.clock.pass_(minutes=30)
+    service.clock.advance(minutes=30)
     cursor = one.feed()["cursor"]
     for peer in (one, two):
         [hit] = peer.match(value)[0]
@@ -137,7 +137,7 @@ def test_hashes_removed_by_verdicts_are_removed_at_once(service):
 def test_a_verdict_does_not_hide_a_record_until_the_next_period(service, peer):
     value = pdq()
     service.open(item(value))
-    service.clock.pass_(minutes=30)
+    service.clock.advance(minutes=30)
     service.open(item(pdq()))
     headers = {"x-functions-key": peer.key, "Ocp-Apim-Subscription-Key": peer.key}
     feedback = {"hashValue": value, "feedbackValue": "Blocked"}
@@ -152,7 +152,7 @@ def test_a_long_poll_gets_new_hashes_when_the_period_ends(service, peer):
     assert service.parts.store.releases.left() == 14 * 60 + 1
     page = peer.feed(wait=0.3)
     assert page["entries"] == []
-    service.clock.pass_(minutes=14, seconds=1)
+    service.clock.advance(minutes=14, seconds=1)
     assert len(peer.feed(cursor=page["cursor"], wait=20)["entries"]) == 1
 
 
@@ -167,11 +167,11 @@ def test_the_feed_is_complete_and_in_order_under_release_periods(service, peer):
             case 2 if cases:
                 cases.pop(draw.randrange(len(cases))).withdraw()
             case _:
-                service.clock.pass_(minutes=draw.choice([1, 7, 31]))
+                service.clock.advance(minutes=draw.choice([1, 7, 31]))
         page = peer.feed(limit=3, **({"cursor": cursor} if cursor else {}))
         cursor = page["cursor"]
         seen += page["entries"]
-    service.clock.pass_(minutes=30)
+    service.clock.advance(minutes=30)
     while (page := peer.feed(cursor=cursor, limit=3))["entries"]:
         cursor = page["cursor"]
         seen += page["entries"]
@@ -194,10 +194,10 @@ def test_the_period_can_be_changed_and_disabled(service, peer, settings):
         with TestClient(create_app(replace(settings, release_every=every), clock=clock)) as client:
             other = client.get("/v1/feed", headers=peer.headers).json()["entries"]
             assert len(other) == (1 if every == 0 else 0)
-            clock.pass_(minutes=45)
+            clock.advance(minutes=45)
             other = client.get("/v1/feed", headers=peer.headers).json()["entries"]
             assert len(other) == 1
-            clock.pass_(minutes=-45)
+            clock.advance(minutes=-45)
 
 
 def test_a_period_is_at_most_a_day():

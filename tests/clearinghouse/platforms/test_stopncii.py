@@ -165,7 +165,7 @@ def test_timestamps_never_decrease_when_the_clock_is_set_back(service):
     peer = service.platform()
     last = 0
     for days in (0, 5, -9, 1, 400, -400):
-        service.clock.pass_(days=days)
+        service.clock.advance(days=days)
         value = pdq()
         service.open(item(value))
         page = fetch(peer, startTimestamp=last or 10)
@@ -201,7 +201,7 @@ def test_invalid_page_tokens_and_numbers_are_refused(service):
         {"nextPageToken": "0" * 65},
     ):
         problem(fetch_page(ours, **query), 422, "invalid_request")
-    platform = keys.admit(service.parts.store, ours.key, {Scope.FEED}, service.clock())
+    platform = keys.authorize(service.parts.store, ours.key, {Scope.FEED}, service.clock())
     ids = platform.ids
     other = ids.write(ids.PAGE, [5], epoch=service.parts.store.epoch ^ 1)[0]
     problem(fetch_page(ours, nextPageToken=other), 410, "cursor_expired")
@@ -212,7 +212,7 @@ def test_feedback_moves_the_record_in_its_own_platforms_list_only(service):
     case = service.open(*(item(v) for v in hashes))
     ours, theirs = service.platform("Ours"), service.platform("Theirs")
     start = fetch(ours)["nextSetTimestamp"]
-    service.clock.pass_(hours=2)
+    service.clock.advance(hours=2)
     reply = feedback(ours, hashes[0], "Blocked")
     assert (reply.status_code, reply.json()) == (200, {"count": 1})
     fresh = fetch(ours, startTimestamp=start + 1)
@@ -225,7 +225,7 @@ def test_feedback_moves_the_record_in_its_own_platforms_list_only(service):
     others = [value for value in in_theirs if value != hashes[0]]
     assert values(fetch_all(ours)) == [*others, hashes[0]], "each once, in order"
     assert "Blocked" not in str(fetch_all(theirs))
-    service.clock.pass_(days=1)
+    service.clock.advance(days=1)
     by_name = {p["platform"]: p["verdicts"] for p in case.status()["items"][0]["platforms"]}
     assert by_name == {"Ours": {"blocked": 1}, "Theirs": {}}
 
@@ -248,7 +248,7 @@ def test_feedback_is_a_verdict_on_every_file_with_the_hash(service, value, verdi
     cases = [service.open(item(pdq_value)) for _ in range(2)]
     peer = service.platform()
     assert feedback(peer, pdq_value, value).status_code == 200
-    service.clock.pass_(days=1)
+    service.clock.advance(days=1)
     for case in cases:
         [seen] = case.status()["items"][0]["platforms"]
         assert seen["verdicts"] == {verdict: 1}
@@ -279,7 +279,7 @@ def test_feedback_on_a_value_of_many_files_uses_several_transactions(service, mo
     sent = [(value, "PendingReview"), (other, "Blocked"), (value, "Blocked")]
     assert feedback_on(peer, *sent).status_code == 200
     assert (sum(counts), max(counts)) == (51, verdicts.BATCH), "each once, in batches"
-    service.clock.pass_(days=1)
+    service.clock.advance(days=1)
     for case in cases:
         for file in case.status()["items"]:
             assert file["platforms"][0]["verdicts"] == {"blocked": 1}

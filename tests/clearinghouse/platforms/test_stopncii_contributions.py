@@ -11,7 +11,7 @@ from clearinghouse.app import create_app
 from clearinghouse.database.schema import signals
 from clearinghouse.maintenance.purge import expire
 from clearinghouse.platforms import keys
-from support.serving import Clock, Running, item, pdq, problem
+from support.serving import Clock, RunningService, item, pdq, problem
 from support.stopncii import API, both, feedback, fetch_all, submit, values
 
 
@@ -72,7 +72,7 @@ def limited(settings):
     changed = replace(settings, contributions_max=3)
     app = create_app(changed, clock=clock)
     with TestClient(app) as client:
-        yield Running(app, client, clock, changed)
+        yield RunningService(app, client, clock, changed)
 
 
 def test_the_number_of_contributions_is_limited(limited):
@@ -112,12 +112,12 @@ def test_contributions_expire_when_their_platform_sends_none(service):
     peer = service.platform()
     value = pdq()
     submit(peer, value)
-    service.clock.pass_(days=390)
+    service.clock.advance(days=390)
     keys.rotate_key(service.parts.store, "Example", service.clock())
     submit(peer, pdq())  # renews
-    service.clock.pass_(days=700)
+    service.clock.advance(days=700)
     assert expire(service.parts.store, service.clock()) == 0
-    service.clock.pass_(days=100)
+    service.clock.advance(days=100)
     assert expire(service.parts.store, service.clock()) == 1
     late = service.platform("Late")
     assert fetch_all(late) == []

@@ -50,7 +50,7 @@ def test_a_record_never_moves_to_before_a_readers_position(service, kind):
             prepared = prepare(store, service.parts.lawful, [Contribution(Media.IMAGE, value)])
             with store.write() as tx:
                 contribute(tx, number, kind, prepared, months=1, most=9, now=service.clock())
-        service.clock.pass_(hours=1)
+        service.clock.advance(hours=1)
     assert [r["lastModtimestamp"] for r in fetch_all(peer)] == times[1:]
     with store.write() as tx:
         withdraw_contributions(tx, number, kind, [lookup_of(store, value)], now=service.clock())

@@ -17,7 +17,7 @@ from nciihash.feed import apply
 from nciihash.hamming import distances
 from nciihash.hashing.hasher import hash_bytes
 from nciihash.search.index import Index
-from nciihash.signals import MADE, Signal, SignalType
+from nciihash.signals import FILE_SIGNAL_TYPES, Signal, SignalType
 from nciihash.veil import VEILS, Veil, positions, veil_pdq
 from nciihash.wire import FeedReply, MatchQuery, SignalIn
 from nciihash.wire.veil import VeilReply
@@ -77,7 +77,7 @@ def test_an_index_of_veiled_hashes_finds_every_match_of_whole_ones(type, radius)
 
 
 def test_exact_values_are_keyed_per_platform():
-    signals = [Signal(type, bytes([7]) * (type.bits // 8)) for type in MADE]
+    signals = [Signal(type, bytes([7]) * (type.bits // 8)) for type in FILE_SIGNAL_TYPES]
     pdq_, phash, dhash, md5, sha256 = Veil(SignalType.PDQ_VEIL128, KEY).over(signals)
     assert pdq_.type is SignalType.PDQ_VEIL128
     assert phash is dhash is None
@@ -204,7 +204,7 @@ def test_a_veiled_bank_finds_every_match(service, tmp_path):
     peer = service.platform("Veiled", [Scope.VEIL])
     page = FeedReply.model_validate(peer.feed(limit=1000)).page
     with Bank.open(tmp_path / "bank") as bank:
-        assert apply(page, bank._holdings).added == 50
+        assert apply(page, bank._contents).added == 50
         queries = [Signal.from_hex(SignalType.PDQ, near(value, 31)) for value in values]
         found = bank.query([signal for signal in veil_of(peer).over(queries) if signal])
     assert all(found)

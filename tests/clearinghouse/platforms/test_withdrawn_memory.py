@@ -87,9 +87,9 @@ def test_expired_and_contributed_values_are_not_remembered(service, peer):
     add(service, peer, contributed)
     store = service.parts.store
     number = find(store, peer.name)
-    assert contributions.take_back_all(store, number, now=service.clock()) == 1
+    assert contributions.withdraw_all_contributions(store, number, now=service.clock()) == 1
     service.open(item(value))
-    service.clock.pass_(days=732)
+    service.clock.advance(days=732)
     assert purge(store, retention_days=400, now=service.clock())["expired"] >= 1
     assert remembered(service) == 0
     assert add(service, peer, value, contributed) == 2
@@ -98,10 +98,10 @@ def test_expired_and_contributed_values_are_not_remembered(service, peer):
 def test_it_is_forgotten_after_400_days(service, peer):
     value = pdq()
     service.open(item(value)).withdraw()
-    service.clock.pass_(days=399)
+    service.clock.advance(days=399)
     purge(service.parts.store, retention_days=400, now=service.clock())
     assert add(service, peer, value) == 0
-    service.clock.pass_(days=1)
+    service.clock.advance(days=1)
     purge(service.parts.store, retention_days=400, now=service.clock())
     assert add(service, peer, value) == 1
 
@@ -110,9 +110,9 @@ def test_the_period_starts_at_the_last_withdrawal(service, peer):
     value = pdq()
     first, second = service.open(item(value)), service.open(item(value))
     first.withdraw()
-    service.clock.pass_(days=300)
+    service.clock.advance(days=300)
     second.withdraw()
-    service.clock.pass_(days=200)
+    service.clock.advance(days=200)
     purge(service.parts.store, retention_days=400, now=service.clock())
     assert add(service, peer, value) == 0
 
@@ -130,7 +130,7 @@ def test_a_restored_backup_remembers_later_withdrawals(service, peer, tmp_path):
     add(service, peer, contributed)
     back_up(service.settings, tmp_path / "backup")
     case.withdraw()
-    contributions.take_back_all(
+    contributions.withdraw_all_contributions(
         service.parts.store, find(service.parts.store, peer.name), now=service.clock()
     )
     assert restore(service.settings, tmp_path / "backup").withdrawn_again == 2

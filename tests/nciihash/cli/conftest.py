@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from support.pictures import scene
-from support.videos import film, moving
+from support.videos import make_video, moving_frames
 
 
 @pytest.fixture(scope="session")
@@ -48,12 +48,12 @@ def multi_picture_files(tmp_path):
 def videos(tmp_path_factory):
     """Return a folder of a video, a mirrored excerpt, an excerpt, and another video."""
     folder = tmp_path_factory.mktemp("videos")
-    frames = moving(60, seed=71)
+    frames = moving_frames(60, seed=71)
     mirrored = [np.ascontiguousarray(frame[:, ::-1]) for frame in frames[18:42]]
-    (folder / "video.mp4").write_bytes(film(frames))
-    (folder / "mirrored.webm").write_bytes(film(mirrored, "libvpx-vp9", "webm"))
-    (folder / "part.mkv").write_bytes(film(frames[30:], "mpeg4", "matroska"))
-    (folder / "other.mp4").write_bytes(film(moving(30, seed=72)))
+    (folder / "video.mp4").write_bytes(make_video(frames))
+    (folder / "mirrored.webm").write_bytes(make_video(mirrored, "libvpx-vp9", "webm"))
+    (folder / "part.mkv").write_bytes(make_video(frames[30:], "mpeg4", "matroska"))
+    (folder / "other.mp4").write_bytes(make_video(moving_frames(30, seed=72)))
     return folder
 
 
@@ -67,8 +67,8 @@ def collection(tmp_path_factory):
         photo.save(folder / f"{number}.jpg", quality=90)
     scene(320, 240, seed=200).save(folder / "sub" / "copy.jpg", quality=35)
     scene(160, 120, seed=201).save(folder / "sub" / "small.png")
-    (folder / "sub" / "video.mp4").write_bytes(film(moving(24, seed=3)))
-    (folder / "sub" / "shorter.mp4").write_bytes(film(moving(24, seed=3)[:20]))
+    (folder / "sub" / "video.mp4").write_bytes(make_video(moving_frames(24, seed=3)))
+    (folder / "sub" / "shorter.mp4").write_bytes(make_video(moving_frames(24, seed=3)[:20]))
     (folder / "notes.txt").write_text("not a picture")
     (folder / "cut.jpg").write_bytes((folder / "1.jpg").read_bytes()[:2000])
     return folder

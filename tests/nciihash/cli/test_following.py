@@ -11,7 +11,7 @@ from nciihash.cli.following import FollowOptions, follow_into_bank
 from nciihash.cli.terminal import ExitCode, Terminal
 from nciihash.errors import ServiceUnreachable
 from nciihash.feed import FeedPage, Removed
-from nciihash.sdk.veiled import kept_veil
+from nciihash.sdk.veiled import load_veil
 from nciihash.signals import Signal, SignalType
 from nciihash.veil import Veil
 from support.scans import added, name
@@ -110,6 +110,6 @@ def test_a_bank_stays_veiled_or_whole(tmp_path):
     (part,) = VEIL.over([pdq(1)])
     client = FakeClient(FeedPage((added(1, part),), "c1", more=False))
     follow_into_bank(Terminal(), client, FollowOptions(veiled, veil=True, once=True))
-    assert (client.veils, kept_veil(veiled)) == ([True], VEIL)
+    assert (client.veils, load_veil(veiled)) == ([True], VEIL)
     with pytest.raises(typer.BadParameter, match="This bank is veiled"):
         follow_into_bank(Terminal(), FakeClient(), FollowOptions(veiled, once=True))

@@ -13,7 +13,7 @@ from nciihash.cli.terminal import ExitCode, Terminal
 from nciihash.errors import BankError, ServiceUnreachable
 from nciihash.feed import FeedPage
 from nciihash.hashing.hasher import hash_file
-from nciihash.sdk.veiled import PendingCandidates, keep_veil
+from nciihash.sdk.veiled import PendingCandidates, save_veil
 from nciihash.signals import Band, SignalType
 from nciihash.veil import Veil
 from nciihash.wire import Hit, Hits
@@ -73,7 +73,7 @@ def veiled_bank(tmp_path, photos):
     (part,) = VEIL.over([hashed.signal])
     with Bank.open(tmp_path / "veiled") as bank:
         bank.append(FeedPage((added(1, part),), "c", more=False))
-    keep_veil(tmp_path / "veiled", VEIL)
+    save_veil(tmp_path / "veiled", VEIL)
     return tmp_path / "veiled"
 
 

@@ -13,7 +13,7 @@ from nciihash.errors import BankError, ExtraMissing, ResultsInvalid, SourceInval
 from nciihash.feed import FeedPage
 from nciihash.hashing.hasher import hash_file
 from nciihash.scan.results import ScanFolder
-from nciihash.sdk.veiled import keep_veil
+from nciihash.sdk.veiled import save_veil
 from nciihash.signals import SignalType
 from nciihash.veil import Veil
 from support.scans import added, name, results
@@ -97,6 +97,6 @@ def test_what_cannot_be_scanned(options, bank, tmp_path, monkeypatch):
     monkeypatch.setattr("nciihash.scan.executors.find_spec", lambda _: None)
     with pytest.raises(ExtraMissing, match="--engine local"):
         scan_source(Terminal(), options(out=tmp_path / "out3", on_ray=True))
-    keep_veil(bank, Veil(SignalType.PDQ_VEIL128, bytes(32)))
+    save_veil(bank, Veil(SignalType.PDQ_VEIL128, bytes(32)))
     with pytest.raises(typer.BadParameter, match="match --confirm"):
         scan_source(Terminal(), options())

@@ -170,7 +170,7 @@ def test_verdicts_reach_the_status(local, platform):
         pass
     reply = platform.feedback({hits[0].id: Verdict.BLOCKED, secrets.token_hex(16): Verdict.UNSURE})
     assert (reply.recorded, reply.unknown) == (1, 1)
-    local.pass_midnight()
+    local.backdate_a_day()
     with local.survivor() as client:
         (status,) = client.status(*case).items
     assert [p.verdicts for p in status.platforms if p.verdicts] == [{Verdict.BLOCKED: 1}]
@@ -229,7 +229,7 @@ def test_all_calls_return_the_same_in_asyncio(local, key, platform):
                 await stranger.veil()
 
     asyncio.run(run())
-    local.pass_midnight()
+    local.backdate_a_day()
     with local.survivor() as client:
         (status,) = client.status(*case).items
         assert any(p.has_it_since and p.verdicts.get(Verdict.BLOCKED) for p in status.platforms)

@@ -16,7 +16,7 @@ from nciihash.media.limits import Limits
 from nciihash.signals import Media, SignalType, Variant
 from support.pictures import encode, scene
 from support.tracks import cropped, with_two_tracks
-from support.videos import RATE, film, moving, oriented, stored
+from support.videos import RATE, make_video, moving_frames, oriented, stored
 
 LIMITS = Limits(threads=1)
 PDQ_MD5 = (SignalType.PDQ, SignalType.MD5, SignalType.SHA256)
@@ -33,17 +33,17 @@ def distance(a, b):
 
 
 def shares(a, b):
-    return vpdq.compare(vpdq.frames_of(a.hashes), vpdq.frames_of(b.hashes))
+    return vpdq.compare(vpdq.group_by_frame(a.hashes), vpdq.group_by_frame(b.hashes))
 
 
 @pytest.fixture(scope="module")
 def frames():
-    return moving(30)
+    return moving_frames(30)
 
 
 @pytest.fixture(scope="module")
 def footage(frames):
-    return film(frames)
+    return make_video(frames)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def original(footage):
 @pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="this system has no such call")
 def test_encoding_does_not_change_the_scheduling_of_the_tests():
     before = os.sched_getscheduler(0)
-    film(moving(2), "libsvtav1", "webm")
+    make_video(moving_frames(2), "libsvtav1", "webm")
     assert os.sched_getscheduler(0) == before
 
 
@@ -85,12 +85,12 @@ def test_every_codec_and_container_has_the_same_frames(kind, frames, original):
     codec, format, pix_fmt = KINDS[kind]
     rate = 24 if codec.startswith("mpeg") else RATE  # MPEG-1 and MPEG-2 support few rates
     repeated = [frame for frame in frames for _ in range(rate // RATE)]
-    item = hasher.hash_bytes(film(repeated, codec, format, pix_fmt, rate=rate))
+    item = hasher.hash_bytes(make_video(repeated, codec, format, pix_fmt, rate=rate))
     assert item.media is Media.VIDEO
-    assert item.every == frame_selection.EVERY
+    assert item.every == frame_selection.SAMPLE_INTERVAL
     share = shares(item, original)
-    assert share.query.of_one >= 0.8, share
-    assert share.bank.of_one == 1.0, share
+    assert share.query.fraction >= 0.8, share
+    assert share.bank.fraction == 1.0, share
     assert share.distance <= 12
 
 
@@ -98,7 +98,9 @@ def test_every_codec_and_container_has_the_same_frames(kind, frames, original):
 @pytest.mark.parametrize("size", [(320, 240), (1280, 720), (1080, 1918), (70, 66)])
 def test_a_frames_hash_is_close_to_that_of_its_rgb(size, pix_fmt):
     width, height = size
-    data = film(moving(3, width, height, still=1), pix_fmt=pix_fmt, options={"crf": "5"})
+    data = make_video(
+        moving_frames(3, width, height, still=1), pix_fmt=pix_fmt, options={"crf": "5"}
+    )
     samples = sampled(data)
     assert samples
     for frame in samples:
@@ -111,10 +113,10 @@ def test_a_frames_hash_is_close_to_that_of_its_rgb(size, pix_fmt):
 @pytest.mark.parametrize("turned", [90, 180, 270])
 @pytest.mark.parametrize("size", [(320, 240), (1024, 640)])
 def test_a_rotated_video_is_hashed_upright(turned, size):
-    upright = moving(4, *size, still=2)
+    upright = moving_frames(4, *size, still=2)
     stored = [np.ascontiguousarray(np.rot90(frame, turned // 90)) for frame in upright]
-    samples = sampled(film(stored, turned=turned, options={"crf": "5"}))
-    plain = sampled(film(upright, options={"crf": "5"}))
+    samples = sampled(make_video(stored, turned=turned, options={"crf": "5"}))
+    plain = sampled(make_video(upright, options={"crf": "5"}))
     assert [frame.time for frame in samples] == [frame.time for frame in plain]
     for a, b in zip(samples, plain, strict=True):
         assert a.rgb().shape == upright[0].shape
@@ -125,8 +127,8 @@ def test_a_rotated_video_is_hashed_upright(turned, size):
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("size", [(320, 240), (1024, 640)])
 def test_a_display_matrix_is_applied(orientation, size):
-    shown = moving(4, *size, still=2)
-    data = film([stored(frame, orientation) for frame in shown], options={"crf": "5"})
+    shown = moving_frames(4, *size, still=2)
+    data = make_video([stored(frame, orientation) for frame in shown], options={"crf": "5"})
     samples = sampled(oriented(data, orientation))
     assert len(samples) == 2
     for frame in samples:
@@ -151,7 +153,7 @@ TRACKS = {
 @pytest.mark.parametrize("sizes", [((96, 64), (320, 240)), ((320, 240), (96, 64))])
 def test_the_track_that_players_show_is_hashed(name, sizes):
     first, flags = TRACKS[name]
-    tracks = [moving(12, *size, seed=number) for number, size in enumerate(sizes)]
+    tracks = [moving_frames(12, *size, seed=number) for number, size in enumerate(sizes)]
     item = hasher.hash_bytes(with_two_tracks(tracks, **flags))
     assert max(distance_to(item, frame) for frame in tracks[not first]) <= 10
 
@@ -160,7 +162,7 @@ def test_the_track_that_players_show_is_hashed(name, sizes):
 @pytest.mark.parametrize(("left", "top"), [(20, 0), (0, 10), (34, 14)])
 @pytest.mark.parametrize("format", ["mp4", "matroska"])
 def test_cropping_in_a_stream_header_is_applied(codec, left, top, format):
-    frames = moving(12, 320, 224)
+    frames = moving_frames(12, 320, 224)
     item = hasher.hash_bytes(cropped(frames, codec, left, top, format))
     assert max(distance_to(item, frame[top:, left:]) for frame in frames) <= 10
 
@@ -188,13 +190,13 @@ def test_an_empty_packet_does_not_end_the_video(footage):
 
 def test_times_are_counted_from_the_first_frame_at_any_rate(frames, original):
     times = [5.0 + 0.04 * n + (2.0 if n > 10 else 0.0) for n in range(len(frames))]
-    data = film(frames, "mpeg4", "matroska", times=times)
+    data = make_video(frames, "mpeg4", "matroska", times=times)
     sampled_times = [frame.time for frame in sampled(data, "matroska")]
     assert sampled_times[0] == 0.0
     assert sampled_times[-1] == pytest.approx(times[-1] - 5.0, abs=0.25)
     assert max(np.diff(sampled_times)) == pytest.approx(2.04, abs=0.25)
-    varying = hasher.hash_bytes(film(frames, times=np.cumsum([0.02, 0.15] * 15).tolist()))
-    assert shares(varying, original).query.of_one == 1.0
+    varying = hasher.hash_bytes(make_video(frames, times=np.cumsum([0.02, 0.15] * 15).tolist()))
+    assert shares(varying, original).query.fraction == 1.0
 
 
 def test_frames_have_times_and_digests_have_none(footage):
@@ -207,12 +209,12 @@ def test_frames_have_times_and_digests_have_none(footage):
 
 
 def test_a_still_video_is_one_frame(frames):
-    item = hasher.hash_bytes(film(frames[:1] * 30))
+    item = hasher.hash_bytes(make_video(frames[:1] * 30))
     assert (item.frames, len(item.hashes)) == (1, 1)
 
 
 def test_a_black_video_is_plain(frames):
-    item = hasher.hash_bytes(film([np.zeros_like(frames[0])] * 12))
+    item = hasher.hash_bytes(make_video([np.zeros_like(frames[0])] * 12))
     assert [h.plain for h in item.hashes] == [True]
 
 
@@ -221,32 +223,34 @@ def test_variants_of_frames_match_mirrored_and_cropped_copies(frames, footage, o
     assert standard.frames == original.frames
     assert {Variant.MIRROR, Variant.CROP10} <= {h.variant for h in standard.hashes}
     assert {h.time for h in standard.hashes} == {h.time for h in original.hashes}
-    mirrored = hasher.hash_bytes(film([np.ascontiguousarray(f[:, ::-1]) for f in frames]))
-    cropped = hasher.hash_bytes(film([np.ascontiguousarray(f[24:-24, 32:-32]) for f in frames]))
+    mirrored = hasher.hash_bytes(make_video([np.ascontiguousarray(f[:, ::-1]) for f in frames]))
+    cropped = hasher.hash_bytes(
+        make_video([np.ascontiguousarray(f[24:-24, 32:-32]) for f in frames])
+    )
     for copy in (mirrored, cropped):
         assert shares(copy, original).query.found == 0
-        assert shares(copy, standard).query.of_one == 1.0
-        assert shares(copy, standard).bank.of_one == 1.0
+        assert shares(copy, standard).query.fraction == 1.0
+        assert shares(copy, standard).bank.fraction == 1.0
 
 
 def test_a_cut_copy_with_fast_motion_is_found():
-    whole = moving(8, 900, 240, still=1, seed=3)[0]
+    whole = moving_frames(8, 900, 240, still=1, seed=3)[0]
     drifting = [np.ascontiguousarray(whole[:, 5 * n : 5 * n + 320]) for n in range(116)]
-    bank = hasher.hash_bytes(film(drifting, rate=30))
+    bank = hasher.hash_bytes(make_video(drifting, rate=30))
     assert bank.frames >= 14
-    part = film(drifting[19:103], rate=30, options={"crf": "30"})
+    part = make_video(drifting[19:103], rate=30, options={"crf": "30"})
     sparse, dense = hasher.hash_bytes(part), hasher.hash_bytes(part, variants="match")
-    assert shares(sparse, bank).query.of_one < 0.6  # it was cut between two samples
-    assert shares(dense, bank).query.of_one >= 0.9
+    assert shares(sparse, bank).query.fraction < 0.6  # it was cut between two samples
+    assert shares(dense, bank).query.fraction >= 0.9
     assert dense.frames <= 12
     assert len(dense.hashes) > 30
 
 
 def test_bars_are_trimmed_for_queries(frames, original):
     barred = [np.pad(f, ((0, 0), (107, 107), (0, 0)))[:, : 320 + 214] for f in frames]
-    data = film([np.ascontiguousarray(f) for f in barred])
+    data = make_video([np.ascontiguousarray(f) for f in barred])
     assert shares(hasher.hash_bytes(data), original).query.found == 0
-    assert shares(hasher.hash_bytes(data, variants="match"), original).query.of_one >= 0.8
+    assert shares(hasher.hash_bytes(data, variants="match"), original).query.fraction >= 0.8
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "AVIF"])
@@ -257,7 +261,7 @@ def test_animated_pictures_are_hashed_as_videos(format, frames, original):
     )
     item = hasher.hash_bytes(data, signals=(*PDQ_MD5, SignalType.PHASH))
     assert (item.media, item.frames) == (Media.VIDEO, 5)
-    assert shares(item, original).query.of_one == 1.0
+    assert shares(item, original).query.fraction == 1.0
     assert item.hashes[0].time == 0.0
     first = hasher.hash_bytes(encode(pictures[0], format))
     assert first.media is Media.IMAGE
@@ -271,7 +275,7 @@ def test_videos_have_no_phash_or_dhash(footage):
 
 def test_a_long_video_is_sampled_less_often(monkeypatch):
     monkeypatch.setattr(frame_selection, "PLAIN_FRAMES", 8)
-    data = film(moving(120, 128, 96, still=3), "mpeg4")
+    data = make_video(moving_frames(120, 128, 96, still=3), "mpeg4")
     item = hasher.hash_bytes(data)
     assert 4 <= item.frames <= 8
     assert item.every >= 1.0
@@ -282,14 +286,14 @@ def test_a_long_video_is_sampled_less_often(monkeypatch):
 
 def test_submissions_stay_within_the_limit_on_signals(monkeypatch):
     monkeypatch.setattr(frame_selection, "SIGNALS", 60)
-    item = hasher.hash_bytes(film(moving(60)), variants="standard")
+    item = hasher.hash_bytes(make_video(moving_frames(60)), variants="standard")
     assert len(item.hashes) <= 60
     assert sum(h.variant is Variant.ORIGINAL for h in item.hashes) == item.frames == 10
 
 
 def scenes_and_times(lengths, seed=2):
     """Draw a scene for each length in seconds; return them and when each appears."""
-    scenes = moving(len(lengths), still=1, seed=seed)
+    scenes = moving_frames(len(lengths), still=1, seed=seed)
     return scenes, [0.0, *np.cumsum(lengths[:-1]).tolist()]
 
 
@@ -313,7 +317,7 @@ def test_each_frame_shown_for_a_quarter_second_is_hashed(name, variants):
     lengths = LENGTHS[name]
     scenes, times = scenes_and_times(lengths)
     for codec, format in (("libx264", "mp4"), ("libvpx", "webm")):
-        item = hasher.hash_bytes(film(scenes, codec, format, times=times), variants=variants)
+        item = hasher.hash_bytes(make_video(scenes, codec, format, times=times), variants=variants)
         for number, (drawn, length) in enumerate(zip(scenes, lengths, strict=True)):
             if length >= 0.25 or number == len(scenes) - 1:
                 assert distance_to(item, drawn) <= 31, (codec, number)
@@ -342,7 +346,7 @@ def test_each_animation_frame_shown_for_a_quarter_second_is_hashed(format, lengt
 def test_each_frame_of_a_loop_shorter_than_the_interval_is_hashed():
     scenes, times = scenes_and_times([0.05] * 4)
     for variants in ("none", "match"):
-        item = hasher.hash_bytes(film(scenes, times=times), variants=variants)
+        item = hasher.hash_bytes(make_video(scenes, times=times), variants=variants)
         assert max(distance_to(item, scene) for scene in scenes) <= 31
 
 
@@ -351,20 +355,20 @@ def test_each_frame_of_a_loop_shorter_than_the_interval_is_hashed():
 )
 def test_an_invalid_duration_is_ignored(duration):
     scenes, times = scenes_and_times([0.5] * 8)
-    data = film(scenes, "libvpx", "webm", times=times, tags={"DURATIOX": duration})
+    data = make_video(scenes, "libvpx", "webm", times=times, tags={"DURATIOX": duration})
     # FFmpeg writes the true one as well
     data = data.replace(b"DURATION", b"DURATIOY").replace(b"DURATIOX", b"DURATION")
     with av.open(io.BytesIO(data)) as container:
         assert container.streams.video[0].metadata["DURATION"] == duration
     item = hasher.hash_bytes(data)
-    assert item.every == frame_selection.EVERY
+    assert item.every == frame_selection.SAMPLE_INTERVAL
     assert max(distance_to(item, scene) for scene in scenes) <= 31
 
 
 def test_timestamps_that_jump_back_hide_no_frames():
     scenes, _ = scenes_and_times([0.5] * 8)
     selector = frame_selection.FrameSelector(100)
-    with open_video(io.BytesIO(film(scenes, rate=2)), "mov", 0.25, LIMITS) as source:
+    with open_video(io.BytesIO(make_video(scenes, rate=2)), "mov", 0.25, LIMITS) as source:
         clock = iter([0.0, 0.5, 9000.0, 1.0, 1.5, 2.0, 2.5, 3.0])
 
         class ResetTimestamps:
@@ -384,7 +388,7 @@ def test_timestamps_that_jump_back_hide_no_frames():
 def test_still_pictures_in_a_long_screen_recording_are_hashed(monkeypatch, variants, samples):
     monkeypatch.setattr(video, "_SAMPLES_MAX", samples)
     scenes, times = scenes_and_times([3.0, 0.04, 0.04] * 10)
-    data = film(scenes, times=times, options={"g": "8"})
+    data = make_video(scenes, times=times, options={"g": "8"})
     item = hasher.hash_bytes(data, variants=variants)
     assert item.every == pytest.approx(30.8 / samples, rel=0.01)
     assert max(distance_to(item, scene) for scene in scenes[::3]) <= 31
@@ -393,20 +397,20 @@ def test_still_pictures_in_a_long_screen_recording_are_hashed(monkeypatch, varia
 def test_only_key_frames_of_a_long_video_are_decoded(monkeypatch):
     monkeypatch.setattr(video, "_SAMPLES_MAX", 30)
     monkeypatch.setattr(video, "_KEY_FRAMES_APART", 5.0)
-    hour = moving(900, 64, 64, still=900)  # 36 seconds, with no cuts that cause key frames
-    samples = sampled(film(hour, "mpeg4", rate=25, options={"g": "50"}))
+    hour = moving_frames(900, 64, 64, still=900)  # 36 seconds, with no cuts that cause key frames
+    samples = sampled(make_video(hour, "mpeg4", rate=25, options={"g": "50"}))
     assert len(samples) == 18
     assert set(np.diff([frame.time for frame in samples])) == {2.0}
-    sparse = film(hour, "mpeg4", rate=25, options={"g": "600"})
+    sparse = make_video(hour, "mpeg4", rate=25, options={"g": "600"})
     assert len(sampled(sparse)) == 145  # too few key frames: all frames are decoded
 
 
 def damaged(frames):
-    data = film(frames, options={"movflags": "faststart", "crf": "5"})
+    data = make_video(frames, options={"movflags": "faststart", "crf": "5"})
     yield "cut off", data[: len(data) // 2], errors.CorruptFile
-    matroska = film(frames, "libx264", "matroska", options={"crf": "5"})
+    matroska = make_video(frames, "libx264", "matroska", options={"crf": "5"})
     yield "cut Matroska", matroska[: len(matroska) // 2], errors.CorruptFile
-    yield "no index", film(frames)[:-200], errors.CorruptFile
+    yield "no index", make_video(frames)[:-200], errors.CorruptFile
     yield "header alone", data[:40], errors.CorruptFile
     yield "noise", b"\x1aE\xdf\xa3" + bytes(range(256)) * 9, errors.CorruptFile
     sound = io.BytesIO()
@@ -422,7 +426,7 @@ def damaged(frames):
 
 
 def test_damaged_videos_are_refused(frames):
-    for name, data, kind in damaged(moving(60)):
+    for name, data, kind in damaged(moving_frames(60)):
         with pytest.raises(kind):
             pytest.fail(f"{name}: {hasher.hash_bytes(data)}")
 
@@ -454,7 +458,7 @@ def test_a_file_that_a_video_refers_to_is_not_opened(frames, footage, tmp_path):
     """A QuickTime file may refer to another file for its frames."""
     secret = tmp_path / "secret.mp4"
     secret.write_bytes(footage)
-    data = film(frames, format="mov")
+    data = make_video(frames, format="mov")
     alias = b"\0\0\0\x0calis\0\0\0\1"
     name = str(secret).encode() + b"\0"
     outside = struct.pack(">I", 12 + len(name)) + b"url \0\0\0\0" + name
@@ -470,7 +474,7 @@ def test_sample_videos_are_hashed(shared_data):
         assert item.frames >= 3, path
         assert all(not h.plain for h in item.hashes), path
     same = [hasher.hash_file(shared_data / "videos" / f"flower.{end}") for end in ("mp4", "webm")]
-    assert shares(*same).query.of_one > 0.9
+    assert shares(*same).query.fraction > 0.9
     pattern = hasher.hash_file(shared_data / "videos" / "pattern-sd-grey-bar.mp4")
     assert shares(pattern, same[0]).query.found == 0
 

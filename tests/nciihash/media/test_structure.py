@@ -12,7 +12,7 @@ from nciihash.hashing import hasher
 from nciihash.media.formats import video_format
 from nciihash.media.structure import check_whole
 from support.tracks import boxes_of, fragmented, live
-from support.videos import film, moving
+from support.videos import make_video, moving_frames
 
 
 def check(data):
@@ -22,7 +22,7 @@ def check(data):
 @pytest.fixture(scope="module")
 def fragments():
     """Return the boxes of a fragmented MP4: its header, pairs of `moof` and `mdat`, then `mfra`."""
-    return boxes_of(fragmented(moving(36)))
+    return boxes_of(fragmented(moving_frames(36)))
 
 
 def join(boxes):
@@ -77,13 +77,13 @@ def test_a_segment_of_a_stream_is_refused_as_one(fragments):
 
 
 def test_a_still_picture_between_fragments_is_not_a_gap():
-    frames = moving(8, still=1)
+    frames = moving_frames(8, still=1)
     check(fragmented(frames, times=[0, 0.1, 0.2, 3, 3.1, 9, 9.1, 12], group=2))
     check(fragmented(frames, times=[0, 0.1, 0.2, 3, 3.1, 9, 9.1, 12], group=1))
 
 
 def test_a_truncated_mp4_is_refused():
-    data = film(moving(12))
+    data = make_video(moving_frames(12))
     check(data)
     check(data + b"made by a camera")
     check(b"\0\0\0\x10free" + bytes(8) + data)
@@ -94,14 +94,14 @@ def test_a_truncated_mp4_is_refused():
 
 @pytest.mark.parametrize("codec", ["libvpx", "libx264"])
 def test_a_live_recording_is_complete_after_any_block(codec):
-    data, ends = live(moving(36), codec)
+    data, ends = live(moving_frames(36), codec)
     assert hasher.hash_bytes(data).frames == 6
     for end in ends[len(ends) // 2 :]:
         check(data[:end])
 
 
 def test_a_live_recording_may_have_trailing_bytes():
-    data, ends = live(moving(36), "libvpx")
+    data, ends = live(moving_frames(36), "libvpx")
     assert data[-1] != 0
     for trailing in (bytes(1), bytes(12), bytes(5000), b"\n", b"\r\n", b"the end"):
         check(data + trailing)
@@ -115,14 +115,14 @@ def test_a_live_recording_may_have_trailing_bytes():
 
 
 def test_concatenated_live_recordings_are_refused():
-    data, _ = live(moving(36), "libvpx")
+    data, _ = live(moving_frames(36), "libvpx")
     with pytest.raises(errors.CorruptFile, match="several videos"):
         hasher.hash_bytes(data + data)
 
 
 @pytest.mark.parametrize("codec", ["libvpx", "libx264"])
 def test_a_live_recording_cut_within_a_block_is_refused(codec):
-    data, ends = live(moving(36), codec)
+    data, ends = live(moving_frames(36), codec)
     for end in ends[len(ends) // 2 :]:
         for missing in (1, 2, 30):
             with pytest.raises(errors.CorruptFile):
@@ -132,7 +132,7 @@ def test_a_live_recording_cut_within_a_block_is_refused(codec):
 
 
 def test_missing_bytes_within_a_live_recording_are_detected():
-    data, ends = live(moving(36), "libvpx")
+    data, ends = live(moving_frames(36), "libvpx")
     random = np.random.default_rng(3)
     for end in random.choice(ends[4:-4], 8, replace=False):
         at = int(end) - 60
@@ -141,7 +141,7 @@ def test_missing_bytes_within_a_live_recording_are_detected():
 
 
 def test_matroska_of_known_length_is_checked_against_it():
-    data = film(moving(12), "libvpx", "webm")
+    data = make_video(moving_frames(12), "libvpx", "webm")
     check(data)
     check(data + b"made by a camera")
     with pytest.raises(errors.CorruptFile, match="cut off"):
@@ -183,7 +183,7 @@ def test_other_errors_become_corrupt_file(monkeypatch, error):
 
     monkeypatch.setattr(hasher, "check_whole", fail)
     with pytest.raises(errors.CorruptFile):
-        hasher.hash_bytes(film(moving(2)))
+        hasher.hash_bytes(make_video(moving_frames(2)))
 
 
 def test_sample_videos_are_complete(shared_data):

@@ -11,14 +11,14 @@ from nciihash.hashing import hasher
 from nciihash.media.formats import detect, video_format
 from support.pictures import encode, scene
 from support.tracks import fragmented
-from support.videos import film, moving
+from support.videos import make_video, moving_frames
 
 FRAMES = 24
 
 
 @pytest.fixture(scope="module")
 def stream():
-    return film(moving(FRAMES), "libx264", "mpegts", options={"g": "6"})
+    return make_video(moving_frames(FRAMES), "libx264", "mpegts", options={"g": "6"})
 
 
 def nearest(item, pixels):
@@ -40,7 +40,7 @@ def test_a_transport_stream_is_hashed_from_any_offset(stream, before, after, cut
     data = packets(stream, before, after)[cut:]
     assert video_format(data) == "mpegts"
     item = hasher.hash_bytes(data)
-    for frame in moving(FRAMES)[12:]:
+    for frame in moving_frames(FRAMES)[12:]:
         assert nearest(item, frame) <= 10
 
 
@@ -58,22 +58,22 @@ STREAMS = {
 @pytest.mark.parametrize("kind", STREAMS)
 def test_elementary_streams_and_camera_formats_are_hashed(kind):
     codec, format, name, rate = STREAMS[kind]
-    frames = moving(FRAMES, 320, 240)
-    data = film(frames, codec, format, rate=rate)
+    frames = moving_frames(FRAMES, 320, 240)
+    data = make_video(frames, codec, format, rate=rate)
     assert video_format(data[:4096]) == name
     item = hasher.hash_bytes(data)
     assert max(nearest(item, frame) for frame in frames) <= 31
 
 
 def test_dv_is_hashed():
-    frames = moving(12, 720, 576)
-    data = film(frames, "dvvideo", "dv", rate=25)
+    frames = moving_frames(12, 720, 576)
+    data = make_video(frames, "dvvideo", "dv", rate=25)
     assert video_format(data) == "dv"
     assert max(nearest(hasher.hash_bytes(data), frame) for frame in frames) <= 31
 
 
 def test_a_program_stream_without_its_start_is_hashed():
-    data = film(moving(FRAMES), "mpeg1video", "mpeg", rate=24, options={"g": "6"})
+    data = make_video(moving_frames(FRAMES), "mpeg1video", "mpeg", rate=24, options={"g": "6"})
     at = data.index(b"\0\0\1\xe0", 2048)
     assert video_format(data[at:]) == "mpeg"
     assert hasher.hash_bytes(data[at:]).frames >= 1
@@ -81,7 +81,7 @@ def test_a_program_stream_without_its_start_is_hashed():
 
 @pytest.mark.parametrize("name", ["styp", "uuid", "free", "udta", "emsg", "prft"])
 def test_an_mp4_may_start_with_any_box(name):
-    frames = moving(FRAMES)
+    frames = moving_frames(FRAMES)
     whole = fragmented(frames)
     rest = whole[28:]  # without its ftyp
     box = b"\0\0\0\x18" + name.encode() + b"msdh\0\0\0\0msdhmsix"

@@ -3,7 +3,7 @@ import pytest
 from nciihash.media.limits import Limits
 from nciihash.sandbox import Sandbox
 from support.pictures import encode, scene
-from support.videos import film, moving
+from support.videos import make_video, moving_frames
 
 
 @pytest.fixture(scope="session")
@@ -42,5 +42,5 @@ def picture(tmp_path):
 @pytest.fixture(scope="session")
 def footage(tmp_path_factory):
     path = tmp_path_factory.mktemp("videos") / "video.mp4"
-    path.write_bytes(film(moving(30)))
+    path.write_bytes(make_video(moving_frames(30)))
     return path

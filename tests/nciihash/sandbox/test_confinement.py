@@ -12,15 +12,15 @@ from nciihash.media.formats import Format, detect
 from nciihash.sandbox import Sandbox
 from nciihash.sandbox import parent as sandbox
 from nciihash.sandbox.warmup import SAMPLES
-from nciihash.signals import MADE
+from nciihash.signals import FILE_SIGNAL_TYPES
 from support.sandboxes import pid_of, python, sibling
 from support.tracks import SIDE_TRACKS, with_side_track
-from support.videos import film, moving
+from support.videos import make_video, moving_frames
 
 
 def test_the_isolation_measures_are_named(box):
     assert box.isolation[0] == "process"
-    assert set(box.isolation) <= set(sandbox.WALLS)
+    assert set(box.isolation) <= set(sandbox.ISOLATION_MEASURES)
     if sys.platform == "linux":
         assert {"memory", "no-file-growth", "few-open-files"} <= set(box.isolation)
 
@@ -276,7 +276,7 @@ def test_all_lazy_imports_happen_before_confinement(watched, tmp_path):
         path = tmp_path / format
         path.write_bytes(data)
         for variants in hasher.VARIANTS:
-            options = {"variants": variants, "signals": MADE}
+            options = {"variants": variants, "signals": FILE_SIGNAL_TYPES}
             assert watched.hash_file(path, **options) == hasher.hash_file(path, **options)
         assert detect(data) is format
     assert set(SAMPLES) == set(Format)
@@ -307,7 +307,7 @@ def test_all_lazy_imports_happen_before_confinement(watched, tmp_path):
 def test_videos_import_nothing_after_confinement(watched, tmp_path, codec, format, pix_fmt):
     path = tmp_path / "video"
     rate = 24 if codec.startswith("mpeg") else 12  # MPEG-1 and MPEG-2 support few rates
-    path.write_bytes(film(moving(8), codec, format, pix_fmt, rate=rate))
+    path.write_bytes(make_video(moving_frames(8), codec, format, pix_fmt, rate=rate))
     child = pid_of(watched)
     assert watched.hash_file(path, variants="standard").frames in {1, 2}
     assert pid_of(watched) == child
@@ -410,6 +410,6 @@ def test_odd_files_import_nothing_after_confinement(watched, shared_data):
     child = pid_of(watched)
     for path in files:
         with contextlib.suppress(errors.FileRefused):
-            watched.hash_file(path, signals=MADE)
+            watched.hash_file(path, signals=FILE_SIGNAL_TYPES)
         assert pid_of(watched) == child, path
         assert watched._child.poll() is None, path

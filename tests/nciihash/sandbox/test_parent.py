@@ -16,13 +16,13 @@ from nciihash.hashing import hasher
 from nciihash.media.limits import Limits
 from nciihash.sandbox import Sandbox
 from nciihash.sandbox import parent as sandbox
-from nciihash.signals import MADE, SignalType
+from nciihash.signals import FILE_SIGNAL_TYPES, SignalType
 from support.pictures import encode, png, scene
 from support.sandboxes import DEATHS, gone, pid_of, sibling, while_sending
 
 
 def test_the_child_hashes_as_the_library_does(box, picture):
-    for signals in ((SignalType.PDQ,), MADE):
+    for signals in ((SignalType.PDQ,), FILE_SIGNAL_TYPES):
         assert box.hash_file(picture, signals=signals) == hasher.hash_file(picture, signals=signals)
 
 
@@ -126,7 +126,7 @@ def test_a_child_that_dies_before_reading_a_request_is_replaced(box, picture):
 
 def test_children_that_die_at_once_are_not_blamed_on_the_file(picture, monkeypatch):
     boot = sandbox._BOOT.partition("from nciihash")[0]
-    ready = json.dumps({"ready": sandbox.WALLS}).encode()
+    ready = json.dumps({"ready": sandbox.ISOLATION_MEASURES}).encode()
     boot += f"import os; os.write(1, {len(ready).to_bytes(4) + ready!r})"
     monkeypatch.setattr(sandbox, "_BOOT", boot)
     with pytest.raises(errors.SandboxUnavailable, match="as soon as it starts"):

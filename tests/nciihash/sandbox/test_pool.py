@@ -11,7 +11,7 @@ from nciihash.sandbox import Sandbox, pool
 from nciihash.sandbox.pool import hash_files
 from nciihash.signals import SignalType
 from support.pictures import encode, scene
-from support.videos import film, moving
+from support.videos import make_video, moving_frames
 
 PDQ = (SignalType.PDQ,)
 
@@ -20,7 +20,7 @@ PDQ = (SignalType.PDQ,)
 def contents():
     pictures = {f"{n}.jpg": encode(scene(64, 48, seed=n), "JPEG") for n in range(6)}
     return pictures | {
-        "a/b/video.mp4": film(moving(8)),
+        "a/b/video.mp4": make_video(moving_frames(8)),
         "a/b/notes.txt": b"neither picture nor video",
         "cut.png": encode(scene(), "PNG")[:300],
     }

@@ -12,7 +12,7 @@ from nciihash.sandbox import Sandbox
 from nciihash.sandbox import parent as sandbox
 from nciihash.signals import SignalType
 from support.sandboxes import DEATHS, gone, pid_of, sibling, while_sending
-from support.videos import film, moving
+from support.videos import make_video, moving_frames
 
 
 @pytest.mark.parametrize("variants", hasher.VARIANTS)
@@ -26,7 +26,7 @@ def test_a_video_is_hashed_in_the_child_as_in_the_library(box, footage, variants
 
 def test_only_the_needed_ranges_of_a_large_video_are_read(picture):
     """An empty GiB precedes the frames, more than the child's memory limit."""
-    data = film(moving(30))
+    data = make_video(moving_frames(30))
     path = picture.with_name("large.mov")
     gap = 1 << 30
     with path.open("wb") as file:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nciihash.bank import Bank
-from nciihash.bank.frozen import FrozenBank, fingerprint, freeze, pin_index
+from nciihash.bank.frozen import FrozenBank, fingerprint, freeze, index_file_version
 from nciihash.errors import IndexFileInvalid
 from nciihash.feed import FeedPage, Removed
 from nciihash.scan.plan import Kind
@@ -86,7 +86,7 @@ def test_every_damage_to_an_index_file_is_detected(index_bytes, tmp_path):
     for _ in range(400):
         path.write_bytes(damaged(index_bytes, rng))
         with pytest.raises(IndexFileInvalid):
-            pin_index(path)
+            index_file_version(path)
 
 
 def test_a_scan_refuses_a_damaged_index_before_it_writes_anything(

@@ -15,7 +15,7 @@ from nciihash.errors import BankError, BankLocked, InvalidRequest, ServiceRefuse
 from nciihash.feed import Removed
 from nciihash.sdk.follow_loop import FollowerOptions
 from nciihash.sdk.follower import Follower, VeiledFollower
-from nciihash.sdk.veiled import keep_veil, kept_veil
+from nciihash.sdk.veiled import load_veil, save_veil
 from nciihash.signals import Band, SignalType
 from nciihash.veil import Veil
 from nciihash.wire.veil import VeilReply
@@ -225,7 +225,7 @@ def test_errors_in_starting_are_raised_on_entering_the_block(path):
 
 
 def test_a_veiled_bank_and_one_of_whole_hashes_are_not_mixed(path, tmp_path):
-    keep_veil(path, Veil(SignalType.PDQ_VEIL128, secrets.token_bytes(32)))
+    save_veil(path, Veil(SignalType.PDQ_VEIL128, secrets.token_bytes(32)))
     with pytest.raises(BankError, match="veiled"), PolledFeed().follower(path):
         pass
     whole = tmp_path / "whole"
@@ -342,13 +342,13 @@ def test_a_veiled_follower_sends_candidates_only(local, path):
         requests = len(bodies)
         assert follower.query([other] * 3) == [(), (), ()]
         assert len(bodies) == requests
-    assert kept_veil(path).type is SignalType.PDQ_VEIL128
+    assert load_veil(path).type is SignalType.PDQ_VEIL128
     assert signal.value not in path.read_bytes()
     with VeiledFollower(local.address, key, path) as again:
         assert again.ready()
         assert again.query([signal])[0]
         local.withdraw(case)
-        [part] = kept_veil(path).over([signal])
+        [part] = load_veil(path).over([signal])
         wait_until(lambda: again.bank.query([part]) == [()])
         assert again.query([signal]) == [()]
 

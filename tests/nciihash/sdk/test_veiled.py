@@ -12,7 +12,7 @@ from nciihash.client import PlatformClient
 from nciihash.errors import BankCorrupt, ProtocolError, ServiceUnreachable
 from nciihash.feed import Added, FeedPage
 from nciihash.hashing.hasher import hash_file
-from nciihash.sdk.veiled import Candidate, Confirmer, PendingCandidates, keep_veil, kept_veil
+from nciihash.sdk.veiled import Candidate, Confirmer, PendingCandidates, load_veil, save_veil
 from nciihash.signals import Media, Signal, SignalType, Variant
 from nciihash.veil import Veil
 from nciihash.wire import Hit
@@ -92,14 +92,14 @@ def test_an_invalid_response_is_raised(bank, listed):
 
 def test_the_veil_is_stored_next_to_the_bank(tmp_path):
     bank = tmp_path / "bank"
-    assert kept_veil(bank) is None
-    keep_veil(bank, VEIL)
-    assert kept_veil(bank) == VEIL
+    assert load_veil(bank) is None
+    save_veil(bank, VEIL)
+    assert load_veil(bank) == VEIL
     file = tmp_path / "bank-veil"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     file.write_text(file.read_text().replace("128", "129"))
     with pytest.raises(BankCorrupt):
-        kept_veil(bank)
+        load_veil(bank)
 
 
 def test_candidates_are_stored_until_all_are_confirmed(tmp_path):

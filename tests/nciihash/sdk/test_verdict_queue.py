@@ -400,7 +400,7 @@ def test_the_service_records_each_verdict_once_and_the_newest_counts(local, path
         with VerdictSender(local.address, key, queue, interval=0.01) as sender:
             wait_until(lambda: len(queue) == 0 and sender.health().recorded == 2)
             assert sender.health().unknown == 1
-    local.pass_midnight()
+    local.backdate_a_day()
     with local.survivor() as client:
         (status,) = client.status(*case).items
     shown = [v for platform in status.platforms for v, count in platform.verdicts.items() if count]

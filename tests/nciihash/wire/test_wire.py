@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from nciihash import wire
 from nciihash.feed import Removed
-from nciihash.signals import MADE, Band, Media, SignalType, Variant, Verdict
+from nciihash.signals import FILE_SIGNAL_TYPES, Band, Media, SignalType, Variant, Verdict
 from support.strategies import added, items, pages
 
 HOUR = datetime(2026, 3, 1, 17, tzinfo=UTC)
@@ -183,7 +183,7 @@ def test_a_removal_has_an_id_and_no_value(entry):
     assert page.entries == (Removed(entry.id),)
 
 
-@pytest.mark.parametrize("type", MADE)
+@pytest.mark.parametrize("type", FILE_SIGNAL_TYPES)
 @given(length=st.integers(0, 80))
 def test_values_of_another_length_are_refused(type, length):
     document = changed(SIGNAL, type=type, value="0" * length)

@@ -72,7 +72,7 @@ def test_the_matches_of_a_full_batch_are_bounded():
     chosen = hits.ChosenHits(
         queries, rows, rows, rows < 0, np.tile(np.arange(20), 10_000), rows[:0]
     )
-    kept = hits.together([chosen])
+    kept = hits.merge([chosen])
     assert len(kept.query) == hits.REPLY_MAX == 40_000
     assert np.bincount(kept.query).tolist() == [4] * 10_000
     assert kept.cut.tolist() == list(range(10_000))

@@ -66,12 +66,12 @@ def test_a_case_does_not_show_when_a_picture_is_uploaded(process, record_propert
     upload(process, asker, value, UPLOADS)
     await_saved(process)
     on_the_day = counts(process, holder)
-    process.pass_midnight()
+    process.backdate_a_day()
     next_day = counts(process, holder)
     upload(process, asker, value, UPLOADS)
     await_saved(process)
     second_day = counts(process, holder)
-    process.pass_midnight()
+    process.backdate_a_day()
     third_day = counts(process, holder)
     record_property(
         "got",

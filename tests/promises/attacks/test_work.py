@@ -195,7 +195,7 @@ class CountingClient(Client):
         super().__init__(server, retry=RetryPolicy(attempts=1))
         self.rounds = 0
 
-    def working(self, done, _all):
+    def on_work(self, done, _all):
         self.rounds += not done
 
 
@@ -228,9 +228,9 @@ def test_a_flood_of_guesses_at_unknown_cases_causes_no_check(serve, record_prope
     ):
         while flood.answers.get(401, 0) < CONNECTIONS:
             threading.Event().wait(0.01)
-        assert len(client.status(*case, working=client.working).items) == 2
-        assert client.withdraw(*case, 1, working=client.working).remaining == 1
-        assert client.withdraw(*case, working=client.working).remaining == 0
+        assert len(client.status(*case, on_work=client.on_work).items) == 2
+        assert client.withdraw(*case, 1, on_work=client.on_work).remaining == 1
+        assert client.withdraw(*case, on_work=client.on_work).remaining == 0
         guesses = flood.answers[401]
         checks = argon2_runs(process, "check")
     record_property(
@@ -254,10 +254,10 @@ def test_an_attacker_who_fills_the_queue_excludes_nobody(serve, record_property)
         while not flood.answers.get(428):
             threading.Event().wait(0.01)
         before = argon2_runs(process, "check")
-        assert client.withdraw(*case, 1, working=client.working).remaining == 1
+        assert client.withdraw(*case, 1, on_work=client.on_work).remaining == 1
         checks = argon2_runs(process, "check") - before
-        assert len(client.status(*case, working=client.working).items) == 2
-        assert client.withdraw(*case, working=client.working).remaining == 0
+        assert len(client.status(*case, on_work=client.on_work).items) == 2
+        assert client.withdraw(*case, on_work=client.on_work).remaining == 0
     record_property(
         "got",
         f"{CONNECTIONS} connections: a withdrawal was served with work done {client.rounds} "
@@ -285,7 +285,7 @@ def test_an_attacker_with_proofs_in_the_lane_of_withdrawals_is_overtaken(serve, 
     ):
         while argon2_runs(process, "check") == before:
             threading.Event().wait(0.01)
-        assert client.withdraw(*case, working=client.working).remaining == 0
+        assert client.withdraw(*case, on_work=client.on_work).remaining == 0
         ahead = flood.answers.get(401, 0)
     record_property(
         "got",

@@ -6,7 +6,7 @@ from functools import cache
 from PIL import Image
 
 from golden.pictures import rings, waves
-from support.videos import film, moving
+from support.videos import make_video, moving_frames
 
 
 def png(rgb, **options):
@@ -40,4 +40,4 @@ def _pictures():
 @cache
 def clip():
     """Return a short video with three scenes, in a format that every browser plays."""
-    return file("IMG_0043.webm", film(moving(18), "libvpx-vp9", "webm"), "video/webm")
+    return file("IMG_0043.webm", make_video(moving_frames(18), "libvpx-vp9", "webm"), "video/webm")
