@@ -63,7 +63,7 @@ class Bench:
         self._client = client
         self._store = store
         self._held: list[float] = []
-        store.wrote = self._held.append
+        store.record_write = self._held.append
 
     def ask(self, method: str, path: str, body: Body | None = None, **headers: str) -> Body:
         """Send a request and read its answer."""

@@ -436,7 +436,7 @@ def test_a_case_is_withdrawn_even_if_the_journal_cannot_be_written(service, monk
         def fail(_store):
             raise OSError("no space left")
 
-        full.setattr(Store, "keep_withdrawals", fail)
+        full.setattr(Store, "update_journal", fail)
         problem(case.withdraw(), 503, "database_away")
         assert live(service) == 0
     assert case.withdraw().json() == {"withdrawn": 0, "remaining": 0, "state": "withdrawn"}
