@@ -92,7 +92,7 @@ class Veil:
 
     def __post_init__(self) -> None:
         if self.type not in VEILS or len(self.key) != KEY_BYTES:
-            raise ValueError(f"A veil needs a type out of {VEILS} and a key of {KEY_BYTES} bytes.")
+            raise ValueError(f"A veil has one of the types {VEILS} and a key of {KEY_BYTES} bytes.")
 
     def over(self, signals: Sequence[Signal]) -> list[Signal | None]:
         """Return the veiled form of each signal; None for a type without one."""
