@@ -22,14 +22,14 @@ from support.videos import make_video, moving_frames
 HASHING = """
 from nciihash import errors
 from nciihash.hashing import hasher
-from nciihash.signals import MADE, SignalType
+from nciihash.signals import FILE_SIGNAL_TYPES, SignalType
 for path in sys.argv[1:]:
     try:
         if path.endswith(".mp4"):
             hasher.hash_file(path, variants="standard", signals=[SignalType.PDQ, SignalType.MD5])
             hashed += 1
             continue
-        hasher.hash_file(path, signals=MADE)
+        hasher.hash_file(path, signals=FILE_SIGNAL_TYPES)
         hasher.hash_image(path)
         with open(path, "rb") as file:
             hasher.hash_image(file)
@@ -39,12 +39,12 @@ for path in sys.argv[1:]:
 """
 SANDBOXED = """
 from nciihash import sandbox, errors
-from nciihash.signals import MADE, SignalType
+from nciihash.signals import FILE_SIGNAL_TYPES, SignalType
 with sandbox.Sandbox() as box:
     for path in sys.argv[1:]:
         try:
             video = path.endswith(".mp4")
-            signals = [SignalType.PDQ, SignalType.MD5] if video else MADE
+            signals = [SignalType.PDQ, SignalType.MD5] if video else FILE_SIGNAL_TYPES
             box.hash_file(path, variants="standard" if video else "none", signals=signals)
             hashed += 1
         except errors.FileRefused:
