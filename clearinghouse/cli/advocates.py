@@ -81,4 +81,4 @@ def list_advocates(database: Database = None, as_json: AsJson = False) -> None:
 def _print_key(name: str, key: str, *, as_json: bool) -> None:
     show(as_json, {"advocate": name, "key": key}, lambda: key)
     if not as_json:
-        typer.echo(f"This is the key of {name}. Store it now: it is not shown again.", err=True)
+        typer.echo(f"This is the key of {name}. Store it now: it cannot be shown again.", err=True)

@@ -73,7 +73,7 @@ def _print_key(name: str, key: str, as_json: bool) -> None:
         typer.echo(json.dumps({"platform": name, "key": key}))
     else:
         typer.echo(key)
-        typer.echo(f"This is the key of {name}. Store it now: it is not shown again.", err=True)
+        typer.echo(f"This is the key of {name}. Store it now: it cannot be shown again.", err=True)
 
 
 @platform.command("list")
