@@ -112,7 +112,7 @@ def test_veiled_types_cannot_be_submitted_queried_or_computed(type):
             SignalIn(type=type, value=value, quality=quality)
     with pytest.raises(ValidationError):
         MatchQuery(type=type, values=(value,))
-    with pytest.raises(ValueError, match="of a file"):
+    with pytest.raises(ValueError, match="a file can be hashed to"):
         hash_bytes(b"", signals=(type,))
 
 
