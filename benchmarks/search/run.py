@@ -30,7 +30,7 @@ import numpy as np
 from benchmarks.common import reporting
 from benchmarks.search import peers, report
 from nciihash import Index
-from nciihash.search.index import backend, search
+from nciihash.search.index import backend, kernel
 
 BATCH = 1024
 PACKAGES = ("numpy", "faiss-cpu", "usearch", "numkong", "pybktree", "threatexchange")
@@ -176,7 +176,7 @@ def by_radius(rows: peers.Packed, queries: peers.Packed) -> list[Results]:
             took = []
             for _ in range(2):
                 start = time.perf_counter()
-                search.query(index._engines, batch, radius, 1, way)
+                kernel.query(index._handles, batch, radius, 1, way)
                 took.append((time.perf_counter() - start) / len(batch))
             line[name] = min(took)
         lines.append(line)
@@ -209,7 +209,7 @@ def hostile(count: int, rng: np.random.Generator) -> list[Results]:
                 for way in (0, 2) if number % 2 else (2, 0):
                     start = time.perf_counter()
                     for batch in batches:
-                        search.query(index._engines, batch, 31, 1, way)
+                        kernel.query(index._handles, batch, 31, 1, way)
                     took[way] = time.perf_counter() - start
                 ratios.append(took[0] / took[2])
             line[kind] = median(ratios)

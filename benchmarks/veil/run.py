@@ -27,7 +27,7 @@ from benchmarks.search import peers
 from benchmarks.veil import uploads as veil_uploads
 from nciihash import Index
 from nciihash.hashing.hasher import hash_image
-from nciihash.search.index import search
+from nciihash.search.index import kernel
 from nciihash.veil import VEILS, veil_pdq
 
 Results = dict[str, Any]
@@ -57,7 +57,7 @@ def candidates(banks: dict[str, Index], queries: peers.Packed, rounds: int) -> R
             times[name].append((time.perf_counter() - start) / len(queries))
             counts[name] = len(found.ids) / len(queries)
         start = time.perf_counter()
-        search.query(banks["256"]._engines, queries[:128], 31, 1, 2)
+        kernel.query(banks["256"]._handles, queries[:128], 31, 1, 2)
         times["256, flat scan"].append((time.perf_counter() - start) / 128)
     flat = times["256, flat scan"]
     return {

@@ -40,9 +40,9 @@ def _load() -> ModuleType | None:
     return _kernel
 
 
-search = _load()
+kernel = _load()
 
 
 def backend() -> str:
     """Return the backend in use: avx512, avx2, neon, portable or numpy."""
-    return "numpy" if search is None else str(search.backend())
+    return "numpy" if kernel is None else str(kernel.backend())

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nciihash.errors import IndexFileInvalid, InvalidSignal
 from nciihash.search import index_file
-from nciihash.search.backend import backend, search
+from nciihash.search.backend import backend, kernel
 from nciihash.search.index_file import IndexFile
 from nciihash.search.segments import TABLES_FROM, WIDTHS, Segment, merge, scan, scrambled
 
@@ -67,7 +67,7 @@ class Index:
         ValueError: another number of bits, or 144 bits with `compact`.
     """
 
-    __slots__ = ("_bits", "_engines", "_file", "_merger", "_segments", "_stride", "_write_lock")
+    __slots__ = ("_bits", "_file", "_handles", "_merger", "_segments", "_stride", "_write_lock")
 
     def __init__(self, bits: int = 256, *, compact: bool = False) -> None:
         if bits not in WIDTHS:
@@ -236,10 +236,10 @@ class Index:
             raise ValueError("The radius must be 0 or more bits.")
         if threads is not None and threads < 1:
             raise ValueError("A query needs at least one thread.")
-        if search is None:
+        if kernel is None:
             return Matches(*scan(self._segments, scrambled(packed), radius))
         try:
-            result = search.query(self._engines, packed, radius, threads or 0)
+            result = kernel.query(self._handles, packed, radius, threads or 0)
         except ValueError as error:
             name = "the index" if self._file is None else str(self._file.path)
             raise IndexFileInvalid(
@@ -299,7 +299,7 @@ class Index:
         # longest first, as `add` and `_plan` expect
         segments = tuple(sorted(segments, key=lambda segment: -len(segment.ids)))
         self._segments = segments
-        self._engines: tuple[Any, ...] = tuple(segment.handle for segment in segments)
+        self._handles: tuple[Any, ...] = tuple(segment.handle for segment in segments)
 
     def _start_merging(self) -> None:
         """Start the background thread if there is something to merge and it is not running."""
@@ -358,7 +358,7 @@ def _plan(segments: Sequence[Segment]) -> Sequence[Segment]:
     if first < len(large):
         return large[first:]
     for segment in large:
-        tables_missing = search is not None and segment.tables is None
+        tables_missing = kernel is not None and segment.tables is None
         if len(segment) * 2 <= len(segment.ids) or (tables_missing and len(segment) >= TABLES_FROM):
             return [segment]
     return []

@@ -16,7 +16,7 @@ from typing import Any, Final, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nciihash.search.backend import search
+from nciihash.search.backend import kernel
 
 WIDTHS: Final = (64, 128, 144, 160, 256)  # supported hash lengths in bits
 
@@ -102,18 +102,18 @@ class Segment:
         if not (ids[1:] > ids[:-1]).all():
             order = np.argsort(ids)
             ids, rows = ids[order], rows[order]
-        if search is None:
+        if kernel is None:
             return cls(ids, rows)
         if len(ids) < TABLES_FROM:
             return cls(ids, rows).with_planes()
-        arrays = search.build(rows, key_bits(len(ids)), stride, len(ids) >= WINDOWS_FROM, 0)
+        arrays = kernel.build(rows, key_bits(len(ids)), stride, len(ids) >= WINDOWS_FROM, 0)
         return cls(ids, rows, Tables(*arrays)).with_handle()
 
     def with_planes(self) -> Self:
         """Add the bit-sliced copy, if the kernel is available and the rows are few."""
-        if search is None or len(self.ids) >= TABLES_FROM:
+        if kernel is None or len(self.ids) >= TABLES_FROM:
             return self.with_handle()
-        return replace(self, planes=search.slice_rows(self.rows)).with_handle()
+        return replace(self, planes=kernel.slice_rows(self.rows)).with_handle()
 
     def with_handle(self) -> Self:
         """Add the kernel's handle for the arrays, if the kernel is available.
@@ -121,12 +121,12 @@ class Segment:
         Raises:
             ValueError: the sizes of the arrays are inconsistent.
         """
-        if search is None:
+        if kernel is None:
             return self
         tables = self.tables
         arrays = (None,) * 3 if tables is None else (tables.offsets, tables.refs, tables.sigs)
         return replace(
-            self, handle=search.Segment(self.rows, self.ids, self.removed, self.planes, *arrays)
+            self, handle=kernel.Segment(self.rows, self.ids, self.removed, self.planes, *arrays)
         )
 
     def __len__(self) -> int:
@@ -234,8 +234,8 @@ def scan(
 
 def scrambled(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return a copy with the bits of each hash permuted as described above, in C order."""
-    if search is not None:
-        return np.asarray(search.scramble(np.ascontiguousarray(packed)))
+    if kernel is not None:
+        return np.asarray(kernel.scramble(np.ascontiguousarray(packed)))
     order = _permutation(packed.shape[1] * 8)
     out = np.empty(packed.shape, dtype=np.uint8)
     for start in range(0, len(packed), _BLOCK):  # unpacked bits take eight times the memory

@@ -166,8 +166,8 @@ class Histories(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(stopncii_records, "SHARED", 3)
-        self.patch.setattr(stopncii, "SHARED", 3)
+        self.patch.setattr(stopncii_records, "RECORDS_PER_TIMESTAMP", 3)
+        self.patch.setattr(stopncii, "RECORDS_PER_TIMESTAMP", 3)
         self.patch.setattr(stopncii, "PAGE_MIN", 4)
         self.folder = tempfile.TemporaryDirectory()
         path = Path(self.folder.name) / "db"

@@ -30,7 +30,7 @@ from nciihash.search import index as index_module
 from nciihash.search import segments
 from nciihash.search.index import WIDTHS
 
-kernel = index_module.search
+kernel = index_module.kernel
 BACKENDS = [*(kernel.backends() if kernel else []), "numpy"]
 
 Ids = NDArray[np.uint64]
@@ -160,8 +160,8 @@ class Interleaving(RuleBasedStateMachine):
 def backend(request, monkeypatch) -> Iterator[str]:
     """Search with each available backend."""
     if request.param == "numpy":
-        monkeypatch.setattr(segments, "search", None)
-        monkeypatch.setattr(index_module, "search", None)
+        monkeypatch.setattr(segments, "kernel", None)
+        monkeypatch.setattr(index_module, "kernel", None)
         yield request.param
     else:
         best = kernel.backend()
@@ -190,8 +190,8 @@ def test_any_interleaving_equals_brute_force(backend, small, tmp_path, monkeypat
             return kernel.query(*args, 1)  # the cost model would scan such small banks
 
         monkeypatch.setattr(segments, "_BLOCK", 7)
-        if index_module.search:
-            monkeypatch.setattr(index_module, "search", SimpleNamespace(query=query))
+        if index_module.kernel:
+            monkeypatch.setattr(index_module, "kernel", SimpleNamespace(query=query))
     run_state_machine_as_test(
         Interleaving,
         settings=settings(

@@ -12,21 +12,21 @@ from numpy.typing import NDArray
 from nciihash import Index
 from nciihash.errors import IndexFileInvalid
 from nciihash.search import segments
-from nciihash.search.index import WIDTHS, _matches, search
+from nciihash.search.index import WIDTHS, _matches, kernel
 from nciihash.search.segments import SIG_PADDING, Segment, Tables, scrambled
 
-pytestmark = pytest.mark.skipif(search is None, reason="there is no compiled kernel")
+pytestmark = pytest.mark.skipif(kernel is None, reason="there is no compiled kernel")
 
-BACKENDS = search.backends() if search else []
+BACKENDS = kernel.backends() if kernel else []
 INDEX, SCAN = 1, 2  # strategies, see kernel.hpp
 
 
 @pytest.fixture(params=BACKENDS)
 def backend(request):
-    best = search.backend()
-    search.choose(request.param)
+    best = kernel.backend()
+    kernel.choose(request.param)
     yield request.param
-    search.choose(best)
+    kernel.choose(best)
 
 
 def perturbed(rng: np.random.Generator, rows: NDArray[np.uint8], share) -> NDArray[np.uint8]:
@@ -101,10 +101,10 @@ def test_both_strategies_equal_brute_force_at_every_radius(bits, make, stride, b
     distances = np.bitwise_count(queries[:, None] ^ packed).sum(axis=2, dtype=np.uint16)
     ranking = ranked(ids, live, distances)
     rows = scrambled(packed)
-    flat = search.Segment(rows, ids, removed, search.slice_rows(rows), None, None, None)
+    flat = kernel.Segment(rows, ids, removed, kernel.slice_rows(rows), None, None, None)
     key_bits = (8, 11, 16)[bits % 3]
     tabled, windowed = (
-        search.Segment(rows, ids, removed, None, *search.build(rows, key_bits, stride, windows, 2))
+        kernel.Segment(rows, ids, removed, None, *kernel.build(rows, key_bits, stride, windows, 2))
         for windows in (False, True)
     )
     radii = range(64) if bits == 256 else range(17)
@@ -113,7 +113,7 @@ def test_both_strategies_equal_brute_force_at_every_radius(bits, make, stride, b
             expected = expected_matches(ranking[some], radius)
             runs = ((flat, 0), (tabled, INDEX), (windowed, INDEX), (tabled, SCAN), (tabled, 0))
             for segment, strategy in runs:
-                raw = search.query((segment,), queries[some], radius, 1, strategy)
+                raw = kernel.query((segment,), queries[some], radius, 1, strategy)
                 found = _matches(raw, len(queries[some]))
                 # NumPy's own assertion shows the differences, but is a hundred times slower
                 if not all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True)):
@@ -125,7 +125,7 @@ def test_both_strategies_equal_brute_force_at_every_radius(bits, make, stride, b
 def test_the_kernel_and_numpy_scramble_equally(bits, monkeypatch):
     packed = uniform(np.random.default_rng(0), 50, bits // 8)
     compiled = scrambled(packed)
-    monkeypatch.setattr(segments, "search", None)
+    monkeypatch.setattr(segments, "kernel", None)
     np.testing.assert_array_equal(scrambled(packed), compiled)
     np.testing.assert_array_equal(unscrambled(compiled), packed)
 
@@ -134,7 +134,7 @@ def test_the_kernel_and_numpy_scramble_equally(bits, monkeypatch):
 @pytest.mark.parametrize("threads", [1, 2, 7])
 def test_tables_contain_every_row_once_under_its_key(windows, threads):
     rows = clustered(np.random.default_rng(1), 3000, 32)
-    offsets, refs, sigs = search.build(rows, 12, 1, windows, threads)
+    offsets, refs, sigs = kernel.build(rows, 12, 1, windows, threads)
     assert offsets.shape == (16, ((1 << 12) + 1) * (4 if windows else 1))
     chunks = rows.view(np.uint16)
     assert sigs.shape == (16 * 3000 + SIG_PADDING,)
@@ -149,7 +149,7 @@ def test_tables_contain_every_row_once_under_its_key(windows, threads):
 
 def test_window_bounds_divide_buckets_by_the_ones_in_signatures():
     rows = clustered(np.random.default_rng(1), 3000, 32)
-    offsets, _, sigs = search.build(rows, 8, 1, True, 1)
+    offsets, _, sigs = kernel.build(rows, 8, 1, True, 1)
     for table in range(16):
         records = offsets[table].reshape(257, 4)
         ones = np.bitwise_count(sigs[3000 * table :][:3000])
@@ -235,7 +235,7 @@ def test_damaged_tables_cause_an_error_or_a_wrong_result_never_a_crash(
     errors = 0
     for number in range(0, 200, 10):
         try:
-            search.query((bad.handle,), packed[number : number + 10], 31, 1, INDEX)
+            kernel.query((bad.handle,), packed[number : number + 10], 31, 1, INDEX)
         except ValueError as error:
             assert "damaged" in str(error)  # noqa: PT017 - a wrong result is allowed too
             errors += 1
@@ -294,7 +294,7 @@ def test_a_saved_index_keeps_its_tables_and_stays_compact(
 def test_a_file_written_without_the_kernel_gets_tables_in_the_background(tmp_path, monkeypatch):
     packed = uniform(np.random.default_rng(7), 20_000, 32)
     with monkeypatch.context() as patch:
-        patch.setattr(segments, "search", None)
+        patch.setattr(segments, "kernel", None)
         index = Index()
         index.add(np.arange(20_000, dtype=np.uint64), packed)
         index.save(tmp_path / "bank")
