@@ -227,8 +227,8 @@ def test_what_is_too_much_for_one_request_is_sent_in_several_and_a_lost_one_agai
     def smaller(route):
         reply = route.fetch()
         body = reply.text()
-        assert body.count("AT_ONCE = 1024") == 1
-        route.fulfill(response=reply, body=body.replace("AT_ONCE = 1024", "AT_ONCE = 30"))
+        assert body.count("SIGNALS_MAX = 1024") == 1
+        route.fulfill(response=reply, body=body.replace("SIGNALS_MAX = 1024", "SIGNALS_MAX = 30"))
 
     visitor.page.route("**/page/api.js", smaller)
     visitor.arrive()

@@ -107,10 +107,10 @@ def test_animated_pictures(page, format, lengths):
     assert_equal(page, data, apart=12)
 
 
-OF_ANIMATION = """async ([encoded, milliseconds]) => {
-    const { ofAnimation } = await import("/page/worker/animation.js");
+HASH_ANIMATION = """async ([encoded, milliseconds]) => {
+    const { hashAnimation } = await import("/page/worker/animation.js");
     const blob = new Blob([Uint8Array.from(atob(encoded), (c) => c.charCodeAt(0))]);
-    return ofAnimation(blob, performance.now() + milliseconds);
+    return hashAnimation(blob, performance.now() + milliseconds);
 }"""
 
 
@@ -119,8 +119,8 @@ def test_of_an_animation_that_takes_too_long_the_frames_so_far_are_kept(page, le
     first, *others = [Image.fromarray(each) for each in moving(4, still=1, seed=2)]
     data = encode(first, "WEBP", save_all=True, append_images=others, duration=length, loop=0)
     encoded = base64.b64encode(data).decode()
-    whole = page.evaluate(OF_ANIMATION, [encoded, 60_000])
-    stopped = page.evaluate(OF_ANIMATION, [encoded, -1])
+    whole = page.evaluate(HASH_ANIMATION, [encoded, 60_000])
+    stopped = page.evaluate(HASH_ANIMATION, [encoded, -1])
     assert whole["moments"] > stopped["moments"] == 1
     assert frames_of(stopped["signals"]) == frames_of(whole["signals"])[:1]
 

@@ -127,7 +127,7 @@ def test_a_planted_leak_is_seen(visit, leak):
 
     def plant(route):
         reply = route.fetch()
-        place = "for (const blob of [...blobs].slice(0, room)) {"
+        place = "for (const blob of [...blobs].slice(0, free)) {"
         # from its file: a page that is busy may have let go of the answer's body by now
         body = (SITE / "screens/choose_files.js").read_text(encoding="utf-8")
         assert body.count(place) == 1
