@@ -1,4 +1,4 @@
-"""The page's table of screens and its state: complete, initialised in one place, consistent."""
+"""The page's table of screens and its state: complete, initialised once, consistent."""
 
 import re
 

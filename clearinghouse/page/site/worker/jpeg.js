@@ -41,7 +41,7 @@ class Reader {
 		/** @type {number[][]} */
 		this.profile = []; // byte ranges
 		this.jfif = false;
-		this.left = new Map(); // the low bits of each coefficient that no scan had yet
+		this.missing = new Map(); // the low bits of each coefficient that no scan had yet
 	}
 
 	read() {
@@ -74,7 +74,7 @@ class Reader {
 	/** Whether the scans had every bit, as far as their headers show. */
 	complete() {
 		return this.frame?.components.every(({ id }) =>
-			Array.from({ length: 64 }, (_, k) => this.left.get(id * 64 + k)).every((bits) => bits === 0),
+			Array.from({ length: 64 }, (_, k) => this.missing.get(id * 64 + k)).every((bits) => bits === 0),
 		);
 	}
 
@@ -162,13 +162,13 @@ class Reader {
 		});
 		if (body.length < 4 + 2 * count) throw damaged();
 		const [from, to, shifts] = frame.progressive ? body.subarray(1 + 2 * count) : [0, 63, 0];
-		for (const { id } of chosen) for (let k = from; k <= to; k++) this.left.set(id * 64 + k, shifts & 15);
+		for (const { id } of chosen) for (let k = from; k <= to; k++) this.missing.set(id * 64 + k, shifts & 15);
 		if (frame.gridSum) {
 			frame.luma.table ??= this.quant[frame.luma.quant];
 			if (!frame.luma.table) throw damaged();
 		}
 		const bits = new BitReader(this.data, this.at);
-		if (frame.holds(chosen)) {
+		if (frame.needs(chosen)) {
 			frame.scan(bits, chosen, { from, to, high: shifts >> 4, low: shifts & 15 }, this.restart);
 		}
 		this.at = bits.finish();

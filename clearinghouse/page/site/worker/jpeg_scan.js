@@ -78,20 +78,20 @@ export class Frame {
 		this.skipped = false;
 		const across = Math.max(...components.map(({ h }) => h));
 		const down = Math.max(...components.map(({ v }) => v));
-		this.wide = Math.ceil(width / (8 * across));
-		this.high = Math.ceil(height / (8 * down));
+		this.mcuColumns = Math.ceil(width / (8 * across));
+		this.mcuRows = Math.ceil(height / (8 * down));
 		for (const component of components) {
 			component.across = Math.ceil(Math.ceil((width * component.h) / across) / 8); // blocks that hold pixels
 			component.down = Math.ceil(Math.ceil((height * component.v) / down) / 8);
-			component.stride = this.wide * component.h;
+			component.stride = this.mcuColumns * component.h;
 			if (progressive && (all || component === this.luma)) {
-				component.coefficients = new Int16Array(component.stride * this.high * component.v * 64);
+				component.coefficients = new Int16Array(component.stride * this.mcuRows * component.v * 64);
 			}
 		}
 	}
 
 	/** Whether a scan is needed: a progressive file's chroma is not. @param {Component[]} chosen */
-	holds(chosen) {
+	needs(chosen) {
 		const needed = !this.progressive || chosen.some(({ coefficients }) => coefficients);
 		this.skipped ||= !needed;
 		return needed;
@@ -101,22 +101,22 @@ export class Frame {
 		const { luma } = this;
 		this.seen ||= chosen.includes(luma);
 		const [alone] = chosen.length === 1 ? chosen : [];
-		const wide = alone ? alone.across : this.wide;
-		const high = alone ? alone.down : this.high;
+		const wide = alone ? alone.across : this.mcuColumns;
+		const high = alone ? alone.down : this.mcuRows;
 		const decode = this.progressive ? this.progression(bits, spectrum) : null;
 		const toGrid = !decode && this.gridSum && chosen.includes(luma);
 		// one row of coefficients for each row of blocks in the current row of MCUs
 		const lines = alone ? 1 : luma.v;
 		const rows = Array.from({ length: lines }, () => new Int32Array(toGrid ? luma.stride * 64 : 0));
 		for (const component of chosen) component.prediction = 0;
-		this.run = 0;
+		this.eobRun = 0;
 		let left = restart;
 		for (let y = 0; y < high; y++) {
 			for (let x = 0; x < wide; x++) {
 				if (restart && left === 0) {
 					bits.restart();
 					for (const component of chosen) component.prediction = 0;
-					this.run = 0;
+					this.eobRun = 0;
 					left = restart;
 				}
 				left -= 1;
@@ -204,8 +204,8 @@ export class Frame {
 
 	first(bits, { ac, coefficients }, at, from, to, low) {
 		if (!ac) throw damaged();
-		if (this.run) {
-			this.run -= 1;
+		if (this.eobRun) {
+			this.eobRun -= 1;
 			return;
 		}
 		for (let k = from; k <= to; k++) {
@@ -219,7 +219,7 @@ export class Frame {
 			} else if (zeros === 15) {
 				k += 15;
 			} else {
-				this.run = (1 << zeros) + bits.take(zeros) - 1;
+				this.eobRun = (1 << zeros) + bits.take(zeros) - 1;
 				break;
 			}
 		}
@@ -231,7 +231,7 @@ export class Frame {
 			if (bits.take(1) && !(coefficients[n] & step)) coefficients[n] += coefficients[n] > 0 ? step : -step;
 		};
 		let k = from;
-		if (!this.run) {
+		if (!this.eobRun) {
 			for (; k <= to; k++) {
 				const symbol = bits.symbol(ac);
 				let zeros = symbol >> 4;
@@ -239,7 +239,7 @@ export class Frame {
 				if (symbol & 15) {
 					value = bits.take(1) ? step : -step;
 				} else if (zeros < 15) {
-					this.run = (1 << zeros) + bits.take(zeros);
+					this.eobRun = (1 << zeros) + bits.take(zeros);
 					break;
 				}
 				for (; k <= to; k++) {
@@ -252,9 +252,9 @@ export class Frame {
 				}
 			}
 		}
-		if (this.run) {
+		if (this.eobRun) {
 			for (; k <= to; k++) if (coefficients[at + k]) correct(at + k);
-			this.run -= 1;
+			this.eobRun -= 1;
 		}
 	}
 }

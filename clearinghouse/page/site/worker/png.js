@@ -20,15 +20,15 @@ const PASSES = [
 	[0, 1, 1, 2],
 ];
 
-const CHECKSUMS = Uint32Array.from({ length: 256 }, (_, n) => {
+const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
 	let sum = n;
 	for (let bit = 0; bit < 8; bit++) sum = sum & 1 ? (sum >>> 1) ^ 0xedb88320 : sum >>> 1;
 	return sum;
 });
 
-function checksum(data, from, to) {
+function crc32(data, from, to) {
 	let sum = 0xffffffff;
-	for (let at = from; at < to; at++) sum = (sum >>> 8) ^ CHECKSUMS[(sum ^ data[at]) & 0xff];
+	for (let at = from; at < to; at++) sum = (sum >>> 8) ^ CRC_TABLE[(sum ^ data[at]) & 0xff];
 	return ~sum >>> 0;
 }
 
@@ -84,7 +84,7 @@ function structure(data) {
 		if (at + 12 > data.length) throw damaged();
 		const end = at + 12 + view.getUint32(at);
 		if (end > data.length) throw damaged();
-		if (checksum(data, at + 4, end - 4) !== view.getUint32(end - 4)) throw damaged();
+		if (crc32(data, at + 4, end - 4) !== view.getUint32(end - 4)) throw damaged();
 		const name = text(data, at + 4, at + 8);
 		const body = data.subarray(at + 8, end - 4);
 		if (name === "IHDR") Object.assign(picture, header(body));
@@ -115,27 +115,27 @@ class AnimationControl {
 	shown = null;
 	number = 0;
 	seen = false;
-	over = false;
+	done = false;
 
 	take(name, body, { width, height }) {
-		if (this.over) return;
+		if (this.done) return;
 		const word = (at) => ((body[at] << 24) | (body[at + 1] << 16) | (body[at + 2] << 8) | body[at + 3]) >>> 0;
 		if (name === "acTL") {
 			this.animated = body.length === 8 && word(0) > 0;
 		} else if (name === "IDAT") {
-			this.over = !this.animated;
+			this.done = !this.animated;
 		} else if (this.frame && name !== "fdAT") {
-			this.over = true;
+			this.done = true;
 			this.shown = this.frame.packed.length ? this.frame : null;
 		} else if (name === "fcTL") {
 			const frame = { width: word(4), height: word(8), left: word(12), top: word(16), packed: [] };
 			const inside = frame.left + frame.width <= width && frame.top + frame.height <= height;
 			const sound = body.length === 26 && word(0) === 0 && frame.width && frame.height && inside;
-			this.over = !sound || !this.seen;
+			this.done = !sound || !this.seen;
 			this.frame = frame;
 		} else if (name === "fdAT") {
 			this.number += 1;
-			this.over = !this.frame || word(0) !== this.number;
+			this.done = !this.frame || word(0) !== this.number;
 			this.frame?.packed.push(body.subarray(4));
 		}
 		this.seen ||= name === "IDAT";
@@ -219,7 +219,7 @@ async function readRows({ width, height, bits, luma }, source, rows) {
 	let row = above.slice();
 	const out = new Float64Array(width);
 	for (let y = 0; y < height; y++) {
-		if (!source.fill(1 + row.length)) await source.wait(1 + row.length);
+		if (!source.has(1 + row.length)) await source.need(1 + row.length);
 		unfilter(source.byte(), source.take(row), above, step);
 		if (rows.counts) {
 			luma(row, out);
@@ -241,7 +241,7 @@ async function readInterlaced({ width, height, bits, luma }, source, rows) {
 		let row = above.slice();
 		const out = new Float64Array(across);
 		for (let y = top; y < height; y += down) {
-			if (!source.fill(1 + row.length)) await source.wait(1 + row.length);
+			if (!source.has(1 + row.length)) await source.need(1 + row.length);
 			unfilter(source.byte(), source.take(row), above, step);
 			luma(row, out);
 			for (let x = 0; x < across; x++) whole[y * width + left + x * right] = out[x];
@@ -282,11 +282,11 @@ class InflateReader {
 		this.at = 0; // offset in the first
 	}
 
-	fill(count) {
+	has(count) {
 		return this.ready >= count;
 	}
 
-	async wait(count) {
+	async need(count) {
 		while (this.ready < count) {
 			const { done, value } = await this.read();
 			if (done) throw damaged();
