@@ -1,4 +1,4 @@
-// The page: which screen is shown and how she leaves. Its state is kept in memory alone.
+// The page: which screen is shown and how she leaves. Its state is kept in memory only.
 
 import { added, claim, loading, next, receipt, signIn, status, withdrawal } from "./screens/case.js";
 import { check } from "./screens/check_copy.js";
@@ -14,7 +14,7 @@ import { LANGUAGES, Words } from "./i18n.js";
 
 const ELSEWHERE = "https://www.wikipedia.org/"; // an everyday page
 const SHIFTS = 3;
-const SHIFT_PAUSE = 1000; // milliseconds at most between two
+const SHIFT_PAUSE = 1000; // milliseconds between two at most
 
 /** The function that draws each screen. @type {Record<string, Render>} */
 export const SCREENS = {

@@ -24,12 +24,11 @@ export const heading = (text) => element("h2", {}, text);
 export const paragraph = (text, attributes = {}) => element("p", attributes, text);
 /** @param {Child[]} items */
 export const list = (items) => element("ul", {}, items.map((item) => element("li", {}, item)));
-/** @param {...Child} children */
-export const row = (...children) => element("div", { class: "row screen-only" }, children);
-/** @param {...Child} children */
-export const box = (...children) => element("div", { class: "box" }, children);
-/** @param {...Child} buttons */
-export const answers = (...buttons) => element("div", { class: "answers" }, buttons);
+/** @returns {(...children: Child[]) => HTMLElement} */
+const division = (kind) => (...children) => element("div", { class: kind }, children);
+export const row = division("row screen-only");
+export const box = division("box");
+export const answers = division("answers");
 
 /** @param {string} text @param {() => void} act */
 export function button(text, act, kind = "") {

@@ -1,4 +1,4 @@
-// The page's texts: one JSON catalogue for each language, fetched once and kept in memory alone.
+// The page's texts: one JSON catalogue for each language, fetched once and kept in memory only.
 
 import { catalogue } from "./build_flags.js";
 

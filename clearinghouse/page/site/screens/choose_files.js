@@ -128,11 +128,11 @@ function fileRow(app, file) {
 /** @param {App} app */
 export function choose(app) {
 	const { say, state, go, back } = app;
-	const begun = state.files.length > 0;
+	const started = state.files.length > 0;
 	const area = element(
 		"div",
 		{ class: "drop" },
-		picker(say("choose.button"), "files", (files) => addFiles(app, files), { multiple: true, kind: begun ? "" : "main" }),
+		picker(say("choose.button"), "files", (files) => addFiles(app, files), { multiple: true, kind: started ? "" : "main" }),
 		paragraph(say("choose.drop"), { class: "small" }),
 		online ? picker(say("choose.saved"), "saved", ([file]) => addSaved(app, file), { accept: SAVED, kind: "quiet" }) : null,
 		state.notSaved ? paragraph(say("choose.not_saved")) : null,
@@ -177,7 +177,7 @@ export function choose(app) {
 		aboutFingerprints(app),
 		area,
 		state.tooMany ? paragraph(say("choose.too_many", { most: FILES_MAX })) : null,
-		begun
+		started
 			? [
 					count,
 					element("label", { class: "tick" }, names, say("choose.names")),

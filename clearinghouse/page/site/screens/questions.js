@@ -40,17 +40,13 @@ function question({ say, back }, name, ...choices) {
 	];
 }
 
-/** @param {App} app */
-export const adult = (app) =>
-	question(app, "adult", ["yes", () => app.go("depicted")], ["no", () => app.go("under18")]);
+/** @returns {Render} */
+const yesNo = (name, yes, no) => (app) =>
+	question(app, name, ["yes", () => app.go(yes)], ["no", () => app.go(no)]);
 
-/** @param {App} app */
-export const depicted = (app) =>
-	question(app, "depicted", ["yes", () => app.go("having")], ["no", () => app.go("someoneElse")]);
-
-/** @param {App} app */
-export const having = (app) =>
-	question(app, "having", ["yes", () => app.go("reason")], ["no", () => app.go("withoutFile")]);
+export const adult = yesNo("adult", "depicted", "under18");
+export const depicted = yesNo("depicted", "having", "someoneElse");
+export const having = yesNo("having", "reason", "withoutFile");
 
 /** @param {App} app */
 export const reason = (app) =>

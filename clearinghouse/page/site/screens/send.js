@@ -150,9 +150,9 @@ export function sending({ say }) {
 export function notSent(app) {
 	const { say, state, replace } = app;
 	const { problem, receipt, sent } = state;
-	const begun = sent?.answers.length;
+	const started = sent?.answers.length;
 	return [
-		title(say(begun ? "unsent.part" : "unsent.title")),
+		title(say(started ? "unsent.part" : "unsent.title")),
 		paragraph(problemText(app, problem)),
 		paragraph(say("unsent.safe")),
 		answers(
@@ -160,6 +160,6 @@ export function notSent(app) {
 			receipt ? button(say("unsent.receipt"), () => app.settle("receipt")) : null,
 		),
 		// where the outcome is unknown, only the same request may follow: another could count twice
-		begun || OUTCOME_UNKNOWN.includes(problem ?? "") ? null : row(button(say("back"), () => replace("review"), "quiet")),
+		started || OUTCOME_UNKNOWN.includes(problem ?? "") ? null : row(button(say("back"), () => replace("review"), "quiet")),
 	];
 }

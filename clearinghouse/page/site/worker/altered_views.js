@@ -122,7 +122,7 @@ class DistinctSignals {
 function gridOf(cells, view) {
 	const { columns, rows } = cells;
 	const luma = view.turn ? turnedLuma(cells, view) : cells.luma;
-	const [left, width, top, height] = shown(view, cells.shape);
+	const [left, width, top, height] = viewport(view, cells.shape);
 	const across = samples(left, width, columns);
 	const down = samples(top, height, rows);
 	const grid = new Float64Array(GRID * GRID);
@@ -142,7 +142,7 @@ function gridOf(cells, view) {
 }
 
 /** Return start and length, across and down, of what a view shows, as shares. */
-function shown({ cut = [0, 0, 0, 0], shape = 0, pad = false }, own) {
+function viewport({ cut = [0, 0, 0, 0], shape = 0, pad = false }, own) {
 	let [left, top] = cut;
 	let width = 1 - left - cut[2];
 	let height = 1 - top - cut[3];

@@ -100,13 +100,13 @@ export class Frame {
 	scan(bits, chosen, spectrum, restart) {
 		const { luma } = this;
 		this.seen ||= chosen.includes(luma);
-		const [alone] = chosen.length === 1 ? chosen : [];
-		const wide = alone ? alone.across : this.mcuColumns;
-		const high = alone ? alone.down : this.mcuRows;
+		const [single] = chosen.length === 1 ? chosen : [];
+		const wide = single ? single.across : this.mcuColumns;
+		const high = single ? single.down : this.mcuRows;
 		const decode = this.progressive ? this.progression(bits, spectrum) : null;
 		const toGrid = !decode && this.gridSum && chosen.includes(luma);
 		// one row of coefficients for each row of blocks in the current row of MCUs
-		const lines = alone ? 1 : luma.v;
+		const lines = single ? 1 : luma.v;
 		const rows = Array.from({ length: lines }, () => new Int32Array(toGrid ? luma.stride * 64 : 0));
 		for (const component of chosen) component.prediction = 0;
 		this.eobRun = 0;
@@ -121,8 +121,8 @@ export class Frame {
 				}
 				left -= 1;
 				for (const component of chosen) {
-					const across = alone ? 1 : component.h;
-					const down = alone ? 1 : component.v;
+					const across = single ? 1 : component.h;
+					const down = single ? 1 : component.v;
 					for (let v = 0; v < down; v++) {
 						for (let h = 0; h < across; h++) {
 							const column = x * across + h;

@@ -55,7 +55,7 @@ export class SmallCopy {
 export function trim(copy) {
 	const { rows, columns, step, width, height } = copy;
 	if (Math.min(rows, columns) < LINES_MIN) return null;
-	const { top, left, bottom, right } = within(copy);
+	const { top, left, bottom, right } = innerBox(copy);
 	const found = {
 		left: left * step,
 		top: top * step,
@@ -67,7 +67,7 @@ export function trim(copy) {
 	return tooSmall || Math.min(found.width, found.height) < SIDE_MIN ? null : found;
 }
 
-function within(copy) {
+function innerBox(copy) {
 	const { rgb, rows, columns } = copy;
 	let box = { top: 0, left: 0, bottom: rows, right: columns };
 	for (let round = 0; round < ROUNDS; round++) {

@@ -33,7 +33,7 @@ function boxIn(data, at, size) {
 }
 
 /** Return the content of each box with a name within another. */
-function within(data, wanted) {
+function boxesIn(data, wanted) {
 	const found = [];
 	for (let at = 0; at + 8 <= data.length; ) {
 		const { name, start, end } = boxIn(data.subarray(at, at + 16), at, data.length);
@@ -44,7 +44,7 @@ function within(data, wanted) {
 	return found;
 }
 
-const descend = (data, ...path) => path.reduce((boxes, name) => boxes.flatMap((box) => within(box, name)), [data]);
+const boxesAt = (data, ...path) => path.reduce((boxes, name) => boxes.flatMap((box) => boxesIn(box, name)), [data]);
 
 /** Refuse a video with a missing part; return what its header crops, or null. @type {CheckVideo} */
 export async function checkVideo(kind, blob) {
@@ -87,7 +87,8 @@ async function checkMp4(blob) {
 	return movie;
 }
 
-const trackId = (box) => viewOf(box).getUint32(box[0] === 1 ? 20 : 12);
+/** Return a track's number in `tkhd`, its time scale in `mdhd`. */
+const fieldAfterTimes = (box) => viewOf(box).getUint32(box[0] === 1 ? 20 : 12);
 
 /** Where each track should continue, to detect missing fragments. */
 class Fragments {
@@ -96,32 +97,32 @@ class Fragments {
 	#tracks = new Map();
 
 	constructor(movie) {
-		for (const track of within(movie, "trak")) {
-			const [header] = within(track, "tkhd");
-			const [media] = descend(track, "mdia", "mdhd");
-			if (header && media) this.#tracks.set(trackId(header), { scale: trackId(media), duration: 0, due: null });
+		for (const track of boxesIn(movie, "trak")) {
+			const [header] = boxesIn(track, "tkhd");
+			const [media] = boxesAt(track, "mdia", "mdhd");
+			if (header && media) this.#tracks.set(fieldAfterTimes(header), { scale: fieldAfterTimes(media), duration: 0, due: null });
 		}
-		for (const entry of descend(movie, "mvex", "trex")) {
+		for (const entry of boxesAt(movie, "mvex", "trex")) {
 			const track = this.#tracks.get(viewOf(entry).getUint32(4));
-			if (track) track.usual = viewOf(entry).getUint32(12);
+			if (track) track.duration = viewOf(entry).getUint32(12);
 		}
 	}
 
 	add(fragment) {
-		const [header] = within(fragment, "mfhd");
+		const [header] = boxesIn(fragment, "mfhd");
 		const number = header ? viewOf(header).getUint32(4) : 0;
 		const skipped = this.#number !== null && number > this.#number + 1;
 		this.#number = number;
-		for (const part of within(fragment, "traf")) {
-			const [[head], [begin]] = [within(part, "tfhd"), within(part, "tfdt")];
+		for (const part of boxesIn(fragment, "traf")) {
+			const [[head], [begin]] = [boxesIn(part, "tfhd"), boxesIn(part, "tfdt")];
 			const track = head && this.#tracks.get(viewOf(head).getUint32(4));
 			if (!track || !begin) continue;
 			const flags = viewOf(head).getUint32(0);
 			const at = 8 + (flags & 1 ? 8 : 0) + (flags & 2 ? 4 : 0);
-			const duration = flags & 8 ? viewOf(head).getUint32(at) : track.usual;
-			const begins = begin[0] ? Number(viewOf(begin).getBigUint64(4)) : viewOf(begin).getUint32(4);
-			if (skipped && track.due !== null && begins - track.due > GAP * track.scale) throw damaged();
-			track.due = begins + within(part, "trun").reduce((sum, run) => sum + durationOf(run, duration), 0);
+			const duration = flags & 8 ? viewOf(head).getUint32(at) : track.duration;
+			const start = begin[0] ? Number(viewOf(begin).getBigUint64(4)) : viewOf(begin).getUint32(4);
+			if (skipped && track.due !== null && start - track.due > GAP * track.scale) throw damaged();
+			track.due = start + boxesIn(part, "trun").reduce((sum, run) => sum + durationOf(run, duration), 0);
 		}
 	}
 }
@@ -138,7 +139,7 @@ function durationOf(run, duration) {
 	return sum;
 }
 
-const HEAD = 0x1a45dfa3; // EBML, which begins a file
+const HEAD = 0x1a45dfa3; // EBML, which start a file
 const STRAY = 12; // bytes; no block of pictures is that short
 const SEGMENT = 0x18538067;
 const CLUSTER = 0x1f43b675;
@@ -221,13 +222,13 @@ function* elements(data) {
 
 /** Return H.264's crop in `moov` if it is at the left or the top, which Chromium shows wrongly; else null. */
 function cropOf(movie) {
-	const tracks = within(movie, "trak").filter((track) => descend(track, "mdia", "minf", "vmhd").length);
-	const enabled = tracks.find((track) => within(track, "tkhd")[0]?.[3] & 1) ?? tracks[0];
-	const [described] = enabled ? descend(enabled, "mdia", "minf", "stbl", "stsd") : [];
+	const tracks = boxesIn(movie, "trak").filter((track) => boxesAt(track, "mdia", "minf", "vmhd").length);
+	const enabled = tracks.find((track) => boxesIn(track, "tkhd")[0]?.[3] & 1) ?? tracks[0];
+	const [described] = enabled ? boxesAt(enabled, "mdia", "minf", "stbl", "stsd") : [];
 	if (!described) return null;
 	const entries = described.subarray(8);
-	const [entry] = [...within(entries, "avc1"), ...within(entries, "avc3")];
-	const [config] = entry ? within(entry.subarray(78), "avcC") : [];
+	const [entry] = [...boxesIn(entries, "avc1"), ...boxesIn(entries, "avc3")];
+	const [config] = entry ? boxesIn(entry.subarray(78), "avcC") : [];
 	if (!config || !(config[5] & 31)) return null;
 	return cropIn(config.subarray(8, 8 + viewOf(config).getUint16(6)));
 }
