@@ -1,4 +1,4 @@
-"""Videos that are stored in odd ways, to which the browser and Python give the same hashes."""
+"""Videos that are stored in odd ways, hashed by the browser as by Python."""
 
 import base64
 import re
