@@ -14,7 +14,7 @@ PHOTOS ?=
 PYTEST_ARGS ?=
 KERNEL := CMakeLists.txt $(wildcard nciihash/search/kernel/*)
 
-.PHONY: setup demo test test-quick attacks structure fuzz-service fuzz-files fuzz-code tiff-sweep lint words docs dist
+.PHONY: setup demo test test-quick attacks structure fuzz-service fuzz-files fuzz-code tiff-sweep lint lint-page words docs dist
 .PHONY: bench bench-check bench-full bench-hashing bench-search bench-recall
 .PHONY: bench-service bench-scan bench-video bench-page bench-veil bench-inversion
 .PHONY: kernels sanitize screenshots page lock clean
@@ -47,7 +47,7 @@ attacks: $(VENV)/.dev
 fuzz-service: $(VENV)/.dev
 	SCHEMATHESIS_EXAMPLES=200 $(BIN)/python -m pytest tests/clearinghouse/test_openapi.py $(PYTEST_ARGS)
 
-lint: $(VENV)/.dev
+lint: $(VENV)/.dev lint-page
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -58,6 +58,19 @@ lint: $(VENV)/.dev
 # Forbidden words and phrases in code, docs and messages, and how often each is used.
 words: $(VENV)/.dev
 	@$(BIN)/python tests/tools/words.py
+
+# The page's scripts: Biome's rules, and TypeScript's check of the types in their comments; needs npm.
+# `npm ci` installs what package-lock.json names, once, and again when it changes.
+PAGE_TOOLS := tests/tools/page
+lint-page: $(PAGE_TOOLS)/node_modules/.installed
+	$(PAGE_TOOLS)/node_modules/.bin/biome lint --error-on-warnings --config-path=$(PAGE_TOOLS) clearinghouse/page
+	$(PAGE_TOOLS)/node_modules/.bin/tsc --project clearinghouse/page
+
+$(PAGE_TOOLS)/node_modules/.installed: $(PAGE_TOOLS)/package.json $(PAGE_TOOLS)/package-lock.json
+	@command -v npm > /dev/null || { echo "make lint-page needs npm, which is not installed:" \
+	    "on Debian or Ubuntu, run apt-get install nodejs npm" >&2; exit 1; }
+	npm ci --prefix $(PAGE_TOOLS) --no-audit --no-fund --silent
+	@touch $@
 
 # All benchmarks at a size that takes 15 minutes on two cores; writes to OUT. PHOTOS are folders. The
 # large ones, whose results are in docs/evidence.md, have their own targets; bench-full runs them all.
@@ -263,4 +276,4 @@ lock:
 
 clean:
 	rm -rf $(VENV) build dist .coverage .coverage.* htmlcov
-	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache $(PAGE_TOOLS)/node_modules

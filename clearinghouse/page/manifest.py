@@ -1,4 +1,4 @@
-"""The files that the survivor's page is made of: a closed list, in the order of who needs whom."""
+"""The files of the survivor's page: a closed list, each file after those that it imports."""
 
 from collections.abc import Iterator
 from importlib.resources import files
@@ -6,7 +6,7 @@ from typing import Final
 
 LANGUAGES: Final = ("en", "es", "pt", "fr", "ar", "ur", "hi")
 
-# What opens files, in a worker without network.
+# The worker, which opens files and has no network.
 WORKER: Final = (
     "worker/fingerprints.js",
     "worker/pdq.js",
@@ -19,14 +19,14 @@ WORKER: Final = (
     "worker/trimming.js",
     "worker/pixels.js",
     "worker/canvas.js",
-    "worker/film_structure.js",
+    "worker/video_structure.js",
     "worker/frame_pixels.js",
     "worker/frame_selection.js",
     "worker/animation.js",
     "worker/proof_of_work.js",
     "worker/worker.js",
 )
-# What she sees.
+# The page itself.
 PAGE: Final = (
     "worker/fingerprints.js",
     "build_flags.js",
@@ -46,12 +46,12 @@ PAGE: Final = (
 
 
 def read(name: str) -> bytes:
-    """Read one of the page's files."""
+    """Return the content of one of the page's files."""
     return (files("clearinghouse.page") / "site" / name).read_bytes()
 
 
 def served() -> Iterator[tuple[str, str, bytes]]:
-    """Give each file that a server hands out: the address's path, the file's name, its content."""
+    """Yield each file that a server sends: the path of its URL, the file's name, its content."""
     yield "/", "index.html", read("index.html")
     words = (f"words/{language}.json" for language in LANGUAGES)
     for name in ("page.css", *sorted({*WORKER, *PAGE}), *words):

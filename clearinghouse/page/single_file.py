@@ -1,10 +1,10 @@
 """Build the survivor's page as one file for use without internet.
 
-The same sources as on the server, each module wrapped into a function, so that no tool is needed to
-read or to build it. Its policy names its script and its style by their digests and allows no
-connection at all. It cannot send anything: fingerprints are saved as a file, to be sent later.
-`python -m clearinghouse.page.single_file FILE DIGESTS` writes it, and the SHA-256 of it and of each
-file that a server hands out, which the service shows at `/digests.json`.
+It has the same sources as the page on the server, each module wrapped into a function, so that no
+tool is needed to read or build it. Its Content-Security-Policy names its script and its style by
+their digests and allows no connection. It cannot send anything: fingerprints are saved as a file
+and sent later. `python -m clearinghouse.page.single_file FILE DIGESTS` writes it, and the SHA-256
+of it and of each file that a server sends, which the service shows at `/digests.json`.
 """
 
 import base64
@@ -29,21 +29,21 @@ _BUILD_FLAGS: Final = """export const online = false;
 export const catalogue = async (language) => CATALOGUES[language];
 const script = new Blob([WORKER], { type: "text/javascript" });
 export const workerAddress = () => URL.createObjectURL(script);
-export const workerKind = {};
+export const workerOptions = {};
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Edition:
-    """The single file, and the Content-Security-Policy that stands in it."""
+class SingleFile:
+    """The page as one file, and the Content-Security-Policy in it."""
 
     html: str
     policy: str
 
 
 @lru_cache(maxsize=1)
-def build() -> Edition:
-    """Build the single file; the same sources give the same bytes."""
+def build() -> SingleFile:
+    """Build the single file; the build is reproducible byte for byte."""
     words = {name: json.loads(manifest.read(f"words/{name}.json")) for name in manifest.LANGUAGES}
     worker = _bundle([(name, _text(name)) for name in manifest.WORKER])
     flags = (
@@ -69,16 +69,16 @@ def build() -> Edition:
         ),
     ):
         if html.count(old) != 1:
-            raise ValueError(f"index.html has no single {old!r}")
+            raise ValueError(f"index.html must contain {old!r} exactly once")
         html = html.replace(old, new)
-    return Edition(html, policy)
+    return SingleFile(html, policy)
 
 
 @lru_cache(maxsize=1)
 def digests() -> bytes:
-    """Give the SHA-256 of the single file and of each path of the page, as JSON.
+    """Return the SHA-256 of the single file and of each path of the page, as JSON.
 
-    Whoever has the sources of a version can make the same bytes, and compare what a server sends.
+    Anyone with the sources of a version can build the same bytes, and compare what a server sends.
     """
     paths = {path: hashlib.sha256(content).hexdigest() for path, _, content in manifest.served()}
     single = hashlib.sha256(build().html.encode()).hexdigest()
@@ -90,14 +90,14 @@ def _text(name: str) -> str:
 
 
 def _bundle(modules: Sequence[tuple[str, str]]) -> str:
-    """Join modules into one script: each becomes a function that returns what it exports."""
+    """Join modules into one script; each becomes a function that returns its exports."""
     parts = ["const modules = {};"]
     for name, source in modules:
         exported = ", ".join(match[2] for match in _EXPORT.finditer(source))
         body = _IMPORT.sub(partial(_import, posixpath.dirname(name)), source)
         body = _EXPORT.sub(r"\1", body)
         if re.search(r"^(import|export)\b|import\.meta", body, re.M):
-            raise ValueError(f"{name} imports or exports in a way that is not understood here")
+            raise ValueError(f"{name} imports or exports in a form that the bundler does not know")
         parts.append(
             f'modules["{name}"] = await (async () => {{\n{body}\nreturn {{ {exported} }};\n}})();'
         )
@@ -106,14 +106,14 @@ def _bundle(modules: Sequence[tuple[str, str]]) -> str:
 
 
 def _import(folder: str, statement: re.Match[str]) -> str:
-    """Return what an import of a module in this folder becomes in the bundle."""
+    """Return the bundle's statement for an import in a module of this folder."""
     names = statement["whole"] or statement["names"].replace(" as ", ": ")
     name = posixpath.normpath(posixpath.join(folder, statement["file"]))
     return f'const {names} = modules["{name}"];'
 
 
 def _quoted(value: object) -> str:
-    # "</script" must not appear inside a script
+    # "</script" would end the script element
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
 
 

@@ -1,4 +1,4 @@
-"""Chromium, a service and a visitor, for all tests of the page that one process runs."""
+"""Chromium, a service and visitors for the tests of the page."""
 
 import json
 
@@ -48,7 +48,7 @@ def add_platform(serving):
 
 @pytest.fixture
 def visit(browser, serving):
-    """Open the page in a browser profile of its own."""
+    """Return a function that opens the page in a new browser profile."""
     contexts = []
 
     def start(language="en", *, arrive=True, **options):
@@ -65,14 +65,14 @@ def visit(browser, serving):
 
     yield start
     for context in contexts:
-        for opened in context.pages:  # requests that are being answered by a test's route
+        for opened in context.pages:  # a route may still be answering a request
             opened.unroute_all(behavior="ignoreErrors")
         context.close()
 
 
 @pytest.fixture(scope="module")
 def page(browser, serving):
-    """A page on which files are fingerprinted without going through the screens."""
+    """A page whose scripts hash files without going through the screens."""
     page = browser.new_page()
     page.goto(serving.address + "/")
     yield page

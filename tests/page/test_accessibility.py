@@ -1,4 +1,4 @@
-"""The page for everybody: keyboard, small screens, writing directions, axe."""
+"""Accessibility: keyboard, small screens, writing directions, axe."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from support.browsers.axe import Axe
 from support.browsers.chosen_files import pictures
 from support.browsers.visitor import LANGUAGES, catalogue
 
-SEEN = """() => [...document.querySelectorAll("header *, main *")]
+OVERFLOWING = """() => [...document.querySelectorAll("header *, main *")]
   .filter((e) => e.checkVisibility() && !e.closest(".unseen, option"))
   .map((e) => [e, e.getBoundingClientRect()])
   .filter(([e, r]) => r.right > innerWidth + 0.5 || r.left < -0.5
@@ -18,29 +18,29 @@ SEEN = """() => [...document.querySelectorAll("header *, main *")]
   .map(([e]) => e.outerHTML.slice(0, 120))"""
 
 
-SMALL = """() => [...document.querySelectorAll("button, a, select, input, summary")]
+SMALL_TARGETS = """() => [...document.querySelectorAll("button, a, select, input, summary")]
   .filter((e) => e.checkVisibility())
   .map((e) => [e.outerHTML.slice(0, 80), e.getBoundingClientRect()])
   .filter(([, r]) => r.width < 24 || r.height < 24).map(([e]) => e)"""
 
 
-# A walk takes a dozen seconds: one for each script and the longest words, and all on demand.
+# A walk takes a dozen seconds: one for each script and the longest words, all in the long profile.
 WALKED = LANGUAGES if os.environ.get("HYPOTHESIS_PROFILE") == "long" else ("en", "fr", "ar", "hi")
 
 
 @pytest.fixture(scope="session")
 def platforms(add_platform):
-    """Add a platform of each kind, so that a case says something of each."""
+    """Add a platform of each kind, so that a case shows the texts for each."""
     for name, scopes in (("All", "feed,match,feedback"), ("Asks", "match"), ("Part", "veil,match")):
         add_platform(name, scopes).close()
 
 
-def test_the_whole_way_by_keyboard(visit):
+def test_every_step_by_keyboard(visit):
     """Tab and Enter alone; every step moves the focus to the new screen's title."""
     visitor = visit()
     page = visitor.page
-    # Asks the browser for its file choosers from now on; asked for only when the key is pressed,
-    # the request can arrive after the key, and the chooser is never reported.
+    # Intercept file choosers from now on: if that begins with the key press, the browser may open
+    # the chooser first and never report it.
     page.on("filechooser", lambda _: None)
 
     def reach(name):
@@ -92,8 +92,8 @@ def test_nothing_is_cut_off_on_a_small_phone(visit, platforms, language):
     for name in visitor.every_screen():
         count += 1
         assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 320, name
-        assert visitor.page.evaluate(SEEN) == [], name
-        assert visitor.page.evaluate(SMALL) == [], name
+        assert visitor.page.evaluate(OVERFLOWING) == [], name
+        assert visitor.page.evaluate(SMALL_TARGETS) == [], name
         assert visitor.page.title() == "Clearinghouse"
         shown = visitor.page.locator("body").inner_text()
         assert not re.search(
@@ -104,7 +104,7 @@ def test_nothing_is_cut_off_on_a_small_phone(visit, platforms, language):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_screens_mirror_where_words_run_from_right_to_left(visit, language):
+def test_right_to_left_languages_mirror_the_screens(visit, language):
     visitor = visit(language, viewport={"width": 800, "height": 600})
     mirrored = language in {"ar", "ur"}
     page = visitor.page
@@ -116,7 +116,7 @@ def test_screens_mirror_where_words_run_from_right_to_left(visit, language):
     assert page.locator("#number").evaluate("e => getComputedStyle(e).direction") == "ltr"
 
 
-def test_another_language_can_be_chosen_and_the_screen_stays(visit):
+def test_choosing_another_language_keeps_the_screen(visit):
     visitor = visit()
     visitor.press("start.go")
     visitor.page.select_option("#languages", "es")
@@ -128,14 +128,14 @@ def test_another_language_can_be_chosen_and_the_screen_stays(visit):
 @pytest.mark.parametrize("language", ["en", "ar"])
 def test_axe_finds_nothing(visit, platforms, language):
     pytest.importorskip("axe_playwright_python", reason="axe is not installed")
-    # without motion, so that no colour is seen on its way to another
+    # without motion, so that no colour is measured during a transition
     visitor = visit(language, arrive=False, reduced_motion="reduce")
-    judge = Axe(visitor.page)
+    axe = Axe(visitor.page)
     checked = 0
     for name in visitor.every_screen():
         for theme in ("light", "dark"):
             visitor.page.emulate_media(color_scheme=theme)
-            problems, passes = judge.look()
+            problems, passes = axe.look()
             assert problems == [], (name, theme)
             assert passes > 10
         checked += 1

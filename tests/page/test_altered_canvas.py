@@ -5,20 +5,20 @@ from skimage import data as photos
 
 from nciihash.hashing.hasher import hash_bytes
 from support.browsers.chosen_files import clip, encoded, file
-from support.hashes import bits_apart, by_python, fingerprints, frames_of
+from support.hashes import bits_apart, by_python, fingerprints, group_by_frame
 
 ALTERED = """
 const real = OffscreenCanvasRenderingContext2D.prototype.getImageData;
-OffscreenCanvasRenderingContext2D.prototype.getImageData = function (...place) {
-  const got = real.apply(this, place);
+OffscreenCanvasRenderingContext2D.prototype.getImageData = function (...area) {
+  const got = real.apply(this, area);
   for (let n = 0; n < got.data.length; n++) got.data[n] = (n * 2654435761) >>> 24;
   return got;
 };
 """
 
 
-def test_a_canvas_that_alters_pixels_is_never_believed(visit):
-    """As in Tor Browser: JPEG and PNG still work, other kinds are refused with a sentence."""
+def test_a_canvas_that_alters_pixels_is_not_used(visit):
+    """As in Tor Browser: JPEG and PNG still work, other kinds are refused with a reason."""
     visitor = visit(arrive=False)
 
     def alter(route):
@@ -36,7 +36,7 @@ def test_a_canvas_that_alters_pixels_is_never_believed(visit):
     refused, seen = fingerprints(visitor.page, [webp, clip()["buffer"]])
     assert refused == {"code": "blocked"}
     wanted = hash_bytes(clip()["buffer"]).hashes
-    values = frames_of(seen["found"]["signals"])  # straight from the player, without a canvas
+    values = group_by_frame(seen["found"]["signals"])  # straight from the player, without a canvas
     assert max(bits_apart(a, h.signal.hex) for a, h in zip(values, wanted, strict=True)) <= 2
     visitor.page.evaluate("delete globalThis.VideoFrame")
     assert fingerprints(visitor.page, [clip()["buffer"]]) == [{"code": "hidden"}]
@@ -45,13 +45,13 @@ def test_a_canvas_that_alters_pixels_is_never_believed(visit):
     visitor.sees("refused.blocked")
 
 
-def test_a_canvas_that_passes_its_test_and_lies_later_is_found_out(visit):
+def test_a_canvas_that_alters_pixels_only_after_its_check_is_detected(visit):
     visitor = visit(arrive=False)
-    lying = ALTERED.replace("for (let n", "if (place[2] !== 64) for (let n")
+    altered_later = ALTERED.replace("for (let n", "if (area[2] !== 64) for (let n")
 
     def alter(route):
         reply = route.fetch()
-        route.fulfill(response=reply, body=lying + reply.text())
+        route.fulfill(response=reply, body=altered_later + reply.text())
 
     visitor.page.route("**/page/worker/worker.js", alter)
     visitor.arrive()

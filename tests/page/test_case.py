@@ -1,4 +1,4 @@
-"""A case on the page: opened, taken over, added to, read and withdrawn."""
+"""A case on the page: opened, claimed, added to, read and withdrawn."""
 
 import time
 from pathlib import Path
@@ -12,8 +12,8 @@ from support.hashes import by_python
 from support.local import random_item
 
 
-def test_a_lost_answer_loses_nothing_and_sends_nothing_twice(visit, serving):
-    """The service gets the request, its answer is lost, she tries again: there is one case."""
+def test_a_request_whose_answer_is_lost_is_retried_without_a_second_case(visit, serving):
+    """The service opens the case, its answer is lost, she tries again."""
     visitor = visit()
     sent = []
 
@@ -32,7 +32,7 @@ def test_a_lost_answer_loses_nothing_and_sends_nothing_twice(visit, serving):
     visitor.press("continue")
     visitor.press("review.send")
     visitor.sees("trouble.offline")
-    # her files cannot be changed now: another request would open a second case
+    # she cannot change her files now: another request would open a second case
     assert visitor.page.get_by_role("button", name=visitor.say("back"), exact=True).count() == 0
     visitor.press("again")
     visitor.at("receipt.title")
@@ -45,7 +45,7 @@ def test_a_lost_answer_loses_nothing_and_sends_nothing_twice(visit, serving):
     visitor.sees("status.file", number=2, media="picture")
 
 
-def test_a_busy_service_is_asked_again(visit):
+def test_a_request_to_a_busy_service_is_retried_with_the_same_key(visit):
     visitor = visit()
     tries = []
 
@@ -64,7 +64,7 @@ def test_a_busy_service_is_asked_again(visit):
     assert len(set(tries)) == 1
 
 
-def test_what_platforms_did_is_shown_and_nothing_is_made_up(visit, add_platform, serving):
+def test_what_platforms_did_is_shown_and_what_is_not_known(visit, add_platform, serving):
     visitor = visit()
     with (
         add_platform("Follower") as follower,
@@ -80,7 +80,7 @@ def test_what_platforms_did_is_shown_and_nothing_is_made_up(visit, add_platform,
         visitor.sees_of("Asker", "platform.asks")
         visitor.sees_of("Veiled", "platform.part")
         visitor.sees_of("Asker", "platform.none")
-        # what other tests of this service opened comes first
+        # the cases of other tests come first
         feed = follower.get("/v1/feed", params={"limit": 10_000}).raise_for_status().json()
         assert not feed["more"]
         follower.post("/v1/feed/ack", json={"cursor": feed["cursor"]}).raise_for_status()
@@ -88,7 +88,7 @@ def test_what_platforms_did_is_shown_and_nothing_is_made_up(visit, add_platform,
         verdicts = [{"id": ids[0], "verdict": "blocked"}, {"id": ids[1], "verdict": "unsure"}]
         follower.post("/v1/feedback", json={"verdicts": verdicts}).raise_for_status()
         value = by_python(pictures()[0]["buffer"])[0]
-        for _ in range(50):  # until the service's index holds this case too, and not only others'
+        for _ in range(50):  # until the service's index has this case too, and not only others'
             asker.post("/v1/match", json={"type": "pdq", "values": [value]}).raise_for_status()
             serving.backdate_a_day()
             visitor.press("status.refresh")
@@ -113,7 +113,7 @@ def test_what_platforms_did_is_shown_and_nothing_is_made_up(visit, add_platform,
         assert visitor.page.get_by_text("Told us that it deleted the fingerprint").count() == 1
 
 
-def test_a_case_is_taken_over_with_a_code_and_a_lost_answer_is_had_again(visit, serving, operator):
+def test_a_case_is_claimed_with_a_code_and_a_lost_answer_is_retried(visit, serving, operator):
     key = operator("advocate", "add", "Helpline")["key"]
     with AdvocateClient(serving.address, key) as advocate:
         facts = {"reason": Reason.SHARED, "consent": True, "adult": True, "depicted": True}
@@ -148,7 +148,7 @@ def test_a_case_is_taken_over_with_a_code_and_a_lost_answer_is_had_again(visit, 
     assert leaks(visitor) == [f"request: {visitor.url}/"]
 
 
-def test_what_is_held_back_and_who_took_it_out_is_told(visit, operator, tmp_path):
+def test_a_quarantined_file_and_who_removed_it_are_shown(visit, operator, tmp_path):
     photo = pictures()[0]
     flags = tmp_path / "flags.txt"
     flags.write_text(by_python(photo["buffer"])[0])
@@ -161,8 +161,8 @@ def test_what_is_held_back_and_who_took_it_out_is_told(visit, operator, tmp_path
         visitor.press("next.finish")
         visitor.sign_in(*secret)
         visitor.sees("status.held_back")
-        held = [q for q in operator("review", "list") if q["kind"] == "quarantined"]
-        operator("review", "remove", str(held[-1]["number"]))
+        quarantined = [q for q in operator("review", "list") if q["kind"] == "quarantined"]
+        operator("review", "remove", str(quarantined[-1]["number"]))
         visitor.press("status.refresh")
         visitor.sees("status.taken_out.operator")
         assert visitor.page.get_by_text(visitor.say("status.held_back")).count() == 0
@@ -170,7 +170,7 @@ def test_what_is_held_back_and_who_took_it_out_is_told(visit, operator, tmp_path
         operator("review", "lawful", "remove", str(flags))
 
 
-def test_what_platforms_took_out_is_being_checked(visit, operator, add_platform):
+def test_a_file_that_platforms_did_not_block_is_being_checked(visit, operator, add_platform):
     photo = pictures()[0]
     with add_platform("Doubter") as one, add_platform("Doubter too") as two:
         feed = {"limit": 10_000}
@@ -183,8 +183,8 @@ def test_what_platforms_took_out_is_being_checked(visit, operator, add_platform)
             for peer, cursor in before.items():
                 page = peer.get("/v1/feed", params=feed | {"cursor": cursor}).json()
                 ids = [entry["id"] for entry in page["entries"] if entry["op"] == "add"]
-                said = [{"id": id, "verdict": "not_blocked"} for id in ids]
-                peer.post("/v1/feedback", json={"verdicts": said}).raise_for_status()
+                verdicts = [{"id": id, "verdict": "not_blocked"} for id in ids]
+                peer.post("/v1/feedback", json={"verdicts": verdicts}).raise_for_status()
             visitor.sign_in(*secret)
             visitor.sees("status.being_checked", count=len(ids), of=len(ids))
             assert visitor.page.get_by_text(visitor.say("status.held_back")).count() == 0
@@ -195,8 +195,8 @@ def test_what_platforms_took_out_is_being_checked(visit, operator, add_platform)
             assert operator("review", "put-back", "Doubter")["kept"] == 1
         visitor.press("status.refresh")
         visitor.at("status.title")
-        said = visitor.say("status.being_checked", count=len(ids), of=len(ids))
-        assert visitor.page.get_by_text(said).count() == 0
+        text = visitor.say("status.being_checked", count=len(ids), of=len(ids))
+        assert visitor.page.get_by_text(text).count() == 0
         visitor.press("status.withdraw_one", number=1)
 
 
@@ -220,15 +220,15 @@ def test_files_are_added_with_one_post_that_holds_only_hashes(visit):
     assert secret[0] not in post.url
 
 
-def test_what_is_too_much_for_one_request_is_sent_in_several_and_a_lost_one_again(visit, serving):
-    """As with many videos; here a request takes the fingerprints of one picture."""
+def test_a_large_case_is_sent_in_several_requests_and_a_lost_one_is_retried(visit, serving):
+    """As with many videos; here a request holds the fingerprints of one picture."""
     visitor = visit(arrive=False)
 
     def smaller(route):
         reply = route.fetch()
         body = reply.text()
-        assert body.count("AT_ONCE = 1024") == 1
-        route.fulfill(response=reply, body=body.replace("AT_ONCE = 1024", "AT_ONCE = 30"))
+        assert body.count("SIGNALS_MAX = 1024") == 1
+        route.fulfill(response=reply, body=body.replace("SIGNALS_MAX = 1024", "SIGNALS_MAX = 30"))
 
     visitor.page.route("**/page/api.js", smaller)
     visitor.arrive()

@@ -9,7 +9,7 @@ from support.browsers.chosen_files import clip, encoded, file
 from support.browsers.leaks import leaks
 
 
-def test_whether_a_copy_would_be_found_is_told_without_sending_anything(visit, tmp_path):
+def test_a_copy_is_checked_without_sending_anything(visit, tmp_path):
     photo = Image.fromarray(photos.chelsea())
     screen = Image.new("RGB", (540, 960), "white")
     screen.paste(photo.resize((540, 359)), (0, 240))
@@ -40,7 +40,7 @@ def test_whether_a_copy_would_be_found_is_told_without_sending_anything(visit, t
     visitor.press("back")
     visitor.sees("review.prints", count=3)
 
-    # with fingerprints that were saved, without a case
+    # with saved fingerprints, without a case
     item = hash_bytes(small["buffer"], variants="standard")
     saved = tmp_path / "notes.json"
     saved.write_text(AddItems(items=(ItemIn.of(item),)).model_dump_json())

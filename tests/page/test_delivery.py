@@ -11,8 +11,8 @@ import httpx
 from clearinghouse.page import manifest
 from support.paths import SITE
 
-SIZE_MAX = 160_000  # bytes of all that the page is made of, without catalogues
-SENT_MAX = 64_000  # bytes of the same as they are sent
+SIZE_MAX = 160_000  # bytes of all files of the page except catalogues
+SENT_MAX = 64_000  # bytes of the same, compressed
 
 
 def test_the_page_and_its_worker_have_their_policies(browser, serving):
@@ -62,15 +62,15 @@ def test_the_page_is_small_and_needs_nothing_else():
     }
 
 
-def test_whoever_has_the_sources_can_check_what_the_service_sends(serving, tmp_path):
+def test_the_digests_can_be_reproduced_from_the_sources(serving, tmp_path):
     with httpx.Client(base_url=serving.address) as client:
-        told = client.get("/digests.json").json()
-        for path, digest in told["paths"].items():
+        published = client.get("/digests.json").json()
+        for path, digest in published["paths"].items():
             assert hashlib.sha256(client.get(path).content).hexdigest() == digest
-    assert "/page/worker/worker.js" in told["paths"]
+    assert "/page/worker/worker.js" in published["paths"]
     single, listed = tmp_path / "page.html", tmp_path / "digests.json"
     command = [sys.executable, "-m", "clearinghouse.page.single_file", str(single), str(listed)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert json.loads(listed.read_bytes()) == told
-    assert hashlib.sha256(single.read_bytes()).hexdigest() == told["single_file"]
-    assert done.stdout == f"{told['single_file']}  {single}\n"
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(listed.read_bytes()) == published
+    assert hashlib.sha256(single.read_bytes()).hexdigest() == published["single_file"]
+    assert process.stdout == f"{published['single_file']}  {single}\n"

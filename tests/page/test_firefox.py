@@ -1,4 +1,4 @@
-"""The survivor's page in Firefox, where private windows alter what a canvas gives back."""
+"""The survivor's page in Firefox, where private windows alter what a canvas returns."""
 
 import pytest
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def person(serving, tmp_path):
-    """Give what starts Firefox with given preferences and opens the page in it."""
+    """Return a function that starts Firefox with given preferences and opens the page."""
     pytest.importorskip("marionette_driver", reason="no marionette_driver")
     running = []
 
@@ -29,7 +29,7 @@ def person(serving, tmp_path):
 
 
 def files(folder):
-    """Give photos as files, and a video."""
+    """Return photos as files, and a video."""
     path = folder / "d.webm"
     path.write_bytes(clip()["buffer"])
     return [*stills(folder), path]

@@ -27,7 +27,7 @@ def golden(kind, height, width):
 
 @pytest.mark.parametrize("path", [None, "canvas"])
 def test_golden_pictures_hash_as_in_python(page, path):
-    """Through our own reading of PNG, and through the canvas, which knows BMP."""
+    """By our own PNG reader, and by the canvas, which supports BMP."""
     format, options = ("PNG", {"compress_level": 1}) if path is None else ("BMP", {})
     entries = [e for e in HASHES if e["height"] * e["width"] <= 1_000_000]
     files = [
@@ -90,7 +90,7 @@ def by_browser_with_copies(page, data):
 
 
 def assert_alike(found, wanted):
-    """Near-equal copies are left out on either side, so a few may be on one side alone."""
+    """Both sides omit near-equal copies, so a few may be on one side only."""
     shared = found.keys() & wanted.keys()
     assert len(shared) >= 0.9 * max(len(found), len(wanted)), found.keys() ^ wanted.keys()
     apart = sorted(bits_apart(found[name][0], wanted[name][0]) for name in shared)
@@ -117,7 +117,7 @@ def framed(image, border, colour):
 @pytest.mark.parametrize(
     ("border", "colour", "whole"), [(30, "white", True), (30, (20, 60, 30), True), (150, 0, False)]
 )
-def test_copies_of_a_framed_picture_are_of_what_is_within(page, border, colour, whole, tmp_path):
+def test_copies_of_a_framed_picture_omit_the_frame(page, border, colour, whole, tmp_path):
     data = encoded(framed(Image.fromarray(photos.chelsea()), border, colour), "PNG")
     found = by_browser_with_copies(page, data)
     wanted = by_python_with_copies(data, tmp_path)
@@ -178,7 +178,7 @@ def test_pictures_are_turned_upright(page, turned):
         assert bits_apart(got["found"]["pdq"], upright[0]) <= 2, (path, format)
 
 
-def test_what_is_transparent_is_white(page):
+def test_transparent_parts_are_white(page):
     rgb = waves(200, 260)
     alpha = rings(200, 260)[..., :1]
     image = Image.fromarray(np.concatenate((rgb, alpha), axis=2))
@@ -198,7 +198,7 @@ def test_what_is_transparent_is_white(page):
 
 
 def test_all_sample_photos_hash_as_in_python(page, shared_data):
-    """At least 95 of 100 equal and 99 within 2 bits; every second one, for the time it takes."""
+    """At least 95 of 100 equal and 99 within 2 bits; every fourth photo, to save time."""
     distances = []
     for path in sorted((shared_data / "photos").glob("*.*"))[::4]:
         data = path.read_bytes()

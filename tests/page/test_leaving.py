@@ -1,4 +1,4 @@
-"""Leaving the page at once, and going back while files are read."""
+"""Leaving the page at once, and going back while files are hashed."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from support.hashes import by_python
 
 
 @pytest.mark.parametrize("way", ["button", "Escape", "Shift"])
-def test_she_can_leave_at_once_and_nothing_stays(visit, way):
+def test_leaving_is_immediate_and_clears_the_page(visit, way):
     visitor = visit()
     page = visitor.page
     page.route(
@@ -40,8 +40,7 @@ def test_typing_capitals_does_not_leave(visit):
     visitor.at("signIn.title")
 
 
-def test_going_away_ends_the_work_and_coming_back_starts_anew(visit, tmp_path):
-    """While a file is being read she goes back; the next case is not disturbed."""
+def test_going_back_ends_the_hashing_and_a_new_case_is_not_disturbed(visit, tmp_path):
     visitor = visit()
     big = tmp_path / "big.png"
     big.write_bytes(png(np.tile(waves(300, 300), (10, 10, 1)), compress_level=1))

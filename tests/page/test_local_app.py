@@ -1,4 +1,4 @@
-"""The page from `nciihash app`, on the own machine."""
+"""The page served by `nciihash app` on the user's own machine."""
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ from support.browsers.leaks import leaks
 
 
 def test_the_page_from_this_machine_opens_a_case_elsewhere(visit, serving):
-    """The advocate's command: the page talks to loopback, which passes on what it says."""
+    """The page sends its requests to loopback, which forwards them to the service."""
     command = [sys.executable, "-m", "nciihash", "app", "--no-browser", "--server", serving.address]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen(command, text=True, **pipes)
@@ -36,5 +36,5 @@ def test_the_page_from_this_machine_opens_a_case_elsewhere(visit, serving):
         assert leaks(visitor) == [f"request: {address}/", f"request: DELETE {address}/v1/case"]
     finally:
         process.terminate()
-        written = process.communicate(timeout=30)
-    assert written == ("", ""), "nothing is written down"
+        output = process.communicate(timeout=30)
+    assert output == ("", ""), "nothing is logged"

@@ -72,15 +72,15 @@ def test_jpegs_that_viewers_show_whole_are_hashed(page, kind):
 
 
 @pytest.mark.parametrize("kind", JPEGS)
-def test_jpegs_that_lack_pixels_are_refused(page, kind):
+def test_jpegs_with_missing_pixels_are_refused(page, kind):
     data = encoded(cat(), "JPEG", quality=90, **JPEGS[kind])
     assert_refused(page, list(with_pixels_missing(data)), "damaged")
 
 
 @pytest.mark.parametrize("kind", JPEGS)
-def test_jpegs_of_which_a_scan_ends_too_soon_are_refused(page, kind):
+def test_jpegs_with_a_scan_that_ends_too_soon_are_refused(page, kind):
     data = encoded(cat(), "JPEG", quality=90, **JPEGS[kind])
-    # scans of colours alone are not read here, as hashes are of luma
+    # scans of chroma alone are not read here: hashes are of luma
     files = [(name, odd) for name, odd in out_of_step(data) if not re.search(r"of \[[23]\]", name)]
     assert len(files) > 3
     assert_refused(page, files, "damaged")
@@ -175,7 +175,7 @@ def test_a_pngs_hidden_image_is_not_hashed(page):
     part = apng(size, [Frame(scene(200, 150, 1), 50, 20)], hidden=hidden)
     for path in (None, "bytes"):
         assert_hashed(page, [("part", part)], by_python(part)[0], path)
-    # what is no sound animation is a still picture
+    # an invalid animation is a still picture
     outside = apng(size, [Frame(scene(300, 200, 1), 1)], hidden=hidden)
     assert_hashed(page, [("outside", outside)], by_python(encoded(hidden, "PNG"))[0], "bytes")
 

@@ -1,4 +1,4 @@
-"""Videos that are stored in odd ways, hashed in the browser and by Python to the same."""
+"""Videos that are stored in odd ways, hashed by the browser as by Python."""
 
 import base64
 import re
@@ -9,21 +9,21 @@ from PIL import Image
 
 from nciihash import errors, pdq
 from nciihash.hashing.hasher import hash_bytes
-from support.hashes import bits_apart, fingerprints, frames_of
+from support.films import make_video, moving_frames, oriented, stored
+from support.hashes import bits_apart, fingerprints, group_by_frame
 from support.pictures import encode, scene
 from support.tracks import boxes_of, cropped, fragmented, live, with_two_tracks
-from support.videos import make_video, moving_frames, oriented, stored
 
 
 def values(page, data):
     (got,) = fingerprints(page, [data])
     assert set(got) == {"found"}, got
     assert got["found"]["media"] == "video"
-    return frames_of(got["found"]["signals"])
+    return group_by_frame(got["found"]["signals"])
 
 
 def assert_equal(page, data, apart=8):
-    """Each hash of the one is near one of the other's."""
+    """Assert that each hash of either side is near one of the other's."""
     browser = values(page, data)
     python = [h.signal.hex for h in hash_bytes(data).hashes]
     for ours, theirs in ((browser, python), (python, browser)):
@@ -44,7 +44,7 @@ def test_the_track_that_the_browser_shows(page, flags, sizes):
     assert_equal(page, with_two_tracks(tracks, flags=flags))
 
 
-def test_a_default_track_that_the_browser_does_not_show_is_not_hashed_as_another(page):
+def test_a_video_whose_default_track_the_browser_does_not_show_is_refused(page):
     tracks = [moving_frames(12, 128, 96, seed=seed) for seed in (1, 2)]
     options = {"format": "webm", "codec": "libvpx"}
     (got,) = fingerprints(page, [with_two_tracks(tracks, default=(False, True), **options)])
@@ -54,19 +54,19 @@ def test_a_default_track_that_the_browser_does_not_show_is_not_hashed_as_another
 
 
 @pytest.mark.parametrize(("left", "top"), [(0, 0), (20, 0), (0, 10), (34, 14), (64, 2)])
-def test_what_a_streams_header_crops(page, left, top):
+def test_cropping_in_a_streams_header(page, left, top):
     assert_equal(page, cropped(moving_frames(12, 320, 224), "libx264", left, top))
 
 
-def test_what_a_turned_streams_header_crops(page):
+def test_cropping_in_a_rotated_streams_header(page):
     data = cropped(moving_frames(12, 320, 224), "libx264", 20, 6)
     for orientation in (2, 5, 6):
         assert_equal(page, oriented(data, orientation))
 
 
 LENGTHS = {
-    "swipes between held pictures": [2.0, *[0.05] * 6, 1.0, *[0.04] * 5, 3.0, *[0.03] * 4, 1.5],
-    "a moment, then a picture that stays": [0.1, 2.0],
+    "swipes between pictures": [2.0, *[0.05] * 6, 1.0, *[0.04] * 5, 3.0, *[0.03] * 4, 1.5],
+    "a moment, then a long picture": [0.1, 2.0],
     "just a quarter second": [0.26, 0.11, 0.25, 0.13, 0.25, 0.01, 0.25],
     "a loop shorter than the looks": [0.06, 0.06, 0.06],
     "an end that is soon over": [1.0, 0.1, 0.1],
@@ -74,12 +74,12 @@ LENGTHS = {
 
 
 @pytest.mark.parametrize("name", LENGTHS)
-def test_pictures_that_stay(page, name):
+def test_pictures_of_different_durations(page, name):
     lengths = LENGTHS[name]
     scenes = moving_frames(len(lengths), still=1, seed=2)
     times = [0.0, *np.cumsum(lengths[:-1]).tolist()]
     assert_equal(page, make_video(scenes, times=times))
-    # of VP8, Chromium shows another of those frames that are gone within a quarter second
+    # of VP8 frames shorter than a quarter second, Chromium shows different ones
     found = values(page, make_video(scenes, "libvpx", "webm", times=times))
     for drawn, length in zip(scenes, lengths, strict=True):
         if length >= 0.25:
@@ -107,22 +107,22 @@ def test_animated_pictures(page, format, lengths):
     assert_equal(page, data, apart=12)
 
 
-OF_ANIMATION = """async ([encoded, milliseconds]) => {
-    const { ofAnimation } = await import("/page/worker/animation.js");
+HASH_ANIMATION = """async ([encoded, milliseconds]) => {
+    const { hashAnimation } = await import("/page/worker/animation.js");
     const blob = new Blob([Uint8Array.from(atob(encoded), (c) => c.charCodeAt(0))]);
-    return ofAnimation(blob, performance.now() + milliseconds);
+    return hashAnimation(blob, performance.now() + milliseconds);
 }"""
 
 
 @pytest.mark.parametrize("length", [100, 50])
-def test_of_an_animation_that_takes_too_long_the_frames_so_far_are_kept(page, length):
+def test_an_animation_that_takes_too_long_keeps_its_frames_so_far(page, length):
     first, *others = [Image.fromarray(each) for each in moving_frames(4, still=1, seed=2)]
     data = encode(first, "WEBP", save_all=True, append_images=others, duration=length, loop=0)
     encoded = base64.b64encode(data).decode()
-    whole = page.evaluate(OF_ANIMATION, [encoded, 60_000])
-    stopped = page.evaluate(OF_ANIMATION, [encoded, -1])
+    whole = page.evaluate(HASH_ANIMATION, [encoded, 60_000])
+    stopped = page.evaluate(HASH_ANIMATION, [encoded, -1])
     assert whole["moments"] > stopped["moments"] == 1
-    assert frames_of(stopped["signals"]) == frames_of(whole["signals"])[:1]
+    assert group_by_frame(stopped["signals"]) == group_by_frame(whole["signals"])[:1]
 
 
 def test_a_still_picture_is_no_animation(page):
@@ -131,7 +131,7 @@ def test_a_still_picture_is_no_animation(page):
         assert got["found"]["media"] == "image"
 
 
-def test_a_video_of_which_a_part_is_missing_is_refused(page):
+def test_a_video_with_a_missing_part_is_refused(page):
     pieces = boxes_of(fragmented(moving_frames(36)))
     whole = b"".join(data for _, data in pieces)
     recorded, ends = live(moving_frames(36), "libvpx")
@@ -157,7 +157,7 @@ def test_a_video_of_which_a_part_is_missing_is_refused(page):
     assert [got.get("code") for got in fingerprints(page, broken)] == ["damaged"] * len(broken)
 
 
-def test_no_kind_of_video_is_called_no_picture(page):
+def test_every_kind_of_video_is_recognised_as_one(page):
     frames = moving_frames(12)
     stream = make_video(frames, "libx264", "mpegts")
     parts = [stream[at : at + 188] for at in range(0, len(stream), 188)]

@@ -17,7 +17,7 @@ from support.hashes import bits_apart, by_python
 
 
 def test_fingerprints_made_without_internet_are_sent_later(visit, tmp_path):
-    """From the single file, opened from the disk, to a case on the service."""
+    """From the single file, opened from disk, to a case on the service."""
     (tmp_path / "page.html").write_text(single_file.build().html, encoding="utf-8")
     away = visit(arrive=False)
     away.page.context.set_offline(True)
@@ -56,7 +56,7 @@ def test_fingerprints_made_without_internet_are_sent_later(visit, tmp_path):
     assert [bits_apart(a, b) <= 2 for a, b in zip(values, expected, strict=True)] == [True] * 3
 
 
-def test_the_single_file_is_the_same_each_time_and_allows_no_connection():
+def test_the_single_file_is_reproducible_and_allows_no_connection():
     html = single_file.build().html
     assert html == single_file.build.__wrapped__().html
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', html)[1]
@@ -69,8 +69,8 @@ def test_the_single_file_is_the_same_each_time_and_allows_no_connection():
     assert not re.search(r'(src|href)="(?!data:)', html)
 
 
-def test_many_pictures_are_saved_a_file_for_each_case(visit, tmp_path, monkeypatch):
-    """Here a case holds two."""
+def test_many_pictures_are_saved_in_one_file_for_each_case(visit, tmp_path, monkeypatch):
+    """Here a case can hold two."""
     read = manifest.read
     monkeypatch.setattr(
         manifest, "read", lambda name: read(name).replace(b"CASE_MAX = 200", b"CASE_MAX = 2")

@@ -16,9 +16,9 @@ from support.browsers.visitor import ELSEWHERE
 from support.hashes import by_python, fingerprints
 from support.paths import SITE
 
-# what opens files
+# the modules of the worker
 MODULES = tuple(name.removesuffix(".js") for name in manifest.WORKER)
-HOLD_STILL = 400  # milliseconds in which a late request would show
+LATE = 400  # milliseconds in which a late request would be sent
 
 
 def test_nothing_is_requested_before_send_and_one_post_afterwards(visit):
@@ -32,16 +32,16 @@ def test_nothing_is_requested_before_send_and_one_post_afterwards(visit):
     visitor.page.locator("label.tick input").check()
     visitor.press("continue")
     visitor.unfold()
-    visitor.page.wait_for_timeout(HOLD_STILL)
-    # the worker's own modules are all that was loaded while files were open
+    visitor.page.wait_for_timeout(LATE)
+    # only the worker's own modules were loaded while files were open
     loaded = {r.url.removeprefix(visitor.url) for r in visitor.requests[before:]}
-    films = {url for url in loaded if url.startswith(f"blob:{visitor.url}/")}
-    assert loaded - films <= {f"/page/{name}.js" for name in MODULES}
-    assert len(films) <= 1
+    videos = {url for url in loaded if url.startswith(f"blob:{visitor.url}/")}
+    assert loaded - videos <= {f"/page/{name}.js" for name in MODULES}
+    assert len(videos) <= 1
     ready = len(visitor.requests)
     visitor.press("review.send")
     visitor.at("receipt.title")
-    visitor.page.wait_for_timeout(HOLD_STILL)
+    visitor.page.wait_for_timeout(LATE)
     (post,) = visitor.requests[ready:]
     assert (post.method, post.url) == ("POST", visitor.url + "/v1/cases")
     body = post.post_data_buffer
@@ -59,13 +59,13 @@ def test_nothing_is_requested_before_send_and_one_post_afterwards(visit):
     assert leaks(visitor, before) == []
 
 
-def test_hashing_again_requests_nothing_at_all(visit):
+def test_hashing_more_files_requests_nothing(visit):
     visitor = visit()
     visitor.answer_questions()
     visitor.choose(pictures()[:1])
     before = len(visitor.requests)
     visitor.choose([file("b.png", png(blocks(300, 300))), file("c.png", png(rings(300, 300)))])
-    visitor.page.wait_for_timeout(HOLD_STILL)
+    visitor.page.wait_for_timeout(LATE)
     assert visitor.requests[before:] == []
 
 
@@ -119,20 +119,20 @@ LEAKS = {
 
 
 @pytest.mark.parametrize("leak", [None, *LEAKS])
-def test_a_planted_leak_is_seen(visit, leak):
-    """Without one the judge finds nothing; with any of them it does."""
+def test_a_planted_leak_is_detected(visit, leak):
+    """`leaks` finds each of them, and nothing where none is planted."""
     visitor = visit(arrive=False)
     visitor.page.route("https://example.org/**", lambda route: route.fulfill(body="x"))
     script, sign = LEAKS.get(leak, ("", ""))
 
     def plant(route):
         reply = route.fetch()
-        place = "for (const blob of [...blobs].slice(0, room)) {"
-        # from its file: a page that is busy may have let go of the answer's body by now
+        line = "for (const blob of [...blobs].slice(0, free)) {"
+        # from its file: a busy browser may have discarded the body of the answer
         body = (SITE / "screens/choose_files.js").read_text(encoding="utf-8")
-        assert body.count(place) == 1
-        planted = f"{place} try {{ {script} }} catch {{}}"
-        route.fulfill(response=reply, body=body.replace(place, planted))
+        assert body.count(line) == 1
+        planted = f"{line} try {{ {script} }} catch {{}}"
+        route.fulfill(response=reply, body=body.replace(line, planted))
 
     visitor.page.route("**/page/screens/choose_files.js", plant)
     visitor.arrive()
@@ -150,7 +150,7 @@ def test_a_planted_leak_is_seen(visit, leak):
 
     if leak is None:
         visitor.page.locator("button.main:enabled").wait_for()
-        visitor.page.wait_for_timeout(HOLD_STILL)
+        visitor.page.wait_for_timeout(LATE)
         assert seen() == []
         return
     found = []
@@ -162,17 +162,17 @@ def test_a_planted_leak_is_seen(visit, leak):
             found = seen()
 
 
-def test_scripts_use_no_door_that_a_policy_leaves_open():
-    """No policy stops a change of address or a connection between browsers: neither is used."""
+def test_scripts_use_no_api_that_could_leak():
+    """No policy prevents navigation or WebRTC, so that the scripts must not use them."""
     source = "\n".join(p.read_text(encoding="utf-8") for p in sorted(SITE.rglob("*.js")))
     assert re.findall(r"\blocation\b(?!\.origin)[^;\n]*", source) == ["location.replace(ELSEWHERE)"]
     assert source.count(f'const ELSEWHERE = "{ELSEWHERE}"') == 1
-    doors = (
+    leaking = (
         r"RTC\w*Connection|WebTransport|WebSocket|EventSource|sendBeacon|XMLHttpRequest|\beval\b"
     )
-    doors += r"|innerHTML|outerHTML|insertAdjacentHTML|document\.write|Function\(|importScripts"
-    doors += r"|localStorage|sessionStorage|indexedDB|caches|cookie|serviceWorker|history\."
-    assert re.findall(doors, source) == []
+    leaking += r"|innerHTML|outerHTML|insertAdjacentHTML|document\.write|Function\(|importScripts"
+    leaking += r"|localStorage|sessionStorage|indexedDB|caches|cookie|serviceWorker|history\."
+    assert re.findall(leaking, source) == []
     assert sorted(re.findall(r"fetch\((.*)", source)) == [
         'new URL(`words/${language}.json`, import.meta.url), { credentials: "omit" });',
         "path, {",

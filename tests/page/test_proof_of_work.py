@@ -1,4 +1,4 @@
-"""The proof of work that a busy service asks the page for."""
+"""The proof of work that a busy service requires of the page."""
 
 import json
 import secrets
@@ -19,50 +19,50 @@ from support.service_process import ServiceProcess
 
 @pytest.fixture(scope="module")
 def flooded(tmp_path_factory):
-    """Give a service that asks for work when two cases were opened in a minute."""
+    """A service that requires work once two cases were opened in a minute."""
     folder = tmp_path_factory.mktemp("flooded")
     with ServiceProcess(folder, CLEARINGHOUSE_QUIET_OPENINGS="1") as process:
         yield process
 
 
-def crowd(process):
-    """Open cases until it asks for work, and will for 40 seconds more at least."""
+def make_busy(process):
+    """Open cases until the service requires work, for at least 40 more seconds."""
     with Client(process.address) as client:
-        # 16 puzzles of 14 bits follow more than two openings
+        # 16 puzzles of 14 bits are required after more than two openings
         while httpx.get(process.address + "/v1/work").json()["difficulty"] < 14:
             client.open_case([random_item()], reason=Reason.SHARED, adult=True, depicted=True)
 
 
-def asked_for_work(visitor):
+def challenge_requests(visitor):
     return [r for r in visitor.requests if r.url == visitor.url + "/v1/work"]
 
 
-def test_work_is_asked_about_while_the_page_is_loaded_and_says_nothing(visit):
+def test_the_challenge_is_fetched_with_the_page_and_the_request_says_nothing(visit):
     visitor = visit()
-    (asked,) = asked_for_work(visitor)
+    (asked,) = challenge_requests(visitor)
     assert asked.method == "GET"
     assert asked.post_data_buffer is None
     ours = {"authorization", "cookie", "referer", "idempotency-key", "content-type"}
     assert not ours & set(asked.all_headers())
     visitor.open_case(pictures())
-    assert len(asked_for_work(visitor)) == 1
+    assert len(challenge_requests(visitor)) == 1
     visitor.press("receipt.done")
     visitor.press("next.finish")
     visitor.open_case(pictures())
-    assert len(asked_for_work(visitor)) == 2, "a second case asks again"
+    assert len(challenge_requests(visitor)) == 2, "a second case needs a new challenge"
 
 
-def test_the_work_is_done_while_she_fills_in_the_form(visit, flooded):
-    crowd(flooded)
+def test_the_work_is_done_while_she_answers_the_questions(visit, flooded):
+    make_busy(flooded)
     visitor = visit(arrive=False)
     visitor.url = flooded.address
     visitor.arrive()
-    assert len(visitor.page.workers) == 0, "who only reads does not compute"
+    assert len(visitor.page.workers) == 0, "no work is done before she starts"
     visitor.answer_questions()
     visitor.choose(pictures())
     visitor.press("continue")
     visitor.at("review.title")
-    # the worker that hashes stays, and the one that solved is gone before anything is sent
+    # the worker that hashes stays; the one that solved ends before anything is sent
     deadline = time.monotonic() + 60
     while len(visitor.page.workers) > 1:
         assert time.monotonic() < deadline
@@ -73,12 +73,12 @@ def test_the_work_is_done_while_she_fills_in_the_form(visit, flooded):
     (post,) = visitor.requests[before:]
     work = OpenCase.model_validate_json(post.post_data_buffer).work
     assert solves(work.challenge, int(work.challenge[:2], 16), work.nonces)
-    assert len(asked_for_work(visitor)) == 1
+    assert len(challenge_requests(visitor)) == 1
     assert leaks(visitor) == [f"request: {visitor.url}/"]
 
 
-def test_more_work_than_was_asked_at_first_is_done_at_sending(visit, flooded):
-    """She came while it was quiet, or stayed longer than a proof lasts."""
+def test_work_that_is_required_later_is_done_while_sending(visit, flooded):
+    """She started while the service was quiet, or took longer than a proof is valid."""
     visitor = visit(arrive=False)
     visitor.url = flooded.address
     quiet = '{"challenge":null,"difficulty":0,"puzzles":16}'
@@ -89,7 +89,7 @@ def test_more_work_than_was_asked_at_first_is_done_at_sending(visit, flooded):
     visitor.choose(pictures())
     visitor.press("continue")
     visitor.at("review.title")
-    crowd(flooded)
+    make_busy(flooded)
     before = len(visitor.requests)
     visitor.press("review.send")
     visitor.at("receipt.title")
@@ -103,7 +103,7 @@ def test_more_work_than_was_asked_at_first_is_done_at_sending(visit, flooded):
     }
 
 
-def test_a_service_that_always_asks_for_more_is_called_busy(visit):
+def test_a_service_that_keeps_requiring_work_is_reported_as_busy(visit):
     visitor = visit(arrive=False)
     asked = json.dumps({"challenge": "0" * 82, "difficulty": 4, "puzzles": 16})
     tries = []
@@ -127,8 +127,8 @@ def test_a_service_that_always_asks_for_more_is_called_busy(visit):
     visitor.at("receipt.title")
 
 
-def ask_for_work(visitor, path, method, code, bits=4):
-    """Answer the first such request with a question for work; return headers and bodies of all."""
+def require_work(visitor, path, method, code, bits=4):
+    """Answer the first such request with a challenge; return it, and headers and bodies of all."""
     asked = {"challenge": f"{secrets.token_hex(41)}", "difficulty": bits, "puzzles": 16}
     seen = []
 
@@ -136,12 +136,12 @@ def ask_for_work(visitor, path, method, code, bits=4):
         if route.request.method != method:
             route.fallback()
             return
-        # what is changed below is changed in the request as well
+        # copies: the changes below would apply to the request as well
         seen.append((dict(route.request.headers), route.request.post_data))
         if len(seen) > 1:
             headers = {n: v for n, v in route.request.headers.items() if n != "work"}
             body = json.loads(route.request.post_data or "{}")
-            body.pop("work", None)  # the service itself asks for nothing, and knows no such proof
+            body.pop("work", None)  # the service itself requires none, and would refuse this proof
             route.continue_(headers=headers, post_data=json.dumps(body) if body else None)
             return
         body = json.dumps({"code": code, "work": asked})
@@ -158,8 +158,8 @@ def is_solved(asked, work):
 
 
 @pytest.fixture
-def held(visit):
-    """Let a visitor open a case and leave the page; return her and what she kept."""
+def signed_out(visit):
+    """A visitor who opened a case and finished, with its number and passphrase."""
     visitor = visit()
     secret = visitor.open_case(pictures())
     visitor.press("receipt.done")
@@ -167,17 +167,17 @@ def held(visit):
     return visitor, secret
 
 
-def test_work_is_done_to_sign_in_and_to_withdraw(held):
-    visitor, secret = held
+def test_work_is_done_to_sign_in_and_to_withdraw(signed_out):
+    visitor, secret = signed_out
     code = "work_needed_to_sign_in"
-    asked, looks = ask_for_work(visitor, "**/v1/case", "GET", code)
+    asked, looks = require_work(visitor, "**/v1/case", "GET", code)
     visitor.sign_in(*secret)
     visitor.at("status.title")
     assert len(looks) == 2
     assert "work" not in looks[0][0]
     assert is_solved(asked, from_header(looks[1][0]["work"]))
-    assert len(visitor.page.workers) <= 1, "the one that solved is gone"
-    asked, withdrawals = ask_for_work(visitor, "**/v1/case/items/1", "DELETE", code)
+    assert len(visitor.page.workers) <= 1, "the worker that solved has ended"
+    asked, withdrawals = require_work(visitor, "**/v1/case/items/1", "DELETE", code)
     visitor.press("status.withdraw_one", number=1)
     visitor.press("withdraw.yes")
     visitor.at("status.title")
@@ -187,9 +187,9 @@ def test_work_is_done_to_sign_in_and_to_withdraw(held):
     assert "work_needed" not in visitor.page.locator("body").inner_text()
 
 
-def test_she_is_told_why_it_takes_a_moment_and_can_leave(held):
-    visitor, secret = held
-    ask_for_work(visitor, "**/v1/case", "GET", "work_needed_to_sign_in", bits=32)
+def test_the_wait_is_explained_and_she_can_leave(signed_out):
+    visitor, secret = signed_out
+    require_work(visitor, "**/v1/case", "GET", "work_needed_to_sign_in", bits=32)
     visitor.page.route(ELSEWHERE, lambda route: route.fulfill(body="x", content_type="text/html"))
     with visitor.page.expect_worker() as worker:
         visitor.sign_in(*secret)
@@ -199,14 +199,14 @@ def test_she_is_told_why_it_takes_a_moment_and_can_leave(held):
     visitor.page.wait_for_url(ELSEWHERE)
 
 
-def test_work_is_done_to_add_files(held):
-    visitor, secret = held
+def test_work_is_done_to_add_files(signed_out):
+    visitor, secret = signed_out
     visitor.sign_in(*secret)
     visitor.at("status.title")
     visitor.press("status.add")
     visitor.choose(pictures()[:1])
     visitor.press("continue")
-    asked, sent = ask_for_work(visitor, "**/v1/case/items", "POST", "work_needed")
+    asked, sent = require_work(visitor, "**/v1/case/items", "POST", "work_needed")
     visitor.press("review.send")
     visitor.at("added.title")
     first, second = (json.loads(body) for _, body in sent)
@@ -216,8 +216,8 @@ def test_work_is_done_to_add_files(held):
     assert "work" not in sent[1][0]
 
 
-def test_a_service_that_never_lets_her_sign_in_is_called_busy(held):
-    visitor, secret = held
+def test_a_service_that_never_accepts_a_proof_is_reported_as_busy(signed_out):
+    visitor, secret = signed_out
     asked = {"challenge": "0" * 82, "difficulty": 2, "puzzles": 16}
     body = json.dumps({"code": "work_needed_to_sign_in", "work": asked})
     tries = []

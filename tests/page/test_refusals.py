@@ -1,4 +1,4 @@
-"""Files that the page refuses, and the sentence for each."""
+"""Files that the page refuses, and the reason for each."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from support.hashes import fingerprints
 
 
 def refusals():
-    """Files that people have, each with the sentence that they should read about it."""
+    """Yield files that people have, each with the code of its refusal."""
     photo = Image.fromarray(photos.chelsea())
     whole = {f: encoded(photo, f) for f in ("JPEG", "PNG", "GIF", "WEBP", "BMP")}
     progressive = encoded(photo, "JPEG", progressive=True)
@@ -51,7 +51,7 @@ def refusals():
 
 
 @pytest.mark.parametrize(("data", "code"), list(refusals()))
-def test_no_file_is_hashed_by_halves_and_each_refusal_has_its_sentence(page, data, code):
+def test_each_file_is_refused_with_a_reason_in_every_language(page, data, code):
     (got,) = fingerprints(page, [data])
     assert got["code"] == code
     for language in LANGUAGES:
@@ -59,7 +59,7 @@ def test_no_file_is_hashed_by_halves_and_each_refusal_has_its_sentence(page, dat
 
 
 def test_python_refuses_the_same_files():
-    """What is refused here as damaged, empty or too large, Python refuses too."""
+    """Python also refuses the files that are damaged, empty or too large here."""
     for case in refusals():
         data, code = case.values
         if code in {"damaged", "empty", "too_large", "not_picture"}:

@@ -11,8 +11,8 @@ from nciihash.hashing.hasher import hash_bytes
 from nciihash.signals import Hashed, Signal, SignalType
 from support.browsers.chosen_files import file, pictures
 from support.browsers.visitor import LANGUAGES, catalogue
-from support.hashes import bits_apart, fingerprints, frames_of
-from support.videos import make_video, moving_frames
+from support.films import make_video, moving_frames
+from support.hashes import bits_apart, fingerprints, group_by_frame
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_the_moments_of_a_video_hash_as_in_python(page, codec, format, turned):
     assert (found["media"], found["every"]) == ("video", item.every)
     wanted = [h.signal.hex for h in item.hashes if h.variant.value == "original"]
     assert len(wanted) == found["moments"] == item.frames == 5
-    values = frames_of(found["signals"])
+    values = group_by_frame(found["signals"])
     # another frame of the same scene is a few bits away, one of another scene a hundred
     assert max(bits_apart(a, b) for a, b in zip(values, wanted, strict=True)) <= 8
     near = [
@@ -45,7 +45,7 @@ def test_the_moments_of_a_video_hash_as_in_python(page, codec, format, turned):
 def test_near_equal_moments_are_dropped_and_a_video_without_its_length_is_read_to_its_end(page):
     frames = moving_frames(30, still=30)
     live = io.BytesIO()
-    live.seekable = lambda: False  # as a browser records it: the header says no length
+    live.seekable = lambda: False  # as a browser records it: without a length in the header
     data = make_video([*frames, *moving_frames(30, seed=2)], "libvpx-vp9", "webm", out=live)
     one, whole = fingerprints(page, [make_video(frames, "libvpx-vp9", "webm"), data])
     assert one["found"]["moments"] == 1
@@ -64,20 +64,20 @@ LATE = """(times) => {
 }"""
 
 
-def test_a_frame_that_comes_late_is_waited_for(page):
+def test_a_late_frame_is_waited_for(page):
     page.evaluate(LATE, 3)
     (got,) = fingerprints(page, [make_video(moving_frames(18), "libvpx-vp9", "webm")])
     assert got["found"]["moments"] == 3
 
 
-def test_a_video_that_cannot_be_used_is_refused_with_a_sentence(page):
+def test_a_video_that_cannot_be_used_is_refused_with_a_reason(page):
     frames = moving_frames(18)
     mp4, webm = make_video(frames), make_video(frames, "libvpx-vp9", "webm")
     cases = (
         (mp4[: len(mp4) * 2 // 3], "damaged"),
         (webm[: len(webm) * 2 // 3], "damaged"),
         (make_video([np.full((240, 320, 3), 90, np.uint8)] * 8), "too_plain"),
-        # what Chromium cannot play; Firefox knows some of these
+        # not played by Chromium; Firefox plays some of these
         (make_video(frames, "libx265"), "unplayable"),
         (make_video(frames, "mpeg4", "avi"), "unplayable"),
         (make_video(frames, "mpeg2video", "mpegts"), "unplayable"),
@@ -89,15 +89,16 @@ def test_a_video_that_cannot_be_used_is_refused_with_a_sentence(page):
             assert catalogue(language)[f"refused.{code}"]
 
 
-REEL = """async ([seconds, frames]) => {
+SELECT = """async ([seconds, frames]) => {
   const { FrameSelector } = await import("/page/worker/frame_selection.js");
-  const reel = new FrameSelector(seconds);
-  for (let n = 0; n < frames.length; n = Math.round(reel.due * 4)) {
+  const selector = new FrameSelector(seconds);
+  for (let n = 0; n < frames.length; n = Math.round(selector.due * 4)) {
     const signals = frames[n].map((value) => ({ value, quality: 90, variant: "x" }));
-    if (reel.take({ pdq: frames[n][0], quality: 90, tied: false })) reel.keep(n / 4, signals);
-    reel.next(n / 4);
+    const kept = selector.take({ pdq: frames[n][0], quality: 90, tied: false });
+    if (kept) selector.keep(n / 4, signals);
+    selector.next(n / 4);
   }
-  return [reel.every, reel.signals().map(({ value }) => value)];
+  return [selector.every, selector.signals().map(({ value }) => value)];
 }"""
 
 
@@ -107,24 +108,24 @@ REEL = """async ([seconds, frames]) => {
 def test_a_long_or_lively_video_is_thinned_as_in_python(page, count, seconds):
     random = np.random.default_rng(count)
     base = random.integers(0, 256, (count, 1, 32), np.uint8)
-    others = base ^ (random.random((count, 6, 32)) < 0.4).astype(np.uint8)  # some say nothing new
+    others = base ^ (random.random((count, 6, 32)) < 0.4).astype(np.uint8)  # some are near equal
     frames = np.concatenate((base, others), axis=1)
-    frames[5::7] = frames[4 : frames.shape[0] - 1 : 7][: len(frames[5::7])]  # and some stand still
-    reel = frame_selection.FrameSelector(
+    frames[5::7] = frames[4 : frames.shape[0] - 1 : 7][: len(frames[5::7])]  # and some repeat
+    selector = frame_selection.FrameSelector(
         frame_selection.FRAMES, max(frame_selection.SAMPLE_INTERVAL, seconds / 2400)
     )
     for number, values in enumerate(frames):
-        if reel.due(number / 4, (number + 1) / 4):
+        if selector.due(number / 4, (number + 1) / 4):
             hashes = [Hashed(Signal(SignalType.PDQ, v.tobytes()), 90) for v in values]
-            if reel.take(hashes[0]):
-                reel.keep(hashes)
+            if selector.take(hashes[0]):
+                selector.keep(hashes)
     texts = [[v.tobytes().hex() for v in values] for values in frames]
-    every, found = page.evaluate(REEL, [seconds, texts])
-    assert every == reel.every
-    assert found == [h.signal.hex for h in reel.hashes(frame_selection.SIGNALS)]
+    every, found = page.evaluate(SELECT, [seconds, texts])
+    assert every == selector.every
+    assert found == [h.signal.hex for h in selector.hashes(frame_selection.SIGNALS)]
 
 
-def test_a_long_video_says_how_far_it_is_and_can_be_taken_off_meanwhile(visit):
+def test_a_long_video_shows_its_progress_and_can_be_removed_meanwhile(visit):
     visitor = visit()
     visitor.answer_questions()
     long = make_video(moving_frames(400, 96, 64, still=4), "libvpx-vp9", "webm", rate=1)

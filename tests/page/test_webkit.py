@@ -29,8 +29,8 @@ def person(serving, steered):
     return Person(steered, serving.address)
 
 
-def from_python(found, path):
-    """Give, for each altered copy that both hash, how many bits WebKit's hash is off."""
+def distances(found, path):
+    """Return, for each altered copy that both hash, the distance between the two hashes in bits."""
     wanted = {
         hashed.variant.value: hashed.signal.hex
         for hashed in hash_bytes(path.read_bytes(), variants="standard").hashes
@@ -48,7 +48,7 @@ def test_webkit_makes_the_same_fingerprints_and_opens_a_case(person, serving, tm
     expected = [hash_image(path.read_bytes()).signal.hex for path in chosen]
     assert [bits_apart(found[n + 1][0][1], value) for n, value in enumerate(expected)] == [0, 0, 0]
     for n, path in enumerate(chosen):
-        apart = from_python(found[n + 1], path)
+        apart = distances(found[n + 1], path)
         assert len(apart) >= 20
         assert max(apart.values()) <= 8
     before = serving.cases()
@@ -57,8 +57,8 @@ def test_webkit_makes_the_same_fingerprints_and_opens_a_case(person, serving, tm
     assert serving.cases() == before + 1
 
 
-def test_colours_that_are_meant_otherwise_are_taken_as_they_are(person, tmp_path):
-    """An iPhone's pictures have a profile, and its browsers convert by it what they draw."""
+def test_colour_profiles_are_ignored(person, tmp_path):
+    """An iPhone's pictures have a profile, by which its browsers convert what they draw."""
     with Image.open(Path(photos.data_dir) / "rocket.jpg") as photo:
         profile = photo.info["icc_profile"]
         assert b"Adobe RGB" in profile
@@ -73,13 +73,13 @@ def test_colours_that_are_meant_otherwise_are_taken_as_they_are(person, tmp_path
     person.find(f"Fingerprints ready: \u2068{2}\u2069 of \u2068{2}\u2069")
     found = person.prints()
     for n, path in enumerate(chosen, 1):
-        apart = from_python(found[n], path)
+        apart = distances(found[n], path)
         assert apart["original"] == 0
         assert len(apart) >= 20
         assert sorted(apart.values())[len(apart) // 2] <= 2
 
 
-def test_what_cannot_be_opened_is_told(person, tmp_path):
+def test_files_that_cannot_be_opened_are_refused_with_a_reason(person, tmp_path):
     person.to_files()
     photo = Image.fromarray(photos.chelsea())
     for name, content, reason in (
@@ -93,9 +93,9 @@ def test_what_cannot_be_opened_is_told(person, tmp_path):
         person.find(WORDS[f"refused.{reason}"])
 
 
-def test_a_video_is_hashed_or_told_to_be_out_of_reach(person, tmp_path):
-    """Which kinds it plays depends on what is installed beside it."""
-    path = tmp_path / "film.webm"
+def test_a_video_is_hashed_or_refused_as_unplayable(person, tmp_path):
+    """Which kinds it plays depends on the installed plugins."""
+    path = tmp_path / "video.webm"
     path.write_bytes(clip()["buffer"])
     person.to_files()
     person.choose(path)

@@ -8,33 +8,33 @@ from support.browsers.visitor import LANGUAGES, catalogue
 from support.paths import SITE
 
 
-def test_every_language_says_everything():
+def test_every_catalogue_has_every_text():
     english = catalogue("en")
-    marks = {key: sorted(re.findall(r"\{\w+\}", text)) for key, text in english.items()}
+    placeholders = {key: sorted(re.findall(r"\{\w+\}", text)) for key, text in english.items()}
     for language in LANGUAGES:
         words = catalogue(language)
         assert list(words) == list(english), language
         for key, text in words.items():
             assert text.strip(), (language, key)
-            assert sorted(re.findall(r"\{\w+\}", text)) == marks[key], (language, key)
+            assert sorted(re.findall(r"\{\w+\}", text)) == placeholders[key], (language, key)
         if language != "en":
-            # a person who speaks the language has to look before this may change
+            # only a person who speaks the language may set it to `checked`
             assert words["_status"] in {"machine", "checked"}, language
             same = [k for k in english if words[k] == english[k] and k not in {"_status"}]
             assert len(same) <= 4, (language, same)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_what_she_has_to_write_down_is_called_by_one_name(language):
+def test_the_passphrase_has_one_name(language):
     words = catalogue(language)
     assert words["receipt.passphrase"].lower() in words["claim.what"].lower()
 
 
-def test_every_word_is_used_and_every_word_used_is_there():
+def test_every_text_is_used_and_every_used_text_exists():
     source = "\n".join(p.read_text(encoding="utf-8") for p in SITE.rglob("*.js"))
     english = catalogue("en")
-    said = set(re.findall(r'say\(\s*"([\w.]+)"', source))
-    assert said <= set(english)
+    keys = set(re.findall(r'say\(\s*"([\w.]+)"', source))
+    assert keys <= set(english)
     quoted = set(re.findall(r'"([\w.]+)"', source))
     families = ("refused.", "trouble.", "reason.", "verdict.", "media.", "status.", "withdraw.")
     questions = {f"{q}.{part}" for q in ("adult", "depicted", "having", "reason")
@@ -62,9 +62,9 @@ def syllables(word):
 
 
 def test_the_english_can_be_read_by_children_of_ten():
-    """By Flesch and Kincaid's grade; of all whole sentences it was 3.3 when it was measured."""
-    said = [text for key, text in catalogue("en").items() if key != "_status" and text[-1] in ".?"]
-    text = " ".join(re.sub(r"\{\w+\}", "one", part) for part in said)
+    """The Flesch-Kincaid grade of all whole sentences, which was 3.3 when it was measured."""
+    whole = [text for key, text in catalogue("en").items() if key != "_status" and text[-1] in ".?"]
+    text = " ".join(re.sub(r"\{\w+\}", "one", part) for part in whole)
     words = re.findall(r"[A-Za-z\u2019]+", text)
     sentences = re.findall(r"[^.?:…]+[.?:…](?=\s|$)", text)
     grade = 0.39 * len(words) / len(sentences)

@@ -1,113 +1,131 @@
-// Everything that this page ever says to a server, all of it to its own.
+// Every request that this page sends, all to the service that it came from.
 
-const SECONDS = 60;
-const PATIENCE = 3; // times that a busy service is asked again
-const AT_ONCE = 1024; // fingerprints in one request: the service takes no more
+const TIMEOUT = 60_000; // milliseconds
+const RETRIES = 3; // of a request that a busy service refuses
+const SIGNALS_MAX = 1024; // fingerprints in one request: the service takes no more
 
-/** An answer that is no success; `code` names the sentence that she reads. */
+/** A failed request: its error code, and the proof of work that the service asks for. */
 export class ApiError extends Error {
+	/** @param {string} code @param {Challenge | null} [work] */
 	constructor(code, work = null) {
 		super(code);
 		this.code = code;
-		this.work = work; // what it takes to be heard
+		this.work = work;
 	}
 }
 
-/** Make the mark by which the service knows a request that is sent again: 128 random bits. */
+/** @param {unknown} error */
+export const codeOf = (error) => (error instanceof ApiError ? error.code : "internal_error");
+
+/** Return an idempotency key: 128 random bits. */
 export function newKey() {
 	return Array.from(crypto.getRandomValues(new Uint8Array(16)), hex).join("");
 }
 
 const hex = (byte) => byte.toString(16).padStart(2, "0");
 
-/** A case's number and passphrase, as the service wants to hear them. */
 function authorization({ number, passphrase }) {
 	const bytes = new TextEncoder().encode(`${number}:${passphrase}`);
 	return `Case ${btoa(String.fromCharCode(...bytes))}`;
 }
 
-const typed = (signals) => signals.map((signal) => ({ type: "pdq", ...signal }));
+const withType = (signals) => signals.map((signal) => ({ type: "pdq", ...signal }));
 
-const items = (prints) =>
-	prints.map(({ media, signals, more }) => ({ media, signals: typed(signals), ...(more ? { more } : {}) }));
+const bodyOf = (items) =>
+	items.map(({ media, signals, more }) => ({ media, signals: withType(signals), ...(more ? { more } : {}) }));
 
-/**
- * Divide files among requests. Each part holds files, or further fingerprints of one long video,
- * `file` being its index.
- */
-export function inParts(prints) {
+/** Divide files among requests. @param {Item[]} items */
+export function splitIntoParts(items) {
+	/** @type {Part[]} */
 	const parts = [];
-	let room = 0;
-	prints.forEach(({ media, signals }, file) => {
-		const first = signals.slice(0, AT_ONCE);
+	let free = 0;
+	items.forEach(({ media, signals }, file) => {
+		const first = signals.slice(0, SIGNALS_MAX);
 		const more = first.length < signals.length;
-		if (first.length > room) {
-			parts.push({ prints: [] });
-			room = AT_ONCE;
+		if (first.length > free) {
+			parts.push({ items: [] });
+			free = SIGNALS_MAX;
 		}
-		parts.at(-1).prints.push({ media, signals: first, more });
-		room -= first.length;
-		for (let after = AT_ONCE; after < signals.length; after += AT_ONCE) {
-			const next = signals.slice(after, after + AT_ONCE);
-			parts.push({ file, after, signals: next, more: after + AT_ONCE < signals.length });
-			room = 0;
+		parts.at(-1)?.items?.push({ media, signals: first, more });
+		free -= first.length;
+		for (let after = SIGNALS_MAX; after < signals.length; after += SIGNALS_MAX) {
+			const next = signals.slice(after, after + SIGNALS_MAX);
+			parts.push({ file, after, signals: next, more: after + SIGNALS_MAX < signals.length });
+			free = 0;
 		}
 	});
 	return parts;
 }
 
-/** Write the body that adds further fingerprints to a file. */
+/** @type {Api["partBody"]} */
 export function partBody({ after, signals, more }, work = null) {
-	return JSON.stringify({ after, signals: typed(signals), more, ...(work && { work }) });
+	return JSON.stringify({ after, signals: withType(signals), more, ...(work ? { work } : {}) });
 }
 
-/** Write the body that opens a case. With the proof of work it is the whole of what is sent. */
-export function openingBody(reason, prints, work = null) {
+/** @type {Api["openingBody"]} */
+export function openingBody(reason, items, work = null) {
 	const declaration = { adult: true, depicted: true };
-	return JSON.stringify({ declaration, reason, work, items: items(prints) });
+	return JSON.stringify({ declaration, reason, work, items: bodyOf(items) });
 }
 
-export function addingBody(prints, work = null) {
-	return JSON.stringify({ items: items(prints), ...(work && { work }) });
+/** @type {Api["addingBody"]} */
+export function addingBody(items, work = null) {
+	return JSON.stringify({ items: bodyOf(items), ...(work ? { work } : {}) });
 }
 
-/** Read a file that holds such a body: the fingerprints in it, or none where it is something else. */
+/**
+ * Return the items of a saved body; none if the file is anything else.
+ * @param {Blob} blob
+ * @returns {Promise<Item[]>}
+ */
 export async function readBody(blob) {
-	try {
-		return JSON.parse(await blob.text()).items.map(({ media, signals }) => {
-			const read = signals.filter(sound).map(({ value, quality, variant }) => ({ value, quality, variant }));
-			if (read.length !== signals.length || !read.length) throw new ApiError("not_saved");
-			return { media: media === "video" ? "video" : "image", signals: read };
-		});
-	} catch {
-		return [];
-	}
+	const body = await blob.text().then(JSON.parse).catch(() => null);
+	const items = Array.isArray(body?.items) ? body.items : [];
+	return items.every(isItem) ? items.map(readItem) : [];
 }
 
-const sound = ({ type, value, quality, variant }) =>
-	type === "pdq" &&
-	/^[0-9a-f]{64}$/.test(value) &&
-	Number.isInteger(quality) &&
-	quality >= 50 &&
-	quality <= 100 &&
-	/^[a-z0-9-]{1,20}$/.test(variant);
+const isItem = (item) => Array.isArray(item?.signals) && item.signals.length && item.signals.every(isSignal);
 
-export const askForWork = () => ask("GET", "/v1/work", {});
-export const openCase = (body, key) => ask("POST", "/v1/cases", { body, key });
-export const addItems = (secret, body, key, work) => ask("POST", "/v1/case/items", { secret, body, key, work });
+const isSignal = (signal) =>
+	signal?.type === "pdq" &&
+	/^[0-9a-f]{64}$/.test(signal.value) &&
+	Number.isInteger(signal.quality) &&
+	signal.quality >= 50 &&
+	signal.quality <= 100 &&
+	/^[a-z0-9-]{1,20}$/.test(signal.variant);
+
+const readItem = ({ media, signals }) => ({
+	media: media === "video" ? "video" : "image",
+	signals: signals.map(({ value, quality, variant }) => ({ value, quality, variant })),
+});
+
+/** @type {Api["fetchWork"]} */
+export const fetchWork = () => request("GET", "/v1/work", {});
+/** @type {Api["openCase"]} */
+export const openCase = (body, key) => request("POST", "/v1/cases", { body, key });
+/** @type {Api["addItems"]} */
+export const addItems = (secret, body, key, work) =>
+	request("POST", "/v1/case/items", { secret, body, key, work });
+/** @type {Api["addSignals"]} */
 export const addSignals = (secret, item, body, key, work) =>
-	ask("POST", `/v1/case/items/${item}/signals`, { secret, body, key, work });
-export const claimCase = (code, key) => ask("POST", "/v1/claim", { body: JSON.stringify({ code }), key });
-export const readCase = (secret, work) => ask("GET", "/v1/case", { secret, work });
+	request("POST", `/v1/case/items/${item}/signals`, { secret, body, key, work });
+/** @type {Api["claimCase"]} */
+export const claimCase = (code, key) => request("POST", "/v1/claim", { body: JSON.stringify({ code }), key });
+/** @type {Api["readCase"]} */
+export const readCase = (secret, work) => request("GET", "/v1/case", { secret, work });
+/** @type {Api["withdraw"]} */
 export const withdraw = (secret, item, work) =>
-	ask("DELETE", item === null ? "/v1/case" : `/v1/case/items/${item}`, { secret, work });
+	request("DELETE", item === null ? "/v1/case" : `/v1/case/items/${item}`, { secret, work });
 
-async function ask(method, path, { body = null, key = null, secret = null, work = null }, tries = PATIENCE) {
+/** @param {RequestOptions} options */
+async function request(method, path, options, retries = RETRIES) {
+	const { body, key, secret, work } = options;
+	/** @type {Record<string, string>} */
 	const headers = {};
-	if (body !== null) headers["Content-Type"] = "application/json";
-	if (key !== null) headers["Idempotency-Key"] = key;
-	if (secret !== null) headers.Authorization = authorization(secret);
-	if (work !== null) headers.Work = btoa(JSON.stringify(work));
+	if (body) headers["Content-Type"] = "application/json";
+	if (key) headers["Idempotency-Key"] = key;
+	if (secret) headers.Authorization = authorization(secret);
+	if (work) headers.Work = btoa(JSON.stringify(work));
 	let reply;
 	let answer;
 	try {
@@ -119,7 +137,7 @@ async function ask(method, path, { body = null, key = null, secret = null, work 
 			cache: "no-store",
 			redirect: "error",
 			referrerPolicy: "no-referrer",
-			signal: AbortSignal.timeout(SECONDS * 1000),
+			signal: AbortSignal.timeout(TIMEOUT),
 		});
 		answer = await reply.json();
 	} catch {
@@ -127,10 +145,10 @@ async function ask(method, path, { body = null, key = null, secret = null, work 
 	}
 	if (reply.ok) return answer;
 	if ([429, 503].includes(reply.status)) {
-		if (tries === 0) throw new ApiError("busy");
-		const wait = Math.min(Number(reply.headers.get("Retry-After")) || 2, 10);
-		await new Promise((resolve) => setTimeout(resolve, wait * 1000));
-		return ask(method, path, { body, key, secret, work }, tries - 1);
+		if (retries === 0) throw new ApiError("busy");
+		const seconds = Math.min(Number(reply.headers.get("Retry-After")) || 2, 10);
+		await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+		return request(method, path, options, retries - 1);
 	}
 	throw new ApiError(answer.code ?? "internal_error", answer.work);
 }

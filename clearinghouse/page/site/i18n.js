@@ -1,4 +1,4 @@
-// What the page says: one JSON catalogue a language, fetched once and kept in memory alone.
+// The page's texts: one JSON catalogue for each language, fetched once and kept in memory only.
 
 import { catalogue } from "./build_flags.js";
 
@@ -13,8 +13,8 @@ export const LANGUAGES = {
 };
 const RIGHT_TO_LEFT = ["ar", "ur"];
 
-/** The words of one language. */
 export class Words {
+	/** @param {string} language @param {Record<string, string>} catalogue */
 	constructor(language, catalogue) {
 		this.language = language;
 		this.direction = RIGHT_TO_LEFT.includes(language) ? "rtl" : "ltr";
@@ -25,21 +25,23 @@ export class Words {
 		this.number = new Intl.NumberFormat(language, { maximumFractionDigits: 1 });
 	}
 
-	/** Fetch a language; the first of the browser's that we have, when none is asked for. */
+	/** Fetch a language, by default the browser's. */
 	static async load(language = preferred()) {
 		return new Words(language, await catalogue(language));
 	}
 
-	/** Give a sentence; `{name}` is replaced, and set apart from the direction of the text around it. */
+	/** Return a text; values are isolated from its direction. @type {Say} */
 	say(key, values = {}) {
 		const text = this.catalogue[key] ?? key;
 		return text.replace(/\{(\w+)\}/g, (_, name) => `\u2068${values[name]}\u2069`);
 	}
 
+	/** @param {string} time */
 	date(time) {
 		return this.day.format(new Date(time));
 	}
 
+	/** @param {string} time */
 	time(time) {
 		return this.hour.format(new Date(time));
 	}

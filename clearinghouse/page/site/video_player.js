@@ -1,72 +1,74 @@
-// Frames of a video, from the player, which no worker has.
+// The frames of a video, from the browser's player: workers have none.
 
-const PATIENCE = 30_000; // milliseconds for one step
+const TIMEOUT = 30_000; // milliseconds for one step of the player
 const TRIES = 400; // to take the frame that is shown
-const HELD = 4; // after which it is no new one
-const PAUSE = 25; // milliseconds between them
-const LATER = 0.004; // seconds: exactly between two frames, browsers show either
+const TRIES_SAME = 4; // after which a frame with the same time is the new one
+const PAUSE = 25; // milliseconds between tries
+const OFFSET = 0.004; // seconds: exactly between two frames, browsers show either
 
-/** Why a video cannot be looked at; `code` names the sentence that she reads. */
-export class Unseen extends Error {
+/** Why a video cannot be hashed. */
+export class VideoError extends Error {
+	/** @param {string} code */
 	constructor(code) {
 		super(code);
 		this.code = code;
 	}
 }
 
-/** Wait until something happens to the player; an error then means `code`. */
-function until(video, happening, code) {
+/** Wait for an event; an error event rejects with `code`. */
+function eventOf(video, name, code) {
 	return new Promise((resolve, reject) => {
-		const timer = setTimeout(() => reject(new Unseen("too_slow")), PATIENCE);
+		const timer = setTimeout(() => reject(new VideoError("too_slow")), TIMEOUT);
 		const then = (act) => (value) => {
 			clearTimeout(timer);
 			act(value);
 		};
-		video[`on${happening}`] = then(resolve);
-		video.onerror = then(() => reject(new Unseen(code)));
+		video[`on${name}`] = then(resolve);
+		video.onerror = then(() => reject(new VideoError(code)));
 	});
 }
 
-/** Give the frame that a player shows, which for a while after seeking is still that of `last`. */
-async function shown(video, last) {
+/** Return the shown frame; for a while after seeking, that is still the one of `last`. */
+async function frameOf(video, last) {
 	for (let tries = 1; ; tries++) {
 		try {
 			if (!globalThis.VideoFrame)
 				return await createImageBitmap(video, { colorSpaceConversion: "none" });
 			const frame = new VideoFrame(video);
-			if (frame.timestamp !== last || tries > HELD) return frame;
+			if (frame.timestamp !== last || tries > TRIES_SAME) return frame;
 			frame.close();
 		} catch {
-			if (tries === TRIES) throw new Unseen("too_slow");
+			if (tries === TRIES) throw new VideoError("too_slow");
 		}
 		await new Promise((resolve) => setTimeout(resolve, PAUSE));
 	}
 }
 
 /**
- * Show a video to `look(frame, time, seconds)`: a frame, its time, and how long the video is, 0 if
- * unknown. It gives the time of the next frame that is due, or null to stop. The last frame, which
- * players leave on the screen, is shown in any case.
+ * Pass the frames that are due to `visit`, and the last one, which stays on the screen.
+ * @type {PlayFrames}
  */
-export async function watch(blob, look) {
+export async function playFrames(blob, visit) {
 	const video = document.createElement("video");
 	const address = URL.createObjectURL(blob);
 	try {
 		video.muted = true;
 		video.preload = "auto";
 		video.src = address;
-		await until(video, "loadeddata", "unplayable");
-		if (!video.videoWidth) throw new Unseen("unplayable"); // the browser knows its sound alone
+		await eventOf(video, "loadeddata", "unplayable");
+		if (!video.videoWidth) throw new VideoError("unplayable"); // the browser can play its sound alone
 		const { duration } = video;
 		let last = null;
-		for (let time = 0, over = false; time !== null && !over; ) {
-			const sought = until(video, "seeked", "damaged");
-			video.currentTime = Math.min(time + LATER, duration);
-			await sought;
-			over = time >= duration || video.currentTime < time; // shorter than it said, or never said
-			const frame = await shown(video, last);
-			last = frame.timestamp ?? null;
-			time = await look(frame, time, Number.isFinite(duration) ? duration : 0);
+		/** @type {number?} */
+		let time = 0;
+		for (let over = false; time !== null && !over; ) {
+			const seeked = eventOf(video, "seeked", "damaged");
+			video.currentTime = Math.min(time + OFFSET, duration);
+			await seeked;
+			over = time >= duration || video.currentTime < time; // the stated length is too long or missing
+			const frame = await frameOf(video, last);
+			last = "timestamp" in frame ? frame.timestamp : null;
+			time = await visit(frame, time, Number.isFinite(duration) ? duration : 0);
 		}
 	} finally {
 		video.onerror = null;

@@ -1,84 +1,79 @@
-// The page's end of the worker: files go in one after the other, fingerprints come out.
+// The worker that hashes files, one after the other.
 
-import { workerAddress, workerKind } from "./build_flags.js";
-import { Unseen, watch } from "./video_player.js";
+import { workerAddress, workerOptions } from "./build_flags.js";
+import { playFrames, VideoError } from "./video_player.js";
 
-const SECONDS = 90; // for one picture; a phone takes three for a large photo
+const TIMEOUT = 90_000; // milliseconds for one picture; a phone takes 3,000 for a large photo
 
 const policy = globalThis.trustedTypes?.createPolicy("w", { createScriptURL: (url) => url });
 
-/** Start a worker, which has no network. */
-export function start() {
+export function startWorker() {
 	const url = workerAddress();
-	return new Worker(policy ? policy.createScriptURL(url) : url, workerKind);
+	return new Worker(policy ? policy.createScriptURL(url) : url, workerOptions);
 }
 
-/** Fingerprints files in a worker, which is replaced when one of them breaks it. */
+/** Hashes files; a worker that one breaks is replaced. */
 export class Hasher {
+	/** @type {Worker?} */
 	#worker = null;
-	#settle = null;
-	#last = Promise.resolve();
-	#asked = 0;
+	/** @type {((reply: Reply) => void)?} */
+	#resolve = null;
+	/** @type {Promise<Reply>} */
+	#last = Promise.resolve({});
+	#requests = 0;
 
-	/**
-	 * Give `{ found: { media, signals } }`, or `{ code }` that says why there is none. For a picture
-	 * there is also its own fingerprint, `{ pdq, quality, tied }`; for a video, how many `moments` were
-	 * kept, and `every` how many seconds they were sought.
-	 *
-	 * A video takes long: `progress` hears how much of it is done, from 0 to 1, and stops it by
-	 * answering false. `path` is for tests: "canvas" leaves a file to the browser's decoder,
-	 * "bytes" a JPEG to ours.
-	 */
+	/** @type {HashFile} */
 	hash(blob, { progress = () => true, path = null } = {}) {
-		const begin = async () => {
-			const answer = await this.#ask({ blob, path });
-			return answer.code === "video" ? this.#film(blob, progress) : answer;
+		const start = async () => {
+			const reply = await this.#request({ blob, path });
+			return reply.video ? this.#hashVideo(blob, progress) : reply;
 		};
-		this.#last = this.#last.then(begin).catch(() => ({ code: "failed" }));
+		this.#last = this.#last.then(start).catch(() => ({ code: "failed" }));
 		return this.#last;
 	}
 
-	async #film(blob, progress) {
+	async #hashVideo(blob, progress) {
 		let refused = null;
 		try {
-			await watch(blob, async (frame, time, seconds) => {
+			await playFrames(blob, async (frame, time, seconds) => {
 				refused = progress(seconds && time / seconds) ? null : "stopped";
 				if (refused) return null;
-				const { code, due } = await this.#ask({ frame, time, seconds }, [frame]);
+				const { code, due } = await this.#request({ frame, time, seconds }, [frame]);
 				refused = code;
-				return code ? null : due;
+				return code ? null : (due ?? null);
 			});
 		} catch (error) {
-			return { code: error instanceof Unseen ? error.code : "damaged" };
+			return { code: error instanceof VideoError ? error.code : "damaged" };
 		}
-		return refused ? { code: refused } : this.#ask({ frame: null });
+		return refused ? { code: refused } : this.#request({ frame: null });
 	}
 
-	async #ask(message, moved = []) {
-		this.#worker ??= start();
+	/** @returns {Promise<Reply>} */
+	async #request(message, transfer = []) {
+		this.#worker ??= startWorker();
 		const worker = this.#worker;
-		const id = ++this.#asked; // so that no file is ever given another one's fingerprint
+		const id = ++this.#requests; // so that no file gets the fingerprints of another one
 		let timer = 0;
-		const answer = await new Promise((resolve) => {
-			this.#settle = resolve;
-			timer = setTimeout(() => this.#fail("too_slow"), SECONDS * 1000);
-			worker.onmessage = ({ data: { id: answered, ...answer } }) => {
-				if (answered === id) resolve(answer);
+		/** @type {Reply} */
+		const reply = await new Promise((resolve) => {
+			this.#resolve = resolve;
+			timer = setTimeout(() => this.#fail("too_slow"), TIMEOUT);
+			worker.onmessage = ({ data: { id: answered, ...reply } }) => {
+				if (answered === id) resolve(reply);
 			};
 			worker.onerror = worker.onmessageerror = () => this.#fail("failed");
-			worker.postMessage({ id, ...message }, moved);
+			worker.postMessage({ id, ...message }, transfer);
 		});
 		clearTimeout(timer);
-		return answer;
+		return reply;
 	}
 
 	#fail(code) {
 		this.#worker?.terminate();
 		this.#worker = null;
-		this.#settle?.({ code });
+		this.#resolve?.({ code });
 	}
 
-	/** End the worker, with what it was doing. */
 	stop() {
 		this.#fail("failed");
 	}

@@ -1,23 +1,24 @@
-// The case that she holds: its number and passphrase, what became of it, and taking it back.
+// Her case: its number and passphrase, what platforms did, and withdrawing it.
 
-import { routes } from "./questions.js";
-import { numbers, ready } from "./choose_files.js";
-import { answers, box, button, code, element, heading, list, paragraph, row, save, title } from "../dom.js";
-import { tellingOfWork } from "./send.js";
-import { claimCase, newKey, readCase, withdraw } from "../api.js";
+import { otherSteps } from "./questions.js";
+import { fileNumbers, readyFiles } from "./choose_files.js";
+import { answers, box, button, code, download, element, heading, list, paragraph, row, title } from "../dom.js";
+import { announceWork, problemText } from "./send.js";
+import { claimCase, codeOf, newKey, readCase, withdraw } from "../api.js";
 
 const VERDICTS = ["blocked", "not_blocked", "unsure", "pending"];
 
-/** The only screen that ever shows the passphrase. */
+/** Draw the only screen that ever shows the passphrase. @param {App} app */
 export function receipt(app) {
 	const { say, state, words } = app;
-	const { case: number, passphrase, expires, items } = state.receipt;
+	const { case: number, passphrase, expires, items } = /** @type {Receipt} */ (state.receipt);
+	const missing = readyFiles(state).length - items.length;
 	const kept = () => {
 		state.kept = true;
 	};
 	// file names stay on the screen: they are neither printed nor saved
 	const text = () =>
-		[...app.main.querySelectorAll(".box :is(dt, dd, li, p)")].map((part) => part.firstChild.textContent).join("\n");
+		[...app.main.querySelectorAll(".box :is(dt, dd, li, p)")].map((part) => part.firstChild?.textContent).join("\n");
 	return [
 		title(say("receipt.title")),
 		paragraph(say("receipt.keep")),
@@ -30,11 +31,11 @@ export function receipt(app) {
 				element("dt", {}, say("receipt.passphrase")),
 				element("dd", { class: "secret" }, code(passphrase, "span")),
 			),
-			numbers(app, items),
+			fileNumbers(app, items),
 			paragraph(say("receipt.until", { date: words.date(expires) })),
 			paragraph(location.origin, { dir: "ltr", class: "small" }),
 		),
-		ready(state).length > items.length ? paragraph(say("receipt.part", { count: ready(state).length - items.length })) : null,
+		missing > 0 ? paragraph(say("receipt.part", { count: missing })) : null,
 		paragraph(say("receipt.care"), { class: "screen-only" }),
 		row(
 			button(say("receipt.print"), () => {
@@ -43,7 +44,7 @@ export function receipt(app) {
 			}),
 			button(say("receipt.save"), () => {
 				kept();
-				save("notes.txt", text().replace(/[\u2068\u2069]/g, ""), "text/plain");
+				download("notes.txt", text().replace(/[\u2068\u2069]/g, ""), "text/plain");
 			}),
 		),
 		answers(
@@ -59,19 +60,17 @@ export function receipt(app) {
 	];
 }
 
+/** @param {App} app */
 export function next(app) {
 	const { say, state, words, back, go, startOver } = app;
+	const { expires } = /** @type {Receipt} */ (state.receipt);
 	return [
 		title(say("next.title")),
-		list([
-			say("next.platforms"),
-			say("next.match"),
-			say("next.visit", { date: words.date(state.receipt.expires) }),
-		]),
+		list([say("next.platforms"), say("next.match"), say("next.visit", { date: words.date(expires) })]),
 		heading(say("next.also")),
-		routes(app),
+		otherSteps(app),
 		answers(
-			ready(state).length ? button(say("check.open"), () => go("check")) : null,
+			readyFiles(state).length ? button(say("check.open"), () => go("check")) : null,
 			button(say("help.title"), () => go("helplines")),
 			button(say("next.finish"), startOver, "main"),
 		),
@@ -79,7 +78,6 @@ export function next(app) {
 	];
 }
 
-/** A line of text to be typed; what was typed before stays. */
 const field = ({ say, state }, id, label, hint) => [
 	element("label", { for: id }, say(label)),
 	element("p", { class: "hint small", id: `${id}-hint` }, say(hint)),
@@ -97,30 +95,44 @@ const field = ({ say, state }, id, label, hint) => [
 	}),
 ];
 
-export function signIn(app) {
-	const { say, state, back, go } = app;
-	const { trouble } = state;
+/** Return a form of fields `[id, label, hint]`; `submit` receives what was typed. */
+function formOf(app, fields, label, submit) {
+	const typed = (id) => /** @type {HTMLInputElement} */ (form.elements.namedItem(id)).value.trim();
 	const form = element(
 		"form",
 		{
 			novalidate: true,
 			onsubmit: (event) => {
 				event.preventDefault();
-				const [number, passphrase] = ["number", "passphrase"].map((id) => form.elements[id].value.trim());
-				// what was typed stays for a second try, since one wrong letter in six words is easily made
-				state.typed = { number, passphrase };
-				if (number && passphrase) look(app, state.typed);
-				else app.tell(say("trouble.credentials_missing"), true);
+				submit(...fields.map(([id]) => typed(id)));
 			},
 		},
-		field(app, "number", "receipt.number", "signIn.number"),
-		field(app, "passphrase", "receipt.passphrase", "signIn.passphrase"),
-		element("div", { class: "row" }, element("button", { class: "main" }, say("signIn.go"))),
+		fields.map(([id, label, hint]) => field(app, id, label, hint)),
+		element("div", { class: "row" }, element("button", { class: "main" }, app.say(label))),
 	);
-	Object.assign(state, { trouble: null, typed: null });
+	return form;
+}
+
+const problemBox = (app, problem) => (problem ? box(paragraph(problemText(app, problem))) : null);
+
+/** @param {App} app */
+export function signIn(app) {
+	const { say, state, back, go } = app;
+	const { problem } = state;
+	const fields = [
+		["number", "receipt.number", "signIn.number"],
+		["passphrase", "receipt.passphrase", "signIn.passphrase"],
+	];
+	const form = formOf(app, fields, "signIn.go", (number, passphrase) => {
+		// kept for another try: one wrong letter is easily typed
+		state.typed = { number, passphrase };
+		if (number && passphrase) showCase(app, { number, passphrase });
+		else app.announce(say("trouble.credentials_missing"), true);
+	});
+	Object.assign(state, { problem: null, typed: null });
 	return [
 		title(say("signIn.title")),
-		trouble ? box(paragraph(say(named(app, trouble)))) : null,
+		problemBox(app, problem),
 		form,
 		paragraph(say("signIn.lost"), { class: "small" }),
 		answers(button(say("claim.have"), () => go("claim"), "quiet")),
@@ -128,93 +140,86 @@ export function signIn(app) {
 	];
 }
 
-/** The screen on which somebody takes over a case that a helpline opened for them. */
+/** Draw the screen to take over a case that a helpline opened. @param {App} app */
 export function claim(app) {
 	const { say, state, back } = app;
-	const { trouble } = state;
-	const form = element(
-		"form",
-		{
-			novalidate: true,
-			onsubmit: (event) => {
-				event.preventDefault();
-				const code = form.elements.code.value.trim();
-				if (code) takeOver(app, code);
-				else app.tell(say("trouble.code_unknown"), true);
-			},
-		},
-		field(app, "code", "claim.code", "claim.hint"),
-		element("div", { class: "row" }, element("button", { class: "main" }, say("claim.go"))),
-	);
-	Object.assign(state, { trouble: null, typed: null });
+	const { problem } = state;
+	const form = formOf(app, [["code", "claim.code", "claim.hint"]], "claim.go", (code) => {
+		if (code) takeOver(app, code);
+		else app.announce(say("trouble.code_unknown"), true);
+	});
+	Object.assign(state, { problem: null, typed: null });
 	return [
 		title(say("claim.title")),
-		trouble ? box(paragraph(say(named(app, trouble)))) : null,
+		problemBox(app, problem),
 		paragraph(say("claim.what")),
 		form,
 		row(button(say("back"), back, "quiet")),
 	];
 }
 
-/** Ask for the case behind a code; the same code goes under the same key, should an answer be lost. */
+/** Claim a case. After a lost answer, the same code keeps its idempotency key. */
 async function takeOver(app, code) {
 	const { state } = app;
-	if (state.sent?.body !== code) state.sent = { body: code, key: newKey() };
+	if (state.claimed?.code !== code) state.claimed = { code, key: newKey() };
 	state.typed = { code };
-	app.replace("looking");
+	app.replace("loading");
 	try {
-		state.receipt = await claimCase(code, state.sent.key);
+		state.receipt = await claimCase(code, state.claimed.key);
 		if (state !== app.state) return;
 		app.settle("receipt");
 	} catch (error) {
-		if (state !== app.state) return;
-		state.trouble = error.code ?? "internal_error";
-		app.replace("claim");
-		app.tell(app.say(named(app, error.code)));
+		showProblem(app, state, error, "claim");
 	}
 }
 
-const named = ({ words }, trouble) =>
-	`trouble.${trouble}` in words.catalogue ? `trouble.${trouble}` : "trouble.internal_error";
+function showProblem(app, state, error, screen) {
+	if (state !== app.state) return;
+	const code = codeOf(error);
+	state.problem = code;
+	app.replace(screen);
+	app.announce(problemText(app, code));
+}
 
-/** Do something with the case, then show it as it stands. */
-async function look(app, secret, act = null, failed = "signIn") {
+/** Change the case, if asked to, then show it. */
+async function showCase(app, secret, change = /** @type {Function?} */ (null), failed = "signIn") {
 	const { state } = app;
-	app.replace("looking");
-	const pay = (send) => app.proof.pay((_, work) => send(work), tellingOfWork(app));
+	app.replace("loading");
+	const send = (request) => app.proof.send((_, work) => request(work), announceWork(app));
 	try {
-		if (act) await pay(act);
-		state.status = await pay((work) => readCase(secret, work));
+		if (change) await send(change);
+		state.status = await send((work) => readCase(secret, work));
 		if (state !== app.state) return;
-		app.tell("");
+		app.announce("");
 		Object.assign(state, { secret, typed: null });
 		app.settle("status");
 	} catch (error) {
-		if (state !== app.state) return;
-		state.trouble = error.code ?? "internal_error";
-		app.replace(failed);
-		app.tell(app.say(named(app, error.code)));
+		showProblem(app, state, error, failed);
 	}
 }
 
-export const looking = ({ say }) => [title(say("looking.title")), paragraph(say("sending.what"))];
+/** @param {App} app */
+export const loading = ({ say }) => [title(say("looking.title")), paragraph(say("sending.what"))];
 
+/** @param {App} app */
 export function added(app) {
 	const { say, state, words } = app;
+	const { expires, items } = /** @type {Receipt} */ (state.added);
 	return [
 		title(say("added.title")),
-		numbers(app, state.added.items),
-		paragraph(say("receipt.until", { date: words.date(state.added.expires) })),
-		answers(button(say("added.status"), () => look(app, state.secret, null, "status"), "main")),
+		fileNumbers(app, items),
+		paragraph(say("receipt.until", { date: words.date(expires) })),
+		answers(button(say("added.status"), () => showCase(app, state.secret, null, "status"), "main")),
 	];
 }
 
+/** @param {App} app */
 export function status(app) {
 	const { say, state, words, startOver } = app;
-	const { state: standing, expires, opened, items } = state.status;
-	const open = standing === "open";
-	const { trouble } = state;
-	state.trouble = null;
+	const { state: caseState, expires, opened, items } = /** @type {CaseStatus} */ (state.status);
+	const open = caseState === "open";
+	const { problem } = state;
+	state.problem = null;
 	const ask = (item) => {
 		state.withdrawing = item;
 		app.go("withdrawal");
@@ -225,69 +230,71 @@ export function status(app) {
 	};
 	return [
 		title(say("status.title")),
-		trouble ? box(paragraph(say(named(app, trouble)))) : null,
+		problemBox(app, problem),
 		paragraph(say("status.opened", { date: words.date(opened) })),
-		paragraph(say(`status.${standing}`, { date: words.date(expires) })),
+		paragraph(say(`status.${caseState}`, { date: words.date(expires) })),
 		paragraph(say(items.some(({ platforms }) => platforms.length) ? "status.counts" : "status.nobody")),
-		element("ul", { class: "files" }, items.map((item) => file(app, item, open, ask))),
+		element("ul", { class: "files" }, items.map((item) => itemStatus(app, item, open, ask))),
 		answers(
 			open ? button(say("status.add"), more) : null,
-			button(say("status.refresh"), () => look(app, state.secret, null, "status")),
+			button(say("status.refresh"), () => showCase(app, state.secret, null, "status")),
 			open ? button(say("status.withdraw"), () => ask(null)) : null,
 			button(say("status.finish"), startOver, "main"),
 		),
 	];
 }
 
-function file({ say, words }, item, open, ask) {
-	const { item: number, media, added: since, withdrawn, held_back: held, being_checked: checked, taken_out: by, platforms } = item;
+function itemStatus(app, item, open, ask) {
+	const { say, words } = app;
+	const { item: number, withdrawn, being_checked: count, taken_out: by } = item;
 	return element(
 		"li",
 		{},
-		heading(say("status.file", { number, media: say(`media.${media}`) })),
-		paragraph(say("status.added", { time: words.time(since) })),
-		held && !checked && !withdrawn ? paragraph(say("status.held_back")) : null,
-		checked && !withdrawn ? paragraph(say("status.being_checked", { count: checked, of: item.signals })) : null,
+		heading(say("status.file", { number, media: say(`media.${item.media}`) })),
+		paragraph(say("status.added", { time: words.time(item.added) })),
+		item.held_back && !count && !withdrawn ? paragraph(say("status.held_back")) : null,
+		count && !withdrawn ? paragraph(say("status.being_checked", { count, of: item.signals })) : null,
 		withdrawn && !by ? paragraph(say("status.gone", { time: words.time(withdrawn) })) : null,
 		by ? paragraph(say(`status.taken_out.${by}`)) : null,
-		platforms.map((platform) => [
+		item.platforms.map((platform) => [
 			element("h3", { dir: "auto" }, platform.platform),
-			list(facts({ say, words }, platform, withdrawn)),
+			list(platformFacts(app, platform, withdrawn)),
 		]),
 		open && !withdrawn ? button(say("status.withdraw_one", { number }), () => ask(number)) : null,
 	);
 }
 
-/** Say what is known of a platform and a file, and that the rest is not known. */
-function facts({ say, words }, platform, withdrawn) {
+/** Return what is known, and that the rest is not known. */
+function platformFacts({ say, words }, platform, withdrawn) {
 	const { follows, veiled, has_it_since: since, matches, verdicts, deletion_acknowledged: deleted } = platform;
-	const known = [];
-	if (!follows) known.push(say("platform.asks"));
-	else if (since) known.push(say("platform.has", { time: words.time(since) }));
-	else known.push(say("platform.unknown"));
-	if (veiled) known.push(say("platform.part"));
+	const facts = [];
+	if (!follows) facts.push(say("platform.asks"));
+	else if (since) facts.push(say("platform.has", { time: words.time(since) }));
+	else facts.push(say("platform.unknown"));
+	if (veiled) facts.push(say("platform.part"));
 	const counted = VERDICTS.filter((verdict) => verdicts[verdict]);
-	if (matches) known.push(say("platform.matches", { count: matches }));
-	else if (!counted.length) known.push(say(follows && !veiled ? "platform.silent" : "platform.none"));
-	for (const verdict of counted) known.push(say(`verdict.${verdict}`, { count: verdicts[verdict] }));
+	if (matches) facts.push(say("platform.matches", { count: matches }));
+	else if (!counted.length) facts.push(say(follows && !veiled ? "platform.silent" : "platform.none"));
+	for (const verdict of counted) facts.push(say(`verdict.${verdict}`, { count: verdicts[verdict] }));
 	if (withdrawn && follows) {
-		known.push(deleted ? say("platform.deleted", { time: words.time(deleted) }) : say("platform.not_deleted"));
+		facts.push(deleted ? say("platform.deleted", { time: words.time(deleted) }) : say("platform.not_deleted"));
 	}
-	return known;
+	return facts;
 }
 
-/** Ask once more before one file, or everything, is taken back. */
+/** Draw the question before one file, or everything, is withdrawn. @param {App} app */
 export function withdrawal(app) {
 	const { say, state, back } = app;
 	const item = state.withdrawing;
 	const kind = item === null ? "all" : "one";
+	const secret = /** @type {Secret} */ (state.secret);
 	return [
 		title(say(`withdraw.${kind}`, { number: item })),
 		paragraph(say("withdraw.what")),
 		paragraph(say("withdraw.memory")),
 		paragraph(say(`withdraw.${kind}_after`)),
 		answers(
-			button(say("withdraw.yes"), () => look(app, state.secret, (work) => withdraw(state.secret, item, work), "status"), "main"),
+			button(say("withdraw.yes"), () => showCase(app, secret, (work) => withdraw(secret, item, work), "status"), "main"),
 			button(say("withdraw.no"), back),
 		),
 	];

@@ -1,52 +1,54 @@
-// "Would this copy be found?": a copy that she has, held against her fingerprints. Nothing is sent.
+// "Would this copy be found?": a copy that she has, compared with her fingerprints. Nothing is sent.
 
-import { enlist, ready } from "./choose_files.js";
-import { answers, box, button, element, heading, paragraph, picker, row, SAVED, title } from "../dom.js";
-import { distance, packed, telling } from "../worker/fingerprints.js";
+import { addFile, readyFiles } from "./choose_files.js";
+import { answers, box, button, byId, element, heading, paragraph, picker, row, SAVED, title } from "../dom.js";
+import { distance, isUsable, pack } from "../worker/fingerprints.js";
 import { readBody } from "../api.js";
 
-const NEAR = 31; // bits up to which platforms take two fingerprints for those of one picture
-const LOOKED_UP = ["original", "trim"]; // of these copies platforms fingerprint what is uploaded
+const NEAR = 31; // bits in which two fingerprints of one picture differ at most: PDQ's threshold
+const LOOKUP_VARIANTS = ["original", "trim"]; // what platforms hash of an upload
 
-/** Give the fingerprints by which platforms would look a file up. */
+/** Return the hashes by which platforms would look a file up. */
 function lookups({ pdq, quality, tied, signals }) {
-	const whole = pdq && telling({ quality, tied }) ? [pdq] : [];
-	const values = signals.filter(({ variant }) => LOOKED_UP.includes(variant)).map(({ value }) => value);
-	return [...new Set([...whole, ...values])].map(packed);
+	const whole = pdq && isUsable({ quality, tied }) ? [pdq] : [];
+	const values = signals.filter(({ variant }) => LOOKUP_VARIANTS.includes(variant)).map(({ value }) => value);
+	return [...new Set([...whole, ...values])].map(pack);
 }
 
-/** Tell which of her files a copy comes nearest to, and how many of its moments come near enough. */
 function compare(copy, files) {
-	const known = files.map(({ number, print }) => ({ number, words: print.signals.map(({ value }) => packed(value)) }));
-	const nearest = lookups(copy).map((asked) => {
-		const found = known.map(({ number, words }) => ({ number, bits: Math.min(...words.map((w) => distance(asked, w))) }));
-		return found.reduce((best, other) => (other.bits < best.bits ? other : best));
-	});
+	const known = files.map(({ number, item }) => ({ number, hashes: item.signals.map(({ value }) => pack(value)) }));
+	const nearer = (one, other) => (other.bits < one.bits ? other : one);
+	const nearest = lookups(copy).map((query) =>
+		known
+			.map(({ number, hashes }) => ({ number, bits: Math.min(...hashes.map((hash) => distance(query, hash))) }))
+			.reduce(nearer),
+	);
 	const near = nearest.filter(({ bits }) => bits <= NEAR);
-	const best = near.length ? near.reduce((one, other) => (other.bits < one.bits ? other : one)) : null;
-	return { copy, number: best?.number ?? null, near: near.length, of: nearest.length };
+	const number = near.length ? near.reduce(nearer).number : null;
+	return { copy, number, near: near.length, of: nearest.length };
 }
 
-/** What a copy is held against, by the numbers that she knows: those of her case once she has one. */
-const own = ({ checked, files, receipt }) =>
-	checked.files ?? ready({ files }).map((file, n) => ({ ...file, number: receipt?.items[n]?.item ?? file.number }));
+/** Return her files, by their numbers in her case once she has one. @returns {KnownFile[]} */
+const ownFiles = ({ checked, files, receipt }) =>
+	checked.files ??
+	readyFiles({ files }).map((file, n) => ({ ...file, number: receipt?.items[n]?.item ?? file.number }));
 
-/** The screen on which a copy is chosen, and on which the answer appears. */
+/** Draw the screen on which a copy is chosen and the answer appears. @param {App} app */
 export function check(app) {
 	const { say, state, back } = app;
 	const { checked } = state;
-	const files = own(state);
-	const lacks = !files.length;
+	const files = ownFiles(state);
+	const missing = !files.length;
 	return [
 		title(say("check.title")),
 		paragraph(say("check.what")),
 		paragraph(say("check.never")),
 		checked.unread ? paragraph(say("choose.not_saved")) : null,
-		paragraph(lacks ? say("check.need") : say("check.against", { count: files.length }), { class: "hint" }),
+		paragraph(missing ? say("check.need") : say("check.against", { count: files.length }), { class: "hint" }),
 		answers(
-			lacks
-				? picker(say("choose.saved"), "kept", ([blob]) => open(app, blob), { accept: SAVED, kind: "main" })
-				: picker(say("check.choose"), "copy", ([blob]) => look(app, blob), { kind: checked.answer ? "" : "main" }),
+			missing
+				? picker(say("choose.saved"), "kept", ([blob]) => readSaved(app, blob), { accept: SAVED, kind: "main" })
+				: picker(say("check.choose"), "copy", ([blob]) => checkFile(app, blob), { kind: checked.answer ? "" : "main" }),
 		),
 		element("p", { class: "hint", id: "looking" }, checked.blob ? say("file.now") : ""),
 		checked.answer ? box(outcome(app, checked.answer)) : null,
@@ -54,52 +56,54 @@ export function check(app) {
 	];
 }
 
-async function open(app, blob) {
+async function readSaved(app, blob) {
 	const { state } = app;
-	const files = (await readBody(blob)).map((print, n) => ({ number: n + 1, print }));
-	state.checked = { files: files.length ? files : null, unread: !files.length };
+	const files = (await readBody(blob)).map((item, n) => ({ number: n + 1, item }));
+	state.checked = { files: files.length ? files : null, unread: !files.length, blob: null, answer: null };
 	if (state === app.state) app.show();
 }
 
-async function look(app, blob) {
+async function checkFile(app, blob) {
 	const { state, say, words } = app;
 	const { checked } = state;
 	Object.assign(checked, { blob, answer: null });
 	app.show();
 	const progress = (share) => {
-		const line = document.getElementById("looking");
+		const line = byId("looking");
 		if (line && share) line.textContent = say("file.film", { share: words.percent.format(share) });
-		return state === app.state && checked.blob === blob && app.name === "check";
+		return state === app.state && checked.blob === blob && app.screen === "check";
 	};
 	const { code, found } = await app.hasher.hash(blob, { progress });
 	if (state !== app.state || checked.blob !== blob) return;
 	checked.blob = null;
-	checked.answer = code === "stopped" ? null : code ? { code } : compare(found, own(state));
-	if (app.name !== "check" || !checked.answer) return;
+	checked.answer = code === "stopped" ? null : code ? { code } : compare(found, ownFiles(state));
+	if (app.screen !== "check" || !checked.answer) return;
 	app.show();
-	app.tell(app.main.querySelector(".box").innerText);
+	app.announce(app.main.querySelector(".box").innerText);
 }
 
-function outcome(app, { code, copy, number, near, of }) {
+/** @param {App} app @param {Comparison} answer */
+function outcome(app, answer) {
 	const { say, state } = app;
+	const { code, copy, number = null, near, of } = answer;
 	if (code) return paragraph(say(`refused.${code}`));
-	const moments = copy.media === "video" ? paragraph(say("check.moments", { near, of })) : null;
+	const moments = copy?.media === "video" ? paragraph(say("check.moments", { near, of })) : null;
 	if (number !== null) {
 		return [heading(say("check.found")), paragraph(say("check.like", { number })), moments, paragraph(say("check.then"))];
 	}
 	const add = () => {
-		enlist(state, { print: copy });
+		addFile(state, { item: copy });
 		state.checked.answer = null;
 		app.show();
-		app.tell(say("check.added"), true);
+		app.announce(say("check.added"), true);
 	};
-	// what was sent, or only read from a file, is not added to here
-	const adds = !state.checked.files && !state.sent;
+	// nothing can be added to what was sent, or read from a saved file
+	const canAdd = !state.checked.files && !state.sent;
 	return [
 		heading(say("check.lost")),
 		moments,
 		paragraph(say("check.changed")),
 		paragraph(say("check.more")),
-		adds ? button(say("check.add"), add) : null,
+		canAdd ? button(say("check.add"), add) : null,
 	];
 }

@@ -1,7 +1,7 @@
-// The questions, one on a screen, and the screens for those whom this service cannot help.
+// The questions, one on each screen, and the screens for people whom this service cannot help.
 
 import { online } from "../build_flags.js";
-import { answers, box, button, element, heading, link, list, more, paragraph, row, title } from "../dom.js";
+import { answers, box, button, details, element, heading, link, list, paragraph, row, title } from "../dom.js";
 
 const HELPLINES = [
 	["help.uk", "Revenge Porn Helpline", "https://revengepornhelpline.org.uk/"],
@@ -11,6 +11,7 @@ const HELPLINES = [
 ];
 const REASONS = ["threatened", "shared", "precaution", "synthetic"];
 
+/** @param {App} app */
 export function start({ say, go, begin, checkCopy }) {
 	return [
 		title(say("start.title")),
@@ -30,7 +31,6 @@ export function start({ say, go, begin, checkCopy }) {
 	];
 }
 
-/** Ask a question that is answered by a button. */
 function question({ say, back }, name, ...choices) {
 	return [
 		title(say(`${name}.title`)),
@@ -40,15 +40,15 @@ function question({ say, back }, name, ...choices) {
 	];
 }
 
-export const adult = (app) =>
-	question(app, "adult", ["yes", () => app.go("depicted")], ["no", () => app.go("under18")]);
+/** @returns {Render} */
+const yesNo = (name, yes, no) => (app) =>
+	question(app, name, ["yes", () => app.go(yes)], ["no", () => app.go(no)]);
 
-export const depicted = (app) =>
-	question(app, "depicted", ["yes", () => app.go("having")], ["no", () => app.go("someoneElse")]);
+export const adult = yesNo("adult", "depicted", "under18");
+export const depicted = yesNo("depicted", "having", "someoneElse");
+export const having = yesNo("having", "reason", "withoutFile");
 
-export const having = (app) =>
-	question(app, "having", ["yes", () => app.go("reason")], ["no", () => app.go("withoutFile")]);
-
+/** @param {App} app */
 export const reason = (app) =>
 	question(
 		app,
@@ -62,14 +62,15 @@ export const reason = (app) =>
 		]),
 	);
 
-function ending({ say, back, go }, name, ...middle) {
+function ending({ say, back, go }, name, ...content) {
 	return [
 		title(say(`${name}.title`)),
-		middle,
+		content,
 		row(button(say("back"), back), button(say("help.title"), () => go("helplines"), "quiet")),
 	];
 }
 
+/** @param {App} app */
 export function under18(app) {
 	const { say } = app;
 	return ending(
@@ -85,6 +86,7 @@ export function under18(app) {
 	);
 }
 
+/** @param {App} app */
 export function someoneElse(app) {
 	const { say } = app;
 	return ending(
@@ -96,30 +98,31 @@ export function someoneElse(app) {
 	);
 }
 
+/** @param {App} app */
 export function withoutFile(app) {
 	const { say } = app;
-	return ending(app, "without", paragraph(say("without.never")), routes(app), paragraph(say("without.later")));
+	return ending(app, "without", paragraph(say("without.never")), otherSteps(app), paragraph(say("without.later")));
 }
 
-/** What helps beside this service: reports, the 48 hours, search engines. */
-export function routes({ say }) {
+/** @param {App} app */
+export function otherSteps({ say }) {
 	return list([say("routes.report"), say("routes.hours"), say("routes.search"), say("routes.help")]);
 }
 
-export function helplines(app) {
-	const { say, back } = app;
+/** @param {App} app */
+export function helplines({ say, back }) {
 	return [
 		title(say("help.title")),
 		paragraph(say("help.what")),
-		list(HELPLINES.map(([words, name, address]) => [link(name, address), element("br"), say(words)])),
+		list(HELPLINES.map(([country, name, address]) => [link(name, address), element("br"), say(country)])),
 		paragraph(say("help.danger")),
 		row(button(say("back"), back)),
 	];
 }
 
-/** What a fingerprint is, and what it is not. */
-export function fingerprint({ say }) {
-	return more(
+/** @param {App} app */
+export function aboutFingerprints({ say }) {
+	return details(
 		say("print.title"),
 		paragraph(say("print.what")),
 		paragraph(say("print.not")),

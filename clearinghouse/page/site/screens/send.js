@@ -1,25 +1,31 @@
-// Looking at what will be sent, and sending it.
+// What will be sent, and sending it.
 
-import { fingerprint } from "./questions.js";
-import { CASE_MAX, ready } from "./choose_files.js";
+import { aboutFingerprints } from "./questions.js";
+import { CASE_MAX, readyFiles } from "./choose_files.js";
 import { online } from "../build_flags.js";
-import { answers, button, code, element, list, more, paragraph, row, save, SAVED, title } from "../dom.js";
-import { addingBody, addItems, addSignals, inParts, newKey, openCase, openingBody, partBody } from "../api.js";
+import { answers, button, code, details, download, element, list, paragraph, row, SAVED, title } from "../dom.js";
+import {
+	addingBody, addItems, addSignals, codeOf, newKey, openCase, openingBody, partBody, splitIntoParts,
+} from "../api.js";
 
-const UNKNOWN = ["offline", "busy", "internal_error"];
+const OUTCOME_UNKNOWN = ["offline", "busy", "internal_error"];
 
-const prints = (state) => ready(state).map(({ print }) => print);
+const itemsOf = (state) => readyFiles(state).map(({ item }) => item);
 
-/** The screen that says what will be sent, before anything is. */
+/** @param {App} app @param {string | null} code */
+export const problemText = ({ say, words }, code) =>
+	say(`trouble.${code}` in words.catalogue ? `trouble.${code}` : "trouble.internal_error");
+
+/** @param {App} app */
 export function review(app) {
 	const { say, state, back, go } = app;
-	const found = prints(state);
+	const items = itemsOf(state);
 	return [
 		title(say(online ? "review.title" : "offline.review")),
 		list([
-			say("review.prints", { count: found.length }),
-			...(found.some(({ signals }) => signals.length > 1) ? [say("review.altered")] : []),
-			...(found.some(({ media }) => media === "video") ? [say("review.moments")] : []),
+			say("review.prints", { count: items.length }),
+			...(items.some(({ signals }) => signals.length > 1) ? [say("review.altered")] : []),
+			...(items.some(({ media }) => media === "video") ? [say("review.moments")] : []),
 			say("review.media"),
 			...(!online
 				? []
@@ -28,140 +34,132 @@ export function review(app) {
 					: [say("review.declared"), say("review.reason", { reason: say(`reason.${state.reason}`) })]),
 		]),
 		paragraph(say(online ? "review.not" : "offline.only")),
-		more(say("review.show"), ready(state).map((file) => shown(app, file))),
-		fingerprint(app),
+		details(say("review.show"), ...readyFiles(state).map((file) => fingerprintsOf(app, file))),
+		aboutFingerprints(app),
 		answers(
 			online
 				? button(say("review.send"), () => send(app), "main")
-				: button(say("offline.save"), () => keep(app, 0), "main"),
+				: button(say("offline.save"), () => savePart(app, 0), "main"),
 			button(say("check.open"), () => go("check"), "quiet"),
 		),
 		row(button(say("back"), back, "quiet")),
 	];
 }
 
-/** The fingerprints of one file, each with the name of the copy that it is of. */
-function shown({ say }, { number, print: { signals } }) {
+function fingerprintsOf({ say }, { number, item: { signals } }) {
 	const line = ({ value, quality, variant }) =>
 		element("li", {}, code(variant, "b"), " ", say("review.quality", { quality }), element("br"), code(value));
-	return more(
+	return details(
 		say("review.file", { number, count: signals.length }),
 		element("ol", { class: "prints" }, signals.map(line)),
 	);
 }
 
-/** Save the fingerprints for a case, to be sent from the page on the internet; `part` counts cases. */
-function keep(app, part) {
-	const found = prints(app.state).slice(part * CASE_MAX, (part + 1) * CASE_MAX);
-	save(part ? `notes-${part + 1}.json` : "notes.json", addingBody(found), SAVED);
+/** Save the fingerprints for one of several cases. */
+function savePart(app, part) {
+	const items = itemsOf(app.state).slice(part * CASE_MAX, (part + 1) * CASE_MAX);
+	download(part ? `notes-${part + 1}.json` : "notes.json", addingBody(items), SAVED);
 	app.state.saved = part + 1;
 	if (part) app.replace("saved");
 	else app.go("saved");
 }
 
+/** @param {App} app */
 export function saved(app) {
 	const { say, state, back, startOver } = app;
-	const parts = Math.ceil(prints(state).length / CASE_MAX);
+	const parts = Math.ceil(itemsOf(state).length / CASE_MAX);
 	const more = state.saved < parts;
 	return [
 		title(say("offline.saved")),
 		parts > 1 ? paragraph(say("offline.part", { number: state.saved, all: parts, most: CASE_MAX })) : null,
 		paragraph(say("offline.next", { button: say("choose.saved") })),
 		answers(
-			more ? button(say("offline.more"), () => keep(app, state.saved), "main") : null,
+			more ? button(say("offline.more"), () => savePart(app, state.saved), "main") : null,
 			button(say("next.finish"), startOver, more ? "" : "main"),
 		),
 		row(button(say("back"), back, "quiet")),
 	];
 }
 
-/**
- * Send once: in one request, or where videos make it too much for one, in several. The same key goes
- * with every further attempt of each, so that nothing is ever done twice.
- */
+/** Send all files. A request keeps its idempotency key in every attempt, so that nothing is done twice. */
 async function send(app) {
 	const { state } = app;
-	const parts = inParts(prints(state));
+	const parts = splitIntoParts(itemsOf(state));
 	const opens = (n) => !state.secret && n === 0;
-	const body = (part, n) =>
-		!part.prints ? partBody(part) : opens(n) ? openingBody(state.reason, part.prints) : addingBody(part.prints);
-	const bodies = parts.map(body);
+	const bodies = parts.map((part, n) =>
+		!part.items ? partBody(part) : opens(n) ? openingBody(state.reason, part.items) : addingBody(part.items),
+	);
 	if (String(state.sent?.bodies) !== String(bodies)) {
 		state.sent = { bodies, keys: bodies.map(newKey), answers: [] };
 	}
-	const { keys, answers: got } = state.sent;
-	app.go("sending");
+	const { keys, answers } = state.sent;
+	app.replace("sending");
 	try {
-		while (got.length < parts.length) {
-			const n = got.length;
-			const secret = state.secret ?? (n && { number: got[0].case, passphrase: got[0].passphrase });
+		while (answers.length < parts.length) {
+			const n = answers.length;
+			const secret = state.secret ?? (n && { number: answers[0].case, passphrase: answers[0].passphrase });
 			const part = parts[n];
-			const item = part.prints ? null : got.flatMap(files)[part.file].item;
-			got.push(
-				await (opens(n)
-					? sendOpening(app, part.prints, keys[n])
-					: sendMore(app, (work, header) =>
-							part.prints
-								? addItems(secret, addingBody(part.prints, work), keys[n], header)
-								: addSignals(secret, item, partBody(part, work), keys[n], header),
-						)),
+			const sendPart = (work, header) =>
+				part.items
+					? addItems(secret, addingBody(part.items, work), keys[n], header)
+					: addSignals(secret, answers.flatMap(receiptItems)[part.file ?? 0].item, partBody(part, work), keys[n], header);
+			answers.push(
+				await (opens(n) ? sendOpening(app, part.items, keys[n]) : app.proof.send(sendPart, announceWork(app))),
 			);
 			if (state !== app.state) return;
-			const all = { ...got[0], expires: got[n].expires, items: got.flatMap(files) };
+			const all = { ...answers[0], expires: answers[n].expires, items: answers.flatMap(receiptItems) };
 			if (state.secret) state.added = all;
 			else state.receipt = all;
 		}
-		app.tell("");
+		app.announce("");
 		app.settle(state.secret ? "added" : "receipt");
 	} catch (error) {
 		if (state !== app.state) return;
-		app.tell("");
-		state.trouble = error.code ?? "internal_error";
+		app.announce("");
+		state.problem = codeOf(error);
 		app.replace("notSent");
 	}
 }
 
-/** The files that an answer tells of; further fingerprints are of a file that was told of before. */
-const files = ({ items }) => items ?? [];
+const receiptItems = ({ items }) => items ?? [];
 
-/** Open the case, with the work that was done meanwhile. */
-async function sendOpening(app, found, key) {
+async function sendOpening(app, items, key) {
 	const { state, proof } = app;
-	const send = (work) => openCase(openingBody(state.reason, found, work), key);
-	const receipt = await proof.pay(send, tellingOfWork(app), await proof.take());
-	proof.spend();
+	const open = (work) => openCase(openingBody(state.reason, items, work), key);
+	const receipt = await proof.send(open, announceWork(app), await proof.start());
+	proof.discard();
 	return receipt;
 }
 
-const sendMore = (app, request) => app.proof.pay(request, tellingOfWork(app));
-
-/** Make what says why she has to wait, while she does. */
-export function tellingOfWork(app) {
+/** Return a function that explains a wait, or returns false once she has left. @param {App} app */
+export function announceWork(app) {
 	const { state } = app;
 	return () => {
 		if (state !== app.state) return false;
-		app.tell(app.say("work.what"), true);
+		app.announce(app.say("work.what"), true);
 		return true;
 	};
 }
 
+/** @param {App} app */
 export function sending({ say }) {
 	return [title(say("sending.title")), paragraph(say("sending.what"))];
 }
 
+/** @param {App} app */
 export function notSent(app) {
-	const { say, state, words, replace } = app;
-	const known = `trouble.${state.trouble}` in words.catalogue;
-	const begun = state.sent.answers.length > 0;
+	const { say, state, replace } = app;
+	const { problem, receipt, sent } = state;
+	const started = sent?.answers.length;
 	return [
-		title(say(begun ? "unsent.part" : "unsent.title")),
-		paragraph(say(known ? `trouble.${state.trouble}` : "trouble.internal_error")),
+		title(say(started ? "unsent.part" : "unsent.title")),
+		paragraph(problemText(app, problem)),
 		paragraph(say("unsent.safe")),
 		answers(
 			button(say("again"), () => send(app), "main"),
-			state.receipt ? button(say("unsent.receipt"), () => app.settle("receipt")) : null,
+			receipt ? button(say("unsent.receipt"), () => app.settle("receipt")) : null,
 		),
-		// Where the outcome is not known, only the very same request may follow, or it could count twice.
-		begun || UNKNOWN.includes(state.trouble) ? null : row(button(say("back"), () => replace("review"), "quiet")),
+		// where the outcome is unknown, only the same request may follow: another could count twice
+		started || OUTCOME_UNKNOWN.includes(problem ?? "") ? null : row(button(say("back"), () => replace("review"), "quiet")),
 	];
 }

@@ -1,17 +1,16 @@
-// Fingerprints of altered views of a picture: crops, borders, small turns, its mirror image. As in
-// nciihash/hashing/altered_views.py, from which the formulas are: each view's grid comes from one
-// small copy of cell means, and a crop or a border only moves the samples of an axis.
+// Fingerprints of altered views of a picture: crops, borders, small rotations, its mirror image; by the
+// formulas of nciihash/hashing/altered_views.py, from one small copy of cell means.
 
 import { GRID, hashGrid } from "./pdq.js";
-import { distance, packed, telling } from "./fingerprints.js";
+import { distance, isUsable, pack } from "./fingerprints.js";
 
 const CELLS = 256; // of the small copy, along each axis
-export const NEAR = 10; // bits: a fingerprint that is no farther from another finds hardly anything more
+export const NEAR = 10; // bits: nearer fingerprints find much the same copies
 
 const all = (share, more = {}) => ({ cut: [share, share, share, share], ...more });
 const shaped = (shape, more = {}) => ({ shape, ...more });
 
-/** The views that are sent with a picture; nciihash/hashing/variants.py says how they were chosen. */
+/** nciihash/hashing/variants.py explains the choice. @type {Record<string, View>} */
 export const STANDARD = {
 	mirror: { mirror: true },
 	ccw3: { turn: -3 },
@@ -36,7 +35,7 @@ export const STANDARD = {
 	"pad4x3-black": shaped(4 / 3, { pad: true }),
 };
 
-/** Collects rows of luma into the small copy. */
+/** Reduces rows of luma to the small copy. */
 export class Cells {
 	constructor(width, height) {
 		this.width = width;
@@ -49,6 +48,7 @@ export class Cells {
 		this.y = 0;
 	}
 
+	/** @param {Float64Array} luma */
 	add(luma) {
 		const line = new Float64Array(this.columns);
 		for (let x = 0; x < this.width; x++) {
@@ -64,7 +64,7 @@ export class Cells {
 	}
 }
 
-/** Tell in which cell a pixel lies, with what share of it (the rest is in the next), and its weight. */
+/** Return a pixel's cell, the share of it in that cell (the rest is in the next), and its weight. */
 function span(n, length, cells) {
 	const scale = cells / length;
 	const cell = Math.min(Math.floor(n * scale + 1e-9), cells - 1);
@@ -72,47 +72,49 @@ function span(n, length, cells) {
 	return { cell, share: cell + 1 < cells ? share : 1, scale };
 }
 
-/** Give a picture's standard fingerprints besides `known`: `{ value, quality, variant }` each. */
+/** Return a picture's standard views, without those near to `known` ones. @type {AlteredCopies} */
 export function alteredCopies(cells, known) {
-	const kept = new Kept(known);
-	quarterTurns(kept, gridOf(cells, {}));
+	const signals = new DistinctSignals(known);
+	quarterTurns(signals, gridOf(cells, {}));
 	for (const [variant, view] of Object.entries(STANDARD)) {
 		const grid = gridOf(cells, view);
-		kept.add(variant, hashGrid(view.mirror ? mirrored(grid) : grid));
+		signals.add(variant, hashGrid(view.mirror ? mirrored(grid) : grid));
 	}
-	return kept.added;
+	return signals.added;
 }
 
-/** The same where only the picture's own grid is known: turned and mirrored. */
+/** Return the views that need only the picture's own grid. @type {TurnedCopies} */
 export function turnedCopies(grid, known) {
-	const kept = new Kept(known);
-	quarterTurns(kept, grid);
-	kept.add("mirror", hashGrid(mirrored(grid)));
-	return kept.added;
+	const signals = new DistinctSignals(known);
+	quarterTurns(signals, grid);
+	signals.add("mirror", hashGrid(mirrored(grid)));
+	return signals.added;
 }
 
-function quarterTurns(kept, grid) {
+function quarterTurns(signals, grid) {
 	const clockwise = (old) => old.map((_, n) => old[(GRID - 1 - (n % GRID)) * GRID + Math.floor(n / GRID)]);
 	let turned = grid;
 	for (const variant of ["rotate90", "rotate180", "rotate270"]) {
 		turned = clockwise(turned);
-		kept.add(variant, hashGrid(turned));
+		signals.add(variant, hashGrid(turned));
 	}
 }
 
 const mirrored = (grid) => grid.map((_, n) => grid[n - (n % GRID) + GRID - 1 - (n % GRID)]);
 
-/** The fingerprints that are worth sending so far. */
-class Kept {
+/** Fingerprints that are usable and far enough from each other. */
+class DistinctSignals {
+	/** @type {Signal[]} */
+	added = [];
+
 	constructor(known) {
-		this.words = known.map(({ value }) => packed(value));
-		this.added = [];
+		this.hashes = known.map(pack);
 	}
 
 	add(variant, { pdq, quality, tied }) {
-		const words = packed(pdq);
-		if (!telling({ quality, tied }) || this.words.some((known) => distance(known, words) <= NEAR)) return;
-		this.words.push(words);
+		const hash = pack(pdq);
+		if (!isUsable({ quality, tied }) || this.hashes.some((known) => distance(known, hash) <= NEAR)) return;
+		this.hashes.push(hash);
 		this.added.push({ value: pdq, quality, variant });
 	}
 }
@@ -120,7 +122,7 @@ class Kept {
 function gridOf(cells, view) {
 	const { columns, rows } = cells;
 	const luma = view.turn ? turnedLuma(cells, view) : cells.luma;
-	const [left, width, top, height] = shown(view, cells.shape);
+	const [left, width, top, height] = viewport(view, cells.shape);
 	const across = samples(left, width, columns);
 	const down = samples(top, height, rows);
 	const grid = new Float64Array(GRID * GRID);
@@ -139,8 +141,8 @@ function gridOf(cells, view) {
 	return grid;
 }
 
-/** Give start and length, across and down, of what a view shows, in shares of the picture. */
-function shown({ cut = [0, 0, 0, 0], shape = 0, pad = false }, own) {
+/** Return start and length, across and down, of what a view shows, as shares. */
+function viewport({ cut = [0, 0, 0, 0], shape = 0, pad = false }, own) {
 	let [left, top] = cut;
 	let width = 1 - left - cut[2];
 	let height = 1 - top - cut[3];
@@ -157,7 +159,7 @@ function shown({ cut = [0, 0, 0, 0], shape = 0, pad = false }, own) {
 	return [left, width, top, height];
 }
 
-/** Give each of 64 samples of a part of an axis: its weights on the cells, and its share within. */
+/** Return each sample's weights on the cells of an axis, and its share within. */
 function samples(start, length, cells) {
 	const half = length / (2 * GRID);
 	return Array.from({ length: GRID }, (_, i) => {
@@ -189,7 +191,7 @@ function samples(start, length, cells) {
 	});
 }
 
-/** Turn the small copy about its middle, in the picture's own proportions. */
+/** Rotate the small copy in the picture's own proportions. */
 function turnedLuma({ luma, rows, columns, shape }, { turn, filled = false, fill = 0 }) {
 	const angle = (turn * Math.PI) / 180;
 	const zoom = filled ? Math.cos(angle) + Math.max(shape, 1 / shape) * Math.sin(Math.abs(angle)) : 1;

@@ -1,34 +1,30 @@
-// The frames of an animated picture that are worth keeping, where the browser hands out any but the
-// first; by the rules of nciihash/hashing/frame_selection.py.
+// The frames of an animated picture, in browsers that decode more than the first one.
 
 import { canvasIsTrue, drawn } from "./canvas.js";
 import { BYTES_MAX, detect } from "./formats.js";
 import { FrameSelector } from "./frame_selection.js";
-import { hashPixels } from "./pixels.js";
 
 const HEAD = 4096;
 const KINDS = { gif: "image/gif", webp: "image/webp", avif: "image/avif", png: "image/png" };
-const SHORTEST = 20; // milliseconds: browsers show what claims to be shorter for 100
+const SHORTEST = 20; // milliseconds: browsers show frames with a shorter duration for 100
 
-/**
- * Give `{ media, signals, moments, every }` of an animation; null of a still, or what cannot be read.
- * Where it takes longer than `until`, by the clock of `performance`, the frames so far are all.
- */
-export async function ofAnimation(blob, until) {
+/** Hash an animation as a video; null of anything else. @type {HashAnimation} */
+export async function hashAnimation(blob, until) {
 	const type = KINDS[detect(new Uint8Array(await blob.slice(0, HEAD).arrayBuffer()))];
 	if (!type || !globalThis.ImageDecoder || blob.size > BYTES_MAX) return null;
 	const data = await blob.arrayBuffer();
 	const decoder = new ImageDecoder({ data, type, preferAnimation: true, colorSpaceConversion: "none" });
 	try {
 		await Promise.all([decoder.completed, decoder.tracks.ready]);
-		const { frameCount } = decoder.tracks.selectedTrack;
-		if (frameCount < 2 || !canvasIsTrue()) return null;
-		let reel = new FrameSelector(0);
-		if ((await fill(reel, decoder, frameCount, until)) < reel.every) {
-			// a loop that is shorter than the time between looks shows each of its frames
-			await fill((reel = new FrameSelector(reel.every)), decoder, frameCount, until);
+		const count = decoder.tracks.selectedTrack?.frameCount ?? 0;
+		if (count < 2 || !canvasIsTrue()) return null;
+		let selector = new FrameSelector(0);
+		if ((await select(selector, decoder, count, until)) < selector.every) {
+			// of a loop that is shorter than the interval, hash each frame
+			selector = new FrameSelector(selector.every);
+			await select(selector, decoder, count, until);
 		}
-		return { media: "video", signals: reel.signals(), moments: reel.frames.length, every: reel.every };
+		return selector.item();
 	} catch {
 		return null;
 	} finally {
@@ -36,8 +32,8 @@ export async function ofAnimation(blob, until) {
 	}
 }
 
-/** Look at the frames that are due, and give when the last one appears, in seconds; Infinity if time is up. */
-async function fill(reel, decoder, count, until) {
+/** Hash the frames that are due; return the last one's time in seconds, or Infinity at `until`. */
+async function select(selector, decoder, count, until) {
 	let start = 0;
 	for (let frameIndex = 0; frameIndex < count; frameIndex++) {
 		if (frameIndex && performance.now() > until) return Infinity;
@@ -46,15 +42,12 @@ async function fill(reel, decoder, count, until) {
 			({ image } = await decoder.decode({ frameIndex }));
 		} catch (error) {
 			if (frameIndex < 2) throw error;
-			return start; // what is damaged after that ends it
+			return start; // a later damaged frame ends the animation
 		}
-		const shown = (image.duration ?? 0) / 1000;
-		const end = frameIndex + 1 < count ? start + (shown >= SHORTEST ? shown : 100) / 1000 : Infinity;
-		if (reel.shows(start, end)) {
-			let kept = false;
-			const size = { width: image.displayWidth, height: image.displayHeight };
-			const { signals } = hashPixels(drawn(image, size), (own) => (kept = reel.take(own)));
-			if (kept) reel.keep(start, signals);
+		const duration = (image.duration ?? 0) / 1000;
+		const end = frameIndex + 1 < count ? start + (duration >= SHORTEST ? duration : 100) / 1000 : Infinity;
+		if (selector.shows(start, end)) {
+			selector.hash(drawn(image, { width: image.displayWidth, height: image.displayHeight }), start);
 		}
 		image.close();
 		if (end === Infinity) return start;

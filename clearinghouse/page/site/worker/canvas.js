@@ -1,14 +1,13 @@
-// Pixels by way of the browser's own decoder and a canvas, in strips: for files that are neither JPEG
-// nor PNG, and for the altered copies of all. Some private browsers alter what a canvas reads back;
-// that is found out first.
+// Pixels from the browser's own decoder and a canvas, strip by strip. Some private browsers alter what a
+// canvas returns; that is checked first.
 
 import { Refused } from "./formats.js";
 import { hashPixels } from "./pixels.js";
 
-const STRIP = 128;
+const STRIP = 128; // rows
 const SIDE = 64;
-const NOISE = 8; // levels; a browser that hides the canvas is off by far more
-const PDQ = [0.299, 0.587, 0.114]; // the weights of red, green and blue in luma; ITU-R BT.601
+const NOISE = 8; // levels; private browsers alter pixels by far more
+export const BT601 = [0.299, 0.587, 0.114]; // the weights of red, green and blue in luma
 
 function canvas(width, height) {
 	const surface = new OffscreenCanvas(width, height);
@@ -17,7 +16,7 @@ function canvas(width, height) {
 	return context;
 }
 
-/** Tell whether the canvas gives back what was drawn. */
+/** Whether the canvas returns what was drawn. */
 export function canvasIsTrue() {
 	const context = canvas(SIDE, SIDE);
 	const level = (x, y, n) => (x * 37 + y * 59 + n * 83 + ((x * y) >> 2)) & 255;
@@ -36,7 +35,7 @@ export function canvasIsTrue() {
 	return true;
 }
 
-/** Hash a file that the browser can open, as `hashPixels` does; `Refused("unopened")` if it can't. */
+/** @param {Blob} blob */
 export async function hashByCanvas(blob) {
 	if (!canvasIsTrue()) throw new Refused("blocked");
 	let bitmap;
@@ -52,8 +51,8 @@ export async function hashByCanvas(blob) {
 	}
 }
 
-/** Give the pixels of what can be drawn, as `hashPixels` takes them, strip by strip. */
-export function drawn(image, { width, height }, [red, green, blue] = PDQ) {
+/** Return the pixels of anything that a canvas can draw, on white. @type {Drawn} */
+export function drawn(image, { width, height }, [red, green, blue] = BT601) {
 	function read({ left, top, width, height }, row) {
 		const context = canvas(width, Math.min(STRIP, height));
 		const luma = new Float64Array(width);

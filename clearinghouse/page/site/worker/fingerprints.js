@@ -1,12 +1,10 @@
-// What can be told from fingerprints alone.
+/** Whether a hash is submitted; as in nciihash.signals. @param {Partial<Hash>} hash */
+export const isUsable = ({ quality = 0, tied }) => !tied && quality >= 50;
 
-/** Tell whether one says enough about its picture; nciihash.signals has the bound. */
-export const telling = ({ quality, tied }) => !tied && quality >= 50;
+/** Return 64 hexadecimal digits as eight numbers. @param {string} pdq */
+export const pack = (pdq) => Uint32Array.from({ length: 8 }, (_, n) => parseInt(pdq.slice(8 * n, 8 * n + 8), 16));
 
-/** Read a fingerprint's 64 digits as eight numbers. */
-export const packed = (pdq) => Uint32Array.from({ length: 8 }, (_, n) => parseInt(pdq.slice(8 * n, 8 * n + 8), 16));
-
-/** Count the bits in which two packed fingerprints differ; beyond `most` it does not matter how many. */
+/** Return the Hamming distance, or any above `most`. @param {Uint32Array} one @param {Uint32Array} other */
 export function distance(one, other, most = 256) {
 	let bits = 0;
 	for (let n = 0; n < 8 && bits <= most; n++) {
@@ -18,4 +16,5 @@ export function distance(one, other, most = 256) {
 	return bits;
 }
 
-export const apart = (one, other) => distance(packed(one), packed(other));
+/** @param {string} one @param {string} other */
+export const bitsApart = (one, other) => distance(pack(one), pack(other));

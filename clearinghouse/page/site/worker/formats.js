@@ -1,10 +1,11 @@
-// What a file is, by its content, never by its name; and the few bytes of structure we read.
+// What a file is, by its content and never by its name.
 
 export const PIXELS_MAX = 100_000_000;
 export const BYTES_MAX = 256 * 2 ** 20;
 
-/** Why a file could not be fingerprinted; `code` names the sentence that she reads. */
+/** Why a file cannot be hashed. */
 export class Refused extends Error {
+	/** @param {string} code */
 	constructor(code) {
 		super(code);
 		this.code = code;
@@ -13,8 +14,11 @@ export class Refused extends Error {
 
 export const damaged = () => new Refused("damaged");
 
+/** @param {Uint8Array} data @param {number} from @param {number} to */
 export const text = (data, from, to) => String.fromCharCode(...data.subarray(from, to));
-const starts = (data, prefix) => text(data, 0, prefix.length) === prefix;
+/** @param {Uint8Array} data */
+export const viewOf = (data) => new DataView(data.buffer, data.byteOffset, data.byteLength);
+const startsWith = (data, prefix) => text(data, 0, prefix.length) === prefix;
 
 const AVIF = ["avif", "avis"];
 const HEIC = ["heic", "heix", "heim", "heis", "hevc", "hevx", "hevm", "hevs", "mif1", "msf1"];
@@ -26,7 +30,7 @@ const MATROSKA = "\x1aE\xdf\xa3";
 const VIDEO_STARTS = [
 	...["OggS", "FLV\x01", "0&\xb2u\x8ef\xcf\x11", "\x1f\x07\0\x3f", "\x1f\x07\0\xbf", "DKIF", "\x12\0\n"],
 	...["\xba", "\xbb", "\xbd", "\xc0", "\xe0", "\xb3", "\xb0"].map((byte) => `\0\0\x01${byte}`), // MPEG
-	...[".RMF", "FWS", "CWS", "\xb7\xd8\0 7I\xda\x11", "#EXTM3U"], // what nobody reads any more, and playlists
+	...[".RMF", "FWS", "CWS", "\xb7\xd8\0 7I\xda\x11", "#EXTM3U"], // obsolete formats, and playlists
 ];
 const BARE = /^\0{2,8}\x01(?:[\x27\x47\x67\x06\x09]|[\x40\x42\x46\x4e]\x01)/; // H.264 and HEVC
 const PICTURES = [
@@ -44,39 +48,39 @@ const PICTURES = [
 	["\0\0\0\x0cjP  ", "other"], // JPEG 2000
 ];
 
-export const FILMS = ["mp4", "webm", "film"]; // the last stands for all other kinds of video
+export const VIDEOS = ["mp4", "webm", "video"]; // the last for all other kinds of video
 
-/** Name a file's kind from its first four kilobytes; refuse what is neither picture nor video. */
+/** Return a file's kind, by its first 4096 bytes. @param {Uint8Array} data */
 export function detect(data) {
 	if (!data.length) throw new Refused("empty");
-	if (starts(data, MATROSKA)) return "webm";
-	if (VIDEO_STARTS.some((prefix) => starts(data, prefix))) return "film";
-	if (BARE.test(text(data, 0, 12))) return "film";
+	if (startsWith(data, MATROSKA)) return "webm";
+	if (VIDEO_STARTS.some((prefix) => startsWith(data, prefix))) return "video";
+	if (BARE.test(text(data, 0, 12))) return "video";
 	if (hasBoxes(data)) return mediaFile(data);
-	if (starts(data, "RIFF")) {
+	if (startsWith(data, "RIFF")) {
 		if (text(data, 8, 12) === "WEBP") return "webp";
-		if (text(data, 8, 12) === "AVI ") return "film";
+		if (text(data, 8, 12) === "AVI ") return "video";
 	}
-	const known = PICTURES.find(([prefix]) => starts(data, prefix));
+	const known = PICTURES.find(([prefix]) => startsWith(data, prefix));
 	if (known) return known[1];
-	if (holdsPackets(data) || text(data, 0, data.length).includes(MXF)) return "film";
+	if (isTransportStream(data) || text(data, 0, data.length).includes(MXF)) return "video";
 	throw new Refused("not_picture");
 }
 
-const long = (data, at) => new DataView(data.buffer, data.byteOffset).getUint32(at);
+const uint32 = (data, at) => viewOf(data).getUint32(at);
 
 function hasBoxes(data) {
 	const name = text(data, 4, 8);
 	if (VIDEO_BOXES.includes(name)) return true;
-	const size = RARER_BOXES.includes(name) ? long(data, 0) : 0;
-	return size === 1 || (size >= 8 && size < 0x20202020); // which text would be, at least
+	const size = RARER_BOXES.includes(name) ? uint32(data, 0) : 0;
+	return size === 1 || (size >= 8 && size < 0x20202020); // letters and spaces would be more
 }
 
-/** Tell a transport stream, wherever it was cut: packets of 188 bytes, 192 in AVCHD, or 204. */
-function holdsPackets(data) {
+/** Whether it is a transport stream, cut anywhere: packets of 188 bytes, 192 (AVCHD) or 204. */
+function isTransportStream(data) {
 	return [188, 192, 204].some((stride) => {
-		const starts = Math.max(0, Math.min(stride, data.length - 4 * stride - 3));
-		return Array.from({ length: starts }, (_, start) => start).some((start) =>
+		const count = Math.max(0, Math.min(stride, data.length - 4 * stride - 3));
+		return Array.from({ length: count }, (_, start) => start).some((start) =>
 			[0, 1, 2, 3, 4]
 				.map((number) => start + number * stride)
 				.every((at) => data[at] === 0x47 && !(data[at + 1] & 0x80) && data[at + 3] & 0x30),
@@ -87,12 +91,12 @@ function holdsPackets(data) {
 function mediaFile(data) {
 	let at = 0;
 	while (at + 16 <= data.length && text(data, at + 4, at + 8) !== "ftyp") {
-		const size = long(data, at);
+		const size = uint32(data, at);
 		if (size < 8) return "mp4";
 		at += size;
 	}
 	if (at + 16 > data.length) return "mp4";
-	const end = Math.min(at + Math.min(long(data, at), 512), data.length);
+	const end = Math.min(at + Math.min(uint32(data, at), 512), data.length);
 	const brands = [text(data, at + 8, at + 12)];
 	for (let i = at + 16; i + 4 <= end; i += 4) brands.push(text(data, i, i + 4));
 	if (brands.some((brand) => AVIF.includes(brand))) return "avif";
@@ -100,17 +104,19 @@ function mediaFile(data) {
 	return "mp4";
 }
 
+/** @param {number} width @param {number} height */
 export function checkSize(width, height) {
 	if (!width || !height) throw damaged();
 	if (width * height > PIXELS_MAX) throw new Refused("too_large");
 }
 
 /**
- * Refuse a file that the browser will decode if it is cut off or too large, as far as its structure
- * tells: browsers show the part of a cut picture that is there, and its fingerprint would be wrong.
+ * Refuse a file that is cut off or too large: browsers show the part of a picture that is there, and its
+ * fingerprint would be wrong.
+ * @type {CheckStructure}
  */
-export async function checkStructure(kind, blob, data = new Uint8Array()) {
-	const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+export async function checkStructure(kind, blob, data) {
+	const view = viewOf(data);
 	try {
 		if (kind === "webp") checkWebp(view, data);
 		if (kind === "bmp") checkBmp(view, data);
@@ -143,12 +149,9 @@ function checkBmp(view, data) {
 	if (view.getUint32(10, true) + needed > data.length) throw damaged();
 }
 
-/**
- * Write alpha out of a BMP's header where nothing would be seen by it, as many programs leave it, and
- * where the header gives it no meaning; browsers differ.
- */
+/** Remove a BMP's alpha that is zero everywhere or has no meaning: browsers differ. @type {OpaqueBmp} */
 export function opaqueBmp(blob, data) {
-	const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+	const view = viewOf(data);
 	if (data.length < 70) return blob;
 	const packing = view.getUint32(30, true);
 	if (view.getUint32(14, true) < 56 || view.getUint16(28, true) !== 32 || ![0, 3].includes(packing)) return blob;
@@ -165,21 +168,21 @@ async function checkBoxes(blob) {
 	for (let at = 0; at < blob.size; ) {
 		const start = await head(blob, at);
 		const name = text(start, 4, 8);
-		if (!BOXES.includes(name)) return; // some cameras write words of their own at the end
+		if (!BOXES.includes(name)) return; // some cameras append data of their own
 		const view = new DataView(start.buffer);
 		const size = view.getUint32(0);
-		const long = size === 1 ? Number(view.getBigUint64(8)) : size;
-		if (long === 0) return; // to the end of the file
-		if (long < 8 || at + long > blob.size) throw damaged();
-		at += long;
+		const length = size === 1 ? Number(view.getBigUint64(8)) : size;
+		if (length === 0) return; // to the end of the file
+		if (length < 8 || at + length > blob.size) throw damaged();
+		at += length;
 	}
 }
 
-/** Read the orientation, 1 to 8, from an EXIF block; 1 when it is absent or garbage. */
+/** Return an EXIF block's orientation; 1 if it is absent or invalid. @param {Uint8Array} block */
 export function orientation(block) {
-	const little = starts(block, "II");
-	if (!little && !starts(block, "MM")) return 1;
-	const view = new DataView(block.buffer, block.byteOffset, block.byteLength);
+	const little = startsWith(block, "II");
+	if (!little && !startsWith(block, "MM")) return 1;
+	const view = viewOf(block);
 	try {
 		const start = view.getUint32(4, little);
 		const count = Math.min(view.getUint16(start, little), 512);

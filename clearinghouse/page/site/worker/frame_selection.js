@@ -1,49 +1,60 @@
-// The moments of a video that are worth keeping, by the rule of
-// nciihash/hashing/frame_selection.py, which explains it.
+// The moments of a video that are worth keeping; nciihash/hashing/frame_selection.py has the reasons.
 
-import { distance, packed, telling } from "./fingerprints.js";
+import { distance, isUsable, pack } from "./fingerprints.js";
 import { NEAR } from "./altered_views.js";
+import { hashPixels } from "./pixels.js";
 
-const EVERY = 0.25; // seconds between looks
-const SOON = 1 / 60; // between those at a loop that is shorter
-const LOOKS = 2400;
+const EVERY = 0.25; // seconds between two frames that are hashed
+const LOOP_STEP = 1 / 60; // seconds, of a loop that is shorter
+const LOOKS = 2400; // frames of a video that are hashed
 const SAME = 15; // bits
 const FRAMES = 512;
 const SIGNALS = 2000;
 
-/** The moments of one video so far; `due` is the time of the next look, in seconds. */
+/** The moments of one video; `due` is the time of the next frame to hash, in seconds. */
 export class FrameSelector {
+	/** @type {Uint32Array?} */
+	last = null;
+	/** @type {{ time: number, signals: Signal[] }[]} */
+	frames = [];
+	due = 0;
+
+	/** @param {number} seconds the video's length, 0 if unknown */
 	constructor(seconds) {
 		this.every = Math.max(EVERY, seconds / LOOKS);
 		this.loop = seconds > 0 && seconds <= EVERY;
-		this.due = 0;
-		this.last = null;
-		this.frames = [];
 	}
 
-	/** Tell whether to keep the moment that is looked at: not plain, and unlike the last one kept. */
+	/** @param {Picture} picture @param {number} time */
+	hash(picture, time) {
+		let kept = false;
+		const { signals } = hashPixels(picture, (whole) => (kept = this.take(whole)));
+		if (kept) this.keep(time, signals);
+	}
+
+	/** Whether a frame is usable, and unlike the last one kept. @param {Hash} hash */
 	take({ pdq, quality, tied }) {
-		const own = packed(pdq);
-		if (!telling({ quality, tied }) || (this.last && distance(own, this.last) <= SAME)) return false;
-		this.last = own;
+		const hash = pack(pdq);
+		if (!isUsable({ quality, tied }) || (this.last && distance(hash, this.last) <= SAME)) return false;
+		this.last = hash;
 		return true;
 	}
 
-	/** Keep its fingerprints. When there are too many moments, every second one goes, now and later. */
+	/** Beyond FRAMES, drop every second moment from now on. @param {number} time @param {Signal[]} signals */
 	keep(time, signals) {
 		this.frames.push({ time, signals });
 		while (this.frames.length > FRAMES) {
 			this.every *= 2;
 			const seen = new Map();
 			for (const frame of this.frames) {
-				const place = Math.floor(frame.time / this.every);
-				if (!seen.has(place)) seen.set(place, frame);
+				const interval = Math.floor(frame.time / this.every);
+				if (!seen.has(interval)) seen.set(interval, frame);
 			}
 			this.frames = [...seen.values()];
 		}
 	}
 
-	/** Tell whether a frame is shown at a moment of a look, or is the last, whose `end` is infinite. */
+	/** Whether a frame is due; the last one's `end` is infinite. @param {number} start @param {number} end */
 	shows(start, end) {
 		const moment = this.loop ? start : Math.max(this.due, Math.ceil(start / this.every) * this.every);
 		if (moment >= end) return false;
@@ -51,12 +62,17 @@ export class FrameSelector {
 		return true;
 	}
 
-	/** End the look at this time. */
+	/** @param {number} time */
 	next(time) {
-		this.due = this.loop ? time + SOON : (Math.floor(time / this.every) + 1) * this.every;
+		this.due = this.loop ? time + LOOP_STEP : (Math.floor(time / this.every) + 1) * this.every;
 	}
 
-	/** Give all fingerprints, those of altered copies of so many moments as there is room for. */
+	/** @returns {Item} */
+	item() {
+		return { media: "video", signals: this.signals(), moments: this.frames.length, every: this.every };
+	}
+
+	/** Return the fingerprints, with views of as many moments as SIGNALS allows. */
 	signals() {
 		const own = this.frames.length;
 		let kept = this.spread(1);
@@ -67,13 +83,13 @@ export class FrameSelector {
 		return kept;
 	}
 
-	/** Give each moment's first fingerprint, and of every `step`-th those others that say more. */
+	/** Return the moments, and the distinct views of every `step`-th. */
 	spread(step) {
-		const known = this.frames.map(({ signals: [first] }) => packed(first.value));
+		const known = this.frames.map(({ signals: [first] }) => pack(first.value));
 		return this.frames.flatMap(({ signals: [first, ...others] }, n) => {
-			const fresh = n % step ? [] : others.map((signal) => ({ signal, words: packed(signal.value) }));
-			const far = fresh.filter(({ words }) => known.every((other) => distance(words, other, NEAR) > NEAR));
-			known.push(...far.map(({ words }) => words));
+			const views = n % step ? [] : others.map((signal) => ({ signal, hash: pack(signal.value) }));
+			const far = views.filter(({ hash }) => known.every((other) => distance(hash, other, NEAR) > NEAR));
+			known.push(...far.map(({ hash }) => hash));
 			return [first, ...far.map(({ signal }) => signal)];
 		});
 	}

@@ -1,16 +1,15 @@
-// The first picture of a GIF, checked to be whole and written anew: browsers open no file that lacks its
-// trailer or holds stray bytes, and show the part of a cut one that is there. After the GIF89a
-// specification; what is animated is hashed by its first frame.
+// The first frame of a GIF (GIF89a specification): browsers open no file that lacks its trailer or has
+// stray bytes, and show the part of a cut one that is there.
 
-import { checkSize, damaged } from "./formats.js";
+import { checkSize, damaged, viewOf } from "./formats.js";
 
 const CODES = 4096; // of 12 bits, the longest
 
-/** Give a GIF of the first frame alone; refuse a file that lacks a part of it. */
+/** Return a GIF of the first frame alone, if it is complete. @param {Uint8Array<ArrayBuffer>} data */
 export function firstOfGif(data) {
-	const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
-	const table = (flags) => (flags & 0x80 ? 3 << ((flags & 7) + 1) : 0);
-	const colours = 13 + table(data[10]);
+	const view = viewOf(data);
+	const tableSize = (flags) => (flags & 0x80 ? 3 << ((flags & 7) + 1) : 0);
+	const colours = 13 + tableSize(data[10]);
 	let control = data.subarray(0, 0);
 	for (let at = colours; ; ) {
 		const block = data[at];
@@ -21,9 +20,9 @@ export function firstOfGif(data) {
 		} else if (block === 0x2c && at + 10 < data.length) {
 			const [left, top, width, height] = [1, 3, 5, 7].map((offset) => view.getUint16(at + offset, true));
 			checkSize(Math.max(view.getUint16(6, true), left + width), Math.max(view.getUint16(8, true), top + height));
-			const codes = at + 10 + table(data[at + 9]);
+			const codes = at + 10 + tableSize(data[at + 9]);
 			const end = blocksEnd(data, codes + 1);
-			if (count(data.subarray(codes, end), width * height) < width * height) throw damaged();
+			if (countPixels(data.subarray(codes, end), width * height) < width * height) throw damaged();
 			return new Blob([data.subarray(0, colours), control, data.subarray(at, end), "\0;"]);
 		} else if (block === 0) {
 			at += 1; // some programs pad
@@ -38,31 +37,31 @@ function blocksEnd(data, at) {
 	return Math.min(at + 1, data.length);
 }
 
-/** Count the pixels that LZW codes stand for, up to `most`. */
-function count(codes, most) {
+/** Count the pixels that LZW codes decode to, up to `most`. */
+function countPixels(codes, most) {
 	const bits = codes[0];
 	if (!(bits >= 1 && bits <= 11)) throw damaged();
 	const clear = 1 << bits;
 	const lengths = new Uint16Array(CODES).fill(1, 0, clear);
-	let [next, size, before, found, buffer, held] = [clear + 2, bits + 1, 0, 0, 0, 0];
+	let [next, size, previous, found, buffer, pending] = [clear + 2, bits + 1, 0, 0, 0, 0];
 	for (let at = 1; codes[at]; at += codes[at] + 1) {
 		for (const byte of codes.subarray(at + 1, at + 1 + codes[at])) {
-			buffer |= byte << held;
-			for (held += 8; held >= size; ) {
+			buffer |= byte << pending;
+			for (pending += 8; pending >= size; ) {
 				const code = buffer & ((1 << size) - 1);
 				buffer >>>= size;
-				held -= size;
+				pending -= size;
 				if (code === clear) {
-					[next, size, before] = [clear + 2, bits + 1, 0];
+					[next, size, previous] = [clear + 2, bits + 1, 0];
 					continue;
 				}
 				if (code === clear + 1) return found;
-				if (code > next || (code === next && !before)) throw damaged();
-				// the code that is being made repeats the one before and its first pixel
-				if (before && next < CODES) lengths[next++] = before + 1;
-				before = lengths[code];
-				if (!before) throw damaged();
-				found += before;
+				if (code > next || (code === next && !previous)) throw damaged();
+				// the code being defined repeats the previous one and its first pixel
+				if (previous && next < CODES) lengths[next++] = previous + 1;
+				previous = lengths[code];
+				if (!previous) throw damaged();
+				found += previous;
 				if (found >= most) return found;
 				if (next === 1 << size && size < 12) size += 1;
 			}

@@ -1,15 +1,14 @@
-// From a JPEG file's bytes straight to PDQ's grid, without a canvas: only luma matters, and since
-// filtering is linear, each block's DCT coefficients are folded onto the grid without its pixels.
-// A file with damaged or missing data is refused; one that merely breaks the standard, as cameras do, is
-// read by libjpeg's rules. After ITU-T T.81 (baseline and progressive Huffman).
+// JPEG (ITU-T T.81, baseline and progressive Huffman) without a canvas. Since PDQ's filters are linear,
+// DCT coefficients of luma are added to its grid without any pixels. Damaged files are refused; those
+// that merely violate the standard, as cameras' do, are read by libjpeg's rules.
 
 import { checkSize, damaged, orientation, Refused, text } from "./formats.js";
 import { hashGrid, isSmall, tooSmall, upright } from "./pdq.js";
-import { Bits, Frame, nextMarker } from "./jpeg_scan.js";
+import { BitReader, Frame, nextMarker } from "./jpeg_scan.js";
 
 const ALONE = [0x01, 0xd0, 0xd1, 0xd2, 0xd3, 0xd4, 0xd5, 0xd6, 0xd7]; // markers without a length
 
-// The tables of T.81, annex K.3, which frames of webcams' videos leave out.
+// The tables of T.81, annex K.3, which frames of webcams' videos omit.
 const STANDARD =
 	"AAABBQEBAQEBAQAAAAAAAAAAAQIDBAUGBwgJCgsQAAIBAwMCBAMFBQQEAAABfQECAwAEEQUSITFBBhNRYQcicRQygZGhCCNCscEV" +
 	"UtHwJDNicoIJChYXGBkaJSYnKCkqNDU2Nzg5OkNERUZHSElKU1RVVldYWVpjZGVmZ2hpanN0dXZ3eHl6g4SFhoeIiYqSk5SVlpeY" +
@@ -18,7 +17,7 @@ const STANDARD =
 	"GiYnKCkqNTY3ODk6Q0RFRkdISUpTVFVWV1hZWmNkZWZnaGlqc3R1dnd4eXqCg4SFhoeIiYqSk5SVlpeYmZqio6Slpqeoqaqys7S1" +
 	"tre4ubrCw8TFxsfIycrS09TV1tfY2dri4+Tl5ufo6ery8/T19vf4+fo=";
 
-/** Hash a JPEG; null for a whole one of rare colours (CMYK, RGB), which are left to the browser. */
+/** Hash a JPEG; null for a complete one that is CMYK or RGB. @type {(data: Uint8Array) => OwnHash?} */
 export function hashJpeg(data) {
 	const frame = new Reader(data).read();
 	if (!frame) return null;
@@ -28,7 +27,7 @@ export function hashJpeg(data) {
 }
 
 class Reader {
-	/** `all` reads the scans of colours too, of which a progressive file's are otherwise skipped. */
+	/** `all` reads the chroma scans of a progressive file, too. */
 	constructor(data, all = false) {
 		this.data = data;
 		this.all = all;
@@ -39,23 +38,24 @@ class Reader {
 		this.tables = {};
 		this.frame = null;
 		this.adobe = null;
-		this.profile = []; // from, to
+		/** @type {number[][]} */
+		this.profile = []; // byte ranges
 		this.jfif = false;
-		this.left = new Map(); // of each component's coefficients, the bits that no scan has held yet
+		this.missing = new Map(); // the low bits of each coefficient that no scan had yet
 	}
 
 	read() {
-		const closed = this.segments();
+		const ended = this.segments();
 		const { frame, profile, turned } = this;
 		if (!frame?.seen) throw damaged();
-		if (!closed && frame.skipped) return new Reader(this.data, true).read();
-		if (!closed && !this.complete()) throw damaged();
-		if (!frame.fold) return null;
-		if (frame.progressive) frame.foldStored();
-		return { width: frame.width, height: frame.height, profile, turned: turned || 1, grid: frame.fold.finish() };
+		if (!ended && frame.skipped) return new Reader(this.data, true).read();
+		if (!ended && !this.complete()) throw damaged();
+		if (!frame.gridSum) return null;
+		if (frame.progressive) frame.addCoefficients();
+		return { width: frame.width, height: frame.height, profile, turned: turned || 1, grid: frame.gridSum.finish() };
 	}
 
-	/** Read all segments; tell whether there is an end marker. */
+	/** Return whether there is an end marker. */
 	segments() {
 		for (;;) {
 			this.at = nextMarker(this.data, this.at) + 2;
@@ -71,10 +71,10 @@ class Reader {
 		}
 	}
 
-	/** Tell whether the scans held every bit, as far as their headers say. */
+	/** Whether the scans had every bit, as far as their headers show. */
 	complete() {
-		return this.frame.components.every(({ id }) =>
-			Array.from({ length: 64 }, (_, k) => this.left.get(id * 64 + k)).every((bits) => bits === 0),
+		return this.frame?.components.every(({ id }) =>
+			Array.from({ length: 64 }, (_, k) => this.missing.get(id * 64 + k)).every((bits) => bits === 0),
 		);
 	}
 
@@ -131,7 +131,8 @@ class Reader {
 		if (body.length < 6 + 3 * body[5]) throw damaged();
 		const components = Array.from({ length: body[5] }, (_, n) => {
 			const at = 6 + 3 * n;
-			return { id: body[at], h: body[at + 1] >> 4, v: body[at + 1] & 15, quant: body[at + 2] };
+			const [id, sampling, quant] = body.subarray(at);
+			return /** @type {Component} */ ({ id, h: sampling >> 4, v: sampling & 15, quant });
 		});
 		if (components.some(({ h, v }) => !h || !v || h > 4 || v > 4)) throw damaged();
 		const ids = String.fromCharCode(...components.map(({ id }) => id));
@@ -139,8 +140,8 @@ class Reader {
 		const [luma] = components;
 		if (components.length === 1) luma.h = luma.v = 1;
 		const ours = components.length === 1 || (components.length === 3 && !rgb);
-		const folds = ours && components.every(({ h, v }) => h <= luma.h && v <= luma.v);
-		const options = { progressive: marker === 0xc2, folds, all: this.all || !folds };
+		const toGrid = ours && components.every(({ h, v }) => h <= luma.h && v <= luma.v);
+		const options = { progressive: marker === 0xc2, toGrid, all: this.all || !toGrid };
 		this.frame = new Frame(width, height, components, this.turned || 1, options);
 	}
 
@@ -161,13 +162,13 @@ class Reader {
 		});
 		if (body.length < 4 + 2 * count) throw damaged();
 		const [from, to, shifts] = frame.progressive ? body.subarray(1 + 2 * count) : [0, 63, 0];
-		for (const { id } of chosen) for (let k = from; k <= to; k++) this.left.set(id * 64 + k, shifts & 15);
-		if (frame.fold) {
+		for (const { id } of chosen) for (let k = from; k <= to; k++) this.missing.set(id * 64 + k, shifts & 15);
+		if (frame.gridSum) {
 			frame.luma.table ??= this.quant[frame.luma.quant];
 			if (!frame.luma.table) throw damaged();
 		}
-		const bits = new Bits(this.data, this.at);
-		if (frame.holds(chosen)) {
+		const bits = new BitReader(this.data, this.at);
+		if (frame.needs(chosen)) {
 			frame.scan(bits, chosen, { from, to, high: shifts >> 4, low: shifts & 15 }, this.restart);
 		}
 		this.at = bits.finish();

@@ -1,10 +1,9 @@
-// The scans of a JPEG: bits, coefficients, and the folding of their blocks onto PDQ's grid.
-// After ITU-T T.81, sections F and G (baseline and progressive Huffman).
+// The scans of a JPEG (ITU-T T.81, annexes F and G), and the sum of its blocks on PDQ's grid.
 
 import { damaged } from "./formats.js";
 import { GRID, storedBands } from "./pdq.js";
 
-const STRAY = 8; // bytes that cameras leave after a scan
+const STRAY = 8; // bytes that cameras write after a scan
 const ZIGZAG = [];
 for (let sum = 0; sum < 15; sum++) {
 	for (let i = Math.max(0, sum - 7); i <= Math.min(7, sum); i++) {
@@ -12,8 +11,8 @@ for (let sum = 0; sum < 15; sum++) {
 	}
 }
 
-/** Folds blocks of coefficients onto the grid, one row of blocks after the other. */
-class Fold {
+/** Adds rows of blocks of coefficients to the grid. */
+class GridSum {
 	constructor(width, height, turned) {
 		const { columns, rows } = storedBands(width, height, turned);
 		this.columns = blockBands(columns, width);
@@ -45,8 +44,9 @@ class Fold {
 	}
 }
 
-/** Give, for each block of eight pixels, the cells it reaches and their weights on its frequencies. */
+/** Return, for each block, its cells and their weights for each frequency. */
 function blockBands(bands, length) {
+	/** @type {{ cell: number, weights: Float64Array }[][]} */
 	const blocks = Array.from({ length: Math.ceil(length / 8) }, () => []);
 	bands.forEach(({ start, taps }, cell) => {
 		for (let block = start >> 3; block <= (start + taps.length - 1) >> 3; block++) {
@@ -64,31 +64,35 @@ function blockBands(bands, length) {
 	return blocks;
 }
 
-/** The picture of a JPEG: its luma, folded onto the grid scan by scan, unless it is only checked. */
+/** Luma is added to the grid scan by scan, unless the file is only checked. */
 export class Frame {
-	constructor(width, height, components, turned, { progressive, folds, all }) {
-		Object.assign(this, { width, height, components, progressive });
-		[this.luma] = components;
-		this.fold = folds ? new Fold(width, height, turned) : null;
+	/** @param {Component[]} components */
+	constructor(width, height, components, turned, { progressive, toGrid, all }) {
+		this.width = width;
+		this.height = height;
+		this.components = components;
+		this.progressive = progressive;
+		this.luma = components[0];
+		this.gridSum = toGrid ? new GridSum(width, height, turned) : null;
 		this.seen = false;
 		this.skipped = false;
 		const across = Math.max(...components.map(({ h }) => h));
 		const down = Math.max(...components.map(({ v }) => v));
-		this.wide = Math.ceil(width / (8 * across));
-		this.high = Math.ceil(height / (8 * down));
+		this.mcuColumns = Math.ceil(width / (8 * across));
+		this.mcuRows = Math.ceil(height / (8 * down));
 		for (const component of components) {
 			component.across = Math.ceil(Math.ceil((width * component.h) / across) / 8); // blocks that hold pixels
 			component.down = Math.ceil(Math.ceil((height * component.v) / down) / 8);
-			component.stride = this.wide * component.h;
+			component.stride = this.mcuColumns * component.h;
 			if (progressive && (all || component === this.luma)) {
-				component.stored = new Int16Array(component.stride * this.high * component.v * 64);
+				component.coefficients = new Int16Array(component.stride * this.mcuRows * component.v * 64);
 			}
 		}
 	}
 
-	/** Tell whether a scan holds anything but the colours of a progressive file, which are not needed. */
-	holds(chosen) {
-		const needed = !this.progressive || chosen.some(({ stored }) => stored);
+	/** Whether a scan is needed: a progressive file's chroma is not. @param {Component[]} chosen */
+	needs(chosen) {
+		const needed = !this.progressive || chosen.some(({ coefficients }) => coefficients);
 		this.skipped ||= !needed;
 		return needed;
 	}
@@ -96,69 +100,70 @@ export class Frame {
 	scan(bits, chosen, spectrum, restart) {
 		const { luma } = this;
 		this.seen ||= chosen.includes(luma);
-		const [alone] = chosen.length === 1 ? chosen : [];
-		const wide = alone ? alone.across : this.wide;
-		const high = alone ? alone.down : this.high;
+		const [single] = chosen.length === 1 ? chosen : [];
+		const wide = single ? single.across : this.mcuColumns;
+		const high = single ? single.down : this.mcuRows;
 		const decode = this.progressive ? this.progression(bits, spectrum) : null;
-		const folds = !decode && this.fold && chosen.includes(luma);
-		// one row of coefficients for each row of blocks in the row of units that is being read
-		const lines = alone ? 1 : luma.v;
-		const rows = Array.from({ length: lines }, () => new Int32Array(folds ? luma.stride * 64 : 0));
-		for (const component of chosen) component.before = 0;
-		this.run = 0;
+		const toGrid = !decode && this.gridSum && chosen.includes(luma);
+		// one row of coefficients for each row of blocks in the current row of MCUs
+		const lines = single ? 1 : luma.v;
+		const rows = Array.from({ length: lines }, () => new Int32Array(toGrid ? luma.stride * 64 : 0));
+		for (const component of chosen) component.prediction = 0;
+		this.eobRun = 0;
 		let left = restart;
 		for (let y = 0; y < high; y++) {
 			for (let x = 0; x < wide; x++) {
 				if (restart && left === 0) {
 					bits.restart();
-					for (const component of chosen) component.before = 0;
-					this.run = 0;
+					for (const component of chosen) component.prediction = 0;
+					this.eobRun = 0;
 					left = restart;
 				}
 				left -= 1;
 				for (const component of chosen) {
-					const across = alone ? 1 : component.h;
-					const down = alone ? 1 : component.v;
+					const across = single ? 1 : component.h;
+					const down = single ? 1 : component.v;
 					for (let v = 0; v < down; v++) {
 						for (let h = 0; h < across; h++) {
 							const column = x * across + h;
 							if (decode) {
 								decode(component, ((y * down + v) * component.stride + column) * 64);
 							} else {
-								this.baseline(bits, component, folds && component === luma ? rows[v] : null, column * 64);
+								this.baseline(bits, component, toGrid && component === luma ? rows[v] : null, column * 64);
 							}
 						}
 					}
 				}
 			}
 			if (bits.overrun) throw damaged();
-			if (folds) rows.forEach((row, v) => this.foldRow(y * lines + v, row));
+			for (let v = 0; toGrid && v < lines; v++) this.addRow(y * lines + v, rows[v]);
 		}
 	}
 
-	foldRow(y, row, from = 0) {
-		const { table } = this.luma;
-		for (let x = 0; x < this.luma.across; x++) {
+	addRow(y, row, from = 0) {
+		const { gridSum, luma } = this;
+		if (!gridSum) return;
+		for (let x = 0; x < luma.across; x++) {
 			for (let k = 0; k < 64; k++) {
 				const value = row[from + x * 64 + k];
-				if (value) this.fold.add(x, ZIGZAG[k], value * table[k]);
+				if (value) gridSum.add(x, ZIGZAG[k], value * luma.table[k]);
 			}
 		}
-		this.fold.endRow(y);
+		gridSum.endRow(y);
 		if (!this.progressive) row.fill(0);
 	}
 
-	foldStored() {
-		const { down, stored, stride } = this.luma;
-		for (let y = 0; y < down; y++) this.foldRow(y, stored, y * stride * 64);
+	addCoefficients() {
+		const { down, coefficients, stride } = this.luma;
+		for (let y = 0; y < down; y++) this.addRow(y, coefficients, y * stride * 64);
 	}
 
 	baseline(bits, component, row, at) {
 		const { dc, ac } = component;
 		if (!dc || !ac) throw damaged();
 		const size = bits.symbol(dc);
-		component.before += size ? bits.signed(size) : 0;
-		if (row) row[at] = component.before;
+		component.prediction += size ? bits.signed(size) : 0;
+		if (row) row[at] = component.prediction;
 		for (let k = 1; k < 64; k++) {
 			const symbol = bits.symbol(ac);
 			const length = symbol & 15;
@@ -179,17 +184,17 @@ export class Frame {
 		if (from > to || to > 63 || low > 13) throw damaged();
 		if (from === 0 && high === 0) {
 			return (component, at) => {
-				const { dc, stored } = component;
+				const { dc, coefficients } = component;
 				if (!dc) throw damaged();
 				const size = bits.symbol(dc);
-				component.before += size ? bits.signed(size) : 0;
-				if (stored) stored[at] = component.before << low;
+				component.prediction += size ? bits.signed(size) : 0;
+				if (coefficients) coefficients[at] = component.prediction << low;
 			};
 		}
 		if (from === 0) {
-			return ({ stored }, at) => {
+			return ({ coefficients }, at) => {
 				const bit = bits.take(1);
-				if (stored) stored[at] |= bit << low;
+				if (coefficients) coefficients[at] |= bit << low;
 			};
 		}
 		return high === 0
@@ -197,10 +202,10 @@ export class Frame {
 			: (component, at) => this.refine(bits, component, at, from, to, 1 << low);
 	}
 
-	first(bits, { ac, stored }, at, from, to, low) {
+	first(bits, { ac, coefficients }, at, from, to, low) {
 		if (!ac) throw damaged();
-		if (this.run) {
-			this.run -= 1;
+		if (this.eobRun) {
+			this.eobRun -= 1;
 			return;
 		}
 		for (let k = from; k <= to; k++) {
@@ -210,23 +215,23 @@ export class Frame {
 			if (length) {
 				k += zeros;
 				if (k > 63) throw damaged();
-				stored[at + k] = bits.signed(length) * (1 << low);
+				coefficients[at + k] = bits.signed(length) * (1 << low);
 			} else if (zeros === 15) {
 				k += 15;
 			} else {
-				this.run = (1 << zeros) + bits.take(zeros) - 1;
+				this.eobRun = (1 << zeros) + bits.take(zeros) - 1;
 				break;
 			}
 		}
 	}
 
-	refine(bits, { ac, stored }, at, from, to, step) {
+	refine(bits, { ac, coefficients }, at, from, to, step) {
 		if (!ac) throw damaged();
 		const correct = (n) => {
-			if (bits.take(1) && !(stored[n] & step)) stored[n] += stored[n] > 0 ? step : -step;
+			if (bits.take(1) && !(coefficients[n] & step)) coefficients[n] += coefficients[n] > 0 ? step : -step;
 		};
 		let k = from;
-		if (!this.run) {
+		if (!this.eobRun) {
 			for (; k <= to; k++) {
 				const symbol = bits.symbol(ac);
 				let zeros = symbol >> 4;
@@ -234,27 +239,27 @@ export class Frame {
 				if (symbol & 15) {
 					value = bits.take(1) ? step : -step;
 				} else if (zeros < 15) {
-					this.run = (1 << zeros) + bits.take(zeros);
+					this.eobRun = (1 << zeros) + bits.take(zeros);
 					break;
 				}
 				for (; k <= to; k++) {
-					if (stored[at + k]) correct(at + k);
+					if (coefficients[at + k]) correct(at + k);
 					else if (--zeros < 0) break;
 				}
 				if (value) {
 					if (k > 63) throw damaged();
-					stored[at + k] = value;
+					coefficients[at + k] = value;
 				}
 			}
 		}
-		if (this.run) {
-			for (; k <= to; k++) if (stored[at + k]) correct(at + k);
-			this.run -= 1;
+		if (this.eobRun) {
+			for (; k <= to; k++) if (coefficients[at + k]) correct(at + k);
+			this.eobRun -= 1;
 		}
 	}
 }
 
-/** Give the position of the next marker's 0xff, as libjpeg finds it; the data's length if there is none. */
+/** Return the offset of the next marker, as libjpeg finds it, or the data's length. */
 export function nextMarker(data, at) {
 	for (; ; at++) {
 		at = data.indexOf(0xff, at);
@@ -263,8 +268,8 @@ export function nextMarker(data, at) {
 	}
 }
 
-/** Reads bits of a scan. At a marker it gives zeros, and `overrun` tells whether any were used. */
-export class Bits {
+/** Reads the bits of a scan; zeros after a marker, with `overrun` true once any were used. */
+export class BitReader {
 	constructor(data, at) {
 		this.data = data;
 		this.start = at;
@@ -315,7 +320,7 @@ export class Bits {
 	}
 
 	restart() {
-		// more than a stray byte or two before the marker is damage
+		// more than a stray byte or two before the marker means damage
 		if (this.overrun || this.count - this.padding >= 24) throw damaged();
 		this.count = this.buffer = this.padding = 0;
 		const marker = this.data[this.at + 1];
@@ -324,9 +329,8 @@ export class Bits {
 	}
 
 	/**
-	 * Give the position of the marker after the scan. A few stray bytes before it, or one byte repeated,
-	 * are none of the picture's, unless they are what a copy that broke off was filled up with, and the
-	 * scan ran on into them. More are picture, after damage.
+	 * Return the offset of the marker after the scan. A few stray bytes before it, or one byte repeated, are
+	 * ignored, unless the scan read into them: then a broken copy was filled up. More mean damage.
 	 */
 	finish() {
 		const { data, start } = this;

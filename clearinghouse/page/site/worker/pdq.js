@@ -1,12 +1,12 @@
-// PDQ as nciihash/pdq.py defines it: filter and decimate both axes, a 16 x 16 cosine transform, one
-// bit a coefficient. Both filters are linear, so luma rows stream through and no picture is kept.
+// PDQ as in nciihash/pdq.py: filter and decimate both axes, a 16 x 16 cosine transform, a bit for each
+// coefficient. The filters are linear, so that rows of luma are added as they come.
 
 export const GRID = 64;
 const SIDE = 16;
 const SIDE_MIN = 5; // pixels; smaller pictures have an all-zero hash of quality 0
 const TIE = 1e-6; // coefficients that differ by less at the median tie
 
-// The transform's matrix without the constant row; the reference keeps the factor in single precision.
+// Without the constant row; the reference has the factor in single precision.
 const COSINES = Float64Array.from({ length: SIDE * GRID }, (_, n) => {
 	const i = Math.floor(n / GRID);
 	const j = n % GRID;
@@ -14,9 +14,8 @@ const COSINES = Float64Array.from({ length: SIDE * GRID }, (_, n) => {
 });
 
 /**
- * Give the filter and decimation of one axis: for each of 64 cells the first pixel and the weights.
- * Two box passes, each output divided by the samples really under its window, then one sample a cell.
- * `reversed` is for files that store this axis backwards.
+ * Return the weights of 64 cells on an axis: two box filters, each output divided by the samples under its
+ * window, then one sample for each cell. @type {Bands}
  */
 export function bands(length, reversed = false) {
 	const window = Math.ceil(length / (2 * GRID));
@@ -36,11 +35,7 @@ export function bands(length, reversed = false) {
 	});
 }
 
-/**
- * Give the bands of a picture's rows and columns as its file stores them.
- * `turned` is the EXIF orientation: 2 mirrored, 3 half a turn, 4 upside down, 5 to 8 the same with
- * rows and columns exchanged. Reversing bands and transposing the grid turn the picture upright.
- */
+/** Return the bands of a picture as its file stores it; `turned` is the EXIF orientation. @type {StoredBands} */
 export function storedBands(width, height, turned) {
 	return {
 		columns: bands(width, [2, 3, 7, 8].includes(turned)),
@@ -48,27 +43,28 @@ export function storedBands(width, height, turned) {
 	};
 }
 
-/** Turn the grid of a stored picture upright. */
+/** @param {Float64Array} grid @param {number} turned */
 export function upright(grid, turned) {
 	return turned < 5 ? grid : grid.map((_, n) => grid[(n % GRID) * GRID + Math.floor(n / GRID)]);
 }
 
-/** Collects rows of luma, from the top of the stored picture to its bottom. */
-export class Rows {
+/** Reduces rows of luma to the grid. */
+export class GridRows {
 	constructor(width, height, turned = 1) {
 		this.turned = turned;
 		this.small = Math.min(width, height) < SIDE_MIN;
 		const { columns, rows } = storedBands(width, height, turned);
 		this.columns = columns;
 		this.grid = new Float64Array(GRID * GRID);
+		/** @type {{ cell: number, weight: number }[][]} */
 		this.cells = Array.from({ length: height }, () => []);
 		rows.forEach(({ start, taps }, cell) => {
-			taps.forEach((weight, k) => this.cells[start + k].push({ cell, weight }));
+			for (const [k, weight] of taps.entries()) this.cells[start + k].push({ cell, weight });
 		});
 		this.y = 0;
 	}
 
-	/** Tell whether the next row counts at all; some lie between two cells. */
+	/** Whether the next row has any weight. */
 	get counts() {
 		return this.cells[this.y].length > 0;
 	}
@@ -93,7 +89,7 @@ export class Rows {
 	}
 }
 
-/** The hash of a picture with a side under 5 pixels. */
+/** Return the hash of a picture with a side under 5 pixels. @returns {GridHash} */
 export function tooSmall() {
 	return { pdq: "0".repeat(64), quality: 0, tied: true, grid: null };
 }
@@ -102,14 +98,14 @@ export function isSmall(width, height) {
 	return Math.min(width, height) < SIDE_MIN;
 }
 
-/** Hash an upright 64 x 64 grid of luma: 64 digits, quality 0 to 100, whether bits are noise; and it. */
+/** Hash an upright 64 x 64 grid of luma. @param {Float64Array} grid @returns {GridHash} */
 export function hashGrid(grid) {
 	const coefficients = transform(grid);
-	const median = ranked(coefficients)[127];
+	const median = sorted(coefficients)[127];
 	let pdq = "";
 	for (let digit = 63; digit >= 0; digit--) {
 		let value = 0;
-		for (let bit = 3; bit >= 0; bit--) value = value * 2 + (coefficients[digit * 4 + bit] > median);
+		for (let bit = 3; bit >= 0; bit--) value = value * 2 + Number(coefficients[digit * 4 + bit] > median);
 		pdq += value.toString(16);
 	}
 	return { pdq, quality: quality(grid), tied: gap(coefficients) < TIE, grid };
@@ -132,22 +128,22 @@ function transform(grid) {
 	return whole;
 }
 
-function ranked(values) {
+function sorted(values) {
 	return values.slice().sort();
 }
 
-/** Give the smallest step at the median in any of the eight rotations and reflections. */
+/** Return the smallest step at the median in all eight rotations and reflections. */
 function gap(coefficients) {
 	const patterns = [
 		() => 1,
 		(i) => (i % 2 ? 1 : -1),
-		(i, j) => (j % 2 ? 1 : -1),
+		(_, j) => (j % 2 ? 1 : -1),
 		(i, j) => ((i + j) % 2 ? -1 : 1),
 	];
 	return Math.min(
 		...patterns.map((sign) => {
 			const flipped = coefficients.map((b, n) => b * sign(Math.floor(n / SIDE), n % SIDE));
-			const order = ranked(flipped);
+			const order = sorted(flipped);
 			return order[128] - order[127];
 		}),
 	);

@@ -1,12 +1,13 @@
-// From a PNG file's bytes to rows of luma, without a canvas: checksums are checked, transparent
-// parts are white, and rows stream through. After the W3C's PNG specification, third edition.
+// PNG (W3C, third edition) without a canvas: checksums are verified, transparent parts are white, rows
+// are streamed.
 
-import { checkSize, damaged, orientation, text } from "./formats.js";
-import { Rows } from "./pdq.js";
+import { checkSize, damaged, orientation, text, viewOf } from "./formats.js";
+import { GridRows } from "./pdq.js";
 
 const CHANNELS = { 0: 1, 2: 3, 3: 1, 4: 2, 6: 4 };
 const DEPTHS = { 0: [1, 2, 4, 8, 16], 2: [8, 16], 3: [1, 2, 4, 8], 4: [8, 16], 6: [8, 16] };
-const MEANINGS = ["iCCP", "sRGB", "gAMA", "cHRM", "cICP"]; // how the colours are meant
+const COLOUR_CHUNKS = ["iCCP", "sRGB", "gAMA", "cHRM", "cICP"]; // how the colours are meant
+const NONE = new Uint8Array();
 const KNOWN = ["IHDR", "PLTE", "IDAT", "IEND"];
 // x and y of the first pixel and the steps between pixels in the seven passes of Adam7
 const PASSES = [
@@ -19,35 +20,37 @@ const PASSES = [
 	[0, 1, 1, 2],
 ];
 
-const CHECKSUMS = Uint32Array.from({ length: 256 }, (_, n) => {
+const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
 	let sum = n;
 	for (let bit = 0; bit < 8; bit++) sum = sum & 1 ? (sum >>> 1) ^ 0xedb88320 : sum >>> 1;
 	return sum;
 });
 
-function checksum(data, from, to) {
+function crc32(data, from, to) {
 	let sum = 0xffffffff;
-	for (let at = from; at < to; at++) sum = (sum >>> 8) ^ CHECKSUMS[(sum ^ data[at]) & 0xff];
+	for (let at = from; at < to; at++) sum = (sum >>> 8) ^ CRC_TABLE[(sum ^ data[at]) & 0xff];
 	return ~sum >>> 0;
 }
 
-/** Hash a PNG, of an animated one the frame that is seen first. Throws `Refused` for a damaged file. */
+/** Hash a PNG, or the first frame that is shown of it. @type {(data: Uint8Array) => Promise<OwnHash>} */
 export async function hashPng(data) {
 	const picture = structure(data);
-	const rows = new Rows(picture.width, picture.height, picture.turned);
-	const frame = { ...picture, ...picture.instead };
-	const source = new Inflated(frame.packed);
-	const placed = new Placed(rows, picture, frame);
-	await (picture.interlaced ? passes(frame, source, placed) : lines(frame, source, placed));
-	placed.end();
+	const rows = new GridRows(picture.width, picture.height, picture.turned);
+	const frame = { ...picture, ...picture.shown };
+	const source = new InflateReader(frame.packed);
+	const canvas = new WhiteCanvas(rows, picture, frame);
+	await (picture.interlaced ? readInterlaced(frame, source, canvas) : readRows(frame, source, canvas));
+	canvas.end();
 	await source.end();
 	return { ...rows.hash(), profile: picture.profile };
 }
 
-/** Puts the rows of a frame on white paper. */
-class Placed {
+/** Adds the rows of a frame to a white picture. */
+class WhiteCanvas {
 	constructor(rows, { width, height }, { left = 0, top = 0 }) {
-		Object.assign(this, { rows, height, left });
+		this.rows = rows;
+		this.height = height;
+		this.left = left;
 		this.line = new Float64Array(width).fill(255);
 		for (let y = 0; y < top; y++) rows.add(this.line);
 	}
@@ -72,15 +75,16 @@ class Placed {
 }
 
 function structure(data) {
-	const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
-	const picture = { packed: [], turned: 1, profile: [] };
-	const control = new Control();
+	const view = viewOf(data);
+	const initial = { packed: [], turned: 1, profile: [], palette: NONE, clear: NONE, shown: null };
+	const picture = /** @type {Png} */ (/** @type {unknown} */ (initial));
+	const control = new AnimationControl();
 	const names = [];
 	for (let at = 8; names.at(-1) !== "IEND"; ) {
 		if (at + 12 > data.length) throw damaged();
 		const end = at + 12 + view.getUint32(at);
 		if (end > data.length) throw damaged();
-		if (checksum(data, at + 4, end - 4) !== view.getUint32(end - 4)) throw damaged();
+		if (crc32(data, at + 4, end - 4) !== view.getUint32(end - 4)) throw damaged();
 		const name = text(data, at + 4, at + 8);
 		const body = data.subarray(at + 8, end - 4);
 		if (name === "IHDR") Object.assign(picture, header(body));
@@ -88,7 +92,7 @@ function structure(data) {
 		else if (name === "tRNS") picture.clear = body;
 		else if (name === "IDAT") picture.packed.push(body);
 		else if (["acTL", "fcTL", "fdAT"].includes(name)) control.take(name, body, picture);
-		else if (MEANINGS.includes(name)) picture.profile.push([at, end]);
+		else if (COLOUR_CHUNKS.includes(name)) picture.profile.push([at, end]);
 		else if (name === "eXIf") picture.turned = orientation(body);
 		else if (!KNOWN.includes(name) && !(data[at + 4] & 0x20)) throw damaged();
 		if (name === "IDAT" || name === "IEND") control.take(name, body, picture);
@@ -96,40 +100,42 @@ function structure(data) {
 		at = end;
 	}
 	const one = names[0] === "IHDR" && names.lastIndexOf("IHDR") === 0;
-	if (!one || !picture.packed.length || (picture.colour === 3 && !picture.palette)) throw damaged();
-	return { ...picture, luma: lumaOf(picture), instead: control.instead };
+	if (!one || !picture.packed.length || (picture.colour === 3 && !picture.palette.length)) throw damaged();
+	picture.luma = lumaReader(picture);
+	picture.shown = control.shown;
+	return picture;
 }
 
-/**
- * Finds the frame that is seen instead of a PNG's first image, where that is no part of the animation:
- * its area and its pixels (section 4.9). What is not sound is no animation.
- */
-class Control {
+/** Finds the first frame where the first image is no part of the animation; invalid ones are ignored. */
+class AnimationControl {
 	animated = false;
+	/** @type {PngFrame?} */
 	frame = null;
-	instead = null;
+	/** @type {PngFrame?} */
+	shown = null;
 	number = 0;
-	over = false;
+	seen = false;
+	done = false;
 
 	take(name, body, { width, height }) {
-		if (this.over) return;
+		if (this.done) return;
 		const word = (at) => ((body[at] << 24) | (body[at + 1] << 16) | (body[at + 2] << 8) | body[at + 3]) >>> 0;
 		if (name === "acTL") {
 			this.animated = body.length === 8 && word(0) > 0;
 		} else if (name === "IDAT") {
-			this.over = !this.animated;
+			this.done = !this.animated;
 		} else if (this.frame && name !== "fdAT") {
-			this.over = true;
-			this.instead = this.frame.packed.length ? this.frame : null;
+			this.done = true;
+			this.shown = this.frame.packed.length ? this.frame : null;
 		} else if (name === "fcTL") {
 			const frame = { width: word(4), height: word(8), left: word(12), top: word(16), packed: [] };
 			const inside = frame.left + frame.width <= width && frame.top + frame.height <= height;
 			const sound = body.length === 26 && word(0) === 0 && frame.width && frame.height && inside;
-			this.over = !sound || !this.seen;
+			this.done = !sound || !this.seen;
 			this.frame = frame;
 		} else if (name === "fdAT") {
 			this.number += 1;
-			this.over = !this.frame || word(0) !== this.number;
+			this.done = !this.frame || word(0) !== this.number;
 			this.frame?.packed.push(body.subarray(4));
 		}
 		this.seen ||= name === "IDAT";
@@ -138,7 +144,7 @@ class Control {
 
 function header(body) {
 	if (body.length !== 13) throw damaged();
-	const view = new DataView(body.buffer, body.byteOffset, 13);
+	const view = viewOf(body);
 	const [width, height] = [view.getUint32(0), view.getUint32(4)];
 	const [depth, colour, packing, filtering, interlaced] = body.subarray(8);
 	if (!DEPTHS[colour]?.includes(depth) || packing || filtering || interlaced > 1) throw damaged();
@@ -146,23 +152,25 @@ function header(body) {
 	return { width, height, depth, colour, interlaced, bits: depth * CHANNELS[colour] };
 }
 
-const mixed = (colour, alpha) => Math.floor((colour * alpha + 255 * (255 - alpha) + 127) / 255);
-const weigh = (red, green, blue) => 0.299 * red + 0.587 * green + 0.114 * blue;
+const onWhite = (colour, alpha) => Math.floor((colour * alpha + 255 * (255 - alpha) + 127) / 255);
+const weighted = (red, green, blue) => 0.299 * red + 0.587 * green + 0.114 * blue;
 
-/** Give what turns a row's bytes into luma as seen on white paper, from 0 to 255. */
-function lumaOf({ depth, colour, palette, clear }) {
+/** Return a function that converts a row to luma on white, 0 to 255. @param {Png} picture */
+function lumaReader({ depth, colour, palette, clear }) {
 	if (colour === 0 || colour === 3) {
 		const seen = (value) => {
 			if (colour === 0) {
-				const hidden = clear?.length >= 2 && ((clear[0] << 8) | clear[1]) === value;
+				const hidden = clear.length >= 2 && ((clear[0] << 8) | clear[1]) === value;
 				return hidden ? 255 : depth === 16 ? value >> 8 : (value * 255) / (2 ** depth - 1);
 			}
 			if (3 * value + 3 > palette.length) throw damaged();
-			const alpha = clear?.[value] ?? 255;
-			return weigh(...Array.from(palette.subarray(3 * value, 3 * value + 3), (c) => mixed(c, alpha)));
+			const alpha = clear[value] ?? 255;
+			return weighted(...Array.from(palette.subarray(3 * value, 3 * value + 3), (c) => onWhite(c, alpha)));
 		};
 		if (depth === 16) {
-			return (row, out) => out.forEach((_, x) => (out[x] = seen((row[2 * x] << 8) | row[2 * x + 1])));
+			return (row, out) => {
+				for (let x = 0; x < out.length; x++) out[x] = seen((row[2 * x] << 8) | row[2 * x + 1]);
+			};
 		}
 		const table = new Float64Array(2 ** depth).fill(NaN);
 		const each = 8 / depth;
@@ -175,15 +183,15 @@ function lumaOf({ depth, colour, palette, clear }) {
 			}
 		};
 	}
-	const wide = depth / 8; // the high byte comes first, and is all that counts
+	const wide = depth / 8; // the high byte is first, and the only one that is used
 	const grey = colour === 4;
 	const step = CHANNELS[colour] * wide;
 	const opaque = colour === 2;
-	const hidden = opaque && clear?.length >= 6 ? clear : null;
+	const hidden = opaque && clear.length >= 6;
 	const isHidden = (row, at) => {
 		for (let n = 0; n < 6; n++) {
 			const byte = wide === 2 ? row[at + n] : n % 2 ? row[at + (n >> 1)] : 0;
-			if (hidden[n] !== byte) return false;
+			if (clear[n] !== byte) return false;
 		}
 		return true;
 	};
@@ -193,25 +201,25 @@ function lumaOf({ depth, colour, palette, clear }) {
 			const green = grey ? red : row[at + wide];
 			const blue = grey ? red : row[at + 2 * wide];
 			if (opaque) {
-				out[x] = hidden && isHidden(row, at) ? 255 : weigh(red, green, blue);
+				out[x] = hidden && isHidden(row, at) ? 255 : weighted(red, green, blue);
 				continue;
 			}
 			const alpha = row[at + step - wide];
 			out[x] =
 				alpha === 255
-					? weigh(red, green, blue)
-					: weigh(mixed(red, alpha), mixed(green, alpha), mixed(blue, alpha));
+					? weighted(red, green, blue)
+					: weighted(onWhite(red, alpha), onWhite(green, alpha), onWhite(blue, alpha));
 		}
 	};
 }
 
-async function lines({ width, height, bits, luma }, source, rows) {
+async function readRows({ width, height, bits, luma }, source, rows) {
 	const step = Math.max(1, bits >> 3);
 	let above = new Uint8Array(Math.ceil((width * bits) / 8));
 	let row = above.slice();
 	const out = new Float64Array(width);
 	for (let y = 0; y < height; y++) {
-		if (!source.fill(1 + row.length)) await source.wait(1 + row.length);
+		if (!source.has(1 + row.length)) await source.need(1 + row.length);
 		unfilter(source.byte(), source.take(row), above, step);
 		if (rows.counts) {
 			luma(row, out);
@@ -223,7 +231,7 @@ async function lines({ width, height, bits, luma }, source, rows) {
 	}
 }
 
-async function passes({ width, height, bits, luma }, source, rows) {
+async function readInterlaced({ width, height, bits, luma }, source, rows) {
 	const step = Math.max(1, bits >> 3);
 	const whole = new Float32Array(width * height);
 	for (const [left, top, right, down] of PASSES) {
@@ -233,7 +241,7 @@ async function passes({ width, height, bits, luma }, source, rows) {
 		let row = above.slice();
 		const out = new Float64Array(across);
 		for (let y = top; y < height; y += down) {
-			if (!source.fill(1 + row.length)) await source.wait(1 + row.length);
+			if (!source.has(1 + row.length)) await source.need(1 + row.length);
 			unfilter(source.byte(), source.take(row), above, step);
 			luma(row, out);
 			for (let x = 0; x < across; x++) whole[y * width + left + x * right] = out[x];
@@ -264,21 +272,21 @@ function unfilter(kind, row, above, step) {
 	}
 }
 
-/** The unpacked bytes, piece by piece; asking for more than there are means that the file is cut. */
-class Inflated {
+/** Decompressed bytes; reading beyond their end means that the file is cut. */
+class InflateReader {
 	constructor(pieces) {
 		const stream = new Blob(pieces).stream().pipeThrough(new DecompressionStream("deflate"));
 		this.reader = stream.getReader();
 		this.chunks = [];
 		this.ready = 0; // bytes in the chunks
-		this.at = 0; // position in the first
+		this.at = 0; // offset in the first
 	}
 
-	fill(count) {
+	has(count) {
 		return this.ready >= count;
 	}
 
-	async wait(count) {
+	async need(count) {
 		while (this.ready < count) {
 			const { done, value } = await this.read();
 			if (done) throw damaged();
@@ -291,7 +299,7 @@ class Inflated {
 		try {
 			return await this.reader.read();
 		} catch {
-			throw damaged(); // the stream's own word for bad data differs between browsers
+			throw damaged(); // browsers throw different errors
 		}
 	}
 
@@ -316,7 +324,7 @@ class Inflated {
 		return out;
 	}
 
-	/** Read on to the end, where the stream's own checksum is checked. */
+	/** Read to the end, where the checksum is verified. */
 	async end() {
 		for (let got = await this.read(); !got.done; got = await this.read());
 	}

@@ -1,24 +1,20 @@
-// A proof of work, which the service asks for while many cases are being opened: for each puzzle a
-// number is found for which SHA-256(seed, puzzle, number) begins with enough zero bits, the seed
-// being the SHA-256 of the challenge. The browser's own SHA-256 answers too slowly for that.
+// A proof of work: for each puzzle, a number for which SHA-256(seed, puzzle, number) begins with enough
+// zero bits, where the seed is the SHA-256 of the challenge. The browser's own SHA-256 is too slow.
 
 const ROUNDS = 64;
-const SPECIAL = 2 ** 32; // fractions of roots are written with 32 bits
+const UINT32 = 2 ** 32;
 
-// SHA-256's constants are fractions of the roots of the first primes (FIPS 180-4, 4.2.2 and 5.3.3).
+// SHA-256's constants are fractions of roots of primes (FIPS 180-4, 4.2.2 and 5.3.3).
 const PRIMES = [];
 for (let n = 2; PRIMES.length < ROUNDS; n++) if (PRIMES.every((prime) => n % prime)) PRIMES.push(n);
-const fraction = (root) => Math.floor((root - Math.floor(root)) * SPECIAL);
-const START = Int32Array.from(PRIMES.slice(0, 8), (prime) => fraction(Math.sqrt(prime)));
-const ADDED = Int32Array.from(PRIMES, (prime) => fraction(Math.cbrt(prime)));
+const fraction = (root) => Math.floor((root - Math.floor(root)) * UINT32);
+const INITIAL = Int32Array.from(PRIMES.slice(0, 8), (prime) => fraction(Math.sqrt(prime)));
+const CONSTANTS = Int32Array.from(PRIMES, (prime) => fraction(Math.cbrt(prime)));
 
 const words = new Int32Array(ROUNDS);
 
-/**
- * Do some rounds with a block, whose sixteen words stand in `words`, on a state of eight words. It is
- * written out, since a loop over functions and lists takes five times as long.
- */
-function rounds(state, first, end) {
+/** Do some rounds with the block in `words`; functions and arrays in the loop take five times as long. */
+function compress(state, first, end) {
 	let a = state[0];
 	let b = state[1];
 	let c = state[2];
@@ -36,7 +32,7 @@ function rounds(state, first, end) {
 			words[n] = (words[n - 16] + low + words[n - 7] + high) | 0;
 		}
 		const turned = ((e >>> 6) | (e << 26)) ^ ((e >>> 11) | (e << 21)) ^ ((e >>> 25) | (e << 7));
-		const one = (h + turned + (g ^ (e & (f ^ g))) + ADDED[n] + words[n]) | 0;
+		const one = (h + turned + (g ^ (e & (f ^ g))) + CONSTANTS[n] + words[n]) | 0;
 		const two = (((a >>> 2) | (a << 30)) ^ ((a >>> 13) | (a << 19)) ^ ((a >>> 22) | (a << 10))) + ((a & b) | (c & (a | b)));
 		h = g;
 		g = f;
@@ -57,44 +53,44 @@ function rounds(state, first, end) {
 	state[7] = h;
 }
 
-/** Give the eight words of the SHA-256 of a text in plain letters and digits. */
+/** Return the SHA-256 of an ASCII text, as eight words. @param {string} text */
 export function sha256(text) {
 	const bytes = new TextEncoder().encode(text);
 	const padded = new DataView(new ArrayBuffer(Math.ceil((bytes.length + 9) / 64) * 64));
-	bytes.forEach((byte, n) => padded.setUint8(n, byte));
+	for (const [n, byte] of bytes.entries()) padded.setUint8(n, byte);
 	padded.setUint8(bytes.length, 0x80);
 	padded.setUint32(padded.byteLength - 4, bytes.length * 8);
-	const state = START.slice();
+	const state = INITIAL.slice();
 	for (let at = 0; at < padded.byteLength; at += 64) {
 		for (let n = 0; n < 16; n++) words[n] = padded.getInt32(at + 4 * n);
 		const before = state.slice();
-		rounds(state, 0, ROUNDS);
-		before.forEach((word, n) => (state[n] += word));
+		compress(state, 0, ROUNDS);
+		for (let n = 0; n < 8; n++) state[n] += before[n];
 	}
 	return state;
 }
 
-/** Find the numbers that solve a challenge. */
+/** Return the numbers that solve a challenge. @param {Work} work */
 export function solve({ challenge, difficulty, puzzles }) {
 	const seed = sha256(challenge);
-	const begun = new Int32Array(8);
+	const start = new Int32Array(8);
 	const state = new Int32Array(8);
 	const found = [];
 	for (let puzzle = 0; puzzle < puzzles; puzzle++) {
-		// seed, puzzle and number are forty bytes, which leave room for the padding of the one block
+		// seed, puzzle and number are 40 bytes: one block with the padding
 		words.set(seed);
 		words[8] = puzzle;
 		words[10] = 0x80000000;
 		words.fill(0, 11, 15);
 		words[15] = 40 * 8;
-		// the number is the tenth word, so that nine rounds are the same for all numbers
-		begun.set(START);
-		rounds(begun, 0, 9);
+		// the number is the tenth word: nine rounds are the same for all
+		start.set(INITIAL);
+		compress(start, 0, 9);
 		for (let number = 0; ; number++) {
 			words[9] = number;
-			state.set(begun);
-			rounds(state, 9, ROUNDS);
-			if (Math.clz32(state[0] + START[0]) >= difficulty) {
+			state.set(start);
+			compress(state, 9, ROUNDS);
+			if (Math.clz32(state[0] + INITIAL[0]) >= difficulty) {
 				found.push(number);
 				break;
 			}

@@ -1,31 +1,28 @@
-// Whether a video is all there, as far as its structure tells, for a browser plays what it finds; and
-// what its header says that browsers ignore. The rules are those of nciihash/media/structure.py, which
-// explains them.
+// Whether a video is complete, since a browser plays what it finds, and what its header crops;
+// nciihash/media/structure.py explains the rules.
 
-import { damaged, Refused, text } from "./formats.js";
+import { damaged, Refused, text, viewOf } from "./formats.js";
 
 const PIECE = 2 ** 18;
 const HEADER_MAX = 2 ** 24; // bytes of a box that is read as a whole
-const GAP = 0.25; // seconds that may lack between two fragments
+const GAP = 0.25; // seconds that may be missing between two fragments
 const BOXES =
 	"ftyp moov mdat wide skip free styp uuid moof sidx ssix emsg prft meta udta mfra pnot pdin junk PICT thum".split(" ");
 
-/** Read a few bytes here and there of what may be larger than memory. */
+/** Return a function that reads ranges of a large file. */
 function reader(blob) {
 	let from = 0;
-	let held = new Uint8Array();
+	let buffer = new Uint8Array();
 	return async (at, length) => {
-		if (at < from || at + length > from + held.length) {
+		if (at < from || at + length > from + buffer.length) {
 			from = at;
-			held = new Uint8Array(await blob.slice(at, at + Math.max(length, PIECE)).arrayBuffer());
+			buffer = new Uint8Array(await blob.slice(at, at + Math.max(length, PIECE)).arrayBuffer());
 		}
-		return held.subarray(at - from, at - from + length);
+		return buffer.subarray(at - from, at - from + length);
 	};
 }
 
-const viewOf = (data) => new DataView(data.buffer, data.byteOffset, data.byteLength);
-
-/** The head of a box: name, start of its content, end; nothing where there is none. */
+/** Return a box's name, the start of its content and its end; nothing if there is none. */
 function boxIn(data, at, size) {
 	if (data.length < 8) return {};
 	const view = viewOf(data);
@@ -35,8 +32,8 @@ function boxIn(data, at, size) {
 	return long < start ? {} : { name: text(data, 4, 8), start: at + start, end: at + long };
 }
 
-/** Give the content of each box of a name within another. */
-function within(data, wanted) {
+/** Return the content of each box with a name within another. */
+function boxesIn(data, wanted) {
 	const found = [];
 	for (let at = 0; at + 8 <= data.length; ) {
 		const { name, start, end } = boxIn(data.subarray(at, at + 16), at, data.length);
@@ -47,10 +44,10 @@ function within(data, wanted) {
 	return found;
 }
 
-const inside = (data, ...path) => path.reduce((boxes, name) => boxes.flatMap((box) => within(box, name)), [data]);
+const boxesAt = (data, ...path) => path.reduce((boxes, name) => boxes.flatMap((box) => boxesIn(box, name)), [data]);
 
-/** Refuse a video of which a part is missing; give what `cropOf` reads of it, or null. */
-export async function checkFilm(kind, blob) {
+/** Refuse a video with a missing part; return what its header crops, or null. @type {CheckVideo} */
+export async function checkVideo(kind, blob) {
 	try {
 		if (kind === "webm") await checkWebm(blob);
 		return kind === "mp4" ? cropOf(await checkMp4(blob)) : null;
@@ -59,27 +56,29 @@ export async function checkFilm(kind, blob) {
 	}
 }
 
-/** Refuse an MP4 that is cut off or lacks a fragment. Give its header, `moov`. */
+/** Refuse an MP4 that is cut off or lacks a fragment. Return its header, `moov`. */
 async function checkMp4(blob) {
 	const read = reader(blob);
 	let movie = null;
 	let fragments = null;
-	let pieces = 0;
+	let fragmentCount = 0;
 	let pending = false;
 	for (let at = 0; at < blob.size; ) {
 		const head = await read(at, 16);
 		const { name, start, end } = boxIn(head, at, blob.size);
 		if (!name || (end > blob.size && !BOXES.includes(name))) {
-			if (pieces && head.length >= 8 && head.some((byte) => byte)) throw damaged();
-			break; // some cameras write words of their own at the end
+			if (fragmentCount && head.length >= 8 && head.some((byte) => byte)) throw damaged();
+			break; // some cameras append data of their own
 		}
 		if (end > blob.size) throw damaged();
 		if (name === "moov" || name === "moof") {
 			const content = (await read(start, Math.min(end - start, HEADER_MAX))).slice();
-			if (name === "moov") fragments = new Fragments((movie = content));
-			else if (!fragments) throw new Refused("unplayable"); // a piece of a stream
+			if (name === "moov") {
+				movie = content;
+				fragments = new Fragments(content);
+			} else if (!fragments) throw new Refused("unplayable"); // a segment of a stream
 			else fragments.add(content);
-			if (name === "moof") pieces += 1;
+			if (name === "moof") fragmentCount += 1;
 		}
 		pending = name === "moof" || (pending && name !== "mdat");
 		at = end;
@@ -88,47 +87,50 @@ async function checkMp4(blob) {
 	return movie;
 }
 
-const identityIn = (box) => viewOf(box).getUint32(box[0] === 1 ? 20 : 12);
+/** Return a track's number in `tkhd`, its time scale in `mdhd`. */
+const fieldAfterTimes = (box) => viewOf(box).getUint32(box[0] === 1 ? 20 : 12);
 
+/** Where each track should continue, to detect missing fragments. */
 class Fragments {
+	/** @type {number?} */
 	#number = null;
 	#tracks = new Map();
 
 	constructor(movie) {
-		for (const track of within(movie, "trak")) {
-			const [header] = within(track, "tkhd");
-			const [media] = inside(track, "mdia", "mdhd");
-			if (header && media) this.#tracks.set(identityIn(header), { scale: identityIn(media), usual: 0, due: null });
+		for (const track of boxesIn(movie, "trak")) {
+			const [header] = boxesIn(track, "tkhd");
+			const [media] = boxesAt(track, "mdia", "mdhd");
+			if (header && media) this.#tracks.set(fieldAfterTimes(header), { scale: fieldAfterTimes(media), duration: 0, due: null });
 		}
-		for (const entry of inside(movie, "mvex", "trex")) {
+		for (const entry of boxesAt(movie, "mvex", "trex")) {
 			const track = this.#tracks.get(viewOf(entry).getUint32(4));
-			if (track) track.usual = viewOf(entry).getUint32(12);
+			if (track) track.duration = viewOf(entry).getUint32(12);
 		}
 	}
 
 	add(fragment) {
-		const [header] = within(fragment, "mfhd");
+		const [header] = boxesIn(fragment, "mfhd");
 		const number = header ? viewOf(header).getUint32(4) : 0;
 		const skipped = this.#number !== null && number > this.#number + 1;
 		this.#number = number;
-		for (const part of within(fragment, "traf")) {
-			const [[head], [begin]] = [within(part, "tfhd"), within(part, "tfdt")];
+		for (const part of boxesIn(fragment, "traf")) {
+			const [[head], [begin]] = [boxesIn(part, "tfhd"), boxesIn(part, "tfdt")];
 			const track = head && this.#tracks.get(viewOf(head).getUint32(4));
 			if (!track || !begin) continue;
 			const flags = viewOf(head).getUint32(0);
 			const at = 8 + (flags & 1 ? 8 : 0) + (flags & 2 ? 4 : 0);
-			const usual = flags & 8 ? viewOf(head).getUint32(at) : track.usual;
-			const begins = begin[0] ? Number(viewOf(begin).getBigUint64(4)) : viewOf(begin).getUint32(4);
-			if (skipped && track.due !== null && begins - track.due > GAP * track.scale) throw damaged();
-			track.due = begins + within(part, "trun").reduce((sum, run) => sum + lasts(run, usual), 0);
+			const duration = flags & 8 ? viewOf(head).getUint32(at) : track.duration;
+			const start = begin[0] ? Number(viewOf(begin).getBigUint64(4)) : viewOf(begin).getUint32(4);
+			if (skipped && track.due !== null && start - track.due > GAP * track.scale) throw damaged();
+			track.due = start + boxesIn(part, "trun").reduce((sum, run) => sum + durationOf(run, duration), 0);
 		}
 	}
 }
 
-function lasts(run, usual) {
+function durationOf(run, duration) {
 	const view = viewOf(run);
 	const [flags, count] = [view.getUint32(0), view.getUint32(4)];
-	if (!(flags & 0x100)) return count * usual;
+	if (!(flags & 0x100)) return count * duration;
 	const step = 4 * [0x100, 0x200, 0x400, 0x800].filter((bit) => flags & bit).length;
 	let sum = 0;
 	for (let at = 8 + (flags & 1 ? 4 : 0) + (flags & 4 ? 4 : 0); at + 4 <= run.length; at += step) {
@@ -137,17 +139,17 @@ function lasts(run, usual) {
 	return sum;
 }
 
-const HEAD = 0x1a45dfa3; // of a file
-const STRAY = 12; // bytes in which no block of pictures fits
+const HEAD = 0x1a45dfa3; // EBML, which start a file
+const STRAY = 12; // bytes; no block of pictures is that short
 const SEGMENT = 0x18538067;
 const CLUSTER = 0x1f43b675;
 const TRACKS = 0x1654ae6b;
 const IN_SEGMENT = [
 	...[0x114d9b74, 0x1549a966, TRACKS, CLUSTER, 0x1c53bb6b, 0x1043a770, 0x1254c367, 0x1941a469],
-	...[0xe7, 0xa3, 0xa0, 0xab, 0xa7, 0x5854, 0xaf, 0xec, 0xbf], // and within a cluster
+	...[0xe7, 0xa3, 0xa0, 0xab, 0xa7, 0x5854, 0xaf, 0xec, 0xbf], // and in a cluster
 ];
 
-/** The head of an element: identifier, start of its content, end; infinite where it is not known. */
+/** Return an element's id, the start of its content and its end, Infinity if unknown. */
 function elementIn(data, at) {
 	const width = Math.clz32(data[0] ?? 0) - 23;
 	const bytes = Math.clz32(data[width] ?? 0) - 23;
@@ -160,7 +162,7 @@ function elementIn(data, at) {
 	return { id: data.subarray(0, width).reduce(number, 0), start, end: known ? start + length : Infinity };
 }
 
-/** Refuse a Matroska file that is cut off, or, where no length is known, holds what is no element. */
+/** Refuse a Matroska file that is cut off or has bytes that are no element. */
 async function checkWebm(blob) {
 	const read = reader(blob);
 	const next = async (at) => elementIn(await read(at, 12), at);
@@ -175,29 +177,29 @@ async function checkWebm(blob) {
 	}
 }
 
-async function checkElements(blob, next, read, first, live) {
+async function checkElements(blob, next, read, first, endless) {
 	const { size } = blob;
 	for (let at = first; at < size; ) {
 		const { id, start, end } = await next(at);
 		const known = IN_SEGMENT.includes(id);
 		if (id === TRACKS && end - start < HEADER_MAX) checkTracks(await read(start, end - start));
-		if (!live && (!known || id === CLUSTER)) return;
-		if (!known && id !== HEAD && (await onlyStrays(blob, at))) return;
+		if (!endless && (!known || id === CLUSTER)) return;
+		if (!known && id !== HEAD && (await isPadding(blob, at))) return;
 		if (!known || (end === Infinity ? id !== CLUSTER : end > size)) throw damaged();
 		at = end === Infinity ? start : end;
 	}
 }
 
-/** Tell whether nothing but NULs follows a whole element, or too little for another. */
-async function onlyStrays(blob, at) {
+/** Whether only NULs follow a complete element, or too few bytes for another. */
+async function isPadding(blob, at) {
 	if (blob.size - at >= HEADER_MAX) return false;
 	const data = new Uint8Array(await blob.slice(at - 1).arrayBuffer());
 	if (data.length <= STRAY) return !IN_SEGMENT.some((id) => parseInt(id.toString(16).slice(0, 2), 16) === data[1]);
-	// a NUL before them may be of an element that is cut off and filled up
+	// a NUL before them may belong to an element that was cut off and filled up
 	return data[0] !== 0 && data.subarray(1).every((byte) => !byte);
 }
 
-/** Refuse what browsers and other players show unlike tracks of: Chromium takes the first one. */
+/** Refuse tracks of which players show different ones: Chromium takes the first, others the default. */
 function checkTracks(data) {
 	const defaults = [];
 	for (const entry of elements(data)) {
@@ -218,27 +220,24 @@ function* elements(data) {
 	}
 }
 
-/**
- * Read what the header of H.264 leaves of each picture, `{ x, y, width, height }`, where it crops the left
- * or the top, which Chromium shows wrongly; else null. `movie` is the content of `moov`.
- */
+/** Return H.264's crop in `moov` if it is at the left or the top, which Chromium shows wrongly; else null. */
 function cropOf(movie) {
-	const tracks = within(movie, "trak").filter((track) => inside(track, "mdia", "minf", "vmhd").length);
-	const enabled = tracks.find((track) => within(track, "tkhd")[0]?.[3] & 1) ?? tracks[0];
-	const [described] = enabled ? inside(enabled, "mdia", "minf", "stbl", "stsd") : [];
+	const tracks = boxesIn(movie, "trak").filter((track) => boxesAt(track, "mdia", "minf", "vmhd").length);
+	const enabled = tracks.find((track) => boxesIn(track, "tkhd")[0]?.[3] & 1) ?? tracks[0];
+	const [described] = enabled ? boxesAt(enabled, "mdia", "minf", "stbl", "stsd") : [];
 	if (!described) return null;
 	const entries = described.subarray(8);
-	const [entry] = [...within(entries, "avc1"), ...within(entries, "avc3")];
-	const [config] = entry ? within(entry.subarray(78), "avcC") : [];
+	const [entry] = [...boxesIn(entries, "avc1"), ...boxesIn(entries, "avc3")];
+	const [config] = entry ? boxesIn(entry.subarray(78), "avcC") : [];
 	if (!config || !(config[5] & 31)) return null;
 	return cropIn(config.subarray(8, 8 + viewOf(config).getUint16(6)));
 }
 
 const WITH_CHROMA = [100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135];
 
-/** Read a sequence parameter set (ITU-T H.264, 7.3.2.1.1) as far as its cropping. */
+/** Return the crop in a sequence parameter set (ITU-T H.264, 7.3.2.1.1). */
 function cropIn(unit) {
-	const { bits, number, signed } = bitsOf(unit.subarray(1));
+	const { bits, number, signed } = bitReader(unit.subarray(1));
 	const profile = bits(8);
 	bits(16);
 	number();
@@ -275,8 +274,8 @@ function cropIn(unit) {
 	return { x: left, y: top, width: 16 * columns - left - right, height };
 }
 
-/** Read bits, and numbers in Exp-Golomb codes (9.1), past the bytes that prevent start codes (7.4.1). */
-function bitsOf(unit) {
+/** Read bits and Exp-Golomb codes (9.1), without emulation prevention bytes (7.4.1). */
+function bitReader(unit) {
 	const data = unit.filter((byte, at) => !(byte === 3 && at > 1 && !unit[at - 1] && !unit[at - 2]));
 	let at = 0;
 	const bits = (count) => {
