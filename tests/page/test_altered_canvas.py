@@ -5,7 +5,7 @@ from skimage import data as photos
 
 from nciihash.hashing.hasher import hash_bytes
 from support.browsers.chosen_files import clip, encoded, file
-from support.hashes import bits_apart, by_python, fingerprints, group_by_frame
+from support.hashes import bits_apart, by_python, fingerprints, frames_of
 
 ALTERED = """
 const real = OffscreenCanvasRenderingContext2D.prototype.getImageData;
@@ -36,7 +36,7 @@ def test_a_canvas_that_alters_pixels_is_not_used(visit):
     refused, seen = fingerprints(visitor.page, [webp, clip()["buffer"]])
     assert refused == {"code": "blocked"}
     wanted = hash_bytes(clip()["buffer"]).hashes
-    values = group_by_frame(seen["found"]["signals"])  # straight from the player, without a canvas
+    values = frames_of(seen["found"]["signals"])  # straight from the player, without a canvas
     assert max(bits_apart(a, h.signal.hex) for a, h in zip(values, wanted, strict=True)) <= 2
     visitor.page.evaluate("delete globalThis.VideoFrame")
     assert fingerprints(visitor.page, [clip()["buffer"]]) == [{"code": "hidden"}]

@@ -9,17 +9,17 @@ from PIL import Image
 
 from nciihash import errors, pdq
 from nciihash.hashing.hasher import hash_bytes
-from support.films import make_video, moving_frames, oriented, stored
-from support.hashes import bits_apart, fingerprints, group_by_frame
+from support.hashes import bits_apart, fingerprints, frames_of
 from support.pictures import encode, scene
 from support.tracks import boxes_of, cropped, fragmented, live, with_two_tracks
+from support.videos import make_video, moving_frames, oriented, stored
 
 
 def values(page, data):
     (got,) = fingerprints(page, [data])
     assert set(got) == {"found"}, got
     assert got["found"]["media"] == "video"
-    return group_by_frame(got["found"]["signals"])
+    return frames_of(got["found"]["signals"])
 
 
 def assert_equal(page, data, apart=8):
@@ -122,7 +122,7 @@ def test_an_animation_that_takes_too_long_keeps_its_frames_so_far(page, length):
     whole = page.evaluate(HASH_ANIMATION, [encoded, 60_000])
     stopped = page.evaluate(HASH_ANIMATION, [encoded, -1])
     assert whole["moments"] > stopped["moments"] == 1
-    assert group_by_frame(stopped["signals"]) == group_by_frame(whole["signals"])[:1]
+    assert frames_of(stopped["signals"]) == group_by_frame(whole["signals"])[:1]
 
 
 def test_a_still_picture_is_no_animation(page):

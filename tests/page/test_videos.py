@@ -11,8 +11,8 @@ from nciihash.hashing.hasher import hash_bytes
 from nciihash.signals import Hashed, Signal, SignalType
 from support.browsers.chosen_files import file, pictures
 from support.browsers.visitor import LANGUAGES, catalogue
-from support.films import make_video, moving_frames
-from support.hashes import bits_apart, fingerprints, group_by_frame
+from support.hashes import bits_apart, fingerprints, frames_of
+from support.videos import make_video, moving_frames
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_the_moments_of_a_video_hash_as_in_python(page, codec, format, turned):
     assert (found["media"], found["every"]) == ("video", item.every)
     wanted = [h.signal.hex for h in item.hashes if h.variant.value == "original"]
     assert len(wanted) == found["moments"] == item.frames == 5
-    values = group_by_frame(found["signals"])
+    values = frames_of(found["signals"])
     # another frame of the same scene is a few bits away, one of another scene a hundred
     assert max(bits_apart(a, b) for a, b in zip(values, wanted, strict=True)) <= 8
     near = [
