@@ -243,9 +243,7 @@ def main() -> None:
         log("no network is trained: install the extra bench-inversion")
         steps = 0
     train, test, excluded = photos(options.photos)
-    log(
-        f"{len(train)} training photos, {len(test)} test photos, {excluded} near-duplicates excluded"
-    )
+    log(f"{len(train)} training photos, {len(test)} test photos, {excluded} near-duplicates")
     workers = len(os.sched_getaffinity(0))
     crops = CutOptions(
         per_photo(size.crops, len(train)), per_photo(size.sets, len(train)), mirrored=True

@@ -193,7 +193,7 @@ def climb(
     base = flipped(low)
     differing, known = 0, []
     for bit in free:
-        # at the boundary, flipping a bit crosses it if the bit was right, and does not if it was wrong
+        # flipping a right bit crosses the boundary, flipping a wrong one does not
         if oracle.band(base ^ (1 << bit)) in nearer:
             differing |= 1 << bit
         known.append(oracle.queries)
@@ -381,9 +381,10 @@ def main() -> None:
     console.print(table)
     estimates = [with_references() for _ in range(runs)]
     console.print(
-        f"Distances estimated from positions among references, {estimates[0].queries} queries: correlation "
-        f"{statistics.mean(r.correlation for r in estimates):.2f} with the true ones "
-        f"({min(r.correlation for r in estimates):.2f} to {max(r.correlation for r in estimates):.2f}). "
+        f"Distances estimated from positions among references, {estimates[0].queries} queries: "
+        f"correlation {statistics.mean(r.correlation for r in estimates):.2f} with the true ones "
+        f"({min(r.correlation for r in estimates):.2f} to "
+        f"{max(r.correlation for r in estimates):.2f}). "
         "Alarms that remain after the references are withdrawn: in "
         f"{sum(bool(r.alarms) for r in estimates)} of {runs}."
     )
