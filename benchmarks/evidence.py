@@ -180,7 +180,8 @@ CLAIMS = (
     ),
     Claim(
         "Exact hashes equal those of the pdqhash package for {equal:.0f} of {pictures:.0f} "
-        "pictures; fast ones differ from exact ones by {mean:.2f} bits on average, {most:.0f} at most.",
+        "pictures; fast ones differ from exact ones by {mean:.2f} bits on average, {most:.0f} at "
+        "most.",
         bits, "hashing", "make bench-hashing",
     ),
     Claim(
@@ -233,8 +234,8 @@ CLAIMS = (
     ),
     Claim(
         "One worker of the service answers {a_second:,.0f} queries a second in binary batches, "
-        "with {rows:,.0f} hashes: {ratio:,.0f} times as many as threatexchange with Flask, which takes "
-        "one hash a request.",
+        "with {rows:,.0f} hashes: {ratio:,.0f} times as many as threatexchange with Flask, which "
+        "takes one hash a request.",
         asked("octets, 10,000 a request"), "service", "make bench-service",
     ),
     Claim(

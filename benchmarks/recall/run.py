@@ -153,10 +153,14 @@ def table(own: NDArray[np.uint16]) -> tuple[str, dict]:
         return {head: round(rate, 4) for head, rate in zip(heads, flat, strict=True)}
 
     for t, transformation in enumerate(ALL):
-        group, held_out = transformation.group, transformation.held_out
+        group = transformation.group
         shown = f"{_SHOWN.get(group, group)}: {transformation.name}"
-        key = f"{group}: {transformation.name}" + (" (held aside)" if held_out else "")
-        values["edits"][key] = row(shown + (" (held out)" if held_out else ""), hit[t])
+        key = f"{group}: {transformation.name}" + (
+            " (held aside)" if transformation.held_out else ""
+        )
+        values["edits"][key] = row(
+            shown + (" (held out)" if transformation.held_out else ""), hit[t]
+        )
     for group in dict.fromkeys(t.group for t in ALL):
         members = [i for i, t in enumerate(ALL) if t.group == group]
         values["groups"][group] = row(f"**{_SHOWN.get(group, group)}**", hit[members].mean(axis=0))
@@ -283,8 +287,8 @@ def main() -> None:
         f"# Recall on {len(photos)} photos of at most {options.side} pixels\n",
         (
             "Share of the copies that are found within 31 bits. Columns: set of hashes in the "
-            "bank, query (`match`: also the hash of the trimmed copy). Held-out edits were not used to "
-            "select the sets.\n"
+            "bank, query (`match`: also the hash of the trimmed copy). Held-out edits were not "
+            "used to select the sets.\n"
         ),
         recall,
         "\n## Mean number of hashes per photo\n",

@@ -85,7 +85,8 @@ def compare(
         if peer.exact and hits != correct and "ten nearest" not in peer.name:
             print(f"{peer.name} found {hits} hits where there are {correct}")
         lines.append({
-            "peer": peer.name, "recall": hits / max(correct, 1), "build_seconds": peer.build_seconds,
+            "peer": peer.name, "recall": hits / max(correct, 1),
+            "build_seconds": peer.build_seconds,
             "bytes_a_hash": peer.bytes_a_hash,
             **{kind: median(s[kind] for s in of_peer) for kind in ("single", "batch")},
             **{f"{kind}_ratio": median(theirs[kind] / ours[kind] for theirs, ours
