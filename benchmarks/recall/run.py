@@ -19,7 +19,6 @@ os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
 
 import argparse
 import io
-import json
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -32,7 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.common import folders
-from benchmarks.common.reporting import save
+from benchmarks.common.reporting import pyplot, save, write
 from benchmarks.recall.transformations import ALL, HELD_OUT
 from nciihash.hashing import jpeg
 from nciihash.hashing.hasher import hash_image
@@ -225,11 +224,9 @@ def hard_negatives(folder: Path) -> str:
 
 def plot(own: NDArray[np.uint16], other: NDArray[np.int64], out: Path) -> None:
     """Plot recall by edit, recall by threshold, and distances to other pictures."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
+    plt = pyplot()
+    if plt is None:
+        return
     hit = (own <= RADIUS).mean(axis=0)
     figure, axes = plt.subplots(figsize=(9, 14), layout="constrained")
     ys = np.arange(len(ALL))
@@ -316,11 +313,7 @@ def main() -> None:
     text = "\n".join(parts) + "\n"
     print(text)
     if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "recall.md").write_text(text, encoding="utf-8")
-        (options.out / "recall.json").write_text(
-            json.dumps(values, indent=1) + "\n", encoding="utf-8"
-        )
+        write(options.out / "recall", values, text)
         plot(own, histogram, options.out)
 
 

@@ -160,7 +160,7 @@ def measure(service: TimedService, key: str, repeats: int) -> dict[str, Body]:
             page = service.request("GET", path, headers=bearer)
         return [entry["id"] for entry in page["entries"][-VERDICTS_MAX:]]
 
-    def give_verdicts(ids: list[str]) -> None:
+    def send_verdicts(ids: list[str]) -> None:
         verdicts = [{"id": id, "verdict": "not_blocked"} for id in ids]
         service.request("POST", "/v1/feedback", {"verdicts": verdicts}, bearer)
 
@@ -212,7 +212,7 @@ def measure(service: TimedService, key: str, repeats: int) -> dict[str, Body]:
         ("add 1,024 hashes to a video", incomplete_video, append),
         ("withdraw a video of 2,048 hashes", long_video, withdraw("/v1/case/items/1")),
         ("withdraw a case of 199 pictures", full_case, withdraw("/v1/case")),
-        ("send 1,000 verdicts", entries, give_verdicts),
+        ("send 1,000 verdicts", entries, send_verdicts),
         ("send 1,000 contributions", lambda: hashes(BATCH_MAX), contribute),
         ("send 1,000 feedback entries by value", contributed, send_feedback("NotBlocked")),
         ("withdraw 1,000 contributions", contributed, send_feedback("Withdrawn")),
