@@ -52,7 +52,7 @@ def _processor_time(process: int) -> float:
 def installed_programs(sandbox: Sandbox) -> list[Program]:
     """Return the programs that are installed; print the names of those that are not."""
     found = [
-        Program(REFERENCE, lambda path: pdqhash.compute(np.asarray(_opened(path).convert("RGB")))),
+        Program(REFERENCE, lambda path: pdqhash.compute(np.asarray(_open(path).convert("RGB")))),
         Program("pdqhash + cv2", _cv2),
     ]
     for name, make in (
@@ -66,8 +66,8 @@ def installed_programs(sandbox: Sandbox) -> list[Program]:
         except ImportError as error:
             print(f"skipped: {name}: {error}")
     found += [
-        Program("Pillow's decode alone", lambda path: _opened(path).load()),
-        Program(LIMIT, _scaled),
+        Program("Pillow's decode alone", lambda path: _open(path).load()),
+        Program(LIMIT, _scaled_decode),
         Program(EXACT, hasher.hash_image),
         Program(FAST, lambda path: hasher.hash_image(path, fast=True)),
     ]
@@ -92,7 +92,7 @@ def _child_process(sandbox: Sandbox) -> int | None:
     return child.pid
 
 
-def _opened(path: Path) -> Image.Image:
+def _open(path: Path) -> Image.Image:
     return Image.open(path)
 
 
@@ -107,7 +107,7 @@ def _cv2(path: Path) -> object:
     return pdqhash.compute(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
 
 
-def _scaled(path: Path) -> None:
+def _scaled_decode(path: Path) -> None:
     """Decode at the scale that the fast hash uses, and discard the pixels."""
     with Image.open(path) as picture:
         width, height = picture.size
@@ -125,7 +125,7 @@ def _threatexchange() -> Callable[[Path], object]:
 def _imagehash() -> Callable[[Path], object]:
     import imagehash
 
-    return lambda path: imagehash.phash(_opened(path))
+    return lambda path: imagehash.phash(_open(path))
 
 
 def _perception(name: str) -> Callable[[Path], object]:

@@ -51,7 +51,7 @@ def signs(packed: NDArray[np.uint8]) -> Floats:
     return np.unpackbits(packed, axis=-1).astype(np.float32) * 2 - 1
 
 
-def judge(guess: Floats, truth: Floats, photos: Positions) -> dict[str, float]:
+def evaluate(guess: Floats, truth: Floats, photos: Positions) -> dict[str, float]:
     """Compare each reconstruction with its true thumbnail, and with all others.
 
     Args:
@@ -64,12 +64,12 @@ def judge(guess: Floats, truth: Floats, photos: Positions) -> dict[str, float]:
         that are nearer to their true thumbnail than to all others; and `photo`, the share whose
         nearest thumbnail is of the same photo.
     """
-    alike = unit(guess) @ truth.T
-    own = np.diag(alike)
-    first = (alike >= own[:, None]).sum(axis=1) == 1
-    photo = photos[alike.argmax(axis=1)] == photos
+    similarity = unit(guess) @ truth.T
+    own = np.diag(similarity)
+    first = (similarity >= own[:, None]).sum(axis=1) == 1
+    photo = photos[similarity.argmax(axis=1)] == photos
     # a constant reconstruction is equally near to all
-    photo &= np.ptp(alike, axis=1) > 1e-6
+    photo &= np.ptp(similarity, axis=1) > 1e-6
     return {
         "correlation": float(np.median(own)),
         "first": float(first.mean()),
@@ -84,7 +84,7 @@ def waves() -> Floats:
     (Field, "Relations between the statistics of natural images and the response properties of
     cortical cells", 1987). Bit 255, which comes first, is of the highest frequencies.
     """
-    return _drawn(np.arange(1, _FREQUENCIES + 1))[::-1].astype(np.float32)
+    return _cosine_waves(np.arange(1, _FREQUENCIES + 1))[::-1].astype(np.float32)
 
 
 def waves_of_phash() -> Floats:
@@ -92,10 +92,10 @@ def waves_of_phash() -> Floats:
 
     Its DCT block includes the constant term, which is 0 in a thumbnail of mean 0.
     """
-    return _drawn(np.arange(_PHASH)).astype(np.float32)
+    return _cosine_waves(np.arange(_PHASH)).astype(np.float32)
 
 
-def slopes_of_dhash() -> Floats:
+def patterns_of_dhash() -> Floats:
     """Return the pattern of each bit of ImageHash's `dhash`: float32 (64, 1024).
 
     A bit is 1 where the brightness of 9 x 8 cells rises from a cell to its right neighbour. The
@@ -106,13 +106,13 @@ def slopes_of_dhash() -> Floats:
     return np.linalg.pinv(steps).T.astype(np.float32)
 
 
-def _drawn(frequencies: NDArray[np.int_]) -> NDArray[np.float64]:
+def _cosine_waves(frequencies: NDArray[np.int_]) -> NDArray[np.float64]:
     cells = (np.arange(SIDE) + 0.5) / SIDE
     cosines = np.cos(np.pi * frequencies[:, None] * cells)
-    drawn = np.einsum("iy,jx->ijyx", cosines, cosines).reshape(len(frequencies) ** 2, CELLS)
-    height = np.hypot(*np.meshgrid(frequencies, frequencies, indexing="ij")).ravel()
-    strength = np.divide(1.0, height, out=np.zeros(len(height)), where=height > 0)
-    return drawn * strength[:, None]
+    waves = np.einsum("iy,jx->ijyx", cosines, cosines).reshape(len(frequencies) ** 2, CELLS)
+    frequency = np.hypot(*np.meshgrid(frequencies, frequencies, indexing="ij")).ravel()
+    amplitude = np.divide(1.0, frequency, out=np.zeros(len(frequency)), where=frequency > 0)
+    return waves * amplitude[:, None]
 
 
 def _boxes(count: int) -> NDArray[np.float64]:
@@ -158,7 +158,9 @@ def _solve(gram: Floats, target: Floats, penalty: float) -> Floats:
     return np.linalg.solve(gram + np.float32(penalty) * np.eye(len(gram), dtype=np.float32), target)
 
 
-def sparing(training: TrainingSet, count: int, *, cost: float, weight: float = 1.0) -> Positions:
+def select_bits(
+    training: TrainingSet, count: int, *, cost: float, weight: float = 1.0
+) -> Positions:
     """Select bits from which a linear inverse recovers little, by greedy elimination.
 
     Each step drops the bit that contributes most to what the ridge regression explains of all

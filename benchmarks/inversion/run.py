@@ -140,7 +140,7 @@ def cases(selected: Positions) -> list[Case]:
             Case(name, "one frame of a video", "films", many(MIDDLE, chosen), networked=False),
             Case(name, f"{FRAMES} frames of a video", "films", many(VIDEO, chosen)),
         ]
-    phash, dhash = inverses.waves_of_phash(), inverses.slopes_of_dhash()
+    phash, dhash = inverses.waves_of_phash(), inverses.patterns_of_dhash()
     found += [
         Case("feed", "`phash`", "crops", lambda p: signs(p.phash), phash),
         Case("feed", "`dhash`", "crops", lambda p: signs(p.dhash), dhash),
@@ -170,7 +170,7 @@ def measure(
         "bits": training.known.shape[1], "of": len(test),
     }  # fmt: skip
     for name, inverse in fitted.items():
-        line[name] = inverses.judge(inverse(case.view(test)), test.thumbnails, test.photo)
+        line[name] = inverses.evaluate(inverse(case.view(test)), test.thumbnails, test.photo)
     return line, fitted
 
 
@@ -190,10 +190,10 @@ def unrelated(pieces: Pieces, selected: Positions) -> Results:
 def selection(train: Pieces) -> tuple[Positions, Results]:
     """Select 128 bits that reveal little of the picture and cause few false candidates.
 
-    Of the selections that `inverses.sparing` makes at several costs, this takes the one from which
-    a linear inverse recovers least on the validation photos, among those whose distances between
-    different photos vary as little as those of the highest frequencies; if none does, the one that
-    varies least.
+    `inverses.select_bits` makes a selection for each of several costs. Those qualify whose
+    distances between different photos vary as little as with the highest frequencies; the one of
+    them from which a linear inverse recovers least on the validation photos is returned. If none
+    qualifies, the one whose distances vary least is.
     """
     validation = train.photo % 8 == 0
     fitted = ~validation
@@ -206,9 +206,9 @@ def selection(train: Pieces) -> tuple[Positions, Results]:
         training = TrainingSet(
             signs(train.pdq[fitted]), train.thumbnails[fitted], validation[fitted]
         )
-        bits = inverses.sparing(training, 128, cost=cost)
+        bits = inverses.select_bits(training, 128, cost=cost)
         inverse = inverses.ridge(TrainingSet(one(bits)(train), train.thumbnails, validation))
-        score = inverses.judge(inverse(one(bits)(held_out)), held_out.thumbnails, held_out.photo)
+        score = inverses.evaluate(inverse(one(bits)(held_out)), held_out.thumbnails, held_out.photo)
         deviation = unrelated(sample, bits)["deviation"]
         tried.append((deviation > limit, score["correlation"], deviation, cost, bits))
     fitting = [row for row in tried if not row[0]]

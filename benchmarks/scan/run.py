@@ -95,11 +95,11 @@ def main() -> None:
             path = bank_file(folder / f"bank-{rows}", packed)
             measured = scan(stored, path, folder / f"out-{rows}")
             results["banks"].append(
-                {"rows": rows, "bytes": path.stat().st_size, "open": opening(path)} | measured
+                {"rows": rows, "bytes": path.stat().st_size, "open": open_seconds(path)} | measured
             )
             print(f"{rows:,}: {measured['core_seconds'] / measured['scanned'] * 1e6:.1f} µs a hash")
             if rows == len(first):
-                results["followed"] = followed(folder, packed)
+                results["followed"] = freeze_followed(folder, packed)
                 if not options.local_only:
                     results["ray"] = on_ray(stored, path, folder, f"out-{rows}")
             path.unlink()
@@ -145,7 +145,7 @@ def bank_file(path: Path, packed: peers.Packed) -> Path:
     return path
 
 
-def opening(path: Path) -> float:
+def open_seconds(path: Path) -> float:
     """Return the seconds that opening a frozen bank takes, the second time."""
     for _ in range(2):
         start = time.perf_counter()
@@ -154,7 +154,7 @@ def opening(path: Path) -> float:
     return took
 
 
-def followed(folder: Path, packed: peers.Packed) -> Results:
+def freeze_followed(folder: Path, packed: peers.Packed) -> Results:
     """Time the copying of a bank that `follow` maintains to a frozen bank."""
     count = len(packed)
     rng = np.random.default_rng(1)
@@ -178,7 +178,7 @@ def followed(folder: Path, packed: peers.Packed) -> Results:
         "wall": time.perf_counter() - wall_start,
     }
     size = sum(file.stat().st_size for file in (folder / "frozen").iterdir())
-    return {"rows": count, **copied, "bytes": size, "open": opening(folder / "frozen")}
+    return {"rows": count, **copied, "bytes": size, "open": open_seconds(folder / "frozen")}
 
 
 def scan(

@@ -82,7 +82,7 @@ class Peer:
 
 
 def ours(rows: Packed, threads: int, *, compact: bool = False) -> tuple[Peer, Index]:
-    """Build nciihash's index; return it also as such."""
+    """Build nciihash's index; return the peer and the index itself."""
     index = Index(rows.shape[1] * 8, compact=compact)
     ids = np.arange(len(rows), dtype=np.uint64)
     start = time.process_time()

@@ -96,7 +96,7 @@ def compare(
     has_hits = np.diff(index.query(queries, 31, threads=1).offsets) > 0
     by_result = {"hits": queries[has_hits], "misses": queries[~has_hits]}
     return {
-        "rows": count, "peers": lines, "living": living(index, rows, queries),
+        "rows": count, "peers": lines, "living": operations(index, rows, queries),
         "batch_of": {name: best_of_five(index, part) for name, part in by_result.items()},
     }  # fmt: skip
 
@@ -111,8 +111,8 @@ def best_of_five(index: Index, queries: peers.Packed) -> float:
     return min(seconds) / max(len(queries), 1)
 
 
-def living(index: Index, rows: peers.Packed, queries: peers.Packed) -> Results:
-    """Time opening the file, queries by threads, and additions and removals under queries."""
+def operations(index: Index, rows: peers.Packed, queries: peers.Packed) -> Results:
+    """Time opening the file, queries by number of threads, and updates during queries."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bank"
         index.save(path)
@@ -133,14 +133,14 @@ def living(index: Index, rows: peers.Packed, queries: peers.Packed) -> Results:
             start = time.perf_counter()
             index.query(many, threads=threads)
             times[threads] = len(many) / (time.perf_counter() - start)
-    stop, waits = threading.Event(), []
+    stop, latencies = threading.Event(), []
 
     def query() -> None:
         number = 0
         while not stop.is_set():
             begin = time.perf_counter()
             index.query(queries[number : number + 1], threads=1)
-            waits.append(time.perf_counter() - begin)
+            latencies.append(time.perf_counter() - begin)
             number = (number + 1) % len(queries)
 
     reader = threading.Thread(target=query)
@@ -162,8 +162,8 @@ def living(index: Index, rows: peers.Packed, queries: peers.Packed) -> Results:
         "open_seconds": open_seconds, "open_and_first_query_seconds": first_seconds,
         "mapped_batch": mapped, "queries_a_second_by_threads": times,
         "adds_a_second_while_querying": adding, "removals_a_second_while_querying": removing,
-        "query_while_adding_median": median(waits),
-        "query_while_adding_p99": float(np.quantile(waits, 0.99)),
+        "query_while_adding_median": median(latencies),
+        "query_while_adding_p99": float(np.quantile(latencies, 0.99)),
     }  # fmt: skip
 
 
@@ -189,7 +189,7 @@ def by_radius(rows: peers.Packed, queries: peers.Packed) -> list[Results]:
     return lines
 
 
-def hostile(count: int, rng: np.random.Generator) -> list[Results]:
+def adversarial(count: int, rng: np.random.Generator) -> list[Results]:
     """Time the index relative to the flat scan on adversarial banks that fill single buckets."""
     centres = rng.integers(0, 256, (1000, 32), dtype=np.uint8)
     halves = rng.integers(0, 256, (count, 32), dtype=np.uint8)
@@ -268,7 +268,7 @@ def main() -> None:
         if options.radii and count <= 1_000_000 and "by_radius" not in results:
             results["by_radius"] = {"rows": count, "times": by_radius(rows, queries)}
         if options.hostile and count <= 1_000_000 and "hostile" not in results:
-            results["hostile"] = hostile(count, rng)
+            results["hostile"] = adversarial(count, rng)
         print(report.markdown(results, only=count))
         if options.out:
             reporting.write(options.out, results, report.markdown(results))

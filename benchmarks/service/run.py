@@ -253,7 +253,7 @@ def feed(address: str, bearer: str, limit: int = 10_000) -> Results:
     }  # fmt: skip
 
 
-def visible(address: str, bearer: str, cursor: str, waiting: int, count: int) -> Results:
+def delivery_delay(address: str, bearer: str, cursor: str, waiting: int, count: int) -> Results:
     """Measure the delay from sending a submission until each of many waiting platforms has it."""
     rng = np.random.default_rng(9)
     survivor = Connection(address)
@@ -341,7 +341,7 @@ def run(count: int, options: argparse.Namespace, cores: list[int]) -> Results:
             }
             results["feed"] = feed(address, bearer)
             cursor = results["feed"].pop("cursor")
-            results["visible"] = visible(address, bearer, cursor, 50, options.submissions)
+            results["visible"] = delivery_delay(address, bearer, cursor, 50, options.submissions)
 
             def opening() -> Callable[[], int]:
                 survivor = Connection(address)

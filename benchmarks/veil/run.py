@@ -127,7 +127,7 @@ def markdown(results: Results) -> str:
     return "\n".join(parts) + "\n"
 
 
-def alike(folder: Path) -> tuple[list[Results], peers.Packed]:
+def compare_lookalikes(folder: Path) -> tuple[list[Results], peers.Packed]:
     """Compare different pictures that look alike, by kind; return also the hashes of all."""
     lines, all_rows = [], []
     for kind in sorted(path for path in folder.iterdir() if path.is_dir()):
@@ -166,7 +166,7 @@ def main() -> None:
     unrelated = cut(test, CutOptions(per_photo(499, len(test))), seed=2).pdq
     results: Results = {"photos": len(train) + len(test), "banks": []}
     if options.hard:
-        results["hard"], hard = alike(options.hard)
+        results["hard"], hard = compare_lookalikes(options.hard)
     for count in map(int, options.rows):
         photo_banks = build(peers.bootstrap(near, count, rng))
         noise, random_queries = (rng.integers(0, 256, (n, 32), np.uint8) for n in (count, 512))

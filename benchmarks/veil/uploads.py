@@ -51,7 +51,7 @@ def measure(photos: Sequence[Pixels], banks: dict[str, Index], shares: dict[str,
         bits = str(veil.bits)
         searching[bits] = single_queries(banks[bits], veil_pdq(queries, veil))
     with tempfile.TemporaryDirectory() as name, LocalService(Path(name)) as service:
-        asking = confirming(service, items[0], queries)
+        asking = match_seconds(service, items[0], queries)
     lookup = {"whole": searching["256"]}
     for bits, share in shares.items():
         lookup[f"veiled, {bits} bits"] = searching[bits] + share * asking["1"]
@@ -92,7 +92,7 @@ def single_queries(index: Index, queries: Pixels) -> float:
     return median(timed(partial(index.query, one, 31, threads=1)) for one in queries[:64, None])
 
 
-def confirming(service: LocalService, listed: Item, queries: Pixels) -> dict[str, float]:
+def match_seconds(service: LocalService, listed: Item, queries: Pixels) -> dict[str, float]:
     """Return the median seconds of a match request with one hash and with 100, by that number."""
     with Client(service.address) as survivor:
         survivor.open_case([listed], reason=Reason.PRECAUTION, adult=True, depicted=True)

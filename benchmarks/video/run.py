@@ -74,12 +74,12 @@ def mirrored(frame: Pixels) -> Pixels:
     return frame[:, ::-1]
 
 
-def upright(frame: Pixels) -> Pixels:
-    """Cut to a phone's upright shape."""
+def portrait(frame: Pixels) -> Pixels:
+    """Crop to a phone's portrait format, 9:16."""
     height, width = frame.shape[:2]
-    wide = min(width, height * 9 // 16)
-    left = (width - wide) // 2
-    return frame[:, left : left + wide]
+    crop_width = min(width, height * 9 // 16)
+    left = (width - crop_width) // 2
+    return frame[:, left : left + crop_width]
 
 
 def barred(frame: Pixels) -> Pixels:
@@ -107,7 +107,7 @@ COPIES: Final[dict[str, tuple[Alter, tuple[float, float], float, int]]] = {
     "cropped by 15 %": (cropped(0.15), (0, 1), 1.0, 28),
     "mirrored": (mirrored, (0, 1), 1.0, 28),
     "mirrored and trimmed": (mirrored, (0.3, 0.7), 1.0, 28),
-    "cropped to 9:16": (upright, (0, 1), 1.0, 28),
+    "cropped to 9:16": (portrait, (0, 1), 1.0, 28),
     "bars above and below": (barred, (0, 1), 1.0, 28),
 }
 

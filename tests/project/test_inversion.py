@@ -27,7 +27,7 @@ def reconstruct(sides, bits):
     view = inversion.one(bits)
     training = inverses.TrainingSet(view(train), train.thumbnails, train.photo % 8 == 0)
     guess = inverses.ridge(training)(view(test))
-    return inverses.judge(guess, test.thumbnails, test.photo)
+    return inverses.evaluate(guess, test.thumbnails, test.photo)
 
 
 def test_fewer_bits_reveal_less_of_the_picture(sides):
@@ -43,7 +43,7 @@ def test_the_selected_bits_reveal_less_than_the_others(sides):
     training = inverses.TrainingSet(
         inversion.one(np.arange(256))(train), train.thumbnails, train.photo % 8 == 0
     )
-    selected = inverses.sparing(training, 128, cost=0.0)
+    selected = inverses.select_bits(training, 128, cost=0.0)
     assert len(np.unique(selected)) == 128
     others = np.setdiff1d(np.arange(256), selected)
     few, more = (reconstruct(sides, bits)["correlation"] for bits in (selected, others))
@@ -55,19 +55,19 @@ def test_the_patterns_of_the_bits_have_the_right_order_and_sign(sides):
     for packed, patterns in (
         (test.pdq, inverses.waves()),
         (test.phash, inverses.waves_of_phash()),
-        (test.dhash, inverses.slopes_of_dhash()),
+        (test.dhash, inverses.patterns_of_dhash()),
     ):
-        score = inverses.judge(inverses.signs(packed) @ patterns, test.thumbnails, test.photo)
+        score = inverses.evaluate(inverses.signs(packed) @ patterns, test.thumbnails, test.photo)
         assert score["correlation"] > 0.3
         assert score["first"] > 0.5
 
 
 def test_a_perfect_reconstruction_scores_1_and_a_constant_one_0(sides):
     _, test = sides
-    perfect = inverses.judge(3 * test.thumbnails + 5, test.thumbnails, test.photo)
+    perfect = inverses.evaluate(3 * test.thumbnails + 5, test.thumbnails, test.photo)
     assert perfect["correlation"] == pytest.approx(1, abs=1e-5)
     assert (perfect["first"], perfect["photo"]) == (1, 1)
-    constant = inverses.judge(np.ones_like(test.thumbnails), test.thumbnails, test.photo)
+    constant = inverses.evaluate(np.ones_like(test.thumbnails), test.thumbnails, test.photo)
     assert constant == {"correlation": 0, "first": 0, "photo": 0}
 
 
