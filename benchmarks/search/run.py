@@ -38,21 +38,12 @@ PACKAGES = ("numpy", "faiss-cpu", "usearch", "numkong", "pybktree", "threatexcha
 Results = dict[str, Any]
 
 
-def compare(
-    rows: peers.Packed,
-    queries: peers.Packed,
-    rounds: int,
-    programs: Sequence[str],
-    *,
-    compact: bool,
-) -> Results:
-    """Time the selected programs on one bank, relative to our index or its compact form."""
-    count = len(rows)
-    own, index = peers.ours(rows, 1, compact=compact)
-    found = [own]
+def others(rows: peers.Packed, programs: Sequence[str]) -> list[peers.Peer]:
+    """Load a bank into the selected programs; skip those that are not installed."""
+    found = []
     makers = {
         "flat": lambda: peers.faiss_flat(rows),
-        "16x16": lambda: peers.faiss_multihash(rows, 16, 16, 1, slow=count > 1_000_000),
+        "16x16": lambda: peers.faiss_multihash(rows, 16, 16, 1, slow=len(rows) > 1_000_000),
         "11x23": lambda: peers.faiss_multihash(rows, 11, 23, 2),
         "compact": lambda: peers.ours(rows, 1, compact=True)[0],
         "scrambled": lambda: peers.faiss_multihash(rows, 11, 23, 2, scramble=True),
@@ -71,6 +62,20 @@ def compare(
             found.append(make())
         except ImportError as error:
             print(f"skipped: {error}")
+    return found
+
+
+def compare(
+    rows: peers.Packed,
+    queries: peers.Packed,
+    rounds: int,
+    programs: Sequence[str],
+    *,
+    compact: bool,
+) -> Results:
+    """Time the selected programs on one bank, relative to our index or its compact form."""
+    own, index = peers.ours(rows, 1, compact=compact)
+    found = [own, *others(rows, programs)]
     samples = list(peers.rounds(found, queries, 31, rounds))
     expected: dict[int, int] = {}
     for sample in samples:
@@ -96,7 +101,7 @@ def compare(
     has_hits = np.diff(index.query(queries, 31, threads=1).offsets) > 0
     by_result = {"hits": queries[has_hits], "misses": queries[~has_hits]}
     return {
-        "rows": count, "peers": lines, "living": operations(index, rows, queries),
+        "rows": len(rows), "peers": lines, "living": operations(index, rows, queries),
         "batch_of": {name: best_of_five(index, part) for name, part in by_result.items()},
     }  # fmt: skip
 
