@@ -62,7 +62,7 @@ def speeds(rows: float, peer: str) -> Callable[[Results], dict[str, float]]:
     return figures
 
 
-def ours(rows: float) -> Callable[[Results], dict[str, float]]:
+def own_search(rows: float) -> Callable[[Results], dict[str, float]]:
     """Return the time of our own search in microseconds, and the bytes a hash takes in memory."""
 
     def figures(results: Results) -> dict[str, float]:
@@ -76,11 +76,11 @@ def ours(rows: float) -> Callable[[Results], dict[str, float]]:
     return figures
 
 
-def hashing(way: str) -> Callable[[Results], dict[str, float]]:
-    """Return the speed of one way of hashing large photos relative to the peers."""
+def hashing(method: str) -> Callable[[Results], dict[str, float]]:
+    """Return the speed of a hashing method on large photos, relative to the peers."""
 
     def figures(results: Results) -> dict[str, float]:
-        [found] = [w for w in results["races"]["12 megapixels"]["ways"] if w["way"] == way]
+        [found] = [w for w in results["races"]["12 megapixels"]["ways"] if w["way"] == method]
         times = found["times as fast"]
         return {
             "ms": found["seconds"] * 1000,
@@ -136,7 +136,7 @@ def strangers(results: Results) -> dict[str, float]:
     return {"pairs": found["pairs"], "false": found["false"], "closest": found["closest"]}
 
 
-def asked(kind: str) -> Callable[[Results], dict[str, float]]:
+def query_rate(kind: str) -> Callable[[Results], dict[str, float]]:
     """Return the queries a second that the service answers, of one form of request."""
 
     def figures(results: Results) -> dict[str, float]:
@@ -150,13 +150,13 @@ def asked(kind: str) -> Callable[[Results], dict[str, float]]:
     return figures
 
 
-def visible(results: Results) -> dict[str, float]:
+def delivery_delay(results: Results) -> dict[str, float]:
     """Return the delay until platforms have received a submission, in milliseconds."""
     found = results["banks"][-1]["visible"]
     return {"p50": found["p50_ms"], "p99": found["p99_ms"], "platforms": found["platforms"]}
 
 
-def scanned(results: Results) -> dict[str, float]:
+def scan_speed(results: Results) -> dict[str, float]:
     """Return the hashes that a core looks up in a second, and how many runs differ."""
     speeds = [bank(results, rows) for rows in (1e6, 1e7)]
     million, ten = (one["scanned"] / one["core_seconds"] for one in speeds)
@@ -180,17 +180,18 @@ CLAIMS = (
     ),
     Claim(
         "Exact hashes equal those of the pdqhash package for {equal:.0f} of {pictures:.0f} "
-        "pictures; fast ones differ from exact ones by {mean:.2f} bits on average, {most:.0f} at most.",
+        "pictures; fast ones differ from exact ones by {mean:.2f} bits on average, {most:.0f} at "
+        "most.",
         bits, "hashing", "make bench-hashing",
     ),
     Claim(
         "In a bank of a million hashes a query takes {one:.0f} us ({batch:.0f} us in a batch), and "
-        "a hash takes {bytes:.0f} bytes.", ours(1e6), "search", SEARCH,
+        "a hash takes {bytes:.0f} bytes.", own_search(1e6), "search", SEARCH,
     ),
     Claim(
         "In a bank of ten million: {one:.0f} us ({batch:.0f} us in a batch), "
         "{bytes:.0f} bytes a hash.",
-        ours(1e7), "search", SEARCH,
+        own_search(1e7), "search", SEARCH,
     ),
     Claim(
         "At a million hashes, " + _SPEED + "faiss's exact flat index.",
@@ -233,24 +234,25 @@ CLAIMS = (
     ),
     Claim(
         "One worker of the service answers {a_second:,.0f} queries a second in binary batches, "
-        "with {rows:,.0f} hashes: {ratio:,.0f} times as many as threatexchange with Flask, which takes "
-        "one hash a request.",
-        asked("octets, 10,000 a request"), "service", "make bench-service",
+        "with {rows:,.0f} hashes: {ratio:,.0f} times as many as threatexchange with Flask, which "
+        "takes one hash a request.",
+        query_rate("octets, 10,000 a request"), "service", "make bench-service",
     ),
     Claim(
         "With one JSON query a request it answers {a_second:,.0f} a second: {ratio:.2f} times as "
         "many as that peer.",
-        asked("JSON, 1 a request"), "service", "make bench-service",
+        query_rate("JSON, 1 a request"), "service", "make bench-service",
     ),
     Claim(
         "{platforms:.0f} waiting platforms receive a submission within {p50:.0f} ms (median) and "
-        "{p99:.0f} ms (99th percentile), on one core.", visible, "service", "make bench-service",
+        "{p99:.0f} ms (99th percentile), on one core.",
+        delivery_delay, "service", "make bench-service",
     ),
     Claim(
         "A scan looks up {million:,.0f} stored hashes a second and core in a bank of a million, "
         "{ten:,.0f} in one of ten million. Of two scans on a Ray cluster, one with one of its "
         "{nodes:.0f} nodes killed midway, {differing:.0f} differ from the local scan.",
-        scanned, "scan", "make bench-scan",
+        scan_speed, "scan", "make bench-scan",
     ),
 )  # fmt: skip
 
@@ -277,7 +279,7 @@ def load(folder: Path) -> dict[str, Results]:
     }
 
 
-def where(results: Results) -> str:
+def environment(results: Results) -> str:
     """Return a line that describes the machine and the versions of these results."""
     parts = [str(results[key]) for key in ("machine", "backend") if key in results]
     if "processors" in results:
@@ -306,7 +308,7 @@ def page(stored: dict[str, Results], tables: Path = RESULTS) -> str:
         if not (text := tables / f"{name}.md").exists():
             continue
         lines += ["", f"## {title} {{#{anchor(name)}}}", ""]
-        if name in stored and (machine := where(stored[name])):
+        if name in stored and (machine := environment(stored[name])):
             lines += [f"*{machine}*", ""]
         for line in text.read_text("utf-8").splitlines():
             lines.append(f"##{line}" if line.startswith("#") else line)
@@ -325,7 +327,7 @@ def pictures(tables: Path, name: str) -> list[Path]:
 
 
 def anchor(name: str) -> str:
-    """Return an anchor of the page that no heading of a table has."""
+    """Return the anchor of a section, which differs from those of headings inside the tables."""
     return f"of-{name}"
 
 
@@ -353,7 +355,7 @@ def worse(
     """List the ratios that are worse than stored by more than a share; count those compared."""
     found, compared = [], 0
     for name in new.keys() & old.keys():
-        before = {where: (figure, better) for where, figure, better in ratios(old[name])}
+        before = {path: (figure, better) for path, figure, better in ratios(old[name])}
         for path, figure, better in ratios(new[name]):
             if path not in before:
                 continue

@@ -1,4 +1,4 @@
-"""What the benchmarks' reports have in common: where they were made, and their files."""
+"""The environment of a benchmark run, and the files of its report."""
 
 import importlib.metadata
 import json
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:
-    """Name the versions of those packages that are installed."""
-    found = {}
+    """Return the versions of those packages that are installed."""
+    installed = {}
     for name in names:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
-def setting(names: Iterable[str]) -> dict[str, Any]:
-    """Tell the machine, how busy it is, and the versions of packages."""
+def environment(names: Iterable[str]) -> dict[str, Any]:
+    """Return the machine, its load average, and the versions of packages."""
     return {
         "machine": platform.machine(),
         "python": platform.python_version(),
@@ -37,20 +37,20 @@ def setting(names: Iterable[str]) -> dict[str, Any]:
 
 
 def write(out: Path, results: dict[str, Any], text: str) -> None:
-    """Write what was measured to NAME.json, and the tables to NAME.md."""
+    """Write the results to NAME.json and the tables to NAME.md."""
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     out.with_suffix(".md").write_text(text.rstrip() + "\n", encoding="utf-8")
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """Save a plot as NAME.png, which the documentation shows, and NAME.svg."""
+    """Save a plot as NAME.png, which the documentation includes, and as NAME.svg."""
     figure.savefig(path.with_suffix(".png"), dpi=110)
     figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
 
 
 def pyplot() -> ModuleType | None:
-    """Give Matplotlib's pyplot, drawing into files, or say why there will be no plots."""
+    """Return Matplotlib's pyplot with the Agg backend; print a note and return None without it."""
     try:
         import matplotlib as mpl
 

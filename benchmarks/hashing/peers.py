@@ -1,4 +1,4 @@
-"""The ways from a picture's path to its hash: ours, other programs', and the bare decode."""
+"""Programs that compute a hash from a path: nciihash, its peers, and decoding alone as a limit."""
 
 import functools
 import os
@@ -24,36 +24,36 @@ FAST: Final = "nciihash, fast"
 STANDARD: Final = "nciihash, fast, standard set"
 FULL: Final = "nciihash, fast, full set"
 SANDBOX: Final = "nciihash, fast, in the sandbox"
-_SIDE_MIN: Final = 256  # pixels of the reduced picture, as in nciihash.hashing.reduced_jpeg
+_SIDE_MIN: Final = 256  # pixels of the shorter side, as in nciihash.hashing.reduced_jpeg
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """One way to hash a file, and the process that does it if it is not this one."""
+class Program:
+    """A way to hash a file, and the id of the process that does the work if it is another one."""
 
     name: str
     run: Callable[[Path], object]
     process: int | None = None
 
     def time(self, path: Path) -> float:
-        """Run it once; give the processor time in seconds."""
-        other = 0.0 if self.process is None else _used_by(self.process)
+        """Hash a file once and return the processor time in seconds."""
+        before = 0.0 if self.process is None else _processor_time(self.process)
         start = time.process_time()
         self.run(path)
-        mine = time.process_time() - start
-        return mine + (0.0 if self.process is None else _used_by(self.process) - other)
+        own = time.process_time() - start
+        return own + (0.0 if self.process is None else _processor_time(self.process) - before)
 
 
-def _used_by(process: int) -> float:
-    """Give the processor time, in seconds, that another process's first thread has used (Linux)."""
+def _processor_time(process: int) -> float:
+    """Return the processor time in seconds that a process's main thread has used (Linux only)."""
     return int(Path(f"/proc/{process}/schedstat").read_text().split()[0]) / 1e9
 
 
-def ways(box: Sandbox) -> list[Way]:
-    """Give all ways of which the programs are installed; say which are not."""
+def installed_programs(sandbox: Sandbox) -> list[Program]:
+    """Return the programs that are installed; print the names of those that are not."""
     found = [
-        Way(REFERENCE, lambda path: pdqhash.compute(np.asarray(_opened(path).convert("RGB")))),
-        Way("pdqhash + cv2", _cv2),
+        Program(REFERENCE, lambda path: pdqhash.compute(np.asarray(_open(path).convert("RGB")))),
+        Program("pdqhash + cv2", _cv2),
     ]
     for name, make in (
         ("threatexchange", _threatexchange),
@@ -62,37 +62,37 @@ def ways(box: Sandbox) -> list[Way]:
         ("perception, PDQ", functools.partial(_perception, "PDQHash")),
     ):
         try:
-            found.append(Way(name, make()))
+            found.append(Program(name, make()))
         except ImportError as error:
-            print(f"left out: {name}: {error}")
+            print(f"skipped: {name}: {error}")
     found += [
-        Way("Pillow's decode alone", lambda path: _opened(path).load()),
-        Way(LIMIT, _scaled),
-        Way(EXACT, hasher.hash_image),
-        Way(FAST, lambda path: hasher.hash_image(path, fast=True)),
+        Program("Pillow's decode alone", lambda path: _open(path).load()),
+        Program(LIMIT, _scaled_decode),
+        Program(EXACT, hasher.hash_image),
+        Program(FAST, lambda path: hasher.hash_image(path, fast=True)),
     ]
     for name, variants in (
         ("nciihash, fast, and trimmed", "match"),
         (STANDARD, "standard"),
         (FULL, "full"),
     ):
-        found.append(Way(name, functools.partial(_fast, variants)))
-    if (process := _child(box)) is not None:
+        found.append(Program(name, functools.partial(_fast, variants)))
+    if (process := _child_process(sandbox)) is not None:
         for name, fast in (("nciihash, exact, in the sandbox", False), (SANDBOX, True)):
-            found.append(Way(name, functools.partial(box.hash_file, fast=fast), process))
+            found.append(Program(name, functools.partial(sandbox.hash_file, fast=fast), process))
     return found
 
 
-def _child(box: Sandbox) -> int | None:
-    """Give the number of the sandbox's process where its processor time can be read."""
-    child = box._child
-    if child is None or not os.path.exists(f"/proc/{child.pid}/schedstat"):  # noqa: PTH110 - no path of a file
-        print("left out: the sandbox: its processor time cannot be read on this system")
+def _child_process(sandbox: Sandbox) -> int | None:
+    """Return the id of the sandbox's process, or None where its processor time cannot be read."""
+    child = sandbox._child
+    if child is None or not os.path.exists(f"/proc/{child.pid}/schedstat"):  # noqa: PTH110
+        print("skipped: the sandbox: its processor time cannot be read on this system")
         return None
     return child.pid
 
 
-def _opened(path: Path) -> Image.Image:
+def _open(path: Path) -> Image.Image:
     return Image.open(path)
 
 
@@ -102,11 +102,13 @@ def _fast(variants: str, path: Path) -> object:
 
 def _cv2(path: Path) -> object:
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if picture is None:
+        raise ValueError(f"OpenCV cannot read {path.name}")
     return pdqhash.compute(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
 
 
-def _scaled(path: Path) -> None:
-    """Decode at the scale at which the fast hash does, and do nothing with it."""
+def _scaled_decode(path: Path) -> None:
+    """Decode at the scale that the fast hash uses, and discard the pixels."""
     with Image.open(path) as picture:
         width, height = picture.size
         scale = next((s for s in (8, 4, 2, 1) if min(width, height) // s >= _SIDE_MIN), 1)
@@ -123,11 +125,11 @@ def _threatexchange() -> Callable[[Path], object]:
 def _imagehash() -> Callable[[Path], object]:
     import imagehash
 
-    return lambda path: imagehash.phash(_opened(path))
+    return lambda path: imagehash.phash(_open(path))
 
 
 def _perception(name: str) -> Callable[[Path], object]:
     from perception import hashers
 
-    hash = getattr(hashers, name)()
-    return lambda path: hash.compute(str(path))
+    peer = getattr(hashers, name)()
+    return lambda path: peer.compute(str(path))

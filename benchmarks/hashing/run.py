@@ -1,19 +1,22 @@
-"""Time hashing from path to hash against other programs, in one process, in turn; compare bits.
+"""Time hashing from path to hash, compared with other programs, and compare the hash bits.
 
     .venv/bin/python -m benchmarks.hashing.run                     # half a minute
     .venv/bin/python -m benchmarks.hashing.run --photos FOLDER … --rounds 9 --out results/hashing
 
-Every program hashes every file in each round, on one core; a ratio is the median over files and
-rounds of one program's processor time over another's in the same round, which is what to trust.
-Files: JPEGs of twelve megapixels, made by enlarging photos and adding grain as cameras have it,
-real ones of that size in the folder, and photos as they are. Without a folder scikit-image's photos
-serve. Programs that are not installed are left out. For the bits, every picture that can be read is
-hashed by `pdqhash` too, from the same pixels, and every large JPEG both ways.
+All programs run in one process, on one core; in each round, every program hashes every file. A
+ratio is the median over files and rounds of one program's processor time divided by another's in
+the same round, which depends less on the load of the machine than the times do. The files are
+12-megapixel JPEGs, made by enlarging photos and adding camera-like grain; photos of 8 to 20
+megapixels from the folders; and photos at their original size. Without --photos, scikit-image's
+photos are used. Programs that are not installed are skipped.
+
+The bits of exact mode are compared with `pdqhash` from the same pixels, for every readable picture;
+those of fast mode with exact mode, for every large JPEG.
 """
 
 import os
 
-# before NumPy is loaded: one core for all
+# before NumPy is imported: one core for every program
 os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
 
 import argparse
@@ -21,6 +24,7 @@ import io
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import process_time
@@ -45,7 +49,7 @@ Pixels = NDArray[np.uint8]
 LARGE: Final = (4000, 3000)
 BUNDLED: Final = ("astronaut", "coffee", "chelsea", "rocket", "camera", "retina", "page", "brick")
 SIZES: Final = ((128, 96), (512, 384), (1024, 768), (2048, 1536), (4000, 3000))
-UNSURE: Final = 2e-3  # coefficients nearer than this at the median are noise to single precision
+UNSURE: Final = 2e-3  # a smaller gap at the median is below the noise of single precision
 PACKAGES: Final = (
     *("numpy", "opencv-python-headless", "pillow", "simplejpeg", "pdqhash", "threatexchange"),
     *("imagehash", "perception"),
@@ -53,7 +57,7 @@ PACKAGES: Final = (
 
 
 def pictures(photos: Sequence[Path]) -> Iterator[tuple[str, Pixels]]:
-    """Read every picture in folders, upright, or those that scikit-image brings."""
+    """Yield every picture in the folders, upright, or scikit-image's without folders."""
     if not photos:
         from skimage import data
 
@@ -64,8 +68,8 @@ def pictures(photos: Sequence[Path]) -> Iterator[tuple[str, Pixels]]:
     yield from ((path.name, pixels) for path, pixels in folders.pictures(*photos))
 
 
-def drawn() -> Iterator[tuple[str, Pixels]]:
-    """Draw what photos are not: flat, striped, halved, chequered, noisy, tiny and long pictures."""
+def synthetic() -> Iterator[tuple[str, Pixels]]:
+    """Yield edge cases that photos do not cover: flat, striped, noisy, tiny and long pictures."""
     random = np.random.default_rng(1)
     ramp = np.linspace(0, 255, 400).astype(np.uint8)
     y, x = np.mgrid[:300, :400]
@@ -82,11 +86,11 @@ def drawn() -> Iterator[tuple[str, Pixels]]:
         ("noise, 64x64", random.integers(0, 256, (64, 64))),
         ("rings", np.hypot(x - 150, y - 130) % 64 * 4),
     ):
-        yield f"{name} (drawn)", np.repeat(grey.astype(np.uint8)[..., None], 3, 2)
+        yield f"{name} (synthetic)", np.repeat(grey.astype(np.uint8)[..., None], 3, 2)
 
 
-def enlarged(pixels: Pixels) -> bytes:
-    """Make a JPEG of twelve megapixels as a phone writes it: grain, 4:2:0, quality 90."""
+def enlarge(pixels: Pixels) -> bytes:
+    """Return a 12-megapixel JPEG like a phone's: with grain, 4:2:0, quality 90."""
     size = LARGE if pixels.shape[1] >= pixels.shape[0] else LARGE[::-1]
     big = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC), np.float32)
     grain = np.random.default_rng(0).normal(0, 4, big.shape[:2]).astype(np.float32)
@@ -97,7 +101,7 @@ def enlarged(pixels: Pixels) -> bytes:
 
 
 def write_files(folder: Path, photos: Sequence[Path], count: int) -> dict[str, list[Path]]:
-    """Put the files to time into a folder: large ones, real large ones, small ones."""
+    """Write the files to be timed; return them by kind: enlarged, large originals, small."""
     files: dict[str, list[Path]] = {"12 megapixels": [], "photos of 8 to 20 megapixels": []}
     files["photos as they are"] = []
     for number, (_, pixels) in enumerate(pictures(photos)):
@@ -111,65 +115,65 @@ def write_files(folder: Path, photos: Sequence[Path], count: int) -> dict[str, l
             kept.append(path)
             if len(files["12 megapixels"]) < count:
                 path = folder / f"large{number}.jpg"
-                path.write_bytes(enlarged(pixels))
+                path.write_bytes(enlarge(pixels))
                 files["12 megapixels"].append(path)
-    for path in (path for path in folders.inside(*photos) if path.suffix == ".jpg"):
+    for path in (path for path in folders.files_in(*photos) if path.suffix == ".jpg"):
         with Image.open(path) as picture:
-            real = 8e6 <= picture.width * picture.height <= 20e6
-        if real and len(files["photos of 8 to 20 megapixels"]) < count:
+            large = 8e6 <= picture.width * picture.height <= 20e6
+        if large and len(files["photos of 8 to 20 megapixels"]) < count:
             files["photos of 8 to 20 megapixels"].append(path)
-    if photos and not files["12 megapixels"]:  # nothing to enlarge: take those that are bundled
+    if photos and not files["12 megapixels"]:  # nothing to enlarge: use scikit-image's photos
         files["12 megapixels"] = write_files(folder, (), count)["12 megapixels"]
     return {name: paths for name, paths in files.items() if paths}
 
 
-def race(ways: Sequence[peers.Way], files: Sequence[Path], rounds: int) -> Results:
-    """Let all programs hash all files, in turn."""
-    times = np.empty((rounds, len(files), len(ways)))
-    for path in files:  # what is loaded late is loaded now
-        for way in ways:
-            way.run(path)
-    for round in range(rounds):
+def race(programs: Sequence[peers.Program], files: Sequence[Path], rounds: int) -> Results:
+    """Time all programs on all files, alternating between the programs."""
+    times = np.empty((rounds, len(files), len(programs)))
+    for path in files:  # warm-up: lazy imports and caches
+        for program in programs:
+            program.run(path)
+    for turn in range(rounds):
         for number, path in enumerate(files):
-            for place, way in enumerate(ways):
-                times[round, number, place] = way.time(path)
-    of = {way.name: times[:, :, place] for place, way in enumerate(ways)}
+            for column, program in enumerate(programs):
+                times[turn, number, column] = program.time(path)
+    by_name = {program.name: times[:, :, column] for column, program in enumerate(programs)}
     lines = []
-    for name, took in of.items():
+    for name, seconds in by_name.items():
         ratios = {
-            other: float(np.median(of[other] / took))
+            other: float(np.median(by_name[other] / seconds))
             for other in (peers.REFERENCE, peers.IMAGEHASH, peers.LIMIT, peers.FAST)
-            if other in of
+            if other in by_name
         }
-        lines.append({"way": name, "seconds": float(np.median(took)), "times as fast": ratios})
+        lines.append({"way": name, "seconds": float(np.median(seconds)), "times as fast": ratios})
     sizes = [path.stat().st_size for path in files]
     return {"files": len(files), "bytes": sum(sizes) / len(sizes), "ways": lines}
 
 
 def from_pixels(photos: Sequence[Pixels], rounds: int) -> list[Results]:
-    """Time PDQ alone, from pixels, at several sizes."""
+    """Time PDQ without decoding, from pixels of several sizes."""
     lines = []
     for size in SIZES:
         theirs, ours = [], []
         for photo in photos:
             rgb = np.ascontiguousarray(Image.fromarray(photo).resize(size))
             for _ in range(rounds):
-                theirs.append(_processor(lambda rgb=rgb: pdqhash.compute(rgb)))
-                ours.append(_processor(lambda rgb=rgb: pdq.hash_pixels(rgb)))
+                theirs.append(_processor_time(partial(pdqhash.compute, rgb)))
+                ours.append(_processor_time(partial(pdq.hash_pixels, rgb)))
         ratio = median(a / b for a, b in zip(theirs, ours, strict=True))
         line = {"pixels": f"{size[0]}x{size[1]}", "pdqhash": median(theirs)}
         lines.append(line | {"nciihash": median(ours), "ratio": ratio})
     return lines
 
 
-def _processor(run: Callable[[], object]) -> float:
+def _processor_time(run: Callable[[], object]) -> float:
     start = process_time()
     run()
     return process_time() - start
 
 
 def gap(rgb: Pixels) -> float:
-    """Give the least step at the median in any dihedral variant, in double precision."""
+    """Return the smallest gap at the median over the dihedral variants, in double precision."""
     luma = rgb @ np.array([0.299, 0.587, 0.114])
     grid = pdq.operator(rgb.shape[0]) @ luma @ pdq.operator(rgb.shape[1]).T
     row, column = np.arange(1, 17)[:, None], 2 * np.arange(64) + 1
@@ -182,8 +186,8 @@ def gap(rgb: Pixels) -> float:
 
 
 def exact_bits(sources: Iterator[tuple[str, Pixels]]) -> Results:
-    """Compare the exact hash with `pdqhash`, from the same pixels."""
-    told: Results = {"pictures": 0, "equal": 0, "ties": [], "unsure": [], "others": []}
+    """Compare the exact hash with `pdqhash` from the same pixels."""
+    result: Results = {"pictures": 0, "equal": 0, "ties": [], "unsure": [], "others": []}
     for name, rgb in sources:
         rgb = np.ascontiguousarray(rgb)
         bits, quality = pdqhash.compute(rgb)
@@ -191,21 +195,22 @@ def exact_bits(sources: Iterator[tuple[str, Pixels]]) -> Results:
         packed, own = pdq.hash_pixels(rgb)
         theirs = np.packbits(np.array([bits, *turned], np.uint8), axis=1)
         ours = np.concatenate([packed[None], pdq.dihedral(rgb)])
-        away = np.bitwise_count(theirs ^ ours).sum(axis=1)
-        told["pictures"] += 1
+        distances = np.bitwise_count(theirs ^ ours).sum(axis=1)
+        result["pictures"] += 1
         tied = pdq.analyse(rgb).tied
         if tied:
-            told["ties"].append(name)
-        if not away.any() and own == quality:
-            told["equal"] += 1
+            result["ties"].append(name)
+        if not distances.any() and own == quality:
+            result["equal"] += 1
         elif not tied:
-            mismatch = {"name": name, "bits": int(away.max()), "quality": [quality, own]}
-            told["unsure" if gap(rgb) < UNSURE and own == quality else "others"].append(mismatch)
-    return told
+            mismatch = {"name": name, "bits": int(distances.max()), "quality": [quality, own]}
+            unsure = gap(rgb) < UNSURE and own == quality
+            result["unsure" if unsure else "others"].append(mismatch)
+    return result
 
 
 def fast_bits(sources: Iterator[tuple[str, bytes]]) -> Results:
-    """Compare fast hashes with exact ones: of JPEGs themselves, and of their altered copies."""
+    """Compare fast hashes with exact ones, for JPEGs and for their altered copies."""
     own: list[int] = []
     copies: list[int] = []
     worst = ("", -1)
@@ -214,16 +219,16 @@ def fast_bits(sources: Iterator[tuple[str, bytes]]) -> Results:
         fast = hash_bytes(data, variants="standard", fast=True)
         if exact.hashes[0].plain or not fast.reduced:
             continue
-        named = {hashed.variant: hashed for hashed in fast.hashes}
-        away = {
-            hashed.variant: _distance(hashed, named[hashed.variant])
+        by_variant = {hashed.variant: hashed for hashed in fast.hashes}
+        distances = {
+            hashed.variant: _distance(hashed, by_variant[hashed.variant])
             for hashed in exact.hashes
-            if hashed.variant in named
+            if hashed.variant in by_variant
         }
-        if (bits := away.pop(Variant.ORIGINAL, None)) is not None:
+        if (bits := distances.pop(Variant.ORIGINAL, None)) is not None:
             own.append(bits)
             worst = max(worst, (name, bits), key=lambda pair: pair[1])
-        copies += away.values()
+        copies += distances.values()
     return {
         "pictures": len(own),
         "mean": float(np.mean(own)),
@@ -240,11 +245,11 @@ def _distance(a: Hashed, b: Hashed) -> int:
     return (int.from_bytes(a.signal.value) ^ int.from_bytes(b.signal.value)).bit_count()
 
 
-def jpegs(photos: Sequence[Path], made: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
-    """Give large JPEGs: the folders' own, and all their pictures at three sizes."""
-    for path in made:
+def jpegs(photos: Sequence[Path], large: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
+    """Yield large JPEGs: those given, the folders' own, and all their pictures in three widths."""
+    for path in large:
         yield path.name, path.read_bytes()
-    for path in (path for path in folders.inside(*photos) if path.suffix in {".jpg", ".jpeg"}):
+    for path in (path for path in folders.files_in(*photos) if path.suffix in {".jpg", ".jpeg"}):
         yield path.name, path.read_bytes()
     for name, pixels in pictures(photos):
         for width in (600, 1400, 2500):
@@ -258,7 +263,7 @@ def jpegs(photos: Sequence[Path], made: Sequence[Path]) -> Iterator[tuple[str, b
 
 
 def main() -> None:
-    """Measure, and write the tables, the figures and the plot."""
+    """Run the benchmark, and write the tables, the results and the plot."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--photos", type=Path, nargs="+", default=[], help="folders of photos")
     parser.add_argument("--rounds", type=int, default=3)
@@ -267,18 +272,18 @@ def main() -> None:
     options = parser.parse_args()
     cv2.setNumThreads(1)
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-    results: Results = reporting.setting(PACKAGES) | {"races": {}}
-    with tempfile.TemporaryDirectory() as folder, Sandbox() as box:
+    results: Results = reporting.environment(PACKAGES) | {"races": {}}
+    with tempfile.TemporaryDirectory() as folder, Sandbox() as sandbox:
         files = write_files(Path(folder), options.photos, options.files)
-        ways = peers.ways(box)
+        programs = peers.installed_programs(sandbox)
         for name, paths in files.items():
-            results["races"][name] = race(ways, paths, options.rounds)
+            results["races"][name] = race(programs, paths, options.rounds)
         counts = [len(hash_file(p, variants="full").hashes) for p in files["12 megapixels"]]
         results["full set"] = sum(counts) / len(counts)
-        some = [pixels for _, pixels in pictures(options.photos)][:: 40 if options.photos else 2]
-        results["pixels"] = from_pixels(some[:4], options.rounds)
+        sample = [pixels for _, pixels in pictures(options.photos)][:: 40 if options.photos else 2]
+        results["pixels"] = from_pixels(sample[:4], options.rounds)
         results["exact"] = exact_bits(
-            source for each in (pictures(options.photos), drawn()) for source in each
+            source for each in (pictures(options.photos), synthetic()) for source in each
         )
         results["fast"] = fast_bits(jpegs(options.photos, files["12 megapixels"]))
     text = report.markdown(results)

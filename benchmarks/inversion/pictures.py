@@ -1,8 +1,8 @@
-"""Photos cut to crops and wandered over as by a camera, with their thumbnails and hashes."""
+"""Crops and simulated videos of photos, with their thumbnails and hashes."""
 
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Final, Self
@@ -23,20 +23,22 @@ from nciihash.signals import QUALITY_MIN, Variant
 
 Pixels = NDArray[np.uint8]
 
-# What a submission has at most with the standard copies, but for `raw`, which needs transparency.
+# The most that a submission has with the standard set; without `raw`, which needs transparency.
 _STANDARD: Final = tuple(VIEWS)[: tuple(VIEWS).index(Variant.PAD4X3_BLACK) + 1]
 COPIES: Final = (
     *(Variant.ORIGINAL, Variant.TRIM),
     *(name for name, _ in QUARTERS),
     *_STANDARD,
 )
-FRAMES: Final = 5  # kept frames of a film
-_LARGE: Final = 1600  # pixels of a photo's longer side
-_SMALL: Final = 256  # and of a crop's
-_ALIKE: Final = 80  # bits of 256; strangers are about 128 apart, seldom under 90
+FRAMES: Final = 5  # selected frames of a video
+_LARGE: Final = 1600  # pixels, the longer side of a photo
+_SMALL: Final = 256  # pixels, the longer side of a crop
+# Bits of 256 within which photos are near-duplicates; unrelated ones are about 128 apart, seldom
+# under 90.
+_NEAR_DUPLICATE: Final = 80
 
-# Of scikit-image's pictures those that are always held out and may be shown, with what its list of
-# data says: the first is NASA's and in the public domain, the others are CC0.
+# scikit-image's pictures that are always held out and may be shown. According to its list of data,
+# the first is by NASA and in the public domain, and the others are CC0.
 SHOWN: Final = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 _OTHERS: Final = (
     "hubble_deep_field.jpg", "ihc.png", "retina.jpg", "motorcycle_left.png", "moon.png",
@@ -46,12 +48,17 @@ _OTHERS: Final = (
 
 @dataclass(frozen=True)
 class Pieces:
-    """Crops or films of photos, a row each.
+    """Crops or videos of photos, one per row.
 
-    `photo` is intp (n,); `thumbnails` float32 (n, 1024), of mean 0 and length 1, for a film that of
-    the middle frame; `pdq` uint8 (n, 32), `phash` and `dhash` uint8 (n, 8); `many` uint8
-    (n, places, 32) the hashes of altered copies in the order of `COPIES`, or of a film's frames in
-    theirs; `there` bool (n, places) says which of them there are, none where they were not made.
+    Attributes:
+        photo: intp (n,), the number of the photo.
+        thumbnails: float32 (n, 1024), of mean 0 and length 1; of a video, of its middle frame.
+        pdq: uint8 (n, 32).
+        phash: uint8 (n, 8).
+        dhash: uint8 (n, 8).
+        many: uint8 (n, columns, 32), the hashes of altered copies in the order of `COPIES`, or of a
+            video's frames in theirs.
+        present: bool (n, columns), which of `many` exist; none where they were not computed.
     """
 
     photo: NDArray[np.intp]
@@ -60,37 +67,44 @@ class Pieces:
     phash: Pixels
     dhash: Pixels
     many: Pixels
-    there: NDArray[np.bool_]
+    present: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.photo)
 
     def only(self, rows: NDArray[np.bool_]) -> Self:
-        """Give some of the rows."""
-        return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
+        """Return the rows that a mask, bool (n,), selects."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in _names()})
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What to make of each photo: how many pieces, of how many of them altered copies."""
+class CutOptions:
+    """What to cut out of each photo.
+
+    Attributes:
+        pieces: number of crops, or of videos.
+        sets: number of crops whose altered copies are hashed.
+        videos: cut videos instead of crops.
+        mirrored: mirror half of the crops.
+    """
 
     pieces: int
     sets: int = 0
-    films: bool = False
+    videos: bool = False
     mirrored: bool = False
 
 
 def photos(folder: Path | None) -> tuple[list[Pixels], list[Pixels], int]:
-    """Read photos: to learn from, and to be judged on.
+    """Read the photos and split them into training and test photos.
 
-    Judged on are those in `SHOWN` and a third of the others. Of photos that are alike, as
-    duplicates and series are, none is on both sides.
+    Test photos are those in `SHOWN` and a third of the others. No photo of one side is a
+    near-duplicate of one on the other.
 
     Args:
-        folder: of photos; there are scikit-image's besides.
+        folder: of photos, which are used in addition to scikit-image's.
 
     Returns:
-        The photos to learn from; those to be judged on, `SHOWN` first; how many were left out.
+        The training photos; the test photos, `SHOWN` first; the number of excluded near-duplicates.
     """
     from skimage import data
 
@@ -102,128 +116,132 @@ def photos(folder: Path | None) -> tuple[list[Pixels], list[Pixels], int]:
     order = np.random.default_rng(0).permutation(len(others))
     third = len(others) // 3
     train, test, hashes = [], list(shown), [pdq.dihedral(one) for one in shown]
-    left_out = 0
-    for place, number in enumerate(order):
+    excluded = 0
+    for position, number in enumerate(order):
         turned = pdq.dihedral(others[number])
         known = np.concatenate(hashes)
-        near = int(np.bitwise_count(known ^ turned[0]).sum(axis=1).min()) <= _ALIKE
-        if near:
-            left_out += 1
-        elif place < third:
+        nearest = int(np.bitwise_count(known ^ turned[0]).sum(axis=1).min())
+        if nearest <= _NEAR_DUPLICATE:
+            excluded += 1
+        elif position < third:
             test.append(others[number])
             hashes.append(turned)
         else:
             train.append(others[number])
-    return train, test, left_out
+    return train, test, excluded
 
 
-def spread(total: int, count: int) -> int:
-    """Give how many pieces of each photo make about so many in all."""
+def per_photo(total: int, count: int) -> int:
+    """Return how many pieces to cut from each of `count` photos for at least `total` in all."""
     return max(1, -(-total // count))
 
 
 def read(path: Path) -> Pixels:
-    """Read a photo in colour, not larger than is needed."""
-    return folders.shrunk(read_pixels(path), _LARGE)
+    """Read a photo in colour, at most `_LARGE` pixels on its longer side."""
+    return folders.shrink(read_pixels(path), _LARGE)
 
 
 def thumbnail(pixels: Pixels) -> NDArray[np.float32]:
-    """Give the brightness of a picture in 32 x 32 cells, as one row of mean 0 and length 1."""
+    """Return the brightness in 32 x 32 cells as float32 (1024,), of mean 0 and length 1."""
     small = Image.fromarray(pixels).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
     return unit(np.asarray(small, dtype=np.float32).reshape(1, -1))[0]
 
 
-def cut(photos: Sequence[Pixels], wish: Wish, seed: int, workers: int = 1) -> Pieces:
-    """Cut pieces out of photos and hash them, the same for the same seed however many work on it.
+def cut(photos: Sequence[Pixels], options: CutOptions, seed: int, workers: int = 1) -> Pieces:
+    """Cut pieces out of photos and hash them; the result does not depend on `workers`.
 
     Args:
-        photos: each gives as many pieces.
-        wish: what to make.
-        seed: of all that is left to chance.
-        workers: processes.
+        photos: each uint8 (h, w, 3).
+        options: what to cut out of each.
+        seed: of the random crops and movements.
+        workers: number of processes.
     """
-    work = [(number, photo, wish, seed) for number, photo in enumerate(photos)]
+    work = [(number, photo, options, seed) for number, photo in enumerate(photos)]
     if workers > 1:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             made = list(pool.map(_of_photo, work))
     else:
         made = [_of_photo(one) for one in work]
-    names = [field.name for field in fields(Pieces)]
-    return Pieces(*(np.concatenate([getattr(one, name) for one in made]) for name in names))
+    return Pieces(**{n: np.concatenate([getattr(one, n) for one in made]) for n in _names()})
+
+
+def _names() -> list[str]:
+    return [field.name for field in fields(Pieces)]
 
 
 def whole(photos: Sequence[Pixels]) -> Pieces:
-    """Hash photos as they are, with their altered copies."""
+    """Hash whole photos, with their altered copies."""
     found = [(number, photo, [photo]) for number, photo in enumerate(photos)]
-    return _pieces(found, Wish(len(found), len(found)))
+    return _pieces(found, CutOptions(len(found), len(found)))
 
 
-def _of_photo(work: tuple[int, Pixels, Wish, int]) -> Pieces:
-    number, photo, wish, seed = work
+def _of_photo(work: tuple[int, Pixels, CutOptions, int]) -> Pieces:
+    number, photo, options, seed = work
     rng = np.random.default_rng((seed, number))
     found: list[tuple[int, Pixels, list[Pixels]]] = []
-    for _ in range(8 * wish.pieces):  # a plain photo gives few crops that are fit for submission
-        if len(found) == wish.pieces:
+    for _ in range(8 * options.pieces):  # few crops of a plain photo are fit for submission
+        if len(found) == options.pieces:
             break
-        if wish.films:
-            frames = _film(photo, rng)
+        if options.videos:
+            frames = _video(photo, rng)
             if len(frames) == FRAMES:
                 found.append((number, frames[FRAMES // 2], frames))
             continue
         crop = _crop(photo, rng)
-        if wish.mirrored and rng.random() < 0.5:
+        if options.mirrored and rng.random() < 0.5:
             crop = np.ascontiguousarray(crop[:, ::-1])
         if pdq.hash_pixels(crop)[1] >= QUALITY_MIN:
             found.append((number, crop, [crop]))
-    return _pieces(found, wish)
+    return _pieces(found, options)
 
 
-def _pieces(found: list[tuple[int, Pixels, list[Pixels]]], wish: Wish) -> Pieces:
-    """Hash what was cut: of films their frames, of the first crops their copies."""
-    places = FRAMES if wish.films else len(COPIES)
-    many = np.zeros((len(found), places, 32), np.uint8)
-    there = np.zeros((len(found), places), bool)
+def _pieces(found: list[tuple[int, Pixels, list[Pixels]]], options: CutOptions) -> Pieces:
+    """Hash what was cut: the frames of videos, the altered copies of the first crops."""
+    columns = FRAMES if options.videos else len(COPIES)
+    many = np.zeros((len(found), columns, 32), np.uint8)
+    present = np.zeros((len(found), columns), bool)
     for row, (_, picture, frames) in enumerate(found):
-        if wish.films:
+        if options.videos:
             many[row] = [pdq.hash_pixels(frame)[0] for frame in frames]
-            there[row] = True
-        elif row < wish.sets:
+            present[row] = True
+        elif row < options.sets:
             for hashed in hash_variants(picture, hash_image(picture), "standard"):
-                place = COPIES.index(hashed.variant)
-                many[row, place] = np.frombuffer(hashed.signal.value, np.uint8)
-                there[row, place] = True
+                column = COPIES.index(hashed.variant)
+                many[row, column] = np.frombuffer(hashed.signal.value, np.uint8)
+                present[row, column] = True
     pictures = [Image.fromarray(picture) for _, picture, _ in found]
-    makes = (imagehash.phash, imagehash.dhash)
+    phash, dhash = (
+        np.array([np.packbits(compute(p).hash) for p in pictures], np.uint8).reshape(-1, 8)
+        for compute in (imagehash.phash, imagehash.dhash)
+    )
     return Pieces(
         np.array([number for number, _, _ in found], np.intp),
         np.array([thumbnail(p) for _, p, _ in found], np.float32).reshape(-1, CELLS),
         np.array([pdq.hash_pixels(p)[0] for _, p, _ in found], np.uint8).reshape(-1, 32),
-        *(
-            np.array([np.packbits(make(p).hash) for p in pictures], np.uint8).reshape(-1, 8)
-            for make in makes
-        ),
+        phash,
+        dhash,
         many,
-        there,
+        present,
     )
 
 
 def _crop(photo: Pixels, rng: np.random.Generator) -> Pixels:
-    """Cut 40 to 100 % of each side out, small enough to be hashed quickly."""
+    """Return a random crop of 40 to 100 % of each side, small enough to be hashed quickly."""
     size = [min(s, max(64, int(s * rng.uniform(0.4, 1.0)))) for s in photo.shape[:2]]
     top, left = (rng.integers(0, s - o + 1) for o, s in zip(size, photo.shape, strict=False))
-    return folders.shrunk(photo[top : top + size[0], left : left + size[1]], _SMALL)
+    return folders.shrink(photo[top : top + size[0], left : left + size[1]], _SMALL)
 
 
-def _film(photo: Pixels, rng: np.random.Generator) -> list[Pixels]:
-    """Move a window over a photo, in one direction, and keep the frames that a submission would."""
+def _video(photo: Pixels, rng: np.random.Generator) -> list[Pixels]:
+    """Pan a window over a photo; return the frames that would be selected for a submission."""
     size = [max(5, int(s * rng.uniform(0.5, 0.7))) for s in photo.shape[:2]]
-    room = [s - o for s, o in zip(photo.shape, size, strict=False)]
-    start, end = (np.array([rng.uniform(0, r) for r in room]) for _ in range(2))
-    reel, kept = FrameSelector(FRAMES), []
+    margins = [s - o for s, o in zip(photo.shape, size, strict=False)]
+    start, end = (np.array([rng.uniform(0, r) for r in margins]) for _ in range(2))
+    selector, kept = FrameSelector(FRAMES), []
     for share in np.linspace(0, 1, 24):
         top, left = (start + (end - start) * share).astype(int)
-        frame = folders.shrunk(photo[top : top + size[0], left : left + size[1]], _SMALL)
-        if reel.take(hash_image(frame)):
+        frame = folders.shrink(photo[top : top + size[0], left : left + size[1]], _SMALL)
+        if selector.take(hash_image(frame)):
             kept.append(frame)
         if len(kept) == FRAMES:
             break

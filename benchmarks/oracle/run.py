@@ -1,24 +1,25 @@
-"""What it costs to find whole hashes out by asking, for each scope, and when the alarm comes.
+"""The cost of an oracle attack that recovers whole hashes, by scope, and when the alarm is raised.
 
     .venv/bin/python -m benchmarks.oracle.run
 
 A real service (in this process, over ASGI), and an attacker with a platform's key for `POST
-/v1/match`:
+/v1/match`. The attacks, by scope:
 
-- `match`, with a copy of a listed picture so altered that it still matches. She walks along the
-  edge between a match and none, or between `strong` and `likely`, and turns over one bit after the
-  other. Values that PDQ cannot give match nothing (`nciihash.signals.PDQ_ONES`), so she keeps the
-  number of bits that are set within that range.
-- `veil…,match`, without any picture. She knows a part of each hash from the feed, guesses the rest
-  at random until a guess matches, and walks from there. The guesses are sent ten thousand at a
-  time. What a guess is likely to take is computed as well, since for the narrowest veil it takes
-  too long to try.
-- `match` with references: she opens a case without a name with files at distances from her queries
-  that she knows, reads a listed file's distance from its place among their hits, and withdraws
-  them.
+- `match`, with an altered copy of a listed picture that still matches: hill climbing. The attacker
+  finds a query at the boundary between a match and none, or between `strong` and `likely`, and
+  flips one bit after another. Values that PDQ cannot produce match nothing
+  (`nciihash.signals.PDQ_ONES`), so the number of bits that are set is kept within that range.
+- `veil…,match`, without a picture. A part of each hash is known from the feed; the rest is guessed
+  at random until a guess matches, and hill climbing starts there. Guesses are sent 10,000 a
+  request. The expected number of guesses is computed as well, because for the narrowest veil the
+  attack takes too long to run.
+- `match` with references. The attacker opens an anonymous case whose files have known distances
+  from the queries, estimates a listed file's distance from its position among their hits, and
+  withdraws them.
 
-Counted are the questions, those that match, and what was known when the alarm came; from that
-follows what a patient attacker needs who never raises it. No figure depends on the machine.
+Counted are the queries, those that match, and the bits that were known when the alarm was raised;
+from these follows the time that an attacker needs who never raises it. No figure depends on the
+machine.
 """
 
 import argparse
@@ -45,39 +46,48 @@ from nciihash.veil import positions
 from nciihash.wire import OCTETS, QUERIES_MAX
 
 BITS = SignalType.PDQ.bits
-BOUND = Settings().oracle_edge
+EDGE_LIMIT = Settings().oracle_edge
 DAY = Settings().match_day
-MIDDLE = (PDQ_ONES.start + PDQ_ONES.stop) // 2  # bits set, with room on either side
-ALONE = 40  # guesses that are sent one by one, to see where the alarm comes
-DRAW = random.Random(20_261_129)
-EVERYWHERE = tuple(range(BITS))
+MIDDLE = (PDQ_ONES.start + PDQ_ONES.stop) // 2  # bits set, in the middle of the valid range
+SINGLE_GUESSES = 40  # sent one a request, to find the query that raises the alarm
+RNG = random.Random(20_261_129)
+ALL_BITS = tuple(range(BITS))
 
 
 @dataclass(frozen=True)
 class Attack:
-    """One hash found out or not: questions, those that matched, and where the alarm came."""
+    """The outcome of an attack on one hash.
 
-    questions: int
+    Attributes:
+        queries: number sent.
+        matching: number that matched.
+        counted: number that counted towards the alarm.
+        alarm: the query that raised the alarm, None if none did.
+        known: bits known when the alarm was raised.
+        succeeded: whether the hash was recovered.
+    """
+
+    queries: int
     matching: int
-    around: int  # questions that count towards the alarm
+    counted: int
     alarm: int | None
     known: int | None
-    right: bool
+    succeeded: bool
 
 
 class Oracle:
-    """The service as somebody with a key sees it, and a look at its alarm from inside."""
+    """A service that an attacker with a key queries, and the state of its alarm."""
 
     def __init__(self, client: TestClient, scopes: Sequence[Scope]) -> None:
         self.client = client
         self.service = client.app.state.service  # type: ignore[attr-defined]
-        key = keys.add_platform(self.service.store, "Curious", scopes, utc_now())
+        key = keys.add_platform(self.service.store, "Attacker", scopes, utc_now())
         self._headers = {"Authorization": f"Bearer {key}"}
-        self.questions = self.matching = self.around = 0
+        self.queries = self.matching = self.counted = 0
         self.alarm: int | None = None
 
     def add(self, *values: int) -> dict[str, str]:
-        """Open a case without a name, and return what opens it again."""
+        """Open an anonymous case; return its number and passphrase."""
         signals = [{"type": "pdq", "value": f"{v:064x}", "quality": 100} for v in values]
         opened = self.client.post(
             "/v1/cases",
@@ -91,42 +101,42 @@ class Oracle:
         case: dict[str, str] = opened.raise_for_status().json()
         while not all(self.hits(list(values))):
             pass
-        self.questions = self.matching = self.around = 0
-        self.service.oracle_detector.__init__(edge=BOUND, any=Settings().oracle_any)
+        self.queries = self.matching = self.counted = 0
+        self.service.oracle_detector.__init__(
+            edge=EDGE_LIMIT, any=Settings().oracle_any
+        )  # forget these queries
         return case
 
     def hits(self, values: Sequence[int]) -> list[list[dict[str, str]]]:
-        """Ask, and return the hits of each query."""
-        return self.answers(b"".join(value.to_bytes(BITS // 8, "big") for value in values))
+        """Return the hits of each query."""
+        return self.match(b"".join(value.to_bytes(BITS // 8, "big") for value in values))
 
-    def answers(self, body: bytes) -> list[list[dict[str, str]]]:
-        """Ask with hashes end to end."""
+    def match(self, body: bytes) -> list[list[dict[str, str]]]:
+        """Return the hits of each query in a body of concatenated hashes."""
         headers = self._headers | {"Content-Type": OCTETS}
         reply = self.client.post("/v1/match", content=body, headers=headers)
         found: list[list[dict[str, str]]] = reply.raise_for_status().json()["matches"]
         return found
 
-    def ask(self, value: int) -> str | None:
-        """Return the band of the nearest hit, None where there is none."""
+    def band(self, value: int) -> str | None:
+        """Count a query; return the band of its nearest hit, None without a hit."""
         [hits] = self.hits([value])
-        self.questions += 1
+        self.queries += 1
         self.matching += bool(hits)
-        self.note()
+        self.update()
         return hits[0]["band"] if hits else None
 
-    def note(self) -> None:
-        """Note where the alarm came."""
-        oracle_detector = self.service.oracle_detector
-        self.around = max(
-            self.around, *(len(s.edge or ()) for s in oracle_detector._seen.values()), 0
-        )
-        if self.alarm is None and oracle_detector._told:
-            self.alarm = self.questions
+    def update(self) -> None:
+        """Update the state of the alarm."""
+        detector = self.service.oracle_detector
+        self.counted = max(self.counted, *(len(s.edge or ()) for s in detector._seen.values()), 0)
+        if self.alarm is None and detector._raised:
+            self.alarm = self.queries
 
 
 @contextmanager
-def served(*scopes: Scope) -> Iterator[Oracle]:
-    """Give a service with nothing in it, and somebody with a key."""
+def running_service(*scopes: Scope) -> Iterator[Oracle]:
+    """Run an empty service, and yield an attacker with a key of these scopes."""
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(
             database=f"sqlite:///{folder}/db.sqlite3", argon2_memory=64, quiet_openings=1000
@@ -135,112 +145,121 @@ def served(*scopes: Scope) -> Iterator[Oracle]:
             yield Oracle(client, scopes)
 
 
-def some_hash() -> int:
-    """Draw a value that PDQ could give."""
-    return sum(1 << place for place in DRAW.sample(EVERYWHERE, BITS // 2))
+def random_hash() -> int:
+    """Return a random value with as many bits set as a PDQ hash has."""
+    return sum(1 << bit for bit in RNG.sample(ALL_BITS, BITS // 2))
 
 
-def turned_over(value: int, bits: int, places: Sequence[int] = EVERYWHERE) -> int:
-    """Turn over an even number of bits, as many that are set as that are not."""
-    ones = [place for place in places if value >> place & 1]
-    zeros = [place for place in places if not value >> place & 1]
-    chosen = DRAW.sample(ones, bits // 2) + DRAW.sample(zeros, bits // 2)
-    return value ^ sum(1 << place for place in chosen)
+def flip(value: int, count: int, among: Sequence[int] = ALL_BITS) -> int:
+    """Flip an even number of random bits, half of them set and half of them clear."""
+    ones = [bit for bit in among if value >> bit & 1]
+    zeros = [bit for bit in among if not value >> bit & 1]
+    chosen = RNG.sample(ones, count // 2) + RNG.sample(zeros, count // 2)
+    return value ^ sum(1 << bit for bit in chosen)
 
 
-# --- along an edge -------------------------------------------------------------------------------
+# --- hill climbing -------------------------------------------------------------------------------
 
 
-def walk(
-    oracle: Oracle, start: int, answers: tuple[str, str | None], free: Sequence[int]
+def climb(
+    oracle: Oracle, start: int, bands: tuple[str, str | None], free: Sequence[int]
 ) -> tuple[int, list[int]]:
-    """Walk to the edge between two answers, then turn each unknown bit over once.
+    """Find the boundary between two bands by bisection, then flip each unknown bit once.
 
-    Returns the hash as found, and after how many questions each bit was known.
+    Args:
+        oracle: the service.
+        start: a value that matches.
+        bands: the nearer and the farther one.
+        free: the unknown bits.
+
+    Returns:
+        The hash that was found, and the number of queries after which each bit was known.
     """
-    nearer = {answers[0], "strong"}
-    ones = DRAW.sample([p for p in free if start >> p & 1], sum(start >> p & 1 for p in free))
-    zeros = DRAW.sample([p for p in free if not start >> p & 1], len(free) - len(ones))
+    nearer = {bands[0], "strong"}
+    ones = RNG.sample([p for p in free if start >> p & 1], sum(start >> p & 1 for p in free))
+    zeros = RNG.sample([p for p in free if not start >> p & 1], len(free) - len(ones))
     spare = max(start.bit_count() - MIDDLE, 0)
     pairs = zip(ones[spare:], zeros, strict=False)
-    order = ones[:spare] + [place for pair in pairs for place in pair]
+    order = ones[:spare] + [bit for pair in pairs for bit in pair]
 
-    def turned(count: int) -> int:
-        return start ^ sum(1 << place for place in order[:count])
+    def flipped(count: int) -> int:
+        return start ^ sum(1 << bit for bit in order[:count])
 
-    # Turning over more and more bits leads away from the hash: bisect to where the answer changes.
+    # The more bits are flipped, the farther is the query from the hash: bisect to the boundary.
     low, high = 0, len(order)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if oracle.ask(turned(middle)) in nearer else (low, middle)
-    base = turned(low)
+        low, high = (middle, high) if oracle.band(flipped(middle)) in nearer else (low, middle)
+    base = flipped(low)
     differing, known = 0, []
-    for place in free:
-        # at the edge, a bit that agrees with the hash leads over it, one that differs leads back
-        if oracle.ask(base ^ (1 << place)) in nearer:
-            differing |= 1 << place
-        known.append(oracle.questions)
+    for bit in free:
+        # flipping a right bit crosses the boundary, flipping a wrong one does not
+        if oracle.band(base ^ (1 << bit)) in nearer:
+            differing |= 1 << bit
+        known.append(oracle.queries)
     return base ^ differing, known
 
 
-def with_copy(answers: tuple[str, str | None], distance: int) -> Attack:
-    """Find a hash out from a copy so many bits away."""
-    with served(Scope.MATCH) as oracle:
-        target = some_hash()
+def with_copy(bands: tuple[str, str | None], distance: int) -> Attack:
+    """Recover a hash from a copy at this distance in bits."""
+    with running_service(Scope.MATCH) as oracle:
+        target = random_hash()
         oracle.add(target)
-        found, known = walk(oracle, turned_over(target, distance), answers, EVERYWHERE)
-        return ended(oracle, known, 0, right=found == target)
+        found, known = climb(oracle, flip(target, distance), bands, ALL_BITS)
+        return outcome(oracle, known, 0, succeeded=found == target)
 
 
-def ended(oracle: Oracle, known: Sequence[int], before: int, *, right: bool) -> Attack:
-    """Sum an attack up, in which `before` bits were known at its beginning."""
+def outcome(oracle: Oracle, known: Sequence[int], before: int, *, succeeded: bool) -> Attack:
+    """Return the outcome of an attack that started with `before` known bits."""
     at_alarm = None
     if oracle.alarm is not None:
         at_alarm = before + sum(n <= oracle.alarm for n in known)
-    return Attack(oracle.questions, oracle.matching, oracle.around, oracle.alarm, at_alarm, right)
+    return Attack(
+        oracle.queries, oracle.matching, oracle.counted, oracle.alarm, at_alarm, succeeded
+    )
 
 
 # --- from a veiled list --------------------------------------------------------------------------
 
 
 def with_veil(scope: Scope, width: int, most: int) -> Attack:
-    """Find a hash out from its published bits, with at most so many guesses."""
-    shown = [BITS - 1 - place for place in positions(width).tolist()]
-    free = sorted(set(EVERYWHERE) - set(shown))
-    with served(scope, Scope.MATCH) as oracle:
-        target = some_hash()
+    """Recover a hash from its published bits, with at most `most` guesses."""
+    shown = [BITS - 1 - position for position in positions(width).tolist()]
+    free = sorted(set(ALL_BITS) - set(shown))
+    with running_service(scope, Scope.MATCH) as oracle:
+        target = random_hash()
         oracle.add(target)
-        published = sum(1 << place for place in shown if target >> place & 1)
+        published = sum(1 << bit for bit in shown if target >> bit & 1)
         start = guess(oracle, published, free, most)
         if start is None:
-            return ended(oracle, [], width, right=False)
-        found, known = walk(oracle, start, ("likely", None), free)
-        return ended(oracle, known, width, right=found == target)
+            return outcome(oracle, [], width, succeeded=False)
+        found, known = climb(oracle, start, ("likely", None), free)
+        return outcome(oracle, known, width, succeeded=found == target)
 
 
 def guess(oracle: Oracle, published: int, free: Sequence[int], most: int) -> int | None:
-    """Guess the bits that are not published, until a guess matches."""
+    """Guess the unpublished bits until a guess matches; return it, or None after `most` guesses."""
     ones = BITS // 2 - published.bit_count()
     base = np.unpackbits(np.frombuffer(published.to_bytes(BITS // 8, "big"), np.uint8))
-    at = BITS - 1 - np.array(free)  # bit 255 comes first
-    random_bits = np.random.default_rng(DRAW.randrange(2**32))
-    while oracle.questions < most:
-        count = 1 if oracle.questions < ALONE else QUERIES_MAX
-        order = np.argsort(random_bits.random((count, len(free)), dtype=np.float32), axis=1)
+    unpublished = BITS - 1 - np.array(free)  # bit 255 comes first
+    rng = np.random.default_rng(RNG.randrange(2**32))
+    while oracle.queries < most:
+        count = 1 if oracle.queries < SINGLE_GUESSES else QUERIES_MAX
+        order = np.argsort(rng.random((count, len(free)), dtype=np.float32), axis=1)
         bits = np.tile(base, (count, 1))
-        np.put_along_axis(bits, at[order[:, :ones]], 1, axis=1)
+        np.put_along_axis(bits, unpublished[order[:, :ones]], 1, axis=1)
         packed = np.packbits(bits, axis=1)
-        found = [n for n, hits in enumerate(oracle.answers(packed.tobytes())) if hits]
-        oracle.questions += (found[0] + 1) if found else count
+        found = [n for n, hits in enumerate(oracle.match(packed.tobytes())) if hits]
+        oracle.queries += (found[0] + 1) if found else count
         oracle.matching += bool(found)
-        oracle.note()
+        oracle.update()
         if found:
             return int.from_bytes(packed[found[0]].tobytes(), "big")
     return None
 
 
 def guesses(width: int) -> float:
-    """Return how many random guesses of the hidden bits one match is likely to take."""
+    """Return the expected number of random guesses of the hidden bits until one matches."""
     hidden = BITS - width
     ones = hidden // 2
     near = sum(
@@ -254,49 +273,51 @@ def guesses(width: int) -> float:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How well distances were read from places among hits, and what stays after a withdrawal."""
+class Estimate:
+    """The outcome of estimating distances from positions among hits.
+
+    Attributes:
+        correlation: of the estimated with the true distances.
+        queries: number sent.
+        alarms: alarms that remain after the references are withdrawn.
+    """
 
     correlation: float
-    questions: int
+    queries: int
     alarms: int
 
 
-def with_references(count: int = 14, questions: int = 150) -> Reading:
-    """Read a listed file's distances from its place among files at known distances."""
-    with served(Scope.MATCH) as oracle:
-        target = some_hash()
+def with_references(count: int = 14, queries: int = 150) -> Estimate:
+    """Estimate a listed file's distances from its position among files at known distances."""
+    with running_service(Scope.MATCH) as oracle:
+        target = random_hash()
         oracle.add(target)
         [[hit]] = oracle.hits([target])
-        copy = turned_over(target, 8)
-        references = [turned_over(copy, 2 * (n % 6) + 2) for n in range(count)]
+        copy = flip(target, 8)
+        references = [flip(copy, 2 * (n % 6) + 2) for n in range(count)]
         case = oracle.add(*references)
-        names = {}
-        for reference in references:
-            for other in oracle.hits([reference])[0]:
-                names.setdefault(other["item"], None)
-        apart = [place for place in EVERYWHERE if (copy ^ target) >> place & 1]
-        read, true = [], []
-        for n in range(questions):
-            query = turned_over(copy, 2, apart if n % 3 == 0 else EVERYWHERE)
+        differing = [bit for bit in ALL_BITS if (copy ^ target) >> bit & 1]
+        estimated, true = [], []
+        for n in range(queries):
+            query = flip(copy, 2, differing if n % 3 == 0 else ALL_BITS)
             [hits] = oracle.hits([query])
-            place = [h["item"] for h in hits].index(hit["item"])
+            position = [h["item"] for h in hits].index(hit["item"])
             known = sorted((query ^ reference).bit_count() for reference in references)
-            read.append(known[min(place, count - 1)])
+            estimated.append(known[min(position, count - 1)])
             true.append((query ^ target).bit_count())
         login = (case["case"], case["passphrase"])
-        for edge in range(BOUND + 3):
-            oracle.hits([turned_over(references[0], 30 + 2 * (edge % 2))])
+        for edge in range(EDGE_LIMIT + 3):
+            oracle.hits([flip(references[0], 30 + 2 * (edge % 2))])
         oracle.client.delete("/v1/case", headers=credentials(*login)).raise_for_status()
         oracle.service._write_counts()
-        stays = [q for q in review.questions(oracle.service.store) if q.kind == "oracle"]
-        varied = len(set(read)) > 1 and len(set(true)) > 1
-        correlation = float(np.corrcoef(read, true)[0, 1]) if varied else 0.0
-        return Reading(correlation, questions, len(stays))
+        alarms = [q for q in review.questions(oracle.service.store) if q.kind == "oracle"]
+        varied = len(set(estimated)) > 1 and len(set(true)) > 1
+        correlation = float(np.corrcoef(estimated, true)[0, 1]) if varied else 0.0
+        return Estimate(correlation, queries, len(alarms))
 
 
 def credentials(number: str, passphrase: str) -> dict[str, str]:
-    """Return the header of a case's holder."""
+    """Return the authorization header of a case."""
     from base64 import b64encode
 
     return {"Authorization": "Case " + b64encode(f"{number}:{passphrase}".encode()).decode()}
@@ -305,62 +326,67 @@ def credentials(number: str, passphrase: str) -> dict[str, str]:
 # --- the report ----------------------------------------------------------------------------------
 
 
-def middle(values: Sequence[int | None]) -> str:
-    """Return the median of what is there."""
-    there = [value for value in values if value is not None]
-    return f"{statistics.median(there):,.0f}" if there else "none"
+def median(values: Sequence[int | None]) -> str:
+    """Format the median of the values that are not None."""
+    present = [value for value in values if value is not None]
+    return f"{statistics.median(present):,.0f}" if present else "none"
 
 
-def row(name: str, done: Sequence[Attack], expected: float | None) -> list[str]:
-    """Sum the attacks of one kind up."""
+def row(name: str, attacks: Sequence[Attack], expected: float | None) -> list[str]:
+    """Return the table row of the attacks of one kind."""
     return [
         name,
         "-" if expected is None else f"{expected:,.0f}",
-        middle([a.questions for a in done]) if any(a.right for a in done) else "not finished",
-        middle([a.matching for a in done]),
-        f"{sum(a.right for a in done)} of {len(done)}",
-        middle([a.alarm for a in done]),
-        f"{middle([a.known for a in done])} of {BITS}",
+        median([a.queries for a in attacks])
+        if any(a.succeeded for a in attacks)
+        else "not finished",
+        median([a.matching for a in attacks]),
+        f"{sum(a.succeeded for a in attacks)} of {len(attacks)}",
+        median([a.alarm for a in attacks]),
+        f"{median([a.known for a in attacks])} of {BITS}",
     ]
 
 
 def main() -> None:
-    """Run some attacks of each kind and print what they took."""
+    """Run attacks of each kind and print a table of their cost."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--most", type=int, default=5_000_000, help="Guesses for a veil, at most.")
+    parser.add_argument(
+        "--most", type=int, default=5_000_000, help="maximum number of guesses for a veil"
+    )
     options = parser.parse_args()
     runs = options.runs
     table = Table(
         "Attack",
-        "Guesses, as computed",
-        "Questions",
-        "of them matching",
-        "Found",
-        "Alarm at question",
-        "Bits known then",
+        "Expected guesses",
+        "Queries",
+        "Matching",
+        "Recovered",
+        "Alarm at query",
+        "Bits known by then",
     )
-    for name, answers, distance in (
+    for name, bands, distance in (
         ("match, a copy: match / none", ("likely", None), 20),
         ("match, a copy: strong / likely", ("strong", "likely"), 8),
     ):
-        done = [with_copy(answers, distance) for _ in range(runs)]
-        table.add_row(*row(name, done, None))
+        attacks = [with_copy(bands, distance) for _ in range(runs)]
+        table.add_row(*row(name, attacks, None))
     for scope, width in ((Scope.VEIL160, 160), (Scope.VEIL144, 144), (Scope.VEIL, 128)):
-        likely = guesses(width)
-        tries = runs if likely * 3 < options.most else 1
-        most = options.most if likely < options.most else min(options.most, 100_000)
-        done = [with_veil(scope, width, most) for _ in range(tries)]
-        table.add_row(*row(f"{scope.value},match, no picture", done, likely))
+        expected = guesses(width)
+        tries = runs if expected * 3 < options.most else 1
+        most = options.most if expected < options.most else min(options.most, 100_000)
+        attacks = [with_veil(scope, width, most) for _ in range(tries)]
+        table.add_row(*row(f"{scope.value},match, no picture", attacks, expected))
     console = Console(width=160)
     console.print(table)
-    read = [with_references() for _ in range(runs)]
+    estimates = [with_references() for _ in range(runs)]
     console.print(
-        f"Distances read from places among references, {read[0].questions} questions: correlation "
-        f"{statistics.mean(r.correlation for r in read):.2f} with the true ones "
-        f"({min(r.correlation for r in read):.2f} to {max(r.correlation for r in read):.2f}). "
-        f"Alarms that stay after the references were withdrawn: in "
-        f"{sum(bool(r.alarms) for r in read)} of {runs}."
+        f"Distances estimated from positions among references, {estimates[0].queries} queries: "
+        f"correlation {statistics.mean(r.correlation for r in estimates):.2f} with the true ones "
+        f"({min(r.correlation for r in estimates):.2f} to "
+        f"{max(r.correlation for r in estimates):.2f}). "
+        "Alarms that remain after the references are withdrawn: in "
+        f"{sum(bool(r.alarms) for r in estimates)} of {runs}."
     )
 
 

@@ -1,11 +1,11 @@
-"""The survivor's page: how near its fingerprints come to Python's, what it costs, what it asks for.
+"""The survivor's page: its fingerprints compared with Python's, its cost, and its requests.
 
     PYTHONPATH=tests python -m benchmarks.page.run [--photos FOLDER …] [--out FILE] [--only PART …]
 
-or `make bench-page`. Needs Chromium and Firefox, and takes WebKitGTK where it is installed. Without
---photos there are only scikit-image's. Parts are bits (against Python, in each browser), hiding
-(Firefox with a canvas that lies), cost (time and memory of large photos and long videos), requests
-(of a whole case), axe and sizes.
+or `make bench-page`. Needs Chromium and Firefox, and uses WebKitGTK if it is installed. Without
+--photos only scikit-image's photos are used. The parts are `bits` (compared with Python, in each
+browser), `hiding` (Firefox with a canvas that returns altered pixels), `cost` (time and memory of
+large photos and long videos), `requests` (of a whole case), `axe` and `sizes`.
 """
 
 import argparse
@@ -44,20 +44,20 @@ from support.videos import make_video, moving_frames
 
 BATCH: Final = 150  # files; a case holds 200
 KINDS: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"})
-HIDING: Final = {"privacy.resistFingerprinting": "true"}  # a canvas gives back what was never drawn
+HIDING: Final = {"privacy.resistFingerprinting": "true"}  # a canvas returns altered pixels
 SIZES: Final = {"12 MP": (4000, 3000), "48 MP": (8000, 6000)}
 
 
 def photos(given: list[Path]) -> list[Path]:
-    """List the photos of the folders, and scikit-image's, by names that any browser can open."""
-    from skimage import data_dir
+    """List the folders' photos and scikit-image's of the types that every browser can open."""
+    from skimage.data import data_dir
 
-    found = folders.inside(*given, Path(data_dir))
-    return [path.absolute() for path in found if path.suffix.lower() in KINDS]
+    files = folders.files_in(*given, Path(data_dir))
+    return [path.absolute() for path in files if path.suffix.lower() in KINDS]
 
 
 def by_python(paths: list[Path]) -> dict[Path, tuple[str, int] | None]:
-    """Hash with Python: the hash and its quality, or None of what is refused or too plain."""
+    """Hash with Python: (hash, quality) by path, or None for a refused or too plain file."""
     found: dict[Path, tuple[str, int] | None] = {}
     for path in paths:
         try:
@@ -70,24 +70,31 @@ def by_python(paths: list[Path]) -> dict[Path, tuple[str, int] | None]:
     return found
 
 
-def compared(wanted: dict[Path, tuple[str, int] | None], got: dict[Path, str]) -> dict[str, Any]:
-    """Count in how many bits fingerprints differ; `alone` are files that one side refused."""
-    both = [p for p in got if wanted[p] is not None]
-    bits = [bits_apart(got[p], wanted[p][0]) for p in both]  # type: ignore[index] # just asked
+def compare(
+    by_python: dict[Path, tuple[str, int] | None], by_browser: dict[Path, str]
+) -> dict[str, Any]:
+    """Count the bits in which fingerprints differ, and the files that only one side hashed."""
+    bits = [
+        bits_apart(value, expected[0])
+        for path, value in by_browser.items()
+        if (expected := by_python[path]) is not None
+    ]
     return {
-        "files": len(wanted),
+        "files": len(by_python),
         "compared": len(bits),
         "equal %": round(100 * sum(b == 0 for b in bits) / max(1, len(bits)), 1),
         "within 2 bits %": round(100 * sum(b <= 2 for b in bits) / max(1, len(bits)), 1),
         "most bits": max(bits, default=0),
-        "only in Python": sum(w is not None and p not in got for p, w in wanted.items()),
-        "only in the browser": sum(wanted[p] is None for p in got),
+        "only in Python": sum(
+            value is not None and path not in by_browser for path, value in by_python.items()
+        ),
+        "only in the browser": sum(by_python[path] is None for path in by_browser),
     }
 
 
 def in_chromium(browser: Browser, url: str, paths: list[Path]) -> dict[Path, str]:
-    """Fingerprint photos as a person does; give the files' own fingerprints."""
-    found = {}
+    """Fingerprint photos in Chromium, through the page; return the fingerprint of each original."""
+    found: dict[Path, str] = {}
     for start in range(0, len(paths), BATCH):
         page = browser.new_page()
         page.set_default_timeout(600_000)
@@ -108,13 +115,13 @@ def in_chromium(browser: Browser, url: str, paths: list[Path]) -> dict[Path, str
     return found
 
 
-def steered(
+def in_webdriver_browser(
     start: Callable[[Path], AbstractContextManager[Any]], folder: Path, url: str, paths: list[Path]
 ) -> dict[Path, str]:
-    """Do the same in a browser that is started with a folder of its own, and steered."""
-    found = {}
+    """Do the same in a browser that is started with its own profile and driven by WebDriver."""
+    found: dict[Path, str] = {}
     for first in range(0, len(paths), BATCH):
-        with tempfile.TemporaryDirectory(dir=folder) as place, start(Path(place)) as client:
+        with tempfile.TemporaryDirectory(dir=folder) as profile, start(Path(profile)) as client:
             person = Person(client, url)
             person.to_files()
             part = paths[first : first + BATCH]
@@ -123,7 +130,9 @@ def steered(
             _until_enabled(person)
             prints = person.prints()
             found |= {
-                part[n - 1]: all[0][1] for n, all in prints.items() if all[0][0] == "original"
+                part[n - 1]: values[0][1]
+                for n, values in prints.items()
+                if values[0][0] == "original"
             }
     return found
 
@@ -134,7 +143,7 @@ def _until_enabled(person: Person) -> None:
 
 
 def large(width: int, height: int) -> bytes:
-    """Make a large photo out of a small one, with as much noise as a camera's."""
+    """Return a JPEG of this size: an enlarged photo with camera-like noise."""
     from skimage import data
 
     image = Image.fromarray(data.astronaut()).resize((width, height), Image.Resampling.BICUBIC)
@@ -147,54 +156,54 @@ def large(width: int, height: int) -> bytes:
 
 @contextmanager
 def memory() -> Iterator[Callable[[], int]]:
-    """Watch what all processes below this one have in memory; the result gives the growth in MB."""
+    """Sample the memory of all descendants; yield a function that returns its growth in MB."""
     ended = threading.Event()
-    seen = [_below()]
+    samples = [_descendants_memory()]
 
-    def watch() -> None:
+    def sample() -> None:
         while not ended.wait(0.05):
-            seen.append(_below())
+            samples.append(_descendants_memory())
 
-    thread = threading.Thread(target=watch)
+    thread = threading.Thread(target=sample)
     thread.start()
     try:
-        yield lambda: (max(seen) - seen[0]) >> 20
+        yield lambda: (max(samples) - samples[0]) >> 20
     finally:
         ended.set()
         thread.join()
 
 
-def _below() -> int:
+def _descendants_memory() -> int:
     parents: dict[int, int] = {}
-    held: dict[int, int] = {}
+    private: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*"):
         try:
             fields = (path / "stat").read_text().rpartition(")")[2].split()
             shared = (path / "statm").read_text().split()
         except OSError:
-            continue  # it has ended
+            continue  # the process has ended
         parents[int(path.name)] = int(fields[1])
-        # of what processes share, each would count all
-        held[int(path.name)] = (int(shared[1]) - int(shared[2])) * os.sysconf("SC_PAGE_SIZE")
-    ours = {os.getpid()}
-    while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
-        ours |= more
-    return sum(held[pid] for pid in ours - {os.getpid()} if pid in held)
+        # without shared pages, which would be counted once per process
+        private[int(path.name)] = (int(shared[1]) - int(shared[2])) * os.sysconf("SC_PAGE_SIZE")
+    tree = {os.getpid()}
+    while children := {pid for pid, parent in parents.items() if parent in tree} - tree:
+        tree |= children
+    return sum(private[pid] for pid in tree - {os.getpid()} if pid in private)
 
 
-def shown(scenes: list[np.ndarray], times: int) -> list[np.ndarray]:
-    """Show each scene for so many frames."""
+def repeat(scenes: list[np.ndarray], times: int) -> list[np.ndarray]:
+    """Repeat each scene for a number of frames."""
     return [scene for scene in scenes for _ in range(times)]
 
 
 def cost(browser: Browser, url: str, folder: Path) -> dict[str, Any]:
-    """Time large photos and long videos, one after the other, on a page that is open already."""
-    films = {
-        "an hour, 320x240": make_video(shown(moving_frames(180, still=1), 20), rate=1),
-        "a minute, 1080p": make_video(shown(moving_frames(40, 1920, 1080, still=1), 45), rate=30),
+    """Time large photos and long videos, one after another, on a page that is already loaded."""
+    videos = {
+        "an hour, 320x240": make_video(repeat(moving_frames(180, still=1), 20), rate=1),
+        "a minute, 1080p": make_video(repeat(moving_frames(40, 1920, 1080, still=1), 45), rate=30),
     }
-    files = {name: large(*size) for name, size in SIZES.items()} | films
-    found = {}
+    files = {name: large(*size) for name, size in SIZES.items()} | videos
+    found: dict[str, Any] = {}
     for name, data in files.items():
         path = folder / name.replace(" ", "-")
         path.write_bytes(data)
@@ -206,15 +215,15 @@ def cost(browser: Browser, url: str, folder: Path) -> dict[str, Any]:
         visitor.choose(pictures()[:1])  # the worker has started and is warm
         page.set_input_files("#files", [])
         with memory() as grown:
-            begun = time.perf_counter()
+            start = time.perf_counter()
             page.set_input_files("#files", path)
             page.locator("#file-2").wait_for()
             page.locator("#file-2 .hint").wait_for(state="detached")
-            seconds = time.perf_counter() - begun
+            seconds = time.perf_counter() - start
             found[name] = {
                 "seconds": round(seconds, 2),
                 "MB": grown(),
-                "said": page.locator("#file-2 p").nth(1).inner_text(),
+                "shown": page.locator("#file-2 p").nth(1).inner_text(),
             }
         page.close()
         print(f"{name}: {found[name]}", file=sys.stderr, flush=True)
@@ -222,20 +231,20 @@ def cost(browser: Browser, url: str, folder: Path) -> dict[str, Any]:
 
 
 def requests(browser: Browser, url: str) -> list[str]:
-    """List what a whole case asks of the network, from the arrival to the receipt."""
+    """List the network requests of a whole case, from loading the page to the receipt."""
     page = browser.new_page()
     page.add_init_script(NOTES)
     visitor = Visitor(page, url)
     visitor.arrive()
     visitor.open_case([*pictures(), clip()])
-    seen = [f"{r.method} {r.url.replace(url, '')}" for r in visitor.requests]
+    sent = [f"{r.method} {r.url.replace(url, '')}" for r in visitor.requests]
     notes = visitor.notes()
     page.close()
-    return [*seen, *notes]
+    return [*sent, *notes]
 
 
 def axe(browser: Browser, url: str) -> dict[str, dict[str, int]]:
-    """Count what axe finds on each screen, in two languages and both themes."""
+    """Count axe's findings on all screens, in two languages and both themes."""
     found = {}
     for language in ("en", "ar"):
         for theme in ("light", "dark"):
@@ -245,8 +254,8 @@ def axe(browser: Browser, url: str) -> dict[str, dict[str, int]]:
             page = context.new_page()
             page.add_init_script(NOTES)
             visitor = Visitor(page, url, language)
-            judge = Axe(page)
-            counts = [judge.look() for _ in visitor.every_screen()]
+            checker = Axe(page)
+            counts = [checker.look() for _ in visitor.every_screen()]
             found[f"{language}, {theme}"] = {
                 "screens": len(counts),
                 "findings": sum(len(problems) for problems, _ in counts),
@@ -257,7 +266,7 @@ def axe(browser: Browser, url: str) -> dict[str, dict[str, int]]:
 
 
 def sizes() -> dict[str, int]:
-    """Count the bytes of the sources, as they are sent, and of the single file."""
+    """Return the sizes in bytes of the page's sources and of the single file, plain and gzipped."""
     parts = [p.read_bytes() for p in SITE.rglob("*") if p.is_file() and p.suffix != ".json"]
     single = build().html.encode()
     return {
@@ -272,7 +281,7 @@ PARTS: Final = ("bits", "hiding", "cost", "requests", "axe", "sizes")
 
 
 def main() -> None:
-    """Run the parts that are asked for, and print what they found."""
+    """Run the parts and print their results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -282,7 +291,7 @@ def main() -> None:
     options = parser.parse_args()
     found: dict[str, Any] = {}
     paths = photos(options.photos)
-    wanted = by_python(paths) if {"bits", "hiding"} & set(options.only) else {}
+    expected = by_python(paths) if {"bits", "hiding"} & set(options.only) else {}
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         folder = Path(name)
         serving = ServiceProcess(folder, forked=False)
@@ -292,14 +301,21 @@ def main() -> None:
             with launched(playwright) as browser:
                 runs: dict[str, Callable[[], Any]] = {
                     "bits": lambda: {
-                        "Chromium": compared(wanted, in_chromium(browser, url, paths)),
-                        "Firefox": compared(wanted, steered(firefox.started, folder, url, paths)),
-                        "WebKit": compared(wanted, steered(webkit.started, folder, url, paths))
+                        "Chromium": compare(expected, in_chromium(browser, url, paths)),
+                        "Firefox": compare(
+                            expected, in_webdriver_browser(firefox.started, folder, url, paths)
+                        ),
+                        "WebKit": compare(
+                            expected, in_webdriver_browser(webkit.started, folder, url, paths)
+                        )
                         if webkit.installed()
                         else "not installed",
                     },
-                    "hiding": lambda: compared(
-                        wanted, steered(partial(firefox.started, **HIDING), folder, url, paths)
+                    "hiding": lambda: compare(
+                        expected,
+                        in_webdriver_browser(
+                            partial(firefox.started, **HIDING), folder, url, paths
+                        ),
                     ),
                     "cost": lambda: cost(browser, url, folder),
                     "requests": lambda: requests(browser, url),

@@ -1,8 +1,8 @@
-"""What people do to pictures they pass on: named edits in groups, for the recall benchmark.
+"""Edits that people make to pictures before they share them, in groups, for the recall benchmark.
 
-`HELD` are the hard ones that had no part in the choice of `nciihash.hashing.variants`; they were
-written down before that choice was made. (The rules of `nciihash.hashing.trimming`, though, were
-tried on frames and screens of both kinds while they were written.) Every edit is deterministic.
+`HELD_OUT` are hard edits that were not used to select the variants in `nciihash.hashing.variants`;
+they were defined before that selection. (The rules of `nciihash.hashing.trimming`, however, were
+developed with frames and screens of both kinds.) Every edit is deterministic.
 """
 
 import io
@@ -19,23 +19,23 @@ _BICUBIC: Final = Image.Resampling.BICUBIC
 
 @dataclass(frozen=True, slots=True)
 class Transformation:
-    """One way to alter a picture; `held` ones had no part in choosing the variants."""
+    """An edit of a picture; `held_out` ones were not used to select the variants."""
 
     group: str
     name: str
     alter: Callable[[Picture], Picture]
-    held: bool = False
+    held_out: bool = False
     quality: int = 85
 
     def apply(self, photo: Picture) -> np.ndarray:
-        """Alter a photo, save it as JPEG, and read that back: uint8 (h, w, 3)."""
+        """Alter a photo, save it as JPEG, and decode that: uint8 (h, w, 3)."""
         out = io.BytesIO()
         self.alter(photo).save(out, "JPEG", quality=self.quality)
         return np.asarray(Image.open(out).convert("RGB"))
 
 
 def crop(left: float, top: float, right: float, bottom: float) -> Callable[[Picture], Picture]:
-    """Cut shares of the width and height away."""
+    """Crop shares of the width and height."""
 
     def alter(photo: Picture) -> Picture:
         w, h = photo.size
@@ -46,8 +46,8 @@ def crop(left: float, top: float, right: float, bottom: float) -> Callable[[Pict
     return alter
 
 
-def cut_to(ratio: float) -> Callable[[Picture], Picture]:
-    """Cut to a proportion about the middle, as upload forms do."""
+def crop_to(ratio: float) -> Callable[[Picture], Picture]:
+    """Crop to an aspect ratio around the centre, as upload forms do."""
 
     def alter(photo: Picture) -> Picture:
         w, h = photo.size
@@ -58,7 +58,7 @@ def cut_to(ratio: float) -> Callable[[Picture], Picture]:
 
 
 def chain(*steps: Callable[[Picture], Picture]) -> Callable[[Picture], Picture]:
-    """Do one after the other."""
+    """Apply edits one after another."""
 
     def alter(photo: Picture) -> Picture:
         for step in steps:
@@ -68,13 +68,13 @@ def chain(*steps: Callable[[Picture], Picture]) -> Callable[[Picture], Picture]:
     return alter
 
 
-def turn(degrees: float, fill: str = "black") -> Callable[[Picture], Picture]:
-    """Turn within the same frame, the corners filled."""
+def rotate(degrees: float, fill: str = "black") -> Callable[[Picture], Picture]:
+    """Rotate within the same frame, and fill the corners."""
     return lambda photo: photo.rotate(-degrees, _BICUBIC, fillcolor=fill)
 
 
 def straighten(degrees: float) -> Callable[[Picture], Picture]:
-    """Turn and keep the largest part of the same proportions without empty corners."""
+    """Rotate, and crop to the largest part of the same aspect ratio without empty corners."""
 
     def alter(photo: Picture) -> Picture:
         w, h = photo.size
@@ -87,7 +87,7 @@ def straighten(degrees: float) -> Callable[[Picture], Picture]:
 
 
 def scale(factor: float, tall: float = 1.0) -> Callable[[Picture], Picture]:
-    """Change the size, and by `tall` the proportions."""
+    """Resize, and multiply the height by `tall`."""
     return lambda p: p.resize(
         (max(64, round(p.width * factor)), max(64, round(p.height * factor * tall))),
         Image.Resampling.LANCZOS,
@@ -95,7 +95,7 @@ def scale(factor: float, tall: float = 1.0) -> Callable[[Picture], Picture]:
 
 
 def pad(ratio: float, fill: str = "black") -> Callable[[Picture], Picture]:
-    """Fill up to a proportion with bars."""
+    """Add bars up to an aspect ratio."""
 
     def alter(photo: Picture) -> Picture:
         w, h = photo.size
@@ -113,7 +113,7 @@ def border(share: float, fill: str) -> Callable[[Picture], Picture]:
 
 
 def blur_bars(ratio: float) -> Callable[[Picture], Picture]:
-    """Fill up to a proportion with an enlarged, blurred copy behind, as story makers do."""
+    """Pad to an aspect ratio over an enlarged, blurred copy, as story editors do."""
 
     def alter(photo: Picture) -> Picture:
         w, h = photo.size
@@ -127,10 +127,17 @@ def blur_bars(ratio: float) -> Callable[[Picture], Picture]:
 
 
 def _text(
-    pen: ImageDraw.ImageDraw, at: tuple[float, float], text: str, size: float, **how: str | int
+    pen: ImageDraw.ImageDraw,
+    at: tuple[float, float],
+    text: str,
+    size: float,
+    *,
+    fill: str,
+    edge: int = 0,
 ) -> None:
+    """Draw text with its top left corner `at`; `edge` is the width of a black outline."""
     font = ImageFont.load_default(size=max(8, round(size)))
-    pen.text(at, text, font=font, **how)
+    pen.text(at, text, font=font, fill=fill, stroke_width=edge, stroke_fill="black")
 
 
 def caption(share: float, *, below: bool, dark: bool = False) -> Callable[[Picture], Picture]:
@@ -152,22 +159,21 @@ def caption(share: float, *, below: bool, dark: bool = False) -> Callable[[Pictu
 
 
 def overlay_text(*, at: float, size: float) -> Callable[[Picture], Picture]:
-    """Write big white letters with a black edge across the picture."""
+    """Write large white letters with a black outline across the picture."""
 
     def alter(photo: Picture) -> Picture:
         page = photo.copy()
         pen = ImageDraw.Draw(page)
         letters = page.height * size
-        where = (page.width * 0.08, page.height * at)
+        corner = (page.width * 0.08, page.height * at)
         edge = max(1, round(letters / 12))
         _text(
             pen,
-            where,
+            corner,
             "LOOK WHO IT IS",
             letters,
             fill="white",
-            stroke_width=edge,
-            stroke_fill="black",
+            edge=edge,
         )
         return page
 
@@ -175,7 +181,7 @@ def overlay_text(*, at: float, size: float) -> Callable[[Picture], Picture]:
 
 
 def sticker(x: float, y: float, size: float, colour: str) -> Callable[[Picture], Picture]:
-    """Put a round face on the picture, `size` a share of the shorter side."""
+    """Draw a round face; `size` is its diameter as a share of the shorter side."""
 
     def alter(photo: Picture) -> Picture:
         page = photo.copy()
@@ -195,9 +201,13 @@ def sticker(x: float, y: float, size: float, colour: str) -> Callable[[Picture],
 def screenshot(
     *, dark: bool, ratio: float = 0.462, full: bool = False, chrome: float = 0.06
 ) -> Callable[[Picture], Picture]:
-    """Show the picture on a phone: status bar, title, buttons; `full` fills the width from the top.
+    """Return a screenshot that shows the picture with a status bar, a title and buttons.
 
-    `ratio` is the screen's width by its height, `chrome` the height of its bars.
+    Args:
+        dark: white on black instead of black on white.
+        ratio: the screen's width divided by its height.
+        full: align the picture with the top instead of the centre.
+        chrome: height of each bar, as a share of the screen's.
     """
 
     def alter(photo: Picture) -> Picture:
@@ -206,8 +216,7 @@ def screenshot(
         paper, ink = ("black", "white") if dark else ("white", "black")
         page = Image.new("RGB", (wide, tall), paper)
         bar = round(tall * chrome)
-        room = (wide, tall - 4 * bar)
-        shown = ImageOps.contain(photo, room, _BICUBIC)
+        shown = ImageOps.contain(photo, (wide, tall - 4 * bar), _BICUBIC)
         top = 2 * bar if full else (tall - shown.height) // 2
         page.paste(shown, ((wide - shown.width) // 2, top))
         pen = ImageDraw.Draw(page)
@@ -250,12 +259,12 @@ def feed_post(photo: Picture) -> Picture:
 
 
 def photo_of_screen(shift: float) -> Callable[[Picture], Picture]:
-    """Photograph the picture on a screen from the side: perspective, margins, moire, vignette."""
+    """Simulate a photo of a screen from an angle: perspective, margins, moiré, vignette."""
 
     def alter(photo: Picture) -> Picture:
         w, h = photo.size
         a, b = shift * w, shift * h
-        # corners of the source that the result's corners show
+        # the coordinates in the source of the result's corners
         source = [(-a, -0.6 * b), (-0.5 * a, h + b), (w + a, h + 0.4 * b), (w + 0.4 * a, -b)]
         target = [(0, 0), (0, h), (w, h), (w, 0)]
         rows = []
@@ -280,7 +289,7 @@ def photo_of_screen(shift: float) -> Callable[[Picture], Picture]:
 
 
 def collage(photo: Picture) -> Picture:
-    """Put the picture beside a made one of the same size."""
+    """Put the picture next to a synthetic one of the same size."""
     w, h = photo.size
     page = Image.new("RGB", (2 * w, h))
     page.paste(photo, (0, 0))
@@ -301,7 +310,7 @@ def noise(spread: float) -> Callable[[Picture], Picture]:
 
 
 def gamma(power: float) -> Callable[[Picture], Picture]:
-    """Lighten below 1, darken above."""
+    """Apply a gamma curve: below 1 lightens, above 1 darkens."""
     table = [round(255 * (v / 255) ** power) for v in range(256)]
     return lambda photo: photo.point(table * 3)
 
@@ -327,8 +336,8 @@ def _all() -> tuple[Transformation, ...]:
     ) -> Transformation:
         return Transformation(group, name, chain(*steps), quality=quality)
 
-    def held(group: str, name: str, *steps: Callable[[Picture], Picture]) -> Transformation:
-        return Transformation(group, name, chain(*steps), held=True)
+    def held_out(group: str, name: str, *steps: Callable[[Picture], Picture]) -> Transformation:
+        return Transformation(group, name, chain(*steps), held_out=True)
 
     mirror = ImageOps.mirror
     return (
@@ -352,59 +361,59 @@ def _all() -> tuple[Transformation, ...]:
         t("crop", "right 10 %", crop(0, 0, 0.1, 0)),
         t("crop", "bottom 5 %", crop(0, 0, 0, 0.05)),
         t("crop", "bottom 20 %", crop(0, 0, 0, 0.2)),
-        t("crop", "square", cut_to(1.0)),
-        held("crop", "left 7 %", crop(0.07, 0, 0, 0)),
-        held("crop", "top 13 %", crop(0, 0.13, 0, 0)),
-        held("crop", "right 9, bottom 6 %", crop(0, 0, 0.09, 0.06)),
-        held("crop", "to 4:5", cut_to(0.8)),
+        t("crop", "square", crop_to(1.0)),
+        held_out("crop", "left 7 %", crop(0.07, 0, 0, 0)),
+        held_out("crop", "top 13 %", crop(0, 0.13, 0, 0)),
+        held_out("crop", "right 9, bottom 6 %", crop(0, 0, 0.09, 0.06)),
+        held_out("crop", "to 4:5", crop_to(0.8)),
         t("mirror and turn", "mirror", mirror),
         t("mirror and turn", "quarter turn", lambda p: p.transpose(Image.Transpose.ROTATE_90)),
         t("mirror and turn", "half turn", lambda p: p.transpose(Image.Transpose.ROTATE_180)),
-        t("mirror and turn", "turn 1 degree", turn(1)),
-        t("mirror and turn", "turn 2 degrees", turn(-2)),
-        t("mirror and turn", "turn 5 degrees", turn(5)),
+        t("mirror and turn", "turn 1 degree", rotate(1)),
+        t("mirror and turn", "turn 2 degrees", rotate(-2)),
+        t("mirror and turn", "turn 5 degrees", rotate(5)),
         t("mirror and turn", "straighten 2 degrees", straighten(2)),
-        held("mirror and turn", "mirror, small, JPEG", mirror, scale(0.4)),
-        held("mirror and turn", "mirror, crop 6 %", mirror, crop(0.06, 0.06, 0.06, 0.06)),
-        held("mirror and turn", "turn 3 degrees", turn(3)),
-        held("mirror and turn", "turn 7 degrees", turn(-7)),
-        held("mirror and turn", "straighten 3 degrees", straighten(-3)),
+        held_out("mirror and turn", "mirror, small, JPEG", mirror, scale(0.4)),
+        held_out("mirror and turn", "mirror, crop 6 %", mirror, crop(0.06, 0.06, 0.06, 0.06)),
+        held_out("mirror and turn", "turn 3 degrees", rotate(3)),
+        held_out("mirror and turn", "turn 7 degrees", rotate(-7)),
+        held_out("mirror and turn", "straighten 3 degrees", straighten(-3)),
         t("frame", "white border 5 %", border(0.05, "white")),
         t("frame", "black border 10 %", border(0.1, "black")),
         t("frame", "square, white", pad(1.0, "white")),
         t("frame", "9:16, black", pad(9 / 16)),
         t("frame", "square, blurred bars", blur_bars(1.0)),
-        held(
+        held_out(
             "frame",
             "letterbox 2.35:1 or 4:3",
             lambda p: pad(2.35 if p.width < 1.7 * p.height else 4 / 3)(p),
         ),
-        held("frame", "9:16, blurred bars", blur_bars(9 / 16)),
-        held("frame", "grey border 7 %, mirror", mirror, border(0.07, "#808890")),
+        held_out("frame", "9:16, blurred bars", blur_bars(9 / 16)),
+        held_out("frame", "grey border 7 %, mirror", mirror, border(0.07, "#808890")),
         t("screen", "gallery, black", screenshot(dark=True)),
         t("screen", "browser, white, wide", screenshot(dark=False, ratio=1.6, chrome=0.045)),
         t("screen", "post in a feed", feed_post),
-        held("screen", "gallery, white", screenshot(dark=False, ratio=0.45)),
-        held("screen", "phone, photo on top", screenshot(dark=True, ratio=0.5, full=True)),
-        held("screen", "photo of a screen", photo_of_screen(0.06)),
+        held_out("screen", "gallery, white", screenshot(dark=False, ratio=0.45)),
+        held_out("screen", "phone, photo on top", screenshot(dark=True, ratio=0.5, full=True)),
+        held_out("screen", "photo of a screen", photo_of_screen(0.06)),
         t("text and stickers", "words below, black", caption(0.15, below=True, dark=True)),
         t("text and stickers", "big letters", overlay_text(at=0.75, size=0.12)),
         t("text and stickers", "small sticker", sticker(0.85, 0.15, 0.2, "tomato")),
-        held("text and stickers", "meme, words above", caption(0.22, below=False)),
-        held("text and stickers", "meme, words below", caption(0.18, below=True)),
-        held(
+        held_out("text and stickers", "meme, words above", caption(0.22, below=False)),
+        held_out("text and stickers", "meme, words below", caption(0.18, below=True)),
+        held_out(
             "text and stickers",
             "story sticker and words",
             sticker(0.3, 0.65, 0.4, "gold"),
             overlay_text(at=0.1, size=0.09),
         ),
         t("proportions", "10 % wider", scale(1.0, 0.9)),
-        held(
+        held_out(
             "proportions", "25 % taller, crop 4 %", scale(0.8, 1.25), crop(0.04, 0.04, 0.04, 0.04)
         ),
-        held("collage", "beside another picture", collage),
+        held_out("collage", "next to another picture", collage),
     )
 
 
 ALL: Final = _all()
-HELD: Final = tuple(t for t in ALL if t.held)
+HELD_OUT: Final = tuple(t for t in ALL if t.held_out)

@@ -1,4 +1,4 @@
-"""Write what benchmarks/scan/run.py measured as tables, and reckon what large scans would cost."""
+"""Tables of the results of benchmarks/scan/run.py, with estimates of the cost of large scans."""
 
 import math
 from typing import Any
@@ -9,23 +9,22 @@ Results = dict[str, Any]
 
 
 def seconds_a_hash(results: Results, rows: int) -> float:
-    """Give the core's seconds for a hash against a bank of so many signals.
+    """Estimate the core seconds per hash in a bank of this many signals.
 
-    Between measured banks, and beyond them, on straight lines through the two nearest: the search
-    reads a fixed number of buckets, which fill up as the bank grows. With one bank measured, no
-    more is known than its own figure.
+    The estimate is linear between the measured banks, and linearly extrapolated beyond them: the
+    search reads a fixed number of buckets, which fill up as the bank grows. With a single measured
+    bank, its own time is returned.
     """
     points = [(bank["rows"], bank["core_seconds"] / bank["scanned"]) for bank in results["banks"]]
     if len(points) == 1:
         return float(points[0][1])
-    place = sum(rows > at for at, _ in points)
-    place = min(max(place, 1), len(points) - 1)
-    (x0, y0), (x1, y1) = points[place - 1 : place + 1]
+    end = min(max(sum(rows > measured for measured, _ in points), 1), len(points) - 1)
+    (x0, y0), (x1, y1) = points[end - 1 : end + 1]
     return float(y0 + (y1 - y0) * (rows - x0) / (x1 - x0))
 
 
 def cost(results: Results) -> list[Results]:
-    """Reckon core hours, machines, hours and money for each number of hashes and bank."""
+    """Estimate core hours, machines, hours and cost for each bank and number of hashes."""
     assumed = results["assumed"]
     lines = []
     for bank in BANKS:
@@ -42,22 +41,22 @@ def cost(results: Results) -> list[Results]:
 
 
 def markdown(results: Results) -> str:
-    """Write all tables."""
+    """Return the tables in Markdown."""
     setting, assumed = results["setting"], results["assumed"]
     reading = results["reading"]
     most = max(bank["rows"] for bank in results["banks"])
     lines = [
         (
             f"Radius 31, {setting['machine']}, {setting['cores']} cores, load average "
-            f"{setting['load']:.1f} at the start (others were at work), Python "
+            f"{setting['load']:.1f} at the start (on a shared machine), Python "
             f"{setting['python']}, {', '.join(map(' '.join, setting['versions'].items()))}. "
             f"{results['asked']:,} stored hashes in Parquet, {results['stored_bytes_a_hash']:.0f} "
-            f"bytes each, one in 100 near the bank; blocks of up to {results['block']:,}."
+            f"bytes each, 1 in 100 near a signal of the bank; blocks of up to {results['block']:,}."
         ),
         "",
         (
-            "| bank, signals | bytes a signal | opened, ms | core, µs a hash "
-            "| hashes a second and core | by the clock, on all cores | load |"
+            "| bank, signals | bytes per signal | open, ms | core time, µs per hash "
+            "| hashes per second and core | hashes per second, wall clock, all cores | load |"
         ),
         "|--:|--:|--:|--:|--:|--:|--:|",
     ]
@@ -75,30 +74,36 @@ def markdown(results: Results) -> str:
     lines += [
         "",
         (
-            "The first line is reading alone: Parquet, and digits into bits. A bank of "
-            f"{followed['rows']:,} that `follow` keeps is copied to stand still in "
-            f"{followed['core_seconds']:.1f} s of a core ({followed['wall']:.1f} s by the clock), "
-            f"{followed['bytes'] / followed['rows']:.0f} bytes a signal, and opened from that in "
-            f"{followed['open'] * 1e3:.1f} ms. Listing took {some['listing_seconds']:.2f} s. A "
-            f"block's result is written and synced in {write * 1e3:.0f} ms; "
-            f"{some['result_bytes'] / max(some['matches'], 1):.0f} bytes a match, the files' own "
-            "part in it."
+            "The first row is reading only: Parquet, and decoding hexadecimal digits. Copying a "
+            f"bank of {followed['rows']:,} signals that `follow` maintains to a frozen bank takes "
+            f"{followed['core_seconds']:.1f} s of core time ({followed['wall']:.1f} s wall clock) "
+            f"and {followed['bytes'] / followed['rows']:.0f} bytes per signal; opening the copy "
+            f"takes {followed['open'] * 1e3:.1f} ms. Listing the files took "
+            f"{some['listing_seconds']:.2f} s. Writing and syncing the result of a block takes "
+            f"{write * 1e3:.0f} ms; a match takes "
+            f"{some['result_bytes'] / max(some['matches'], 1):.0f} bytes, including the overhead "
+            "of its file."
         ),
         "",
     ]
     if ray := results.get("ray"):
         lines += _ray(results, ray)
+    extrapolation = (
+        "their speed is extrapolated linearly from the two largest that were"
+        if len(results["banks"]) > 1
+        else "their speed is assumed to be that of the measured one"
+    )
     lines += [
         (
-            f"**What it would cost**, at {assumed['price']:g} for a core and hour, cores at work "
-            f"{assumed['busy']:.0%} of the time, machines of {assumed['cores']} cores, as many as "
-            f"end it within {assumed['hours']:g} hours. Banks of more than {most:,} were not "
-            "measured: their speed is the straight line through the two largest that were."
+            f"**Estimated cost** at {assumed['price']:g} per core hour, with cores busy "
+            f"{assumed['busy']:.0%} of the time, on machines of {assumed['cores']} cores, as many "
+            f"as finish within {assumed['hours']:g} hours. Banks of more than {most:,} were not "
+            f"measured: {extrapolation}."
         ),
         "",
         (
-            "| bank, signals | core, µs a hash | stored hashes | core hours | machines | hours "
-            "| money | memory a machine, GB | to be read, TB |"
+            "| bank, signals | core time, µs per hash | stored hashes | core hours | machines "
+            "| hours | cost | memory per machine, GB | data read, TB |"
         ),
         "|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
@@ -119,16 +124,16 @@ def _ray(results: Results, ray: Results) -> list[str]:
     first = results["banks"][0]
     lines = [
         (
-            "| run | core, µs a hash | by the clock, hashes a second | blocks | not done "
-            "| matches | equal to local |"
+            "| run | core time, µs per hash | hashes per second, wall clock | blocks "
+            "| unfinished blocks | matches | equal to local |"
         ),
         "|---|--:|--:|--:|--:|--:|---|",
     ]
     for name, run, equal in (
         ("local", first, None),
-        (f"Ray, {ray['nodes']} nodes of a core", ray["whole"], ray["equal"]["whole"]),
+        (f"Ray, {ray['nodes']} nodes of one core each", ray["whole"], ray["equal"]["whole"]),
         (
-            f"Ray, one of {ray['nodes']} killed after {ray['killed_after']} blocks",
+            f"Ray, 1 of {ray['nodes']} nodes killed after {ray['killed_after']} blocks",
             ray["killed"],
             ray["equal"]["killed"],
         ),

@@ -1,13 +1,13 @@
-"""Measure `nciihash scan` on both engines, kill one machine of three midway, reckon the cost.
+"""Measure `nciihash scan` on both executors, with one of three nodes killed midway on Ray.
 
     .venv/bin/python -m benchmarks.scan.run                                   # a million signals
     .venv/bin/python -m benchmarks.scan.run --rows 1e6 1e7 --out build/scan   # and ten
 
-What is stored are Parquet files of hashes that look like those of photos, one in a hundred of them
-near something in the bank. Speeds are given for the time that a core was at work (`thread_time`),
-which a busy machine lengthens least, and by the clock. The Ray cluster is one of processes on this
-machine: a head, which scans nothing, and three nodes of one core, of which one is killed when a
-third of the blocks is done. Its results must be those of the uninterrupted run on this machine.
+The input are Parquet files of hashes with the distribution of those of photos, one in a hundred of
+them near a signal of the bank. Speeds are measured in core time (`thread_time`), which depends
+little on other load, and in wall-clock time. The Ray cluster consists of processes on this machine:
+a head, which scans nothing, and three nodes of one core, one of which is killed when a third of the
+blocks is finished. Its results must equal those of the uninterrupted local run.
 """
 
 import argparse
@@ -46,31 +46,35 @@ from nciihash.scan.worker import BlockResult, Job
 from nciihash.signals import Media, SignalType, Variant
 
 PACKAGES = ("numpy", "pyarrow", "ray")
-BLOCK = 1 << 16  # smaller than the scan's own, so that a short run has many
+BLOCK = 1 << 16  # smaller than the default of a scan, so that a short run has many blocks
 NODES = 3
-STORE = 200 << 20  # bytes of Ray's object store of a node
-NEAR = 100  # one stored hash in so many is near the bank
+STORE = 200 << 20  # bytes of Ray's object store per node
+NEAR = 100  # one stored hash in this many is near a signal of the bank
 Results = dict[str, Any]
 
 
 def main() -> None:
-    """Measure, and write the tables."""
+    """Run the benchmark and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rows", type=float, nargs="+", default=[1e6], help="signals of the banks")
-    parser.add_argument("--asked", type=float, default=2e6, help="stored hashes")
+    parser.add_argument(
+        "--rows", type=float, nargs="+", default=[1e6], help="sizes of the banks, in signals"
+    )
+    parser.add_argument("--asked", type=float, default=2e6, help="number of stored hashes")
     parser.add_argument("--crops", type=int, default=10_000)
     parser.add_argument("--photos", type=Path)
-    parser.add_argument("--price", type=float, default=0.04, help="of a core for an hour")
-    parser.add_argument("--machine", type=int, default=16, help="cores of a machine")
-    parser.add_argument("--busy", type=float, default=0.8, help="share of its time a core works")
-    parser.add_argument("--within", type=float, default=24, help="hours that a scan may take")
-    parser.add_argument("--local-only", action="store_true", help="leave Ray out")
+    parser.add_argument("--price", type=float, default=0.04, help="price of a core hour")
+    parser.add_argument("--machine", type=int, default=16, help="cores per machine")
+    parser.add_argument(
+        "--busy", type=float, default=0.8, help="share of the time that a core is busy"
+    )
+    parser.add_argument("--within", type=float, default=24, help="maximum hours of a scan")
+    parser.add_argument("--local-only", action="store_true", help="run no Ray cluster")
     parser.add_argument("--out", type=Path, help="where to write NAME.json and NAME.md")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     real = peers.real_hashes(options.photos, options.crops, rng)
     results: Results = {
-        "setting": reporting.setting(PACKAGES),
+        "setting": reporting.environment(PACKAGES),
         "asked": int(options.asked),
         "block": BLOCK,
         "assumed": {
@@ -91,11 +95,11 @@ def main() -> None:
             path = bank_file(folder / f"bank-{rows}", packed)
             measured = scan(stored, path, folder / f"out-{rows}")
             results["banks"].append(
-                {"rows": rows, "bytes": path.stat().st_size, "open": opening(path)} | measured
+                {"rows": rows, "bytes": path.stat().st_size, "open": open_seconds(path)} | measured
             )
             print(f"{rows:,}: {measured['core_seconds'] / measured['scanned'] * 1e6:.1f} µs a hash")
             if rows == len(first):
-                results["followed"] = followed(folder, packed)
+                results["followed"] = freeze_followed(folder, packed)
                 if not options.local_only:
                     results["ray"] = on_ray(stored, path, folder, f"out-{rows}")
             path.unlink()
@@ -108,24 +112,24 @@ def main() -> None:
 def store(
     folder: Path, bank: peers.Packed, real: peers.Packed, count: int, rng: np.random.Generator
 ) -> float:
-    """Write Parquet files of hashes, as `nciihash hash --out` does; give their bytes a hash."""
+    """Write Parquet files like those of `nciihash hash --out`; return their bytes per hash."""
     folder.mkdir()
     size = 0
     for number, start in enumerate(range(0, count, 1 << 19)):
-        some = peers.bootstrap(real, min(1 << 19, count - start), rng)
-        near = rng.choice(len(some), len(some) // NEAR, replace=False)
-        some[near] = peers.flipped(bank[rng.integers(0, len(bank), len(near))], 31, rng)
-        digits = some.tobytes().hex()
+        hashes = peers.bootstrap(real, min(1 << 19, count - start), rng)
+        near = rng.choice(len(hashes), len(hashes) // NEAR, replace=False)
+        hashes[near] = peers.flipped(bank[rng.integers(0, len(bank), len(near))], 31, rng)
+        digits = hashes.tobytes().hex()
         names = [f"photos/{n >> 12:04x}/{n & 0xFFF:03x}-{n * 2654435761 % 2**32:08x}.jpg"
-                 for n in range(start, start + len(some))]  # fmt: skip
+                 for n in range(start, start + len(hashes))]  # fmt: skip
         table = pa.table({
             "file": names,
-            "media": ["image"] * len(some),
-            "type": ["pdq"] * len(some),
+            "media": ["image"] * len(hashes),
+            "type": ["pdq"] * len(hashes),
             "value": [digits[at : at + 64] for at in range(0, len(digits), 64)],
-            "quality": pa.array(rng.integers(50, 101, len(some)), "int8"),
-            "variant": ["original"] * len(some),
-            "time": pa.array([None] * len(some), "float64"),
+            "quality": pa.array(rng.integers(50, 101, len(hashes)), "int8"),
+            "variant": ["original"] * len(hashes),
+            "time": pa.array([None] * len(hashes), "float64"),
         })  # fmt: skip
         path = folder / f"{number:04}.parquet"
         parquet.write_table(table, path, row_group_size=50_000)
@@ -134,15 +138,15 @@ def store(
 
 
 def bank_file(path: Path, packed: peers.Packed) -> Path:
-    """Save an index."""
+    """Save an index of these hashes and return its path."""
     index = Index()
     index.add(np.arange(len(packed), dtype=np.uint64), packed)
     index.save(path)
     return path
 
 
-def opening(path: Path) -> float:
-    """Time the opening of a bank that stands still: seconds, the second time."""
+def open_seconds(path: Path) -> float:
+    """Return the seconds that opening a frozen bank takes, the second time."""
     for _ in range(2):
         start = time.perf_counter()
         FrozenBank.open(path, verify=False)
@@ -150,8 +154,8 @@ def opening(path: Path) -> float:
     return took
 
 
-def followed(folder: Path, packed: peers.Packed) -> Results:
-    """Time the copy of a bank that `follow` keeps."""
+def freeze_followed(folder: Path, packed: peers.Packed) -> Results:
+    """Time the copying of a bank that `follow` maintains to a frozen bank."""
     count = len(packed)
     rng = np.random.default_rng(1)
     names = np.sort(rng.integers(0, 256, (count, 16), np.uint8).view("S16").reshape(-1))
@@ -167,11 +171,14 @@ def followed(folder: Path, packed: peers.Packed) -> Results:
     path, lineage = folder / "followed", rng.bytes(16)
     snapshot.write(path, lineage, 1, "c", [table])
     Journal.create(folder / "followed-journal", lineage, 1).close()
-    start, clock = time.process_time(), time.perf_counter()
-    freeze(path, folder / "still")
-    copied = {"core_seconds": time.process_time() - start, "wall": time.perf_counter() - clock}
-    size = sum(file.stat().st_size for file in (folder / "still").iterdir())
-    return {"rows": count, **copied, "bytes": size, "open": opening(folder / "still")}
+    cpu_start, wall_start = time.process_time(), time.perf_counter()
+    freeze(path, folder / "frozen")
+    copied = {
+        "core_seconds": time.process_time() - cpu_start,
+        "wall": time.perf_counter() - wall_start,
+    }
+    size = sum(file.stat().st_size for file in (folder / "frozen").iterdir())
+    return {"rows": count, **copied, "bytes": size, "open": open_seconds(folder / "frozen")}
 
 
 def scan(
@@ -182,49 +189,49 @@ def scan(
     on_ray: bool = False,
     after: Callable[[int, int], None] = lambda done, blocks: None,  # noqa: ARG005
 ) -> Results:
-    """Scan as the command does; `after` hears after each block how many of them all are done."""
+    """Scan as the command does; `after` is called per block with the finished and total numbers."""
     begin = time.perf_counter()
     planned = plan(Folder(source), BLOCK)
     with ScanFolder(out) as findings:
-        where, pin = findings.begin(str(source), planned, bank, {})
-        job = Job(str(source), planned.kind, str(where), pin.fingerprint, ())
+        pinned_path, pin = findings.begin(str(source), planned, bank, {})
+        job = Job(str(source), planned.kind, str(pinned_path), pin.fingerprint, ())
         start = time.perf_counter()
         blocks = planned.blocks
         results = executors.ray(job, blocks) if on_ray else executors.local(job, blocks, cores())
-        at_work, written, undone = 0.0, 0.0, 0
+        core_seconds, write_seconds, unfinished = 0.0, 0.0, 0
         for outcome in results:
             if not isinstance(outcome, BlockResult):
-                undone += 1
+                unfinished += 1
                 continue
-            at_work += outcome.seconds
-            writing = time.perf_counter()
+            core_seconds += outcome.seconds
+            write_start = time.perf_counter()
             findings.write(outcome)
-            written += time.perf_counter() - writing
+            write_seconds += time.perf_counter() - write_start
             after(len(findings.done), len(blocks))
         wall = time.perf_counter() - start
-        findings.finish(planned.refused, complete=not undone)
+        findings.finish(planned.refused, complete=not unfinished)
         sizes = [path.stat().st_size for path in (out / "matches").iterdir()]
         return {
             "scanned": findings.totals.scanned,
             "matches": findings.totals.matches,
             "blocks": len(blocks),
-            "undone": undone,
+            "undone": unfinished,
             "listing_seconds": start - begin,
-            "core_seconds": at_work,
+            "core_seconds": core_seconds,
             "wall": wall,
-            "write_seconds_a_block": written / len(blocks),
+            "write_seconds_a_block": write_seconds / len(blocks),
             "result_bytes": sum(sizes),
             "load": os.getloadavg()[0],
         }
 
 
-def found(out: Path) -> pa.Table:
-    """Read all matches, in the order of blocks."""
+def matches(out: Path) -> pa.Table:
+    """Read all matches of a scan, in the order of blocks."""
     return pa.concat_tables(parquet.read_table(p) for p in sorted((out / "matches").iterdir()))
 
 
 def on_ray(stored: Path, bank: Path, folder: Path, local: str) -> Results:
-    """Scan on a cluster of processes, whole, and then with one of three nodes killed midway."""
+    """Scan on a cluster of processes, undisturbed and then with one of three nodes killed."""
     import ray
     from ray.cluster_utils import Cluster
 
@@ -246,10 +253,10 @@ def on_ray(stored: Path, bank: Path, folder: Path, local: str) -> Results:
     finally:
         ray.shutdown()
         cluster.shutdown()
-    right = found(folder / local)
+    expected = matches(folder / local)
     equal = {
-        "whole": found(folder / "out-ray").equals(right),
-        "killed": found(folder / "out-killed").equals(right),
+        "whole": matches(folder / "out-ray").equals(expected),
+        "killed": matches(folder / "out-killed").equals(expected),
     }
     return {
         "nodes": NODES, "whole": whole, "killed": broken, "killed_after": killed[0], "equal": equal,

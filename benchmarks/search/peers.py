@@ -1,4 +1,4 @@
-"""Banks that look like hashes of photos, and what to compare the search with."""
+"""Banks with the distribution of hashes of photos, and the programs that are compared."""
 
 import ctypes
 import time
@@ -13,13 +13,16 @@ from PIL import Image
 
 from benchmarks.common import folders
 from nciihash import Index, pdq
+from nciihash.search.index import kernel
 
 Packed = NDArray[np.uint8]
-Search = Callable[[Packed, int], int]  # queries, radius -> how many hits
+# Methods of the kernel: the faster of the two for a radius, the index, the flat scan.
+CHOSEN, INDEX, FLAT = 0, 1, 2
+Search = Callable[[Packed, int], int]  # queries, radius -> number of hits
 
 
 def photos(folder: Path | None) -> list[Packed]:
-    """Read the photos of a folder, or those that scikit-image brings."""
+    """Read the photos of a folder, or scikit-image's without a folder."""
     if folder is not None and folder.is_dir():
         return [pixels for _, pixels in folders.pictures(folder, side=1600)]
     from skimage import data
@@ -31,7 +34,7 @@ def photos(folder: Path | None) -> list[Packed]:
 def real_hashes(
     folder: Path | None, crops: int, rng: np.random.Generator, *, turned: bool = False
 ) -> Packed:
-    """Hash random crops of photos, upright or in all eight orientations; flat ones are left out."""
+    """Hash random crops of photos, upright or in all eight orientations, without plain ones."""
     pictures = photos(folder)
     hashes: list[Packed] = []
     while sum(map(len, hashes)) < crops:
@@ -51,7 +54,7 @@ def real_hashes(
 
 
 def bootstrap(real: Packed, count: int, rng: np.random.Generator) -> Packed:
-    """Make new hashes of four bands of four rows of frequencies, each from one real hash."""
+    """Combine new hashes out of four bands of four rows of frequencies, each of one real hash."""
     out = np.empty((count, 32), dtype=np.uint8)
     for band in range(0, 32, 8):
         out[:, band : band + 8] = real[rng.integers(0, len(real), count), band : band + 8]
@@ -59,7 +62,7 @@ def bootstrap(real: Packed, count: int, rng: np.random.Generator) -> Packed:
 
 
 def flipped(rows: Packed, most: int, rng: np.random.Generator) -> Packed:
-    """Flip 0 to `most` bits of each hash."""
+    """Flip 0 to `most` random bits of each hash."""
     bits = np.unpackbits(rows, axis=1)
     for row in bits:
         row[rng.choice(bits.shape[1], rng.integers(0, most + 1), replace=False)] ^= 1
@@ -68,18 +71,18 @@ def flipped(rows: Packed, most: int, rng: np.random.Generator) -> Packed:
 
 @dataclass(frozen=True)
 class Peer:
-    """One program with a bank in it."""
+    """A program with a bank loaded."""
 
     name: str
     search: Search
-    build_seconds: float  # of processor time, which a busy machine does not lengthen
+    build_seconds: float  # processor time, which other load does not lengthen
     bytes_a_hash: float | None = None
     exact: bool = True
-    slow: bool = False  # takes milliseconds a query: ask less often
+    slow: bool = False  # takes milliseconds per query: run fewer queries
 
 
 def ours(rows: Packed, threads: int, *, compact: bool = False) -> tuple[Peer, Index]:
-    """Build the index that this is all about."""
+    """Build nciihash's index; return the peer and the index itself."""
     index = Index(rows.shape[1] * 8, compact=compact)
     ids = np.arange(len(rows), dtype=np.uint64)
     start = time.process_time()
@@ -95,7 +98,7 @@ def ours(rows: Packed, threads: int, *, compact: bool = False) -> tuple[Peer, In
 
 
 def faiss_flat(rows: Packed) -> Peer:
-    """Compare with every row."""
+    """Compare with every row, by faiss."""
     import faiss
 
     return _faiss("faiss Flat", faiss.IndexBinaryFlat(rows.shape[1] * 8), rows, slow=True)
@@ -110,7 +113,7 @@ def faiss_multihash(
     scramble: bool = False,
     slow: bool = False,
 ) -> Peer:
-    """Look up in hash tables; 16x16 with one flip is what `threatexchange` uses."""
+    """Look up in faiss's hash tables; `threatexchange` uses 16x16 with one flip."""
     import faiss
 
     from nciihash.search.segments import scrambled
@@ -132,13 +135,13 @@ def _faiss(name: str, index: Any, rows: Packed, *, slow: bool = False) -> Peer: 
     seconds = time.process_time() - start
 
     def search(queries: Packed, radius: int) -> int:
-        return len(index.range_search(queries, radius + 1)[1])  # faiss leaves the radius itself out
+        return len(index.range_search(queries, radius + 1)[1])  # faiss excludes the radius itself
 
     return Peer(name, search, seconds, (resident() - before) / len(rows), slow=slow)
 
 
 def faiss_hnsw(rows: Packed) -> Peer:
-    """Walk a graph: approximate, the ten nearest instead of all within a radius."""
+    """Search an HNSW graph: approximate, the ten nearest instead of all within a radius."""
     import faiss
 
     index = faiss.IndexBinaryHNSW(rows.shape[1] * 8, 16)
@@ -155,7 +158,7 @@ def faiss_hnsw(rows: Packed) -> Peer:
 
 
 def usearch_exact(rows: Packed) -> Peer:
-    """Compare with every row; gives the ten nearest."""
+    """Compare with every row, by usearch; finds the ten nearest."""
     from usearch.index import MetricKind, search
 
     def run(queries: Packed, radius: int) -> int:
@@ -166,7 +169,7 @@ def usearch_exact(rows: Packed) -> Peer:
 
 
 def usearch_hnsw(rows: Packed) -> Peer:
-    """Walk a graph: approximate, the ten nearest instead of all within a radius."""
+    """Search an HNSW graph: approximate, the ten nearest instead of all within a radius."""
     from usearch.index import Index as Graph
     from usearch.index import MetricKind, ScalarKind
 
@@ -184,7 +187,7 @@ def usearch_hnsw(rows: Packed) -> Peer:
 
 
 def numkong(rows: Packed) -> Peer:
-    """Compute the matrix of distances, a block of rows at a time, and select from it."""
+    """Compute the matrix of distances in blocks of rows, and select from it."""
     import numkong
 
     start = time.process_time()
@@ -205,16 +208,16 @@ def numpy(rows: Packed) -> Peer:
     words = np.ascontiguousarray(rows).view(np.uint64)
 
     def search(queries: Packed, radius: int) -> int:
-        asked = queries.view(np.uint64)
+        words_asked = queries.view(np.uint64)
         return sum(
-            int((np.bitwise_count(words ^ one).sum(axis=1) <= radius).sum()) for one in asked
+            int((np.bitwise_count(words ^ one).sum(axis=1) <= radius).sum()) for one in words_asked
         )
 
     return Peer("NumPy", search, 0.0, float(rows.shape[1]), slow=True)
 
 
 def threatexchange(rows: Packed) -> Peer:
-    """Search as the package that platforms use does, hexadecimal digits and all."""
+    """Search with the package that platforms use, with hexadecimal queries as it takes them."""
     from threatexchange.signal_type.pdq.pdq_index import PDQIndex
 
     start = time.process_time()
@@ -223,14 +226,14 @@ def threatexchange(rows: Packed) -> Peer:
 
     def search(queries: Packed, radius: int) -> int:
         if radius != 31:
-            raise ValueError("this index knows one radius")
+            raise ValueError("PDQIndex only has radius 31")
         return sum(len(index.query(one.tobytes().hex())) for one in queries)
 
     return Peer("threatexchange PDQIndex", search, seconds, slow=True)
 
 
 def bk_tree(rows: Packed) -> Peer:
-    """Walk a Burkhard-Keller tree in Python."""
+    """Search a Burkhard-Keller tree in Python."""
     import pybktree
 
     start = time.process_time()
@@ -244,26 +247,33 @@ def bk_tree(rows: Packed) -> Peer:
     return Peer("pybktree", search, seconds, slow=True)
 
 
+def kernel_query(index: Index, queries: Packed, radius: int, method: int) -> None:
+    """Query by one method of the kernel: `CHOSEN`, `INDEX` or `FLAT`; on one thread."""
+    if kernel is None:
+        raise RuntimeError("nciihash's compiled search kernel is not installed")
+    kernel.query(index._handles, queries, radius, 1, method)
+
+
 def resident() -> int:
-    """Give the memory of this process in bytes, after giving back what is free."""
+    """Return the resident memory of this process in bytes, after trimming the heap."""
     ctypes.CDLL(None).malloc_trim(0)
     fields = Path("/proc/self/statm").read_text().split()
     return int(fields[1]) * 4096
 
 
 def rounds(peers: list[Peer], queries: Packed, radius: int, count: int) -> Iterator[dict[str, Any]]:
-    """Time all peers in turn, singly and in batches, some times over: seconds a query."""
+    """Time all peers in turn, `count` times: seconds per single query and per query in a batch."""
     for _ in range(count):
         for peer in peers:
             batch = queries[:32] if peer.slow else queries
             start = time.perf_counter()
             hits = peer.search(batch, radius)
             took = (time.perf_counter() - start) / len(batch)
-            some = queries[:8] if peer.slow else queries[:512]
+            sample = queries[:8] if peer.slow else queries[:512]
             start = time.perf_counter()
-            for number in range(len(some)):
-                peer.search(some[number : number + 1], radius)
-            single = (time.perf_counter() - start) / len(some)
+            for number in range(len(sample)):
+                peer.search(sample[number : number + 1], radius)
+            single = (time.perf_counter() - start) / len(sample)
             yield {
                 "peer": peer.name, "batch": took, "single": single,
                 "asked": len(batch), "hits": hits,

@@ -1,15 +1,16 @@
-"""Time the search of PDQ hashes against other programs, in one process, in turn.
+"""Time the search of PDQ hashes, compared with other programs.
 
     .venv/bin/python -m benchmarks.search.run                    # 100,000 rows, half a minute
     .venv/bin/python -m benchmarks.search.run --rows 1e6 1e7 --radii --out search
 
-The bank looks like photos: hashes of crops of real photos (`--photos`, or those that scikit-image
-brings), cut into four bands and put together anew; with `--bank turned` in all eight orientations,
-as a bank with variants has them, with `--bank uniform` of random bits. Half of the queries are rows
-with 0 to 31 bits flipped, half are strangers made like the bank. Everything runs on one core unless
-a line says otherwise; times are medians over rounds in which all programs take turns, so trust the
-ratios. Programs that are not installed are left out. Exact programs must find the same number of
-hits.
+The bank has the distribution of hashes of photos: hashes of crops of real photos (`--photos`, or
+scikit-image's), cut into four bands and recombined; with `--bank turned`, in all eight
+orientations, as in a bank with variants; with `--bank uniform`, random bits. Half of the queries
+are rows with 0 to 31 bits flipped, half are unrelated hashes made in the same way as the bank.
+
+All programs run in one process, on one core unless a line says otherwise. Times are medians over
+rounds in which the programs take turns; the ratios are more reliable than the times. Programs that
+are not installed are skipped. Exact programs must find the same number of hits.
 """
 
 import argparse
@@ -30,28 +31,19 @@ import numpy as np
 from benchmarks.common import reporting
 from benchmarks.search import peers, report
 from nciihash import Index
-from nciihash.search.index import backend, kernel
+from nciihash.search.index import backend
 
 BATCH = 1024
 PACKAGES = ("numpy", "faiss-cpu", "usearch", "numkong", "pybktree", "threatexchange")
 Results = dict[str, Any]
 
 
-def compare(
-    rows: peers.Packed,
-    queries: peers.Packed,
-    rounds: int,
-    programs: Sequence[str],
-    *,
-    compact: bool,
-) -> Results:
-    """Time the chosen programs on one bank, against our index or its compact form."""
-    count = len(rows)
-    mine, index = peers.ours(rows, 1, compact=compact)
-    found = [mine]
+def others(rows: peers.Packed, programs: Sequence[str]) -> list[peers.Peer]:
+    """Load a bank into the selected programs; skip those that are not installed."""
+    found = []
     makers = {
         "flat": lambda: peers.faiss_flat(rows),
-        "16x16": lambda: peers.faiss_multihash(rows, 16, 16, 1, slow=count > 1_000_000),
+        "16x16": lambda: peers.faiss_multihash(rows, 16, 16, 1, slow=len(rows) > 1_000_000),
         "11x23": lambda: peers.faiss_multihash(rows, 11, 23, 2),
         "compact": lambda: peers.ours(rows, 1, compact=True)[0],
         "scrambled": lambda: peers.faiss_multihash(rows, 11, 23, 2, scramble=True),
@@ -69,48 +61,63 @@ def compare(
         try:
             found.append(make())
         except ImportError as error:
-            print(f"left out: {error}")
-    shots = list(peers.rounds(found, queries, 31, rounds))
-    truth: dict[int, int] = {}
-    for shot in shots:
-        if shot["peer"] == mine.name:
-            truth[shot["asked"]] = shot["hits"]
+            print(f"skipped: {error}")
+    return found
+
+
+def compare(
+    rows: peers.Packed,
+    queries: peers.Packed,
+    rounds: int,
+    programs: Sequence[str],
+    *,
+    compact: bool,
+) -> Results:
+    """Time the selected programs on one bank, relative to our index or its compact form."""
+    own, index = peers.ours(rows, 1, compact=compact)
+    found = [own, *others(rows, programs)]
+    samples = list(peers.rounds(found, queries, 31, rounds))
+    expected: dict[int, int] = {}
+    for sample in samples:
+        if sample["peer"] == own.name:
+            expected[sample["asked"]] = sample["hits"]
     lines = []
     for peer in found:
-        of_peer = [shot for shot in shots if shot["peer"] == peer.name]
-        of_mine = [shot for shot in shots if shot["peer"] == mine.name]
+        of_peer = [sample for sample in samples if sample["peer"] == peer.name]
+        of_own = [sample for sample in samples if sample["peer"] == own.name]
         asked, hits = of_peer[0]["asked"], of_peer[0]["hits"]
-        right = truth.get(asked) or mine.search(queries[:asked], 31)
-        if peer.exact and hits != right and "ten nearest" not in peer.name:
-            print(f"{peer.name} found {hits} hits where there are {right}")
+        correct = expected.get(asked) or own.search(queries[:asked], 31)
+        if peer.exact and hits != correct and "ten nearest" not in peer.name:
+            print(f"{peer.name} found {hits} hits where there are {correct}")
         lines.append({
-            "peer": peer.name, "recall": hits / max(right, 1), "build_seconds": peer.build_seconds,
+            "peer": peer.name, "recall": hits / max(correct, 1),
+            "build_seconds": peer.build_seconds,
             "bytes_a_hash": peer.bytes_a_hash,
             **{kind: median(s[kind] for s in of_peer) for kind in ("single", "batch")},
             **{f"{kind}_ratio": median(theirs[kind] / ours[kind] for theirs, ours
-                                       in zip(of_peer, of_mine, strict=True))
+                                       in zip(of_peer, of_own, strict=True))
                for kind in ("single", "batch")},
         })  # fmt: skip
-    found_some = np.diff(index.query(queries, 31, threads=1).offsets) > 0
-    alike = {"hits": queries[found_some], "misses": queries[~found_some]}
+    has_hits = np.diff(index.query(queries, 31, threads=1).offsets) > 0
+    by_result = {"hits": queries[has_hits], "misses": queries[~has_hits]}
     return {
-        "rows": count, "peers": lines, "living": living(index, rows, queries),
-        "batch_of": {name: best_of_five(index, some) for name, some in alike.items()},
+        "rows": len(rows), "peers": lines, "living": operations(index, rows, queries),
+        "batch_of": {name: best_of_five(index, part) for name, part in by_result.items()},
     }  # fmt: skip
 
 
 def best_of_five(index: Index, queries: peers.Packed) -> float:
-    """Time a batch: seconds a query, the quickest of five runs."""
-    took = []
+    """Return the seconds per query in a batch, the fastest of five runs."""
+    seconds = []
     for _ in range(5):
         start = time.perf_counter()
         index.query(queries, 31, threads=1)
-        took.append(time.perf_counter() - start)
-    return min(took) / max(len(queries), 1)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds) / max(len(queries), 1)
 
 
-def living(index: Index, rows: peers.Packed, queries: peers.Packed) -> Results:
-    """Time what surrounds a search: the file, threads, additions and removals under queries."""
+def operations(index: Index, rows: peers.Packed, queries: peers.Packed) -> Results:
+    """Time opening the file, queries by number of threads, and updates during queries."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bank"
         index.save(path)
@@ -131,17 +138,17 @@ def living(index: Index, rows: peers.Packed, queries: peers.Packed) -> Results:
             start = time.perf_counter()
             index.query(many, threads=threads)
             times[threads] = len(many) / (time.perf_counter() - start)
-    stop, waits = threading.Event(), []
+    stop, latencies = threading.Event(), []
 
-    def ask() -> None:
+    def query() -> None:
         number = 0
         while not stop.is_set():
             begin = time.perf_counter()
             index.query(queries[number : number + 1], threads=1)
-            waits.append(time.perf_counter() - begin)
+            latencies.append(time.perf_counter() - begin)
             number = (number + 1) % len(queries)
 
-    reader = threading.Thread(target=ask)
+    reader = threading.Thread(target=query)
     reader.start()
     first, added, start = 2**40, 0, time.perf_counter()
     while time.perf_counter() - start < 3:
@@ -160,8 +167,8 @@ def living(index: Index, rows: peers.Packed, queries: peers.Packed) -> Results:
         "open_seconds": open_seconds, "open_and_first_query_seconds": first_seconds,
         "mapped_batch": mapped, "queries_a_second_by_threads": times,
         "adds_a_second_while_querying": adding, "removals_a_second_while_querying": removing,
-        "query_while_adding_median": median(waits),
-        "query_while_adding_p99": float(np.quantile(waits, 0.99)),
+        "query_while_adding_median": median(latencies),
+        "query_while_adding_p99": float(np.quantile(latencies, 0.99)),
     }  # fmt: skip
 
 
@@ -171,54 +178,61 @@ def by_radius(rows: peers.Packed, queries: peers.Packed) -> list[Results]:
     lines = []
     for radius in (0, 7, 15, 23, 31, 39, 47, 55, 63):
         line: Results = {"radius": radius}
-        for name, way, asked in (("chosen", 0, 256), ("index", 1, 256), ("flat scan", 2, 64)):
-            batch = queries[:asked]
-            took = []
+        for name, method, count in (
+            ("chosen", peers.CHOSEN, 256),
+            ("index", peers.INDEX, 256),
+            ("flat scan", peers.FLAT, 64),
+        ):
+            batch = queries[:count]
+            seconds = []
             for _ in range(2):
                 start = time.perf_counter()
-                kernel.query(index._handles, batch, radius, 1, way)
-                took.append((time.perf_counter() - start) / len(batch))
-            line[name] = min(took)
+                peers.kernel_query(index, batch, radius, method)
+                seconds.append((time.perf_counter() - start) / len(batch))
+            line[name] = min(seconds)
         lines.append(line)
     return lines
 
 
-def hostile(count: int, rng: np.random.Generator) -> list[Results]:
-    """Time the choice against the flat scan, as a ratio, on banks that fill single buckets."""
+def adversarial(count: int, rng: np.random.Generator) -> list[Results]:
+    """Time the index relative to the flat scan on adversarial banks that fill single buckets."""
     centres = rng.integers(0, 256, (1000, 32), dtype=np.uint8)
     halves = rng.integers(0, 256, (count, 32), dtype=np.uint8)
     halves[:, :16] = 0x5A
     banks = {
-        "a thousand clusters": peers.flipped(centres[rng.integers(0, 1000, count)], 80, rng),
-        "half of each hash alike": halves,
+        "1,000 clusters": peers.flipped(centres[rng.integers(0, 1000, count)], 80, rng),
+        "half of each hash identical": halves,
         "one chunk takes 16 values": np.concatenate(
             [rng.integers(0, 16, (count, 1), np.uint8), halves[:, 1:16] & 0, halves[:, 16:]], axis=1
         ),
-        "a hundred hashes, many times each": centres[rng.integers(0, 100, count)],
-        "one hash": np.repeat(centres[:1], count, axis=0),
+        "100 hashes, each repeated": centres[rng.integers(0, 100, count)],
+        "one hash, repeated": np.repeat(centres[:1], count, axis=0),
     }
     lines = []
     for name, rows in banks.items():
         _, index = peers.ours(rows, 1)
-        some = peers.flipped(rows[rng.integers(0, count, 64)], 60, rng)
+        queries = peers.flipped(rows[rng.integers(0, count, 64)], 60, rng)
         line: Results = {"bank": name, "rows": count}
-        for kind, batches in (("single", [some[n : n + 1] for n in range(16)]), ("batch", [some])):
-            ratios = []
+        for kind, batches in (
+            ("single", [queries[n : n + 1] for n in range(16)]),
+            ("batch", [queries]),
+        ):
+            ratios, both = [], (peers.CHOSEN, peers.FLAT)
             for number in range(max(6, 2_500_000 // count)):
-                took = {}
-                for way in (0, 2) if number % 2 else (2, 0):
+                seconds = {}
+                for method in both if number % 2 else both[::-1]:
                     start = time.perf_counter()
                     for batch in batches:
-                        kernel.query(index._handles, batch, 31, 1, way)
-                    took[way] = time.perf_counter() - start
-                ratios.append(took[0] / took[2])
+                        peers.kernel_query(index, batch, 31, method)
+                    seconds[method] = time.perf_counter() - start
+                ratios.append(seconds[peers.CHOSEN] / seconds[peers.FLAT])
             line[kind] = median(ratios)
         lines.append(line)
     return lines
 
 
 def main() -> None:
-    """Measure, and write the table, the figures and the plots."""
+    """Run the benchmark, and write the tables, the results and the plot."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=float, nargs="+", default=[1e5])
     parser.add_argument("--rounds", type=int, default=5)
@@ -226,9 +240,11 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=10_000)
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--programs", nargs="*", default=["flat", "16x16", "11x23", "numpy"])
-    parser.add_argument("--compact", action="store_true", help="our compact form, for large banks")
+    parser.add_argument(
+        "--compact", action="store_true", help="use the compact form of our index, for large banks"
+    )
     parser.add_argument("--radii", action="store_true", help="also time many radii")
-    parser.add_argument("--hostile", action="store_true", help="also time hostile banks")
+    parser.add_argument("--hostile", action="store_true", help="also time adversarial banks")
     parser.add_argument("--out", type=Path, help="where to write NAME.json, NAME.md and NAME.png")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
@@ -253,11 +269,11 @@ def main() -> None:
         results["banks"].append(
             compare(rows, queries, options.rounds, options.programs, compact=options.compact)
         )
-        # at the first size that is not too large: the largest comes first, for its fresh memory
+        # at the first size that is not too large; the largest is first, in unfragmented memory
         if options.radii and count <= 1_000_000 and "by_radius" not in results:
             results["by_radius"] = {"rows": count, "times": by_radius(rows, queries)}
         if options.hostile and count <= 1_000_000 and "hostile" not in results:
-            results["hostile"] = hostile(count, rng)
+            results["hostile"] = adversarial(count, rng)
         print(report.markdown(results, only=count))
         if options.out:
             reporting.write(options.out, results, report.markdown(results))

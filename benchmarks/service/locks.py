@@ -1,12 +1,12 @@
-"""How long the largest legal request of each route keeps other writers waiting.
+"""The time that the largest valid request of each route holds the write lock.
 
     .venv/bin/python -m benchmarks.service.locks                      # SQLite, a minute
     .venv/bin/python -m benchmarks.service.locks --database postgresql+psycopg://… --out locks
 
-The service has one writer at a time. Each route that writes is asked for as much as one request may
-bring, again and again, over a bank of random hashes. Timed is every write transaction from the
-moment at which it has the lock to the end of its commit, inside the service, which is in this
-process. The same figures are in the service's metrics (`clearinghouse_write_lock_seconds`).
+The service has one writer at a time. Each route that writes gets several requests of the maximum
+size, with a bank of random hashes. Every write transaction is timed from acquiring the lock to the
+end of its commit, inside the service, which runs in this process. The service's metrics have the
+same times (`clearinghouse_write_lock_seconds`).
 """
 
 import argparse
@@ -33,22 +33,23 @@ from nciihash.wire import REQUEST_SIGNALS_MAX, SIGNALS_MAX, VERDICTS_MAX
 PER_ITEM: Final = 26  # hashes of a picture with its altered copies
 BITS: Final = 256
 Body = dict[str, Any]
+Headers = dict[str, str]
 
 
 def hashes(count: int) -> list[str]:
-    """Make random hashes with as many ones as PDQ's have."""
+    """Return random hashes in hexadecimal, with half of the bits set as in PDQ."""
     rng = np.random.default_rng(secrets.randbits(64))
     half = np.tile(np.arange(BITS) < BITS // 2, (count, 1))
     return [row.tobytes().hex() for row in np.packbits(rng.permuted(half, axis=1), axis=1)]
 
 
 def signals(values: list[str]) -> list[Body]:
-    """Write PDQ hashes as a submission has them."""
+    """Return PDQ hashes in the form of a submission."""
     return [{"type": "pdq", "value": v, "quality": 90, "variant": "original"} for v in values]
 
 
 def pictures(count: int) -> list[Body]:
-    """Make pictures with so many hashes in all."""
+    """Return pictures that have `count` random hashes together."""
     values = hashes(count)
     return [
         {"media": "image", "signals": signals(values[at : at + PER_ITEM])}
@@ -56,26 +57,28 @@ def pictures(count: int) -> list[Body]:
     ]
 
 
-class Bench:
-    """A service in this process, and the write transactions that it made."""
+class TimedService:
+    """A service in this process, with the durations of its write transactions."""
 
     def __init__(self, client: TestClient, store: Any) -> None:  # noqa: ANN401 - of the service
         self._client = client
         self._store = store
-        self._held: list[float] = []
-        store.record_write = self._held.append
+        self._durations: list[float] = []
+        store.record_write = self._durations.append
 
-    def ask(self, method: str, path: str, body: Body | None = None, **headers: str) -> Body:
-        """Send a request and read its answer."""
-        reply = self._client.request(method, path, json=body, headers=headers)
-        if reply.status_code >= 300:
-            raise SystemExit(f"{method} {path}: {reply.status_code} {reply.text[:300]}")
-        answer: Body = reply.json()
-        return answer
+    def request(
+        self, method: str, path: str, body: Body | None = None, headers: Headers | None = None
+    ) -> Body:
+        """Send a request and return the JSON of its response; an error status ends the run."""
+        response = self._client.request(method, path, json=body, headers=headers)
+        if response.status_code >= 300:
+            raise SystemExit(f"{method} {path}: {response.status_code} {response.text[:300]}")
+        document: Body = response.json()
+        return document
 
-    def open(self, items: list[Body]) -> tuple[dict[str, str], Body]:
-        """Open a case; return the header that its holder sends, and the answer."""
-        opened = self.ask(
+    def open(self, items: list[Body]) -> tuple[Headers, Body]:
+        """Open a case; return its authorization header and the response."""
+        opened = self.request(
             "POST",
             "/v1/cases",
             {
@@ -89,25 +92,25 @@ class Bench:
         return {"Authorization": f"Case {base64.b64encode(pair).decode()}"}, opened
 
     def timed(self, repeats: int, prepare: Callable[[], Any], act: Callable[[Any], object]) -> Body:
-        """Run `act` again and again; describe the transactions that it made."""
-        held: list[float] = []
+        """Run `act` on what `prepare` returns; summarise the write transactions of `act`."""
+        durations: list[float] = []
         for _ in range(repeats):
-            given = prepare()
-            self._held.clear()
-            act(given)
-            held += self._held
-        p50, p99 = np.quantile(held, [0.5, 0.99]) * 1e3
+            prepared = prepare()
+            self._durations.clear()
+            act(prepared)
+            durations += self._durations
+        p50, p99 = np.quantile(durations, [0.5, 0.99]) * 1e3
         return {
-            "transactions": len(held) / repeats,
+            "transactions": len(durations) / repeats,
             "p50_ms": float(p50),
             "p99_ms": float(p99),
-            "max_ms": max(held) * 1e3,
+            "max_ms": max(durations) * 1e3,
         }
 
 
 @contextmanager
-def service(database: str, folder: Path) -> Iterator[tuple[Bench, str]]:
-    """Run the service; give it and a platform's key with every scope."""
+def run_service(database: str, folder: Path) -> Iterator[tuple[TimedService, str]]:
+    """Run the service; yield it, and a platform key with every scope."""
     settings = Settings(
         database=database,
         key_file=folder / "key" / "master",
@@ -122,43 +125,44 @@ def service(database: str, folder: Path) -> Iterator[tuple[Bench, str]]:
         gc.collect()
         gc.freeze()  # as `clearinghouse serve` does
         key = keys.add_platform(store, f"Bench {secrets.token_hex(4)}", tuple(Scope), utc_now())
-        yield Bench(client, store), key
+        yield TimedService(client, store), key
     gc.unfreeze()
 
 
-def measure(bench: Bench, key: str, repeats: int) -> dict[str, Body]:
-    """Time each route."""
+def measure(service: TimedService, key: str, repeats: int) -> dict[str, Body]:
+    """Time the largest request of each route."""
     bearer = {"Authorization": f"Bearer {key}"}
     stopncii = {"x-functions-key": key, "Ocp-Apim-Subscription-Key": key}
-    film = {"media": "video", "more": True}
+    video = {"media": "video", "more": True}
     most = REQUEST_SIGNALS_MAX
 
-    def waiting_film() -> dict[str, str]:
-        return bench.open([film | {"signals": signals(hashes(most))}])[0]
+    def incomplete_video() -> Headers:
+        return service.open([video | {"signals": signals(hashes(most))}])[0]
 
-    def long_film() -> dict[str, str]:
-        secret = waiting_film()
+    def long_video() -> Headers:
+        headers = incomplete_video()
         rest = {"after": most, "signals": signals(hashes(SIGNALS_MAX - most))}
-        bench.ask("POST", "/v1/case/items/1/signals", rest, **secret)
-        return secret
+        service.request("POST", "/v1/case/items/1/signals", rest, headers)
+        return headers
 
-    def full_case() -> dict[str, str]:
-        secret, _ = bench.open(pictures(39 * PER_ITEM))
+    def full_case() -> Headers:
+        headers, _ = service.open(pictures(39 * PER_ITEM))
         for _ in range(4):
-            bench.ask("POST", "/v1/case/items", {"items": pictures(40 * PER_ITEM - 16)}, **secret)
-        return secret
+            more = {"items": pictures(40 * PER_ITEM - 16)}
+            service.request("POST", "/v1/case/items", more, headers)
+        return headers
 
     def entries() -> list[str]:
-        value_sets = [pictures(VERDICTS_MAX)]
-        bench.open(value_sets[0])
-        page = bench.ask("GET", "/v1/feed?limit=10000", **bearer)
+        service.open(pictures(VERDICTS_MAX))
+        page = service.request("GET", "/v1/feed?limit=10000", headers=bearer)
         while page["more"]:
-            page = bench.ask("GET", f"/v1/feed?limit=10000&cursor={page['cursor']}", **bearer)
+            path = f"/v1/feed?limit=10000&cursor={page['cursor']}"
+            page = service.request("GET", path, headers=bearer)
         return [entry["id"] for entry in page["entries"][-VERDICTS_MAX:]]
 
-    def judge(ids: list[str]) -> None:
-        said = [{"id": id, "verdict": "not_blocked"} for id in ids]
-        bench.ask("POST", "/v1/feedback", {"verdicts": said}, **bearer)
+    def send_verdicts(ids: list[str]) -> None:
+        verdicts = [{"id": id, "verdict": "not_blocked"} for id in ids]
+        service.request("POST", "/v1/feedback", {"verdicts": verdicts}, bearer)
 
     def contribute(values: list[str]) -> None:
         records = [
@@ -171,64 +175,64 @@ def measure(bench: Bench, key: str, repeats: int) -> dict[str, Body]:
             for value in values
         ]
         body = {"count": len(records), "hashRecords": records}
-        bench.ask("POST", "/stopncii/v1/SubmitHashes", body, **stopncii)
+        service.request("POST", "/stopncii/v1/SubmitHashes", body, stopncii)
 
     def contributed() -> list[str]:
         values = hashes(BATCH_MAX)
         contribute(values)
         return values
 
-    def say(value: str) -> Callable[[list[str]], None]:
+    def send_feedback(value: str) -> Callable[[list[str]], None]:
         def act(values: list[str]) -> None:
-            said = [{"tags": [], "feedbackValue": value, "hashValue": v} for v in values]
-            body = {"count": len(said), "hashFeedbacks": said}
-            bench.ask("POST", "/stopncii/v1/SubmitFeedback", body, **stopncii)
+            feedbacks = [{"tags": [], "feedbackValue": value, "hashValue": v} for v in values]
+            body = {"count": len(feedbacks), "hashFeedbacks": feedbacks}
+            service.request("POST", "/stopncii/v1/SubmitFeedback", body, stopncii)
 
         return act
 
     def nothing() -> None:
         return None
 
-    def add(secret: dict[str, str]) -> object:
-        return bench.ask("POST", "/v1/case/items", {"items": pictures(most)}, **secret)
+    def add(headers: Headers) -> object:
+        return service.request("POST", "/v1/case/items", {"items": pictures(most)}, headers)
 
-    def append(secret: dict[str, str]) -> object:
+    def append(headers: Headers) -> object:
         part = {"after": most, "signals": signals(hashes(most))}
-        return bench.ask("POST", "/v1/case/items/1/signals", part, **secret)
+        return service.request("POST", "/v1/case/items/1/signals", part, headers)
 
-    def withdraw(path: str) -> Callable[[dict[str, str]], object]:
-        return lambda secret: bench.ask("DELETE", path, **secret)
+    def withdraw(path: str) -> Callable[[Headers], object]:
+        return lambda headers: service.request("DELETE", path, headers=headers)
 
-    def one_picture() -> dict[str, str]:
-        return bench.open(pictures(PER_ITEM))[0]
+    def one_picture() -> Headers:
+        return service.open(pictures(PER_ITEM))[0]
 
     rows: list[tuple[str, Callable[[], Any], Callable[[Any], object]]] = [
-        ("open a case, 1,024 hashes", nothing, lambda _: bench.open(pictures(most))),
+        ("open a case, 1,024 hashes", nothing, lambda _: service.open(pictures(most))),
         ("add files, 1,024 hashes", one_picture, add),
-        ("add 1,024 hashes to a video", waiting_film, append),
-        ("withdraw a video of 2,048", long_film, withdraw("/v1/case/items/1")),
+        ("add 1,024 hashes to a video", incomplete_video, append),
+        ("withdraw a video of 2,048 hashes", long_video, withdraw("/v1/case/items/1")),
         ("withdraw a case of 199 pictures", full_case, withdraw("/v1/case")),
-        ("1,000 verdicts", entries, judge),
-        ("1,000 contributions", lambda: hashes(BATCH_MAX), contribute),
-        ("1,000 feedbacks by value", contributed, say("NotBlocked")),
-        ("1,000 contributions taken back", contributed, say("Withdrawn")),
+        ("send 1,000 verdicts", entries, send_verdicts),
+        ("send 1,000 contributions", lambda: hashes(BATCH_MAX), contribute),
+        ("send 1,000 feedback entries by value", contributed, send_feedback("NotBlocked")),
+        ("withdraw 1,000 contributions", contributed, send_feedback("Withdrawn")),
     ]
     found: dict[str, Body] = {}
     for name, prepare, act in rows:
-        found[name] = bench.timed(repeats, prepare, act)
+        found[name] = service.timed(repeats, prepare, act)
         print(f"{name}: {found[name]}", flush=True)
     return found
 
 
 def markdown(results: Body) -> str:
-    """Write what was measured as a table."""
+    """Return the table in Markdown."""
     lines = [
         (
             f"{results['database']}, {results['rows']:,} hashes in the bank, {results['repeats']} "
             "requests of each kind."
         ),
         "",
-        "| the largest request | write transactions | p50, ms | p99, ms | longest, ms |",
+        "| largest request | write transactions per request | p50, ms | p99, ms | max, ms |",
         "|---|--:|--:|--:|--:|",
     ]
     for name, row in results["routes"].items():
@@ -240,23 +244,23 @@ def markdown(results: Body) -> str:
 
 
 def main() -> None:
-    """Measure, print and write the table."""
+    """Run the benchmark, print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=float, default=1e5)
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--database", help="an address of a PostgreSQL database that is empty")
+    parser.add_argument("--database", help="URL of an empty PostgreSQL database")
     parser.add_argument("--out", type=Path, help="where to write NAME.json and NAME.md")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         database = options.database or f"sqlite:///{folder}/bank.sqlite3"
-        with service(database, Path(folder)) as (bench, key):
+        with run_service(database, Path(folder)) as (service, key):
             for _ in range(0, int(options.rows), REQUEST_SIGNALS_MAX):
-                bench.open(pictures(REQUEST_SIGNALS_MAX))
+                service.open(pictures(REQUEST_SIGNALS_MAX))
             results = {
                 "database": "PostgreSQL" if options.database else "SQLite",
                 "rows": int(options.rows),
                 "repeats": options.repeats,
-                "routes": measure(bench, key, options.repeats),
+                "routes": measure(service, key, options.repeats),
             }
     print(markdown(results))
     if options.out:

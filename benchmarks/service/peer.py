@@ -1,7 +1,7 @@
-"""What platforms run today: `threatexchange`'s index behind Flask, as Hasher-Matcher-Actioner does.
+"""A peer of the service: `threatexchange`'s index in a Flask app, like Hasher-Matcher-Actioner.
 
-Reads a bank of packed hashes from the file named on the command line, says where it listens, and
-answers `GET /m/raw_lookup?signal=HEX`, one hash a request, with the numbers of the rows that match.
+Reads a bank of packed hashes from the file named on the command line, prints its address, and
+responds to `GET /m/raw_lookup?signal=HEX`, one hash per request, with the numbers of matching rows.
 """
 
 import sys
@@ -24,10 +24,10 @@ def main() -> None:
         return {"matches": [match.metadata for match in index.query(request.args["signal"])]}
 
     class Quiet(WSGIRequestHandler):
-        protocol_version = "HTTP/1.1"  # connections are kept, as in front of a real server
+        protocol_version = "HTTP/1.1"  # keep-alive, as with a production server
 
         def log_request(self, *_: object) -> None:
-            """Write no log, as ours does not."""
+            """Write no access log, as clearinghouse writes none."""
 
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
     print(f"listening on http://127.0.0.1:{server.port}", flush=True)

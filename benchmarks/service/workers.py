@@ -1,10 +1,10 @@
-"""How long after a submission at one worker the others match it, on one PostgreSQL.
+"""The delay from a submission at one worker until the others match it, with one PostgreSQL.
 
     PYTHONPATH=tests python -m benchmarks.service.workers --submissions 200
 
-Each worker is a process with an index of its own. A case is opened at one, each time another, and
-the others are asked until they match. Measured from the sending of the submission, with its answer
-and the asking in it.
+Each worker is a process with its own index. Cases are opened at the workers in turn, and the other
+workers are polled until they match. The delay is measured from sending the submission, and includes
+its response and the polling.
 """
 
 import argparse
@@ -25,49 +25,49 @@ from support.postgres import Databases, server
 from support.service_process import ServiceProcess, bearer
 from support.serving import item, opening, pdq
 
-_PAUSE = 0.002  # seconds between questions
+_PAUSE = 0.002  # seconds between polls
 
 
 def main() -> None:
-    """Measure as the command line says."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--submissions", type=int, default=200)
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--json", action="store_true")
-    wanted = parser.parse_args()
+    options = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ch-workers-")))
         running = stack.enter_context(server())
         if running is None:
-            print("There is no PostgreSQL in /usr/lib/postgresql.", file=sys.stderr)
+            print("PostgreSQL is not installed in /usr/lib/postgresql.", file=sys.stderr)
             return
-        made = Databases(running.address)
-        stack.callback(made.close)
-        database = stack.enter_context(made.fresh())
+        databases = Databases(running.address)
+        stack.callback(databases.close)
+        database = stack.enter_context(databases.fresh())
         key = {"CLEARINGHOUSE_KEY": secrets.token_hex(32)}
         workers = []
-        for number in range(wanted.workers):
+        for number in range(options.workers):
             own = folder / str(number)
             own.mkdir()
             notes = {"CLEARINGHOUSE_NOTES": str(own)}
             workers.append(ServiceProcess(own, database, forked=False, **key, **notes))
             stack.callback(workers[-1].end)
         headers = bearer(workers[0].platform())
-        answered, matched = _measure(workers, headers, wanted.submissions)
+        answered, matched = _measure(workers, headers, options.submissions)
     figures = {
-        "workers": wanted.workers,
-        "submissions": wanted.submissions,
+        "workers": options.workers,
+        "submissions": options.submissions,
         "load": round(os.getloadavg()[0], 1),
         "answered_ms": _quantiles(answered),
         "matched_elsewhere_ms": _quantiles(matched),
     }
-    if wanted.json:
+    if options.json:
         print(json.dumps(figures))
         return
-    print(f"{wanted.workers} workers, {wanted.submissions} submissions, load {figures['load']}")
+    print(f"{options.workers} workers, {options.submissions} submissions, load {figures['load']}")
     for name in ("answered_ms", "matched_elsewhere_ms"):
-        p50, p99, most = figures[name]
-        print(f"{name:24} p50 {p50:7.1f}   p99 {p99:7.1f}   most {most:7.1f}")
+        p50, p99, longest = figures[name]
+        print(f"{name:24} p50 {p50:7.1f}   p99 {p99:7.1f}   max {longest:7.1f}")
 
 
 def _quantiles(seconds: list[float]) -> list[float]:
@@ -79,22 +79,22 @@ def _measure(
 ) -> tuple[list[float], list[float]]:
     answered, matched = [], []
     for number in range(submissions + 5):
-        value, giver = pdq(), number % len(workers)
-        others = [w for i, w in enumerate(workers) if i != giver]
+        value, submitter = pdq(), number % len(workers)
+        others = [w for i, w in enumerate(workers) if i != submitter]
         seen: list[float] = []
         start = time.monotonic()
-        asking = [
-            threading.Thread(target=_ask, args=(w.client, headers, value, seen)) for w in others
+        pollers = [
+            threading.Thread(target=_poll, args=(w.client, headers, value, seen)) for w in others
         ]
-        for thread in asking:
+        for thread in pollers:
             thread.start()
-        reply = workers[giver].client.post("/v1/cases", json=opening(item(value)))
+        reply = workers[submitter].client.post("/v1/cases", json=opening(item(value)))
         took = time.monotonic() - start
         assert reply.status_code == 201, reply.text
-        for thread in asking:
+        for thread in pollers:
             thread.join()
-        assert len(seen) == len(others), "it was not matched everywhere"
-        if number >= 5:  # the first ones warm everything up
+        assert len(seen) == len(others), "not every worker matched within a minute"
+        if number >= 5:  # the first five are the warm-up
             answered.append(took)
             matched += [at - start for at in seen]
         if sys.stderr.isatty():
@@ -102,7 +102,7 @@ def _measure(
     return answered, matched
 
 
-def _ask(client: httpx.Client, headers: dict[str, str], value: str, seen: list[float]) -> None:
+def _poll(client: httpx.Client, headers: dict[str, str], value: str, seen: list[float]) -> None:
     body = {"type": "pdq", "values": [value]}
     end = time.monotonic() + 60
     while time.monotonic() < end:

@@ -1,9 +1,10 @@
-"""How long a platform takes over an upload: with the whole list, a veiled one, and none."""
+"""The time that a platform needs per upload, with a whole list, a veiled one, and none."""
 
 import io
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -25,42 +26,43 @@ LARGE: Final = (4000, 3000)
 
 
 def measure(photos: Sequence[Pixels], banks: dict[str, Index], shares: dict[str, float]) -> Results:
-    """Time the steps of an upload one after another, and what they come to.
+    """Time the steps of an upload, and add them up.
 
-    The service that confirms runs on this machine and holds little, so that a question takes a
-    round trip over the loopback and the service's work, no distance and no queue.
+    The service that confirms candidates runs on this machine with a nearly empty bank: a request
+    takes a loopback round trip and the service's own time, without network latency or queueing.
 
     Args:
-        photos: the uploads; as they are, and a dozen of them enlarged as well.
-        banks: of the list, by their bits, "256" the whole hashes.
-        shares: candidates an upload, by the bits of a veiled list.
+        photos: the uploads, in their own size; twelve of them also enlarged.
+        banks: the list by number of bits; "256" has the whole hashes.
+        shares: candidates per upload, by number of bits of a veiled list.
     """
     jpegs = {
-        "up to 1600 pixels": [saved(photo) for photo in photos],
-        "12 megapixels": [saved(photo, LARGE) for photo in photos[:12]],
+        "up to 1600 pixels": [save(photo) for photo in photos],
+        "12 megapixels": [save(photo, LARGE) for photo in photos[:12]],
     }
     hashing = {
-        name: median(timed(lambda data=data: hash_bytes(data, fast=True)) for data in some)
-        for name, some in jpegs.items()
+        name: median(timed(partial(hash_bytes, data, fast=True)) for data in files)
+        for name, files in jpegs.items()
     }
     items = [hash_bytes(data, fast=True) for data in jpegs["up to 1600 pixels"]]
-    asked = np.stack([np.frombuffer(item.hashes[0].signal.value, np.uint8) for item in items])
-    searching = {"256": alone(banks["256"], asked)}
-    for type in VEILS:
-        searching[str(type.bits)] = alone(banks[str(type.bits)], veil_pdq(asked, type))
+    queries = np.stack([np.frombuffer(item.hashes[0].signal.value, np.uint8) for item in items])
+    searching = {"256": single_queries(banks["256"], queries)}
+    for veil in VEILS:
+        bits = str(veil.bits)
+        searching[bits] = single_queries(banks[bits], veil_pdq(queries, veil))
     with tempfile.TemporaryDirectory() as name, LocalService(Path(name)) as service:
-        asking = confirming(service, items[0], asked)
-    looking = {"whole": searching["256"]}
+        asking = match_seconds(service, items[0], queries)
+    lookup = {"whole": searching["256"]}
     for bits, share in shares.items():
-        looking[f"veiled, {bits} bits"] = searching[bits] + share * asking["1"]
-    looking["none"] = asking["1"]
+        lookup[f"veiled, {bits} bits"] = searching[bits] + share * asking["1"]
+    lookup["none"] = asking["1"]
     ways = [
         {
-            "uploads": kind, "list": held, "seconds": hashed + looked,
-            "of_whole": (hashed + looked) / (hashed + looking["whole"]),
+            "uploads": kind, "list": bank, "seconds": hash_seconds + lookup_seconds,
+            "of_whole": (hash_seconds + lookup_seconds) / (hash_seconds + lookup["whole"]),
         }
-        for kind, hashed in hashing.items()
-        for held, looked in looking.items()
+        for kind, hash_seconds in hashing.items()
+        for bank, lookup_seconds in lookup.items()
     ]  # fmt: skip
     return {
         "rows": len(banks["256"]), "hashing": hashing, "searching": searching, "asking": asking,
@@ -68,8 +70,8 @@ def measure(photos: Sequence[Pixels], banks: dict[str, Index], shares: dict[str,
     }  # fmt: skip
 
 
-def saved(photo: Pixels, size: tuple[int, int] | None = None) -> bytes:
-    """Save a photo as JPEG, as people upload them."""
+def save(photo: Pixels, size: tuple[int, int] | None = None) -> bytes:
+    """Encode a photo as JPEG, resized to `size` if given."""
     picture = Image.fromarray(photo)
     file = io.BytesIO()
     (picture if size is None else picture.resize(size)).save(file, "JPEG", quality=88)
@@ -77,7 +79,7 @@ def saved(photo: Pixels, size: tuple[int, int] | None = None) -> bytes:
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Give the seconds that something takes, the second time."""
+    """Return the seconds of a call's second run."""
     for _ in range(2):
         start = time.perf_counter()
         work()
@@ -85,24 +87,21 @@ def timed(work: Callable[[], object]) -> float:
     return took
 
 
-def alone(index: Index, asked: Pixels) -> float:
-    """Give the seconds that looking up one hash takes, each by itself."""
-    return median(
-        timed(lambda one=one: index.query(one, 31, threads=1)) for one in asked[:64, None]
-    )
+def single_queries(index: Index, queries: Pixels) -> float:
+    """Return the median seconds of a query with one hash."""
+    return median(timed(partial(index.query, one, 31, threads=1)) for one in queries[:64, None])
 
 
-def confirming(service: LocalService, listed: Item, asked: Pixels) -> dict[str, float]:
-    """Give the seconds that one question takes, of one candidate and of a hundred."""
+def match_seconds(service: LocalService, listed: Item, queries: Pixels) -> dict[str, float]:
+    """Return the median seconds of a match request with one hash and with 100, by that number."""
     with Client(service.address) as survivor:
         survivor.open_case([listed], reason=Reason.PRECAUTION, adult=True, depicted=True)
     key = service.add_platform("Veiled", "veil,match")
-    signals = [Signal(SignalType.PDQ, row.tobytes()) for row in asked]
+    signals = [Signal(SignalType.PDQ, row.tobytes()) for row in queries]
     with PlatformClient(service.address, key) as platform:
         return {
             str(count): median(
-                timed(lambda count=count: platform.match((signals * count)[:count]))
-                for _ in range(30)
+                timed(partial(platform.match, (signals * count)[:count])) for _ in range(30)
             )
             for count in (1, 100)
         }

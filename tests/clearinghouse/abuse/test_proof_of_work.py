@@ -526,7 +526,7 @@ def test_the_command_line_explains_the_delay(busy, tmp_path):
         out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert json.loads(out)["case"]
-    assert "takes a moment more" in err
+    assert "takes a little longer" in err
 
 
 class DemandingService(threading.Thread):

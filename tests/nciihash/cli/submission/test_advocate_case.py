@@ -27,24 +27,24 @@ class FakeClient:
         self._error = error
         self._after = after
 
-    def open_case(self, items, *, sent, **details):
+    def open_case(self, items, *, on_sent, **details):
         self.opened.append((items, details))
-        self._send(items, sent, lambda done: OpenedForOther(
+        self._send(items, on_sent, lambda done: OpenedForOther(
             reference="7KQ2", expires=EXPIRES, items=self._receipts(done)
         ))  # fmt: skip
 
-    def add(self, reference, items, *, sent):
+    def add(self, reference, items, *, on_sent):
         self.added.append((reference, items))
         self._send(
-            items, sent, lambda done: ItemsAdded(expires=EXPIRES, items=self._receipts(done))
+            items, on_sent, lambda done: ItemsAdded(expires=EXPIRES, items=self._receipts(done))
         )
 
-    def _send(self, items, sent, reply):
+    def _send(self, items, on_sent, reply):
         if self._error is None:
-            sent(reply(items))
+            on_sent(reply(items))
             return
         if self._after:
-            sent(reply(items[: self._after]))
+            on_sent(reply(items[: self._after]))
         raise self._error
 
 

@@ -25,7 +25,7 @@ class FakeClient:
         self._receipts = receipts
         self._errors = list(errors)
 
-    def open_case(self, items, *, sent, **details):
+    def open_case(self, items, *, on_sent, **details):
         self.calls.append((items, details))
         if self._errors:
             raise self._errors.pop(0)
@@ -35,7 +35,7 @@ class FakeClient:
             expires=datetime(2028, 5, 17, tzinfo=UTC),
             items=self._receipts(items),
         )
-        sent(opened)
+        on_sent(opened)
         return opened
 
 
