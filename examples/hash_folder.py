@@ -14,7 +14,9 @@ def main(folder: Path) -> None:
     with Sandbox() as sandbox:
         for path in sorted(path for path in folder.iterdir() if path.is_file()):
             try:
-                hashed = sandbox.hash_file(path).hashes[0]  # a video has one for each scene
+                hashed = sandbox.hash_file(path).hashes[
+                    0
+                ]  # a video has one for each distinct frame
             except FileRefused as refusal:
                 print(f"{path.name}: {refusal}")
             else:
