@@ -55,7 +55,7 @@ class AdvocateClient(KeyedClient):
             items: the hashes of each file.
             reason: why the case is opened.
             consent: whether that person knows what is sent, and agreed.
-            adult: whether everybody in the pictures was over 18 when they were taken.
+            adult: whether everybody in the pictures was 18 or older when they were taken.
             depicted: whether they show that person.
             idempotency_key: the key of an earlier call whose outcome is unknown; a new one by
                 default.
