@@ -62,8 +62,8 @@ Signals = Annotated[
 Variants = Annotated[
     VariantSet,
     typer.Option(
-        help="Which altered copies to hash as well, so that crops, mirror images and pictures with "
-        "a border are found too."
+        help="Altered copies to hash as well, so that crops, mirror images and pictures with a "
+        "border are found too: standard (up to 26 a picture) or full (up to 65)."
     ),
 ]
 ShowHashes = Annotated[
