@@ -14,7 +14,8 @@ def main(folder: Path) -> None:
     with Sandbox() as sandbox:
         for path in sorted(path for path in folder.iterdir() if path.is_file()):
             try:
-                hashed = sandbox.hash_file(path).hashes[0]  # a video has one for each scene
+                # the first hash; a video has one for each frame that differs from the last one
+                hashed = sandbox.hash_file(path).hashes[0]
             except FileRefused as refusal:
                 print(f"{path.name}: {refusal}")
             else:

@@ -1,7 +1,8 @@
 """Open a case with the hashes of pictures, read its status, and withdraw it.
 
-A real program must first ask the survivor whether she was over 18, whether she is in the pictures,
-and for what reason she submits them. The pictures never leave the device: `open_case` sends hashes.
+A real program must first ask the survivor whether she was 18 or older, whether she is in the
+pictures, and for what reason she submits them. The pictures never leave the device: `open_case`
+sends hashes.
 
 Run: python submit_and_withdraw.py SERVER PICTURE…
 """

@@ -23,6 +23,7 @@ and what to do next.
     ├── BankError                 no bank, a closed one, or one that cannot be written
     │   ├── BankLocked            another process has the bank open for writing
     │   ├── BankCorrupt           the snapshot or the journal fails its checksum
+    │   ├── WaitingFull           too many unconfirmed candidates (in `nciihash.sdk.veiled`)
     │   └── VeilChanged           the veiled feed now publishes other bits than this bank holds
     ├── EngineUnavailable         the cluster for a scan cannot be reached
     ├── QueueFull                 too many verdicts are waiting to be sent

@@ -1,14 +1,14 @@
-"""The veil: the part of each hash that reveals least about its image, for lists on platforms.
+"""The veil: the part of each hash that reveals least about its image, for platforms' banks.
 
 Two PDQ hashes that differ in at most 31 of their 256 bits differ in at most 31 of any subset of
-the bits. A list of a fixed subset of each hash, searched at the same radius, therefore loses no
+the bits. A bank of a fixed subset of each hash, searched at the same radius, therefore loses no
 match. It also returns false candidates; the clearinghouse, which has the whole hashes, decides
 which candidates match. The subset omits the low frequencies, from which a blurred image could be
 reconstructed (docs/veil.md has the measurements).
 
 Exact values (MD5, SHA-256) are replaced by an HMAC under a key of that platform alone, so that a
-leaked list can neither be joined with another platform's nor searched by anyone without the key.
-`phash` and `dhash` have no veiled form and appear in no veiled list.
+leaked bank can neither be joined with another platform's nor searched by anyone without the key.
+`phash` and `dhash` have no veiled form and appear in no veiled feed.
 """
 
 import hashlib
@@ -80,7 +80,7 @@ def veil_pdq(packed: "NDArray[np.uint8]", type: SignalType) -> "NDArray[np.uint8
 
 @dataclass(frozen=True, slots=True)
 class Veil:
-    """The veil of one platform's list.
+    """The veil of one platform's feed and bank.
 
     Attributes:
         type: the veiled form of PDQ hashes, one of `VEILS`.

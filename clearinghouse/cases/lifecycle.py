@@ -85,7 +85,7 @@ def open_case(
         now: the time.
 
     Raises:
-        DeclarationMissing: not over 18, or not depicted.
+        DeclarationMissing: under 18, or not depicted.
         NothingAccepted: no signal of any file is usable; no case is opened.
     """
     check_declared(declaration)
@@ -108,7 +108,7 @@ def check_declared(declaration: Declaration) -> None:
     """Check that a case may be opened with a declaration.
 
     Raises:
-        DeclarationMissing: not over 18, or not depicted.
+        DeclarationMissing: under 18, or not depicted.
     """
     if not (declaration.adult and declaration.depicted):
         raise DeclarationMissing

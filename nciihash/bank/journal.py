@@ -13,7 +13,7 @@ Numbers are little-endian. The file starts with a header:
 Records follow. Each starts with a frame of 48 bytes: the word `PAGE`, the length of the payload (4
 bytes), the record's number in this file (8), and the SHA-256 (32) of the header's checksum, the
 frame's first 16 bytes and the payload. The checksum ties a record to one position in one journal,
-and lets a valid record be recognized even if the ones before it are damaged.
+and lets a valid record be recognised even if the ones before it are damaged.
 """
 
 import json

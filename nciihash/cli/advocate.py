@@ -29,8 +29,8 @@ Reference = Annotated[str, typer.Argument(help="The reference of the case, such 
 _CODE: Final = """\
 Pass this code on to the person whose case it is, and to nobody else. On their own device they run \
 `nciihash claim --server {server}`, which asks for the code and shows them a case number and a \
-passphrase. From then on only they can see the case. The code works once, until {until}; until it \
-is used, the case stays in your hands."""
+passphrase. From then on only they can see the case. The code works once, until {until}. You \
+lose access to the case when it is used."""
 
 
 @advocate.command("list")

@@ -42,7 +42,12 @@ def hash_command(
         typer.Option(help="Compute this type of hash as well as pdq. May be repeated."),
     ] = None,
     variants: Annotated[
-        VariantSet, typer.Option(help="Which altered copies to hash as well.")
+        VariantSet,
+        typer.Option(
+            help="Altered copies to hash as well: for a submission, standard (up to 26 a picture) "
+            "or full (up to 65); for a query, match (the picture without its border, if it has "
+            "one)."
+        ),
     ] = VariantSet.NONE,
     recursive: Recursive = False,
     fast: Fast = False,

@@ -258,8 +258,8 @@ class _UnconfirmedFiles:
             )
         if self.lost:
             terminal.say(
-                f"{self.lost:,} further file(s) may match, and could not be kept for `nciihash "
-                f"confirm`. {self._error} Then match them again.",
+                f"{self.lost:,} further file(s) may match, but could not be stored for "
+                f"`nciihash confirm`. {self._error} Then match them again.",
                 style="red",
             )
 

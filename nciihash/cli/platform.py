@@ -90,8 +90,8 @@ LocalBank = Annotated[
 QueriedServer = Annotated[
     str | None,
     typer.Option(
-        help="Ask this clearinghouse instead, with the key in NCIIHASH_KEY. It does not return "
-        "distances.",
+        help="Ask this clearinghouse instead of a bank or, with --confirm, in addition to it. "
+        "Needs a key in NCIIHASH_KEY. No distances are returned.",
         show_default=False,
     ),
 ]

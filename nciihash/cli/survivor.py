@@ -62,8 +62,8 @@ Signals = Annotated[
 Variants = Annotated[
     VariantSet,
     typer.Option(
-        help="Which altered copies to hash as well, so that crops, mirror images and pictures with "
-        "a border are found too."
+        help="Altered copies to hash as well, so that crops, mirror images and pictures with a "
+        "border are found too: standard (up to 26 a picture) or full (up to 65)."
     ),
 ]
 ShowHashes = Annotated[
@@ -155,8 +155,8 @@ def open_page(
 ) -> None:
     """Serve the web page from this machine and open it in your browser. Ctrl-C ends it.
 
-    It is for people without internet access, and for helplines with many files. The page sends to
-    the clearinghouse only what its own page would send, and nothing is written to disk.
+    It is for people without internet access, and for helplines with many files. It sends to the
+    clearinghouse only what the page on the internet would send, and writes nothing to disk.
     """
     with Terminal().guard():
         become_page(server, port, browser=browser)
@@ -224,8 +224,8 @@ def withdraw(
 ) -> None:
     """Withdraw one file, or all of them and close the case.
 
-    From that moment the clearinghouse no longer matches it, and every platform is instructed
-    to delete it. You are asked for the passphrase, unless it is in NCIIHASH_PASSPHRASE.
+    From that moment the clearinghouse no longer matches what you withdrew, and every platform is
+    instructed to delete it. You are asked for the passphrase, unless it is in NCIIHASH_PASSPHRASE.
 
     Example: `nciihash withdraw K7Q4-29XD-MM3R --item 2 --server https://clearinghouse.example`
     """

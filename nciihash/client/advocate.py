@@ -55,7 +55,7 @@ class AdvocateClient(KeyedClient):
             items: the hashes of each file.
             reason: why the case is opened.
             consent: whether that person knows what is sent, and agreed.
-            adult: whether everybody in the pictures was over 18 when they were taken.
+            adult: whether everybody in the pictures was 18 or older when they were taken.
             depicted: whether they show that person.
             idempotency_key: the key of an earlier call whose outcome is unknown; a new one by
                 default.
@@ -86,7 +86,11 @@ class AdvocateClient(KeyedClient):
         return send_rest(opened, rest, key, add, append, on_sent)
 
     def cases(self) -> AssistedCases:
-        """Return your open cases, oldest first, with their deadlines."""
+        """Return your open cases, oldest first, with their deadlines.
+
+        Raises:
+            ServiceError: the key is wrong, or there is no response.
+        """
         return self._call(self._request("GET", ""), AssistedCases)
 
     def add(
@@ -130,23 +134,46 @@ class AdvocateClient(KeyedClient):
         )
 
     def status(self, reference: str) -> wire.CaseStatus:
-        """Return what each platform did about each file. This renews the case."""
+        """Return what each platform did about each file. This renews the case.
+
+        Raises:
+            InvalidRequest: this is not a reference.
+            ServiceError: there is no such case, or there is no response.
+        """
         request = self._request("GET", _path(reference))
         return self._call(request, wire.CaseStatus)
 
     def withdraw(self, reference: str, item: int | None = None) -> wire.Withdrawal:
-        """Withdraw one file by its number, or the whole case with all of its files."""
+        """Withdraw one file by its number, or the whole case with all of its files.
+
+        Raises:
+            InvalidRequest: this is not a reference.
+            ServiceError: there is no such case or file, or there is no response.
+        """
         suffix = "" if item is None else f"/items/{item}"
         request = self._request("DELETE", _path(reference) + suffix)
         return self._call(request, wire.Withdrawal)
 
     def note_report(self, reference: str) -> AssistedCases:
-        """Record that a site was sent a notice, which starts 48 hours; return your open cases."""
+        """Record that a site was sent a notice, which starts its 48 hours.
+
+        Returns:
+            Your open cases, as `cases` does.
+
+        Raises:
+            InvalidRequest: this is not a reference.
+            ServiceError: there is no such case, or there is no response.
+        """
         request = self._request("POST", f"{_path(reference)}/reported")
         return self._call(request, AssistedCases)
 
     def hand_over(self, reference: str) -> HandOver:
-        """Return a new code for taking over the case, which replaces any earlier one."""
+        """Return a new code for taking over the case, which replaces any earlier one.
+
+        Raises:
+            InvalidRequest: this is not a reference.
+            ServiceError: there is no such case, or there is no response.
+        """
         key = new_idempotency_key()
         request = self._request("POST", f"{_path(reference)}/handover", None, key)
         return self._call(request, HandOver)

@@ -59,6 +59,7 @@ def feed(
         veil: request veiled hashes although the key has access to whole ones.
 
     Raises:
+        InvalidRequest: `limit` or `wait` is out of range.
         CursorExpired: read the feed from its beginning into a new bank.
         ProtocolError: the response is not a page, or its cursor does not advance although `more`
             is set.
@@ -90,6 +91,7 @@ def acknowledge(session: Session, cursor: str) -> Exchange[None]:
     Call it only once that is true of removals too: survivors see it.
 
     Raises:
+        InvalidRequest: `cursor` is not a cursor.
         CursorExpired: the cursor belongs to another epoch of the log.
         ServiceError: the key is wrong, or there is no response.
     """
@@ -202,7 +204,7 @@ def check_ids(ids: Iterable[str]) -> None:
     """Check that all strings have the form of an id.
 
     Raises:
-        InvalidRequest: one of them has not.
+        InvalidRequest: one of them does not.
     """
     if not all(_ID.fullmatch(id) for id in ids):
         raise InvalidRequest(

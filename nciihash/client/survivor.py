@@ -68,7 +68,7 @@ class Client(BaseClient):
         Args:
             items: the hashes of each file.
             reason: why the case is opened.
-            adult: whether everybody in the pictures was over 18 when they were taken.
+            adult: whether everybody in the pictures was 18 or older when they were taken.
             depicted: whether they show the person who opens the case.
             idempotency_key: the key of an earlier call whose outcome is unknown, to repeat it
                 without opening a second case; a new key by default.

@@ -13,17 +13,16 @@ from typing import Final
 
 from nciihash.signals import Hashed
 
-SAMPLE_INTERVAL: Final = (
-    0.25  # seconds between samples; at one a second, half of the copies are missed
-)
-DUPLICATE_BITS: Final = 15  # bits: a frame within this distance of the last kept one is a duplicate
-QUERY_DUPLICATE_BITS: Final = (
-    8  # bits: the same for a query; up to this distance, sampling slows down
-)
-QUERY_INTERVAL: Final = (
-    1 / 32
-)  # seconds between samples of a query during fast motion: about every frame
-VARIANT_BITS: Final = 10  # bits: a variant's hash within this distance of another hash adds nothing
+# Seconds between samples; at one sample a second, half of the copies are missed.
+SAMPLE_INTERVAL: Final = 0.25
+# Seconds between samples of a query during fast motion: about every frame.
+QUERY_INTERVAL: Final = 1 / 32
+# A frame within this distance of the last one kept is a duplicate: in bits, in a submission and in
+# a query. A query is sampled less often while frames stay within it.
+DUPLICATE_BITS: Final = 15
+QUERY_DUPLICATE_BITS: Final = 8
+# A variant's hash within this distance of another hash, in bits, adds nothing.
+VARIANT_BITS: Final = 10
 # The most frames of one video: in a query, in a submission without variants, and in one with them;
 # and the most PDQ hashes in one submission. 512 frames are two minutes of constant motion.
 QUERY_FRAMES: Final = 4096

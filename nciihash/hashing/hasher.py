@@ -101,8 +101,8 @@ def hash_file(
             65) are for submissions. "match" is for queries: the picture within its frame, if it has
             one. They follow the image's own hash, which "standard" and "full" omit for a
             screenshot: see `nciihash.hashing.variants.hash_variants`.
-        signals: the types of hash to make; the result is in this order. `md5` and `sha256` are of
-            the file's bytes. `phash` and `dhash` are ImageHash's, of the upright image; videos
+        signals: the types of hash to compute; the hashes are in this order. `md5` and `sha256` are
+            of the file's bytes. `phash` and `dhash` are ImageHash's, of the upright image; videos
             have none.
         fast: as in `hash_image`, and for variants too. Ignored if `phash` or `dhash` is requested,
             since they need the full-size image.

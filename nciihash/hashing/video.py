@@ -39,9 +39,8 @@ _DECODERS: Final = frozenset(
     )
 )
 _SIDE_MIN: Final = 256  # pixels of the reduced frame, as for JPEG
-_SAMPLES_MAX: Final = (
-    2400  # the most samples, if the length is known: ten minutes at four per second
-)
+# The most samples of a video whose length is known: ten minutes at four per second.
+_SAMPLES_MAX: Final = 2400
 # Only key frames are decoded if all of these hold:
 _KEY_FRAMES_INTERVAL: Final = 1.0  # the sampling interval is at least this, in seconds
 _KEY_FRAMES_APART: Final = 30.0  # key frames are at most this far apart on average, in seconds

@@ -39,7 +39,7 @@ def hash_files(
 
     Args:
         paths: the files.
-        signals: the types of hash to make.
+        signals: the types of hash to compute.
         variants: which altered copies to hash too, as for `nciihash.hashing.hasher.hash_file`.
         fast: decode large JPEG files at a reduced size, as for `nciihash.hashing.hasher.hash_file`.
         sandboxed: decode in confined child processes, else in this process.

@@ -42,11 +42,8 @@ COLUMNS: Final = {
     "distance": "int16",
     "band": "string",
 }
-_COPIED: Final = (
-    "file",
-    "file_bytes",
-    "time",
-)  # copied from a Parquet file of hashes to the results
+# The columns that are copied from a Parquet file of hashes to the results.
+_COPIED: Final = ("file", "file_bytes", "time")
 
 
 @dataclass(frozen=True, slots=True)

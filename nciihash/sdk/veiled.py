@@ -69,22 +69,20 @@ def _companion(bank: Path, suffix: str) -> Path:
 class Confirmer:
     """A matcher for a veiled bank; its `find` can be used in place of `Bank.query`.
 
-    After a transient error the clearinghouse is not queried again.
+    After a transient error it does not query the clearinghouse again: use a new one then.
+
+    Args:
+        bank: the veiled bank.
+        veil: its veil.
+        ask: queries the clearinghouse, as `PlatformClient.match` does.
 
     Attributes:
         asked: how many candidates the clearinghouse has answered.
         unanswered: the signals of the last call that are candidates and could not be confirmed.
-        error: why they could not; None while there was no error.
+        error: why they could not be; None if there was no error.
     """
 
     def __init__(self, bank: Bank, veil: Veil, ask: Ask) -> None:
-        """Set up the two steps.
-
-        Args:
-            bank: the veiled bank.
-            veil: its veil.
-            ask: queries the clearinghouse, as `PlatformClient.match` does.
-        """
         self._bank = bank
         self._veil = veil
         self._ask = ask

@@ -53,7 +53,7 @@ class Declaration(Message):
 
     adult: Annotated[
         StrictBool,
-        Field(description="Everybody in the pictures was over 18 when they were taken."),
+        Field(description="Everybody in the pictures was 18 or older when they were taken."),
     ]
     depicted: Annotated[
         StrictBool, Field(description="The pictures show the person whose case this is.")

@@ -63,6 +63,18 @@ def test_every_command_and_option_exists(page):
         assert {word for word in words if word.startswith("--")} <= known, line
 
 
+def test_the_contributing_page_defines_every_link_of_its_source():
+    """The page includes the text of CONTRIBUTING.md, whose links are relative to another folder."""
+
+    def links(path):
+        return dict(re.findall(r"^\[(.+)\]: (\S+)$", path.read_text("utf-8"), re.M))
+
+    source, page = links(ROOT / "CONTRIBUTING.md"), links(DOCS / "contributing.md")
+    assert source.keys() == page.keys() != set()
+    assert all((ROOT / target).is_file() for target in source.values())
+    assert all((DOCS / target).is_file() for target in page.values())
+
+
 def test_every_make_target_exists():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
     for page in PAGES:

@@ -206,7 +206,7 @@ def test_a_candidate_that_cannot_be_stored_is_reported_and_does_not_end_the_run(
     done = run(*words, "--server", "http://127.0.0.1:9", NCIIHASH_KEY=key)
     assert done.code == 1
     assert [line.get("waiting") for line in done.lines] == [False, None, False]
-    assert "2 further file(s) may match, and could not be kept" in done.err
+    assert "2 further file(s) may match, but could not be stored" in done.err
     assert ("Too many" if how == "too many" else f"{bank}-waiting") in done.err
     assert PendingCandidates(bank).read() == []
     assert (tmp_path / "bank-waiting").read_bytes() == b""
