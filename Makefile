@@ -51,6 +51,7 @@ lint: $(VENV)/.dev lint-page
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini
 	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run --Werror $(wildcard nciihash/search/kernel/*)
 	$(BIN)/python tests/tools/words.py

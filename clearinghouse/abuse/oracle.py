@@ -49,11 +49,11 @@ class _Seen:
     """Digests of the different queries of one key around one file.
 
     `edge` holds those at an edge of it or with its published bits, and is None once an alarm was
-    raised; `any` holds all.
+    raised; `digests` holds all.
     """
 
     edge: set[bytes] | None = field(default_factory=set)
-    any: set[bytes] = field(default_factory=set)
+    digests: set[bytes] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +76,12 @@ class OracleDetector:
 
     Args:
         edge: queries at an edge that are allowed in a day (UTC).
-        any: queries in all that are allowed in a day.
+        total: queries in all that are allowed in a day.
     """
 
-    def __init__(self, *, edge: int, any: int) -> None:
+    def __init__(self, *, edge: int, total: int) -> None:
         self._edge = edge
-        self._any = any
+        self._total = total
         self._key = secrets.token_bytes(32)
         self._day: Day | None = None
         self._stored = 0  # digests in `_seen`
@@ -178,20 +178,20 @@ class OracleDetector:
         self._seen.move_to_end((key, item))
         if seen.edge is None:
             return
-        before = len(seen.any) + len(seen.edge)
-        seen.any.add(digest)
+        before = len(seen.digests) + len(seen.edge)
+        seen.digests.add(digest)
         if at_edge:
             seen.edge.add(digest)
-        self._stored += len(seen.any) + len(seen.edge) - before
-        if len(seen.edge) > self._edge or len(seen.any) > self._any:
-            self._alarms.append(Alarm(key, item, len(seen.any)))
+        self._stored += len(seen.digests) + len(seen.edge) - before
+        if len(seen.edge) > self._edge or len(seen.digests) > self._total:
+            self._alarms.append(Alarm(key, item, len(seen.digests)))
             self._raised[key] += 1
-            self._stored -= len(seen.any) + len(seen.edge)
+            self._stored -= len(seen.digests) + len(seen.edge)
             seen.edge = None
-            seen.any.clear()
+            seen.digests.clear()
         while len(self._seen) > _PAIRS or self._stored > _QUERIES:
             _, oldest = self._seen.popitem(last=False)
-            self._stored -= len(oldest.any) + len(oldest.edge or ())
+            self._stored -= len(oldest.digests) + len(oldest.edge or ())
 
 
 @cache

@@ -251,10 +251,10 @@ def _withdrawn(reply: Withdrawal, item: int | None) -> str:
         text = f"{subject} was withdrawn already."
     else:
         text = f"{reply.withdrawn} {'file' if reply.withdrawn == 1 else 'files'} withdrawn."
-        object = "it" if reply.withdrawn == 1 else "them"
+        pronoun = "it" if reply.withdrawn == 1 else "them"
         text += (
-            f" The clearinghouse no longer matches {object}, and has instructed every platform to "
-            f"delete {object}. The status shows who has confirmed."
+            f" The clearinghouse no longer matches {pronoun}, and has instructed every platform to "
+            f"delete {pronoun}. The status shows who has confirmed."
         )
     if reply.remaining:
         verb = "file of the case is" if reply.remaining == 1 else "files of the case are"

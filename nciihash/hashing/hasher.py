@@ -197,16 +197,18 @@ def hash_video(
         raise UnsupportedFormat(
             "This is a video, and phash and dhash are for pictures only. Use pdq, md5 or sha256."
         )
-    format = video_format(file.read(HEAD))
-    if format is None:
+    container_format = video_format(file.read(HEAD))
+    if container_format is None:
         raise UnsupportedFormat(
             "This is not a video in a format that this program can read. "
             "Open it in a program that plays it, export it as MP4 (H.264) and try again."
         )
     with video.decoder_errors():
-        check_whole(file, format)
+        check_whole(file, container_format)
     file.seek(0)
-    with video.open_video(file, format, frame_selection.SAMPLE_INTERVAL, limits) as source:
+    with video.open_video(
+        file, container_format, frame_selection.SAMPLE_INTERVAL, limits
+    ) as source:
         close = variants == "match" and source.every == frame_selection.SAMPLE_INTERVAL
         loop = 0 < source.seconds <= frame_selection.SAMPLE_INTERVAL
         selector = frame_selection.FrameSelector(

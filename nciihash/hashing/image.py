@@ -128,18 +128,18 @@ def decode(data: bytes, *, limits: Limits = LIMITS) -> NDArray[np.uint8]:
     Raises:
         FileRefused: one of its subclasses, with a message that says what to do.
     """
-    format = detect(data)
-    with decoder_errors(format):
-        if format is Format.JPEG:
+    image_format = detect(data)
+    with decoder_errors(image_format):
+        if image_format is Format.JPEG:
             return _decode_jpeg(data, limits)
-        if format is Format.GIF:
+        if image_format is Format.GIF:
             return _first_of_gif(data, limits)
-        if format is Format.TIFF:
+        if image_format is Format.TIFF:
             return _decode_tiff(tiff.layout(data), limits)
-        if format is Format.PNG and (first := _first_of_png(data)) is not None:
+        if image_format is Format.PNG and (first := _first_of_png(data)) is not None:
             size, frame, orientation = first
             return turn(_on_white(frame, size, Format.PNG, limits), orientation)
-        image, orientation = _open(data, format, limits)
+        image, orientation = _open(data, image_format, limits)
         del data
         return _pixels(image, orientation, limits)
 
@@ -176,8 +176,8 @@ def _decode_tiff(stored: tiff.Layout, limits: Limits, *, raw: bool = False) -> N
     return upright
 
 
-def _decode_frame(data: bytes, format: Format, limits: Limits) -> NDArray[np.uint8]:
-    return _pixels(_PLUGINS[format](io.BytesIO(data)), 1, limits)
+def _decode_frame(data: bytes, image_format: Format, limits: Limits) -> NDArray[np.uint8]:
+    return _pixels(_PLUGINS[image_format](io.BytesIO(data)), 1, limits)
 
 
 def _first_of_gif(data: bytes, limits: Limits) -> NDArray[np.uint8]:
@@ -197,10 +197,10 @@ def _first_of_png(data: bytes) -> tuple[tuple[int, int], animated.Frame, int] | 
 
 
 def _on_white(
-    frame: animated.Frame, size: tuple[int, int], format: Format, limits: Limits
+    frame: animated.Frame, size: tuple[int, int], image_format: Format, limits: Limits
 ) -> NDArray[np.uint8]:
     """Decode an animation's first frame, on a white canvas of the animation's size."""
-    pixels = _decode_frame(frame.file, format, limits)
+    pixels = _decode_frame(frame.file, image_format, limits)
     width, height = size
     if pixels.shape[:2] == (height, width):
         return pixels
@@ -218,31 +218,31 @@ def decode_raw(data: bytes, *, limits: Limits = LIMITS) -> NDArray[np.uint8] | N
     Raises:
         FileRefused: one of its subclasses, with a message that says what to do.
     """
-    format = detect(data)
-    if format in {Format.JPEG, Format.BMP}:
+    image_format = detect(data)
+    if image_format in {Format.JPEG, Format.BMP}:
         return None
-    with decoder_errors(format):
-        if format is Format.PNG and (first := _first_of_png(data)) is not None:
+    with decoder_errors(image_format):
+        if image_format is Format.PNG and (first := _first_of_png(data)) is not None:
             data = first[1].file
-        if format is Format.TIFF:
+        if image_format is Format.TIFF:
             stored = tiff.layout(data)
             return _decode_tiff(stored, limits, raw=True) if stored.alpha else None
-        image, orientation = _open(data, format, limits)
+        image, orientation = _open(data, image_format, limits)
         if not image.has_transparency_data:
             return None
         return _pixels(image, orientation, limits, raw=True)
 
 
-def _open(data: bytes, format: Format, limits: Limits) -> tuple[Image.Image, int]:
+def _open(data: bytes, image_format: Format, limits: Limits) -> tuple[Image.Image, int]:
     """Open a file that is not JPEG with Pillow; return the image and its EXIF orientation."""
-    if format is Format.PNG:
+    if image_format is Format.PNG:
         data, orientation = png_pixels(data)
-    cropped = without_aperture(data) if format is Format.HEIC else None
+    cropped = without_aperture(data) if image_format is Format.HEIC else None
     if cropped is not None:
         data, area, size = cropped
-    with _opening_warnings(format):
-        image: Image.Image = _PLUGINS[format](io.BytesIO(data))
-    if format is not Format.PNG:
+    with _opening_warnings(image_format):
+        image: Image.Image = _PLUGINS[image_format](io.BytesIO(data))
+    if image_format is not Format.PNG:
         # libheif rotates images itself, and pi_heif then resets the EXIF orientation
         orientation = formats.orientation(image.info.get("exif") or b"")
     if cropped is not None:
@@ -262,13 +262,15 @@ def animation(data: bytes, *, limits: Limits = LIMITS) -> Iterator[tuple[float, 
     Yields:
         The time of each frame in seconds from the first, and its pixels, uint8 (h, w, 3), upright.
     """
-    format = detect(data)
-    if format not in {Format.GIF, Format.WEBP, Format.AVIF, Format.PNG}:
+    image_format = detect(data)
+    if image_format not in {Format.GIF, Format.WEBP, Format.AVIF, Format.PNG}:
         return
     time = 0.0
     # decoders raise errors of nearly any type
     with suppress(Exception):
-        frames = _frames(data, limits) if format in _COMPOSED else _pillow_frames(data, limits)
+        frames = (
+            _frames(data, limits) if image_format in _COMPOSED else _pillow_frames(data, limits)
+        )
         for duration, pixels in frames:
             yield time, pixels
             # browsers show frames of less than 20 ms for 100 ms
@@ -278,7 +280,7 @@ def animation(data: bytes, *, limits: Limits = LIMITS) -> Iterator[tuple[float, 
 def _frames(data: bytes, limits: Limits) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """Yield the frames of a GIF or PNG, each with its duration in milliseconds."""
     if detect(data) is Format.GIF:
-        format, size, orientation, frames = (
+        image_format, size, orientation, frames = (
             Format.GIF,
             animated.gif_size(data),
             1,
@@ -287,15 +289,17 @@ def _frames(data: bytes, limits: Limits) -> Iterator[tuple[float, NDArray[np.uin
     else:
         still, orientation = png_pixels(data)
         width, height = struct.unpack_from(">II", still, 16)
-        format, size, frames = Format.PNG, (width, height), animated.png_frames(data)
+        image_format, size, frames = Format.PNG, (width, height), animated.png_frames(data)
     check_size(*size, limits)
-    for duration, rgba in animated.compose(size, frames, lambda file: _rgba(file, format, limits)):
+    for duration, rgba in animated.compose(
+        size, frames, lambda file: _rgba(file, image_format, limits)
+    ):
         yield duration, turn(np.ascontiguousarray(_flatten(rgba)), orientation)
 
 
-def _rgba(data: bytes, format: Format, limits: Limits) -> NDArray[np.uint8]:
+def _rgba(data: bytes, image_format: Format, limits: Limits) -> NDArray[np.uint8]:
     """Decode a frame with its alpha, uint8 (h, w, 4)."""
-    image = _PLUGINS[format](io.BytesIO(data))
+    image = _PLUGINS[image_format](io.BytesIO(data))
     check_size(*image.size, limits)
     image.load()
     if not image.mode.startswith("I;16"):
@@ -319,18 +323,22 @@ def count_frames(data: bytes) -> int:
 
     Nothing is decoded. If the rest of the file is damaged, return 1: the first image is still good.
     """
-    format = detect(data)
-    if format is Format.JPEG:
+    image_format = detect(data)
+    if image_format is Format.JPEG:
         return 1  # previews and depth maps after the image do not count
     frames = 1
-    if format is Format.TIFF:
+    if image_format is Format.TIFF:
         return max(1, sum(not page.small for page in pages(data)))
-    if format in _COMPOSED:
-        walk = animated.gif_frames if format is Format.GIF else animated.png_frames
+    if image_format in _COMPOSED:
+        walk = animated.gif_frames if image_format is Format.GIF else animated.png_frames
         with suppress(FileRefused):
             return max(1, sum(1 for _ in walk(data)))
     # decoders raise errors of nearly any type
-    with suppress(Exception), _opening_warnings(format), _PLUGINS[format](io.BytesIO(data)) as file:
+    with (
+        suppress(Exception),
+        _opening_warnings(image_format),
+        _PLUGINS[image_format](io.BytesIO(data)) as file,
+    ):
         frames = int(getattr(file, "n_frames", 1))
     return max(1, frames)
 
@@ -369,19 +377,19 @@ _warnings_lock = threading.Lock()
 
 
 @contextmanager
-def _opening_warnings(format: Format) -> Iterator[None]:
+def _opening_warnings(image_format: Format) -> Iterator[None]:
     """Raise an error for the warnings with which Pillow opens a damaged TIFF file.
 
     Warning filters are global to the process, hence the lock, and hence only for formats that need
     it. AVIF is one because Pillow parses its EXIF as TIFF; garbage there is ignored.
     """
-    if format not in {Format.TIFF, Format.AVIF}:
+    if image_format not in {Format.TIFF, Format.AVIF}:
         yield
         return
     with _warnings_lock, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-    if format is Format.TIFF and any("TiffImagePlugin" in w.filename for w in caught):
+    if image_format is Format.TIFF and any("TiffImagePlugin" in w.filename for w in caught):
         raise CorruptFile(
             "The directory of this TIFF picture is damaged. Use another copy of the file, or open "
             "it in a program that shows it and export it as JPEG."

@@ -177,12 +177,14 @@ _OTHER_COPY: Final = "Use another copy, or copy or download the file again."
 
 
 @contextmanager
-def open_video(file: BinaryIO, format: str, every: float, limits: Limits) -> Iterator[OpenVideo]:
+def open_video(
+    file: BinaryIO, container_format: str, every: float, limits: Limits
+) -> Iterator[OpenVideo]:
     """Open a video.
 
     Args:
         file: binary and seekable.
-        format: the container, as returned by `nciihash.media.formats.video_format`.
+        container_format: as returned by `nciihash.media.formats.video_format`.
         every: the sampling interval in seconds; longer if there would be too many samples.
         limits: `max_pixels` applies to each frame; `threads` is the number of decoder threads.
 
@@ -194,7 +196,7 @@ def open_video(file: BinaryIO, format: str, every: float, limits: Limits) -> Ite
         container = av.open(
             file,
             "r",
-            format=format,
+            format=container_format,
             metadata_errors="replace",
             buffer_size=1 << 16,
             io_open=_deny_open,

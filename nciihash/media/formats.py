@@ -123,11 +123,11 @@ def detect(data: bytes) -> Format:
         if data[8:12] == b"WEBP":
             return Format.WEBP
         raise UnsupportedFormat(_UNKNOWN)
-    for signature, format in _SIGNATURES:
+    for signature, image_format in _SIGNATURES:
         if data.startswith(signature):
-            if format is Format.TIFF and _is_raw(data):
+            if image_format is Format.TIFF and _is_raw(data):
                 raise UnsupportedFormat(RAW)
-            return format
+            return image_format
     head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if b"<svg" in head:
         raise UnsupportedFormat(f"This is an SVG drawing, which is not supported. {_EXPORT}")

@@ -32,21 +32,21 @@ _JOINED: Final = (
 _OTHER_COPY: Final = "Use another copy, or copy or download the file again."
 
 
-def check_whole(file: BinaryIO, format: str) -> None:
+def check_whole(file: BinaryIO, container_format: str) -> None:
     """Check that a video is not cut off and has no part missing in the middle.
 
     Args:
         file: binary and seekable.
-        format: the container, as returned by `nciihash.media.formats.video_format`; others than
-            "mov" and "matroska" are not checked.
+        container_format: as returned by `nciihash.media.formats.video_format`; only "mov" and
+            "matroska" are checked.
 
     Raises:
         CorruptFile: a part is missing.
     """
     size = file.seek(0, 2)
-    if format == "mov":
+    if container_format == "mov":
         _check_boxes(file, size)
-    elif format == "matroska":
+    elif container_format == "matroska":
         _check_segment(file, size)
 
 

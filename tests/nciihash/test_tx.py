@@ -88,9 +88,9 @@ class Tx:
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")
+            status: int | str = 0
             try:
                 inner_main(words, Path(self.environ["TX_STATEDIR"]))
-                status = 0
             except CommandError as error:
                 err.write(str(error))
                 status = error.returncode

@@ -1,4 +1,5 @@
 import math
+from operator import attrgetter
 
 import numpy as np
 import pytest
@@ -115,7 +116,7 @@ def test_the_limit_on_hashes_is_kept_without_losing_a_frame(frames, copies, limi
     kept = selector.hashes(limit)
     assert len(kept) <= max(limit, frames + copies)
     assert [h.time for h in kept if h.variant is Variant.ORIGINAL] == list(range(frames))
-    assert list(kept) == sorted(kept, key=lambda h: h.time)
+    assert list(kept) == sorted(kept, key=attrgetter("time"))
     if frames * (1 + copies) <= limit:
         assert len(kept) == frames * (1 + copies)
 

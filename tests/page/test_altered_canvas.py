@@ -28,8 +28,8 @@ def test_a_canvas_that_alters_pixels_is_not_used(visit):
     visitor.page.route("**/page/worker/worker.js", alter)
     visitor.arrive()
     photo = Image.fromarray(photos.astronaut())
-    for format in ("JPEG", "PNG"):
-        data = encoded(photo, format)
+    for image_format in ("JPEG", "PNG"):
+        data = encoded(photo, image_format)
         (got,) = fingerprints(visitor.page, [data])
         assert bits_apart(got["found"]["pdq"], by_python(data)[0]) <= 2
     webp = encoded(photo, "WEBP")

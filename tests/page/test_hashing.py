@@ -28,10 +28,11 @@ def golden(kind, height, width):
 @pytest.mark.parametrize("path", [None, "canvas"])
 def test_golden_pictures_hash_as_in_python(page, path):
     """By our own PNG reader, and by the canvas, which supports BMP."""
-    format, options = ("PNG", {"compress_level": 1}) if path is None else ("BMP", {})
+    image_format, options = ("PNG", {"compress_level": 1}) if path is None else ("BMP", {})
     entries = [e for e in HASHES if e["height"] * e["width"] <= 1_000_000]
     files = [
-        encoded(golden(e["kind"], e["height"], e["width"]), format, **options) for e in entries
+        encoded(golden(e["kind"], e["height"], e["width"]), image_format, **options)
+        for e in entries
     ]
     compared = 0
     for entry, got in zip(entries, fingerprints(page, files, path), strict=True):
@@ -167,15 +168,15 @@ def test_pictures_are_turned_upright(page, turned):
     exif = Image.Exif()
     exif[0x0112] = turned
     upright = by_python(encoded(image, "PNG", exif=exif))
-    for path, format, options in (
+    for path, image_format, options in (
         (None, "PNG", {}),
         (None, "JPEG", {"quality": 100, "subsampling": 0}),
         ("bytes", "JPEG", {"quality": 100, "subsampling": 0}),
         ("canvas", "JPEG", {"quality": 100, "subsampling": 0}),
     ):
-        data = encoded(image, format, exif=exif, **options)
+        data = encoded(image, image_format, exif=exif, **options)
         (got,) = fingerprints(page, [data], path)
-        assert bits_apart(got["found"]["pdq"], upright[0]) <= 2, (path, format)
+        assert bits_apart(got["found"]["pdq"], upright[0]) <= 2, (path, image_format)
 
 
 def test_transparent_parts_are_white(page):

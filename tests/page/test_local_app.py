@@ -11,8 +11,7 @@ from support.browsers.leaks import leaks
 def test_the_page_from_this_machine_opens_a_case_elsewhere(visit, serving):
     """The page sends its requests to loopback, which forwards them to the service."""
     command = [sys.executable, "-m", "nciihash", "app", "--no-browser", "--server", serving.address]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(command, text=True, **pipes)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline()
         address = re.fullmatch(r"clearinghouse: the page is at (http://127\.0\.0\.1:\d+)/\n", line)[

@@ -46,7 +46,7 @@ def test_the_track_that_the_browser_shows(page, flags, sizes):
 
 def test_a_video_whose_default_track_the_browser_does_not_show_is_refused(page):
     tracks = [moving_frames(12, 128, 96, seed=seed) for seed in (1, 2)]
-    options = {"format": "webm", "codec": "libvpx"}
+    options = {"container_format": "webm", "codec": "libvpx"}
     (got,) = fingerprints(page, [with_two_tracks(tracks, default=(False, True), **options)])
     assert got == {"code": "unplayable"}
     for default in ((True, False), (True, True), (False, False)):
@@ -87,15 +87,15 @@ def test_pictures_of_different_durations(page, name):
             assert min(bits_apart(own, each) for each in found) <= 31
 
 
-@pytest.mark.parametrize("format", ["GIF", "WEBP", "AVIF"])
+@pytest.mark.parametrize("image_format", ["GIF", "WEBP", "AVIF"])
 @pytest.mark.parametrize(
     "lengths", [[0.1, 3.0], [0.3, 0.06, 0.3], [0.06, 0.06, 0.06], [0.1] * 9, [0.01] * 6]
 )
-def test_animated_pictures(page, format, lengths):
+def test_animated_pictures(page, image_format, lengths):
     scenes = [Image.fromarray(each) for each in moving_frames(len(lengths), still=1, seed=2)]
     data = encode(
         scenes[0],
-        format,
+        image_format,
         save_all=True,
         append_images=scenes[1:],
         duration=[round(1000 * length) for length in lengths],
@@ -126,8 +126,8 @@ def test_an_animation_that_takes_too_long_keeps_its_frames_so_far(page, length):
 
 
 def test_a_still_picture_is_no_animation(page):
-    for format in ("GIF", "WEBP", "PNG", "AVIF"):
-        (got,) = fingerprints(page, [encode(scene(320, 240), format)])
+    for image_format in ("GIF", "WEBP", "PNG", "AVIF"):
+        (got,) = fingerprints(page, [encode(scene(320, 240), image_format)])
         assert got["found"]["media"] == "image"
 
 

@@ -19,9 +19,9 @@ def refusals():
     whole = {f: encoded(photo, f) for f in ("JPEG", "PNG", "GIF", "WEBP", "BMP")}
     progressive = encoded(photo, "JPEG", progressive=True)
     for share in (0.1, 0.5, 0.97):
-        for format, data in (*whole.items(), ("progressive", progressive)):
+        for image_format, data in (*whole.items(), ("progressive", progressive)):
             yield pytest.param(
-                data[: int(len(data) * share)], "damaged", id=f"{format} cut {share}"
+                data[: int(len(data) * share)], "damaged", id=f"{image_format} cut {share}"
             )
     rotten = bytearray(whole["PNG"])
     rotten[len(rotten) // 2] ^= 1

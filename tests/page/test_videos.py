@@ -16,7 +16,7 @@ from support.videos import make_video, moving_frames
 
 
 @pytest.mark.parametrize(
-    ("codec", "format", "turned"),
+    ("codec", "container_format", "turned"),
     [
         ("libx264", "mp4", 0),
         ("libx264", "mp4", 90),
@@ -24,8 +24,8 @@ from support.videos import make_video, moving_frames
         ("libvpx", "webm", 0),
     ],
 )
-def test_the_moments_of_a_video_hash_as_in_python(page, codec, format, turned):
-    data = make_video(moving_frames(30, 480, 270), codec, format, turned=turned)
+def test_the_moments_of_a_video_hash_as_in_python(page, codec, container_format, turned):
+    data = make_video(moving_frames(30, 480, 270), codec, container_format, turned=turned)
     (got,) = fingerprints(page, [data])
     item = hash_bytes(data, variants="standard")
     found = got["found"]

@@ -63,9 +63,9 @@ def test_colour_profiles_are_ignored(person, tmp_path):
         profile = photo.info["icc_profile"]
         assert b"Adobe RGB" in profile
         chosen = []
-        for name, format in (("a.jpg", "JPEG"), ("b.png", "PNG")):
+        for name, image_format in (("a.jpg", "JPEG"), ("b.png", "PNG")):
             path = tmp_path / name
-            path.write_bytes(encoded(photo, format, icc_profile=profile))
+            path.write_bytes(encoded(photo, image_format, icc_profile=profile))
             chosen.append(path)
     person.to_files()
     for path in chosen:

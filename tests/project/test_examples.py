@@ -193,12 +193,12 @@ def run_in_process(command, *, env, **_):
         contextlib.redirect_stdout(io.StringIO()) as out,
         contextlib.redirect_stderr(io.StringIO()) as err,
     ):
+        code: int | str = 0
         try:
             if is_cli:
                 app.main()
             else:
                 runpy.run_path(command[1], run_name="__main__")
-            code = 0
         except SystemExit as end:
             code = end.code or 0
     return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())

@@ -93,9 +93,9 @@ def run(capsys, monkeypatch, kept_sandboxes):
         monkeypatch.setattr(sys, "argv", ["nciihash", *map(str, arguments)])
         monkeypatch.setattr(sys, "stdin", io.StringIO(answers))
         capsys.readouterr()
+        code: int | str = 0
         try:
             nciihash.main()
-            code = 0
         except SystemExit as end:
             code = end.code or 0
         return CommandResult(code, *capsys.readouterr())
@@ -112,7 +112,7 @@ def operate(capsys, monkeypatch, *arguments):
     """Run `clearinghouse`; return its exit status and what it printed."""
     monkeypatch.setattr("sys.argv", ["clearinghouse", *map(str, arguments)])
     capsys.readouterr()
-    code = 0
+    code: int | str = 0
     try:
         clearinghouse.main()
     except SystemExit as end:

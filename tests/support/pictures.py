@@ -18,10 +18,10 @@ def scene(width: int = 120, height: int = 80, seed: int = 1) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def encode(image: Image.Image, format: str, **options: Any) -> bytes:  # noqa: A002 - as in Pillow
+def encode(image: Image.Image, image_format: str, **options: Any) -> bytes:
     """Save a picture to bytes."""
     out = io.BytesIO()
-    image.save(out, format, **options)
+    image.save(out, image_format, **options)
     return out.getvalue()
 
 

@@ -61,9 +61,9 @@ def command(*words, database, code=0, typed="", **environment):
         redirect_stdout(io.StringIO()) as out,
         redirect_stderr(io.StringIO()) as err,
     ):
+        status: int | str = 0
         try:
             app.main()
-            status = 0
         except SystemExit as end:
             status = end.code or 0
     result = CommandResult(out.getvalue(), err.getvalue(), status)

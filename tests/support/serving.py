@@ -3,10 +3,12 @@
 import base64
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from clearinghouse.app import create_app
@@ -129,9 +131,9 @@ class Peer:
 class RunningService:
     """The application while it runs."""
 
-    app: object
+    app: FastAPI
     client: TestClient
-    clock: Clock
+    clock: Callable[[], datetime]
     settings: Settings
 
     @property

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import av
 from av.bitstream import BitStreamFilterContext
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 
 from support.videos import FAST, make_video, moving_frames
 
@@ -32,7 +32,7 @@ def with_side_track(kind, frames=None):
     with av.open(out, "w", format=container_format) as container:
         video = container.add_stream(video_codec, rate=12, options=FAST[video_codec])
         video.height, video.width = 240, 320
-        side = None
+        side: Stream | None = None
         if codec is None:
             container.add_attachment("a.ttf", "application/x-truetype-font", payload)
         elif codec in _DATA:
@@ -57,7 +57,7 @@ def with_two_tracks(
     *,
     flags=None,
     default=None,
-    format="mp4",  # noqa: A002 - the name in PyAV
+    container_format="mp4",
     codec="libx264",
 ):
     """Encode two video tracks.
@@ -69,7 +69,7 @@ def with_two_tracks(
         default: in Matroska, whether each track is the default.
     """
     out = io.BytesIO()
-    with av.open(out, "w", format=format) as container:
+    with av.open(out, "w", format=container_format) as container:
         tracks = []
         for number, track_frames in enumerate(frames):
             track = container.add_stream(codec, rate=12, options=FAST[codec])
@@ -89,7 +89,7 @@ def with_two_tracks(
     return bytes(data)
 
 
-def cropped(frames, codec, left, top, format="mp4"):  # noqa: A002 - the name in PyAV
+def cropped(frames, codec, left, top, container_format="mp4"):
     """Encode frames whose stream header crops pixels at the left and top."""
     raw = {"libx264": "h264", "libx265": "hevc"}[codec]
     out = io.BytesIO()
@@ -103,15 +103,15 @@ def cropped(frames, codec, left, top, format="mp4"):  # noqa: A002 - the name in
             for changed in crop.filter(packet if packet.size else None):
                 changed.stream = track
                 container.mux(changed)
-    return repacked(out.getvalue(), raw, format)
+    return repacked(out.getvalue(), raw, container_format)
 
 
-def repacked(data, raw, format, rate=12):  # noqa: A002 - the name in PyAV
+def repacked(data, raw, container_format, rate=12):
     """Mux an H.264 or HEVC elementary stream into a container."""
     out = io.BytesIO()
     with (
         av.open(io.BytesIO(data), format=raw) as source,
-        av.open(out, "w", format=format) as container,
+        av.open(out, "w", format=container_format) as container,
     ):
         track = container.add_stream_from_template(source.streams.video[0])
         for number, packet in enumerate(source.demux(video=0)):

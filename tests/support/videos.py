@@ -71,7 +71,7 @@ def same_priority():
 def make_video(
     frames,
     codec="libx264",
-    format="mp4",  # noqa: A002 - the name in PyAV
+    container_format="mp4",
     pix_fmt="yuv420p",
     *,
     rate=RATE,
@@ -91,7 +91,7 @@ def make_video(
         out: a binary file to write to instead of one in memory.
     """
     out = io.BytesIO() if out is None else out
-    with same_priority(), av.open(out, "w", format=format) as container:
+    with same_priority(), av.open(out, "w", format=container_format) as container:
         stream = container.add_stream(
             codec, rate=rate, options=FAST.get(codec, {}) | (options or {})
         )

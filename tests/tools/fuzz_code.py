@@ -110,15 +110,16 @@ def frames(data):
     chosen = frame_selection.FrameSelector(
         random.ConsumeIntInRange(1, 40), close=random.ConsumeBool()
     )
-    value, time = 0, 0.0
+    value, start = 0, 0.0
     while random.remaining_bytes() > 4:
         value ^= random.ConsumeUInt(4) << random.ConsumeIntInRange(0, 224)
-        time += random.ConsumeIntInRange(0, 400) / 100
+        end = start + random.ConsumeIntInRange(0, 400) / 100
         quality = random.ConsumeIntInRange(0, 100)
         own = Hashed(Signal(SignalType.PDQ, value.to_bytes(32)), quality)
         copy = Hashed(Signal(SignalType.PDQ, (value ^ 0xFFFF).to_bytes(32)), 90, Variant.MIRROR)
-        if chosen.due(time) and chosen.take(own):
+        if chosen.due(start, end) and chosen.take(own):
             chosen.keep((own, copy))
+        start = end
     hashes = chosen.hashes(random.ConsumeIntInRange(0, 60))
     if hashes:
         video = vpdq.group_by_frame(hashes)

@@ -21,5 +21,7 @@ _NAMES: Final = {
     Format.HEIC: "picture.heic",
 }
 
-SAMPLES: Final = {format: (_FOLDER / name).read_bytes() for format, name in _NAMES.items()}
+SAMPLES: Final = {
+    image_format: (_FOLDER / name).read_bytes() for image_format, name in _NAMES.items()
+}
 VIDEO: Final = (_FOLDER / "video.mkv").read_bytes()  # Matroska with two frames of MPEG-4

@@ -93,11 +93,12 @@ def test_nothing_is_sealed_looked_up_or_compared_under_the_lock(service, locked)
     case.withdraw(1).raise_for_status()
     case.withdraw().raise_for_status()
     assert locked == ["ReplyVault.seal"]
-    key, peer = advocates.add(service.parts.store, "Helpline", service.clock()), service.platform()
+    advocate_key = advocates.add(service.parts.store, "Helpline", service.clock())
+    peer = service.platform()
     locked.clear()
     content = opening(item(pdq())) | {"consent": True}
     del content["work"]
-    helper = {"Authorization": f"Bearer {key}"}
+    helper = {"Authorization": f"Bearer {advocate_key}"}
     assert (
         service.client.post("/v1/advocate/cases", json=content, headers=helper).status_code == 201
     )
@@ -333,11 +334,12 @@ def test_a_part_without_work_is_not_stored(service, monkeypatch):
     case = service.open(video(1, more=True))
     paid = []
     pay = type(service.parts.proof_of_work).pay
-    monkeypatch.setattr(
-        type(service.parts.proof_of_work),
-        "pay",
-        lambda *args, **kwargs: paid.append(kwargs["signals"]) or pay(*args, **kwargs),
-    )
+
+    def record(*args, **kwargs):
+        paid.append(kwargs["signals"])
+        return pay(*args, **kwargs)
+
+    monkeypatch.setattr(type(service.parts.proof_of_work), "pay", record)
     prepare_part = filing.prepare_part
 
     def late(*args):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import selectors
 import socket
 import threading
 import time
@@ -237,15 +238,16 @@ class QuickLoop(asyncio.SelectorEventLoop):
     """An event loop that skips waits: its clock advances instead."""
 
     def __init__(self):
-        super().__init__()
+        selector = selectors.DefaultSelector()
+        super().__init__(selector)
         self._now = 0.0
-        select = self._selector.select
+        select = selector.select
 
         def advance(timeout=None):
             self._now += timeout or 0.0
             return select(0)
 
-        self._selector.select = advance
+        selector.select = advance
 
     def time(self):
         return self._now

@@ -32,6 +32,9 @@ class FakeClient(contextlib.nullcontext):
         self.error = error
         self._hits = Hits(hits)
 
+    def connect(self, server):
+        return self
+
     def match(self, signals):
         self.queries.append(list(signals))
         if self.error is not None:
@@ -140,17 +143,17 @@ def test_a_bank_that_does_not_exist_and_a_service_that_is_away(terminal, tmp_pat
         match_files(terminal, no_client, options(photos / "photo0.jpg", bank=tmp_path / "none"))
     client = FakeClient(error=ServiceUnreachable("No connection."))
     with pytest.raises(ServiceUnreachable):
-        match_files(terminal, lambda _: client, options(photos / "photo0.jpg", server=SERVER))
+        match_files(terminal, client.connect, options(photos / "photo0.jpg", server=SERVER))
 
 
 def test_an_interrupt_says_how_to_continue(photos, tmp_path, capsys):
     client = FakeClient(error=KeyboardInterrupt())
     given = options(photos / "photo0.jpg", server=SERVER, out=tmp_path / "out.jsonl")
     with pytest.raises(KeyboardInterrupt):
-        match_files(Terminal(), lambda _: client, given)
+        match_files(Terminal(), client.connect, given)
     assert "Run the same command again to continue." in capsys.readouterr().err
     client.error = None
-    assert match_files(Terminal(), lambda _: client, given) is ExitCode.OK
+    assert match_files(Terminal(), client.connect, given) is ExitCode.OK
     assert [json.loads(line)["file"] for line in given.out.read_text().splitlines()] == [
         str(photos / "photo0.jpg")
     ]
@@ -162,11 +165,11 @@ def test_candidates_are_confirmed_or_stored_until_they_can_be(
     files = (photos / "copy0.jpg", photos / "photo1.jpg")
     given = options(*files, bank=veiled_bank, server=SERVER, confirm=True)
     client = FakeClient(hit(7))
-    assert match_files(terminal, lambda _: client, given) is ExitCode.OK
+    assert match_files(terminal, client.connect, given) is ExitCode.OK
     assert [[match["id"] for match in line["matches"]] for line in lines()] == [[hit(7).id], []]
 
     client.error = ServiceUnreachable("No connection.")
-    assert match_files(terminal, lambda _: client, given) is ExitCode.SOME_FAILED
+    assert match_files(terminal, client.connect, given) is ExitCode.SOME_FAILED
     out, err = capsys.readouterr()
     assert [json.loads(line).get("waiting") for line in out.splitlines()] == [True, None]
     assert "1 file(s) may match" in err

@@ -211,6 +211,8 @@ class LossyProxy(ThreadingHTTPServer):
 
 
 class _Forwarding(BaseHTTPRequestHandler):
+    server: LossyProxy
+
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
         self.server.keys.append(self.headers["idempotency-key"])

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import ssl
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -33,6 +34,9 @@ def problem(status, code="some_code", title="No", detail="Do this.", headers=Non
 
 class Script:
     """Sends scripted responses one after another; records the requests and the pauses."""
+
+    transport_class: type
+    sleep: Callable[[float], object]
 
     def __init__(self, *responses, retry=RETRY_POLICY):
         self.responses = list(responses)

@@ -5,6 +5,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -38,7 +39,19 @@ def test_an_invalid_key_is_refused_and_not_quoted(key):
     assert not key.strip() or key not in str(caught.value)
 
 
+class Server(http.server.ThreadingHTTPServer):
+    """Records the paths of requests, and answers each with `respond`."""
+
+    respond: Callable[[http.server.BaseHTTPRequestHandler], object]
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.paths = []
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
     def do_GET(self):
         self.server.paths.append(self.path)
         self.server.respond(self)
@@ -51,8 +64,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        running.paths = []
+    with Server() as running:
         # by default it checks for its shutdown every half second only
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

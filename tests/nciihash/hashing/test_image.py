@@ -168,8 +168,8 @@ def test_a_transparent_palette_colour_becomes_white():
     palette = scene().quantize(16)
     index = int(np.asarray(palette)[0, 0])
     is_transparent = np.asarray(palette) == index
-    for format in ("PNG", "GIF"):
-        actual = image.decode(encode(palette, format, transparency=index))
+    for image_format in ("PNG", "GIF"):
+        actual = image.decode(encode(palette, image_format, transparency=index))
         assert (actual[is_transparent] == 255).all()
         assert (
             actual[~is_transparent] == np.asarray(palette.convert("RGB"))[~is_transparent]
@@ -198,8 +198,8 @@ def test_cmyk_jpegs_are_not_inverted():
 
 def test_16_bit_greys_are_reduced_to_their_upper_eight_bits():
     grey = (np.arange(80 * 120).reshape(80, 120) * 6).astype(np.uint16)
-    for format in ("PNG", "TIFF"):
-        actual = image.decode(encode(Image.fromarray(grey), format))
+    for image_format in ("PNG", "TIFF"):
+        actual = image.decode(encode(Image.fromarray(grey), image_format))
         np.testing.assert_array_equal(actual, np.repeat((grey >> 8)[..., None], 3, 2))
 
 
@@ -217,11 +217,11 @@ def test_grey_and_bilevel_pictures_become_rgb():
         assert len(np.unique(actual)) >= 2
 
 
-@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF", "AVIF"])
-def test_an_animation_decodes_to_its_first_frame(format):
-    options = {"lossless": True} if format == "WEBP" else {}
+@pytest.mark.parametrize("image_format", ["GIF", "WEBP", "PNG", "TIFF", "AVIF"])
+def test_an_animation_decodes_to_its_first_frame(image_format):
+    options = {"lossless": True} if image_format == "WEBP" else {}
     frames = [scene(seed=n) for n in (2, 3)]
-    data = encode(scene(), format, save_all=True, append_images=frames, **options)
+    data = encode(scene(), image_format, save_all=True, append_images=frames, **options)
     first = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
     np.testing.assert_array_equal(image.decode(data), first)
     assert np.abs(first.astype(int) - np.asarray(scene())).mean() < 15

@@ -187,7 +187,7 @@ def test_xmp_orientation_in_a_tiff_is_ignored(type):
 
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 def test_xmp_orientation_is_ignored_in_every_format(name):
-    options = {"lossless": True} if name == "WEBP" else {}
+    options: dict[str, object] = {"lossless": True} if name == "WEBP" else {}
     plain = image.decode(encode(scene(), name, **options))
     if name == "TIFF":
         options["tiffinfo"] = {700: XMP}

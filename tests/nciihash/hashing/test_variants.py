@@ -186,9 +186,9 @@ def test_colours_hidden_by_alpha_are_hashed_too(tmp_path):
 
 
 @pytest.mark.parametrize("which", list(VariantSet))
-@pytest.mark.parametrize("format", ["png", "jpg"])
-def test_the_sandbox_returns_the_same_hashes(tmp_path, which, format):
-    path = tmp_path / f"photo.{format}"
+@pytest.mark.parametrize("file_format", ["png", "jpg"])
+def test_the_sandbox_returns_the_same_hashes(tmp_path, which, file_format):
+    path = tmp_path / f"photo.{file_format}"
     ImageOps.expand(photo("chelsea", 640, 480), 40, "white").save(path)
     options = {"variants": which.value, "signals": (SignalType.MD5, SignalType.PDQ)}
     item = hasher.hash_file(path, **options)

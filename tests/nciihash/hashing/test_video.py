@@ -3,6 +3,7 @@ import os
 import re
 import struct
 from dataclasses import replace
+from operator import attrgetter
 
 import av
 import numpy as np
@@ -22,9 +23,9 @@ LIMITS = Limits(threads=1)
 PDQ_MD5 = (SignalType.PDQ, SignalType.MD5, SignalType.SHA256)
 
 
-def sampled(data, format="mov", every=0.25):
+def sampled(data, container_format="mov", every=0.25):
     selector = frame_selection.FrameSelector(10_000, every)
-    with open_video(io.BytesIO(data), format, every, LIMITS) as source:
+    with open_video(io.BytesIO(data), container_format, every, LIMITS) as source:
         return list(source.frames(selector.due))
 
 
@@ -82,10 +83,10 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_codec_and_container_has_the_same_frames(kind, frames, original):
-    codec, format, pix_fmt = KINDS[kind]
+    codec, container_format, pix_fmt = KINDS[kind]
     rate = 24 if codec.startswith("mpeg") else RATE  # MPEG-1 and MPEG-2 support few rates
     repeated = [frame for frame in frames for _ in range(rate // RATE)]
-    item = hasher.hash_bytes(make_video(repeated, codec, format, pix_fmt, rate=rate))
+    item = hasher.hash_bytes(make_video(repeated, codec, container_format, pix_fmt, rate=rate))
     assert item.media is Media.VIDEO
     assert item.every == frame_selection.SAMPLE_INTERVAL
     share = shares(item, original)
@@ -145,7 +146,10 @@ TRACKS = {
     "the second is disabled": (True, {"flags": (3, 2)}),
     "both are enabled": (True, {"flags": (3, 3)}),
     "none is enabled": (True, {"flags": (0, 0)}),
-    "the second is the default": (False, {"default": (False, True), "format": "matroska"}),
+    "the second is the default": (
+        False,
+        {"default": (False, True), "container_format": "matroska"},
+    ),
 }
 
 
@@ -160,10 +164,10 @@ def test_the_track_that_players_show_is_hashed(name, sizes):
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
 @pytest.mark.parametrize(("left", "top"), [(20, 0), (0, 10), (34, 14)])
-@pytest.mark.parametrize("format", ["mp4", "matroska"])
-def test_cropping_in_a_stream_header_is_applied(codec, left, top, format):
+@pytest.mark.parametrize("container_format", ["mp4", "matroska"])
+def test_cropping_in_a_stream_header_is_applied(codec, left, top, container_format):
     frames = moving_frames(12, 320, 224)
-    item = hasher.hash_bytes(cropped(frames, codec, left, top, format))
+    item = hasher.hash_bytes(cropped(frames, codec, left, top, container_format))
     assert max(distance_to(item, frame[top:, left:]) for frame in frames) <= 10
 
 
@@ -253,17 +257,17 @@ def test_bars_are_trimmed_for_queries(frames, original):
     assert shares(hasher.hash_bytes(data, variants="match"), original).query.fraction >= 0.8
 
 
-@pytest.mark.parametrize("format", ["GIF", "WEBP", "AVIF"])
-def test_animated_pictures_are_hashed_as_videos(format, frames, original):
+@pytest.mark.parametrize("image_format", ["GIF", "WEBP", "AVIF"])
+def test_animated_pictures_are_hashed_as_videos(image_format, frames, original):
     pictures = [Image.fromarray(f) for f in frames[::3]]
     data = encode(
-        pictures[0], format, save_all=True, append_images=pictures[1:], duration=3000 // RATE
+        pictures[0], image_format, save_all=True, append_images=pictures[1:], duration=3000 // RATE
     )
     item = hasher.hash_bytes(data, signals=(*PDQ_MD5, SignalType.PHASH))
     assert (item.media, item.frames) == (Media.VIDEO, 5)
     assert shares(item, original).query.fraction == 1.0
     assert item.hashes[0].time == 0.0
-    first = hasher.hash_bytes(encode(pictures[0], format))
+    first = hasher.hash_bytes(encode(pictures[0], image_format))
     assert first.media is Media.IMAGE
     assert shares(first, item).query.found == 1
 
@@ -279,9 +283,8 @@ def test_a_long_video_is_sampled_less_often(monkeypatch):
     item = hasher.hash_bytes(data)
     assert 4 <= item.frames <= 8
     assert item.every >= 1.0
-    times = [h.time for h in item.hashes]
-    assert times == sorted(times)
-    assert times[-1] > 7
+    assert list(item.hashes) == sorted(item.hashes, key=attrgetter("time"))
+    assert item.hashes[-1].time > 7
 
 
 def test_submissions_stay_within_the_limit_on_signals(monkeypatch):
@@ -316,21 +319,23 @@ LENGTHS = {
 def test_each_frame_shown_for_a_quarter_second_is_hashed(name, variants):
     lengths = LENGTHS[name]
     scenes, times = scenes_and_times(lengths)
-    for codec, format in (("libx264", "mp4"), ("libvpx", "webm")):
-        item = hasher.hash_bytes(make_video(scenes, codec, format, times=times), variants=variants)
+    for codec, container_format in (("libx264", "mp4"), ("libvpx", "webm")):
+        item = hasher.hash_bytes(
+            make_video(scenes, codec, container_format, times=times), variants=variants
+        )
         for number, (drawn, length) in enumerate(zip(scenes, lengths, strict=True)):
             if length >= 0.25 or number == len(scenes) - 1:
                 assert distance_to(item, drawn) <= 31, (codec, number)
 
 
-@pytest.mark.parametrize("format", ["GIF", "WEBP", "AVIF"])
+@pytest.mark.parametrize("image_format", ["GIF", "WEBP", "AVIF"])
 @pytest.mark.parametrize("lengths", [[0.1, 3.0], [0.3, 0.06, 0.3], [0.06, 0.06, 0.06]])
-def test_each_animation_frame_shown_for_a_quarter_second_is_hashed(format, lengths):
+def test_each_animation_frame_shown_for_a_quarter_second_is_hashed(image_format, lengths):
     scenes, _ = scenes_and_times(lengths)
     pictures = [Image.fromarray(scene) for scene in scenes]
     data = encode(
         pictures[0],
-        format,
+        image_format,
         save_all=True,
         append_images=pictures[1:],
         duration=[round(1000 * length) for length in lengths],
@@ -458,7 +463,7 @@ def test_a_file_that_a_video_refers_to_is_not_opened(frames, footage, tmp_path):
     """A QuickTime file may refer to another file for its frames."""
     secret = tmp_path / "secret.mp4"
     secret.write_bytes(footage)
-    data = make_video(frames, format="mov")
+    data = make_video(frames, container_format="mov")
     alias = b"\0\0\0\x0calis\0\0\0\1"
     name = str(secret).encode() + b"\0"
     outside = struct.pack(">I", 12 + len(name)) + b"url \0\0\0\0" + name

@@ -57,9 +57,9 @@ STREAMS = {
 
 @pytest.mark.parametrize("kind", STREAMS)
 def test_elementary_streams_and_camera_formats_are_hashed(kind):
-    codec, format, name, rate = STREAMS[kind]
+    codec, container_format, name, rate = STREAMS[kind]
     frames = moving_frames(FRAMES, 320, 240)
-    data = make_video(frames, codec, format, rate=rate)
+    data = make_video(frames, codec, container_format, rate=rate)
     assert video_format(data[:4096]) == name
     item = hasher.hash_bytes(data)
     assert max(nearest(item, frame) for frame in frames) <= 31
@@ -115,17 +115,17 @@ def test_unknown_files_are_refused():
         hasher.hash_bytes(bytes(range(1, 200)))
 
 
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF"])
-def test_pictures_are_not_videos(format):
-    assert video_format(encode(scene(300, 200), format)) is None
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF"])
+def test_pictures_are_not_videos(image_format):
+    assert video_format(encode(scene(300, 200), image_format)) is None
     flat = io.BytesIO()
-    Image.new("RGB", (300, 200), (0x47, 0x47, 0x47)).save(flat, format)
+    Image.new("RGB", (300, 200), (0x47, 0x47, 0x47)).save(flat, image_format)
     assert video_format(flat.getvalue()) is None
 
 
 def test_a_picture_that_contains_a_transport_stream_is_a_picture(stream):
-    for format in ("JPEG", "PNG", "GIF"):
-        data = encode(scene(300, 200), format)
+    for image_format in ("JPEG", "PNG", "GIF"):
+        data = encode(scene(300, 200), image_format)
         assert video_format(data[:8] + stream) is None
         assert detect(data) is not None
 

@@ -272,18 +272,18 @@ def test_the_audit_hook_detects_an_opened_file(picture, monkeypatch):
 
 
 def test_all_lazy_imports_happen_before_confinement(watched, tmp_path):
-    for format, data in SAMPLES.items():
-        path = tmp_path / format
+    for image_format, data in SAMPLES.items():
+        path = tmp_path / image_format
         path.write_bytes(data)
         for variants in hasher.VARIANTS:
             options = {"variants": variants, "signals": FILE_SIGNAL_TYPES}
             assert watched.hash_file(path, **options) == hasher.hash_file(path, **options)
-        assert detect(data) is format
+        assert detect(data) is image_format
     assert set(SAMPLES) == set(Format)
 
 
 @pytest.mark.parametrize(
-    ("codec", "format", "pix_fmt"),
+    ("codec", "container_format", "pix_fmt"),
     [
         ("libx264", "matroska", "yuv420p"),
         ("libx265", "matroska", "yuv420p10le"),
@@ -304,10 +304,12 @@ def test_all_lazy_imports_happen_before_confinement(watched, tmp_path):
         ("rawvideo", "avi", "yuv420p"),
     ],
 )
-def test_videos_import_nothing_after_confinement(watched, tmp_path, codec, format, pix_fmt):
+def test_videos_import_nothing_after_confinement(
+    watched, tmp_path, codec, container_format, pix_fmt
+):
     path = tmp_path / "video"
     rate = 24 if codec.startswith("mpeg") else 12  # MPEG-1 and MPEG-2 support few rates
-    path.write_bytes(make_video(moving_frames(8), codec, format, pix_fmt, rate=rate))
+    path.write_bytes(make_video(moving_frames(8), codec, container_format, pix_fmt, rate=rate))
     child = pid_of(watched)
     assert watched.hash_file(path, variants="standard").frames in {1, 2}
     assert pid_of(watched) == child

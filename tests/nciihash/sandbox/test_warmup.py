@@ -14,17 +14,17 @@ from nciihash.sandbox import warmup
 FILES = {file.name: file.read_bytes() for file in files(warmup).iterdir() if file.is_file()}
 
 
-@pytest.mark.parametrize("format", Format)
-def test_each_sample_is_a_small_picture_of_its_format(format):
-    data = warmup.SAMPLES[format]
-    assert detect(data) is format
-    if format is Format.HEIC:
+@pytest.mark.parametrize("image_format", Format)
+def test_each_sample_is_a_small_picture_of_its_format(image_format):
+    data = warmup.SAMPLES[image_format]
+    assert detect(data) is image_format
+    if image_format is Format.HEIC:
         picture = pi_heif.open_heif(data)
         assert picture.mimetype == "image/heic"
     else:
-        picture = Image.open(io.BytesIO(data), formats=[format.upper()])
+        picture = Image.open(io.BytesIO(data), formats=[image_format.upper()])
         picture.load()
-        assert picture.format == format.upper()
+        assert picture.format == image_format.upper()
     assert max(picture.size) <= 16
 
 
@@ -40,9 +40,9 @@ def test_the_package_contains_only_the_samples():
     kept = [data for name, data in FILES.items() if not name.startswith("__init__.")]
     assert sorted(kept) == sorted([*warmup.SAMPLES.values(), warmup.VIDEO])
     named = {name.rpartition(".")[2]: data for name, data in FILES.items()}
-    for ending, format in (
+    for ending, image_format in (
         *(("jpg", Format.JPEG), ("png", Format.PNG), ("webp", Format.WEBP), ("gif", Format.GIF)),
         *(("tif", Format.TIFF), ("bmp", Format.BMP), ("avif", Format.AVIF), ("heic", Format.HEIC)),
     ):
-        assert named[ending] == warmup.SAMPLES[format]
+        assert named[ending] == warmup.SAMPLES[image_format]
     assert named["mkv"] == warmup.VIDEO

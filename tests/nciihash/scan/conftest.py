@@ -107,9 +107,9 @@ def run(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["nciihash", "scan", *map(str, arguments)])
         monkeypatch.setattr(sys, "stdin", io.StringIO())
         capsys.readouterr()
+        code: int | str = 0
         try:
             app.main()
-            code = 0
         except SystemExit as end:
             code = end.code or 0
         return code, *capsys.readouterr()
