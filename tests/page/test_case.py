@@ -31,7 +31,7 @@ def test_a_request_whose_answer_is_lost_is_retried_without_a_second_case(visit, 
     visitor.choose(pictures())
     visitor.press("continue")
     visitor.press("review.send")
-    visitor.sees("trouble.offline")
+    visitor.sees("error.offline")
     # she cannot change her files now: another request would open a second case
     assert visitor.page.get_by_role("button", name=visitor.say("back"), exact=True).count() == 0
     visitor.press("again")
@@ -125,7 +125,7 @@ def test_a_case_is_claimed_with_a_code_and_a_lost_answer_is_retried(visit, servi
         visitor.at("claim.title")
         visitor.page.fill("#code", "K7Q4-29XD-0000")
         visitor.press("claim.go")
-        visitor.sees("trouble.code_unknown")
+        visitor.sees("error.code_unknown")
         lost = []
 
         def lose(route):
@@ -135,7 +135,7 @@ def test_a_case_is_claimed_with_a_code_and_a_lost_answer_is_retried(visit, servi
         visitor.page.route("**/v1/claim", lose, times=1)
         visitor.page.fill("#code", code.lower().replace("-", " "))
         visitor.press("claim.go")
-        visitor.sees("trouble.offline")
+        visitor.sees("error.offline")
         assert lost == [200]
         visitor.press("claim.go")
         visitor.at("receipt.title")

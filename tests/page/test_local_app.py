@@ -26,7 +26,7 @@ def test_the_page_from_this_machine_opens_a_case_elsewhere(visit, serving):
         visitor.press("receipt.done")
         visitor.press("next.finish")
         visitor.sign_in(secret[0], "not these words")
-        visitor.sees("trouble.credentials_wrong")
+        visitor.sees("error.credentials_wrong")
         visitor.sign_in(*secret)
         visitor.at("status.title")
         visitor.press("status.withdraw")

@@ -119,7 +119,7 @@ def test_a_service_that_keeps_requiring_work_is_reported_as_busy(visit):
     visitor.choose(pictures()[:1])
     visitor.press("continue")
     visitor.press("review.send")
-    visitor.sees("trouble.busy")
+    visitor.sees("error.busy")
     assert len(tries) == 4
     visitor.page.unroute("**/v1/cases")
     visitor.page.unroute("**/v1/work")
@@ -228,7 +228,7 @@ def test_a_service_that_never_accepts_a_proof_is_reported_as_busy(signed_out):
 
     visitor.page.route("**/v1/case", never)
     visitor.sign_in(*secret)
-    visitor.sees("trouble.busy")
+    visitor.sees("error.busy")
     assert len(tries) == 9
     visitor.page.unroute("**/v1/case")
     visitor.sign_in(*secret)

@@ -36,7 +36,7 @@ def test_every_text_is_used_and_every_used_text_exists():
     keys = set(re.findall(r'say\(\s*"([\w.]+)"', source))
     assert keys <= set(english)
     quoted = set(re.findall(r'"([\w.]+)"', source))
-    families = ("refused.", "trouble.", "reason.", "verdict.", "media.", "status.", "withdraw.")
+    families = ("refused.", "error.", "reason.", "verdict.", "media.", "status.", "withdraw.")
     questions = {f"{q}.{part}" for q in ("adult", "depicted", "having", "reason")
                  for part in ("title", "hint", "yes", "no")}  # fmt: skip
     endings = {f"{e}.title" for e in ("under18", "else", "without")}

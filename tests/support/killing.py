@@ -54,7 +54,7 @@ class KillLoop:
 
         Args:
             kills: how many times.
-            told: called after each kill with their number so far.
+            on_kill: called after each kill with their number so far.
             enough: returns true to stop early.
         """
         self._lock, self._up, self._stop = threading.Lock(), threading.Event(), threading.Event()

@@ -178,7 +178,7 @@ class Visitor:
         self.press("back")
         self.at("signIn.title")
         self.sign_in(secret[0], "not these words")
-        self.sees("trouble.credentials_wrong")
+        self.sees("error.credentials_wrong")
         assert self.page.input_value("#passphrase") == "not these words"
         yield "refused"
         self.sign_in(*secret)

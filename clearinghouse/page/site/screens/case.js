@@ -127,7 +127,7 @@ export function signIn(app) {
 		// kept for another try: one wrong letter is easily typed
 		state.typed = { number, passphrase };
 		if (number && passphrase) showCase(app, { number, passphrase });
-		else app.announce(say("trouble.credentials_missing"), true);
+		else app.announce(say("error.credentials_missing"), true);
 	});
 	Object.assign(state, { problem: null, typed: null });
 	return [
@@ -146,7 +146,7 @@ export function claim(app) {
 	const { problem } = state;
 	const form = formOf(app, [["code", "claim.code", "claim.hint"]], "claim.go", (code) => {
 		if (code) takeOver(app, code);
-		else app.announce(say("trouble.code_unknown"), true);
+		else app.announce(say("error.code_unknown"), true);
 	});
 	Object.assign(state, { problem: null, typed: null });
 	return [

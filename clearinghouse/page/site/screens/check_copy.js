@@ -70,7 +70,7 @@ async function checkFile(app, blob) {
 	app.show();
 	const progress = (share) => {
 		const line = byId("looking");
-		if (line && share) line.textContent = say("file.film", { share: words.percent.format(share) });
+		if (line && share) line.textContent = say("file.video", { share: words.percent.format(share) });
 		return state === app.state && checked.blob === blob && app.screen === "check";
 	};
 	const { code, found } = await app.hasher.hash(blob, { progress });

@@ -95,14 +95,14 @@ function fileStatus({ say, state, words }, file) {
 	if (file.item) return element("p", { class: "ready" }, resultText({ say, words }, file.item));
 	if (file.code) return paragraph(say(`refused.${file.code}`, { number: file.duplicateOf }));
 	const { progress } = file;
-	if (progress) return element("p", { class: "hint" }, say("file.film", { share: words.percent.format(progress) }));
+	if (progress) return element("p", { class: "hint" }, say("file.video", { share: words.percent.format(progress) }));
 	return element("p", { class: "hint" }, say(nextFile(state) === file ? "file.now" : "file.waits"));
 }
 
 function resultText({ say, words }, { moments, every }) {
 	if (!moments) return say("file.ready");
-	const ready = say("file.film_ready", { count: words.number.format(moments) });
-	return every > EVERY ? `${ready} ${say("file.film_long", { seconds: words.number.format(every) })}` : ready;
+	const ready = say("file.video_ready", { count: words.number.format(moments) });
+	return every > EVERY ? `${ready} ${say("file.video_long", { seconds: words.number.format(every) })}` : ready;
 }
 
 function fileRow(app, file) {
@@ -154,14 +154,14 @@ export function choose(app) {
 		const { number } = file;
 		byId(`file-${number}`)?.replaceWith(fileRow(app, file));
 		showCount();
-		if (!file.blob) app.announce(say("file.told", { number, what: fileStatus(app, file).textContent }));
+		if (!file.blob) app.announce(say("file.status", { number, what: fileStatus(app, file).textContent }));
 	};
 	app.fileProgress = (file, announced) => {
 		const { number } = file;
 		const line = document.querySelector(`#file-${number} .hint`);
 		const { textContent } = fileStatus(app, file);
 		if (line) line.textContent = textContent;
-		if (announced) app.announce(say("file.told", { number, what: textContent }));
+		if (announced) app.announce(say("file.status", { number, what: textContent }));
 	};
 	const showCount = () => {
 		const done = state.files.filter(({ blob }) => !blob).length;

@@ -14,7 +14,7 @@ const itemsOf = (state) => readyFiles(state).map(({ item }) => item);
 
 /** @param {App} app @param {string | null} code */
 export const problemText = ({ say, words }, code) =>
-	say(`trouble.${code}` in words.catalogue ? `trouble.${code}` : "trouble.internal_error");
+	say(`error.${code}` in words.catalogue ? `error.${code}` : "error.internal_error");
 
 /** @param {App} app */
 export function review(app) {
