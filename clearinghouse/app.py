@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.allowlist import AllowlistIndex
 from clearinghouse.abuse.oracle import OracleDetector
 from clearinghouse.abuse.proof_of_work import ProofOfWork
 from clearinghouse.abuse.quotas import Budgets
@@ -98,7 +98,7 @@ def create_app(
                 ),
                 Budgets(hour=settings.match_hour, day=settings.match_day),
                 OracleDetector(edge=settings.oracle_edge, any=settings.oracle_any),
-                LawfulList(),
+                AllowlistIndex(),
                 clock,
             )
             service.waiters.bind()
@@ -124,7 +124,7 @@ def create_app(
     app = FastAPI(
         title="Clearinghouse",
         version=__version__,
-        summary="Hashes of intimate pictures, from the people in them to platforms.",
+        summary="Passes hashes of intimate pictures from the people in them to platforms.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,

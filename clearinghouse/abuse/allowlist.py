@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 _REACH: Final = {SignalType.PDQ: 48}
 
 
-class LawfulList:
+class AllowlistIndex:
     """The list in memory, reloaded when it has changed. Thread-safe."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from clearinghouse.abuse import verdict_holds
-from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.allowlist import AllowlistIndex
 from clearinghouse.abuse.oracle import Alarm
 from clearinghouse.database import audit
 from clearinghouse.database.audit import Act
@@ -244,7 +244,7 @@ def unlist_lawful(store: Store, hashes: Sequence[Signal], *, now: datetime) -> i
 
 
 def _ask_about_near(store: Store, *, now: datetime) -> int:
-    lawful = LawfulList()
+    lawful = AllowlistIndex()
     near: set[int] = set()
     after = 0
     while True:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.allowlist import AllowlistIndex
 from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import Busy
@@ -54,7 +54,7 @@ class Screening:
             raise Outdated
 
 
-def screen(store: Store, lawful: LawfulList, signals: Sequence[Signal]) -> Screening:
+def screen(store: Store, lawful: AllowlistIndex, signals: Sequence[Signal]) -> Screening:
     """Compare hashes with the lawful list."""
     vault = store.vault
     with store.read() as tx:

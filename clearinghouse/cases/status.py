@@ -54,7 +54,7 @@ class _Platforms:
                 self._scopes[key.platform_id] |= set(read_scopes(key.scopes))
         self._confirmed = {
             (item, platform): (_moment(has), _moment(gone))
-            for item, platform, has, gone in tx.cases.confirmations(case)
+            for item, platform, has, gone in tx.cases.acknowledgement_hours(case)
         }
         self._verdicts: dict[tuple[int, int], dict[Verdict, int]] = defaultdict(dict)
         today = day(now)

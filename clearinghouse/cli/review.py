@@ -1,4 +1,4 @@
-"""Commands with which the operator decides questions about files, and keeps the allowlist."""
+"""Commands to decide questions about files, and to maintain the allowlist."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -30,8 +30,8 @@ _EXPLANATIONS = {
     "quarantined": "similar to a lawful picture; no platform receives it until you decide",
     "lawful": "similar to a picture that was later added to the allowlist",
     "hits": "matched by many platforms within a day: the picture may be spreading",
-    "verdicts": "two platforms do not block it; hashes on hold are purged after 7 days",
-    "resubmitted": "platforms did not block an equal hash; it is released after 7 days",
+    "verdicts": "platforms agree not to block it; hashes on hold are purged after 7 days",
+    "resubmitted": "submitted while an equal hash is on hold; it is released after 7 days",
     "oracle": "one key sends many queries close to this file: it may be probing for its hash",
 }
 

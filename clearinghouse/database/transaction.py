@@ -110,7 +110,7 @@ class Transaction:
 
     @property
     def quotas(self) -> Quotas:
-        """Look-ups leased by keys."""
+        """Lookups leased by keys."""
         return Quotas(self.connection)
 
     @property

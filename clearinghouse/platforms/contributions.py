@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.allowlist import AllowlistIndex
 from clearinghouse.abuse.screening import Screening, screen
 from clearinghouse.database import audit
 from clearinghouse.database.audit import Act
@@ -69,8 +69,8 @@ class PreparedContributions:
     Implausible hashes and those near a lawful picture are omitted.
 
     Attributes:
-        rows: the media type and the row of the signal, by look-up value.
-        tags: the tag that identifies the value among withdrawn ones, by look-up value.
+        rows: the media type and the row of the signal, by lookup value.
+        tags: the tag that identifies the value among withdrawn ones, by lookup value.
         screening: the version of the lawful list and of the master key that were used.
     """
 
@@ -80,7 +80,7 @@ class PreparedContributions:
 
 
 def prepare(
-    store: Store, lawful: LawfulList, hashes: Sequence[Contribution]
+    store: Store, lawful: AllowlistIndex, hashes: Sequence[Contribution]
 ) -> PreparedContributions:
     """Screen hashes against the lawful list, reserve item numbers and seal the values."""
     unique = [

@@ -25,7 +25,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
-from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.allowlist import AllowlistIndex
 from clearinghouse.abuse.screening import retry_if_outdated
 from clearinghouse.database.queries.contributions import CONTRIBUTED
 from clearinghouse.database.queries.stopncii_records import RECORDS_PER_TIMESTAMP, Record
@@ -344,7 +344,7 @@ def _record_all(
 
 def add_hashes(
     store: Store,
-    lawful: LawfulList,
+    lawful: AllowlistIndex,
     platform: Platform,
     records: Sequence[NewRecord],
     *,

@@ -316,7 +316,7 @@ def test_the_operators_commands_print_json(tmp_path):
     assert json.loads(run("platform", "rotate", "A & B", "--json").stdout)["key"] != added["key"]
     assert json.loads(run("platform", "revoke", "A & B", "--json").stdout)["revoked"] == 2
     assert "revoked" in run("platform", "list").stdout
-    assert run("platform", "check").stdout == "All is well.\n"
+    assert run("platform", "check").stdout == "No alerts.\n"
     assert json.loads(run("platform", "check", "--json").stdout) == []
     run("migrate")
     assert json.loads(run("stats", "--json").stdout)["platforms"] == 1

@@ -1,4 +1,4 @@
-"""Limits on the look-ups of a key, per hour and day, over all workers."""
+"""Limits on the lookups of a key, per hour and day, over all workers."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -61,7 +61,7 @@ def test_hours_and_days_have_budgets(store, key):
 
 
 def test_all_workers_share_one_budget(store, key):
-    """Not one look-up more is granted, whatever runs concurrently."""
+    """Not one lookup more is granted, whatever runs concurrently."""
     workers = [Budgets(hour=500, day=500) for _ in range(4)]
     keys.add_platform(store, "Other", [Scope.MATCH], NOW)
 

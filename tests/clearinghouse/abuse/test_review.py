@@ -5,7 +5,7 @@ import json
 import pytest
 
 from clearinghouse.abuse import review
-from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.allowlist import AllowlistIndex
 from clearinghouse.maintenance.key_rotation import rotate
 from clearinghouse.platforms.contributions import lookup_of
 from nciihash.signals import Signal, SignalType
@@ -152,7 +152,7 @@ def test_the_list_is_encrypted(listed, store):
     with store.read() as tx:
         (row,) = tx.connection.execute(text("SELECT value, lookup FROM lawful")).all()
     assert bytes.fromhex(FLAG) not in row.value + row.lookup
-    assert row.lookup != lookup_of(store, signal(FLAG)), "the two kinds of look-up value differ"
+    assert row.lookup != lookup_of(store, signal(FLAG)), "the two kinds of lookup value differ"
 
 
 def test_a_contribution_near_a_lawful_picture_is_skipped(listed, store):
@@ -172,7 +172,7 @@ def test_a_contribution_near_a_lawful_picture_is_skipped(listed, store):
 
 def test_the_list_survives_a_change_of_the_master_key(listed, store):
     rotate(store, listed.parts.settings, now=listed.clock(), pause=lambda _: None)
-    for lawful in (LawfulList(), listed.parts.lawful):
+    for lawful in (AllowlistIndex(), listed.parts.lawful):
         lawful._version = (0, 0)  # as after any change of the list
         with store.read() as tx:
             assert lawful.near(tx, [signal(near(FLAG, 4)), signal(pdq())]) == [True, False]

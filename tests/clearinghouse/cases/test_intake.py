@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import event
 
 from clearinghouse.abuse import review
-from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.allowlist import AllowlistIndex
 from clearinghouse.cases import advocates
 from clearinghouse.database.queries.cases import Cases
 from clearinghouse.database.queries.reviews import QUARANTINED
@@ -77,7 +77,7 @@ def locked(monkeypatch):
         (Vault, "open"),
         (Vault, "lookup"),
         (Vault, "tag"),
-        (LawfulList, "near"),
+        (AllowlistIndex, "near"),
         (ReplyVault, "seal"),
     ):
         watch(owner, name)

@@ -145,7 +145,7 @@ def test_a_body_at_the_rate_of_a_slow_phone_is_accepted():
 
 
 def test_a_response_that_is_not_read_closes_the_connection():
-    limiter = ConnectionLimiter(10, answer_seconds=0.3)
+    limiter = ConnectionLimiter(10, response_seconds=0.3)
     with running(limiter) as address, connected(address) as connection:
         connection.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
         connection.recv(1)
@@ -158,7 +158,7 @@ def test_a_response_that_is_not_read_closes_the_connection():
 
 
 def test_a_response_that_is_read_slowly_is_complete():
-    limiter = ConnectionLimiter(10, answer_seconds=1.0)
+    limiter = ConnectionLimiter(10, response_seconds=1.0)
     with running(limiter) as address, connected(address) as connection:
         connection.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         received = 0
