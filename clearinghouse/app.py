@@ -97,7 +97,7 @@ def create_app(
                     signals=settings.quiet_signals,
                 ),
                 Budgets(hour=settings.match_hour, day=settings.match_day),
-                OracleDetector(edge=settings.oracle_edge, any=settings.oracle_any),
+                OracleDetector(edge_max=settings.oracle_edge, total_max=settings.oracle_any),
                 AllowlistIndex(),
                 clock,
             )

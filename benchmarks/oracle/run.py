@@ -92,7 +92,7 @@ class Oracle:
         while not all(self.hits(list(values))):
             pass
         self.questions = self.matching = self.around = 0
-        self.service.oracle_detector.__init__(edge=BOUND, any=Settings().oracle_any)
+        self.service.oracle_detector.__init__(edge_max=BOUND, total_max=Settings().oracle_any)
         return case
 
     def hits(self, values: Sequence[int]) -> list[list[dict[str, str]]]:

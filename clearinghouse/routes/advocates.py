@@ -36,8 +36,8 @@ _CASE_UNKNOWN = documented_problems(
 )
 _ITEM_UNKNOWN = documented_problems(
     {
-        404: "`case_unknown`: this key has no case with this reference. `item_unknown`: the case has "
-        "no file with this number."
+        404: "`case_unknown`: this key has no case with this reference. `item_unknown`: the case "
+        "has no file with this number."
     }
 )
 _CLOSED = documented_problems({409: "`case_closed`: the case was withdrawn or has expired."})
