@@ -107,14 +107,14 @@ class Service:
         store: the database.
         checks: checks passphrases.
         proof_of_work: prices, challenges and verifies proofs of work.
-        budgets: limits lookups by key.
+        budgets: limits the lookups of each key.
         oracle_detector: detects hash extraction.
-        lawful: the list of lawful pictures.
+        lawful: the allowlist of lawful pictures.
         clock: returns the time.
         live: the index for matching.
         waiters: requests that wait for new log entries.
         uses: when keys were used, until saved.
-        writing: held while counts are saved.
+        writing: the lock held while counts are saved.
         failing: names of the maintenance tasks that fail.
     """
 

@@ -1,4 +1,4 @@
-"""Comparison of hashes with the lawful list, before the write lock is taken.
+"""Comparison of hashes with the allowlist, before the write lock is taken.
 
 There is one writer at a time, so work in a write transaction delays every other submission and
 withdrawal. Hashes are therefore compared with the list, sealed and looked up beforehand. In the
@@ -24,7 +24,7 @@ _ATTEMPTS: Final = 5  # the operator changes the list or the key a few times a y
 
 
 class Outdated(Exception):
-    """The lawful list or the master key has changed since the screening."""
+    """The allowlist or the master key has changed since the screening."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Screening:
 
 
 def screen(store: Store, lawful: AllowlistIndex, signals: Sequence[Signal]) -> Screening:
-    """Compare hashes with the lawful list."""
+    """Compare hashes with the allowlist."""
     vault = store.vault
     with store.read() as tx:
         return Screening(tuple(lawful.near(tx, signals)), tx.allowlist.version(), vault)

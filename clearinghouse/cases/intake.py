@@ -160,8 +160,8 @@ def submit(
         store: the store.
         attempt: the attempt, if the request is idempotent.
         now: the time.
-        prepare_files: called before the transaction, and again if the lawful list or the master
-            key changes in between.
+        prepare_files: called before the transaction, and again if the allowlist or the master key
+            changes in between.
         act: stores the files.
 
     Raises:

@@ -80,7 +80,7 @@ class _Platforms:
             rows.append(
                 PlatformStatus(
                     platform=name,
-                    # a platform whose key has ended may still have what it once confirmed
+                    # a platform without a valid key may still have what it once acknowledged
                     follows=follows or has is not None,
                     veiled=follows and Scope.FEED not in scopes,
                     has_it_since=has,

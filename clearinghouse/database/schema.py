@@ -141,7 +141,7 @@ keys = Table(
     sqlite_autoincrement=True,
 )
 
-acknowledgements = Table(  # each log position that a platform confirmed, and in which hour
+acknowledgements = Table(  # each log position that a platform acknowledged, and in which hour
     "acknowledgements",
     metadata,
     Column("platform_id", ForeignKey("platforms.id"), primary_key=True),

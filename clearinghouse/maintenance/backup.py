@@ -77,7 +77,7 @@ def back_up(settings: Settings, target: Path) -> int:
 
 
 def restore(settings: Settings, source: Path) -> RestoreResult:
-    """Check a backup, replace the database by it, and withdraw again what was withdrawn since.
+    """Check a backup, replace the database with it, and withdraw again what was withdrawn since.
 
     The database is replaced in one SQLite transaction. A service that is running continues with the
     restored database.

@@ -10,7 +10,7 @@
 3. Switch to the successor, in one transaction: reseal what was added meanwhile, the secrets of
    platforms and the allowlist, replace all lookup values, and record the new key as that of the
    database. No reader ever sees lookup values of both keys.
-4. Replace the key file by the successor's. The old key is kept next to it as `master.old.DATE`:
+4. Replace the key file with the successor's. The old key is kept next to it as `master.old.DATE`:
    earlier backups open with it alone. Delete it together with them.
 5. After some seconds, in which every worker has noticed the switch, delete the successor from the
    database.
@@ -175,7 +175,7 @@ def _switch(store: Store, new: Vault, resealed: int, hour: Hour) -> tuple[int, i
 
 
 def _replace_key_file(settings: Settings, new: Vault, date: str) -> None:
-    """Replace the key file by the successor's, and keep the old key next to it (step 4)."""
+    """Replace the key file with the successor's, and keep the old key next to it (step 4)."""
     file = key_file(settings)
     if read_master_keys(settings, create=False)[0] != new.masters[0]:
         old = file.with_name(f"{file.name}.old.{date}")

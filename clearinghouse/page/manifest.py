@@ -1,4 +1,4 @@
-"""The files that the survivor's page is made of: a closed list, in the order of who needs whom."""
+"""The files of the survivor's page: a closed list, each file after those it imports."""
 
 from collections.abc import Iterator
 from importlib.resources import files
@@ -6,7 +6,7 @@ from typing import Final
 
 LANGUAGES: Final = ("en", "es", "pt", "fr", "ar", "ur", "hi")
 
-# What opens files, in a worker without network.
+# What decodes files, in a worker without network access.
 WORKER: Final = (
     "worker/fingerprints.js",
     "worker/pdq.js",
@@ -26,7 +26,7 @@ WORKER: Final = (
     "worker/proof_of_work.js",
     "worker/worker.js",
 )
-# What she sees.
+# What runs in the window.
 PAGE: Final = (
     "worker/fingerprints.js",
     "build_flags.js",
@@ -51,7 +51,7 @@ def read(name: str) -> bytes:
 
 
 def served() -> Iterator[tuple[str, str, bytes]]:
-    """Give each file that a server hands out: the address's path, the file's name, its content."""
+    """Yield each file that a server sends: the path of its URL, its name, its content."""
     yield "/", "index.html", read("index.html")
     words = (f"words/{language}.json" for language in LANGUAGES)
     for name in ("page.css", *sorted({*WORKER, *PAGE}), *words):

@@ -1,10 +1,11 @@
 """Build the survivor's page as one file for use without internet.
 
-The same sources as on the server, each module wrapped into a function, so that no tool is needed to
-read or to build it. Its policy names its script and its style by their digests and allows no
-connection at all. It cannot send anything: fingerprints are saved as a file, to be sent later.
-`python -m clearinghouse.page.single_file FILE DIGESTS` writes it, and the SHA-256 of it and of each
-file that a server hands out, which the service shows at `/digests.json`.
+It contains the same sources as the server's page, each module wrapped in a function, so that no
+tool is needed to read or build it. Its Content-Security-Policy allows its own script and style, by
+their digests, and no connection at all. It cannot send anything: fingerprints are saved as a file,
+to be sent later. `python -m clearinghouse.page.single_file FILE DIGESTS` writes it, and a JSON file
+with the SHA-256 of it and of each file that a server sends, as the service serves it at
+`/digests.json`.
 """
 
 import base64
@@ -35,7 +36,7 @@ export const workerKind = {};
 
 @dataclass(frozen=True, slots=True)
 class Edition:
-    """The single file, and the Content-Security-Policy that stands in it."""
+    """The single file, and the Content-Security-Policy in it."""
 
     html: str
     policy: str
@@ -43,7 +44,7 @@ class Edition:
 
 @lru_cache(maxsize=1)
 def build() -> Edition:
-    """Build the single file; the same sources give the same bytes."""
+    """Build the single file; the build is reproducible byte for byte."""
     words = {name: json.loads(manifest.read(f"words/{name}.json")) for name in manifest.LANGUAGES}
     worker = _bundle([(name, _text(name)) for name in manifest.WORKER])
     flags = (
@@ -76,9 +77,10 @@ def build() -> Edition:
 
 @lru_cache(maxsize=1)
 def digests() -> bytes:
-    """Give the SHA-256 of the single file and of each path of the page, as JSON.
+    """Return the SHA-256 of the single file and of each path of the page, as JSON.
 
-    Whoever has the sources of a version can make the same bytes, and compare what a server sends.
+    Anybody with the sources of a version can compute the same digests and compare them with what a
+    server sends.
     """
     paths = {path: hashlib.sha256(content).hexdigest() for path, _, content in manifest.served()}
     single = hashlib.sha256(build().html.encode()).hexdigest()

@@ -198,7 +198,7 @@ def rotate_key(
 
 
 def revoke_keys(store: Store, name: str, key: int | None, now: datetime) -> int:
-    """Revoke one key of a platform, or all if `key` is None; return how many were still valid.
+    """Revoke one key of a platform, or all if `key` is None; return how many it revoked.
 
     Raises:
         PlatformUnknown: no platform has this name.
@@ -232,7 +232,7 @@ def authenticate(store: Store, key: str | None, now: datetime) -> Platform:
 
     Raises:
         CredentialsMissing: there is no key.
-        CredentialsWrong: the key is unknown, revoked or expired.
+        InvalidCredentials: the key is unknown, revoked or expired.
     """
     if not key:
         raise CredentialsMissing
@@ -258,7 +258,7 @@ def authorize(store: Store, key: str | None, scopes: Collection[Scope], now: dat
         now: the time.
 
     Raises:
-        CredentialsMissing, CredentialsWrong: see `authenticate`.
+        CredentialsMissing, InvalidCredentials: see `authenticate`.
         ScopeMissing: the key has none of the scopes.
     """
     platform = authenticate(store, key, now)

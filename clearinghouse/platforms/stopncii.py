@@ -358,7 +358,7 @@ def add_hashes(
 
     Args:
         store: the database.
-        lawful: the lawful list; hashes near one on it are skipped.
+        lawful: the allowlist; hashes near one on it are skipped.
         platform: the contributor.
         records: the hashes.
         months: months until all contributions of the platform expire, unless it sends another.

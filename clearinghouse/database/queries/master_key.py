@@ -33,7 +33,7 @@ class MasterKey:
             self._run(query, rows)
 
     def switch_lookups(self) -> None:
-        """Replace the lookup values of all signals by those under the next key."""
+        """Replace the lookup values of all signals with those under the next key."""
         self._run(
             update(signals)
             .where(signals.c.next_lookup.is_not(None))

@@ -1,4 +1,4 @@
-"""The lawful list, quarantine, flags, and the removal of files."""
+"""The allowlist, quarantine, flags, and the removal of files."""
 
 import json
 
@@ -39,7 +39,7 @@ def one(store):
     return question
 
 
-# --- the lawful list -------------------------------------------------------------------------
+# --- the allowlist ---------------------------------------------------------------------------
 
 
 def test_a_file_near_a_lawful_picture_is_quarantined_and_not_published(listed, store):

@@ -372,7 +372,7 @@ def test_the_limit_is_per_platform_and_day(service, store, peers, monkeypatch):
     assert live == [0, 0, 0, 1, 1, 1, 1, 1]
     submit_verdict(peers[3], values[4])
     submit_verdict(peers[0], values[4])
-    assert len(peers[0].match(values[4])[0]) == 1, "one of the two is at its bound"
+    assert len(peers[0].match(values[4])[0]) == 1, "one of the two is at its limit"
     submit_verdict(peers[2], values[5])
     submit_verdict(peers[3], values[5])
     assert peers[0].match(values[5]) == [[]], "two others are not"
@@ -419,4 +419,9 @@ def test_the_limit_holds_under_concurrent_verdicts(service, store, peers):
 
 
 def test_the_limit_grows_with_the_bank():
-    assert [verdict_holds.bound(n) for n in (0, 20_000, 20_001, 1_000_000)] == [20, 20, 21, 1_000]
+    assert [verdict_holds.daily_limit(n) for n in (0, 20_000, 20_001, 1_000_000)] == [
+        20,
+        20,
+        21,
+        1_000,
+    ]
