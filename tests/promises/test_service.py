@@ -289,11 +289,11 @@ def test_sigterm_ends_waiting_requests_at_once(serve):
     process.process.send_signal(signal.SIGTERM)
     assert process.process.wait(timeout=25) in {0, -signal.SIGTERM}
     for waiter in waiters:
-        answer = http.client.HTTPResponse(waiter)
-        answer.begin()
-        assert answer.status == 200, "each got an empty page"
-        assert json.loads(answer.read())["entries"] == []
-        answer.close()
+        response = http.client.HTTPResponse(waiter)
+        response.begin()
+        assert response.status == 200, "each got an empty page"
+        assert json.loads(response.read())["entries"] == []
+        response.close()
         waiter.close()
 
 

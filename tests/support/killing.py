@@ -1,6 +1,6 @@
 """Concurrent writers on a service that is killed with SIGKILL repeatedly.
 
-Each write is repeated under the same idempotency key until it gets a response: a writer whose
+Each write is retried with the same idempotency key until it gets a response: a writer whose
 connection broke sends the request again to the next process. So in the end every write has been
 acknowledged, and must be in the log exactly once: neither lost nor duplicated.
 """
@@ -54,8 +54,8 @@ class KillLoop:
 
         Args:
             kills: how many times.
-            told: called after each kill with their number so far.
-            enough: returns true to stop early.
+            on_kill: called after each kill with the number of kills so far.
+            should_stop: returns true to stop early.
         """
         self._lock, self._up, self._stop = threading.Lock(), threading.Event(), threading.Event()
         self._failures, self._bank, self._entries, cursor = [], {}, {"add": 0, "remove": 0}, None

@@ -46,7 +46,7 @@ def record_matches(detector, type, packed, rows, *, key=1, now=NOW):
     detector.record(key, type, packed, indexes, items, distances, now=now)
 
 
-def test_edges_are_where_the_answer_changes():
+def test_edges_are_where_the_response_changes():
     assert np.flatnonzero(edges(PDQ)).tolist() == [15, 16, 17, 18, 30, 31, 32, 33]
     assert not edges(SignalType.MD5).any()
 
@@ -248,7 +248,7 @@ def test_an_alarm_from_before_the_migration_stays(settings):
     store.close()
 
 
-def test_guesses_with_published_bits_count_like_queries_at_an_edge():
+def test_guesses_with_published_bits_count_as_queries_at_an_edge():
     detector = OracleDetector(edge_max=3, total_max=100)
     packed = queries(5)
     for index in range(3):

@@ -124,14 +124,14 @@ def test_a_refusal_says_when_to_retry(service):
 
 
 def test_the_client_does_not_wait_for_an_hour():
-    def answer(_request):
+    def respond(_request):
         body = b'{"title":"The limit is reached","status":429,"code":"budget_spent"}'
         kind = {"Content-Type": "application/problem+json", "Retry-After": "3600"}
         return httpx.Response(429, content=body, headers=kind)
 
     with (
         PlatformClient(
-            "https://example.org", "nciik_x", http=httpx.MockTransport(answer)
+            "https://example.org", "nciik_x", http=httpx.MockTransport(respond)
         ) as client,
         pytest.raises(ServiceRefused) as caught,
     ):

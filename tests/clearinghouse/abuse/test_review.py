@@ -136,7 +136,7 @@ def test_the_list_changes_while_serving(service, store):
     assert service.open(item(FLAG)).reply["items"][0]["accepted"] == 1
 
 
-def test_an_active_file_near_a_new_lawful_picture_matches_until_decided(service, store):
+def test_a_live_file_near_a_new_lawful_picture_matches_until_decided(service, store):
     peer = service.platform()
     case = service.open(item(near(FLAG, 9)))
     review.list_lawful(store, [signal(FLAG)], now=service.clock())
@@ -231,7 +231,7 @@ def submit_verdict(peer, hit, verdict):
     assert reply.json() == {"recorded": 1, "unknown": 0}
 
 
-def test_two_platforms_that_do_not_block_hold_the_signal_back(service):
+def test_two_platforms_that_do_not_block_put_the_signal_on_hold(service):
     value, other = pdq(), pdq()
     case = service.open(item(value, other), item(value))
     one, two = service.platform("One"), service.platform("Two")

@@ -308,7 +308,7 @@ def test_a_body_that_was_fast_cannot_trickle_later():
     "steps",
     [
         [(1, 8_000)] * 77,  # 200 files with their altered copies on a slow phone: 611 KB
-        [(16, 70_000)] * 9,  # the same with pauses, as in a train
+        [(16, 70_000)] * 9,  # the same with pauses, as on a train
         [(19, 80_000)],
         [(0.5, 2_100)] * 900,  # just above the minimum rate
     ],
