@@ -58,6 +58,21 @@ _DOCS_POLICY: Final = (
 )
 
 
+_DESCRIPTION: Final = """\
+Errors are problem documents (RFC 9457); `code` is stable, and the texts may change. They never
+repeat what the request contained. Times about a survivor are rounded to the hour (UTC). Under
+`/v1`, unknown fields are refused.
+"""
+_TAGS: Final = [
+    {"name": "survivors", "description": "Cases, with a case number and a passphrase."},
+    {"name": "advocates", "description": "Cases that helplines open for others, with their key."},
+    {"name": "platforms", "description": "The feed, matching and feedback, with an API key."},
+    {
+        "name": "platforms, StopNCII format",
+        "description": "The same for existing StopNCII clients, and contributions.",
+    },
+    {"name": "health", "description": "Probes for load balancers and monitoring."},
+]
 _PROBLEMS: Final = frozenset(
     f"#/components/schemas/{model.__name__}" for model in (Problem, WorkProblem)
 )
@@ -125,6 +140,8 @@ def create_app(
         title="Clearinghouse",
         version=__version__,
         summary="Passes hashes of intimate pictures from the people in them to platforms.",
+        description=_DESCRIPTION,
+        openapi_tags=_TAGS,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -226,7 +243,12 @@ async def _broken(_request: Request, _error: Exception) -> Response:
 def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(
-            title=app.title, version=app.version, summary=app.summary, routes=app.routes
+            title=app.title,
+            version=app.version,
+            summary=app.summary,
+            description=app.description,
+            tags=app.openapi_tags,
+            routes=app.routes,
         )
         components = document["components"]["schemas"]
         for model in (
