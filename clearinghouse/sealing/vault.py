@@ -2,7 +2,7 @@
 
 There is one master key of 256 bits, stored apart from the database. A key for each use is derived
 from it. A sealed value is bound to its table, column and row by associated data, so that a value
-that is moved to another row does not open.
+that is moved to another row cannot be decrypted.
 """
 
 import hashlib
@@ -73,13 +73,13 @@ class Vault:
         """Decrypt a value that was sealed with this context.
 
         Raises:
-            KeyMismatch: it was sealed with another key or context, or is damaged.
+            KeyMismatch: it was sealed under another key or with another context, or is damaged.
         """
         for aead in self._aeads:
             # ValueError if it is shorter than a nonce and a tag
             with suppress(InvalidTag, ValueError):
                 return aead.decrypt(sealed[:_NONCE], sealed[_NONCE:], _associated_data(context))
-        raise KeyMismatch("A sealed value does not open with this key.")
+        raise KeyMismatch("A sealed value cannot be decrypted with this key.")
 
     def lookup(self, kind: str, value: bytes) -> bytes:
         """Return the lookup value, 32 bytes, by which equal values of a kind are found.

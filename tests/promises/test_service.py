@@ -309,7 +309,7 @@ def test_the_operators_commands_print_json(tmp_path):
     [row] = json.loads(run("platform", "list", "--json").stdout)
     assert (row["platform"], row["state"], row["scopes"]) == ("A & B", "valid", ["feed", "match"])
     twice = run("platform", "add", "A & B", code=2)
-    assert twice.stderr.startswith("clearinghouse: There is a platform of this name.")
+    assert twice.stderr.startswith("clearinghouse: There is already a platform with this name.")
     run("platform", "add", "C", "--scope", "everything", code=2)
     run("platform", "add", "", code=2)
     run("platform", "revoke", "Nobody", code=2)
