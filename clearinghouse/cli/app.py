@@ -41,6 +41,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # joins the lines of a paragraph
     help="Run a clearinghouse: it collects hashes of intimate pictures from the people in them and "
     "passes the hashes on to platforms. It never receives a picture.",
 )
@@ -254,7 +255,7 @@ def purge(
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
-    """Expire cases, and delete data past its retention period. `serve` does this every hour."""
+    """Expire cases, and delete data past its retention period, as the service does every hour."""
     days = settings(database).retention_days
     with open_store(database) as store:
         done = purge_database(store, retention_days=days, now=now())

@@ -147,7 +147,7 @@ def backup(
 
 @app.command()
 def restore(
-    file: Annotated[Path, typer.Argument(help="A file written by `backup`.")],
+    file: Annotated[Path, typer.Argument(help="A file that `clearinghouse backup` wrote.")],
     database: Database = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: AsJson = False,

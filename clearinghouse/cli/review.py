@@ -99,8 +99,8 @@ def remove(number: Number, database: Database = None, as_json: AsJson = False) -
 def add_lawful(file: Hashes, database: Database = None, as_json: AsJson = False) -> None:
     """Add hashes to the allowlist. Similar pictures submitted from now on wait for your decision.
 
-    For live files that are similar, a question is added to `review list`; they are still matched
-    until you decide.
+    For each live file that is similar, a question is opened; the file is still matched until you
+    decide.
     """
     hashes = _read_hashes(file)
     with open_store(database) as store:
