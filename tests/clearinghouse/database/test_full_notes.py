@@ -53,8 +53,8 @@ def test_matching_continues(service, monkeypatch, caplog):
         assert [len(hits) for hits in peer.match(new)] == [1]
         reply = service.client.delete("/v1/case", headers=case.headers)
         problem(reply, 503, "database_away")  # a repeated request: still not in the journal
-        assert "The notes on withdrawals failed" in caplog.text
-        assert caplog.text.count("The notes on withdrawals failed") == 1
+        assert "Saving the withdrawal journal failed" in caplog.text
+        assert caplog.text.count("Saving the withdrawal journal failed") == 1
     wait_until(lambda: not service.parts.failing)
     case.withdraw()
     journal = service.parts.store._journal
