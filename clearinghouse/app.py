@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.allowlist import AllowlistIndex
 from clearinghouse.abuse.oracle import OracleDetector
 from clearinghouse.abuse.proof_of_work import ProofOfWork
 from clearinghouse.abuse.quotas import Budgets
@@ -58,6 +58,21 @@ _DOCS_POLICY: Final = (
 )
 
 
+_DESCRIPTION: Final = """\
+Errors are problem documents (RFC 9457); `code` is stable, and the texts may change. They never
+repeat what the request contained. Times about a survivor are rounded to the hour (UTC). Under
+`/v1`, unknown fields are refused.
+"""
+_TAGS: Final = [
+    {"name": "survivors", "description": "Cases, with a case number and a passphrase."},
+    {"name": "advocates", "description": "Cases that helplines open for others, with their key."},
+    {"name": "platforms", "description": "The feed, matching and feedback, with an API key."},
+    {
+        "name": "platforms, StopNCII format",
+        "description": "The same for existing StopNCII clients, and contributions.",
+    },
+    {"name": "health", "description": "Probes for load balancers and monitoring."},
+]
 _PROBLEMS: Final = frozenset(
     f"#/components/schemas/{model.__name__}" for model in (Problem, WorkProblem)
 )
@@ -97,8 +112,8 @@ def create_app(
                     signals=settings.quiet_signals,
                 ),
                 Budgets(hour=settings.match_hour, day=settings.match_day),
-                OracleDetector(edge=settings.oracle_edge, total=settings.oracle_any),
-                LawfulList(),
+                OracleDetector(edge_max=settings.oracle_edge, total_max=settings.oracle_any),
+                AllowlistIndex(),
                 clock,
             )
             service.waiters.bind()
@@ -124,7 +139,9 @@ def create_app(
     app = FastAPI(
         title="Clearinghouse",
         version=__version__,
-        summary="Hashes of intimate pictures, from the people in them to platforms.",
+        summary="Passes hashes of intimate pictures from the people in them to platforms.",
+        description=_DESCRIPTION,
+        openapi_tags=_TAGS,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -226,7 +243,12 @@ async def _broken(_request: Request, _error: Exception) -> Response:
 def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(
-            title=app.title, version=app.version, summary=app.summary, routes=app.routes
+            title=app.title,
+            version=app.version,
+            summary=app.summary,
+            description=app.description,
+            tags=app.openapi_tags,
+            routes=app.routes,
         )
         components = document["components"]["schemas"]
         for model in (

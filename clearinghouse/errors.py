@@ -23,11 +23,11 @@ class SettingInvalid(ClearinghouseError):
 
 
 class KeyMissing(ClearinghouseError):
-    """The key with which the database is sealed was not found; restore it or set its path."""
+    """The key under which the database is sealed was not found; restore it or set its path."""
 
 
 class KeyMismatch(ClearinghouseError):
-    """The key is not that with which the database is sealed."""
+    """The key is not the one under which the database is sealed."""
 
 
 class NewerDatabase(ClearinghouseError):
@@ -61,7 +61,7 @@ class CredentialsMissing(RequestRefused):
 
     status = 401
     code = "credentials_missing"
-    title = "Credentials are missing"
+    title = "The credentials are missing or malformed"
     detail = (
         "Send the authentication header that this endpoint requires; see the API documentation."
     )
@@ -132,7 +132,7 @@ class CheckWorkNeeded(_WorkMissing):
 
 
 class DeclarationMissing(RequestRefused):
-    """The person is not over 18, or is not in the picture."""
+    """The declaration does not state that the person is over 18 and in the picture."""
 
     status = 422
     code = "declaration_missing"
@@ -163,7 +163,7 @@ class TooManyItems(RequestRefused):
     title = "The case would have too many files"
     detail = (
         "Nothing was added. A case can have 200 files, or 1,000 if an advocate opened it. Open "
-        "another case for the others."
+        "another case for the rest."
     )
 
 
@@ -228,7 +228,7 @@ class CaseUnknown(RequestRefused):
 
 
 class CodeUnknown(RequestRefused):
-    """The hand-over code is unknown, used or expired."""
+    """The handover code is unknown, used or expired."""
 
     status = 404
     code = "code_unknown"
@@ -280,7 +280,7 @@ class BadCursor(RequestRefused):
 
 
 class CursorExpired(RequestRefused):
-    """The cursor is of another epoch of the log, or older than the retention."""
+    """The cursor is of another epoch of the log: the database was restored since."""
 
     status = 410
     code = "cursor_expired"
@@ -368,14 +368,14 @@ class TypeNotMatched(RequestRefused):
 
 
 class BudgetSpent(RequestRefused):
-    """The key has used up its look-ups of this hour or day."""
+    """The key has used up its query budget for this hour or day."""
 
     status = 429
     code = "budget_spent"
-    title = "The look-up limit of this key is reached"
+    title = "The query budget of this key is used up"
     detail = (
-        "Wait for the time in Retry-After, or ask the operator of this clearinghouse for a higher "
-        "limit."
+        "Wait for the time in Retry-After, or ask the operator of this clearinghouse for a larger "
+        "budget."
     )
 
     def __init__(self, retry_after: float) -> None:
@@ -398,7 +398,7 @@ class MethodNotAllowed(RequestRefused):
     status = 405
     code = "method_not_allowed"
     title = "This path does not support the method"
-    detail = "Use a method of the header `Allow`."
+    detail = "Use one of the methods in the header `Allow`."
 
 
 class NotReady(RequestRefused):

@@ -35,7 +35,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "clearinghouse_requests",
-            "Requests answered.",
+            "Requests handled.",
             ("method", "route", "status"),
             registry=self.registry,
         )
@@ -73,7 +73,7 @@ class Metrics:
         )
         self._alerts = Gauge(
             "clearinghouse_platform_alerts",
-            "Platforms that are silent, do not confirm, or whose last key expires soon.",
+            "Platforms that are silent, do not acknowledge, or whose last key expires soon.",
             ("concern",),
             registry=self.registry,
         )

@@ -2,8 +2,8 @@
 
 The page's requests are forwarded to a remote clearinghouse: only the survivors' API, each request
 unchanged and without anything about its sender. Without a clearinghouse, the offline edition is
-served, which can send nothing and saves the fingerprints instead. Only requests from this machine's
-browser to this server's own address are answered, so that no other website can reach it.
+served, which can send nothing and saves the fingerprints instead. Requests with another `Host` or
+`Origin` than this server's own are refused, so that no other website can reach it.
 """
 
 import socket

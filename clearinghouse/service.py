@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from clearinghouse.abuse import review
-from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.allowlist import AllowlistIndex
 from clearinghouse.abuse.oracle import OracleDetector
 from clearinghouse.abuse.proof_of_work import ProofOfWork
 from clearinghouse.abuse.quotas import Budgets
@@ -107,14 +107,14 @@ class Service:
         store: the database.
         checks: checks passphrases.
         proof_of_work: prices, challenges and verifies proofs of work.
-        budgets: limits look-ups by key.
+        budgets: limits the lookups of each key.
         oracle_detector: detects hash extraction.
-        lawful: the list of lawful pictures.
+        lawful: the allowlist of lawful pictures.
         clock: returns the time.
         live: the index for matching.
         waiters: requests that wait for new log entries.
         uses: when keys were used, until saved.
-        writing: held while counts are saved.
+        writing: the lock held while counts are saved.
         failing: names of the maintenance tasks that fail.
     """
 
@@ -124,7 +124,7 @@ class Service:
     proof_of_work: ProofOfWork
     budgets: Budgets
     oracle_detector: OracleDetector
-    lawful: LawfulList
+    lawful: AllowlistIndex
     clock: Callable[[], datetime]
     live: LiveIndex = field(default_factory=LiveIndex)
     waiters: FeedWaiters = field(default_factory=FeedWaiters)

@@ -10,8 +10,7 @@ from nciihash.errors import InvalidSignal
 class SignalType(StrEnum):
     """A kind of hash.
 
-    A clearinghouse derives the last five from the others, for feeds that may leak
-    (`nciihash.veil`).
+    A clearinghouse derives the last five from the others, for veiled feeds (`nciihash.veil`).
     """
 
     PDQ = "pdq"

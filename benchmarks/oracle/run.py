@@ -103,7 +103,7 @@ class Oracle:
             pass
         self.queries = self.matching = self.counted = 0
         self.service.oracle_detector.__init__(
-            edge=EDGE_LIMIT, any=Settings().oracle_any
+            edge_max=EDGE_LIMIT, total_max=Settings().oracle_any
         )  # forget these queries
         return case
 

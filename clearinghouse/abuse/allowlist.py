@@ -1,4 +1,4 @@
-"""The operator's list of hashes of pictures known to be lawful: flags, famous photographs, blanks.
+"""The operator's allowlist: hashes of lawful pictures such as flags and famous photographs.
 
 An abuser may submit such a picture to have it blocked everywhere. A submitted file near one of them
 is quarantined: it is stored but neither matched nor published until the operator has decided.
@@ -25,8 +25,8 @@ _log = logging.getLogger(__name__)
 _REACH: Final = {SignalType.PDQ: 48}
 
 
-class LawfulList:
-    """The list in memory, reloaded when it has changed. Thread-safe."""
+class AllowlistIndex:
+    """The allowlist in memory, reloaded when it has changed. Thread-safe."""
 
     def __init__(self) -> None:
         self._version = (0, 0)
@@ -58,7 +58,7 @@ class LawfulList:
                 value = tx.vault.open(sealed, "lawful", "value", lookup.hex())
             except KeyMismatch:
                 # One damaged row must not prevent anybody from opening a case.
-                _log.error("A hash on the lawful list cannot be decrypted; it is skipped.")
+                _log.error("A hash on the allowlist cannot be decrypted; it is skipped.")
                 continue
             values[SignalType(type)].append(value)
         self._exact = {Signal(t, v) for t, many in values.items() if t.exact for v in many}

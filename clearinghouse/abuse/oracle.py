@@ -1,20 +1,20 @@
 """Detection of hash extraction: a match key used as an oracle, query by query.
 
-Answers contain bands, never distances, but a band has an edge. A client with a query that just
-matches can flip its bits one at a time and see which flips change the answer; about 270 queries
-reveal a hash (hill climbing). Such queries are many *different* ones around one file, and most lie
-at an edge, on either side of it, since elsewhere one bit changes nothing. Copies of a picture that
-people really upload lie at all distances and seldom within a bit of an edge.
+Responses contain bands, never distances, but a band has an edge. A client with a query that just
+matches can flip its bits one at a time and see which flips change the response; some 260 queries
+reveal a hash (hill climbing). Such queries are many *different* ones around one file, and most are
+near an edge, since elsewhere one bit changes nothing. Copies of a picture that people really upload
+are at all distances, and seldom within a bit of an edge.
 
 A platform with a veiled list knows a part of each hash and can guess the rest. Its wrong guesses
-match nothing, but have the published bits of a listed file, or nearly; real uploads with those bits
-match, with few exceptions. So for a platform that ever had a veiled list, queries that match
-nothing and are within `VEIL_REACH` published bits of a file count like queries at an edge of it.
+match nothing, but have all or nearly all published bits of a listed file; almost all real uploads
+with those bits match. So for a platform that ever had a veiled list, queries that match nothing and
+are within `VEIL_REACH` published bits of a file count as queries at an edge of it.
 
 For each key and file, the different queries of a day are counted: those at an edge, and all. Beyond
-either bound the operator is alerted. The counts are in memory only, separate in each worker; a
-query is stored as a short digest under a random key that is never saved, and deleted once the alarm
-is raised. A key that stays below the bounds needs days for what would take a minute
+either limit an alarm is raised for the operator. The counts are in memory only, separate in each
+worker. A query is stored as a short digest under a random key that is never saved, and deleted once
+the alarm is raised. A key that stays below the limits needs a month for one hash
 (`benchmarks/oracle/run.py`). After `_ALARMS` alarms for one key in a day, its counting stops until
 the next day: the operator knows.
 """
@@ -75,13 +75,13 @@ class OracleDetector:
     """Counter of the different queries around a file, by key and file. Thread-safe.
 
     Args:
-        edge: queries at an edge that are allowed in a day (UTC).
-        total: queries in all that are allowed in a day.
+        edge_max: different queries at an edge of one file that a key may send in a day (UTC).
+        total_max: different queries around one file that a key may send in a day.
     """
 
-    def __init__(self, *, edge: int, total: int) -> None:
-        self._edge = edge
-        self._total = total
+    def __init__(self, *, edge_max: int, total_max: int) -> None:
+        self._edge_max = edge_max
+        self._total_max = total_max
         self._key = secrets.token_bytes(32)
         self._day: Day | None = None
         self._stored = 0  # digests in `_seen`
@@ -183,7 +183,7 @@ class OracleDetector:
         if at_edge:
             seen.edge.add(digest)
         self._stored += len(seen.digests) + len(seen.edge) - before
-        if len(seen.edge) > self._edge or len(seen.digests) > self._total:
+        if len(seen.edge) > self._edge_max or len(seen.digests) > self._total_max:
             self._alarms.append(Alarm(key, item, len(seen.digests)))
             self._raised[key] += 1
             self._stored -= len(seen.digests) + len(seen.edge)
@@ -196,7 +196,7 @@ class OracleDetector:
 
 @cache
 def edges(type: SignalType) -> NDArray[np.bool_]:
-    """Return which distances are at an edge, where up to `REACH` flipped bits change the answer.
+    """Return which distances are at an edge: up to `REACH` flipped bits can change the response.
 
     Returns:
         bool (type.threshold + REACH + 1,), indexed by distance. Read-only.
@@ -209,9 +209,9 @@ def edges(type: SignalType) -> NDArray[np.bool_]:
 
 def _at_edge(type: SignalType, distance: int) -> bool:
     near = range(max(distance - REACH, 0), distance + REACH + 1)
-    answers = {_answer(type, d) for d in near}
-    return not type.exact and len(answers) > 1
+    bands = {_band(type, d) for d in near}
+    return not type.exact and len(bands) > 1
 
 
-def _answer(type: SignalType, distance: int) -> Band | None:
+def _band(type: SignalType, distance: int) -> Band | None:
     return band(type, distance) if distance <= type.threshold else None

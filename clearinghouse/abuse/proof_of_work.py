@@ -1,9 +1,9 @@
 """Proof of work: what submitting signals costs, and what a passphrase check costs under load.
 
-No request is refused for good: one with too little work is answered with a challenge, and accepted
-with its solution. Work is counted in SHA-256 computations, on average. It keeps somebody with one
-machine from filling the service for everybody else. It does not stop somebody with graphics cards
-and is not meant to: an old phone must get through.
+No request is refused for good: the response to one with too little work contains a challenge, and
+the request is accepted with its solution. Work is counted in SHA-256 computations, on average. It
+keeps somebody with one machine from using up the service. It does not stop somebody with graphics
+cards and is not meant to: an old phone must be able to do it.
 
 The price of the first `SMALL` signals of a case, over all its requests, is at most `EFFORT_MAX`:
 about a second of the page's computation on a phone (2.3 million hashes a second on a desktop core,

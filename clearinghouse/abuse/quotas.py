@@ -30,7 +30,7 @@ class _Lease:
     more: datetime | None = None
 
     def spend(self, count: int) -> bool:
-        """Spend look-ups. Return False, and spend nothing, if fewer are left."""
+        """Spend lookups. Return False, and spend nothing, if fewer are left."""
         if self.left < count:
             return False
         self.left -= count
@@ -52,7 +52,7 @@ class Budgets:
         self._lock = threading.Lock()
 
     def take(self, store: Store, key: int, count: int, *, now: datetime) -> None:
-        """Spend look-ups of a key, all of them or none.
+        """Spend lookups of a key, all of them or none.
 
         Raises:
             BudgetSpent: fewer are left; it carries the time to wait.
@@ -77,7 +77,7 @@ class Budgets:
     def _lease(
         self, store: Store, key: int, count: int, *, now: datetime
     ) -> tuple[int, datetime | None]:
-        """Lease up to `count` look-ups.
+        """Lease up to `count` lookups.
 
         Returns:
             How many were leased and, if fewer than `count`, when there are more.

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from clearinghouse.abuse import verdict_holds
-from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.allowlist import AllowlistIndex
 from clearinghouse.abuse.oracle import Alarm
 from clearinghouse.database import audit
 from clearinghouse.database.audit import Act
@@ -61,8 +61,8 @@ class Question:
         verdicts: how many verdicts of each kind there are.
         platform: whose queries raised an alarm.
         key: the key that sent these queries.
-        held: hashes of the file that verdicts hold back.
-        said_by: the platforms that do not block it.
+        held: hashes of the file that are on hold.
+        said_by: the platforms that reported `not_blocked`.
     """
 
     number: int
@@ -83,7 +83,7 @@ class Question:
 
 
 def flag_hits(tx: Transaction, items: Collection[int], *, platforms: int, now: datetime) -> None:
-    """Ask about the files that `platforms` platforms matched within a day of submission."""
+    """Open questions about files that enough platforms matched within a day of submission."""
     chosen = sorted(items)
     for start in range(0, len(chosen), _PART):
         part = chosen[start : start + _PART]
@@ -92,7 +92,7 @@ def flag_hits(tx: Transaction, items: Collection[int], *, platforms: int, now: d
 
 
 def raise_alarms(tx: Transaction, alarms: Iterable[Alarm], *, now: datetime) -> None:
-    """Ask about keys with suspicious queries around a file.
+    """Open questions about keys with suspicious queries around a file.
 
     An alarm stays until it is closed, even if the file is withdrawn or deleted: an attacker who
     probes files of her own could otherwise clear it.
@@ -139,9 +139,10 @@ def questions(store: Store) -> list[Question]:
 
 
 def keep(store: Store, number: int, *, now: datetime) -> None:
-    """Close a question and keep the file; what was held back of it is published.
+    """Close a question and keep the file; what is on hold or quarantined of it is published.
 
-    If verdicts hold back an equal value, the file is held back like it, and a new question opened.
+    If an equal value is on hold after verdicts, a quarantined file is put on hold as well, and a
+    new question is opened.
 
     Raises:
         ReviewUnknown: no such question is open.
@@ -210,11 +211,11 @@ def _find(tx: Transaction, number: int) -> Any:  # noqa: ANN401 - a row of the d
     return rows[0]
 
 
-# --- the list of lawful pictures -------------------------------------------------------------
+# --- the allowlist ---------------------------------------------------------------------------
 
 
 def list_lawful(store: Store, hashes: Sequence[Signal], *, now: datetime) -> tuple[int, int]:
-    """Add hashes to the list, and ask about the active files near them.
+    """Add hashes to the allowlist, and open questions about live files near them.
 
     Returns:
         How many hashes were new, and how many files the operator is asked about.
@@ -232,7 +233,7 @@ def list_lawful(store: Store, hashes: Sequence[Signal], *, now: datetime) -> tup
 
 
 def unlist_lawful(store: Store, hashes: Sequence[Signal], *, now: datetime) -> int:
-    """Remove hashes from the list; return how many were on it. Past decisions remain."""
+    """Remove hashes from the allowlist; return how many were on it. Past decisions remain."""
     with store.write() as tx:
         gone = sum(
             tx.allowlist.remove(tx.vault.lookup(f"lawful {signal.type}", signal.value))
@@ -244,7 +245,7 @@ def unlist_lawful(store: Store, hashes: Sequence[Signal], *, now: datetime) -> i
 
 
 def _ask_about_near(store: Store, *, now: datetime) -> int:
-    lawful = LawfulList()
+    lawful = AllowlistIndex()
     near: set[int] = set()
     after = 0
     while True:

@@ -1,4 +1,4 @@
-"""Comparison of hashes with the lawful list, before the write lock is taken.
+"""Comparison of hashes with the allowlist, before the write lock is taken.
 
 There is one writer at a time, so work in a write transaction delays every other submission and
 withdrawal. Hashes are therefore compared with the list, sealed and looked up beforehand. In the
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.allowlist import AllowlistIndex
 from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import Busy
@@ -24,7 +24,7 @@ _ATTEMPTS: Final = 5  # the operator changes the list or the key a few times a y
 
 
 class Outdated(Exception):
-    """The lawful list or the master key has changed since the screening."""
+    """The allowlist or the master key has changed since the screening."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class Screening:
             raise Outdated
 
 
-def screen(store: Store, lawful: LawfulList, signals: Sequence[Signal]) -> Screening:
-    """Compare hashes with the lawful list."""
+def screen(store: Store, lawful: AllowlistIndex, signals: Sequence[Signal]) -> Screening:
+    """Compare hashes with the allowlist."""
     vault = store.vault
     with store.read() as tx:
         return Screening(tuple(lawful.near(tx, signals)), tx.allowlist.version(), vault)

@@ -1,20 +1,21 @@
-"""Files held back because platforms agree that they should not be blocked.
+"""Verdict holds: signals that platforms agree not to block are put on hold.
 
-When two platforms report `not_blocked` for a signal and none reports `blocked`, the signal is held
-back: it matches nothing from then on, its removal is logged, and its value stays sealed for
-`HELD_DAYS`. The operator is asked. If she keeps it, it is released; if she removes it, it is purged
-at once; if she does not decide in time, `purge_undecided` purges it. A later `blocked` from any
-platform releases it too.
+When two platforms report `not_blocked` for a signal and none reports `blocked`, the signal is put
+on hold: it matches nothing from then on, its removal is logged, and its value stays sealed for
+`HELD_DAYS`. The operator is asked. If she keeps the file, the signal is released; if she removes
+it, the signal is purged at once; if she does not decide in time, `purge_undecided` purges it. A
+later `blocked` from any platform releases it too.
 
-Two keys alone must not be able to empty the bank. A platform's verdicts can therefore contribute to
-holding back at most `bound` files in a day (UTC); above that, the file keeps matching and the
-operator is asked. The count is made in the write transaction, of which there is one at a time.
-Verdicts alone do not hold back again what the operator has kept; she is asked again when more
+Two keys alone must not be able to empty the bank. A platform's verdicts can therefore help to put
+at most `daily_limit` files on hold in a day (UTC); above that, the file keeps matching and the
+operator is asked. Files are counted in the write transaction, of which there is one at a time.
+Verdicts alone do not put on hold again what the operator has kept; she is asked again when more
 platforms agree than before.
 
-A survivor who submits an equal value in the meantime is not refused: her file is held back as well
-(`RESUBMITTED`) until the operator decides. Without a decision within `HELD_DAYS` it is released,
-and verdicts alone do not hold it back again. So no two keys can exclude anybody from the service.
+A survivor who submits an equal value in the meantime is not refused: her file is put on hold as
+well (`RESUBMITTED`) until the operator decides. Without a decision within `HELD_DAYS` it is
+released, and verdicts alone do not put it on hold again. So no two keys can exclude anybody from
+the service.
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,12 +34,12 @@ from nciihash.wire import TakenOut
 AGREEING: Final = 2  # platforms that report `not_blocked`
 HELD_DAYS: Final = 7
 FILES_A_DAY: Final = 20
-_SHARE: Final = 1_000  # one file in so many, where that is more than `FILES_A_DAY`
+_SHARE: Final = 1_000  # one file in a thousand a day, if that is more than `FILES_A_DAY`
 _BATCH: Final = 100  # files decided in one transaction, so that other writers need not wait long
 
 
-def bound(files: int) -> int:
-    """Return how many files a platform's verdicts may help to hold back in a day.
+def daily_limit(files: int) -> int:
+    """Return how many files a platform's verdicts may help to put on hold in a day.
 
     Args:
         files: files of survivors that are not withdrawn.
@@ -47,7 +48,7 @@ def bound(files: int) -> int:
 
 
 def hold_agreed(tx: Transaction, platform: int, signals: Iterable[int], *, now: datetime) -> int:
-    """Hold back those signals on which platforms now agree; return how many.
+    """Put those signals on hold on which platforms now agree; return how many.
 
     Args:
         tx: a write transaction.
@@ -62,7 +63,7 @@ def hold_agreed(tx: Transaction, platform: int, signals: Iterable[int], *, now: 
 
 
 class _DailyLimit:
-    """What platforms' verdicts have held back today, and may still hold back.
+    """How many files platforms' verdicts have put on hold today, and may still put on hold.
 
     Args:
         tx: a write transaction.
@@ -72,16 +73,16 @@ class _DailyLimit:
     def __init__(self, tx: Transaction, day: Day) -> None:
         self._tx = tx
         self._day = day
-        self._bound: int | None = None
+        self._limit: int | None = None
 
     def allows(self, agreeing: Sequence[int], item: int) -> bool:
-        """Whether each of these platforms may help to hold back one more file."""
+        """Whether each of these platforms may help to put one more file on hold."""
         most = max(self._tx.takeouts.count(by, self._day, other_than=item) for by in agreeing)
         if most < FILES_A_DAY:
             return True
-        if self._bound is None:  # once, and only when needed: it reads every file
-            self._bound = bound(self._tx.takeouts.count_survivors_files())
-        return most < self._bound
+        if self._limit is None:  # once, and only when needed: it reads every file
+            self._limit = daily_limit(self._tx.takeouts.count_survivors_files())
+        return most < self._limit
 
     def count(self, agreeing: Sequence[int], item: int) -> None:
         """Count a file for each of these platforms."""
@@ -103,7 +104,7 @@ def _hold_if_agreed(
         return False
     again = tx.reviews.last(RESUBMITTED, item)
     tx.reviews.add(VERDICTS, item, len(agreeing), hour(now))
-    # the operator has kept it, or was asked when nothing was held back
+    # the operator has kept it, or was asked when nothing was on hold
     decided = asked is not None and (asked.state == KEPT or (asked.state == OPEN and not held))
     if decided or again is not None or not limit.allows(agreeing, item):
         return False
@@ -126,9 +127,9 @@ def release_blocked(
 
 
 def release(tx: Transaction, item: int, *, now: datetime) -> None:
-    """Make the held signals of a file match again, and close the questions about it.
+    """Release the signals of a file that are on hold, and close the questions about it.
 
-    Files held back because they repeat its values are released too.
+    They match again. Files on hold because they repeat its values are released too.
     """
     others = []
     if tx.reviews.last(VERDICTS, item) is not None:
@@ -155,7 +156,7 @@ def _is_resubmitted(tx: Transaction, item: int) -> bool:
 
 
 def purge_undecided(store: Store, *, now: datetime) -> int:
-    """Purge what was held back for `HELD_DAYS` without a decision; return how many files.
+    """Purge signals on hold for `HELD_DAYS` without a decision; return of how many files.
 
     Resubmitted files are released instead.
     """

@@ -1,8 +1,8 @@
-"""Advocates at helplines: their keys, the cases that they open for others, and the hand-over.
+"""Advocates at helplines: their keys, the cases that they open for others, and the handover.
 
-The person's consent is recorded as a yes with its hour, without name or contact. Until it is handed
-over, a case has no case number and no passphrase, and only the advocate's key opens it. For the
-hand-over she gets a code, valid once and for a week, and passes it on. The person who enters it
+Only the hour of the person's consent is recorded, without name or contact. Until it is handed over,
+a case has no case number and no passphrase, and only the advocate's key opens it. For the handover
+she gets a code, valid once and for a week, and passes it on. The person who enters it
 gets a new case number and passphrase; at that moment the advocate's access ends, and the link
 between her and the case is deleted. A code that somebody else has used is noticed, since it works
 only once.
@@ -130,7 +130,7 @@ def authenticate(store: Store, key: str | None, now: datetime) -> Advocate:
 
     Raises:
         CredentialsMissing: there is no key.
-        CredentialsWrong: the key is unknown, revoked or expired.
+        InvalidCredentials: the key is unknown, revoked or expired.
     """
     if not key:
         raise CredentialsMissing
@@ -156,7 +156,7 @@ def open_for_other(
     """Open a case for somebody else, under an advocate's reference.
 
     Raises:
-        ConsentMissing: the person did not agree.
+        ConsentMissing: the request does not state that the person agreed.
         DeclarationMissing, NothingAccepted: as `lifecycle.open_case`.
     """
     if not request.consent:
@@ -224,7 +224,7 @@ def note_report(tx: Transaction, case: int, *, now: datetime) -> None:
     tx.advocates.update_case(case, reported=hour(now))
 
 
-# --- hand-over -------------------------------------------------------------------------------
+# --- handover --------------------------------------------------------------------------------
 
 
 def hand_over(store: Store, tx: Transaction, case: int, *, now: datetime) -> HandOver:

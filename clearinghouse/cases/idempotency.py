@@ -1,4 +1,4 @@
-"""Idempotent writes: a repeated request is carried out once, and answered alike for a day.
+"""Idempotent writes: a retried request is executed once, and gets the same reply for a day.
 
 The idempotency key is stored as an HMAC, and the reply sealed under a key derived from it, so that
 the database contains neither. The reply is saved in the transaction that it reports, so that

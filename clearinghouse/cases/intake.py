@@ -11,7 +11,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.allowlist import AllowlistIndex
 from clearinghouse.abuse.fitness import refusal
 from clearinghouse.abuse.screening import Screening, retry_if_outdated, screen
 from clearinghouse.cases.idempotency import Attempt, Reply, once
@@ -62,7 +62,7 @@ class Intake:
 
 
 def prepare(
-    store: Store, lawful: LawfulList, items: Sequence[ItemIn], matched: Collection[SignalType]
+    store: Store, lawful: AllowlistIndex, items: Sequence[ItemIn], matched: Collection[SignalType]
 ) -> Intake:
     """Prepare new files, and reserve their row numbers.
 
@@ -78,7 +78,7 @@ def prepare(
 
 def prepare_part(
     store: Store,
-    lawful: LawfulList,
+    lawful: AllowlistIndex,
     number: int,
     after: int,
     part: ItemIn,
@@ -99,7 +99,7 @@ def prepare_part(
 
 def _prepare(
     store: Store,
-    lawful: LawfulList,
+    lawful: AllowlistIndex,
     items: Sequence[tuple[int, int, ItemIn]],
     matched: Collection[SignalType],
 ) -> Intake:
@@ -160,8 +160,8 @@ def submit(
         store: the store.
         attempt: the attempt, if the request is idempotent.
         now: the time.
-        prepare_files: called before the transaction, and again if the lawful list or the master
-            key changes in between.
+        prepare_files: called before the transaction, and again if the allowlist or the master key
+            changes in between.
         act: stores the files.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Submitted values that are known already."""
+"""Submitted values that the service knows: on hold after verdicts, or withdrawn earlier."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,8 @@ from clearinghouse.cases.intake import File
 from clearinghouse.database.transaction import Transaction
 
 
-def held_by_verdicts(tx: Transaction, files: Sequence[File]) -> list[bool]:
-    """Return for each file whether verdicts hold back an equal value."""
+def on_hold_by_verdicts(tx: Transaction, files: Sequence[File]) -> list[bool]:
+    """Return for each file whether an equal value is on hold after verdicts."""
     if not tx.signals.has_held():
         return [False] * len(files)
     lookups = [[row["lookup"] for row in file.rows] for file in files]

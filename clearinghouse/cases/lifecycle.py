@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from clearinghouse.abuse.fitness import refusal
 from clearinghouse.cases.intake import File, Intake
-from clearinghouse.cases.known_values import forget_withdrawals, held_by_verdicts
+from clearinghouse.cases.known_values import forget_withdrawals, on_hold_by_verdicts
 from clearinghouse.cases.status import status
 from clearinghouse.database.queries.cases import NewItem
 from clearinghouse.database.queries.reviews import OPEN, QUARANTINED, RESUBMITTED
@@ -115,7 +115,7 @@ def check_declared(declaration: Declaration) -> None:
 
 
 def check_capacity(tx: Transaction, case: int, new: int) -> int:
-    """Check that so many files may be added to a case; return the number of its last file.
+    """Check that a case may have `new` more files; return the number of its last file.
 
     Raises:
         CaseClosed: it was withdrawn or has expired.
@@ -130,7 +130,7 @@ def check_capacity(tx: Transaction, case: int, new: int) -> int:
 
 
 def check_length(before: int, new: int) -> None:
-    """Check that so many signals may be added to a file.
+    """Check that a file may have `new` more signals.
 
     Raises:
         TooManySignals: it would have more than 2,048.
@@ -140,7 +140,7 @@ def check_length(before: int, new: int) -> None:
 
 
 def check_usable(new: Sequence[ItemIn], matched: Collection[SignalType]) -> int:
-    """Check that some signal of these files is usable; return the number of all.
+    """Check that at least one signal of these files is usable; return the number of all.
 
     Raises:
         NothingAccepted: no signal is usable.
@@ -172,7 +172,7 @@ def _add(
 ) -> list[ItemReceipt]:
     withheld = [
         QUARANTINED if file.lawful else RESUBMITTED if held else None
-        for file, held in zip(files, held_by_verdicts(tx, files), strict=True)
+        for file, held in zip(files, on_hold_by_verdicts(tx, files), strict=True)
     ]
     forget_withdrawals(tx, files)
     tx.cases.add_items(
@@ -255,13 +255,13 @@ def add_signals(
         ordinal: number of the file.
         after: how many signals of the file were sent before.
         part: the part.
-        paid: whether a proof of work was asked for, as for every part that is not a repetition.
+        paid: whether its proof of work was checked, as for every part that is not a retry.
         months: how long the case stays open after a visit.
         now: the time.
 
     Raises:
         CaseClosed, ItemUnknown: as `find_item`.
-        NotTheNextPart: other signals were sent at this index, or fewer before it; or the part is
+        PartOutOfOrder: other signals were sent at this index, or fewer before it; or the part is
             new after all, although not `paid`.
         TooManySignals: the file would have more than 2,048.
     """
@@ -299,7 +299,7 @@ def _why_withheld(tx: Transaction, item: int, part: File) -> str | None:
             return kind
     if part.lawful:
         return QUARANTINED
-    return RESUBMITTED if held_by_verdicts(tx, [part])[0] else None
+    return RESUBMITTED if on_hold_by_verdicts(tx, [part])[0] else None
 
 
 def _is_repeated(tx: Transaction, item: AnyRow, after: int, part: File) -> bool:

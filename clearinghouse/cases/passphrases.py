@@ -78,7 +78,7 @@ def _normal(passphrase: str) -> str:
 class PassphraseChecker:
     """Argon2id verifiers, created and checked few at a time, with delays for wrong guesses.
 
-    It belongs to one event loop. Wrong guesses are counted in memory only, by the look-up value of
+    It belongs to one event loop. Wrong guesses are counted in memory only, by the lookup value of
     the case number, known or not.
 
     Args:
@@ -149,7 +149,7 @@ class PassphraseChecker:
         """Whether a passphrase is correct. An unknown case costs the same and returns False.
 
         Args:
-            case: the look-up value of the case number.
+            case: the lookup value of the case number.
             verifier: the stored verifier; None for an unknown case.
             passphrase: as it was sent.
             lane: in which to wait.

@@ -54,7 +54,7 @@ class _Platforms:
                 self._scopes[key.platform_id] |= set(read_scopes(key.scopes))
         self._confirmed = {
             (item, platform): (_moment(has), _moment(gone))
-            for item, platform, has, gone in tx.cases.confirmations(case)
+            for item, platform, has, gone in tx.cases.acknowledgement_hours(case)
         }
         self._verdicts: dict[tuple[int, int], dict[Verdict, int]] = defaultdict(dict)
         today = day(now)
@@ -80,7 +80,7 @@ class _Platforms:
             rows.append(
                 PlatformStatus(
                     platform=name,
-                    # a platform whose key has ended may still have what it once confirmed
+                    # a platform without a valid key may still have what it once acknowledged
                     follows=follows or has is not None,
                     veiled=follows and Scope.FEED not in scopes,
                     has_it_since=has,

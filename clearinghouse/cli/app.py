@@ -41,6 +41,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # joins the lines of a paragraph
     help="Run a clearinghouse: it collects hashes of intimate pictures from the people in them and "
     "passes the hashes on to platforms. It never receives a picture.",
 )
@@ -168,14 +169,14 @@ def migrate(database: Database = None) -> None:
 def follow_stopncii(
     url: Annotated[
         str,
-        typer.Option(help="Address of its StopNCII API, without /FetchHashes: https://HOST/…/v1."),
+        typer.Option(help="Base URL of its StopNCII API, without /FetchHashes: https://HOST/…/v1."),
     ],
     name: Annotated[
         str, typer.Option(help="Name of the other clearinghouse in this one, like a platform's.")
     ],
     every: Annotated[
         float | None,
-        typer.Option(min=1, help="Repeat, with this many seconds in between."),
+        typer.Option(min=1, help="Repeat, this many seconds after each round."),
     ] = None,
     database: Database = None,
     as_json: AsJson = False,
@@ -195,7 +196,9 @@ def follow_stopncii(
     check_name(name)
     key = os.environ.get("CLEARINGHOUSE_FOLLOW_KEY", "")
     if not key:
-        raise SettingInvalid("Set CLEARINGHOUSE_FOLLOW_KEY to the other clearinghouse's key.")
+        raise SettingInvalid(
+            "Set CLEARINGHOUSE_FOLLOW_KEY to the key that the other clearinghouse issued."
+        )
     source = Source.of(url, key)
     with open_store(database) as store:
         while True:
@@ -236,7 +239,7 @@ def stats(
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
-    """Count cases, files, hashes, matches and verdicts. Shows nothing about a person."""
+    """Count cases, files, hashes, matches and verdicts. Nothing printed concerns a person."""
     if by_month:
         with open_store(database) as store:
             months = transparency.by_month(store)
@@ -252,7 +255,7 @@ def purge(
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
-    """Expire cases, and delete data after its retention period. `serve` does this every hour."""
+    """Expire cases, and delete data past its retention period, as the service does every hour."""
     days = settings(database).retention_days
     with open_store(database) as store:
         done = purge_database(store, retention_days=days, now=now())

@@ -52,12 +52,12 @@ def _verification_text(result: Verification, old_key: bool) -> str:
     parts = [f"{result.entries} entries are intact."]
     if not result.found:
         parts.append(
-            "The given digest is not among them: either it is mistyped, or the trail was cut or "
+            "The given digest is not among them: it is mistyped, or the trail was truncated or "
             "rewritten since."
         )
     if old_key:
         parts.append(
-            "The database is sealed with an old master key: it was restored from an older backup, "
+            "The database is sealed under an old master key: it was restored from an older backup, "
             "or somebody who has that key forged this trail. Check `audit list`, then run "
             "`rotate-key`."
         )
@@ -96,8 +96,9 @@ def rotate_master_key(
 ) -> None:
     """Change the master key while the service runs. If interrupted, run the command again.
 
-    If the key is in a file, the command replaces it by a new key, and keeps the old one next to it,
-    as earlier backups need it. Copy the new file to other machines before their workers restart.
+    If the key is in a file, the command replaces it with a new key and keeps the old one next to
+    it, since earlier backups need it. Copy the new file to other machines before their workers
+    restart.
 
     If the key is in CLEARINGHOUSE_KEY, set CLEARINGHOUSE_NEXT_KEY to the new key first.
     """
@@ -146,12 +147,12 @@ def backup(
 
 @app.command()
 def restore(
-    file: Annotated[Path, typer.Argument(help="A file written by `backup`.")],
+    file: Annotated[Path, typer.Argument(help="A file that `clearinghouse backup` wrote.")],
     database: Database = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check a backup, and replace the database by it. If anything fails, nothing is changed.
+    """Check a backup, and replace the database with it. If anything fails, nothing is changed.
 
     Hashes withdrawn since the backup are withdrawn again, from the journal next to the key. Cases
     opened since are lost. Platforms read the feed again from the beginning.
@@ -159,6 +160,6 @@ def restore(
     from clearinghouse.maintenance.backup import restore as restore_backup
 
     if not yes:
-        typer.confirm("Replace the database by this backup?", abort=True)
+        typer.confirm("Replace the database with this backup?", abort=True)
     result = asdict(restore_backup(settings(database), file))
     show(as_json, result, lambda: counts(result))

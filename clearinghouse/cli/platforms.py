@@ -109,8 +109,8 @@ def _day(at: Hour | None) -> str:
 def check(database: Database = None, as_json: AsJson = False) -> None:
     """List platforms that stopped following the feed, or whose last key expires soon.
 
-    That is, no request for a day, a change not acknowledged for two days, or a key that expires
-    within 30 days. The exit code is 1 if there are any.
+    That is: no request for a day, a change not acknowledged for two days, or a last key that
+    expires within 30 days. The exit code is 1 if there are any.
     """
     with open_store(database) as store, store.read() as tx:
         alerts = health.alerts(tx, now=now())
@@ -118,7 +118,7 @@ def check(database: Database = None, as_json: AsJson = False) -> None:
         {"platform": a.platform, "concern": a.concern, "since": moment(a.since).isoformat()}
         for a in alerts
     ]
-    show(as_json, rows, lambda: "\n".join(a.text for a in alerts) or "All is well.")
+    show(as_json, rows, lambda: "\n".join(a.text for a in alerts) or "No alerts.")
     if alerts:
         raise typer.Exit(1)
 

@@ -1,4 +1,4 @@
-"""Commands with which the operator decides questions about files, and keeps the allowlist."""
+"""Commands to decide questions about files, and to maintain the allowlist."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -30,8 +30,8 @@ _EXPLANATIONS = {
     "quarantined": "similar to a lawful picture; no platform receives it until you decide",
     "lawful": "similar to a picture that was later added to the allowlist",
     "hits": "matched by many platforms within a day: the picture may be spreading",
-    "verdicts": "two platforms do not block it; hashes on hold are purged after 7 days",
-    "resubmitted": "platforms did not block an equal hash; it is released after 7 days",
+    "verdicts": "platforms agree not to block it; hashes on hold are purged after 7 days",
+    "resubmitted": "submitted while an equal hash is on hold; it is released after 7 days",
     "oracle": "one key sends many queries close to this file: it may be probing for its hash",
 }
 
@@ -99,8 +99,8 @@ def remove(number: Number, database: Database = None, as_json: AsJson = False) -
 def add_lawful(file: Hashes, database: Database = None, as_json: AsJson = False) -> None:
     """Add hashes to the allowlist. Similar pictures submitted from now on wait for your decision.
 
-    For live files that are similar, a question is added to `review list`; they are still matched
-    until you decide.
+    For each live file that is similar, a question is opened; the file is still matched until you
+    decide.
     """
     hashes = _read_hashes(file)
     with open_store(database) as store:

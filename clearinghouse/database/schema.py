@@ -141,7 +141,7 @@ keys = Table(
     sqlite_autoincrement=True,
 )
 
-acknowledgements = Table(  # each log position that a platform confirmed, and in which hour
+acknowledgements = Table(  # each log position that a platform acknowledged, and in which hour
     "acknowledgements",
     metadata,
     Column("platform_id", ForeignKey("platforms.id"), primary_key=True),
@@ -182,7 +182,7 @@ contributions = Table(  # the case for what a platform contributed, or for impor
     Column("case_id", ForeignKey("cases.id", ondelete="CASCADE"), nullable=False, index=True),
 )
 
-budgets = Table(  # how many look-ups each key has leased in each hour; it may have used fewer
+budgets = Table(  # how many lookups each key has leased in each hour; it may have used fewer
     "budgets",
     metadata,
     Column("key_id", ForeignKey("keys.id"), primary_key=True),

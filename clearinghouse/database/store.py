@@ -109,7 +109,7 @@ class Store:
 
         Raises:
             KeyMissing: the key of the database was not found.
-            KeyMismatch: the database is sealed with another key.
+            KeyMismatch: the database is sealed under another key.
             NewerDatabase: a newer version migrated it.
             OSError: the folder of the key cannot be written.
         """
@@ -210,7 +210,7 @@ class Store:
             self._journal_pending = True
             _log.warning(
                 "The journal of withdrawals cannot be written: there is no space left in the "
-                "folder of the key, or in CLEARINGHOUSE_NOTES. Free some."
+                "folder of the key, or in CLEARINGHOUSE_NOTES. Free some space."
             )
         return withdrawn
 

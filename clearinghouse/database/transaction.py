@@ -34,7 +34,7 @@ class Transaction:
         connection: executes the statements.
         grew: whether entries were appended to the log.
         removed: whether removals were logged, which must be in the journal of withdrawals before
-            the request is answered.
+            the response is sent.
         revoked: row numbers of keys that were revoked; the store adds them to the journal after the
             commit.
         period: when the current release period began, in Unix seconds; None if new log entries are
@@ -110,7 +110,7 @@ class Transaction:
 
     @property
     def quotas(self) -> Quotas:
-        """Look-ups leased by keys."""
+        """Lookups leased by keys."""
         return Quotas(self.connection)
 
     @property

@@ -13,7 +13,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADERS_SECONDS: Final = 20.0  # since the connection, or the first byte of a later request
-ANSWER_SECONDS: Final = 60.0  # without the client reading any of a response
+RESPONSE_SECONDS: Final = 60.0  # without the client reading any of a response
 
 
 class ConnectionLimiter:
@@ -34,11 +34,11 @@ class ConnectionLimiter:
         most: int,
         *,
         headers_seconds: float = HEADERS_SECONDS,
-        answer_seconds: float = ANSWER_SECONDS,
+        response_seconds: float = RESPONSE_SECONDS,
     ) -> None:
         self.most = most
         self.headers_seconds = headers_seconds
-        self.answer_seconds = answer_seconds
+        self.response_seconds = response_seconds
         self.idle: dict[H11Protocol, None] = {}
 
     def protocol(self) -> type[asyncio.Protocol]:
@@ -114,7 +114,7 @@ class _Connection(H11Protocol):
             else:
                 self.transport.abort()
 
-        self._response_timer = self.loop.call_later(self.limiter.answer_seconds, check)
+        self._response_timer = self.loop.call_later(self.limiter.response_seconds, check)
 
     def _stop_watching(self) -> None:
         if self._response_timer is not None:

@@ -30,7 +30,7 @@ _INCOMPLETE: Final = (
 
 
 class BackupRefused(ClearinghouseError):
-    """A backup cannot be made or restored: the message says why, and what to do."""
+    """A backup cannot be made or restored; the message says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def back_up(settings: Settings, target: Path) -> int:
 
 
 def restore(settings: Settings, source: Path) -> RestoreResult:
-    """Check a backup, replace the database by it, and withdraw again what was withdrawn since.
+    """Check a backup, replace the database with it, and withdraw again what was withdrawn since.
 
     The database is replaced in one SQLite transaction. A service that is running continues with the
     restored database.
@@ -88,7 +88,7 @@ def restore(settings: Settings, source: Path) -> RestoreResult:
 
     Raises:
         BackupRefused: it is not a complete backup, or the database is not in SQLite.
-        KeyMismatch, KeyMissing: the backup is sealed with another key.
+        KeyMismatch, KeyMissing: the backup is sealed under another key.
     """
     target = _database_file(settings)
     if not source.is_file():
@@ -107,7 +107,7 @@ def restore(settings: Settings, source: Path) -> RestoreResult:
             if isinstance(error, OperationalError):
                 raise  # locked, or no space left: the database is not damaged
             raise BackupRefused(
-                "The present database is damaged. Move it away, with its -wal and -shm files, and "
+                "The current database is damaged. Move it away, with its -wal and -shm files, and "
                 "restore again."
             ) from None
         mark = store.high_water_mark()

@@ -1,21 +1,21 @@
-"""Rotation of the master key while the service runs: reseals every value, and renews look-ups.
+"""Rotation of the master key while the service runs: reseals every value, and renews lookups.
 
 `rotate` has five steps. After a crash at any point, nothing is lost and the same command resumes.
 
 1. Announce the successor: create it in a file next to the key, and store it in the database, sealed
    under the old key. From now on every worker opens values with both keys.
-2. Reseal values, some hundred in a transaction, and write their look-up values under the new key to
+2. Reseal values, some hundred in a transaction, and write their lookup values under the new key to
    a column of its own. Values done before a crash are skipped. Meanwhile, other writers seal and
    look up with the old key.
 3. Switch to the successor, in one transaction: reseal what was added meanwhile, the secrets of
-   platforms and the allowlist, replace all look-up values, and record the new key as that of the
-   database. No reader ever sees look-up values of both keys.
-4. Replace the key file by the successor's. The old key is kept next to it as `master.old.DATE`:
+   platforms and the allowlist, replace all lookup values, and record the new key as that of the
+   database. No reader ever sees lookup values of both keys.
+4. Replace the key file with the successor's. The old key is kept next to it as `master.old.DATE`:
    earlier backups open with it alone. Delete it together with them.
 5. After some seconds, in which every worker has noticed the switch, delete the successor from the
    database.
 
-Case numbers and keys of platforms are not stored. Their look-up values stay as they are, under the
+Case numbers and keys of platforms are not stored. Their lookup values stay as they are, under the
 steady key of the database, which is sealed under the master key: they are random and too long to be
 guessed. The verifiers of passphrases need no key. Ids, cursors and keys of platforms do not change.
 
@@ -175,7 +175,7 @@ def _switch(store: Store, new: Vault, resealed: int, hour: Hour) -> tuple[int, i
 
 
 def _replace_key_file(settings: Settings, new: Vault, date: str) -> None:
-    """Replace the key file by the successor's, and keep the old key next to it (step 4)."""
+    """Replace the key file with the successor's, and keep the old key next to it (step 4)."""
     file = key_file(settings)
     if read_master_keys(settings, create=False)[0] != new.masters[0]:
         old = file.with_name(f"{file.name}.old.{date}")

@@ -66,7 +66,8 @@ def purge(store: Store, *, retention_days: int, now: datetime) -> dict[str, int]
         now: the time.
 
     Returns:
-        How many cases expired, files were taken out, cases were forgotten, and replies deleted.
+        The number of cases that expired, of files removed after verdicts, of cases deleted, and of
+        replies deleted.
     """
     closed = expire(store, now)
     taken_out = verdict_holds.purge_undecided(store, now=now)

@@ -10,18 +10,18 @@ the same log, removals and index.
   contributor is trusted to have checked it. No other hashes may lack a quality.
 - **Limit.** At most `contributions_max` hashes are live per platform and kind.
 - **Implausible values** (`Signal.possible`) are skipped: no picture of quality 50 or more has them.
-- **Lawful pictures** are skipped: hashes near one on the operator's allowlist. (A survivor's hash
-  is held for review instead.)
-- **A survivor's hashes** are skipped: a value in an open case is not filed a second time, so that
-  her withdrawal ends it even if a platform sends back everything it received from the feed.
-- **Disputed hashes** are skipped while verdicts of platforms hold an equal value back.
+- **Lawful pictures** are skipped: hashes near one on the operator's allowlist. (A survivor's file
+  is quarantined instead.)
+- **A survivor's hashes** are skipped: a value in an open case is not stored a second time, so that
+  her withdrawal removes it even if a platform sends back everything it received from the feed.
+- **Disputed hashes** are skipped while an equal value is on hold after verdicts.
 - **Withdrawn hashes** are skipped for 400 days after a survivor withdrew an equal value, because
-  the contributor's copy may be older than her withdrawal. The reply does not reveal it. If somebody
-  submits the value again in a case of her own, this ends.
+  the contributor's copy may be older than her withdrawal. The reply does not reveal it. The value
+  is no longer skipped once somebody submits it again in a case of her own.
 - **Removal.** The contributor withdraws a hash by sending it with the feedback `Withdrawn` or
-  `Deleted`. An imported hash ends when the other clearinghouse no longer lists it. The operator
-  withdraws all of a platform's with `clearinghouse platform withdraw`. All of a case expire when
-  nothing was added to it for `case_months`.
+  `Deleted`. An imported hash is withdrawn when the other clearinghouse no longer lists it. The
+  operator withdraws all hashes of a platform with `clearinghouse platform withdraw`. All hashes of
+  a case expire when none was added to it for `case_months`.
 """
 
 import secrets
@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.allowlist import AllowlistIndex
 from clearinghouse.abuse.screening import Screening, screen
 from clearinghouse.database import audit
 from clearinghouse.database.audit import Act
@@ -69,9 +69,9 @@ class PreparedContributions:
     Implausible hashes and those near a lawful picture are omitted.
 
     Attributes:
-        rows: the media type and the row of the signal, by look-up value.
-        tags: the tag that identifies the value among withdrawn ones, by look-up value.
-        screening: the version of the lawful list and of the master key that were used.
+        rows: the media type and the row of the signal, by lookup value.
+        tags: the tag that identifies the value among withdrawn ones, by lookup value.
+        screening: the versions of the allowlist and of the master key that were used.
     """
 
     rows: dict[bytes, tuple[Media, dict[str, Any]]]
@@ -80,9 +80,9 @@ class PreparedContributions:
 
 
 def prepare(
-    store: Store, lawful: LawfulList, hashes: Sequence[Contribution]
+    store: Store, lawful: AllowlistIndex, hashes: Sequence[Contribution]
 ) -> PreparedContributions:
-    """Screen hashes against the lawful list, reserve item numbers and seal the values."""
+    """Screen hashes against the allowlist, reserve item numbers and seal the values."""
     unique = [
         contribution for contribution in dict.fromkeys(hashes) if contribution.signal.possible
     ]
@@ -120,8 +120,8 @@ def contribute(
 ) -> int:
     """Add a platform's hashes, and renew the expiry of all that it added before.
 
-    Skips values that are already there, that an open case of a survivor contains, that verdicts
-    hold back, or that a survivor withdrew.
+    Skips values that are stored already, that an open case of a survivor contains, that are on hold
+    after verdicts, or that a survivor withdrew.
 
     Args:
         tx: a write transaction.
@@ -136,7 +136,7 @@ def contribute(
         The number of hashes added.
 
     Raises:
-        Outdated: the lawful list or the master key has changed since `prepare`.
+        Outdated: the allowlist or the master key has changed since `prepare`.
         ContributionsFull: more than `most` would be live; nothing is added.
     """
     prepared.screening.check(tx)

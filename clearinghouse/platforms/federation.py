@@ -17,7 +17,7 @@ from typing import Annotated, Final, Self, TypeVar
 import httpx
 from pydantic import Field, StrictBool, StrictInt, ValidationError
 
-from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.allowlist import AllowlistIndex
 from clearinghouse.abuse.screening import retry_if_outdated
 from clearinghouse.database.queries.contributions import IMPORTED
 from clearinghouse.database.store import Store
@@ -149,7 +149,7 @@ def follow(
             more than `contributions_max` hashes, and only some were imported.
     """
     fetched, skipped = _fetch_all(source, pause)
-    lawful = LawfulList()
+    lawful = AllowlistIndex()
     platform = find_or_add(store, name, clock())
     wanted = {lookup_of(store, contribution.signal): contribution for contribution in fetched}
     with store.read() as tx:

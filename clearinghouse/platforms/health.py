@@ -105,7 +105,7 @@ def alerts(tx: Transaction, *, now: datetime) -> list[Alert]:
         seen = max(key.used or key.added for key in keys)
         if seen < hour(now - SILENT):
             found.append(Alert(platform.name, Concern.SILENT, seen))
-        oldest = tx.platforms.unconfirmed_since(platform.id)
+        oldest = tx.platforms.unacknowledged_since(platform.id)
         # changes from before the platform was added count from when it was added
         if oldest is not None and (since := max(oldest, platform.added)) < hour(now - LAGGING):
             found.append(Alert(platform.name, Concern.LAGGING, since))

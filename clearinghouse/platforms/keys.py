@@ -50,7 +50,7 @@ FOLLOWING: Final = frozenset({Scope.FEED, *_VEILS})  # scopes that open the feed
 
 
 class PlatformExists(ClearinghouseError):
-    """A platform of this name has a key already: rotate it instead."""
+    """There is already a platform with this name; rotate its key instead."""
 
 
 class PlatformUnknown(ClearinghouseError):
@@ -58,7 +58,7 @@ class PlatformUnknown(ClearinghouseError):
 
 
 class KeysInUse(ClearinghouseError):
-    """The platform has `KEYS_AT_ONCE` valid keys: revoke the old one first."""
+    """The platform has `KEYS_AT_ONCE` valid keys; revoke the old one first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +106,14 @@ def add_platform(store: Store, name: str, scopes: Iterable[Scope], now: datetime
     """Add a platform and return its first key, which is not stored and cannot be read again.
 
     Raises:
-        PlatformExists: a platform of this name has or had a key.
+        PlatformExists: a platform with this name has or had a key.
     """
     with store.write() as tx:
         known = tx.platforms.find(name)
         if known is not None and tx.platforms.list_keys(known.id):
             raise PlatformExists(
-                f"There is a platform of this name. Run `clearinghouse platform rotate {name}` to "
-                "create another key for it."
+                "There is already a platform with this name. For another key, run "
+                f"`clearinghouse platform rotate {name}`."
             )
         number = _insert(tx, name, now) if known is None else known.id
         audit.record(tx.vault, tx, Act.KEY_MADE, name, count=1, hour=hour(now))
@@ -141,7 +141,7 @@ def _named(tx: Transaction, name: str) -> AnyRow:
     row = tx.platforms.find(name)
     if row is None:
         raise PlatformUnknown(
-            "There is no platform of this name. `clearinghouse platform list` shows all names."
+            "No platform has this name. List them with `clearinghouse platform list`."
         )
     return row
 
@@ -184,7 +184,7 @@ def rotate_key(
         keys = tx.platforms.list_keys(platform.id)
         if not keys:
             raise PlatformUnknown(
-                f"{name} has no key. Run `clearinghouse platform add {name}` to create one."
+                f"{name} has no key. To create one, run `clearinghouse platform add {name}`."
             )
         valid = [k for k in keys if k.revoked is None and k.expires > hour(now)]
         if len(valid) >= KEYS_AT_ONCE:
@@ -198,7 +198,7 @@ def rotate_key(
 
 
 def revoke_keys(store: Store, name: str, key: int | None, now: datetime) -> int:
-    """Revoke one key of a platform, or all if `key` is None; return how many were still valid.
+    """Revoke one key of a platform, or all if `key` is None; return how many it revoked.
 
     Raises:
         PlatformUnknown: no platform has this name.
@@ -232,7 +232,7 @@ def authenticate(store: Store, key: str | None, now: datetime) -> Platform:
 
     Raises:
         CredentialsMissing: there is no key.
-        CredentialsWrong: the key is unknown, revoked or expired.
+        InvalidCredentials: the key is unknown, revoked or expired.
     """
     if not key:
         raise CredentialsMissing
@@ -258,7 +258,7 @@ def authorize(store: Store, key: str | None, scopes: Collection[Scope], now: dat
         now: the time.
 
     Raises:
-        CredentialsMissing, CredentialsWrong: see `authenticate`.
+        CredentialsMissing, InvalidCredentials: see `authenticate`.
         ScopeMissing: the key has none of the scopes.
     """
     platform = authenticate(store, key, now)

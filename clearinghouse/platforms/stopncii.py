@@ -25,7 +25,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
-from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.allowlist import AllowlistIndex
 from clearinghouse.abuse.screening import retry_if_outdated
 from clearinghouse.database.queries.contributions import CONTRIBUTED
 from clearinghouse.database.queries.stopncii_records import RECORDS_PER_TIMESTAMP, Record
@@ -344,7 +344,7 @@ def _record_all(
 
 def add_hashes(
     store: Store,
-    lawful: LawfulList,
+    lawful: AllowlistIndex,
     platform: Platform,
     records: Sequence[NewRecord],
     *,
@@ -358,7 +358,7 @@ def add_hashes(
 
     Args:
         store: the database.
-        lawful: the lawful list; hashes near one on it are skipped.
+        lawful: the allowlist; hashes near one on it are skipped.
         platform: the contributor.
         records: the hashes.
         months: months until all contributions of the platform expire, unless it sends another.

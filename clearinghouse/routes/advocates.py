@@ -1,4 +1,4 @@
-"""The advocates' API: a helpline's key, and cases named by references."""
+"""The advocates' API: authorized by a helpline's key; cases are identified by references."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -35,7 +35,10 @@ _CASE_UNKNOWN = documented_problems(
     {404: "`case_unknown`: this key has no case with this reference."}
 )
 _ITEM_UNKNOWN = documented_problems(
-    {404: "`case_unknown`, or `item_unknown`: the case has no file with this number."}
+    {
+        404: "`case_unknown`: this key has no case with this reference. `item_unknown`: the case "
+        "has no file with this number."
+    }
 )
 _CLOSED = documented_problems({409: "`case_closed`: the case was withdrawn or has expired."})
 _NOT_NEXT = documented_problems(
@@ -96,8 +99,8 @@ def open_case(
     """Open a case on behalf of the person depicted, who has agreed.
 
     Up to 1,024 hashes per request. `consent` must be true, and the declaration must state that the
-    person is an adult and is depicted. No name or contact is asked for, and no proof of work. Send
-    an `Idempotency-Key`: a repetition then opens no second case.
+    person is an adult and is depicted. No name, no contact and no proof of work is needed. Send an
+    `Idempotency-Key`: a retry then opens no second case.
     """
     now = service.clock()
 
@@ -131,9 +134,9 @@ def list_cases(advocate: CurrentAdvocate, service: ServiceDep) -> AssistedCases:
 def read_case(
     reference: CaseReference, advocate: CurrentAdvocate, service: ServiceDep
 ) -> CaseStatus:
-    """Return the status of a case, and renew it: it expires when nobody reads it for two years.
+    """Return the status of a case, and renew it: it expires two years after the last visit.
 
-    The status is the one that survivors get from `GET /v1/case`.
+    The response is that of `GET /v1/case` for survivors.
     """
     return lifecycle.visit(
         service.store,
@@ -161,7 +164,7 @@ def add_items(
 ) -> Response:
     """Add files to an open case, up to 1,024 hashes per request and 1,000 files per case.
 
-    Send an `Idempotency-Key`: a repetition then adds nothing.
+    Send an `Idempotency-Key`: a retry then adds nothing.
     """
     find = _finder(advocate, reference)
     return filing.add_items(service, attempt, body.items, find, now=service.clock())
@@ -184,11 +187,11 @@ def add_signals(
     service: ServiceDep,
     attempt: AttemptDep,
 ) -> Response:
-    """Add the next hashes of a long video, which has more than one request can contain.
+    """Add the next hashes of a long video, which has more than fit in one request.
 
     Send the first hashes with the file and set its `more` to true; then send the others here, in
     order. `after` is the number of hashes of the file that were sent before, and `more` is true
-    until the last request. A file has at most 2,048 hashes. Repeating a request is safe.
+    until the last request. A file has at most 2,048 hashes. Retrying a request is safe.
     """
     if attempt is not None and (known := find_reply(service.store, attempt)) is not None:
         return json_response(known)
@@ -266,8 +269,8 @@ def hand_over(
     """Create a code with which the person takes over the case on a device of their own.
 
     The code works once, within seven days, at `POST /v1/claim`. From then on this key has no access
-    to the case. A new code replaces an earlier one. Send an `Idempotency-Key`: a repetition then
-    returns the same code.
+    to the case. A new code replaces an earlier one. Send an `Idempotency-Key`: a retry then returns
+    the same code.
     """
     now = service.clock()
 

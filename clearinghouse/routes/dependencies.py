@@ -21,18 +21,19 @@ Responses = dict[int | str, dict[str, Any]]
 
 _PROBLEMS: Final = {
     400: "Malformed request: `not_json`, `bad_cursor` or `bad_idempotency_key`.",
-    401: "`credentials_missing`, or `credentials_wrong`: unknown, wrong, revoked or expired.",
-    403: "`scope_missing`: the key does not have the scope of this operation.",
+    401: "`credentials_missing`: none, or malformed ones. `credentials_wrong`: unknown, wrong, "
+    "revoked or expired.",
+    403: "`scope_missing`: the key does not have a scope that this operation needs.",
     408: "`too_slow`: the body arrived too slowly. Nothing was saved; repeat the request.",
     410: "`cursor_expired`: the cursor is from before the database was restored. Read the feed "
     "from its beginning into a new bank.",
     413: "`body_too_large`: send fewer hashes per request.",
     415: "`unsupported_media_type`: the body is not JSON. Pictures are never accepted.",
-    422: "`invalid_request`: a field is missing or invalid, and `detail` names it; or this request "
-    "is refused, and `code` says why. Repeating it unchanged does not help.",
+    422: "`invalid_request`: a field is missing or invalid, and `detail` names it. Otherwise the "
+    "request is refused for the reason in `code`. Repeating it unchanged does not help.",
     429: "`too_many_checks`: wait for `Retry-After` seconds, then repeat the request.",
-    503: "`busy`, `not_ready` or `database_away`: wait for `Retry-After` seconds if given, then "
-    "repeat the request with the same `Idempotency-Key`.",
+    503: "`busy`, `not_ready` or `database_away`: wait for `Retry-After` seconds, then repeat the "
+    "request, with the same `Idempotency-Key` if it had one.",
 }
 
 
@@ -67,14 +68,14 @@ async def get_attempt(
     idempotency_key: Annotated[
         str | None,
         Header(
-            description="Makes it safe to repeat the request: 128 random bits as 32 lowercase "
-            "hexadecimal digits, new for each request and the same for each repetition of it. For "
-            "a day a repetition returns the first response and changes nothing.",
+            description="Makes it safe to retry the request: 128 random bits as 32 lowercase "
+            "hexadecimal digits, new for each request and the same for each retry of it. For a "
+            "day, a retry returns the first response and changes nothing.",
             examples=["5f0f3c1db7a94b1e8c8f0b6a0d6f7c21"],
         ),
     ] = None,
 ) -> Attempt | None:
-    """Read the `Idempotency-Key` header of a write; None if there is none."""
+    """Return the attempt that the `Idempotency-Key` header of a write names, or None."""
     return read_attempt(
         service.store,
         idempotency_key,
@@ -120,7 +121,7 @@ def find_earlier(
 ) -> tuple[Attempt | None, Reply | None]:
     """Find the reply to an earlier attempt of a request that may carry a proof of work.
 
-    The proof is not part of the comparison, since a repetition may carry another one.
+    The proof is not compared, since a retry may carry another one.
 
     Returns:
         The attempt without its proof of work, and the earlier reply; None for either if there is
@@ -146,7 +147,7 @@ def parsed(model: type[M]) -> Callable[[Request], Awaitable[M]]:
 
 
 def parse(model: type[M], body: bytes) -> M:
-    """Parse a JSON body.
+    """Return the message in a JSON body.
 
     Raises:
         NotJson: the body is not JSON.

@@ -31,7 +31,7 @@ async def live() -> dict[str, str]:
     ),
 )
 def ready(service: ServiceDep) -> dict[str, str]:
-    """Return 200 if the index has applied the whole log and the database can be read.
+    """Return 200 if the index is up to date with the log and the database can be read.
 
     Use it as a readiness probe: matching fails with 503 until then.
     """

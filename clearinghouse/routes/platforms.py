@@ -97,9 +97,9 @@ Veiled = Annotated[
 def read_veil(platform: FeedPlatform) -> VeilReply:
     """Return what a platform needs to search its veiled feed.
 
-    `type` says which bits of a PDQ hash the feed contains. `key` is the platform's HMAC key, under
-    which the feed contains MD5 and SHA-256 values. Both stay the same for the life of the platform,
-    unless it gets a key with another `veil` scope.
+    `type` says which bits of a PDQ hash the feed contains. MD5 and SHA-256 values are in the feed
+    as HMACs under `key`, which is the platform's own. Both stay the same for the life of the
+    platform, unless it gets a key with another `veil` scope.
 
     Needs the scope `feed` or a `veil` scope.
     """
@@ -131,7 +131,7 @@ async def read_feed(
             ge=0,
             le=WAIT_MAX,
             description="Long polling: if nothing is new, respond as soon as something is, or with "
-            "an empty page after so many seconds.",
+            "an empty page after this many seconds.",
         ),
     ] = 0.0,
     *,
@@ -143,8 +143,8 @@ async def read_feed(
     acknowledge the cursor with `POST /v1/feed/ack`. While `more` is true, fetch the next page at
     once; otherwise use `wait` instead of polling.
 
-    Following the cursors, no entry is skipped, repeated or out of order, so a client that stores
-    the last cursor can resume after a crash. Cursors and ids are opaque and specific to your
+    A client that follows the cursors sees every entry once and in order, and can resume after a
+    crash from the last cursor that it stored. Cursors and ids are opaque and specific to your
     platform. A `remove` entry names an id without a value, which may be one that you never
     received. After 410 (`cursor_expired`) read from the beginning into a new bank, and replace the
     old bank with it when `more` is false.
@@ -235,7 +235,7 @@ def _compress(lines: Iterable[bytes]) -> Iterator[bytes]:
 def acknowledge(
     body: Acknowledgement, platform: FeedPlatform, service: ServiceDep, attempt: AttemptDep
 ) -> Response:
-    """Confirm that you have applied all entries up to a cursor, additions and removals.
+    """Acknowledge that you have applied all additions and removals up to a cursor.
 
     Acknowledge a cursor only when its entries are on disk and in what you match uploads against.
     Survivors see it in the status of their cases ("has it since", "deletion acknowledged"), and
@@ -249,8 +249,8 @@ def acknowledge(
     now = service.clock()
 
     def act(tx: Transaction) -> Reply:
-        confirmed = verdicts.acknowledge(service.store, tx, platform, body.cursor, now=now)
-        return Reply.of(200, confirmed)
+        acknowledged = verdicts.acknowledge(service.store, tx, platform, body.cursor, now=now)
+        return Reply.of(200, acknowledged)
 
     return json_response(once(service.store, attempt, now, act))
 
@@ -306,13 +306,13 @@ async def match(request: Request, platform: MatchPlatform, service: ServiceDep) 
     within 31 of 256 bits, MD5 and SHA-256 values if they are equal. `band` is `strong` up to 16
     bits and `likely` beyond. Distances are never returned, nor can they be inferred from the order.
 
-    Per query there are hits of at most 20 files, with up to 8 signals each, and 40,000 hits per
-    response; `truncated` lists the queries that have more. A PDQ hash with a quality below 50, or
-    with a value that only a blank picture has, matches nothing: send `qualities` if you have them.
+    A query has hits in at most 20 files, up to 8 signals each, and a response has at most 40,000
+    hits; `truncated` lists the queries that have more. A PDQ hash with a quality below 50, or
+    with a value that only a blank picture has, matches nothing. Send `qualities` if you have them.
 
     A withdrawn signal matches nothing from the moment of its withdrawal. Repeating a request is
-    safe, but each hash counts towards the budget of the key. Survivors see roughly how often their
-    files were matched by each platform, with a delay of a day.
+    safe, but each hash counts towards the budget of the key. Survivors see roughly how often each
+    platform matched their files, with a delay of a day.
 
     Needs the scope `match`.
     """
@@ -352,8 +352,9 @@ def give_feedback(
 
     Survivors see the verdicts in the status of their cases, from the next day on. A later verdict
     on the same signal replaces the earlier one. A signal with `not_blocked` from two platforms and
-    `blocked` from none is removed from the feed, within daily limits. If any platform then sends
-    `blocked` within seven days, it is added again under the same id.
+    `blocked` from none is put on hold, within daily limits: it matches nothing, and the feed
+    removes it. If any platform sends `blocked` within seven days after that, the feed adds it again
+    under the same id.
 
     The request is idempotent. It is not atomic: if it fails, some verdicts may have been recorded,
     and repeating it records the others.

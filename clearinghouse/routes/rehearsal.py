@@ -188,7 +188,7 @@ def _find(case: int, _tx: Transaction) -> int:
     response_description="All live hashes, sorted.",
 )
 def held(rehearsal: RehearsalDep) -> Values:
-    """Return exactly the hashes that the bank of an up-to-date client contains."""
+    """Return the hashes that the bank of an up-to-date client contains, and no others."""
     return Values(values=tuple(rehearsal.live()))
 
 

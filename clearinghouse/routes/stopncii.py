@@ -82,8 +82,7 @@ def fetch_hashes(
             alias="pageSize",
             ge=1,
             le=stopncii.PAGE_MAX,
-            description="The number of records per page. Less than "
-            f"{stopncii.PAGE_MIN} is taken as {stopncii.PAGE_MIN}.",
+            description=f"The number of records per page, raised to {stopncii.PAGE_MIN} if less.",
         ),
     ] = 800,
     token: Annotated[
@@ -99,7 +98,7 @@ def fetch_hashes(
         bool,
         Query(
             alias="firstHand",
-            description="Omit hashes that were imported from another clearinghouse. For other "
+            description="Omit hashes that were imported from another clearinghouse. Set by other "
             "clearinghouses, so that hashes do not circulate among them.",
         ),
     ] = False,
@@ -138,7 +137,7 @@ def submit_feedback(
     `Blocked`, `NotBlocked` and `PendingReview` are recorded as verdicts for every file with this
     value; other feedback is recorded as `unsure`. `Withdrawn` and `Deleted` also withdraw the hash
     if you contributed it. Unknown values are ignored, and the response does not reveal which they
-    are. The request is idempotent; if it fails, repeat it.
+    are. The request is idempotent; if it fails, retry it.
 
     Needs the scope `feedback`.
     """
@@ -156,9 +155,10 @@ def submit_hashes(body: SubmitHashes, platform: Contributor, service: ServiceDep
     """Add up to 1,000 hashes of your own, or withdraw them, and record your feedback on them.
 
     Hashes with the feedback `Withdrawn` or `Deleted` are withdrawn; the others are added. Some are
-    skipped, which the response does not reveal: hashes in a survivor's open case, withdrawn by a
-    survivor within the last 400 days, disputed by platforms, near a picture known to be lawful, or
-    implausible as PDQ values. Do not send back hashes that you received from the feed.
+    skipped, which the response does not reveal: hashes that are in a survivor's open case, that a
+    survivor withdrew within the last 400 days, that are on hold after verdicts, that are near a
+    picture known to be lawful, or that only a blank picture has. Do not send back hashes that you
+    received from the feed.
 
     All of your hashes expire if you send none for two years (by default). The number of hashes per
     platform is limited; `contributions_full` (422) means that none of the request was added. The

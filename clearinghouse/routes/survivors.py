@@ -94,7 +94,7 @@ async def authenticate(
 
     Raises:
         CredentialsMissing: the header is missing or malformed.
-        CredentialsWrong: there is no such case, or the passphrase is wrong.
+        InvalidCredentials: there is no such case, or the passphrase is wrong.
         CheckWorkNeeded: too many checks are waiting, and this request needs a proof of work.
     """
     number, passphrase = _credentials(authorization)
@@ -162,8 +162,8 @@ def ask_for_work(
         Query(
             ge=1,
             le=SIGNALS_ASKED_MAX,
-            description="The number of hashes in the request, of all its files together. By "
-            "default that of the largest request, 1,024.",
+            description="The number of hashes in the request, of all its files together. The "
+            "default is 1,024, the most that a request may have.",
         ),
     ] = None,
     before: Annotated[
@@ -177,9 +177,9 @@ def ask_for_work(
 ) -> WorkAsked:
     """Return the proof of work that a request with hashes needs at the moment.
 
-    None is needed in normal operation. Under heavy load, or for a very large case, `challenge` is
-    what the client has to solve first. Send the solution as the field `work` of the request; it is
-    valid for one request, within an hour.
+    None is needed in normal operation. Under heavy load, or for a very large case, solve
+    `challenge` first and send the solution in the field `work` of the request. It is valid for one
+    request, within an hour.
 
     Needs no credentials.
     """
@@ -202,10 +202,10 @@ async def open_case(
 
     The declaration must state that the sender is an adult and is depicted. The response contains
     the case number and the passphrase, which cannot be read or reset later. The receipt of each
-    file says how many of its hashes were accepted, and why others were not. From this moment on the
-    hashes match, and platforms receive them.
+    file says how many of its hashes were accepted, and why others were not. From then on the hashes
+    match, and platforms receive them.
 
-    Send an `Idempotency-Key`: a repetition then returns the same case, and no second one is opened.
+    Send an `Idempotency-Key`: a retry then returns the same case, and no second one is opened.
 
     Needs no credentials.
     """
@@ -261,8 +261,8 @@ async def claim(body: Claim, service: ServiceDep, attempt: AttemptDep) -> Respon
     """Take over a case that an advocate opened for you, with a handover code.
 
     The response contains a new case number and passphrase, which cannot be read or reset later. The
-    advocate's access ends. A code works once, within seven days. Send an `Idempotency-Key`: a
-    repetition then returns the same response.
+    advocate's access ends. A code works once, within seven days. Send an `Idempotency-Key`: a retry
+    then returns the same response.
 
     Needs no credentials.
     """
@@ -306,13 +306,13 @@ async def claim(body: Claim, service: ServiceDep, attempt: AttemptDep) -> Respon
     responses=_WORK,
 )
 def read_case(holder: CurrentHolder, service: ServiceDep) -> CaseStatus:
-    """Return the status of the case, and renew it: it expires when nobody reads it for two years.
+    """Return the status of the case, and renew it: it expires two years after the last visit.
 
     For each file and platform: since when the platform has the hashes, how often uploads matched,
     its verdicts, and since when it has deleted a withdrawn file. Times are rounded to the hour;
-    counts are those of the days before today, rounded down to a power of ten.
+    counts are as of the last midnight (UTC), rounded down to a power of ten.
 
-    Needs the case number and the passphrase, as all operations on `/v1/case`.
+    Needs the case number and the passphrase, like all operations on `/v1/case`.
     """
     return lifecycle.visit(
         service.store,
@@ -340,7 +340,7 @@ def add_items(
     """Add files to an open case, up to 1,024 hashes per request and 200 files per case.
 
     The receipt of each file says how many of its hashes were accepted, and why others were not.
-    Send an `Idempotency-Key`: a repetition then adds nothing.
+    Send an `Idempotency-Key`: a retry then adds nothing.
     """
     now = service.clock()
     attempt, known = find_earlier(service, attempt, body)
@@ -370,11 +370,11 @@ def add_signals(
     service: ServiceDep,
     attempt: AttemptDep,
 ) -> Response:
-    """Add the next hashes of a long video, which has more than one request can contain.
+    """Add the next hashes of a long video, which has more than fit in one request.
 
     Send the first hashes with the file and set its `more` to true; then send the others here, in
     order. `after` is the number of hashes of the file that were sent before, and `more` is true
-    until the last request. A file has at most 2,048 hashes. Repeating a request is safe.
+    until the last request. A file has at most 2,048 hashes. Retrying a request is safe.
     """
     now = service.clock()
     attempt, known = find_earlier(service, attempt, body)
@@ -382,7 +382,7 @@ def add_signals(
         return json_response(known)
     with service.store.read() as tx:
         file = lifecycle.find_item(tx, holder.case, item)
-    paid = file.awaiting_after == body.after  # otherwise a repetition, or refused below
+    paid = file.awaiting_after == body.after  # otherwise a retry, or refused below
     if paid:
         signals = len(body.signals)
         lifecycle.check_length(body.after, signals)

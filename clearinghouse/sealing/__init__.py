@@ -1,1 +1,1 @@
-"""Encryption at rest: values sealed under a master key, with keyed digests for look-ups."""
+"""Encryption at rest: values sealed under a master key, with keyed digests for lookups."""

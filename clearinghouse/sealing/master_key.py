@@ -73,8 +73,8 @@ def read_master_keys(settings: Settings, *, create: bool) -> list[bytes]:
 def has_old_key(settings: Settings, vault: Vault) -> bool:
     """Whether a database is sealed under a key that was replaced.
 
-    It is after an older backup was restored, and after an attacker wrote back old facts to pass off
-    a forged audit trail.
+    That is the case after an older backup was restored, or after an attacker restored old facts to
+    pass off a forged audit trail.
     """
     old = (parse_key(file.read_text()) for file in old_key_files(settings))
     return vault.masters[0] in old
@@ -104,5 +104,5 @@ def unlock(facts: Mapping[str, bytes], masters: Sequence[bytes]) -> Vault:
             steady, trail = read_secrets(Vault(key, others=others).open(sealed, "facts", STEADY))
             return Vault(key, others=others, steady=steady, trail=trail)
     raise KeyMismatch(
-        "The database is sealed with another master key. Set CLEARINGHOUSE_KEY_FILE to its file."
+        "The database is sealed under another master key. Set CLEARINGHOUSE_KEY_FILE to its file."
     )

@@ -1,8 +1,8 @@
-"""Encryption at rest: values sealed with AES-GCM, look-up values as HMAC-SHA-256.
+"""Encryption at rest: values sealed with AES-GCM, lookup values as HMAC-SHA-256.
 
 There is one master key of 256 bits, stored apart from the database. A key for each use is derived
 from it. A sealed value is bound to its table, column and row by associated data, so that a value
-that is moved to another row does not open.
+that is moved to another row cannot be decrypted.
 """
 
 import hashlib
@@ -30,12 +30,12 @@ _NONCE: Final = 12  # bytes; random, so one key may seal 2**32 values (NIST SP 8
 
 
 class Vault:
-    """Seals and opens values, and computes look-up values, with keys from a master key.
+    """Seals and opens values, and computes lookup values, with keys from a master key.
 
     Args:
-        master: the master key, 32 bytes. It seals values and derives the look-up values of signals.
+        master: the master key, 32 bytes. It seals values and derives the lookup values of signals.
         others: earlier master keys, or the next one; they open values as well.
-        steady: a key of 32 bytes that stays when the master key changes. It derives the look-up
+        steady: a key of 32 bytes that stays when the master key changes. It derives the lookup
             values of what is not stored, and so could not be computed again: case numbers, keys of
             platforms, idempotency keys. All of these are random and long. By default derived from
             the master key.
@@ -73,18 +73,18 @@ class Vault:
         """Decrypt a value that was sealed with this context.
 
         Raises:
-            KeyMismatch: it was sealed with another key or context, or is damaged.
+            KeyMismatch: it was sealed under another key or with another context, or is damaged.
         """
         for aead in self._aeads:
             # ValueError if it is shorter than a nonce and a tag
             with suppress(InvalidTag, ValueError):
                 return aead.decrypt(sealed[:_NONCE], sealed[_NONCE:], _associated_data(context))
-        raise KeyMismatch("A sealed value does not open with this key.")
+        raise KeyMismatch("A sealed value cannot be decrypted with this key.")
 
     def lookup(self, kind: str, value: bytes) -> bytes:
-        """Return the look-up value, 32 bytes, by which equal values of a kind are found.
+        """Return the lookup value, 32 bytes, by which equal values of a kind are found.
 
-        The kind of a signal is its type. Its look-up value changes with the master key; those of
+        The kind of a signal is its type. Its lookup value changes with the master key; those of
         other kinds do not.
         """
         return _lookup(self._lookup if kind in _SIGNALS else self.steady, kind, value)

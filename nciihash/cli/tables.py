@@ -144,7 +144,7 @@ def status_table(status: CaseStatus) -> Table:
 
 def assisted_table(cases: Sequence[AssistedCase], *, now: datetime) -> Table:
     """Return a table of an advocate's open cases, with the hours left to sites to act."""
-    table = _table("Case", "Opened", "Why", "Files", "Site has until", "Hand-over code until")
+    table = _table("Case", "Opened", "Why", "Files", "Site has until", "Handover code until")
     for case in cases:
         due = "-" if case.due is None else _due(case.due, now)
         code = "-" if case.code_until is None else when(case.code_until)

@@ -242,7 +242,7 @@ class Refusal(Message):
     - `implausible`: only a blank picture has this PDQ value.
     - `type_not_matched`: this clearinghouse does not match hashes of this type.
     - `quarantined`: the file resembles a picture known to be lawful.
-    - `being_checked`: an equal hash is under review, because platforms did not block it.
+    - `being_checked`: an equal hash is on hold, because platforms did not block it.
 
     The last two are stored, but platforms receive nothing of the file until the operator has
     decided.
@@ -255,7 +255,7 @@ class Refusal(Message):
 
 
 class ItemReceipt(Message):
-    """What became of a file."""
+    """The result of submitting a file."""
 
     item: ItemNumber
     accepted: Annotated[int, Field(description="How many of its signals were accepted.")]
@@ -294,7 +294,7 @@ class ItemsAdded(Message):
 
 
 class SignalsAdded(Message):
-    """What became of further hashes of a file."""
+    """The result of adding hashes to a file."""
 
     expires: Expires
     item: ItemNumber
@@ -308,7 +308,7 @@ class SignalsAdded(Message):
 
 
 class CaseState(StrEnum):
-    """The state of a case: only the files of an `open` one are matched."""
+    """The state of a case. Only files of an open case are matched."""
 
     OPEN = "open"
     WITHDRAWN = "withdrawn"
@@ -360,7 +360,7 @@ class PlatformStatus(Message):
 
 
 class TakenOut(StrEnum):
-    """Who took a file out, if not its holder: the operator, or platforms that did not block it."""
+    """Who removed a file, if not its holder: the operator, or platforms that did not block it."""
 
     OPERATOR = "operator"
     PLATFORMS = "platforms"
@@ -380,7 +380,7 @@ class ItemStatus(Message):
     held_back: Annotated[
         bool,
         Field(
-            description="Platforms receive nothing of the file until the operator has decided, "
+            description="Whether platforms receive nothing of the file until the operator decides, "
             "because it resembles a picture known to be lawful, or platforms did not block it."
         ),
     ] = False
@@ -388,12 +388,13 @@ class ItemStatus(Message):
         int,
         Field(
             exclude_if=not_,
-            description="How many of its signals platforms did not block. These match nothing, and "
-            "the operator has some days to check that.",
+            description="How many of its signals are on hold because platforms did not block them. "
+            "They match nothing while the operator decides, for up to 7 days.",
         ),
     ] = 0
     taken_out: Annotated[
-        TakenOut | None, Field(description="Who took the file out; null if its holder withdrew it.")
+        TakenOut | None,
+        Field(description="Who removed the file; null if nobody did, or its holder withdrew it."),
     ] = None
     complete: Annotated[
         bool, Field(exclude_if=bool, description="False while parts of a long video are missing.")

@@ -10,16 +10,16 @@ from nciihash.wire.base import Message
 
 
 class VeilReply(Message):
-    """How the hashes of this platform's list are veiled.
+    """How the hashes in this platform's feed are veiled.
 
-    Veil the hash of an upload in the same way to search the list for candidates, then send the
-    whole hash of a candidate to `/v1/match`.
+    Veil the hash of an upload in the same way and search for candidates; if there are any, send the
+    whole hash of the upload to `/v1/match`.
     """
 
     type: Annotated[
         SignalType,
         Field(
-            description="Which bits of a PDQ hash the list contains: `pdq-veil128`, `pdq-veil144` "
+            description="Which bits of a PDQ hash the feed contains: `pdq-veil128`, `pdq-veil144` "
             "or `pdq-veil160`."
         ),
     ]
@@ -27,8 +27,8 @@ class VeilReply(Message):
         str,
         Field(
             pattern=r"^[0-9a-f]{64}$",
-            description="The HMAC-SHA-256 key under which the list contains `md5` and `sha256` "
-            "values; it is the platform's own.",
+            description="The HMAC-SHA-256 key of the `md5` and `sha256` values in the feed; it is "
+            "the platform's own.",
             repr=False,
         ),
     ]

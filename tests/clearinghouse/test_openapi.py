@@ -1,6 +1,6 @@
 """The service conforms to its OpenAPI document: no server error, no undocumented response.
 
-The tests use a real server, since proxies and clients meet more than the application.
+The tests use a real server, since clients also get responses that the application did not make.
 `schemathesis` sends valid and invalid requests to each operation, with its credentials.
 `SCHEMATHESIS_EXAMPLES` sets the number of requests.
 """

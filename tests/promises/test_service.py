@@ -289,11 +289,11 @@ def test_sigterm_ends_waiting_requests_at_once(serve):
     process.process.send_signal(signal.SIGTERM)
     assert process.process.wait(timeout=25) in {0, -signal.SIGTERM}
     for waiter in waiters:
-        answer = http.client.HTTPResponse(waiter)
-        answer.begin()
-        assert answer.status == 200, "each got an empty page"
-        assert json.loads(answer.read())["entries"] == []
-        answer.close()
+        response = http.client.HTTPResponse(waiter)
+        response.begin()
+        assert response.status == 200, "each got an empty page"
+        assert json.loads(response.read())["entries"] == []
+        response.close()
         waiter.close()
 
 
@@ -309,14 +309,14 @@ def test_the_operators_commands_print_json(tmp_path):
     [row] = json.loads(run("platform", "list", "--json").stdout)
     assert (row["platform"], row["state"], row["scopes"]) == ("A & B", "valid", ["feed", "match"])
     twice = run("platform", "add", "A & B", code=2)
-    assert twice.stderr.startswith("clearinghouse: There is a platform of this name.")
+    assert twice.stderr.startswith("clearinghouse: There is already a platform with this name.")
     run("platform", "add", "C", "--scope", "everything", code=2)
     run("platform", "add", "", code=2)
     run("platform", "revoke", "Nobody", code=2)
     assert json.loads(run("platform", "rotate", "A & B", "--json").stdout)["key"] != added["key"]
     assert json.loads(run("platform", "revoke", "A & B", "--json").stdout)["revoked"] == 2
     assert "revoked" in run("platform", "list").stdout
-    assert run("platform", "check").stdout == "All is well.\n"
+    assert run("platform", "check").stdout == "No alerts.\n"
     assert json.loads(run("platform", "check", "--json").stdout) == []
     run("migrate")
     assert json.loads(run("stats", "--json").stdout)["platforms"] == 1

@@ -4,7 +4,7 @@ import secrets
 from contextlib import closing
 from datetime import UTC, datetime
 
-from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.allowlist import AllowlistIndex
 from clearinghouse.cases import lifecycle
 from clearinghouse.cases.intake import prepare
 from nciihash.signals import ALWAYS_MATCHED, Hashed, Item, Media, Signal, SignalType
@@ -38,7 +38,7 @@ def item_of(value):
 def flood(process, values, a_case=200):
     """Open cases with these values, directly in the database: over HTTP it takes minutes."""
     with closing(process.store()) as store:
-        lawful, now = LawfulList(), datetime.now(UTC)
+        lawful, now = AllowlistIndex(), datetime.now(UTC)
         for start in range(0, len(values), a_case):
             part = [ItemIn.of(item_of(value)) for value in values[start : start + a_case]]
             intake = prepare(store, lawful, part, ALWAYS_MATCHED)

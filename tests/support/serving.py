@@ -195,10 +195,10 @@ def figures(service):
         return tx.figures.totals()
 
 
-def flood(gate, openings, now=NOW):
-    """Count so many openings of cases in this hour."""
+def flood(proof_of_work, openings, now=NOW):
+    """Count this many openings of cases at a time."""
     for _ in range(openings):
-        gate.count(now)
+        proof_of_work.count(now)
 
 
 def solved(asked):

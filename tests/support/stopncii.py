@@ -3,12 +3,14 @@
 API = "/stopncii/v1"
 
 
-def both(key, other=None):
+def key_headers(key, other=None):
     return {"x-functions-key": key, "Ocp-Apim-Subscription-Key": other or key}
 
 
 def fetch(peer, **query):
-    reply = peer.service.client.get(f"{API}/FetchHashes", params=query, headers=both(peer.key))
+    reply = peer.service.client.get(
+        f"{API}/FetchHashes", params=query, headers=key_headers(peer.key)
+    )
     assert reply.status_code == 200, reply.text
     return reply.json()
 
@@ -46,7 +48,7 @@ def feedback_on(peer, *given, key=None):
     """Send feedback, given as pairs of a value and the feedback on it."""
     entries = [{"tags": ["x"], "feedbackValue": f, "hashValue": v} for v, f in given]
     body = {"count": len(entries), "hashFeedbacks": entries}
-    headers = both(key or peer.key)
+    headers = key_headers(key or peer.key)
     return peer.service.client.post(f"{API}/SubmitFeedback", json=body, headers=headers)
 
 
@@ -63,4 +65,4 @@ def submit(peer, *hashes, feedback_value="Blocked", type="StopNCIISignalType.Ima
             for value in hashes
         ],
     }
-    return peer.service.client.post(f"{API}/SubmitHashes", json=body, headers=both(peer.key))
+    return peer.service.client.post(f"{API}/SubmitHashes", json=body, headers=key_headers(peer.key))

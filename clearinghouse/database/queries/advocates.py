@@ -16,7 +16,7 @@ class Advocates:
         self._one = connection.scalar
 
     def add(self, **values: Any) -> None:  # noqa: ANN401 - columns of `advocates`
-        """Insert an advocate with the look-up value of her key."""
+        """Insert an advocate with the lookup value of her key."""
         self._run(insert(advocates).values(**values))
 
     def find(self, name: str) -> AnyRow | None:
@@ -24,7 +24,7 @@ class Advocates:
         return self._run(select(advocates).where(advocates.c.name == name)).one_or_none()
 
     def find_by_key(self, lookup: bytes) -> AnyRow | None:
-        """Return the advocate whose key has this look-up value, or None."""
+        """Return the advocate whose key has this lookup value, or None."""
         return self._run(select(advocates).where(advocates.c.lookup == lookup)).one_or_none()
 
     def all(self) -> Sequence[AnyRow]:
@@ -57,7 +57,7 @@ class Advocates:
         ).one_or_none()
 
     def find_case_by_code(self, lookup: bytes) -> AnyRow | None:
-        """Return the case whose handover code has this look-up value, or None."""
+        """Return the case whose handover code has this lookup value, or None."""
         return self._run(select(assisted).where(assisted.c.code == lookup)).one_or_none()
 
     def cases(self, advocate: int) -> Sequence[AnyRow]:

@@ -33,5 +33,5 @@ class Allowlist:
         return row[0], row[1]
 
     def read(self) -> Sequence[AnyRow]:
-        """List the hashes as (type, sealed value, look-up value)."""
+        """List the hashes as (type, sealed value, lookup value)."""
         return self._run(select(lawful.c.type, lawful.c.value, lawful.c.lookup)).all()

@@ -71,7 +71,7 @@ class Cases:
         return insert_row(self._tx.connection, cases, **values)
 
     def find(self, lookup: bytes) -> AnyRow | None:
-        """Return the case with this look-up value, or None."""
+        """Return the case with this lookup value, or None."""
         return self._run(select(cases).where(cases.c.lookup == lookup)).one_or_none()
 
     def read(self, case: int) -> AnyRow:
@@ -243,10 +243,10 @@ class Cases:
         return self._run(query.order_by(items.c.ordinal).limit(limit)).scalars().all()
 
     def values(self, case: int, lookups: Sequence[bytes] | None = None) -> dict[bytes, int]:
-        """Return the live look-up values of a case, or those among `lookups`, and their files.
+        """Return the live lookup values of a case, or those among `lookups`, and their files.
 
         Returns:
-            The ordinal of the file by look-up value.
+            The ordinal of the file by lookup value.
         """
         query = (
             select(signals.c.lookup, items.c.ordinal)
@@ -259,7 +259,7 @@ class Cases:
 
     # --- what platforms did ------------------------------------------------------------------
 
-    def confirmations(self, case: int) -> Sequence[AnyRow]:
+    def acknowledgement_hours(self, case: int) -> Sequence[AnyRow]:
         """Return when each platform acknowledged each file of a case, and its removal.
 
         Rows of (item, platform, has, gone): the hour of the first acknowledgement that covers all

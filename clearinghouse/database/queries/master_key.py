@@ -15,7 +15,7 @@ class MasterKey:
         self._run = connection.execute
 
     def list_old_signals(self, after: int, limit: int) -> Sequence[AnyRow]:
-        """List signals after this row that have no look-up value under the next key yet."""
+        """List signals after this row that have no lookup value under the next key yet."""
         columns = (signals.c.id, signals.c.item_id, signals.c.ordinal, signals.c.type)
         chosen = (signals.c.value.is_not(None), signals.c.next_lookup.is_(None))
         query = select(*columns, signals.c.value).where(signals.c.id > after, *chosen)
@@ -33,7 +33,7 @@ class MasterKey:
             self._run(query, rows)
 
     def switch_lookups(self) -> None:
-        """Replace the look-up values of all signals by those under the next key."""
+        """Replace the lookup values of all signals with those under the next key."""
         self._run(
             update(signals)
             .where(signals.c.next_lookup.is_not(None))

@@ -82,7 +82,7 @@ class Platforms:
         return insert_row(self._tx.connection, keys, **values)
 
     def find_key(self, lookup: bytes) -> AnyRow | None:
-        """Return the key with this look-up value and its platform, or None.
+        """Return the key with this lookup value and its platform, or None.
 
         The platform's `name`, its sealed `secret`, and `veiled`: whether it may have a veiled list.
         """
@@ -132,7 +132,7 @@ class Platforms:
             return
         self._run(insert(acknowledgements).values(platform_id=platform, seq=seq, hour=hour))
 
-    def unconfirmed_since(self, platform: int) -> Hour | None:
+    def unacknowledged_since(self, platform: int) -> Hour | None:
         """Return the hour of the oldest change that a platform has not acknowledged, or None.
 
         The log has no times; the hour is that of the file, or of the operator's decision to release

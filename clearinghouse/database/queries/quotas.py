@@ -1,4 +1,4 @@
-"""Queries on look-ups leased by keys."""
+"""Queries on lookups leased by keys."""
 
 from sqlalchemy import Connection, delete, func, select, update
 
@@ -16,7 +16,7 @@ class Quotas:
         self._one = connection.scalar
 
     def lease(self, key: int, hour: Hour, day: Day, count: int) -> tuple[int, int]:
-        """Lease a number of look-ups to a key.
+        """Lease a number of lookups to a key.
 
         The row is updated before it is read, so that concurrent workers wait for each other.
 

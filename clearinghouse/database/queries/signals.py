@@ -199,7 +199,7 @@ class Signals:
         return self._one(query.limit(1)) is not None
 
     def filter_held(self, lookups: Sequence[bytes]) -> set[bytes]:
-        """Return those of these look-up values that verdicts put on hold."""
+        """Return those of these lookup values that verdicts put on hold."""
         found: set[bytes] = set()
         resubmitted = select(reviews.c.item_id).where(
             reviews.c.kind == RESUBMITTED, reviews.c.item_id.is_not(None)
@@ -310,7 +310,7 @@ class Signals:
         return self._run(query.limit(limit)).all()
 
     def lookups(self, item: int, first: int, end: int) -> dict[int, bytes | None]:
-        """Return the look-up values of a file's signals by ordinal, from `first` up to `end`."""
+        """Return the lookup values of a file's signals by ordinal, from `first` up to `end`."""
         query = select(signals.c.ordinal, signals.c.lookup).where(
             signals.c.item_id == item, signals.c.ordinal >= first, signals.c.ordinal < end
         )
@@ -344,7 +344,7 @@ class Signals:
         return list(self._run(query.distinct().order_by(platforms.c.name)).scalars())
 
     def filter_submitted(self, lookups: Sequence[bytes]) -> set[bytes]:
-        """Return those of these look-up values that are live in cases of survivors."""
+        """Return those of these lookup values that are live in cases of survivors."""
         found: set[bytes] = set()
         for start in range(0, len(lookups), PARAMETERS_MAX):
             query = (

@@ -222,9 +222,9 @@ class StopNCIIRecords:
         return [Record(*row) for row in self._run(query).all()]
 
     def signals(self, lookups: Iterable[bytes]) -> list[tuple[bytes, int]]:
-        """List the signals of records, including those on hold, as (look-up value, signal).
+        """List the signals of records, including those on hold, as (lookup value, signal).
 
-        They are in the order of these look-up values, and those of a record by row number.
+        They are in the order of these lookup values, and those of a record by row number.
         """
         index = {lookup: number for number, lookup in enumerate(lookups)}
         wanted = list(index)

@@ -46,13 +46,13 @@ def record_matches(detector, type, packed, rows, *, key=1, now=NOW):
     detector.record(key, type, packed, indexes, items, distances, now=now)
 
 
-def test_edges_are_where_the_answer_changes():
+def test_edges_are_where_the_response_changes():
     assert np.flatnonzero(edges(PDQ)).tolist() == [15, 16, 17, 18, 30, 31, 32, 33]
     assert not edges(SignalType.MD5).any()
 
 
 def test_different_queries_at_an_edge_raise_one_alarm():
-    detector = OracleDetector(edge=3, total=100)
+    detector = OracleDetector(edge_max=3, total_max=100)
     query(detector, [31, 30, 16])
     assert detector.take() == []
     query(detector, [17])
@@ -62,7 +62,7 @@ def test_different_queries_at_an_edge_raise_one_alarm():
 
 
 def test_copies_at_all_distances_raise_an_alarm_only_in_large_numbers():
-    detector = OracleDetector(edge=3, total=100)
+    detector = OracleDetector(edge_max=3, total_max=100)
     query(detector, [0, 4, 8, 10, 22, 26] * 16)
     assert detector.take() == []
     query(detector, [3] * 5)
@@ -70,7 +70,7 @@ def test_copies_at_all_distances_raise_an_alarm_only_in_large_numbers():
 
 
 def test_the_same_query_counts_once():
-    detector = OracleDetector(edge=3, total=100)
+    detector = OracleDetector(edge_max=3, total_max=100)
     packed = queries(1)
     for _ in range(50):
         query(detector, [31], packed=packed)
@@ -78,7 +78,7 @@ def test_the_same_query_counts_once():
 
 
 def test_keys_files_and_days_are_counted_separately():
-    detector = OracleDetector(edge=3, total=100)
+    detector = OracleDetector(edge_max=3, total_max=100)
     for key, file, day in ((1, 5, 0), (2, 5, 0), (1, 6, 0), (1, 5, 1)):
         query(detector, [31] * 3, key=key, item=file, now=NOW + timedelta(days=day))
     assert detector.take() == []
@@ -87,7 +87,7 @@ def test_keys_files_and_days_are_counted_separately():
 
 
 def test_exact_hashes_do_not_count_and_each_file_of_a_query_does():
-    detector = OracleDetector(edge=0, total=100)
+    detector = OracleDetector(edge_max=0, total_max=100)
     query(detector, [0] * 5, type=SignalType.MD5)
     record_matches(detector, PDQ, queries(2), [])
     assert detector.take() == []
@@ -96,7 +96,7 @@ def test_exact_hashes_do_not_count_and_each_file_of_a_query_does():
 
 
 def test_no_value_is_stored():
-    detector = OracleDetector(edge=3, total=100)
+    detector = OracleDetector(edge_max=3, total_max=100)
     packed = queries(3)
     query(detector, [31] * 3, packed=packed)
     state = repr({name: getattr(detector, name) for name in vars(detector)})
@@ -248,8 +248,8 @@ def test_an_alarm_from_before_the_migration_stays(settings):
     store.close()
 
 
-def test_guesses_with_published_bits_count_like_queries_at_an_edge():
-    detector = OracleDetector(edge=3, total=100)
+def test_guesses_with_published_bits_count_as_queries_at_an_edge():
+    detector = OracleDetector(edge_max=3, total_max=100)
     packed = queries(5)
     for index in range(3):
         detector.record_misses(1, packed, np.array([index]), np.array([5]), now=NOW)
@@ -260,7 +260,7 @@ def test_guesses_with_published_bits_count_like_queries_at_an_edge():
 
 
 def test_after_ten_alarms_a_key_is_not_counted_until_the_next_day():
-    detector = OracleDetector(edge=1, total=100)
+    detector = OracleDetector(edge_max=1, total_max=100)
     rows = [(0, n, 31) for n in range(50)]
     for _ in range(3):
         record_matches(detector, PDQ, queries(1), rows)
@@ -274,7 +274,7 @@ def test_after_ten_alarms_a_key_is_not_counted_until_the_next_day():
 
 def test_the_stored_digests_are_bounded(monkeypatch):
     monkeypatch.setattr(oracle, "_QUERIES", 100)
-    detector = OracleDetector(edge=1000, total=1000)
+    detector = OracleDetector(edge_max=1000, total_max=1000)
     for number in range(60):
         record_matches(detector, PDQ, queries(2), [(0, number, 31), (1, number, 5)])
     stored = sum(len(seen.digests) + len(seen.edge) for seen in detector._seen.values())

@@ -328,7 +328,7 @@ def test_no_work_is_asked_for_under_light_load(service):
     assert figures(service)["cases_open"] == 1
 
 
-def test_a_request_without_a_count_is_answered_as_older_clients_expect(flooded):
+def test_a_request_without_a_count_gets_what_older_clients_expect(flooded):
     asked = flooded.client.get("/v1/work").json()
     assert asked["puzzles"] == PUZZLES
     problem(flooded.client.get("/v1/work", params={"signals": 0}), 422, "invalid_request")
@@ -417,7 +417,7 @@ def test_a_forged_or_used_proof_creates_no_verifier(flooded):
     assert flooded.parts.checks.made == 1
 
 
-def test_a_lost_reply_is_repeated_even_after_the_proof_expired(flooded):
+def test_a_lost_reply_is_sent_again_even_after_the_proof_expired(flooded):
     body, headers = opening(work=work_for(flooded)), {"Idempotency-Key": KEY}
     first = flooded.client.post("/v1/cases", json=body, headers=headers)
     assert first.status_code == 201

@@ -1,4 +1,4 @@
-"""Limits on the look-ups of a key, per hour and day, over all workers."""
+"""Limits on the lookups of a key, per hour and day, over all workers."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -61,7 +61,7 @@ def test_hours_and_days_have_budgets(store, key):
 
 
 def test_all_workers_share_one_budget(store, key):
-    """Not one look-up more is granted, whatever runs concurrently."""
+    """Not one lookup more is granted, whatever runs concurrently."""
     workers = [Budgets(hour=500, day=500) for _ in range(4)]
     keys.add_platform(store, "Other", [Scope.MATCH], NOW)
 
@@ -124,14 +124,14 @@ def test_a_refusal_says_when_to_retry(service):
 
 
 def test_the_client_does_not_wait_for_an_hour():
-    def answer(_request):
+    def respond(_request):
         body = b'{"title":"The limit is reached","status":429,"code":"budget_spent"}'
         kind = {"Content-Type": "application/problem+json", "Retry-After": "3600"}
         return httpx.Response(429, content=body, headers=kind)
 
     with (
         PlatformClient(
-            "https://example.org", "nciik_x", http=httpx.MockTransport(answer)
+            "https://example.org", "nciik_x", http=httpx.MockTransport(respond)
         ) as client,
         pytest.raises(ServiceRefused) as caught,
     ):

@@ -1,11 +1,11 @@
-"""The lawful list, quarantine, flags, and the removal of files."""
+"""The allowlist, quarantine, flags, and the removal of files."""
 
 import json
 
 import pytest
 
 from clearinghouse.abuse import review
-from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.allowlist import AllowlistIndex
 from clearinghouse.maintenance.key_rotation import rotate
 from clearinghouse.platforms.contributions import lookup_of
 from nciihash.signals import Signal, SignalType
@@ -39,7 +39,7 @@ def one(store):
     return question
 
 
-# --- the lawful list -------------------------------------------------------------------------
+# --- the allowlist ---------------------------------------------------------------------------
 
 
 def test_a_file_near_a_lawful_picture_is_quarantined_and_not_published(listed, store):
@@ -136,7 +136,7 @@ def test_the_list_changes_while_serving(service, store):
     assert service.open(item(FLAG)).reply["items"][0]["accepted"] == 1
 
 
-def test_an_active_file_near_a_new_lawful_picture_matches_until_decided(service, store):
+def test_a_live_file_near_a_new_lawful_picture_matches_until_decided(service, store):
     peer = service.platform()
     case = service.open(item(near(FLAG, 9)))
     review.list_lawful(store, [signal(FLAG)], now=service.clock())
@@ -152,7 +152,7 @@ def test_the_list_is_encrypted(listed, store):
     with store.read() as tx:
         (row,) = tx.connection.execute(text("SELECT value, lookup FROM lawful")).all()
     assert bytes.fromhex(FLAG) not in row.value + row.lookup
-    assert row.lookup != lookup_of(store, signal(FLAG)), "the two kinds of look-up value differ"
+    assert row.lookup != lookup_of(store, signal(FLAG)), "the two kinds of lookup value differ"
 
 
 def test_a_contribution_near_a_lawful_picture_is_skipped(listed, store):
@@ -172,7 +172,7 @@ def test_a_contribution_near_a_lawful_picture_is_skipped(listed, store):
 
 def test_the_list_survives_a_change_of_the_master_key(listed, store):
     rotate(store, listed.parts.settings, now=listed.clock(), pause=lambda _: None)
-    for lawful in (LawfulList(), listed.parts.lawful):
+    for lawful in (AllowlistIndex(), listed.parts.lawful):
         lawful._version = (0, 0)  # as after any change of the list
         with store.read() as tx:
             assert lawful.near(tx, [signal(near(FLAG, 4)), signal(pdq())]) == [True, False]
@@ -231,7 +231,7 @@ def submit_verdict(peer, hit, verdict):
     assert reply.json() == {"recorded": 1, "unknown": 0}
 
 
-def test_two_platforms_that_do_not_block_hold_the_signal_back(service):
+def test_two_platforms_that_do_not_block_put_the_signal_on_hold(service):
     value, other = pdq(), pdq()
     case = service.open(item(value, other), item(value))
     one, two = service.platform("One"), service.platform("Two")

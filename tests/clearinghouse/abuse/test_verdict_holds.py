@@ -1,4 +1,4 @@
-"""Files held back by verdicts: limits, duration, release and purge."""
+"""Verdict holds: limits, duration, release and purge."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +32,7 @@ def run_purge(service):
 
 
 def submit_verdict(peer, value, verdict="not_blocked"):
-    """Send a verdict on every active hash that equals a value."""
+    """Send a verdict on every live hash that equals a value."""
     hits = peer.match(value)[0]
     body = {"verdicts": [{"id": hit["id"], "verdict": verdict} for hit in hits]}
     assert peer.post("/v1/feedback", body).json()["recorded"] == len(hits) > 0
@@ -80,7 +80,7 @@ def fetched(service, peer):
     return [record["hashValue"] for record in reply["hashRecords"]]
 
 
-def test_a_held_file_does_not_match_and_is_not_published(service, store, peers):
+def test_a_file_on_hold_does_not_match_and_is_not_published(service, store, peers):
     value, other = pdq(), pdq()
     case = service.open(item(value), item(other))
     hold(peers, value)
@@ -121,7 +121,7 @@ def test_it_is_purged_after_seven_days(service, store, peers):
     assert run_purge(service)["taken_out"] == 0
 
 
-def test_only_the_held_hashes_of_a_file_are_purged(service, store, peers):
+def test_only_the_hashes_on_hold_of_a_file_are_purged(service, store, peers):
     value, other = pdq(), pdq()
     case = service.open(item(value, other))
     hold(peers, value)
@@ -203,7 +203,7 @@ def test_stopncii_feedback_releases_it_too(service, store, peers):
     assert len(peers[0].match(value)[0]) == 1
 
 
-def test_a_kept_file_is_not_held_back_by_the_same_two(service, store, peers):
+def test_a_kept_file_is_not_put_on_hold_by_the_same_two(service, store, peers):
     value = pdq()
     service.open(item(value))
     hold(peers, value)
@@ -265,7 +265,7 @@ def test_it_survives_a_change_of_the_master_key(service, store, peers):
 
 @pytest.mark.sqlite
 @pytest.mark.parametrize("ended", [False, True])
-def test_a_restore_brings_back_held_values_but_not_withdrawn_ones(
+def test_a_restore_brings_back_values_on_hold_but_not_withdrawn_ones(
     service, store, peers, tmp_path, ended
 ):
     value = pdq()
@@ -278,7 +278,7 @@ def test_a_restore_brings_back_held_values_but_not_withdrawn_ones(
     assert stored_values(store) == (1 - ended, 1 - ended)
 
 
-def test_a_resubmitted_file_is_held_back_for_seven_days_at_most(service, store, peers):
+def test_a_resubmitted_file_is_on_hold_for_seven_days_at_most(service, store, peers):
     value = pdq()
     service.open(item(value))
     hold(peers, value)
@@ -304,8 +304,8 @@ def test_a_resubmitted_file_is_held_back_for_seven_days_at_most(service, store, 
     assert [q.kind for q in asked(store)] == ["verdicts", "verdicts"]
 
 
-def test_submissions_do_not_hold_each_other_back(service, store, peers):
-    """Each was held back by the one before, as long as one was submitted every week."""
+def test_submissions_do_not_keep_each_other_on_hold(service, store, peers):
+    """Regression: each was put on hold because of the one before, if one came every week."""
     value = pdq()
     service.open(item(value))
     hold(peers, value)
@@ -318,7 +318,7 @@ def test_submissions_do_not_hold_each_other_back(service, store, peers):
     assert len(peers[0].match(value)[0]) == 1
 
 
-def test_a_held_file_near_a_lawful_picture_waits_for_both_decisions(service, store, peers):
+def test_a_file_on_hold_near_a_lawful_picture_waits_for_both_decisions(service, store, peers):
     value = pdq()
     service.open(item(value))
     lawful = [Signal.from_hex(SignalType.PDQ, value)]
@@ -372,7 +372,7 @@ def test_the_limit_is_per_platform_and_day(service, store, peers, monkeypatch):
     assert live == [0, 0, 0, 1, 1, 1, 1, 1]
     submit_verdict(peers[3], values[4])
     submit_verdict(peers[0], values[4])
-    assert len(peers[0].match(values[4])[0]) == 1, "one of the two is at its bound"
+    assert len(peers[0].match(values[4])[0]) == 1, "one of the two is at its limit"
     submit_verdict(peers[2], values[5])
     submit_verdict(peers[3], values[5])
     assert peers[0].match(values[5]) == [[]], "two others are not"
@@ -419,4 +419,9 @@ def test_the_limit_holds_under_concurrent_verdicts(service, store, peers):
 
 
 def test_the_limit_grows_with_the_bank():
-    assert [verdict_holds.bound(n) for n in (0, 20_000, 20_001, 1_000_000)] == [20, 20, 21, 1_000]
+    assert [verdict_holds.daily_limit(n) for n in (0, 20_000, 20_001, 1_000_000)] == [
+        20,
+        20,
+        21,
+        1_000,
+    ]

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import event
 
 from clearinghouse.abuse import review
-from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.allowlist import AllowlistIndex
 from clearinghouse.cases import advocates
 from clearinghouse.database.queries.cases import Cases
 from clearinghouse.database.queries.reviews import QUARANTINED
@@ -37,7 +37,7 @@ def append(case, number, body, **headers):
 
 
 def live(service):
-    """Return how many signals are active."""
+    """Return how many signals are live."""
     with service.parts.store.read() as tx:
         return len(tx.signals.live(0, 10_000))
 
@@ -77,7 +77,7 @@ def locked(monkeypatch):
         (Vault, "open"),
         (Vault, "lookup"),
         (Vault, "tag"),
-        (LawfulList, "near"),
+        (AllowlistIndex, "near"),
         (ReplyVault, "seal"),
     ):
         watch(owner, name)
@@ -316,8 +316,8 @@ def test_a_part_near_a_lawful_picture_waits_for_the_operator(service):
         service.parts.store, [Signal.from_hex(SignalType.PDQ, value)], now=service.clock()
     )
     bad = {"after": 3, "signals": item(pdq(), near(value, 2))["signals"], "more": True}
-    answer = append(case, 1, bad).json()
-    assert (answer["accepted"], len(answer["refused"])) == (0, 2)
+    reply = append(case, 1, bad).json()
+    assert (reply["accepted"], len(reply["refused"])) == (0, 2)
     assert append(case, 1, part(5, 2)).json()["accepted"] == 0, "and so do the following parts"
     peer = service.platform()
     assert len(peer.feed()["entries"]) == 3

@@ -348,7 +348,7 @@ def test_the_status_shows_what_each_platform_did(service):
     assert case.status()["items"][1]["platforms"][1]["deletion_acknowledged"] is None
 
 
-def test_a_copy_confirmed_and_deleted_within_an_hour_is_shown(service):
+def test_a_copy_acknowledged_and_deleted_within_an_hour_is_shown(service):
     case = service.open()
     follower = service.platform()
     page = follower.feed()
@@ -373,7 +373,7 @@ def test_a_platform_that_never_had_it_is_not_shown_to_have_it(service):
 KEY = "0123456789abcdef0123456789abcdef"
 
 
-def test_a_repeated_opening_opens_one_case_and_gets_the_same_reply(service):
+def test_a_retried_opening_opens_one_case_and_gets_the_same_reply(service):
     body, headers = opening(), {"Idempotency-Key": KEY}
     first = service.client.post("/v1/cases", json=body, headers=headers)
     again = service.client.post("/v1/cases", json=body, headers=headers)
@@ -389,7 +389,7 @@ def test_a_repeated_opening_opens_one_case_and_gets_the_same_reply(service):
     assert done["replies"] == 1
 
 
-def test_concurrent_repetitions_open_one_case(service):
+def test_concurrent_retries_open_one_case(service):
     body, headers = opening(), {"Idempotency-Key": KEY}
 
     def post(_):

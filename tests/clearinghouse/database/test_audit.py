@@ -98,7 +98,7 @@ def steal(service, settings):
 
 
 def forge_trail(store, vault, entries):
-    """Replace the trail by other entries, with digests computed by `vault`."""
+    """Replace the trail with other entries, with digests computed by `vault`."""
     with store.write() as tx:
         tx.connection.execute(delete(table))
         for number, act, subject in entries:

@@ -310,7 +310,7 @@ def test_a_truncated_line_names_no_other_signal(tmp_path):
         assert named == [1234, 5678], complete[:end]
 
 
-def test_a_withdrawal_is_in_the_journal_before_it_is_confirmed(service, settings, monkeypatch):
+def test_a_withdrawal_is_in_the_journal_before_its_response(service, settings, monkeypatch):
     case = service.open()
     journal = service.parts.store._journal
 

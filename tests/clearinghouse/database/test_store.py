@@ -83,7 +83,7 @@ def restore_file(tmp_path, saved):
 def test_a_restored_database_begins_a_new_epoch_and_reuses_no_number(settings, tmp_path):
     from datetime import UTC, datetime
 
-    from clearinghouse.abuse.allowlist import LawfulList
+    from clearinghouse.abuse.allowlist import AllowlistIndex
     from clearinghouse.cases import lifecycle
     from clearinghouse.cases.intake import prepare
     from clearinghouse.errors import CursorExpired
@@ -97,7 +97,7 @@ def test_a_restored_database_begins_a_new_epoch_and_reuses_no_number(settings, t
 
     def open_case(store, number):
         request = OpenCase.model_validate(opening(item(pdq())))
-        intake = prepare(store, LawfulList(), request.items, ALWAYS_MATCHED)
+        intake = prepare(store, AllowlistIndex(), request.items, ALWAYS_MATCHED)
         with store.write() as tx:
             lifecycle.open_case(
                 tx,

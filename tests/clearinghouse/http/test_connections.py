@@ -146,7 +146,7 @@ def test_a_body_at_the_rate_of_a_slow_phone_is_accepted():
 
 
 def test_a_response_that_is_not_read_closes_the_connection():
-    limiter = ConnectionLimiter(10, answer_seconds=0.3)
+    limiter = ConnectionLimiter(10, response_seconds=0.3)
     with running(limiter) as address, connected(address) as connection:
         connection.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
         connection.recv(1)
@@ -159,7 +159,7 @@ def test_a_response_that_is_not_read_closes_the_connection():
 
 
 def test_a_response_that_is_read_slowly_is_complete():
-    limiter = ConnectionLimiter(10, answer_seconds=1.0)
+    limiter = ConnectionLimiter(10, response_seconds=1.0)
     with running(limiter) as address, connected(address) as connection:
         connection.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         received = 0
@@ -310,7 +310,7 @@ def test_a_body_that_was_fast_cannot_trickle_later():
     "steps",
     [
         [(1, 8_000)] * 77,  # 200 files with their altered copies on a slow phone: 611 KB
-        [(16, 70_000)] * 9,  # the same with pauses, as in a train
+        [(16, 70_000)] * 9,  # the same with pauses, as on a train
         [(19, 80_000)],
         [(0.5, 2_100)] * 900,  # just above the minimum rate
     ],

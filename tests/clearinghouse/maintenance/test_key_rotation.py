@@ -36,7 +36,7 @@ def sealed_rows(store):
         return rows, tx.connection.execute(select(platforms)).all()
 
 
-def test_every_value_and_look_up_belongs_to_the_new_key(service, settings):
+def test_every_value_and_lookup_value_belongs_to_the_new_key(service, settings):
     peer, shared = service.platform(), pdq()
     cases = [service.open(item(shared), item(pdq())) for _ in range(3)]
     service.open().withdraw()

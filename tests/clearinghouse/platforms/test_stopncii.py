@@ -12,7 +12,16 @@ from clearinghouse.platforms import keys, verdicts
 from clearinghouse.platforms.keys import Scope
 from clearinghouse.times import hour
 from support.serving import item, pdq, problem
-from support.stopncii import API, both, feedback, feedback_on, fetch, fetch_all, submit, values
+from support.stopncii import (
+    API,
+    feedback,
+    feedback_on,
+    fetch,
+    fetch_all,
+    key_headers,
+    submit,
+    values,
+)
 
 OPERATIONS = [
     ("GET", "FetchHashes", Scope.FEED, None),
@@ -42,14 +51,14 @@ def test_every_operation_needs_both_headers_and_its_scope(service, method, path,
     problem(send({"Authorization": f"Bearer {right.key}"}), 401, "credentials_missing")
     problem(send({"x-functions-key": right.key}), 401, "credentials_missing")
     problem(send({"Ocp-Apim-Subscription-Key": right.key}), 401, "credentials_missing")
-    problem(send(both("nciik_wrong")), 401, "credentials_wrong")
-    problem(send(both(right.key, others.key)), 401, "credentials_wrong")
-    problem(send(both(others.key)), 403, "scope_missing")
-    assert send(both(right.key)).status_code == 200
+    problem(send(key_headers("nciik_wrong")), 401, "credentials_wrong")
+    problem(send(key_headers(right.key, others.key)), 401, "credentials_wrong")
+    problem(send(key_headers(others.key)), 403, "scope_missing")
+    assert send(key_headers(right.key)).status_code == 200
     newer = keys.rotate_key(service.parts.store, "Right", service.clock())
-    assert send(both(newer, right.key)).status_code == 200, "two keys of one platform"
+    assert send(key_headers(newer, right.key)).status_code == 200, "two keys of one platform"
     keys.revoke_keys(service.parts.store, "Right", None, service.clock())
-    problem(send(both(right.key)), 401, "credentials_wrong")
+    problem(send(key_headers(right.key)), 401, "credentials_wrong")
 
 
 def test_records_have_the_form_that_clients_read(service):
@@ -180,7 +189,7 @@ def test_invalid_page_tokens_and_numbers_are_refused(service):
     ours, theirs = service.platform("Ours"), service.platform("Theirs")
 
     def fetch_page(peer, **query):
-        return service.client.get(f"{API}/FetchHashes", params=query, headers=both(peer.key))
+        return service.client.get(f"{API}/FetchHashes", params=query, headers=key_headers(peer.key))
 
     token = fetch_page(ours, pageSize=101).json()["nextPageToken"]
     assert len(fetch_page(ours, nextPageToken=token).json()["hashRecords"]) == 49
@@ -338,5 +347,5 @@ def test_invalid_feedback_is_refused(service, change):
         {"count": 1001, "hashFeedbacks": [entry | {"hashValue": "0" * 64}] * 1001},
     ):
         url = f"{API}/SubmitFeedback"
-        reply = service.client.post(url, json=body, headers=both(peer.key))
+        reply = service.client.post(url, json=body, headers=key_headers(peer.key))
         problem(reply, 422, "invalid_request")

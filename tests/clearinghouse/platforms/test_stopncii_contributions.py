@@ -12,7 +12,7 @@ from clearinghouse.database.schema import signals
 from clearinghouse.maintenance.purge import expire
 from clearinghouse.platforms import keys
 from support.serving import Clock, RunningService, item, pdq, problem
-from support.stopncii import API, both, feedback, fetch_all, submit, values
+from support.stopncii import API, feedback, fetch_all, key_headers, submit, values
 
 
 def test_implausible_pdq_values_are_skipped(service):
@@ -103,7 +103,7 @@ def test_a_request_with_an_invalid_hash_is_refused_as_a_whole(service, change):
     peer = service.platform()
     good = {"signalType": "ImagePDQ", "hashValue": pdq(), "CSPFeedbacks": []}
     body = {"count": 2, "hashRecords": [good, good | change]}
-    reply = service.client.post(f"{API}/SubmitHashes", json=body, headers=both(peer.key))
+    reply = service.client.post(f"{API}/SubmitHashes", json=body, headers=key_headers(peer.key))
     problem(reply, 422, "invalid_request")
     assert fetch_all(peer) == []
 

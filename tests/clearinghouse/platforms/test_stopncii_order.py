@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from sqlalchemy import event, select
 
-from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.allowlist import AllowlistIndex
 from clearinghouse.database.queries import stopncii_records
 from clearinghouse.database.queries.cases import NewItem
 from clearinghouse.database.queries.contributions import CONTRIBUTED, IMPORTED
@@ -279,7 +279,7 @@ class Histories(RuleBasedStateMachine):
     )
     def contribute(self, who, kind, signal):
         number = self.platforms[who].number
-        prepared = prepare(self.store, LawfulList(), [Contribution(Media.IMAGE, signal)])
+        prepared = prepare(self.store, AllowlistIndex(), [Contribution(Media.IMAGE, signal)])
         with self.store.write() as tx:
             new = contribute(tx, number, kind, prepared, months=24, most=100, now=self.now)
         known = any(s == signal for _, s in self.open) or signal in self.contributed[number, kind]

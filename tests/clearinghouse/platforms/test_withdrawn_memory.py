@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import func, select
 
-from clearinghouse.abuse.allowlist import LawfulList
+from clearinghouse.abuse.allowlist import AllowlistIndex
 from clearinghouse.database.queries.contributions import CONTRIBUTED, IMPORTED
 from clearinghouse.database.schema import withdrawn
 from clearinghouse.maintenance.backup import back_up, restore
@@ -25,7 +25,7 @@ def add(service, peer, *values, kind=CONTRIBUTED):
     """Contribute hashes, and return how many were added."""
     store = service.parts.store
     hashes = [Contribution(Media.IMAGE, Signal.from_hex(SignalType.PDQ, v)) for v in values]
-    prepared = prepare(store, LawfulList(), hashes)
+    prepared = prepare(store, AllowlistIndex(), hashes)
     with store.write() as tx:
         number = tx.platforms.find(peer.name).id
         count = contribute(tx, number, kind, prepared, months=24, most=100, now=service.clock())

@@ -33,7 +33,7 @@ def test_sealing_a_value_twice_makes_different_ciphertexts():
     assert vault.seal(b"value", "x") != vault.seal(b"value", "x")
 
 
-def test_look_up_values_depend_on_key_kind_and_value():
+def test_lookup_values_depend_on_key_kind_and_value():
     vault = Vault(KEY)
     assert vault.lookup("case", b"a") == vault.lookup("case", b"a")
     seen = {

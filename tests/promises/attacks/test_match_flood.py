@@ -1,4 +1,4 @@
-"""Attack: make one look-up expensive by thousands of near copies of a common picture."""
+"""Attack: make one lookup expensive by thousands of near copies of a common picture."""
 
 import random
 from pathlib import Path

@@ -25,7 +25,7 @@ def service(tmp_path_factory):
 
 
 def ask(process, key, values):
-    """Return the hits of each query as (file id, band), and the indexes of truncated answers."""
+    """Return the hits of each query as (file id, band), and the indexes of truncated queries."""
     body = {"type": "pdq", "values": [f"{value:064x}" for value in values]}
     reply = process.client.post("/v1/match", json=body, headers=bearer(key))
     reply.raise_for_status()
@@ -52,12 +52,12 @@ def test_order_and_choice_of_hits_reveal_no_distance(
     queries = [query, *(flipped(DRAW, query, 2, differing) for _ in range(20))]
     queries += [flipped(DRAW, query, 2) for _ in range(80)]
     await_all(service, key, query, min(others + 1, 20))
-    answers, cut = ask(service, key, queries)
+    hits, cut = ask(service, key, queries)
     distances = {(q ^ target).bit_count() for q in queries}
     assert len(distances) > 2, "the target's distance does change"
-    assert {tuple(answer) for answer in answers} == {tuple(answers[0])}
-    assert answers[0] == sorted(answers[0]), "by the ids that the platform sees anyway"
-    assert len(answers[0]) == min(others + 1, 20)
+    assert {tuple(row) for row in hits} == {tuple(hits[0])}
+    assert hits[0] == sorted(hits[0]), "by the ids that the platform sees anyway"
+    assert len(hits[0]) == min(others + 1, 20)
     assert cut == ([] if others < REFERENCES else list(range(len(queries))))
     record_property("got", f"1 order for {len(queries)} queries, {len(distances)} distances")
 

@@ -149,7 +149,7 @@ class Flood(threading.Thread):
         self._requests = requests
         self._connections = connections
         self.ended = False
-        self.answers = {}
+        self.statuses = {}
 
     def run(self):
         asyncio.run(self._run())
@@ -166,7 +166,7 @@ class Flood(threading.Thread):
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             await reader.readexactly(int(re.search(r"content-length: (\d+)", head, re.I)[1]))
             status = int(head.split()[1])
-            self.answers[status] = self.answers.get(status, 0) + 1
+            self.statuses[status] = self.statuses.get(status, 0) + 1
         writer.close()
 
     def __enter__(self):
@@ -226,12 +226,12 @@ def test_a_flood_of_guesses_at_unknown_cases_causes_no_check(serve, record_prope
         Flood(process, lambda: (next(methods), guess_unknown()), CONNECTIONS) as flood,
         CountingClient(process.address) as client,
     ):
-        while flood.answers.get(401, 0) < CONNECTIONS:
+        while flood.statuses.get(401, 0) < CONNECTIONS:
             threading.Event().wait(0.01)
         assert len(client.status(*case, on_work=client.on_work).items) == 2
         assert client.withdraw(*case, 1, on_work=client.on_work).remaining == 1
         assert client.withdraw(*case, on_work=client.on_work).remaining == 0
-        guesses = flood.answers[401]
+        guesses = flood.statuses[401]
         checks = argon2_runs(process, "check")
     record_property(
         "got",
@@ -251,7 +251,7 @@ def test_an_attacker_who_fills_the_queue_excludes_nobody(serve, record_property)
         Flood(process, lambda: (next(methods), guess_known(numbers)), CONNECTIONS) as flood,
         CountingClient(process.address) as client,
     ):
-        while not flood.answers.get(428):
+        while not flood.statuses.get(428):
             threading.Event().wait(0.01)
         before = argon2_runs(process, "check")
         assert client.withdraw(*case, 1, on_work=client.on_work).remaining == 1
@@ -276,7 +276,7 @@ def test_an_attacker_with_proofs_in_the_lane_of_withdrawals_is_overtaken(serve, 
             reply = process.client.delete("/v1/case", headers=guess_known(numbers))
             if reply.status_code == 428:
                 proofs.append(to_header(solved(asked(reply))))
-    assert flood.answers[428]
+    assert flood.statuses[428]
     prepared = iter([("DELETE", guess_known(numbers) | {"Work": proof}) for proof in proofs])
     before = argon2_runs(process, "check")
     with (
@@ -286,7 +286,7 @@ def test_an_attacker_with_proofs_in_the_lane_of_withdrawals_is_overtaken(serve, 
         while argon2_runs(process, "check") == before:
             threading.Event().wait(0.01)
         assert client.withdraw(*case, on_work=client.on_work).remaining == 0
-        ahead = flood.answers.get(401, 0)
+        ahead = flood.statuses.get(401, 0)
     record_property(
         "got",
         f"{len(proofs)} withdrawals with proofs: {ahead} of them were checked before hers, "

@@ -10,7 +10,7 @@ def windows(data, length=8):
     return {data[i : i + length] for i in range(len(data) - length + 1)}
 
 
-def bare(text):
+def decodings(text):
     """Yield a body as it is, and its hexadecimal and base64 parts decoded."""
     yield text
     for digits in re.findall(rb"[0-9a-f]{16,}", text):
@@ -22,7 +22,7 @@ def bare(text):
 def assert_holds_nothing_of(body, files):
     for chosen in files:
         secret = windows(chosen["buffer"])
-        for readable in bare(body):
+        for readable in decodings(body):
             assert secret.isdisjoint(windows(readable))
         for part in re.findall(r"\w{3,}", chosen["name"]):
             assert part.lower().encode() not in body.lower()

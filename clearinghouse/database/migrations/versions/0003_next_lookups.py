@@ -1,4 +1,4 @@
-"""Add a column for look-up values under the next master key, during a rotation."""
+"""Add a column for lookup values under the next master key, during a rotation."""
 
 import sqlalchemy as sa
 from alembic import op

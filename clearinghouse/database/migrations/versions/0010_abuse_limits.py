@@ -1,4 +1,4 @@
-"""Add proofs of work, look-up budgets, reviews, removals and the allowlist."""
+"""Add proofs of work, lookup budgets, reviews, removals and the allowlist."""
 
 import sqlalchemy as sa
 from alembic import op
