@@ -83,6 +83,24 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def _new_service(settings: Settings, store: Store, clock: Callable[[], datetime]) -> Service:
+    """Build the service on an open store."""
+    return Service(
+        settings,
+        store,
+        PassphraseChecker(
+            memory=store.argon2_memory,
+            clock=time.monotonic,
+            key=store.vault.lookup("tags of passphrases", b""),
+        ),
+        ProofOfWork(store.vault, openings=settings.quiet_openings, signals=settings.quiet_signals),
+        Budgets(hour=settings.match_hour, day=settings.match_day),
+        OracleDetector(edge_max=settings.oracle_edge, total_max=settings.oracle_any),
+        AllowlistIndex(),
+        clock,
+    )
+
+
 def create_app(
     settings: Settings, *, clock: Callable[[], datetime] = utc_now, sandbox: bool = False
 ) -> FastAPI:
@@ -98,24 +116,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         store = await asyncio.to_thread(Store.open, settings, clock=clock)
         try:
-            service = Service(
-                settings,
-                store,
-                PassphraseChecker(
-                    memory=store.argon2_memory,
-                    clock=time.monotonic,
-                    key=store.vault.lookup("tags of passphrases", b""),
-                ),
-                ProofOfWork(
-                    store.vault,
-                    openings=settings.quiet_openings,
-                    signals=settings.quiet_signals,
-                ),
-                Budgets(hour=settings.match_hour, day=settings.match_day),
-                OracleDetector(edge_max=settings.oracle_edge, total_max=settings.oracle_any),
-                AllowlistIndex(),
-                clock,
-            )
+            service = _new_service(settings, store, clock)
             service.waiters.bind()
             store.record_write = app.state.metrics.record_write
             app.state.service = service
