@@ -284,7 +284,7 @@ def test_an_unvisited_case_of_an_advocate_expires_too(service, helpline):
 def test_the_operator_manages_advocates(service, capsys, monkeypatch):
     where = ("--database", service.settings.database)
     code, out, err = operate(capsys, monkeypatch, "advocate", "add", "Helpline", *where)
-    assert (code, "is not shown again" in err) == (0, True)
+    assert (code, "cannot be shown again" in err) == (0, True)
     key = out.strip()
     helpline = Helpline(service, "Other")
     helpline.key = key
