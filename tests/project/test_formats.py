@@ -1,8 +1,10 @@
 """The formats of docs/formats.md, held to golden files that other implementations can read too."""
 
 import json
+import math
 import re
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from golden import formats
 from nciihash import Index
 from nciihash.bank.bank import Bank
+from nciihash.search.backend import kernel
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests/golden/formats"
@@ -76,6 +79,41 @@ def test_the_permutation_of_the_index_file_is_as_described():
                 stored[2 * chunk + i // 8] |= 1 << i % 8
         start = 192 + 64 + 32 * row  # after the header and the padded ids
         assert data[start : start + 32] == stored
+
+
+@little_endian
+@pytest.mark.skipif(kernel is None, reason="only the compiled kernel builds tables")
+def test_the_tables_of_a_large_index_are_as_described(tmp_path):
+    rows, random = 20_000, np.random.default_rng(7)
+    index = Index(bits=256)
+    index.add(np.arange(rows, dtype=np.uint64), random.integers(0, 256, (rows, 32), np.uint8))
+    index.save(tmp_path / "index")
+    data = (tmp_path / "index").read_bytes()
+    bits, key_bits, count, tables, words = struct.unpack_from("<IIQII", data, 16)
+    assert (bits, count, words) == (256, rows, 1)
+    assert tables >= 1
+    offset, arrays = 192, []
+    for dtype, shape in (
+        ("<u8", (count,)),
+        ("<u2", (count, bits // 16)),  # chunks, the lower byte first
+        ("<u4", (tables, (1 << key_bits) + 1)),
+        ("<u4", (tables, count)),
+        ("<u2", (tables * count + 64,)),
+    ):
+        array = np.frombuffer(data, dtype, math.prod(shape), offset).reshape(shape)
+        arrays.append(array)
+        offset += array.nbytes + -array.nbytes % 64
+    assert offset == len(data)
+    _, chunks, offsets, refs, signatures = arrays
+    for table in range(tables):
+        chunk = table * (bits // 16) // tables
+        keys = chunks[:, chunk] >> (16 - key_bits)
+        assert sorted(refs[table]) == list(range(count))
+        starts = np.searchsorted(keys[refs[table]], np.arange((1 << key_bits) + 1))
+        assert np.array_equal(offsets[table], starts)
+        following = chunks[refs[table], (chunk + 1) % (bits // 16)]
+        assert np.array_equal(signatures[table * count : (table + 1) * count], following)
+    assert not signatures[tables * count :].any()
 
 
 @little_endian
