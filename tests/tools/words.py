@@ -46,13 +46,19 @@ class Phrase:
     elsewhere: tuple[str, ...]
     remaining: int
 
-    def uses(self, path, text):
-        """Yield the line number and the line of each use in a file."""
-        if any(fnmatch(path, glob) for glob in self.elsewhere):
+    def uses(self, path, text, spaced):
+        """Yield the line number and the line of each use in a file.
+
+        Args:
+            path: where the file is, as patterns of paths name it.
+            text: its text.
+            spaced: the same with its names split.
+        """
+        if any(fnmatch(path, glob) for glob in self.elsewhere) or not self.pattern.search(spaced):
             return
-        for number, line in enumerate(text.splitlines(), 1):
-            spaced = _CAMEL.sub(" ", line)
-            kept = self.allowed.sub(" ", spaced) if self.allowed else spaced
+        lines = zip(text.splitlines(), spaced.splitlines(), strict=True)
+        for number, (line, split) in enumerate(lines, 1):
+            kept = self.allowed.sub(" ", split) if self.allowed else split
             for _ in self.pattern.finditer(kept):
                 yield number, line.strip()
 
@@ -79,14 +85,15 @@ def phrases(path=LIST):
 
 
 def texts(root):
-    """Yield the path and the text of each file that git tracks and a person reads."""
+    """Yield each file that git tracks and a person reads: path, text, and text with names split."""
     listed = subprocess.run(
         ["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True
     ).stdout.splitlines()
     for name in listed:
         path = root / name
         if (path.suffix in SUFFIXES or path.name == "Makefile") and path.is_file():
-            yield name, path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8")
+            yield name, text, _CAMEL.sub(" ", text)
 
 
 def check(root):
@@ -94,17 +101,16 @@ def check(root):
     files = list(texts(root))
     counts, faults = {}, []
     for phrase in phrases():
-        uses = [(path, *use) for path, text in files for use in phrase.uses(path, text)]
-        counts[phrase.name] = len(uses)
-        if len(uses) > phrase.remaining:
+        uses = sum(1 for file in files for _ in phrase.uses(*file))
+        counts[phrase.name] = uses
+        if uses > phrase.remaining:
             faults.append(
-                f"{phrase.name!r}: {len(uses)} uses where {phrase.remaining} may remain; "
+                f"{phrase.name!r}: {uses} uses where {phrase.remaining} may remain; "
                 f"use {phrase.instead}. They are shown by --show {phrase.name!r}."
             )
-        elif len(uses) < phrase.remaining:
+        elif uses < phrase.remaining:
             faults.append(
-                f"{phrase.name!r}: {len(uses)} uses are left: "
-                f"write `remaining = {len(uses)}` in {LIST.name}."
+                f"{phrase.name!r}: {uses} uses are left: write `remaining = {uses}` in {LIST.name}."
             )
     return counts, faults
 
@@ -118,10 +124,11 @@ def main():
     arguments = parser.parse_args()
     if arguments.show or arguments.paths:
         prefixes = tuple(arguments.paths) or ("",)
-        for path, text in texts(arguments.root):
-            for phrase in phrases():
-                if arguments.show in {None, phrase.name} and path.startswith(prefixes):
-                    for number, line in phrase.uses(path, text):
+        shown = [p for p in phrases() if arguments.show in {None, p.name}]
+        for path, text, spaced in texts(arguments.root):
+            for phrase in shown:
+                if path.startswith(prefixes):
+                    for number, line in phrase.uses(path, text, spaced):
                         print(f"{path}:{number}: {phrase.name} -> {phrase.instead}: {line}")
         return 0
     counts, faults = check(arguments.root)
