@@ -127,20 +127,14 @@ def fragmented(
     frames, codec="libx264", *, group=6, rate=12, times=None, flags="frag_keyframe+empty_moov"
 ):
     """Encode a fragmented MP4, one fragment per GOP, as recorders and live streams do."""
-    out = io.BytesIO()
-    options = {"movflags": f"{flags}+default_base_moof"}
-    with av.open(out, "w", format="mp4", container_options=options) as container:
-        track = container.add_stream(codec, rate=rate, options=FAST[codec] | {"g": str(group)})
-        track.height, track.width = frames[0].shape[:2]
-        if times is not None:
-            track.codec_context.time_base = Fraction(1, 1000)
-        for number, pixels in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            if times is not None:
-                frame.pts, frame.time_base = round(times[number] * 1000), Fraction(1, 1000)
-            container.mux(track.encode(frame))
-        container.mux(track.encode())
-    return out.getvalue()
+    return make_video(
+        frames,
+        codec,
+        rate=rate,
+        times=times,
+        options={"g": str(group)},
+        container_options={"movflags": f"{flags}+default_base_moof"},
+    )
 
 
 def boxes_of(data):

@@ -77,6 +77,7 @@ def make_video(
     rate=RATE,
     times=None,
     options=None,
+    container_options=None,
     turned=0,
     tags=None,
     out=None,
@@ -86,12 +87,19 @@ def make_video(
     Args:
         frames: RGB arrays.
         times: each frame's time in seconds; by default `rate` frames per second.
+        options: of the encoder, in addition to its fast ones.
+        container_options: of the muxer.
         turned: degrees clockwise by which players are to rotate the MP4.
         tags: the track's metadata, by name.
         out: a binary file to write to instead of one in memory.
     """
     out = io.BytesIO() if out is None else out
-    with same_priority(), av.open(out, "w", format=container_format) as container:
+    with (
+        same_priority(),
+        av.open(
+            out, "w", format=container_format, container_options=container_options or {}
+        ) as container,
+    ):
         stream = container.add_stream(
             codec, rate=rate, options=FAST.get(codec, {}) | (options or {})
         )

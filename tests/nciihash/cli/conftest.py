@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nciihash.bank import Bank
+from nciihash.feed import FeedPage
+from nciihash.hashing.hasher import hash_file
 from support.pictures import scene
+from support.scans import added
 from support.videos import make_video, moving_frames
 
 
@@ -20,6 +24,15 @@ def photos(tmp_path_factory):
     stripes[(np.arange(256) // 8) % 2 == 0] = 255
     Image.fromarray(stripes).save(folder / "stripes.png")
     return folder
+
+
+@pytest.fixture
+def bank(tmp_path, photos):
+    """Return the path of a bank that holds the first photo's hash."""
+    (hashed,) = hash_file(photos / "photo0.jpg").hashes
+    with Bank.open(tmp_path / "bank") as bank:
+        bank.append(FeedPage((added(1, hashed.signal),), "c", more=False))
+    return tmp_path / "bank"
 
 
 @pytest.fixture(scope="session")

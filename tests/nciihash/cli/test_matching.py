@@ -62,15 +62,6 @@ def lines(capsys):
 
 
 @pytest.fixture
-def bank(tmp_path, photos):
-    """Return the path of a bank that holds the first photo's hash."""
-    (hashed,) = hash_file(photos / "photo0.jpg").hashes
-    with Bank.open(tmp_path / "bank") as bank:
-        bank.append(FeedPage((added(1, hashed.signal),), "c", more=False))
-    return tmp_path / "bank"
-
-
-@pytest.fixture
 def veiled_bank(tmp_path, photos):
     (hashed,) = hash_file(photos / "photo0.jpg").hashes
     (part,) = VEIL.over([hashed.signal])

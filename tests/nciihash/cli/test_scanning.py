@@ -6,28 +6,16 @@ from pathlib import Path
 import pytest
 import typer
 
-from nciihash.bank import Bank
 from nciihash.cli.scanning import ScanOptions, scan_source
 from nciihash.cli.terminal import ExitCode, Terminal
 from nciihash.errors import BankError, ExtraMissing, ResultsInvalid, SourceInvalid
-from nciihash.feed import FeedPage
-from nciihash.hashing.hasher import hash_file
 from nciihash.scan.results import ScanFolder
 from nciihash.sdk.veiled import save_veil
 from nciihash.signals import SignalType
 from nciihash.veil import Veil
-from support.scans import added, name, results
+from support.scans import name, results
 
 pytest.importorskip("pyarrow")
-
-
-@pytest.fixture
-def bank(tmp_path, photos):
-    """Return the path of a bank that holds the first photo's hash."""
-    (hashed,) = hash_file(photos / "photo0.jpg").hashes
-    with Bank.open(tmp_path / "bank") as bank:
-        bank.append(FeedPage((added(1, hashed.signal),), "c", more=False))
-    return tmp_path / "bank"
 
 
 @pytest.fixture
