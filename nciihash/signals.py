@@ -1,10 +1,13 @@
 """The core types: signals (typed hash values), the items they come from, and matches."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from nciihash.errors import InvalidSignal
+
+if TYPE_CHECKING:
+    from nciihash.windows import Part
 
 
 class SignalType(StrEnum):
@@ -182,6 +185,31 @@ class Variant(StrEnum):
     BOTTOM20 = "bottom20"
     MIRROR_BOTTOM14 = "mirror-bottom14"
     CROP14 = "crop14"
+    TOP_LEFT = "top-left"
+    TOP_RIGHT = "top-right"
+    BOTTOM_LEFT = "bottom-left"
+    BOTTOM_RIGHT = "bottom-right"
+    LEFT_HALF = "left-half"
+    RIGHT_HALF = "right-half"
+    TOP_HALF = "top-half"
+    BOTTOM_HALF = "bottom-half"
+    INNER01 = "inner01"
+    INNER02 = "inner02"
+    INNER03 = "inner03"
+    INNER04 = "inner04"
+    INNER05 = "inner05"
+    INNER06 = "inner06"
+    INNER07 = "inner07"
+    INNER08 = "inner08"
+    INNER09 = "inner09"
+    INNER10 = "inner10"
+    INNER11 = "inner11"
+    INNER12 = "inner12"
+    INNER13 = "inner13"
+    INNER14 = "inner14"
+    INNER15 = "inner15"
+    INNER16 = "inner16"
+    INNER17 = "inner17"
 
 
 class VariantSet(StrEnum):
@@ -195,6 +223,18 @@ class VariantSet(StrEnum):
     MATCH = "match"
     STANDARD = "standard"
     FULL = "full"
+
+
+class Level(StrEnum):
+    """How thoroughly a picture is searched for in a bank.
+
+    `fast` asks for the picture and for the picture within its frame. `windows` also asks for some
+    100 parts of it, and `thorough` for nearly a thousand, rotated ones among them.
+    """
+
+    FAST = "fast"
+    WINDOWS = "windows"
+    THOROUGH = "thorough"
 
 
 class Band(StrEnum):
@@ -308,6 +348,8 @@ class Item:
         reduced: whether the image was hashed at a reduced size, up to 4 bits from its exact hash,
             because it is very large or the caller asked for fast hashing.
         motion: whether a short video is appended to the image; it is not hashed.
+        parts: small copies of a query from which a `nciihash.Matcher` hashes windows; none unless
+            they were requested.
     """
 
     media: Media
@@ -316,6 +358,7 @@ class Item:
     every: float = 0.0
     reduced: bool = False
     motion: bool = False
+    parts: tuple["Part", ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
