@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from nciihash.hashing.rectangles import find_rectangles
 from nciihash.hashing.trimming import Region
-from nciihash.signals import Level
+from nciihash.signals import Level, PartKind
 from nciihash.window_tables import ANGLES, Box
-from nciihash.windows import CELLS, Part, PartKind, quarter_turns, rotated
+from nciihash.windows import CELLS, Part, quarter_turns, rotated
 
 _LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as PDQ's
 _SIDE: Final = 512  # pixels: least longer side of the reduced copy, unless the image is smaller
