@@ -150,7 +150,13 @@ def hash_variants(
             subject = region.of(rgb)
             framed = subject.size < _FRAMED * rgb.size
             raw = None if raw is None else region.of(raw)
-        distinct.add(Variant.TRIM, trimmed.packed, trimmed.quality, tied=trimmed.tied)
+        distinct.add(
+            Variant.TRIM,
+            trimmed.packed,
+            trimmed.quality,
+            tied=trimmed.tied,
+            distinctive=trimmed.distinctive,
+        )
     if which == "match":
         return tuple(distinct.hashes)
     if raw is not None:
@@ -176,12 +182,25 @@ class _DistinctHashes:
         self.hashes = [original]
         self._packed = [np.frombuffer(original.signal.value, np.uint8)]
 
-    def add(self, name: Variant, packed: NDArray[np.uint8], quality: int, *, tied: bool) -> None:
+    def add(
+        self,
+        name: Variant,
+        packed: NDArray[np.uint8],
+        quality: int,
+        *,
+        tied: bool,
+        distinctive: bool | None = None,
+    ) -> None:
         if tied or quality < QUALITY_MIN or self._nearest(packed) <= DISTINCT_BITS:
             return
         self._packed.append(packed)
         self.hashes.append(
-            Hashed(Signal(SignalType.PDQ, packed.tobytes()), quality=quality, variant=name)
+            Hashed(
+                Signal(SignalType.PDQ, packed.tobytes()),
+                quality=quality,
+                variant=name,
+                distinctive=distinctive,
+            )
         )
 
     def _nearest(self, packed: NDArray[np.uint8]) -> int:
