@@ -52,11 +52,14 @@ class Analysis:
         quality: 0 to 100.
         tied: whether coefficients tie at the median in any of the eight dihedral variants, so that
             some bits are rounding noise and may differ between programs.
+        busy: the fraction of the grid's 8,064 pairs of adjacent cells that differ by at least 1 %
+            of the range. Quality alone does not tell one strong edge from much detail.
     """
 
     packed: NDArray[np.uint8]
     quality: int
     tied: bool
+    busy: float
 
 
 def hash_pixels(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
@@ -87,7 +90,7 @@ def analyse(rgb: NDArray[np.uint8]) -> Analysis:
     """
     _check(rgb)
     if min(rgb.shape[:2]) < SIDE_MIN:
-        return Analysis(np.zeros(32, np.uint8), 0, tied=True)
+        return Analysis(np.zeros(32, np.uint8), 0, tied=True, busy=0.0)
     grid = _grid(rgb, np.float32)
     coefficients = _transform(grid)
     quality = _certain_quality(grid)
@@ -99,7 +102,7 @@ def analyse(rgb: NDArray[np.uint8]) -> Analysis:
         grid = _luma(rgb) if grid_sized else _reference_grid(rgb)
         coefficients = _reference_transform(grid)
         quality = _quality(grid)
-    return Analysis(_pack(coefficients), quality, tied)
+    return Analysis(_pack(coefficients), quality, tied, _busy(grid))
 
 
 def analyse_grid(grid: NDArray[Any]) -> Analysis:
@@ -109,7 +112,8 @@ def analyse_grid(grid: NDArray[Any]) -> Analysis:
         grid: floating point (64, 64), luma from 0 to 255.
     """
     coefficients = _transform(grid)
-    return Analysis(_pack(coefficients), _quality(grid), _gap(coefficients) < TIE)
+    quality, busy = grid_detail(grid)
+    return Analysis(_pack(coefficients), quality, _gap(coefficients) < TIE, busy)
 
 
 def analyse_grids(
@@ -293,14 +297,17 @@ def _quality(grid: NDArray[Any]) -> int:
     return min(int(np.floor(_steps(grid)).sum()) // 90, 100)
 
 
+def _busy(grid: NDArray[Any]) -> float:
+    return float((_steps(grid) >= 1).mean())
+
+
 def grid_detail(grid: NDArray[Any]) -> tuple[int, float]:
     """Return the quality of a grid, and the fraction of its steps of at least 1 % of the range.
 
     Args:
         grid: floating point (64, 64), luma from 0 to 255.
     """
-    steps = _steps(grid)
-    return min(int(np.floor(steps).sum()) // 90, 100), float((steps >= 1).mean())
+    return _quality(grid), _busy(grid)
 
 
 def _certain_quality(grid: NDArray[Any]) -> int | None:

@@ -96,6 +96,9 @@ ALWAYS_MATCHED: Final = frozenset({SignalType.PDQ, SignalType.MD5, SignalType.SH
 # has 120). Mirrored collages have at least 126, blank images at most 109.
 PDQ_ONES: Final = range(120, 129)
 
+# A crop that leaves this fraction of a picture's area is reported as the whole picture.
+_UNCUT: Final = 0.95
+
 # A PDQ hash of lower quality is too unspecific to be submitted (the same paper).
 QUALITY_MIN: Final = 50
 
@@ -237,6 +240,19 @@ class Level(StrEnum):
     THOROUGH = "thorough"
 
 
+class PartKind(StrEnum):
+    """What a part is of a query.
+
+    `whole` is all of it; `trimmed` the picture within a frame; `rectangle` one that straight edges
+    enclose, such as one picture of a collage; and `rotated` the whole, rotated about its middle.
+    """
+
+    WHOLE = "whole"
+    TRIMMED = "trimmed"
+    RECTANGLE = "rectangle"
+    ROTATED = "rotated"
+
+
 class Band(StrEnum):
     """How close a match is, in the only two steps that the service discloses."""
 
@@ -320,6 +336,8 @@ class Hashed:
             differ between programs.
         time: the time of the hashed frame in a video, in seconds from the first frame; None for
             images and for digests of whole files.
+        busy: of a PDQ hash computed just now, how much of the image has detail, 0 to 1:
+            `nciihash.pdq.Analysis`. Not stored with hashes.
     """
 
     signal: Signal
@@ -327,6 +345,7 @@ class Hashed:
     variant: Variant = Variant.ORIGINAL
     tied: bool = False
     time: float | None = None
+    busy: float | None = field(default=None, compare=False)
 
     @property
     def plain(self) -> bool:
@@ -362,6 +381,47 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class Edit:
+    """What was done to a picture, as far as a match of a window tells.
+
+    Boxes are (left, top, right, bottom) in fractions. They are correct to some hundredths.
+
+    Attributes:
+        part: in which part of the query the picture was found.
+        box: the window of the query that matched.
+        crop: what is visible of the original; None if unknown. The whole is (0, 0, 1, 1).
+        mirrored: whether left and right are exchanged.
+        angle: degrees by which the query has to be rotated clockwise to be upright.
+        time: of a video's frame, in seconds from the first frame.
+    """
+
+    part: PartKind
+    box: tuple[float, float, float, float]
+    crop: tuple[float, float, float, float] | None = None
+    mirrored: bool = False
+    angle: float = 0.0
+    time: float | None = None
+
+    def __str__(self) -> str:
+        """Return it in words, such as "cropped to 70 % of the area, mirrored"."""
+        words = []
+        if self.part is PartKind.RECTANGLE:
+            words.append("part of a larger picture")
+        elif self.part is PartKind.TRIMMED:
+            words.append("within a frame or a screen")
+        if self.crop is not None:
+            left, top, right, bottom = self.crop
+            area = (right - left) * (bottom - top)
+            if area < _UNCUT:
+                words.append(f"cropped to {area:.0%} of the area")
+        if self.mirrored:
+            words.append("mirrored")
+        if abs(self.angle) >= 1:
+            words.append(f"rotated by {abs(self.angle):.0f} degrees")
+        return ", ".join(words) or "a part of it matches"
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """A signal of a bank within the threshold of a query.
 
@@ -371,6 +431,12 @@ class Match:
         type: the kind of hash.
         variant: the altered copy from which the bank's hash was computed.
         distance: in bits; only a local bank reports it.
+        aligned: of a match of a window, the distance after the window was moved to where it fits
+            best, in bits; None for a match of the picture's own hash.
+        edit: what was done to the picture, as far as a match of a window tells; None for a match
+            of the picture's own hash.
+        review: whether a person should look at it before anything is blocked: see
+            `nciihash.Matcher`.
     """
 
     id: str
@@ -378,8 +444,11 @@ class Match:
     type: SignalType
     variant: Variant
     distance: int
+    aligned: int | None = None
+    edit: Edit | None = None
+    review: bool = False
 
     @property
     def band(self) -> Band:
-        """How close the match is."""
-        return band(self.type, self.distance)
+        """How close the match is; never `strong` if a person should look at it."""
+        return Band.LIKELY if self.review or self.edit else band(self.type, self.distance)

@@ -11,7 +11,6 @@ window has the same coefficients with other signs.
 
 import math
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nciihash import pdq
-from nciihash.signals import QUALITY_MIN, Level
+from nciihash.signals import QUALITY_MIN, Level, PartKind
 from nciihash.window_tables import (
     CENTRAL_BOXES,
     QUERY_BOXES,
@@ -40,22 +39,12 @@ _LIKELY_RECTANGLES: Final = 4  # that get more windows at the level `thorough`
 _RECTANGLE_WINDOWS: Final = {Level.FAST: (0, 0), Level.WINDOWS: (3, 3), Level.THOROUGH: (24, 10)}
 
 
-class PartKind(StrEnum):
-    """What a part is of the query: see `Part`."""
-
-    WHOLE = "whole"
-    TRIMMED = "trimmed"
-    RECTANGLE = "rectangle"
-    ROTATED = "rotated"
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
     """A query, or a part of it that may be a picture of its own, reduced to `CELLS` cells a side.
 
     Attributes:
-        kind: `whole`; `trimmed`, the picture within a frame; `rectangle`, one that straight edges
-            enclose; or `rotated`, the whole query rotated about its middle.
+        kind: what the part is of the query.
         luma: uint8 (CELLS, CELLS), cell means.
         box: the part of the query.
         angle: of `rotated`, in degrees, clockwise.

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from nciihash.hashing.rectangles import find_rectangles
 from nciihash.hashing.trimming import Region
-from nciihash.signals import Level
+from nciihash.signals import Level, PartKind
 from nciihash.window_tables import ANGLES, Box
-from nciihash.windows import CELLS, Part, PartKind, quarter_turns, rotated
+from nciihash.windows import CELLS, Part, quarter_turns, rotated
 
 _SIDE: Final = 512  # pixels: least longer side of the reduced copy, unless the image is smaller
 _PART_MIN: Final = 40  # pixels of that copy: a smaller rectangle shows too little
