@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nciihash.hashing.rectangles import find_rectangles
-from nciihash.hashing.trimming import Region
+from nciihash.hashing.trimming import Region, reduce
 from nciihash.signals import Level, PartKind
 from nciihash.window_tables import ANGLES, Box
 from nciihash.windows import CELLS, Part, quarter_turns, rotated
 
-_SIDE: Final = 512  # pixels: least longer side of the reduced copy, unless the image is smaller
 _PART_MIN: Final = 40  # pixels of that copy: a smaller rectangle shows too little
 
 
@@ -27,6 +26,7 @@ def query_parts(
     level: Level,
     trimmed: Region | None = None,
     time: float | None = None,
+    copy: NDArray[np.uint8] | None = None,
 ) -> tuple[Part, ...]:
     """Return the parts of a query, the whole first.
 
@@ -35,8 +35,10 @@ def query_parts(
         level: `fast` has the whole and the trimmed part only.
         trimmed: the picture within the frame, as `nciihash.hashing.trimming.trim` finds it.
         time: of a video's frame, in seconds.
+        copy: what `nciihash.hashing.trimming.reduce` returns, if the caller has it already.
     """
-    luma = _reduced(rgb)
+    copy = reduce(rgb) if copy is None else copy
+    luma = np.asarray(cv2.cvtColor(copy, cv2.COLOR_RGB2GRAY), np.float32)
     height, width = rgb.shape[:2]
     whole = Part(PartKind.WHOLE, _cells(luma), shape=width / height, time=time)
     parts = [whole]
@@ -57,20 +59,6 @@ def query_parts(
         parts += [rotated(whole, angle) for angle in ANGLES]
         parts += quarter_turns(whole)
     return tuple(parts)
-
-
-def _reduced(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the luma of a copy whose longer side is from `_SIDE` to twice that, or smaller."""
-    height, width = rgb.shape[:2]
-    step = max(1, max(height, width) // _SIDE)
-    # whole numbers, for which OpenCV is many times faster; a side of fewer pixels becomes one
-    down, across = min(step, height), min(step, width)
-    rows, columns = height // down, width // across
-    # to grey first, which leaves a third of the values to be reduced
-    grey = cv2.cvtColor(rgb[: rows * down, : columns * across], cv2.COLOR_RGB2GRAY)
-    if step > 1:
-        grey = cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA)
-    return np.asarray(grey, np.float32)
 
 
 def _cells(luma: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -9,6 +9,7 @@ counted half, because trimming also finds them. The held-out edits of `benchmark
 were not used. Quarter turns and the trimmed image are in both sets as well.
 """
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -186,7 +187,9 @@ def hash_trimmed(
     if region is not None:
         trimmed = reduced_jpeg.analyse_part(region.of(rgb), scale)
         distinct.add(Variant.TRIM, trimmed.packed, trimmed.quality, tied=trimmed.tied)
-    return tuple(distinct.hashes)
+        # what matches a query must know how busy each of its hashes is
+        return (original, *(replace(hashed, busy=trimmed.busy) for hashed in distinct.hashes[1:]))
+    return (original,)
 
 
 class _DistinctHashes:
