@@ -8,8 +8,8 @@ from nciihash import errors
 from nciihash.hashing import frame_parts, hasher, trimming, variants
 from nciihash.media.limits import PARTS_MAX, Limits
 from nciihash.signals import Level, PartKind, SignalType, Variant
-from nciihash.window_tables import WHOLE
-from nciihash.windows import CELLS, coefficients_of, pack
+from nciihash.window_tables import ANGLES, WHOLE
+from nciihash.windows import CELLS, coefficients_of, pack, rotated
 from support.file_kinds.animations import Frame, gif
 from support.pictures import encode, exif, scene, stored
 from support.videos import RATE, make_video, moving_frames
@@ -180,6 +180,20 @@ def test_pictures_of_any_shape_have_parts(size):
     assert parts[0].shape == size[0] / size[1]
     assert all(part.luma.shape == (CELLS, CELLS) for part in parts)
     assert all(part.luma.dtype == np.uint8 for part in parts)
+
+
+@pytest.mark.parametrize("size", [(600, 600), (1200, 800), (500, 900)])
+def test_rotated_parts_are_rotated_as_when_they_are_aligned(size):
+    whole, *parts = parts_of(encode(textured(*size), "PNG"), Level.THOROUGH)
+    by_angle = {part.angle: part for part in parts if part.kind is PartKind.ROTATED}
+    assert {*ANGLES, -90, -180, -270} == set(by_angle)
+    for angle in ANGLES:
+        expected = rotated(whole, angle)
+        assert difference(by_angle[angle], expected) < 1
+        inner = (slice(CELLS // 4, -CELLS // 4),) * 2  # the corners are filled differently
+        assert np.abs(by_angle[angle].luma[inner] - expected.luma[inner].astype(int)).max() <= 2
+        assert by_angle[angle].shape == whole.shape
+        assert by_angle[angle].box == WHOLE
 
 
 def test_a_videos_parts_are_from_frames_spread_over_it():
