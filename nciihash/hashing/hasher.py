@@ -164,11 +164,13 @@ def hash_bytes(
         shown = chain(first_two, frames)
         return _hash_animation(data, rgb, shown, variants, signals, level, limits)
     region: Region | None = None
+    small: NDArray[np.uint8] | None = None
     if variants == "match" and SignalType.PDQ in signals:
         # imported here because OpenCV takes 0.2 s to load
-        from nciihash.hashing.trimming import trim
+        from nciihash.hashing.trimming import reduce, trim
 
-        region = trim(rgb)
+        small = reduce(rgb)
+        region = trim(rgb, small)
     hashes: list[Hashed] = []
     for type in signals:
         if type is SignalType.PDQ and reduced is not None:
@@ -190,7 +192,7 @@ def hash_bytes(
     if level is not None:
         from nciihash.hashing.parts import query_parts
 
-        parts = query_parts(rgb, level, region)
+        parts = query_parts(rgb, level, region, copy=small)
     return Item(
         Media.IMAGE,
         tuple(hashes),
@@ -305,7 +307,7 @@ def _select_frames(
         The parts of some of them; none without a level.
     """
     from nciihash.hashing.frame_parts import FrameParts
-    from nciihash.hashing.trimming import trim
+    from nciihash.hashing.trimming import reduce, trim
     from nciihash.hashing.variants import hash_trimmed, hash_variants
 
     parts = None if level is None else FrameParts(level)
@@ -323,10 +325,11 @@ def _select_frames(
             continue
         pixels = rgb()
         if variants == "match":
-            region = trim(pixels)
+            small = reduce(pixels)
+            region = trim(pixels, small)
             altered = hash_trimmed(pixels, own, region)
             if parts is not None and parts.wants(selector.time):
-                parts.add(pixels, selector.time, region)
+                parts.add(pixels, selector.time, region, small)
         else:
             altered = hash_variants(pixels, own, variants)
         framed = any(hashed.variant is Variant.TRIM for hashed in altered)

@@ -123,7 +123,7 @@ def _hashed(entry: dict[str, Any]) -> Hashed:
         variant=Variant(entry["variant"]),
         tied=bool(entry["tied"]),
         time=None if entry["time"] is None else _seconds(entry["time"]),
-        distinctive=None if entry.get("distinctive") is None else bool(entry["distinctive"]),
+        distinctive=_flag(entry.get("distinctive")),
     )
 
 
@@ -166,6 +166,12 @@ def _part(entry: dict[str, Any], luma: "NDArray[np.uint8]") -> "Part":
         _number(entry["shape"], 1 / _SHAPE_MAX, _SHAPE_MAX),
         None if entry["time"] is None else _seconds(entry["time"]),
     )
+
+
+def _flag(value: object) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise ValueError
+    return value
 
 
 def _number(value: object, low: float, high: float) -> float:
