@@ -117,7 +117,9 @@ def _reduced(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if scale >= 1:
         return grey
     size = max(_SIDE_MIN, round(width * scale)), max(_SIDE_MIN, round(height * scale))
-    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
+    # between half and all of the size, linear interpolation is as good and three times faster
+    method = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(grey, size, interpolation=method), np.uint8)
 
 
 def _find_seams(grey: NDArray[np.uint8]) -> _Seams:
@@ -150,9 +152,9 @@ def _steps(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     Of four pixels nearby, at `_NEAR` and `_FAR` on both sides, the one with the largest change does
     not count, since it may be the other side of a gutter.
     """
-    height, width = grey.shape
-    change = np.zeros((height, width + 2 * _FAR), np.uint8)
-    change[:, _FAR + 1 : -_FAR - 1] = cv2.absdiff(grey[:, 2:], grey[:, :-2])
+    width = grey.shape[1]
+    change = cv2.absdiff(grey[:, 2:], grey[:, :-2])
+    change = cv2.copyMakeBorder(change, 0, 0, _FAR + 1, _FAR + 1, cv2.BORDER_REFLECT)
     left, right, far_left, far_right = (
         change[:, _FAR + offset : _FAR + offset + width] for offset in (-_NEAR, _NEAR, -_FAR, _FAR)
     )
