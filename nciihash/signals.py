@@ -96,6 +96,9 @@ ALWAYS_MATCHED: Final = frozenset({SignalType.PDQ, SignalType.MD5, SignalType.SH
 # has 120). Mirrored collages have at least 126, blank images at most 109.
 PDQ_ONES: Final = range(120, 129)
 
+# A crop that leaves this fraction of a picture's area is reported as the whole picture.
+_UNCUT: Final = 0.95
+
 # A PDQ hash of lower quality is too unspecific to be submitted (the same paper).
 QUALITY_MIN: Final = 50
 
@@ -115,7 +118,11 @@ class Variant(StrEnum):
     interface of a screenshot, `raw` ignores the alpha channel, `flipx` is upside down, and
     `flipplus1` and `flipminus1` are mirrored along a diagonal. From `mirror` on,
     `nciihash.hashing.variants.VIEWS` defines each variant; numbers are percentages of the side
-    length, or degrees.
+    length, or degrees, except those of `inner01` to `inner17`, which are parts from the middle of
+    the image: `nciihash.window_tables.BANK_BOXES`.
+
+    A service may be newer than this program: `unknown` is an altered copy that this program has no
+    name for. It is matched like any other, and is not submitted.
     """
 
     ORIGINAL = "original"
@@ -210,19 +217,23 @@ class Variant(StrEnum):
     INNER15 = "inner15"
     INNER16 = "inner16"
     INNER17 = "inner17"
+    UNKNOWN = "unknown"
 
 
 class VariantSet(StrEnum):
     """Which altered copies of an image to hash in addition to the image itself.
 
-    `standard` and `full` are for submissions. `match` is for queries: it adds the image without
-    its border, if it has one.
+    `standard`, `full` and `thorough` are for submissions. `standard` and `full` find copies that
+    are looked up by one hash. `thorough` is for platforms that look up parts of a copy
+    (`nciihash.Matcher`), and finds nearly all copies there. `match` is for queries: it adds the
+    image without its border, if it has one.
     """
 
     NONE = "none"
     MATCH = "match"
     STANDARD = "standard"
     FULL = "full"
+    THOROUGH = "thorough"
 
 
 class Level(StrEnum):
@@ -235,6 +246,19 @@ class Level(StrEnum):
     FAST = "fast"
     WINDOWS = "windows"
     THOROUGH = "thorough"
+
+
+class PartKind(StrEnum):
+    """What a part is of a query.
+
+    `whole` is all of it; `trimmed` the picture within a frame; `rectangle` one that straight edges
+    enclose, such as one picture of a collage; and `rotated` the whole, rotated about its middle.
+    """
+
+    WHOLE = "whole"
+    TRIMMED = "trimmed"
+    RECTANGLE = "rectangle"
+    ROTATED = "rotated"
 
 
 class Band(StrEnum):
@@ -320,6 +344,8 @@ class Hashed:
             differ between programs.
         time: the time of the hashed frame in a video, in seconds from the first frame; None for
             images and for digests of whole files.
+        distinctive: of a PDQ hash, whether the image has enough detail for a match to mean
+            anything (`nciihash.pdq.Analysis.distinctive`); None if unknown, as for stored hashes.
     """
 
     signal: Signal
@@ -327,6 +353,7 @@ class Hashed:
     variant: Variant = Variant.ORIGINAL
     tied: bool = False
     time: float | None = None
+    distinctive: bool | None = field(default=None, compare=False)
 
     @property
     def plain(self) -> bool:
@@ -362,6 +389,47 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class Edit:
+    """What was done to a picture, as far as a match of a window tells.
+
+    Boxes are (left, top, right, bottom) in fractions. They are correct to some hundredths.
+
+    Attributes:
+        part: in which part of the query the picture was found.
+        box: the window of the query that matched.
+        crop: what is visible of the original; None if unknown. The whole is (0, 0, 1, 1).
+        mirrored: whether left and right are exchanged.
+        angle: degrees by which the query has to be rotated clockwise to be upright.
+        time: of a video's frame, in seconds from the first frame.
+    """
+
+    part: PartKind
+    box: tuple[float, float, float, float]
+    crop: tuple[float, float, float, float] | None = None
+    mirrored: bool = False
+    angle: float = 0.0
+    time: float | None = None
+
+    def __str__(self) -> str:
+        """Return it in words, such as "cropped to 70 % of the area, mirrored"."""
+        words = []
+        if self.part is PartKind.RECTANGLE:
+            words.append("part of a larger picture")
+        elif self.part is PartKind.TRIMMED:
+            words.append("within a frame or a screen")
+        if self.crop is not None:
+            left, top, right, bottom = self.crop
+            area = (right - left) * (bottom - top)
+            if area < _UNCUT:
+                words.append(f"cropped to {area:.0%} of the area")
+        if self.mirrored:
+            words.append("mirrored")
+        if abs(self.angle) >= 1:
+            words.append(f"rotated by {abs(self.angle):.0f} degrees")
+        return ", ".join(words) or "a part of it matches"
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """A signal of a bank within the threshold of a query.
 
@@ -371,6 +439,12 @@ class Match:
         type: the kind of hash.
         variant: the altered copy from which the bank's hash was computed.
         distance: in bits; only a local bank reports it.
+        aligned: of a match of a window, the distance after the window was moved to where it fits
+            best, in bits; None for a match of the picture's own hash.
+        edit: what was done to the picture, as far as a match of a window tells; None for a match
+            of the picture's own hash.
+        review: whether a person should look at it before anything is blocked: see
+            `nciihash.Matcher`.
     """
 
     id: str
@@ -378,8 +452,11 @@ class Match:
     type: SignalType
     variant: Variant
     distance: int
+    aligned: int | None = None
+    edit: Edit | None = None
+    review: bool = False
 
     @property
     def band(self) -> Band:
-        """How close the match is."""
-        return band(self.type, self.distance)
+        """How close the match is; never `strong` if a person should look at it."""
+        return Band.LIKELY if self.review or self.edit else band(self.type, self.distance)
