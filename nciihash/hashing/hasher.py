@@ -104,10 +104,10 @@ def hash_file(
 
     Args:
         path: the file.
-        variants: which altered copies to hash with PDQ too. "standard" (up to 26) and "full" (up to
-            65) are for submissions. "match" is for queries: the picture within its frame, if it has
-            one. They follow the image's own hash, which "standard" and "full" omit for a
-            screenshot: see `nciihash.hashing.variants.hash_variants`.
+        variants: which altered copies to hash with PDQ too. "standard" (up to 26), "full" (up to
+            65) and "thorough" (up to 43) are for submissions. "match" is for queries: the picture
+            within its frame, if it has one. They follow the image's own hash, which all others
+            omit for a screenshot: see `nciihash.hashing.variants.hash_variants`.
         signals: the types of hash to compute; the hashes are in this order. `md5` and `sha256` are
             of the file's bytes. `phash` and `dhash` are ImageHash's, of the upright image; videos
             have none.
