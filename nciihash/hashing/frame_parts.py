@@ -2,8 +2,8 @@
 
 A query of a long video would otherwise take minutes and gigabytes: `nciihash.hashing.parts` takes
 some 10 ms for a frame, and its parts up to 336 KiB. Two frames of one scene rarely show different
-pictures, so 16 frames, evenly spread over the video, are enough to recognise that it shows a picture
-of the bank. Every frame's own hash is looked up in any case.
+pictures, so 16 frames, evenly spread, are enough to recognise that it shows a picture of the bank.
+Every frame's own hash is looked up in any case.
 """
 
 from typing import Final
