@@ -1,4 +1,4 @@
-"""Draw grounds: what pictures of different people have behind them, from stripes to skies.
+"""Draw grounds: the backgrounds of pictures of different people, from stripes to skies.
 
 Each function draws one kind of ground; another seed is another ground of that kind, seen at another
 scale and angle, in other colours and light. They are the strangers that resemble each other most.

@@ -56,7 +56,7 @@ class Matcher:
         for match in matcher.find("upload.jpg"):
             print(match.item, match.band, match.edit)
 
-    A match with `review` should be looked at by a person before anything is blocked. That is every
+    A match with `review` should be reviewed by a person before anything is blocked. That is every
     match of a window, since their rate of false matches is not yet known to be low enough for
     millions of uploads (docs/evidence.md), and a match of the picture's own hash if the picture is
     mostly plain or striped: a horizon resembles other horizons.
@@ -237,7 +237,7 @@ def _once(matches: Iterable[Match]) -> list[Match]:
 
 
 def _edit(alignment: Alignment, variant: Variant) -> Edit:
-    """Return what an aligned window tells about the edit."""
+    """Return the edit that an aligned window shows."""
     part, box = alignment.part, alignment.box
     mirrored = alignment.mirrored != (variant is Variant.MIRROR)
     original = WHOLE if variant is Variant.MIRROR else BANK_BOXES.get(variant)
