@@ -69,7 +69,10 @@ def _checks(rng: np.random.Generator) -> _Field:
 def _plaid(rng: np.random.Generator) -> _Field:
     x, y = _axes(rng, 6)
     periods = rng.uniform(2, 16, 4)
-    bands = [np.sin(np.pi * p * a + rng.uniform(0, 6)) for p, a in zip(periods, (x, x, y, y))]
+    bands = [
+        np.sin(np.pi * p * a + rng.uniform(0, 6))
+        for p, a in zip(periods, (x, x, y, y), strict=True)
+    ]
     return np.asarray(np.clip(0.5 + 0.2 * sum(np.sign(b) for b in bands), 0, 1))
 
 
