@@ -66,7 +66,7 @@ std::vector<Matches> search_kernel(const Kernel& kernel, const Bank& bank, const
                                    const Bytes& queries, uint32_t radius, Strategy strategy) {
     Hits hits{};
     uint32_t count = (uint32_t)(queries.size() / (bank.chunks * 2));
-    Request request{queries.data(), count, radius, strategy, &hits};
+    Request request{queries.data(), count, radius, radius, 0, strategy, &hits};
     std::vector<Matches> found(count);
     if (kernel.search(bank.chunks, view, request) == Status::ok)
         for (size_t h = 0; h < hits.size; h++)
