@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from nciihash.bank.candidates import Candidates
 from nciihash.bank.journal import ID_BYTES, encode, raw_id
 from nciihash.bank.snapshot import Table
 from nciihash.feed import Added, Changes, FeedPage, apply
@@ -53,6 +54,23 @@ class TypeContents:
         """Return a row as it came from the feed."""
         row -= len(self.table)
         return self.added[row] if row >= 0 else self.table.entry(row + len(self.table))
+
+    def candidates(self, packed: NDArray[np.uint8], reach: int) -> Candidates:
+        """Find the candidates of hashes (`Bank.candidates`)."""
+        found = self.index.query(packed, self.table.type.threshold, candidates=reach)
+        rows = found.ids.astype(np.int64)
+        first = len(self.table)
+        values = np.empty((len(rows), packed.shape[1]), dtype=np.uint8)
+        items = np.empty((len(rows), ID_BYTES), dtype=np.uint8)
+        in_table = rows < first
+        values[in_table] = self.table.values[rows[in_table]]
+        items[in_table] = self.table.items[rows[in_table]]
+        for position in np.flatnonzero(~in_table).tolist():
+            entry = self.added[int(rows[position]) - first]
+            values[position] = np.frombuffer(entry.signal.value, np.uint8)
+            items[position] = np.frombuffer(bytes.fromhex(entry.item), np.uint8)
+        queries = np.repeat(np.arange(len(packed), dtype=np.int64), np.diff(found.offsets))
+        return Candidates(queries, found.distances, values, items, rows, self.entry)
 
     def __iter__(self) -> Iterator[Added]:
         """Yield the signals that are not removed."""
@@ -216,6 +234,11 @@ class BankContents:
                     unsorted.append(Match(entry.id, entry.item, type, entry.variant, distance))
                 matches[position] = tuple(sorted(unsorted, key=lambda m: (m.distance, m.id)))
         return matches
+
+    def candidates(self, type: SignalType, packed: NDArray[np.uint8], reach: int) -> Candidates:
+        """Find the candidates of hashes (`Bank.candidates`)."""
+        contents = self._by_type.get(type) or TypeContents(Table.empty(type))
+        return contents.candidates(packed, reach)
 
     def compacted(self) -> list[Table]:
         """Return tables of all signals that are not removed."""

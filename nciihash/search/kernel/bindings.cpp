@@ -318,9 +318,13 @@ nb::bytearray query(nb::tuple segments, Array<uint8_t, 2> packed, int radius, in
         }
         table.run(packed.data() + begin * bytes, scrambled, end - begin);
         Hits& hits = found[worker].hits;
-        Request request{
-            scrambled, (uint32_t)(end - begin), (uint32_t)radius, (uint32_t)reach,
-            slack,     (Strategy)strategy,      &hits};
+        Request request{scrambled,
+                        (uint32_t)(end - begin),
+                        (uint32_t)radius,
+                        (uint32_t)reach,
+                        slack,
+                        (Strategy)strategy,
+                        &hits};
         for (size_t i = 0; i < segment_count && begin < end; i++) {
             Status result = chosen->search(chunks, parts[i]->view, request);
             if (result != Status::ok) {
@@ -377,8 +381,7 @@ NB_MODULE(_kernel, m) {
     m.def("scramble", &scramble);
     m.def("build", &build);
     m.def("query", &query, nb::arg("segments"), nb::arg("packed"), nb::arg("radius"),
-          nb::arg("threads"), nb::arg("strategy") = 0, nb::arg("reach") = 0,
-          nb::arg("slack") = 0);
+          nb::arg("threads"), nb::arg("strategy") = 0, nb::arg("reach") = 0, nb::arg("slack") = 0);
     m.def("slice_rows", &slice_rows);
     nb::class_<Segment>(m, "Segment")
         .def(nb::init<Array<uint8_t, 2>, Array<uint64_t, 1>, std::optional<Bytes1>,

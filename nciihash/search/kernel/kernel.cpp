@@ -38,8 +38,8 @@ Status search(const View& view, const Request& request) {
         MultiIndex<chunks> index(view, request, budgets);
         int64_t flat = view.count * (int64_t)(count >= 12 ? sliced_cost : direct_cost);
         // beyond the radius, a flat scan counts more planes
-        flat = flat * first_stop(chunks * 16, request.reach) /
-               first_stop(chunks * 16, request.radius);
+        flat =
+            flat * first_stop(chunks * 16, request.reach) / first_stop(chunks * 16, request.radius);
         if (request.strategy == Strategy::index) flat = INT64_MAX / 4;
         int64_t expected = INT64_MAX / 2, candidates = 0;
         if (index.applicable()) {

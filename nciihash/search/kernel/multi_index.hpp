@@ -271,8 +271,9 @@ struct MultiIndex {
         }
     }
 
-    // Add a candidate to a ring. The row number of a new one is prefetched, the row of the one `lag`
-    // before it, and the one 2 * lag before it is compared, so that memory is never waited for.
+    // Add a candidate to a ring. The row number of a new one is prefetched, the row of the one
+    // `lag` before it, and the one 2 * lag before it is compared, so that memory is never waited
+    // for.
     void add(const Candidate& candidate) {
         __builtin_prefetch(view.refs + candidate.at);
         candidates[candidate_count % ring] = candidate;
