@@ -104,9 +104,9 @@ def times(index: Index, queries: peers.Packed, batch: int, rounds: int) -> Resul
     count = len(queries) // batch
     for number in range(rounds):
         turn = number % len(ways)
-        for place, way in enumerate(ways[turn:] + ways[:turn]):
+        for position, way in enumerate(ways[turn:] + ways[:turn]):
             # another batch each time, so that none finds its rows in the cache
-            at = (number * len(ways) + place) % count * batch
+            at = (number * len(ways) + position) % count * batch
             start = time.thread_time()
             search(index, queries[at : at + batch], way)
             seconds[way].append((time.thread_time() - start) / batch)
