@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from nciihash.bank.candidates import Candidates
 from nciihash.bank.journal import ID_BYTES, encode, raw_id
 from nciihash.bank.snapshot import Table
 from nciihash.feed import Added, Changes, FeedPage, apply
@@ -54,6 +55,23 @@ class TypeContents:
         """Return a row as it came from the feed."""
         row -= len(self.table)
         return self.added[row] if row >= 0 else self.table.entry(row + len(self.table))
+
+    def candidates(self, packed: NDArray[np.uint8], reach: int) -> Candidates:
+        """Find the candidates of hashes (`Bank.candidates`)."""
+        found = self.index.query(packed, self.table.type.threshold, candidates=reach)
+        rows = found.ids.astype(np.int64)
+        first = len(self.table)
+        values = np.empty((len(rows), packed.shape[1]), dtype=np.uint8)
+        items = np.empty((len(rows), ID_BYTES), dtype=np.uint8)
+        in_table = rows < first
+        values[in_table] = self.table.values[rows[in_table]]
+        items[in_table] = self.table.items[rows[in_table]]
+        for position in np.flatnonzero(~in_table).tolist():
+            entry = self.added[int(rows[position]) - first]
+            values[position] = np.frombuffer(entry.signal.value, np.uint8)
+            items[position] = np.frombuffer(bytes.fromhex(entry.item), np.uint8)
+        queries = np.repeat(np.arange(len(packed), dtype=np.int64), np.diff(found.offsets))
+        return Candidates(queries, found.distances, values, items, rows, self.entry)
 
     def __iter__(self) -> Iterator[Added]:
         """Yield the signals that are not removed."""
@@ -242,19 +260,9 @@ class BankContents:
         return matches
 
     def candidates(self, type: SignalType, packed: NDArray[np.uint8], reach: int) -> Candidates:
-        """Find the candidates within `reach` bits of each hash, as `Index.query` does.
-
-        Args:
-            type: of the hashes.
-            packed: uint8 (n, bits // 8).
-            reach: in bits.
-        """
-        if (contents := self._by_type.get(type)) is None:
-            empty = np.empty(0, np.int64)
-            return Candidates(empty, np.empty(0, np.uint16), empty, None)
-        found = contents.index.query(packed, radius=reach)
-        query = np.repeat(np.arange(len(packed), dtype=np.int64), np.diff(found.offsets))
-        return Candidates(query, found.distances, found.ids.astype(np.int64), contents)
+        """Find the candidates of hashes (`Bank.candidates`)."""
+        contents = self._by_type.get(type) or TypeContents(Table.empty(type))
+        return contents.candidates(packed, reach)
 
     def compacted(self) -> list[Table]:
         """Return tables of all signals that are not removed."""
