@@ -2,7 +2,6 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -100,29 +99,6 @@ class TypeContents:
         return self.table.merged(
             kept, [e for row, e in enumerate(self.added, first) if row not in self.removed]
         )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Candidates:
-    """The signals that are candidates for a batch of hashes, sorted by query, then distance.
-
-    Attributes:
-        query: int64 (m,), indices into the batch.
-        distance: uint16 (m,), in bits.
-        row: int64 (m,), rows of `contents`.
-        contents: the signals; None if there are none of this type.
-    """
-
-    query: NDArray[np.int64]
-    distance: NDArray[np.uint16]
-    row: NDArray[np.int64]
-    contents: TypeContents | None
-
-    def entry(self, index: int) -> Added:
-        """Return a candidate as it came from the feed."""
-        if self.contents is None:
-            raise IndexError(index)
-        return self.contents.entry(int(self.row[index]))
 
 
 class BankContents:
