@@ -98,7 +98,7 @@ class Candidates:
     query: NDArray[np.int64]
     distance: NDArray[np.uint16]
     row: NDArray[np.int64]
-    contents: TypeContents | None
+    contents: TypeContents | Table | None
 
     def entry(self, index: int) -> Added:
         """Return a candidate as it came from the feed."""

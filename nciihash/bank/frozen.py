@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from nciihash.bank import snapshot as snapshots
 from nciihash.bank.bank import Bank
+from nciihash.bank.contents import Candidates
 from nciihash.bank.snapshot import Snapshot, Table
 from nciihash.durable import fsync_folder
 from nciihash.errors import BankError, IndexFileInvalid
@@ -141,6 +142,23 @@ class FrozenBank:
         found = index.query(packed, radius=type.threshold, threads=threads)
         query = np.repeat(np.arange(len(packed), dtype=np.int64), np.diff(found.offsets))
         return RowMatches(query, found.distances, found.ids.astype(np.int64))
+
+    def candidates(self, type: SignalType, packed: NDArray[np.uint8], reach: int) -> Candidates:
+        """Find the same candidates as `Bank.candidates`, on one thread.
+
+        Raises:
+            ValueError: this is an index file, which has no items.
+        """
+        empty = Candidates(
+            np.empty(0, np.int64), np.empty(0, np.uint16), np.empty(0, np.int64), None
+        )
+        if (index := self.indexes.get(type)) is None:
+            return empty
+        if not self.tables:
+            raise ValueError("An index file has no items, so windows cannot be looked up in it.")
+        found = index.query(packed, radius=reach, threads=1)
+        query = np.repeat(np.arange(len(packed), dtype=np.int64), np.diff(found.offsets))
+        return Candidates(query, found.distances, found.ids.astype(np.int64), self.tables[type])
 
     def names(self, type: SignalType, rows: NDArray[np.int64]) -> list[str]:
         """Return the signals' ids in the feed, or their numbers in an index file."""
