@@ -131,8 +131,12 @@ def _cut(cell: Box, across: float, down: float) -> Box:
 
 
 # Windows of a whole query. Those of the bank come first: they still match if a sticker covers the
-# rest of the picture.
-SMALL_QUERY_BOXES: Final[tuple[Box, ...]] = tuple(dict.fromkeys((*BANK_BOXES.values(), *_CELLS)))
+# rest of the picture. The cover is in the order of what each window adds, so that the smaller set
+# has its first windows: of random crops of one to four sides it finds 87 % where all find 92 %.
+_SMALL_COVER: Final = 100
+SMALL_QUERY_BOXES: Final[tuple[Box, ...]] = tuple(
+    dict.fromkeys((*BANK_BOXES.values(), *_CELLS, *_COVER[:_SMALL_COVER]))
+)
 QUERY_BOXES: Final[tuple[Box, ...]] = tuple(
     dict.fromkeys(
         (

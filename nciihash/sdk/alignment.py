@@ -18,6 +18,9 @@ from nciihash.windows import CELLS, Part, coefficients_of, mirrored, pack, rotat
 # A window within this many bits of the bank's hash, after it was moved, is of the same picture.
 ALIGNED_MAX: Final = 16
 
+# A window this near needs no further moves.
+_SURE: Final = 6
+
 # Moves of an edge, as fractions of the window's side, and how often each is repeated.
 _MOVES: Final = ((0.03, 2), (0.015, 2), (0.007, 1))
 _TURN: Final = 60.0  # degrees by which a window is rotated, times the move
@@ -67,6 +70,8 @@ def align(part: Part, box: Box, target: NDArray[np.uint8], *, mirror: bool = Fal
             if distance >= best and moved == box:
                 break
             best, box = min(best, distance), moved
+        if best <= _SURE:
+            break
         if part.kind is PartKind.RECTANGLE or move < _TURN_MIN:
             continue
         turned = (rotated(part, sign * move * _TURN) for sign in (-1, 1))
@@ -74,11 +79,7 @@ def align(part: Part, box: Box, target: NDArray[np.uint8], *, mirror: bool = Fal
         distance, moved, each = min(tried, key=lambda found: found[0])
         if distance < best - 1:
             best, box, part = distance, moved, each
-    exact = coefficients_of(part.luma.astype(np.float32), (box,))
-    if mirror:
-        exact = mirrored(exact)
-    distance = int(np.bitwise_count(pack(exact)[0] ^ target).sum())
-    return Alignment(distance, part, box, mirror)
+    return Alignment(search.distance(part, box), part, box, mirror)
 
 
 class _Search:
@@ -87,6 +88,11 @@ class _Search:
     def __init__(self, target: NDArray[np.uint8], *, mirror: bool) -> None:
         self._target = target
         self._signs = _MIRROR if mirror else np.ones((1, 1, 1), np.float32)
+
+    def distance(self, part: Part, box: Box) -> int:
+        """Return the distance of a window by its exact coefficients."""
+        coefficients = coefficients_of(part.luma.astype(np.float32), (box,)) * self._signs
+        return int(np.bitwise_count(pack(coefficients)[0] ^ self._target).sum())
 
     def step(self, part: Part, box: Box, move: float) -> tuple[int, Box]:
         """Return the smallest distance among windows near one, and that window.
