@@ -15,7 +15,6 @@ from nciihash.sandbox.pool import hash_files
 from nciihash.sdk.match_fields import edit_fields
 from nciihash.signals import (
     Band,
-    Edit,
     Hashed,
     Item,
     Level,
@@ -40,6 +39,10 @@ _WHO_FINDS_PARTS: Final = (
     "Only platforms that match whole hashes with this program find it; others compare only the "
     "whole picture. A person looks at such a match before anything is blocked."
 )
+_MOSTLY_PLAIN: Final = (
+    "It has so little detail that others resemble it, so a person looks at such a match before "
+    "anything is blocked."
+)
 
 
 def compare_pair(terminal: Terminal, a: str, b: str, *, sandboxed: bool = True) -> ExitCode:
@@ -60,7 +63,7 @@ def compare_pair(terminal: Terminal, a: str, b: str, *, sandboxed: bool = True) 
     if first is None or second is None:
         return ExitCode.SOME_FAILED
     pair = compare(group_by_frame(first), group_by_frame(second))
-    shown = None if _band(pair) else _shown_part(terminal, a, b, sandboxed=sandboxed)
+    part = None if _band(pair) else _part_match(terminal, a, b, sandboxed=sandboxed)
     if terminal.as_json:
         line: dict[str, object] = {
             "distance": pair.distance,
@@ -68,42 +71,40 @@ def compare_pair(terminal: Terminal, a: str, b: str, *, sandboxed: bool = True) 
             "band": _band(pair),
             "qualities": None if _of_videos(pair) else [first[0].quality, second[0].quality],
         }
-        terminal.line(line | _share_fields(pair) | ({} if shown is None else edit_fields(shown)))
+        terminal.line(line | _share_fields(pair) | ({} if part is None else edit_fields(part)))
     elif _of_videos(pair):
         terminal.show(
             f"{_share(pair.query, 'the first')} and {_share(pair.bank, 'the second')} match; the "
             f"smallest distance is {pair.distance} bits."
         )
     else:
-        meaning = _MEANING[_band(pair)] if shown is None else _meaning_of_part(shown)
+        meaning = _MEANING[_band(pair)]
+        if part is not None and part.edit is not None:
+            edit = describe_edit(part.edit, "first picture")
+            meaning = f"But the second is an edited copy: {edit}."
         terminal.show(f"{pair.distance} of {SignalType.PDQ.bits} bits differ. {meaning}")
         if first[0].plain or second[0].plain:
             terminal.show("One of them is so plain that this says little.")
     return ExitCode.OK
 
 
-def _shown_part(terminal: Terminal, a: str, b: str, *, sandboxed: bool) -> Match | None:
-    """Return the match of the second picture with the first one if it shows a part of it."""
+def _part_match(terminal: Terminal, a: str, b: str, *, sandboxed: bool) -> Match | None:
+    """Return the match of the second picture with the first one, if it shows a part of it."""
     if not (Path(a).exists() and Path(b).exists()):
         return None
     original = _hash(terminal, a, VariantSet.STANDARD, sandboxed=sandboxed)
     copy = _hash(terminal, b, VariantSet.MATCH, sandboxed=sandboxed, level=Level.THOROUGH)
     if original is None or copy is None or Media.VIDEO in {original.media, copy.media}:
         return None
-    return _window_match({a: original}, copy)
+    return _best_match({a: original}, copy)
 
 
-def _meaning_of_part(shown: Match) -> str:
-    assert shown.edit is not None  # noqa: S101 - see `_window_match`
-    return f"But the second is an edited copy: {describe_edit(shown.edit, 'first picture')}."
+def _best_match(originals: Mapping[str, Item], copy: Item) -> Match | None:
+    """Return the best match of a copy; None if there is none."""
+    from nciihash.sdk.matcher import Matcher  # loads the search kernel
 
-
-def _window_match(originals: Mapping[str, Item], copy: Item) -> Match | None:
-    """Return the best match of a window of a copy; None if there is none."""
-    from nciihash.sdk.matcher import Matcher
-
-    matcher = Matcher.from_items(originals, level=Level.THOROUGH)
-    return next((match for match in matcher.find(copy) if match.edit is not None), None)
+    matches = Matcher.from_items(originals, level=Level.THOROUGH).find(copy)
+    return matches[0] if matches else None
 
 
 def _hashes(
@@ -165,26 +166,25 @@ def check_copy(
     hashes = [hashed for original in originals.values() for hashed in original.hashes]
     pair = compare(group_by_frame(item.hashes), group_by_frame(hashes))
     whole = _band(pair)
-    part = _window_match(originals, item) if whole is None else None
+    best = _best_match(originals, item)
+    edit = None if best is None or whole is not None else best.edit
     if terminal.as_json:
         line: dict[str, object] = {
-            "found": whole is not None or part is not None,
+            "found": whole is not None or edit is not None,
             "distance": pair.distance,
             "variant": pair.variant,
-            "band": whole if part is None else part.band,
+            "band": whole if edit is None else Band.LIKELY,
             "too_plain": plain is not None,
-            "review": part is not None,
+            "review": best is not None and best.review,
         }
-        terminal.line(line | _share_fields(pair) | ({} if part is None else edit_fields(part)))
-    elif part is not None and part.edit is not None:
-        terminal.show(_verdict_of_part(part.edit))
+        terminal.line(line | _share_fields(pair) | (edit_fields(best) if best and edit else {}))
+    elif edit is not None:
+        terminal.show(f"It would be found: {describe_edit(edit)}. {_WHO_FINDS_PARTS}")
     else:
         terminal.show(_verdict(pair, plain))
+        if best is not None and best.review:
+            terminal.show(_MOSTLY_PLAIN)
     return ExitCode.OK
-
-
-def _verdict_of_part(edit: Edit) -> str:
-    return f"It would be found: {describe_edit(edit)}. {_WHO_FINDS_PARTS}"
 
 
 def _verdict(pair: Comparison, plain: TooPlain | None) -> str:
