@@ -251,9 +251,9 @@ def _nearest_by_item(candidates: Candidates, known: set[str]) -> Iterator[list[i
 
 
 def _once(matches: Iterable[Match]) -> list[Match]:
-    """Return the best match of each signal: those without review first, then the nearest."""
+    """Return the best match of each signal: those without review first, own hashes, the nearest."""
     best: dict[str, Match] = {}
-    for match in sorted(matches, key=lambda m: (m.review, m.distance, m.id)):
+    for match in sorted(matches, key=lambda m: (m.review, m.edit is not None, m.distance, m.id)):
         best.setdefault(match.id, match)
     return list(best.values())
 
