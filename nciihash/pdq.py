@@ -36,6 +36,10 @@ _STRIP: Final = 512  # rows or columns filtered at once
 _STEP_NOISE: Final = 5e-3
 _RANK_NOISE: Final = 4e-3
 
+# In double precision, a step that is a whole percentage may be less by its rounding error, for
+# example between black and white. With this margin it counts fully, in every program alike.
+_STEP_MARGIN: Final = 1e-9
+
 # Reflecting the image changes the sign of every other row or column of coefficients.
 _SIGN: Final = np.where(np.arange(_SIDE) % 2 == 0, -1.0, 1.0)
 _FLIP_Y: Final = np.broadcast_to(_SIGN, (_SIDE, _SIDE))
@@ -117,16 +121,17 @@ def analyse_grid(grid: NDArray[Any]) -> Analysis:
 
 
 def analyse_grids(
-    grids: NDArray[Any],
-) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.bool_]]:
+    grids: NDArray[np.float64],
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.bool_], NDArray[np.float64]]:
     """Hash the eight dihedral variants of many images from their filtered and decimated luma.
 
     Args:
-        grids: floating point (n, 64, 64), luma from 0 to 255.
+        grids: float64 (n, 64, 64), luma from 0 to 255.
 
     Returns:
-        Packed hashes, uint8 (8, n, 32), in the order of `dihedral`; qualities, int64 (n,); and
-        whether coefficients tie at the median, bool (n,).
+        Packed hashes, uint8 (8, n, 32), in the order of `dihedral`; qualities, int64 (n,); whether
+        coefficients tie at the median, bool (n,); and how busy each image is, float64 (n,), as in
+        `Analysis`.
     """
     dct = cosines().astype(grids.dtype)
     b = (dct @ grids @ dct.T).astype(np.float64)
@@ -142,11 +147,8 @@ def analyse_grids(
         *(flip_x, flip_y, transposed[0], transposed[3]),
     )
     flat = np.stack(order).reshape(8, len(b), -1)
-    levels = grids * 100 / 255
-    steps = np.floor(np.abs(np.diff(levels, axis=1))).sum(axis=(1, 2))
-    steps += np.floor(np.abs(np.diff(levels, axis=2))).sum(axis=(1, 2))
-    quality = np.minimum(steps.astype(np.int64) // 90, 100)
-    return np.packbits(flat[..., ::-1], axis=-1), quality, tied
+    quality, busy = _details(grids)
+    return np.packbits(flat[..., ::-1], axis=-1), quality, tied, busy
 
 
 def dihedral(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -308,6 +310,23 @@ def grid_detail(grid: NDArray[Any]) -> tuple[int, float]:
         grid: floating point (64, 64), luma from 0 to 255.
     """
     return _quality(grid), _busy(grid)
+
+
+def _details(grids: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the quality of many grids, int64 (n,), and how busy they are, float64 (n,)."""
+    total = np.zeros(len(grids), np.int64)
+    large = np.zeros(len(grids), np.int64)
+    for axis in (1, 2):
+        steps = np.diff(grids, axis=axis).reshape(len(grids), -1)
+        np.abs(steps, out=steps)
+        steps *= 100
+        steps /= 255
+        steps += _STEP_MARGIN
+        # truncation is floor, since no step is negative
+        whole = steps.astype(np.int16)
+        total += whole.sum(axis=1, dtype=np.int64)
+        large += np.count_nonzero(whole, axis=1)
+    return np.minimum(total // 90, 100), large / (2 * GRID * (GRID - 1))
 
 
 def _certain_quality(grid: NDArray[Any]) -> int | None:

@@ -118,7 +118,11 @@ class Variant(StrEnum):
     interface of a screenshot, `raw` ignores the alpha channel, `flipx` is upside down, and
     `flipplus1` and `flipminus1` are mirrored along a diagonal. From `mirror` on,
     `nciihash.hashing.variants.VIEWS` defines each variant; numbers are percentages of the side
-    length, or degrees.
+    length, or degrees, except those of `inner01` to `inner17`, which are parts from the middle of
+    the image: `nciihash.window_tables.BANK_BOXES`.
+
+    A service may be newer than this program: `unknown` is an altered copy that this program has no
+    name for. It is matched like any other, and is not submitted.
     """
 
     ORIGINAL = "original"
@@ -213,19 +217,23 @@ class Variant(StrEnum):
     INNER15 = "inner15"
     INNER16 = "inner16"
     INNER17 = "inner17"
+    UNKNOWN = "unknown"
 
 
 class VariantSet(StrEnum):
     """Which altered copies of an image to hash in addition to the image itself.
 
-    `standard` and `full` are for submissions. `match` is for queries: it adds the image without
-    its border, if it has one.
+    `standard`, `full` and `thorough` are for submissions. `standard` and `full` find copies that
+    are looked up by one hash. `thorough` is for platforms that look up parts of a copy
+    (`nciihash.Matcher`), and finds nearly all copies there. `match` is for queries: it adds the
+    image without its border, if it has one.
     """
 
     NONE = "none"
     MATCH = "match"
     STANDARD = "standard"
     FULL = "full"
+    THOROUGH = "thorough"
 
 
 class Level(StrEnum):

@@ -92,7 +92,7 @@ def _part_match(terminal: Terminal, a: str, b: str, *, sandboxed: bool) -> Match
     """Return the match of the second picture with the first one, if it shows a part of it."""
     if not (Path(a).exists() and Path(b).exists()):
         return None
-    original = _hash(terminal, a, VariantSet.STANDARD, sandboxed=sandboxed)
+    original = _hash(terminal, a, VariantSet.THOROUGH, sandboxed=sandboxed)
     copy = _hash(terminal, b, VariantSet.MATCH, sandboxed=sandboxed, level=Level.THOROUGH)
     if original is None or copy is None or Media.VIDEO in {original.media, copy.media}:
         return None

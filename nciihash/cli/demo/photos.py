@@ -83,7 +83,7 @@ def hash_photos(terminal: Terminal, photos: Sequence[Path], folder: Path) -> Dem
         )
     chosen = photos or [bundled / name for name in _SUBMITTED if bundled]
     names, items, sources = [], [], []
-    for path, outcome in _hashed(chosen[:ITEMS_MAX], VariantSet.STANDARD):
+    for path, outcome in _hashed(chosen[:ITEMS_MAX], VariantSet.THOROUGH):
         if isinstance(outcome, FileRefused):
             terminal.refuse(path, outcome)
         elif outcome.hashes[0].plain:
