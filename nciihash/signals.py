@@ -344,8 +344,8 @@ class Hashed:
             differ between programs.
         time: the time of the hashed frame in a video, in seconds from the first frame; None for
             images and for digests of whole files.
-        busy: of a PDQ hash computed just now, how much of the image has detail, 0 to 1:
-            `nciihash.pdq.Analysis`. Not stored with hashes.
+        distinctive: of a PDQ hash, whether the image has enough detail for a match to mean
+            anything (`nciihash.pdq.Analysis.distinctive`); None if unknown, as for stored hashes.
     """
 
     signal: Signal
@@ -353,7 +353,7 @@ class Hashed:
     variant: Variant = Variant.ORIGINAL
     tied: bool = False
     time: float | None = None
-    busy: float | None = field(default=None, compare=False)
+    distinctive: bool | None = field(default=None, compare=False)
 
     @property
     def plain(self) -> bool:

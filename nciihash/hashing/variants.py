@@ -25,7 +25,6 @@ from nciihash.hashing.altered_views import View, base, grids
 from nciihash.hashing.trimming import Region, trim
 from nciihash.signals import QUALITY_MIN, Hashed, Signal, SignalType, Variant
 from nciihash.window_tables import BANK_BOXES, Box
-from nciihash.windows import BUSY_MIN
 
 DISTINCT_BITS: Final = 10  # bits: a hash within this distance of another finds hardly anything more
 
@@ -154,7 +153,7 @@ def hash_variants(
 
     A variant's hash is omitted if its quality is below 50, if it ties at the median, or if it is
     within `DISTINCT_BITS` bits of the original's or of another variant's. In "thorough", that of a
-    part is omitted if less than `BUSY_MIN` of it is busy; of mirrors and rotations it is not,
+    part is omitted if less than `nciihash.pdq.BUSY_MIN` of it is busy; of mirrors and rotations it is not,
     because they show as much as the original.
 
     Args:
@@ -190,7 +189,7 @@ def hash_variants(
     for name, row in QUARTERS:
         distinct.add(name, packed[row, 0], int(quality[0]), tied=bool(tied[0]))
     for index, name in enumerate(names, 1):
-        if which == "thorough" and _is_part(VIEWS[name]) and busy[index] < BUSY_MIN:
+        if which == "thorough" and _is_part(VIEWS[name]) and busy[index] < pdq.BUSY_MIN:
             continue
         row = _MIRROR if VIEWS[name].mirror else 0
         distinct.add(name, packed[row, index], int(quality[index]), tied=bool(tied[index]))
@@ -213,7 +212,13 @@ def hash_trimmed(
     distinct = _DistinctHashes(original)
     if region is not None:
         trimmed = reduced_jpeg.analyse_part(region.of(rgb), scale)
-        distinct.add(Variant.TRIM, trimmed.packed, trimmed.quality, tied=trimmed.tied)
+        distinct.add(
+            Variant.TRIM,
+            trimmed.packed,
+            trimmed.quality,
+            tied=trimmed.tied,
+            distinctive=trimmed.distinctive,
+        )
     return tuple(distinct.hashes)
 
 
@@ -228,12 +233,25 @@ class _DistinctHashes:
         self.hashes = [original]
         self._packed = [np.frombuffer(original.signal.value, np.uint8)]
 
-    def add(self, name: Variant, packed: NDArray[np.uint8], quality: int, *, tied: bool) -> None:
+    def add(
+        self,
+        name: Variant,
+        packed: NDArray[np.uint8],
+        quality: int,
+        *,
+        tied: bool,
+        distinctive: bool | None = None,
+    ) -> None:
         if tied or quality < QUALITY_MIN or self._nearest(packed) <= DISTINCT_BITS:
             return
         self._packed.append(packed)
         self.hashes.append(
-            Hashed(Signal(SignalType.PDQ, packed.tobytes()), quality=quality, variant=name)
+            Hashed(
+                Signal(SignalType.PDQ, packed.tobytes()),
+                quality=quality,
+                variant=name,
+                distinctive=distinctive,
+            )
         )
 
     def _nearest(self, packed: NDArray[np.uint8]) -> int:

@@ -207,5 +207,5 @@ def _entry(hashed: Hashed) -> dict[str, Any]:
         "variant": hashed.variant,
         "tied": hashed.tied,
         "time": hashed.time,
-        "busy": hashed.busy,
+        "distinctive": hashed.distinctive,
     }

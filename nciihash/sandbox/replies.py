@@ -123,7 +123,7 @@ def _hashed(entry: dict[str, Any]) -> Hashed:
         variant=Variant(entry["variant"]),
         tied=bool(entry["tied"]),
         time=None if entry["time"] is None else _seconds(entry["time"]),
-        busy=None if entry.get("busy") is None else _number(entry["busy"], 0, 1),
+        distinctive=None if entry["distinctive"] is None else bool(entry["distinctive"]),
     )
 
 

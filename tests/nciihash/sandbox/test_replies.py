@@ -25,17 +25,6 @@ def test_an_invalid_time_is_refused(time):
     assert replies.parse_item(reply, (SignalType.PDQ,)).hashes[0].time == 0.5
 
 
-@pytest.mark.parametrize("busy", [-0.1, 1.5, "0", float("nan"), [], True])
-def test_an_invalid_amount_of_detail_is_refused(busy):
-    entry = {"type": "pdq", "value": "0" * 64, "quality": 3, "variant": "original", "tied": False}
-    entry |= {"time": None}
-    reply = {"item": {"media": "image", "hashes": [entry | {"busy": busy}]}}
-    with pytest.raises(errors.CorruptFile, match="invalid reply"):
-        replies.parse_item(reply, (SignalType.PDQ,))
-    reply["item"]["hashes"] = [entry | {"busy": 0.5}]
-    assert replies.parse_item(reply, (SignalType.PDQ,)).hashes[0].busy == 0.5
-
-
 @pytest.mark.parametrize(
     "reply",
     [
