@@ -64,7 +64,7 @@ class Checks:
         self.sender = sender
 
     def matches(self, path: str) -> list[Match]:
-        """Return the matches of a file; verdicts are queued durably, unless a match needs review."""
+        """Return the matches of a file; queue a verdict on those that need no review."""
         matches = self.matcher.find(path)
         if blocked := [match.id for match in matches if not match.review]:
             self.verdicts.add(dict.fromkeys(blocked, Verdict.BLOCKED))
