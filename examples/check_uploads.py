@@ -1,7 +1,7 @@
 """Check uploads in a web service (ASGI) before anybody else can see them.
 
 An upload is hashed in the sandbox and looked up in a bank that a background thread keeps up to
-date, crops and collages included. It is accepted, refused, or held until a person has looked at it.
+date, crops and collages included. It is accepted, refused, or held until a person has seen it.
 Verdicts are queued on disk until the clearinghouse has them.
 
     POST /uploads    the bytes of a file: 201 if it may be shown, 403 if it matches, 202 if it is
@@ -91,7 +91,7 @@ async def upload(request: Request) -> JSONResponse:
         return JSONResponse({"error": "This file may not be shared here."}, 403)
     if matches:
         # Show it to a reviewer, with `match.edit`, and queue the verdict.
-        return JSONResponse({"held": "A person will look at this file before it is shown."}, 202)
+        return JSONResponse({"held": "A person will see this file before it is shown."}, 202)
     return JSONResponse({"accepted": True}, 201)
 
 

@@ -32,7 +32,7 @@ def main(server: str, bank_file: str, uploads: list[str]) -> None:
                 for match in matcher.find(upload):
                     print(f"{upload}: {match.distance} bits from {match.id}, {match.band}")
                     if match.review:
-                        print(f"  to be looked at: {match.edit or 'the picture has little detail'}")
+                        print(f"  to be reviewed: {match.edit or 'the picture has little detail'}")
                     else:
                         blocked[match.id] = Verdict.BLOCKED
         reply = client.feedback(blocked)

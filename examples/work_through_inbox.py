@@ -63,7 +63,7 @@ def suspicious(file: Path, matcher: Matcher, verdicts: VerdictQueue) -> bool:
         verdicts.add(dict.fromkeys(blocked, Verdict.BLOCKED))
     for match in matches:
         if match.review:
-            print(f"{file.name}: to be looked at: {match.edit or 'it has little detail'}")
+            print(f"{file.name}: to be reviewed: {match.edit or 'it has little detail'}")
     return bool(matches)
 
 

@@ -11,7 +11,7 @@ def describe_edit(edit: Edit, picture: str = "picture") -> str:
     """Return a clause such as "it shows the left 50 % of the picture, mirrored".
 
     Args:
-        edit: what a match of a window tells.
+        edit: of a match of a window.
         picture: what to call the original.
     """
     visible = _visible(edit.crop, picture)
@@ -44,8 +44,8 @@ def _visible(crop: tuple[float, float, float, float] | None, picture: str) -> st
         return f"the {across or 'middle'} {_percent(width)} of the {picture}"
     if across is None:
         return f"the {down or 'middle'} {_percent(height)} of the {picture}"
-    place = f"{down} {across}".strip() or "middle"
-    return f"the {place} part of the {picture}, {_percent(width * height)} of its area"
+    side = f"{down} {across}".strip() or "middle"
+    return f"the {side} part of the {picture}, {_percent(width * height)} of its area"
 
 
 def _position(start: float, end: float, first: str, last: str) -> str | None:

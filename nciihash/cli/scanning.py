@@ -75,7 +75,7 @@ def scan_source(terminal: Terminal, options: ScanOptions) -> ExitCode:
         )
     if options.level is not Level.FAST and is_index_file(options.bank):
         raise typer.BadParameter(
-            f"--level {options.level} needs a bank: an index file does not tell which of its "
+            f"--level {options.level} needs a bank: in an index file it is not known which "
             "hashes are of one picture."
         )
     source = options.source

@@ -46,7 +46,7 @@ def match_fields(type: SignalType, match: Match | Hit) -> dict[str, Any]:
 
 
 def edit_fields(match: Match) -> dict[str, Any]:
-    """Return what a match of a window tells about the edit; no fields for any other match."""
+    """Return the edit of a match of a window as JSON fields; none for any other match."""
     if (edit := match.edit) is None:
         return {}
     fields: dict[str, Any] = {

@@ -111,7 +111,7 @@ def test_follow_and_match_and_match_remotely(run, local, pictures, photo, tmp_pa
     other = local.open(hash_file(whole, variants="thorough"))
     lines = run("follow_and_match.py", local.address, tmp_path / "bank", part, NCIIHASH_KEY=key)
     assert lines[1].endswith(", likely")
-    assert "to be looked at: cropped to" in lines[2]
+    assert "to be reviewed: cropped to" in lines[2]
     assert lines[3:] == ["0 verdicts recorded"]
     local.withdraw(other)
 

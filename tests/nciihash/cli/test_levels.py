@@ -380,7 +380,7 @@ def test_scan_refuses_levels_that_the_source_or_the_bank_cannot_have(
     index = Index()
     index.add(np.arange(3, dtype=np.uint64), np.arange(96, dtype=np.uint8).reshape(3, 32))
     index.save(tmp_path / "index")
-    with pytest.raises(typer.BadParameter, match="an index file does not tell"):
+    with pytest.raises(typer.BadParameter, match="in an index file it is not known"):
         scan(copies, tmp_path / "index", tmp_path / "out", level=Level.WINDOWS)
     (tmp_path / "hashes").mkdir()
     assert run("hash", copies / "saved.jpg", "--out", tmp_path / "hashes" / "h.parquet").code == 0
