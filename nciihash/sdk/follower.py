@@ -213,10 +213,10 @@ class Follower(BaseFollower):
 
         with Follower("https://clearinghouse.example", key, "bank") as follower:
             follower.ready()
-            [matches] = follower.query([hashed.signal])
+            matches = Matcher(follower).find("upload.jpg")
 
-    In asyncio use `async with`, and `await asyncio.to_thread(follower.query, signals)`, since a
-    query computes. Any number of threads may query. Each answer is exact for the bank at that
+    In asyncio use `async with`, and `await asyncio.to_thread(matcher.find, path)`, since a query
+    computes. Any number of threads may query. Each answer is exact for the bank at that
     moment: after the cursor has expired that is the complete old bank, until the new one is
     complete.
     """
