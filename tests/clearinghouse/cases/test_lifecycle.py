@@ -130,6 +130,12 @@ BAD = {
             "signals": [{"type": "pdq", "value": pdq(), "quality": 90, "variant": "IMG_1.jpg"}],
         }
     ),
+    "a variant that only reading knows": opening(
+        {
+            "media": "image",
+            "signals": [{"type": "pdq", "value": pdq(), "quality": 90, "variant": "unknown"}],
+        }
+    ),
     "work": opening(work="x"),
     "a list": [1, 2],
     "a number": 7,

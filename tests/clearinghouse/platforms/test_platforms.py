@@ -15,6 +15,7 @@ from clearinghouse.platforms import keys
 from clearinghouse.platforms.keys import KeysInUse, PlatformExists, PlatformUnknown, Scope
 from nciihash import wire
 from nciihash.feed import apply
+from nciihash.signals import Variant
 from nciihash.wire import FeedReply, MatchReply
 from support.serving import Clock, RunningService, item, near, pdq, problem
 
@@ -212,6 +213,18 @@ def test_platforms_cannot_link_their_records(service):
     assert case.number.replace("-", "") not in str(feeds)
     entry = feeds[0]["entries"][0]
     assert set(entry) == {"op", "id", "item", "type", "value", "quality", "media", "variant"}
+
+
+def test_every_variant_is_accepted_and_reaches_platforms(service):
+    variants = [variant for variant in Variant if variant is not Variant.UNKNOWN]
+    submitted = [
+        {"type": "pdq", "value": pdq(), "quality": 90, "variant": variant} for variant in variants
+    ]
+    service.open({"media": "image", "signals": submitted})
+    entries = service.platform().feed(limit=1000)["entries"]
+    sent = {signal["value"]: signal["variant"] for signal in submitted}
+    assert {entry["value"]: entry["variant"] for entry in entries} == sent
+    assert len({entry["item"] for entry in entries}) == 1
 
 
 def test_a_long_poll_returns_an_addition_at_once(service):

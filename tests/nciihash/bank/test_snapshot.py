@@ -1,10 +1,24 @@
 """A damaged, foreign or outdated snapshot is refused."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
-from nciihash.bank import Bank
+from nciihash.bank import Bank, journal, snapshot
 from nciihash.errors import BankCorrupt, BankError
-from support.banks import a_bank_of_three_pages, after, an_adding_page, journal_of, page, state
+from nciihash.feed import FeedPage
+from nciihash.signals import Variant
+from support.banks import (
+    a_bank_of_three_pages,
+    after,
+    an_adding_page,
+    an_addition,
+    cursor,
+    journal_of,
+    page,
+    state,
+)
 
 
 def test_a_flipped_bit_in_any_byte_of_the_snapshot_is_refused(path):
@@ -62,3 +76,17 @@ def test_a_restored_older_snapshot_is_refused(path):
     path.write_bytes(old)
     with pytest.raises(BankCorrupt, match="does not belong"):
         Bank.open(path)
+
+
+def test_variants_that_only_a_newer_version_knows_are_read(path):
+    """A bank that a newer version wrote is still matched after a rollback."""
+    added = an_addition(1)
+    table = snapshot.Table.empty(added.signal.type).merged(np.zeros(0, bool), [added])
+    newer = replace(table, kind_names=((added.media, "inner99"),))
+    snapshot.write(path, bytes(16), 1, cursor(1), [newer])
+    (read,) = snapshot.Snapshot.open(path).tables
+    assert read.entry(0) == replace(added, variant=Variant.UNKNOWN)
+    page = FeedPage((added,), cursor(1), more=False)
+    payload = journal.encode(page).replace(b'"original"', b'"inner99x"')
+    (entry,) = journal.decode(memoryview(payload)).entries
+    assert entry == replace(added, variant=Variant.UNKNOWN)
