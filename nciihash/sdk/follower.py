@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nciihash.bank.bank import Bank
-from nciihash.bank.contents import Candidates
+from nciihash.bank.candidates import Candidates
 from nciihash.client.platform import PlatformClient
 from nciihash.client.sans_io import RetryPolicy
 from nciihash.errors import BankError, NciihashError, ServiceError, describe_os_error
@@ -230,13 +230,7 @@ class Follower(BaseFollower):
         return self.bank.query(signals)
 
     def candidates(self, type: SignalType, packed: NDArray[np.uint8], reach: int) -> Candidates:
-        """Find the candidates within `reach` bits of each hash, for a `nciihash.Matcher`.
-
-        Args:
-            type: of the hashes.
-            packed: uint8 (n, bits // 8).
-            reach: in bits.
-        """
+        """Return the bank's candidates for each hash (`Bank.candidates`)."""
         return self.bank.candidates(type, packed, reach)
 
     def _check_bank(self) -> None:

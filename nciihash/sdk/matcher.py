@@ -22,7 +22,8 @@ from typing import Final, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nciihash.bank.contents import BankContents, Candidates
+from nciihash.bank.candidates import Candidates
+from nciihash.bank.contents import BankContents
 from nciihash.feed import Added
 from nciihash.sdk.alignment import Alignment, align
 from nciihash.sdk.lookup import LookupResult, VariantCounts, match_hashes, shared_frames
@@ -191,7 +192,7 @@ class Matcher:
         for rows in _nearest_by_item(candidates, attempts, known):
             for row in rows:
                 entry = candidates.entry(row)
-                alignment = attempts.align(int(candidates.query[row]), entry)
+                alignment = attempts.align(int(candidates.queries[row]), entry)
                 if not alignment.same_picture:
                     continue
                 yield Match(
@@ -199,7 +200,7 @@ class Matcher:
                     entry.item,
                     SignalType.PDQ,
                     entry.variant,
-                    int(candidates.distance[row]),
+                    int(candidates.distances[row]),
                     aligned=alignment.distance,
                     edit=_edit(alignment, entry.variant),
                     review=True,
@@ -244,14 +245,14 @@ def _nearest_by_item(
 ) -> Iterator[list[int]]:
     """Yield for each item not among the known the rows of its nearest signals, one row a signal."""
     by_item: dict[str, dict[str, int]] = defaultdict(dict)
-    for row in np.argsort(candidates.distance, kind="stable").tolist():
+    for row in np.argsort(candidates.distances, kind="stable").tolist():
         entry = candidates.entry(row)
         if entry.item in known or (entry.item not in by_item and len(by_item) == _ITEMS):
             continue
         signals = by_item[entry.item]
         if entry.id in signals or len(signals) == _HASHES:
             continue
-        if attempts.distinctive(int(candidates.query[row])):
+        if attempts.distinctive(int(candidates.queries[row])):
             signals[entry.id] = row
     for signals in by_item.values():
         yield list(signals.values())
