@@ -213,7 +213,8 @@ def compare(
 ) -> None:
     """Compare two pictures or videos: show their distance in bits, and what it means.
 
-    Nothing is sent.
+    If they do not match but the second shows a part of the first, the result says which. Nothing is
+    sent.
 
     Example: `nciihash compare photo.jpg copy.jpg`
     """
@@ -230,7 +231,7 @@ def check(
         Path,
         typer.Option(
             help="Hashes of the original: the output of `nciihash hash --variants standard "
-            "--json`, or the file that the offline page saved.",
+            "--json` (or thorough), or the file that the offline page saved.",
             show_default=False,
         ),
     ],
@@ -239,7 +240,8 @@ def check(
 ) -> None:
     """Check whether a platform would recognise a copy. Nothing is sent.
 
-    The copy is matched as a platform does it: as it is, and with any border trimmed off.
+    The copy is matched as a platform does it: as it is, with any border trimmed off, and by its
+    parts. The result says what the copy shows of the original, and which platforms can find it.
 
     Example: `nciihash hash --variants standard --json photo.jpg > item.json`, then
     `nciihash check copy.jpg --against item.json`

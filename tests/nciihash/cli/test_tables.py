@@ -1,6 +1,7 @@
 """Tables: the words for each state of a case, and the rows of matches."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -8,7 +9,16 @@ from rich.console import Console
 
 from nciihash.cli.tables import match_table, shown, status_table
 from nciihash.sdk.lookup import LookupResult, SharedFrames
-from nciihash.signals import Band, Match, Media, SignalType, Variant, Verdict
+from nciihash.signals import (
+    Band,
+    Edit,
+    Match,
+    Media,
+    PartKind,
+    SignalType,
+    Variant,
+    Verdict,
+)
 from nciihash.vpdq import Share
 from nciihash.wire import CaseState, CaseStatus, Hit, ItemStatus, PlatformStatus, Reason
 
@@ -149,6 +159,37 @@ def test_a_video_has_a_row_for_each_item():
         ["e" * 32, "1 of 14", "not returned"],
     ]
     assert rows[3] == ["z.jpg", "none"]
+
+
+def test_a_match_of_a_part_says_what_was_done_and_what_is_visible():
+    edit = Edit(PartKind.WHOLE, (0, 0, 1, 1), (0.25, 0, 1, 0.8), mirrored=True)
+    unknown = replace(edit, crop=None)
+    near = Match("a" * 32, "b" * 32, SignalType.PDQ, Variant.ORIGINAL, 2)
+    part = replace(near, id="c" * 32, distance=44, aligned=6, edit=edit, review=True)
+    plain = replace(near, id="d" * 32, review=True)
+    matches = (near, part, replace(part, edit=unknown), plain)
+    result = LookupResult(tuple((SignalType.PDQ, match) for match in matches))
+    rows = cells(match_table([("x", result), ("y", LookupResult(()))]))
+    assert rows[0][-3:] == ["Signal", "Edit", "Visible"]
+    assert rows[1] == ["x", "strong", "2 of 256", "pdq", "original", "a" * 32]
+    words = "cropped to 60% of the area, mirrored"
+    assert rows[2][1:3] == ["likely, review", "44 of 256, 6 aligned"]
+    assert rows[2][-2:] == [words, "25% to 100% across, 0% to 80% down"]
+    assert rows[3][-2:] == ["mirrored", "not known"]
+    assert rows[4][1:3] == ["likely, review", "2 of 256"]
+    assert rows[5] == ["y", "none"]
+
+
+def test_a_video_of_which_parts_match():
+    edit = Edit(PartKind.WHOLE, (0, 0, 1, 1), (0, 0, 0.5, 1), time=2.0)
+    own = Match("a" * 32, "b" * 32, SignalType.PDQ, Variant.ORIGINAL, 2)
+    part = Match("c" * 32, "d" * 32, SignalType.PDQ, Variant.ORIGINAL, 44, 6, edit, review=True)
+    shared = (SharedFrames("b" * 32, Share(3, 4), Share(3, 9)),)
+    found = ((SignalType.PDQ, own), (SignalType.PDQ, part))
+    rows = cells(match_table([("video.mp4", LookupResult(found, shared))]))
+    assert rows[0][-4:] == ["Edit", "Visible", "Frames here", "Frames there"]
+    assert rows[1][-2:] == ["3 of 4", "3 of 9"]
+    assert rows[2][-1] == "0% to 50% across, 0% to 100% down"
 
 
 def test_text_that_is_shown_cannot_control_the_terminal():
