@@ -21,7 +21,6 @@ def markdown(results: dict[str, Any]) -> str:
     """Return the table in Markdown."""
     photos, crops, hashes = results["photos"], results["crops"], results["hashes"]
     versions = ", ".join(" ".join(pair) for pair in results["versions"].items())
-    noise = ", ".join(f"{results['noise'][w]:g} for `{w}`" for w in COMPARED)
     right = results["assigned"]
     parts = [
         f"Trained on {crops['learned_on']:,} crops of {photos['learned_on']} photos, tested on "
@@ -35,9 +34,10 @@ def markdown(results: dict[str, Any]) -> str:
             "Each cell has the mean correlation of the reconstructed with the true picture, and "
             "its 95 % interval from resampling photos. All bits: one ridge regression from all "
             "bits. Windows: one per view, pasted in place. Consistent: the most probable picture "
-            f"whose coefficients have the signs that the bits tell (noise {noise}). The aspect "
-            "ratio and the hash of the original are known; the other hashes in known order, or "
-            "shuffled and assigned by what a first reconstruction predicts."
+            "whose coefficients have the signs that the bits tell (noise "
+            f"{results['noise']:g}). The aspect ratio and the hash of the original are known; the "
+            "other hashes in known order, or shuffled and assigned by what a first reconstruction "
+            "predicts."
         ),
         "",
         "| hashes | order | attack | assigned | " + " | ".join(SCORES) + " |",

@@ -82,7 +82,7 @@ def test_the_interval_of_equal_values_is_empty_and_that_of_others_contains_the_m
 
 def test_the_comparison_runs(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
-    monkeypatch.setattr(compare_sets, "QUICK", compare_sets.Size(3, 1, 8, 3))
+    monkeypatch.setattr(compare_sets, "QUICK", compare_sets.Size(3, 1, 8))
     monkeypatch.setattr(compare_sets.sets_report.reporting, "pyplot", lambda: None)
     out = tmp_path / "sets"
     monkeypatch.setattr(sys, "argv", ["compare_sets.py", "--quick", "--out", str(out)])
