@@ -4,9 +4,9 @@ Each is fitted to the same training crops for every set, and reconstructs 64 x 6
 
 - `AllBits`: one ridge regression from all bits of the set to the picture.
 - `Windows`: one ridge regression per view, from its 256 bits to the thumbnail of what it shows;
-  the thumbnails are pasted in their places and averaged with the precision they had on validation
+  the thumbnails are pasted where they belong, averaged with the precision they had on validation
   photos.
-- `Consistent`: the most probable picture whose coefficients have the signs that the bits tell,
+- `Consistent`: the most probable picture whose coefficients have the signs of the bits,
   under a normal prior fitted to the training crops (probit likelihood, accelerated gradient
   ascent). This is the usual way to reconstruct from one-bit measurements.
 
@@ -67,7 +67,7 @@ class Attack(Protocol):
 
 
 def target(crops: HashedCrops, which: str) -> Target:
-    """Return what a set tells of crops whose views are known."""
+    """Return the hashes of a set, of crops whose views are known."""
     return Target([PictureView(name, crops.shapes) for name in NAMES[which]], crops.bits[which])
 
 
@@ -151,7 +151,8 @@ class Windows:
         for _ in range(_PASSES):
             found = _standard(found.reshape(len(found), -1)).reshape(-1, SIDE, SIDE)
             total = sum(weight for _, _, weight in pasted)
-            found = sum(_fitted(p, found, c) * w for p, c, w in pasted) / np.maximum(total, 1e-6)
+            mean = sum(_fitted(p, found, c) * w for p, c, w in pasted) / np.maximum(total, 1e-6)
+            found = np.asarray(mean, np.float32)
         flat = _standard(found.reshape(len(found), -1))
         return (flat * self._contrast + self._luma).reshape(-1, SIDE, SIDE)
 
@@ -162,7 +163,7 @@ def _standard(rows: Floats) -> Floats:
 
 
 def _fitted(parts: Floats, whole: Floats, covers: NDArray[np.bool_]) -> Floats:
-    """Return pasted parts with the mean and the contrast that the whole has in their place."""
+    """Return pasted parts with the mean and the contrast that the whole has there."""
     count = covers.sum(axis=(1, 2), keepdims=True)
 
     def moments(values: Floats) -> tuple[Floats, Floats]:
@@ -190,7 +191,7 @@ class Options:
 
 
 class Consistent:
-    """The most probable picture with the signs that the bits tell."""
+    """The most probable picture whose coefficients have the signs of the bits."""
 
     def __init__(self, crops: HashedCrops, which: str, options: Options) -> None:
         self._mean = crops.pictures.mean(axis=0)
@@ -245,8 +246,8 @@ class Consistent:
 
     def _curvature(self, target: Target, signs: list[Floats]) -> Floats:
         """Return a bound on the curvature of each log likelihood with noise 1: (n, 1, 1)."""
-        state = np.random.default_rng(0).normal(size=(len(target.bits), SIDE, SIDE))
-        state = state.astype(np.float32)
+        noise = np.random.default_rng(0).normal(size=(len(target.bits), SIDE, SIDE))
+        state = noise.astype(np.float32)
         norm = np.ones((len(state), 1, 1), np.float32)
         for _ in range(_POWER):
             pictures = self._picture(state / np.maximum(norm, 1e-9))

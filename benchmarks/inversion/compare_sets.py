@@ -126,7 +126,7 @@ def attacked(
             guesses[f"one hash, {name}"] = attack.reconstruct(known.first_alone())
         guess, right = reconstruct_unordered(attack, known, usual, seed=1)
         guesses[f"{which}, unknown, {name}"] = guess
-        # with all hashes in their places, the two are the same
+        # with all hashes assigned to their views, the two are the same
         guesses[f"{which}, known, {name}"] = guess if right == 1 else attack.reconstruct(known)
         assigned[f"{which}, {name}"] = right
         found = scores(guess, test.pictures).mean(axis=0).round(3)

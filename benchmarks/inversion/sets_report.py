@@ -34,7 +34,7 @@ def markdown(results: dict[str, Any]) -> str:
             "Each cell has the mean correlation of the reconstructed with the true picture, and "
             "its 95 % interval from resampling photos. All bits: one ridge regression from all "
             "bits. Windows: one per view, pasted in place. Consistent: the most probable picture "
-            "whose coefficients have the signs that the bits tell (noise "
+            "whose coefficients have the signs of the bits (noise "
             f"{results['noise']:g}). The aspect ratio and the hash of the original are known; the "
             "other hashes in known order, or shuffled and assigned by what a first reconstruction "
             "predicts."
@@ -105,8 +105,8 @@ def plot(results: dict[str, Any], shown: dict[str, Floats], path: Path) -> None:
         for offset, which, ink in zip((-0.2, 0.2), COMPARED, _INK, strict=True):
             values = [results["scores"][f"{which}, unknown, {a}"][score] for a in attacks]
             mean, low, high = np.array(values).T
-            places = np.arange(len(attacks)) + offset
-            axis.bar(places, mean, 0.36, yerr=(mean - low, high - mean), color=ink, label=which)
+            positions = np.arange(len(attacks)) + offset
+            axis.bar(positions, mean, 0.36, yerr=(mean - low, high - mean), color=ink, label=which)
         axis.set_xticks(range(len(attacks)), attacks)
         axis.set(title=f"{title}, order unknown", ylabel="correlation", ylim=(0, 1))
         axis.grid(axis="y", alpha=0.3)

@@ -65,8 +65,8 @@ class PictureView:
     def __init__(self, name: Variant, shapes: NDArray[np.float64]) -> None:
         view = VIEWS.get(name, View())
         self.row = _QUARTER.get(name, _MIRROR if view.mirror else 0)
-        placed = [window(view, shape) for shape in (shapes if view.shape else shapes[:1])]
-        self.across, self.down = (_axis([place[side] for place in placed]) for side in (0, 1))
+        intervals = [window(view, shape) for shape in (shapes if view.shape else shapes[:1])]
+        self.across, self.down = (_axis([each[side] for each in intervals]) for side in (0, 1))
         self._rotations = self._inverted = list[sparse.csr_array]()
         if view.turn:
             self._rotations = [_rotation(view, shape) for shape in shapes]
@@ -93,7 +93,7 @@ class PictureView:
         return np.asarray(self.down.part @ seen @ self.across.part.transpose(0, 2, 1), np.float32)
 
     def paste(self, parts: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-        """Return thumbnails in their place in the picture, and which cells they cover."""
+        """Return thumbnails at their position in the picture, and which cells they cover."""
         columns = self.across.paste.transpose(0, 2, 1)
         covers = _apply(self._inverted, self.down.paste @ np.ones_like(parts) @ columns)
         return _apply(self._inverted, self.down.paste @ parts @ columns), covers > 0.99
@@ -148,8 +148,8 @@ def _rotation(view: View, shape: float, *, inverted: bool = False) -> sparse.csr
     if inverted:
         matrix = np.linalg.inv(matrix)
     cells = np.arange(SIDE) - (SIDE - 1) / 2
-    places = np.stack([np.tile(cells, SIDE), np.repeat(cells, SIDE)])
-    x, y = matrix @ places + (SIDE - 1) / 2
+    positions = np.stack([np.tile(cells, SIDE), np.repeat(cells, SIDE)])
+    x, y = matrix @ positions + (SIDE - 1) / 2
     left, top = np.floor(x).astype(np.intp), np.floor(y).astype(np.intp)
     rows, columns, weights = [], [], []
     for across in (0, 1):
