@@ -31,6 +31,9 @@ def main() -> None:
     refused, 130 Ctrl-C.
     """
     core_dumps.forbid()
+    # The matrices of windows are small, and OpenBLAS's threads mostly wait for each other in busy
+    # loops. It reads this when NumPy is loaded, which no module has done yet.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # If a standard stream is closed, the next file that is opened gets its number, and its output.
     for descriptor in range(3):
         try:

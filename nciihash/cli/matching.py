@@ -20,7 +20,7 @@ from nciihash.media.reading import files_in, name_fields
 from nciihash.sandbox.pool import cores, hash_files
 from nciihash.sdk.lookup import LookupResult, look_up, once
 from nciihash.sdk.match_fields import match_fields
-from nciihash.signals import Item, Level, Match, SignalType, VariantSet
+from nciihash.signals import Item, Level, SignalType, VariantSet
 from nciihash.wire import Hits
 
 # Banks need file locks as POSIX has them, and clients take a while to load. Both are imported where
@@ -232,7 +232,7 @@ class _ResultWriter:
     def add(self, path: Path, item: Item, result: LookupResult) -> None:
         """Add the result of a file."""
         self._summary.done()
-        self.review |= any(isinstance(match, Match) and match.review for _, match in result.found)
+        self.review |= any(result.needs_review(match) for _, match in result.found)
         line = name_fields(path) | _result_line(result)
         stored = None
         if self._unconfirmed:
@@ -338,7 +338,10 @@ def _confirmed(replies: Sequence[tuple[SignalType, Hits]]) -> LookupResult:
 
 def _result_line(result: LookupResult) -> dict[str, object]:
     line: dict[str, object] = {
-        "matches": [match_fields(type, match) for type, match in result.found]
+        "matches": [
+            match_fields(type, match, review=result.needs_review(match))
+            for type, match in result.found
+        ]
     }
     if result.truncated:
         line["truncated"] = True

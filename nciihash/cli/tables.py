@@ -111,19 +111,21 @@ def match_table(rows: Iterable[tuple[str, LookupResult]]) -> Table:
             more = _edit(match) if edited else ()
             if of_item is not None:
                 more += _share(of_item.query), _share(of_item.bank)
-            table.add_row(Text(shown(name)), *_match(type, match), match.id, *more)
+            table.add_row(Text(shown(name)), *_match(type, match, result), match.id, *more)
         if result.truncated:
             table.add_row(Text(shown(name)), "more", *[_NOT_RETURNED] * 4)
     return table
 
 
-def _match(type: SignalType, match: Match | Hit) -> tuple[Text, str, str, str]:
+def _match(
+    type: SignalType, match: Match | Hit, result: LookupResult
+) -> tuple[Text, str, str, str]:
     """Return the cells of a match: its band, distance, type and variant."""
     band = _band(match.band)
+    if result.needs_review(match):
+        band.append(", review")
     if not isinstance(match, Match):
         return band, _NOT_RETURNED, type.value, _NOT_RETURNED
-    if match.review:
-        band.append(", review")
     distance = f"{match.distance} of {type.bits}"
     if match.aligned is not None:
         distance += f", {match.aligned} aligned"

@@ -275,7 +275,7 @@ class _BlockCollector:
         unknown = {} if named else {"item": None, "variant": None}
         rows = []
         for match in matches:
-            fields = match_fields(match.type, match)
+            fields = match_fields(match.type, match, review=match.review)
             row = {**name_fields(name), "time": fields.get("time"), **match_row(fields), **unknown}
             rows.append(row)
         if rows:

@@ -40,11 +40,20 @@ class LookupResult:
         found: the best match of each signal in the bank, best first.
         shared: for a video, the items with which it shares frames, those with most frames first.
         truncated: whether the clearinghouse has more hits than it returned.
+        plain_hits: the ids of a clearinghouse's hits that only hashes with little detail have; None
+            if it is not known how much detail they have.
     """
 
     found: tuple[TypedMatch, ...]
     shared: tuple[SharedFrames, ...] = ()
     truncated: bool = False
+    plain_hits: frozenset[str] | None = None
+
+    def needs_review(self, match: Match | Hit) -> bool | None:
+        """Whether a person should look at a match before anything is blocked; None if unknown."""
+        if isinstance(match, Match):
+            return match.review
+        return None if self.plain_hits is None else match.id in self.plain_hits
 
 
 def look_up(
@@ -63,7 +72,9 @@ def look_up(
     for item, found in zip(items, match_hashes(items, ask), strict=True):
         hits = once((h.signal.type, hit) for h, hits in found for hit in hits)
         truncated = any(hits.truncated for _, hits in found)
-        results.append(LookupResult(tuple(hits), shared_frames(item, found), truncated))
+        clear = {hit.id for h, hits in found if not mostly_plain(h) for hit in hits}
+        plain = frozenset(hit.id for _, hit in hits) - clear
+        results.append(LookupResult(tuple(hits), shared_frames(item, found), truncated, plain))
     return results
 
 
@@ -83,6 +94,11 @@ def match_hashes(
     signals = [hashed.signal for hashes in fit for hashed in hashes]
     results = iter(find(signals) if signals else ())
     return [[(hashed, next(results)) for hashed in hashes] for hashes in fit]
+
+
+def mostly_plain(hashed: Hashed) -> bool:
+    """Whether a picture has so little detail that its hash resembles those of strangers."""
+    return hashed.signal.type is SignalType.PDQ and not hashed.distinctive
 
 
 def shared_frames(

@@ -27,20 +27,26 @@ MATCH_COLUMNS: Final = {
 _DIGITS: Final = 3  # of fractions; they are correct to some hundredths
 
 
-def match_fields(type: SignalType, match: Match | Hit) -> dict[str, Any]:
+def match_fields(type: SignalType, match: Match | Hit, *, review: bool | None) -> dict[str, Any]:
     """Return a match as JSON fields.
 
     A clearinghouse reports only a band. A match of a bank has a distance, and a match of a window
     also says what was done to the picture.
+
+    Args:
+        type: of the hash.
+        match: the match.
+        review: whether a person should look at it; None if that is not known.
     """
     fields: dict[str, Any] = {"id": match.id, "item": match.item, "type": type.value}
     if not isinstance(match, Match):
-        return fields | {"band": match.band.value}
+        fields["band"] = match.band.value
+        return fields if review is None else fields | {"review": review}
     fields |= {
         "variant": match.variant.value,
         "distance": match.distance,
         "band": match.band.value,
-        "review": match.review,
+        "review": review,
     }
     return fields | edit_fields(match)
 

@@ -26,7 +26,13 @@ from nciihash.bank.candidates import Candidates
 from nciihash.bank.contents import BankContents
 from nciihash.feed import Added
 from nciihash.sdk.alignment import Alignment, align
-from nciihash.sdk.lookup import LookupResult, VariantCounts, match_hashes, shared_frames
+from nciihash.sdk.lookup import (
+    LookupResult,
+    VariantCounts,
+    match_hashes,
+    mostly_plain,
+    shared_frames,
+)
 from nciihash.signals import (
     Edit,
     Hashed,
@@ -168,7 +174,7 @@ class Matcher:
         """Return the items' own hashes with their matches."""
         return [
             [
-                (hashed, [replace(match, review=_mostly_plain(hashed)) for match in matches])
+                (hashed, [replace(match, review=mostly_plain(hashed)) for match in matches])
                 for hashed, matches in own
             ]
             for own in match_hashes(items, self._bank.query)
@@ -311,8 +317,3 @@ def _axis_visible(start: float, end: float, first: float, last: float) -> tuple[
     """Return where 0 and 1 lie if start and end lie at first and last; from 0 to 1."""
     scale = (last - first) / (end - start)
     return max(first - start * scale, 0.0), min(first + (1 - start) * scale, 1.0)
-
-
-def _mostly_plain(hashed: Hashed) -> bool:
-    """Whether a picture has so little detail that its hash resembles those of strangers."""
-    return hashed.signal.type is SignalType.PDQ and not hashed.distinctive

@@ -1,5 +1,7 @@
 """What all commands share: help, the version, and the exit status of wrong usage."""
 
+import os
+
 import pytest
 
 from nciihash import __version__
@@ -10,6 +12,17 @@ from support.command_line import CommandResult
 
 def test_version(run):
     assert run("--version") == CommandResult(0, f"nciihash {__version__}\n", "")
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, "1"), ("4", "4")])
+def test_openblas_has_one_thread_unless_the_environment_says_otherwise(
+    run, monkeypatch, given, used
+):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", given or "")
+    if given is None:
+        monkeypatch.delenv("OPENBLAS_NUM_THREADS")
+    assert run("--version").code == 0
+    assert os.environ["OPENBLAS_NUM_THREADS"] == used
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_a_clearinghouse_is_asked(terminal, photos, lines):
     assert (code, asked, len(client.queries)) == (ExitCode.OK, [SERVER], 1)
     [line] = lines()
     assert line["matches"] == [
-        {"id": hit(1).id, "item": hit(1).item, "type": "pdq", "band": "strong"}
+        {"id": hit(1).id, "item": hit(1).item, "type": "pdq", "band": "strong", "review": False}
     ]
 
 

@@ -59,7 +59,7 @@ def test_a_platform_follows_matches_and_reports(run, local, photos, tmp_path):
     remote = run("match", "--server", local.address, "--json", *files[:2], **secret)
     assert remote.code == 0
     assert {match["id"] for match in remote.lines[0]["matches"]} == ids
-    assert remote.lines[0]["matches"][0].keys() == {"id", "item", "type", "band"}
+    assert remote.lines[0]["matches"][0].keys() == {"id", "item", "type", "band", "review"}
     assert "not returned" in run("match", "--server", local.address, files[0], **secret).out
 
     recorded = run("feedback", *ids, "--verdict", "blocked", "--json", **secret)

@@ -1,5 +1,7 @@
 """Looking up the hashes of files: plain ones match nothing, and truncation is reported."""
 
+import pytest
+
 from nciihash.cli import tables
 from nciihash.cli.terminal import Terminal
 from nciihash.sdk.lookup import LookupResult, look_up
@@ -27,8 +29,23 @@ def test_plain_hashes_are_not_looked_up():
     both = Item(Media.IMAGE, (hashed(tied=True), rich, sha))
     found_black, found_both = look_up([black, both], find)
     assert sent == [rich.signal, sha.signal]
-    assert found_black == LookupResult(())
+    assert found_black == LookupResult((), plain_hits=frozenset())
     assert [match for _, match in found_both.found] == [HIT]
+
+
+@pytest.mark.parametrize(("distinctive", "review"), [(True, False), (False, True), (None, True)])
+def test_hits_of_a_picture_with_little_detail_need_a_review(distinctive, review):
+    item = Item(Media.IMAGE, (hashed(distinctive=distinctive),))
+    [result] = look_up([item], lambda signals: [Hits.of([HIT])] * len(signals))
+    assert result.needs_review(HIT) is review
+
+
+def test_a_hit_of_one_hash_with_detail_needs_no_review():
+    plain, rich = hashed(distinctive=False), hashed(distinctive=True)
+    [result] = look_up(
+        [Item(Media.IMAGE, (plain, rich))], lambda signals: [Hits.of([HIT])] * len(signals)
+    )
+    assert not result.needs_review(HIT)
 
 
 def test_truncated_hits_are_reported(capsys):
