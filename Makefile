@@ -205,11 +205,13 @@ bench-veil: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.veil.run $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(HARD),--hard $(HARD)) \
 	    --out benchmarks/results/veil
 
-# What hashes reveal of their pictures, by scope; 15 minutes, some minutes with `QUICK=--quick`.
+# What hashes reveal of their pictures, by scope and by set of variants; 20 minutes, some minutes with `QUICK=--quick`.
 bench-inversion: $(VENV)/.dev
 	@$(PIP) 'nciihash[bench-inversion]'
 	$(BIN)/python -m benchmarks.inversion.run $(if $(PHOTOS),--photos $(PHOTOS)) $(QUICK) \
 	    --out $(if $(QUICK),build/inversion,benchmarks/results/inversion)
+	$(BIN)/python -m benchmarks.inversion.compare_sets $(if $(PHOTOS),--photos $(PHOTOS)) $(QUICK) \
+	    --out $(if $(QUICK),build/inversion-sets,benchmarks/results/inversion-sets)
 
 # Tests of the index under AddressSanitizer and UndefinedBehaviorSanitizer (gcc on Linux), in an
 # environment with its own kernel that uses the packages of .venv. Without -s, pytest hides reports.

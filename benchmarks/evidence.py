@@ -268,6 +268,7 @@ TABLES = {
     "service": "The service",
     "veil": "The veil",
     "inversion": "What hashes reveal",
+    "inversion-sets": "What the sets of variants reveal",
     "scan": "Scanning what is stored",
     "oracle": "The cost of an oracle attack",
 }

@@ -56,6 +56,7 @@ _ON_BOTH = {
 # and of complete examples. The other modules have quicker tests of the same code.
 _SLOW_MODULES = (
     *("page/", "promises/", "project/test_examples.py", "project/test_inversion.py"),
+    *("project/test_inversion_sets.py",),
     *("project/test_docs.py", "project/test_readme.py"),
     *("clearinghouse/database/test_epoch.py", "clearinghouse/http/test_connections.py"),
     *("clearinghouse/maintenance/test_key_rotation.py", "clearinghouse/test_workers.py"),

@@ -187,7 +187,7 @@ def _of_photo(work: tuple[int, Pixels, CutOptions, int]) -> Pieces:
             if len(frames) == FRAMES:
                 found.append((number, frames[FRAMES // 2], frames))
             continue
-        crop = _crop(photo, rng)
+        crop = random_crop(photo, rng)
         if options.mirrored and rng.random() < 0.5:
             crop = np.ascontiguousarray(crop[:, ::-1])
         if pdq.hash_pixels(crop)[1] >= QUALITY_MIN:
@@ -225,7 +225,7 @@ def _pieces(found: list[tuple[int, Pixels, list[Pixels]]], options: CutOptions) 
     )
 
 
-def _crop(photo: Pixels, rng: np.random.Generator) -> Pixels:
+def random_crop(photo: Pixels, rng: np.random.Generator) -> Pixels:
     """Return a random crop of 40 to 100 % of each side, small enough to be hashed quickly."""
     size = [min(s, max(64, int(s * rng.uniform(0.4, 1.0)))) for s in photo.shape[:2]]
     top, left = (rng.integers(0, s - o + 1) for o, s in zip(size, photo.shape, strict=False))
