@@ -152,9 +152,9 @@ def hash_variants(
     """Return an image's own PDQ hash and those of its variants.
 
     A variant's hash is omitted if its quality is below 50, if it ties at the median, or if it is
-    within `DISTINCT_BITS` bits of the original's or of another variant's. In "thorough", that of a
-    part is omitted if less than `nciihash.pdq.BUSY_MIN` of it is busy; of mirrors and rotations it
-    is not, because they show as much as the original.
+    within `DISTINCT_BITS` bits of the original's or of another variant's. That of a quadrant, a
+    half or a part from the middle is also omitted if less than `nciihash.pdq.BUSY_MIN` of it is
+    busy.
 
     Args:
         rgb: uint8 (h, w, 3), upright, alpha flattened. If it has a frame or is a screenshot, all
@@ -189,7 +189,7 @@ def hash_variants(
     for name, row in QUARTERS:
         distinct.add(name, packed[row, 0], int(quality[0]), tied=bool(tied[0]))
     for index, name in enumerate(names, 1):
-        if which == "thorough" and _is_part(VIEWS[name]) and busy[index] < pdq.BUSY_MIN:
+        if name in _PARTS and busy[index] < pdq.BUSY_MIN:
             continue
         row = _MIRROR if VIEWS[name].mirror else 0
         distinct.add(name, packed[row, index], int(quality[index]), tied=bool(tied[index]))
@@ -220,10 +220,6 @@ def hash_trimmed(
             distinctive=trimmed.distinctive,
         )
     return tuple(distinct.hashes)
-
-
-def _is_part(view: View) -> bool:
-    return bool(view.shape) or max(view.cut) > 0
 
 
 class _DistinctHashes:

@@ -18,7 +18,7 @@ from support.strategies import pictures
 
 HASHES = GOLDEN / "variants.json"
 MAX_HASHES = {"match": 1, "standard": 26, "full": 65, "thorough": 43}
-WHOLE = {Variant.MIRROR, Variant.CCW3, Variant.CW3, *(name for name, _ in QUARTERS)}
+PARTS = frozenset(SETS["thorough"]) - frozenset(SETS["full"])
 PHOTOS = ("astronaut", "coffee", "chelsea", "rocket")
 
 
@@ -100,13 +100,14 @@ def altered(picture, name):
 def test_every_variant_matches_its_name(name, size, which):
     picture = photo(name, *size)
     made = hashes(np.asarray(picture), which)
-    # most of the rocket's picture is a plain sky
-    assert len(made) > {"full": 50, "thorough": 8 if name == "rocket" else 38}[which]
+    # most of the rocket's picture is a plain sky, so it has few parts, and less stable bits
+    sky = name == "rocket" and which == "thorough"
+    assert len(made) > {"full": 50, "thorough": 15 if sky else 38}[which]
     off = {h.variant.value: distance(
         h.signal.value, pdq.hash_pixels(np.asarray(altered(picture, h.variant.value)))[0]
     ) for h in made}  # fmt: skip
     assert max(off.values()) <= 24, off
-    assert sum(off.values()) / len(off) <= 6
+    assert sum(off.values()) / len(off) <= (7 if sky else 6)
 
 
 def test_views_and_variants_are_the_same_names():
@@ -158,11 +159,12 @@ def test_the_set_for_platforms_that_look_up_parts():
 
 
 @pytest.mark.parametrize("name", PHOTOS)
-def test_parts_have_one_order_and_are_busy(name):
+def test_the_set_has_one_order_and_its_parts_are_busy(name):
     rgb = np.asarray(photo(name))
-    made = [h.variant for h in hashes(rgb, "thorough") if h.variant not in {"trim", *WHOLE}]
+    turned = {name for name, _ in QUARTERS}
+    made = [h.variant for h in hashes(rgb, "thorough") if h.variant not in {"trim", *turned}]
     assert made == [name for name in SETS["thorough"] if name in set(made)]
-    views = tuple(VIEWS[name] for name in made)
+    views = tuple(VIEWS[name] for name in made if name in PARTS)
     busy = pdq.analyse_grids(altered_views.grids(altered_views.base(rgb), views))[3]
     assert busy.min() >= pdq.BUSY_MIN
     assert len(hashes(rgb, "thorough")) <= 42
@@ -197,7 +199,7 @@ def test_plain_pictures_have_no_hashes_of_parts(draw):
         made = hash_variants(rgb, original, "thorough")
         usable += not original.plain
         assert made[0] == original
-        assert {h.variant for h in made[1:]} <= WHOLE
+        assert {h.variant for h in made[1:]}.isdisjoint(PARTS)
     assert usable >= 6
 
 

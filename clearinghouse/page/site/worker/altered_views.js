@@ -105,8 +105,7 @@ export function addViews(signals, cells, views) {
 	for (const [variant, view] of Object.entries(views)) {
 		const grid = gridOf(cells, view);
 		const hash = hashGrid(view.mirror ? mirrored(grid) : grid);
-		const part = view.cut || view.shape;
-		if (views !== THOROUGH || !part || hash.busy >= BUSY_MIN) signals.add(variant, hash);
+		if (variant in STANDARD || hash.busy >= BUSY_MIN) signals.add(variant, hash);
 	}
 }
 
