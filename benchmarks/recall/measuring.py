@@ -21,22 +21,24 @@ from nciihash.hashing.hasher import hash_image
 from nciihash.hashing.parts import query_parts
 from nciihash.hashing.trimming import trim
 from nciihash.hashing.variants import hash_trimmed, hash_variants
-from nciihash.sdk.alignment import ALIGNED_MAX, align
+from nciihash.sdk.alignment import align
 from nciihash.sdk.matcher import CANDIDATE_BITS
 from nciihash.signals import Item, Match, Media
-from nciihash.windows import distinctive, hash_windows
+from nciihash.windows import analyse, hash_windows
 
 BANKS: Final = ("plain", "standard", "full", "thorough")
 QUERIES: Final = ("plain", "match")
 LEVELS: Final = tuple(Level)
 EDITS: Final[tuple[Transformation | LaterEdit, ...]] = (*ALL, *LATER)
 
+HASHES: Final = 3  # of an item with which `Matcher` aligns a query
+
 # Why a copy is missed at the level `thorough`.
 CAUSES: Final = (
     "no hash of the photo in the bank",
     "no window of the copy within 60 bits",
     "only windows with too little detail",
-    "no window aligns to 16 bits",
+    "no window aligns to 16 bits and has enough detail",
     "not looked up, or not among the nearest",
 )
 
@@ -58,6 +60,7 @@ class Measured:
     """What was found of some photos' copies.
 
     Attributes:
+        numbers: int64 (photos,), indices in the bank of the photos that were edited.
         distances: uint16 (photos, edits, banks, queries), from each copy to its own photo's hashes.
         found: bool (photos, edits, levels).
         sure: bool (photos, edits, levels), found without a need for review.
@@ -66,6 +69,7 @@ class Measured:
         false: matches of other photos.
     """
 
+    numbers: NDArray[np.int64]
     distances: NDArray[np.uint16]
     found: NDArray[np.bool_]
     sure: NDArray[np.bool_]
@@ -117,6 +121,7 @@ def measure(photos: Photos, items: dict[str, Item], numbers: Sequence[int]) -> M
     matchers = [Matcher.from_items(items, level=level) for level in LEVELS]
     shape = len(numbers), len(EDITS)
     measured = Measured(
+        np.array(numbers, np.int64),
         np.full((*shape, len(BANKS), len(QUERIES)), 256, np.uint16),
         np.zeros((*shape, len(LEVELS)), bool),
         np.zeros((*shape, len(LEVELS)), bool),
@@ -169,26 +174,27 @@ def cause(query: Item, item: Item) -> str:
     distances = np.bitwise_count(windows.hashes[:, None] ^ bank[None]).sum(axis=2)
     if distances.min() > CANDIDATE_BITS:
         return CAUSES[1]
-    # the nearest window of each hash, of the three nearest hashes, as `Matcher` has them
-    nearest_three = np.argsort(distances.min(axis=0), kind="stable")[:3]
-    detailed = False
-    for column in nearest_three:
-        row = int(distances[:, column].argmin())
-        if distances[row, column] > CANDIDATE_BITS:
-            continue
+    tried: dict[int, int] = {}  # the nearest window of each hash, of the three nearest hashes
+    order = np.argsort(distances, axis=None, kind="stable")
+    for row, column in zip(*np.unravel_index(order, distances.shape), strict=True):
+        if len(tried) == HASHES or distances[row, column] > CANDIDATE_BITS:
+            break
+        part, box, _ = windows.locate(row)
+        if column not in tried and analyse(windows.parts[part].luma, box).distinctive:
+            tried[column] = row
+    if not tried:
+        return CAUSES[2]
+    for column, row in tried.items():
         part, box, mirror = windows.locate(row)
-        if not distinctive(windows.parts[part].luma, box):
-            continue
-        detailed = True
-        aligned = align(windows.parts[part], box, bank[column], mirror=mirror)
-        if aligned.distance <= ALIGNED_MAX:
+        if align(windows.parts[part], box, bank[column], mirror=mirror).same_picture:
             return CAUSES[4]
-    return CAUSES[3] if detailed else CAUSES[2]
+    return CAUSES[3]
 
 
 def join(parts: Sequence[Measured]) -> Measured:
     """Join the results of several processes, in the order of photos."""
     return Measured(
+        np.concatenate([part.numbers for part in parts]),
         np.concatenate([part.distances for part in parts]),
         np.concatenate([part.found for part in parts]),
         np.concatenate([part.sure for part in parts]),
@@ -199,7 +205,7 @@ def join(parts: Sequence[Measured]) -> Measured:
 
 
 def others(
-    banks: Sequence[Hashes], queries: Sequence[Sequence[Hashes]]
+    banks: Sequence[Hashes], measured: Measured
 ) -> tuple[NDArray[np.int64], int, tuple[int, int, int]]:
     """Compare the copies of each picture with the sets of all others.
 
@@ -210,7 +216,7 @@ def others(
     histogram = np.zeros(257, np.int64)
     false = 0
     nearest_pair = (257, -1, -1)
-    for i, made in enumerate(queries):
+    for i, made in zip(measured.numbers.tolist(), measured.queries, strict=True):
         parts = [copy for copy in made if len(copy)]
         if not parts:
             continue

@@ -67,9 +67,10 @@ def hard_negatives(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def measure(photos: Photos, items: dict[str, Item], jobs: int) -> Measured:
-    """Look for all copies, in several processes."""
-    numbers = np.array_split(np.arange(len(photos.bank)), 4 * jobs)
+def measure(photos: Photos, items: dict[str, Item], edited: int, jobs: int) -> Measured:
+    """Look for the copies of some photos, evenly taken from the bank, in several processes."""
+    step = -(-len(photos.bank) // edited)
+    numbers = np.array_split(np.arange(0, len(photos.bank), step), 4 * jobs)
     with ProcessPoolExecutor(jobs) as pool:
         parts = [
             pool.submit(measuring.measure, photos, items, part.tolist())
@@ -85,7 +86,7 @@ def compare_others(photos: Photos, measured: Measured) -> tuple[list[str], dict[
     histogram = np.zeros(257, np.int64)
     for bank in BANKS:
         sets = [hash_set(np.asarray(photo), bank) for _, photo in photos.bank]
-        histogram, false, (bits, i, j) = measuring.others(sets, measured.queries)
+        histogram, false, (bits, i, j) = measuring.others(sets, measured)
         pairs = int(histogram.sum())
         names = f"{photos.bank[i][0]} and {photos.bank[j][0]}" if i >= 0 else "none"
         lines.append(
@@ -106,6 +107,9 @@ def main() -> None:
     )
     parser.add_argument("--side", type=int, default=448, help="longer side of the photos, pixels")
     parser.add_argument("--most", type=int, default=10_000, help="maximum number of photos")
+    parser.add_argument(
+        "--edited", type=int, default=10_000, help="maximum number of photos whose copies are made"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="number of processes")
     parser.add_argument("--out", type=Path, help="where to write results")
     options = parser.parse_args()
@@ -115,7 +119,7 @@ def main() -> None:
     photos = load(options.photos, options.side, options.most, every=options.all)
     items = measuring.bank_items(photos)
     print(f"{len(photos.bank)} photos, {len(photos.others)} others", flush=True)
-    measured = measure(photos, items, options.jobs)
+    measured = measure(photos, items, options.edited, options.jobs)
     print(f"measured in {time.monotonic() - start:.0f} s", flush=True)
 
     by_set, values = report.sets(measured.distances)
@@ -131,12 +135,13 @@ def main() -> None:
     )
     other_lines, values["others"], histogram = compare_others(photos, measured)
     values["cost"] = times = cost.reduced_sets(photos.bank[0][1])
-    values |= {"photos": len(photos.bank), "side": options.side}
+    edited = len(measured.numbers)
+    values |= {"photos": edited, "bank": len(items), "side": options.side}
     values["hashes"] = {bank: float(np.mean(count)) for bank, count in counts.items()}
     values |= environment(PACKAGES)
     fast = next(iter(times.values()))
     parts = [
-        f"# Recall on {len(photos.bank)} photos of at most {options.side} pixels\n",
+        f"# Recall on {edited} photos of at most {options.side} pixels\n",
         (
             "Share of the copies that are found within 31 bits. Columns: set of hashes in the "
             "bank, query (`match`: also the hash of the trimmed copy). Held-out edits were not "
