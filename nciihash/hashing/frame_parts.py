@@ -53,15 +53,22 @@ class FrameParts:
         """Whether to add a kept frame of this time, in seconds."""
         return time // self._interval not in self._frames
 
-    def add(self, rgb: NDArray[np.uint8], time: float, region: Region | None) -> None:
+    def add(
+        self,
+        rgb: NDArray[np.uint8],
+        time: float,
+        region: Region | None,
+        copy: NDArray[np.uint8] | None = None,
+    ) -> None:
         """Add a kept frame.
 
         Args:
             rgb: uint8 (h, w, 3), upright.
             time: in seconds from the first frame, no earlier than the last one added.
             region: the picture within its frame, as `nciihash.hashing.trimming.trim` finds it.
+            copy: as in `query_parts`.
         """
-        parts = query_parts(rgb, self._level, region, time)
+        parts = query_parts(rgb, self._level, region, time, copy)
         self._frames[time // self._interval] = (time, parts)
         while (
             len(self._frames) > FRAMES_MAX
