@@ -24,7 +24,7 @@ os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
 
 import argparse
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from benchmarks.recall.photos import Photos, hash_set, load, nearest
 from nciihash.hashing.hasher import hash_image
 from nciihash.signals import Item
 
+_TOGETHER = 3  # photos whose copies one task makes; each task builds the matchers
 PACKAGES = ("numpy", "opencv-python-headless", "pillow", "scikit-image")
 
 
@@ -67,17 +68,28 @@ def hard_negatives(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def measure(photos: Photos, items: dict[str, Item], edited: int, jobs: int) -> Measured:
-    """Look for the copies of some photos, evenly taken from the bank, in several processes."""
-    step = -(-len(photos.bank) // edited)
-    numbers = np.array_split(np.arange(0, len(photos.bank), step), 4 * jobs)
+def measure(
+    photos: Photos, items: dict[str, Item], edited: int, jobs: int, seconds: float | None
+) -> Measured:
+    """Look for the copies of some photos, evenly taken from the bank, in several processes.
+
+    Args:
+        photos: the photos.
+        items: the bank.
+        edited: the maximum number of photos.
+        jobs: the number of processes.
+        seconds: after which no further photos are begun.
+    """
+    numbers = np.arange(0, len(photos.bank), -(-len(photos.bank) // edited))
+    count = -(-len(numbers) // _TOGETHER)
     with ProcessPoolExecutor(jobs) as pool:
         parts = [
-            pool.submit(measuring.measure, photos, items, part.tolist())
-            for part in numbers
-            if len(part)
+            pool.submit(measuring.measure, photos, items, numbers[first::count].tolist())
+            for first in range(count)
         ]
-        return measuring.join([part.result() for part in parts])
+        for part in wait(parts, seconds).not_done:
+            part.cancel()
+        return measuring.join([part.result() for part in parts if not part.cancelled()])
 
 
 def compare_others(photos: Photos, measured: Measured) -> tuple[list[str], dict[str, Any], Any]:
@@ -110,6 +122,7 @@ def main() -> None:
     parser.add_argument(
         "--edited", type=int, default=10_000, help="maximum number of photos whose copies are made"
     )
+    parser.add_argument("--seconds", type=float, help="after these, no further photos are begun")
     parser.add_argument("--jobs", type=int, default=2, help="number of processes")
     parser.add_argument("--out", type=Path, help="where to write results")
     options = parser.parse_args()
@@ -119,7 +132,7 @@ def main() -> None:
     photos = load(options.photos, options.side, options.most, every=options.all)
     items = measuring.bank_items(photos)
     print(f"{len(photos.bank)} photos, {len(photos.others)} others", flush=True)
-    measured = measure(photos, items, options.edited, options.jobs)
+    measured = measure(photos, items, options.edited, options.jobs, options.seconds)
     print(f"measured in {time.monotonic() - start:.0f} s", flush=True)
 
     by_set, values = report.sets(measured.distances)
