@@ -203,7 +203,7 @@ bench-scan: $(VENV)/.dev
 # Candidates of a veiled list, and the cost of searching it and of an upload; some minutes.
 bench-veil: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.veil.run $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(HARD),--hard $(HARD)) \
-	    $(if $(EDITED),--edited $(EDITED)) --out benchmarks/results/veil
+	    --out benchmarks/results/veil
 
 # What hashes reveal of their pictures, by scope; 15 minutes, some minutes with `QUICK=--quick`.
 bench-inversion: $(VENV)/.dev
