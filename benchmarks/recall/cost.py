@@ -10,9 +10,10 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from benchmarks.recall.photos import hash_set
+from benchmarks.recall import large_bank
+from benchmarks.recall.large_bank import ROWS
+from benchmarks.recall.photos import Photos
 from benchmarks.recall.transformations import crop
-from benchmarks.search.peers import bootstrap
 from nciihash import Index, pdq
 from nciihash.hashing.hasher import hash_bytes, hash_image
 from nciihash.hashing.parts import query_parts
@@ -32,7 +33,6 @@ from nciihash.windows import (
     rotated,
 )
 
-ROWS: Final = 1_000_000  # of the bank in which a query is looked up
 _ROUNDS: Final = 15
 _LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
 Times = dict[str, float]  # ms
@@ -96,7 +96,7 @@ def query(data: bytes, index: Index, level: Level) -> Times:
         f"windows, packed: {len(windows):,} hashes": timed(lambda: hash_windows(parts, level)),
         "of which packing": timed(lambda: pack(coefficients)),
         f"look-up in {len(index):,}": timed(
-            lambda: index.query(windows.hashes, radius=CANDIDATE_BITS)
+            lambda: index.query(windows.hashes, candidates=CANDIDATE_BITS, threads=1)
         ),
         "one alignment": timed(lambda: align(whole, moved, target)),
     }
@@ -138,23 +138,12 @@ def reduced_sets(photo: Image.Image) -> Times:
     return times
 
 
-def index_of(photos: list[Image.Image]) -> Index:
-    """Return an index of `ROWS` hashes with the distribution of photos' hashes.
-
-    Args:
-        photos: whose sets of variants are cut into four bands and recombined.
-    """
-    real = np.concatenate([hash_set(np.asarray(photo), "full") for photo in photos])
-    rows = bootstrap(real.view(np.uint8).reshape(-1, 32), ROWS, np.random.default_rng(0))
-    index = Index(256)
-    index.add(np.arange(ROWS, dtype=np.uint64), rows)
-    return index
-
-
-def measure(photos: list[Image.Image]) -> dict[str, dict[str, Times]]:
+def measure(photos: Photos) -> dict[str, dict[str, Times]]:
     """Time queries of 1 and 12 megapixels at both levels, and the sets."""
-    index = index_of(photos[:40])
-    shown = crop(0.1, 0.2, 0.05, 0)(photos[0])  # a copy of what no bank holds
+    index = Index(256)
+    index.add(np.arange(ROWS, dtype=np.uint64), large_bank.others(photos))
+    index.settle()
+    shown = crop(0.1, 0.2, 0.05, 0)(photos.others[0])  # a copy of what no bank holds
     results: dict[str, dict[str, Times]] = {}
     for name, width, height in (("1 megapixel", 1200, 900), ("12 megapixels", 4000, 3000)):
         data = jpeg_of(shown, width, height)

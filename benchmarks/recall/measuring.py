@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.recall import large_bank
 from benchmarks.recall.later_edits import LATER, LaterEdit
 from benchmarks.recall.photos import RADIUS, Hashes, Photos, hash_set, nearest, packed
 from benchmarks.recall.transformations import ALL, Transformation
@@ -21,17 +22,14 @@ from nciihash.hashing.hasher import hash_image
 from nciihash.hashing.parts import query_parts
 from nciihash.hashing.trimming import trim
 from nciihash.hashing.variants import hash_trimmed, hash_variants
-from nciihash.sdk.alignment import align
 from nciihash.sdk.matcher import CANDIDATE_BITS
 from nciihash.signals import Item, Match, Media
-from nciihash.windows import analyse, hash_windows
+from nciihash.windows import hash_windows
 
 BANKS: Final = ("plain", "standard", "full", "thorough")
 QUERIES: Final = ("plain", "match")
 LEVELS: Final = tuple(Level)
 EDITS: Final[tuple[Transformation | LaterEdit, ...]] = (*ALL, *LATER)
-
-HASHES: Final = 3  # of an item with which `Matcher` aligns a query
 
 # Why a copy is missed at the level `thorough`.
 CAUSES: Final = (
@@ -64,6 +62,7 @@ class Measured:
         distances: uint16 (photos, edits, banks, queries), from each copy to its own photo's hashes.
         found: bool (photos, edits, levels).
         sure: bool (photos, edits, levels), found without a need for review.
+        large: bool (photos, edits), found at `thorough` if the bank is among a million hashes.
         causes: int8 (photos, edits), index in `CAUSES` of copies missed at `thorough`; else -1.
         queries: for each photo the `match` queries of its copies, one for each of the sixty edits.
         false: matches of other photos.
@@ -73,6 +72,7 @@ class Measured:
     distances: NDArray[np.uint16]
     found: NDArray[np.bool_]
     sure: NDArray[np.bool_]
+    large: NDArray[np.bool_]
     causes: NDArray[np.int8]
     queries: list[list[Hashes]]
     false: list[FalseMatch] = field(default_factory=list)
@@ -110,14 +110,18 @@ def query_item(rgb: NDArray[np.uint8]) -> Item:
     return Item(Media.IMAGE, hashes, parts=query_parts(rgb, Level.THOROUGH, region))
 
 
-def measure(photos: Photos, items: dict[str, Item], numbers: Sequence[int]) -> Measured:
+def measure(
+    photos: Photos, items: dict[str, Item], numbers: Sequence[int], rest: NDArray[np.uint8]
+) -> Measured:
     """Look for the copies of some photos in the bank of all.
 
     Args:
         photos: the photos.
         items: of each photo of the bank, its set `thorough`.
         numbers: indices of photos of the bank whose copies are made.
+        rest: the other hashes of a large bank, uint8 (n, 32).
     """
+    large = large_bank.build(items, rest)
     matchers = [Matcher.from_items(items, level=level) for level in LEVELS]
     shape = len(numbers), len(EDITS)
     measured = Measured(
@@ -125,6 +129,7 @@ def measure(photos: Photos, items: dict[str, Item], numbers: Sequence[int]) -> M
         np.full((*shape, len(BANKS), len(QUERIES)), 256, np.uint16),
         np.zeros((*shape, len(LEVELS)), bool),
         np.zeros((*shape, len(LEVELS)), bool),
+        np.zeros(shape, bool),
         np.full(shape, -1, np.int8),
         [],
     )
@@ -146,6 +151,10 @@ def measure(photos: Photos, items: dict[str, Item], numbers: Sequence[int]) -> M
                 measured.found[row, edit, n] = bool(own)
                 measured.sure[row, edit, n] = any(not one.review for one in own)
                 measured.false.extend(_false(matcher.level, name, EDITS[edit].name, matches))
+            # `own` is of the level `thorough`, the last
+            measured.large[row, edit] = any(one.edit is None for one in own) or large_bank.finds(
+                large, hash_windows(item.parts, Level.THOROUGH), number
+            )
             if not measured.found[row, edit, -1]:
                 measured.causes[row, edit] = CAUSES.index(cause(item, items[name]))
     return measured
@@ -167,28 +176,22 @@ def cause(query: Item, item: Item) -> str:
         query: the copy.
         item: the set in the bank.
     """
-    bank = packed(item.hashes).view(np.uint8).reshape(-1, 32)
+    bank = large_bank.values_of(item)
     if not len(bank):
         return CAUSES[0]
     windows = hash_windows(query.parts, Level.THOROUGH)
     distances = np.bitwise_count(windows.hashes[:, None] ^ bank[None]).sum(axis=2)
     if distances.min() > CANDIDATE_BITS:
         return CAUSES[1]
-    tried: dict[int, int] = {}  # the nearest window of each hash, of the three nearest hashes
-    order = np.argsort(distances, axis=None, kind="stable")
-    for row, column in zip(*np.unravel_index(order, distances.shape), strict=True):
-        if len(tried) == HASHES or distances[row, column] > CANDIDATE_BITS:
-            break
-        part, box, _ = windows.locate(row)
-        if column not in tried and analyse(windows.parts[part].luma, box).distinctive:
-            tried[column] = row
-    if not tried:
+    order = np.argsort(distances, axis=None, kind="stable")[
+        : int((distances <= CANDIDATE_BITS).sum())
+    ]
+    rows, columns = np.unravel_index(order, distances.shape)
+    pairs = large_bank.nearest_pairs(windows, zip(rows.tolist(), columns.tolist(), strict=True))
+    if not pairs:
         return CAUSES[2]
-    for column, row in tried.items():
-        part, box, mirror = windows.locate(row)
-        if align(windows.parts[part], box, bank[column], mirror=mirror).same_picture:
-            return CAUSES[4]
-    return CAUSES[3]
+    aligned = any(large_bank.aligns(windows, row, bank[column]) for row, column in pairs)
+    return CAUSES[4] if aligned else CAUSES[3]
 
 
 def join(parts: Sequence[Measured]) -> Measured:
@@ -198,6 +201,7 @@ def join(parts: Sequence[Measured]) -> Measured:
         np.concatenate([part.distances for part in parts]),
         np.concatenate([part.found for part in parts]),
         np.concatenate([part.sure for part in parts]),
+        np.concatenate([part.large for part in parts]),
         np.concatenate([part.causes for part in parts]),
         [queries for part in parts for queries in part.queries],
         [one for part in parts for one in part.false],
