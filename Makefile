@@ -182,6 +182,7 @@ bench-search: $(VENV)/.dev
 	$(BENCH_CORES) $(SEARCH) --rows 1e6 --bank uniform --programs flat 16x16 11x23 --out benchmarks/results/search-uniform
 	$(BENCH_CORES) $(SEARCH) --rows 1e6 --bank turned --programs flat 16x16 11x23 --out benchmarks/results/search-turned
 	$(SEARCH) --rows 1e6 --programs compact --out benchmarks/results/search-threads
+	$(BENCH_CORES) $(BIN)/python -m benchmarks.search.candidates $(if $(PHOTOS),--photos $(PHOTOS)) --rows 1e6 --out benchmarks/results/candidates
 	$(BENCH_CORES) $(SEARCH) --rows 1e7 1e6 1e5 --radii --hostile --programs flat 16x16 11x23 --out benchmarks/results/search
 
 # The service under load, compared with what platforms run today; 40 minutes. One core for the service

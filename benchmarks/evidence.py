@@ -264,6 +264,7 @@ TABLES = {
     "search-all": "Search, all peers",
     "search-uniform": "Search in random hashes",
     "search-threads": "Search with two threads",
+    "candidates": "Search for candidates beyond the radius",
     "service": "The service",
     "veil": "The veil",
     "inversion": "What hashes reveal",

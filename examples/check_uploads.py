@@ -1,9 +1,11 @@
 """Check uploads in a web service (ASGI) before anybody else can see them.
 
-An upload is hashed in the sandbox, looked up in a bank that a background thread keeps up to date,
-and accepted or refused. Verdicts are queued on disk until the clearinghouse has them.
+An upload is hashed in the sandbox and looked up in a bank that a background thread keeps up to
+date, crops and collages included. It is accepted, refused, or held until a person has seen it.
+Verdicts are queued on disk until the clearinghouse has them.
 
-    POST /uploads    the bytes of a file: 201 if it may be shown, 403 if it matches
+    POST /uploads    the bytes of a file: 201 if it may be shown, 403 if it matches, 202 if it is
+                     held
     GET  /health     the state of the bank and of the verdicts, for monitoring
 
 The environment has the address as NCIIHASH_SERVER, the key as NCIIHASH_KEY, with the scopes `feed`
@@ -26,9 +28,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from nciihash import Follower, Verdict, VerdictQueue, VerdictSender
+from nciihash import Follower, Match, Matcher, Verdict, VerdictQueue, VerdictSender
 from nciihash.errors import FileRefused
-from nciihash.sandbox import Sandbox
 
 UPLOAD_MAX = 50 * 2**20  # bytes
 
@@ -39,14 +40,14 @@ def create_app() -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        with VerdictQueue(folder / "verdicts") as verdicts, Sandbox() as sandbox:
+        with VerdictQueue(folder / "verdicts") as verdicts:
             async with (
                 Follower(server, key, folder / "bank") as follower,
                 VerdictSender(server, key, verdicts) as sender,
             ):
                 # accept no upload before the bank is complete
                 await asyncio.to_thread(follower.ready)
-                app.state.checks = Checks(follower, sandbox, verdicts, sender)
+                app.state.checks = Checks(follower, verdicts, sender)
                 yield
 
     routes = [Route("/uploads", upload, methods=["POST"]), Route("/health", health)]
@@ -56,21 +57,18 @@ def create_app() -> Starlette:
 class Checks:
     """Checks uploads against the bank and queues the verdicts."""
 
-    def __init__(
-        self, follower: Follower, sandbox: Sandbox, verdicts: VerdictQueue, sender: VerdictSender
-    ) -> None:
+    def __init__(self, follower: Follower, verdicts: VerdictQueue, sender: VerdictSender) -> None:
         self.follower = follower
-        self.sandbox = sandbox
+        self.matcher = Matcher(follower)
         self.verdicts = verdicts
         self.sender = sender
 
-    def matches(self, path: str) -> bool:
-        """Whether a file matches the bank; if so, a verdict is queued durably."""
-        signals = [hashed.signal for hashed in self.sandbox.hash_file(path).hashes]
-        ids = {match.id for found in self.follower.query(signals) for match in found}
-        if ids:
-            self.verdicts.add(dict.fromkeys(ids, Verdict.BLOCKED))
-        return bool(ids)
+    def matches(self, path: str) -> list[Match]:
+        """Return the matches of a file; queue a verdict on those that need no review."""
+        matches = self.matcher.find(path)
+        if blocked := [match.id for match in matches if not match.review]:
+            self.verdicts.add(dict.fromkeys(blocked, Verdict.BLOCKED))
+        return matches
 
 
 async def upload(request: Request) -> JSONResponse:
@@ -88,9 +86,12 @@ async def upload(request: Request) -> JSONResponse:
             matches = await run_in_threadpool(checks.matches, file.name)
         except FileRefused as error:  # a file that cannot be checked is not shown
             return JSONResponse({"error": str(error)}, 422)
-        # Store the file here, unless it matches.
-    if matches:
+        # Store the file here, unless it is refused.
+    if any(not match.review for match in matches):
         return JSONResponse({"error": "This file may not be shared here."}, 403)
+    if matches:
+        # Show it to a reviewer, with `match.edit`, and queue the verdict.
+        return JSONResponse({"held": "A person will see this file before it is shown."}, 202)
     return JSONResponse({"accepted": True}, 201)
 
 

@@ -1,4 +1,7 @@
-"""Keep a local bank up to date, and match uploads against it.
+"""Keep a local bank up to date, and match uploads against it, crops and collages included.
+
+A copy of a whole picture is reported as blocked. A match marked `review`, such as that of a part of
+a picture, is only printed: a person has to look at it first.
 
 The key is read from the environment as NCIIHASH_KEY and needs the scopes `feed` and `feedback`.
 
@@ -8,11 +11,10 @@ Run: python follow_and_match.py SERVER BANK UPLOAD…
 import os
 import sys
 
+from nciihash import Matcher, Verdict
 from nciihash.bank import Bank
 from nciihash.client import PlatformClient
-from nciihash.sandbox import Sandbox
 from nciihash.sdk import follow
-from nciihash.signals import Verdict
 
 
 def main(server: str, bank_file: str, uploads: list[str]) -> None:
@@ -24,12 +26,14 @@ def main(server: str, bank_file: str, uploads: list[str]) -> None:
         print(f"{progress.signals} signals in the bank")
 
         blocked: dict[str, Verdict] = {}
-        with Bank.read(bank_file) as bank, Sandbox() as sandbox:
+        with Bank.read(bank_file) as bank:
+            matcher = Matcher(bank)
             for upload in uploads:
-                hashes = sandbox.hash_file(upload).hashes
-                for matches in bank.query([hashed.signal for hashed in hashes]):
-                    for match in matches:
-                        print(f"{upload}: {match.distance} bits from {match.id}, {match.band}")
+                for match in matcher.find(upload):
+                    print(f"{upload}: {match.distance} bits from {match.id}, {match.band}")
+                    if match.review:
+                        print(f"  to be reviewed: {match.edit or 'the picture has little detail'}")
+                    else:
                         blocked[match.id] = Verdict.BLOCKED
         reply = client.feedback(blocked)
         print(f"{reply.recorded} verdicts recorded")

@@ -67,7 +67,7 @@ class Analysis:
         tied: whether coefficients tie at the median in any of the eight dihedral variants, so that
             some bits are rounding noise and may differ between programs.
         busy: the fraction of the grid's 8,064 pairs of adjacent cells that differ by at least 1 %
-            of the range. Quality alone does not tell one strong edge from much detail.
+            of the range. One strong edge has quality, but is not busy.
         spread: over how many of the 256 coefficients the image's detail is spread. Plaid has a few,
             photos mostly have more than 60.
         rank: of how many separable patterns, a function of x times a function of y, the detail is

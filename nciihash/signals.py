@@ -403,7 +403,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """What was done to a picture, as far as a match of a window tells.
+    """What was done to a picture, as far as a match of a window shows it.
 
     Boxes are (left, top, right, bottom) in fractions. They are correct to some hundredths.
 
@@ -454,8 +454,8 @@ class Match:
         distance: in bits; only a local bank reports it.
         aligned: of a match of a window, the distance after the window was moved to where it fits
             best, in bits; None for a match of the picture's own hash.
-        edit: what was done to the picture, as far as a match of a window tells; None for a match
-            of the picture's own hash.
+        edit: what was done to the picture, as far as a match of a window shows it; None for a
+            match of the picture's own hash.
         review: whether a person should look at it before anything is blocked: see
             `nciihash.Matcher`.
     """

@@ -1,6 +1,7 @@
 """The boxes of the windows: which parts of a picture are hashed for a bank, and which of a query.
 
-A box is (left, top, right, bottom), in fractions of the picture. The tables below give hundredths.
+A box is (left, top, right, bottom), in fractions of the picture. The tables below are in
+hundredths.
 
 They were chosen together, greedily, on random crops and overlays, not on pictures. A PDQ hash still
 matches if the box is wrong by a few hundredths of its side (31 bits: 0.020, 60 bits: 0.045; root of

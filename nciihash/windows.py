@@ -145,18 +145,19 @@ def rotated(part: Part, angle: float) -> Part:
     """
     radians = math.radians(angle)
     cosine, sine = math.cos(radians), math.sin(radians)
-    axis = (np.arange(CELLS) + 0.5) / CELLS - 0.5
+    axis = ((np.arange(CELLS) + 0.5) / CELLS - 0.5).astype(np.float32)
     x, y = axis[None, :], axis[:, None]
     # where each cell comes from, in the part's own aspect ratio
-    columns = ((cosine * x + sine * y / part.shape) + 0.5) * CELLS - 0.5
-    rows = ((-sine * x * part.shape + cosine * y) + 0.5) * CELLS - 0.5
+    columns = (cosine * x + sine / part.shape * y) * CELLS + (CELLS - 1) / 2
+    rows = (-sine * part.shape * x + cosine * y) * CELLS + (CELLS - 1) / 2
     inside = (columns >= 0) & (columns <= CELLS - 1) & (rows >= 0) & (rows <= CELLS - 1)
-    left = np.clip(columns.astype(np.intp), 0, CELLS - 2)
-    top = np.clip(rows.astype(np.intp), 0, CELLS - 2)
+    left = np.clip(columns.astype(np.int32), 0, CELLS - 2)
+    top = np.clip(rows.astype(np.int32), 0, CELLS - 2)
     dx, dy = columns - left, rows - top
-    luma = part.luma.astype(np.float32)
-    above = luma[top, left] * (1 - dx) + luma[top, left + 1] * dx
-    below = luma[top + 1, left] * (1 - dx) + luma[top + 1, left + 1] * dx
+    luma = part.luma.astype(np.float32).ravel()
+    first = top * CELLS + left
+    above = luma[first] * (1 - dx) + luma[first + 1] * dx
+    below = luma[first + CELLS] * (1 - dx) + luma[first + CELLS + 1] * dx
     cells = np.where(inside, above * (1 - dy) + below * dy, luma.mean())
     rounded = np.clip(np.rint(cells), 0, 255).astype(np.uint8)
     kind = PartKind.ROTATED

@@ -1,4 +1,4 @@
-"""Draw grounds: what pictures of different people have behind them, from stripes to skies.
+"""Draw grounds: the backgrounds of pictures of different people, from stripes to skies.
 
 Each function draws one kind of ground; another seed is another ground of that kind, seen at another
 scale and angle, in other colours and light. They are the strangers that resemble each other most.
@@ -69,7 +69,10 @@ def _checks(rng: np.random.Generator) -> _Field:
 def _plaid(rng: np.random.Generator) -> _Field:
     x, y = _axes(rng, 6)
     periods = rng.uniform(2, 16, 4)
-    bands = [np.sin(np.pi * p * a + rng.uniform(0, 6)) for p, a in zip(periods, (x, x, y, y))]
+    bands = [
+        np.sin(np.pi * p * a + rng.uniform(0, 6))
+        for p, a in zip(periods, (x, x, y, y), strict=True)
+    ]
     return np.asarray(np.clip(0.5 + 0.2 * sum(np.sign(b) for b in bands), 0, 1))
 
 

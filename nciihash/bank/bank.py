@@ -41,7 +41,8 @@ from numpy.typing import NDArray
 
 from nciihash.bank import files
 from nciihash.bank import snapshot as snapshots
-from nciihash.bank.contents import BankContents, Candidates, ReplacementBank
+from nciihash.bank.candidates import Candidates
+from nciihash.bank.contents import BankContents, ReplacementBank
 from nciihash.bank.journal import Journal, encode
 from nciihash.bank.snapshot import Snapshot, Table
 from nciihash.errors import BankError
@@ -192,12 +193,20 @@ class Bank:
         return self._contents.query(signals)
 
     def candidates(self, type: SignalType, packed: NDArray[np.uint8], reach: int) -> Candidates:
-        """Find the candidates within `reach` bits of each hash, as `Index.query` does.
+        """Find the signals within the type's threshold of each hash, and some further away.
+
+        Much faster for many hashes than `query`, and for a matcher that compares further what is
+        too far away to match. Consistent with changes in other threads as `query` is.
 
         Args:
             type: of the hashes.
             packed: uint8 (n, bits // 8).
-            reach: in bits.
+            reach: the largest distance to return, in bits, at least the type's threshold. Beyond
+                it, only some signals are found (see `Index.query`).
+
+        Raises:
+            InvalidSignal: `packed` is not such an array.
+            ValueError: `reach` is less than the threshold.
         """
         return self._contents.candidates(type, packed, reach)
 

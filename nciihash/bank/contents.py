@@ -2,12 +2,12 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nciihash.bank.candidates import Candidates
 from nciihash.bank.journal import ID_BYTES, encode, raw_id
 from nciihash.bank.snapshot import Table
 from nciihash.feed import Added, Changes, FeedPage, apply
@@ -55,6 +55,23 @@ class TypeContents:
         row -= len(self.table)
         return self.added[row] if row >= 0 else self.table.entry(row + len(self.table))
 
+    def candidates(self, packed: NDArray[np.uint8], reach: int) -> Candidates:
+        """Find the candidates of hashes (`Bank.candidates`)."""
+        found = self.index.query(packed, self.table.type.threshold, candidates=reach)
+        rows = found.ids.astype(np.int64)
+        first = len(self.table)
+        values = np.empty((len(rows), packed.shape[1]), dtype=np.uint8)
+        items = np.empty((len(rows), ID_BYTES), dtype=np.uint8)
+        in_table = rows < first
+        values[in_table] = self.table.values[rows[in_table]]
+        items[in_table] = self.table.items[rows[in_table]]
+        for position in np.flatnonzero(~in_table).tolist():
+            entry = self.added[int(rows[position]) - first]
+            values[position] = np.frombuffer(entry.signal.value, np.uint8)
+            items[position] = np.frombuffer(bytes.fromhex(entry.item), np.uint8)
+        queries = np.repeat(np.arange(len(packed), dtype=np.int64), np.diff(found.offsets))
+        return Candidates(queries, found.distances, values, items, rows, self.entry)
+
     def __iter__(self) -> Iterator[Added]:
         """Yield the signals that are not removed."""
         for row in range(len(self.table) + len(self.added)):
@@ -82,29 +99,6 @@ class TypeContents:
         return self.table.merged(
             kept, [e for row, e in enumerate(self.added, first) if row not in self.removed]
         )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Candidates:
-    """The signals that are candidates for a batch of hashes, sorted by query, then distance.
-
-    Attributes:
-        query: int64 (m,), indices into the batch.
-        distance: uint16 (m,), in bits.
-        row: int64 (m,), rows of `contents`.
-        contents: the signals; None if there are none of this type.
-    """
-
-    query: NDArray[np.int64]
-    distance: NDArray[np.uint16]
-    row: NDArray[np.int64]
-    contents: TypeContents | None
-
-    def entry(self, index: int) -> Added:
-        """Return a candidate as it came from the feed."""
-        if self.contents is None:
-            raise IndexError(index)
-        return self.contents.entry(int(self.row[index]))
 
 
 class BankContents:
@@ -242,19 +236,9 @@ class BankContents:
         return matches
 
     def candidates(self, type: SignalType, packed: NDArray[np.uint8], reach: int) -> Candidates:
-        """Find the candidates within `reach` bits of each hash, as `Index.query` does.
-
-        Args:
-            type: of the hashes.
-            packed: uint8 (n, bits // 8).
-            reach: in bits.
-        """
-        if (contents := self._by_type.get(type)) is None:
-            empty = np.empty(0, np.int64)
-            return Candidates(empty, np.empty(0, np.uint16), empty, None)
-        found = contents.index.query(packed, radius=reach)
-        query = np.repeat(np.arange(len(packed), dtype=np.int64), np.diff(found.offsets))
-        return Candidates(query, found.distances, found.ids.astype(np.int64), contents)
+        """Find the candidates of hashes (`Bank.candidates`)."""
+        contents = self._by_type.get(type) or TypeContents(Table.empty(type))
+        return contents.candidates(packed, reach)
 
     def compacted(self) -> list[Table]:
         """Return tables of all signals that are not removed."""

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from nciihash.bank import snapshot as snapshots
 from nciihash.bank.bank import Bank
+from nciihash.bank.candidates import Candidates
 from nciihash.bank.snapshot import Snapshot, Table
 from nciihash.durable import fsync_folder
 from nciihash.errors import BankError, IndexFileInvalid
@@ -141,6 +142,36 @@ class FrozenBank:
         found = index.query(packed, radius=type.threshold, threads=threads)
         query = np.repeat(np.arange(len(packed), dtype=np.int64), np.diff(found.offsets))
         return RowMatches(query, found.distances, found.ids.astype(np.int64))
+
+    def candidates(
+        self, type: SignalType, packed: NDArray[np.uint8], reach: int, *, threads: int = 1
+    ) -> Candidates:
+        """Find the same candidates as `Bank.candidates`, apart from those beyond the threshold.
+
+        Args:
+            type: of the hashes.
+            packed: uint8 (n, bits // 8).
+            reach: the largest distance to return, in bits; at least the type's threshold.
+            threads: the most threads to use.
+
+        Raises:
+            BankError: the bank is an index file, which has no items.
+            InvalidSignal: `packed` is not such an array.
+            ValueError: `reach` is less than the threshold.
+        """
+        if self.indexes and not self.tables:
+            raise BankError(
+                "An index file has no items, so that it cannot be searched for candidates. Use a "
+                "bank."
+            )
+        index = self.indexes.get(type) or Index(type.bits)
+        table = self.tables.get(type) or Table.empty(type)
+        found = index.query(packed, type.threshold, candidates=reach, threads=threads)
+        rows = found.ids.astype(np.int64)
+        queries = np.repeat(np.arange(len(packed), dtype=np.int64), np.diff(found.offsets))
+        return Candidates(
+            queries, found.distances, table.values[rows], table.items[rows], rows, table.entry
+        )
 
     def names(self, type: SignalType, rows: NDArray[np.int64]) -> list[str]:
         """Return the signals' ids in the feed, or their numbers in an index file."""

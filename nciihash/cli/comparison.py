@@ -1,17 +1,31 @@
 """Compare two pictures or videos, and check a copy against saved hashes of the original."""
 
 import string
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
+from nciihash.cli.edit_words import describe_edit
 from nciihash.cli.saved_hashes import read_saved
 from nciihash.cli.submission.preparation import too_plain
 from nciihash.cli.terminal import ExitCode, Terminal
 from nciihash.errors import FileRefused, InvalidRequest, TooPlain
 from nciihash.sandbox.pool import hash_files
-from nciihash.signals import Band, Hashed, Item, Signal, SignalType, Variant, VariantSet, band
+from nciihash.sdk.match_fields import edit_fields
+from nciihash.signals import (
+    Band,
+    Hashed,
+    Item,
+    Level,
+    Match,
+    Media,
+    Signal,
+    SignalType,
+    Variant,
+    VariantSet,
+    band,
+)
 from nciihash.vpdq import Comparison, Share, compare, group_by_frame
 
 _PDQ_DIGITS: Final = SignalType.PDQ.bits // 4
@@ -21,6 +35,14 @@ _MEANING: Final = {
     Band.LIKELY: "A likely match: probably copies of one picture, one of them edited.",
     None: "No match: different pictures, or an edit that PDQ does not recognise.",
 }
+_WHO_FINDS_PARTS: Final = (
+    "Only platforms that match whole hashes with this program find it; others compare only the "
+    "whole picture. A person looks at such a match before anything is blocked."
+)
+_MOSTLY_PLAIN: Final = (
+    "It has so little detail that others resemble it, so a person looks at such a match before "
+    "anything is blocked."
+)
 
 
 def compare_pair(terminal: Terminal, a: str, b: str, *, sandboxed: bool = True) -> ExitCode:
@@ -41,6 +63,7 @@ def compare_pair(terminal: Terminal, a: str, b: str, *, sandboxed: bool = True) 
     if first is None or second is None:
         return ExitCode.SOME_FAILED
     pair = compare(group_by_frame(first), group_by_frame(second))
+    part = None if _band(pair) else _part_match(terminal, a, b, sandboxed=sandboxed)
     if terminal.as_json:
         line: dict[str, object] = {
             "distance": pair.distance,
@@ -48,19 +71,40 @@ def compare_pair(terminal: Terminal, a: str, b: str, *, sandboxed: bool = True) 
             "band": _band(pair),
             "qualities": None if _of_videos(pair) else [first[0].quality, second[0].quality],
         }
-        terminal.line(line | _share_fields(pair))
+        terminal.line(line | _share_fields(pair) | ({} if part is None else edit_fields(part)))
     elif _of_videos(pair):
         terminal.show(
             f"{_share(pair.query, 'the first')} and {_share(pair.bank, 'the second')} match; the "
             f"smallest distance is {pair.distance} bits."
         )
     else:
-        terminal.show(
-            f"{pair.distance} of {SignalType.PDQ.bits} bits differ. {_MEANING[_band(pair)]}"
-        )
+        meaning = _MEANING[_band(pair)]
+        if part is not None and part.edit is not None:
+            edit = describe_edit(part.edit, "first picture")
+            meaning = f"But the second is an edited copy: {edit}."
+        terminal.show(f"{pair.distance} of {SignalType.PDQ.bits} bits differ. {meaning}")
         if first[0].plain or second[0].plain:
             terminal.show("One of them is so plain that this says little.")
     return ExitCode.OK
+
+
+def _part_match(terminal: Terminal, a: str, b: str, *, sandboxed: bool) -> Match | None:
+    """Return the match of the second picture with the first one, if it shows a part of it."""
+    if not (Path(a).exists() and Path(b).exists()):
+        return None
+    original = _hash(terminal, a, VariantSet.THOROUGH, sandboxed=sandboxed)
+    copy = _hash(terminal, b, VariantSet.MATCH, sandboxed=sandboxed, level=Level.THOROUGH)
+    if original is None or copy is None or Media.VIDEO in {original.media, copy.media}:
+        return None
+    return _best_match({a: original}, copy)
+
+
+def _best_match(originals: Mapping[str, Item], copy: Item) -> Match | None:
+    """Return the best match of a copy; None if there is none."""
+    from nciihash.sdk.matcher import Matcher  # loads the search kernel
+
+    matches = Matcher.from_items(originals, level=Level.THOROUGH).find(copy)
+    return matches[0] if matches else None
 
 
 def _hashes(
@@ -76,11 +120,20 @@ def _hashes(
 
 
 def _hash(
-    terminal: Terminal, file: str | Path, variants: VariantSet, *, sandboxed: bool
+    terminal: Terminal,
+    file: str | Path,
+    variants: VariantSet,
+    *,
+    sandboxed: bool,
+    level: Level | None = None,
 ) -> Item | None:
     """Return the PDQ hashes of a file; None if it is refused, which is reported."""
     ((_, outcome),) = hash_files(
-        [Path(file)], signals=[SignalType.PDQ], variants=variants.value, sandboxed=sandboxed
+        [Path(file)],
+        signals=[SignalType.PDQ],
+        variants=variants.value,
+        level=level,
+        sandboxed=sandboxed,
     )
     if isinstance(outcome, FileRefused):
         terminal.refuse(file, outcome)
@@ -105,23 +158,32 @@ def check_copy(
     Raises:
         InvalidRequest: the saved hashes cannot be read, or none of them would be submitted.
     """
-    original = _submitted_hashes(against)
-    item = _hash(terminal, file, VariantSet.MATCH, sandboxed=sandboxed)
+    originals = _submitted_items(against)
+    item = _hash(terminal, file, VariantSet.MATCH, sandboxed=sandboxed, level=Level.THOROUGH)
     if item is None:
         return ExitCode.SOME_FAILED
     plain = too_plain(item)
-    pair = compare(group_by_frame(item.hashes), group_by_frame(original))
+    hashes = [hashed for original in originals.values() for hashed in original.hashes]
+    pair = compare(group_by_frame(item.hashes), group_by_frame(hashes))
+    whole = _band(pair)
+    best = _best_match(originals, item)
+    edit = None if best is None or whole is not None else best.edit
     if terminal.as_json:
         line: dict[str, object] = {
-            "found": _band(pair) is not None,
+            "found": whole is not None or edit is not None,
             "distance": pair.distance,
             "variant": pair.variant,
-            "band": _band(pair),
+            "band": whole if edit is None else Band.LIKELY,
             "too_plain": plain is not None,
+            "review": best is not None and best.review,
         }
-        terminal.line(line | _share_fields(pair))
+        terminal.line(line | _share_fields(pair) | (edit_fields(best) if best and edit else {}))
+    elif edit is not None:
+        terminal.show(f"It would be found: {describe_edit(edit)}. {_WHO_FINDS_PARTS}")
     else:
         terminal.show(_verdict(pair, plain))
+        if best is not None and best.review:
+            terminal.show(_MOSTLY_PLAIN)
     return ExitCode.OK
 
 
@@ -169,14 +231,17 @@ def _share(share: Share, of: str) -> str:
     return f"{share.found:,} of the {share.frames:,} frames of {of} ({share.fraction:.0%})"
 
 
-def _submitted_hashes(path: Path) -> list[Hashed]:
-    """Return those PDQ hashes in a file of saved hashes that would be submitted.
+def _submitted_items(path: Path) -> dict[str, Item]:
+    """Return the items in a file of saved hashes, with those PDQ hashes that would be submitted.
 
     Raises:
         InvalidRequest: the file cannot be read, or has no such hash.
     """
-    hashes = [hashed for item in read_saved(path) for hashed in item.hashes]
-    fit = [h for h in hashes if h.signal.type is SignalType.PDQ and not h.plain]
-    if not fit:
+    items = {}
+    for number, item in enumerate(read_saved(path)):
+        fit = [h for h in item.hashes if h.signal.type is SignalType.PDQ and not h.plain]
+        if fit:
+            items[str(number)] = replace(item, hashes=tuple(fit))
+    if not items:
         raise InvalidRequest("The file given with --against holds no hash fit to be submitted.")
-    return fit
+    return items

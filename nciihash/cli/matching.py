@@ -18,9 +18,10 @@ from nciihash.cli.terminal import ExitCode, Terminal
 from nciihash.errors import FileRefused, describe_os_error
 from nciihash.media.reading import files_in, name_fields
 from nciihash.sandbox.pool import cores, hash_files
-from nciihash.sdk.lookup import FindMatches, LookupResult, VariantCounts, look_up, once
-from nciihash.signals import Item, Match, SignalType
-from nciihash.wire import Hit, Hits
+from nciihash.sdk.lookup import LookupResult, look_up, once
+from nciihash.sdk.match_fields import match_fields
+from nciihash.signals import Item, Level, Match, SignalType, VariantSet
+from nciihash.wire import Hits
 
 # Banks need file locks as POSIX has them, and clients take a while to load. Both are imported where
 # they are used, so that other commands start fast, and on every system.
@@ -29,6 +30,17 @@ if TYPE_CHECKING:
     from nciihash.sdk.veiled import Confirmer, PendingCandidates
 
 _BATCH: Final = 32  # files that are looked up in one query
+
+_WHOLE_ONLY: Final = (
+    "A clearinghouse is only asked about whole pictures, and pictures within a frame. This finds "
+    "copies that were resized, recoloured, mirrored or cropped a little. To find copies that were "
+    "cropped further, covered by stickers or put into a collage, match against a bank of whole "
+    "hashes."
+)
+_REVIEW: Final = (
+    "A person has to look at the matches marked `review` before anything is blocked: only a part "
+    "of the picture matched, or it has so little detail that other pictures resemble it."
+)
 
 Connect: TypeAlias = "Callable[[str], PlatformClient]"
 
@@ -43,6 +55,8 @@ class MatchOptions:
         server: address of the clearinghouse to ask; without `confirm`, in place of a bank.
         confirm: the bank is veiled: ask the clearinghouse about candidates.
         signals: types of hash to compute.
+        level: how thoroughly to search; None for `windows`, or for `fast` where whole hashes are
+            not known.
         recursive: search folders, and skip files that are neither pictures nor videos.
         fast: allow PDQ hashes to differ by up to 4 bits from the exact ones.
         out: write the results to this file.
@@ -55,6 +69,7 @@ class MatchOptions:
     server: str | None = None
     confirm: bool = False
     signals: tuple[SignalType, ...] = (SignalType.PDQ,)
+    level: Level | None = None
     recursive: bool = False
     fast: bool = False
     out: Path | None = None
@@ -73,6 +88,11 @@ class MatchOptions:
             )
         if not self.confirm and (self.bank is None) == (self.server is None):
             raise typer.BadParameter("Use either --bank or --server.")
+        if self.server is not None and self.level not in {None, Level.FAST}:
+            raise typer.BadParameter(
+                f"--level {self.level} needs a bank of whole hashes. With --server, or a veiled "
+                "bank, the only level is fast."
+            )
 
 
 def match_files(terminal: Terminal, connect: Connect, options: MatchOptions) -> ExitCode:
@@ -95,6 +115,8 @@ def match_files(terminal: Terminal, connect: Connect, options: MatchOptions) -> 
     summary = RunSummary(terminal, "matched", skip_unsupported=options.recursive)
     with ExitStack() as stack:
         source = _open_source(connect, options, stack)
+        if source.level is None:
+            terminal.say(_WHOLE_ONLY)
         results = open_results(options.out, MATCHES, stack)
         files = files_in(options.files) if options.recursive else options.files
         todo = summary.not_done(files, results)
@@ -103,7 +125,8 @@ def match_files(terminal: Terminal, connect: Connect, options: MatchOptions) -> 
             todo,
             signals=options.signals,
             # the trimmed picture as well, so that a screenshot or a border hides nothing
-            variants="match",
+            variants=VariantSet.MATCH.value,
+            level=source.level,
             fast=options.fast,
             sandboxed=options.sandboxed,
             jobs=options.jobs or min(cores(), len(todo)),
@@ -112,12 +135,18 @@ def match_files(terminal: Terminal, connect: Connect, options: MatchOptions) -> 
         writer = _ResultWriter(terminal, options, summary, results, source.unconfirmed)
         with summary.resumable(results):
             while batch := list(islice(hashed, _BATCH)):
-                hashes = dict(batch)
-                for path, outcome in look_up(batch, source.find, source.variant_counts):
-                    writer.add(path, outcome, hashes[path])
+                items = [outcome for _, outcome in batch if isinstance(outcome, Item)]
+                found = iter(source.look_up(items))
+                for path, outcome in batch:
+                    if isinstance(outcome, FileRefused):
+                        summary.refuse(path, outcome)
+                    else:
+                        writer.add(path, outcome, next(found))
                 advance(len(batch))
     if writer.rows:
         terminal.show(tables.match_table(writer.rows))
+    if writer.review:
+        terminal.say(_REVIEW)
     if options.recursive or options.out:
         summary.say()
     unconfirmed = source.unconfirmed
@@ -133,13 +162,13 @@ class _Source:
     """What files are matched against.
 
     Attributes:
-        find: returns the matches of signals.
-        variant_counts: counts an item's hashes; None if that is not known.
+        look_up: returns the results of files, given their hashes.
+        level: which windows to hash of each file; None if the source is never asked about windows.
         unconfirmed: stores candidates that could not be confirmed; None for whole hashes.
     """
 
-    find: FindMatches
-    variant_counts: VariantCounts = None
+    look_up: Callable[[Sequence[Item]], Sequence[LookupResult]]
+    level: Level | None = None
     unconfirmed: "_UnconfirmedFiles | None" = None
 
 
@@ -150,8 +179,10 @@ def _open_source(connect: Connect, options: MatchOptions, stack: ExitStack) -> _
         typer.BadParameter: the bank is veiled and `confirm` is not set, or the other way round.
     """
     if options.bank is None:
-        return _Source(stack.enter_context(connect(options.server or "")).match)
+        client = stack.enter_context(connect(options.server or ""))
+        return _Source(partial(look_up, ask=client.match))
     from nciihash.bank.bank import Bank
+    from nciihash.sdk.matcher import Matcher
     from nciihash.sdk.veiled import Confirmer, PendingCandidates, load_veil
 
     bank = stack.enter_context(Bank.read(options.bank))
@@ -159,7 +190,9 @@ def _open_source(connect: Connect, options: MatchOptions, stack: ExitStack) -> _
     if options.confirm and veil is None:
         raise typer.BadParameter("This bank holds whole hashes: omit --confirm and --server.")
     if veil is None:
-        return _Source(bank.query, partial(bank.count_variants, SignalType.PDQ))
+        matcher = Matcher(bank, level=options.level or Level.WINDOWS)
+        variant_counts = partial(bank.count_variants, SignalType.PDQ)
+        return _Source(partial(matcher.look_up, variant_counts=variant_counts), matcher.level)
     if not options.confirm:
         raise typer.BadParameter(
             "This bank is veiled, so what it finds are only candidates: add --confirm and --server."
@@ -167,7 +200,9 @@ def _open_source(connect: Connect, options: MatchOptions, stack: ExitStack) -> _
     client = stack.enter_context(connect(options.server or ""))
     confirmer = Confirmer(bank, veil, client.match)
     pending = PendingCandidates(options.bank)
-    return _Source(confirmer.find, unconfirmed=_UnconfirmedFiles(confirmer, pending))
+    return _Source(
+        partial(look_up, ask=confirmer.find), unconfirmed=_UnconfirmedFiles(confirmer, pending)
+    )
 
 
 class _ResultWriter:
@@ -175,6 +210,7 @@ class _ResultWriter:
 
     Attributes:
         rows: files and their results for the table that is shown at the end.
+        review: whether a person has to look at any of the matches.
     """
 
     def __init__(
@@ -186,32 +222,29 @@ class _ResultWriter:
         unconfirmed: "_UnconfirmedFiles | None",
     ) -> None:
         self.rows: list[tuple[str, LookupResult]] = []
+        self.review = False
         self._terminal = terminal
         self._all_rows = not (options.recursive or options.out)
         self._summary = summary
         self._results = results
         self._unconfirmed = unconfirmed
 
-    def add(
-        self, path: Path, outcome: LookupResult | FileRefused, hashed: Item | FileRefused
-    ) -> None:
-        """Add the result of a file, given its hashes."""
-        if isinstance(outcome, FileRefused):
-            self._summary.refuse(path, outcome)
-            return
+    def add(self, path: Path, item: Item, result: LookupResult) -> None:
+        """Add the result of a file."""
         self._summary.done()
-        line = name_fields(path) | _result_line(outcome)
+        self.review |= any(isinstance(match, Match) and match.review for _, match in result.found)
+        line = name_fields(path) | _result_line(result)
         stored = None
-        if self._unconfirmed and isinstance(hashed, Item):
-            stored = self._unconfirmed.add(path, hashed)
+        if self._unconfirmed:
+            stored = self._unconfirmed.add(path, item)
             if stored is not None:
                 line["waiting"] = stored
         if self._results and stored is not False:  # otherwise the next run matches it again
             self._results.add(line)
         elif self._terminal.as_json:
             self._terminal.line(line)
-        if not self._terminal.as_json and (outcome.found or self._all_rows):
-            self.rows.append((os.fsdecode(path), outcome))
+        if not self._terminal.as_json and (result.found or self._all_rows):
+            self.rows.append((os.fsdecode(path), result))
 
 
 class _UnconfirmedFiles:
@@ -305,7 +338,7 @@ def _confirmed(replies: Sequence[tuple[SignalType, Hits]]) -> LookupResult:
 
 def _result_line(result: LookupResult) -> dict[str, object]:
     line: dict[str, object] = {
-        "matches": [_match_line(type, match) for type, match in result.found]
+        "matches": [match_fields(type, match) for type, match in result.found]
     }
     if result.truncated:
         line["truncated"] = True
@@ -319,10 +352,3 @@ def _result_line(result: LookupResult) -> dict[str, object]:
             for shared in result.shared
         ]
     return line
-
-
-def _match_line(type: SignalType, match: Match | Hit) -> dict[str, object]:
-    line: dict[str, object] = {"id": match.id, "item": match.item, "type": type.value}
-    if isinstance(match, Match):
-        line |= {"variant": match.variant.value, "distance": match.distance}
-    return line | {"band": match.band.value}

@@ -3,11 +3,16 @@
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from nciihash.signals import SignalType
+
+LEVELS: Final = (
+    "fast looks up the picture and the picture within its frame; windows also some 100 parts of "
+    "it, and thorough nearly a thousand."
+)
 
 
 class SignalChoice(StrEnum):

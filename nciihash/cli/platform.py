@@ -10,6 +10,7 @@ import typer
 from nciihash.cli.clients import platform_client
 from nciihash.cli.matching import MatchOptions, confirm_candidates, match_files
 from nciihash.cli.options import (
+    LEVELS,
     AsJson,
     Fast,
     Jobs,
@@ -21,7 +22,7 @@ from nciihash.cli.options import (
     wanted_signals,
 )
 from nciihash.cli.terminal import ExitCode, Terminal
-from nciihash.signals import Verdict
+from nciihash.signals import Level, Verdict
 
 app = typer.Typer()
 
@@ -108,6 +109,15 @@ Signals = Annotated[
     typer.Option(help="Match this type of hash as well as pdq. May be repeated."),
 ]
 
+SearchLevel = Annotated[
+    Level | None,
+    typer.Option(
+        help=f"How thoroughly to search: {LEVELS} By default windows; with --server or a veiled "
+        "bank only fast is possible.",
+        show_default=False,
+    ),
+]
+
 
 @app.command(rich_help_panel=_PANEL)
 def match(
@@ -116,6 +126,7 @@ def match(
     server: QueriedServer = None,
     confirm: Confirm = False,
     signal: Signals = None,
+    level: SearchLevel = None,
     recursive: Recursive = False,
     fast: Fast = False,
     out: Out = None,
@@ -124,6 +135,9 @@ def match(
     as_json: AsJson = False,
 ) -> None:
     """Find out which files match something in a bank. Only hashes leave this machine.
+
+    A bank of whole hashes also finds crops, pictures with stickers, and parts of collages. Such a
+    match is marked `review`: a person has to look at it before anything is blocked.
 
     For a video and each item that it matches, the result says how many of the video's frames match
     the item, and how many of the item's frames match the video. If the file is a short part of a
@@ -137,6 +151,7 @@ def match(
         server=server,
         confirm=confirm,
         signals=wanted_signals(signal),
+        level=level,
         recursive=recursive,
         fast=fast,
         out=out,

@@ -6,8 +6,17 @@ from typing import Annotated
 
 import typer
 
-from nciihash.cli.options import AsJson, Fast, Jobs, NoSandbox, SignalChoice, wanted_signals
+from nciihash.cli.options import (
+    LEVELS,
+    AsJson,
+    Fast,
+    Jobs,
+    NoSandbox,
+    SignalChoice,
+    wanted_signals,
+)
 from nciihash.cli.terminal import ExitCode, Terminal
+from nciihash.signals import Level
 
 app = typer.Typer()
 
@@ -45,6 +54,13 @@ Signals = Annotated[
     list[SignalChoice] | None,
     typer.Option(help="Hash files with this type as well as pdq. May be repeated."),
 ]
+ScanLevel = Annotated[
+    Level,
+    typer.Option(
+        help=f"How thoroughly to search: {LEVELS} The latter two also find crops, pictures with "
+        "stickers, and parts of collages, and take longer; a person has to look at what they find.",
+    ),
+]
 BlockSize = Annotated[
     int | None,
     typer.Option(
@@ -65,6 +81,7 @@ def scan(
         Engine, typer.Option(help="Run on all cores of this machine, or on a Ray cluster.")
     ] = Engine.LOCAL,
     signal: Signals = None,
+    level: ScanLevel = Level.FAST,
     fast: Fast = False,
     block: BlockSize = None,
     jobs: Jobs = None,
@@ -95,6 +112,7 @@ def scan(
         out,
         on_ray=engine is Engine.RAY,
         signals=wanted_signals(signal),
+        level=level,
         fast=fast,
         block=block,
         jobs=jobs,

@@ -18,11 +18,11 @@ from nciihash.sandbox.pool import cores
 from nciihash.scan import executors
 from nciihash.scan.executors import BlockFailure, BlockOutcome
 from nciihash.scan.plan import Block, FileRefusal, Kind, Plan, plan
-from nciihash.scan.results import ScanFolder
+from nciihash.scan.results import ScanFolder, is_index_file
 from nciihash.scan.sources import open_source
 from nciihash.scan.worker import BlockResult, Job
 from nciihash.sdk.veiled import load_veil
-from nciihash.signals import SignalType
+from nciihash.signals import Level, SignalType
 
 _EXAMPLES: Final = 5  # files that are named for each kind of failure
 
@@ -37,6 +37,7 @@ class ScanOptions:
         out: folder for the results.
         on_ray: run on a Ray cluster instead of this machine.
         signals: types of hash to compute from files.
+        level: how thoroughly to search for each file.
         fast: allow PDQ hashes of files to differ by up to 4 bits from the exact ones.
         block: files or hashes in a block; None for the default.
         jobs: blocks to scan at the same time on this machine; None for one per processor.
@@ -48,6 +49,7 @@ class ScanOptions:
     out: Path
     on_ray: bool = False
     signals: tuple[SignalType, ...] = (SignalType.PDQ,)
+    level: Level = Level.FAST
     fast: bool = False
     block: int | None = None
     jobs: int | None = None
@@ -61,7 +63,8 @@ def scan_source(terminal: Terminal, options: ScanOptions) -> ExitCode:
         `SOME_FAILED` if files or hashes were refused, or blocks failed; else `OK`.
 
     Raises:
-        typer.BadParameter: the bank is veiled.
+        typer.BadParameter: the bank is veiled; or the level is not `fast`, and the source holds
+            hashes, or the bank is an index file.
         NciihashError: the source, the bank or the cluster cannot be opened, or the folder holds
             something else.
         OSError: the results cannot be written.
@@ -70,15 +73,25 @@ def scan_source(terminal: Terminal, options: ScanOptions) -> ExitCode:
         raise typer.BadParameter(
             "This bank is veiled, so what it finds are only candidates: use `match --confirm`."
         )
+    if options.level is not Level.FAST and is_index_file(options.bank):
+        raise typer.BadParameter(
+            f"--level {options.level} needs a bank: in an index file it is not known which "
+            "hashes are of one picture."
+        )
     source = options.source
     if "://" not in source:
         source = os.path.abspath(source)  # noqa: PTH100 - a string
     with ScanFolder(options.out) as folder:
         terminal.say("Listing the source …")
         planned = plan(open_source(source), options.block)
+        if options.level is not Level.FAST and planned.kind is Kind.HASHES:
+            raise typer.BadParameter(
+                f"--level {options.level} needs the pictures: this source holds only their hashes."
+            )
         signals = options.signals if planned.kind is Kind.FILES else ()
         how = {
             "signals": [type.value for type in signals],
+            "level": options.level.value,
             "fast": options.fast and bool(signals),
         }
         bank, state = folder.begin(source, planned, options.bank, how)
@@ -90,6 +103,7 @@ def scan_source(terminal: Terminal, options: ScanOptions) -> ExitCode:
             str(bank),
             state.fingerprint,
             signals,
+            options.level,
             options.fast,
             options.sandboxed,
         )

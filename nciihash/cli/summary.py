@@ -13,6 +13,7 @@ from nciihash.cli.results_file import Layout, ResultLine, ResultsFile
 from nciihash.cli.tables import shown
 from nciihash.cli.terminal import Terminal
 from nciihash.errors import FileRefused, UnsupportedFormat
+from nciihash.sdk.match_fields import MATCH_COLUMNS, match_row
 
 
 def _name_columns(line: ResultLine) -> dict[str, str | None]:
@@ -35,17 +36,8 @@ HASHES: Final = Layout(
     ),
 )
 MATCHES: Final = Layout(
-    {
-        "file": "string",
-        "file_bytes": "string",
-        "id": "string",
-        "item": "string",
-        "type": "string",
-        "variant": "string",
-        "distance": "int16",
-        "band": "string",
-    },
-    lambda line: ({**_name_columns(line), **match} for match in line["matches"]),
+    {"file": "string", "file_bytes": "string", **MATCH_COLUMNS},
+    lambda line: ({**_name_columns(line), **match_row(match)} for match in line["matches"]),
 )
 _EXAMPLES: Final = 5  # files that are named for each kind of failure
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from nciihash.sdk.lookup import LookupResult
 from nciihash.signals import QUALITY_MIN, Band, Hashed, Item, Match, SignalType, Verdict
 from nciihash.vpdq import Share
-from nciihash.wire import CaseStatus, ItemStatus, PlatformStatus, TakenOut
+from nciihash.wire import CaseStatus, Hit, ItemStatus, PlatformStatus, TakenOut
 from nciihash.wire.advocates import AssistedCase
 
 _UNKNOWN: Final = "not known"
@@ -85,10 +85,15 @@ def match_table(rows: Iterable[tuple[str, LookupResult]]) -> Table:
     """Return a table of matches. A clearinghouse, unlike a local bank, returns no distances.
 
     A video has a row for each item: its nearest signal, and how many frames match on either side.
+    A match of a part of a picture says what was done to it, and what is visible of the original.
     """
     table = _table("File", "Match", "Distance", "Type", "Variant", "Signal")
     rows = list(rows)
     videos = {name: result.shared for name, result in rows if result.shared}
+    edited = any(isinstance(m, Match) and m.edit for _, result in rows for _, m in result.found)
+    if edited:
+        table.add_column("Edit", overflow="fold")
+        table.add_column("Visible", overflow="fold")
     if videos:
         table.add_column("Frames here", overflow="fold")
         table.add_column("Frames there", overflow="fold")
@@ -103,15 +108,36 @@ def match_table(rows: Iterable[tuple[str, LookupResult]]) -> Table:
                 if match.item in items_shown:
                     continue
                 items_shown.add(match.item)
-            distance, variant = _NOT_RETURNED, _NOT_RETURNED
-            if isinstance(match, Match):
-                distance, variant = f"{match.distance} of {type.bits}", match.variant.value
-            band = _band(match.band)
-            more = () if of_item is None else (_share(of_item.query), _share(of_item.bank))
-            table.add_row(Text(shown(name)), band, distance, type.value, variant, match.id, *more)
+            more = _edit(match) if edited else ()
+            if of_item is not None:
+                more += _share(of_item.query), _share(of_item.bank)
+            table.add_row(Text(shown(name)), *_match(type, match), match.id, *more)
         if result.truncated:
             table.add_row(Text(shown(name)), "more", *[_NOT_RETURNED] * 4)
     return table
+
+
+def _match(type: SignalType, match: Match | Hit) -> tuple[Text, str, str, str]:
+    """Return the cells of a match: its band, distance, type and variant."""
+    band = _band(match.band)
+    if not isinstance(match, Match):
+        return band, _NOT_RETURNED, type.value, _NOT_RETURNED
+    if match.review:
+        band.append(", review")
+    distance = f"{match.distance} of {type.bits}"
+    if match.aligned is not None:
+        distance += f", {match.aligned} aligned"
+    return band, distance, type.value, match.variant.value
+
+
+def _edit(match: Match | Hit) -> tuple[str, ...]:
+    """Return the cells of an edit: its description, and what is visible of the original."""
+    if not isinstance(match, Match) or match.edit is None:
+        return "", ""
+    if match.edit.crop is None:
+        return str(match.edit), _UNKNOWN
+    left, top, right, bottom = match.edit.crop
+    return str(match.edit), f"{left:.0%} to {right:.0%} across, {top:.0%} to {bottom:.0%} down"
 
 
 def _share(share: Share | None) -> str:

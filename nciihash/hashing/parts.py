@@ -73,14 +73,15 @@ def _cells(luma: NDArray[np.float32]) -> NDArray[np.uint8]:
 def _part(kind: PartKind, luma: NDArray[np.float32], box: Box, time: float | None) -> Part | None:
     """Return a rectangle of the reduced copy as a part; None if it is too small.
 
-    One pixel is left off at each edge that is not the picture's own, since reducing mixes it with
-    the other side of the edge.
+    Of a trimmed part one pixel is left off at each edge that is not the picture's own, since
+    reducing mixes it with the other side of the edge. The search for rectangles has left it off.
     """
     height, width = luma.shape
     left, top = (round(box[0] * width), round(box[1] * height))
     right, bottom = (round(box[2] * width), round(box[3] * height))
-    left, top = left + (left > 0), top + (top > 0)
-    right, bottom = right - (right < width), bottom - (bottom < height)
+    if kind is PartKind.TRIMMED:
+        left, top = left + (left > 0), top + (top > 0)
+        right, bottom = right - (right < width), bottom - (bottom < height)
     if min(right - left, bottom - top) < _PART_MIN:
         return None
     inner = (left / width, top / height, right / width, bottom / height)

@@ -34,7 +34,7 @@ from nciihash.scan.plan import FileRefusal, Plan
 from nciihash.scan.worker import BlockResult
 from nciihash.search.index_file import MAGIC
 
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 _META: Final = b"nciihash"  # the key of a block's counts in its file's metadata
 _READERS: Final = 8
 _OWN: Final = {"manifest.json", "bank", ".bank.tmp", "matches", "refused.jsonl", "lock"}
@@ -217,7 +217,7 @@ class ScanFolder:
         return bank.resolve() if state.bank is None else self.path / "bank"
 
     def _freeze(self, bank: Path) -> BankVersion:
-        if _is_index(bank):
+        if is_index_file(bank):
             return index_file_version(bank)
         self._delete_bank()  # of a run that crashed here
         return freeze(bank, self.path / "bank")
@@ -235,7 +235,9 @@ class ScanFolder:
             BankError, BankCorrupt, IndexFileInvalid: it is damaged, or cannot be opened.
         """
         if state.bank is not None:
-            lineage = None if _is_index(bank) else Snapshot.open(bank, verify=False).lineage.hex()
+            lineage = (
+                None if is_index_file(bank) else Snapshot.open(bank, verify=False).lineage.hex()
+            )
             if lineage != state.bank:
                 raise self._mismatch("a scan against another bank")
         if fingerprint(self._bank(state, bank)) != state.fingerprint:
@@ -295,7 +297,8 @@ def _refusal_line(refusal: FileRefusal) -> dict[str, str]:
     return line | fields
 
 
-def _is_index(bank: Path) -> bool:
+def is_index_file(bank: Path) -> bool:
+    """Whether a path is that of an index file rather than of a bank."""
     try:
         with bank.open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC

@@ -18,8 +18,9 @@ from nciihash.sandbox.parent import Sandbox
 from nciihash.scan.parquet import dense, invalid_rows, masks_by_type, read_hashes
 from nciihash.scan.plan import Block, FileRefusal, Kind, Part
 from nciihash.scan.sources import ScanSource, open_source
-from nciihash.sdk.lookup import look_up
-from nciihash.signals import Item, Match, SignalType
+from nciihash.sdk.match_fields import MATCH_COLUMNS, match_fields, match_row
+from nciihash.sdk.matcher import Matcher
+from nciihash.signals import Item, Level, Match, SignalType, VariantSet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,19 +29,15 @@ _ROWS: Final = 1 << 14  # hashes that are matched in one query
 _EXAMPLES: Final = 20  # invalid rows that are named for a part of a Parquet file; all are counted
 
 # The columns of results, with Arrow's names of their types. `source` and `row` are the Parquet file
-# of a hash and its row there; `time` is the second of a video.
+# of a hash and its row there; `time` is the second of a video. `review` is null for hashes, whose
+# pictures are not known.
 COLUMNS: Final = {
     "source": "string",
     "row": "int64",
     "file": "string",
     "file_bytes": "string",
     "time": "float64",
-    "id": "string",
-    "item": "string",
-    "type": "string",
-    "variant": "string",
-    "distance": "int16",
-    "band": "string",
+    **MATCH_COLUMNS,
 }
 # The columns that are copied from a Parquet file of hashes to the results.
 _COPIED: Final = ("file", "file_bytes", "time")
@@ -56,6 +53,7 @@ class Job:
         bank: path of a frozen bank.
         fingerprint: of that bank.
         signals: types of hash to compute from files.
+        level: how thoroughly to search for files.
         fast: passed to `nciihash.hashing.hasher.hash_file`.
         sandboxed: open files in a child process.
     """
@@ -65,6 +63,7 @@ class Job:
     bank: str
     fingerprint: str
     signals: tuple[SignalType, ...]
+    level: Level = Level.FAST
     fast: bool = False
     sandboxed: bool = True
 
@@ -108,6 +107,7 @@ class Scanner:
     def __init__(self, job: Job, bank: FrozenBank, source: ScanSource) -> None:
         self._job = job
         self._bank = bank
+        self._matcher = Matcher(bank, level=job.level)
         self._source = source
         # one thread for decoding videos: other processors scan other blocks
         self._sandbox = Sandbox(replace(LIMITS, threads=1))
@@ -145,7 +145,6 @@ class Scanner:
 
     def _scan_file(self, part: Part, collected: "_BlockCollector") -> None:
         self._check()
-        path = Path(part.name)
         try:
             check_video_size(part.size, LIMITS)  # before it is downloaded
             with self._source.local_copy(part.name) as copy:
@@ -159,22 +158,20 @@ class Scanner:
                 collected.refuse(part.name, refusal.code, reason)
             return
         collected.scanned += 1
-        for _, outcome in look_up([(path, item)], self._bank.query, None):
-            assert not isinstance(outcome, FileRefused)  # noqa: S101 - it was hashed
-            matches = [match for _, match in outcome.found if isinstance(match, Match)]
-            collected.add_file(part.name, matches, named=bool(self._bank.tables))
+        collected.add_file(part.name, self._matcher.find(item), named=bool(self._bank.tables))
 
     def _hash(self, path: Path) -> Item:
-        job = self._job
-        # the trimmed picture as well, as in `nciihash match`
+        job, variants = self._job, VariantSet.MATCH.value  # as in `nciihash match`
         if job.sandboxed:
             return self._sandbox.hash_file(
-                path, variants="match", signals=job.signals, fast=job.fast
+                path, variants=variants, signals=job.signals, level=job.level, fast=job.fast
             )
         # loads the decoders into this process, as asked for
         from nciihash.hashing.hasher import hash_file
 
-        return hash_file(path, variants="match", signals=job.signals, fast=job.fast)
+        return hash_file(
+            path, variants=variants, signals=job.signals, level=job.level, fast=job.fast
+        )
 
     def _scan_rows(self, part: Part, collected: "_BlockCollector") -> None:
         """Match the hashes of some row groups."""
@@ -275,18 +272,12 @@ class _BlockCollector:
             matches: of its hashes.
             named: whether items and variants are known, which an index file does not hold.
         """
-        rows = [
-            {
-                **name_fields(name),
-                "id": match.id,
-                "item": match.item if named else None,
-                "type": match.type.value,
-                "variant": match.variant.value if named else None,
-                "distance": match.distance,
-                "band": match.band.value,
-            }
-            for match in matches
-        ]
+        unknown = {} if named else {"item": None, "variant": None}
+        rows = []
+        for match in matches:
+            fields = match_fields(match.type, match)
+            row = {**name_fields(name), "time": fields.get("time"), **match_row(fields), **unknown}
+            rows.append(row)
         if rows:
             self._tables.append(_table({c: [r.get(c) for r in rows] for c in COLUMNS}))
 
@@ -328,7 +319,8 @@ class _BlockCollector:
                 "band": np.where(strong, "strong", "likely").tolist(),
             }
             nulls = [None] * count
-            tables.append(_table({k: nulls if v is None else v for k, v in columns.items()}))
+            filled = ((name, columns.get(name)) for name in COLUMNS)
+            tables.append(_table({k: nulls if v is None else v for k, v in filled}))
         table = pa.concat_tables(tables)
         if len(tables) > 1:  # each of them is in the order of rows
             order = np.argsort(table.column("row").to_numpy(), kind="stable")

@@ -1,8 +1,8 @@
 """Move a window of a query until its hash is as near to a bank's hash as it gets.
 
 Two hashes within 60 bits may be of two windows of one picture, a few hundredths apart, or of two
-pictures that resemble each other. Moving the window tells them apart: a copy falls to a few bits,
-while a similar picture stops at 18 to 36.
+pictures that resemble each other. Moving the window distinguishes them: a copy falls to a few
+bits, while a similar picture stops at 18 to 36.
 """
 
 from dataclasses import dataclass
@@ -26,9 +26,12 @@ _MOVES: Final = ((0.03, 2), (0.015, 2), (0.007, 1))
 _TURN: Final = 60.0  # degrees by which a window is rotated, times the move
 _TURN_MIN: Final = 0.01  # moves smaller than this are not combined with rotations
 _GRID: Final = 64  # cells of PDQ's grid
-_FREQUENCIES: Final = np.arange(1, 17)
-# The attenuation of each frequency by PDQ's filter, two boxes of half a grid cell each.
-_ATTENUATION: Final = np.sinc(_FREQUENCIES / (2 * _GRID)) ** 2 / _FREQUENCIES
+_FREQUENCIES: Final = (np.pi * np.arange(1, 17)).astype(np.float32)[:, None]
+# The attenuation of each frequency by PDQ's filter, two boxes of half a grid cell each, and the
+# factor of its integral.
+_ATTENUATION: Final = (np.sinc(np.arange(1, 17) / (2 * _GRID)) ** 2 / np.arange(1, 17)).astype(
+    np.float32
+)[:, None]
 _MIRROR: Final = mirrored(np.ones((1, 16, 16), np.float32))
 
 
@@ -134,9 +137,9 @@ def _smooth_operators(intervals: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return approximate folded operators, float32 (n, 16, CELLS): see `folded_operators`.
 
     The cosines are integrated over each cell, and PDQ's filter attenuates each frequency. This
-    leaves out how decimation mixes frequencies above the grid's, and costs a tenth.
+    omits how decimation mixes frequencies above the grid's, and costs a tenth.
     """
     starts, lengths = intervals[:, :1], intervals[:, 1:] - intervals[:, :1]
-    edges = np.clip((np.arange(CELLS + 1) / CELLS - starts) / lengths, 0, 1)
-    sines = np.sin(np.pi * _FREQUENCIES[:, None] * edges[:, None, :])
-    return np.asarray(np.diff(sines) * _ATTENUATION[:, None], np.float32)
+    edges = np.clip((np.arange(CELLS + 1) / CELLS - starts) / lengths, 0, 1).astype(np.float32)
+    sines = np.sin(_FREQUENCIES * edges[:, None, :])  # vectorised for single precision only
+    return np.asarray((sines[..., 1:] - sines[..., :-1]) * _ATTENUATION)

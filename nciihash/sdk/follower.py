@@ -10,15 +10,18 @@ from os import PathLike
 from pathlib import Path
 
 import httpx
+import numpy as np
+from numpy.typing import NDArray
 
 from nciihash.bank.bank import Bank
+from nciihash.bank.candidates import Candidates
 from nciihash.client.platform import PlatformClient
 from nciihash.client.sans_io import RetryPolicy
 from nciihash.errors import BankError, NciihashError, ServiceError, describe_os_error
 from nciihash.sdk.background import BackgroundThread
 from nciihash.sdk.follow_loop import DEFAULT_OPTIONS, FollowerOptions, Progress, Stop, follow
 from nciihash.sdk.veiled import Confirmer, load_veil, save_veil
-from nciihash.signals import Match, Signal
+from nciihash.signals import Match, Signal, SignalType
 from nciihash.veil import Veil
 from nciihash.wire import Hits
 
@@ -210,10 +213,10 @@ class Follower(BaseFollower):
 
         with Follower("https://clearinghouse.example", key, "bank") as follower:
             follower.ready()
-            [matches] = follower.query([hashed.signal])
+            matches = Matcher(follower).find("upload.jpg")
 
-    In asyncio use `async with`, and `await asyncio.to_thread(follower.query, signals)`, since a
-    query computes. Any number of threads may query. Each answer is exact for the bank at that
+    In asyncio use `async with`, and `await asyncio.to_thread(matcher.find, path)`, since a query
+    computes. Any number of threads may query. Each answer is exact for the bank at that
     moment: after the cursor has expired that is the complete old bank, until the new one is
     complete.
     """
@@ -225,6 +228,10 @@ class Follower(BaseFollower):
             One tuple for each signal, sorted by distance, then by id.
         """
         return self.bank.query(signals)
+
+    def candidates(self, type: SignalType, packed: NDArray[np.uint8], reach: int) -> Candidates:
+        """Return the bank's candidates for each hash (`Bank.candidates`)."""
+        return self.bank.candidates(type, packed, reach)
 
     def _check_bank(self) -> None:
         if self._veil is not None:

@@ -1,19 +1,18 @@
-"""Look up the hashes of files: the matches of each, and the frames that a video shares."""
+"""Look up the hashes of whole files, in a bank or at a clearinghouse, and count shared frames."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
-from nciihash.errors import FileRefused
-from nciihash.signals import Band, Item, Match, Media, Signal, SignalType, Variant
+from nciihash.signals import Band, Hashed, Item, Match, Media, Signal, SignalType, Variant
 from nciihash.vpdq import Share, bank_share
 from nciihash.wire import Hit, Hits
 
-FindMatches: TypeAlias = Callable[[Sequence[Signal]], Sequence[Sequence[Match | Hit]]]
-# Counts the PDQ hashes of an item by variant; None for a clearinghouse, which does not reveal it.
-VariantCounts: TypeAlias = Callable[[str], Mapping[Variant, int]] | None
+Found = TypeVar("Found")
+
+# Counts the PDQ hashes of an item by variant.
+VariantCounts: TypeAlias = Callable[[str], Mapping[Variant, int]]
 
 TypedMatch: TypeAlias = tuple[SignalType, Match | Hit]
 
@@ -38,7 +37,7 @@ class LookupResult:
     """The matches of one file.
 
     Attributes:
-        found: the nearest match of each signal in the bank, nearest first.
+        found: the best match of each signal in the bank, best first.
         shared: for a video, the items with which it shares frames, those with most frames first.
         truncated: whether the clearinghouse has more hits than it returned.
     """
@@ -49,72 +48,72 @@ class LookupResult:
 
 
 def look_up(
-    batch: Sequence[tuple[Path, Item | FileRefused]],
-    find: FindMatches,
-    variant_counts: VariantCounts,
-) -> Iterator[tuple[Path, LookupResult | FileRefused]]:
-    """Look up the hashes of several files in one query.
+    items: Sequence[Item], ask: Callable[[Sequence[Signal]], Sequence[Hits]]
+) -> list[LookupResult]:
+    """Look up the hashes of several files at a clearinghouse, in one request.
+
+    These are the hashes of the whole files, and of pictures within their frames. A clearinghouse is
+    never asked about windows: to align one takes the bank's whole hash.
+
+    Args:
+        items: the hashes of the files.
+        ask: returns the hits of each signal, as `PlatformClient.match` and `Confirmer.find` do.
+    """
+    results = []
+    for item, found in zip(items, match_hashes(items, ask), strict=True):
+        hits = once((h.signal.type, hit) for h, hits in found for hit in hits)
+        truncated = any(hits.truncated for _, hits in found)
+        results.append(LookupResult(tuple(hits), shared_frames(item, found), truncated))
+    return results
+
+
+def match_hashes(
+    items: Sequence[Item], find: Callable[[Sequence[Signal]], Sequence[Found]]
+) -> list[list[tuple[Hashed, Found]]]:
+    """Return the hashes of each item with their matches, looked up in one query.
 
     A hash that is too plain (`Hashed.plain`) is not looked up and matches nothing: blank pictures
     resemble each other, and anything plain that somebody may have submitted.
 
     Args:
-        batch: files with their hashes, or with why they were refused.
-        find: returns the matches of each signal, as `Bank.query` and `PlatformClient.match` do.
-        variant_counts: counts the PDQ hashes of an item by variant; None if that is unknown.
-
-    Yields:
-        Each file with its result, or with why it was refused, in the order of `batch`.
+        items: the hashes of files.
+        find: returns the matches of each signal.
     """
-    signals = [
-        hashed.signal
-        for _, outcome in batch
-        if not isinstance(outcome, FileRefused)
-        for hashed in outcome.hashes
-        if not hashed.plain
-    ]
+    fit = [[hashed for hashed in item.hashes if not hashed.plain] for item in items]
+    signals = [hashed.signal for hashes in fit for hashed in hashes]
     results = iter(find(signals) if signals else ())
-    for path, outcome in batch:
-        if isinstance(outcome, FileRefused):
-            yield path, outcome
-            continue
-        found = [(hashed, next(results)) for hashed in outcome.hashes if not hashed.plain]
-        nearest = once((h.signal.type, match) for h, matches in found for match in matches)
-        shared: tuple[SharedFrames, ...] = ()
-        if outcome.media is Media.VIDEO:
-            frames = (
-                (hashed.time, matches)
-                for hashed, matches in found
-                if hashed.signal.type is SignalType.PDQ
-            )
-            shared = tuple(_shared_frames(frames, outcome.frames, variant_counts))
-        truncated = any(isinstance(matches, Hits) and matches.truncated for _, matches in found)
-        yield path, LookupResult(tuple(nearest), shared, truncated)
+    return [[(hashed, next(results)) for hashed in hashes] for hashes in fit]
 
 
-def _shared_frames(
-    frames: Iterable[tuple[float | None, Sequence[Match | Hit]]],
-    total: int,
-    variant_counts: VariantCounts,
-) -> Iterator[SharedFrames]:
-    """Yield the items that frames match, those with most frames first.
+def shared_frames(
+    video: Item,
+    found: Iterable[tuple[Hashed, Sequence[Match] | Sequence[Hit]]],
+    variant_counts: VariantCounts | None = None,
+) -> tuple[SharedFrames, ...]:
+    """Return the items that frames of a video match, those with most frames first.
 
     Args:
-        frames: the time of each hashed frame, and its matches.
-        total: how many frames the video has.
-        variant_counts: as in `look_up`.
+        video: an item; one that is not a video shares no frames.
+        found: its hashes with their matches.
+        variant_counts: counts the PDQ hashes of an item by variant; None for a clearinghouse, which
+            does not reveal it.
     """
+    if video.media is not Media.VIDEO:
+        return ()
     times: dict[str, set[float | None]] = defaultdict(set)
     by_item: dict[str, list[Match]] = defaultdict(list)
-    for time, matches in frames:
+    for hashed, matches in found:
+        if hashed.signal.type is not SignalType.PDQ:
+            continue
         for match in matches:
-            times[match.item].add(time)
+            times[match.item].add(hashed.time)
             if isinstance(match, Match):
                 by_item[match.item].append(match)
-    counts = Counter({item: len(matched) for item, matched in times.items()})
-    for item, count in counts.most_common():
+    shared = []
+    for item, count in Counter({item: len(each) for item, each in times.items()}).most_common():
         bank = None if variant_counts is None else bank_share(by_item[item], variant_counts(item))
-        yield SharedFrames(item, Share(count, max(count, total)), bank)
+        shared.append(SharedFrames(item, Share(count, max(count, video.frames)), bank))
+    return tuple(shared)
 
 
 def once(found: Iterable[TypedMatch]) -> list[TypedMatch]:

@@ -17,14 +17,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nciihash.bank.bank import Bank
-from nciihash.bank.contents import BankContents, Candidates
+from nciihash.bank.candidates import Candidates
+from nciihash.bank.contents import BankContents
 from nciihash.feed import Added
 from nciihash.sdk.alignment import Alignment, align
+from nciihash.sdk.lookup import LookupResult, VariantCounts, match_hashes, shared_frames
 from nciihash.signals import (
     Edit,
     Hashed,
@@ -32,6 +34,7 @@ from nciihash.signals import (
     Level,
     Match,
     PartKind,
+    Signal,
     SignalType,
     Variant,
     VariantSet,
@@ -49,6 +52,19 @@ _HASHES: Final = 3
 _ITEMS: Final = 32
 
 
+class SearchableBank(Protocol):
+    """What a matcher needs of a bank: `Bank`, `BankContents`, `FrozenBank` and `Follower` have it.
+
+    A veiled bank does not: to align a window takes whole hashes.
+    """
+
+    def query(self, signals: Sequence[Signal]) -> Sequence[Sequence[Match]]:
+        """Find the matches of each signal within its type's threshold."""
+
+    def candidates(self, type: SignalType, packed: NDArray[np.uint8], reach: int) -> Candidates:
+        """Find candidates within `reach` bits of each hash."""
+
+
 class Matcher:
     """Finds the pictures of a bank in pictures and videos, however they were edited.
 
@@ -56,17 +72,18 @@ class Matcher:
         for match in matcher.find("upload.jpg"):
             print(match.item, match.band, match.edit)
 
-    A match with `review` should be looked at by a person before anything is blocked. That is every
+    A match with `review` should be reviewed by a person before anything is blocked. That is every
     match of a window, since their rate of false matches is not yet known to be low enough for
     millions of uploads (docs/evidence.md), and a match of the picture's own hash if the picture is
     mostly plain or striped: a horizon resembles other horizons.
 
     Args:
-        bank: whole hashes, as a feed without a veil has them.
+        bank: whole hashes, as a feed without a veil has them. It may change while the matcher is
+            in use, as a follower's does.
         level: how thoroughly to search: see `nciihash.Level`.
     """
 
-    def __init__(self, bank: Bank | BankContents, *, level: Level = Level.WINDOWS) -> None:
+    def __init__(self, bank: SearchableBank, *, level: Level = Level.WINDOWS) -> None:
         self.level = level
         self._bank = bank
         self._names: Mapping[str, str] | None = None
@@ -127,30 +144,43 @@ class Matcher:
 
     def find_all(self, items: Sequence[Item]) -> list[list[Match]]:
         """Return the matches of several items, looked up together, which is faster."""
-        own = self._own_matches(items)
-        found = [list(matches) for matches in own]
-        if self.level is not Level.FAST:
-            for matches, item in zip(found, items, strict=True):
-                known = {match.item for match in matches if not match.review}
-                matches += self._window_matches(item, known)
-        return [self._named(_once(matches)) for matches in found]
+        return [self._best(item, own) for item, own in zip(items, self._own(items), strict=True)]
 
-    def _own_matches(self, items: Sequence[Item]) -> list[list[Match]]:
-        """Return the matches of the items' own hashes."""
-        queries = [
-            (number, hashed)
-            for number, item in enumerate(items)
-            for hashed in item.hashes
-            if not hashed.plain
+    def look_up(
+        self, items: Sequence[Item], variant_counts: VariantCounts | None = None
+    ) -> list[LookupResult]:
+        """Return the matches of several items, and the frames that videos share with the bank.
+
+        Frames are shared if their own hashes match.
+
+        Args:
+            items: what `hash` returned.
+            variant_counts: counts the PDQ hashes of a bank's item by variant, as
+                `Bank.count_variants` does; if None, `SharedFrames.bank` is None.
+        """
+        results = []
+        for item, own in zip(items, self._own(items), strict=True):
+            found = tuple((match.type, match) for match in self._best(item, own))
+            results.append(LookupResult(found, shared_frames(item, own, variant_counts)))
+        return results
+
+    def _own(self, items: Sequence[Item]) -> list[list[tuple[Hashed, Sequence[Match]]]]:
+        """Return the items' own hashes with their matches."""
+        return [
+            [
+                (hashed, [replace(match, review=_mostly_plain(hashed)) for match in matches])
+                for hashed, matches in own
+            ]
+            for own in match_hashes(items, self._bank.query)
         ]
-        results = self._bank.query([hashed.signal for _, hashed in queries])
-        found: list[list[Match]] = [[] for _ in items]
-        for (number, hashed), matches in zip(queries, results, strict=True):
-            if not matches:
-                continue
-            review = _mostly_plain(hashed)
-            found[number] += [replace(match, review=review) for match in matches]
-        return found
+
+    def _best(self, item: Item, own: Sequence[tuple[Hashed, Sequence[Match]]]) -> list[Match]:
+        """Return the matches of an item, given those of its own hashes."""
+        found = [match for _, matches in own for match in matches]
+        if self.level is not Level.FAST:
+            known = {match.item for match in found if not match.review}
+            found += self._window_matches(item, known)
+        return self._named(_once(found))
 
     def _window_matches(self, item: Item, known: set[str]) -> Iterator[Match]:
         """Yield a match of each item, except the known, with which a window aligns."""
@@ -162,7 +192,7 @@ class Matcher:
         for rows in _nearest_by_item(candidates, attempts, known):
             for row in rows:
                 entry = candidates.entry(row)
-                alignment = attempts.align(int(candidates.query[row]), entry)
+                alignment = attempts.align(int(candidates.queries[row]), entry)
                 if not alignment.same_picture:
                     continue
                 yield Match(
@@ -170,7 +200,7 @@ class Matcher:
                     entry.item,
                     SignalType.PDQ,
                     entry.variant,
-                    int(candidates.distance[row]),
+                    int(candidates.distances[row]),
                     aligned=alignment.distance,
                     edit=_edit(alignment, entry.variant),
                     review=True,
@@ -215,29 +245,29 @@ def _nearest_by_item(
 ) -> Iterator[list[int]]:
     """Yield for each item not among the known the rows of its nearest signals, one row a signal."""
     by_item: dict[str, dict[str, int]] = defaultdict(dict)
-    for row in np.argsort(candidates.distance, kind="stable").tolist():
+    for row in np.argsort(candidates.distances, kind="stable").tolist():
         entry = candidates.entry(row)
         if entry.item in known or (entry.item not in by_item and len(by_item) == _ITEMS):
             continue
         signals = by_item[entry.item]
         if entry.id in signals or len(signals) == _HASHES:
             continue
-        if attempts.distinctive(int(candidates.query[row])):
+        if attempts.distinctive(int(candidates.queries[row])):
             signals[entry.id] = row
     for signals in by_item.values():
         yield list(signals.values())
 
 
 def _once(matches: Iterable[Match]) -> list[Match]:
-    """Return the best match of each signal: those without review first, then the nearest."""
+    """Return the best match of each signal: those without review first, own hashes, the nearest."""
     best: dict[str, Match] = {}
-    for match in sorted(matches, key=lambda m: (m.review, m.distance, m.id)):
+    for match in sorted(matches, key=lambda m: (m.review, m.edit is not None, m.distance, m.id)):
         best.setdefault(match.id, match)
     return list(best.values())
 
 
 def _edit(alignment: Alignment, variant: Variant) -> Edit:
-    """Return what an aligned window tells about the edit."""
+    """Return the edit that an aligned window shows."""
     part, box = alignment.part, alignment.box
     mirrored = alignment.mirrored != (variant is Variant.MIRROR)
     original = WHOLE if variant is Variant.MIRROR else BANK_BOXES.get(variant)

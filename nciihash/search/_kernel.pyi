@@ -17,6 +17,8 @@ def query(
     radius: int,
     threads: int,
     strategy: int = 0,
+    reach: int = 0,
+    slack: int = 0,
 ) -> bytearray: ...
 
 class Segment:

@@ -27,6 +27,12 @@ _GROWTH: Final = 8
 # With more segments than this, `add` first waits for the background merges.
 _SEGMENTS_MAX: Final = 16
 
+# How many more bits of a signature may differ in a search for candidates than the radius requires,
+# in sixteenths of a bit per table (see Request in kernel/kernel.hpp). More finds more true pairs
+# beyond the radius and compares more rows. This is the most with which a query takes at most 1.3
+# times as long; benchmarks/results/candidates.md has the share found and the time for others.
+CANDIDATE_SLACK: Final = 20
+
 # Looked up once: a query takes ten microseconds, of which the lookups would take one.
 _U8: Final = np.dtype(np.uint8)
 _U16: Final = np.dtype(np.uint16)
@@ -37,6 +43,8 @@ _array: Final = np.ndarray
 
 class Matches(NamedTuple):
     """The matches of a batch of queries, sorted by query, then distance, then id.
+
+    In an answer to a query for candidates these are the rows with `distances` above the radius.
 
     Attributes:
         offsets: int64 (q + 1,); rows `offsets[i]` to `offsets[i + 1]` are the matches of query i.
@@ -212,34 +220,54 @@ class Index:
         return removed
 
     def query(
-        self, packed: NDArray[np.uint8], radius: int = 31, *, threads: int | None = None
+        self,
+        packed: NDArray[np.uint8],
+        radius: int = 31,
+        *,
+        candidates: int | None = None,
+        threads: int | None = None,
     ) -> Matches:
-        """Find all hashes within `radius` bits of each query.
+        """Find all hashes within `radius` bits of each query, and optionally some beyond it.
+
+        With `candidates`, hashes between `radius` and `candidates` bits from the query are also
+        reported if the search for those within the radius meets them: at radius 31 nearly all at 40
+        bits, about half at 60 (benchmarks/results/candidates.md). Which ones may differ between
+        backends and after merges. Segments without tables, and NumPy, report all of them.
 
         Working memory grows with the batch and the number of matches, not with the index.
 
         Args:
             packed: uint8 (q, bits // 8).
-            radius: the largest distance to report, in bits.
+            radius: the distance in bits up to which all hashes are reported.
+            candidates: the largest distance of candidates, in bits; None for no candidates.
             threads: the most threads to use for the batch; by default one per available CPU.
 
         Raises:
             InvalidSignal: `packed` is not such an array.
-            ValueError: `radius` is negative, or `threads` is less than 1.
+            ValueError: `radius` is negative, `candidates` is less than `radius`, or `threads` is
+                less than 1.
             IndexFileInvalid: the tables of a mapped file are damaged.
         """
         self._check(packed)
         radius = operator.index(radius)
-        if radius > self._bits:
-            radius = self._bits
         if radius < 0:
             raise ValueError("The radius must be 0 or more bits.")
+        reach = radius if candidates is None else operator.index(candidates)
+        if reach < radius:
+            raise ValueError("Candidates must be allowed at least the radius.")
+        if reach > self._bits:
+            radius, reach = min(radius, self._bits), self._bits
         if threads is not None and threads < 1:
             raise ValueError("A query needs at least one thread.")
         if kernel is None:
-            return Matches(*scan(self._segments, scrambled(packed), radius))
+            return Matches(*scan(self._segments, scrambled(packed), reach))
         try:
-            result = kernel.query(self._handles, packed, radius, threads or 0)
+            if candidates is None:
+                result = kernel.query(self._handles, packed, radius, threads or 0)
+            else:
+                result = kernel.query(
+                    self._handles, packed, radius, threads or 0, reach=reach, slack=CANDIDATE_SLACK
+                )
         except ValueError as error:
             name = "the index" if self._file is None else str(self._file.path)
             raise IndexFileInvalid(

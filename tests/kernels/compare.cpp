@@ -63,10 +63,11 @@ std::vector<Matches> brute_force(const Bank& bank, const Bytes& queries, uint32_
 }
 
 std::vector<Matches> search_kernel(const Kernel& kernel, const Bank& bank, const View& view,
-                                   const Bytes& queries, uint32_t radius, Strategy strategy) {
+                                   const Bytes& queries, uint32_t radius, Strategy strategy,
+                                   uint32_t reach = 0, uint32_t slack = 0) {
     Hits hits{};
     uint32_t count = (uint32_t)(queries.size() / (bank.chunks * 2));
-    Request request{queries.data(), count, radius, strategy, &hits};
+    Request request{queries.data(), count, radius, std::max(radius, reach), slack, strategy, &hits};
     std::vector<Matches> found(count);
     if (kernel.search(bank.chunks, view, request) == Status::ok)
         for (size_t h = 0; h < hits.size; h++)
@@ -76,6 +77,23 @@ std::vector<Matches> search_kernel(const Kernel& kernel, const Bank& bank, const
     std::free(hits.data);
     for (Matches& one : found) std::sort(one.begin(), one.end());
     return found;
+}
+
+// Whether matches are exact within the radius, and a part of those within the reach, each once.
+bool are_candidates(const std::vector<Matches>& found, const std::vector<Matches>& within_radius,
+                    const std::vector<Matches>& within_reach, uint32_t radius) {
+    if (found.size() != within_radius.size()) return false;
+    for (size_t q = 0; q < found.size(); q++) {
+        Matches near;
+        for (const auto& match : found[q])
+            if (match.second <= radius) near.push_back(match);
+        if (near != within_radius[q] ||
+            std::adjacent_find(found[q].begin(), found[q].end()) != found[q].end() ||
+            !std::includes(within_reach[q].begin(), within_reach[q].end(), found[q].begin(),
+                           found[q].end()))
+            return false;
+    }
+    return true;
 }
 
 // The masks of a key's flips, as the bindings build them.
@@ -149,13 +167,17 @@ int main() {
                     for (uint32_t radius : {0, 1, 7, 15, 20, 31, 32, 47, 63, 100}) {
                         std::vector<Matches> expected = brute_force(bank, queries, radius);
                         for (const Matches& one : expected) hits += one.size();
+                        std::vector<Matches> reached = brute_force(bank, queries, radius + 29);
                         for (auto [view, strategy] : {std::pair{&tabled, Strategy::index},
                                                       {&tabled, Strategy::scan},
                                                       {&tabled, Strategy::best},
                                                       {&sliced, Strategy::best}}) {
                             compared++;
                             if (search_kernel(*kernel, bank, *view, queries, radius, strategy) ==
-                                expected)
+                                    expected &&
+                                are_candidates(search_kernel(*kernel, bank, *view, queries, radius,
+                                                             strategy, radius + 29, 20),
+                                               expected, reached, radius))
                                 continue;
                             wrong++;
                             std::printf("%s: %d chunks, %u rows, form %d, radius %u, strategy %d\n",

@@ -98,8 +98,8 @@ def waves(height, width):
 
 def flat(height, width, *levels):
     """Return equal bands of plain colours."""
-    levels = np.array(levels, np.uint8)
-    bands = levels[np.arange(width) * len(levels) // width]
+    colours = np.array(levels, np.uint8)
+    bands = colours[np.arange(width) * len(levels) // width]
     return np.broadcast_to(bands[None, :, None], (height, width, 3)).copy()
 
 

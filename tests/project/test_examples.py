@@ -21,7 +21,7 @@ from nciihash.hashing.hasher import hash_file
 from nciihash.sdk.verdict_queue import VerdictQueue
 from nciihash.wire import CaseState
 from support.paths import ROOT
-from support.pictures import scene
+from support.pictures import scene, textured
 
 EXAMPLES = ROOT / "examples"
 
@@ -34,6 +34,16 @@ def pictures(tmp_path):
     scene(300, 200, seed=41).save(folder / "copy.jpg", quality=60)
     scene(300, 200, seed=42).save(folder / "other.jpg")
     return folder
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """Return a photo, and a cropped copy of it."""
+    whole, part = tmp_path / "photo.png", tmp_path / "part.jpg"
+    picture = textured(7)
+    picture.save(whole)
+    picture.crop((0, 0, 0.7 * picture.width, 0.8 * picture.height)).save(part, quality=85)
+    return whole, part
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +96,7 @@ def test_submit_and_withdraw(run, local, key, pictures):
     assert lines[3] == f"2 files withdrawn, 0 remaining: the case is {CaseState.WITHDRAWN}"
 
 
-def test_follow_and_match_and_match_remotely(run, local, pictures, tmp_path):
+def test_follow_and_match_and_match_remotely(run, local, pictures, photo, tmp_path):
     key = local.platform()
     case = local.open(hash_file(pictures / "a.jpg"))
     uploads = [pictures / "copy.jpg", pictures / "other.jpg"]
@@ -96,6 +106,14 @@ def test_follow_and_match_and_match_remotely(run, local, pictures, tmp_path):
     line = re.fullmatch(rf"{uploads[0]}: (\d+) bits from ([0-9a-f]{{32}}), strong", lines[1])
     assert int(line[1]) <= 16
     assert lines[2:] == ["1 verdicts recorded"]
+
+    whole, part = photo
+    other = local.open(hash_file(whole, variants="thorough"))
+    lines = run("follow_and_match.py", local.address, tmp_path / "bank", part, NCIIHASH_KEY=key)
+    assert lines[1].endswith(", likely")
+    assert "to be reviewed: cropped to" in lines[2]
+    assert lines[3:] == ["0 verdicts recorded"]
+    local.withdraw(other)
 
     lines = run("match_remotely.py", local.address, *uploads, NCIIHASH_KEY=key)
     assert lines == [f"{uploads[0]}: strong ({line[2]})", f"{uploads[1]}: no match"]
@@ -120,8 +138,11 @@ def wait_until(condition):
         time.sleep(0.02)
 
 
-def test_check_uploads(local, pictures, tmp_path, monkeypatch):
+def test_check_uploads(local, pictures, photo, tmp_path, monkeypatch):
     case = local.open(hash_file(pictures / "a.jpg"))
+    whole, part = photo
+    other = local.open(hash_file(whole, variants="thorough"))
+    part.rename(pictures / "part.jpg")
     monkeypatch.setenv("NCIIHASH_SERVER", local.address)
     monkeypatch.setenv("NCIIHASH_KEY", local.platform("feed,feedback"))
     monkeypatch.setenv("NCIIHASH_FOLDER", str(tmp_path))
@@ -133,6 +154,7 @@ def test_check_uploads(local, pictures, tmp_path, monkeypatch):
     with TestClient(example["create_app"]()) as web:
         assert web.get("/health").json()["bank"]["current"]
         assert post("other.jpg").status_code == 201
+        assert post("part.jpg").status_code == 202
         refused = post("copy.jpg")
         assert (refused.status_code, "not be shared" in refused.json()["error"]) == (403, True)
         assert web.post("/uploads", content=b"no picture").status_code == 422
@@ -140,7 +162,9 @@ def test_check_uploads(local, pictures, tmp_path, monkeypatch):
         assert Verdict.BLOCKED in verdicts_shown_to_survivor(local, case)
 
         local.withdraw(case)
+        local.withdraw(other)
         wait_until(lambda: post("copy.jpg").status_code == 201)
+        wait_until(lambda: post("part.jpg").status_code == 201)
         health = web.get("/health")
         assert (health.status_code, health.json()["bank"]["error"]) == (200, None)
 

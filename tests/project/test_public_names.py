@@ -12,11 +12,14 @@ NAMES = {
     "nciihash": (
         *(
             "AsyncPlatformClient",
+            "Edit",
             "Follower",
             "Hashed",
             "Index",
             "Item",
+            "Level",
             "Match",
+            "Matcher",
             "Matches",
             "Media",
         ),
@@ -30,7 +33,15 @@ NAMES = {
     "nciihash.pdq": ("analyse", "hash_pixels"),
     "nciihash.sandbox": ("Sandbox", "hash_file"),
     "nciihash.sdk": (
-        *("Follower", "Progress", "Stop", "VeiledFollower", "VerdictQueue", "VerdictSender"),
+        *(
+            "Follower",
+            "Matcher",
+            "Progress",
+            "Stop",
+            "VeiledFollower",
+            "VerdictQueue",
+            "VerdictSender",
+        ),
         "follow",
     ),
     "nciihash.signals": ("Hashed", "Item", "Match", "Signal", "SignalType", "Verdict"),

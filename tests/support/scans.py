@@ -44,5 +44,5 @@ def begin(arguments):
     """Start a scan with the arguments of its command, and stop before the first block."""
     source, _, bank, _, out, _, block = arguments
     with ScanFolder(out) as folder:
-        how = {"signals": [], "fast": False}
+        how = {"signals": [], "level": "fast", "fast": False}
         folder.begin(str(source), plan(Folder(source), block), bank, how)

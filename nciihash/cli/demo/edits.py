@@ -1,7 +1,7 @@
 """Edited copies of a photo for the demo: what people do to pictures before they share them.
 
 A PDQ hash of the original alone does not match the last seven edits. The hashes of altered copies
-match the first four of these; the others are included so that the demo also shows what is missed.
+match the first four of these. The last three are found by their windows, in a bank of whole hashes.
 """
 
 import io

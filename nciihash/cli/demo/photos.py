@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Self
@@ -14,12 +14,11 @@ from nciihash.cli.terminal import Terminal
 from nciihash.errors import ExtraMissing, FileRefused, TooPlain
 from nciihash.hashing.image import read_pixels
 from nciihash.sandbox.pool import hash_files
-from nciihash.sdk.lookup import once
-from nciihash.signals import SUBMITTED, Item, Match, Signal, SignalType
+from nciihash.signals import Item, Level, Match, SignalType, VariantSet
 from nciihash.wire import ITEMS_MAX, Hit
 
 Found = Sequence[Match | Hit]
-Query = Callable[[Sequence[Signal]], Sequence[Found]]
+Find = Callable[[Sequence[Item]], Sequence[Found]]
 
 _SUBMITTED: Final = ("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "rocket.jpg")
 # Photos of something else. (Textures, drawings and scans of text are no fair test of a hash for
@@ -48,12 +47,10 @@ class DemoHashes:
     unrelated: tuple[Item, ...]
 
     @property
-    def queries(self) -> list[tuple[Signal, ...]]:
-        """Signals of each query: of the photos, then of all copies, then of unrelated photos."""
-        copies = [copy for row in self.copies for copy in row]
-        others = (*copies, *self.unrelated)
-        photos = [(photo.hashes[0].signal,) for photo in self.photos]
-        return photos + [tuple(h.signal for h in item.hashes) for item in others]
+    def queries(self) -> list[Item]:
+        """The photos as they are, then all copies, then unrelated photos."""
+        photos = [replace(photo, hashes=photo.hashes[:1]) for photo in self.photos]
+        return [*photos, *(copy for row in self.copies for copy in row), *self.unrelated]
 
     def distance(self, photo: int, edit: int) -> int:
         """Return the smallest distance, in bits, between the hashes of a photo and of a copy."""
@@ -86,7 +83,7 @@ def hash_photos(terminal: Terminal, photos: Sequence[Path], folder: Path) -> Dem
         )
     chosen = photos or [bundled / name for name in _SUBMITTED if bundled]
     names, items, sources = [], [], []
-    for path, outcome in _hashed(chosen[:ITEMS_MAX], SUBMITTED.value):
+    for path, outcome in _hashed(chosen[:ITEMS_MAX], VariantSet.THOROUGH):
         if isinstance(outcome, FileRefused):
             terminal.refuse(path, outcome)
         elif outcome.hashes[0].plain:
@@ -116,7 +113,7 @@ def hash_photos(terminal: Terminal, photos: Sequence[Path], folder: Path) -> Dem
     others = [path for path in others if path.is_file() and _digest(path) not in submitted]
     hashes: list[Item] = []
     with terminal.progress("Hashing", len(files) + len(others)) as advance:
-        for _, outcome in _hashed([*files, *others], "match"):
+        for _, outcome in _hashed([*files, *others], VariantSet.MATCH, Level.THOROUGH):
             if isinstance(outcome, FileRefused):
                 raise outcome  # a copy from above, or a file known to be good
             hashes.append(outcome)
@@ -125,8 +122,10 @@ def hash_photos(terminal: Terminal, photos: Sequence[Path], folder: Path) -> Dem
     return DemoHashes(tuple(names), tuple(items), tuple(rows), tuple(hashes[len(files) :]))
 
 
-def _hashed(paths: Sequence[Path], variants: str) -> Iterator[tuple[Path, Item | FileRefused]]:
-    return hash_files(paths, signals=[SignalType.PDQ], variants=variants)
+def _hashed(
+    paths: Sequence[Path], variants: VariantSet, level: Level | None = None
+) -> Iterator[tuple[Path, Item | FileRefused]]:
+    return hash_files(paths, signals=[SignalType.PDQ], variants=variants.value, level=level)
 
 
 def _bundled() -> Path | None:
@@ -142,11 +141,6 @@ def _digest(path: Path) -> bytes:
     return hashlib.sha256(path.read_bytes()).digest()
 
 
-def _merged(answers: Sequence[Found]) -> Found:
-    """Return the matches of a picture and its trimmed form, each signal once."""
-    return [m for _, m in once((SignalType.PDQ, m) for matches in answers for m in matches)]
-
-
 @dataclass(frozen=True, slots=True)
 class PlatformMatches:
     """The matches of one platform, arranged as the photos in `DemoHashes`."""
@@ -156,11 +150,14 @@ class PlatformMatches:
     unrelated: tuple[Found, ...]
 
     @classmethod
-    def of(cls, hashes: DemoHashes, query: Query) -> Self:
-        """Match all photos and copies."""
-        queries = hashes.queries
-        replies = iter(query([signal for signals in queries for signal in signals]))
-        matches = iter([_merged([next(replies) for _ in signals]) for signals in queries])
+    def of(cls, hashes: DemoHashes, find: Find) -> Self:
+        """Match all photos and copies.
+
+        Args:
+            hashes: what to match.
+            find: returns the matches of each item, best first.
+        """
+        matches = iter(find(hashes.queries))
         return cls(
             tuple(next(matches) for _ in hashes.photos),
             tuple(tuple(next(matches) for _ in row) for row in hashes.copies),
@@ -211,7 +208,7 @@ class Score:
 
     Attributes:
         copies: number of edited copies.
-        found: number of copies that every platform matched with their photo.
+        found: number of copies that the platform with a bank matched with their photo.
         false: number of false matches, at the platform with more of them.
         after: number of matches at all platforms after the withdrawal.
     """

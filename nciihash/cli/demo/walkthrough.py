@@ -21,13 +21,15 @@ from nciihash.bank.bank import Bank
 from nciihash.cli import tables
 from nciihash.cli.demo.edits import EDITS
 from nciihash.cli.demo.local_service import LocalService
-from nciihash.cli.demo.photos import DemoHashes, PlatformMatches, Score, hash_photos
+from nciihash.cli.demo.photos import DemoHashes, Found, PlatformMatches, Score, hash_photos
 from nciihash.cli.terminal import Terminal
 from nciihash.client.platform import PlatformClient
 from nciihash.client.survivor import Client
 from nciihash.errors import ServiceUnreachable
 from nciihash.sdk.follow_loop import follow
-from nciihash.signals import Band, Verdict
+from nciihash.sdk.lookup import look_up
+from nciihash.sdk.matcher import Matcher
+from nciihash.signals import Band, Item, Level, Match, Verdict
 from nciihash.wire import Reason
 
 _BANK_PLATFORM: Final = "Platform A"  # follows the feed and matches against its own bank
@@ -94,10 +96,19 @@ def _run_steps(
     by_bank = _match_in_bank(terminal, hashes, bank_platform, bank)
     by_query = _query_service(hashes, query_platform)
     terminal.show(
-        f"\n{_QUERY_PLATFORM} queried the clearinghouse, which returns bands instead of distances."
-        "\n"
+        f"\n{_QUERY_PLATFORM} queried the clearinghouse, which returns bands instead of distances "
+        "and is asked about whole pictures only.\n"
     )
     terminal.show(_edits_table(hashes, by_bank, by_query))
+    pairs = [(photo, edit) for photo in range(len(hashes.photos)) for edit in range(len(EDITS))]
+    found, found_by_query = (
+        sum(matches.nearest(*pair) is not None for pair in pairs) for matches in (by_bank, by_query)
+    )
+    terminal.show(
+        f"\n{_BANK_PLATFORM} found {found} of {len(pairs)} copies, {_QUERY_PLATFORM} "
+        f'{found_by_query}. The numbers are bits that differ. After "part", a part of the copy was '
+        "moved to where it fits best; a person has to look at such a match."
+    )
     terminal.show(
         f"\n{len(hashes.unrelated)} photos that were not submitted were matched as well. False "
         f"matches: {by_bank.false} at {_BANK_PLATFORM}, {by_query.false} at {_QUERY_PLATFORM}."
@@ -114,14 +125,13 @@ def _run_steps(
     survivor.withdraw(*credentials)
     terminal.show("\nThe person withdraws everything.\n")
     by_bank_after = _match_in_bank(terminal, hashes, bank_platform, bank)
-    by_query_after = PlatformMatches.of(hashes, query_platform.match)
+    by_query_after = _query(hashes, query_platform)
     terminal.show("\nThe status after the withdrawal:\n")
     terminal.show(tables.status_table(survivor.status(*credentials)))
     terminal.show("")
-    pairs = [(photo, edit) for photo in range(len(hashes.photos)) for edit in range(len(EDITS))]
     return Score(
         copies=len(pairs),
-        found=sum(bool(by_bank.nearest(*pair) and by_query.nearest(*pair)) for pair in pairs),
+        found=found,
         false=max(by_bank.false, by_query.false),
         after=by_bank_after.total + by_query_after.total,
     )
@@ -138,7 +148,16 @@ def _match_in_bank(
         f"{end.signals} in its bank, on disk and acknowledged."
     )
     with Bank.read(path) as bank:
-        return PlatformMatches.of(hashes, bank.query)
+        return PlatformMatches.of(hashes, Matcher(bank, level=Level.THOROUGH).find_all)
+
+
+def _query(hashes: DemoHashes, client: PlatformClient) -> PlatformMatches:
+    """Match everything by queries."""
+
+    def find(items: Sequence[Item]) -> list[Found]:
+        return [[hit for _, hit in result.found] for result in look_up(items, client.match)]
+
+    return PlatformMatches.of(hashes, find)
 
 
 def _query_service(hashes: DemoHashes, client: PlatformClient) -> PlatformMatches:
@@ -149,7 +168,7 @@ def _query_service(hashes: DemoHashes, client: PlatformClient) -> PlatformMatche
     """
     end = time.monotonic() + _CATCH_UP_SECONDS
     while True:
-        matches = PlatformMatches.of(hashes, client.match)
+        matches = _query(hashes, client)
         if all(matches.photos):
             return matches
         if time.monotonic() > end:
@@ -160,7 +179,8 @@ def _query_service(hashes: DemoHashes, client: PlatformClient) -> PlatformMatche
 def _edits_table(hashes: DemoHashes, by_bank: PlatformMatches, by_query: PlatformMatches) -> Table:
     """Return a table with the distance at which each edit of each photo was found or missed.
 
-    The distances are computed here, where the photos are; the clearinghouse returns none.
+    A cell "part 5" is a match of a window, 5 bits after aligning. The other distances are computed
+    here, where the photos are; the clearinghouse returns none.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("Edit")
@@ -172,8 +192,13 @@ def _edits_table(hashes: DemoHashes, by_bank: PlatformMatches, by_query: Platfor
         bands = []
         for photo in range(len(hashes.photos)):
             distance = hashes.distance(photo, number)
-            found = by_bank.nearest(photo, number)
-            cells.append(f"{distance}" if found else f"[dim]missed ({distance})[/dim]")
+            match by_bank.nearest(photo, number):
+                case Match(aligned=int(aligned)):
+                    cells.append(f"part {aligned}")
+                case None:
+                    cells.append(f"[dim]missed ({distance})[/dim]")
+                case _:
+                    cells.append(f"{distance}")
             if hit := by_query.nearest(photo, number):
                 bands.append(hit.band)
         counts = [f"{bands.count(band)} {band.value}" for band in Band if band in bands]

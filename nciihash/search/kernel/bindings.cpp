@@ -273,7 +273,7 @@ struct OwnedHits {
 // uint64 ids, then uint16 distances, sorted by query, then distance, then id. NumPy views them in
 // one buffer, which is faster than creating three arrays here.
 nb::bytearray query(nb::tuple segments, Array<uint8_t, 2> packed, int radius, int threads,
-                    int strategy) {
+                    int strategy, int reach, uint32_t slack) {
     size_t count = packed.shape(0), bytes = packed.shape(1);
     int chunks = (int)bytes / 2;
     const Scramble& table = scramble_of(chunks);
@@ -294,6 +294,8 @@ nb::bytearray query(nb::tuple segments, Array<uint8_t, 2> packed, int radius, in
     if (radius < 0 || count >= UINT32_MAX / 2)
         throw nb::value_error("invalid radius or too many queries");
     radius = std::min(radius, chunks * 16);
+    reach = std::min(std::max(reach, radius), chunks * 16);
+    slack = std::min(slack, 256u);  // 16 bits per table: all signatures
 
     // Starting a thread costs some 50 microseconds: each gets at least as much work.
     int workers = 1;
@@ -316,7 +318,12 @@ nb::bytearray query(nb::tuple segments, Array<uint8_t, 2> packed, int radius, in
         }
         table.run(packed.data() + begin * bytes, scrambled, end - begin);
         Hits& hits = found[worker].hits;
-        Request request{scrambled, (uint32_t)(end - begin), (uint32_t)radius, (Strategy)strategy,
+        Request request{scrambled,
+                        (uint32_t)(end - begin),
+                        (uint32_t)radius,
+                        (uint32_t)reach,
+                        slack,
+                        (Strategy)strategy,
                         &hits};
         for (size_t i = 0; i < segment_count && begin < end; i++) {
             Status result = chosen->search(chunks, parts[i]->view, request);
@@ -374,7 +381,7 @@ NB_MODULE(_kernel, m) {
     m.def("scramble", &scramble);
     m.def("build", &build);
     m.def("query", &query, nb::arg("segments"), nb::arg("packed"), nb::arg("radius"),
-          nb::arg("threads"), nb::arg("strategy") = 0);
+          nb::arg("threads"), nb::arg("strategy") = 0, nb::arg("reach") = 0, nb::arg("slack") = 0);
     m.def("slice_rows", &slice_rows);
     nb::class_<Segment>(m, "Segment")
         .def(nb::init<Array<uint8_t, 2>, Array<uint64_t, 1>, std::optional<Bytes1>,

@@ -109,7 +109,7 @@ template <int chunks>
 struct FlatScan {
     const View& view;
     const Request& request;
-    int stop = first_stop(chunks * 16, request.radius);
+    int stop = first_stop(chunks * 16, request.reach);
     uint32_t masks[tile][chunks * 16];
 
     FlatScan(const View& v, const Request& r) : view(v), request(r) {}
@@ -121,9 +121,9 @@ struct FlatScan {
         const uint8_t* q = request.queries + (size_t)query * chunks * 2;
         for (uint32_t row = begin; row < end; row++) {
             const uint8_t* data = view.rows + (size_t)row * chunks * 2;
-            if (half < chunks && distance<half>(data, q) > request.radius) continue;
+            if (half < chunks && distance<half>(data, q) > request.reach) continue;
             uint32_t d = distance<chunks>(data, q);
-            if (d <= request.radius && !report(view, request, query, row, d)) return false;
+            if (d <= request.reach && !report(view, request, query, row, d)) return false;
         }
         return true;
     }
@@ -135,7 +135,7 @@ struct FlatScan {
         int p = 0, until = stop;
         for (;;) {
             for (; p < until; p += 16) count16(c, planes, mask, p);
-            Vec left = within(c, request.radius);
+            Vec left = within(c, request.reach);
             if (!any(left)) return true;
             int rest = 0;
             for (int w = 0; w < lane_words; w++) rest += __builtin_popcountll(left[w]);

@@ -3,7 +3,7 @@
 // except kernel.hpp, is in an unnamed namespace. The linker sees only the function that returns the
 // kernel, so that it can never use code for another instruction set instead.
 //
-// Two exact strategies find every row within a radius: flat_scan.hpp and multi_index.hpp. Each
+// Two strategies find every row within a radius: flat_scan.hpp and multi_index.hpp. Each
 // query uses the one with the lower expected cost.
 #include "kernel.hpp"
 
@@ -37,6 +37,9 @@ Status search(const View& view, const Request& request) {
     if (view.offsets && request.strategy != Strategy::scan) {
         MultiIndex<chunks> index(view, request, budgets);
         int64_t flat = view.count * (int64_t)(count >= 12 ? sliced_cost : direct_cost);
+        // beyond the radius, a flat scan counts more planes
+        flat =
+            flat * first_stop(chunks * 16, request.reach) / first_stop(chunks * 16, request.radius);
         if (request.strategy == Strategy::index) flat = INT64_MAX / 4;
         int64_t expected = INT64_MAX / 2, candidates = 0;
         if (index.applicable()) {

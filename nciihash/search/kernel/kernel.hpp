@@ -65,6 +65,10 @@ struct Request {
     const uint8_t* queries;
     uint32_t count;
     uint32_t radius;
+    // Rows within `reach` (at least the radius) that the search meets are also reported. `slack` is
+    // how many more bits of a signature may differ than the radius requires, in sixteenths of a bit
+    // per table: with 20, it is 2 in every fourth table and 1 in the others.
+    uint32_t reach, slack;
     Strategy strategy;
     Hits* hits;
 };
@@ -73,7 +77,7 @@ struct Request {
 struct Kernel {
     const char* name;
     uint32_t lanes;  // rows per bit-sliced block
-    // Append every live row within the radius to the hits, once.
+    // Append every live row within the radius to the hits, and some or all within the reach, once.
     Status (*search)(int chunks, const View&, const Request&);
     // Bit-slice `lanes` rows: plane p holds bit p of each row; chunks * 16 * lanes / 64 words.
     void (*slice)(int chunks, const uint8_t* rows, uint64_t* planes);

@@ -7,8 +7,12 @@
 //
 // The table of a chunk finds the rows with d_i <= t_i. Each entry also has the row's signature, its
 // next chunk, so that the second condition is tested by streaming signatures, before any row is
-// fetched. A row can qualify under several chunks; it is reported under the first. Only kernel.cpp
-// includes this file.
+// fetched. A row can qualify under several chunks; it is reported under the first.
+//
+// With a reach beyond the radius, rows within the reach that meet the same two conditions are also
+// reported. The second condition is then relaxed by some bits (`slack`), because it would exclude
+// many of them: the further a row, the more bits of its signature differ. The probes do not change.
+// Only kernel.cpp includes this file.
 #pragma once
 
 #include "kernel.hpp"
@@ -22,7 +26,8 @@ namespace {
 constexpr uint64_t probe_cost = 320, entry_cost = 2, candidate_cost = 480;
 constexpr uint64_t direct_cost = 20, sliced_cost = 8;  // per row of a flat scan
 
-constexpr uint32_t group_capacity = 32, candidate_capacity = 64;
+constexpr uint32_t group_capacity = 32;
+constexpr uint32_t lag = 32, ring = 4 * lag;  // candidates, see `add`
 
 // Up to group_capacity buckets of one table for one query. Their keys are the query's with the bits
 // of masks[first .. first + count) flipped.
@@ -49,8 +54,8 @@ struct MultiIndex {
     // A pipeline: a new group's offsets are prefetched, then its signatures; the oldest is scanned.
     Group groups[4];
     uint32_t group_count = 0;
-    Candidate candidates[candidate_capacity];
-    uint32_t candidate_count = 0;
+    Candidate candidates[ring];
+    size_t candidate_count = 0;
 
     MultiIndex(const View& v, const Request& r, int64_t* b) : view(v), request(r), budgets(b) {
         int share = (int)(request.radius + 1) / view.tables;
@@ -59,10 +64,12 @@ struct MultiIndex {
     }
 
     // How many bits of a signature may differ if `flips` bits of the key do; negative if the row
-    // cannot qualify.
+    // cannot qualify. Any slack keeps the search exact within the radius.
     int limit(int table, int flips) const {
         int bits = thresholds[table] - flips;
         if (view.stride == 1) bits += thresholds[table + 1 < view.tables ? table + 1 : 0] + 1;
+        int slack = (int)request.slack;
+        bits += (table + 1) * slack / 16 - table * slack / 16;
         return bits < 16 ? bits : 16;
     }
 
@@ -172,7 +179,11 @@ struct MultiIndex {
         for (uint32_t back = 3; back > 0; back--)
             if (group_count >= back) scan(groups[(group_count - back) % 4]);
         group_count = 0;
-        fetch();
+        size_t fetched = candidate_count > lag ? candidate_count - lag : 0;
+        for (; fetched < candidate_count; fetched++) fetch(fetched);
+        size_t compared = candidate_count > 2 * lag ? candidate_count - 2 * lag : 0;
+        for (; compared < candidate_count; compared++) compare(compared);
+        candidate_count = 0;
     }
 
     uint32_t key_in(const Group& group, uint32_t m) const {
@@ -251,52 +262,58 @@ struct MultiIndex {
                 wanted = ~0ull;
                 int64_t rest = end - at;
                 if (rest < line_sigs) found &= (1ull << (rest * Near::bits)) - 1;
-                for (; found; found &= found - 1) {
-                    size_t entry = base + at + (uint32_t)__builtin_ctzll(found) / Near::bits;
-                    __builtin_prefetch(view.refs + entry);
-                    candidates[candidate_count++] =
-                        Candidate{entry, group.query, (uint32_t)group.table};
-                    if (candidate_count < candidate_capacity) continue;
-                    fetch();
-                    if (budgets[group.query] < 0) return;
-                }
+                if (!found) continue;
+                for (; found; found &= found - 1)
+                    add({base + at + (uint32_t)__builtin_ctzll(found) / Near::bits, group.query,
+                         (uint32_t)group.table});
+                if (budgets[group.query] < 0) return;
             }
         }
     }
 
-    // The first table under which a row qualifies.
+    // Add a candidate to a ring. The row number of a new one is prefetched, the row of the one
+    // `lag` before it, and the one 2 * lag before it is compared, so that memory is never waited
+    // for.
+    void add(const Candidate& candidate) {
+        __builtin_prefetch(view.refs + candidate.at);
+        candidates[candidate_count % ring] = candidate;
+        budgets[candidate.query] -= (int64_t)candidate_cost;
+        if (candidate_count >= lag) fetch(candidate_count - lag);
+        if (candidate_count >= 2 * lag) compare(candidate_count - 2 * lag);
+        candidate_count++;
+    }
+
+    // Read a candidate's row number and prefetch the row.
+    void fetch(size_t number) {
+        Candidate& c = candidates[number % ring];
+        uint32_t row = view.refs[c.at];
+        if (row >= view.count) {
+            status = Status::corrupt;  // only in a damaged file
+            row = 0;
+        }
+        c.at = row;
+        __builtin_prefetch(view.rows + (size_t)row * chunks * 2);
+    }
+
+    // Compare a candidate's row and report a match.
+    void compare(size_t number) {
+        const Candidate& c = candidates[number % ring];
+        const uint8_t* row = view.rows + c.at * chunks * 2;
+        uint32_t d = distance<chunks>(row, query(c.query));
+        if (d > request.reach || first_table(row, query(c.query)) != (int)c.table) return;
+        if (!report(view, request, c.query, (uint32_t)c.at, d)) status = Status::no_memory;
+    }
+
+    // The first table under which a row is a candidate.
     int first_table(const uint8_t* row, const uint8_t* q) const {
         for (int i = 0; i < view.tables; i++) {
-            int at = i * view.stride, next = at + 1 < chunks ? at + 1 : 0;
-            int d = __builtin_popcount((uint32_t)(chunk(row, at) ^ chunk(q, at)));
+            int next = i * view.stride + 1 < chunks ? i * view.stride + 1 : 0;
+            int d = __builtin_popcount(key_of(row, i) ^ key_of(q, i));
             if (d <= thresholds[i] &&
                 __builtin_popcount((uint32_t)(chunk(row, next) ^ chunk(q, next))) <= limit(i, d))
                 return i;
         }
         return -1;
-    }
-
-    // Fetch the rows of all candidates and report the matches.
-    void fetch() {
-        for (uint32_t k = 0; k < candidate_count; k++) {
-            uint32_t row = view.refs[candidates[k].at];
-            if (row >= view.count) {
-                status = Status::corrupt;
-                candidate_count = 0;
-                return;
-            }
-            candidates[k].at = row;
-            budgets[candidates[k].query] -= (int64_t)candidate_cost;
-            __builtin_prefetch(view.rows + (size_t)row * chunks * 2);
-        }
-        for (uint32_t k = 0; k < candidate_count; k++) {
-            const Candidate& c = candidates[k];
-            const uint8_t* row = view.rows + c.at * chunks * 2;
-            uint32_t d = distance<chunks>(row, query(c.query));
-            if (d > request.radius || first_table(row, query(c.query)) != (int)c.table) continue;
-            if (!report(view, request, c.query, (uint32_t)c.at, d)) status = Status::no_memory;
-        }
-        candidate_count = 0;
     }
 
     // Run the queries table by table, so that a table's offsets stay in the cache.

@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -16,12 +17,15 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from numpy.typing import NDArray
 
-from nciihash import feed
+from nciihash import Index, feed
 from nciihash.bank import Bank, contents
 from nciihash.bank import bank as banks
-from nciihash.errors import BankError
+from nciihash.bank.frozen import FrozenBank, freeze
+from nciihash.errors import BankError, InvalidSignal
 from nciihash.feed import Added, FeedPage, Removed
+from nciihash.signals import Signal, SignalType
 from support.banks import (
     Model,
     after,
@@ -291,3 +295,84 @@ def test_a_crash_while_adopting_leaves_the_old_bank_or_the_new_one(path, renames
         reopened.append(an_adding_page(3))
     with Bank.open(path) as reopened:
         assert reopened.cursor == cursor(3)
+
+
+def a_page_of(values: NDArray[np.uint8], first: int = 0) -> FeedPage:
+    """Return a page that adds PDQ hashes, two of each item."""
+    entries = tuple(
+        replace(
+            an_addition(first + n),
+            item=name((first + n) // 2),
+            signal=Signal(SignalType.PDQ, value.tobytes()),
+        )
+        for n, value in enumerate(values)
+    )
+    return FeedPage(entries, cursor(first), more=False)
+
+
+def test_candidates_resolve_rows_of_the_snapshot_and_of_later_pages(tmp_path):
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 256, (60, 32), dtype=np.uint8)
+    queries = values.copy()
+    queries[:, :5] ^= 0xFF  # 40 bits
+    queries[::3, :5] = values[::3, :5]
+    with Bank.open(tmp_path / "bank") as bank:
+        nothing = bank.candidates(SignalType.PDQ, queries, 60)
+        assert len(nothing) == 0
+        assert nothing.values.shape == (0, 32)
+        bank.append(a_page_of(values[:40]))
+        bank.compact()
+        bank.append(a_page_of(values[40:], first=40))
+        bank.append(FeedPage((Removed(an_addition(5).id), Removed(an_addition(50).id)), "c", False))
+        found = bank.candidates(SignalType.PDQ, queries, 60)
+        left = [n for n in range(60) if n not in {5, 50}]
+        assert found.queries.tolist() == left
+        assert found.distances.tolist() == [0 if n % 3 == 0 else 40 for n in left]
+        np.testing.assert_array_equal(found.values, values[left])
+        for position, number in enumerate(left):
+            entry = found.entry(position)
+            assert entry == bank.entry(an_addition(number).id)
+            assert entry.signal.value == values[number].tobytes()
+            assert entry.item == found.items[position].tobytes().hex() == name(number // 2)
+        # those within the threshold are the matches
+        matches = bank.query([Signal(SignalType.PDQ, query.tobytes()) for query in queries])
+        within = np.flatnonzero(found.distances <= SignalType.PDQ.threshold)
+        assert [found.entry(n).id for n in within.tolist()] == [
+            match.id for each in matches for match in each
+        ]
+        bank.append(FeedPage((Removed(an_addition(7).id),), "d", False))
+        bank.compact()
+        assert found.entry(left.index(7)).signal.value == values[7].tobytes()
+        with pytest.raises(ValueError, match="at least the radius"):
+            bank.candidates(SignalType.PDQ, queries, 30)
+        with pytest.raises(InvalidSignal):
+            bank.candidates(SignalType.PDQ, queries[:, :16], 60)
+
+
+def test_a_frozen_bank_has_the_same_candidates(tmp_path):
+    rng = np.random.default_rng(1)
+    values = rng.integers(0, 256, (300, 32), dtype=np.uint8)
+    queries = values ^ np.repeat(np.uint8([0x0F, 0]), 16)  # 64 bits
+    queries[:200, :5] = values[:200, :5]  # 44 bits
+    with Bank.open(tmp_path / "bank") as bank:
+        bank.append(a_page_of(values))
+        bank.compact()
+        expected = bank.candidates(SignalType.PDQ, queries, 60)
+    freeze(tmp_path / "bank", tmp_path / "frozen")
+    frozen = FrozenBank.open(tmp_path / "frozen")
+    found = frozen.candidates(SignalType.PDQ, queries, 60)
+    assert found.queries.tolist() == expected.queries.tolist() == list(range(200))
+    assert set(found.distances.tolist()) == {44}
+    for column in ("distances", "values", "items"):
+        np.testing.assert_array_equal(getattr(found, column), getattr(expected, column))
+    assert [found.entry(n) for n in range(200)] == [expected.entry(n) for n in range(200)]
+    assert len(frozen.candidates(SignalType.PHASH, queries[:, :8], 20)) == 0
+
+
+def test_an_index_file_has_no_items_for_candidates(tmp_path):
+    index = Index()
+    index.add(np.arange(3, dtype=np.uint64), np.zeros((3, 32), dtype=np.uint8))
+    index.save(tmp_path / "some.index")
+    frozen = FrozenBank.open(tmp_path / "some.index")
+    with pytest.raises(BankError, match="no items"):
+        frozen.candidates(SignalType.PDQ, np.zeros((1, 32), dtype=np.uint8), 60)

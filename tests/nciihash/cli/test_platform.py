@@ -42,7 +42,7 @@ def test_a_platform_follows_matches_and_reports(run, local, photos, tmp_path):
     near, other, text = found.lines
     assert near["file"] == str(copy)
     (match,) = near["matches"]
-    assert match.keys() == {"id", "item", "type", "variant", "distance", "band"}
+    assert match.keys() == {"id", "item", "type", "variant", "distance", "band", "review"}
     assert (match["id"], match["type"], match["variant"]) == (id, "pdq", Variant.ORIGINAL)
     assert match["distance"] <= 16
     assert match["band"] == "strong"

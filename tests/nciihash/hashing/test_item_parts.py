@@ -152,10 +152,10 @@ def test_a_reduced_jpeg_has_nearly_the_same_parts():
     large = hasher.hash_bytes(data, limits=Limits(max_pixels=1_000_000), **options)
     for item in (fast, large):
         assert item.reduced
-        by_place = {(part.kind, part.angle): part for part in item.parts}
+        same_parts = {(part.kind, part.angle): part for part in item.parts}
         for part in exact:
             if part.kind is not PartKind.RECTANGLE:
-                same = by_place[part.kind, part.angle]
+                same = same_parts[part.kind, part.angle]
                 assert difference(part, same) < 6
                 assert bits_apart(part, same) <= 8
 
@@ -255,20 +255,20 @@ def test_an_animations_parts_have_times():
 
 
 @pytest.mark.parametrize("level", Level)
-def test_frames_and_parts_of_a_film_are_bounded(level):
+def test_frames_and_parts_of_a_video_are_bounded(level):
     page = np.asarray(bordered(textured(300, 200), (60, 60, 60, 60)))
     region = trimming.trim(page)
     assert region is not None
-    film = frame_parts.FrameParts(level)
+    video = frame_parts.FrameParts(level)
     reduced = 0
     for number in range(2000):
         time = number * 3.25
-        if film.wants(time):
-            film.add(page, time, region)
+        if video.wants(time):
+            video.add(page, time, region)
             reduced += 1
-        times = sorted({part.time for part in film.parts if part.time is not None})
+        times = sorted({part.time for part in video.parts if part.time is not None})
         assert len(times) <= frame_parts.FRAMES_MAX
-        assert len(film.parts) <= PARTS_MAX
+        assert len(video.parts) <= PARTS_MAX
     assert reduced < 150
     assert len(times) >= PARTS_MAX // 21
     gaps = np.diff([*times, time])

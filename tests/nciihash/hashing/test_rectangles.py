@@ -167,7 +167,7 @@ def test_no_two_are_nearly_the_same():
         assert overlap / (sum(areas) - overlap) <= 0.95
 
 
-def test_bytes_and_floats_give_the_same():
+def test_bytes_and_floats_have_the_same_rectangles():
     luma = np.rint(collage(2, 2)[0])
     assert find_rectangles(luma) == find_rectangles(luma.astype(np.uint8))
 

@@ -12,7 +12,6 @@ from nciihash.hashing import altered_views, hasher
 from nciihash.hashing.variants import DISTINCT_BITS, QUARTERS, SETS, VIEWS, hash_variants
 from nciihash.signals import QUALITY_MIN, SignalType, Variant, VariantSet
 from nciihash.window_tables import BANK_BOXES
-from nciihash.windows import BUSY_MIN
 from support.paths import GOLDEN
 from support.pictures import horizon, textured
 from support.strategies import pictures
@@ -165,7 +164,7 @@ def test_parts_have_one_order_and_are_busy(name):
     assert made == [name for name in SETS["thorough"] if name in set(made)]
     views = tuple(VIEWS[name] for name in made)
     busy = pdq.analyse_grids(altered_views.grids(altered_views.base(rgb), views))[3]
-    assert busy.min() >= BUSY_MIN
+    assert busy.min() >= pdq.BUSY_MIN
     assert len(hashes(rgb, "thorough")) <= 42
 
 

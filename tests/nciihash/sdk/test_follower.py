@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 
 import httpx
+import numpy as np
 import pytest
 
 from nciihash.bank import Bank
@@ -67,6 +68,9 @@ def test_the_bank_is_updated_while_it_answers(path):
         feed.entries += [Removed(hex_id(0)), added(2)]
         wait_until(lambda: follower.bank.entry(hex_id(2)) is not None)
         assert ids(follower.query(signals)) == [[], [hex_id(1)], [hex_id(2)]]
+        packed = np.frombuffer(b"".join(signal.value for signal in signals), np.uint8)
+        found = follower.candidates(SignalType.PDQ, packed.reshape(3, 32), 60)
+        assert [found.entry(n).id for n in range(len(found))] == [hex_id(1), hex_id(2)]
         wait_until(lambda: feed.acknowledged[-1] == 4)
         health = follower.health()
         assert (health.signals, health.rebuilding, health.error) == (2, False, None)

@@ -1,10 +1,7 @@
 """Looking up the hashes of files: plain ones match nothing, and truncation is reported."""
 
-from pathlib import Path
-
 from nciihash.cli import tables
 from nciihash.cli.terminal import Terminal
-from nciihash.errors import FileRefused
 from nciihash.sdk.lookup import LookupResult, look_up
 from nciihash.signals import Hashed, Item, Media, Signal, SignalType
 from nciihash.wire import Hit, Hits
@@ -26,23 +23,19 @@ def test_plain_hashes_are_not_looked_up():
         return [Hits.of([HIT])] * len(signals)
 
     rich, sha = hashed(), Hashed(Signal(SignalType.SHA256, bytes(32)))
-    batch = [
-        (Path("black"), Item(Media.IMAGE, (hashed(quality=49),))),
-        (Path("both"), Item(Media.IMAGE, (hashed(tied=True), rich, sha))),
-        (Path("none"), FileRefused("no picture")),
-    ]
-    found = dict(look_up(batch, find, None))
+    black = Item(Media.IMAGE, (hashed(quality=49),))
+    both = Item(Media.IMAGE, (hashed(tied=True), rich, sha))
+    found_black, found_both = look_up([black, both], find)
     assert sent == [rich.signal, sha.signal]
-    assert found[Path("black")] == LookupResult(())
-    assert [match for _, match in found[Path("both")].found] == [HIT]
-    assert isinstance(found[Path("none")], FileRefused)
+    assert found_black == LookupResult(())
+    assert [match for _, match in found_both.found] == [HIT]
 
 
 def test_truncated_hits_are_reported(capsys):
     def find(signals):
         return [Hits.of([HIT], truncated=True)] * len(signals)
 
-    [(path, outcome)] = look_up([(Path("one"), Item(Media.IMAGE, (hashed(),)))], find, None)
-    assert outcome.truncated
-    Terminal(as_json=False).show(tables.match_table([(str(path), outcome)]))
+    [result] = look_up([Item(Media.IMAGE, (hashed(),))], find)
+    assert result.truncated
+    Terminal(as_json=False).show(tables.match_table([("one", result)]))
     assert "more" in capsys.readouterr().out

@@ -184,7 +184,7 @@ def test_video_frames_have_the_time_of_the_match(thorough):
     assert (match.item, match.edit.time) == ("picture 4", 2.5)
 
 
-def test_part_kinds_are_told_in_words():
+def test_edits_in_words():
     from nciihash.signals import Edit
 
     box = (0.0, 0.0, 0.5, 0.5)

@@ -148,6 +148,19 @@ class Interleaving(RuleBasedStateMachine):
             queries[0] = np.frombuffer(next(iter(self.bank.values())), np.uint8)
         assert hits(self.index.query(queries, radius)) == brute_force(self.bank, queries, radius)
 
+    @rule(count=st.integers(1, 6), radius=st.integers(0, 63), beyond=st.integers(0, 40))
+    def query_candidates(self, count: int, radius: int, beyond: int) -> None:
+        queries = self.near_centres(count)
+        found = hits(self.index.query(queries, radius, candidates=radius + beyond))
+        within = [[hit for hit in each if hit[1] <= radius] for each in found]
+        assert within == brute_force(self.bank, queries, radius)
+        for each, all_within in zip(
+            found, brute_force(self.bank, queries, radius + beyond), strict=True
+        ):
+            assert len(set(each)) == len(each)
+            assert set(each) <= set(all_within)
+            assert each == sorted(each, key=lambda hit: (hit[1], hit[0]))
+
     @invariant()
     def counts(self) -> None:
         if hasattr(self, "bank"):
@@ -186,8 +199,8 @@ def test_any_interleaving_equals_brute_force(backend, small, tmp_path, monkeypat
     monkeypatch.setattr(segments, "WINDOWS_FROM", 4 * small)  # and windows
     if kernel:
 
-        def query(*args):
-            return kernel.query(*args, 1)  # the cost model would scan such small banks
+        def query(*args, **keywords):
+            return kernel.query(*args, 1, **keywords)  # the cost model would scan such small banks
 
         monkeypatch.setattr(segments, "_BLOCK", 7)
         if index_module.kernel:
@@ -505,3 +518,50 @@ def test_random_bytes_are_not_an_index(data):
         file.flush()
         with pytest.raises(IndexFileInvalid):
             Index.open(file.name)
+
+
+def at_distance(rng: np.random.Generator, packed: Packed, bits: int) -> Packed:
+    """Flip exactly `bits` bits of each hash."""
+    flat = np.unpackbits(packed, axis=1)
+    for row in flat:
+        row[rng.choice(flat.shape[1], bits, replace=False)] ^= 1
+    return np.packbits(flat, axis=1)
+
+
+@pytest.mark.parametrize(
+    ("distance", "least"), [(31, 1.0), (34, 0.98), (40, 0.95), (47, 0.80), (54, 0.60), (60, 0.35)]
+)
+def test_most_true_pairs_beyond_the_radius_are_candidates(backend, distance, least):
+    rng = np.random.default_rng(distance)
+    index = Index()
+    packed = random_packed(rng, 20_000)
+    index.add(np.arange(20_000, dtype=np.uint64), packed)
+    index.settle()
+    if backend != "numpy":
+        assert index._segments[0].tables is not None
+    queries = at_distance(rng, packed[:400], distance)
+    found = index.query(queries, candidates=60)
+    numbers = np.repeat(np.arange(400), np.diff(found.offsets))
+    share = (found.ids == numbers).sum() / 400
+    assert share >= (1.0 if backend == "numpy" else least)
+
+
+def test_candidates_must_reach_the_radius():
+    index = Index()
+    with pytest.raises(ValueError, match="at least the radius"):
+        index.query(random_packed(np.random.default_rng(0), 1), 31, candidates=30)
+    with pytest.raises(TypeError):
+        index.query(random_packed(np.random.default_rng(0), 1), 31, candidates=40.5)
+
+
+def test_candidates_at_the_radius_are_the_matches(backend):
+    rng = np.random.default_rng(1)
+    index = Index()
+    packed = random_packed(rng, 17_000)
+    index.add(np.arange(17_000, dtype=np.uint64), packed)
+    queries = flipped(rng, packed[:100], 60)
+    for radius in (0, 31, 300):
+        plain = index.query(queries[:5], radius)
+        with_candidates = index.query(queries[:5], radius, candidates=radius)
+        for one, other in zip(plain, with_candidates, strict=True):
+            np.testing.assert_array_equal(one, other)

@@ -121,6 +121,49 @@ def test_both_strategies_equal_brute_force_at_every_radius(bits, make, stride, b
                         np.testing.assert_array_equal(actual, desired)
 
 
+@pytest.mark.parametrize("make", [uniform, clustered, duplicated, constant, alike_in_half])
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_candidates_are_exact_within_the_radius_and_a_part_of_those_beyond(
+    bits, make, stride, backend
+):
+    if bits // 16 % stride:
+        pytest.skip("an odd number of chunks has no compact form")
+    rng = np.random.default_rng(bits + 1)
+    count = 1000
+    packed = make(rng, count, bits // 8)
+    shares = rng.random((24, 1)) * 0.25
+    queries = np.concatenate([perturbed(rng, packed[:24], shares), uniform(rng, 3, bits // 8)])
+    removed = np.packbits(rng.random(count) < 0.1)
+    live = np.unpackbits(removed, count=count) == 0
+    distances = np.bitwise_count(queries[:, None] ^ packed).sum(axis=2, dtype=np.uint16)
+    rows, ids = scrambled(packed), np.arange(count, dtype=np.uint64)
+    flat = kernel.Segment(rows, ids, removed, kernel.slice_rows(rows), None, None, None)
+    tabled, windowed = (
+        kernel.Segment(rows, ids, removed, None, *kernel.build(rows, 10, stride, windows, 2))
+        for windows in (False, True)
+    )
+    segments_and_strategies = (
+        (flat, 0), (tabled, INDEX), (windowed, INDEX), (tabled, SCAN), (tabled, 0),
+    )  # fmt: skip
+    for radius, reach in ((0, 20), (15, 15), (31, 60), (bits // 8 - 1, bits // 4 - 4)):
+        for slack in (0, 20, 300):
+            for segment, strategy in segments_and_strategies:
+                raw = kernel.query((segment,), queries, radius, 1, strategy, reach, slack)
+                found = _matches(raw, len(queries))
+                numbers = np.repeat(np.arange(len(queries)), np.diff(found.offsets))
+                pairs = numbers * count + found.ids.astype(np.int64)
+                assert len(np.unique(pairs)) == len(pairs)
+                np.testing.assert_array_equal(found.distances, distances.ravel()[pairs])
+                assert (found.distances <= max(radius, reach)).all()
+                assert live[found.ids].all()
+                near = found.distances <= radius
+                expected = np.flatnonzero((distances <= radius) & live)
+                np.testing.assert_array_equal(np.sort(pairs[near]), expected)
+                if segment is flat or strategy == SCAN:
+                    assert len(pairs) == ((distances <= max(radius, reach)) & live).sum()
+
+
 @pytest.mark.parametrize("bits", WIDTHS)
 def test_the_kernel_and_numpy_scramble_equally(bits, monkeypatch):
     packed = uniform(np.random.default_rng(0), 50, bits // 8)

@@ -56,7 +56,7 @@ HASHES = DemoHashes(
 def matches(*rows):
     """Return the matches with the items in `rows`, one row for each query."""
     assert len(rows) == len(HASHES.queries)
-    return PlatformMatches.of(HASHES, lambda signals: [[hit(item) for item in row] for row in rows])
+    return PlatformMatches.of(HASHES, lambda items: [[hit(item) for item in row] for row in rows])
 
 
 def test_counts_of_matches():
@@ -80,11 +80,11 @@ def test_distances_between_copies_and_their_photo():
     assert [HASHES.distance(p, e) for p in (0, 1) for e in (0, 1)] == [0, 32, 0, 32]
 
 
-def test_a_picture_and_its_trimmed_form_are_one_query():
+def test_each_file_is_one_query():
+    """A photo is queried without its altered copies, an edited copy with its trimmed form."""
     hashes = DemoHashes(("a",), (item(0, 15),), ((item(85, 7), item(3)),), (item(51, 204),))
-    replies = [[hit(1)], [hit(2)], [hit(1), hit(2)], [], [], [hit(3)]]
-    found = PlatformMatches.of(hashes, lambda signals: replies[: len(signals)])
-    assert [len(signals) for signals in hashes.queries] == [1, 2, 1, 2]
+    found = PlatformMatches.of(hashes, lambda items: [[hit(1)], [hit(1), hit(2)], [], [hit(3)]])
+    assert [len(query.hashes) for query in hashes.queries] == [1, 2, 1, 2]
     assert {m.item for m in found.copies[0][0]} == {hit(1).item, hit(2).item}
     assert found.nearest(0, 0).id == hit(1).id
     assert (found.nearest(0, 1), found.false) == (None, 2)
