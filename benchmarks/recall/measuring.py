@@ -93,6 +93,14 @@ def bank_items(photos: Photos) -> dict[str, Item]:
     return {name: bank_item(photo) for name, photo in photos.bank}
 
 
+def bank_sets(photos: Photos, items: dict[str, Item]) -> dict[str, list[Hashes]]:
+    """Return the hashes of each photo of the bank, by name of a set."""
+    sets = {
+        bank: [hash_set(np.asarray(photo), bank) for _, photo in photos.bank] for bank in BANKS[:-1]
+    }
+    return sets | {BANKS[-1]: [packed(item.hashes) for item in items.values()]}
+
+
 def bank_item(photo: Image.Image) -> Item:
     """Hash a photo as it is submitted."""
     rgb = np.asarray(photo)
@@ -111,13 +119,18 @@ def query_item(rgb: NDArray[np.uint8]) -> Item:
 
 
 def measure(
-    photos: Photos, items: dict[str, Item], numbers: Sequence[int], rest: NDArray[np.uint8]
+    photos: Photos,
+    items: dict[str, Item],
+    sets: dict[str, list[Hashes]],
+    numbers: Sequence[int],
+    rest: NDArray[np.uint8],
 ) -> Measured:
     """Look for the copies of some photos in the bank of all.
 
     Args:
         photos: the photos.
         items: of each photo of the bank, its set `thorough`.
+        sets: by name of a set, the hashes of each photo of the bank.
         numbers: indices of photos of the bank whose copies are made.
         rest: the other hashes of a large bank, uint8 (n, 32).
     """
@@ -134,17 +147,16 @@ def measure(
         [],
     )
     for row, number in enumerate(numbers):
-        name, photo = photos.bank[number]
-        sets = [hash_set(np.asarray(photo), bank) for bank in BANKS]
+        name = photos.bank[number][0]
         measured.queries.append([])
         for edit, rgb in enumerate(copies(photos, number)):
             item = query_item(rgb)
             match = packed(item.hashes)
             if edit < len(ALL):
                 measured.queries[-1].append(match)
-            for b, bank in enumerate(sets):
+            for b, bank in enumerate(BANKS):
                 for q, query in enumerate((packed(item.hashes[:1]), match)):
-                    measured.distances[row, edit, b, q] = nearest(query, bank)
+                    measured.distances[row, edit, b, q] = nearest(query, sets[bank][number])
             for n, matcher in enumerate(matchers):
                 matches = matcher.find(item)
                 own = [one for one in matches if one.item == name]

@@ -35,11 +35,11 @@ from benchmarks.common import folders
 from benchmarks.common.reporting import environment, write
 from benchmarks.recall import cost, large_bank, measuring, report
 from benchmarks.recall.measuring import BANKS, EDITS, Measured
-from benchmarks.recall.photos import Photos, hash_set, load, nearest
+from benchmarks.recall.photos import Hashes, Photos, hash_set, load, nearest
 from nciihash.hashing.hasher import hash_image
 from nciihash.signals import Item
 
-_TOGETHER = 3  # photos whose copies one task makes; each task builds the matchers
+_TOGETHER = 2  # photos whose copies one task makes; each task builds the matchers
 PACKAGES = ("numpy", "opencv-python-headless", "pillow", "scikit-image")
 
 
@@ -69,13 +69,19 @@ def hard_negatives(folder: Path) -> str:
 
 
 def measure(
-    photos: Photos, items: dict[str, Item], edited: int, jobs: int, seconds: float | None
+    photos: Photos,
+    items: dict[str, Item],
+    sets: dict[str, list[Hashes]],
+    edited: int,
+    jobs: int,
+    seconds: float | None,
 ) -> Measured:
     """Look for the copies of some photos, evenly taken from the bank, in several processes.
 
     Args:
         photos: the photos.
         items: the bank.
+        sets: by name of a set, the hashes of each photo of the bank.
         edited: the maximum number of photos.
         jobs: the number of processes.
         seconds: after which no further photos are begun.
@@ -85,7 +91,9 @@ def measure(
     rest = large_bank.others(photos)
     with ProcessPoolExecutor(jobs) as pool:
         parts = [
-            pool.submit(measuring.measure, photos, items, numbers[first::count].tolist(), rest)
+            pool.submit(
+                measuring.measure, photos, items, sets, numbers[first::count].tolist(), rest
+            )
             for first in range(count)
         ]
         for part in wait(parts, seconds).not_done:
@@ -93,13 +101,14 @@ def measure(
         return measuring.join([part.result() for part in parts if not part.cancelled()])
 
 
-def compare_others(photos: Photos, measured: Measured) -> tuple[list[str], dict[str, Any], Any]:
+def compare_others(
+    photos: Photos, sets: dict[str, list[Hashes]], measured: Measured
+) -> tuple[list[str], dict[str, Any], Any]:
     """Compare copies with other photos, by set; return lines, values and the last histogram."""
     lines, values = [], {}
     histogram = np.zeros(257, np.int64)
     for bank in BANKS:
-        sets = [hash_set(np.asarray(photo), bank) for _, photo in photos.bank]
-        histogram, false, (bits, i, j) = measuring.others(sets, measured)
+        histogram, false, (bits, i, j) = measuring.others(sets[bank], measured)
         pairs = int(histogram.sum())
         names = f"{photos.bank[i][0]} and {photos.bank[j][0]}" if i >= 0 else "none"
         lines.append(
@@ -132,22 +141,21 @@ def main() -> None:
     start = time.monotonic()
     photos = load(options.photos, options.side, options.most, every=options.all)
     items = measuring.bank_items(photos)
+    sets = measuring.bank_sets(photos, items)
     print(f"{len(photos.bank)} photos, {len(photos.others)} others", flush=True)
-    measured = measure(photos, items, options.edited, options.jobs, options.seconds)
+    measured = measure(photos, items, sets, options.edited, options.jobs, options.seconds)
     print(f"measured in {time.monotonic() - start:.0f} s", flush=True)
 
     by_set, values = report.sets(measured.distances)
     by_level, values["levels"] = report.levels(measured)
     missed, values["missed"] = report.missed(measured)
     false, values["false"] = report.strangers(measured, len(items))
-    counts = {
-        bank: [len(hash_set(np.asarray(photo), bank)) for _, photo in photos.bank] for bank in BANKS
-    }
+    counts = {bank: [len(hashes) for hashes in sets[bank]] for bank in BANKS}
     values["cost by part"] = cost.measure(photos)
     bars, values["bars"] = report.bars(
         measured, values["false"], max(counts["thorough"]), values["cost by part"]
     )
-    other_lines, values["others"], histogram = compare_others(photos, measured)
+    other_lines, values["others"], histogram = compare_others(photos, sets, measured)
     values["cost"] = times = cost.reduced_sets(photos.bank[0][1])
     edited = len(measured.numbers)
     values |= {"photos": edited, "bank": len(items), "side": options.side}
