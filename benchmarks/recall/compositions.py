@@ -59,7 +59,7 @@ def inset(
         share: width of the front picture, as a share of the other's width.
         x: horizontal centre of the front picture.
         y: vertical centre of the front picture.
-        own_in_front: whether the front picture is the picture itself, or the one behind it.
+        own_in_front: whether the front picture is the picture itself, or the one under it.
     """
 
     def alter(photo: Picture, others: Sequence[Picture]) -> Picture:
