@@ -26,6 +26,7 @@ from nciihash.signals import Hashed
 Picture = Image.Image
 Hashes = NDArray[np.uint64]  # (n, 4)
 RADIUS: Final = 31
+_SIDE_MIN: Final = 200  # pixels: smaller pictures in packages are icons and previews
 # Of scikit-image's wheel, which needs no download: photos for the bank, and others for collages.
 _BUNDLED: Final = ("astronaut", "camera", "cat", "coffee", "rocket", "hubble_deep_field")
 _OTHERS: Final = ("immunohistochemistry", "coins", "brick", "grass", "gravel", "page")
@@ -97,8 +98,12 @@ def load(given: Sequence[Path], side: int, most: int, *, every: bool) -> Photos:
     others = [photo for _, photo in _read(chosen, side) if seen.add(photo)]
     others = others or [photo for _, photo in _bundled(_OTHERS, side)]
     every_one = [*_read(rest, side), *_bundled(_BUNDLED, side)]
-    bank = [(name, photo) for name, photo in every_one if seen.add(photo)]
-    return Photos(bank[:: -(-len(bank) // most)], others)
+    bank: dict[str, Picture] = {}
+    for name, photo in every_one:
+        if seen.add(photo):
+            bank[name if name not in bank else f"{name} ({len(bank)})"] = photo
+    named = list(bank.items())
+    return Photos(named[:: -(-len(named) // most)], others)
 
 
 def _read(paths: Iterable[Path], side: int) -> Iterator[tuple[str, Picture]]:
@@ -119,7 +124,9 @@ def _bundled(names: Iterable[str], side: int) -> Iterator[tuple[str, Picture]]:
 
 
 def _fit(name: str, photo: Picture, side: int) -> Iterator[tuple[str, Picture]]:
-    """Reduce a photo; yield nothing if it is too plain."""
+    """Reduce a photo; yield nothing if it is too plain, or too small to be a photo."""
+    if min(photo.size) < _SIDE_MIN:
+        return
     photo.thumbnail((side, side), Image.Resampling.LANCZOS)
     if not hash_image(np.asarray(photo)).plain:
         yield name, photo
