@@ -23,7 +23,7 @@ from nciihash.hashing.parts import query_parts
 from nciihash.hashing.trimming import trim
 from nciihash.hashing.variants import hash_trimmed, hash_variants
 from nciihash.sdk.matcher import CANDIDATE_BITS
-from nciihash.signals import Item, Match, Media
+from nciihash.signals import Hashed, Item, Match, Media
 from nciihash.windows import hash_windows
 
 BANKS: Final = ("plain", "standard", "full", "thorough")
@@ -59,6 +59,7 @@ class Measured:
 
     Attributes:
         numbers: int64 (photos,), indices in the bank of the photos that were edited.
+        detailed: bool (photos,), whether the photo has detail enough for matches of its windows.
         distances: uint16 (photos, edits, banks, queries), from each copy to its own photo's hashes.
         found: bool (photos, edits, levels).
         sure: bool (photos, edits, levels), found without a need for review.
@@ -69,6 +70,7 @@ class Measured:
     """
 
     numbers: NDArray[np.int64]
+    detailed: NDArray[np.bool_]
     distances: NDArray[np.uint16]
     found: NDArray[np.bool_]
     sure: NDArray[np.bool_]
@@ -86,6 +88,10 @@ def copies(photos: Photos, number: int) -> Iterator[NDArray[np.uint8]]:
         yield each.apply(photo)
     for later in LATER:
         yield later.apply(photo, companions)
+
+
+def _own(photos: Photos, number: int) -> Hashed:
+    return hash_image(np.asarray(photos.bank[number][1]))
 
 
 def bank_items(photos: Photos) -> dict[str, Item]:
@@ -139,6 +145,7 @@ def measure(
     shape = len(numbers), len(EDITS)
     measured = Measured(
         np.array(numbers, np.int64),
+        np.array([bool(_own(photos, number).distinctive) for number in numbers]),
         np.full((*shape, len(BANKS), len(QUERIES)), 256, np.uint16),
         np.zeros((*shape, len(LEVELS)), bool),
         np.zeros((*shape, len(LEVELS)), bool),
@@ -210,6 +217,7 @@ def join(parts: Sequence[Measured]) -> Measured:
     """Join the results of several processes, in the order of photos."""
     return Measured(
         np.concatenate([part.numbers for part in parts]),
+        np.concatenate([part.detailed for part in parts]),
         np.concatenate([part.distances for part in parts]),
         np.concatenate([part.found for part in parts]),
         np.concatenate([part.sure for part in parts]),
