@@ -81,7 +81,7 @@ bench: $(VENV)/.dev
 	@$(PIP) 'nciihash[bench-recall,bench-service]'
 	$(BIN)/python -m benchmarks.search.run --rows 1e5 $(SMALL) --programs flat 16x16 11x23 numpy --out $(OUT)/search
 	$(BIN)/python -m benchmarks.hashing.run $(if $(PHOTOS),--photos $(PHOTOS)) --out $(OUT)/hashing
-	$(BIN)/python -m benchmarks.recall.run $(SMALL) --side 320 --most 60 --out $(OUT)
+	$(BIN)/python -m benchmarks.recall.run $(SMALL) --side 320 --most 60 --edited 15 --out $(OUT)
 	$(BIN)/python -m benchmarks.veil.run $(SMALL) --rows 1e5 --crops 1500 --out $(OUT)/veil
 	$(BIN)/python -m benchmarks.inversion.run $(SMALL) --quick --no-network --out $(OUT)/inversion
 	$(BIN)/python -m benchmarks.scan.run $(SMALL) --rows 1e5 --asked 5e5 --local-only --out $(OUT)/scan
@@ -107,12 +107,13 @@ bench-hashing: $(VENV)/.dev
 	$(BENCH_CORES) $(BIN)/python -m benchmarks.hashing.run $(if $(PHOTOS),--photos $(PHOTOS)) --rounds 9 \
 	    --out benchmarks/results/hashing
 
-# Recall of edited copies, and distances of different pictures; some minutes. PHOTOS and HARD are
-# folders; by default scikit-image's few photos are used.
+# Recall of edited copies by set and by level, what is missed, false matches, and distances of different
+# pictures; 10 seconds a photo. PHOTOS are folders, the bank; EDITED of them are edited; HARD is a
+# folder. By default scikit-image's few photos are used.
 bench-recall: $(VENV)/.dev
 	@$(PIP) 'nciihash[bench-recall]'
 	$(BIN)/python -m benchmarks.recall.run $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(HARD),--hard $(HARD)) \
-	    --out benchmarks/results
+	    $(if $(EDITED),--edited $(EDITED)) --out benchmarks/results
 
 # Recall of altered copies of videos, and the cost of hashing compared with decoding; some minutes.
 bench-video: $(VENV)/.dev
