@@ -12,19 +12,34 @@ if TYPE_CHECKING:
     from nciihash.client.platform import AsyncPlatformClient, PlatformClient
     from nciihash.hashing.hasher import hash_file, hash_image
     from nciihash.sdk.follower import Follower, VeiledFollower
+    from nciihash.sdk.matcher import Matcher
     from nciihash.sdk.verdict_queue import VerdictQueue, VerdictSender
     from nciihash.search.index import Index, Matches
-    from nciihash.signals import Hashed, Item, Match, Media, Signal, SignalType, Variant, Verdict
+    from nciihash.signals import (
+        Edit,
+        Hashed,
+        Item,
+        Level,
+        Match,
+        Media,
+        Signal,
+        SignalType,
+        Variant,
+        Verdict,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AsyncPlatformClient",
+    "Edit",
     "Follower",
     "Hashed",
     "Index",
     "Item",
+    "Level",
     "Match",
+    "Matcher",
     "Matches",
     "Media",
     "PlatformClient",
@@ -46,11 +61,14 @@ __getattr__, __dir__ = attach(
         "client.platform": ("AsyncPlatformClient", "PlatformClient"),
         "hashing.hasher": ("hash_file", "hash_image"),
         "sdk.follower": ("Follower", "VeiledFollower"),
+        "sdk.matcher": ("Matcher",),
         "sdk.verdict_queue": ("VerdictQueue", "VerdictSender"),
         "search.index": ("Index", "Matches"),
         "signals": (
+            "Edit",
             "Hashed",
             "Item",
+            "Level",
             "Match",
             "Media",
             "Signal",

@@ -52,11 +52,14 @@ class Analysis:
         quality: 0 to 100.
         tied: whether coefficients tie at the median in any of the eight dihedral variants, so that
             some bits are rounding noise and may differ between programs.
+        busy: the fraction of the grid's 8,064 pairs of adjacent cells that differ by at least 1 %
+            of the range. Quality alone does not tell one strong edge from much detail.
     """
 
     packed: NDArray[np.uint8]
     quality: int
     tied: bool
+    busy: float
 
 
 def hash_pixels(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
@@ -87,7 +90,7 @@ def analyse(rgb: NDArray[np.uint8]) -> Analysis:
     """
     _check(rgb)
     if min(rgb.shape[:2]) < SIDE_MIN:
-        return Analysis(np.zeros(32, np.uint8), 0, tied=True)
+        return Analysis(np.zeros(32, np.uint8), 0, tied=True, busy=0.0)
     grid = _grid(rgb, np.float32)
     coefficients = _transform(grid)
     quality = _certain_quality(grid)
@@ -99,7 +102,7 @@ def analyse(rgb: NDArray[np.uint8]) -> Analysis:
         grid = _luma(rgb) if grid_sized else _reference_grid(rgb)
         coefficients = _reference_transform(grid)
         quality = _quality(grid)
-    return Analysis(_pack(coefficients), quality, tied)
+    return Analysis(_pack(coefficients), quality, tied, _busy(grid))
 
 
 def analyse_grid(grid: NDArray[Any]) -> Analysis:
@@ -109,7 +112,8 @@ def analyse_grid(grid: NDArray[Any]) -> Analysis:
         grid: floating point (64, 64), luma from 0 to 255.
     """
     coefficients = _transform(grid)
-    return Analysis(_pack(coefficients), _quality(grid), _gap(coefficients) < TIE)
+    quality, busy = grid_detail(grid)
+    return Analysis(_pack(coefficients), quality, _gap(coefficients) < TIE, busy)
 
 
 def analyse_grids(
@@ -124,8 +128,8 @@ def analyse_grids(
         Packed hashes, uint8 (8, n, 32), in the order of `dihedral`; qualities, int64 (n,); and
         whether coefficients tie at the median, bool (n,).
     """
-    cosines = _cosines().astype(grids.dtype)
-    b = (cosines @ grids @ cosines.T).astype(np.float64)
+    dct = cosines().astype(grids.dtype)
+    b = (dct @ grids @ dct.T).astype(np.float64)
     signed = np.stack((b, b * _FLIP_X, b * _FLIP_Y, b * _ROTATE_180))
     ranked = np.partition(signed.reshape(4, len(b), -1), (127, 128), axis=-1)
     tied = (ranked[..., 128] - ranked[..., 127]).min(axis=0) < TIE
@@ -253,8 +257,8 @@ def _grid(rgb: NDArray[np.uint8], dtype: type[np.floating]) -> NDArray[Any]:
 
 
 @lru_cache(maxsize=1)
-def _cosines() -> NDArray[np.float64]:
-    """Return the DCT matrix D, (16, 64), without its constant row; B = D @ grid @ D.T."""
+def cosines() -> NDArray[np.float64]:
+    """Return the DCT matrix D, float64 (16, 64), without its constant row; B = D @ grid @ D.T."""
     angle = math.pi / 2.0 / GRID
     rows = [[math.cos(angle * (i + 1) * (2 * j + 1)) for j in range(GRID)] for i in range(_SIDE)]
     # the reference stores this factor in single precision
@@ -262,8 +266,8 @@ def _cosines() -> NDArray[np.float64]:
 
 
 def _transform(grid: NDArray[Any]) -> NDArray[np.float64]:
-    cosines = _cosines()
-    return cosines @ grid.astype(np.float64) @ cosines.T
+    dct = cosines()
+    return dct @ grid.astype(np.float64) @ dct.T
 
 
 def _pack(coefficients: NDArray[Any]) -> NDArray[np.uint8]:
@@ -291,6 +295,19 @@ def _steps(grid: NDArray[Any]) -> NDArray[Any]:
 
 def _quality(grid: NDArray[Any]) -> int:
     return min(int(np.floor(_steps(grid)).sum()) // 90, 100)
+
+
+def _busy(grid: NDArray[Any]) -> float:
+    return float((_steps(grid) >= 1).mean())
+
+
+def grid_detail(grid: NDArray[Any]) -> tuple[int, float]:
+    """Return the quality of a grid, and the fraction of its steps of at least 1 % of the range.
+
+    Args:
+        grid: floating point (64, 64), luma from 0 to 255.
+    """
+    return _quality(grid), _busy(grid)
 
 
 def _certain_quality(grid: NDArray[Any]) -> int | None:
@@ -362,11 +379,11 @@ def _box_means(source: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _reference_transform(grid: NDArray[np.float32]) -> NDArray[np.float64]:
     """Transform in single precision, adding the products in the reference's order."""
-    cosines = _cosines().astype(np.float32)
+    dct = cosines().astype(np.float32)
     half = np.zeros((_SIDE, GRID), np.float32)
     for k in range(GRID):
-        half += cosines[:, k, None] * grid[k]
+        half += dct[:, k, None] * grid[k]
     whole = np.zeros((_SIDE, _SIDE), np.float32)
     for k in range(GRID):
-        whole += half[:, k, None] * cosines[:, k]
+        whole += half[:, k, None] * dct[:, k]
     return whole.astype(np.float64)

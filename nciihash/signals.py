@@ -1,10 +1,13 @@
 """The core types: signals (typed hash values), the items they come from, and matches."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from nciihash.errors import InvalidSignal
+
+if TYPE_CHECKING:
+    from nciihash.windows import Part
 
 
 class SignalType(StrEnum):
@@ -92,6 +95,9 @@ ALWAYS_MATCHED: Final = frozenset({SignalType.PDQ, SignalType.MD5, SignalType.SH
 # videos, drawings and maps, by the reference and by this program, all but one have 128 (a drawing
 # has 120). Mirrored collages have at least 126, blank images at most 109.
 PDQ_ONES: Final = range(120, 129)
+
+# A crop that leaves this fraction of a picture's area is reported as the whole picture.
+_UNCUT: Final = 0.95
 
 # A PDQ hash of lower quality is too unspecific to be submitted (the same paper).
 QUALITY_MIN: Final = 50
@@ -182,6 +188,31 @@ class Variant(StrEnum):
     BOTTOM20 = "bottom20"
     MIRROR_BOTTOM14 = "mirror-bottom14"
     CROP14 = "crop14"
+    TOP_LEFT = "top-left"
+    TOP_RIGHT = "top-right"
+    BOTTOM_LEFT = "bottom-left"
+    BOTTOM_RIGHT = "bottom-right"
+    LEFT_HALF = "left-half"
+    RIGHT_HALF = "right-half"
+    TOP_HALF = "top-half"
+    BOTTOM_HALF = "bottom-half"
+    INNER01 = "inner01"
+    INNER02 = "inner02"
+    INNER03 = "inner03"
+    INNER04 = "inner04"
+    INNER05 = "inner05"
+    INNER06 = "inner06"
+    INNER07 = "inner07"
+    INNER08 = "inner08"
+    INNER09 = "inner09"
+    INNER10 = "inner10"
+    INNER11 = "inner11"
+    INNER12 = "inner12"
+    INNER13 = "inner13"
+    INNER14 = "inner14"
+    INNER15 = "inner15"
+    INNER16 = "inner16"
+    INNER17 = "inner17"
 
 
 class VariantSet(StrEnum):
@@ -195,6 +226,31 @@ class VariantSet(StrEnum):
     MATCH = "match"
     STANDARD = "standard"
     FULL = "full"
+
+
+class Level(StrEnum):
+    """How thoroughly a picture is searched for in a bank.
+
+    `fast` asks for the picture and for the picture within its frame. `windows` also asks for some
+    100 parts of it, and `thorough` for nearly a thousand, rotated ones among them.
+    """
+
+    FAST = "fast"
+    WINDOWS = "windows"
+    THOROUGH = "thorough"
+
+
+class PartKind(StrEnum):
+    """What a part is of a query.
+
+    `whole` is all of it; `trimmed` the picture within a frame; `rectangle` one that straight edges
+    enclose, such as one picture of a collage; and `rotated` the whole, rotated about its middle.
+    """
+
+    WHOLE = "whole"
+    TRIMMED = "trimmed"
+    RECTANGLE = "rectangle"
+    ROTATED = "rotated"
 
 
 class Band(StrEnum):
@@ -280,6 +336,8 @@ class Hashed:
             differ between programs.
         time: the time of the hashed frame in a video, in seconds from the first frame; None for
             images and for digests of whole files.
+        busy: of a PDQ hash computed just now, how much of the image has detail, 0 to 1:
+            `nciihash.pdq.Analysis`. Not stored with hashes.
     """
 
     signal: Signal
@@ -287,6 +345,7 @@ class Hashed:
     variant: Variant = Variant.ORIGINAL
     tied: bool = False
     time: float | None = None
+    busy: float | None = field(default=None, compare=False)
 
     @property
     def plain(self) -> bool:
@@ -308,6 +367,8 @@ class Item:
         reduced: whether the image was hashed at a reduced size, up to 4 bits from its exact hash,
             because it is very large or the caller asked for fast hashing.
         motion: whether a short video is appended to the image; it is not hashed.
+        parts: small copies of a query from which a `nciihash.Matcher` hashes windows; none unless
+            they were requested.
     """
 
     media: Media
@@ -316,6 +377,48 @@ class Item:
     every: float = 0.0
     reduced: bool = False
     motion: bool = False
+    parts: tuple["Part", ...] = field(default=(), compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What was done to a picture, as far as a match of a window tells.
+
+    Boxes are (left, top, right, bottom) in fractions. They are correct to some hundredths.
+
+    Attributes:
+        part: in which part of the query the picture was found.
+        box: the window of the query that matched.
+        crop: what is visible of the original; None if unknown. The whole is (0, 0, 1, 1).
+        mirrored: whether left and right are exchanged.
+        angle: degrees by which the query has to be rotated clockwise to be upright.
+        time: of a video's frame, in seconds from the first frame.
+    """
+
+    part: PartKind
+    box: tuple[float, float, float, float]
+    crop: tuple[float, float, float, float] | None = None
+    mirrored: bool = False
+    angle: float = 0.0
+    time: float | None = None
+
+    def __str__(self) -> str:
+        """Return it in words, such as "cropped to 70 % of the area, mirrored"."""
+        words = []
+        if self.part is PartKind.RECTANGLE:
+            words.append("part of a larger picture")
+        elif self.part is PartKind.TRIMMED:
+            words.append("within a frame or a screen")
+        if self.crop is not None:
+            left, top, right, bottom = self.crop
+            area = (right - left) * (bottom - top)
+            if area < _UNCUT:
+                words.append(f"cropped to {area:.0%} of the area")
+        if self.mirrored:
+            words.append("mirrored")
+        if abs(self.angle) >= 1:
+            words.append(f"rotated by {abs(self.angle):.0f} degrees")
+        return ", ".join(words) or "a part of it matches"
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +431,12 @@ class Match:
         type: the kind of hash.
         variant: the altered copy from which the bank's hash was computed.
         distance: in bits; only a local bank reports it.
+        aligned: of a match of a window, the distance after the window was moved to where it fits
+            best, in bits; None for a match of the picture's own hash.
+        edit: what was done to the picture, as far as a match of a window tells; None for a match
+            of the picture's own hash.
+        review: whether a person should look at it before anything is blocked: see
+            `nciihash.Matcher`.
     """
 
     id: str
@@ -335,8 +444,11 @@ class Match:
     type: SignalType
     variant: Variant
     distance: int
+    aligned: int | None = None
+    edit: Edit | None = None
+    review: bool = False
 
     @property
     def band(self) -> Band:
-        """How close the match is."""
-        return band(self.type, self.distance)
+        """How close the match is; never `strong` if a person should look at it."""
+        return Band.LIKELY if self.review or self.edit else band(self.type, self.distance)

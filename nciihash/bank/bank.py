@@ -36,9 +36,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nciihash.bank import files
 from nciihash.bank import snapshot as snapshots
-from nciihash.bank.contents import BankContents, ReplacementBank
+from nciihash.bank.contents import BankContents, Candidates, ReplacementBank
 from nciihash.bank.journal import Journal, encode
 from nciihash.bank.snapshot import Snapshot, Table
 from nciihash.errors import BankError
@@ -187,6 +190,16 @@ class Bank:
             One tuple per signal, sorted by distance, then by id.
         """
         return self._contents.query(signals)
+
+    def candidates(self, type: SignalType, packed: NDArray[np.uint8], reach: int) -> Candidates:
+        """Find the candidates within `reach` bits of each hash, as `Index.query` does.
+
+        Args:
+            type: of the hashes.
+            packed: uint8 (n, bits // 8).
+            reach: in bits.
+        """
+        return self._contents.candidates(type, packed, reach)
 
     def count_variants(self, type: SignalType, item: str) -> Counter[Variant]:
         """Count an item's hashes of one type, by variant.

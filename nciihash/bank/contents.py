@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -81,6 +82,29 @@ class TypeContents:
         return self.table.merged(
             kept, [e for row, e in enumerate(self.added, first) if row not in self.removed]
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """The signals that are candidates for a batch of hashes, sorted by query, then distance.
+
+    Attributes:
+        query: int64 (m,), indices into the batch.
+        distance: uint16 (m,), in bits.
+        row: int64 (m,), rows of `contents`.
+        contents: the signals; None if there are none of this type.
+    """
+
+    query: NDArray[np.int64]
+    distance: NDArray[np.uint16]
+    row: NDArray[np.int64]
+    contents: TypeContents | None
+
+    def entry(self, index: int) -> Added:
+        """Return a candidate as it came from the feed."""
+        if self.contents is None:
+            raise IndexError(index)
+        return self.contents.entry(int(self.row[index]))
 
 
 class BankContents:
@@ -216,6 +240,21 @@ class BankContents:
                     unsorted.append(Match(entry.id, entry.item, type, entry.variant, distance))
                 matches[position] = tuple(sorted(unsorted, key=lambda m: (m.distance, m.id)))
         return matches
+
+    def candidates(self, type: SignalType, packed: NDArray[np.uint8], reach: int) -> Candidates:
+        """Find the candidates within `reach` bits of each hash, as `Index.query` does.
+
+        Args:
+            type: of the hashes.
+            packed: uint8 (n, bits // 8).
+            reach: in bits.
+        """
+        if (contents := self._by_type.get(type)) is None:
+            empty = np.empty(0, np.int64)
+            return Candidates(empty, np.empty(0, np.uint16), empty, None)
+        found = contents.index.query(packed, radius=reach)
+        query = np.repeat(np.arange(len(packed), dtype=np.int64), np.diff(found.offsets))
+        return Candidates(query, found.distances, found.ids.astype(np.int64), contents)
 
     def compacted(self) -> list[Table]:
         """Return tables of all signals that are not removed."""

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nciihash.pdq import GRID
+from nciihash.windows import axis_operators
 
 _CELLS: Final = 256  # of the base, along each axis
 _LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as PDQ's
@@ -120,8 +121,6 @@ def operator(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return filter and decimation of an interval of an axis as a matrix on the axis's cell means.
 
-    Each cell is treated as linear, with its own mean and the slope between its neighbours.
-
     Args:
         start: start of the interval; the image is from 0 to 1, and the interval may exceed it.
         length: its length.
@@ -130,19 +129,8 @@ def operator(
     Returns:
         Float64 (64, cells), and float64 (64,), the fraction of each sample that is in the image.
     """
-    centre = start + (np.arange(GRID) + 0.5) / GRID * length
-    half = length / (2 * GRID)
-    at = np.clip((np.arange(cells + 1) / cells - centre[:, None]) / half, -1, 1)
-    weight = np.diff(at - at * np.abs(at) / 2)  # integral of the triangle over each cell
-    moment = np.diff(at**2 / 2 - np.abs(at) ** 3 / 3)
-    middle = (np.arange(cells) + 0.5) / cells
-    lever = (half * moment + (centre[:, None] - middle) * weight) * cells / 2
-    matrix = weight.copy()
-    matrix[:, 1:] += lever[:, :-1]
-    matrix[:, -1] += lever[:, -1]
-    matrix[:, :-1] -= lever[:, 1:]
-    matrix[:, 0] -= lever[:, 0]
-    return matrix, weight.sum(axis=1)
+    matrices, inside = axis_operators(np.array([start]), np.array([length]), cells)
+    return matrices[0], inside[0]
 
 
 def _rotated(base: Base, view: View) -> NDArray[np.float32]:

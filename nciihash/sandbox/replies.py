@@ -36,8 +36,8 @@ def parse_item(reply: dict[str, Any], requested: Sequence[SignalType]) -> Item:
                     isinstance(frames, int) and frames >= 1
                 ):
                     every = _seconds(more.get("every", 0.0))
-                    flags = (bool(more.get(name, False)) for name in ("reduced", "motion"))
-                    return Item(Media(media), parsed, frames, every, *flags)
+                    reduced, motion = (bool(more.get(n, False)) for n in ("reduced", "motion"))
+                    return Item(Media(media), parsed, frames, every, reduced, motion)
             case {"refused": code, "message": str(message)} if code in _REFUSALS:
                 # the message is printed to a terminal, so it must have no escape sequences
                 if message.isprintable() and len(message) <= _MESSAGE_MAX:

@@ -7,6 +7,7 @@ from nciihash._lazy import attach
 if TYPE_CHECKING:
     from nciihash.sdk.follow_loop import FollowerOptions, Progress, Stop, follow
     from nciihash.sdk.follower import Follower, VeiledFollower
+    from nciihash.sdk.matcher import Matcher
     from nciihash.sdk.veiled import Confirmer
     from nciihash.sdk.verdict_queue import VerdictQueue, VerdictSender
 
@@ -14,6 +15,7 @@ __all__ = [
     "Confirmer",
     "Follower",
     "FollowerOptions",
+    "Matcher",
     "Progress",
     "Stop",
     "VeiledFollower",
@@ -35,6 +37,7 @@ __getattr__, __dir__ = attach(
             "Follower",
             "VeiledFollower",
         ),
+        "matcher": ("Matcher",),
         "veiled": ("Confirmer",),
         "verdict_queue": (
             "VerdictQueue",

@@ -74,3 +74,27 @@ def stored(image: Image.Image, orientation: int) -> Image.Image:
         8: Image.Transpose.ROTATE_270,
     }.get(orientation)
     return image if turn is None else image.transpose(turn)
+
+
+def textured(seed: int, width: int = 448, height: int = 320) -> Image.Image:
+    """Draw noise of all sizes, a different picture for each seed, as full of detail as a photo."""
+    rng = np.random.default_rng(seed)
+    pixels = np.zeros((height, width, 3))
+    for cells, weight in ((4, 1.0), (9, 0.8), (20, 0.6), (45, 0.4), (100, 0.25)):
+        noise = rng.integers(0, 256, (cells, cells * width // height, 3), np.uint8)
+        layer = Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+        pixels += weight * np.asarray(layer)
+    low, high = pixels.min(), pixels.max()
+    return Image.fromarray(((pixels - low) / (high - low) * 255).astype(np.uint8))
+
+
+def horizon(seed: int, width: int = 448, height: int = 320) -> Image.Image:
+    """Draw a sky above a ground, each a smooth gradient: hardly anything but one edge."""
+    rng = np.random.default_rng(seed)
+    edge = rng.uniform(0.25, 0.75) * height + rng.uniform(-0.1, 0.1) * np.arange(width)
+    y = np.arange(height)[:, None]
+    sky, ground = rng.uniform(215, 255, 3), rng.uniform(0, 40, 3)
+    above = (y < edge)[..., None]
+    slope = rng.uniform(-10, 10) * (y / height)[..., None]
+    pixels = np.where(above, sky, ground) + slope
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))

@@ -1,0 +1,281 @@
+"""Find the pictures of a bank in a query: the whole, its parts, and the windows of both.
+
+A picture's own hash, and that of the picture within its frame, match within 31 bits as everywhere.
+The hashes of windows are only candidates. There are up to a thousand of them, so chance and plain
+backgrounds get a thousand attempts; and a bank's hashes may have been submitted by anybody, with
+any variant name and any quality. So a window matches only if
+
+- it has enough detail (`nciihash.windows.distinctive`), as computed on the matching side,
+- a hash of the bank is within 60 bits of it, as `Index.query` finds candidates,
+- and after it was moved to where it fits best, it is within 16 bits of that hash (`align`).
+
+Such a match is in the band `likely`, and to be reviewed: see `Matcher`.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from os import PathLike
+from typing import Final, Self
+
+import numpy as np
+
+from nciihash.bank.bank import Bank
+from nciihash.bank.contents import BankContents, Candidates
+from nciihash.feed import Added
+from nciihash.sdk.alignment import ALIGNED_MAX, Alignment, align
+from nciihash.signals import (
+    Edit,
+    Hashed,
+    Item,
+    Level,
+    Match,
+    PartKind,
+    SignalType,
+    Variant,
+    VariantSet,
+)
+from nciihash.window_tables import BANK_BOXES, WHOLE, Box
+from nciihash.windows import BUSY_MIN, WindowHashes, distinctive, hash_windows
+
+CANDIDATE_BITS: Final = 60  # a window this far off can still be moved onto the picture
+
+# How many of an item's hashes a query is aligned with, nearest first. A copy's nearest three
+# include the right one.
+_HASHES: Final = 3
+# How many items a query is aligned with, nearest first. A query has no or few candidates unless the
+# bank holds many copies of one picture.
+_ITEMS: Final = 32
+
+
+class Matcher:
+    """Finds the pictures of a bank in pictures and videos, however they were edited.
+
+        matcher = Matcher(Bank.read("bank"))
+        for match in matcher.find("upload.jpg"):
+            print(match.item, match.band, match.edit)
+
+    A match with `review` should be looked at by a person before anything is blocked. That is every
+    match of a window, since their rate of false matches is not yet known to be low enough for
+    millions of uploads (docs/evidence.md), and a match of the picture's own hash if the picture is
+    mostly plain: a horizon resembles other horizons.
+
+    Args:
+        bank: whole hashes, as a feed without a veil has them.
+        level: how thoroughly to search: see `nciihash.Level`.
+    """
+
+    def __init__(self, bank: Bank | BankContents, *, level: Level = Level.WINDOWS) -> None:
+        self.level = level
+        self._bank = bank
+        self._names: Mapping[str, str] | None = None
+
+    @classmethod
+    def from_items(cls, items: Mapping[str, Item], *, level: Level = Level.WINDOWS) -> Self:
+        """Return a matcher of the hashes of some items; `Match.item` is an item's key.
+
+        Hashes that are too plain to be submitted are left out.
+        """
+        contents = BankContents()
+        names = {}
+        for number, (key, item) in enumerate(items.items()):
+            names[f"{number:032x}"] = key
+            contents.add(
+                [
+                    Added(
+                        f"{number:016x}{row:016x}",
+                        f"{number:032x}",
+                        hashed.signal,
+                        hashed.quality,
+                        item.media,
+                        hashed.variant,
+                    )
+                    for row, hashed in enumerate(item.hashes)
+                    if not hashed.plain
+                ]
+            )
+        matcher = cls(contents, level=level)
+        matcher._names = names
+        return matcher
+
+    def hash(self, path: str | PathLike[str]) -> Item:
+        """Hash a file in the sandbox as `find` does, to be found later or several times.
+
+        Raises:
+            FileRefused: the file cannot be hashed; the message says what to do.
+        """
+        from nciihash.sandbox import hash_file
+
+        return hash_file(path, variants=VariantSet.MATCH.value, level=self.level)
+
+    def find(self, source: str | PathLike[str] | Item) -> list[Match]:
+        """Return the bank's matches of a file or of an item.
+
+        Those without `review` come first, then the nearest. There is one for each signal that the
+        picture's own hashes match, and one for each further item with which a window aligns.
+
+        Args:
+            source: a path, opened in the sandbox, or what `hash` returned. An item without parts is
+                searched at the level `fast`.
+
+        Raises:
+            FileRefused: the file cannot be hashed; the message says what to do.
+        """
+        (found,) = self.find_all([source if isinstance(source, Item) else self.hash(source)])
+        return found
+
+    def find_all(self, items: Sequence[Item]) -> list[list[Match]]:
+        """Return the matches of several items, looked up together, which is faster."""
+        own = self._own_matches(items)
+        found = [list(matches) for matches in own]
+        if self.level is not Level.FAST:
+            for matches, item in zip(found, items, strict=True):
+                known = {match.item for match in matches if not match.review}
+                matches += self._window_matches(item, known)
+        return [self._named(_once(matches)) for matches in found]
+
+    def _own_matches(self, items: Sequence[Item]) -> list[list[Match]]:
+        """Return the matches of the items' own hashes."""
+        queries = [
+            (number, hashed)
+            for number, item in enumerate(items)
+            for hashed in item.hashes
+            if not hashed.plain
+        ]
+        results = self._bank.query([hashed.signal for _, hashed in queries])
+        found: list[list[Match]] = [[] for _ in items]
+        for (number, hashed), matches in zip(queries, results, strict=True):
+            if not matches:
+                continue
+            review = _mostly_plain(hashed)
+            found[number] += [replace(match, review=review) for match in matches]
+        return found
+
+    def _window_matches(self, item: Item, known: set[str]) -> Iterator[Match]:
+        """Yield a match of each item, except the known, with which a window aligns."""
+        windows = hash_windows(item.parts, self.level)
+        if not len(windows):
+            return
+        candidates = self._bank.candidates(SignalType.PDQ, windows.hashes, CANDIDATE_BITS)
+        attempts = _Attempts(windows)
+        for rows in _nearest_by_item(candidates, known):
+            for row in rows:
+                entry = candidates.entry(row)
+                alignment = attempts.align(int(candidates.query[row]), entry)
+                if alignment is None or alignment.distance > ALIGNED_MAX:
+                    continue
+                yield Match(
+                    entry.id,
+                    entry.item,
+                    SignalType.PDQ,
+                    entry.variant,
+                    int(candidates.distance[row]),
+                    aligned=alignment.distance,
+                    edit=_edit(alignment, entry.variant),
+                    review=True,
+                )
+                break
+
+    def _named(self, matches: list[Match]) -> list[Match]:
+        if self._names is None:
+            return matches
+        return [replace(match, item=self._names[match.item]) for match in matches]
+
+
+class _Attempts:
+    """Alignments of one query, each computed once: many items may have the same hash."""
+
+    def __init__(self, windows: WindowHashes) -> None:
+        self._windows = windows
+        self._aligned: dict[tuple[int, bytes], Alignment] = {}
+        self._distinctive: dict[int, bool] = {}
+
+    def align(self, row: int, entry: Added) -> Alignment | None:
+        """Align the window of a hash with a bank's hash; None if it has too little detail."""
+        part, box, mirror = self._windows.locate(row)
+        window = row % len(self._windows.boxes)
+        if window not in self._distinctive:
+            self._distinctive[window] = distinctive(self._windows.parts[part].luma, box)
+        if not self._distinctive[window]:
+            return None
+        key = row, entry.signal.value
+        if key not in self._aligned:
+            target = np.frombuffer(entry.signal.value, np.uint8)
+            self._aligned[key] = align(self._windows.parts[part], box, target, mirror=mirror)
+        return self._aligned[key]
+
+
+def _nearest_by_item(candidates: Candidates, known: set[str]) -> Iterator[list[int]]:
+    """Yield for each item not among the known the rows of its nearest signals, one row a signal."""
+    by_item: dict[str, dict[str, int]] = defaultdict(dict)
+    for row in np.argsort(candidates.distance, kind="stable").tolist():
+        entry = candidates.entry(row)
+        if entry.item in known:
+            continue
+        if entry.item not in by_item and len(by_item) == _ITEMS:
+            continue
+        signals = by_item[entry.item]
+        if len(signals) < _HASHES:
+            signals.setdefault(entry.id, row)
+    for signals in by_item.values():
+        yield list(signals.values())
+
+
+def _once(matches: Iterable[Match]) -> list[Match]:
+    """Return the best match of each signal: those without review first, then the nearest."""
+    best: dict[str, Match] = {}
+    for match in sorted(matches, key=lambda m: (m.review, m.distance, m.id)):
+        best.setdefault(match.id, match)
+    return list(best.values())
+
+
+def _edit(alignment: Alignment, variant: Variant) -> Edit:
+    """Return what an aligned window tells about the edit."""
+    part, box = alignment.part, alignment.box
+    mirrored = alignment.mirrored != (variant is Variant.MIRROR)
+    original = WHOLE if variant is Variant.MIRROR else BANK_BOXES.get(variant)
+    return Edit(
+        part=part.kind,
+        box=_within(part.box, box) if part.kind is not PartKind.ROTATED else box,
+        crop=None if original is None else _visible(box, original, mirrored=mirrored),
+        mirrored=mirrored,
+        angle=part.angle,
+        time=part.time,
+    )
+
+
+def _within(outer: Box, inner: Box) -> Box:
+    """Return a window of a part in fractions of the query."""
+    width, height = outer[2] - outer[0], outer[3] - outer[1]
+    return (
+        outer[0] + inner[0] * width,
+        outer[1] + inner[1] * height,
+        outer[0] + inner[2] * width,
+        outer[1] + inner[3] * height,
+    )
+
+
+def _visible(window: Box, original: Box, *, mirrored: bool) -> Box:
+    """Return what a part shows of the original.
+
+    Args:
+        window: the window of the part.
+        original: the window of the original that is the same.
+        mirrored: whether they are mirror images.
+    """
+    if mirrored:
+        window = (1 - window[2], window[1], 1 - window[0], window[3])
+    left, right = _axis_visible(window[0], window[2], original[0], original[2])
+    top, bottom = _axis_visible(window[1], window[3], original[1], original[3])
+    return left, top, right, bottom
+
+
+def _axis_visible(start: float, end: float, first: float, last: float) -> tuple[float, float]:
+    """Return where 0 and 1 lie if start and end lie at first and last; from 0 to 1."""
+    scale = (last - first) / (end - start)
+    return max(first - start * scale, 0.0), min(first + (1 - start) * scale, 1.0)
+
+
+def _mostly_plain(hashed: Hashed) -> bool:
+    """Whether a picture has so little detail that its hash resembles those of strangers."""
+    return hashed.signal.type is SignalType.PDQ and (hashed.busy is None or hashed.busy < BUSY_MIN)
