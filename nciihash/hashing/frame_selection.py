@@ -115,9 +115,11 @@ class FrameSelector:
 
     def starts_interval(self) -> bool:
         """Whether no frame has been kept yet for the current sampling interval."""
-        return not self._frames or self._frames[-1][0] != self._time()
+        return not self._frames or self._frames[-1][0] != self.time
 
-    def _time(self) -> float:
+    @property
+    def time(self) -> float:
+        """The time of the sampled frame: of a query, the start of its sampling interval."""
         return self._now // self.every * self.every if self._close else self._now
 
     def take(self, frame: Hashed) -> bool:
@@ -135,7 +137,7 @@ class FrameSelector:
 
     def keep(self, hashes: Iterable[Hashed]) -> None:
         """Keep the hashes of the sampled frame: its own first, then those of its variants."""
-        time = self._time()
+        time = self.time
         self._frames.append((time, [replace(hashed, time=time) for hashed in hashes]))
         while len(self._frames) > self._max_frames:
             if self._close:

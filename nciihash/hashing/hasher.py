@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,14 +40,20 @@ from nciihash.signals import (
     FILE_SIGNAL_TYPES,
     Hashed,
     Item,
+    Level,
     Media,
     Signal,
     SignalType,
     Variant,
     VariantSet,
 )
+from nciihash.windows import Part
+
+if TYPE_CHECKING:
+    from nciihash.hashing.trimming import Region
 
 VARIANTS: Final = tuple(each.value for each in VariantSet)
+LEVELS: Final = tuple(each.value for each in Level)
 _IMAGEHASHS: Final = frozenset((SignalType.PHASH, SignalType.DHASH))
 
 
@@ -84,6 +90,7 @@ def hash_file(
     variants: str = "none",
     signals: Sequence[SignalType] = (SignalType.PDQ,),
     fast: bool = False,
+    level: Level | None = None,
     limits: Limits = LIMITS,
 ) -> Item:
     """Hash an image, animation or video file; its format is detected from its content.
@@ -106,21 +113,27 @@ def hash_file(
             have none.
         fast: as in `hash_image`, and for variants too. Ignored if `phash` or `dhash` is requested,
             since they need the full-size image.
+        level: how thoroughly to search for the file. The result then has `parts`, the small copies
+            that `nciihash.Matcher` needs; those of a video or an animation are from up to 16
+            frames, evenly spread (`nciihash.hashing.frame_parts`). It is for queries only, with
+            `variants="match"` and PDQ. Without a level there are no parts.
         limits: bounds on the file.
 
     Raises:
         FileRefused: one of its subclasses, with a message that says what to do. A file that is not
             a readable image or video is refused even if only digests are requested.
-        ValueError: unknown variants, or no signals.
+        ValueError: unknown variants, no signals, or a level without what it needs.
     """
-    check_request(variants, signals)
+    check_request(variants, signals, level)
     with open_file(path) as (file, size):
         if video_format(file.read(HEAD)):
             check_video_size(size, limits)
             file.seek(0)
-            return hash_video(file, variants=variants, signals=signals, limits=limits)
+            return hash_video(file, variants=variants, signals=signals, level=level, limits=limits)
     data = read_bytes(path, limits=limits)
-    return hash_bytes(data, variants=variants, signals=signals, fast=fast, limits=limits)
+    return hash_bytes(
+        data, variants=variants, signals=signals, fast=fast, level=level, limits=limits
+    )
 
 
 def hash_bytes(
@@ -129,24 +142,33 @@ def hash_bytes(
     variants: str = "none",
     signals: Sequence[SignalType] = (SignalType.PDQ,),
     fast: bool = False,
+    level: Level | None = None,
     limits: Limits = LIMITS,
 ) -> Item:
     """Hash a file's bytes as `hash_file` does; no file is opened.
 
     Raises:
         FileRefused: one of its subclasses, with a message that says what to do.
-        ValueError: unknown variants, or no signals.
+        ValueError: unknown variants, no signals, or a level without what it needs.
     """
-    check_request(variants, signals)
+    check_request(variants, signals, level)
     if video_format(data):
-        return hash_video(io.BytesIO(data), variants=variants, signals=signals, limits=limits)
+        file = io.BytesIO(data)
+        return hash_video(file, variants=variants, signals=signals, level=level, limits=limits)
     fast = fast and not _IMAGEHASHS & set(signals)
     reduced = _hash_reduced(data, limits, min_pixels=0 if fast else limits.max_pixels + 1)
     rgb = decode(data, limits=limits) if reduced is None else reduced.rgb
     frames = animation(data, limits=limits)
     first_two = list(islice(frames, 2))
     if len(first_two) == 2:
-        return _hash_animation(data, rgb, chain(first_two, frames), variants, signals, limits)
+        shown = chain(first_two, frames)
+        return _hash_animation(data, rgb, shown, variants, signals, level, limits)
+    region: Region | None = None
+    if variants == "match" and SignalType.PDQ in signals:
+        # imported here because OpenCV takes 0.2 s to load
+        from nciihash.hashing.trimming import trim
+
+        region = trim(rgb)
     hashes: list[Hashed] = []
     for type in signals:
         if type is SignalType.PDQ and reduced is not None:
@@ -156,18 +178,26 @@ def hash_bytes(
         if type is not SignalType.PDQ or variants == "none":
             hashes.append(own)
         else:
-            # imported here because OpenCV takes 0.2 s to load
-            from nciihash.hashing.variants import hash_variants
+            from nciihash.hashing.variants import hash_trimmed, hash_variants
 
-            raw = None if variants == "match" else decode_raw(data, limits=limits)
             scale = 1 if reduced is None else reduced.scale
-            hashes += hash_variants(rgb, own, variants, raw, scale)
+            if variants == "match":
+                hashes += hash_trimmed(rgb, own, region, scale)
+            else:
+                raw = decode_raw(data, limits=limits)
+                hashes += hash_variants(rgb, own, variants, raw, scale)
+    parts: tuple[Part, ...] = ()
+    if level is not None:
+        from nciihash.hashing.parts import query_parts
+
+        parts = query_parts(rgb, level, region)
     return Item(
         Media.IMAGE,
         tuple(hashes),
         count_frames(data),
         reduced=reduced is not None,
         motion=holds_video(data),
+        parts=parts,
     )
 
 
@@ -176,6 +206,7 @@ def hash_video(
     *,
     variants: str = "none",
     signals: Sequence[SignalType] = (SignalType.PDQ,),
+    level: Level | None = None,
     limits: Limits = LIMITS,
 ) -> Item:
     """Hash a video as `hash_file` does, reading it in chunks and never whole into memory.
@@ -184,15 +215,16 @@ def hash_video(
         file: binary and seekable, at its beginning.
         variants: as in `hash_file`.
         signals: as in `hash_file`.
+        level: as in `hash_file`.
         limits: as in `hash_file`.
 
     Raises:
         FileRefused: one of its subclasses, with a message that says what to do.
-        ValueError: unknown variants, or no signals.
+        ValueError: unknown variants, no signals, or a level without what it needs.
     """
     from nciihash.hashing import video  # loads FFmpeg and OpenCV
 
-    check_request(variants, signals)
+    check_request(variants, signals, level)
     if _IMAGEHASHS & set(signals):
         raise UnsupportedFormat(
             "This is a video, and phash and dhash are for pictures only. Use pdq, md5 or sha256."
@@ -215,8 +247,8 @@ def hash_video(
             _max_frames(variants), source.every, close=close, loop=loop
         )
         frames = ((f.analysis, f.rgb) for f in source.frames(selector.due))
-        _select_frames(selector, frames, variants)
-    return _item_of(selector, signals, variants, lambda wanted: _digest(wanted, file))
+        parts = _select_frames(selector, frames, variants, level)
+    return _item_of(selector, signals, variants, parts, lambda wanted: _digest(wanted, file))
 
 
 def _hash_animation(
@@ -225,24 +257,29 @@ def _hash_animation(
     frames: Iterator[tuple[float, NDArray[np.uint8]]],
     variants: str,
     signals: Sequence[SignalType],
+    level: Level | None,
     limits: Limits,
 ) -> Item:
     """Hash an animated image like a video; ImageHash's hashes are of its first frame."""
-    selector = _select_from_animation(frames, variants, loop=False)
+    selector, parts = _select_from_animation(frames, variants, level, loop=False)
     if selector.latest < frame_selection.SAMPLE_INTERVAL:
-        selector = _select_from_animation(animation(data, limits=limits), variants, loop=True)
-    return _item_of(selector, signals, variants, lambda wanted: _hash(wanted, data, rgb))
+        frames = animation(data, limits=limits)
+        selector, parts = _select_from_animation(frames, variants, level, loop=True)
+    return _item_of(selector, signals, variants, parts, lambda wanted: _hash(wanted, data, rgb))
 
 
 def _select_from_animation(
-    frames: Iterator[tuple[float, NDArray[np.uint8]]], variants: str, *, loop: bool
-) -> frame_selection.FrameSelector:
+    frames: Iterator[tuple[float, NDArray[np.uint8]]],
+    variants: str,
+    level: Level | None,
+    *,
+    loop: bool,
+) -> tuple[frame_selection.FrameSelector, tuple[Part, ...]]:
     close = variants == "match"
     selector = frame_selection.FrameSelector(_max_frames(variants), close=close, loop=loop)
     due = (pixels for pixels, start, end in _with_end_times(frames) if selector.due(start, end))
     analysed = ((pdq.analyse(rgb), partial(np.asarray, rgb)) for rgb in due)
-    _select_frames(selector, analysed, variants)
-    return selector
+    return selector, _select_frames(selector, analysed, variants, level)
 
 
 def _with_end_times(
@@ -260,22 +297,41 @@ def _select_frames(
     selector: frame_selection.FrameSelector,
     frames: Iterable[tuple[pdq.Analysis, Callable[[], NDArray[np.uint8]]]],
     variants: str,
-) -> None:
-    """Pass sampled frames to a selector, hashing the variants of those that it keeps."""
-    from nciihash.hashing.variants import hash_variants
+    level: Level | None,
+) -> tuple[Part, ...]:
+    """Pass sampled frames to a selector, hashing the variants of those that it keeps.
 
+    Returns:
+        The parts of some of them; none without a level.
+    """
+    from nciihash.hashing.frame_parts import FrameParts
+    from nciihash.hashing.trimming import trim
+    from nciihash.hashing.variants import hash_trimmed, hash_variants
+
+    parts = None if level is None else FrameParts(level)
     framed = False
     for analysis, rgb in frames:
         own = _hashed(analysis)
         if not selector.take(own):
+            if parts is not None and own.plain and parts.wants_plain(own):
+                pixels = rgb()
+                parts.add_plain(pixels, own, selector.time, trim(pixels))
             continue
         # a border around the picture lasts: trimming one frame per interval finds it
         if variants == "none" or not (framed or selector.starts_interval()):
             selector.keep((own,))
             continue
-        altered = hash_variants(rgb(), own, variants)
+        pixels = rgb()
+        if variants == "match":
+            region = trim(pixels)
+            altered = hash_trimmed(pixels, own, region)
+            if parts is not None and parts.wants(selector.time):
+                parts.add(pixels, selector.time, region)
+        else:
+            altered = hash_variants(pixels, own, variants)
         framed = any(hashed.variant is Variant.TRIM for hashed in altered)
         selector.keep(altered or (own,))
+    return () if parts is None else parts.parts
 
 
 def _max_frames(variants: str) -> int:
@@ -287,6 +343,7 @@ def _item_of(
     selector: frame_selection.FrameSelector,
     signals: Sequence[SignalType],
     variants: str,
+    parts: tuple[Part, ...],
     hash_other: Callable[[SignalType], Hashed],
 ) -> Item:
     hashes: list[Hashed] = []
@@ -295,7 +352,8 @@ def _item_of(
             hashes += selector.hashes(0 if variants == "match" else frame_selection.SIGNALS)
         else:
             hashes.append(hash_other(type))
-    return Item(Media.VIDEO, tuple(hashes), max(1, len(selector)), selector.every)
+    frames = max(1, len(selector))
+    return Item(Media.VIDEO, tuple(hashes), frames, selector.every, parts=parts)
 
 
 def _digest(type: SignalType, file: BinaryIO) -> Hashed:
@@ -307,11 +365,11 @@ def _digest(type: SignalType, file: BinaryIO) -> Hashed:
     return Hashed(Signal(type, digest.digest()))
 
 
-def check_request(variants: str, signals: Sequence[SignalType]) -> None:
+def check_request(variants: str, signals: Sequence[SignalType], level: Level | None = None) -> None:
     """Check the arguments of `hash_file` before any file is opened.
 
     Raises:
-        ValueError: unknown variants, or no signals.
+        ValueError: unknown variants, no signals, or a level without what it needs.
     """
     if variants not in VARIANTS:
         raise ValueError(f"variants={variants!r} is unknown: use one of {', '.join(VARIANTS)}")
@@ -319,6 +377,12 @@ def check_request(variants: str, signals: Sequence[SignalType]) -> None:
         raise ValueError(f"a file can be hashed to {', '.join(FILE_SIGNAL_TYPES)} only")
     if not signals:
         raise ValueError("pass at least one type of signal, for example SignalType.PDQ")
+    if level is None:
+        return
+    if level not in LEVELS:
+        raise ValueError(f"level={level!r} is unknown: use one of {', '.join(LEVELS)}")
+    if variants != VariantSet.MATCH or SignalType.PDQ not in signals:
+        raise ValueError('a level is for queries: pass variants="match" too, and SignalType.PDQ')
 
 
 def _hash(type: SignalType, data: bytes, rgb: NDArray[np.uint8]) -> Hashed:

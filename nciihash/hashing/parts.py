@@ -18,7 +18,6 @@ from nciihash.signals import Level, PartKind
 from nciihash.window_tables import ANGLES, Box
 from nciihash.windows import CELLS, Part, quarter_turns, rotated
 
-_LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as PDQ's
 _SIDE: Final = 512  # pixels: least longer side of the reduced copy, unless the image is smaller
 _PART_MIN: Final = 40  # pixels of that copy: a smaller rectangle shows too little
 
@@ -63,13 +62,15 @@ def query_parts(
 def _reduced(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the luma of a copy whose longer side is from `_SIDE` to twice that, or smaller."""
     height, width = rgb.shape[:2]
-    step = max(height, width) // _SIDE
-    # a whole number, for which OpenCV is many times faster, unless a side would vanish
-    if step > 1 and min(height, width) >= step:
-        rows, columns = height // step, width // step
-        cut = np.ascontiguousarray(rgb[: rows * step, : columns * step])
-        rgb = np.asarray(cv2.resize(cut, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
-    return np.asarray(rgb @ _LUMA, np.float32)
+    step = max(1, max(height, width) // _SIDE)
+    # whole numbers, for which OpenCV is many times faster; a side of fewer pixels becomes one
+    down, across = min(step, height), min(step, width)
+    rows, columns = height // down, width // across
+    # to grey first, which leaves a third of the values to be reduced
+    grey = cv2.cvtColor(rgb[: rows * down, : columns * across], cv2.COLOR_RGB2GRAY)
+    if step > 1:
+        grey = cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA)
+    return np.asarray(grey, np.float32)
 
 
 def _cells(luma: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -61,7 +61,7 @@ def trim(rgb: NDArray[np.uint8]) -> Region | None:
     rows, columns = height // step, width // step
     if min(rows, columns) < _LINES_MIN:
         return None
-    copy = np.ascontiguousarray(rgb[: rows * step, : columns * step])
+    copy = rgb[: rows * step, : columns * step]
     if step > 1:  # a whole number, for which OpenCV is many times faster
         copy = np.asarray(cv2.resize(copy, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
     top, left, bottom, right = _within(copy)

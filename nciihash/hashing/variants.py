@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from nciihash import pdq
 from nciihash.hashing import reduced_jpeg
 from nciihash.hashing.altered_views import View, base, grids
-from nciihash.hashing.trimming import trim
+from nciihash.hashing.trimming import Region, trim
 from nciihash.signals import QUALITY_MIN, Hashed, Signal, SignalType, Variant
 
 DISTINCT_BITS: Final = 10  # bits: a hash within this distance of another finds hardly anything more
@@ -141,6 +141,8 @@ def hash_variants(
         raw: its colours as if it were opaque, if it has alpha; not used for "match".
         scale: the reduction of its sides, as in `ReducedPicture`.
     """
+    if which == "match":
+        return hash_trimmed(rgb, original, trim(rgb), scale)
     distinct = _DistinctHashes(original)
     subject = rgb
     framed = False
@@ -151,8 +153,6 @@ def hash_variants(
             framed = subject.size < _FRAMED * rgb.size
             raw = None if raw is None else region.of(raw)
         distinct.add(Variant.TRIM, trimmed.packed, trimmed.quality, tied=trimmed.tied)
-    if which == "match":
-        return tuple(distinct.hashes)
     if raw is not None:
         analysis = pdq.analyse(raw)
         distinct.add(Variant.RAW, analysis.packed, analysis.quality, tied=analysis.tied)
@@ -167,6 +167,26 @@ def hash_variants(
         row = _MIRROR if VIEWS[name].mirror else 0
         distinct.add(name, packed[row, index], int(quality[index]), tied=bool(tied[index]))
     return tuple(distinct.hashes[1:] if framed else distinct.hashes)
+
+
+def hash_trimmed(
+    rgb: NDArray[np.uint8], original: Hashed, region: Region | None, scale: int = 1
+) -> tuple[Hashed, ...]:
+    """Return an image's own PDQ hash and that of the picture within its frame, for a query.
+
+    The second is omitted as in `hash_variants`.
+
+    Args:
+        rgb: uint8 (h, w, 3), upright, alpha flattened.
+        original: the image's own hash.
+        region: the picture within the frame, as `nciihash.hashing.trimming.trim` finds it.
+        scale: the reduction of its sides, as in `ReducedPicture`.
+    """
+    distinct = _DistinctHashes(original)
+    if region is not None:
+        trimmed = reduced_jpeg.analyse_part(region.of(rgb), scale)
+        distinct.add(Variant.TRIM, trimmed.packed, trimmed.quality, tied=trimmed.tied)
+    return tuple(distinct.hashes)
 
 
 class _DistinctHashes:

@@ -29,3 +29,7 @@ class Limits:
 
 
 LIMITS: Final = Limits()
+
+# The most parts of one item (`nciihash.windows.Part`, 16 KiB each): 2.5 MiB, five times as many as
+# a picture can have. A video's are from fewer frames if there would be more.
+PARTS_MAX: Final = 160

@@ -12,19 +12,32 @@ import pkgutil
 import select
 import signal
 import threading
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any, BinaryIO, Final
 
 import av
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from nciihash import errors
 from nciihash.hashing import hasher
+from nciihash.hashing.parts import query_parts
+from nciihash.hashing.trimming import trim
 from nciihash.media.limits import Limits
 from nciihash.sandbox import confinement
-from nciihash.sandbox.pipe import RANGE_MAX, RemoteFile, receive, receive_bytes, send
+from nciihash.sandbox.pipe import (
+    RANGE_MAX,
+    RemoteFile,
+    receive,
+    receive_bytes,
+    send,
+    send_frame,
+)
 from nciihash.sandbox.warmup import SAMPLES, VIDEO
-from nciihash.signals import FILE_SIGNAL_TYPES, Hashed, Item, SignalType
+from nciihash.signals import FILE_SIGNAL_TYPES, Hashed, Item, Level, SignalType
+from nciihash.windows import Part
 
 _OUT_OF_MEMORY: Final = {
     "refused": errors.TooLarge.code,
@@ -58,19 +71,22 @@ def serve(settings: dict[str, Any]) -> None:
         while True:
             request = receive(0)
             try:
-                hasher.check_request(request["variants"], request["signals"])
+                hasher.check_request(request["variants"], request["signals"], request["level"])
             except ValueError as error:
                 send(replies, {"invalid": str(error)})
                 continue
             if (size := request["video"]) is not None:
                 confinement.limit_cpu(limits.video_seconds * limits.threads)
                 video: BinaryIO = io.BufferedReader(RemoteFile(0, replies, size), RANGE_MAX)
-                send(replies, _reply(request, video, limits))
+                _send_reply(replies, request, video, limits)
                 continue
             send(replies, {"file": "wanted"})
             confinement.limit_cpu(limits.seconds)
             data = receive_bytes(0, limits.max_bytes)
-            send(replies, _OUT_OF_MEMORY if data is None else _reply(request, data, limits))
+            if data is None:
+                send(replies, _OUT_OF_MEMORY)
+            else:
+                _send_reply(replies, request, data, limits)
 
 
 def _warm_up() -> None:
@@ -83,7 +99,21 @@ def _warm_up() -> None:
         hasher.hash_bytes(sample, variants="full", fast=True)
     for variants in ("full", "match"):
         hasher.hash_bytes(VIDEO, variants=variants, signals=_VIDEO_SIGNALS)
+    for page in _pages():
+        query_parts(page, Level.THOROUGH, trim(page))
     import_module("nciihash.hamming")  # for videos of more frames than the sample has
+
+
+def _pages() -> Iterator[NDArray[np.uint8]]:
+    """Draw a collage of noise within a frame, large enough to be searched for parts; likewise grey.
+
+    The samples are too small for that.
+    """
+    noise = np.random.default_rng(0).integers(0, 256, (800, 1200, 3), np.uint8)
+    noise[:, 580:620] = 128
+    noise[380:420] = 128
+    yield np.pad(noise, ((100, 100), (0, 0), (0, 0)), constant_values=255)
+    yield np.full((600, 800, 3), 128, np.uint8)
 
 
 def _load_all_of_pyav() -> None:
@@ -105,20 +135,32 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-def _reply(request: dict[str, Any], file: bytes | BinaryIO, limits: Limits) -> dict[str, Any]:
+def _send_reply(
+    replies: int, request: dict[str, Any], file: bytes | BinaryIO, limits: Limits
+) -> None:
+    """Hash a file and send the reply, followed by the pixels of its parts, if it has any."""
+    reply, parts = _reply(request, file, limits)
+    send(replies, reply)
+    if parts:
+        send_frame(replies, b"".join(part.luma.tobytes() for part in parts))
+
+
+def _reply(
+    request: dict[str, Any], file: bytes | BinaryIO, limits: Limits
+) -> tuple[dict[str, Any], tuple[Part, ...]]:
     try:
         item = _hash(request, file, limits)
     except errors.FileRefused as error:
-        return _refused(error)
+        return _refused(error), ()
     except MemoryError:
-        return _OUT_OF_MEMORY
+        return _OUT_OF_MEMORY, ()
     except EOFError:  # the parent has ended or closed the pipe
         raise
     except ValueError as error:
-        return {"invalid": str(error)}
+        return {"invalid": str(error)}, ()
     except Exception as error:  # noqa: BLE001 - report it, and be ready for the next file
-        return _refused(errors.ProgramFault.of(type(error).__name__))
-    return {
+        return _refused(errors.ProgramFault.of(type(error).__name__)), ()
+    reply = {
         "item": {
             "media": item.media,
             "hashes": [_entry(hashed) for hashed in item.hashes],
@@ -126,8 +168,10 @@ def _reply(request: dict[str, Any], file: bytes | BinaryIO, limits: Limits) -> d
             "every": item.every,
             "reduced": item.reduced,
             "motion": item.motion,
+            "parts": [_part(part) for part in item.parts],
         },
     }
+    return reply, item.parts
 
 
 def _refused(error: errors.FileRefused) -> dict[str, Any]:
@@ -136,10 +180,23 @@ def _refused(error: errors.FileRefused) -> dict[str, Any]:
 
 def _hash(request: dict[str, Any], file: bytes | BinaryIO, limits: Limits) -> Item:
     variants, fast = request["variants"], request["fast"]
+    level = None if request["level"] is None else Level(request["level"])
     signals = [SignalType(type) for type in request["signals"]]
     if isinstance(file, bytes):
-        return hasher.hash_bytes(file, variants=variants, signals=signals, fast=fast, limits=limits)
-    return hasher.hash_video(file, variants=variants, signals=signals, limits=limits)
+        return hasher.hash_bytes(
+            file, variants=variants, signals=signals, fast=fast, level=level, limits=limits
+        )
+    return hasher.hash_video(file, variants=variants, signals=signals, level=level, limits=limits)
+
+
+def _part(part: Part) -> dict[str, Any]:
+    return {
+        "kind": part.kind,
+        "box": part.box,
+        "angle": part.angle,
+        "shape": part.shape,
+        "time": part.time,
+    }
 
 
 def _entry(hashed: Hashed) -> dict[str, Any]:

@@ -35,9 +35,9 @@ from nciihash import errors
 from nciihash.media.formats import video_format
 from nciihash.media.limits import LIMITS, Limits
 from nciihash.media.reading import HEAD, check_video_size, open_file, read_path
-from nciihash.sandbox.pipe import receive, send, send_bytes
-from nciihash.sandbox.replies import invalid_reply, parse_item, requested_range
-from nciihash.signals import Item, SignalType
+from nciihash.sandbox.pipe import receive, receive_frame, send, send_bytes
+from nciihash.sandbox.replies import invalid_reply, luma_size, parse_item, requested_range
+from nciihash.signals import Item, Level, SignalType
 
 _START_SECONDS: Final = 60.0  # a cold disk is slow
 _FILTER: Final = "system-call-filter"
@@ -125,41 +125,47 @@ class Sandbox:
         variants: str = "none",
         signals: Sequence[SignalType] = (SignalType.PDQ,),
         fast: bool = False,
+        level: Level | None = None,
     ) -> Item:
         """Hash a file as `nciihash.hashing.hasher.hash_file` does, in the child.
 
         Raises:
             FileRefused: one of its subclasses, with a message that says what to do.
             SandboxUnavailable: the child does not start; nothing was decoded.
-            ValueError: unknown variants, or no signals.
+            ValueError: unknown variants, no signals, or a level without what it needs.
         """
         path = os.fsdecode(path)
         request = {
             "variants": variants,
             "signals": [SignalType(type) for type in signals],
             "fast": fast,
+            "level": level,
             "video": None,
         }
         with open_file(path) as (file, size):
             if video_format(file.read(HEAD)):
                 check_video_size(size, self._limits)
                 with self._exchange():
-                    reply = self._send_ranges(request | {"video": size}, file.fileno())
-                return parse_item(reply, signals)
+                    reply, luma = self._send_ranges(request | {"video": size}, file.fileno())
+                return parse_item(reply, signals, level, luma)
         chunks = read_path(path, limits=self._limits)
         with closing(chunks), self._exchange():
-            reply = self._send(request, chunks)
-        return parse_item(reply, signals)
+            reply, luma = self._send(request, chunks)
+        return parse_item(reply, signals, level, luma)
 
-    def _send_ranges(self, request: dict[str, Any], file: int) -> dict[str, Any]:
-        """Send the child the ranges of an open video that it requests; return its final reply."""
+    def _send_ranges(self, request: dict[str, Any], file: int) -> tuple[dict[str, Any], bytes]:
+        """Send the child the ranges of an open video that it requests.
+
+        Returns:
+            Its final reply, and the pixels of the reply's parts.
+        """
         with self._faults(self._limits.video_seconds):
             child, reply, deadline = self._start_request(request, self._limits.video_seconds)
             while "read" in reply:
                 start, length = requested_range(reply, request["video"])
                 send_bytes(_stdin(child), os.pread(file, length, start), deadline)
                 reply = receive(_stdout(child), deadline)
-            return reply
+            return reply, _receive_luma(child, reply, request, deadline)
 
     @contextmanager
     def _exchange(self) -> Iterator[None]:
@@ -176,18 +182,21 @@ class Sandbox:
                 self._kill()
                 raise
 
-    def _send(self, request: dict[str, Any], chunks: Iterator[bytes]) -> dict[str, Any]:
+    def _send(
+        self, request: dict[str, Any], chunks: Iterator[bytes]
+    ) -> tuple[dict[str, Any], bytes]:
         # outside of `_faults`: if the file cannot be read, the child is kept
         chunk = next(chunks, b"")
         with self._faults(self._limits.seconds):
             child, reply, deadline = self._start_request(request, self._limits.seconds)
             if reply != {"file": "wanted"}:
-                return reply
+                return reply, b""
             while chunk:
                 send_bytes(_stdin(child), chunk, deadline)
                 chunk = next(chunks, b"")
             send_bytes(_stdin(child), b"", deadline)
-            return receive(_stdout(child), deadline)
+            reply = receive(_stdout(child), deadline)
+            return reply, _receive_luma(child, reply, request, deadline)
 
     @contextmanager
     def _faults(self, seconds: float) -> Iterator[None]:
@@ -289,6 +298,7 @@ def hash_file(
     variants: str = "none",
     signals: Sequence[SignalType] = (SignalType.PDQ,),
     fast: bool = False,
+    level: Level | None = None,
 ) -> Item:
     """Hash a file in a child process that starts with the first call and ends with this process.
 
@@ -297,9 +307,9 @@ def hash_file(
     Raises:
         FileRefused: one of its subclasses, with a message that says what to do.
         SandboxUnavailable: the child does not start; nothing was decoded.
-        ValueError: unknown variants, or no signals.
+        ValueError: unknown variants, no signals, or a level without what it needs.
     """
-    return _shared.hash_file(path, variants=variants, signals=signals, fast=fast)
+    return _shared.hash_file(path, variants=variants, signals=signals, fast=fast, level=level)
 
 
 # The only global here, so that `hash_file` is a single call: starting a child takes 0.6 s, too long
@@ -357,6 +367,20 @@ def _start(limits: Limits) -> tuple[subprocess.Popen[bytes], tuple[str, ...]]:
         _end(child)
         raise
     return child, isolation
+
+
+def _receive_luma(
+    child: subprocess.Popen[bytes], reply: dict[str, Any], request: dict[str, Any], deadline: float
+) -> bytes:
+    """Read the pixels of a final reply's parts, if it has any.
+
+    Raises:
+        EOFError: the child has closed the pipe.
+        TimeoutError: the deadline has passed.
+        ValueError: the child sends parts that were not requested, too many, or other pixels.
+    """
+    size = luma_size(reply, request["level"])
+    return receive_frame(_stdout(child), size, deadline) if size else b""
 
 
 def _check_filter(isolation: tuple[str, ...]) -> None:

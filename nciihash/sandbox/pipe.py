@@ -1,8 +1,10 @@
 """Messages between the sandbox's parent and child: length-prefixed JSON over a pipe.
 
-A file's bytes follow in frames, length-prefixed too; an empty frame ends the file. A video may be
-larger than the memory, so the child requests the ranges it needs, `{"read": [START, LENGTH]}`; each
-is sent as one frame.
+A file's bytes follow in frames, length-prefixed too; an empty frame ends the file. The pixels of a
+reply's parts follow it in one frame: in the JSON, as base64, they would take 50 times as long.
+
+A video may be larger than the memory, so the child requests the ranges it needs,
+`{"read": [START, LENGTH]}`; each is sent as one frame.
 """
 
 import io
@@ -23,10 +25,14 @@ RANGE_MAX: Final = 1 << 18  # bytes of a video per request
 
 def send(descriptor: int, message: dict[str, Any]) -> None:
     """Write one message to a pipe: four bytes of length, big-endian, then JSON."""
-    text = json.dumps(message).encode()
-    data = len(text).to_bytes(4) + text
-    while data:
-        data = data[os.write(descriptor, data) :]
+    send_frame(descriptor, json.dumps(message).encode())
+
+
+def send_frame(descriptor: int, data: bytes) -> None:
+    """Write one frame to a blocking pipe: four bytes of length, big-endian, then the bytes."""
+    remaining = memoryview(len(data).to_bytes(4) + data)
+    while remaining:
+        remaining = remaining[os.write(descriptor, remaining) :]
 
 
 def send_bytes(descriptor: int, data: bytes, deadline: float) -> None:
@@ -153,15 +159,29 @@ def receive(descriptor: int, deadline: float | None = None) -> dict[str, Any]:
     raise ValueError("the message is not a JSON object")
 
 
+def receive_frame(descriptor: int, length: int, deadline: float) -> bytes:
+    """Read one frame from a pipe, of a length that is known.
+
+    Raises:
+        EOFError: the other side has closed the pipe.
+        TimeoutError: the deadline has passed.
+        ValueError: it has another length.
+    """
+    if int.from_bytes(_read_exactly(descriptor, 4, deadline)) != length:
+        raise ValueError("the frame has another length")
+    return _read_exactly(descriptor, length, deadline)
+
+
 def _read_exactly(descriptor: int, length: int, deadline: float | None) -> bytes:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    data = b""
-    while len(data) < length:
+    data = bytearray(length)
+    remaining = memoryview(data)
+    while remaining:
         if deadline is not None and not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
             raise TimeoutError
-        chunk = os.read(descriptor, length - len(data))
-        if not chunk:
+        count = os.readv(descriptor, [remaining])
+        if not count:
             raise EOFError
-        data += chunk
-    return data
+        remaining = remaining[count:]
+    return bytes(data)

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from nciihash.errors import FileRefused
 from nciihash.media.limits import LIMITS
 from nciihash.sandbox.parent import Sandbox
-from nciihash.signals import Item, SignalType
+from nciihash.signals import Item, Level, SignalType
 
 Hashing: TypeAlias = tuple[Path, Item | FileRefused]
 
@@ -32,6 +32,7 @@ def hash_files(
     signals: Sequence[SignalType],
     variants: str = "none",
     fast: bool = False,
+    level: Level | None = None,
     sandboxed: bool = True,
     jobs: int = 1,
 ) -> Generator[Hashing, None, None]:
@@ -42,6 +43,7 @@ def hash_files(
         signals: the types of hash to compute.
         variants: which altered copies to hash too, as for `nciihash.hashing.hasher.hash_file`.
         fast: decode large JPEG files at a reduced size, as for `nciihash.hashing.hasher.hash_file`.
+        level: how thoroughly to search for each file, as for `nciihash.hashing.hasher.hash_file`.
         sandboxed: decode in confined child processes, else in this process.
         jobs: the number of child processes; ignored if not `sandboxed`.
 
@@ -57,7 +59,10 @@ def hash_files(
 
         for path in paths:
             try:
-                yield path, hash_file(path, variants=variants, signals=signals, fast=fast)
+                yield (
+                    path,
+                    hash_file(path, variants=variants, signals=signals, fast=fast, level=level),
+                )
             except FileRefused as refusal:
                 yield path, refusal
         return
@@ -71,7 +76,9 @@ def hash_files(
     def hash_next(path: Path) -> Item | FileRefused:
         sandbox = idle.get()
         try:
-            return sandbox.hash_file(path, variants=variants, signals=signals, fast=fast)
+            return sandbox.hash_file(
+                path, variants=variants, signals=signals, fast=fast, level=level
+            )
         except FileRefused as refusal:
             return refusal
         finally:
