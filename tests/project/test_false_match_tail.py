@@ -18,11 +18,11 @@ def drawn(dimensions, seed=0, spread=1.0):
     rng = np.random.default_rng(seed)
     factors = rng.uniform(1 / spread, spread, SOURCES)
     pairs = SOURCES * (SOURCES - 1)
-    bits, rates = np.arange(61), []
+    bits, shares = np.arange(61), []
     for distance in bits:
         share = distance * dimensions / 256
         # the binomial distribution, continued between whole numbers of bits
-        rates.append(
+        shares.append(
             math.exp(
                 math.lgamma(dimensions + 1)
                 - math.lgamma(share + 1)
@@ -31,7 +31,7 @@ def drawn(dimensions, seed=0, spread=1.0):
             )
         )
     # as many windows that the pairs at 60 bits number some thousands
-    rates = np.array(rates) * (4000 / pairs) / sum(rates)
+    rates = np.array(shares) * (4000 / pairs) / sum(shares)
     count = rng.poisson(rates * pairs)
     weights = factors / factors.sum()
     queries, banks = (rng.choice(SOURCES, count.sum(), p=weights) for _ in range(2))
