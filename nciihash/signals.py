@@ -118,7 +118,11 @@ class Variant(StrEnum):
     interface of a screenshot, `raw` ignores the alpha channel, `flipx` is upside down, and
     `flipplus1` and `flipminus1` are mirrored along a diagonal. From `mirror` on,
     `nciihash.hashing.variants.VIEWS` defines each variant; numbers are percentages of the side
-    length, or degrees.
+    length, or degrees, except those of `inner01` to `inner17`, which are parts from the middle of
+    the image: `nciihash.window_tables.BANK_BOXES`.
+
+    A service may be newer than this program: `unknown` is an altered copy that this program has no
+    name for. It is matched like any other, and is not submitted.
     """
 
     ORIGINAL = "original"
@@ -213,19 +217,23 @@ class Variant(StrEnum):
     INNER15 = "inner15"
     INNER16 = "inner16"
     INNER17 = "inner17"
+    UNKNOWN = "unknown"
 
 
 class VariantSet(StrEnum):
     """Which altered copies of an image to hash in addition to the image itself.
 
-    `standard` and `full` are for submissions. `match` is for queries: it adds the image without
-    its border, if it has one.
+    `standard`, `full` and `thorough` are for submissions. `standard` and `full` find copies that
+    are looked up by one hash. `thorough` is for platforms that look up parts of a copy
+    (`nciihash.Matcher`), and finds nearly all copies there. `match` is for queries: it adds the
+    image without its border, if it has one.
     """
 
     NONE = "none"
     MATCH = "match"
     STANDARD = "standard"
     FULL = "full"
+    THOROUGH = "thorough"
 
 
 class Level(StrEnum):
@@ -336,8 +344,8 @@ class Hashed:
             differ between programs.
         time: the time of the hashed frame in a video, in seconds from the first frame; None for
             images and for digests of whole files.
-        busy: of a PDQ hash computed just now, how much of the image has detail, 0 to 1:
-            `nciihash.pdq.Analysis`. Not stored with hashes.
+        distinctive: of a PDQ hash, whether the image has enough detail for a match to mean
+            anything (`nciihash.pdq.Analysis.distinctive`); None if unknown, as for stored hashes.
     """
 
     signal: Signal
@@ -345,7 +353,7 @@ class Hashed:
     variant: Variant = Variant.ORIGINAL
     tied: bool = False
     time: float | None = None
-    busy: float | None = field(default=None, compare=False)
+    distinctive: bool | None = field(default=None, compare=False)
 
     @property
     def plain(self) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nciihash import pdq
-from nciihash.signals import QUALITY_MIN, Level, PartKind
+from nciihash.signals import Level, PartKind
 from nciihash.window_tables import (
     CENTRAL_BOXES,
     QUERY_BOXES,
@@ -29,9 +29,6 @@ from nciihash.window_tables import (
 )
 
 CELLS: Final = 128  # of a part, along each axis
-
-# A window with less detail than this resembles windows of strangers' pictures: a horizon, one edge.
-BUSY_MIN: Final = 0.3
 
 _SIDE: Final = 16  # coefficients along each side of the transform
 _MIRROR: Final = np.where(np.arange(_SIDE) % 2 == 0, -1.0, 1.0).astype(np.float32)
@@ -239,12 +236,8 @@ def mirrored(coefficients: NDArray[np.float32]) -> NDArray[np.float32]:
     return coefficients * _MIRROR
 
 
-def detail(luma: NDArray[np.uint8], box: Box = WHOLE) -> tuple[int, float]:
-    """Return the PDQ quality of a window, 0 to 100, and how busy it is, 0 to 1.
-
-    Busy is the fraction of the 8,064 pairs of adjacent cells in PDQ's grid that differ by at least
-    1 % of the range. Quality alone does not tell a horizon, which is one strong edge, from a
-    picture full of detail.
+def analyse(luma: NDArray[np.uint8], box: Box = WHOLE) -> pdq.Analysis:
+    """Return a window's hash and how distinctive it is.
 
     Args:
         luma: uint8 (rows, columns), cell means of the whole part.
@@ -253,14 +246,7 @@ def detail(luma: NDArray[np.uint8], box: Box = WHOLE) -> tuple[int, float]:
     left, top, right, bottom = box
     down, _ = axis_operators(np.array([top]), np.array([bottom - top]), luma.shape[0])
     across, _ = axis_operators(np.array([left]), np.array([right - left]), luma.shape[1])
-    grid = down[0] @ luma @ across[0].T
-    return pdq.grid_detail(grid)
-
-
-def distinctive(luma: NDArray[np.uint8], box: Box = WHOLE) -> bool:
-    """Whether a window has enough detail for a match of its hash to mean anything."""
-    quality, busy = detail(luma, box)
-    return quality >= QUALITY_MIN and busy >= BUSY_MIN
+    return pdq.analyse_grid(down[0] @ luma @ across[0].T)
 
 
 class _Stack:

@@ -15,6 +15,7 @@ WORKER: Final = (
     "worker/jpeg.js",
     "worker/png.js",
     "worker/gif.js",
+    "worker/block_means.js",
     "worker/altered_views.js",
     "worker/trimming.js",
     "worker/pixels.js",

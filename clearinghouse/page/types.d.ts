@@ -20,6 +20,7 @@ interface Hash {
 /** The same with the 64 x 64 means that it was computed from, row by row; null of a tiny picture. */
 interface GridHash extends Hash {
 	grid: Float64Array | null;
+	busy: number;
 }
 
 /** A hash that was read from a file's own bytes: `profile` has the byte ranges that describe its colours. */
@@ -67,11 +68,12 @@ interface Region {
 	height: number;
 }
 
-/** Pixels of any source: `read` calls `row` for each row of a region, from its top. */
+/** Pixels of any source: `read` calls `row` for each row of a region; `weights` are those of luma. */
 interface Picture {
 	width: number;
 	height: number;
 	read(region: Region, row: RowCallback): void;
+	weights?: number[];
 }
 
 interface Crop {
@@ -328,7 +330,11 @@ type PlayFrames = (
 ) => Promise<void>;
 
 /** `wanted` receives the hash of the whole picture, and returns whether to hash its views. */
-type HashPixels = (picture: Picture, wanted?: (whole: Hash) => boolean) => ImageHashes;
+type HashPixels = (
+	picture: Picture,
+	wanted?: (whole: Hash) => boolean,
+	views?: Record<string, View>,
+) => ImageHashes;
 
 /** The pixels of anything that a canvas can draw, on white; `weights` are those of luma. */
 type Drawn = (
@@ -350,7 +356,11 @@ type CheckVideo = (kind: string, blob: Blob) => Promise<Crop | null>;
 type CheckStructure = (kind: string, blob: Blob, data: Uint8Array) => Promise<void>;
 type OpaqueBmp = (blob: Blob, data: Uint8Array<ArrayBuffer>) => Blob;
 /** `known` are hashes that are sent already. */
-type AlteredCopies = (cells: import("./site/worker/altered_views.js").Cells, known: string[]) => Signal[];
+type AlteredCopies = (
+	cells: import("./site/worker/altered_views.js").Cells,
+	known: string[],
+	views?: Record<string, View>,
+) => Signal[];
 type TurnedCopies = (grid: Float64Array, known: string[]) => Signal[];
 
 /** A PNG's header and chunks, and the frame that is shown where the first image is hidden. */

@@ -420,7 +420,7 @@ def _hashed(analysis: pdq.Analysis) -> Hashed:
         Signal(SignalType.PDQ, analysis.packed.tobytes()),
         quality=analysis.quality,
         tied=analysis.tied,
-        busy=analysis.busy,
+        distinctive=analysis.distinctive,
     )
 
 

@@ -3,10 +3,15 @@
 One PDQ hash finds copies that were re-encoded, scaled or recoloured, but not copies that were
 cropped by 5 %, mirrored or framed. Hashes of deliberately altered copies find those.
 
-The sets were chosen greedily from 280 views, for recall per hash, on 79 photos and 640 random
-edits: crops of one side, two and all, mirrors, small rotations, borders and bars. Borders and bars
-counted half, because trimming also finds them. The held-out edits of `benchmarks/recall/run.py`
-were not used. Quarter turns and the trimmed image are in both sets as well.
+"standard" and "full" were chosen greedily from 280 views, for recall per hash, on 79 photos and 640
+random edits: crops of one side, two and all, mirrors, small rotations, borders and bars. Borders
+and bars counted half, because trimming also finds them. The held-out edits of
+`benchmarks/recall/run.py` were not used. Quarter turns and the trimmed image are in all sets.
+
+"thorough" is the bank's side of `nciihash.windows`: parts well inside the picture, which are still
+whole in a cropped copy, for a platform that looks up many parts of each copy. It keeps those views
+of "standard" that also help a platform that looks up one hash. Its parts must be busy: an image of
+a horizon has parts that look like anybody's.
 """
 
 from typing import Final
@@ -19,6 +24,7 @@ from nciihash.hashing import reduced_jpeg
 from nciihash.hashing.altered_views import View, base, grids
 from nciihash.hashing.trimming import Region, trim
 from nciihash.signals import QUALITY_MIN, Hashed, Signal, SignalType, Variant
+from nciihash.window_tables import BANK_BOXES, Box
 
 DISTINCT_BITS: Final = 10  # bits: a hash within this distance of another finds hardly anything more
 
@@ -40,15 +46,19 @@ def _mirror_crop(share: float) -> View:
     return View(cut=(share, share, share, share), mirror=True)
 
 
+def _part(box: Box) -> View:
+    left, top, right, bottom = box
+    return View(cut=(left, top, 1 - right, 1 - bottom))
+
+
 def _border(share: float, fill: float = 0.0) -> View:
     return View(cut=(-share, -share, -share, -share), fill=fill)
 
 
 _LEFT, _TOP, _RIGHT, _BOTTOM = range(4)
 
-# Each variant's view, except the original, quarter turns, trimmed and raw; ordered by how much
-# recall each adds to those before it.
-VIEWS: Final[dict[Variant, View]] = {
+# The views of "full", ordered by how much recall each adds to those before it.
+_FULL: Final[dict[Variant, View]] = {
     Variant.MIRROR: View(mirror=True),
     Variant.CCW3: View(turn=-3),
     Variant.CW3: View(turn=3),
@@ -108,14 +118,27 @@ VIEWS: Final[dict[Variant, View]] = {
     Variant.MIRROR_BOTTOM14: _crop_one(_BOTTOM, 0.14, mirror=True),
     Variant.CROP14: _crop_all(0.14),
 }
+# Quadrants, halves and parts from the middle.
+_PARTS: Final = {name: _part(box) for name, box in BANK_BOXES.items() if name not in _FULL}
+del _PARTS[Variant.ORIGINAL]
+
+# Each variant's view, except the original, quarter turns, trimmed and raw.
+VIEWS: Final[dict[Variant, View]] = _FULL | _PARTS
+
 # Rows of `pdq.analyse_grids` for the whole image rotated clockwise, and mirrored.
 QUARTERS: Final = ((Variant.ROTATE90, 3), (Variant.ROTATE180, 2), (Variant.ROTATE270, 1))
 _MIRROR: Final = 5
 
-_NAMES: Final = tuple(VIEWS)
-_VARIANT_SETS: Final[dict[str, tuple[Variant, ...]]] = {
+_NAMES: Final = tuple(_FULL)
+# The views of each set, in the order in which near-equal ones are dropped.
+SETS: Final[dict[str, tuple[Variant, ...]]] = {
     "standard": _NAMES[: _NAMES.index(Variant.PAD4X3_BLACK) + 1],
     "full": _NAMES,
+    "thorough": (
+        *(Variant.MIRROR, Variant.CCW3, Variant.CW3, Variant.CUT1X1, Variant.CUT3X4),
+        *(Variant.CUT4X3, Variant.CUT9X16, Variant.CUT16X9, Variant.CROP02, Variant.CROP05),
+        *(Variant.CROP10, Variant.CROP07, Variant.CROP13, *_PARTS),
+    ),
 }
 
 
@@ -129,15 +152,17 @@ def hash_variants(
     """Return an image's own PDQ hash and those of its variants.
 
     A variant's hash is omitted if its quality is below 50, if it ties at the median, or if it is
-    within `DISTINCT_BITS` bits of the original's or of another variant's.
+    within `DISTINCT_BITS` bits of the original's or of another variant's. In "thorough", that of a
+    part is omitted if less than `nciihash.pdq.BUSY_MIN` of it is busy; of mirrors and rotations it is not,
+    because they show as much as the original.
 
     Args:
         rgb: uint8 (h, w, 3), upright, alpha flattened. If it has a frame or is a screenshot, all
             variants are of the picture within.
-        original: the image's own hash. It comes first, but "standard" and "full" omit it if the
+        original: the image's own hash. It comes first, but all sets except "match" omit it if the
             frame is more than half of the image: screenshots of different photos have similar
             hashes.
-        which: "match" for the trimmed image only; "standard" or "full".
+        which: "match" for the trimmed image only; or one of `SETS`.
         raw: its colours as if it were opaque, if it has alpha; not used for "match".
         scale: the reduction of its sides, as in `ReducedPicture`.
     """
@@ -158,12 +183,14 @@ def hash_variants(
         distinct.add(Variant.RAW, analysis.packed, analysis.quality, tied=analysis.tied)
     if subject is rgb and original.plain:
         return tuple(distinct.hashes)  # the variants would show nothing but their borders
-    names = _VARIANT_SETS[which]
+    names = SETS[which]
     views = (View(), *(VIEWS[name] for name in names))
-    packed, quality, tied = pdq.analyse_grids(grids(base(subject), views))
+    packed, quality, tied, busy = pdq.analyse_grids(grids(base(subject), views))
     for name, row in QUARTERS:
         distinct.add(name, packed[row, 0], int(quality[0]), tied=bool(tied[0]))
     for index, name in enumerate(names, 1):
+        if which == "thorough" and _is_part(VIEWS[name]) and busy[index] < pdq.BUSY_MIN:
+            continue
         row = _MIRROR if VIEWS[name].mirror else 0
         distinct.add(name, packed[row, index], int(quality[index]), tied=bool(tied[index]))
     return tuple(distinct.hashes[1:] if framed else distinct.hashes)
@@ -185,8 +212,18 @@ def hash_trimmed(
     distinct = _DistinctHashes(original)
     if region is not None:
         trimmed = reduced_jpeg.analyse_part(region.of(rgb), scale)
-        distinct.add(Variant.TRIM, trimmed.packed, trimmed.quality, tied=trimmed.tied)
+        distinct.add(
+            Variant.TRIM,
+            trimmed.packed,
+            trimmed.quality,
+            tied=trimmed.tied,
+            distinctive=trimmed.distinctive,
+        )
     return tuple(distinct.hashes)
+
+
+def _is_part(view: View) -> bool:
+    return bool(view.shape) or max(view.cut) > 0
 
 
 class _DistinctHashes:
@@ -196,12 +233,25 @@ class _DistinctHashes:
         self.hashes = [original]
         self._packed = [np.frombuffer(original.signal.value, np.uint8)]
 
-    def add(self, name: Variant, packed: NDArray[np.uint8], quality: int, *, tied: bool) -> None:
+    def add(
+        self,
+        name: Variant,
+        packed: NDArray[np.uint8],
+        quality: int,
+        *,
+        tied: bool,
+        distinctive: bool | None = None,
+    ) -> None:
         if tied or quality < QUALITY_MIN or self._nearest(packed) <= DISTINCT_BITS:
             return
         self._packed.append(packed)
         self.hashes.append(
-            Hashed(Signal(SignalType.PDQ, packed.tobytes()), quality=quality, variant=name)
+            Hashed(
+                Signal(SignalType.PDQ, packed.tobytes()),
+                quality=quality,
+                variant=name,
+                distinctive=distinctive,
+            )
         )
 
     def _nearest(self, packed: NDArray[np.uint8]) -> int:

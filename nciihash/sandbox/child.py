@@ -207,4 +207,5 @@ def _entry(hashed: Hashed) -> dict[str, Any]:
         "variant": hashed.variant,
         "tied": hashed.tied,
         "time": hashed.time,
+        "distinctive": hashed.distinctive,
     }

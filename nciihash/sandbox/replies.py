@@ -123,6 +123,7 @@ def _hashed(entry: dict[str, Any]) -> Hashed:
         variant=Variant(entry["variant"]),
         tied=bool(entry["tied"]),
         time=None if entry["time"] is None else _seconds(entry["time"]),
+        distinctive=None if entry["distinctive"] is None else bool(entry["distinctive"]),
     )
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nciihash.signals import PartKind
 from nciihash.window_tables import Box
-from nciihash.windows import CELLS, Part, coefficients_of, mirrored, pack, rotated
+from nciihash.windows import CELLS, Part, analyse, coefficients_of, mirrored, pack, rotated
 
 # A window within this many bits of the bank's hash, after it was moved, is of the same picture.
 ALIGNED_MAX: Final = 16
@@ -47,6 +47,11 @@ class Alignment:
     part: Part
     box: Box
     mirrored: bool
+
+    @property
+    def same_picture(self) -> bool:
+        """Whether the window is of the picture whose hash the bank has."""
+        return self.distance <= ALIGNED_MAX and analyse(self.part.luma, self.box).distinctive
 
 
 def align(part: Part, box: Box, target: NDArray[np.uint8], *, mirror: bool = False) -> Alignment:

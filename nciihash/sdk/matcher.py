@@ -5,7 +5,8 @@ The hashes of windows are only candidates. There are up to a thousand of them, s
 backgrounds get a thousand attempts; and a bank's hashes may have been submitted by anybody, with
 any variant name and any quality. So a window matches only if
 
-- it has enough detail (`nciihash.windows.distinctive`), as computed on the matching side,
+- it has enough detail (`nciihash.pdq.Analysis.distinctive`), before and after it was moved, as
+  computed on the matching side,
 - a hash of the bank is within 60 bits of it, as `Index.query` finds candidates,
 - and after it was moved to where it fits best, it is within 16 bits of that hash (`align`).
 
@@ -23,7 +24,7 @@ import numpy as np
 from nciihash.bank.bank import Bank
 from nciihash.bank.contents import BankContents, Candidates
 from nciihash.feed import Added
-from nciihash.sdk.alignment import ALIGNED_MAX, Alignment, align
+from nciihash.sdk.alignment import Alignment, align
 from nciihash.signals import (
     Edit,
     Hashed,
@@ -36,7 +37,7 @@ from nciihash.signals import (
     VariantSet,
 )
 from nciihash.window_tables import BANK_BOXES, WHOLE, Box
-from nciihash.windows import BUSY_MIN, WindowHashes, distinctive, hash_windows
+from nciihash.windows import WindowHashes, analyse, hash_windows
 
 CANDIDATE_BITS: Final = 60  # a window this far off can still be moved onto the picture
 
@@ -58,7 +59,7 @@ class Matcher:
     A match with `review` should be looked at by a person before anything is blocked. That is every
     match of a window, since their rate of false matches is not yet known to be low enough for
     millions of uploads (docs/evidence.md), and a match of the picture's own hash if the picture is
-    mostly plain: a horizon resembles other horizons.
+    mostly plain or striped: a horizon resembles other horizons.
 
     Args:
         bank: whole hashes, as a feed without a veil has them.
@@ -158,11 +159,11 @@ class Matcher:
             return
         candidates = self._bank.candidates(SignalType.PDQ, windows.hashes, CANDIDATE_BITS)
         attempts = _Attempts(windows)
-        for rows in _nearest_by_item(candidates, known):
+        for rows in _nearest_by_item(candidates, attempts, known):
             for row in rows:
                 entry = candidates.entry(row)
                 alignment = attempts.align(int(candidates.query[row]), entry)
-                if alignment is None or alignment.distance > ALIGNED_MAX:
+                if not alignment.same_picture:
                     continue
                 yield Match(
                     entry.id,
@@ -190,33 +191,39 @@ class _Attempts:
         self._aligned: dict[tuple[int, bytes], Alignment] = {}
         self._distinctive: dict[int, bool] = {}
 
-    def align(self, row: int, entry: Added) -> Alignment | None:
-        """Align the window of a hash with a bank's hash; None if it has too little detail."""
-        part, box, mirror = self._windows.locate(row)
+    def distinctive(self, row: int) -> bool:
+        """Whether the window of a hash has enough detail for a match to mean anything."""
         window = row % len(self._windows.boxes)
         if window not in self._distinctive:
-            self._distinctive[window] = distinctive(self._windows.parts[part].luma, box)
-        if not self._distinctive[window]:
-            return None
+            part, box, _ = self._windows.locate(row)
+            luma = self._windows.parts[part].luma
+            self._distinctive[window] = analyse(luma, box).distinctive
+        return self._distinctive[window]
+
+    def align(self, row: int, entry: Added) -> Alignment:
+        """Align the window of a hash with a bank's hash."""
         key = row, entry.signal.value
         if key not in self._aligned:
+            part, box, mirror = self._windows.locate(row)
             target = np.frombuffer(entry.signal.value, np.uint8)
             self._aligned[key] = align(self._windows.parts[part], box, target, mirror=mirror)
         return self._aligned[key]
 
 
-def _nearest_by_item(candidates: Candidates, known: set[str]) -> Iterator[list[int]]:
+def _nearest_by_item(
+    candidates: Candidates, attempts: _Attempts, known: set[str]
+) -> Iterator[list[int]]:
     """Yield for each item not among the known the rows of its nearest signals, one row a signal."""
     by_item: dict[str, dict[str, int]] = defaultdict(dict)
     for row in np.argsort(candidates.distance, kind="stable").tolist():
         entry = candidates.entry(row)
-        if entry.item in known:
-            continue
-        if entry.item not in by_item and len(by_item) == _ITEMS:
+        if entry.item in known or (entry.item not in by_item and len(by_item) == _ITEMS):
             continue
         signals = by_item[entry.item]
-        if len(signals) < _HASHES:
-            signals.setdefault(entry.id, row)
+        if entry.id in signals or len(signals) == _HASHES:
+            continue
+        if attempts.distinctive(int(candidates.query[row])):
+            signals[entry.id] = row
     for signals in by_item.values():
         yield list(signals.values())
 
@@ -278,4 +285,4 @@ def _axis_visible(start: float, end: float, first: float, last: float) -> tuple[
 
 def _mostly_plain(hashed: Hashed) -> bool:
     """Whether a picture has so little detail that its hash resembles those of strangers."""
-    return hashed.signal.type is SignalType.PDQ and (hashed.busy is None or hashed.busy < BUSY_MIN)
+    return hashed.signal.type is SignalType.PDQ and not hashed.distinctive

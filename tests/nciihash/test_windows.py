@@ -103,27 +103,43 @@ def test_rotation_is_clockwise():
     assert turned[20:60, 68:108].sum() > 10 * turned[20:60, 20:60].sum()
 
 
-def test_detail_is_the_quality_and_busy_of_the_hash():
+def test_window_of_the_whole_is_as_distinctive_as_the_picture():
     rgb = np.asarray(Image.fromarray(BASE).convert("RGB").resize((512, 512)))
     analysis = pdq.analyse(rgb)
     luma = np.asarray(
         Image.fromarray(rgb).convert("L").resize((CELLS, CELLS), Image.Resampling.BOX)
     )
-    quality, busy = windows.detail(luma)
-    assert quality == pytest.approx(analysis.quality, abs=3)
-    assert busy == pytest.approx(analysis.busy, abs=0.05)
+    found = windows.analyse(luma)
+    assert found.quality == pytest.approx(analysis.quality, abs=3)
+    assert found.busy == pytest.approx(analysis.busy, abs=0.05)
+    assert found.spread == pytest.approx(analysis.spread, rel=0.2)
 
 
 def test_horizons_are_not_distinctive_and_textures_are():
     for seed in range(20):
         (plain,) = query_parts(np.asarray(horizon(seed)), Level.FAST)
         (busy,) = query_parts(np.asarray(textured(seed)), Level.FAST)
-        assert not windows.distinctive(plain.luma)
-        assert windows.distinctive(busy.luma)
+        assert not windows.analyse(plain.luma).distinctive
+        assert windows.analyse(busy.luma).distinctive
 
 
 def test_flat_picture_has_no_detail():
-    assert windows.detail(np.full((CELLS, CELLS), 200, np.uint8)) == (0, 0.0)
+    flat = windows.analyse(np.full((CELLS, CELLS), 200, np.uint8))
+    assert (flat.quality, flat.busy, flat.distinctive) == (0, 0.0, False)
+
+
+def test_stripes_checks_and_plaid_are_busy_but_not_distinctive():
+    x, y = np.meshgrid(np.arange(512), np.arange(512))
+    light = 1 - 0.3 * y / 512
+    for period in (20, 33, 51):
+        across, down = (np.sin(2 * np.pi * axis / period) for axis in (x, y))
+        for pattern in (across, np.sign(across * down), np.sign(across) + np.sign(down)):
+            pixels = ((128 + 60 * pattern) * light).astype(np.uint8)
+            analysis = pdq.analyse(np.repeat(pixels[..., None], 3, axis=2))
+            assert analysis.busy > pdq.BUSY_MIN
+            assert not analysis.distinctive
+    assert pdq.analyse(np.asarray(textured(1))).spread > 60
+    assert pdq.analyse(np.asarray(textured(1))).rank > 4
 
 
 def test_tables():

@@ -29,7 +29,7 @@ from nciihash.media import formats, tiff_pages
 from nciihash.media.limits import Limits
 from nciihash.media.structure import check_whole
 from nciihash.sandbox import pipe, replies, warmup
-from nciihash.signals import Hashed, Item, Media, Signal, SignalType, Variant
+from nciihash.signals import Hashed, Item, Level, Media, Signal, SignalType, Variant
 from support.pictures import encode, exif, scene
 
 LIMITS = Limits(max_pixels=250_000, reduced_pixels=1_000_000)
@@ -96,8 +96,10 @@ def child(data):
         os.close(outlet)
         with suppress(EOFError, ValueError):
             reply = pipe.receive(inlet)
-            with suppress(errors.FileRefused, ValueError):
-                replies.parse_item(reply, [SignalType.PDQ, SignalType.MD5])
+            for level in (None, Level.WINDOWS):
+                with suppress(errors.FileRefused, ValueError):
+                    luma = bytes(replies.luma_size(reply, level))
+                    replies.parse_item(reply, [SignalType.PDQ, SignalType.MD5], level, luma)
             with suppress(ValueError):
                 replies.requested_range(reply, 1000)
     finally:
@@ -169,8 +171,12 @@ def seeds(name):
             yield b"[" * 1500 + b"\n" + b"9" * 500
         case "child":
             hashes = [entry | {"tied": False, "time": 1.5} for entry in signals]
+            item = {"media": "video", "hashes": hashes, "frames": 3, "every": 0.25}
+            part = {"kind": "whole", "box": [0, 0, 1, 1], "angle": 0, "shape": 1.5, "time": 0.25}
+            turned = part | {"kind": "rotated", "angle": -90.0}
             for reply in (
-                {"item": {"media": "video", "hashes": hashes, "frames": 3, "every": 0.25}},
+                {"item": item},
+                {"item": item | {"parts": [part, turned]}},
                 {"refused": "corrupt_file", "message": "It is damaged."},
                 {"invalid": "variants"},
                 {"read": [0, 100]},

@@ -1,10 +1,13 @@
 // Fingerprints of altered views of a picture: crops, borders, small rotations, its mirror image; by the
 // formulas of nciihash/hashing/altered_views.py, from one small copy of cell means.
 
+import { BlockMeans } from "./block_means.js";
 import { GRID, hashGrid } from "./pdq.js";
 import { distance, isUsable, pack } from "./fingerprints.js";
 
 const CELLS = 256; // of the small copy, along each axis
+const BUSY_MIN = 0.3;
+export const BT601 = [0.299, 0.587, 0.114]; // the weights of red, green and blue in luma
 export const NEAR = 10; // bits: nearer fingerprints find much the same copies
 
 const all = (share, more = {}) => ({ cut: [share, share, share, share], ...more });
@@ -35,28 +38,52 @@ export const STANDARD = {
 	"pad4x3-black": shaped(4 / 3, { pad: true }),
 };
 
-/** Reduces rows of luma to the small copy. */
+// left, top, right and bottom of parts, in twentieths, as digits of base 21
+const PARTS = `
+	top-left 00aa top-right a0ka bottom-left 0aak bottom-right aakk left-half 00ak right-half a0kk
+	top-half 00ka bottom-half 0akk inner01 33hh inner02 44gg inner03 63ih inner04 32he inner05 23eh
+	inner06 36hi inner07 35hf inner08 55ff inner09 26ei inner10 22ee inner11 62ie inner12 66ii
+	inner13 53fh inner14 36he inner15 34he inner16 52fe inner17 56fi`;
+
+/** @type {Record<string, View>} */
+export const THOROUGH = {};
+for (const name of "mirror ccw3 cw3 cut1x1 cut3x4 cut4x3 cut9x16 cut16x9 crop02 crop05 crop10 crop07 crop13".split(" "))
+	THOROUGH[name] = STANDARD[name];
+for (const [, name, box] of PARTS.matchAll(/(\S+) (\S+)/g)) {
+	const [left, top, right, bottom] = Array.from(box, (digit) => parseInt(digit, 21) / 20);
+	THOROUGH[name] = { cut: [left, top, 1 - right, 1 - bottom] };
+}
+
+/** The set that is submitted. */
+export const SUBMITTED = STANDARD;
+
+/** Reduces rows of pixels to the small copy of luma; `weights` are those of the colours. */
 export class Cells {
-	constructor(width, height) {
-		this.width = width;
-		this.height = height;
-		this.columns = Math.min(CELLS, width);
-		this.rows = Math.min(CELLS, height);
+	constructor(width, height, weights = BT601) {
+		this.weights = weights;
+		this.blocks = new BlockMeans(width, height, Math.max(1, Math.floor(Math.min(width, height) / (2 * CELLS))));
+		const { columns, rows } = this.blocks;
+		this.columns = Math.min(CELLS, columns);
+		this.rows = Math.min(CELLS, rows);
 		this.shape = width / height;
 		this.luma = new Float64Array(this.rows * this.columns);
-		this.spans = Array.from({ length: width }, (_, x) => span(x, width, this.columns));
+		this.spans = Array.from({ length: columns }, (_, x) => span(x, columns, this.columns));
 		this.y = 0;
 	}
 
-	/** @param {Float64Array} luma */
-	add(luma) {
+	/** @param {Uint8ClampedArray} data @param {number} at */
+	add(data, at) {
+		const means = this.blocks.add(data, at);
+		if (!means) return;
+		const [red, green, blue] = this.weights;
 		const line = new Float64Array(this.columns);
-		for (let x = 0; x < this.width; x++) {
+		for (let x = 0, n = 0; x < this.blocks.columns; x++, n += 3) {
 			const { cell, share, scale } = this.spans[x];
-			line[cell] += luma[x] * share * scale;
-			if (share < 1) line[cell + 1] += luma[x] * (1 - share) * scale;
+			const luma = (red * means[n] + green * means[n + 1] + blue * means[n + 2]) * scale;
+			line[cell] += luma * share;
+			if (share < 1) line[cell + 1] += luma * (1 - share);
 		}
-		const { cell, share, scale } = span(this.y++, this.height, this.rows);
+		const { cell, share, scale } = span(this.y++, this.blocks.rows, this.rows);
 		for (let x = 0; x < this.columns; x++) {
 			this.luma[cell * this.columns + x] += line[x] * share * scale;
 			if (share < 1) this.luma[(cell + 1) * this.columns + x] += line[x] * (1 - share) * scale;
@@ -72,13 +99,15 @@ function span(n, length, cells) {
 	return { cell, share: cell + 1 < cells ? share : 1, scale };
 }
 
-/** Return a picture's standard views, without those near to `known` ones. @type {AlteredCopies} */
-export function alteredCopies(cells, known) {
+/** Return the views of a set, without those near to `known` ones. @type {AlteredCopies} */
+export function alteredCopies(cells, known, views = SUBMITTED) {
 	const signals = new DistinctSignals(known);
 	quarterTurns(signals, gridOf(cells, {}));
-	for (const [variant, view] of Object.entries(STANDARD)) {
+	for (const [variant, view] of Object.entries(views)) {
 		const grid = gridOf(cells, view);
-		signals.add(variant, hashGrid(view.mirror ? mirrored(grid) : grid));
+		const hash = hashGrid(view.mirror ? mirrored(grid) : grid);
+		const part = view.cut || view.shape;
+		if (views !== THOROUGH || !part || hash.busy >= BUSY_MIN) signals.add(variant, hash);
 	}
 	return signals.added;
 }

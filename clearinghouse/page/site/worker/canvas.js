@@ -2,12 +2,12 @@
 // canvas returns; that is checked first.
 
 import { Refused } from "./formats.js";
+import { BT601 } from "./altered_views.js";
 import { hashPixels } from "./pixels.js";
 
 const STRIP = 128; // rows
 const SIDE = 64;
 const NOISE = 8; // levels; private browsers alter pixels by far more
-export const BT601 = [0.299, 0.587, 0.114]; // the weights of red, green and blue in luma
 
 function canvas(width, height) {
 	const surface = new OffscreenCanvas(width, height);
@@ -52,7 +52,9 @@ export async function hashByCanvas(blob) {
 }
 
 /** Return the pixels of anything that a canvas can draw, on white. @type {Drawn} */
-export function drawn(image, { width, height }, [red, green, blue] = BT601) {
+export function drawn(image, { width, height }, weights = BT601) {
+	const [red, green, blue] = weights;
+
 	function read({ left, top, width, height }, row) {
 		const context = canvas(width, Math.min(STRIP, height));
 		const luma = new Float64Array(width);
@@ -70,5 +72,5 @@ export function drawn(image, { width, height }, [red, green, blue] = BT601) {
 			}
 		}
 	}
-	return { width, height, read };
+	return { width, height, read, weights };
 }

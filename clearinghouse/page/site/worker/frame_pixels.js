@@ -1,7 +1,8 @@
 // The pixels of a video's frame. Where the browser returns luma as it is stored, no canvas is needed;
 // else it is computed from colours, by the codec's weights: the wrong ones cost 20 bits.
 
-import { BT601, canvasIsTrue, drawn } from "./canvas.js";
+import { BT601 } from "./altered_views.js";
+import { canvasIsTrue, drawn } from "./canvas.js";
 import { Refused } from "./formats.js";
 
 const PLANAR = /^(?:I4\d\d|NV12)A?(?:P(\d\d))?$/; // formats that begin with a plane of luma; their depth

@@ -29,7 +29,7 @@ export class FrameSelector {
 	hash(picture, time) {
 		let kept = false;
 		const { signals } = hashPixels(picture, (whole) => (kept = this.take(whole)));
-		if (kept) this.keep(time, signals);
+		if (kept && signals.length) this.keep(time, signals);
 	}
 
 	/** Whether a frame is usable, and unlike the last one kept. @param {Hash} hash */

@@ -5,6 +5,7 @@ export const GRID = 64;
 const SIDE = 16;
 const SIDE_MIN = 5; // pixels; smaller pictures have an all-zero hash of quality 0
 const TIE = 1e-6; // coefficients that differ by less at the median tie
+const STEP_MARGIN = 1e-9; // against rounding
 
 // Without the constant row; the reference has the factor in single precision.
 const COSINES = Float64Array.from({ length: SIDE * GRID }, (_, n) => {
@@ -91,7 +92,7 @@ export class GridRows {
 
 /** Return the hash of a picture with a side under 5 pixels. @returns {GridHash} */
 export function tooSmall() {
-	return { pdq: "0".repeat(64), quality: 0, tied: true, grid: null };
+	return { pdq: "0".repeat(64), quality: 0, busy: 0, tied: true, grid: null };
 }
 
 export function isSmall(width, height) {
@@ -108,7 +109,7 @@ export function hashGrid(grid) {
 		for (let bit = 3; bit >= 0; bit--) value = value * 2 + Number(coefficients[digit * 4 + bit] > median);
 		pdq += value.toString(16);
 	}
-	return { pdq, quality: quality(grid), tied: gap(coefficients) < TIE, grid };
+	return { pdq, ...detail(grid), tied: gap(coefficients) < TIE, grid };
 }
 
 function transform(grid) {
@@ -149,14 +150,19 @@ function gap(coefficients) {
 	);
 }
 
-function quality(grid) {
-	let sum = 0;
+function detail(grid) {
+	let [sum, large] = [0, 0];
+	const add = (difference) => {
+		const percent = Math.floor(Math.abs((difference * 100) / 255) + STEP_MARGIN);
+		sum += percent;
+		large += Number(percent > 0);
+	};
 	for (let i = 0; i < GRID; i++) {
 		for (let j = 0; j < GRID; j++) {
 			const here = grid[i * GRID + j];
-			if (i + 1 < GRID) sum += Math.floor(Math.abs(((here - grid[(i + 1) * GRID + j]) * 100) / 255));
-			if (j + 1 < GRID) sum += Math.floor(Math.abs(((here - grid[i * GRID + j + 1]) * 100) / 255));
+			if (i + 1 < GRID) add(here - grid[(i + 1) * GRID + j]);
+			if (j + 1 < GRID) add(here - grid[i * GRID + j + 1]);
 		}
 	}
-	return Math.min(Math.floor(sum / 90), 100);
+	return { quality: Math.min(Math.floor(sum / 90), 100), busy: large / (2 * GRID * (GRID - 1)) };
 }

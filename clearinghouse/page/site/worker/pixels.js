@@ -2,9 +2,9 @@
 
 import { checkSize } from "./formats.js";
 import { GridRows } from "./pdq.js";
-import { isUsable } from "./fingerprints.js";
+import { bitsApart, isUsable } from "./fingerprints.js";
 import { SmallCopy, trim } from "./trimming.js";
-import { alteredCopies, Cells } from "./altered_views.js";
+import { alteredCopies, Cells, NEAR, SUBMITTED } from "./altered_views.js";
 
 const FRAMED = 0.5; // share of the whole; a screenshot's picture is smaller
 
@@ -13,7 +13,7 @@ const FRAMED = 0.5; // share of the whole; a screenshot's picture is smaller
  * omitted if the frame takes more than half: it would match other pictures in such frames.
  * @type {HashPixels}
  */
-export function hashPixels(picture, wanted = () => true) {
+export function hashPixels(picture, wanted = () => true, views = SUBMITTED) {
 	const { width, height } = picture;
 	checkSize(width, height);
 	const copy = new SmallCopy(width, height);
@@ -25,23 +25,26 @@ export function hashPixels(picture, wanted = () => true) {
 	const inner = region && hashRegion(picture, region);
 	const known = [pdq];
 	let { cells } = whole;
-	if (inner && isUsable(inner)) {
+	const trimmed = inner && isUsable(inner);
+	if (trimmed) {
 		cells = inner.cells;
 		if (region.width * region.height < FRAMED * width * height) signals.pop();
-		signals.push({ value: inner.pdq, quality: inner.quality, variant: "trim" });
-		known.push(inner.pdq);
+		if (bitsApart(inner.pdq, pdq) > NEAR) {
+			signals.push({ value: inner.pdq, quality: inner.quality, variant: "trim" });
+			known.push(inner.pdq);
+		}
 	}
 	// of a plain picture, a border would be all that its views show
-	if (signals.length) signals.push(...alteredCopies(cells, known));
+	if (signals.length || trimmed) signals.push(...alteredCopies(cells, known, views));
 	return { pdq, quality, tied, signals };
 }
 
 function hashRegion(picture, region, copy = /** @type {SmallCopy?} */ (null)) {
 	const rows = new GridRows(region.width, region.height);
-	const cells = new Cells(region.width, region.height);
+	const cells = new Cells(region.width, region.height, picture.weights);
 	picture.read(region, (luma, data, at) => {
 		rows.add(luma);
-		cells.add(luma);
+		cells.add(data, at);
 		copy?.add(data, at);
 	});
 	return { ...rows.hash(), cells };

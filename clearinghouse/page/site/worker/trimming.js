@@ -1,6 +1,8 @@
 // The picture within flat borders, caption bands, bars and a screen's controls;
 // nciihash/hashing/trimming.py explains the rule and its constants.
 
+import { BlockMeans } from "./block_means.js";
+
 const SIDE = 512;
 const LINES_MIN = 32;
 const NEAR = 10;
@@ -17,37 +19,25 @@ const BAR_MIN = 0.02;
 const OFF_CENTRE = 0.03;
 const BLURRED = 0.4;
 
-/** Reduces rows of pixels to a small copy of square means, in colour. */
+/** A small copy of block means, in colour. */
 export class SmallCopy {
 	constructor(width, height) {
 		this.step = Math.max(1, Math.floor(Math.max(width, height) / SIDE));
 		this.width = width;
 		this.height = height;
-		this.columns = Math.floor(width / this.step);
-		this.rows = Math.floor(height / this.step);
+		this.blocks = new BlockMeans(width, height, this.step);
+		this.columns = this.blocks.columns;
+		this.rows = this.blocks.rows;
 		this.rgb = new Uint8Array(this.rows * this.columns * 3);
-		this.sums = new Float64Array(this.columns * 3);
-		this.y = 0;
+		this.filled = 0;
 	}
 
-	/** Add a row, from byte `at` on. @param {Uint8ClampedArray} data @param {number} at */
+	/** @param {Uint8ClampedArray} data @param {number} at */
 	add(data, at) {
-		const { step, columns, sums } = this;
-		if (this.y < this.rows * step) {
-			for (let x = 0, out = 0; x < columns; x++, out += 3) {
-				for (let k = 0; k < step; k++, at += 4) {
-					sums[out] += data[at];
-					sums[out + 1] += data[at + 1];
-					sums[out + 2] += data[at + 2];
-				}
-			}
-			if ((this.y + 1) % step === 0) {
-				const start = (Math.floor(this.y / step) * columns) * 3;
-				for (let n = 0; n < sums.length; n++) this.rgb[start + n] = Math.round(sums[n] / (step * step));
-				sums.fill(0);
-			}
-		}
-		this.y += 1;
+		const means = this.blocks.add(data, at);
+		if (!means) return;
+		this.rgb.set(means, this.filled);
+		this.filled += means.length;
 	}
 }
 
