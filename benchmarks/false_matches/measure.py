@@ -23,17 +23,9 @@ from nciihash.hashing.trimming import trim
 from nciihash.hashing.variants import hash_variants
 from nciihash.sdk.alignment import align
 from nciihash.sdk.matcher import CANDIDATE_BITS
-from nciihash.signals import Level, Variant
+from nciihash.signals import Level
 from nciihash.window_tables import BANK_BOXES
-from nciihash.windows import (
-    BUSY_MIN,
-    WindowHashes,
-    coefficients_of,
-    detail,
-    distinctive,
-    hash_windows,
-    pack,
-)
+from nciihash.windows import WindowHashes, analyse, coefficients_of, hash_windows, pack
 
 OWN_BITS: Final = 80  # own hashes: pairs up to this distance are recorded
 ALIGNED: Final = 3  # hashes of an item that a query is aligned with, as in `Matcher`
@@ -64,13 +56,14 @@ class Near:
 
     Attributes:
         own: smallest distance of the query's plain or trimmed hash, up to `OWN_BITS`.
-        busy: the same, of those with enough detail that a match needs no review.
+        distinctive: the same, of those with enough detail that a match needs no review.
         window: smallest distance of its windows, up to `CANDIDATE_BITS`.
-        aligned: smallest distance of its windows after aligning, if there are candidates.
+        aligned: smallest distance of its windows after aligning, if there are candidates, of those
+            that still have enough detail.
     """
 
     own: int = FAR
-    busy: int = FAR
+    distinctive: int = FAR
     window: int = FAR
     aligned: int = FAR
 
@@ -147,7 +140,7 @@ class Measurement:
         (whole, *_) = query_parts(self._pictures[number].pixels, Level.FAST)
         boxes = tuple(BANK_BOXES.values())
         hashes = pack(coefficients_of(whole.luma.astype(np.float32), boxes))
-        return hashes, np.array([distinctive(whole.luma, box) for box in boxes])
+        return hashes, np.array([analyse(whole.luma, box).distinctive for box in boxes])
 
     def _query(self, number: int) -> Measured:
         """Measure one picture as a query against all others."""
@@ -165,22 +158,18 @@ class Measurement:
     def _add_own(self, number: int, found: dict[int, "Near"], measured: Measured) -> None:
         """Compare the query's plain and trimmed hashes with all of the bank."""
         rgb = self._pictures[number].pixels
-        region = trim(rgb)
         usable = False
         for each in hash_variants(rgb, hash_image(rgb), "match"):
             if each.plain:
                 continue
             usable = True
-            shown = rgb if each.variant is Variant.ORIGINAL or region is None else region.of(rgb)
-            (whole, *_) = query_parts(shown, Level.FAST)
-            busy = detail(whole.luma)[1] >= BUSY_MIN
             packed = np.frombuffer(each.signal.value, np.uint64)
             distances = np.bitwise_count(self.bank.packed.view(np.uint64) ^ packed).sum(axis=1)
             for row in np.flatnonzero(distances <= OWN_BITS).tolist():
                 near = found[int(self.bank.owners[row])]
                 near.own = min(near.own, int(distances[row]))
-                if busy:
-                    near.busy = min(near.busy, int(distances[row]))
+                if each.distinctive:
+                    near.distinctive = min(near.distinctive, int(distances[row]))
         measured.usable[number] = usable
 
     def _add_windows(
@@ -193,9 +182,10 @@ class Measurement:
             for _, query, row in candidates:
                 part, box, mirror = windows.locate(query)
                 target = self.bank.packed[row]
-                aligned = align(windows.parts[part], box, target, mirror=mirror).distance
-                near.aligned = min(near.aligned, aligned)
+                found_at = align(windows.parts[part], box, target, mirror=mirror)
                 measured.alignments += 1
+                if analyse(found_at.part.luma, found_at.box).distinctive:
+                    near.aligned = min(near.aligned, found_at.distance)
 
     def _candidates(
         self, number: int, windows: WindowHashes
@@ -214,7 +204,7 @@ class Measurement:
                 continue
             if window not in gates:
                 part, box, _ = windows.locate(query)
-                gates[window] = distinctive(windows.parts[part].luma, box)
+                gates[window] = analyse(windows.parts[part].luma, box).distinctive
             if gates[window]:
                 found[bank].append((int(result.distances[at]), query, row))
         return found
@@ -229,7 +219,7 @@ class Measurement:
             part, box, _ = windows.locate(window)
             distances = np.bitwise_count(bank ^ windows.hashes[window].view(np.uint64)).sum(axis=1)
             measured.counts["all"] += np.bincount(distances, minlength=DISTANCES)
-            if distinctive(windows.parts[part].luma, box):
+            if analyse(windows.parts[part].luma, box).distinctive:
                 measured.counts["gated"] += np.bincount(distances[gated], minlength=DISTANCES)
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.common import folders
-from benchmarks.false_matches import bodies
+from benchmarks.false_matches import bodies, grounds
 
 Pixels = NDArray[np.uint8]
 
@@ -39,7 +39,9 @@ PACKAGES: Final = (
 PORTRAITS: Final = "wesnoth-1.16-data"
 _PORTRAIT_FOLDERS: Final = ("portraits/humans", "portraits/elves", "portraits/dunefolk")
 
-KINDS: Final = ("photo", "crop", "portrait", "body", "smooth", "hard negative")
+SERIES: Final = 6  # pictures of one drawn person
+
+KINDS: Final = ("photo", "crop", "portrait", "body", "smooth", "ground", "hard negative")
 
 # Names of pictures that show people or statues, as found by eye.
 _PEOPLE: Final = (
@@ -160,25 +162,49 @@ def hard_negatives(folder: Path) -> Iterator[Picture]:
         yield Picture(name, "hard negative", path.parent.name, name, name, None, pixels)
 
 
-def drawn(people: int, series: int, smooth: int) -> Iterator[Picture]:
-    """Yield drawn people, series of one person with small changes, and smooth pictures.
+@dataclass(frozen=True, slots=True)
+class Drawings:
+    """How many pictures to draw.
 
-    Args:
-        people: how many, each another person.
-        series: how many series of six.
-        smooth: how many pictures without a person.
+    Attributes:
+        people: each another person.
+        series: of persons shown `SERIES` times with small changes.
+        smooth: without a person.
+        grounds: stripes, cloth, wood, waves and more.
     """
-    for seed in range(people):
-        scene = bodies.person(seed, bodies.GROUNDS[seed % len(bodies.GROUNDS)])
-        yield _drawn(f"person {seed}", "body", scene.ground, f"person {seed}", bodies.draw(scene))
-    for seed in range(people, people + series):
-        for number, scene in enumerate(bodies.series(seed, 6)):
-            name = f"person {seed}, {number}"
-            yield _drawn(name, "body", "series", f"person {seed}", bodies.draw(scene))
-    for seed in range(smooth):
-        kind = bodies.SMOOTH[seed % len(bodies.SMOOTH)]
-        name = f"{kind} {seed}"
-        yield _drawn(name, "smooth", kind, name, bodies.smooth(seed, kind))
+
+    people: int
+    series: int
+    smooth: int
+    grounds: int
+
+    @property
+    def total(self) -> int:
+        """The number of all pictures."""
+        return self.people + self.series + self.smooth + self.grounds
+
+
+def drawing(number: int, counts: Drawings) -> Picture:
+    """Return one of the drawn pictures; `number` is from 0 to `counts.total - 1`."""
+    if number < counts.people:
+        scene = bodies.person(number, bodies.GROUNDS[number % len(bodies.GROUNDS)])
+        name = f"person {number}"
+        return _drawn(name, "body", scene.ground, name, bodies.draw(scene))
+    number -= counts.people
+    if number < counts.series:
+        seed, shot = counts.people + number // SERIES, number % SERIES
+        pixels = bodies.draw(bodies.series(seed, SERIES)[shot])
+        return _drawn(f"person {seed}, {shot}", "body", "series", f"person {seed}", pixels)
+    number -= counts.series
+    if number < counts.smooth:
+        kind = bodies.SMOOTH[number % len(bodies.SMOOTH)]
+        name = f"{kind} {number}"
+        return _drawn(name, "smooth", kind, name, bodies.smooth(number, kind))
+    number -= counts.smooth
+    kind = sorted(grounds.KINDS)[number % len(grounds.KINDS)]
+    name = f"{kind} {number}"
+    pixels = folders.shrink(grounds.draw(kind, number), _LONG // 2)
+    return _drawn(name, "ground", kind, name, pixels)
 
 
 def _drawn(name: str, kind: str, detail: str, scene: str, pixels: Pixels) -> Picture:
