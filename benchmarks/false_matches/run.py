@@ -19,6 +19,7 @@ os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
 import argparse
 import pickle
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +37,14 @@ from nciihash.sdk.matcher import CANDIDATE_BITS
 RADIUS: Final = 31
 # What is estimated for which pictures.
 POPULATIONS: Final = {"photos": ("photo", "crop", "portrait"), "drawn people": ("body",)}
+_LABELS: Final = {
+    "photo": "photos",
+    "crop": "photos",
+    "portrait": "paintings of people",
+    "body": "drawn people",
+    "smooth": "smooth pictures",
+    "ground": "drawn grounds",
+}
 _PACKAGES: Final = ("numpy", "opencv-python-headless", "pillow", "nciihash")
 
 
@@ -106,8 +115,7 @@ def by_kind(found: list[Picture], measured: Measured) -> dict[str, dict[str, int
 def _label(picture: Picture) -> str:
     if picture.kind == "hard negative":
         return picture.detail
-    return {"photo": "photos", "crop": "photos", "portrait": "paintings of people",
-            "body": "drawn people", "smooth": "smooth pictures", "ground": "drawn grounds"}[picture.kind]  # fmt: skip
+    return _LABELS[picture.kind]
 
 
 def _pair_label(one: str, other: str) -> str:
@@ -166,10 +174,34 @@ def nearest(found: list[Picture], measured: Measured, count: int = 25) -> list[d
     ]
     pairs.sort(key=lambda pair: pair[0])
     return [
-        {"query": one.name, "bank": other.name, "own": near.own, "own, distinctive": near.distinctive,
-         "window": near.window, "aligned": near.aligned}
+        {"query": one.name, "bank": other.name, **asdict(near)}
         for _, near, one, other in pairs[:count]
-    ]  # fmt: skip
+    ]
+
+
+def evaluate(found: list[Picture], measured: Measured, rows: int, seconds: float) -> dict[str, Any]:
+    """Return the results as values to be stored.
+
+    Args:
+        found: all pictures.
+        measured: with all of them as queries.
+        rows: how many hashes the bank had.
+        seconds: how long it took.
+    """
+    return {
+        **environment(_PACKAGES),
+        "seconds": round(seconds),
+        "rows": rows,
+        "compared": measured.compared,
+        "alignments": measured.alignments,
+        "pictures": report.pictures_by_kind(found, measured),
+        "kinds": by_kind(found, measured),
+        "histogram": {name: counts.tolist() for name, counts in measured.counts.items()},
+        "populations": {
+            name: estimate(found, measured, kinds) for name, kinds in POPULATIONS.items()
+        },
+        "nearest": nearest(found, measured),
+    }
 
 
 def main() -> None:
@@ -202,20 +234,7 @@ def main() -> None:
         if options.measured:
             options.measured.write_bytes(pickle.dumps((measured, seconds, rows)))
     print(f"{measured.compared:.3g} pairs of hashes in {seconds:.0f} s", flush=True)
-    results = {
-        **environment(_PACKAGES),
-        "seconds": round(seconds),
-        "rows": rows,
-        "compared": measured.compared,
-        "alignments": measured.alignments,
-        "pictures": report.pictures_by_kind(found, measured),
-        "kinds": by_kind(found, measured),
-        "histogram": {name: counts.tolist() for name, counts in measured.counts.items()},
-        "populations": {
-            name: estimate(found, measured, kinds) for name, kinds in POPULATIONS.items()
-        },
-        "nearest": nearest(found, measured),
-    }
+    results = evaluate(found, measured, rows, seconds)
     text = report.markdown(results)
     print(text)
     if options.out:
