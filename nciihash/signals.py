@@ -219,6 +219,14 @@ class Variant(StrEnum):
     INNER17 = "inner17"
     UNKNOWN = "unknown"
 
+    @classmethod
+    def named(cls, name: str) -> "Variant":
+        """Return the variant of a name, as a service or a bank has it; `UNKNOWN` of a newer one."""
+        try:
+            return cls(name)
+        except ValueError:
+            return cls.UNKNOWN
+
 
 class VariantSet(StrEnum):
     """Which altered copies of an image to hash in addition to the image itself.
@@ -234,6 +242,11 @@ class VariantSet(StrEnum):
     STANDARD = "standard"
     FULL = "full"
     THOROUGH = "thorough"
+
+
+# The set of a submission, unless another one is chosen. The web page's is `SUBMITTED` in
+# clearinghouse/page/site/worker/altered_views.js.
+SUBMITTED: Final = VariantSet.STANDARD
 
 
 class Level(StrEnum):

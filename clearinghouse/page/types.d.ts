@@ -355,13 +355,12 @@ type HashAnimation = (blob: Blob, until: number) => Promise<Item | null>;
 type CheckVideo = (kind: string, blob: Blob) => Promise<Crop | null>;
 type CheckStructure = (kind: string, blob: Blob, data: Uint8Array) => Promise<void>;
 type OpaqueBmp = (blob: Blob, data: Uint8Array<ArrayBuffer>) => Blob;
-/** `known` are hashes that are sent already. */
-type AlteredCopies = (
+type AddViews = (
+	signals: import("./site/worker/altered_views.js").DistinctSignals,
 	cells: import("./site/worker/altered_views.js").Cells,
-	known: string[],
-	views?: Record<string, View>,
-) => Signal[];
-type TurnedCopies = (grid: Float64Array, known: string[]) => Signal[];
+	views: Record<string, View>,
+) => void;
+type TurnedCopies = (grid: Float64Array, pdq: string) => Signal[];
 
 /** A PNG's header and chunks, and the frame that is shown where the first image is hidden. */
 interface PngFrame extends Region {

@@ -244,7 +244,7 @@ def feed_entries(
                     signal=signal,
                     quality=entry.quality,
                     media=Media(entry.media or ""),
-                    variant=Variant(entry.variant or ""),
+                    variant=Variant.named(entry.variant or ""),
                 )
             )
     return tuple(page) if veil is None else _veiled(page, veil)

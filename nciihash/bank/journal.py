@@ -252,13 +252,13 @@ def decode(payload: memoryview) -> FeedPage:
     """Deserialize what `encode` wrote. The payload's checksum must have been verified.
 
     Raises:
-        BankCorrupt: a type, medium or variant is unknown, so a newer version wrote it.
+        BankCorrupt: a type or medium is unknown, so a newer version wrote it.
     """
     (length,) = _LENGTH.unpack_from(payload)
     head = json.loads(bytes(payload[4 : 4 + length]))
     count = head["entries"]
     try:
-        kinds = [(SignalType(t), Media(m), Variant(v)) for t, m, v in head["kinds"]]
+        kinds = [(SignalType(t), Media(m), Variant.named(v)) for t, m, v in head["kinds"]]
     except ValueError as error:
         raise BankCorrupt(NEWER_SIGNALS) from error
     code_at = 4 + length

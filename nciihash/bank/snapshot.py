@@ -204,7 +204,7 @@ class Snapshot:
         for entry in description["tables"]:
             try:
                 type = SignalType(entry["type"])
-                kinds = tuple((Media(m), Variant(v)) for m, v in entry["kinds"])
+                kinds = tuple((Media(m), Variant.named(v)) for m, v in entry["kinds"])
             except ValueError as error:
                 raise BankCorrupt(NEWER_SIGNALS) from error
             columns, offset = _columns(data, offset, type, entry["rows"])

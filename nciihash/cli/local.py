@@ -44,9 +44,9 @@ def hash_command(
     variants: Annotated[
         VariantSet,
         typer.Option(
-            help="Altered copies to hash as well: for a submission, standard (up to 26 a picture) "
-            "or full (up to 65); for a query, match (the picture without its border, if it has "
-            "one)."
+            help="Altered copies to hash as well: for a submission, standard (up to 26 a picture), "
+            "full (up to 65) or thorough (up to 43, for platforms that look up parts of uploads); "
+            "for a query, match (the picture without its border, if it has one)."
         ),
     ] = VariantSet.NONE,
     recursive: Recursive = False,

@@ -21,7 +21,7 @@ from nciihash.cli.submission.advocate_case import submit_for_other
 from nciihash.cli.submission.options import SubmitOptions
 from nciihash.cli.submission.own_case import submit as submit_own
 from nciihash.cli.terminal import ExitCode, Terminal
-from nciihash.signals import VariantSet
+from nciihash.signals import SUBMITTED, VariantSet
 from nciihash.wire import CaseState, Reason, Withdrawal
 
 app = typer.Typer()
@@ -63,7 +63,8 @@ Variants = Annotated[
     VariantSet,
     typer.Option(
         help="Altered copies to hash as well, so that crops, mirror images and pictures with a "
-        "border are found too: standard (up to 26 a picture) or full (up to 65)."
+        "border are found too: standard (up to 26 a picture), full (up to 65) or thorough (up to "
+        "43, for platforms that look up parts of uploads)."
     ),
 ]
 ShowHashes = Annotated[
@@ -93,7 +94,7 @@ def submit(
     reason: Why = None,
     yes: YesToAll = False,
     signal: Signals = None,
-    variants: Variants = VariantSet.STANDARD,
+    variants: Variants = SUBMITTED,
     show_hashes: ShowHashes = False,
     receipt: ReceiptFile = None,
     advocate: Advocate = False,

@@ -195,7 +195,7 @@ def _rotated(base: Base, view: View) -> NDArray[np.float64]:
     upper = flat[start] * (1 - right) + flat[start + 1] * right
     start += wide
     lower = flat[start] * (1 - right) + flat[start + 1] * right
-    return upper * (1 - below) + lower * below
+    return np.asarray(upper * (1 - below) + lower * below)
 
 
 def _split(at: NDArray[np.float64], cells: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:

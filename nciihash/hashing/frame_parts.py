@@ -1,9 +1,9 @@
 """Reduce some frames of a video or an animation to parts.
 
-A query of a long film would otherwise take minutes and gigabytes: `nciihash.hashing.parts` takes
+A query of a long video would otherwise take minutes and gigabytes: `nciihash.hashing.parts` takes
 some 10 ms for a frame, and its parts up to 336 KiB. Two frames of one scene rarely show different
-pictures, so 16 frames, evenly spread over the film, are enough to recognise that it shows a picture
-of the bank. Every frame's own hash is looked up in any case.
+pictures, so 16 frames, evenly spread, are enough to recognise that it shows a picture of the bank.
+Every frame's own hash is looked up in any case.
 """
 
 from typing import Final
@@ -26,10 +26,10 @@ class FrameParts:
 
     The first kept frame of each interval is selected. If there are too many frames or parts, the
     interval is doubled and the frames that the longer one would not have selected are dropped. So
-    only some 100 frames of a film of hours are reduced.
+    only some 100 frames of a video of hours are reduced.
 
     If all frames are plain, the parts are those of the best one: a small picture in the middle of
-    a plain film is a part of it.
+    a plain video is a part of it.
 
     Args:
         level: as in `query_parts`.
@@ -53,15 +53,22 @@ class FrameParts:
         """Whether to add a kept frame of this time, in seconds."""
         return time // self._interval not in self._frames
 
-    def add(self, rgb: NDArray[np.uint8], time: float, region: Region | None) -> None:
+    def add(
+        self,
+        rgb: NDArray[np.uint8],
+        time: float,
+        region: Region | None,
+        copy: NDArray[np.uint8] | None = None,
+    ) -> None:
         """Add a kept frame.
 
         Args:
             rgb: uint8 (h, w, 3), upright.
             time: in seconds from the first frame, no earlier than the last one added.
             region: the picture within its frame, as `nciihash.hashing.trimming.trim` finds it.
+            copy: as in `query_parts`.
         """
-        parts = query_parts(rgb, self._level, region, time)
+        parts = query_parts(rgb, self._level, region, time, copy)
         self._frames[time // self._interval] = (time, parts)
         while (
             len(self._frames) > FRAMES_MAX

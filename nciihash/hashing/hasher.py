@@ -104,10 +104,10 @@ def hash_file(
 
     Args:
         path: the file.
-        variants: which altered copies to hash with PDQ too. "standard" (up to 26) and "full" (up to
-            65) are for submissions. "match" is for queries: the picture within its frame, if it has
-            one. They follow the image's own hash, which "standard" and "full" omit for a
-            screenshot: see `nciihash.hashing.variants.hash_variants`.
+        variants: which altered copies to hash with PDQ too. "standard" (up to 26), "full" (up to
+            65) and "thorough" (up to 43) are for submissions. "match" is for queries: the picture
+            within its frame, if it has one. They follow the image's own hash, which all others
+            omit for a screenshot: see `nciihash.hashing.variants.hash_variants`.
         signals: the types of hash to compute; the hashes are in this order. `md5` and `sha256` are
             of the file's bytes. `phash` and `dhash` are ImageHash's, of the upright image; videos
             have none.
@@ -164,11 +164,13 @@ def hash_bytes(
         shown = chain(first_two, frames)
         return _hash_animation(data, rgb, shown, variants, signals, level, limits)
     region: Region | None = None
+    small: NDArray[np.uint8] | None = None
     if variants == "match" and SignalType.PDQ in signals:
         # imported here because OpenCV takes 0.2 s to load
-        from nciihash.hashing.trimming import trim
+        from nciihash.hashing.trimming import reduce, trim
 
-        region = trim(rgb)
+        small = reduce(rgb)
+        region = trim(rgb, small)
     hashes: list[Hashed] = []
     for type in signals:
         if type is SignalType.PDQ and reduced is not None:
@@ -190,7 +192,7 @@ def hash_bytes(
     if level is not None:
         from nciihash.hashing.parts import query_parts
 
-        parts = query_parts(rgb, level, region)
+        parts = query_parts(rgb, level, region, copy=small)
     return Item(
         Media.IMAGE,
         tuple(hashes),
@@ -305,7 +307,7 @@ def _select_frames(
         The parts of some of them; none without a level.
     """
     from nciihash.hashing.frame_parts import FrameParts
-    from nciihash.hashing.trimming import trim
+    from nciihash.hashing.trimming import reduce, trim
     from nciihash.hashing.variants import hash_trimmed, hash_variants
 
     parts = None if level is None else FrameParts(level)
@@ -323,10 +325,11 @@ def _select_frames(
             continue
         pixels = rgb()
         if variants == "match":
-            region = trim(pixels)
+            small = reduce(pixels)
+            region = trim(pixels, small)
             altered = hash_trimmed(pixels, own, region)
             if parts is not None and parts.wants(selector.time):
-                parts.add(pixels, selector.time, region)
+                parts.add(pixels, selector.time, region, small)
         else:
             altered = hash_variants(pixels, own, variants)
         framed = any(hashed.variant is Variant.TRIM for hashed in altered)

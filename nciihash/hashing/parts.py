@@ -6,6 +6,8 @@ by a few degrees. Each becomes a `nciihash.windows.Part` of 16 KiB. The sandbox'
 so that nothing else of the picture reaches the process that matches.
 """
 
+import math
+from dataclasses import replace
 from typing import Final
 
 import cv2
@@ -13,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nciihash.hashing.rectangles import find_rectangles
-from nciihash.hashing.trimming import Region
+from nciihash.hashing.trimming import Region, reduce
 from nciihash.signals import Level, PartKind
 from nciihash.window_tables import ANGLES, Box
-from nciihash.windows import CELLS, Part, quarter_turns, rotated
+from nciihash.windows import CELLS, Part, quarter_turns
 
-_SIDE: Final = 512  # pixels: least longer side of the reduced copy, unless the image is smaller
 _PART_MIN: Final = 40  # pixels of that copy: a smaller rectangle shows too little
 
 
@@ -27,6 +28,7 @@ def query_parts(
     level: Level,
     trimmed: Region | None = None,
     time: float | None = None,
+    copy: NDArray[np.uint8] | None = None,
 ) -> tuple[Part, ...]:
     """Return the parts of a query, the whole first.
 
@@ -35,8 +37,10 @@ def query_parts(
         level: `fast` has the whole and the trimmed part only.
         trimmed: the picture within the frame, as `nciihash.hashing.trimming.trim` finds it.
         time: of a video's frame, in seconds.
+        copy: what `nciihash.hashing.trimming.reduce` returns, if the caller has it already.
     """
-    luma = _reduced(rgb)
+    copy = reduce(rgb) if copy is None else copy
+    luma = np.asarray(cv2.cvtColor(copy, cv2.COLOR_RGB2GRAY), np.float32)
     height, width = rgb.shape[:2]
     whole = Part(PartKind.WHOLE, _cells(luma), shape=width / height, time=time)
     parts = [whole]
@@ -54,23 +58,9 @@ def query_parts(
     found = (_part(PartKind.RECTANGLE, luma, box, time) for box in find_rectangles(luma))
     parts += [part for part in found if part is not None]
     if level is Level.THOROUGH:
-        parts += [rotated(whole, angle) for angle in ANGLES]
+        parts += [_rotated(whole, angle) for angle in ANGLES]
         parts += quarter_turns(whole)
     return tuple(parts)
-
-
-def _reduced(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the luma of a copy whose longer side is from `_SIDE` to twice that, or smaller."""
-    height, width = rgb.shape[:2]
-    step = max(1, max(height, width) // _SIDE)
-    # whole numbers, for which OpenCV is many times faster; a side of fewer pixels becomes one
-    down, across = min(step, height), min(step, width)
-    rows, columns = height // down, width // across
-    # to grey first, which leaves a third of the values to be reduced
-    grey = cv2.cvtColor(rgb[: rows * down, : columns * across], cv2.COLOR_RGB2GRAY)
-    if step > 1:
-        grey = cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA)
-    return np.asarray(grey, np.float32)
 
 
 def _cells(luma: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -83,16 +73,37 @@ def _cells(luma: NDArray[np.float32]) -> NDArray[np.uint8]:
 def _part(kind: PartKind, luma: NDArray[np.float32], box: Box, time: float | None) -> Part | None:
     """Return a rectangle of the reduced copy as a part; None if it is too small.
 
-    One pixel is left off at each edge that is not the picture's own, since reducing mixes it with
-    the other side of the edge.
+    Of a trimmed part one pixel is left off at each edge that is not the picture's own, since
+    reducing mixes it with the other side of the edge. The search for rectangles has left it off.
     """
     height, width = luma.shape
     left, top = (round(box[0] * width), round(box[1] * height))
     right, bottom = (round(box[2] * width), round(box[3] * height))
-    left, top = left + (left > 0), top + (top > 0)
-    right, bottom = right - (right < width), bottom - (bottom < height)
+    if kind is PartKind.TRIMMED:
+        left, top = left + (left > 0), top + (top > 0)
+        right, bottom = right - (right < width), bottom - (bottom < height)
     if min(right - left, bottom - top) < _PART_MIN:
         return None
     inner = (left / width, top / height, right / width, bottom / height)
     shape = (right - left) / (bottom - top)
     return Part(kind, _cells(luma[top:bottom, left:right]), inner, shape=shape, time=time)
+
+
+def _rotated(whole: Part, angle: float) -> Part:
+    """Rotate the whole as `nciihash.windows.rotated` does, ten times as fast."""
+    radians = math.radians(angle)
+    cosine, sine = math.cos(radians), math.sin(radians)
+    # from a cell to where it comes from, about the middle, in the whole's own aspect ratio
+    linear = np.array([[cosine, sine / whole.shape], [-sine * whole.shape, cosine]])
+    middle = (CELLS - 1) / 2
+    shift = middle - linear.sum(axis=1) * middle
+    cells = cv2.warpAffine(
+        whole.luma,
+        np.column_stack((linear, shift)),
+        (CELLS, CELLS),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=float(whole.luma.mean()),
+    )
+    luma = np.asarray(cells, np.uint8)
+    return replace(whole, kind=PartKind.ROTATED, luma=luma, angle=angle)

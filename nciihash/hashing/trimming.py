@@ -50,20 +50,40 @@ class Region:
         return rgb[self.top : self.bottom, self.left : self.right]
 
 
-def trim(rgb: NDArray[np.uint8]) -> Region | None:
+def reduce(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a copy whose longer side is from 512 to 1023 pixels, or an image that is smaller.
+
+    Args:
+        rgb: uint8 (h, w, 3).
+    """
+    height, width = rgb.shape[:2]
+    step = _step(height, width)
+    if step == 1:
+        return rgb
+    # whole numbers, for which OpenCV is many times faster; a side of fewer pixels becomes one
+    down, across = min(step, height), min(step, width)
+    rows, columns = height // down, width // across
+    cut = rgb[: rows * down, : columns * across]
+    return np.asarray(cv2.resize(cut, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _step(height: int, width: int) -> int:
+    return max(1, max(height, width) // _SIDE)
+
+
+def trim(rgb: NDArray[np.uint8], copy: NDArray[np.uint8] | None = None) -> Region | None:
     """Find the picture within a frame; None if there is no frame.
 
     Args:
         rgb: uint8 (h, w, 3), upright.
+        copy: what `reduce` returns, if the caller has it already.
     """
     height, width = rgb.shape[:2]
-    step = max(1, max(height, width) // _SIDE)
-    rows, columns = height // step, width // step
+    copy = reduce(rgb) if copy is None else copy
+    rows, columns = copy.shape[:2]
     if min(rows, columns) < _LINES_MIN:
         return None
-    copy = rgb[: rows * step, : columns * step]
-    if step > 1:  # a whole number, for which OpenCV is many times faster
-        copy = np.asarray(cv2.resize(copy, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
+    step = _step(height, width)
     top, left, bottom, right = _within(copy)
     region = Region(
         top * step,

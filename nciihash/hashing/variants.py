@@ -153,8 +153,8 @@ def hash_variants(
 
     A variant's hash is omitted if its quality is below 50, if it ties at the median, or if it is
     within `DISTINCT_BITS` bits of the original's or of another variant's. In "thorough", that of a
-    part is omitted if less than `nciihash.pdq.BUSY_MIN` of it is busy; of mirrors and rotations it is not,
-    because they show as much as the original.
+    part is omitted if less than `nciihash.pdq.BUSY_MIN` of it is busy; of mirrors and rotations it
+    is not, because they show as much as the original.
 
     Args:
         rgb: uint8 (h, w, 3), upright, alpha flattened. If it has a frame or is a screenshot, all

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nciihash import errors
 from nciihash.media.limits import PARTS_MAX
 from nciihash.sandbox.pipe import RANGE_MAX
-from nciihash.signals import Hashed, Item, Level, Media, Signal, SignalType, Variant
+from nciihash.signals import Hashed, Item, Level, Media, PartKind, Signal, SignalType, Variant
 from nciihash.window_tables import WHOLE
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _hashed(entry: dict[str, Any]) -> Hashed:
         variant=Variant(entry["variant"]),
         tied=bool(entry["tied"]),
         time=None if entry["time"] is None else _seconds(entry["time"]),
-        distinctive=None if entry["distinctive"] is None else bool(entry["distinctive"]),
+        distinctive=_flag(entry.get("distinctive")),
     )
 
 
@@ -147,7 +147,7 @@ def _parts(entries: object, level: Level | None, luma: bytes) -> tuple["Part", .
 
 
 def _part(entry: dict[str, Any], luma: "NDArray[np.uint8]") -> "Part":
-    from nciihash.windows import Part, PartKind
+    from nciihash.windows import Part
 
     kind = PartKind(entry["kind"])
     left, top, right, bottom = box = tuple(_number(side, 0, 1) for side in entry["box"])
@@ -166,6 +166,12 @@ def _part(entry: dict[str, Any], luma: "NDArray[np.uint8]") -> "Part":
         _number(entry["shape"], 1 / _SHAPE_MAX, _SHAPE_MAX),
         None if entry["time"] is None else _seconds(entry["time"]),
     )
+
+
+def _flag(value: object) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise ValueError
+    return value
 
 
 def _number(value: object, low: float, high: float) -> float:

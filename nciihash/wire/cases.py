@@ -80,7 +80,8 @@ class SignalIn(Message):
         ),
     ] = None
     variant: Annotated[
-        Variant, Field(description="The altered copy of the picture that was hashed.")
+        Variant,
+        Field(description="The altered copy of the picture that was hashed; `unknown` is refused."),
     ] = Variant.ORIGINAL
 
     @model_validator(mode="after")
@@ -91,6 +92,8 @@ class SignalIn(Message):
             raise ValueError("the length of the value is not that of its type")
         if (self.quality is None) == (self.type is SignalType.PDQ):
             raise ValueError("a pdq hash needs a quality, and other types have none")
+        if self.variant is Variant.UNKNOWN:
+            raise ValueError("a hash of an unknown variant cannot be submitted")
         return self
 
     @classmethod

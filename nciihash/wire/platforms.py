@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Annotated, Final, Literal, Self, assert_never
 
-from pydantic import FailFast, Field, model_validator
+from pydantic import BeforeValidator, FailFast, Field, JsonValue, model_validator
 
 from nciihash.feed import Added, FeedPage, Removed
 from nciihash.signals import Band, Media, Signal, SignalType, Variant, Verdict
@@ -40,6 +40,11 @@ ItemId = Annotated[
 ]
 
 
+def _known(name: JsonValue) -> JsonValue:
+    """Replace the name of a variant that only a newer service knows; its signal is matched too."""
+    return Variant.named(name) if isinstance(name, str) else name
+
+
 class AddedEntry(Message):
     """An entry of the feed: add this signal to the bank.
 
@@ -59,7 +64,14 @@ class AddedEntry(Message):
         Quality | None, Field(description="PDQ's quality measure; null for other types.")
     ]
     media: Media
-    variant: Annotated[Variant, Field(description="The altered copy that was hashed.")]
+    variant: Annotated[
+        Variant,
+        BeforeValidator(_known),
+        Field(
+            description="The altered copy that was hashed. Later versions may have further names: "
+            "match their signals like all others."
+        ),
+    ]
 
     @model_validator(mode="after")
     def _fits_its_type(self) -> Self:

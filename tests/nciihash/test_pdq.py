@@ -321,16 +321,31 @@ def test_peak_memory_is_a_few_luma_arrays_at_most(kind, lumas):
 def test_hashing_many_grids_equals_hashing_each_alone():
     photos = [getattr(data, name)() for name in ("astronaut", "coffee", "chelsea", "rocket")]
     grids = np.stack([grid_of(rgb) for rgb in photos] + [np.zeros((64, 64))])
-    packed, quality, tied = pdq.analyse_grids(grids)
+    packed, quality, tied, busy = pdq.analyse_grids(grids)
     assert packed.shape == (8, 5, 32)
     for index, grid in enumerate(grids):
         alone = pdq.analyse_grid(grid)
         assert quality[index] == alone.quality
+        assert busy[index] == pytest.approx(alone.busy, abs=1e-12)
         assert tied[index] == alone.tied
         assert packed[0, index].tolist() == alone.packed.tolist()
     for index, rgb in enumerate(photos):
         for ours, expected in zip(packed[:, index], pdq.dihedral(rgb), strict=True):
             assert bits_apart(ours, expected) <= 2
+
+
+def test_steps_of_a_whole_percentage_count_fully():
+    """Rounding must not decide, or another program would decide otherwise."""
+    grids = np.zeros((2, 64, 64))
+    grids[0, :, 1::2] = 2.55  # 1 % of the range
+    grids[1] = grids[0] * (1 - 1e-6)
+    _, quality, _, busy = pdq.analyse_grids(grids)
+    steps = 64 * 63
+    assert quality.tolist() == [steps // 90, 0]
+    assert busy.tolist() == [0.5, 0.0]
+    # between black and white
+    _, quality, _, _ = pdq.analyse_grids(np.where(grids[:1] > 0, 255 * (1 - 1e-15), 0.0))
+    assert quality.tolist() == [100]
 
 
 def grid_of(rgb):

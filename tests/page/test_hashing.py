@@ -10,9 +10,7 @@ from skimage import data as photos
 
 from golden.pictures import KINDS, rings, waves
 from nciihash.errors import FileRefused
-from nciihash.hashing.altered_views import View
 from nciihash.hashing.hasher import hash_file
-from nciihash.hashing.variants import _VARIANT_SETS, VIEWS
 from support.browsers.chosen_files import encoded
 from support.hashes import bits_apart, by_python, fingerprints
 from support.paths import GOLDEN
@@ -135,15 +133,6 @@ def test_bars_of_a_blurred_copy_are_trimmed_as_in_python(page, tmp_path):
     data = encoded(wide, "PNG")
     assert "trim" in by_python_with_copies(data, tmp_path)
     assert_alike(by_browser_with_copies(page, data), by_python_with_copies(data, tmp_path))
-
-
-def test_the_browser_makes_the_copies_that_python_makes(page):
-    views = page.evaluate("import('/page/worker/altered_views.js').then((views) => views.STANDARD)")
-    names = [name for name in VIEWS if name in _VARIANT_SETS["standard"]]
-    assert list(views) == [name.value for name in names]
-    for name in names:
-        cut = views[name.value].pop("cut", (0, 0, 0, 0))
-        assert View(cut=tuple(cut), **views[name.value]) == VIEWS[name], name
 
 
 @pytest.mark.parametrize("name", PHOTOS)

@@ -116,7 +116,8 @@ def signals(type: SignalType | None = None) -> st.SearchStrategy[Signal]:
 
 def hashed() -> st.SearchStrategy[Hashed]:
     """Draw hashes, with a quality if their type has one."""
-    return st.tuples(signals(), st.integers(0, 100), st.sampled_from(Variant)).map(
+    variants = st.sampled_from([variant for variant in Variant if variant is not Variant.UNKNOWN])
+    return st.tuples(signals(), st.integers(0, 100), variants).map(
         lambda d: Hashed(d[0], d[1] if d[0].type is SignalType.PDQ else None, d[2])
     )
 

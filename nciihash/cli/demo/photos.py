@@ -15,7 +15,7 @@ from nciihash.errors import ExtraMissing, FileRefused, TooPlain
 from nciihash.hashing.image import read_pixels
 from nciihash.sandbox.pool import hash_files
 from nciihash.sdk.lookup import once
-from nciihash.signals import Item, Match, Signal, SignalType
+from nciihash.signals import SUBMITTED, Item, Match, Signal, SignalType
 from nciihash.wire import ITEMS_MAX, Hit
 
 Found = Sequence[Match | Hit]
@@ -86,7 +86,7 @@ def hash_photos(terminal: Terminal, photos: Sequence[Path], folder: Path) -> Dem
         )
     chosen = photos or [bundled / name for name in _SUBMITTED if bundled]
     names, items, sources = [], [], []
-    for path, outcome in _hashed(chosen[:ITEMS_MAX], "standard"):
+    for path, outcome in _hashed(chosen[:ITEMS_MAX], SUBMITTED.value):
         if isinstance(outcome, FileRefused):
             terminal.refuse(path, outcome)
         elif outcome.hashes[0].plain:

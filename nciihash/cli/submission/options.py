@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from nciihash.signals import SignalType, VariantSet
+from nciihash.signals import SUBMITTED, SignalType, VariantSet
 from nciihash.wire import Reason
 
 
@@ -35,7 +35,7 @@ class SubmitOptions:
     reason: Reason | None = None
     yes: bool = False
     signals: tuple[SignalType, ...] = (SignalType.PDQ,)
-    variants: VariantSet = VariantSet.STANDARD
+    variants: VariantSet = SUBMITTED
     show_hashes: bool = False
     receipt: Path | None = None
     advocate: bool = False

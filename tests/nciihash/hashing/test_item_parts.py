@@ -7,9 +7,9 @@ from PIL import Image, ImageOps
 from nciihash import errors
 from nciihash.hashing import frame_parts, hasher, trimming, variants
 from nciihash.media.limits import PARTS_MAX, Limits
-from nciihash.signals import Level, SignalType, Variant
-from nciihash.window_tables import WHOLE
-from nciihash.windows import CELLS, PartKind, coefficients_of, pack
+from nciihash.signals import Level, PartKind, SignalType, Variant
+from nciihash.window_tables import ANGLES, WHOLE
+from nciihash.windows import CELLS, coefficients_of, pack, rotated
 from support.file_kinds.animations import Frame, gif
 from support.pictures import encode, exif, scene, stored
 from support.videos import RATE, make_video, moving_frames
@@ -61,7 +61,7 @@ def test_a_level_adds_parts_and_changes_nothing_else(level, fast):
 
 
 def test_parts_are_made_only_if_a_level_is_requested(monkeypatch):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise AssertionError
 
     monkeypatch.setattr("nciihash.hashing.parts.query_parts", refuse)
@@ -91,9 +91,9 @@ def test_a_picture_within_a_frame_is_a_part_and_is_searched_for_once(monkeypatch
     inner = textured(900, 700)
     searched = []
 
-    def trim(rgb, find=trimming.trim):
+    def trim(rgb, *small, find=trimming.trim):
         searched.append(rgb.shape)
-        return find(rgb)
+        return find(rgb, *small)
 
     monkeypatch.setattr(trimming, "trim", trim)
     monkeypatch.setattr(variants, "trim", trim)
@@ -152,10 +152,10 @@ def test_a_reduced_jpeg_has_nearly_the_same_parts():
     large = hasher.hash_bytes(data, limits=Limits(max_pixels=1_000_000), **options)
     for item in (fast, large):
         assert item.reduced
-        by_place = {(part.kind, part.angle): part for part in item.parts}
+        same_parts = {(part.kind, part.angle): part for part in item.parts}
         for part in exact:
             if part.kind is not PartKind.RECTANGLE:
-                same = by_place[part.kind, part.angle]
+                same = same_parts[part.kind, part.angle]
                 assert difference(part, same) < 6
                 assert bits_apart(part, same) <= 8
 
@@ -182,10 +182,25 @@ def test_pictures_of_any_shape_have_parts(size):
     assert all(part.luma.dtype == np.uint8 for part in parts)
 
 
+@pytest.mark.parametrize("size", [(600, 600), (1200, 800), (500, 900)])
+def test_rotated_parts_are_rotated_as_when_they_are_aligned(size):
+    whole, *parts = parts_of(encode(textured(*size), "PNG"), Level.THOROUGH)
+    by_angle = {part.angle: part for part in parts if part.kind is PartKind.ROTATED}
+    assert {*ANGLES, -90, -180, -270} == set(by_angle)
+    for angle in ANGLES:
+        expected = rotated(whole, angle)
+        assert difference(by_angle[angle], expected) < 1
+        inner = (slice(CELLS // 4, -CELLS // 4),) * 2  # the corners are filled differently
+        assert np.abs(by_angle[angle].luma[inner] - expected.luma[inner].astype(int)).max() <= 2
+        assert by_angle[angle].shape == whole.shape
+        assert by_angle[angle].box == WHOLE
+
+
 def test_a_videos_parts_are_from_frames_spread_over_it():
     frames = moving_frames(200)
     item = hasher.hash_bytes(make_video(frames), variants="match", level=Level.FAST)
-    times = [part.time for part in item.parts]
+    times = [part.time for part in item.parts if part.time is not None]
+    assert len(times) == len(item.parts)
     assert times == sorted(set(times))
     assert set(times) <= {hashed.time for hashed in item.hashes}
     assert frame_parts.FRAMES_MAX // 2 < len(times) <= frame_parts.FRAMES_MAX
@@ -240,20 +255,20 @@ def test_an_animations_parts_have_times():
 
 
 @pytest.mark.parametrize("level", Level)
-def test_frames_and_parts_of_a_film_are_bounded(level):
+def test_frames_and_parts_of_a_video_are_bounded(level):
     page = np.asarray(bordered(textured(300, 200), (60, 60, 60, 60)))
     region = trimming.trim(page)
     assert region is not None
-    film = frame_parts.FrameParts(level)
+    video = frame_parts.FrameParts(level)
     reduced = 0
     for number in range(2000):
         time = number * 3.25
-        if film.wants(time):
-            film.add(page, time, region)
+        if video.wants(time):
+            video.add(page, time, region)
             reduced += 1
-        times = sorted({part.time for part in film.parts})
+        times = sorted({part.time for part in video.parts if part.time is not None})
         assert len(times) <= frame_parts.FRAMES_MAX
-        assert len(film.parts) <= PARTS_MAX
+        assert len(video.parts) <= PARTS_MAX
     assert reduced < 150
     assert len(times) >= PARTS_MAX // 21
     gaps = np.diff([*times, time])

@@ -18,8 +18,8 @@ from nciihash.media.limits import PARTS_MAX
 from nciihash.sandbox import Sandbox, pipe, replies
 from nciihash.sandbox import parent as sandbox
 from nciihash.sandbox.pool import hash_files
-from nciihash.signals import Level, SignalType
-from nciihash.windows import CELLS, Part, PartKind
+from nciihash.signals import Level, PartKind, SignalType
+from nciihash.windows import CELLS, Part
 from support.file_kinds.animations import Frame, gif
 from support.paths import ROOT
 from support.pictures import encode, exif, scene
@@ -60,6 +60,9 @@ def test_the_child_makes_the_parts_that_the_library_makes(box, picture, level):
             item, expected = box.hash_file(path, **options), hasher.hash_file(path, **options)
             assert item == expected
             assert flat(item) == flat(expected)
+            distinctive = [hashed.distinctive for hashed in item.hashes]
+            assert distinctive == [hashed.distinctive for hashed in expected.hashes]
+            assert None not in distinctive
             assert item.parts[0].luma.shape == (CELLS, CELLS)
         assert not box.hash_file(path, variants="match").parts
     assert pid_of(box) == child
@@ -239,6 +242,17 @@ def test_any_reply_is_refused_or_valid(parts, level):
         assert part.time is None or 0 <= part.time < INFINITY
         assert part.kind in PartKind
         assert (part.luma.shape, part.luma.dtype) == ((CELLS, CELLS), np.uint8)
+
+
+@pytest.mark.parametrize("distinctive", [0, 1, 0.5, "true", [], {}])
+def test_an_invalid_distinctive_is_refused(distinctive):
+    reply = reply_with()
+    for valid in (True, False, None):
+        reply["item"]["hashes"][0]["distinctive"] = valid
+        assert replies.parse_item(reply, PDQ).hashes[0].distinctive == valid
+    reply["item"]["hashes"][0]["distinctive"] = distinctive
+    with pytest.raises(errors.CorruptFile, match="invalid reply"):
+        replies.parse_item(reply, PDQ)
 
 
 def test_the_size_of_the_pixels_is_known_before_they_are_read():

@@ -18,24 +18,13 @@ from nciihash.signals import (
     SignalType,
     Variant,
 )
-from nciihash.window_tables import BANK_BOXES
 from support.pictures import horizon, textured
 
 
 def submitted(picture):
-    """Return a picture's own hash and those of the bank's windows."""
+    """Return a picture's hashes as they are submitted."""
     rgb = np.asarray(picture)
-    views = [
-        altered_views.View(cut=(left, top, 1 - right, 1 - bottom))
-        for left, top, right, bottom in BANK_BOXES.values()
-    ]
-    grids = altered_views.grids(altered_views.base(rgb), tuple(views))
-    packed, quality, tied = pdq.analyse_grids(grids)
-    hashes = [
-        Hashed(Signal(SignalType.PDQ, value.tobytes()), int(quality[i]), variant, bool(tied[i]))
-        for i, (variant, value) in enumerate(zip(BANK_BOXES, packed[0], strict=True))
-    ]
-    return Item(Media.IMAGE, tuple(hashes))
+    return Item(Media.IMAGE, hash_variants(rgb, hash_image(rgb), "thorough"))
 
 
 def query(picture, level=Level.THOROUGH):

@@ -333,3 +333,17 @@ def test_unknown_fields_of_a_problem_are_ignored():
 def test_enum_values_are_lowercase():
     for enum in (SignalType, Variant, Media, Band, Verdict, wire.Reason, wire.CaseState):
         assert all(str(member) == member.value == member.value.lower() for member in enum)
+
+
+def test_signals_of_variants_that_only_a_newer_service_knows_are_read():
+    reply = {"entries": [changed(ADD, variant="inner99")], "cursor": ID, "more": False}
+    (entry,) = read(wire.FeedReply, reply).page.entries
+    assert entry.variant is Variant.UNKNOWN
+    assert entry.signal.hex == ADD["value"]
+    for variant in (None, 7, ["original"]):
+        refuse(wire.AddedEntry, changed(ADD, variant=variant))
+
+
+@pytest.mark.parametrize("variant", ["unknown", "inner99", "", None])
+def test_hashes_of_unknown_variants_cannot_be_submitted(variant):
+    refuse(wire.SignalIn, changed(SIGNAL, variant=variant))

@@ -99,9 +99,8 @@ function span(n, length, cells) {
 	return { cell, share: cell + 1 < cells ? share : 1, scale };
 }
 
-/** Return the views of a set, without those near to `known` ones. @type {AlteredCopies} */
-export function alteredCopies(cells, known, views = SUBMITTED) {
-	const signals = new DistinctSignals(known);
+/** Add the views of a set. @type {AddViews} */
+export function addViews(signals, cells, views) {
 	quarterTurns(signals, gridOf(cells, {}));
 	for (const [variant, view] of Object.entries(views)) {
 		const grid = gridOf(cells, view);
@@ -109,12 +108,11 @@ export function alteredCopies(cells, known, views = SUBMITTED) {
 		const part = view.cut || view.shape;
 		if (views !== THOROUGH || !part || hash.busy >= BUSY_MIN) signals.add(variant, hash);
 	}
-	return signals.added;
 }
 
 /** Return the views that need only the picture's own grid. @type {TurnedCopies} */
-export function turnedCopies(grid, known) {
-	const signals = new DistinctSignals(known);
+export function turnedCopies(grid, pdq) {
+	const signals = new DistinctSignals(pdq);
 	quarterTurns(signals, grid);
 	signals.add("mirror", hashGrid(mirrored(grid)));
 	return signals.added;
@@ -131,13 +129,14 @@ function quarterTurns(signals, grid) {
 
 const mirrored = (grid) => grid.map((_, n) => grid[n - (n % GRID) + GRID - 1 - (n % GRID)]);
 
-/** Fingerprints that are usable and far enough from each other. */
-class DistinctSignals {
+/** Fingerprints that are usable, and far enough from the picture's own and from each other. */
+export class DistinctSignals {
 	/** @type {Signal[]} */
 	added = [];
 
-	constructor(known) {
-		this.hashes = known.map(pack);
+	/** @param {string} pdq */
+	constructor(pdq) {
+		this.hashes = [pack(pdq)];
 	}
 
 	add(variant, { pdq, quality, tied }) {

@@ -2,9 +2,9 @@
 
 import { checkSize } from "./formats.js";
 import { GridRows } from "./pdq.js";
-import { bitsApart, isUsable } from "./fingerprints.js";
+import { isUsable } from "./fingerprints.js";
 import { SmallCopy, trim } from "./trimming.js";
-import { alteredCopies, Cells, NEAR, SUBMITTED } from "./altered_views.js";
+import { addViews, Cells, DistinctSignals, SUBMITTED } from "./altered_views.js";
 
 const FRAMED = 0.5; // share of the whole; a screenshot's picture is smaller
 
@@ -23,20 +23,17 @@ export function hashPixels(picture, wanted = () => true, views = SUBMITTED) {
 	if (!wanted(whole)) return { pdq, quality, tied, signals };
 	const region = trim(copy);
 	const inner = region && hashRegion(picture, region);
-	const known = [pdq];
+	const others = new DistinctSignals(pdq);
 	let { cells } = whole;
 	const trimmed = inner && isUsable(inner);
 	if (trimmed) {
 		cells = inner.cells;
 		if (region.width * region.height < FRAMED * width * height) signals.pop();
-		if (bitsApart(inner.pdq, pdq) > NEAR) {
-			signals.push({ value: inner.pdq, quality: inner.quality, variant: "trim" });
-			known.push(inner.pdq);
-		}
+		others.add("trim", inner);
 	}
 	// of a plain picture, a border would be all that its views show
-	if (signals.length || trimmed) signals.push(...alteredCopies(cells, known, views));
-	return { pdq, quality, tied, signals };
+	if (signals.length || trimmed) addViews(others, cells, views);
+	return { pdq, quality, tied, signals: [...signals, ...others.added] };
 }
 
 function hashRegion(picture, region, copy = /** @type {SmallCopy?} */ (null)) {

@@ -101,7 +101,7 @@ async function checkedByCanvas(own, kind, blob) {
 
 function withoutCanvas({ pdq, quality, tied, grid }) {
 	const original = { value: pdq, quality, variant: "original" };
-	const signals = isUsable({ quality, tied }) ? [original, ...turnedCopies(grid, [pdq])] : [];
+	const signals = isUsable({ quality, tied }) ? [original, ...turnedCopies(grid, pdq)] : [];
 	return { pdq, quality, tied, signals };
 }
 
