@@ -32,6 +32,7 @@ ALIGNED: Final = 3  # hashes of an item that a query is aligned with, as in `Mat
 DISTANCES: Final = 257
 FAR: Final = 256  # bits
 _SAMPLED: Final = 8  # windows of a query in the histogram of hash pairs
+_STRIDE: Final = 3  # of the pictures of the bank in that histogram
 
 Hashes = NDArray[np.uint8]
 Result = TypeVar("Result")
@@ -75,7 +76,6 @@ class Measured:
     Attributes:
         near: the near pairs, by index of the query and of the picture in the bank; pairs of related
             pictures as well.
-        usable: whether each query has an own hash of enough quality.
         counts: int64 (257,), sampled hash pairs of strangers at each distance: `all`, and `gated`
             if both windows have enough detail.
         compared: how many pairs of hashes were compared in all.
@@ -83,7 +83,6 @@ class Measured:
     """
 
     near: dict[tuple[int, int], Near] = field(default_factory=dict)
-    usable: dict[int, bool] = field(default_factory=dict)
     counts: dict[str, NDArray[np.int64]] = field(
         default_factory=lambda: {name: np.zeros(DISTANCES, np.int64) for name in ("all", "gated")}
     )
@@ -93,7 +92,6 @@ class Measured:
     def add(self, other: "Measured") -> None:
         """Add what was measured of other queries."""
         self.near |= other.near
-        self.usable |= other.usable
         for name, counts in other.counts.items():
             self.counts[name] += counts
         self.compared += other.compared
@@ -113,9 +111,9 @@ class Measurement:
         self._workers = workers
         every = range(len(pictures))
         self.bank = _rows(in_parallel(self._set_of, every, workers))
-        # Every second picture's windows, with and without detail, for the histogram.
-        sampled = in_parallel(self._windows_of, every[::2], workers)
-        self._sampled = _rows([hashes for hashes, _ in sampled], step=2)
+        # The windows of some pictures, with and without detail, for the histogram.
+        sampled = in_parallel(self._windows_of, every[::_STRIDE], workers)
+        self._sampled = _rows([hashes for hashes, _ in sampled], step=_STRIDE)
         self._sampled_gates = np.concatenate([gates for _, gates in sampled])
         self._sources = np.unique([each.source for each in pictures], return_inverse=True)[1]
         self._index = Index()
@@ -148,21 +146,19 @@ class Measurement:
         measured = Measured()
         windows = hash_windows(query_parts(rgb, Level.THOROUGH, trim(rgb)), Level.THOROUGH)
         found: dict[int, Near] = defaultdict(Near)
-        self._add_own(number, found, measured)
+        self._add_own(number, found)
         self._add_windows(number, windows, found, measured)
         self._sample(number, windows, measured)
         measured.compared = len(windows) * len(self.bank.packed)
         measured.near = {(number, bank): near for bank, near in found.items() if bank != number}
         return measured
 
-    def _add_own(self, number: int, found: dict[int, "Near"], measured: Measured) -> None:
+    def _add_own(self, number: int, found: dict[int, Near]) -> None:
         """Compare the query's plain and trimmed hashes with all of the bank."""
         rgb = self._pictures[number].pixels
-        usable = False
         for each in hash_variants(rgb, hash_image(rgb), "match"):
             if each.plain:
                 continue
-            usable = True
             packed = np.frombuffer(each.signal.value, np.uint64)
             distances = np.bitwise_count(self.bank.packed.view(np.uint64) ^ packed).sum(axis=1)
             for row in np.flatnonzero(distances <= OWN_BITS).tolist():
@@ -170,10 +166,9 @@ class Measurement:
                 near.own = min(near.own, int(distances[row]))
                 if each.distinctive:
                     near.distinctive = min(near.distinctive, int(distances[row]))
-        measured.usable[number] = usable
 
     def _add_windows(
-        self, number: int, windows: WindowHashes, found: dict[int, "Near"], measured: Measured
+        self, number: int, windows: WindowHashes, found: dict[int, Near], measured: Measured
     ) -> None:
         """Find the candidates of the query's windows, and align each picture's nearest three."""
         for bank, candidates in self._candidates(number, windows).items():

@@ -1,6 +1,6 @@
 """Tables in Markdown and a plot of the results of benchmarks/false_matches/run.py."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -9,7 +9,6 @@ import numpy as np
 
 from benchmarks.common.reporting import pyplot, save
 from benchmarks.false_matches import tail
-from benchmarks.false_matches.measure import Measured
 from benchmarks.false_matches.pictures import KINDS, Picture
 
 if TYPE_CHECKING:
@@ -52,16 +51,18 @@ def section(
     }
 
 
-def pictures_by_kind(found: Sequence[Picture], measured: Measured) -> dict[str, dict[str, int]]:
-    """Return how many pictures of each kind there are, are fit to be hashed, and show people."""
+def pictures_by_kind(
+    found: Sequence[Picture], collected: Mapping[str, int]
+) -> dict[str, dict[str, int]]:
+    """Return how many pictures of each kind there are, were measured, and show people."""
     rows = {}
     for kind in KINDS:
-        members = [number for number, picture in enumerate(found) if picture.kind == kind]
+        members = [picture for picture in found if picture.kind == kind]
         rows[kind] = {
-            "pictures": len(members),
-            "usable": sum(measured.usable[number] for number in members),
-            "people": sum(found[number].people for number in members),
-            "sources": len({found[number].source for number in members}),
+            "pictures": collected.get(kind, 0),
+            "usable": len(members),
+            "people": sum(picture.people for picture in members),
+            "sources": len({picture.source for picture in members}),
         }
     return rows
 
@@ -129,7 +130,9 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _pictures(kinds: dict[str, dict[str, int]]) -> str:
     keys = ("pictures", "usable", "people", "sources")
     rows = [[_WORDS[kind], *(f"{row[key]:,}" for key in keys)] for kind, row in kinds.items()]
-    return _table(("kind", "pictures", "quality >= 50", "show people", "sources"), rows)
+    return _table(
+        ("kind", "pictures", "of quality >= 50", "of these, show people", "sources"), rows
+    )
 
 
 def _kinds(kinds: dict[str, dict[str, int]]) -> str:

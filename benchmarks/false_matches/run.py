@@ -19,6 +19,7 @@ os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
 import argparse
 import pickle
 import time
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +32,7 @@ from benchmarks.common.reporting import environment, write
 from benchmarks.false_matches import pictures, report, tail
 from benchmarks.false_matches.measure import OWN_BITS, Measured, Measurement, in_parallel
 from benchmarks.false_matches.pictures import Picture, related
+from nciihash.hashing.hasher import hash_image
 from nciihash.sdk.alignment import ALIGNED_MAX
 from nciihash.sdk.matcher import CANDIDATE_BITS
 
@@ -68,6 +70,14 @@ def collect(options: argparse.Namespace) -> list[Picture]:
     return found
 
 
+def usable(found: list[Picture], workers: int) -> list[Picture]:
+    """Return the pictures that are not too plain to be hashed: the others match nothing."""
+    plain = in_parallel(
+        lambda number: hash_image(found[number].pixels).plain, range(len(found)), workers
+    )
+    return [picture for picture, rejected in zip(found, plain, strict=True) if not rejected]
+
+
 def relation(one: Picture, other: Picture) -> str:
     """Return whether two pictures are related, parts of one photo, or strangers'."""
     if related(one, other):
@@ -83,9 +93,8 @@ def by_kind(found: list[Picture], measured: Measured) -> dict[str, dict[str, int
         empty = {"pairs": 0, "own": 0, "review": 0, "candidates": 0, "matches": 0, "nearest": 256}
         return rows.setdefault(name, empty)
 
-    usable = [number for number, fit in measured.usable.items() if fit]
-    labels, label = np.unique([_label(found[n]) for n in usable], return_inverse=True)
-    sources = np.unique([found[n].source for n in usable], return_inverse=True)[1]
+    labels, label = np.unique([_label(picture) for picture in found], return_inverse=True)
+    sources = np.unique([picture.source for picture in found], return_inverse=True)[1]
     for i, one in enumerate(labels):
         for j, other in enumerate(labels):
             here, there = sources[label == i], sources[label == j]
@@ -93,14 +102,12 @@ def by_kind(found: list[Picture], measured: Measured) -> dict[str, dict[str, int
             pairs = len(here) * len(there) - int(sizes[0] @ sizes[1])
             row(_pair_label(str(one), str(other)))["pairs"] += pairs
     for source in range(int(sources.max()) + 1):
-        members = [found[usable[n]] for n in np.flatnonzero(sources == source)]
+        members = [found[number] for number in np.flatnonzero(sources == source)]
         for one in members:
             for other in members:
                 if one is not other:
                     row(relation(one, other))["pairs"] += 1
     for (query, bank), near in measured.near.items():
-        if not (measured.usable[query] and measured.usable[bank]):
-            continue
         one, other = found[query], found[bank]
         kind = relation(one, other)
         entry = row(_pair_label(_label(one), _label(other)) if kind == "strangers" else kind)
@@ -126,7 +133,7 @@ def distances_of(
     found: list[Picture], measured: Measured, kinds: tuple[str, ...], name: str, highest: int
 ) -> tuple[tail.Distances, list[str]]:
     """Return the small distances between strangers' pictures of some kinds, and the sources."""
-    chosen = {n for n, fit in measured.usable.items() if fit and found[n].kind in kinds}
+    chosen = {number for number, picture in enumerate(found) if picture.kind in kinds}
     names = sorted({found[n].source for n in chosen})
     numbers = {source: number for number, source in enumerate(names)}
     sizes = np.zeros(len(names), np.int64)
@@ -179,11 +186,18 @@ def nearest(found: list[Picture], measured: Measured, count: int = 25) -> list[d
     ]
 
 
-def evaluate(found: list[Picture], measured: Measured, rows: int, seconds: float) -> dict[str, Any]:
+def evaluate(
+    found: list[Picture],
+    measured: Measured,
+    collected: Mapping[str, int],
+    rows: int,
+    seconds: float,
+) -> dict[str, Any]:
     """Return the results as values to be stored.
 
     Args:
-        found: all pictures.
+        found: the pictures that were measured.
+        collected: how many there were of each kind, with those too plain to be hashed.
         measured: with all of them as queries.
         rows: how many hashes the bank had.
         seconds: how long it took.
@@ -194,7 +208,7 @@ def evaluate(found: list[Picture], measured: Measured, rows: int, seconds: float
         "rows": rows,
         "compared": measured.compared,
         "alignments": measured.alignments,
-        "pictures": report.pictures_by_kind(found, measured),
+        "pictures": report.pictures_by_kind(found, collected),
         "kinds": by_kind(found, measured),
         "histogram": {name: counts.tolist() for name, counts in measured.counts.items()},
         "populations": {
@@ -210,8 +224,8 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, nargs="*", default=[], help="folders of photos")
     parser.add_argument("--hard", type=Path, help="a folder of folders of pictures that look alike")
     parser.add_argument("--packages", type=Path, default=Path("build/packages"), help="downloads")
-    parser.add_argument("--people", type=int, default=1200, help="drawn people")
-    parser.add_argument("--series", type=int, default=180, help="in series of six of one person")
+    parser.add_argument("--people", type=int, default=1500, help="drawn people")
+    parser.add_argument("--series", type=int, default=120, help="in series of six of one person")
     parser.add_argument("--smooth", type=int, default=200, help="smooth pictures")
     parser.add_argument("--grounds", type=int, default=300, help="stripes, cloth, wood, waves")
     parser.add_argument("--workers", type=int, default=2, help="processes")
@@ -221,7 +235,9 @@ def main() -> None:
     cv2.setNumThreads(1)
 
     start = time.time()
-    found = collect(options)
+    everything = collect(options)
+    collected = Counter(picture.kind for picture in everything)
+    found = usable(everything, options.workers)
     print(f"{len(found)} pictures in {time.time() - start:.0f} s", flush=True)
     if options.measured and options.measured.exists():
         measured, seconds, rows = pickle.loads(options.measured.read_bytes())
@@ -234,7 +250,7 @@ def main() -> None:
         if options.measured:
             options.measured.write_bytes(pickle.dumps((measured, seconds, rows)))
     print(f"{measured.compared:.3g} pairs of hashes in {seconds:.0f} s", flush=True)
-    results = evaluate(found, measured, rows, seconds)
+    results = evaluate(found, measured, collected, rows, seconds)
     text = report.markdown(results)
     print(text)
     if options.out:
