@@ -20,6 +20,7 @@ import argparse
 import pickle
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
