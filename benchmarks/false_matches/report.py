@@ -69,20 +69,20 @@ def pictures_by_kind(
 
 def markdown(results: dict[str, Any]) -> str:
     """Return the report in Markdown."""
-    totals = _totals(results)
+    total = results["totals"]
     photographed = results["pictures"]["photo"]["people"]
     parts = [
         "# False matches of windows\n",
         (
-            f"{totals['usable']:,} pictures, each a query at the level `thorough` against the "
+            f"{total['usable']:,} pictures, each a query at the level `thorough` against the "
             f"`thorough` sets of the others ({results['rows']:,} hashes): "
-            f"**{totals['strangers']:,} ordered pairs of strangers' pictures**, "
+            f"**{total['strangers']:,} ordered pairs of strangers' pictures**, "
             f"{results['compared']:.2g} pairs of hashes, {results['alignments']:,} windows "
             f"aligned. {results['seconds']:,} s on {results['cores']} cores.\n"
         ),
         (
-            f"**Matches of strangers' pictures by windows: {totals['matches']}.** By the query's "
-            f"own plain or trimmed hash: {totals['own']}, and {totals['review']} of pictures with "
+            f"**Matches of strangers' pictures by windows: {total['matches']}.** By the query's "
+            f"own plain or trimmed hash: {total['own']}, and {total['review']} of pictures with "
             "so little detail that a match is answered with `review`.\n"
         ),
         (
@@ -113,13 +113,14 @@ def markdown(results: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _totals(results: dict[str, Any]) -> dict[str, int]:
+def totals(results: dict[str, Any]) -> dict[str, int]:
+    """Return the pairs of strangers' pictures and how many matched, and the usable pictures."""
     strangers = [
         row for name, row in results["kinds"].items() if not name.startswith(("same ", "parts "))
     ]
-    totals = {key: sum(row[key] for row in strangers) for key in ("own", "review", "matches")}
+    found = {key: sum(row[key] for row in strangers) for key in ("own", "review", "matches")}
     usable = sum(row["usable"] for row in results["pictures"].values())
-    return totals | {"strangers": sum(row["pairs"] for row in strangers), "usable": usable}
+    return found | {"strangers": sum(row["pairs"] for row in strangers), "usable": usable}
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

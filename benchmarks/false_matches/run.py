@@ -203,7 +203,7 @@ def evaluate(
         rows: how many hashes the bank had.
         seconds: how long it took.
     """
-    return {
+    results: dict[str, Any] = {
         **environment(_PACKAGES),
         "seconds": round(seconds),
         "rows": rows,
@@ -217,6 +217,7 @@ def evaluate(
         },
         "nearest": nearest(found, measured),
     }
+    return results | {"totals": report.totals(results)}
 
 
 def main() -> None:
