@@ -16,7 +16,7 @@ KERNEL := CMakeLists.txt $(wildcard nciihash/search/kernel/*)
 
 .PHONY: setup demo test test-quick attacks structure fuzz-service fuzz-files fuzz-code tiff-sweep lint lint-page words docs dist
 .PHONY: bench bench-check bench-full bench-hashing bench-search bench-recall
-.PHONY: bench-service bench-scan bench-video bench-page bench-veil bench-inversion
+.PHONY: bench-service bench-scan bench-video bench-page bench-veil bench-inversion bench-false-matches
 .PHONY: kernels sanitize screenshots page lock clean
 
 setup: $(VENV)/.dev
@@ -114,6 +114,13 @@ bench-recall: $(VENV)/.dev
 	@$(PIP) 'nciihash[bench-recall]'
 	$(BIN)/python -m benchmarks.recall.run $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(HARD),--hard $(HARD)) \
 	    $(if $(EDITED),--edited $(EDITED)) --out benchmarks/results
+
+# False matches of windows among some 4,700 pictures, and their rate at scale; 15 minutes. PHOTOS and
+# HARD are folders; wallpapers and paintings are downloaded from Debian's packages if apt-get exists.
+bench-false-matches: $(VENV)/.dev
+	@$(PIP) 'nciihash[bench-recall]'
+	$(BIN)/python -m benchmarks.false_matches.run $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(HARD),--hard $(HARD)) \
+	    --out benchmarks/results/false-matches
 
 # Recall of altered copies of videos, and the cost of hashing compared with decoding; some minutes.
 bench-video: $(VENV)/.dev
