@@ -235,7 +235,7 @@ CLAIMS = (
         "were {closest:.0f} bits apart.", strangers, "recall", "make bench-recall",
     ),
     Claim(
-        "Of {pairs:,.0f} pairs of pictures of different people and places, windows matched "
+        "Of {pairs:,.0f} pairs of pictures of different scenes, windows matched "
         "{matches:.0f}. A million uploads against a million photos: at most {upper:.0e} such "
         "matches (95 %), so they answer `review`.",
         window_strangers, "false-matches", "make bench-false-matches",

@@ -1,4 +1,4 @@
-"""Drawn bodies and other smooth pictures: different seeds are different people and places.
+"""Drawn bodies and other smooth pictures: different seeds are different people and scenes.
 
 Bodies are smooth shapes with few edges on a plain ground, of which photos contain few and which
 resemble each other most. A figure is a tree of capsules, limbs with rounded ends whose radius
