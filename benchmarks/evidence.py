@@ -338,7 +338,9 @@ def page(stored: dict[str, Results], tables: Path = RESULTS) -> str:
 
 def pictures(tables: Path, name: str) -> list[Path]:
     """Return the plots that belong to a table."""
-    own = {"recall": ("recall-by-edit", "recall-by-threshold", "distances")}.get(name, (name,))
+    own = {
+        "recall": (*("recall-by-edit", "recall-by-level", "recall-by-threshold", "distances"),)
+    }.get(name, (name,))
     return [path for stem in own if (path := tables / f"{stem}.png").exists()]
 
 
