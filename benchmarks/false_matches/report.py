@@ -10,6 +10,7 @@ import numpy as np
 from benchmarks.common.reporting import pyplot, save
 from benchmarks.false_matches import tail
 from benchmarks.false_matches.pictures import KINDS, Picture
+from nciihash.sdk.alignment import ALIGNED_MAX
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -228,13 +229,26 @@ def _verdict(results: dict[str, Any]) -> str:
         name: population["aligned"]["rate"]["upper"] * scale
         for name, population in results["populations"].items()
     }
-    words = " and ".join(f"{value:.2g} ({name})" for name, value in uppers.items())
+    words = ", ".join(f"{value:.2g} ({name})" for name, value in uppers.items())
+    closest = min(
+        (row["nearest"], name)
+        for name, row in results["kinds"].items()
+        if not name.startswith("same ")
+    )
+    margin = (
+        f"The nearest strangers' pictures ({closest[1]}) align to {closest[0]} bits; "
+        f"{ALIGNED_MAX} would be a match."
+    )
     if max(uppers.values()) > 1:
         return (
-            f"**The upper bound for windows is {words}: above 1. So a match of a window answers "
-            "`review`, never `block`, by default.**"
+            margin
+            + "\n\n"
+            + (
+                f"**The upper bound for windows is {words}: above 1. So a match of a window answers "
+                "`review`, never `block`, by default.**"
+            )
         )
-    return f"**The upper bound for windows is {words}: at most 1.**"
+    return f"{margin}\n\n**The upper bound for windows is {words}: at most 1.**"
 
 
 def _nearest(pairs: list[dict[str, Any]]) -> str:
