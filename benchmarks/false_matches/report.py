@@ -239,16 +239,13 @@ def _verdict(results: dict[str, Any]) -> str:
         f"The nearest strangers' pictures ({closest[1]}) align to {closest[0]} bits; "
         f"{ALIGNED_MAX} would be a match."
     )
+    bound = f"{margin}\n\n**The upper bound for windows is {words}"
     if max(uppers.values()) > 1:
         return (
-            margin
-            + "\n\n"
-            + (
-                f"**The upper bound for windows is {words}: above 1. So a match of a window answers "
-                "`review`, never `block`, by default.**"
-            )
+            f"{bound}: above 1. So a match of a window answers `review`, never `block`, by "
+            "default.**"
         )
-    return f"{margin}\n\n**The upper bound for windows is {words}: at most 1.**"
+    return f"{bound}: at most 1.**"
 
 
 def _nearest(pairs: list[dict[str, Any]]) -> str:
