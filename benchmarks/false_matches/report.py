@@ -278,7 +278,9 @@ def _panel(axes: "Axes", population: dict[str, Any], key: str) -> None:
     counts = np.array(measured["counts"], np.float64) / population["pairs"]
     # PDQ sets half of its bits, so distances are even
     bits = np.arange(0, len(counts), 2)
-    axes.semilogy(bits, np.cumsum(counts)[bits], "o", ms=4, color="#333333", label="observed")
+    bits = bits[np.cumsum(counts)[bits] > 0]
+    axes.set_yscale("log")
+    axes.plot(bits, np.cumsum(counts)[bits], "o", ms=4, color="#333333", label="observed")
     for name, values in measured["curves"].items():
         curve = tail.Tail(**values)
         xs = np.arange(len(counts))
