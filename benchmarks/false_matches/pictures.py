@@ -53,6 +53,9 @@ _SAME: Final = (
     *("beam", "origami", "lxqt-origami", "plasma-logo", "triangles", "waves", "elephants"),
     *("ubuntu-mate", "mate-stripes", "motorcycle", "te_bridge_mods"),
 )
+# The marshal is the general with another helmet; two screenshots show one photo of the Taj Mahal.
+_SAME_PAINTING: Final = ("general", "marshal")
+_SAME_PHOTO: Final = ("color-taj-", "combine-taj-")
 # Plasma's logos are drawn on the same waves; both preview pictures of themes show their wallpaper.
 _LXQT_BLUE: Final = ("plasma_arch", "simple_blue", "waves", "kde-plasma")
 _THEME_PARTS: Final = re.compile(r"(preview|close-\d|debug|slidercursor)", re.IGNORECASE)
@@ -149,7 +152,9 @@ def portraits(folder: Path) -> Iterator[Picture]:
     """Yield the paintings of people in the package `PORTRAITS`."""
     for part in _PORTRAIT_FOLDERS:
         for path, pixels in folders.pictures(*folder.glob(f"**/{part}"), side=_LONG // 2):
-            scene = f"portrait {path.parent.name} {_SIZE.sub('', path.stem)}"
+            person = _SIZE.sub("", path.stem)
+            person = _SAME_PAINTING[0] if person in _SAME_PAINTING else person
+            scene = f"portrait {path.parent.name} {person}"
             yield Picture(
                 path.name, "portrait", "portrait", scene, scene, None, pixels, people=True
             )
@@ -159,7 +164,8 @@ def hard_negatives(folder: Path) -> Iterator[Picture]:
     """Yield different pictures that look alike; the name of a subfolder is their detail."""
     for path, pixels in folders.pictures(folder, side=_LONG):
         name = f"{path.parent.name}/{path.name}"
-        yield Picture(name, "hard negative", path.parent.name, name, name, None, pixels)
+        scene = _SAME_PHOTO[0] if any(part in name for part in _SAME_PHOTO) else name
+        yield Picture(name, "hard negative", path.parent.name, scene, scene, None, pixels)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import numpy as np
 from benchmarks.common.reporting import pyplot, save
 from benchmarks.false_matches import tail
 from benchmarks.false_matches.pictures import KINDS, Picture
+from nciihash.sdk.alignment import ALIGNED_MAX
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -228,13 +229,23 @@ def _verdict(results: dict[str, Any]) -> str:
         name: population["aligned"]["rate"]["upper"] * scale
         for name, population in results["populations"].items()
     }
-    words = " and ".join(f"{value:.2g} ({name})" for name, value in uppers.items())
+    words = ", ".join(f"{value:.2g} ({name})" for name, value in uppers.items())
+    closest = min(
+        (row["nearest"], name)
+        for name, row in results["kinds"].items()
+        if not name.startswith("same ")
+    )
+    margin = (
+        f"The nearest strangers' pictures ({closest[1]}) align to {closest[0]} bits; "
+        f"{ALIGNED_MAX} would be a match."
+    )
+    bound = f"{margin}\n\n**The upper bound for windows is {words}"
     if max(uppers.values()) > 1:
         return (
-            f"**The upper bound for windows is {words}: above 1. So a match of a window answers "
-            "`review`, never `block`, by default.**"
+            f"{bound}: above 1. So a match of a window answers `review`, never `block`, by "
+            "default.**"
         )
-    return f"**The upper bound for windows is {words}: at most 1.**"
+    return f"{bound}: at most 1.**"
 
 
 def _nearest(pairs: list[dict[str, Any]]) -> str:
@@ -267,7 +278,9 @@ def _panel(axes: "Axes", population: dict[str, Any], key: str) -> None:
     counts = np.array(measured["counts"], np.float64) / population["pairs"]
     # PDQ sets half of its bits, so distances are even
     bits = np.arange(0, len(counts), 2)
-    axes.semilogy(bits, np.cumsum(counts)[bits], "o", ms=4, color="#333333", label="observed")
+    bits = bits[np.cumsum(counts)[bits] > 0]
+    axes.set_yscale("log")
+    axes.plot(bits, np.cumsum(counts)[bits], "o", ms=4, color="#333333", label="observed")
     for name, values in measured["curves"].items():
         curve = tail.Tail(**values)
         xs = np.arange(len(counts))

@@ -39,7 +39,12 @@ from nciihash.sdk.matcher import CANDIDATE_BITS
 
 RADIUS: Final = 31
 # What is estimated for which pictures.
-POPULATIONS: Final = {"photos": ("photo", "crop", "portrait"), "drawn people": ("body",)}
+POPULATIONS: Final = {
+    "photos": ("photo", "crop", "portrait"),
+    "drawn people": ("body",),
+    # the most alike of all: blobs on black, stripes and checks, clipart
+    "pictures that look alike": ("smooth", "ground", "hard negative"),
+}
 _LABELS: Final = {
     "photo": "photos",
     "crop": "photos",
