@@ -13,7 +13,6 @@ any variant name and any quality. So a window matches only if
 Such a match is in the band `likely`, and to be reviewed: see `Matcher`.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -249,18 +248,29 @@ class _Attempts:
 def _nearest_by_item(
     candidates: Candidates, attempts: _Attempts, known: set[str]
 ) -> Iterator[list[int]]:
-    """Yield for each item not among the known the rows of its nearest signals, one row a signal."""
-    by_item: dict[str, dict[str, int]] = defaultdict(dict)
-    for row in np.argsort(candidates.distances, kind="stable").tolist():
-        entry = candidates.entry(row)
-        if entry.item in known or (entry.item not in by_item and len(by_item) == _ITEMS):
+    """Yield for each item not among the known the rows of its nearest signals, one row a signal.
+
+    Without Python objects for all candidates: a picture that many people submitted has a million.
+    """
+    order = np.argsort(candidates.distances, kind="stable")
+    keys = np.ascontiguousarray(candidates.items[order]).view(f"V{candidates.items.shape[1]}")
+    _, first, numbers = np.unique(keys.ravel(), return_index=True, return_inverse=True)
+    aligned = 0
+    for number in np.argsort(first).tolist():
+        rows = order[numbers == number]
+        if candidates.items[rows[0]].tobytes().hex() in known:
             continue
-        signals = by_item[entry.item]
-        if entry.id in signals or len(signals) == _HASHES:
-            continue
-        if attempts.distinctive(int(candidates.queries[row])):
-            signals[entry.id] = row
-    for signals in by_item.values():
+        if aligned == _ITEMS:
+            return
+        aligned += 1
+        signals: dict[int, int] = {}
+        for row in rows.tolist():
+            signal = int(candidates.rows[row])
+            if signal in signals or not attempts.distinctive(int(candidates.queries[row])):
+                continue
+            signals[signal] = row
+            if len(signals) == _HASHES:
+                break
         yield list(signals.values())
 
 

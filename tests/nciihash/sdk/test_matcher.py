@@ -204,3 +204,13 @@ def test_unknown_variants_have_no_crop(items):
     matcher = Matcher.from_items({"a": Item(Media.IMAGE, renamed)}, level=Level.THOROUGH)
     (match,) = matcher.find(query(crop(textured(1), 0.0, 0.0, 0.75, 0.8)))
     assert match.edit.crop is None
+
+
+def test_query_is_aligned_with_the_nearest_items_only(items):
+    """A picture that many people submitted takes no longer than one with 32 copies."""
+    copies = {f"case {number}": items["picture 2"] for number in range(40)}
+    matcher = Matcher.from_items(items | copies, level=Level.WINDOWS)
+    matches = matcher.find(query(crop(textured(2), 0.0, 0.0, 0.75, 0.8), Level.WINDOWS))
+    found = {match.item for match in matches}
+    assert len(found) == 32
+    assert found <= {"picture 2", *copies}
