@@ -70,8 +70,9 @@ class Analysis:
             of the range. One strong edge has quality, but is not busy.
         spread: over how many of the 256 coefficients the image's detail is spread. Plaid has a few,
             photos mostly have more than 60.
-        rank: of how many separable patterns, a function of x times a function of y, the detail is
-            made, about. Stripes and checks in uneven light are one, photos mostly more than 4.
+        rank: about how many separable patterns, each a function of x times a function of y, the
+            detail consists of. Stripes and checks in uneven light are one, photos mostly more than
+            4.
     """
 
     packed: NDArray[np.uint8]
@@ -124,7 +125,8 @@ def analyse(rgb: NDArray[np.uint8]) -> Analysis:
         return Analysis(np.zeros(32, np.uint8), 0, tied=True, busy=0.0, spread=1.0, rank=1.0)
     grid = _grid(rgb, np.float32)
     coefficients = _transform(grid)
-    quality = _certain_quality(grid)
+    steps = _steps(grid)
+    quality = _certain_quality(steps)
     gap = _gap(coefficients)
     tied = gap < _RANK_NOISE and _gap(_transform(_grid(rgb, np.float64))) < TIE
     if quality is None or gap < _RANK_NOISE:
@@ -132,9 +134,10 @@ def analyse(rgb: NDArray[np.uint8]) -> Analysis:
         grid_sized = rgb.shape[:2] == (GRID, GRID)
         grid = _luma(rgb) if grid_sized else _reference_grid(rgb)
         coefficients = _reference_transform(grid)
-        quality = _quality(grid)
+        steps = _steps(grid)
+        quality = _quality(steps)
     spread, rank = _spread_and_rank(coefficients)
-    return Analysis(_pack(coefficients), quality, tied, _busy(grid), spread, rank)
+    return Analysis(_pack(coefficients), quality, tied, _busy(steps), spread, rank)
 
 
 def analyse_grid(grid: NDArray[Any]) -> Analysis:
@@ -145,8 +148,9 @@ def analyse_grid(grid: NDArray[Any]) -> Analysis:
     """
     coefficients = _transform(grid)
     tied = _gap(coefficients) < TIE
+    steps = _steps(grid)
     spread, rank = _spread_and_rank(coefficients)
-    return Analysis(_pack(coefficients), _quality(grid), tied, _busy(grid), spread, rank)
+    return Analysis(_pack(coefficients), _quality(steps), tied, _busy(steps), spread, rank)
 
 
 def analyse_grids(
@@ -324,12 +328,12 @@ def _steps(grid: NDArray[Any]) -> NDArray[Any]:
     return np.abs(np.concatenate((vertical, horizontal)) * 100 / 255)
 
 
-def _quality(grid: NDArray[Any]) -> int:
-    return min(int(np.floor(_steps(grid)).sum()) // 90, 100)
+def _quality(steps: NDArray[Any]) -> int:
+    return min(int(np.floor(steps).sum()) // 90, 100)
 
 
-def _busy(grid: NDArray[Any]) -> float:
-    return float((_steps(grid) >= 1).mean())
+def _busy(steps: NDArray[Any]) -> float:
+    return float((steps >= 1).mean())
 
 
 def _spread_and_rank(coefficients: NDArray[Any]) -> tuple[float, float]:
@@ -367,9 +371,8 @@ def _details(grids: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.
     return np.minimum(total // 90, 100), large / (2 * GRID * (GRID - 1))
 
 
-def _certain_quality(grid: NDArray[Any]) -> int | None:
+def _certain_quality(steps: NDArray[Any]) -> int | None:
     """Return the quality, or None if the reference's rounding noise could change it."""
-    steps = _steps(grid)
     lowest, highest = (
         min(int(np.floor(np.maximum(steps + e, 0)).sum()) // 90, 100)
         for e in (-_STEP_NOISE, _STEP_NOISE)

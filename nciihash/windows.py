@@ -258,14 +258,14 @@ class _Stack:
 
     def __init__(self, boxes: tuple[Box, ...]) -> None:
         sides = np.array(boxes)
-        rows, self._row = np.unique(sides[:, (1, 3)], axis=0, return_inverse=True)
+        rows, row = np.unique(sides[:, (1, 3)], axis=0, return_inverse=True)
         self._rows = folded_operators(rows).reshape(-1, CELLS)
         columns, column = np.unique(sides[:, (0, 2)], axis=0, return_inverse=True)
         folded = folded_operators(columns)
         self._groups = [
             (index, members, folded[column[members]].reshape(-1, CELLS).T.copy())
             for index in range(len(rows))
-            for members in (np.flatnonzero(self._row == index),)
+            for members in (np.flatnonzero(row == index),)
         ]
         self._count = len(boxes)
 

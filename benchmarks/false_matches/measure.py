@@ -187,7 +187,7 @@ class Measurement:
     ) -> dict[int, list[tuple[int, int, int]]]:
         """Return the nearest three hashes of each picture: distance, row of the query, its own."""
         result = self._index.query(windows.hashes, CANDIDATE_BITS, threads=1)
-        queries = np.repeat(np.arange(len(windows)), np.diff(result.offsets))
+        queries = result.queries
         rows = result.ids.astype(np.intp)
         gates: dict[int, bool] = {}
         found: dict[int, list[tuple[int, int, int]]] = defaultdict(list)

@@ -79,7 +79,7 @@ def finds(large: LargeBank, windows: WindowHashes, owner: int) -> bool:
     if not len(windows):
         return False
     found = large.index.query(windows.hashes, candidates=CANDIDATE_BITS, threads=1)
-    rows = np.repeat(np.arange(len(windows)), np.diff(found.offsets))
+    rows = found.queries
     columns = found.ids.astype(np.int64) - _FIRST
     own = np.flatnonzero(columns >= 0)
     own = own[large.owners[columns[own]] == owner]

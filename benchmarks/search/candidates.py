@@ -85,7 +85,7 @@ def shares(index: Index, first: peers.Packed, second: peers.Packed) -> list[Resu
     lines = []
     for slack in SLACKS:
         found = _matches(search(index, second, slack), len(second))
-        numbers = np.repeat(np.arange(len(second)), np.diff(found.offsets))
+        numbers = found.queries
         hit = np.zeros(len(second), dtype=np.bool_)
         hit[numbers[found.ids == numbers]] = True
         of_bands = [(distances >= least) & (distances <= most) for least, most in BANDS]

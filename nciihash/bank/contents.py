@@ -69,8 +69,7 @@ class TypeContents:
             entry = self.added[int(rows[position]) - first]
             values[position] = np.frombuffer(entry.signal.value, np.uint8)
             items[position] = np.frombuffer(bytes.fromhex(entry.item), np.uint8)
-        queries = np.repeat(np.arange(len(packed), dtype=np.int64), np.diff(found.offsets))
-        return Candidates(queries, found.distances, values, items, rows, self.entry)
+        return Candidates(found.queries, found.distances, values, items, rows, self.entry)
 
     def __iter__(self) -> Iterator[Added]:
         """Yield the signals that are not removed."""

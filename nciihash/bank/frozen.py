@@ -140,8 +140,7 @@ class FrozenBank:
             empty = np.empty(0, np.int64)
             return RowMatches(empty, np.empty(0, np.uint16), empty)
         found = index.query(packed, radius=type.threshold, threads=threads)
-        query = np.repeat(np.arange(len(packed), dtype=np.int64), np.diff(found.offsets))
-        return RowMatches(query, found.distances, found.ids.astype(np.int64))
+        return RowMatches(found.queries, found.distances, found.ids.astype(np.int64))
 
     def candidates(
         self, type: SignalType, packed: NDArray[np.uint8], reach: int, *, threads: int = 1
@@ -168,9 +167,8 @@ class FrozenBank:
         table = self.tables.get(type) or Table.empty(type)
         found = index.query(packed, type.threshold, candidates=reach, threads=threads)
         rows = found.ids.astype(np.int64)
-        queries = np.repeat(np.arange(len(packed), dtype=np.int64), np.diff(found.offsets))
         return Candidates(
-            queries, found.distances, table.values[rows], table.items[rows], rows, table.entry
+            found.queries, found.distances, table.values[rows], table.items[rows], rows, table.entry
         )
 
     def names(self, type: SignalType, rows: NDArray[np.int64]) -> list[str]:

@@ -177,10 +177,9 @@ def hash_variants(
             subject = region.of(rgb)
             framed = subject.size < _FRAMED * rgb.size
             raw = None if raw is None else region.of(raw)
-        distinct.add(Variant.TRIM, trimmed.packed, trimmed.quality, tied=trimmed.tied)
+        distinct.add_analysed(Variant.TRIM, trimmed)
     if raw is not None:
-        analysis = pdq.analyse(raw)
-        distinct.add(Variant.RAW, analysis.packed, analysis.quality, tied=analysis.tied)
+        distinct.add_analysed(Variant.RAW, pdq.analyse(raw))
     if subject is rgb and original.plain:
         return tuple(distinct.hashes)  # the variants would show nothing but their borders
     names = SETS[which]
@@ -212,13 +211,7 @@ def hash_trimmed(
     distinct = _DistinctHashes(original)
     if region is not None:
         trimmed = reduced_jpeg.analyse_part(region.of(rgb), scale)
-        distinct.add(
-            Variant.TRIM,
-            trimmed.packed,
-            trimmed.quality,
-            tied=trimmed.tied,
-            distinctive=trimmed.distinctive,
-        )
+        distinct.add_analysed(Variant.TRIM, trimmed)
     return tuple(distinct.hashes)
 
 
@@ -228,6 +221,15 @@ class _DistinctHashes:
     def __init__(self, original: Hashed) -> None:
         self.hashes = [original]
         self._packed = [np.frombuffer(original.signal.value, np.uint8)]
+
+    def add_analysed(self, name: Variant, analysis: pdq.Analysis) -> None:
+        self.add(
+            name,
+            analysis.packed,
+            analysis.quality,
+            tied=analysis.tied,
+            distinctive=analysis.distinctive,
+        )
 
     def add(
         self,

@@ -132,20 +132,18 @@ def shared_frames(
     return tuple(shared)
 
 
-def once(found: Iterable[TypedMatch]) -> list[TypedMatch]:
-    """Return the nearest match of each signal in the bank, nearest first.
+def once(found: Iterable[tuple[SignalType, Hit]]) -> list[tuple[SignalType, Hit]]:
+    """Return the nearest hit of each signal of a clearinghouse, nearest first.
 
-    A picture and its trimmed variant often match the same signal.
+    A picture and its trimmed variant often match the same signal. A hit has no distance, and counts
+    as its band's limit.
     """
-    nearest: dict[str, TypedMatch] = {}
-    for type, match in sorted(found, key=_distance):
-        nearest.setdefault(match.id, (type, match))
+    nearest: dict[str, tuple[SignalType, Hit]] = {}
+    for type, hit in sorted(found, key=_limit):
+        nearest.setdefault(hit.id, (type, hit))
     return list(nearest.values())
 
 
-def _distance(typed: TypedMatch) -> tuple[int, str]:
-    """Return the sort key of a match; a hit, which has no distance, counts as its band's limit."""
-    type, match = typed
-    if isinstance(match, Match):
-        return match.distance, match.id
-    return 0 if match.band is Band.STRONG else type.threshold, match.id
+def _limit(typed: tuple[SignalType, Hit]) -> tuple[int, str]:
+    type, hit = typed
+    return 0 if hit.band is Band.STRONG else type.threshold, hit.id

@@ -196,10 +196,10 @@ class Matcher:
         attempts = _Attempts(windows)
         for rows in _nearest_by_item(candidates, attempts, known):
             for row in rows:
-                entry = candidates.entry(row)
-                alignment = attempts.align(int(candidates.queries[row]), entry)
+                alignment = attempts.align(int(candidates.queries[row]), candidates.values[row])
                 if not alignment.same_picture:
                     continue
+                entry = candidates.entry(row)
                 yield Match(
                     entry.id,
                     entry.item,
@@ -235,12 +235,11 @@ class _Attempts:
             self._distinctive[window] = analyse(luma, box).distinctive
         return self._distinctive[window]
 
-    def align(self, row: int, entry: Added) -> Alignment:
-        """Align the window of a hash with a bank's hash."""
-        key = row, entry.signal.value
+    def align(self, row: int, target: NDArray[np.uint8]) -> Alignment:
+        """Align the window of a hash with a bank's hash, uint8 (32,)."""
+        key = row, target.tobytes()
         if key not in self._aligned:
             part, box, mirror = self._windows.locate(row)
-            target = np.frombuffer(entry.signal.value, np.uint8)
             self._aligned[key] = align(self._windows.parts[part], box, target, mirror=mirror)
         return self._aligned[key]
 

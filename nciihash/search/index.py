@@ -56,6 +56,11 @@ class Matches(NamedTuple):
     ids: NDArray[np.uint64]
     distances: NDArray[np.uint16]
 
+    @property
+    def queries(self) -> NDArray[np.int64]:
+        """The index of each match's query in the batch, int64 (m,)."""
+        return np.repeat(np.arange(len(self.offsets) - 1, dtype=np.int64), np.diff(self.offsets))
+
 
 class Index:
     """A set of packed hashes with 64-bit ids, searched exactly.
