@@ -26,7 +26,7 @@ SERIES = {
 
 def main(folder):
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
-        service = ServiceProcess(Path(temporary))
+        service = ServiceProcess(Path(temporary), forked=False)
         service.platform(name="Example Social")
         try:
             with launched(playwright) as browser:
