@@ -46,6 +46,7 @@ from nciihash.sdk.sqlite_file import SQLiteFile
 from nciihash.signals import Match, Verdict
 from nciihash.wire import Hit
 
+DECISIONS_FILE: Final = "decisions"  # in the gate's folder
 REFERENCE_DAYS: Final = 90
 COUNT_DAYS: Final = 1100  # three years, for yearly reports
 MATCHES_MAX: Final = 100  # matched signals of a decision; a video may match thousands

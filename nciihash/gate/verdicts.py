@@ -14,6 +14,7 @@ from nciihash.gate.decisions import DecisionStore
 from nciihash.sdk.verdict_queue import VerdictQueue
 from nciihash.signals import Verdict
 
+VERDICTS_FILE: Final = "verdicts"  # in the gate's folder
 _AT_ONCE: Final = 1000  # verdicts of a transaction
 _log: Final = logging.getLogger("nciihash.gate")
 
