@@ -10,6 +10,7 @@ import binascii
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from nciihash.errors import FileRefused
@@ -105,11 +106,9 @@ def _inner(
     name = re.escape((boundary[1] or boundary[2]).rstrip())
     lines = re.compile(rb"(?:^|(?<=\n))--" + name + rb"(?:--)?[ \t]*\r?(?:\n|\Z)")
     spans = [found.span() for found in lines.finditer(data, start, part.end)]
-    ends = [begin for begin, _ in spans[1:]] + [part.end]
+    spans.append((part.end, part.end))
     return [
-        _Part(after, end, part.depth + 1)
-        for (_, after), end in zip(spans, ends, strict=True)
-        if after < end
+        _Part(after, end, part.depth + 1) for (_, after), (end, _) in pairwise(spans) if after < end
     ]
 
 
