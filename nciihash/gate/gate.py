@@ -120,10 +120,17 @@ class Gate:
         limits = self.config.limits
         return Upload(self.memory, max(limits.image_bytes, limits.video_bytes))
 
-    async def check(self, dialect: Dialect, upload: Upload) -> Outcome:
+    async def check(
+        self, dialect: Dialect, upload: Upload, *, receive: float | None = None
+    ) -> Outcome:
         """Decide about an upload that has been received completely.
 
         Every failure is an outcome; nothing but a cancellation is raised.
+
+        Args:
+            dialect: in which it arrived.
+            upload: the upload.
+            receive: seconds in which it was received, for the metrics; None if not known.
         """
         started = self._monotonic()
         check = _Check(dialect, self.config.dialects[dialect], self.bank.state(), _Times())
@@ -141,6 +148,7 @@ class Gate:
             dialect,
             outcome,
             intended=intended if outcome.dry_run else None,
+            receive=receive,
             hash=None if times.hashed is None else times.hashed - started,
             match=None if times.decided is None else times.decided - (times.hashed or started),
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol, TypeAlias
 
 from starlette.routing import BaseRoute
@@ -86,7 +87,7 @@ async def listen(gate: Gate) -> list[Listener]:
             server = await _start(gate, dialects)
             listeners.append(Listener(dialects, server))
             for dialect in dialects:
-                gate.metrics.watch_connections(dialect, lambda server=server: server.connections)
+                gate.metrics.watch_connections(dialect, partial(_connections, server))
     except BaseException:
         for listener in listeners:
             listener.server.close()
@@ -125,3 +126,7 @@ async def _start(gate: Gate, dialects: Sequence[Dialect]) -> Server:
             f"The gate cannot listen for {names} at the configured address: "
             f"{describe_os_error(error)} Choose another one, or end what uses it."
         ) from error
+
+
+def _connections(server: Server) -> int:
+    return server.connections

@@ -121,6 +121,8 @@ async def check_uploads(gate: Gate, dialect: Dialect, request: Request) -> list[
         BodyRefused: the body cannot be read.
         ClientGone: the client has closed the connection.
     """
+    clock = asyncio.get_running_loop().time
+    start = clock()
     with ExitStack() as opened:
         uploads = await read_uploads(
             request.headers,
@@ -128,10 +130,11 @@ async def check_uploads(gate: Gate, dialect: Dialect, request: Request) -> list[
             lambda: opened.enter_context(gate.upload()),
             gate.config.limits,
         )
+        receive = clock() - start
         outcomes = []
         for upload in uploads:
             with upload:  # its memory is free while the others are checked
-                check = gate.check(dialect, upload)
+                check = gate.check(dialect, upload, receive=receive)
                 outcomes.append(await while_connected(request.receive, check))
         return outcomes
 
