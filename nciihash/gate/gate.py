@@ -24,13 +24,14 @@ from nciihash.gate.config import DialectConfig, GateConfig
 from nciihash.gate.decisions import DecisionStore
 from nciihash.gate.exceptions import Exceptions
 from nciihash.gate.flood import FloodStop
-from nciihash.gate.metrics import Metrics
+from nciihash.gate.metrics import GateState, Metrics
 from nciihash.gate.outcome import UNREADABLE, Decision, Dialect, Outcome, Reason
 from nciihash.gate.policy import Action, Fail, judge
 from nciihash.gate.pool import HashPool, PoolFull
 from nciihash.gate.records import DecisionKind
 from nciihash.gate.upload import Upload, UploadMemory
 from nciihash.sdk.lookup import LookupResult
+from nciihash.sdk.verdict_queue import VerdictQueue
 from nciihash.signals import Band, Item
 
 _log: Final = logging.getLogger("nciihash.gate")
@@ -77,6 +78,7 @@ class Gate:
         pool: hashes uploads; started and closed by the caller.
         decisions: stores references, counts and exceptions; closed by the caller.
         metrics: counts what happens.
+        verdicts: those that wait to be sent; None for a gate that sends none.
         clock: Unix time in seconds.
         monotonic: monotonic time in seconds.
         sample: returns a random number of at least 0 and less than 1.
@@ -94,6 +96,7 @@ class Gate:
         pool: HashPool,
         decisions: DecisionStore,
         metrics: Metrics,
+        verdicts: VerdictQueue | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sample: Callable[[], float] = random.random,
@@ -107,6 +110,7 @@ class Gate:
         self.flood = FloodStop(config.flood)
         self._exceptions = Exceptions.of(decisions.exceptions.all())
         self._exceptions_version = decisions.exceptions.version()
+        self._verdicts = verdicts
         self._clock = clock
         self._monotonic = monotonic
         self._sample = sample
@@ -116,10 +120,17 @@ class Gate:
         limits = self.config.limits
         return Upload(self.memory, max(limits.image_bytes, limits.video_bytes))
 
-    async def check(self, dialect: Dialect, upload: Upload) -> Outcome:
+    async def check(
+        self, dialect: Dialect, upload: Upload, *, receive: float | None = None
+    ) -> Outcome:
         """Decide about an upload that has been received completely.
 
         Every failure is an outcome; nothing but a cancellation is raised.
+
+        Args:
+            dialect: in which it arrived.
+            upload: the upload.
+            receive: seconds in which it was received, for the metrics; None if not known.
         """
         started = self._monotonic()
         check = _Check(dialect, self.config.dialects[dialect], self.bank.state(), _Times())
@@ -137,10 +148,31 @@ class Gate:
             dialect,
             outcome,
             intended=intended if outcome.dry_run else None,
+            receive=receive,
             hash=None if times.hashed is None else times.hashed - started,
             match=None if times.decided is None else times.decided - (times.hashed or started),
         )
         return outcome
+
+    def state(self) -> GateState:
+        """Return the state of the gate, for monitoring."""
+        bank = self.bank.state()
+        return GateState(
+            signals=bank.signals,
+            as_of=bank.as_of,
+            current=bank.current,
+            stale=self._stale(bank),
+            veiled=bank.veiled,
+            error=bank.error,
+            lanes=self.pool.state(),
+            upload_memory=self.memory.used,
+            verdicts_waiting=0 if self._verdicts is None else len(self._verdicts),
+            floods=len(self.flood.flooded(now=self._monotonic())),
+        )
+
+    def reload(self, config: GateConfig) -> None:
+        """Use another configuration from the next upload on; see `nciihash.gate.reloading`."""
+        self.config = config
 
     def refresh_exceptions(self) -> None:
         """Read the list of exceptions again if it was changed, by whichever process.
@@ -180,11 +212,13 @@ class Gate:
             return upload.refused
         if not upload.size:
             return Reason.EMPTY
-        if state.as_of is None:
-            return Reason.BANK_EMPTY
-        if self._clock() - state.as_of > self.config.max_age:
-            return Reason.BANK_STALE
+        if self._stale(state):
+            return Reason.BANK_EMPTY if state.as_of is None else Reason.BANK_STALE
         return None
+
+    def _stale(self, state: BankState) -> bool:
+        """Whether the bank was never complete, or is too old to rely on."""
+        return state.as_of is None or self._clock() - state.as_of > self.config.max_age
 
     def _decide(self, check: _Check, item: Item) -> Outcome:
         """Look an item up and decide; runs in a thread of the pool."""
