@@ -1,0 +1,1 @@
+"""ICAP (RFC 3507): uploads and downloads that a proxy or a client of scanners passes on."""
