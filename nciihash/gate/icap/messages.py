@@ -383,7 +383,7 @@ def encapsulate(kind: str, head: bytes, *, has_body: bool) -> str:
 
 def chunk(data: bytes | bytearray | memoryview) -> bytes:
     """Return a chunk of a body; nothing for no bytes, since an empty chunk is the last one."""
-    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+    return b"".join((b"%x\r\n" % len(data), data, b"\r\n")) if data else b""
 
 
 def _parse_request_line(line: str) -> tuple[str, str]:
