@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Final
 
 from nciihash.gate.outcome import Decision, Outcome
+from nciihash.signals import Band
 
 RETRY_AFTER: Final = 60  # seconds, after an upload that could not be checked
 
@@ -22,12 +23,23 @@ _REFERENCE: Final = (
     "If you think that this is a mistake, write to the people who run this site, with the "
     "reference below. They do not need the file for it."
 )
+_FINGERPRINTS: Final = (
+    "It looks like one that the person shown asked sites not to share. Sites compare files with "
+    "fingerprints for this; nobody has looked through yours."
+)
+_FORMATS: Final = (
+    "This site accepts only pictures and videos that it can read, and this file is damaged, too "
+    "large, or in another format."
+)
+_NOT_NOW: Final = (
+    "This site checks pictures and videos before it accepts them, and the check does not work at "
+    "the moment."
+)
 _MATCH: Final = _Text(
     HTTPStatus.FORBIDDEN,
     "This picture or video was not accepted",
     (
-        "It looks like one that the person shown asked sites not to share. Sites compare files "
-        "with fingerprints for this; nobody has looked through yours.",
+        _FINGERPRINTS,
         _REFERENCE,
     ),
 )
@@ -35,8 +47,7 @@ _UNREADABLE: Final = _Text(
     HTTPStatus.FORBIDDEN,
     "This file was not accepted",
     (
-        "This site accepts only pictures and videos that it can read, and this file is damaged, "
-        "too large, or in another format.",
+        _FORMATS,
         "Save it as JPEG, PNG or MP4 and try again.",
     ),
 )
@@ -44,8 +55,7 @@ _UNCHECKED: Final = _Text(
     HTTPStatus.SERVICE_UNAVAILABLE,
     "This file could not be checked",
     (
-        "This site checks pictures and videos before it accepts them, and the check does not work "
-        "at the moment.",
+        _NOT_NOW,
         "Please try again in a few minutes.",
     ),
 )
@@ -99,6 +109,18 @@ def refusal(outcome: Outcome, *, as_json: bool) -> tuple[bytes, bytes]:
     if text.status is HTTPStatus.SERVICE_UNAVAILABLE:
         fields.append(f"Retry-After: {RETRY_AFTER}")
     return "\r\n".join([*fields, "", ""]).encode("ascii"), body
+
+
+def threat(outcome: Outcome) -> str:
+    """Return the name of a finding for clients of virus scanners, which show it to people.
+
+    It ends with the reference, since such clients do not show the page.
+    """
+    if outcome.decision in _TEXTS:
+        return f"NCII.{outcome.decision}"
+    bands = {match.band for _, match in outcome.result.found} if outcome.result else set()
+    name = f"NCII.match.{Band.STRONG if Band.STRONG in bands else Band.LIKELY}"
+    return name if outcome.reference is None else f"{name}.{outcome.reference}"
 
 
 def _page(text: _Text, reference: str | None) -> str:

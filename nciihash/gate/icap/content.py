@@ -110,6 +110,7 @@ class Content:
         original: the bytes as received; None without `keep`.
         overflow: what `original` held when it was refused, and the bytes that it refused.
         is_form: whether the body has parts.
+        received: whether there was a byte.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class Content:
         self._inflated_size = 0
         self._keep = keep
         self._start = bytearray()  # of the file, decompressed
+        self.received = False
         self._form: FormFiles | None = None
         self._file: Upload | None = None
         self._unreadable: Upload | None = None  # the rest of a form that cannot be read
@@ -169,6 +171,7 @@ class Content:
 
         The caller may let other tasks run whenever it yields.
         """
+        self.received = True
         if self.original is not None:
             held, refused = self.original.data, self.original.refused
             self.original.write(data)
