@@ -231,7 +231,8 @@ class Content:
     def _refuse(self, reason: Reason) -> None:
         """Refuse the body, or what is left of a form after its complete files."""
         if self._file is not None:
-            self._file.refuse(reason)
+            if self._file.refused is None:
+                self._file.refuse(reason)
         elif self._unreadable is None:
             self._unreadable = self._new_upload()
             self._unreadable.refuse(reason)
