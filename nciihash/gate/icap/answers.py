@@ -37,7 +37,7 @@ _NOT_NOW: Final = (
 )
 _MATCH: Final = _Text(
     HTTPStatus.FORBIDDEN,
-    "This picture or video was not accepted",
+    "This picture or video cannot be shared here",
     (
         _FINGERPRINTS,
         _REFERENCE,
