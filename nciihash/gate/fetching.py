@@ -89,32 +89,32 @@ class Fetcher:
     checked as the first URL is.
 
     Args:
-        hosts: as `nciihash.gate.hosts.parse_host` reads them. Without any, nothing is fetched.
         seconds: for a whole fetch, redirects included.
         resolver: of host names.
         tls: verifies servers; by default against the authorities that httpx knows, or those of
             SSL_CERT_FILE.
-
-    Raises:
-        ValueError: a host is not valid.
     """
 
     def __init__(
         self,
-        hosts: Iterable[str],
         *,
         seconds: float = 15.0,
         resolver: Resolver = resolve,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._hosts = tuple(parse_host(host) for host in sorted(hosts))
         self._seconds = seconds
         self._resolve = resolver
         self._tls = tls or httpx.create_ssl_context()
         self._running = asyncio.Semaphore(_FETCHES)
 
-    async def fetch(self, url: str, upload: Upload) -> str:
+    async def fetch(self, url: str, upload: Upload, hosts: Iterable[str]) -> str:
         """Fetch a file into an upload, which drops it if it is too large.
+
+        Args:
+            url: of the file.
+            upload: receives it.
+            hosts: from which files may be fetched, as `nciihash.gate.hosts.parse_host` reads them;
+                none for no files at all.
 
         Returns:
             The media type that the host declares, in lower case and without parameters; "" for
@@ -122,43 +122,27 @@ class Fetcher:
 
         Raises:
             FetchRefused: it was not fetched.
+            ValueError: a host is not valid.
         """
-        target = self._parse(url)
+        named = [parse_host(host) for host in hosts]
+        target = _parse(url)
         try:
             async with asyncio.timeout(self._seconds), self._running:
-                return await self._follow(target, upload)
+                return await self._follow(target, upload, named)
         except TimeoutError:
             raise FetchRefused(Refusal.TIMEOUT) from None
         except (httpx.HTTPError, httpx.StreamError, OSError):
             # the errors of httpx contain the URL
             raise FetchRefused(Refusal.CONNECTION) from None
 
-    def _parse(self, text: str) -> httpx.URL:
-        """Return a URL.
-
-        Raises:
-            FetchRefused: it is not one of http or https, or it has credentials.
-        """
-        try:
-            if len(text) > URL_MOST:
-                raise FetchRefused(Refusal.URL)
-            url = httpx.URL(text)
-            valid = url.scheme in SCHEMES and not url.userinfo and is_host_name(host_name(url))
-            _ = url.port
-        except (httpx.InvalidURL, ValueError):
-            valid = False
-        if not valid:
-            raise FetchRefused(Refusal.URL)
-        return url.copy_with(fragment=None)
-
-    async def _follow(self, url: httpx.URL, upload: Upload) -> str:
+    async def _follow(self, url: httpx.URL, upload: Upload, hosts: Sequence[Host]) -> str:
         for _ in range(_REDIRECTS + 1):
-            async with self._respond(url) as response:
+            async with self._respond(url, hosts) as response:
                 if response.status_code not in _REDIRECT_STATUS:
                     return await _receive(response, upload)
                 location = response.headers.get("location", "")
             try:
-                following = self._parse(str(url.join(location)))
+                following = _parse(str(url.join(location)))
             except (httpx.InvalidURL, ValueError):
                 raise FetchRefused(Refusal.URL) from None
             if url.scheme == "https" and following.scheme != "https":
@@ -167,9 +151,11 @@ class Fetcher:
         raise FetchRefused(Refusal.REDIRECTS)
 
     @contextlib.asynccontextmanager
-    async def _respond(self, url: httpx.URL) -> AsyncIterator[httpx.Response]:
+    async def _respond(
+        self, url: httpx.URL, hosts: Sequence[Host]
+    ) -> AsyncIterator[httpx.Response]:
         """Send a request to the first checked address that accepts a connection."""
-        addresses = await self._addresses(url)
+        addresses = await self._addresses(url, hosts)
         # A client of its own: a connection to an address must not be reused for another name.
         async with httpx.AsyncClient(
             verify=self._tls,
@@ -198,19 +184,38 @@ class Fetcher:
                 return
         raise FetchRefused(Refusal.CONNECTION)
 
-    async def _addresses(self, url: httpx.URL) -> Sequence[IPAddress]:
+    async def _addresses(self, url: httpx.URL, hosts: Sequence[Host]) -> Sequence[IPAddress]:
         """Return the addresses of a URL's host.
 
         Raises:
             FetchRefused: the host is not one of the named, or it may not have one of its addresses.
         """
-        named: list[Host] = [host for host in self._hosts if host.has(url)]
+        named = [host for host in hosts if host.has(url)]
         if not named:
             raise FetchRefused(Refusal.HOST)
         addresses = list(dict.fromkeys(await self._resolve(host_name(url))))
         if not any(all(host.permits(address) for address in addresses) for host in named):
             raise FetchRefused(Refusal.ADDRESS)
         return addresses
+
+
+def _parse(text: str) -> httpx.URL:
+    """Return a URL.
+
+    Raises:
+        FetchRefused: it is not one of http or https, or it has credentials.
+    """
+    try:
+        if len(text) > URL_MOST:
+            raise FetchRefused(Refusal.URL)
+        url = httpx.URL(text)
+        valid = url.scheme in SCHEMES and not url.userinfo and is_host_name(host_name(url))
+        _ = url.port
+    except (httpx.InvalidURL, ValueError):
+        valid = False
+    if not valid:
+        raise FetchRefused(Refusal.URL)
+    return url.copy_with(fragment=None)
 
 
 async def _receive(response: httpx.Response, upload: Upload) -> str:

@@ -4,31 +4,25 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Final
 
 from nciihash.errors import (
     CorruptFile,
     EmptyFile,
     FileRefused,
-    SandboxUnavailable,
-    ServiceError,
     TimedOut,
     TooLarge,
     UnsupportedFormat,
 )
-from nciihash.gate.bank import BankState, GateBank
-from nciihash.gate.config import DialectConfig, GateConfig
+from nciihash.gate.bank import GateBank
+from nciihash.gate.config import GateConfig
 from nciihash.gate.decisions import DecisionStore
-from nciihash.gate.exceptions import ExceptedPictures
 from nciihash.gate.flood import FloodStop
 from nciihash.gate.metrics import Metrics
-from nciihash.gate.outcome import UNREADABLE, Decision, Dialect, Outcome, Reason
-from nciihash.gate.policy import Action, Fail, Judgement, judge
-from nciihash.gate.pool import HashPool, PoolFull
+from nciihash.gate.outcome import Dialect, Outcome, Reason
+from nciihash.gate.pool import HashPool
 from nciihash.gate.upload import Upload, UploadMemory
 from nciihash.gate.verdicts import VerdictReporter
-from nciihash.signals import Item
 
 _log: Final = logging.getLogger("nciihash.gate")
 

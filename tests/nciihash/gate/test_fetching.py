@@ -13,6 +13,7 @@ from nciihash.gate.upload import Upload, UploadMemory
 from support.origin import Names, certificate, origin, respond
 
 LOCAL = "127.0.0.1"
+HOSTS = ["media.test@127.0.0.1"]
 MOST = 1 << 20
 
 
@@ -22,10 +23,10 @@ def upload(most=MOST):
 
 async def fetch(url, hosts, names, *, into=None, **options):
     """Return what a fetch received, and its media type; or why it was refused."""
-    fetcher = Fetcher(hosts, resolver=names, **options)
+    fetcher = Fetcher(resolver=names, **options)
     with into or upload() as received:
         try:
-            media_type = await fetcher.fetch(url, received)
+            media_type = await fetcher.fetch(url, received, hosts)
         except FetchRefused as error:
             return error.refusal
         return bytes(received.data), media_type
@@ -184,9 +185,7 @@ def test_any_other_url_is_refused_without_a_lookup(url):
 def test_errors_do_not_contain_the_url(capsys):
     async def run():
         with upload() as received:
-            await Fetcher(["media.test@127.0.0.1"], resolver=Names()).fetch(
-                "http://media.test/private", received
-            )
+            await Fetcher(resolver=Names()).fetch("http://media.test/private", received, HOSTS)
 
     with pytest.raises(FetchRefused) as error:
         asyncio.run(run())
@@ -376,12 +375,9 @@ def test_the_certificate_must_have_the_name_of_the_url(tmp_path):
 def test_a_redirect_from_https_to_http_is_refused(tmp_path):
     async def run():
         server, client = certificate(tmp_path, "media.test")
-        async with (
-            origin(lambda _: respond(b"file")) as plain,
-            origin(
-                lambda _: respond(b"", 302, Location=f"http://media.test:{plain.port}/"), tls=server
-            ) as served,
-        ):
+        async with origin(lambda _: respond(b"file")) as plain:
+            location = f"http://media.test:{plain.port}/"
+        async with origin(lambda _: respond(b"", 302, Location=location), tls=server) as served:
             hosts = [f"media.test:{port}@127.0.0.1" for port in (plain.port, served.port)]
             url = f"https://media.test:{served.port}/"
             assert await fetch(url, hosts, Names(media_test=LOCAL), tls=client) is Refusal.REDIRECTS
