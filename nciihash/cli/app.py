@@ -73,6 +73,14 @@ def demo(
             show_default=False,
         ),
     ] = None,
+    gate: Annotated[
+        bool,
+        typer.Option(
+            "--gate",
+            help="Show the gate: two sites that know nothing of hashes refuse copies, one through "
+            "its virus scanner's protocol, the other behind Squid if that is installed.",
+        ),
+    ] = False,
 ) -> None:
     """Run a demonstration on this machine: submit, follow, match edited copies, withdraw.
 
@@ -80,7 +88,11 @@ def demo(
 
     Example: `nciihash demo` or `nciihash demo holiday.jpg`
     """
-    from nciihash.cli.demo.walkthrough import run  # imports packages that only the demo needs
+    # imported here because only the demo needs these packages
+    if gate:
+        from nciihash.cli.demo.gate import run
+    else:
+        from nciihash.cli.demo.walkthrough import run
 
     terminal = Terminal()
     with terminal.guard():

@@ -3,26 +3,35 @@
 import logging
 import random
 import time
+import traceback
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from nciihash.errors import (
     CorruptFile,
     EmptyFile,
     FileRefused,
+    SandboxUnavailable,
+    ServiceError,
     TimedOut,
     TooLarge,
     UnsupportedFormat,
 )
-from nciihash.gate.bank import GateBank
-from nciihash.gate.config import GateConfig
+from nciihash.gate.bank import BankState, GateBank
+from nciihash.gate.config import DialectConfig, GateConfig
 from nciihash.gate.decisions import DecisionStore
+from nciihash.gate.exceptions import Exceptions
 from nciihash.gate.flood import FloodStop
 from nciihash.gate.metrics import Metrics
-from nciihash.gate.outcome import Dialect, Outcome, Reason
-from nciihash.gate.pool import HashPool
+from nciihash.gate.outcome import UNREADABLE, Decision, Dialect, Outcome, Reason
+from nciihash.gate.policy import Action, Fail, judge
+from nciihash.gate.pool import HashPool, PoolFull
+from nciihash.gate.records import DecisionKind
 from nciihash.gate.upload import Upload, UploadMemory
-from nciihash.gate.verdicts import VerdictReporter
+from nciihash.sdk.lookup import LookupResult
+from nciihash.signals import Band, Item
 
 _log: Final = logging.getLogger("nciihash.gate")
 
@@ -37,6 +46,24 @@ _REFUSALS: Final[tuple[tuple[type[FileRefused], Reason], ...]] = (
 )
 
 
+@dataclass(slots=True)
+class _Times:
+    """When the stages of a check ended, in monotonic seconds; None of those it did not reach."""
+
+    hashed: float | None = None
+    decided: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """One upload's check."""
+
+    dialect: Dialect
+    settings: DialectConfig
+    state: BankState
+    times: _Times
+
+
 class Gate:
     """Checks uploads against a bank. Belongs to one event loop.
 
@@ -48,12 +75,15 @@ class Gate:
         config: the configuration.
         bank: what uploads are looked up in.
         pool: hashes uploads; started and closed by the caller.
-        decisions: stores references and counts.
-        reporter: reports decisions to the clearinghouse; None for a gate without one.
+        decisions: stores references, counts and exceptions; closed by the caller.
         metrics: counts what happens.
         clock: Unix time in seconds.
         monotonic: monotonic time in seconds.
         sample: returns a random number of at least 0 and less than 1.
+
+    Attributes:
+        memory: of all uploads.
+        flood: the flood stop.
     """
 
     def __init__(
@@ -64,7 +94,6 @@ class Gate:
         pool: HashPool,
         decisions: DecisionStore,
         metrics: Metrics,
-        reporter: VerdictReporter | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sample: Callable[[], float] = random.random,
@@ -73,10 +102,11 @@ class Gate:
         self.bank = bank
         self.pool = pool
         self.decisions = decisions
-        self.reporter = reporter
         self.metrics = metrics
         self.memory = UploadMemory(config.limits.memory)
         self.flood = FloodStop(config.flood)
+        self._exceptions = Exceptions.of(decisions.exceptions.all())
+        self._exceptions_version = decisions.exceptions.version()
         self._clock = clock
         self._monotonic = monotonic
         self._sample = sample
@@ -89,17 +119,150 @@ class Gate:
     async def check(self, dialect: Dialect, upload: Upload) -> Outcome:
         """Decide about an upload that has been received completely.
 
-        Every failure is an outcome: nothing is raised but a cancellation.
+        Every failure is an outcome; nothing but a cancellation is raised.
         """
-        settings = self.config.dialects[dialect]
         started = self._monotonic()
-        state = self.bank.state()
-        times = _Times()
+        check = _Check(dialect, self.config.dialects[dialect], self.bank.state(), _Times())
         try:
-            outcome = await self._check(_Check(dialect, settings, state, times), upload)
+            intended = await self._intended(check, upload)
         except Exception as error:  # noqa: BLE001 - the caller needs an answer, whatever happens
             _log.error("A check failed: %s. Please report it.", _location(error))
-            outcome = _unanswered(settings, state, Reason.INTERNAL)
-        self.metrics.observe(dialect, outcome, hash=times.hashed - started, match=times.matched)
-        self.decisions.count(dialect, outcome, now=self._clock())
+            intended = _without_matches(check, Reason.INTERNAL)
+        outcome = intended
+        if check.settings.dry_run:
+            outcome = replace(intended, decision=Decision.CLEAR, stop=False, dry_run=True)
+        self.decisions.counts.add(_kind(check, intended), now=self._clock())
+        times = check.times
+        self.metrics.observe(
+            dialect,
+            outcome,
+            intended=intended if outcome.dry_run else None,
+            hash=None if times.hashed is None else times.hashed - started,
+            match=None if times.decided is None else times.decided - (times.hashed or started),
+        )
         return outcome
+
+    def refresh_exceptions(self) -> None:
+        """Read the list of exceptions again if it was changed, by whichever process.
+
+        Raises:
+            OSError: the file of decisions cannot be read.
+        """
+        stored = self.decisions.exceptions
+        if (version := stored.version()) != self._exceptions_version:
+            self._exceptions = Exceptions.of(stored.all())
+            self._exceptions_version = version
+
+    async def _intended(self, check: _Check, upload: Upload) -> Outcome:
+        """Return the outcome without regard to `dry_run`."""
+        if self._sample() >= check.settings.share:
+            return Outcome(Decision.CLEAR, Reason.NOT_SAMPLED, as_of=check.state.as_of)
+        if reason := self._unanswerable(check.state, upload):
+            return _without_matches(check, reason)
+        try:
+            return await self.pool.hash(
+                upload.data, level=check.settings.level, then=partial(self._decide, check)
+            )
+        except FileRefused as refusal:
+            reason = next(reason for kind, reason in _REFUSALS if isinstance(refusal, kind))
+        except PoolFull:
+            reason = Reason.QUEUE_FULL
+        except SandboxUnavailable as error:
+            _log.error("Uploads cannot be hashed: %s", error)
+            reason = Reason.SANDBOX_UNAVAILABLE
+        except ServiceError:
+            reason = Reason.UNCONFIRMED
+        return _without_matches(check, reason)
+
+    def _unanswerable(self, state: BankState, upload: Upload) -> Reason | None:
+        """Return why an upload cannot be checked, if that is known without hashing it."""
+        if upload.refused is not None:
+            return upload.refused
+        if not upload.size:
+            return Reason.EMPTY
+        if state.as_of is None:
+            return Reason.BANK_EMPTY
+        if self._clock() - state.as_of > self.config.max_age:
+            return Reason.BANK_STALE
+        return None
+
+    def _decide(self, check: _Check, item: Item) -> Outcome:
+        """Look an item up and decide; runs in a thread of the pool."""
+        check.times.hashed = self._monotonic()
+        settings = check.settings
+        (result,) = self.bank.look_up([item], settings.level)
+        judgement = judge(
+            settings.policy,
+            item,
+            result,
+            excepted=self._exceptions.matches(item, result),
+            flooded=self.flood.meet(item, result, now=self._monotonic()),
+        )
+        found = judgement.decision is not Decision.CLEAR
+        outcome = Outcome(
+            judgement.decision,
+            judgement.reason,
+            stop=judgement.decision is Decision.BLOCK
+            or (
+                judgement.decision is Decision.REVIEW and settings.policy.review_as is Action.BLOCK
+            ),
+            media=item.media,
+            result=judgement.result,
+            as_of=check.state.as_of,
+        )
+        if found and not settings.dry_run:
+            outcome = replace(outcome, reference=self._record(check, outcome))
+        check.times.decided = self._monotonic()
+        return outcome
+
+    def _record(self, check: _Check, outcome: Outcome) -> str | None:
+        """Store a decision and return its reference; None if it cannot be stored."""
+        matches = [match for _, match in outcome.result.found] if outcome.result else []
+        try:
+            return self.decisions.record(
+                _kind(check, outcome),
+                matches,
+                obeyed=check.settings.obeyed,
+                now=self._clock(),
+            )
+        except OSError as error:
+            _log.error("A decision could not be stored: %s", type(error).__name__)
+            self.metrics.reference_not_stored()
+            return None
+
+
+def _without_matches(check: _Check, reason: Reason) -> Outcome:
+    """Return the outcome for an upload that was not looked up."""
+    policy = check.settings.policy
+    if reason in UNREADABLE:
+        decision, fail = Decision.UNREADABLE, policy.unreadable
+    else:
+        decision, fail = Decision.UNCHECKED, policy.unchecked
+    return Outcome(decision, reason, stop=fail is Fail.CLOSED, as_of=check.state.as_of)
+
+
+def _kind(check: _Check, outcome: Outcome) -> DecisionKind:
+    return DecisionKind(
+        check.dialect,
+        outcome.media,
+        outcome.decision,
+        outcome.reason,
+        _band(outcome.result),
+        stopped=outcome.stop,
+        dry_run=check.settings.dry_run,
+    )
+
+
+def _band(result: LookupResult | None) -> Band | None:
+    """Return the strongest band of the matches that led to a decision."""
+    if result is None:
+        return None
+    bands = {match.band for _, match in result.found}
+    return Band.STRONG if Band.STRONG in bands else Band.LIKELY
+
+
+def _location(error: Exception) -> str:
+    """Return an error's class and where it was raised: its message might have values in it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{frames[-1].name}, line {frames[-1].lineno}" if frames else "unknown"
+    return f"{type(error).__name__} in {where}"

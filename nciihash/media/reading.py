@@ -20,6 +20,7 @@ from nciihash.media.limits import LIMITS, Limits
 HEAD: Final = 4096  # bytes needed to detect a video
 
 _CHUNK: Final = 1 << 20  # bytes
+_UNITS: Final = (("GiB", 30), ("MiB", 20), ("KiB", 10), ("bytes", 0))
 
 
 @contextmanager
@@ -71,8 +72,7 @@ def read_path(
         TooLarge: more bytes than the limits allow.
     """
     with open_file(path) as (file, size):
-        if size > limits.max_bytes:
-            raise _too_large(limits)
+        check_size(size, limits)
         yield from read_file(file, limits=limits)
 
 
@@ -84,13 +84,12 @@ def read_file(file: BinaryIO, *, limits: Limits = LIMITS) -> Iterator[bytes]:
         TypeError: it was opened in text mode.
         OSError: the system cannot read it.
     """
-    remaining = limits.max_bytes + 1
-    while chunk := file.read(min(remaining, _CHUNK)):
+    size = 0
+    while chunk := file.read(min(limits.max_bytes + 1 - size, _CHUNK)):
         if not isinstance(chunk, bytes):
             raise TypeError("open the file in binary mode")
-        remaining -= len(chunk)
-        if remaining <= 0:
-            raise _too_large(limits)
+        size += len(chunk)
+        check_size(size, limits)
         yield chunk
 
 
@@ -101,6 +100,19 @@ def _check_regular(status: os.stat_result) -> None:
         raise NotAFile("This is not a regular file. Pass the path of a picture or a video.")
 
 
+def check_size(size: int, limits: Limits) -> None:
+    """Check the size in bytes of a file that is not a video against `max_bytes`.
+
+    Raises:
+        TooLarge: it is larger.
+    """
+    if size > limits.max_bytes:
+        raise TooLarge(
+            f"The file is larger than {_amount(limits.max_bytes)}. "
+            "Save a smaller copy as JPEG and hash that; its fingerprint is nearly the same."
+        )
+
+
 def check_video_size(size: int, limits: Limits) -> None:
     """Check a video's size in bytes against `video_bytes`.
 
@@ -109,9 +121,15 @@ def check_video_size(size: int, limits: Limits) -> None:
     """
     if size > limits.video_bytes:
         raise TooLarge(
-            f"The video is larger than {limits.video_bytes >> 30} GiB. Export it at a smaller size "
+            f"The video is larger than {_amount(limits.video_bytes)}. Export it at a smaller size "
             "and hash that; its fingerprints are nearly the same."
         )
+
+
+def _amount(size: int) -> str:
+    """Return a number of bytes in GiB, MiB or KiB."""
+    unit, shift = next((u, s) for u, s in _UNITS if size >= 1 << s or not s)
+    return f"{size / (1 << shift):.4g} {unit}"
 
 
 _REASONS: Final = {
@@ -131,13 +149,6 @@ def unreadable(error: OSError) -> UnreadableFile:
     return UnreadableFile(
         _REASONS.get(error.errno or 0)
         or "The file cannot be read. Check its permissions, or copy it to another folder."
-    )
-
-
-def _too_large(limits: Limits) -> TooLarge:
-    return TooLarge(
-        f"The file is larger than {limits.max_bytes >> 20} MiB. "
-        "Save a smaller copy as JPEG and hash that; its fingerprint is nearly the same."
     )
 
 

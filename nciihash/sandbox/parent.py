@@ -26,19 +26,24 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 from nciihash import errors
 from nciihash.media.formats import video_format
 from nciihash.media.limits import LIMITS, Limits
-from nciihash.media.reading import HEAD, check_video_size, open_file, read_path
+from nciihash.media.reading import HEAD, check_size, check_video_size, open_file
 from nciihash.sandbox.pipe import receive, receive_frame, send, send_bytes
 from nciihash.sandbox.replies import invalid_reply, luma_size, parse_item, requested_range
 from nciihash.signals import Item, Level, SignalType
 
+# Returns the bytes of a file from an offset, as many as there are up to a length.
+_Read: TypeAlias = Callable[[int, int], bytes | memoryview]
+
+_CHUNK: Final = 1 << 20  # bytes of a picture that are read at once
 _START_SECONDS: Final = 60.0  # a cold disk is slow
 _FILTER: Final = "system-call-filter"
 ISOLATION_MEASURES: Final = (
@@ -134,27 +139,66 @@ class Sandbox:
             SandboxUnavailable: the child does not start; nothing was decoded.
             ValueError: unknown variants, no signals, or a level without what it needs.
         """
-        path = os.fsdecode(path)
+        with open_file(os.fsdecode(path)) as (file, size):
+            read = partial(_read_at, file.fileno())
+            return self._hash(read, size, variants, signals, level, fast=fast)
+
+    def hash_bytes(
+        self,
+        data: bytes | bytearray | memoryview,
+        *,
+        variants: str = "none",
+        signals: Sequence[SignalType] = (SignalType.PDQ,),
+        fast: bool = False,
+        level: Level | None = None,
+    ) -> Item:
+        """Hash a file's bytes as `hash_file` does; they are not copied, and written to no file.
+
+        Args:
+            data: the bytes, which must not be changed meanwhile.
+            variants: as in `hash_file`, and likewise the following.
+            signals: the types of hash to compute.
+            fast: decode large JPEG files at a reduced size.
+            level: how thoroughly to search for the file.
+
+        Raises:
+            FileRefused: one of its subclasses, with a message that says what to do.
+            SandboxUnavailable: the child does not start; nothing was decoded.
+            ValueError: unknown variants, no signals, or a level without what it needs.
+        """
+        with memoryview(data) as view, view.cast("B") as octets:
+
+            def read(start: int, length: int) -> memoryview:
+                return octets[start : start + length]
+
+            return self._hash(read, len(octets), variants, signals, level, fast=fast)
+
+    def _hash(
+        self,
+        read: _Read,
+        size: int,
+        variants: str,
+        signals: Sequence[SignalType],
+        level: Level | None,
+        *,
+        fast: bool,
+    ) -> Item:
+        """Hash a file in the child, which is sent the ranges of a video that it requests."""
+        is_video = video_format(bytes(read(0, HEAD))) is not None
+        (check_video_size if is_video else check_size)(size, self._limits)
         request = {
             "variants": variants,
             "signals": [SignalType(type) for type in signals],
             "fast": fast,
             "level": level,
-            "video": None,
+            "video": size if is_video else None,
         }
-        with open_file(path) as (file, size):
-            if video_format(file.read(HEAD)):
-                check_video_size(size, self._limits)
-                with self._exchange():
-                    reply, luma = self._send_ranges(request | {"video": size}, file.fileno())
-                return parse_item(reply, signals, level, luma)
-        chunks = read_path(path, limits=self._limits)
-        with closing(chunks), self._exchange():
-            reply, luma = self._send(request, chunks)
+        with self._exchange():
+            reply, luma = (self._send_ranges if is_video else self._send)(request, read)
         return parse_item(reply, signals, level, luma)
 
-    def _send_ranges(self, request: dict[str, Any], file: int) -> tuple[dict[str, Any], bytes]:
-        """Send the child the ranges of an open video that it requests.
+    def _send_ranges(self, request: dict[str, Any], read: _Read) -> tuple[dict[str, Any], bytes]:
+        """Send the child the ranges of a video that it requests.
 
         Returns:
             Its final reply, and the pixels of the reply's parts.
@@ -163,8 +207,26 @@ class Sandbox:
             child, reply, deadline = self._start_request(request, self._limits.video_seconds)
             while "read" in reply:
                 start, length = requested_range(reply, request["video"])
-                send_bytes(_stdin(child), os.pread(file, length, start), deadline)
+                send_bytes(_stdin(child), read(start, length), deadline)
                 reply = receive(_stdout(child), deadline)
+            return reply, _receive_luma(child, reply, request, deadline)
+
+    def _send(self, request: dict[str, Any], read: _Read) -> tuple[dict[str, Any], bytes]:
+        """Send the child a picture; return as `_send_ranges` does."""
+        # outside of `_faults`: if the file cannot be read, the child is kept
+        chunk = read(0, _CHUNK)
+        with self._faults(self._limits.seconds):
+            child, reply, deadline = self._start_request(request, self._limits.seconds)
+            if reply != {"file": "wanted"}:
+                return reply, b""
+            sent = 0
+            while chunk:
+                send_bytes(_stdin(child), chunk, deadline)
+                sent += len(chunk)
+                chunk = read(sent, _CHUNK)
+                check_size(sent + len(chunk), self._limits)  # the file may grow
+            send_bytes(_stdin(child), b"", deadline)
+            reply = receive(_stdout(child), deadline)
             return reply, _receive_luma(child, reply, request, deadline)
 
     @contextmanager
@@ -181,22 +243,6 @@ class Sandbox:
             except BaseException:
                 self._kill()
                 raise
-
-    def _send(
-        self, request: dict[str, Any], chunks: Iterator[bytes]
-    ) -> tuple[dict[str, Any], bytes]:
-        # outside of `_faults`: if the file cannot be read, the child is kept
-        chunk = next(chunks, b"")
-        with self._faults(self._limits.seconds):
-            child, reply, deadline = self._start_request(request, self._limits.seconds)
-            if reply != {"file": "wanted"}:
-                return reply, b""
-            while chunk:
-                send_bytes(_stdin(child), chunk, deadline)
-                chunk = next(chunks, b"")
-            send_bytes(_stdin(child), b"", deadline)
-            reply = receive(_stdout(child), deadline)
-            return reply, _receive_luma(child, reply, request, deadline)
 
     @contextmanager
     def _faults(self, seconds: float) -> Iterator[None]:
@@ -367,6 +413,11 @@ def _start(limits: Limits) -> tuple[subprocess.Popen[bytes], tuple[str, ...]]:
         _end(child)
         raise
     return child, isolation
+
+
+def _read_at(file: int, start: int, length: int) -> bytes:
+    """Read from an open file; see `_Read`."""
+    return os.pread(file, length, start)
 
 
 def _receive_luma(

@@ -35,7 +35,7 @@ def send_frame(descriptor: int, data: bytes) -> None:
         remaining = remaining[os.write(descriptor, remaining) :]
 
 
-def send_bytes(descriptor: int, data: bytes, deadline: float) -> None:
+def send_bytes(descriptor: int, data: bytes | memoryview, deadline: float) -> None:
     """Write one frame to a non-blocking pipe; `b""` ends a file.
 
     Raises:

@@ -10,21 +10,15 @@ repeated unchanged and recorded once, and an older verdict can never arrive afte
 the same signal.
 """
 
-import os
-import sqlite3
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
-from pathlib import Path
 from typing import Final, Self
 
 import httpx
 
 from nciihash.client.platform import PlatformClient, check_ids
 from nciihash.client.sans_io import RETRY_POLICY, RetryPolicy, new_idempotency_key
-from nciihash.durable import fsync_folder
 from nciihash.errors import (
     NciihashError,
     QueueFull,
@@ -33,6 +27,7 @@ from nciihash.errors import (
     describe_os_error,
 )
 from nciihash.sdk.background import BackgroundThread
+from nciihash.sdk.sqlite_file import SQLiteFile
 from nciihash.signals import Verdict
 from nciihash.wire import VERDICTS_MAX, FeedbackTaken
 
@@ -42,16 +37,11 @@ BACKOFF: Final = RetryPolicy(base=2.0, cap=60.0)
 _RETRY_AFTER_MAX: Final = 600.0  # seconds; the service cannot make a sender pause for longer
 _APPLICATION_ID: Final = 0x4E434951  # "NCIQ"
 _VERSION: Final = 1
-_BUSY_TIMEOUT: Final = 60.0  # seconds to wait for the write lock of another process
-_TABLES: Final = f"""
-BEGIN IMMEDIATE;
+_TABLES: Final = """
 CREATE TABLE IF NOT EXISTS waiting (
     turn INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, verdict TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS sending (
     turn INTEGER PRIMARY KEY, id TEXT NOT NULL, verdict TEXT NOT NULL, key TEXT NOT NULL);
-PRAGMA application_id = {_APPLICATION_ID};
-PRAGMA user_version = {_VERSION};
-COMMIT;
 """
 
 
@@ -83,39 +73,16 @@ class VerdictQueue:
     """
 
     def __init__(self, path: str | PathLike[str], *, max_waiting: int = WAITING_MAX) -> None:
-        self.path = Path(path)
-        self._max_waiting = max_waiting
-        self._lock = threading.Lock()
-        new = not self.path.exists()
-        # SQLite creates FILE-wal and FILE-shm with the mode of this file
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        if new:
-            fsync_folder(self.path.resolve().parent)
-        self._database = sqlite3.connect(
-            self.path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+        self._file = SQLiteFile(
+            path,
+            application_id=_APPLICATION_ID,
+            version=_VERSION,
+            tables=_TABLES,
+            content="a queue of verdicts",
+            invalid=QueueInvalid,
         )
-        try:
-            self._prepare()
-        except BaseException:
-            self._database.close()
-            raise
-
-    def _prepare(self) -> None:
-        with self._translated_errors():
-            application = self._number("PRAGMA application_id")
-            version = self._number("PRAGMA user_version")
-            if self._number("SELECT count(*) FROM sqlite_master") and (
-                application != _APPLICATION_ID
-            ):
-                raise QueueInvalid(f"{self.path} is not a queue of verdicts. Choose another file.")
-            if version > _VERSION:
-                raise QueueInvalid(
-                    f"{self.path} was written by a newer version of nciihash. Upgrade nciihash."
-                )
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = FULL")  # commits are fsynced
-            if version < _VERSION:
-                self._database.executescript(_TABLES)
+        self.path = self._file.path
+        self._max_waiting = max_waiting
 
     def __enter__(self) -> Self:
         return self
@@ -125,12 +92,11 @@ class VerdictQueue:
 
     def close(self) -> None:
         """Close the file; the verdicts stay in it."""
-        with self._lock:
-            self._database.close()
+        self._file.close()
 
     def __len__(self) -> int:
         """Return the number of verdicts that the service has not confirmed yet."""
-        with self._lock, self._translated_errors():
+        with self._file.read():
             return self._count("waiting") + self._count("sending")
 
     def add(self, verdicts: Mapping[str, Verdict]) -> None:
@@ -146,9 +112,9 @@ class VerdictQueue:
         """
         check_ids(verdicts)
         rows = [(id, Verdict(verdict).value) for id, verdict in verdicts.items()]
-        with self._change():
+        with self._file.change() as database:
             before = self._count("waiting")
-            self._database.executemany(
+            database.executemany(
                 "INSERT INTO waiting (id, verdict) VALUES (?, ?)"
                 " ON CONFLICT (id) DO UPDATE SET verdict = excluded.verdict",
                 rows,
@@ -197,19 +163,15 @@ class VerdictQueue:
         Raises:
             OSError: the file cannot be written.
         """
-        with self._change():
+        with self._file.change() as database:
             if not self._count("sending"):
-                self._database.execute(
+                database.execute(
                     "INSERT INTO sending (turn, id, verdict, key)"
                     " SELECT turn, id, verdict, ? FROM waiting ORDER BY turn LIMIT ?",
                     (new_idempotency_key(), VERDICTS_MAX),
                 )
-                self._database.execute(
-                    "DELETE FROM waiting WHERE turn IN (SELECT turn FROM sending)"
-                )
-            rows = self._database.execute(
-                "SELECT key, id, verdict FROM sending ORDER BY turn"
-            ).fetchall()
+                database.execute("DELETE FROM waiting WHERE turn IN (SELECT turn FROM sending)")
+            rows = database.execute("SELECT key, id, verdict FROM sending ORDER BY turn").fetchall()
         if not rows:
             return None
         return Batch(str(rows[0][0]), {str(id): Verdict(verdict) for _, id, verdict in rows})
@@ -220,8 +182,8 @@ class VerdictQueue:
         Raises:
             OSError: the file cannot be written.
         """
-        with self._change():
-            self._database.execute("DELETE FROM sending WHERE key = ?", (batch.key,))
+        with self._file.change() as database:
+            database.execute("DELETE FROM sending WHERE key = ?", (batch.key,))
 
     def rename(self, batch: Batch) -> None:
         """Replace the idempotency key of a batch.
@@ -229,44 +191,13 @@ class VerdictQueue:
         Raises:
             OSError: the file cannot be written.
         """
-        with self._change():
-            self._database.execute(
+        with self._file.change() as database:
+            database.execute(
                 "UPDATE sending SET key = ? WHERE key = ?", (new_idempotency_key(), batch.key)
             )
 
     def _count(self, table: str) -> int:
-        return self._number(f"SELECT count(*) FROM {table}")  # noqa: S608 - the names are constants
-
-    def _number(self, query: str) -> int:
-        (number,) = self._database.execute(query).fetchone()
-        return int(number)
-
-    @contextmanager
-    def _change(self) -> Iterator[None]:
-        """Run the block in one transaction."""
-        with self._lock, self._translated_errors():
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._database.execute("COMMIT")
-            except BaseException:
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def _translated_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.ProgrammingError:
-            raise
-        except sqlite3.OperationalError as error:
-            raise OSError(f"{self.path} cannot be read or written: {error}.") from error
-        except sqlite3.DatabaseError as error:
-            raise QueueInvalid(
-                f"{self.path} is damaged or not a queue of verdicts. Move it away to start a new "
-                "queue."
-            ) from error
+        return self._file.number(f"SELECT count(*) FROM {table}")  # noqa: S608 - the names are constants
 
 
 @dataclass(frozen=True, slots=True)

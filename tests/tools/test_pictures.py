@@ -38,7 +38,9 @@ def draw(seed: int, text: str) -> Image.Image:
             for wave, phase, size in zip(*waves, strict=True)
         )
         color = tuple(int(c) for c in rng.integers(20, 150, 3))
-        pen.polygon([(0, height), *zip(x.tolist(), y.tolist(), strict=True), (width, height)], color)
+        pen.polygon(
+            [(0, height), *zip(x.tolist(), y.tolist(), strict=True), (width, height)], color
+        )
         for column in rng.integers(0, len(x), 6 + 4 * layer):
             left, top = float(x[column]), float(y[column])
             size = float(rng.uniform(12, 60))

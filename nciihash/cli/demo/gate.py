@@ -111,6 +111,14 @@ class GateScore:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Uploads:
+    """Whether a site refused each copy and each unrelated photo."""
+
+    copies: list[bool]
+    unrelated: list[bool]
+
+
 def run(terminal: Terminal, photos: Sequence[Path]) -> bool:
     """Run the demonstration and print its results; the last line of output is `GateScore.line`.
 
@@ -130,7 +138,9 @@ def run(terminal: Terminal, photos: Sequence[Path]) -> bool:
         service = stack.enter_context(LocalService(folder))
         files = choose_files(terminal, photos, folder)
         survivor = stack.enter_context(Client(service.address))
-        opened = survivor.open_case(files.items, reason=Reason.PRECAUTION, adult=True, depicted=True)
+        opened = survivor.open_case(
+            files.items, reason=Reason.PRECAUTION, adult=True, depicted=True
+        )
         terminal.show(
             f"A clearinghouse listens at {service.address}. Case {opened.case} is open with the "
             f"hashes of {len(files.items)} photos."
@@ -148,23 +158,33 @@ def run(terminal: Terminal, photos: Sequence[Path]) -> bool:
             )
         else:
             terminal.show("Squid is not installed, so the second site is left out.")
-        copies = {site: [_refused(url, file) for file in files.copies] for site, url in sites.items()}
-        others = {site: [_refused(url, file) for file in files.unrelated] for site, url in sites.items()}
+        before = {site: _upload(url, files) for site, url in sites.items()}
         terminal.show("")
-        terminal.show(_table(files, copies))
+        terminal.show(_table(files, {site: uploads.copies for site, uploads in before.items()}))
         survivor.withdraw(opened.case, opened.passphrase)
         terminal.show("\nThe person withdraws everything.")
         _wait(lambda: _signals(admin) == 0, "The gate did not receive the withdrawal.")
-        after = [_refused(url, file) for url in sites.values() for file in files.copies]
-    score = GateScore(
-        copies=sum(map(len, copies.values())),
-        blocked=sum(map(sum, copies.values())),
-        others=sum(map(len, others.values())),
-        passed=sum(not refused for site in others.values() for refused in site),
-        after=sum(after),
-    )
+        after = [_upload(url, files) for url in sites.values()]
+    score = _score(list(before.values()), after)
     terminal.show(score.line)
     return score.good
+
+
+def _upload(site: str, files: DemoFiles) -> _Uploads:
+    return _Uploads(
+        [_refused(site, file) for file in files.copies],
+        [_refused(site, file) for file in files.unrelated],
+    )
+
+
+def _score(before: Sequence[_Uploads], after: Sequence[_Uploads]) -> GateScore:
+    return GateScore(
+        copies=sum(len(site.copies) for site in before),
+        blocked=sum(sum(site.copies) for site in before),
+        others=sum(len(site.unrelated) for site in before),
+        passed=sum(not refused for site in before for refused in site.unrelated),
+        after=sum(sum(site.copies) for site in after),
+    )
 
 
 def _table(files: DemoFiles, refused: dict[str, list[bool]]) -> Table:

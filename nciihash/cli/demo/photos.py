@@ -61,8 +61,25 @@ class DemoHashes:
         return min((a ^ b).bit_count() for a in photo_values for b in copy_values)
 
 
-def hash_photos(terminal: Terminal, photos: Sequence[Path], folder: Path) -> DemoHashes:
-    """Choose the photos, write their edited copies to a folder, and hash everything.
+@dataclass(frozen=True, slots=True)
+class DemoFiles:
+    """The photos of a demo, and files of what is uploaded.
+
+    Attributes:
+        names: file names of the submitted photos, without suffix.
+        items: the submitted photos.
+        copies: edited copies: those of the first photo in the order of `EDITS`, then the next.
+        unrelated: photos that are not submitted.
+    """
+
+    names: tuple[str, ...]
+    items: tuple[Item, ...]
+    copies: tuple[Path, ...]
+    unrelated: tuple[Path, ...]
+
+
+def choose_files(terminal: Terminal, photos: Sequence[Path], folder: Path) -> DemoFiles:
+    """Choose and hash the photos, and write their edited copies to a folder.
 
     Files are hashed in the sandbox, but decoded in this process for editing.
 
@@ -97,7 +114,7 @@ def hash_photos(terminal: Terminal, photos: Sequence[Path], folder: Path) -> Dem
     if not items:
         raise TooPlain("None of these photos can be used. Name others.")
 
-    files = []
+    copies = []
     with terminal.progress("Editing copies", len(sources) * len(EDITS)) as advance:
         for number, path in enumerate(sources):
             photo = Image.fromarray(read_pixels(path))
@@ -105,21 +122,34 @@ def hash_photos(terminal: Terminal, photos: Sequence[Path], folder: Path) -> Dem
             for edit_number, edit in enumerate(EDITS):
                 file = folder / f"{number}-{edit_number}.{edit.format.lower()}"
                 file.write_bytes(edit.apply(photo))
-                files.append(file)
+                copies.append(file)
                 advance(1)
 
     submitted = {_digest(path) for path in sources}
     others = [bundled / name for name in _UNRELATED] if bundled else []
-    others = [path for path in others if path.is_file() and _digest(path) not in submitted]
+    unrelated = [path for path in others if path.is_file() and _digest(path) not in submitted]
+    return DemoFiles(tuple(names), tuple(items), tuple(copies), tuple(unrelated))
+
+
+def hash_photos(terminal: Terminal, photos: Sequence[Path], folder: Path) -> DemoHashes:
+    """Choose the photos as `choose_files` does, and hash their copies and the unrelated photos.
+
+    Raises:
+        ExtraMissing: no photos were given, and scikit-image is not installed.
+        TooPlain: no photo can be used.
+    """
+    files = choose_files(terminal, photos, folder)
+    queries = [*files.copies, *files.unrelated]
     hashes: list[Item] = []
-    with terminal.progress("Hashing", len(files) + len(others)) as advance:
-        for _, outcome in _hashed([*files, *others], VariantSet.MATCH, Level.THOROUGH):
+    with terminal.progress("Hashing", len(queries)) as advance:
+        for _, outcome in _hashed(queries, VariantSet.MATCH, Level.THOROUGH):
             if isinstance(outcome, FileRefused):
                 raise outcome  # a copy from above, or a file known to be good
             hashes.append(outcome)
             advance(1)
-    rows = [tuple(hashes[start : start + len(EDITS)]) for start in range(0, len(files), len(EDITS))]
-    return DemoHashes(tuple(names), tuple(items), tuple(rows), tuple(hashes[len(files) :]))
+    count = len(files.copies)
+    rows = [tuple(hashes[start : start + len(EDITS)]) for start in range(0, count, len(EDITS))]
+    return DemoHashes(files.names, files.items, tuple(rows), tuple(hashes[count:]))
 
 
 def _hashed(

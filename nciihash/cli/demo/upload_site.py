@@ -29,7 +29,8 @@ _PAGE: Final = """<!doctype html>
 <meta name="viewport" content="width=device-width">
 <title>Upload site</title>
 <style>
-body {{ font: 1.1rem/1.5 system-ui, sans-serif; max-width: 34rem; margin: 3rem auto; padding: 0 1rem }}
+body {{ font: 1.1rem/1.5 system-ui, sans-serif; max-width: 34rem;
+       margin: 3rem auto; padding: 0 1rem }}
 button {{ font: inherit; padding: .5rem 1.2rem }}
 .message {{ border-left: .3rem solid {color}; padding: .5rem 1rem }}
 </style>

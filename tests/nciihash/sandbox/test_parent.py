@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -156,15 +157,32 @@ def test_a_child_that_stops_reading_times_out(hasty, picture, monkeypatch):
 
 
 def test_a_file_that_cannot_be_read_to_its_end_is_refused(box, picture, monkeypatch):
-    def fail(path, *, limits):
-        yield picture.read_bytes()
-        raise errors.UnreadableFile("The disk is gone.")
+    large, pread = sibling(picture, encode(scene(1500, 1000), "BMP")), os.pread
+
+    def fail(file, length, start):
+        if start:
+            raise OSError(errno.EIO, "Input/output error")
+        return pread(file, length, start)
 
     with monkeypatch.context() as patched:
-        patched.setattr(sandbox, "read_path", fail)
-        with pytest.raises(errors.UnreadableFile, match="disk is gone"):
-            box.hash_file(picture)
+        patched.setattr(sandbox.os, "pread", fail)
+        with pytest.raises(errors.UnreadableFile, match="disk reports an error"):
+            box.hash_file(large)
     assert box.hash_file(picture) == hasher.hash_file(picture)
+
+
+def test_a_picture_that_grows_beyond_the_limit_while_it_is_read_is_refused(picture, monkeypatch):
+    pread = os.pread
+
+    def grow(file, length, start):
+        return pread(file, length, start) or bytes(1)
+
+    with Sandbox(Limits(max_bytes=picture.stat().st_size)) as box:
+        with monkeypatch.context() as patched:
+            patched.setattr(sandbox.os, "pread", grow)
+            with pytest.raises(errors.TooLarge, match="larger than"):
+                box.hash_file(picture)
+        assert box.hash_file(picture) == hasher.hash_file(picture)
 
 
 def test_every_byte_of_a_large_file_reaches_the_child(box, picture):

@@ -237,7 +237,7 @@ def test_added_verdicts_survive_kill_9(path, service):
 def test_every_commit_is_fsynced(path):
     full = 2  # the write-ahead log is fsynced at each commit
     with VerdictQueue(path) as queue:
-        assert queue._number("PRAGMA synchronous") == full
+        assert queue._file.number("PRAGMA synchronous") == full
 
 
 def test_only_the_owner_can_read_the_files(path):
