@@ -202,7 +202,9 @@ class Gate:
     async def _check_item(self, item: Item, check: _Check) -> Outcome:
         if reason := self._unusable(check.state):
             return _without_matches(check, reason)
-        return await asyncio.to_thread(self._decide, check, item)
+        outcome = await asyncio.to_thread(self._decide, check, item)
+        check.times.hashed = None
+        return outcome
 
     def _unusable(self, state: BankState) -> Reason | None:
         """Return why a bank cannot be relied on; None if it can."""
