@@ -93,11 +93,15 @@ class Metrics:
 
     Args:
         clock: Unix time in seconds.
+
+    Attributes:
+        references_not_stored: blocks and reviews whose reference could not be stored.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self.registry = CollectorRegistry()
         self._clock = clock
+        self.references_not_stored = 0
         self._recent: deque[tuple[int, Counted[Happened]]] = deque()
         self._decisions = self._counter(
             "decisions", "Uploads by what was decided.", "dialect", "decision", "reason", "media"
@@ -200,6 +204,7 @@ class Metrics:
 
     def reference_not_stored(self) -> None:
         """Count a block or review whose reference could not be stored."""
+        self.references_not_stored += 1
         self._unstored.inc()
 
     def flooded(self) -> None:
