@@ -1,12 +1,15 @@
 """The names, parameters and fields of Hasher-Matcher-Actioner's API."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from starlette.requests import Request
+
 from nciihash.errors import InvalidSignal
 from nciihash.sdk.lookup import LookupResult
-from nciihash.signals import Band, Item, Match, Media, Signal, SignalType
+from nciihash.signals import Band, Match, Signal, SignalType
 from nciihash.wire import Hit
 
 # HMA's names of the types of signals.
@@ -17,6 +20,7 @@ SIGNAL_NAMES: Final = {type: name for name, type in SIGNAL_TYPES.items()}
 CONTENT_TYPES: Final = {"photo": "pdq", "video": "video_md5"}
 
 _ID_BITS: Final = 53  # of the integers that a double has exactly, as JavaScript's numbers are
+_OBJECT_BYTES: Final = 1 << 14
 _TRUE: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
 _FALSE: Final = frozenset({"0", "false", "f", "no", "n", "off"})
 
@@ -90,18 +94,6 @@ def parse_types(text: str | None) -> frozenset[str]:
     return names
 
 
-def hash_fields(item: Item) -> dict[str, str]:
-    """Return the hashes of a file as HMA does: of a picture that is too plain, an empty one."""
-    if item.media is Media.VIDEO:
-        wanted = SignalType.MD5
-    else:
-        wanted = SignalType.PDQ
-    for hashed in item.hashes:
-        if hashed.signal.type is wanted:
-            return {SIGNAL_NAMES[wanted]: "" if hashed.plain else hashed.signal.hex}
-    return {}
-
-
 def nearest_items(result: LookupResult) -> dict[str, dict[str, int]]:
     """Return the distance of the nearest match of each item, by type of signal.
 
@@ -130,3 +122,23 @@ def _bits(type: SignalType, match: Match | Hit) -> int:
     if isinstance(match, Match):
         return match.distance if match.aligned is None else match.aligned
     return (type.threshold + 1) // 2 if match.band is Band.STRONG else type.threshold
+
+
+async def read_object(request: Request) -> dict[str, Any]:
+    """Read an object of JSON.
+
+    Raises:
+        HmaRefused: the body is something else, or too large.
+    """
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _OBJECT_BYTES:
+            raise HmaRefused(413, "The request is too large.")
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise HmaRefused(400, "The request is not JSON.") from None
+    if not isinstance(value, dict):
+        raise HmaRefused(400, "Request input was not a dict")
+    return value

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import binascii
 import json
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack
 from http import HTTPStatus
 from secrets import compare_digest
@@ -29,7 +29,7 @@ _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer, Basic realm="gate"'}
 
 
 def json_response(
-    content: Mapping[str, Any],
+    content: Mapping[str, Any] | Sequence[Any],
     status: int = 200,
     *,
     media_type: str = JSON,
@@ -84,7 +84,7 @@ def guarded(endpoint: Endpoint, token: str | None) -> Endpoint:
     """
 
     async def guard(request: Request) -> Response:
-        if token is not None and not _authorized(request, token):
+        if token is not None and not authorized(request, token):
             return problem(
                 HTTPStatus.UNAUTHORIZED,
                 "token_needed",
@@ -148,7 +148,8 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
         working.cancel()
 
 
-def _authorized(request: Request, token: str) -> bool:
+def authorized(request: Request, token: str) -> bool:
+    """Whether a request carries a token, as `Bearer` or as the password of `Basic`."""
     scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
     given = credentials.strip().encode()
     if scheme.lower() == "basic":
