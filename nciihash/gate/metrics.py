@@ -14,6 +14,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from nciihash.gate.outcome import Decision, Dialect, Outcome
+from nciihash.gate.pool import LaneState
 from nciihash.signals import Media
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -27,21 +28,6 @@ _SECONDS: Final = (
 )
 _RECENT_SECONDS: Final = 3600
 _INTERVAL_SECONDS: Final = 60  # the resolution of the last hour
-
-
-@dataclass(frozen=True, slots=True)
-class LaneState:
-    """The state of the child processes for pictures, or of those for videos.
-
-    Attributes:
-        waiting: uploads that wait for a child process.
-        running: uploads that are being hashed.
-        deaths: child processes that ended in the middle of an upload, since the gate started.
-    """
-
-    waiting: int = 0
-    running: int = 0
-    deaths: int = 0
 
 
 @dataclass(frozen=True, slots=True)

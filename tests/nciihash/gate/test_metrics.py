@@ -4,8 +4,9 @@ from dataclasses import replace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from nciihash.gate.metrics import GateState, Happened, LaneState, Metrics
+from nciihash.gate.metrics import GateState, Happened, Metrics
 from nciihash.gate.outcome import Decision, Dialect, Outcome, Reason
+from nciihash.gate.pool import LaneState
 from nciihash.signals import Media
 
 STATE = GateState(
