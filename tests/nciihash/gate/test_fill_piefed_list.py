@@ -1,5 +1,6 @@
 """The list of PieFed's blocked images, in a PostgreSQL database with PieFed's table."""
 
+import random
 import runpy
 import sys
 
@@ -12,7 +13,6 @@ from nciihash.feed import Added, FeedPage, Removed
 from nciihash.signals import Media, Signal, SignalType, Variant
 from support.banks import cursor, name
 from support.paths import ROOT
-from support.serving import pdq
 
 # The columns that PieFed's model has, and its comparison (app/utils.py).
 TABLE = """
@@ -23,6 +23,10 @@ CREATE TABLE blocked_image (
 BLOCKED = (
     "SELECT id FROM blocked_image WHERE length(replace((hash # %s::bit(256))::text, '0', '')) < 15"
 )
+
+
+def pdq(seed):
+    return Signal(SignalType.PDQ, random.Random(seed).randbytes(32))
 
 
 @pytest.fixture
@@ -70,7 +74,7 @@ def test_the_list_follows_the_bank(tmp_path, piefed, fill):
     with Bank.open(tmp_path / "bank") as bank:
         md5 = Signal(SignalType.MD5, bytes(16))
         page = [added(1, first), added(2, second), added(3, md5)]
-        bank.append(FeedPage(tuple(page), cursor(1), has_more=False))
+        bank.append(FeedPage(tuple(page), cursor(1), more=False))
     assert fill() == "2 added, 0 removed"
     assert fill() == "0 added, 0 removed"
     assert blocked(first)
@@ -78,7 +82,7 @@ def test_the_list_follows_the_bank(tmp_path, piefed, fill):
     assert not blocked(second, flipped=15)
 
     with Bank.open(tmp_path / "bank") as bank:
-        bank.append(FeedPage((Removed(name(1)),), cursor(2), has_more=False))
+        bank.append(FeedPage((Removed(name(1)),), cursor(2), more=False))
     assert fill() == "0 added, 1 removed"
     assert not blocked(first)
     assert blocked(second)
@@ -87,7 +91,7 @@ def test_the_list_follows_the_bank(tmp_path, piefed, fill):
 
 def test_a_bank_that_is_not_there_yet_changes_nothing(tmp_path, piefed, fill):
     with Bank.open(tmp_path / "bank") as bank:
-        bank.append(FeedPage((added(1, pdq(1)),), cursor(1), has_more=False))
+        bank.append(FeedPage((added(1, pdq(1)),), cursor(1), more=False))
     assert fill() == "1 added, 0 removed"
     for path in tmp_path.glob("bank*"):
         path.unlink()
@@ -99,14 +103,14 @@ def test_a_bank_that_is_not_there_yet_changes_nothing(tmp_path, piefed, fill):
 def test_a_veiled_bank_is_refused(tmp_path, piefed, fill):
     with Bank.open(tmp_path / "bank") as bank:
         veiled = Signal(SignalType.PDQ_VEIL128, bytes(16))
-        bank.append(FeedPage((added(1, veiled),), cursor(1), has_more=False))
+        bank.append(FeedPage((added(1, veiled),), cursor(1), more=False))
     with pytest.raises(SystemExit, match="no whole hashes"):
         fill()
 
 
 def test_an_error_of_the_database_does_not_print_hashes(tmp_path, piefed, fill, capsys):
     with Bank.open(tmp_path / "bank") as bank:
-        bank.append(FeedPage((added(1, pdq(1)),), cursor(1), has_more=False))
+        bank.append(FeedPage((added(1, pdq(1)),), cursor(1), more=False))
     piefed.execute("ALTER TABLE blocked_image ADD CHECK (note = '')")
     with pytest.raises(SystemExit):
         fill()

@@ -1,6 +1,11 @@
+import random
+
 from nciihash.gate.recent import RecentItems
-from nciihash.signals import Hashed, Item, Media
-from support.serving import pdq
+from nciihash.signals import Hashed, Item, Media, Signal, SignalType
+
+
+def pdq():
+    return Signal(SignalType.PDQ, random.randbytes(32))
 
 
 def test_items_are_kept_for_a_minute():
