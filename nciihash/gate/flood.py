@@ -15,3 +15,8 @@ class FloodStop:
         """Return the ids of flooded items."""
         del item, result, now
         return frozenset()
+
+    def flooded(self, *, now: float) -> frozenset[str]:
+        """Return the ids of all flooded items."""
+        del now
+        return frozenset()

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import binascii
 import json
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from http import HTTPStatus
 from secrets import compare_digest
@@ -33,7 +33,7 @@ _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer, Basic realm="gate"'}
 
 
 def json_response(
-    content: Mapping[str, Any],
+    content: Mapping[str, Any] | Sequence[Any],
     status: int = 200,
     *,
     media_type: str = JSON,
@@ -92,7 +92,7 @@ def guarded(gate: Gate, dialect: Dialect, endpoint: Endpoint) -> Endpoint:
 
     async def guard(request: Request) -> Response:
         token = gate.config.dialects[dialect].token
-        if token is not None and not _authorized(request, token):
+        if token is not None and not authorized(request, token):
             await drop_body(request)
             return problem(
                 HTTPStatus.UNAUTHORIZED,
@@ -180,7 +180,8 @@ async def drop_body(request: Request) -> None:
                     return
 
 
-def _authorized(request: Request, token: str) -> bool:
+def authorized(request: Request, token: str) -> bool:
+    """Whether a request carries a token, as `Bearer` or as the password of `Basic`."""
     scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
     given = credentials.strip().encode()
     if scheme.lower() == "basic":
