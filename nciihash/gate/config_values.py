@@ -141,7 +141,7 @@ def _socket(written: str) -> Path:
 
 def hosts(value: object) -> frozenset[str]:
     """Read hosts as `nciihash.gate.hosts.parse_host` does."""
-    written = value if isinstance(value, list) else [None]
+    written: list[Any] = value if isinstance(value, list) else [None]
     if not all(isinstance(name, str) for name in written):
         raise ValueError('Write a list of hosts, such as ["media.example.org"].')
     names = frozenset(str(name).lower().removesuffix(".") for name in written)

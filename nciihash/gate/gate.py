@@ -133,31 +133,27 @@ class Gate:
             upload: the upload.
             receive: seconds in which it was received, for the metrics; None if not known.
         """
-        return await self._answer(dialect, partial(self._check_upload, upload), receive)
+        return await self._answer(dialect, partial(self._check_upload, upload), receive=receive)
 
     async def check_item(self, dialect: Dialect, item: Item) -> Outcome:
-        """Decide about a file of which the caller has only the hashes.
+        """Decide about a file of which the caller has only the hashes, or some of them.
 
-        Parts of it cannot be looked up, and it is not known how much detail it has, so a person
-        should look at each match of a picture. Nothing but a cancellation is raised.
+        Nothing but a cancellation is raised.
         """
         return await self._answer(dialect, partial(self._check_item, item))
-
-    def recent(self, state: BankState) -> bool:
-        """Whether a bank is complete and recent enough to rely on."""
-        return state.as_of is not None and self._clock() - state.as_of <= self.config.max_age
 
     async def _answer(
         self,
         dialect: Dialect,
-        intend: Callable[[_Check], Awaitable[Outcome]],
+        look_up: Callable[[_Check], Awaitable[Outcome]],
+        *,
         receive: float | None = None,
     ) -> Outcome:
         """Count an outcome, and return it, or what `dry_run` makes of it."""
         started = self._monotonic()
         check = _Check(dialect, self.config.dialects[dialect], self.bank.state(), _Times())
         try:
-            intended = await self._intended(check, intend)
+            intended = await self._intended(check, look_up)
         except Exception as error:  # noqa: BLE001 - the caller needs an answer, whatever happens
             _log.error("A check failed: %s. Please report it.", _location(error))
             intended = _without_matches(check, Reason.INTERNAL)
@@ -183,7 +179,7 @@ class Gate:
             signals=bank.signals,
             as_of=bank.as_of,
             current=bank.current,
-            stale=not self.recent(bank),
+            stale=self._stale(bank),
             veiled=bank.veiled,
             error=bank.error,
             lanes=self.pool.state(),
@@ -208,13 +204,13 @@ class Gate:
             self._exceptions_version = version
 
     async def _intended(
-        self, check: _Check, intend: Callable[[_Check], Awaitable[Outcome]]
+        self, check: _Check, look_up: Callable[[_Check], Awaitable[Outcome]]
     ) -> Outcome:
         """Return the outcome without regard to `dry_run`."""
         if self._sample() >= check.settings.share:
             return Outcome(Decision.CLEAR, Reason.NOT_SAMPLED, as_of=check.state.as_of)
         try:
-            return await intend(check)
+            return await look_up(check)
         except FileRefused as refusal:
             reason = next(reason for kind, reason in _REFUSALS if isinstance(refusal, kind))
         except PoolFull:
@@ -243,9 +239,13 @@ class Gate:
 
     def _unusable(self, state: BankState) -> Reason | None:
         """Return why a bank cannot be relied on; None if it can."""
-        if state.as_of is None:
-            return Reason.BANK_EMPTY
-        return None if self.recent(state) else Reason.BANK_STALE
+        if not self._stale(state):
+            return None
+        return Reason.BANK_EMPTY if state.as_of is None else Reason.BANK_STALE
+
+    def _stale(self, state: BankState) -> bool:
+        """Whether the bank was never complete, or is too old to rely on."""
+        return state.as_of is None or self._clock() - state.as_of > self.config.max_age
 
     def _decide(self, check: _Check, item: Item) -> Outcome:
         """Look an item up and decide; runs in a thread of the pool."""

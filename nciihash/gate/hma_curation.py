@@ -58,10 +58,10 @@ class HmaCuration:
 
     async def show_status(self, _: Request) -> Response:
         """`GET /status`: whether the bank is complete and recent. It needs no token."""
-        state = self.gate.bank.state()
+        state = self.gate.state()
         if state.as_of is None:
             return PlainTextResponse("INDEX-NOT-LOADED", 503)
-        if not self.gate.recent(state):
+        if state.stale:
             return PlainTextResponse("INDEX-STALE", 503)
         return PlainTextResponse("I-AM-ALIVE")
 

@@ -11,8 +11,9 @@ server can check them.
 
 import ipaddress
 import logging
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from synapse.module_api import NOT_SPAM, ModuleApi, make_deferred_yieldable
@@ -21,6 +22,10 @@ from twisted.internet import defer, protocol
 from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 
+if TYPE_CHECKING:
+    from synapse.media._base import FileInfo
+    from synapse.media.media_storage import ReadableFileWrapper
+
 _log: Final = logging.getLogger(__name__)
 
 _KEYS: Final = {"gate", "review", "on_error", "token", "private", "timeout"}
@@ -28,10 +33,11 @@ _CHOICES: Final = {"accept", "refuse"}
 _CONNECT_SECONDS: Final = 5.0
 _ANSWER_BYTES: Final = 1 << 16
 
-# The statuses of the gate's `POST /check?answer=status`.
-_CLEAR: Final = frozenset({200, 204})
+# The statuses of the gate's `POST /check?answer=status`. The gate refuses a file that cannot be
+# hashed with one of the last three, if it is configured to.
+_CLEAR: Final = 200
 _REVIEW: Final = 202
-_BLOCK: Final = 451
+_REFUSED: Final = frozenset({451, 413, 415, 422})
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ class GateSpamChecker:
         )
 
     @staticmethod
-    def parse_config(config: dict[str, Any]) -> Settings:
+    def parse_config(config: Mapping[str, object]) -> Settings:
         """Return the settings.
 
         Raises:
@@ -106,7 +112,9 @@ class GateSpamChecker:
             timeout=float(timeout),
         )
 
-    async def check_media_file_for_spam(self, file_wrapper: Any, file_info: Any) -> Any:
+    async def check_media_file_for_spam(
+        self, file_wrapper: "ReadableFileWrapper", file_info: "FileInfo"
+    ) -> Codes | str:
         """Ask the gate about a file that Synapse is about to store."""
         if file_info.thumbnail is not None:
             return NOT_SPAM  # of a file that has been checked
@@ -114,15 +122,13 @@ class GateSpamChecker:
             status = await self._ask(file_wrapper.path)
         except Exception as error:  # noqa: BLE001 - Synapse needs an answer, whatever happens
             return self._unanswered(type(error).__name__)
-        if status in _CLEAR:
-            return NOT_SPAM
-        if status == _BLOCK or (status == _REVIEW and self._settings.refuse_reviews):
+        if status in _REFUSED or (status == _REVIEW and self._settings.refuse_reviews):
             return Codes.FORBIDDEN
-        if status == _REVIEW:
+        if status in {_CLEAR, _REVIEW}:
             return NOT_SPAM
         return self._unanswered(f"status {status}")
 
-    def _unanswered(self, why: str) -> Any:
+    def _unanswered(self, why: str) -> Codes | str:
         refused = self._settings.refuse_on_error
         done = "refused" if refused else "accepted"
         _log.warning("The gate did not check a file, which is %s: %s.", done, why)
@@ -138,7 +144,7 @@ class GateSpamChecker:
         return int(await make_deferred_yieldable(answer))
 
     @defer.inlineCallbacks
-    def _send(self, path: str) -> Any:
+    def _send(self, path: str) -> Generator[Any, Any, int]:
         with open(path, "rb") as file:  # noqa: PTH123 - as Synapse reads it
             response = yield self._agent.request(
                 b"POST", self._url, Headers(self._headers), FileBodyProducer(file)
@@ -146,10 +152,10 @@ class GateSpamChecker:
             read = _Read()
             response.deliverBody(read)
             yield read.done
-        return response.code
+        return int(response.code)
 
 
-class _Read(protocol.Protocol):
+class _Read(protocol.Protocol):  # type: ignore[misc, unused-ignore]
     """Reads the body of a response, so that the connection can be used again, and drops it."""
 
     def __init__(self) -> None:
@@ -161,7 +167,7 @@ class _Read(protocol.Protocol):
         if self._size > _ANSWER_BYTES:
             self._abort()
 
-    def connectionLost(self, reason: Any = protocol.connectionDone) -> None:  # noqa: ARG002, N802
+    def connectionLost(self, reason: object = protocol.connectionDone) -> None:  # noqa: ARG002, N802
         if not self.done.called:
             self.done.callback(None)
 
@@ -170,18 +176,19 @@ class _Read(protocol.Protocol):
         transport.abortConnection()
 
 
-def _address(address: Any, *, private: bool) -> str:
+def _address(address: object, *, private: bool) -> str:
     """Return the address of a gate, as configured.
 
     Raises:
         ConfigError: it is none, or files would be sent over a network as plain text.
     """
+    text = address if isinstance(address, str) and address.isascii() else ""
     try:
-        parts = urlsplit(address if isinstance(address, str) else "")
+        parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
     except ValueError:
         host = None
-    if not host or parts.scheme not in {"http", "https"} or not address.isascii():
+    if not host or parts.scheme not in {"http", "https"}:
         raise ConfigError("Set `gate` to the address of the gate, such as http://127.0.0.1:9870.")
     if parts.username is not None or parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise ConfigError("`gate` may contain only a host and a port.")
