@@ -1,4 +1,4 @@
-"""The choice between the sets of altered copies: all chosen pictures have the set that is chosen."""
+"""The choice between the sets of altered copies, which holds for all pictures that are chosen."""
 
 import json
 from functools import cache
