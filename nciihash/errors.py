@@ -28,6 +28,7 @@ and what to do next.
     ├── EngineUnavailable         the cluster for a scan cannot be reached
     ├── QueueFull                 too many verdicts are waiting to be sent
     ├── QueueInvalid              a verdict queue: damaged, foreign or newer
+    ├── ConfigInvalid             the configuration of a gate: `faults` has all that is wrong in it
     ├── ExtraMissing              a package from `pip install "nciihash[…]"` is missing
     └── ServiceError              anything between this client and a clearinghouse
         ├── InvalidRequest        (also a ValueError) an invalid address, key or value; not sent
@@ -39,8 +40,8 @@ and what to do next.
 """
 
 import errno
-from collections.abc import Mapping
-from os import fsdecode
+from collections.abc import Mapping, Sequence
+from os import PathLike, fsdecode
 from typing import ClassVar, Final, Self
 
 
@@ -209,6 +210,24 @@ class QueueInvalid(NciihashError):
     code = "queue_invalid"
 
 
+class ConfigInvalid(NciihashError):
+    """The configuration of a gate cannot be used: correct what `faults` names.
+
+    Args:
+        path: of the file.
+        faults: for each of them the key, its value and what to write.
+
+    Attributes:
+        faults: the same.
+    """
+
+    code = "config_invalid"
+
+    def __init__(self, path: PathLike[str], faults: Sequence[str]) -> None:
+        super().__init__(f"{_printable(path)} cannot be used. {' '.join(faults)}")
+        self.faults = tuple(faults)
+
+
 class ExtraMissing(NciihashError):
     """An optional package is not installed: the message has the command that installs it."""
 
@@ -359,5 +378,5 @@ def describe_os_error(error: OSError) -> str:
 
 def _printable(path: object) -> str:
     """Return a path without control characters, which could change the terminal's state."""
-    text = fsdecode(path) if isinstance(path, str | bytes) else str(path)
+    text = fsdecode(path) if isinstance(path, str | bytes | PathLike) else str(path)
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

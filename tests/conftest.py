@@ -65,7 +65,7 @@ _SLOW_MODULES = (
     *("nciihash/cli/test_submission.py", "nciihash/client/test_transport.py"),
     *("nciihash/hashing/test_video.py", "nciihash/search/test_kernel.py"),
     *("nciihash/sandbox/test_confinement.py", "nciihash/sandbox/test_lifetime.py"),
-    "nciihash/sandbox/test_parent.py",
+    *("nciihash/sandbox/test_parent.py", "nciihash/gate/test_pool.py"),
     *("nciihash/sandbox/test_pool.py", "nciihash/sandbox/test_videos.py"),
     *("nciihash/sdk/test_follow_loop.py", "nciihash/sdk/test_veiled.py", "nciihash/test_tx.py"),
 )

@@ -1,12 +1,35 @@
 """The configuration of a gate: a TOML file, checked completely before the gate starts."""
 
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
+from nciihash.errors import ConfigInvalid
+from nciihash.gate import config_keys as keys
+from nciihash.gate.config_checks import (
+    address_faults,
+    key_faults,
+    read_secret,
+    shared_address_faults,
+)
+from nciihash.gate.config_keys import Key, render_default
+from nciihash.gate.config_values import is_loopback, shown
 from nciihash.gate.outcome import Dialect
-from nciihash.gate.policy import Policy
-from nciihash.signals import Level
+from nciihash.gate.policy import STRICTNESS, Action, MediaPolicy, Policy
+from nciihash.signals import Level, SignalType
+
+__all__ = [
+    "Address",
+    "DialectConfig",
+    "FloodConfig",
+    "GateConfig",
+    "UploadLimits",
+    "load",
+    "render_default",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +53,17 @@ class Address:
     certificate: Path | None = None
     key: Path | None = None
 
+    def __str__(self) -> str:
+        """Return it as it is written in the configuration."""
+        if self.path is not None:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def local(self) -> bool:
+        """Whether only programs on this machine reach it."""
+        return self.path is not None or is_loopback(self.host)
+
 
 @dataclass(frozen=True, slots=True)
 class DialectConfig:
@@ -43,7 +77,9 @@ class DialectConfig:
         dry_run: whether all uploads are accepted, and what would have been stopped is counted.
         obeyed: whether the caller must do as the gate answers, so that a block is reported to the
             clearinghouse as `blocked`; otherwise as `pending`, until it is confirmed.
-        hosts: the hosts from which URLs may be fetched (`hma` and `piefed`).
+        hosts: the hosts from which URLs may be fetched (`hma` and `piefed`), as
+            `nciihash.gate.hosts.parse_host` reads them; none to fetch nothing.
+        banks: the names under which `hma` shows its bank: capital letters, digits and underscores.
         token: a secret that requests must carry as `Authorization: Bearer`; None for none. Only
             dialects over HTTP.
     """
@@ -55,6 +91,7 @@ class DialectConfig:
     dry_run: bool = False
     obeyed: bool = True
     hosts: frozenset[str] = frozenset()
+    banks: tuple[str, ...] = ("NCII",)
     token: str | None = field(default=None, repr=False)
 
 
@@ -129,3 +166,204 @@ class GateConfig:
     reference_days: int = 90
     limits: UploadLimits = field(default_factory=UploadLimits)
     flood: FloodConfig = field(default_factory=FloodConfig)
+
+
+def load(path: Path, environ: Mapping[str, str]) -> GateConfig:
+    """Read a configuration and check all of it.
+
+    Args:
+        path: the file; relative paths in it begin at its folder.
+        environ: the environment; NCIIHASH_KEY is the platform's key unless `key_file` names one.
+
+    Raises:
+        ConfigInvalid: something is wrong; the error names all of it.
+        OSError: the file cannot be read.
+    """
+    try:
+        raw = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(path, [f"It is not valid TOML: {error}."]) from None
+    loader = _Loader(path.resolve().parent, environ)
+    config = loader.config(raw)
+    if loader.faults or config is None:
+        raise ConfigInvalid(path, loader.faults)
+    return config
+
+
+class _Loader:
+    """Reads the tables of a configuration, and collects all faults.
+
+    Args:
+        folder: of the file.
+        environ: the environment.
+    """
+
+    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+        self.faults: list[str] = []
+        self._folder = folder
+        self._environ = environ
+
+    def config(self, raw: Mapping[str, Any]) -> GateConfig | None:
+        """Return the configuration; None, or with wrong values, if there are faults."""
+        tables = ("limits", "flood", "policy", *Dialect)
+        top = self._table("", raw, keys.TOP, tables)
+        veiled = bool(top.get("veiled", False))
+        limits = UploadLimits(**self._table("limits", raw.get("limits", {}), keys.LIMITS))
+        if limits.memory < max(limits.image_bytes, limits.video_bytes):
+            self._fault("limits.memory", "It must be as large as the largest picture and video.")
+        flood = FloodConfig(**self._table("flood", raw.get("flood", {}), keys.FLOOD))
+        base = self._policy_tables("policy", raw.get("policy", {}))
+        dialects = {
+            dialect: self._dialect(dialect, raw[dialect], base, veiled=veiled)
+            for dialect in Dialect
+            if dialect in raw
+        }
+        if not dialects:
+            names = ", ".join(f"[{dialect}]" for dialect in Dialect)
+            self.faults.append(f"No protocol is switched on. Add at least one of {names}.")
+        self.faults += shared_address_faults({d: c.listen for d, c in dialects.items()})
+        key = self._platform_key(top)
+        if self.faults:
+            return None
+        top["data"] = self._folder / top["data"]
+        return GateConfig(**top, key=key, dialects=dialects, limits=limits, flood=flood)
+
+    def _table(
+        self, name: str, raw: object, table: Sequence[Key], tables: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Return the values of a table that are written in it and valid.
+
+        Args:
+            name: of the table, with those around it; empty for the whole file.
+            raw: its keys and values.
+            table: its keys.
+            tables: the names of tables in it.
+        """
+        prefix = f"{name}." if name else ""
+        if not isinstance(raw, Mapping):
+            self.faults.append(f"{name} must be a table: write its keys below a line [{name}].")
+            return {}
+        known = {key.name: key for key in table}
+        for unknown in raw.keys() - known.keys() - set(tables):
+            near = get_close_matches(unknown, [*known, *tables], 1)
+            hint = f"Did you mean {prefix}{near[0]}?" if near else "`--print-config` has all keys."
+            self._fault(f"{prefix}{shown(unknown)[1:-1]}", f"There is no such key. {hint}")
+        read = {}
+        for key in table:
+            if key.name not in raw:
+                if key.required:
+                    self._fault(f"{prefix}{key.name}", f"It is required. {key.text}")
+                continue
+            try:
+                read[key.name] = key.read(raw[key.name])
+            except ValueError as error:
+                self._fault(f"{prefix}{key.name} = {shown(raw[key.name])}", str(error))
+        return read
+
+    def _fault(self, where: str, text: str) -> None:
+        self.faults.append(f"{where}: {text}")
+
+    def _policy_tables(self, name: str, raw: object) -> dict[str, dict[str, Any]]:
+        """Return the written values of a policy: those of itself, of `image` and of `video`."""
+        own = self._table(name, raw, keys.POLICY, ("image", "video"))
+        inner = raw if isinstance(raw, Mapping) else {}
+        image = self._table(f"{name}.image", inner.get("image", {}), keys.MEDIA_POLICY)
+        video = self._table(f"{name}.video", inner.get("video", {}), keys.VIDEO_POLICY)
+        return {"own": own, "image": image, "video": video}
+
+    def _dialect(
+        self,
+        dialect: Dialect,
+        raw: object,
+        base: Mapping[str, Mapping[str, Any]],
+        *,
+        veiled: bool,
+    ) -> DialectConfig:
+        decides = dialect is not Dialect.PIEFED
+        read = self._table(dialect, raw, keys.dialect_keys(dialect), ("policy",) * decides)
+        policy = Policy()
+        if decides:
+            inner = raw.get("policy", {}) if isinstance(raw, Mapping) else {}
+            own = self._policy_tables(f"{dialect}.policy", inner)
+            policy = self._policy(
+                dialect,
+                {part: {**base[part], **own[part]} for part in own},
+                read.pop("review_as", None),
+                veiled=veiled,
+            )
+        read.setdefault("obeyed", keys.default_obeyed(dialect))
+        level = read.setdefault("level", Level.FAST if veiled else Level.WINDOWS)
+        if veiled and level is not Level.FAST:
+            self._fault(
+                f'{dialect}.level = "{level}"',
+                'Write "fast", or use a key for the whole feed: a veiled bank has only a part of '
+                "each hash, and parts of pictures cannot be aligned with that.",
+            )
+        if dialect is Dialect.PIEFED and not read.get("hosts"):
+            self._fault("piefed.hosts", "It is required: PieFed sends nothing but URLs.")
+        token_file = read.pop("token_file", None)
+        read["token"] = self._secret(f"{dialect}.token_file", token_file)
+        read["listen"] = address = self._address(read)
+        self.faults += address_faults(dialect, address, token=token_file is not None)
+        return DialectConfig(**read, policy=policy)
+
+    def _policy(
+        self,
+        dialect: Dialect,
+        tables: Mapping[str, Mapping[str, Any]],
+        review_as: Action | None,
+        *,
+        veiled: bool,
+    ) -> Policy:
+        media: dict[str, Any] = {}
+        for name in ("image", "video"):
+            media[name] = policy = MediaPolicy(**tables[name])
+            where = f"{dialect}.policy.{name}"
+            if STRICTNESS[policy.strong] < STRICTNESS[policy.likely]:
+                self._fault(
+                    f'{where}.strong = "{policy.strong}"',
+                    "A close match must not be treated more mildly than the others.",
+                )
+            if veiled and policy.radius < SignalType.PDQ.threshold:
+                self._fault(
+                    f"{where}.radius = {policy.radius}",
+                    "Remove it: a veiled bank has no distances. To look only for close matches, "
+                    'write likely = "clear".',
+                )
+        return Policy(**media, **tables["own"], review_as=review_as)
+
+    def _address(self, read: dict[str, Any]) -> Address:
+        """Return where a dialect listens; takes its keys out of the table."""
+        host, port, socket = read.pop("listen", ("127.0.0.1", 0, None))
+        certificate, key = (
+            None if name is None else self._folder / name
+            for name in (read.pop("certificate", None), read.pop("certificate_key", None))
+        )
+        return Address(host, port, socket, read.pop("private", False), certificate, key)
+
+    def _platform_key(self, top: dict[str, Any]) -> str:
+        """Return the platform's key, checked; takes `key_file` out of the table."""
+        where = "key_file"
+        key = self._secret(where, top.get(where))
+        if top.pop(where, None) is None:
+            where = "NCIIHASH_KEY"
+            key = self._environ.get(where, "").strip()
+            if not key:
+                self._fault(
+                    "key_file",
+                    "Name a file with the platform's key, or put the key into NCIIHASH_KEY. The "
+                    "operator of the clearinghouse issues it.",
+                )
+        if key and "server" in top:
+            self.faults += key_faults(top["server"], key, where)
+        return key or ""
+
+    def _secret(self, where: str, path: Path | None) -> str | None:
+        """Return a secret; None without a file, or if there is a fault."""
+        if path is None:
+            return None
+        try:
+            return read_secret(self._folder / path)
+        except ValueError as error:
+            self._fault(where, str(error))
+            return None

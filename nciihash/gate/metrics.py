@@ -14,6 +14,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from nciihash.gate.outcome import Decision, Dialect, Outcome
+from nciihash.gate.pool import LaneState
 from nciihash.signals import Media
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -27,21 +28,6 @@ _SECONDS: Final = (
 )
 _RECENT_SECONDS: Final = 3600
 _INTERVAL_SECONDS: Final = 60  # the resolution of the last hour
-
-
-@dataclass(frozen=True, slots=True)
-class LaneState:
-    """The state of the child processes for pictures, or of those for videos.
-
-    Attributes:
-        waiting: uploads that wait for a child process.
-        running: uploads that are being hashed.
-        deaths: child processes that ended in the middle of an upload, since the gate started.
-    """
-
-    waiting: int = 0
-    running: int = 0
-    deaths: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +79,15 @@ class Metrics:
 
     Args:
         clock: Unix time in seconds.
+
+    Attributes:
+        references_not_stored: blocks and reviews whose reference could not be stored.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self.registry = CollectorRegistry()
         self._clock = clock
+        self.references_not_stored = 0
         self._recent: deque[tuple[int, Counted[Happened]]] = deque()
         self._decisions = self._counter(
             "decisions", "Uploads by what was decided.", "dialect", "decision", "reason", "media"
@@ -200,19 +190,21 @@ class Metrics:
 
     def reference_not_stored(self) -> None:
         """Count a block or review whose reference could not be stored."""
+        self.references_not_stored += 1
         self._unstored.inc()
 
     def flooded(self) -> None:
         """Count an item that many unlike pictures were found to match."""
         self._alerts.inc()
 
-    def connected(self, dialect: Dialect) -> None:
-        """Count a connection that was opened."""
-        self._connections.labels(dialect.value).inc()
+    def watch_connections(self, dialect: Dialect, count: Callable[[], int]) -> None:
+        """Report the open connections of a dialect's address.
 
-    def disconnected(self, dialect: Dialect) -> None:
-        """Count a connection that was closed."""
-        self._connections.labels(dialect.value).dec()
+        Args:
+            dialect: one of those at the address.
+            count: returns how many are open.
+        """
+        self._connections.labels(dialect.value).set_function(count)
 
     def last_hour(self) -> Mapping[Happened, int]:
         """Return what happened to the uploads of the last hour, with their numbers."""

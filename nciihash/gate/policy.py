@@ -90,7 +90,8 @@ class Judgement:
     result: LookupResult | None = None
 
 
-_STRICTNESS: Final = {Action.CLEAR: 0, Action.REVIEW: 1, Action.BLOCK: 2}
+# Actions from the mildest to the strictest.
+STRICTNESS: Final = {Action.CLEAR: 0, Action.REVIEW: 1, Action.BLOCK: 2}
 
 
 def judge(
@@ -137,7 +138,7 @@ def judge(
             judged.append((action, typed))
     if not judged:
         return Judgement(Decision.CLEAR, reason)
-    judged.sort(key=lambda pair: -_STRICTNESS[pair[0]])  # stable: else the best match first
+    judged.sort(key=lambda pair: -STRICTNESS[pair[0]])  # stable: else the best match first
     strictest = judged[0][0]
     items = {match.item for _, (_, match) in judged}
     kept = replace(

@@ -78,24 +78,38 @@ class Sandbox:
 
     Args:
         limits: limits on each file.
+
+    Attributes:
+        deaths: how many children have ended in the middle of a file, or had to be ended because of
+            an invalid reply. Timeouts do not count.
+        stopped: whether `stop` was called.
     """
 
     def __init__(self, limits: Limits = LIMITS) -> None:
+        self.deaths = 0
+        self.stopped = False
         self._limits = limits
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._owner = 0
         self._isolation: tuple[str, ...] = ()
-        self._stopped = False
 
     def __enter__(self) -> Self:
         """Start the child, so that `SandboxUnavailable` is raised here if it cannot start."""
-        with self._lock:
-            self._ensure()
+        self.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def start(self) -> None:
+        """Start the child, unless it is running; a call that hashes does so, too.
+
+        Raises:
+            SandboxUnavailable: the child does not start, or the sandbox was stopped.
+        """
+        with self._lock:
+            self._ensure()
 
     def close(self) -> None:
         """End the child; a later call starts another."""
@@ -108,9 +122,15 @@ class Sandbox:
         The call that waits for that file raises `FileRefused`, and later calls raise
         `SandboxUnavailable`.
         """
-        self._stopped = True
+        self.stopped = True
         if (child := self._child) is not None and self._owner == os.getpid():
             child.kill()
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a child and it has not ended."""
+        child = self._child
+        return child is not None and self._owner == os.getpid() and child.poll() is None
 
     @property
     def isolation(self) -> tuple[str, ...]:
@@ -265,6 +285,7 @@ class Sandbox:
             self._kill()  # the file cannot be read to its end, and the child waits for the rest
             raise
         except ValueError:  # the child is out of step, or controlled by a malicious file
+            self.deaths += 1
             self._kill()
             raise invalid_reply() from None
 
@@ -301,6 +322,7 @@ class Sandbox:
                 "Hashing the file takes more computing time than is allowed. "
                 "Save a smaller copy, or export it as JPEG, and hash that."
             )
+        self.deaths += 1
         if status == -signal.SIGKILL:  # most likely the kernel's out-of-memory killer
             return errors.TooLarge(
                 "The system stopped the hashing of this file, most likely for lack of memory. "
@@ -315,8 +337,7 @@ class Sandbox:
         )
 
     def _ensure(self) -> subprocess.Popen[bytes]:
-        if self._stopped:
-            raise errors.SandboxUnavailable("This sandbox was stopped. Create another one.")
+        self._check_not_stopped()
         if self._child is not None and self._owner != os.getpid():
             _forget(self._child)  # this process is a fork, and the child belongs to its parent
             self._child = None
@@ -325,7 +346,13 @@ class Sandbox:
         if self._child is None:
             self._child, self._isolation = _start(self._limits)
             self._owner = os.getpid()
+            self._check_not_stopped()  # while the child was starting
         return self._child
+
+    def _check_not_stopped(self) -> None:
+        if self.stopped:
+            self._kill()
+            raise errors.SandboxUnavailable("This sandbox was stopped. Create another one.")
 
     def _kill(self, patience: float = 0.0) -> int | None:
         """End the child, after `patience` seconds to end by itself; return its exit status."""
