@@ -21,7 +21,7 @@ from starlette.routing import BaseRoute, Route
 from nciihash.gate import answers
 from nciihash.gate.gate import Gate
 from nciihash.gate.outcome import Dialect
-from nciihash.gate.requests import check_uploads, guarded, json_response, problem
+from nciihash.gate.requests import check_uploads, drop_body, guarded, json_response, problem
 from nciihash.gate.status import status_routes
 
 _ANSWERS: Final = ("json", "status")
@@ -29,11 +29,11 @@ _ANSWERS: Final = ("json", "status")
 
 def routes(gate: Gate) -> list[BaseRoute]:
     """Return the routes of the HTTP dialect."""
-    token = gate.config.dialects[Dialect.HTTP].token
 
     async def check(request: Request) -> Response:
         answer = request.query_params.get("answer", "json")
         if answer not in _ANSWERS:
+            await drop_body(request)
             return problem(
                 HTTPStatus.BAD_REQUEST,
                 "unknown_answer",
@@ -61,6 +61,6 @@ def routes(gate: Gate) -> list[BaseRoute]:
         return json_response(content, status if answer == "status" else 200)
 
     return [
-        Route("/check", guarded(check, token), methods=["POST"]),
-        *status_routes(gate, token),
+        Route("/check", guarded(gate, Dialect.HTTP, check), methods=["POST"]),
+        *status_routes(gate),
     ]

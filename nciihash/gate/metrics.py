@@ -197,13 +197,14 @@ class Metrics:
         """Count an item that many unlike pictures were found to match."""
         self._alerts.inc()
 
-    def connected(self, dialect: Dialect) -> None:
-        """Count a connection that was opened."""
-        self._connections.labels(dialect.value).inc()
+    def watch_connections(self, dialect: Dialect, count: Callable[[], int]) -> None:
+        """Report the open connections of a dialect's address.
 
-    def disconnected(self, dialect: Dialect) -> None:
-        """Count a connection that was closed."""
-        self._connections.labels(dialect.value).dec()
+        Args:
+            dialect: one of those at the address.
+            count: returns how many are open.
+        """
+        self._connections.labels(dialect.value).set_function(count)
 
     def last_hour(self) -> Mapping[Happened, int]:
         """Return what happened to the uploads of the last hour, with their numbers."""

@@ -31,5 +31,4 @@ def routes(gate: Gate) -> list[BaseRoute]:
             status = answers.BLOCKED_STATUS  # a review that the configuration counts as a block
         return json_response(answers.fields(decisive), status)
 
-    token = gate.config.dialects[Dialect.PICTRS].token
-    return [Route(PATH, guarded(validate, token), methods=["POST"])]
+    return [Route(PATH, guarded(gate, Dialect.PICTRS, validate), methods=["POST"])]

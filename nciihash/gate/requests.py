@@ -4,8 +4,8 @@ import asyncio
 import base64
 import binascii
 import json
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from http import HTTPStatus
 from secrets import compare_digest
 from typing import Any, Final, TypeAlias, TypeVar
@@ -21,6 +21,10 @@ from nciihash.gate.uploads import BodyRefused, ClientGone, read_uploads
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 T = TypeVar("T")
 
+# How much of a body that is refused is received all the same, and for how long.
+_DROP_BYTES: Final = 64 << 20
+_DROP_SECONDS: Final = 5.0
+
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"  # RFC 9457
 _CLOSE: Final = {"Connection": "close"}  # because a part of the body is unread
@@ -29,7 +33,7 @@ _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer, Basic realm="gate"'}
 
 
 def json_response(
-    content: Mapping[str, Any],
+    content: Mapping[str, Any] | Sequence[Any],
     status: int = 200,
     *,
     media_type: str = JSON,
@@ -74,17 +78,22 @@ def problem(
     return json_response(content, status, media_type=PROBLEM, headers=headers)
 
 
-def guarded(endpoint: Endpoint, token: str | None) -> Endpoint:
-    """Return an endpoint that requires a token, and answers bodies that cannot be read.
+def guarded(gate: Gate, dialect: Dialect, endpoint: Endpoint) -> Endpoint:
+    """Return an endpoint that requires the token, and answers bodies that cannot be read.
+
+    The token, if the dialect has one, is sent as `Authorization: Bearer`, or as the password of
+    `Authorization: Basic` by browsers and by URLs such as `http://gate:TOKEN@127.0.0.1/`.
 
     Args:
+        gate: the gate.
+        dialect: whose token is required, as it is configured when the request arrives.
         endpoint: answers a request; may raise `BodyRefused` and `ClientGone`.
-        token: what requests must carry as `Authorization: Bearer`, or as the password of
-            `Authorization: Basic`, for browsers; None for none.
     """
 
     async def guard(request: Request) -> Response:
-        if token is not None and not _authorized(request, token):
+        token = gate.config.dialects[dialect].token
+        if token is not None and not authorized(request, token):
+            await drop_body(request)
             return problem(
                 HTTPStatus.UNAUTHORIZED,
                 "token_needed",
@@ -95,6 +104,7 @@ def guarded(endpoint: Endpoint, token: str | None) -> Endpoint:
         try:
             return await endpoint(request)
         except BodyRefused as refusal:
+            await drop_body(request)
             return problem(
                 refusal.status, refusal.code, refusal.title, refusal.detail, headers=_CLOSE
             )
@@ -111,6 +121,8 @@ async def check_uploads(gate: Gate, dialect: Dialect, request: Request) -> list[
         BodyRefused: the body cannot be read.
         ClientGone: the client has closed the connection.
     """
+    clock = asyncio.get_running_loop().time
+    start = clock()
     with ExitStack() as opened:
         uploads = await read_uploads(
             request.headers,
@@ -118,10 +130,11 @@ async def check_uploads(gate: Gate, dialect: Dialect, request: Request) -> list[
             lambda: opened.enter_context(gate.upload()),
             gate.config.limits,
         )
+        receive = clock() - start
         outcomes = []
         for upload in uploads:
             with upload:  # its memory is free while the others are checked
-                check = gate.check(dialect, upload)
+                check = gate.check(dialect, upload, receive=receive)
                 outcomes.append(await while_connected(request.receive, check))
         return outcomes
 
@@ -145,10 +158,30 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
         return working.result()
     finally:
         leaving.cancel()
-        working.cancel()
+        if working.cancel():  # until it has ended, it may use the upload
+            await asyncio.wait((working,))
 
 
-def _authorized(request: Request, token: str) -> bool:
+async def drop_body(request: Request) -> None:
+    """Receive some of an unread body, so that a client which is still sending reads the answer.
+
+    Without this the operating system answers what was not read by resetting the connection, and
+    the client may lose the answer (RFC 9112 section 9.6).
+    """
+    if "expect" in request.headers:  # the client waits for the answer before it sends the body
+        return
+    received = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DROP_SECONDS):
+            while received < _DROP_BYTES:
+                message = await request.receive()
+                received += len(message.get("body", b""))
+                if not message.get("more_body", False):  # or the client is gone
+                    return
+
+
+def authorized(request: Request, token: str) -> bool:
+    """Whether a request carries a token, as `Bearer` or as the password of `Basic`."""
     scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
     given = credentials.strip().encode()
     if scheme.lower() == "basic":

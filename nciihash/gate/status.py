@@ -8,17 +8,16 @@ from starlette.routing import BaseRoute, Route
 
 from nciihash.gate.gate import Gate
 from nciihash.gate.metrics import CONTENT_TYPE
+from nciihash.gate.outcome import Dialect
 from nciihash.gate.requests import guarded, json_response, problem
 from nciihash.gate.status_page import CONTENT_SECURITY_POLICY, render
 
 
-def status_routes(gate: Gate, token: str | None) -> list[BaseRoute]:
+def status_routes(gate: Gate) -> list[BaseRoute]:
     """Return the routes of the health checks, `/metrics` and the status page, `/`.
 
-    Args:
-        gate: the gate.
-        token: what `/metrics` and the status page require; None for nothing. The health checks
-            reveal nothing, and load balancers have no token.
+    `/metrics` and the status page require the token of the HTTP dialect. The health checks reveal
+    nothing, and load balancers have no token.
     """
 
     async def live(_: Request) -> Response:
@@ -39,7 +38,9 @@ def status_routes(gate: Gate, token: str | None) -> list[BaseRoute]:
 
     async def metrics(_: Request) -> Response:
         content = gate.metrics.read(gate.state())
-        return Response(content, headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})
+        return Response(
+            content, headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"}
+        )
 
     async def page(_: Request) -> Response:
         return Response(
@@ -55,8 +56,8 @@ def status_routes(gate: Gate, token: str | None) -> list[BaseRoute]:
         )
 
     return [
-        Route("/", guarded(page, token)),
+        Route("/", guarded(gate, Dialect.HTTP, page)),
         Route("/health/live", live),
         Route("/health/ready", ready),
-        Route("/metrics", guarded(metrics, token)),
+        Route("/metrics", guarded(gate, Dialect.HTTP, metrics)),
     ]

@@ -34,13 +34,13 @@ h2 { font-size: 1rem; font-weight: 600; margin: 0 0 .75rem; }
 ul { margin: .9rem 0 0; padding: 0; list-style: none; }
 li { padding: .6rem .9rem; margin-top: .5rem; background: var(--sheet);
   border: 1px solid var(--line); border-left: .3rem solid var(--warn); border-radius: .3rem; }
-li.bad { border-left-color: var(--bad); color: inherit; }
+li.good, li.warn, li.bad { color: var(--text); } li.bad { border-left-color: var(--bad); }
 section { background: var(--sheet); border: 1px solid var(--line); border-radius: .5rem;
   padding: 1.1rem 1.25rem; margin-top: 1.25rem; overflow-x: auto; }
-dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: 1rem;
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: 1rem;
   margin: 0; }
 dt { color: var(--quiet); font-size: .875rem; }
-dd { margin: 0; font-size: 1.25rem; font-variant-numeric: tabular-nums; }
+dd { margin: 0; font-size: 1.125rem; font-variant-numeric: tabular-nums; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .4rem .6rem; border-top: 1px solid var(--line); }
 thead th { border-top: 0; color: var(--quiet); font-weight: 500; font-size: .875rem; }
@@ -48,7 +48,7 @@ th:first-child { text-align: left; padding-left: 0; } td:last-child, th:last-chi
   { padding-right: 0; }
 tbody th { font-weight: 500; }
 small, .none { color: var(--quiet); } td.zero { color: var(--quiet); }
-td.block { font-weight: 600; }
+td.block { font-weight: 600; } td.unchecked { color: var(--bad); }
 footer { margin-top: 1.5rem; color: var(--quiet); font-size: .875rem; }
 """
 _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
@@ -70,7 +70,7 @@ def render(
         now: Unix time in seconds; None for the clock's.
     """
     now = time.time() if now is None else now
-    tone, sentence = _summary(state)
+    tone, sentence = _summary(state, config)
     alerts = _alerts(state, metrics, config)
     items = "".join(f'<li class="{tone}">{escape(text)}</li>' for tone, text in alerts)
     return (
@@ -87,13 +87,15 @@ def render(
     )
 
 
-def _summary(state: GateState) -> tuple[str, str]:
+def _summary(state: GateState, config: GateConfig) -> tuple[str, str]:
     if state.stale:
         if state.as_of is None:
             return "bad", "Uploads are not checked: the bank is not complete yet"
         return "bad", "Uploads are not checked: the bank is too old"
     if state.error is not None:
         return "warn", "Uploads are checked, and the feed cannot be followed at the moment"
+    if all(settings.dry_run for settings in config.dialects.values()):
+        return "warn", "Uploads are checked, and none is stopped: this is a dry run"
     return "good", "Uploads are checked"
 
 
@@ -106,26 +108,25 @@ def _alerts(state: GateState, metrics: Metrics, config: GateConfig) -> list[tupl
         found.append(
             (
                 "bad",
-                f"{_counted(state.floods, 'entry', 'entries')} of the bank: matched by many unlike "
-                "pictures, so they may be wrong. Their matches are reviewed instead of blocked. "
-                "Look at the references of these reviews, and report them as not_blocked if they "
-                "are wrong.",
+                f"Many unlike pictures match {_counted(state.floods, 'entry', 'entries')} of the "
+                "bank, which may be wrong. Such matches are reviewed instead of blocked. Decide "
+                "about these reviews: the clearinghouse looks into entries that are not_blocked.",
             )
         )
     if metrics.references_not_stored:
         found.append(
             (
                 "bad",
-                f"{_counted(metrics.references_not_stored, 'decision')} without a reference: it "
-                "could not be stored. Is the disk full?",
+                f"No reference for {_counted(metrics.references_not_stored, 'decision')}: it could "
+                "not be stored. Is the disk full?",
             )
         )
     if state.verdicts_waiting > _VERDICTS_MANY:
         found.append(
             (
                 "warn",
-                f"{_counted(state.verdicts_waiting, 'verdict')} not sent yet: the clearinghouse "
-                "does not accept them. The log says why.",
+                f"{_counted(state.verdicts_waiting, 'verdict')} not sent yet: does the "
+                "clearinghouse accept them?",
             )
         )
     if state.upload_memory > _NEARLY_FULL * config.limits.memory:
@@ -137,8 +138,8 @@ def _alerts(state: GateState, metrics: Metrics, config: GateConfig) -> list[tupl
             found.append(
                 (
                     "warn",
-                    f"The queue of {_LANES[media]} is full. Further ones are not checked: raise "
-                    "`jobs`, or use a faster level.",
+                    f"The queue of {_LANES[media]} is full, and further ones are not checked. Use "
+                    "more child processes, or a faster level.",
                 )
             )
     for dialect, settings in config.dialects.items():
@@ -187,7 +188,7 @@ def _row(name: str, counts: Sequence[int]) -> str:
 def _load(state: GateState, config: GateConfig) -> str:
     lanes = []
     for media, lane in state.lanes.items():
-        value = f"{lane.running:,} hashed, {lane.waiting:,} waiting"
+        value = f"{lane.running:,} ({lane.waiting:,} waiting)"
         lanes.append((_LANES[media].capitalize(), value))
     deaths = sum(lane.deaths for lane in state.lanes.values())
     return _figures(
