@@ -33,5 +33,3 @@ def reloaded(running: GateConfig, new: GateConfig) -> tuple[GateConfig, list[str
     waiting += [f"{dialect.value}.listen" for dialect in new.dialects.keys() - dialects.keys()]
     kept = {name: getattr(running, name) for name in _AT_START}
     return replace(new, dialects=dialects, **kept), waiting
-
-

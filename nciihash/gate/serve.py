@@ -178,4 +178,3 @@ def _check_files(config: GateConfig, files: int) -> None:
             wanted,
             files,
         )
-

@@ -38,7 +38,9 @@ def status_routes(gate: Gate) -> list[BaseRoute]:
 
     async def metrics(_: Request) -> Response:
         content = gate.metrics.read(gate.state())
-        return Response(content, headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})
+        return Response(
+            content, headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"}
+        )
 
     async def page(_: Request) -> Response:
         return Response(
