@@ -92,10 +92,13 @@ class Connection(asyncio.BufferedProtocol):
         """Whether the server is being closed: this request is the last of the connection."""
         return self._server.draining
 
-    async def read_some(self) -> bytes:
+    async def read_some(self, within: float | None = None) -> bytes:
         """Return what was received, at least a byte; or nothing at the end.
 
         Between requests the end also comes when the server is closed.
+
+        Args:
+            within: seconds to wait, if the limits are not less.
 
         Raises:
             TimeoutError: the peer is too slow.
@@ -110,6 +113,8 @@ class Connection(asyncio.BufferedProtocol):
             until = min(now + self._limits.idle_seconds, self._receive_until)
             if now >= self._receive_until:
                 raise TimeoutError
+        if within is not None:
+            until = min(until, now + within)
         if not self._received and not self._ended:
             self._reader = self._loop.create_future()
             try:

@@ -7,7 +7,7 @@ import pytest
 from nciihash.errors import CorruptFile, FileRefused, NotAFile, SandboxUnavailable
 from nciihash.hashing import hasher
 from nciihash.media.reading import files_in
-from nciihash.sandbox import Sandbox, pool
+from nciihash.sandbox import Sandbox, parent, pool
 from nciihash.sandbox.pool import hash_files
 from nciihash.signals import SignalType
 from support.pictures import encode, scene
@@ -99,14 +99,14 @@ def test_a_slow_file_delays_results_but_not_hashing(folder, monkeypatch):
 
 def test_no_child_outlives_an_interrupted_run(folder, monkeypatch):
     started = []
-    ensure = Sandbox._ensure
+    start = parent._start
 
-    def record(sandbox):
-        child = ensure(sandbox)
+    def record(limits):
+        child, isolation = start(limits)
         started.append(child)
-        return child
+        return child, isolation
 
-    monkeypatch.setattr(Sandbox, "_ensure", record)
+    monkeypatch.setattr(parent, "_start", record)
     paths = [folder / "1.jpg", *[folder / "a" / "b" / "video.mp4"] * 50]
     hashed = hash_files(paths, signals=PDQ, variants="standard", jobs=2)
     next(hashed)
