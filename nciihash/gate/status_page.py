@@ -108,25 +108,31 @@ def _alerts(state: GateState, metrics: Metrics, config: GateConfig) -> list[tupl
         found.append(
             (
                 "bad",
-                f"Many unlike pictures match {_counted(state.floods, 'entry', 'entries')} of the "
-                "bank, which may be wrong. Such matches are reviewed instead of blocked. Decide "
-                "about these reviews: the clearinghouse looks into entries that are not_blocked.",
+                (
+                    f"Many unlike pictures match {_counted(state.floods, 'entry', 'entries')} of the "
+                    "bank, which may be wrong. Such matches are reviewed instead of blocked. Decide "
+                    "about these reviews: the clearinghouse looks into entries that are not_blocked."
+                ),
             )
         )
     if metrics.references_not_stored:
         found.append(
             (
                 "bad",
-                f"No reference for {_counted(metrics.references_not_stored, 'decision')}: it could "
-                "not be stored. Is the disk full?",
+                (
+                    f"No reference for {_counted(metrics.references_not_stored, 'decision')}: it "
+                    "could not be stored. Is the disk full?"
+                ),
             )
         )
     if state.verdicts_waiting > _VERDICTS_MANY:
         found.append(
             (
                 "warn",
-                f"{_counted(state.verdicts_waiting, 'verdict')} not sent yet: does the "
-                "clearinghouse accept them?",
+                (
+                    f"{_counted(state.verdicts_waiting, 'verdict')} not sent yet: does the "
+                    "clearinghouse accept them?"
+                ),
             )
         )
     if state.upload_memory > _NEARLY_FULL * config.limits.memory:
@@ -138,8 +144,10 @@ def _alerts(state: GateState, metrics: Metrics, config: GateConfig) -> list[tupl
             found.append(
                 (
                     "warn",
-                    f"The queue of {_LANES[media]} is full, and further ones are not checked. Use "
-                    "more child processes, or a faster level.",
+                    (
+                        f"The queue of {_LANES[media]} is full, and further ones are not checked. Use "
+                        "more child processes, or a faster level."
+                    ),
                 )
             )
     for dialect, settings in config.dialects.items():
