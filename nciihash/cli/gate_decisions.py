@@ -1,5 +1,6 @@
 """The commands of a moderator next to a gate: decide, except, exceptions, report."""
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -61,7 +62,7 @@ def _files(terminal: Terminal, config: Path) -> Iterator["GateFiles"]:
         from nciihash.cli.deciding import GateFiles
         from nciihash.gate.config import load
 
-        settings = load(config)
+        settings = load(config, os.environ)
         yield GateFiles(settings.data, settings.reference_days)
 
 

@@ -81,7 +81,7 @@ async def check(gate: Gate, upload: Upload) -> Outcome:
         with gate.upload() as part:
             try:
                 content = await asyncio.to_thread(next, files, None)
-            except mail.TooManyParts:
+            except mail.TooComplex:
                 part.refused = Reason.TOO_LARGE
                 outcomes.append(await gate.check(Dialect.CLAMD, part))
                 break

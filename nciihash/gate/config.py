@@ -77,7 +77,9 @@ class DialectConfig:
         dry_run: whether all uploads are accepted, and what would have been stopped is counted.
         obeyed: whether the caller must do as the gate answers, so that a block is reported to the
             clearinghouse as `blocked`; otherwise as `pending`, until it is confirmed.
-        hosts: the hosts from which URLs may be fetched (`hma` and `piefed`).
+        hosts: the hosts from which URLs may be fetched (`hma` and `piefed`), as
+            `nciihash.gate.hosts.parse_host` reads them; none to fetch nothing.
+        banks: the names under which `hma` shows its bank: capital letters, digits and underscores.
         token: a secret that requests must carry as `Authorization: Bearer`; None for none. Only
             dialects over HTTP.
     """
@@ -89,6 +91,7 @@ class DialectConfig:
     dry_run: bool = False
     obeyed: bool = True
     hosts: frozenset[str] = frozenset()
+    banks: tuple[str, ...] = ("NCII",)
     token: str | None = field(default=None, repr=False)
 
 

@@ -1,10 +1,11 @@
 """Check uploads: hash them, look them up, decide, and keep a reference of each decision."""
 
+import asyncio
 import logging
 import random
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -132,10 +133,27 @@ class Gate:
             upload: the upload.
             receive: seconds in which it was received, for the metrics; None if not known.
         """
+        return await self._answer(dialect, partial(self._check_upload, upload), receive=receive)
+
+    async def check_item(self, dialect: Dialect, item: Item) -> Outcome:
+        """Decide about a file of which the caller has only the hashes, or some of them.
+
+        Nothing but a cancellation is raised.
+        """
+        return await self._answer(dialect, partial(self._check_item, item))
+
+    async def _answer(
+        self,
+        dialect: Dialect,
+        look_up: Callable[[_Check], Awaitable[Outcome]],
+        *,
+        receive: float | None = None,
+    ) -> Outcome:
+        """Count an outcome, and return it, or what `dry_run` makes of it."""
         started = self._monotonic()
         check = _Check(dialect, self.config.dialects[dialect], self.bank.state(), _Times())
         try:
-            intended = await self._intended(check, upload)
+            intended = await self._intended(check, look_up)
         except Exception as error:  # noqa: BLE001 - the caller needs an answer, whatever happens
             _log.error("A check failed: %s. Please report it.", _location(error))
             intended = _without_matches(check, Reason.INTERNAL)
@@ -185,16 +203,14 @@ class Gate:
             self._exceptions = Exceptions.of(stored.all())
             self._exceptions_version = version
 
-    async def _intended(self, check: _Check, upload: Upload) -> Outcome:
+    async def _intended(
+        self, check: _Check, look_up: Callable[[_Check], Awaitable[Outcome]]
+    ) -> Outcome:
         """Return the outcome without regard to `dry_run`."""
         if self._sample() >= check.settings.share:
             return Outcome(Decision.CLEAR, Reason.NOT_SAMPLED, as_of=check.state.as_of)
-        if reason := self._unanswerable(check.state, upload):
-            return _without_matches(check, reason)
         try:
-            return await self.pool.hash(
-                upload.data, level=check.settings.level, then=partial(self._decide, check)
-            )
+            return await look_up(check)
         except FileRefused as refusal:
             reason = next(reason for kind, reason in _REFUSALS if isinstance(refusal, kind))
         except PoolFull:
@@ -206,15 +222,26 @@ class Gate:
             reason = Reason.UNCONFIRMED
         return _without_matches(check, reason)
 
-    def _unanswerable(self, state: BankState, upload: Upload) -> Reason | None:
-        """Return why an upload cannot be checked, if that is known without hashing it."""
-        if upload.refused is not None:
-            return upload.refused
-        if not upload.size:
-            return Reason.EMPTY
-        if self._stale(state):
-            return Reason.BANK_EMPTY if state.as_of is None else Reason.BANK_STALE
-        return None
+    async def _check_upload(self, upload: Upload, check: _Check) -> Outcome:
+        reason = upload.refused or (None if upload.size else Reason.EMPTY)
+        if reason := reason or self._unusable(check.state):
+            return _without_matches(check, reason)
+        return await self.pool.hash(
+            upload.data, level=check.settings.level, then=partial(self._decide, check)
+        )
+
+    async def _check_item(self, item: Item, check: _Check) -> Outcome:
+        if reason := self._unusable(check.state):
+            return _without_matches(check, reason)
+        outcome = await asyncio.to_thread(self._decide, check, item)
+        check.times.hashed = None
+        return outcome
+
+    def _unusable(self, state: BankState) -> Reason | None:
+        """Return why a bank cannot be relied on; None if it can."""
+        if not self._stale(state):
+            return None
+        return Reason.BANK_EMPTY if state.as_of is None else Reason.BANK_STALE
 
     def _stale(self, state: BankState) -> bool:
         """Whether the bank was never complete, or is too old to rely on."""

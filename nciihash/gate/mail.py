@@ -10,15 +10,17 @@ import binascii
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Final
 
 from nciihash.errors import FileRefused
 from nciihash.media import formats
 
+MAX_BYTES: Final = 128 << 20  # of a message; mail servers accept some 25 to 50 MB
 MAX_DEPTH: Final = 12  # of parts within parts
 MAX_PARTS: Final = 1000
 MAX_FILES: Final = 100  # pictures and videos
+_MAX_CANDIDATES: Final = 100 * MAX_PARTS  # texts that look like a boundary
 _HEADERS_MAX: Final = 1 << 16  # bytes of the headers of a message or part
 _START: Final = 32 + 4096  # bytes that are enough to detect a format
 
@@ -32,11 +34,16 @@ _OF_MESSAGES: Final = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _BOUNDARY: Final = re.compile(rb";\s*boundary\s*=\s*(?:\"([^\"]{1,500})\"|([^\s;\"]{1,500}))", re.I)
-_UUENCODED: Final = re.compile(rb"^begin(?:-base64)? [0-7]{3,4} [^\n]*\n", re.MULTILINE)
+_AFTER_BOUNDARY: Final = re.compile(rb"(?:--)?[ \t]{0,100}\r?(?:\n|\Z)")
+_UUENCODED: Final = re.compile(rb"begin(?:-base64)? [0-7]{3,4} [^\n]{0,998}\n")
+_LINE: Final = re.compile(rb"[^\n]*\n?")
+_NOT_BASE64: Final = bytes(
+    set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+)
 
 
-class TooManyParts(Exception):
-    """A message has more parts, levels or pictures than the limits."""
+class TooComplex(Exception):
+    """A message is larger than the limits, or has more parts, levels or pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +72,10 @@ def files(data: bytes | bytearray) -> Iterator[bytes]:
     are one, whatever they are.
 
     Raises:
-        TooManyParts: more than the limits.
+        TooComplex: more than the limits.
     """
+    if len(data) > MAX_BYTES:
+        raise TooComplex
     found = 0
     waiting = [_Part(0, len(data), 0)]
     for count in range(MAX_PARTS + 1):
@@ -80,8 +89,6 @@ def files(data: bytes | bytearray) -> Iterator[bytes]:
         if kind.startswith((b"multipart/", b"message/")) and part.depth >= MAX_DEPTH:
             break
         if inner := _inner(data, part, start, kind, headers):
-            if len(inner) + len(waiting) > MAX_PARTS:
-                break
             waiting += reversed(inner)
             continue
         encoding = _value(headers, b"content-transfer-encoding").strip().lower()
@@ -91,7 +98,7 @@ def files(data: bytes | bytearray) -> Iterator[bytes]:
             if found > MAX_FILES:
                 break
             yield content
-    raise TooManyParts
+    raise TooComplex
 
 
 def _inner(
@@ -103,13 +110,34 @@ def _inner(
     boundary = _BOUNDARY.search(_value(headers, b"content-type"))
     if not kind.startswith(b"multipart/") or boundary is None:
         return []
-    name = re.escape((boundary[1] or boundary[2]).rstrip())
-    lines = re.compile(rb"(?:^|(?<=\n))--" + name + rb"(?:--)?[ \t]*\r?(?:\n|\Z)")
-    spans = [found.span() for found in lines.finditer(data, start, part.end)]
+    name = b"--" + (boundary[1] or boundary[2]).rstrip()
+    spans = list(islice(_boundaries(data, name, start, part.end), MAX_PARTS + 1))
     spans.append((part.end, part.end))
     return [
         _Part(after, end, part.depth + 1) for (_, after), (end, _) in pairwise(spans) if after < end
     ]
+
+
+def _boundaries(
+    data: bytes | bytearray, name: bytes, start: int, end: int
+) -> Iterator[tuple[int, int]]:
+    """Yield where the boundary lines of a part start and end.
+
+    Raises:
+        TooComplex: the name of the boundary occurs too often.
+    """
+    position = start
+    for _ in range(_MAX_CANDIDATES):
+        position = data.find(name, position, end)
+        if position < 0:
+            return
+        line = _AFTER_BOUNDARY.match(data, position + len(name), end)
+        if line and (position == start or data[position - 1] == ord("\n")):
+            yield position, line.end()
+            position = line.end()
+        else:
+            position += len(name)
+    raise TooComplex
 
 
 def _headers(data: bytes | bytearray, part: _Part) -> tuple[bytes, int]:
@@ -141,24 +169,36 @@ def _decoded(content: bytes, encoding: bytes) -> bytes:
         return _base64(content)
     if encoding == b"quoted-printable":
         return binascii.a2b_qp(content)
-    if (found := _UUENCODED.search(content)) and (encoding or not _format(content)):
-        lines = content[found.end() :].splitlines()
+    if (encoding or not _format(content)) and (found := _uu_header(content)):
         if found[0].startswith(b"begin-base64"):
-            return _base64(b"".join(lines))
-        return b"".join(_uu_lines(lines))
+            return _base64(content[found.end() :])
+        return b"".join(_uu_lines(content, found.end()))
     return content
 
 
 def _base64(content: bytes) -> bytes:
-    # Without characters that are not of the alphabet, among them padding in the middle
-    digits = re.sub(rb"[^A-Za-z0-9+/]", b"", content)
+    digits = content.translate(None, _NOT_BASE64)  # padding in the middle, too
     digits = digits[: len(digits) - (len(digits) % 4 == 1)]
     return binascii.a2b_base64(digits + b"=" * (-len(digits) % 4))
 
 
-def _uu_lines(lines: list[bytes]) -> Iterator[bytes]:
-    for line in lines:
-        if line.strip() == b"end":
+def _uu_header(content: bytes) -> re.Match[bytes] | None:
+    """Return where uuencoded content has its first line (POSIX, uuencode); None if it has none."""
+    position = -1
+    for _ in range(MAX_PARTS):
+        position = content.find(b"begin", position + 1)
+        if position < 0:
+            return None
+        found = _UUENCODED.match(content, position)
+        if found and content[position - 1 : position] in {b"", b"\n"}:
+            return found
+    return None
+
+
+def _uu_lines(content: bytes, start: int) -> Iterator[bytes]:
+    for found in _LINE.finditer(content, start):
+        line = found[0].rstrip(b"\r\n")
+        if not line or line == b"end":
             return
         try:
             yield binascii.a2b_uu(line)

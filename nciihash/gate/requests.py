@@ -4,7 +4,7 @@ import asyncio
 import base64
 import binascii
 import json
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from http import HTTPStatus
 from secrets import compare_digest
@@ -42,7 +42,7 @@ class TokenNeeded(BodyRefused):
 
 
 def json_response(
-    content: Mapping[str, Any],
+    content: Mapping[str, Any] | Sequence[Any],
     status: int = 200,
     *,
     media_type: str = JSON,
@@ -103,7 +103,7 @@ def guarded(gate: Gate, dialect: Dialect, endpoint: Endpoint) -> Endpoint:
         body = _Body(request.receive)
         try:
             token = gate.config.dialects[dialect].token
-            if token is not None and not _authorized(request, token):
+            if token is not None and not authorized(request, token):
                 raise TokenNeeded
             return await endpoint(Request(request.scope, body))
         except BodyRefused as refusal:
@@ -196,7 +196,8 @@ class _Body:
                     received += len((await self()).get("body", b""))
 
 
-def _authorized(request: Request, token: str) -> bool:
+def authorized(request: Request, token: str) -> bool:
+    """Whether a request carries a token, as `Bearer` or as the password of `Basic`."""
     scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
     given = credentials.strip().encode()
     if scheme.lower() == "basic":
