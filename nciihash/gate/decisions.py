@@ -143,7 +143,7 @@ class DecisionStore:
         Args:
             kind: what was decided.
             matches: the matches that led to it, nearest first; at most `MATCHES_MAX` are stored.
-            obeyed: whether the caller must do as it was told, so that a block is `blocked`.
+            obeyed: whether the caller must obey, so that a block is `blocked`.
             now: the time, in Unix seconds.
 
         Raises:
