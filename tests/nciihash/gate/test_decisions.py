@@ -383,6 +383,30 @@ def fill(store):
         store.record(BLOCK, [match(2)], obeyed=True, now=NOW)
 
 
+def test_a_flood_of_decisions_does_not_fill_the_disk(path):
+    most = 200_000
+    with DecisionStore(path, max_bytes=most) as store:
+        references = []
+        with pytest.raises(OSError, match="full"):
+            fill_with_new(store, references)
+        assert len(references) > 100
+        assert path.stat().st_size <= most
+        assert store.get(references[-1], now=NOW).state is BLOCKED
+        assert store.purge(now=NOW + 91 * DAY) == len(references)
+        store.record(BLOCK, [match(1)], obeyed=True, now=NOW + 91 * DAY)
+
+
+def fill_with_new(store, references):
+    for number in range(10_000):
+        references.append(store.record(BLOCK, [match(number)], obeyed=True, now=NOW))
+
+
+def test_a_clock_that_was_set_back_is_no_verdict_before_the_decision(store):
+    reference = store.record(BLOCK, [match(1)], obeyed=True, now=NOW)
+    store.decide(reference, NOT_BLOCKED, now=NOW - HOUR)
+    assert store.states("2026-11") == [StateCount(BLOCK, NOT_BLOCKED, 0, 1)]
+
+
 def test_a_full_disk_is_an_error_that_loses_nothing(store, path):
     known = store.record(BLOCK, [match(1)], obeyed=True, now=NOW)
     queued(store)
