@@ -18,8 +18,9 @@ def main(path, bank=None):
     def ready(_, listeners):
         for listener in listeners:
             for dialect in listener.dialects:
-                print(dialect.value, listener.url, flush=True)
-        print("ready", flush=True)
+                sys.stdout.write(f"{dialect.value} {listener.url}\n")
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
 
     try:
         serve(
