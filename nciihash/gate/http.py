@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from nciihash.gate import answers
+from nciihash.gate.decision_routes import decision_routes
 from nciihash.gate.gate import Gate
 from nciihash.gate.outcome import Dialect
 from nciihash.gate.requests import check_uploads, guarded, json_response, problem
@@ -64,5 +65,6 @@ def routes(gate: Gate) -> list[BaseRoute]:
 
     return [
         Route("/check", guarded(gate, Dialect.HTTP, check), methods=["POST"]),
+        *decision_routes(gate),
         *status_routes(gate),
     ]

@@ -70,8 +70,8 @@ StreamServing: TypeAlias = Callable[[Gate, DialectConfig], Awaitable[Server]]
 
 _ROUTES: Final[dict[Dialect, Routes]] = {
     Dialect.HTTP: http.routes,
-    Dialect.HMA: hma.routes,
     Dialect.PICTRS: pictrs.routes,
+    Dialect.HMA: hma.routes,
     Dialect.PIEFED: piefed.routes,
 }
 _STREAMS: Final[dict[Dialect, StreamServing]] = {
