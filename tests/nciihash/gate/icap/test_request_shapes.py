@@ -49,8 +49,7 @@ def opencloud(port, data):
     with IcapClient(port) as client:
         client.send(
             b"REQMOD icap://127.0.0.1/avscan ICAP/1.0\r\nAllow: 204\r\nHost: gate\r\n"
-            b"Preview: %d\r\nEncapsulated:  req-hdr=0, req-body=%d\r\n\r\n"
-            % (len(first), len(head))
+            b"Preview: %d\r\nEncapsulated:  %b\r\n\r\n" % (len(first), sections)
         )
         client.send(head + b"%x\r\n%b\r\n0" % (len(first), first))
         client.send(b"; ieof\r\n\r\n" if len(data) <= preview else b"\r\n\r\n")
