@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from nciihash.gate.gate import Gate
 from nciihash.gate.outcome import Dialect, Outcome
@@ -160,6 +160,46 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
         leaving.cancel()
         if working.cancel():  # until it has ended, it may use the upload
             await asyncio.wait((working,))
+
+
+class BodyEnd:
+    """Notes whether a request's body has been received to its end.
+
+    Args:
+        receive: of the request.
+
+    Attributes:
+        reached: whether it has, or the client has closed the connection.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self.reached = False
+        self._receive = receive
+
+    async def receive(self) -> Message:
+        """Receive the next message."""
+        message = await self._receive()
+        if not message.get("more_body", False):
+            self.reached = True
+        return message
+
+
+async def skip_body(request: Request) -> None:
+    """Receive the body of a request that has none, or none that matters, to its end.
+
+    Without this, `while_connected` would take a body for the end of the connection.
+
+    Raises:
+        ClientGone: the client has closed the connection, or sends too much.
+    """
+    received = 0
+    while True:
+        message = await request.receive()
+        received += len(message.get("body", b""))
+        if message["type"] == "http.disconnect" or received > _DROP_BYTES:
+            raise ClientGone
+        if not message.get("more_body", False):
+            return
 
 
 async def drop_body(request: Request) -> None:
