@@ -12,7 +12,7 @@ verdict of its own only if it says more than the one before: `blocked` unless th
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from typing import Final, Self
@@ -165,7 +165,7 @@ class DecisionStore:
         signals = list(dict.fromkeys(match.id for match in chosen))
         items = dict.fromkeys(match.item for match in chosen)
         reference, hour = new_reference(), hour_of(now)
-        row = (reference, *columns(kind), " ".join(signals), " ".join(items), hour, state, hour)
+        row = (reference, *columns(kind), _joined(signals), _joined(items), hour, state, hour)
         with self._file.change() as database:
             database.execute(_INSERT, row)
             if not kind.dry_run:
@@ -290,8 +290,8 @@ class DecisionStore:
         return StoredDecision(
             reference=own,
             kind=read_kind(kind),
-            signals=tuple(signals.split()),
-            items=tuple(items.split()),
+            signals=_split(signals),
+            items=_split(items),
             hour=hour,
             state=Verdict(state),
             changed=changed,
@@ -307,6 +307,14 @@ def _chosen(matches: Sequence[Match | Hit]) -> list[Match | Hit]:
         nearest.setdefault(match.item, match)
     others = (match for match in matches if match is not nearest[match.item])
     return [*nearest.values(), *others][:MATCHES_MAX]
+
+
+def _joined(ids: Iterable[str]) -> str:
+    return "\n".join(ids)  # those of a clearinghouse are hexadecimal, others have spaces
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(text.split("\n")) if text else ()
 
 
 def _add_verdicts(

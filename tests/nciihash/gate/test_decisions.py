@@ -121,6 +121,14 @@ def test_a_decision_is_stored_with_what_matched(store, kind, obeyed, state):
     assert (stored.decided, stored.by) == (None, "")
 
 
+def test_ids_of_a_bank_of_test_pictures_may_have_spaces(store):
+    named = Match("one two", "test picture: block", SignalType.PDQ, Variant.ORIGINAL, 0)
+    stored = store.get(store.record(BLOCK, [named], obeyed=True, now=NOW), now=NOW)
+    assert (stored.signals, stored.items) == (("one two",), ("test picture: block",))
+    empty = store.get(store.record(BLOCK, [], obeyed=True, now=NOW), now=NOW)
+    assert empty.signals == empty.items == ()
+
+
 def test_of_many_matches_each_item_keeps_its_nearest(store):
     matches = [match(n, item=n // 60) for n in range(6 * 60)]
     stored = store.get(store.record(BLOCK, matches, obeyed=True, now=NOW), now=NOW)
