@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nciihash.errors import InvalidPixels
-from nciihash.signals import QUALITY_MIN
+from nciihash.signals import QUALITY_MIN, Hashed, Signal, SignalType
 
 GRID: Final = 64  # cells along each side of the grid
 SIDE_MIN: Final = 5  # pixels; smaller images have an all-zero hash of quality 0, as in pdqhash
@@ -91,6 +91,15 @@ class Analysis:
             and self.busy >= BUSY_MIN
             and self.spread >= SPREAD_MIN
             and self.rank >= RANK_MIN
+        )
+
+    def hashed(self) -> Hashed:
+        """Return the hash as a signal, with its quality."""
+        return Hashed(
+            Signal(SignalType.PDQ, self.packed.tobytes()),
+            quality=self.quality,
+            tied=self.tied,
+            distinctive=self.distinctive,
         )
 
 

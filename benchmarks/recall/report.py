@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import numpy as np
@@ -310,11 +311,21 @@ def plot(measured: Measured, other: NDArray[np.int64], out: Path) -> None:
     axes.legend()
     save(figure, out / "distances")
 
-    hit = _by_level(measured).mean(axis=0)
+    plot_levels(_by_level(measured).mean(axis=0), plt, out)
+
+
+def plot_levels(hit: NDArray[np.floating], plt: ModuleType, out: Path) -> None:
+    """Plot recall by edit of today's query and of each level.
+
+    Args:
+        hit: the share of copies that are found, float (edits, 1 + levels); the first is today's.
+        plt: Matplotlib's pyplot.
+        out: the folder to write to.
+    """
     figure, columns = plt.subplots(1, 2, figsize=(13, 12), layout="constrained")
+    heads = ("today: standard, match", *(f"level {level}" for level in LEVELS))
     for axes, members in zip(columns, (_SIXTY, _LATER), strict=True):
         ys = np.arange(len(members))
-        heads = ("today: standard, match", *(f"level {level}" for level in LEVELS))
         for k, head in enumerate(heads):
             axes.barh(ys + 0.2 * (k - 1.5), 100 * hit[members, k], 0.2, label=head)
         marks = [f"{EDITS[i].name}{' *' if i in _HARD else ''}" for i in members]
@@ -323,5 +334,6 @@ def plot(measured: Measured, other: NDArray[np.int64], out: Path) -> None:
         axes.margins(y=0.01)
         axes.set_title(f"the first {len(ALL)} (* held out)" if members is _SIXTY else "later edits")
         axes.set_xlabel("copies found, %")
-    columns[0].legend(loc="lower left")
+    handles, labels = columns[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(heads))
     save(figure, out / "recall-by-level")

@@ -51,12 +51,13 @@ interface Reply {
 
 /**
  * How the page hashes a file. A video takes long: `progress` receives the share that is done, from 0 to 1,
- * and cancels by returning false. `path` is for tests: "canvas" decodes by the browser alone, "bytes"
- * without it.
+ * and cancels by returning false. `thorough` chooses the altered copies of a picture; those of a video's
+ * moments are always of the standard set. `path` is for tests: "canvas" decodes by the browser alone,
+ * "bytes" without it.
  */
 type HashFile = (
 	blob: Blob,
-	options?: { progress?: (share: number) => boolean; path?: "canvas" | "bytes" | null },
+	options?: { progress?: (share: number) => boolean; thorough?: boolean; path?: "canvas" | "bytes" | null },
 ) => Promise<Reply>;
 
 type RowCallback = (luma: Float64Array, data: Uint8ClampedArray, at: number) => void;
@@ -213,7 +214,7 @@ interface CaseStatus {
 	items: ItemStatus[];
 }
 
-/** A file on the list: `blob` until it is hashed, then `item` or the `code` of why there is none. */
+/** A file on the list: once it is hashed, `item` or the `code` of why there is none. Saved ones lack `blob`. */
 interface ChosenFile {
 	number: number;
 	name: string;
@@ -236,6 +237,7 @@ type ReadyFiles = (state: { files: ChosenFile[] }) => (ChosenFile & KnownFile)[]
 /** Whether a copy would be found: the nearest file, and how many of its moments are near enough. */
 interface Comparison {
 	code?: string;
+	blob?: Blob;
 	copy?: Item;
 	number?: number | null;
 	near?: number;
@@ -247,6 +249,7 @@ interface State {
 	files: ChosenFile[];
 	count: number;
 	names: boolean;
+	thorough: boolean;
 	tooMany: boolean;
 	notSaved: boolean;
 	checked: { files: KnownFile[] | null; unread: boolean; blob: Blob | null; answer: Comparison | null };
@@ -350,7 +353,7 @@ type PlayedFrame = VideoFrame & ImageBitmap & { rotation?: number; flip?: boolea
 type PixelsOf = (frame: PlayedFrame, vp8: boolean, crop?: Crop | null) => Promise<Picture>;
 
 /** Hashes an animation as a video, until a time by the clock of `performance`; null of a still picture. */
-type HashAnimation = (blob: Blob, until: number) => Promise<Item | null>;
+type HashAnimation = (kind: string, blob: Blob, until: number) => Promise<Item | null>;
 
 type CheckVideo = (kind: string, blob: Blob) => Promise<Crop | null>;
 type CheckStructure = (kind: string, blob: Blob, data: Uint8Array) => Promise<void>;

@@ -18,10 +18,9 @@ from nciihash.cli.terminal import ExitCode, Terminal
 from nciihash.errors import FileRefused, describe_os_error
 from nciihash.media.reading import files_in, name_fields
 from nciihash.sandbox.pool import cores, hash_files
-from nciihash.sdk.lookup import LookupResult, look_up, once
+from nciihash.sdk.lookup import LookupResult, look_up, plain_signals, result_of_hits
 from nciihash.sdk.match_fields import match_fields
 from nciihash.signals import Item, Level, SignalType, VariantSet
-from nciihash.wire import Hits
 
 # Banks need file locks as POSIX has them, and clients take a while to load. Both are imported where
 # they are used, so that other commands start fast, and on every system.
@@ -232,7 +231,7 @@ class _ResultWriter:
     def add(self, path: Path, item: Item, result: LookupResult) -> None:
         """Add the result of a file."""
         self._summary.done()
-        self.review |= any(result.needs_review(match) for _, match in result.found)
+        self.review |= result.review
         line = name_fields(path) | _result_line(result)
         stored = None
         if self._unconfirmed:
@@ -273,7 +272,8 @@ class _UnconfirmedFiles:
         if not (signals := tuple(h.signal for h in item.hashes if h.signal in unanswered)):
             return None
         try:
-            self._pending.add(Candidate(os.fsdecode(path), signals))
+            plain = plain_signals(item.hashes)
+            self._pending.add(Candidate(os.fsdecode(path), signals, plain.intersection(signals)))
         except (OSError, WaitingFull) as error:
             self.lost += 1
             self._error = describe_os_error(error) if isinstance(error, OSError) else str(error)
@@ -311,13 +311,16 @@ def confirm_candidates(terminal: Terminal, client: "PlatformClient", bank: Path)
     pending = PendingCandidates(bank)
     candidates = pending.read()
     rows: list[tuple[str, LookupResult]] = []
+    review = False
     with terminal.progress("Confirming", len(candidates)) as advance:
         for start in range(0, len(candidates), _BATCH):
             batch = candidates[start : start + _BATCH]
             signals = [signal for candidate in batch for signal in candidate.signals]
             replies = iter(client.match(signals))
             for candidate in batch:
-                result = _confirmed([(s.type, next(replies)) for s in candidate.signals])
+                answered = [(signal, next(replies)) for signal in candidate.signals]
+                result = result_of_hits(answered, candidate.plain)
+                review |= result.review
                 if terminal.as_json:
                     terminal.line(name_fields(candidate.file) | _result_line(result))
                 else:
@@ -328,12 +331,8 @@ def confirm_candidates(terminal: Terminal, client: "PlatformClient", bank: Path)
         terminal.show(tables.match_table(rows))
     elif not candidates:
         terminal.say("There is nothing to confirm.")
-
-
-def _confirmed(replies: Sequence[tuple[SignalType, Hits]]) -> LookupResult:
-    found = [(type, hit) for type, hits in replies for hit in hits]
-    truncated = any(hits.truncated for _, hits in replies)
-    return LookupResult(tuple(once(found)), truncated=truncated)
+    if review:
+        terminal.say(_REVIEW)
 
 
 def _result_line(result: LookupResult) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """Tables for people: hashes, near-duplicates, matches, and the status of cases."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from os import PathLike, fsdecode
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Final
 from rich.table import Table
 from rich.text import Text
 
+from nciihash.gate.report import Report
 from nciihash.sdk.lookup import LookupResult
 from nciihash.signals import QUALITY_MIN, Band, Hashed, Item, Match, SignalType, Verdict
 from nciihash.vpdq import Share
@@ -78,6 +79,38 @@ def group_table(groups: Iterable[Sequence[tuple[Path, int]]]) -> Table:
     for number, group in enumerate(groups, 1):
         for path, distance in group:
             table.add_row(f"{number:,}", Text(shown(path)), f"{distance} bits")
+    return table
+
+
+def exception_table(rows: Iterable[Mapping[str, object]]) -> Table:
+    """Return a table of what a gate's operators have excepted, given as JSON fields."""
+    table = _table("Number", "Reference", "By", "Hour (UTC)")
+    for row in rows:
+        table.add_row(
+            *(Text(shown(str(row[name]))) for name in ("number", "reference", "by", "hour"))
+        )
+    return table
+
+
+def report_table(report: Report) -> Table:
+    """Return a table of a gate's report, with one row for each kind of decision."""
+    table = _table(
+        "Dialect", "Media", "Decision", "Reason", "Band", "Uploads", "Decided", "Overturned"
+    )
+    for row in report.rows:
+        kind = row.kind
+        stopped = "would stop" if kind.dry_run else "stopped"
+        decision = f"{kind.decision} ({stopped})" if kind.stopped else kind.decision.value
+        table.add_row(
+            f"{kind.dialect} (dry run)" if kind.dry_run else kind.dialect.value,
+            kind.media or "-",
+            decision,
+            kind.reason,
+            kind.band or "-",
+            f"{row.uploads:,}",
+            f"{row.decided:,}",
+            f"{row.overturned:,}",
+        )
     return table
 
 

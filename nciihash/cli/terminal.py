@@ -127,6 +127,13 @@ class Terminal:
                 sys.stdout.write(text)
                 sys.stdout.flush()
 
+    def raw(self, text: str) -> None:
+        """Print a text on standard output as it is, for programs."""
+        with _output():
+            wait_writable(sys.stdout)
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
     def show(self, result: RenderableType) -> None:
         """Print a result for people on standard output. Strings are not parsed as markup."""
         with _output():

@@ -123,7 +123,7 @@ class KeyedClient(BaseClient):
         retry: RetryPolicy = RETRY_POLICY,
         http: httpx.BaseTransport | None = None,
     ) -> None:
-        authorization = _authorization(key)
+        authorization = authorization_header(key)
         super().__init__(server, retry=retry, http=http)
         self._session = Session(authorization, retry, self._transport.clock)
 
@@ -143,7 +143,7 @@ class AsyncKeyedClient:
         retry: RetryPolicy = RETRY_POLICY,
         http: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        authorization = _authorization(key)
+        authorization = authorization_header(key)
         self._transport = AsyncTransport(server, retry=retry, http=http)
         self._session = Session(authorization, retry, self._transport.clock)
 
@@ -200,7 +200,7 @@ def _with_signature(method: F, call: Callable[..., object]) -> F:
     return method
 
 
-def _authorization(key: str) -> str:
+def authorization_header(key: str) -> str:
     """Return the value of the `Authorization` header for a key.
 
     Raises:

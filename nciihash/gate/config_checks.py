@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from nciihash.client.address import server_address
-from nciihash.client.platform import PlatformClient
+from nciihash.client.base import authorization_header
 from nciihash.errors import InvalidRequest, describe_os_error
 from nciihash.gate.config_keys import HTTP_DIALECTS
 from nciihash.gate.outcome import Dialect
@@ -39,7 +39,7 @@ def read_secret(path: Path) -> str:
 
 
 def key_faults(server: str, key: str, where: str) -> Iterator[str]:
-    """Check the address of a clearinghouse and the platform's key, without a connection.
+    """Check the address of a clearinghouse and the form of the platform's key.
 
     Args:
         server: the address.
@@ -50,9 +50,8 @@ def key_faults(server: str, key: str, where: str) -> Iterator[str]:
         server_address(server)
     except InvalidRequest as error:
         yield f"server: {error}"
-        return
     try:
-        PlatformClient(server, key).close()
+        authorization_header(key)
     except InvalidRequest as error:
         yield f"{where}: {error}"
 

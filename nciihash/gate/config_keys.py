@@ -313,7 +313,17 @@ _HOSTS: Final = Key(
     values.hosts,
     '["media.example"]',
     "The hosts from which pictures may be fetched by URL. Without any, no URL is fetched: "
-    "otherwise callers could read the platform's own network through the gate.",
+    "otherwise callers could read the platform's own network through the gate. A host is fetched "
+    "from its port 80 or 443, and only if all its addresses are public. Write another port as "
+    '"media.example:8443", and a host of the platform\'s own network with the network that its '
+    'addresses are in, as "minio:9000@10.1.0.0/16".',
+)
+_BANKS: Final = Key(
+    "banks",
+    values.bank_names,
+    '["NCII"]',
+    "The names under which the bank is shown. For Coop add COOP_ORGANISATION_NAME: see "
+    "examples/gate/coop.md.",
 )
 
 # What one dialect has for a key instead of the table's example or default.
@@ -340,6 +350,8 @@ def dialect_keys(dialect: Dialect) -> tuple[Key, ...]:
         keys.append(_TOKEN)
     if dialect in FETCHING_DIALECTS:
         keys.append(_HOSTS)
+    if dialect is Dialect.HMA:
+        keys.append(_BANKS)
     if dialect in NEED_REVIEW_AS:
         keys.append(_REVIEW_AS)
     if dialect is not Dialect.PIEFED:

@@ -7,6 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from nciihash.gate.hosts import parse_host
+
 Reader: TypeAlias = Callable[[object], Any]
 
 _UNITS: Final = {
@@ -20,6 +22,7 @@ _UNITS: Final = {
 }
 _SIZE: Final = re.compile(r"(\d{1,12})\s*([KMG]?i?B)", re.IGNORECASE)
 _HOST: Final = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.IGNORECASE)
+_BANK: Final = re.compile(r"[A-Z0-9_]{1,255}")
 _HOST_MAX: Final = 253  # characters, RFC 1035 2.3.4
 _SOCKET_MAX: Final = 100  # bytes of a Unix socket's path; the systems allow 104 to 108
 
@@ -137,15 +140,26 @@ def _socket(written: str) -> Path:
 
 
 def hosts(value: object) -> frozenset[str]:
-    """Read the names of hosts, in lowercase."""
-    written = value if isinstance(value, list) else [None]
-    names = [name for name in written if isinstance(name, str) and _is_host(name)]
-    if len(names) < len(written):
+    """Read hosts as `nciihash.gate.hosts.parse_host` does."""
+    written: list[Any] = value if isinstance(value, list) else [None]
+    if not all(isinstance(name, str) for name in written):
+        raise ValueError('Write a list of hosts, such as ["media.example.org"].')
+    names = frozenset(str(name).lower().removesuffix(".") for name in written)
+    for name in names:
+        parse_host(name)
+    return names
+
+
+def bank_names(value: object) -> tuple[str, ...]:
+    """Read names of banks."""
+    written = value if isinstance(value, list) and value else [None]
+    names = [name for name in written if isinstance(name, str) and _BANK.fullmatch(name)]
+    if len(names) < len(written) or len(set(names)) < len(names):
         raise ValueError(
-            'Write a list of host names, such as ["media.example.org"], without schemes, ports, '
-            "paths or asterisks."
+            "Write a list of different names of capital letters, digits and underscores, such as "
+            '["NCII"].'
         )
-    return frozenset(name.lower().rstrip(".") for name in names)
+    return tuple(names)
 
 
 def _is_host(name: str) -> bool:

@@ -46,6 +46,7 @@ from nciihash.sdk.sqlite_file import SQLiteFile
 from nciihash.signals import Match, Verdict
 from nciihash.wire import Hit
 
+DECISIONS_FILE: Final = "decisions"  # in the gate's folder
 REFERENCE_DAYS: Final = 90
 COUNT_DAYS: Final = 1100  # three years, for yearly reports
 MATCHES_MAX: Final = 100  # matched signals of a decision; a video may match thousands
@@ -223,7 +224,9 @@ class DecisionStore:
 
     @contextmanager
     def unqueued_verdicts(self, limit: int) -> Iterator[dict[str, Verdict]]:
-        """Yield verdicts to queue, by signal; those that remain in it were, once the block ends.
+        """Yield verdicts to queue, by signal; those left in it count as queued when the block ends.
+
+        `not_blocked` comes last, since it may have to wait.
 
         Other processes that write wait for the block to end, so they cannot queue a newer verdict
         in the meantime.
@@ -236,7 +239,9 @@ class DecisionStore:
         """
         with self._file.change() as database:
             rows = database.execute(
-                "SELECT signal, verdict FROM verdicts WHERE queued = 0 LIMIT ?", (limit,)
+                "SELECT signal, verdict FROM verdicts WHERE queued = 0"
+                " ORDER BY verdict = 'not_blocked' LIMIT ?",
+                (limit,),
             ).fetchall()
             verdicts = {signal: Verdict(verdict) for signal, verdict in rows}
             yield verdicts

@@ -1,10 +1,11 @@
 """Check uploads: hash them, look them up, decide, and keep a reference of each decision."""
 
+import asyncio
 import logging
 import random
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -24,13 +25,14 @@ from nciihash.gate.config import DialectConfig, GateConfig
 from nciihash.gate.decisions import DecisionStore
 from nciihash.gate.exceptions import Exceptions
 from nciihash.gate.flood import FloodStop
-from nciihash.gate.metrics import Metrics
+from nciihash.gate.metrics import GateState, Metrics
 from nciihash.gate.outcome import UNREADABLE, Decision, Dialect, Outcome, Reason
 from nciihash.gate.policy import Action, Fail, judge
 from nciihash.gate.pool import HashPool, PoolFull
 from nciihash.gate.records import DecisionKind
 from nciihash.gate.upload import Upload, UploadMemory
 from nciihash.sdk.lookup import LookupResult
+from nciihash.sdk.verdict_queue import VerdictQueue
 from nciihash.signals import Band, Item
 
 _log: Final = logging.getLogger("nciihash.gate")
@@ -77,6 +79,7 @@ class Gate:
         pool: hashes uploads; started and closed by the caller.
         decisions: stores references, counts and exceptions; closed by the caller.
         metrics: counts what happens.
+        verdicts: those that wait to be sent; None for a gate that sends none.
         clock: Unix time in seconds.
         monotonic: monotonic time in seconds.
         sample: returns a random number of at least 0 and less than 1.
@@ -94,6 +97,7 @@ class Gate:
         pool: HashPool,
         decisions: DecisionStore,
         metrics: Metrics,
+        verdicts: VerdictQueue | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sample: Callable[[], float] = random.random,
@@ -107,6 +111,7 @@ class Gate:
         self.flood = FloodStop(config.flood)
         self._exceptions = Exceptions.of(decisions.exceptions.all())
         self._exceptions_version = decisions.exceptions.version()
+        self._verdicts = verdicts
         self._clock = clock
         self._monotonic = monotonic
         self._sample = sample
@@ -116,15 +121,39 @@ class Gate:
         limits = self.config.limits
         return Upload(self.memory, max(limits.image_bytes, limits.video_bytes))
 
-    async def check(self, dialect: Dialect, upload: Upload) -> Outcome:
+    async def check(
+        self, dialect: Dialect, upload: Upload, *, receive: float | None = None
+    ) -> Outcome:
         """Decide about an upload that has been received completely.
 
         Every failure is an outcome; nothing but a cancellation is raised.
+
+        Args:
+            dialect: in which it arrived.
+            upload: the upload.
+            receive: seconds in which it was received, for the metrics; None if not known.
         """
+        return await self._answer(dialect, partial(self._check_upload, upload), receive=receive)
+
+    async def check_item(self, dialect: Dialect, item: Item) -> Outcome:
+        """Decide about a file of which the caller has only the hashes, or some of them.
+
+        Nothing but a cancellation is raised.
+        """
+        return await self._answer(dialect, partial(self._check_item, item))
+
+    async def _answer(
+        self,
+        dialect: Dialect,
+        look_up: Callable[[_Check], Awaitable[Outcome]],
+        *,
+        receive: float | None = None,
+    ) -> Outcome:
+        """Count an outcome, and return it, or what `dry_run` makes of it."""
         started = self._monotonic()
         check = _Check(dialect, self.config.dialects[dialect], self.bank.state(), _Times())
         try:
-            intended = await self._intended(check, upload)
+            intended = await self._intended(check, look_up)
         except Exception as error:  # noqa: BLE001 - the caller needs an answer, whatever happens
             _log.error("A check failed: %s. Please report it.", _location(error))
             intended = _without_matches(check, Reason.INTERNAL)
@@ -137,10 +166,31 @@ class Gate:
             dialect,
             outcome,
             intended=intended if outcome.dry_run else None,
+            receive=receive,
             hash=None if times.hashed is None else times.hashed - started,
             match=None if times.decided is None else times.decided - (times.hashed or started),
         )
         return outcome
+
+    def state(self) -> GateState:
+        """Return the state of the gate, for monitoring."""
+        bank = self.bank.state()
+        return GateState(
+            signals=bank.signals,
+            as_of=bank.as_of,
+            current=bank.current,
+            stale=self._stale(bank),
+            veiled=bank.veiled,
+            error=bank.error,
+            lanes=self.pool.state(),
+            upload_memory=self.memory.used,
+            verdicts_waiting=0 if self._verdicts is None else len(self._verdicts),
+            floods=len(self.flood.flooded(now=self._monotonic())),
+        )
+
+    def reload(self, config: GateConfig) -> None:
+        """Use another configuration from the next upload on; see `nciihash.gate.reloading`."""
+        self.config = config
 
     def refresh_exceptions(self) -> None:
         """Read the list of exceptions again if it was changed, by whichever process.
@@ -153,16 +203,14 @@ class Gate:
             self._exceptions = Exceptions.of(stored.all())
             self._exceptions_version = version
 
-    async def _intended(self, check: _Check, upload: Upload) -> Outcome:
+    async def _intended(
+        self, check: _Check, look_up: Callable[[_Check], Awaitable[Outcome]]
+    ) -> Outcome:
         """Return the outcome without regard to `dry_run`."""
         if self._sample() >= check.settings.share:
             return Outcome(Decision.CLEAR, Reason.NOT_SAMPLED, as_of=check.state.as_of)
-        if reason := self._unanswerable(check.state, upload):
-            return _without_matches(check, reason)
         try:
-            return await self.pool.hash(
-                upload.data, level=check.settings.level, then=partial(self._decide, check)
-            )
+            return await look_up(check)
         except FileRefused as refusal:
             reason = next(reason for kind, reason in _REFUSALS if isinstance(refusal, kind))
         except PoolFull:
@@ -174,17 +222,30 @@ class Gate:
             reason = Reason.UNCONFIRMED
         return _without_matches(check, reason)
 
-    def _unanswerable(self, state: BankState, upload: Upload) -> Reason | None:
-        """Return why an upload cannot be checked, if that is known without hashing it."""
-        if upload.refused is not None:
-            return upload.refused
-        if not upload.size:
-            return Reason.EMPTY
-        if state.as_of is None:
-            return Reason.BANK_EMPTY
-        if self._clock() - state.as_of > self.config.max_age:
-            return Reason.BANK_STALE
-        return None
+    async def _check_upload(self, upload: Upload, check: _Check) -> Outcome:
+        reason = upload.refused or (None if upload.size else Reason.EMPTY)
+        if reason := reason or self._unusable(check.state):
+            return _without_matches(check, reason)
+        return await self.pool.hash(
+            upload.data, level=check.settings.level, then=partial(self._decide, check)
+        )
+
+    async def _check_item(self, item: Item, check: _Check) -> Outcome:
+        if reason := self._unusable(check.state):
+            return _without_matches(check, reason)
+        outcome = await asyncio.to_thread(self._decide, check, item)
+        check.times.hashed = None
+        return outcome
+
+    def _unusable(self, state: BankState) -> Reason | None:
+        """Return why a bank cannot be relied on; None if it can."""
+        if not self._stale(state):
+            return None
+        return Reason.BANK_EMPTY if state.as_of is None else Reason.BANK_STALE
+
+    def _stale(self, state: BankState) -> bool:
+        """Whether the bank was never complete, or is too old to rely on."""
+        return state.as_of is None or self._clock() - state.as_of > self.config.max_age
 
     def _decide(self, check: _Check, item: Item) -> Outcome:
         """Look an item up and decide; runs in a thread of the pool."""

@@ -79,11 +79,15 @@ class Metrics:
 
     Args:
         clock: Unix time in seconds.
+
+    Attributes:
+        references_not_stored: blocks and reviews whose reference could not be stored.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self.registry = CollectorRegistry()
         self._clock = clock
+        self.references_not_stored = 0
         self._recent: deque[tuple[int, Counted[Happened]]] = deque()
         self._decisions = self._counter(
             "decisions", "Uploads by what was decided.", "dialect", "decision", "reason", "media"
@@ -186,19 +190,21 @@ class Metrics:
 
     def reference_not_stored(self) -> None:
         """Count a block or review whose reference could not be stored."""
+        self.references_not_stored += 1
         self._unstored.inc()
 
     def flooded(self) -> None:
         """Count an item that many unlike pictures were found to match."""
         self._alerts.inc()
 
-    def connected(self, dialect: Dialect) -> None:
-        """Count a connection that was opened."""
-        self._connections.labels(dialect.value).inc()
+    def watch_connections(self, dialect: Dialect, count: Callable[[], int]) -> None:
+        """Report the open connections of a dialect's address.
 
-    def disconnected(self, dialect: Dialect) -> None:
-        """Count a connection that was closed."""
-        self._connections.labels(dialect.value).dec()
+        Args:
+            dialect: one of those at the address.
+            count: returns how many are open.
+        """
+        self._connections.labels(dialect.value).set_function(count)
 
     def last_hour(self) -> Mapping[Happened, int]:
         """Return what happened to the uploads of the last hour, with their numbers."""

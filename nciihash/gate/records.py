@@ -3,7 +3,8 @@
 import re
 import secrets
 from dataclasses import dataclass
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from nciihash.errors import NciihashError
 from nciihash.gate.outcome import Decision, Dialect, Reason
@@ -62,6 +63,11 @@ def operator_name(name: str) -> str:
     return name
 
 
+def _text(hour: int) -> str:
+    """Return an hour as text (RFC 3339)."""
+    return f"{datetime.fromtimestamp(hour, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def _grouped(letters: str) -> str:
     return "-".join(letters[i : i + _GROUP] for i in range(0, len(letters), _GROUP))
 
@@ -116,6 +122,23 @@ class StoredDecision:
     decided: int | None = None
     by: str = ""
 
+    def fields(self) -> dict[str, Any]:
+        """Return the decision as JSON fields."""
+        return {
+            "reference": self.reference,
+            "state": self.state.value,
+            "decision": self.kind.decision.value,
+            "reason": self.kind.reason.value,
+            "dialect": self.kind.dialect.value,
+            "media": self.kind.media and self.kind.media.value,
+            "band": self.kind.band and self.kind.band.value,
+            "dry_run": self.kind.dry_run,
+            "items": list(self.items),
+            "hour": _text(self.hour),
+            "changed": _text(self.changed),
+            "by": self.by or None,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class ExceptedFile:
@@ -134,6 +157,15 @@ class ExceptedFile:
     reference: str
     by: str
     hour: int
+
+    def fields(self) -> dict[str, Any]:
+        """Return the exception as JSON fields, without the hashes."""
+        return {
+            "number": self.number,
+            "reference": self.reference,
+            "by": self.by,
+            "hour": _text(self.hour),
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,8 @@ class Upload:
 
     Attributes:
         size: bytes received, including dropped ones.
-        refused: why the bytes were dropped: `TOO_LARGE` or `QUEUE_FULL`; None if they are all here.
+        refused: why the bytes were dropped: `TOO_LARGE` or `QUEUE_FULL`, or what `refuse` was called
+            with; None if they are all here.
     """
 
     def __init__(self, memory: UploadMemory, most: int) -> None:
@@ -80,9 +81,9 @@ class Upload:
         if self.refused is not None:
             return
         if self.size > self._most:
-            self._refuse(Reason.TOO_LARGE)
+            self.refuse(Reason.TOO_LARGE)
         elif not self._memory.reserve(len(chunk)):
-            self._refuse(Reason.QUEUE_FULL)
+            self.refuse(Reason.QUEUE_FULL)
         else:
             self._data += chunk
 
@@ -91,6 +92,7 @@ class Upload:
         self._memory.release(len(self._data))
         self._data = bytearray()
 
-    def _refuse(self, reason: Reason) -> None:
+    def refuse(self, reason: Reason) -> None:
+        """Drop the bytes and what follows, because they are not the whole file."""
         self.refused = reason
         self.close()

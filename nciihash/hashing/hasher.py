@@ -6,11 +6,9 @@ files.
 
 import hashlib
 import io
-import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -21,6 +19,7 @@ from PIL import Image
 from nciihash import pdq
 from nciihash.errors import UnsupportedFormat
 from nciihash.hashing import frame_selection, jpeg, reduced_jpeg
+from nciihash.hashing.frames import frames_max, item_of, select_frames, select_from_animation
 from nciihash.hashing.image import (
     Source,
     animation,
@@ -44,7 +43,6 @@ from nciihash.signals import (
     Media,
     Signal,
     SignalType,
-    Variant,
     VariantSet,
 )
 from nciihash.windows import Part
@@ -80,8 +78,8 @@ def hash_image(source: Source, *, fast: bool = False, limits: Limits = LIMITS) -
     if isinstance(source, bytes):
         reduced = _hash_reduced(source, limits, min_pixels=0 if fast else limits.max_pixels + 1)
         if reduced is not None:
-            return _hashed(reduced.analysis)
-    return _hashed(pdq.analyse(read_pixels(source, limits=limits)))
+            return reduced.analysis.hashed()
+    return pdq.analyse(read_pixels(source, limits=limits)).hashed()
 
 
 def hash_file(
@@ -174,7 +172,7 @@ def hash_bytes(
     hashes: list[Hashed] = []
     for type in signals:
         if type is SignalType.PDQ and reduced is not None:
-            own = _hashed(reduced.analysis)
+            own = reduced.analysis.hashed()
         else:
             own = _hash(type, data, rgb)
         if type is not SignalType.PDQ or variants == "none":
@@ -246,11 +244,11 @@ def hash_video(
         close = variants == "match" and source.every == frame_selection.SAMPLE_INTERVAL
         loop = 0 < source.seconds <= frame_selection.SAMPLE_INTERVAL
         selector = frame_selection.FrameSelector(
-            _max_frames(variants), source.every, close=close, loop=loop
+            frames_max(variants), source.every, close=close, loop=loop
         )
         frames = ((f.analysis, f.rgb) for f in source.frames(selector.due))
-        parts = _select_frames(selector, frames, variants, level)
-    return _item_of(selector, signals, variants, parts, lambda wanted: _digest(wanted, file))
+        parts = select_frames(selector, frames, variants, level)
+    return item_of(selector, signals, variants, parts, lambda wanted: _digest(wanted, file))
 
 
 def _hash_animation(
@@ -263,100 +261,11 @@ def _hash_animation(
     limits: Limits,
 ) -> Item:
     """Hash an animated image like a video; ImageHash's hashes are of its first frame."""
-    selector, parts = _select_from_animation(frames, variants, level, loop=False)
+    selector, parts = select_from_animation(frames, variants, level, loop=False)
     if selector.latest < frame_selection.SAMPLE_INTERVAL:
         frames = animation(data, limits=limits)
-        selector, parts = _select_from_animation(frames, variants, level, loop=True)
-    return _item_of(selector, signals, variants, parts, lambda wanted: _hash(wanted, data, rgb))
-
-
-def _select_from_animation(
-    frames: Iterator[tuple[float, NDArray[np.uint8]]],
-    variants: str,
-    level: Level | None,
-    *,
-    loop: bool,
-) -> tuple[frame_selection.FrameSelector, tuple[Part, ...]]:
-    close = variants == "match"
-    selector = frame_selection.FrameSelector(_max_frames(variants), close=close, loop=loop)
-    due = (pixels for pixels, start, end in _with_end_times(frames) if selector.due(start, end))
-    analysed = ((pdq.analyse(rgb), partial(np.asarray, rgb)) for rgb in due)
-    return selector, _select_frames(selector, analysed, variants, level)
-
-
-def _with_end_times(
-    frames: Iterator[tuple[float, NDArray[np.uint8]]],
-) -> Iterator[tuple[NDArray[np.uint8], float, float]]:
-    """Yield each frame with its start and the next frame's, in seconds; infinity for the last."""
-    start, frame = next(frames)
-    for end, following in frames:
-        yield frame, start, end
-        start, frame = end, following
-    yield frame, start, math.inf
-
-
-def _select_frames(
-    selector: frame_selection.FrameSelector,
-    frames: Iterable[tuple[pdq.Analysis, Callable[[], NDArray[np.uint8]]]],
-    variants: str,
-    level: Level | None,
-) -> tuple[Part, ...]:
-    """Pass sampled frames to a selector, hashing the variants of those that it keeps.
-
-    Returns:
-        The parts of some of them; none without a level.
-    """
-    from nciihash.hashing.frame_parts import FrameParts
-    from nciihash.hashing.trimming import reduce, trim
-    from nciihash.hashing.variants import hash_trimmed, hash_variants
-
-    parts = None if level is None else FrameParts(level)
-    framed = False
-    for analysis, rgb in frames:
-        own = _hashed(analysis)
-        if not selector.take(own):
-            if parts is not None and own.plain and parts.wants_plain(own):
-                pixels = rgb()
-                parts.add_plain(pixels, own, selector.time, trim(pixels))
-            continue
-        # a border around the picture lasts: trimming one frame per interval finds it
-        if variants == "none" or not (framed or selector.starts_interval()):
-            selector.keep((own,))
-            continue
-        pixels = rgb()
-        if variants == "match":
-            small = reduce(pixels)
-            region = trim(pixels, small)
-            altered = hash_trimmed(pixels, own, region)
-            if parts is not None and parts.wants(selector.time):
-                parts.add(pixels, selector.time, region, small)
-        else:
-            altered = hash_variants(pixels, own, variants)
-        framed = any(hashed.variant is Variant.TRIM for hashed in altered)
-        selector.keep(altered or (own,))
-    return () if parts is None else parts.parts
-
-
-def _max_frames(variants: str) -> int:
-    caps = {"none": frame_selection.PLAIN_FRAMES, "match": frame_selection.QUERY_FRAMES}
-    return caps.get(variants, frame_selection.FRAMES)
-
-
-def _item_of(
-    selector: frame_selection.FrameSelector,
-    signals: Sequence[SignalType],
-    variants: str,
-    parts: tuple[Part, ...],
-    hash_other: Callable[[SignalType], Hashed],
-) -> Item:
-    hashes: list[Hashed] = []
-    for type in signals:
-        if type is SignalType.PDQ:
-            hashes += selector.hashes(0 if variants == "match" else frame_selection.SIGNALS)
-        else:
-            hashes.append(hash_other(type))
-    frames = max(1, len(selector))
-    return Item(Media.VIDEO, tuple(hashes), frames, selector.every, parts=parts)
+        selector, parts = select_from_animation(frames, variants, level, loop=True)
+    return item_of(selector, signals, variants, parts, lambda wanted: _hash(wanted, data, rgb))
 
 
 def _digest(type: SignalType, file: BinaryIO) -> Hashed:
@@ -391,7 +300,7 @@ def check_request(variants: str, signals: Sequence[SignalType], level: Level | N
 def _hash(type: SignalType, data: bytes, rgb: NDArray[np.uint8]) -> Hashed:
     match type:
         case SignalType.PDQ:
-            return _hashed(pdq.analyse(rgb))
+            return pdq.analyse(rgb).hashed()
         case SignalType.PHASH | SignalType.DHASH:
             return Hashed(Signal(type, _imagehash(type, rgb)))
         case SignalType.MD5:
@@ -416,15 +325,6 @@ def _hash_reduced(
         orientation = jpeg.read_orientation(data)
         check_size(width, height, replace(limits, max_pixels=limits.reduced_pixels))
         return reduced_jpeg.hash_jpeg(data, width, height, orientation)
-
-
-def _hashed(analysis: pdq.Analysis) -> Hashed:
-    return Hashed(
-        Signal(SignalType.PDQ, analysis.packed.tobytes()),
-        quality=analysis.quality,
-        tied=analysis.tied,
-        distinctive=analysis.distinctive,
-    )
 
 
 def _imagehash(type: SignalType, rgb: NDArray[np.uint8]) -> bytes:

@@ -1,8 +1,8 @@
 """Look up the hashes of whole files, in a bank or at a clearinghouse, and count shared frames."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
 from nciihash.signals import Band, Hashed, Item, Match, Media, Signal, SignalType, Variant
@@ -49,6 +49,11 @@ class LookupResult:
     truncated: bool = False
     plain_hits: frozenset[str] | None = None
 
+    @property
+    def review(self) -> bool:
+        """Whether a person should look at any of the matches before anything is blocked."""
+        return any(self.needs_review(match) for _, match in self.found)
+
     def needs_review(self, match: Match | Hit) -> bool | None:
         """Whether a person should look at a match before anything is blocked; None if unknown."""
         if isinstance(match, Match):
@@ -70,12 +75,36 @@ def look_up(
     """
     results = []
     for item, found in zip(items, match_hashes(items, ask), strict=True):
-        hits = once((h.signal.type, hit) for h, hits in found for hit in hits)
-        truncated = any(hits.truncated for _, hits in found)
-        clear = {hit.id for h, hits in found if not mostly_plain(h) for hit in hits}
-        plain = frozenset(hit.id for _, hit in hits) - clear
-        results.append(LookupResult(tuple(hits), shared_frames(item, found), truncated, plain))
+        replies = [(hashed.signal, hits) for hashed, hits in found]
+        result = result_of_hits(replies, plain_signals([hashed for hashed, _ in found]))
+        results.append(replace(result, shared=shared_frames(item, found)))
     return results
+
+
+def result_of_hits(
+    replies: Sequence[tuple[Signal, Hits]], plain: Collection[Signal] | None
+) -> LookupResult:
+    """Return the result of a file from a clearinghouse's hits of its signals.
+
+    Args:
+        replies: the signals with their hits.
+        plain: those of them with little detail; None if that is not known.
+    """
+    found = tuple(once((signal.type, hit) for signal, hits in replies for hit in hits))
+    truncated = any(hits.truncated for _, hits in replies)
+    if plain is None:
+        return LookupResult(found, truncated=truncated)
+    clear = {hit.id for signal, hits in replies if signal not in plain for hit in hits}
+    plain_hits = frozenset(hit.id for _, hit in found) - clear
+    return LookupResult(found, truncated=truncated, plain_hits=plain_hits)
+
+
+def plain_signals(hashes: Iterable[Hashed]) -> frozenset[Signal]:
+    """Return the signals that only pictures with little detail have (`mostly_plain`)."""
+    by_detail: dict[bool, set[Signal]] = {True: set(), False: set()}
+    for hashed in hashes:
+        by_detail[mostly_plain(hashed)].add(hashed.signal)
+    return frozenset(by_detail[True] - by_detail[False])
 
 
 def match_hashes(

@@ -4,9 +4,10 @@ Two further files of mode 0600 belong to a veiled bank named FILE:
 
     FILE-veil      which bits of a hash the bank has, and the key of its exact hashes, as JSON; this
                    file is what makes a bank veiled
-    FILE-waiting   candidates that could not be confirmed yet, as JSON lines: for each file its name
-                   and its whole hashes, {"file": ..., "signals": [[TYPE, HEX], ...]}, and lines
-                   {"done": N} with the number of candidates confirmed so far
+    FILE-waiting   candidates that could not be confirmed yet, as JSON lines: for each file its
+                   name, its whole hashes, and the indices of those with little detail, {"file":
+                   ..., "signals": [[TYPE, HEX], ...], "plain": [INDEX, ...]}, and lines {"done": N}
+                   with the number of candidates confirmed so far; earlier versions wrote no "plain"
 
 Neither ever contains a picture. Lines are appended and fsynced; the file is emptied when all
 candidates are confirmed.
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from pydantic import ValidationError
 
@@ -123,10 +124,17 @@ class Confirmer:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A file with hashes that have to be confirmed."""
+    """A file with hashes that have to be confirmed.
+
+    Attributes:
+        file: its name.
+        signals: the hashes.
+        plain: those of pictures with little detail, whose matches need a review; None if unknown.
+    """
 
     file: str
     signals: tuple[Signal, ...]
+    plain: frozenset[Signal] | None = None
 
 
 class WaitingFull(BankError):
@@ -146,13 +154,19 @@ class PendingCandidates:
             WaitingFull: too many candidates are stored.
             OSError: the file cannot be written.
         """
-        signals = [[signal.type.value, signal.hex] for signal in candidate.signals]
+        signals = candidate.signals
+        entry: dict[str, object] = {
+            "file": candidate.file,
+            "signals": [[signal.type.value, signal.hex] for signal in signals],
+        }
+        if candidate.plain is not None:
+            entry["plain"] = [n for n, signal in enumerate(signals) if signal in candidate.plain]
         with self._locked() as file:
             if os.fstat(file).st_size > WAITING_MAX:
                 raise WaitingFull(
                     "Too many candidates are waiting to be confirmed. Run `nciihash confirm` first."
                 )
-            _append(file, {"file": candidate.file, "signals": signals})
+            _append(file, entry)
 
     def read(self) -> list[Candidate]:
         """Return the stored candidates, oldest first."""
@@ -190,9 +204,8 @@ class PendingCandidates:
                 if "done" in entry:
                     done = int(entry["done"])
                     continue
-                signals = [Signal.from_hex(SignalType(t), v) for t, v in entry["signals"]]
-                candidates.append(Candidate(str(entry["file"]), tuple(signals)))
-            except (ValueError, KeyError, TypeError, InvalidSignal):
+                candidates.append(_candidate(entry))
+            except (LookupError, ValueError, TypeError, InvalidSignal):
                 continue
         return candidates, done
 
@@ -206,6 +219,12 @@ class PendingCandidates:
                 yield file
         finally:
             os.close(file)
+
+
+def _candidate(entry: dict[str, Any]) -> Candidate:
+    signals = tuple(Signal.from_hex(SignalType(type), value) for type, value in entry["signals"])
+    plain = frozenset(signals[n] for n in entry["plain"]) if "plain" in entry else None
+    return Candidate(str(entry["file"]), signals, plain)
 
 
 def _append(file: int, entry: dict[str, object]) -> None:

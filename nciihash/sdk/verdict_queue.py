@@ -10,7 +10,7 @@ repeated unchanged and recorded once, and an older verdict can never arrive afte
 the same signal.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Final, Self
@@ -125,6 +125,24 @@ class VerdictQueue:
                     f"{self._max_waiting:,}. Find out why the clearinghouse does not accept them, "
                     "then add these again."
                 )
+
+    def waiting(self, ids: Iterable[str]) -> dict[str, Verdict]:
+        """Return those verdicts on signals that a later `add` would replace.
+
+        Verdicts that are being sent are not among them.
+
+        Args:
+            ids: the ids of the signals.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        with self._file.read() as database:
+            rows = (
+                database.execute("SELECT id, verdict FROM waiting WHERE id = ?", (id,)).fetchone()
+                for id in ids
+            )
+            return {id: Verdict(verdict) for id, verdict in filter(None, rows)}
 
     def send(self, client: PlatformClient) -> FeedbackTaken:
         """Send all verdicts, one batch after another.

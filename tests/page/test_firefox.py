@@ -2,7 +2,7 @@
 
 import pytest
 
-from nciihash.hashing.hasher import hash_image
+from nciihash.hashing.hasher import hash_bytes, hash_image
 from support.browsers.chosen_files import clip
 from support.browsers.firefox import FIREFOX, started
 from support.browsers.person import WORDS, Person, moments_apart, stills
@@ -52,6 +52,21 @@ def test_firefox_makes_the_same_fingerprints_and_opens_a_case(person, serving, t
     person.press("review.send")
     person.at("receipt.title")
     assert serving.cases() == before + 1
+
+
+@pytest.mark.parametrize("which", ["standard", "thorough"])
+def test_firefox_makes_the_chosen_set(person, tmp_path, which):
+    person = person()
+    person.to_files()
+    picture = stills(tmp_path)[1]
+    assert picture.suffix == ".png"
+    if which == "thorough":
+        person.client.find_element("css selector", "[aria-describedby=parts]").click()
+    person.choose(picture)
+    person.find(WORDS["file.ready"])
+    made = hash_bytes(picture.read_bytes(), variants=which).hashes
+    expected = [(h.variant.value, h.signal.hex) for h in made if not h.plain]
+    assert person.prints() == {1: expected}
 
 
 def test_no_fingerprint_is_wrong_where_firefox_alters_the_canvas(person, tmp_path):

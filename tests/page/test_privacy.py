@@ -29,7 +29,7 @@ def test_nothing_is_requested_before_send_and_one_post_afterwards(visit):
     files = [*pictures(), clip()]
     visitor.choose(files)
     visitor.sees("refused.not_picture")
-    visitor.page.locator("label.tick input").check()
+    visitor.box("choose.names").check()
     visitor.press("continue")
     visitor.unfold()
     visitor.page.wait_for_timeout(LATE)

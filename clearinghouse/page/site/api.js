@@ -32,7 +32,7 @@ function authorization({ number, passphrase }) {
 const withType = (signals) => signals.map((signal) => ({ type: "pdq", ...signal }));
 
 const bodyOf = (items) =>
-	items.map(({ media, signals, more }) => ({ media, signals: withType(signals), ...(more ? { more } : {}) }));
+	items.map(({ media, signals, more }) => ({ media, signals: withType(signals), more: more || undefined }));
 
 /** Divide files among requests. @param {Item[]} items */
 export function splitIntoParts(items) {
@@ -59,7 +59,7 @@ export function splitIntoParts(items) {
 
 /** @type {Api["partBody"]} */
 export function partBody({ after, signals, more }, work = null) {
-	return JSON.stringify({ after, signals: withType(signals), more, ...(work ? { work } : {}) });
+	return JSON.stringify({ after, signals: withType(signals), more, work: work ?? undefined });
 }
 
 /** @type {Api["openingBody"]} */
@@ -70,7 +70,7 @@ export function openingBody(reason, items, work = null) {
 
 /** @type {Api["addingBody"]} */
 export function addingBody(items, work = null) {
-	return JSON.stringify({ items: bodyOf(items), ...(work ? { work } : {}) });
+	return JSON.stringify({ items: bodyOf(items), work: work ?? undefined });
 }
 
 /**

@@ -59,6 +59,7 @@ export const initialState = () => ({
 	files: [],
 	count: 0,
 	names: false,
+	thorough: false,
 	tooMany: false,
 	notSaved: false,
 	checked: { files: null, unread: false, blob: null, answer: null },
@@ -179,6 +180,7 @@ function languageMenu(app) {
 		"select",
 		{
 			id: "languages",
+			"aria-label": app.say("language"),
 			onchange: async () => {
 				app.words = await Words.load(menu.value).catch(() => app.words);
 				drawHeader(app);
@@ -190,7 +192,7 @@ function languageMenu(app) {
 			element("option", { value: language, lang: language, selected: language === app.words.language }, name),
 		),
 	);
-	return element("label", {}, element("span", { class: "unseen" }, app.say("language")), menu);
+	return menu;
 }
 
 function drawHeader(app) {

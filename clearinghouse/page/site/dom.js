@@ -35,6 +35,9 @@ export function button(text, act, kind = "") {
 	return element("button", { type: "button", class: kind || null, onclick: act }, text);
 }
 
+/** @param {App} app @param {...Child} others */
+export const backRow = ({ say, back }, ...others) => row(...others, button(say("back"), back, "quiet"));
+
 export const SAVED = "application/json"; // the type of a file of fingerprints
 
 /** The browser's own button for files has the browser's language. @type {MakePicker} */

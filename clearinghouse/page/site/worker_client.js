@@ -23,9 +23,9 @@ export class Hasher {
 	#requests = 0;
 
 	/** @type {HashFile} */
-	hash(blob, { progress = () => true, path = null } = {}) {
+	hash(blob, { progress = () => true, path = null, thorough = false } = {}) {
 		const start = async () => {
-			const reply = await this.#request({ blob, path });
+			const reply = await this.#request({ blob, path, thorough });
 			return reply.video ? this.#hashVideo(blob, progress) : reply;
 		};
 		this.#last = this.#last.then(start).catch(() => ({ code: "failed" }));

@@ -11,9 +11,10 @@ from nciihash.wire import Reason
 
 _WHAT_IT_IS: Final = """\
 The pictures stay on this device. A fingerprint cannot be turned back into a picture, but it does \
-carry some information: researchers have made blurry guesses from such fingerprints, and somebody \
-who has the picture could check whether it is listed. Fingerprints may miss edited copies, private \
-messages, and sites that do not take part. You can withdraw at any time."""
+carry some information: from all fingerprints of a picture, somebody skilled could make a small, \
+blurred version of it, and somebody who has the picture could check whether it is listed. \
+Fingerprints may miss edited copies, private messages, and sites that do not take part. You can \
+withdraw at any time."""
 
 _EXACT: Final = """\
 Note: {types} was asked for as well. It identifies this very file: anyone with an identical copy \

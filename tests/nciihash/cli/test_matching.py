@@ -17,6 +17,7 @@ from nciihash.sdk.veiled import PendingCandidates, save_veil
 from nciihash.signals import Band, SignalType
 from nciihash.veil import Veil
 from nciihash.wire import Hit, Hits
+from support.pictures import horizon
 from support.scans import added
 
 VEIL = Veil(SignalType.PDQ_VEIL128, bytes(32))
@@ -173,3 +174,62 @@ def test_candidates_are_confirmed_or_stored_until_they_can_be(
     assert [line["file"] for line in lines()] == [str(files[0])]
     confirm_candidates(terminal, client, veiled_bank)
     assert "There is nothing to confirm." in capsys.readouterr().err
+
+
+@pytest.fixture
+def waiting(veiled_bank, photos, tmp_path):
+    """Store candidates with much and with little detail, as `match` does; return their files."""
+    plain = tmp_path / "horizon.png"
+    horizon(3).save(plain)
+    (hashed,) = hash_file(plain).hashes
+    assert not hashed.plain
+    assert not hashed.distinctive
+    (part,) = VEIL.over([hashed.signal])
+    with Bank.open(veiled_bank) as bank:
+        bank.append(FeedPage((added(2, part),), "d", more=False))
+    files = (photos / "photo0.jpg", plain)
+    client = FakeClient(error=ServiceUnreachable("No connection."))
+    given = options(*files, bank=veiled_bank, server=SERVER, confirm=True)
+    match_files(Terminal(as_json=True), client.connect, given)
+    assert [os.fsencode(c.file) for c in PendingCandidates(veiled_bank).read()] == [
+        os.fsencode(file) for file in files
+    ]
+    return files
+
+
+def test_confirm_says_which_matches_need_a_person_as_match_does(
+    terminal, waiting, veiled_bank, lines, capsys
+):
+    given = options(*waiting, bank=veiled_bank, server=SERVER, confirm=True)
+    client = FakeClient(hit(7))
+    capsys.readouterr()
+    match_files(terminal, client.connect, given)
+    at_once = lines()
+    assert [line["matches"][0]["review"] for line in at_once] == [False, True]
+    confirm_candidates(terminal, client, veiled_bank)
+    out, err = capsys.readouterr()
+    assert [json.loads(line) for line in out.splitlines()] == at_once
+    assert err.count("A person has to look at the matches marked `review`") == 1
+
+
+def test_confirm_shows_the_mark_in_its_table(waiting, veiled_bank, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    capsys.readouterr()
+    confirm_candidates(Terminal(), FakeClient(hit(7)), veiled_bank)
+    rows = [line for line in capsys.readouterr().out.splitlines() if hit(7).id in line]
+    assert ["review" in row for row in rows] == [False, True]
+
+
+def test_confirm_does_not_know_the_detail_of_earlier_candidates(
+    terminal, waiting, veiled_bank, lines, capsys
+):
+    """Lines of earlier versions do not say which hashes have little detail."""
+    pending = PendingCandidates(veiled_bank)
+    entries = [json.loads(line) for line in pending.path.read_bytes().splitlines()]
+    assert [entry.pop("plain") for entry in entries] == [[], [0]]
+    pending.path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    capsys.readouterr()
+    confirm_candidates(terminal, FakeClient(hit(7)), veiled_bank)
+    assert [match for line in lines() for match in line["matches"]] == [
+        {"id": hit(7).id, "item": hit(7).item, "type": "pdq", "band": "strong"}
+    ] * 2

@@ -6,18 +6,14 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from nciihash.client import AsyncPlatformClient, Client, PlatformClient
 from nciihash.client.sans_io import RESPONSE_MAX, Request, RetryPolicy
 from nciihash.errors import InvalidRequest, ProtocolError, ServiceUnreachable
 from nciihash.signals import Verdict
+from support.certificates import self_signed
 
 CASE, PASSPHRASE = "K7Q4-29XD-MM3R", "correct horse battery staple six words"
 
@@ -303,26 +299,7 @@ def test_a_refused_connection_is_unreachable():
 @pytest.fixture
 def certificate(tmp_path):
     """Return the path of a new self-signed certificate for `localhost`."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path = tmp_path / "certificate.pem"
-    path.write_bytes(signed.public_bytes(pem) + key.private_bytes(pem, *plain))
-    return path
+    return self_signed(tmp_path / "certificate.pem")
 
 
 def test_https_requires_a_trusted_certificate(server, certificate, monkeypatch):

@@ -25,7 +25,7 @@ from nciihash.gate.config import (
     load,
     render_default,
 )
-from nciihash.gate.config_values import address, hosts, number, shown_size, size
+from nciihash.gate.config_values import address, bank_names, hosts, number, shown_size, size
 from nciihash.gate.outcome import Dialect
 from nciihash.gate.policy import Action, Fail, MediaPolicy, Policy
 from nciihash.signals import Level
@@ -262,7 +262,7 @@ class TestFaults:
                 '[piefed]\nlisten = "127.0.0.1:1"\nhosts = ["media.example"]\n[piefed.policy]',
                 "piefed.policy: There is no such key.",
             ),
-            ('[hma]\nlisten = "127.0.0.1:1"\nhosts = ["*"]', "hma.hosts = ['*']: Write a list of"),
+            ('[hma]\nlisten = "127.0.0.1:1"\nhosts = ["*"]', "hma.hosts = ['*']: Write a host as"),
         ],
     )
     def test_a_fault_names_the_key_the_value_and_what_to_write(self, faults, text, fault):
@@ -515,6 +515,17 @@ def test_numbers_outside_of_their_range_are_refused(written):
 
 def test_host_names_are_compared_in_lowercase_without_a_last_dot():
     assert hosts(["Media.Example.", "b"]) == frozenset({"media.example", "b"})
-    for wrong in (["https://a"], ["a/b"], ["a:80"], ["*.a"], [""], ["a..b"], [1], "a", None):
-        with pytest.raises(ValueError, match="Write a list of host names"):
+    assert hosts(["A:8443", "b@10.0.0.0/8"]) == frozenset({"a:8443", "b@10.0.0.0/8"})
+    for wrong in (["https://a"], ["a/b"], ["a:0"], ["*.a"], [""], ["a..b"], ["a@1.1.1.1"]):
+        with pytest.raises(ValueError, match=r"host"):
             hosts(wrong)
+    for wrong in ([1], "a", None):
+        with pytest.raises(ValueError, match="Write a list of hosts"):
+            hosts(wrong)
+
+
+def test_names_of_banks():
+    assert bank_names(["NCII", "COOP_1_NCII"]) == ("NCII", "COOP_1_NCII")
+    for wrong in ([], ["ncii"], ["A B"], ["A,B"], [""], ["A", "A"], ["A" * 256], [1], "A", None):
+        with pytest.raises(ValueError, match="Write a list of different names"):
+            bank_names(wrong)

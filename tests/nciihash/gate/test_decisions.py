@@ -1,13 +1,11 @@
 import os
 import re
-import resource
 import signal
 import sqlite3
 import stat
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
 
 import pytest
 
@@ -24,6 +22,7 @@ from nciihash.gate.records import (
 )
 from nciihash.signals import Band, Match, Media, Signal, SignalType, Variant, Verdict
 from nciihash.wire import Hit
+from support.full_disk import full_disk
 from support.paths import ROOT
 from support.serving import pdq
 
@@ -379,20 +378,6 @@ def test_threads_and_a_second_process_share_the_file(path):
         assert len(references) == 40
 
 
-@contextmanager
-def full_disk(path):
-    """Let no file grow beyond the size of the largest one in the folder, as on a full disk."""
-    largest = max(file.stat().st_size for file in path.parent.iterdir())
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, before)
-
-
 def fill(store):
     for _ in range(100):
         store.record(BLOCK, [match(2)], obeyed=True, now=NOW)
@@ -402,7 +387,7 @@ def test_a_full_disk_is_an_error_that_loses_nothing(store, path):
     known = store.record(BLOCK, [match(1)], obeyed=True, now=NOW)
     queued(store)
     store.counts.add(BLOCK, now=NOW)
-    with full_disk(path):
+    with full_disk(path.parent):
         with pytest.raises(OSError, match="cannot be read or written"):
             fill(store)
         with pytest.raises(OSError, match="cannot be read or written"):

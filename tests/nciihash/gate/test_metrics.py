@@ -82,9 +82,7 @@ def test_counts_what_a_dry_run_would_have_stopped(metrics):
 def test_reports_the_state_of_the_gate(metrics):
     metrics.reference_not_stored()
     metrics.flooded()
-    metrics.connected(Dialect.HTTP)
-    metrics.connected(Dialect.HTTP)
-    metrics.disconnected(Dialect.HTTP)
+    metrics.watch_connections(Dialect.HTTP, lambda: 1)
     found = samples(metrics)
     assert found["bank_age_seconds",] == 60
     assert found["bank_signals",] == 7

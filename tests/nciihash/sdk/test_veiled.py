@@ -121,6 +121,18 @@ def test_candidates_are_stored_until_all_are_confirmed(tmp_path):
     assert waiting.path.stat().st_size == 0, "no hash remains"
 
 
+def test_candidates_keep_which_hashes_have_little_detail(tmp_path):
+    waiting = PendingCandidates(tmp_path / "bank")
+    one, other = signal(), signal()
+    stored = [
+        Candidate("x", (one, other), plain) for plain in (None, frozenset(), frozenset({other}))
+    ]
+    for candidate in stored:
+        waiting.add(candidate)
+    assert waiting.read() == stored
+    assert waiting.path.read_text().count("plain") == 2
+
+
 def test_a_torn_line_is_skipped(tmp_path):
     waiting = PendingCandidates(tmp_path / "bank")
     first, second = Candidate("one", (signal(),)), Candidate("two", (signal(),))

@@ -88,6 +88,10 @@ class Visitor:
         facts = self.page.locator(f"h3:text-is('{platform}') + ul").first
         self._wait_for(facts.get_by_text(self.say(key), exact=True), key)
 
+    def box(self, key):
+        """Return a checkbox by its label."""
+        return self.page.get_by_role("checkbox", name=self.say(key), exact=True)
+
     def choose(self, files):
         self.page.set_input_files("#files", files)
         self.page.locator("button.main:enabled").wait_for()
@@ -144,8 +148,9 @@ class Visitor:
         yield self.at("reason.title")
         self.press("reason.synthetic")
         yield self.at("choose.title")
+        self.box("choose.parts").check()
         self.choose([*pictures(), clip()])
-        self.page.locator("label.tick input").check()
+        self.box("choose.names").check()
         self.unfold()
         yield "chosen"
         self.press("continue")

@@ -2,7 +2,7 @@
 
 import { otherSteps } from "./questions.js";
 import { fileNumbers, readyFiles } from "./choose_files.js";
-import { answers, box, button, code, download, element, heading, list, paragraph, row, title } from "../dom.js";
+import { answers, backRow, box, button, code, download, element, heading, list, paragraph, row, title } from "../dom.js";
 import { announceWork, problemText } from "./send.js";
 import { claimCase, codeOf, newKey, readCase, withdraw } from "../api.js";
 
@@ -62,7 +62,7 @@ export function receipt(app) {
 
 /** @param {App} app */
 export function next(app) {
-	const { say, state, words, back, go, startOver } = app;
+	const { say, state, words, go, startOver } = app;
 	const { expires } = /** @type {Receipt} */ (state.receipt);
 	return [
 		title(say("next.title")),
@@ -74,7 +74,7 @@ export function next(app) {
 			button(say("help.title"), () => go("helplines")),
 			button(say("next.finish"), startOver, "main"),
 		),
-		row(button(say("back"), back, "quiet")),
+		backRow(app),
 	];
 }
 
@@ -113,12 +113,16 @@ function formOf(app, fields, label, submit) {
 	return form;
 }
 
-const problemBox = (app, problem) => (problem ? box(paragraph(problemText(app, problem))) : null);
+/** Return a box with the last problem, which is shown once. */
+function problemBox(app) {
+	const { problem } = app.state;
+	app.state.problem = null;
+	return problem ? box(paragraph(problemText(app, problem))) : null;
+}
 
 /** @param {App} app */
 export function signIn(app) {
-	const { say, state, back, go } = app;
-	const { problem } = state;
+	const { say, state, go } = app;
 	const fields = [
 		["number", "receipt.number", "signIn.number"],
 		["passphrase", "receipt.passphrase", "signIn.passphrase"],
@@ -129,32 +133,31 @@ export function signIn(app) {
 		if (number && passphrase) showCase(app, { number, passphrase });
 		else app.announce(say("error.credentials_missing"), true);
 	});
-	Object.assign(state, { problem: null, typed: null });
+	state.typed = null;
 	return [
 		title(say("signIn.title")),
-		problemBox(app, problem),
+		problemBox(app),
 		form,
 		paragraph(say("signIn.lost"), { class: "small" }),
 		answers(button(say("claim.have"), () => go("claim"), "quiet")),
-		row(button(say("back"), back, "quiet")),
+		backRow(app),
 	];
 }
 
 /** Draw the screen to take over a case that a helpline opened. @param {App} app */
 export function claim(app) {
-	const { say, state, back } = app;
-	const { problem } = state;
+	const { say, state } = app;
 	const form = formOf(app, [["code", "claim.code", "claim.hint"]], "claim.go", (code) => {
 		if (code) takeOver(app, code);
 		else app.announce(say("error.code_unknown"), true);
 	});
-	Object.assign(state, { problem: null, typed: null });
+	state.typed = null;
 	return [
 		title(say("claim.title")),
-		problemBox(app, problem),
+		problemBox(app),
 		paragraph(say("claim.what")),
 		form,
-		row(button(say("back"), back, "quiet")),
+		backRow(app),
 	];
 }
 
@@ -218,8 +221,6 @@ export function status(app) {
 	const { say, state, words, startOver } = app;
 	const { state: caseState, expires, opened, items } = /** @type {CaseStatus} */ (state.status);
 	const open = caseState === "open";
-	const { problem } = state;
-	state.problem = null;
 	const ask = (item) => {
 		state.withdrawing = item;
 		app.go("withdrawal");
@@ -230,7 +231,7 @@ export function status(app) {
 	};
 	return [
 		title(say("status.title")),
-		problemBox(app, problem),
+		problemBox(app),
 		paragraph(say("status.opened", { date: words.date(opened) })),
 		paragraph(say(`status.${caseState}`, { date: words.date(expires) })),
 		paragraph(say(items.some(({ platforms }) => platforms.length) ? "status.counts" : "status.nobody")),

@@ -1,7 +1,7 @@
 // "Would this copy be found?": a copy that she has, compared with her fingerprints. Nothing is sent.
 
 import { addFile, readyFiles } from "./choose_files.js";
-import { answers, box, button, byId, element, heading, paragraph, picker, row, SAVED, title } from "../dom.js";
+import { answers, backRow, box, button, byId, element, heading, paragraph, picker, SAVED, title } from "../dom.js";
 import { distance, isUsable, pack } from "../worker/fingerprints.js";
 import { readBody } from "../api.js";
 
@@ -35,7 +35,7 @@ const ownFiles = ({ checked, files, receipt }) =>
 
 /** Draw the screen on which a copy is chosen and the answer appears. @param {App} app */
 export function check(app) {
-	const { say, state, back } = app;
+	const { say, state } = app;
 	const { checked } = state;
 	const files = ownFiles(state);
 	const missing = !files.length;
@@ -52,7 +52,7 @@ export function check(app) {
 		),
 		element("p", { class: "hint", id: "looking" }, checked.blob ? say("file.now") : ""),
 		checked.answer ? box(outcome(app, checked.answer)) : null,
-		row(button(say("back"), back, "quiet")),
+		backRow(app),
 	];
 }
 
@@ -73,10 +73,10 @@ async function checkFile(app, blob) {
 		if (line && share) line.textContent = say("file.video", { share: words.percent.format(share) });
 		return state === app.state && checked.blob === blob && app.screen === "check";
 	};
-	const { code, found } = await app.hasher.hash(blob, { progress });
+	const { code, found } = await app.hasher.hash(blob, { progress, thorough: state.thorough });
 	if (state !== app.state || checked.blob !== blob) return;
 	checked.blob = null;
-	checked.answer = code === "stopped" ? null : code ? { code } : compare(found, ownFiles(state));
+	checked.answer = code === "stopped" ? null : code ? { code } : { blob, ...compare(found, ownFiles(state)) };
 	if (app.screen !== "check" || !checked.answer) return;
 	app.show();
 	app.announce(app.main.querySelector(".box").innerText);
@@ -85,14 +85,14 @@ async function checkFile(app, blob) {
 /** @param {App} app @param {Comparison} answer */
 function outcome(app, answer) {
 	const { say, state } = app;
-	const { code, copy, number = null, near, of } = answer;
+	const { blob, code, copy, number = null, near, of } = answer;
 	if (code) return paragraph(say(`refused.${code}`));
 	const moments = copy?.media === "video" ? paragraph(say("check.moments", { near, of })) : null;
 	if (number !== null) {
 		return [heading(say("check.found")), paragraph(say("check.like", { number })), moments, paragraph(say("check.then"))];
 	}
 	const add = () => {
-		addFile(state, { item: copy });
+		addFile(state, { blob, item: copy });
 		state.checked.answer = null;
 		app.show();
 		app.announce(say("check.added"), true);

@@ -2,7 +2,7 @@
 
 import { aboutFingerprints } from "./questions.js";
 import { online } from "../build_flags.js";
-import { button, byId, element, list, paragraph, picker, row, SAVED, title } from "../dom.js";
+import { backRow, button, byId, element, list, paragraph, picker, SAVED, title } from "../dom.js";
 import { readBody } from "../api.js";
 
 export const CASE_MAX = 200; // files in a case
@@ -15,6 +15,8 @@ export function addFile(state, { blob = null, name = "", size = null, item = nul
 	state.count += 1;
 	state.files.push({ number: state.count, name, size, blob, item, code: null, duplicateOf: null, progress: 0 });
 }
+
+const isDone = ({ item, code }) => item || code;
 
 /** What equal files have in common. */
 const identity = ({ media, signals }) => (media === "image" ? signals[0].value : signals.map(({ value }) => value).join());
@@ -48,6 +50,7 @@ async function hashFiles(app) {
 	state.busy = true;
 	for (let file = nextFile(state); file && state === app.state; file = nextFile(state)) {
 		app.fileChanged(file);
+		const { thorough } = state;
 		const progress = (share) => {
 			const before = file.progress;
 			file.progress = share;
@@ -55,9 +58,9 @@ async function hashFiles(app) {
 			if (state === app.state) app.fileProgress(file, announced);
 			return state === app.state && state.files.includes(file);
 		};
-		const { code, found } = await hasher.hash(file.blob, { progress });
+		const { code, found } = await hasher.hash(file.blob, { progress, thorough });
+		if (thorough !== state.thorough && found?.media === "image") continue; // once more, by the new choice
 		const equal = code ? null : equalFile(state, found);
-		file.blob = null;
 		if (equal) Object.assign(file, { code: "twice", duplicateOf: equal.number });
 		else Object.assign(file, { item: code ? null : found, code: code ?? null });
 		if (state === app.state && state.files.includes(file)) app.fileChanged(file);
@@ -65,7 +68,17 @@ async function hashFiles(app) {
 	state.busy = false;
 }
 
-const nextFile = ({ files }) => files.find(({ blob }) => blob);
+/** Choose a set of altered copies, for pictures that are hashed already too; videos have one set. */
+function chooseSet(app, thorough) {
+	const { state } = app;
+	state.thorough = thorough;
+	Object.assign(state.checked, { blob: null, answer: null });
+	for (const file of state.files) if (file.blob && file.item?.media === "image") file.item = null;
+	app.show();
+	hashFiles(app);
+}
+
+const nextFile = ({ files }) => files.find((file) => !isDone(file));
 const megabytes = (words, { size }) => words.number.format(size && Math.max(size / 2 ** 20, 0.1));
 
 /** Return the files that have fingerprints. @type {ReadyFiles} */
@@ -99,6 +112,9 @@ function fileStatus({ say, state, words }, file) {
 	return element("p", { class: "hint" }, say(nextFile(state) === file ? "file.now" : "file.waits"));
 }
 
+const announceFile = (app, file) =>
+	app.announce(app.say("file.status", { number: file.number, what: fileStatus(app, file).textContent }));
+
 function resultText({ say, words }, { moments, every }) {
 	if (!moments) return say("file.ready");
 	const ready = say("file.video_ready", { count: words.number.format(moments) });
@@ -125,9 +141,14 @@ function fileRow(app, file) {
 	);
 }
 
+function tick(text, checked, act, more = {}) {
+	const input = element("input", { type: "checkbox", checked, onchange: () => act(input.checked), ...more });
+	return element("label", { class: "tick" }, input, text);
+}
+
 /** @param {App} app */
 export function choose(app) {
-	const { say, state, go, back } = app;
+	const { say, state, go } = app;
 	const started = state.files.length > 0;
 	const area = element(
 		"div",
@@ -140,31 +161,23 @@ export function choose(app) {
 	area.addEventListener("dragover", () => area.classList.add("over"));
 	area.addEventListener("dragleave", () => area.classList.remove("over"));
 	area.addEventListener("drop", ({ dataTransfer }) => addFiles(app, dataTransfer?.files ?? []));
-	const names = element("input", {
-		type: "checkbox",
-		checked: state.names,
-		onchange: () => {
-			state.names = names.checked;
-			app.show();
-		},
-	});
+	const showNames = (names) => {
+		state.names = names;
+		app.show();
+	};
 	const onward = button(say("continue"), () => go("review"), "main");
 	const count = element("p", { class: "hint" });
 	app.fileChanged = (file) => {
-		const { number } = file;
-		byId(`file-${number}`)?.replaceWith(fileRow(app, file));
+		byId(`file-${file.number}`)?.replaceWith(fileRow(app, file));
 		showCount();
-		if (!file.blob) app.announce(say("file.status", { number, what: fileStatus(app, file).textContent }));
+		if (isDone(file)) announceFile(app, file);
 	};
 	app.fileProgress = (file, announced) => {
-		const { number } = file;
-		const line = document.querySelector(`#file-${number} .hint`);
-		const { textContent } = fileStatus(app, file);
-		if (line) line.textContent = textContent;
-		if (announced) app.announce(say("file.status", { number, what: textContent }));
+		document.querySelector(`#file-${file.number} .hint`)?.replaceWith(fileStatus(app, file));
+		if (announced) announceFile(app, file);
 	};
 	const showCount = () => {
-		const done = state.files.filter(({ blob }) => !blob).length;
+		const done = state.files.filter(isDone).length;
 		const ready = readyFiles(state).length;
 		const all = state.files.length;
 		onward.disabled = done < all || !ready;
@@ -175,15 +188,17 @@ export function choose(app) {
 		title(say(state.secret ? "choose.more" : "choose.title")),
 		paragraph(say("choose.what")),
 		aboutFingerprints(app),
+		tick(say("choose.parts"), state.thorough, (thorough) => chooseSet(app, thorough), { "aria-describedby": "parts" }),
+		paragraph(say("choose.parts_what"), { class: "small", id: "parts" }),
 		area,
 		state.tooMany ? paragraph(say("choose.too_many", { most: FILES_MAX })) : null,
 		started
 			? [
 					count,
-					element("label", { class: "tick" }, names, say("choose.names")),
+					tick(say("choose.names"), state.names, showNames),
 					element("ul", { class: "files" }, state.files.map((file) => fileRow(app, file))),
-					row(onward, button(say("back"), back, "quiet")),
 				]
-			: row(button(say("back"), back, "quiet")),
+			: null,
+		backRow(app, started && onward),
 	];
 }

@@ -1,7 +1,7 @@
 // The questions, one on each screen, and the screens for people whom this service cannot help.
 
 import { online } from "../build_flags.js";
-import { answers, box, button, details, element, heading, link, list, paragraph, row, title } from "../dom.js";
+import { answers, backRow, box, button, details, element, heading, link, list, paragraph, row, title } from "../dom.js";
 
 const HELPLINES = [
 	["help.uk", "Revenge Porn Helpline", "https://revengepornhelpline.org.uk/"],
@@ -31,12 +31,13 @@ export function start({ say, go, begin, checkCopy }) {
 	];
 }
 
-function question({ say, back }, name, ...choices) {
+function question(app, name, ...choices) {
+	const { say } = app;
 	return [
 		title(say(`${name}.title`)),
 		paragraph(say(`${name}.hint`), { class: "hint" }),
 		answers(choices.map(([answer, act]) => button(say(`${name}.${answer}`), act))),
-		row(button(say("back"), back, "quiet")),
+		backRow(app),
 	];
 }
 

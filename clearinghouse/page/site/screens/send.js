@@ -3,7 +3,7 @@
 import { aboutFingerprints } from "./questions.js";
 import { CASE_MAX, readyFiles } from "./choose_files.js";
 import { online } from "../build_flags.js";
-import { answers, button, code, details, download, element, list, paragraph, row, SAVED, title } from "../dom.js";
+import { answers, backRow, button, code, details, download, element, list, paragraph, row, SAVED, title } from "../dom.js";
 import {
 	addingBody, addItems, addSignals, codeOf, newKey, openCase, openingBody, partBody, splitIntoParts,
 } from "../api.js";
@@ -18,7 +18,7 @@ export const problemText = ({ say, words }, code) =>
 
 /** @param {App} app */
 export function review(app) {
-	const { say, state, back, go } = app;
+	const { say, state, go } = app;
 	const items = itemsOf(state);
 	return [
 		title(say(online ? "review.title" : "offline.review")),
@@ -42,7 +42,7 @@ export function review(app) {
 				: button(say("offline.save"), () => savePart(app, 0), "main"),
 			button(say("check.open"), () => go("check"), "quiet"),
 		),
-		row(button(say("back"), back, "quiet")),
+		backRow(app),
 	];
 }
 
@@ -66,7 +66,7 @@ function savePart(app, part) {
 
 /** @param {App} app */
 export function saved(app) {
-	const { say, state, back, startOver } = app;
+	const { say, state, startOver } = app;
 	const parts = Math.ceil(itemsOf(state).length / CASE_MAX);
 	const more = state.saved < parts;
 	return [
@@ -77,7 +77,7 @@ export function saved(app) {
 			more ? button(say("offline.more"), () => savePart(app, state.saved), "main") : null,
 			button(say("next.finish"), startOver, more ? "" : "main"),
 		),
-		row(button(say("back"), back, "quiet")),
+		backRow(app),
 	];
 }
 

@@ -11,7 +11,6 @@ export const BT601 = [0.299, 0.587, 0.114]; // the weights of red, green and blu
 export const NEAR = 10; // bits: nearer fingerprints find much the same copies
 
 const all = (share, more = {}) => ({ cut: [share, share, share, share], ...more });
-const shaped = (shape, more = {}) => ({ shape, ...more });
 
 /** nciihash/hashing/variants.py explains the choice. @type {Record<string, View>} */
 export const STANDARD = {
@@ -21,21 +20,21 @@ export const STANDARD = {
 	crop10: all(0.1),
 	crop02: all(0.02),
 	crop05: all(0.05),
-	cut9x16: shaped(9 / 16),
-	cut3x4: shaped(3 / 4),
+	cut9x16: { shape: 9 / 16 },
+	cut3x4: { shape: 3 / 4 },
 	crop13: all(0.13),
 	crop07: all(0.07),
 	"ccw3-cut": { turn: -3, filled: true },
 	"cw3-cut": { turn: 3, filled: true },
 	top04: { cut: [0, 0.04, 0, 0] },
-	cut4x3: shaped(4 / 3),
-	cut1x1: shaped(1),
+	cut4x3: { shape: 4 / 3 },
+	cut1x1: { shape: 1 },
 	bottom09: { cut: [0, 0, 0, 0.09] },
 	"border07-white": all(-0.07, { fill: 255 }),
 	"mirror-crop04": all(0.04, { mirror: true }),
 	"border10-black": all(-0.1),
-	cut16x9: shaped(16 / 9),
-	"pad4x3-black": shaped(4 / 3, { pad: true }),
+	cut16x9: { shape: 16 / 9 },
+	"pad4x3-black": { shape: 4 / 3, pad: true },
 };
 
 // left, top, right and bottom of parts, in twentieths, as digits of base 21
@@ -54,7 +53,7 @@ for (const [, name, box] of PARTS.matchAll(/(\S+) (\S+)/g)) {
 	THOROUGH[name] = { cut: [left, top, 1 - right, 1 - bottom] };
 }
 
-/** The set that is submitted. */
+/** The set that is submitted, unless another one is chosen. */
 export const SUBMITTED = STANDARD;
 
 /** Reduces rows of pixels to the small copy of luma; `weights` are those of the colours. */

@@ -1,16 +1,15 @@
 // The frames of an animated picture, in browsers that decode more than the first one.
 
 import { canvasIsTrue, drawn } from "./canvas.js";
-import { BYTES_MAX, detect } from "./formats.js";
+import { BYTES_MAX } from "./formats.js";
 import { FrameSelector } from "./frame_selection.js";
 
-const HEAD = 4096;
 const KINDS = { gif: "image/gif", webp: "image/webp", avif: "image/avif", png: "image/png" };
 const SHORTEST = 20; // milliseconds: browsers show frames with a shorter duration for 100
 
 /** Hash an animation as a video; null of anything else. @type {HashAnimation} */
-export async function hashAnimation(blob, until) {
-	const type = KINDS[detect(new Uint8Array(await blob.slice(0, HEAD).arrayBuffer()))];
+export async function hashAnimation(kind, blob, until) {
+	const type = KINDS[kind];
 	if (!type || !globalThis.ImageDecoder || blob.size > BYTES_MAX) return null;
 	const data = await blob.arrayBuffer();
 	const decoder = new ImageDecoder({ data, type, preferAnimation: true, colorSpaceConversion: "none" });

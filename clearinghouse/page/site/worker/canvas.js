@@ -36,7 +36,7 @@ export function canvasIsTrue() {
 }
 
 /** @param {Blob} blob */
-export async function hashByCanvas(blob) {
+export async function hashByCanvas(blob, views) {
 	if (!canvasIsTrue()) throw new Refused("blocked");
 	let bitmap;
 	try {
@@ -45,7 +45,7 @@ export async function hashByCanvas(blob) {
 		throw new Refused("unopened");
 	}
 	try {
-		return hashPixels(drawn(bitmap, bitmap));
+		return hashPixels(drawn(bitmap, bitmap), () => true, views);
 	} finally {
 		bitmap.close();
 	}

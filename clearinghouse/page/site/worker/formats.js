@@ -22,8 +22,8 @@ const startsWith = (data, prefix) => text(data, 0, prefix.length) === prefix;
 
 const AVIF = ["avif", "avis"];
 const HEIC = ["heic", "heix", "heim", "heis", "hevc", "hevx", "hevm", "hevs", "mif1", "msf1"];
-const VIDEO_BOXES = ["ftyp", "moov", "mdat", "wide", "pnot", "skip", "free"];
-const RARER_BOXES = "styp uuid moof sidx ssix emsg prft pdin meta udta junk PICT thum".split(" ");
+export const VIDEO_BOXES = ["ftyp", "moov", "mdat", "wide", "pnot", "skip", "free"];
+export const RARER_BOXES = "styp uuid moof sidx ssix emsg prft pdin meta udta junk PICT thum".split(" ");
 const BOXES = [...VIDEO_BOXES, "meta", "moof", "sidx", "styp", "uuid"];
 const MXF = "\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02";
 const MATROSKA = "\x1aE\xdf\xa3";

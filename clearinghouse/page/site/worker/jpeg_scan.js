@@ -282,10 +282,7 @@ export class BitReader {
 	fill() {
 		while (this.count <= 24) {
 			const byte = this.data[this.at];
-			if (byte === 0xff && this.data[this.at + 1] !== 0) {
-				this.padding += 8;
-				this.buffer <<= 8;
-			} else if (byte === undefined) {
+			if (byte === undefined || (byte === 0xff && this.data[this.at + 1] !== 0)) {
 				this.padding += 8;
 				this.buffer <<= 8;
 			} else {

@@ -53,7 +53,7 @@ export function upright(grid, turned) {
 export class GridRows {
 	constructor(width, height, turned = 1) {
 		this.turned = turned;
-		this.small = Math.min(width, height) < SIDE_MIN;
+		this.small = isSmall(width, height);
 		const { columns, rows } = storedBands(width, height, turned);
 		this.columns = columns;
 		this.grid = new Float64Array(GRID * GRID);
@@ -63,15 +63,6 @@ export class GridRows {
 			for (const [k, weight] of taps.entries()) this.cells[start + k].push({ cell, weight });
 		});
 		this.y = 0;
-	}
-
-	/** Whether the next row has any weight. */
-	get counts() {
-		return this.cells[this.y].length > 0;
-	}
-
-	skip() {
-		this.y += 1;
 	}
 
 	add(luma) {

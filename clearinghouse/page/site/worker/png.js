@@ -55,14 +55,6 @@ class WhiteCanvas {
 		for (let y = 0; y < top; y++) rows.add(this.line);
 	}
 
-	get counts() {
-		return this.rows.counts;
-	}
-
-	skip() {
-		this.rows.skip();
-	}
-
 	add(luma) {
 		this.line.set(luma, this.left);
 		this.rows.add(this.line);
@@ -213,39 +205,38 @@ function lumaReader({ depth, colour, palette, clear }) {
 	};
 }
 
-async function readRows({ width, height, bits, luma }, source, rows) {
+/** Yield the rows of a picture, or of one pass. */
+async function* rowsOf(source, width, height, bits) {
 	const step = Math.max(1, bits >> 3);
 	let above = new Uint8Array(Math.ceil((width * bits) / 8));
 	let row = above.slice();
-	const out = new Float64Array(width);
 	for (let y = 0; y < height; y++) {
-		if (!source.has(1 + row.length)) await source.need(1 + row.length);
+		if (source.ready <= row.length) await source.need(1 + row.length);
 		unfilter(source.byte(), source.take(row), above, step);
-		if (rows.counts) {
-			luma(row, out);
-			rows.add(out);
-		} else {
-			rows.skip();
-		}
+		yield row;
 		[above, row] = [row, above];
 	}
 }
 
+async function readRows({ width, height, bits, luma }, source, rows) {
+	const out = new Float64Array(width);
+	for await (const row of rowsOf(source, width, height, bits)) {
+		luma(row, out);
+		rows.add(out);
+	}
+}
+
 async function readInterlaced({ width, height, bits, luma }, source, rows) {
-	const step = Math.max(1, bits >> 3);
 	const whole = new Float32Array(width * height);
 	for (const [left, top, right, down] of PASSES) {
 		const across = Math.ceil((width - left) / right);
 		if (across < 1) continue;
-		let above = new Uint8Array(Math.ceil((across * bits) / 8));
-		let row = above.slice();
 		const out = new Float64Array(across);
-		for (let y = top; y < height; y += down) {
-			if (!source.has(1 + row.length)) await source.need(1 + row.length);
-			unfilter(source.byte(), source.take(row), above, step);
+		let at = top * width + left;
+		for await (const row of rowsOf(source, across, Math.ceil((height - top) / down), bits)) {
 			luma(row, out);
-			for (let x = 0; x < across; x++) whole[y * width + left + x * right] = out[x];
-			[above, row] = [row, above];
+			for (let x = 0; x < across; x++) whole[at + x * right] = out[x];
+			at += down * width;
 		}
 	}
 	for (let y = 0; y < height; y++) rows.add(whole.subarray(y * width, (y + 1) * width));
@@ -282,10 +273,6 @@ class InflateReader {
 		this.at = 0; // offset in the first
 	}
 
-	has(count) {
-		return this.ready >= count;
-	}
-
 	async need(count) {
 		while (this.ready < count) {
 			const { done, value } = await this.read();
@@ -304,8 +291,7 @@ class InflateReader {
 	}
 
 	byte() {
-		const one = new Uint8Array(1);
-		return this.take(one)[0];
+		return this.take(new Uint8Array(1))[0];
 	}
 
 	take(out) {

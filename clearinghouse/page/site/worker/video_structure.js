@@ -1,13 +1,12 @@
 // Whether a video is complete, since a browser plays what it finds, and what its header crops;
 // nciihash/media/structure.py explains the rules.
 
-import { damaged, Refused, text, viewOf } from "./formats.js";
+import { damaged, RARER_BOXES, Refused, text, VIDEO_BOXES, viewOf } from "./formats.js";
 
 const PIECE = 2 ** 18;
 const HEADER_MAX = 2 ** 24; // bytes of a box that is read as a whole
 const GAP = 0.25; // seconds that may be missing between two fragments
-const BOXES =
-	"ftyp moov mdat wide skip free styp uuid moof sidx ssix emsg prft meta udta mfra pnot pdin junk PICT thum".split(" ");
+const BOXES = [...VIDEO_BOXES, ...RARER_BOXES, "mfra"];
 
 /** Return a function that reads ranges of a large file. */
 function reader(blob) {

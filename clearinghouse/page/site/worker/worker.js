@@ -11,7 +11,7 @@ import { hashJpeg } from "./jpeg.js";
 import { hashPng } from "./png.js";
 import { bitsApart, isUsable } from "./fingerprints.js";
 import { FrameSelector } from "./frame_selection.js";
-import { turnedCopies } from "./altered_views.js";
+import { SUBMITTED, THOROUGH, turnedCopies } from "./altered_views.js";
 import { solve } from "./proof_of_work.js";
 
 const HEAD = 4096;
@@ -40,7 +40,7 @@ async function startVideo(kind, blob, head) {
 	vp8 = new TextDecoder("latin1").decode(head).includes("V_VP8");
 }
 
-async function hashImage(kind, blob, path) {
+async function hashImage(kind, blob, path, views) {
 	if (blob.size > BYTES_MAX) throw new Refused("too_large");
 	const data = await bytes(blob);
 	if (path !== "canvas") {
@@ -48,12 +48,12 @@ async function hashImage(kind, blob, path) {
 		if (own && (path === "bytes" || own.pixels > BITMAP_MAX)) return withoutCanvas(own);
 		if (own) {
 			const plain = withoutProfile(blob, data, own.profile);
-			return checkedByCanvas(own, kind, kind === "jpeg" ? withEndMarker(plain) : plain);
+			return checkedByCanvas(own, kind, kind === "jpeg" ? withEndMarker(plain) : plain, views);
 		}
 	}
 	await checkStructure(kind, blob, data);
 	try {
-		return await hashByCanvas(normalised(kind, blob, data));
+		return await hashByCanvas(normalised(kind, blob, data), views);
 	} catch (error) {
 		if (error instanceof Refused && error.code === "unopened") {
 			throw new Refused(kind === "heic" ? "heic" : SUPPORTED.includes(kind) ? "damaged" : "unopened");
@@ -83,9 +83,9 @@ function withoutProfile(blob, data, profile) {
  * Hash the browser's pixels, which are a few bits better than our reading of a JPEG, if both agree: they do
  * not where a canvas is altered or colours are converted.
  */
-async function checkedByCanvas(own, kind, blob) {
+async function checkedByCanvas(own, kind, blob, views) {
 	try {
-		const seen = await hashByCanvas(blob);
+		const seen = await hashByCanvas(blob, views);
 		if (bitsApart(own.pdq, seen.pdq) > AGREE) return withoutCanvas(own);
 		if (kind === "jpeg") return seen;
 		// our reading of a PNG is exact
@@ -117,7 +117,7 @@ async function hashFrame(frame, time, seconds) {
 	}
 }
 
-async function replyTo({ blob, path, frame, time, seconds, work }) {
+async function replyTo({ blob, path, thorough, frame, time, seconds, work }) {
 	if (work) return { nonces: solve(work) };
 	if (frame) return hashFrame(frame, time, seconds);
 	let found;
@@ -129,8 +129,8 @@ async function replyTo({ blob, path, frame, time, seconds, work }) {
 			await startVideo(kind, blob, head);
 			return { video: true }; // the page plays it
 		}
-		const image = await hashImage(kind, blob, path);
-		found = (path ? null : await hashAnimation(blob, until)) ?? { media: "image", ...image };
+		const image = await hashImage(kind, blob, path, thorough ? THOROUGH : SUBMITTED);
+		found = (path ? null : await hashAnimation(kind, blob, until)) ?? { media: "image", ...image };
 	} else {
 		if (!selector) throw damaged(); // there was no frame
 		found = selector.item();

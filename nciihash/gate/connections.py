@@ -1,0 +1,482 @@
+"""A server of protocols over byte streams (clamd, ICAP), with limits on slow and idle peers.
+
+The handler of a connection reads with `Connection.read_some` and answers with `Connection.write`:
+
+    async def echo(connection: Connection) -> None:
+        while data := await connection.read_some():
+            with connection.busy():
+                await connection.write(data)
+
+    server = StreamServer(address, echo, StreamLimits())
+    await server.start()
+
+A handler may let `TimeoutError` and `ConnectionError` propagate: the connection is then closed.
+Addresses of peers are not read here, and what handlers raise is logged without its message.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+import stat
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+from typing import Final, cast
+
+from nciihash.gate.config import Address, UploadLimits
+
+SOCKET_MODE: Final = 0o660  # of Unix sockets
+BACKLOG: Final = 1024  # connections that the kernel keeps until they are accepted
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """Limits on the connections of a server.
+
+    Attributes:
+        connections: that may be open. Beyond it the longest idle one is closed, or the new one if
+            none is idle.
+        between_seconds: without a request, after which a connection is closed.
+        idle_seconds: within a request, without a byte from the peer, or in which it must have read
+            what was written.
+        request_seconds: in which a request must be received, and its answer read.
+        linger_seconds: in which a peer may read a last answer although it is still sending.
+        close_seconds: for requests in progress when the server is closed.
+        buffer: bytes that one connection may send in advance.
+    """
+
+    connections: int = 10_000
+    between_seconds: float = 600.0
+    idle_seconds: float = 30.0
+    request_seconds: float = 600.0
+    linger_seconds: float = 5.0
+    close_seconds: float = 30.0
+    buffer: int = 1 << 16
+
+    @classmethod
+    def of(cls, limits: UploadLimits) -> "StreamLimits":
+        """Return the limits that the configuration sets."""
+        return cls(
+            connections=limits.connections,
+            idle_seconds=limits.idle_seconds,
+            request_seconds=limits.request_seconds,
+        )
+
+
+class Connection(asyncio.BufferedProtocol):
+    """A connection of a `StreamServer`. Belongs to one event loop and one task."""
+
+    _transport: asyncio.Transport
+
+    def __init__(self, server: "StreamServer") -> None:
+        self._server = server
+        self._limits = server.limits
+        self._loop = asyncio.get_running_loop()
+        self._received = bytearray()
+        self._ended = False  # nothing more will be received
+        self._error: Exception | None = None
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+        self._writable = True
+        self._handshake = False  # a TLS handshake is in progress
+        self._receive_until: float | None = None  # loop time; None between requests
+        self._answer_seconds = 0.0  # left for writing, in this request
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is being closed: this request is the last of the connection."""
+        return self._server.draining
+
+    async def read_some(self, within: float | None = None) -> bytes:
+        """Return what was received, at least a byte; or nothing at the end.
+
+        Between requests the end also comes when the server is closed.
+
+        Args:
+            within: seconds to wait, if the limits are not less.
+
+        Raises:
+            TimeoutError: the peer is too slow.
+            ConnectionError: the connection was lost.
+        """
+        now = self._loop.time()
+        if self._receive_until is None:
+            until = now + self._limits.between_seconds
+            if self.draining:
+                return b""
+        else:
+            until = min(now + self._limits.idle_seconds, self._receive_until)
+            if now >= self._receive_until:
+                raise TimeoutError
+        if within is not None:
+            until = min(until, now + within)
+        if not self._received and not self._ended:
+            self._reader = self._loop.create_future()
+            try:
+                await self._wait(self._reader, until)
+            finally:
+                self._reader = None
+        if not self._received and self._error is not None:
+            raise ConnectionResetError
+        data = bytes(self._received)
+        self._received.clear()
+        if not self._ended:
+            self._transport.resume_reading()
+        return data
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes, and return when they have been passed to the operating system.
+
+        Raises:
+            TimeoutError: the peer does not read.
+            ConnectionError: the connection was lost.
+        """
+        if self._transport.is_closing():
+            raise ConnectionResetError
+        self._transport.write(data)
+        if self._writable:
+            return
+        start = self._loop.time()
+        seconds = self._limits.idle_seconds
+        if self._receive_until is not None:
+            seconds = min(seconds, self._answer_seconds)
+        self._writer = self._loop.create_future()
+        try:
+            await self._wait(self._writer, start + seconds)
+        finally:
+            self._writer = None
+            self._answer_seconds -= self._loop.time() - start
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Mark a request in progress: its time is limited, and it is finished before a close."""
+        self._receive_until = self._loop.time() + self._limits.request_seconds
+        self._answer_seconds = self._limits.request_seconds
+        self._server.idle.pop(self, None)
+        try:
+            yield
+        finally:
+            self._receive_until = None
+            self._server.finished(self)
+
+    async def linger(self) -> None:
+        """Let the peer read a last answer although it is still sending, which is dropped.
+
+        Without this the operating system answers what was not read by resetting the connection, and
+        the peer may lose the answer (RFC 9112 section 9.6).
+        """
+        if self._transport.can_write_eof() and not self._transport.is_closing():
+            self._transport.write_eof()
+        with suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(self._limits.linger_seconds):
+                with self.busy():
+                    while await self.read_some():
+                        pass
+
+    async def _wait(self, waiter: asyncio.Future[None], until: float) -> None:
+        timer = self._loop.call_at(until, _expire, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+
+    def _pause_if_full(self) -> None:
+        # After a handshake, asyncio passes on what it received before `start_tls` returns.
+        if len(self._received) >= self._limits.buffer and not self._handshake:
+            self._transport.pause_reading()
+
+    # Called by asyncio.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the handler."""
+        self._transport = transport = cast("asyncio.Transport", transport)
+        transport.set_write_buffer_limits(high=0)
+        self._server.accepted(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - of asyncio
+        """Return memory for what is received next."""
+        return self._server.scratch[: max(1, self._limits.buffer - len(self._received))]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was received."""
+        self._received += self._server.scratch[:nbytes]
+        self._pause_if_full()
+        _wake(self._reader)
+
+    def eof_received(self) -> bool:
+        """Note that the peer sends no more; return whether it may still receive."""
+        self._ended = True
+        _wake(self._reader)
+        return self._server.tls is None  # TLS cannot close one direction alone
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End what the handler waits for."""
+        self._ended = True
+        self._error = exc
+        _wake(self._reader)
+        if self._writer is not None and not self._writer.done():
+            self._writer.set_exception(ConnectionResetError())
+
+    def pause_writing(self) -> None:
+        """Note that the peer does not read as fast as the handler writes."""
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        """Note that everything written was passed on."""
+        self._writable = True
+        _wake(self._writer)
+
+    # Called by the server.
+
+    async def start_tls(self, context: ssl.SSLContext) -> None:
+        """Make the TLS handshake.
+
+        Raises:
+            OSError: it failed, or took too long.
+        """
+        transport = await self._loop.start_tls(
+            self._transport,
+            self,
+            context,
+            server_side=True,
+            ssl_handshake_timeout=self._limits.idle_seconds,
+            ssl_shutdown_timeout=self._limits.linger_seconds,
+        )
+        if transport is None:
+            raise ConnectionResetError
+        self._transport = transport
+        # At 0, asyncio would pause before anything is written, and not resume.
+        transport.set_write_buffer_limits(high=1, low=0)
+        self._handshake = False
+        self._pause_if_full()
+
+    def hold(self) -> None:
+        """Receive nothing until the TLS handshake."""
+        self._handshake = True
+        self._transport.pause_reading()
+
+    def end(self) -> None:
+        """Receive nothing more, so that the handler returns."""
+        self._ended = True
+        _wake(self._reader)
+
+    def close(self) -> None:
+        """Close the connection after what was written."""
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close the connection now."""
+        self._transport.abort()
+
+
+class StreamServer:
+    """A server that runs a handler for each connection, within limits.
+
+    Args:
+        address: where it listens.
+        handler: called in a task for each connection; the connection is closed when it returns.
+        limits: on connections.
+
+    Attributes:
+        idle: connections without a request in progress, the longest idle first.
+        tls: the TLS configuration, if the address has a certificate.
+        port: at which it listens, also if the configured one is 0; 0 for a Unix socket.
+        draining: whether it is being closed.
+        refused: connections closed because too many were open.
+        cut: connections closed because the peer was too slow.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        handler: Callable[[Connection], Awaitable[None]],
+        limits: StreamLimits,
+    ) -> None:
+        self.address = address
+        self.limits = limits
+        self.idle: dict[Connection, None] = {}
+        self.tls: ssl.SSLContext | None = None
+        self.port = 0
+        self.draining = False
+        self.refused = 0
+        self.cut = 0
+        # Shared: asyncio fills it and calls `buffer_updated` without a switch of tasks in between.
+        self.scratch = memoryview(bytearray(limits.buffer))
+        self._handler = handler
+        self._open: set[Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self._socket_file: tuple[int, int] | None = None  # device and inode of the Unix socket
+
+    @property
+    def connections(self) -> int:
+        """The number of open connections."""
+        return len(self._open)
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the address is taken or invalid, or the certificate cannot be read.
+        """
+        self.tls = tls_context(self.address)
+        loop = asyncio.get_running_loop()
+        if self.address.path is None:
+            self._server = await loop.create_server(
+                lambda: Connection(self), self.address.host, self.address.port, backlog=BACKLOG
+            )
+            self.port = self._server.sockets[0].getsockname()[1]
+            return
+        listener = unix_listener(self.address.path)
+        self._socket_file = _inode(self.address.path)
+        self._server = await loop.create_unix_server(
+            lambda: Connection(self), sock=listener, backlog=BACKLOG
+        )
+
+    def close(self) -> None:
+        """Stop accepting, and close connections when their request in progress is finished."""
+        if self._server is not None:
+            self._server.close()
+        if not self.draining and self._socket_file is not None:
+            path = self.address.path
+            if path is not None and _inode(path) == self._socket_file:  # still this server's
+                path.unlink(missing_ok=True)
+        self.draining = True
+        for connection in self.idle:
+            connection.end()
+
+    async def wait_closed(self) -> None:
+        """Return when all connections are closed, at the latest after `close_seconds`."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self.limits.close_seconds)
+        for connection in self._open:
+            connection.abort()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def accepted(self, connection: Connection) -> None:
+        """Start the handler of a connection, unless too many are open."""
+        if self.draining:
+            connection.abort()
+            return
+        if len(self._open) >= self.limits.connections:
+            self.refused += 1
+            oldest = next(iter(self.idle), None)
+            if oldest is None:
+                connection.abort()
+                return
+            self._drop(oldest)
+            oldest.abort()
+        if self.tls is not None:
+            connection.hold()
+        self._open.add(connection)
+        self.idle[connection] = None
+        task = asyncio.get_running_loop().create_task(self._run(connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def finished(self, connection: Connection) -> None:
+        """Count a connection as idle."""
+        if connection in self._open:
+            self.idle[connection] = None
+
+    def _drop(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        self.idle.pop(connection, None)
+
+    async def _run(self, connection: Connection) -> None:
+        try:
+            if self.tls is not None:
+                await connection.start_tls(self.tls)
+            await self._handler(connection)
+        except TimeoutError:
+            self.cut += 1
+            connection.abort()
+        except (ConnectionError, ssl.SSLError):
+            connection.abort()
+        except Exception as error:  # noqa: BLE001 - its message is not logged
+            _log.error("Closed a connection after a fault of the gate: %s", _describe(error))
+            connection.abort()
+        finally:
+            self._drop(connection)
+            connection.close()
+
+
+def tls_context(address: Address) -> ssl.SSLContext | None:
+    """Return the TLS configuration of an address; None if it has no certificate.
+
+    Raises:
+        OSError: the certificate or its key cannot be read, or is invalid.
+    """
+    if address.certificate is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(address.certificate, address.key)
+    return context
+
+
+def unix_listener(path: Path) -> socket.socket:
+    """Return a socket that listens at a path, with mode 0660.
+
+    A socket that a killed process left is replaced. The new one is bound to another name and then
+    renamed, so that it never has the permissions of the umask under its own name.
+
+    Raises:
+        OSError: the path is something else, or another process listens there.
+    """
+    with suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            raise FileExistsError(f"{path} exists, and is not a socket.")
+        with socket.socket(socket.AF_UNIX) as client, suppress(ConnectionRefusedError):
+            client.settimeout(0)
+            client.connect(str(path))
+            raise OSError(f"Another process listens at {path}.")
+    listener = socket.socket(socket.AF_UNIX)
+    temporary = path.with_name(f".{token_hex(4)}")
+    try:
+        listener.bind(str(temporary))
+        temporary.chmod(SOCKET_MODE)
+        listener.listen(BACKLOG)
+        temporary.replace(path)
+    except OSError:
+        listener.close()
+        temporary.unlink(missing_ok=True)
+        raise
+    listener.settimeout(0)
+    return listener
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _describe(error: Exception) -> str:
+    """Return the type of an exception and where it was raised; its message may be an upload's."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return type(error).__name__
+    code = trace.tb_frame.f_code
+    return f"{type(error).__name__} at {Path(code.co_filename).name}:{trace.tb_lineno}"
+
+
+def _expire(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_exception(TimeoutError())
+
+
+def _wake(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
