@@ -43,7 +43,7 @@ class BankReader(BackgroundThread):
 
     Args:
         bank: the path of the bank.
-        interval: seconds between two looks at the files.
+        interval: seconds between two checks of the files.
         max_age: seconds after which a bank that has not had everything in the feed is too old to be
             queried (`BankStale`); some minutes. None for no limit.
         now: Unix time in seconds.

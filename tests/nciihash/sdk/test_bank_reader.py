@@ -103,7 +103,7 @@ def test_its_age_is_that_of_the_note(path):
 
 
 def test_what_is_noted_as_current_is_in_memory(path):
-    """The note is read before the pages, so whoever sees a young age has those pages too."""
+    """The note is read before the pages, so a young age implies those pages."""
     finished = threading.Event()
 
     def write(bank):
