@@ -236,7 +236,7 @@ _LISTEN: Final = (
     Key(
         "listen",
         values.address,
-        '"127.0.0.1:8460"',
+        '"127.0.0.1:8480"',
         'Where to listen: "HOST:PORT", "[::1]:PORT", or "unix:/PATH" for a Unix socket. http, hma, '
         "pictrs and piefed may share an address.",
         required=True,

@@ -132,7 +132,7 @@ def copies(image_data: bytes) -> tuple[Item, ...]:
     return tuple(found)
 
 
-@pytest.fixture(params=["drawn", *PHOTOS])
+@pytest.fixture(params=["drawn", *(pytest.param(name, marks=pytest.mark.slow) for name in PHOTOS)])
 def original(request) -> bytes:
     if request.param == "drawn":
         return encode(textured(77), "PNG")
