@@ -228,6 +228,7 @@ class ConfigInvalid(NciihashError):
 
     Attributes:
         faults: the same.
+        summary: how many there are in which file.
     """
 
     code = "config_invalid"
@@ -235,6 +236,7 @@ class ConfigInvalid(NciihashError):
     def __init__(self, path: PathLike[str], faults: Sequence[str]) -> None:
         super().__init__(f"{_printable(path)} cannot be used. {' '.join(faults)}")
         self.faults = tuple(faults)
+        self.summary = f"{_printable(path)} cannot be used: it has {len(faults)} faults."
 
 
 class ExtraMissing(NciihashError):
