@@ -1,16 +1,16 @@
 """The dialect of ClamAV's daemon clamd, over TCP or a Unix socket.
 
 A match is answered as a virus: `stream: NCII.match.strong FOUND`, `NCII.match.likely` or, where the
-policy says `review_as = "block"`, `NCII.review`. A file that cannot be hashed is `OK`, or
-`NCII.unreadable.REASON FOUND` if the dialect fails closed for such files: they will not become
-readable, so this is final. A file that could not be checked is `OK`, or `stream: SENTENCE ERROR` if
-the dialect fails closed: mail servers then ask the sender to try again later. Platforms differ in
-what they do about `ERROR`; see `examples/gate/`.
+policy says `review_as = "block"`, `NCII.review`.
 
-A file over the limits is read to its end before it is answered, since some clients, when they
-cannot write, send the rest of a file as another stream.
+If the dialect fails closed, so is a file that cannot be hashed (`NCII.unreadable.REASON`) or that
+could not be checked (`NCII.unchecked.REASON`): ownCloud Infinite Scale and Nextcloud store a file for
+which clamd answers `ERROR`. An email that could not be checked is answered with `stream: SENTENCE
+ERROR` instead: mail servers then ask the sender to try again later, while a virus is final.
 
-The files of emails are checked one by one, and the strictest outcome is answered.
+A file over the limits is read to its end before it is answered, since Nextcloud, when it cannot
+write, sends the rest of a file as another stream. The files of emails are checked one by one, and
+the strictest outcome is answered.
 """
 
 import asyncio
@@ -34,7 +34,6 @@ from nciihash.gate.config import DialectConfig
 from nciihash.gate.connections import Connection, StreamLimits, StreamServer
 from nciihash.gate.gate import Gate
 from nciihash.gate.outcome import Decision, Dialect, Outcome, Reason
-from nciihash.gate.upload import Upload
 from nciihash.signals import Band
 
 STREAM_MAX: Final = 1 << 32  # bytes of a stream, read to its end although the gate's limit is less
@@ -54,15 +53,15 @@ async def serve(gate: Gate, config: DialectConfig) -> StreamServer:
     return server
 
 
-def answer(outcome: Outcome) -> str:
-    """Return clamd's answer about a stream."""
+def answer(outcome: Outcome, *, message: bool) -> str:
+    """Return clamd's answer about a stream; `message` is whether it is an email."""
     if not outcome.stop:
         return "stream: OK"
     match outcome.decision:
-        case Decision.UNCHECKED:
+        case Decision.UNCHECKED if message:
             return f"stream: {detail(outcome)} ERROR"
-        case Decision.UNREADABLE:
-            name = f"unreadable.{outcome.reason}"
+        case Decision.UNCHECKED | Decision.UNREADABLE:
+            name = f"{outcome.decision}.{outcome.reason}"
         case Decision.REVIEW:
             name = "review"
         case _:
@@ -70,12 +69,10 @@ def answer(outcome: Outcome) -> str:
     return f"stream: NCII.{name} FOUND"
 
 
-async def check(gate: Gate, upload: Upload) -> Outcome:
-    """Check a file, or all pictures and videos of an email."""
-    if upload.refused is not None or not mail.is_message(upload.data):
-        return await gate.check(Dialect.CLAMD, upload)
+async def check_message(gate: Gate, data: bytes | bytearray) -> Outcome:
+    """Check the pictures and videos of an email; return the strictest outcome."""
     outcomes = []
-    files = mail.files(upload.data)
+    files = mail.files(data)
     while True:
         with gate.upload() as part:
             try:
@@ -139,18 +136,24 @@ class _Clamd:
         return False
 
     async def _stream(self, connection: Connection, protocol: ClamdProtocol) -> bool:
+        start = b""
         with self._gate.upload() as upload:
             while True:
                 match await _next(connection, protocol):
                     case Data(content):
+                        start += content[: mail.START - len(start)]
                         upload.write(content)
                     case EndOfStream():
                         break
                     case Refused(text):
                         await connection.write(protocol.reply(text))
                         return True
-            outcome = await check(self._gate, upload)
-        await connection.write(protocol.reply(answer(outcome)))
+            message = mail.is_message(start)
+            if message and upload.refused is None:
+                outcome = await check_message(self._gate, upload.data)
+            else:
+                outcome = await self._gate.check(Dialect.CLAMD, upload)
+        await connection.write(protocol.reply(answer(outcome, message=message)))
         return False
 
     def _text(self, command: str) -> str:

@@ -139,6 +139,8 @@ def test_when_the_memory_is_full_it_fails_as_configured(tmp_path, policy):
     if policy is OPEN:
         assert reply == b"stream: OK\0"
     else:
+        assert reply == b"stream: NCII.unchecked.queue_full FOUND\0"
+        (reply,) = answers(tmp_path, email(BLOCK), policy=policy, limits=UploadLimits(memory=10))
         assert re.fullmatch(rb"stream: [^:\0]*no capacity[^:\0]* ERROR\0", reply)
 
 
@@ -148,20 +150,25 @@ def test_without_a_current_bank_it_fails_as_configured(tmp_path, policy, state):
     def prepare(gate):
         gate.bank.changes = state
 
-    (reply,) = answers(tmp_path, BLOCK, policy=policy, prepare=prepare)
+    file, message = answers(tmp_path, BLOCK, email(BLOCK), policy=policy, prepare=prepare)
     if policy is OPEN:
-        assert reply == b"stream: OK\0"
+        assert file == message == b"stream: OK\0"
     else:
-        assert re.fullmatch(rb"stream: [^:\0]*bank[^:\0]* ERROR\0", reply)
+        assert re.fullmatch(rb"stream: NCII\.unchecked\.bank_(empty|stale) FOUND\0", file)
+        assert re.fullmatch(rb"stream: [^:\0]*bank[^:\0]* ERROR\0", message)
 
 
 def test_every_answer_is_one_that_clients_parse():
     reasons = {Decision.UNREADABLE: UNREADABLE_REASONS, Decision.UNCHECKED: UNCHECKED_REASONS}
     for decision in Decision:
         for reason in reasons.get(decision, {Reason.MATCH}):
-            assert clamd.answer(Outcome(decision, reason)) == "stream: OK"
-            text = clamd.answer(Outcome(decision, reason, stop=True))
-            assert re.fullmatch(r"stream: (NCII(\.[a-z_]+)+ FOUND|[A-Z][^:\n\0]+\. ERROR)", text)
+            for message in (False, True):
+                assert clamd.answer(Outcome(decision, reason), message=message) == "stream: OK"
+                text = clamd.answer(Outcome(decision, reason, stop=True), message=message)
+                form = r"NCII(\.[a-z_]+)+ FOUND"
+                if message and decision is Decision.UNCHECKED:
+                    form = r"[A-Z][^:\n\0]+\. ERROR"
+                assert re.fullmatch(f"stream: {form}", text)
 
 
 def test_pictures_of_emails_are_checked(tmp_path):
@@ -292,7 +299,8 @@ def test_a_full_queue_is_answered(tmp_path, monkeypatch):
                 raise PoolFull
 
             monkeypatch.setattr(gate.pool, "hash", full)
-            assert re.fullmatch(rb"stream: .* ERROR\0", await asked(server, instream(BLOCK)))
+            reply = await asked(server, instream(BLOCK))
+            assert reply == b"stream: NCII.unchecked.queue_full FOUND\0"
 
     asyncio.run(scenario())
 
