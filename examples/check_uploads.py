@@ -20,7 +20,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -63,9 +62,9 @@ class Checks:
         self.verdicts = verdicts
         self.sender = sender
 
-    def matches(self, path: str) -> list[Match]:
+    def matches(self, file: bytearray) -> list[Match]:
         """Return the matches of a file; queue a verdict on those that need no review."""
-        matches = self.matcher.find(path)
+        matches = self.matcher.find(file)
         if blocked := [match.id for match in matches if not match.review]:
             self.verdicts.add(dict.fromkeys(blocked, Verdict.BLOCKED))
         return matches
@@ -73,20 +72,17 @@ class Checks:
 
 async def upload(request: Request) -> JSONResponse:
     checks: Checks = request.app.state.checks
-    with NamedTemporaryFile() as file:
-        size = 0
-        async for part in request.stream():
-            size += len(part)
-            if size > UPLOAD_MAX:
-                return JSONResponse({"error": "The file is too large."}, 413)
-            file.write(part)
-        file.flush()
-        try:
-            # hashing and searching are CPU-bound and would block the event loop
-            matches = await run_in_threadpool(checks.matches, file.name)
-        except FileRefused as error:  # a file that cannot be checked is not shown
-            return JSONResponse({"error": str(error)}, 422)
-        # Store the file here, unless it is refused.
+    file = bytearray()  # in memory, so that a refused file is never on the disk
+    async for part in request.stream():
+        file += part
+        if len(file) > UPLOAD_MAX:
+            return JSONResponse({"error": "The file is too large."}, 413)
+    try:
+        # hashing and searching are CPU-bound and would block the event loop
+        matches = await run_in_threadpool(checks.matches, file)
+    except FileRefused as error:  # a file that cannot be checked is not shown
+        return JSONResponse({"error": str(error)}, 422)
+    # Store the file here, unless it is refused.
     if any(not match.review for match in matches):
         return JSONResponse({"error": "This file may not be shared here."}, 403)
     if matches:

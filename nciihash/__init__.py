@@ -11,6 +11,7 @@ from nciihash._lazy import attach
 if TYPE_CHECKING:
     from nciihash.client.platform import AsyncPlatformClient, PlatformClient
     from nciihash.hashing.hasher import hash_file, hash_image
+    from nciihash.sandbox.parent import hash_upload
     from nciihash.sdk.follower import Follower, VeiledFollower
     from nciihash.sdk.matcher import Matcher
     from nciihash.sdk.verdict_queue import VerdictQueue, VerdictSender
@@ -53,6 +54,7 @@ __all__ = [
     "__version__",
     "hash_file",
     "hash_image",
+    "hash_upload",
 ]
 
 __getattr__, __dir__ = attach(
@@ -60,6 +62,7 @@ __getattr__, __dir__ = attach(
     {
         "client.platform": ("AsyncPlatformClient", "PlatformClient"),
         "hashing.hasher": ("hash_file", "hash_image"),
+        "sandbox.parent": ("hash_upload",),
         "sdk.follower": ("Follower", "VeiledFollower"),
         "sdk.matcher": ("Matcher",),
         "sdk.verdict_queue": ("VerdictQueue", "VerdictSender"),

@@ -55,12 +55,13 @@ class Question:
         kind: as in `clearinghouse.database.queries.reviews`.
         since: when it was opened.
         media: of the file; None if the file of an alarm has been deleted.
-        count: different queries for `oracle`, platforms for `hits` and `verdicts`.
+        count: different queries for `oracle`, platforms for `hits` and `verdicts`, verdicts for
+            `overturned`.
         platforms: platforms that matched the file.
         matches: their matches.
         verdicts: how many verdicts of each kind there are.
-        platform: whose queries raised an alarm.
-        key: the key that sent these queries.
+        platform: whose queries raised an alarm, or which overturned blocks.
+        key: the key that sent these queries or verdicts.
         held: hashes of the file that are on hold.
         said_by: the platforms that reported `not_blocked`.
     """
@@ -175,10 +176,10 @@ def put_back(store: Store, platform: int, *, now: datetime) -> int:
         chosen = tx.reviews.list_disputed_items(platform)
         for item in chosen:
             verdict_holds.release(tx, item, now=now)
-        if chosen:
-            count = len(chosen)
+        count = len({*chosen, *tx.reviews.close_overturned(platform, hour(now))})
+        if count:
             audit.record(tx.vault, tx, Act.VERDICTS_UNDONE, name, count=count, hour=hour(now))
-    return len(chosen)
+    return count
 
 
 def remove(store: Store, number: int, *, now: datetime) -> None:

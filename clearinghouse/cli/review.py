@@ -31,6 +31,7 @@ _EXPLANATIONS = {
     "lawful": "similar to a picture that was later added to the allowlist",
     "hits": "matched by many platforms within a day: the picture may be spreading",
     "verdicts": "platforms agree not to block it; hashes on hold are purged after 7 days",
+    "overturned": "a platform blocked it, and found later that it should not have",
     "resubmitted": "submitted while an equal hash is on hold; it is released after 7 days",
     "oracle": "one key sends many queries close to this file: it may be probing for its hash",
 }

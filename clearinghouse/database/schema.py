@@ -232,10 +232,11 @@ reviews = Table(  # questions for the operator to decide
     _id(),
     Column("kind", String(12), nullable=False),  # one of those in `queries.reviews`
     Column("item_id", ForeignKey("items.id", ondelete="CASCADE"), index=True),
-    Column("key_id", ForeignKey("keys.id")),  # of an alarm: the key that queries near the file
+    # of an alarm: the key that queries near the file; of overturned blocks: the key that sent them
+    Column("key_id", ForeignKey("keys.id")),
     # the file of an alarm, whose `item_id` is null: no foreign key, as the alarm outlives the file
     Column("around", BigInteger),
-    Column("count", BigInteger, nullable=False),  # queries or platforms, depending on the kind
+    Column("count", BigInteger, nullable=False),  # queries, platforms or verdicts, by kind
     Column("state", String(8), nullable=False, index=True),  # open, kept, removed
     Column("opened", BigInteger, nullable=False),
     Column("closed", BigInteger),

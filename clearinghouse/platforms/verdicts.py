@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from clearinghouse.abuse import verdict_holds
+from clearinghouse.abuse import overturned, verdict_holds
 from clearinghouse.database.store import Store
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.errors import CursorExpired
@@ -58,7 +58,10 @@ def record(
     """Record verdicts; return how many were on signals that exist."""
     recorded = 0
     disputed: list[int] = []
+    wrongly_blocked: list[int] = []
     for signal, verdict in verdicts:
+        if overturned.overturns(tx, platform.number, signal, verdict):
+            wrongly_blocked.append(signal)
         if tx.platforms.add_verdict(platform.number, signal, verdict.value, hour(now)):
             recorded += 1
             if verdict is Verdict.NOT_BLOCKED:
@@ -66,4 +69,5 @@ def record(
             elif verdict is Verdict.BLOCKED:
                 verdict_holds.release_blocked(tx, platform.number, [signal], now=now)
     verdict_holds.hold_agreed(tx, platform.number, disputed, now=now)
+    overturned.ask(tx, platform.key, wrongly_blocked, now=now)
     return recorded

@@ -8,7 +8,7 @@ from typing import Final, Protocol, TypeAlias
 from starlette.routing import BaseRoute
 
 from nciihash.errors import NciihashError, describe_os_error
-from nciihash.gate import http, pictrs
+from nciihash.gate import clamd, hma, http, icap, pictrs, piefed
 from nciihash.gate.config import Address, DialectConfig
 from nciihash.gate.gate import Gate
 from nciihash.gate.http_connections import HttpLimits
@@ -71,8 +71,13 @@ StreamServing: TypeAlias = Callable[[Gate, DialectConfig], Awaitable[Server]]
 _ROUTES: Final[dict[Dialect, Routes]] = {
     Dialect.HTTP: http.routes,
     Dialect.PICTRS: pictrs.routes,
+    Dialect.HMA: hma.routes,
+    Dialect.PIEFED: piefed.routes,
 }
-_STREAMS: Final[dict[Dialect, StreamServing]] = {}
+_STREAMS: Final[dict[Dialect, StreamServing]] = {
+    Dialect.CLAMD: clamd.serve,
+    Dialect.ICAP: icap.serve,
+}
 
 
 async def listen(gate: Gate) -> list[Listener]:

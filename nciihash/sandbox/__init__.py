@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from nciihash._lazy import attach
 
 if TYPE_CHECKING:
-    from nciihash.sandbox.parent import Sandbox, hash_file
+    from nciihash.sandbox.parent import Sandbox, hash_file, hash_upload
 
-__all__ = ["Sandbox", "hash_file"]
+__all__ = ["Sandbox", "hash_file", "hash_upload"]
 
 __getattr__, __dir__ = attach(
     __name__,
@@ -15,6 +15,7 @@ __getattr__, __dir__ = attach(
         "parent": (
             "Sandbox",
             "hash_file",
+            "hash_upload",
         ),
     },
     __all__,

@@ -38,7 +38,7 @@ from nciihash.media.limits import LIMITS, Limits
 from nciihash.media.reading import HEAD, check_size, check_video_size, open_file
 from nciihash.sandbox.pipe import receive, receive_frame, send, send_bytes
 from nciihash.sandbox.replies import invalid_reply, luma_size, parse_item, requested_range
-from nciihash.signals import Item, Level, SignalType
+from nciihash.signals import Item, Level, SignalType, VariantSet
 
 # Returns the bytes of a file from an offset, as many as there are up to a length.
 _Read: TypeAlias = Callable[[int, int], bytes | memoryview]
@@ -383,6 +383,35 @@ def hash_file(
         ValueError: unknown variants, no signals, or a level without what it needs.
     """
     return _shared.hash_file(path, variants=variants, signals=signals, fast=fast, level=level)
+
+
+def hash_upload(
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview,
+    *,
+    level: Level = Level.WINDOWS,
+    fast: bool = False,
+) -> Item:
+    """Hash a file as a query, as `nciihash match` does, in the child process of `hash_file`.
+
+    The item has the picture's own hash, and that of the picture within its frame, if it has one: a
+    border or a screenshot hides nothing. Of a video it has the hashes of all frames that differ.
+    Pass it to `nciihash.Matcher.find`, or to `nciihash.sdk.look_up`.
+
+    Args:
+        source: the path of a file, or a file's bytes.
+        level: how thoroughly a `Matcher` searches for it. Clearinghouses and veiled banks are asked
+            at `fast`, since only a bank of whole hashes can be searched for parts of a picture.
+        fast: decode large JPEG files at a reduced size, which takes a fraction of the time; the
+            hashes then differ from the exact ones by up to 4 bits.
+
+    Raises:
+        FileRefused: one of its subclasses, with a message that says what to do.
+        SandboxUnavailable: the child does not start; nothing was decoded.
+    """
+    variants = VariantSet.MATCH.value
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _shared.hash_bytes(source, variants=variants, fast=fast, level=level)
+    return _shared.hash_file(source, variants=variants, fast=fast, level=level)
 
 
 # The only global here, so that `hash_file` is a single call: starting a child takes 0.6 s, too long

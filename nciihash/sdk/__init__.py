@@ -7,6 +7,7 @@ from nciihash._lazy import attach
 if TYPE_CHECKING:
     from nciihash.sdk.follow_loop import FollowerOptions, Progress, Stop, follow
     from nciihash.sdk.follower import Follower, VeiledFollower
+    from nciihash.sdk.lookup import LookupResult, look_up
     from nciihash.sdk.matcher import Matcher
     from nciihash.sdk.veiled import Confirmer
     from nciihash.sdk.verdict_queue import VerdictQueue, VerdictSender
@@ -15,6 +16,7 @@ __all__ = [
     "Confirmer",
     "Follower",
     "FollowerOptions",
+    "LookupResult",
     "Matcher",
     "Progress",
     "Stop",
@@ -22,6 +24,7 @@ __all__ = [
     "VerdictQueue",
     "VerdictSender",
     "follow",
+    "look_up",
 ]
 
 __getattr__, __dir__ = attach(
@@ -36,6 +39,10 @@ __getattr__, __dir__ = attach(
         "follower": (
             "Follower",
             "VeiledFollower",
+        ),
+        "lookup": (
+            "LookupResult",
+            "look_up",
         ),
         "matcher": ("Matcher",),
         "veiled": ("Confirmer",),

@@ -42,7 +42,6 @@ from nciihash.signals import (
     Signal,
     SignalType,
     Variant,
-    VariantSet,
 )
 from nciihash.window_tables import BANK_BOXES, WHOLE, Box
 from nciihash.windows import WindowHashes, analyse, hash_windows
@@ -121,25 +120,27 @@ class Matcher:
         matcher._names = names
         return matcher
 
-    def hash(self, path: str | PathLike[str]) -> Item:
+    def hash(self, source: str | PathLike[str] | bytes | bytearray) -> Item:
         """Hash a file in the sandbox as `find` does, to be found later or several times.
+
+        This is `nciihash.hash_upload` at the matcher's level.
 
         Raises:
             FileRefused: the file cannot be hashed; the message says what to do.
         """
-        from nciihash.sandbox import hash_file
+        from nciihash.sandbox import hash_upload
 
-        return hash_file(path, variants=VariantSet.MATCH.value, level=self.level)
+        return hash_upload(source, level=self.level)
 
-    def find(self, source: str | PathLike[str] | Item) -> list[Match]:
+    def find(self, source: str | PathLike[str] | bytes | bytearray | Item) -> list[Match]:
         """Return the bank's matches of a file or of an item.
 
         Those without `review` come first, then the nearest. There is one for each signal that the
         picture's own hashes match, and one for each further item with which a window aligns.
 
         Args:
-            source: a path, opened in the sandbox, or what `hash` returned. An item without parts is
-                searched at the level `fast`.
+            source: a path or a file's bytes, which are hashed in the sandbox, or what `hash`
+                returned. An item without parts is searched at the level `fast`.
 
         Raises:
             FileRefused: the file cannot be hashed; the message says what to do.

@@ -32,11 +32,12 @@ def test_all_python_code_runs(local, tmp_path, monkeypatch, capsys):
     with PlatformClient(local.address, local.platform()) as client, Bank.open("bank") as bank:
         follow(client, bank, once=True)
     ran = 0
-    for page in PAGES:
-        names = {}
-        for code in fenced(page, "python"):
-            exec(compile(code, page.name, "exec"), names)
-            ran += 1
+    with PlatformClient(local.address, local.platform()) as client:
+        for page in PAGES:
+            names = {"client": client}
+            for code in fenced(page, "python"):
+                exec(compile(code, page.name, "exec"), names)
+                ran += 1
     assert ran >= 4
     assert "[42] [6]" in capsys.readouterr().out
 

@@ -2,26 +2,33 @@
 
 import contextlib
 import io
+import json
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageOps
 from starlette.testclient import TestClient
 
 from nciihash import Verdict
+from nciihash.bank import Bank
 from nciihash.cli import app
-from nciihash.hashing.hasher import hash_file
+from nciihash.client import PlatformClient
+from nciihash.hashing.hasher import hash_bytes, hash_file
+from nciihash.sdk import follow
 from nciihash.sdk.verdict_queue import VerdictQueue
 from nciihash.wire import CaseState
 from support.paths import ROOT
-from support.pictures import scene, textured
+from support.pictures import encode, scene, textured
+from support.videos import make_video
 
 EXAMPLES = ROOT / "examples"
 
@@ -121,6 +128,90 @@ def test_follow_and_match_and_match_remotely(run, local, pictures, photo, tmp_pa
     local.withdraw(case)
     lines = run("match_remotely.py", local.address, *uploads, NCIIHASH_KEY=key)
     assert lines == [f"{upload}: no match" for upload in uploads]
+
+
+@pytest.fixture(scope="module")
+def framed(tmp_path_factory):
+    """Return a folder with copies of a photo that only their trimmed picture matches, and a video.
+
+    The photo is also one of the video's frames, but not the first one.
+    """
+    folder = tmp_path_factory.mktemp("framed")
+    picture = textured(11)
+    bordered = ImageOps.expand(picture, 70, "white")
+    screenshot = Image.new("RGB", (500, 900), (20, 20, 20))
+    screenshot.paste(picture, (26, 260))
+    ImageDraw.Draw(screenshot).rectangle((0, 0, 500, 40), fill=(70, 70, 80))
+    bordered.save(folder / "bordered.jpg", quality=85)
+    screenshot.save(folder / "screenshot.png")
+    scenes = [np.asarray(textured(seed)) for seed in (12, 13, 11, 14)]
+    video = make_video([frame for frame in scenes for _ in range(12)])
+    (folder / "video.mp4").write_bytes(video)
+    textured(15).save(folder / "unrelated.jpg")
+    return folder
+
+
+COPIES = ("bordered.jpg", "screenshot.png", "video.mp4")
+
+
+@pytest.fixture
+def listed(local):
+    """List the photo of the copies and the video, as it is submitted by default, for one test."""
+    photo = encode(textured(11), "PNG")
+    case = local.open(hash_bytes(photo, variants="none"))
+    yield hash_bytes(photo).hashes[0].signal
+    local.withdraw(case)
+
+
+def test_the_copies_are_strong_matches_and_not_by_their_first_hash(
+    local, framed, listed, tmp_path, kept_sandboxes, monkeypatch, capsys
+):
+    """As `nciihash match` says; so an example that takes the first hash of a file misses them."""
+    key = local.platform()
+    with PlatformClient(local.address, key) as client, Bank.open(tmp_path / "bank") as bank:
+        follow(client, bank, once=True)
+    files = [str(framed / name) for name in (*COPIES, "unrelated.jpg")]
+    monkeypatch.setattr("nciihash.sandbox.pool.Sandbox", kept_sandboxes)
+    command = ["nciihash", "match", "--bank", str(tmp_path / "bank"), "--json", *files]
+    done = run_in_process(command, env={})
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    for result, file in zip(results, files, strict=True):
+        strong = [match for match in result["matches"] if match["band"] == "strong"]
+        assert bool(strong) == (Path(file).name in COPIES)
+        first = hash_file(file).hashes[0].signal.value
+        assert (int.from_bytes(first) ^ int.from_bytes(listed.value)).bit_count() > 31
+
+
+def test_every_example_finds_copies_within_frames_and_in_videos(
+    run, local, framed, listed, tmp_path, monkeypatch
+):
+    names = (*COPIES, "unrelated.jpg")
+    uploads = [framed / name for name in names]
+    key = local.platform()
+    lines = run("follow_and_match.py", local.address, tmp_path / "bank", *uploads, NCIIHASH_KEY=key)
+    for name in names:
+        assert any(name in line and "strong" in line for line in lines) == (name in COPIES)
+
+    lines = run("match_remotely.py", local.address, *uploads, NCIIHASH_KEY=key)
+    assert [line.partition(": ")[0] for line in lines] == list(map(str, uploads))
+    assert [line.partition(": ")[2].startswith("strong") for line in lines] == [True] * 3 + [False]
+    assert lines[3].endswith("unrelated.jpg: no match")
+
+    inbox = tmp_path / "inbox"
+    shutil.copytree(framed, inbox)
+    worker = runpy.run_path(str(EXAMPLES / "work_through_inbox.py"))["main"]
+    worker(local.address, str(tmp_path / "bank"), str(inbox), once=True)
+    assert {file.name for file in (inbox / "held").iterdir()} == set(COPIES)
+    assert [file.name for file in (inbox / "shown").iterdir()] == ["unrelated.jpg"]
+
+    monkeypatch.setenv("NCIIHASH_SERVER", local.address)
+    monkeypatch.setenv("NCIIHASH_FOLDER", str(tmp_path))
+    example = runpy.run_path(str(EXAMPLES / "check_uploads.py"))
+    with TestClient(example["create_app"]()) as web:
+        answers = [
+            web.post("/uploads", content=upload.read_bytes()).status_code for upload in uploads
+        ]
+    assert answers == [403, 403, 403, 201]
 
 
 def verdicts_shown_to_survivor(local, case):

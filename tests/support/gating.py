@@ -1,12 +1,15 @@
 """A real gate in the test's event loop: real sandbox, a fixed bank, decisions in a folder."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from copy import copy
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from nciihash.gate.bank import BankState, StaticBank
-from nciihash.gate.config import Address, DialectConfig, GateConfig
+from nciihash.gate.config import Address, DialectConfig, GateConfig, UploadLimits
 from nciihash.gate.decisions import DecisionStore
 from nciihash.gate.gate import Gate
 from nciihash.gate.metrics import Metrics
@@ -58,6 +61,14 @@ class SwitchableBank:
         return replace(self._bank.state(), **self.changes)
 
 
+@cache
+def started_pool(limits: UploadLimits, jobs: int | None, video_jobs: int) -> HashPool:
+    """Return a pool that the tests of this process share: to start a child takes a second."""
+    pool = HashPool(limits, jobs=jobs, video_jobs=video_jobs)
+    asyncio.run(pool.start())
+    return pool  # its children end with this process
+
+
 @asynccontextmanager
 async def open_gate(
     folder: Path, items: Mapping[str, Item], config: GateConfig | None = None
@@ -65,12 +76,13 @@ async def open_gate(
     """Run a gate with a `SwitchableBank` of some items."""
     config = config or gate_config(folder)
     folder.mkdir(exist_ok=True)  # noqa: ASYNC240 - a test
+    arguments = (config.limits, config.jobs, config.video_jobs)
+    pool = await asyncio.to_thread(started_pool, *arguments)
     with DecisionStore(folder / "decisions") as decisions:
-        async with HashPool(config.limits, jobs=config.jobs, video_jobs=config.video_jobs) as pool:
-            yield Gate(
-                config,
-                bank=SwitchableBank(items),
-                pool=pool,
-                decisions=decisions,
-                metrics=Metrics(),
-            )
+        yield Gate(
+            config,
+            bank=SwitchableBank(items),
+            pool=copy(pool),  # so that a test may replace its methods
+            decisions=decisions,
+            metrics=Metrics(),
+        )

@@ -34,6 +34,7 @@ class IcapGate:
     def __init__(self) -> None:
         self.gate: Gate
         self.server: StreamServer
+        self._servers: list[StreamServer] = []
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Event
 
@@ -66,13 +67,24 @@ class IcapGate:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         config = gate_config(folder, {Dialect.ICAP: dialect_config()})
         async with open_gate(folder, items, config) as self.gate:
-            listen = config.dialects[Dialect.ICAP].listen
-            self.server = StreamServer(listen, IcapService(self.gate).handle, limits)
-            await self.server.start()
+            self.server = await self._serve(limits)
             ready.set()
             await self._stop.wait()
-            self.server.close()
-            await self.server.wait_closed()
+            for server in self._servers:
+                server.close()
+            for server in self._servers:
+                await server.wait_closed()
+
+    def serve(self, limits: StreamLimits) -> StreamServer:
+        """Start another server with limits of its own."""
+        return asyncio.run_coroutine_threadsafe(self._serve(limits), self._loop).result()
+
+    async def _serve(self, limits: StreamLimits) -> StreamServer:
+        listen = self.gate.config.dialects[Dialect.ICAP].listen
+        server = StreamServer(listen, IcapService(self.gate).handle, limits)
+        await server.start()
+        self._servers.append(server)
+        return server
 
     def stop(self) -> None:
         """End `run`."""

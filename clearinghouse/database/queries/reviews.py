@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
 
 from clearinghouse.database.schema import (
     AnyRow,
@@ -23,6 +23,7 @@ LAWFUL: Final = "lawful"  # similar to a picture that was added to the allowlist
 HITS: Final = "hits"  # matched by many platforms within its first day
 ORACLE: Final = "oracle"  # many similar queries of one key are near the file
 VERDICTS: Final = "verdicts"  # platforms agree not to block it
+OVERTURNED: Final = "overturned"  # a platform blocked it, and then reported `not_blocked`
 RESUBMITTED: Final = "resubmitted"  # submitted while verdicts keep an equal value on hold
 WITHHELD: Final = frozenset({QUARANTINED, VERDICTS, RESUBMITTED})  # `keep` may release such files
 
@@ -76,6 +77,35 @@ class Reviews:
             )
         )
         return list(self._run(query.distinct().order_by(reviews.c.item_id)).scalars())
+
+    def count_overturned(self, key: int, since: Hour) -> int:
+        """Count the `OVERTURNED` questions that a key's platform has opened since an hour."""
+        query = select(func.count()).where(_overturned_by(key), reviews.c.opened >= since)
+        return self._one(query) or 0
+
+    def add_overturned(self, key: int, item: int, count: int, hour: Hour) -> None:
+        """Open a question about a file of which a key's platform overturned blocks."""
+        values = {"kind": OVERTURNED, "key_id": key, "item_id": item, "count": count}
+        self._run(insert(reviews).values(**values, state=OPEN, opened=hour))
+
+    def add_to_overturned(self, key: int, item: int, count: int) -> bool:
+        """Add to the count of an open question of a key's platform; return whether there is one."""
+        chosen = (_overturned_by(key), reviews.c.item_id == item, reviews.c.state == OPEN)
+        query = update(reviews).where(*chosen).values(count=reviews.c.count + count)
+        return self._run(query).rowcount > 0
+
+    def close_overturned(self, platform: int, hour: Hour) -> list[int]:
+        """Close the open `OVERTURNED` questions of a platform about live files; return these."""
+        live = select(items.c.id).where(items.c.withdrawn.is_(None))
+        chosen = (
+            reviews.c.kind == OVERTURNED,
+            reviews.c.state == OPEN,
+            reviews.c.item_id.in_(live),
+            reviews.c.key_id.in_(select(keys.c.id).where(keys.c.platform_id == platform)),
+        )
+        files = list(self._run(select(reviews.c.item_id).where(*chosen)).scalars())
+        self._run(update(reviews).where(*chosen).values(state=KEPT, closed=hour))
+        return files
 
     def add_alarm(self, key: int, item: int, count: int, hour: Hour) -> None:
         """Open an alarm about a key and a file near its queries, or update an open one.
@@ -185,3 +215,10 @@ class Reviews:
             .having(func.count() >= platforms)
         )
         return self._run(query).all()
+
+
+def _overturned_by(key: int) -> ColumnElement[bool]:
+    """Return the condition for `OVERTURNED` questions of the platform that has this key."""
+    platform = select(keys.c.platform_id).where(keys.c.id == key).scalar_subquery()
+    own = select(keys.c.id).where(keys.c.platform_id == platform)
+    return and_(reviews.c.kind == OVERTURNED, reviews.c.key_id.in_(own))

@@ -8,19 +8,19 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from nciihash import errors
+from nciihash import Matcher, errors, hash_upload
 from nciihash.hashing import hasher
 from nciihash.media.limits import Limits
 from nciihash.sandbox import Sandbox
 from nciihash.sandbox import parent as sandbox
-from nciihash.signals import FILE_SIGNAL_TYPES, Level, Media, SignalType
+from nciihash.signals import FILE_SIGNAL_TYPES, Band, Level, Media, SignalType
 from support.file_kinds.animations import Frame, gif
 from support.file_kinds.bmps import bmp
 from support.file_kinds.jpegs import out_of_step, sound_but_odd, with_pixels_missing
 from support.file_kinds.tiffs import Kind, samples, tiff
-from support.pictures import encode, png, scene
+from support.pictures import encode, png, scene, textured
 from support.sandboxes import DEATHS, pid_of, while_sending
 from support.videos import make_video, moving_frames
 
@@ -192,3 +192,31 @@ def test_invalid_requests_raise_value_errors(box):
         box.hash_bytes(JPEG, signals=())
     with pytest.raises(TypeError):
         box.hash_bytes("text")
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("level", Level)
+def test_an_upload_is_hashed_as_a_query(box, path, level, fast):
+    for data in (_pictures()["large JPEG"], make_video(moving_frames(30))):
+        path.write_bytes(data)
+        expected = box.hash_file(path, variants="match", level=level, fast=fast)
+        assert expected.parts
+        for source in (path, str(path), data, bytearray(data), memoryview(data)):
+            assert hash_upload(source, level=level, fast=fast) == expected
+
+
+def test_an_upload_is_hashed_for_windows_by_default(path):
+    path.write_bytes(JPEG)
+    assert hash_upload(JPEG) == hash_upload(path) == hash_upload(JPEG, level=Level.WINDOWS)
+
+
+def test_a_matcher_finds_bytes_as_it_finds_a_path(path):
+    picture = textured(4)
+    items = {"picture": hasher.hash_bytes(encode(picture, "PNG"))}
+    data = encode(ImageOps.expand(picture, 70, "white"), "JPEG")
+    path.write_bytes(data)
+    matcher = Matcher.from_items(items)
+    (match, *_) = found = matcher.find(data)
+    assert (match.item, match.band, match.review) == ("picture", Band.STRONG, False)
+    assert found == matcher.find(path) == matcher.find(bytearray(data))
+    assert matcher.find(matcher.hash(data)) == found
