@@ -4,9 +4,10 @@ A match is answered as a virus: `stream: NCII.match.strong FOUND`, `NCII.match.l
 policy says `review_as = "block"`, `NCII.review`.
 
 If the dialect fails closed, so is a file that cannot be hashed (`NCII.unreadable.REASON`) or that
-could not be checked (`NCII.unchecked.REASON`): ownCloud Infinite Scale and Nextcloud store a file for
-which clamd answers `ERROR`. An email that could not be checked is answered with `stream: SENTENCE
-ERROR` instead: mail servers then ask the sender to try again later, while a virus is final.
+could not be checked (`NCII.unchecked.REASON`): ownCloud Infinite Scale and Nextcloud store a file
+for which clamd answers `ERROR`. An email that could not be checked is answered with `stream:
+SENTENCE ERROR` instead: mail servers then ask the sender to try again later, while a virus is
+final.
 
 A file over the limits is read to its end before it is answered, since Nextcloud, when it cannot
 write, sends the rest of a file as another stream. The files of emails are checked one by one, and
