@@ -1,13 +1,13 @@
 """The dialect of ClamAV's daemon clamd, over TCP or a Unix socket.
 
-A match is answered as a virus: `stream: NCII.match.strong FOUND`, `NCII.match.likely` or, where the
-policy says `review_as = "block"`, `NCII.review`.
+A match is answered as a virus: `stream: NCII.match.strong.REFERENCE FOUND`, `NCII.match.likely` or,
+where the policy says `review_as = "block"`, `NCII.review`. The reference is that of the decision.
 
 If the dialect fails closed, so is a file that cannot be hashed (`NCII.unreadable.REASON`) or that
-could not be checked (`NCII.unchecked.REASON`): ownCloud Infinite Scale and Nextcloud store a file
-for which clamd answers `ERROR`. An email that could not be checked is answered with `stream:
-SENTENCE ERROR` instead: mail servers then ask the sender to try again later, while a virus is
-final.
+could not be checked (`NCII.unchecked.REASON`): ownCloud Infinite Scale and many versions of
+Nextcloud store a file for which clamd answers `ERROR`. An email that could not be checked is
+answered with `stream: SENTENCE ERROR` instead: mail servers then ask the sender to try again later,
+while a virus is final.
 
 A file over the limits is read to its end before it is answered, since Nextcloud, when it cannot
 write, sends the rest of a file as another stream. The files of emails are checked one by one, and
@@ -21,7 +21,7 @@ from typing import Final
 
 from nciihash import __version__
 from nciihash.gate import mail
-from nciihash.gate.answers import detail, strictest
+from nciihash.gate.answers import detail, strictest, threat
 from nciihash.gate.clamd_protocol import (
     ANSWERED,
     ClamdProtocol,
@@ -35,7 +35,6 @@ from nciihash.gate.config import DialectConfig
 from nciihash.gate.connections import Connection, StreamLimits, StreamServer
 from nciihash.gate.gate import Gate
 from nciihash.gate.outcome import Decision, Dialect, Outcome, Reason
-from nciihash.signals import Band
 
 STREAM_MAX: Final = 1 << 32  # bytes of a stream, read to its end although the gate's limit is less
 PACKET_SECONDS: Final = 0.2  # after which a command without prefix and newline is complete
@@ -58,16 +57,9 @@ def answer(outcome: Outcome, *, message: bool) -> str:
     """Return clamd's answer about a stream; `message` is whether it is an email."""
     if not outcome.stop:
         return "stream: OK"
-    match outcome.decision:
-        case Decision.UNCHECKED if message:
-            return f"stream: {detail(outcome)} ERROR"
-        case Decision.UNCHECKED | Decision.UNREADABLE:
-            name = f"{outcome.decision}.{outcome.reason}"
-        case Decision.REVIEW:
-            name = "review"
-        case _:
-            name = f"match.{_band(outcome)}"
-    return f"stream: NCII.{name} FOUND"
+    if message and outcome.decision is Decision.UNCHECKED:
+        return f"stream: {detail(outcome)} ERROR"
+    return f"stream: {threat(outcome)} FOUND"
 
 
 async def check_message(gate: Gate, data: bytes | bytearray) -> Outcome:
@@ -216,9 +208,3 @@ async def _next(connection: Connection, protocol: ClamdProtocol) -> Event | None
         else:
             raise ConnectionResetError
     return event
-
-
-def _band(outcome: Outcome) -> Band:
-    found = outcome.result.found if outcome.result else []
-    bands = {match.band for _, match in found}
-    return Band.STRONG if Band.STRONG in bands else Band.LIKELY

@@ -165,7 +165,7 @@ class Connection(asyncio.BufferedProtocol):
             self._server.finished(self)
 
     async def linger(self) -> None:
-        """Let the peer read a last answer although it is still sending, which is dropped.
+        """Wait until the peer has read a last answer; what it still sends is dropped.
 
         Without this the operating system answers what was not read by resetting the connection, and
         the peer may lose the answer (RFC 9112 section 9.6).

@@ -7,6 +7,7 @@ from npm into a temporary folder, whose path `HARAKA` has.
 import asyncio
 import io
 import os
+import re
 import shutil
 import smtplib
 import socket
@@ -115,12 +116,17 @@ def folder(tmp_path):
     return it
 
 
+def without_reference(text):
+    """Return a text without the references of decisions."""
+    return re.sub(r"(NCII\.match\.strong)\.[0-9A-Z]{4}(-[0-9A-Z]{4}){6}", r"\1", text)
+
+
 def clamdscan(settings, *arguments):
     """Run clamdscan, and return its exit status and lines."""
     command = [CLAMDSCAN, f"--config-file={settings}", "--no-summary", "--stdout", *arguments]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     sys.stdout.write(f"$ clamdscan {' '.join(arguments)} # {process.returncode}\n{process.stdout}")
-    return process.returncode, sorted(process.stdout.splitlines())
+    return process.returncode, sorted(without_reference(process.stdout).splitlines())
 
 
 def found(folder):
@@ -148,16 +154,16 @@ def test_clamdscan_scans_several_files_in_a_session(settings, folder):
 def test_clamdscan_reads_its_input(settings):
     command = [CLAMDSCAN, f"--config-file={settings}", "--no-summary", "--stdout", "-"]
     for data, expected in (
-        (COPY, (1, b"stream: NCII.match.strong FOUND\n")),
-        (OTHER, (0, b"stream: OK\n")),
+        (COPY, (1, "stream: NCII.match.strong FOUND\n")),
+        (OTHER, (0, "stream: OK\n")),
     ):
         process = subprocess.run(command, input=data, capture_output=True, check=False)
-        assert (process.returncode, process.stdout) == expected
+        assert (process.returncode, without_reference(process.stdout.decode())) == expected
 
 
 @needs_clamdscan
 @pytest.mark.parametrize("settings", ["unix"], indirect=True)
-def test_clamdscan_is_told_that_no_files_are_read(settings, folder):
+def test_no_files_are_read_for_clamdscan(settings, folder):
     path = str(folder / "other-0.jpg")
     assert clamdscan(settings, path) == (2, [FILES_REFUSED])
     reason = FILES_REFUSED.partition(": ")[2]
@@ -185,7 +191,8 @@ def test_pythons_clamd(gate, kind):
         client = clamd.ClamdUnixSocket(str(gate.path))
     assert client.ping() == "PONG"
     assert client.version().startswith("nciihash-gate ")
-    assert client.instream(io.BytesIO(COPY)) == {"stream": ("FOUND", "NCII.match.strong")}
+    status, name = client.instream(io.BytesIO(COPY))["stream"]
+    assert (status, without_reference(name)) == ("FOUND", "NCII.match.strong")
     assert client.instream(io.BytesIO(OTHER)) == {"stream": ("OK", None)}
     assert client.stats().startswith("POOLS: 1")
     (answer,) = client.scan("/etc/hostname").values()
