@@ -15,6 +15,7 @@ the strictest outcome is answered.
 """
 
 import asyncio
+import logging
 import time
 from contextlib import suppress
 from typing import Final
@@ -34,11 +35,15 @@ from nciihash.gate.clamd_protocol import (
 from nciihash.gate.config import DialectConfig
 from nciihash.gate.connections import Connection, StreamLimits, StreamServer
 from nciihash.gate.gate import Gate
+from nciihash.gate.logs import describe
 from nciihash.gate.outcome import Decision, Dialect, Outcome, Reason
 
 STREAM_MAX: Final = 1 << 32  # bytes of a stream, read to its end although the gate's limit is less
+PARSED_AT_ONCE: Final = 2  # emails; decoding one takes up to three times its size
 PACKET_SECONDS: Final = 0.2  # after which a command without prefix and newline is complete
 TIMED_OUT: Final = b"COMMAND READ TIMED OUT\n"  # clamd sends it with a newline for all commands
+
+_log: Final = logging.getLogger("nciihash.gate")
 
 
 async def serve(gate: Gate, config: DialectConfig) -> StreamServer:
@@ -62,27 +67,6 @@ def answer(outcome: Outcome, *, message: bool) -> str:
     return f"stream: {threat(outcome)} FOUND"
 
 
-async def check_message(gate: Gate, data: bytes | bytearray) -> Outcome:
-    """Check the pictures and videos of an email; return the strictest outcome."""
-    outcomes = []
-    files = mail.files(data)
-    while True:
-        with gate.upload() as part:
-            try:
-                content = await asyncio.to_thread(next, files, None)
-            except mail.TooComplex:
-                part.refused = Reason.TOO_LARGE
-                outcomes.append(await gate.check(Dialect.CLAMD, part))
-                break
-            if content is None:
-                break
-            part.write(content)
-            outcomes.append(await gate.check(Dialect.CLAMD, part))
-        if outcomes[-1].decision is Decision.BLOCK:
-            break
-    return strictest(outcomes or [Outcome(Decision.CLEAR, Reason.NO_MATCH)])
-
-
 class _Clamd:
     """The handler of connections.
 
@@ -93,6 +77,7 @@ class _Clamd:
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._scans = 0  # streams that are being received or checked
+        self._parsing = asyncio.Semaphore(PARSED_AT_ONCE)
 
     async def handle(self, connection: Connection) -> None:
         """Answer the commands of a connection."""
@@ -143,11 +128,35 @@ class _Clamd:
                         return True
             message = mail.is_message(start)
             if message and upload.refused is None:
-                outcome = await check_message(self._gate, upload.data)
+                outcome = await self._check_message(upload.data)
             else:
                 outcome = await self._gate.check(Dialect.CLAMD, upload)
         await connection.write(protocol.reply(answer(outcome, message=message)))
         return False
+
+    async def _check_message(self, data: bytes | bytearray) -> Outcome:
+        """Check the pictures and videos of an email; return the strictest outcome."""
+        outcomes: list[Outcome] = []
+        files = mail.files(data)
+        more = True
+        while more:
+            with self._gate.upload() as part:
+                try:
+                    async with self._parsing:
+                        content = await asyncio.to_thread(next, files, None)
+                except mail.TooComplex:
+                    part.refused, more = Reason.TOO_LARGE, False
+                except Exception as error:  # noqa: BLE001 - the caller needs an answer
+                    _log.error("An email could not be parsed: %s", describe(error))
+                    part.refused, more = Reason.INTERNAL, False
+                else:
+                    if content is None:
+                        break
+                    part.write(content)
+                    content = None
+                outcomes.append(await self._gate.check(Dialect.CLAMD, part))
+            more = more and outcomes[-1].decision is not Decision.BLOCK
+        return strictest(outcomes or [Outcome(Decision.CLEAR, Reason.NO_MATCH)])
 
     def _text(self, command: str) -> str:
         match command:

@@ -16,7 +16,7 @@ from typing import Final
 from nciihash.errors import FileRefused
 from nciihash.media import formats
 
-MAX_BYTES: Final = 128 << 20  # of a message; mail servers accept some 25 to 50 MB
+MAX_BYTES: Final = 64 << 20  # of a message; mail servers accept some 25 to 50 MB
 MAX_DEPTH: Final = 12  # of parts within parts
 MAX_PARTS: Final = 1000
 MAX_FILES: Final = 100  # pictures and videos
@@ -98,7 +98,9 @@ def files(data: bytes | bytearray) -> Iterator[bytes]:
             found += 1
             if found > MAX_FILES:
                 break
-            yield content
+            decoded = [content]
+            del content
+            yield decoded.pop()  # so that this generator does not keep it
     raise TooComplex
 
 

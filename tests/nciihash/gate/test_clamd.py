@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nciihash.gate import clamd
+from nciihash.gate import clamd, mail
 from nciihash.gate.clamd_protocol import FILES_REFUSED, TOO_LARGE
 from nciihash.gate.config import Address, UploadLimits
 from nciihash.gate.outcome import UNCHECKED as UNCHECKED_REASONS
@@ -199,6 +199,27 @@ def test_pictures_of_emails_are_checked(tmp_path):
         b"stream: NCII.unreadable.corrupt FOUND\0",
         b"stream: NCII.unreadable.too_large FOUND\0",
     ]
+
+
+@pytest.mark.parametrize("policy", [OPEN, CLOSED])
+def test_a_fault_in_parsing_an_email_fails_as_configured(tmp_path, policy, monkeypatch, caplog):
+    def files(_data):
+        raise ValueError("holiday.jpg")
+        yield
+
+    monkeypatch.setattr(mail, "files", files)
+    (reply,) = answers(tmp_path, email(BLOCK), policy=policy)
+    assert reply == b"stream: OK\0" if policy is OPEN else reply.endswith(b". ERROR\0")
+    assert "ValueError" in caplog.text
+    assert "holiday" not in caplog.text
+
+
+def test_a_file_over_the_limits_does_not_hide_the_others_of_an_email(tmp_path):
+    limits = UploadLimits(image_bytes=len(BLOCK))
+    large = BLOCK + bytes(1000)
+    both, alone = answers(tmp_path, email(large, BLOCK), email(large), policy=CLOSED, limits=limits)
+    assert both == b"stream: NCII.match.strong FOUND\0"
+    assert alone == b"stream: NCII.unreadable.too_large FOUND\0"
 
 
 def test_commands_without_a_file(tmp_path):
