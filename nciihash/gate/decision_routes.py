@@ -26,13 +26,34 @@ from nciihash.gate.records import (
     StoredDecision,
     operator_name,
 )
-from nciihash.gate.requests import drop_body, guarded, json_response, problem
-from nciihash.gate.uploads import ClientGone
+from nciihash.gate.requests import guarded, json_response, problem
+from nciihash.gate.uploads import BodyRefused, BodyTooSlow, ClientGone
 from nciihash.signals import Verdict
 
 _BODY_MAX: Final = 4096  # bytes
 _BODY_SECONDS: Final = 20.0
 _VERDICTS: Final = {verdict.value: verdict for verdict in Verdict if verdict != Verdict.PENDING}
+
+
+class JsonNeeded(BodyRefused):
+    """A verdict of another type than JSON."""
+
+    status = 415
+    code = "json_needed"
+    title = "The body is not JSON"
+    detail = "Send the header `Content-Type: application/json`."
+
+
+class VerdictInvalid(BodyRefused):
+    """A body that is not a verdict."""
+
+    status = 400
+    code = "verdict_invalid"
+    title = "The body is not a verdict"
+    detail = (
+        'Send `{"verdict": "blocked"}`, `not_blocked` or `unsure`, and if you like who decided: '
+        '`"by"`, with up to 64 characters on one line.'
+    )
 
 
 def decision_routes(gate: Gate, *, clock: Callable[[], float] = time.time) -> list[BaseRoute]:
@@ -52,26 +73,8 @@ def decision_routes(gate: Gate, *, clock: Callable[[], float] = time.time) -> li
         reference = request.path_params["reference"]
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type != "application/json":
-            await drop_body(request)
-            return problem(
-                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-                "json_needed",
-                "The body is not JSON",
-                "Send the header `Content-Type: application/json`.",
-                headers={"Connection": "close"},
-            )
-        body = await _read(request)
-        try:
-            verdict, by = _parse(body)
-        except ValueError:
-            return problem(
-                HTTPStatus.BAD_REQUEST,
-                "verdict_invalid",
-                "The body is not a verdict",
-                'Send `{"verdict": "blocked"}`, `not_blocked` or `unsure`, and if you like who '
-                'decided: `"by"`, with up to 64 characters on one line.',
-                headers={"Connection": "close"},
-            )
+            raise JsonNeeded
+        verdict, by = _parse(await _read(request))
         return await _answer(lambda: store.decide(reference, verdict, by=by, now=clock()))
 
     return [
@@ -98,10 +101,11 @@ async def _answer(find: Callable[[], StoredDecision]) -> Response:
 
 
 async def _read(request: Request) -> bytes:
-    """Return the body of a request, cut off where it is longer than any verdict.
+    """Return the body of a request.
 
     Raises:
-        ClientGone: it does not arrive.
+        BodyRefused: it is longer than any verdict, or does not arrive.
+        ClientGone: the client has closed the connection.
     """
     body = b""
     try:
@@ -109,27 +113,27 @@ async def _read(request: Request) -> bytes:
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > _BODY_MAX:
-                    break
-    except (TimeoutError, ClientDisconnect):
+                    raise VerdictInvalid
+    except TimeoutError:
+        raise BodyTooSlow from None
+    except ClientDisconnect:
         raise ClientGone from None
-    return body[: _BODY_MAX + 1]
+    return body
 
 
 def _parse(body: bytes) -> tuple[Verdict, str]:
     """Return the verdict and the name of a body.
 
     Raises:
-        ValueError: it is something else.
+        VerdictInvalid: it is something else.
     """
-    if len(body) > _BODY_MAX:
-        raise ValueError
     try:
         content: Any = json.loads(body)
-    except RecursionError:
-        raise ValueError from None
-    if not isinstance(content, dict) or not content.keys() <= {"verdict", "by"}:
-        raise ValueError
-    verdict, by = content.get("verdict"), content.get("by", "")
-    if not isinstance(verdict, str) or verdict not in _VERDICTS or not isinstance(by, str):
-        raise ValueError
-    return _VERDICTS[verdict], operator_name(by)
+        if not isinstance(content, dict) or not content.keys() <= {"verdict", "by"}:
+            raise VerdictInvalid
+        verdict, by = content.get("verdict"), content.get("by", "")
+        if not isinstance(verdict, str) or verdict not in _VERDICTS or not isinstance(by, str):
+            raise VerdictInvalid
+        return _VERDICTS[verdict], operator_name(by)
+    except (ValueError, RecursionError):
+        raise VerdictInvalid from None
