@@ -334,7 +334,7 @@ class StreamServer:
             self.port = self._server.sockets[0].getsockname()[1]
             return
         listener = unix_listener(self.address.path)
-        self._socket_file = _inode(self.address.path)
+        self._socket_file = inode(self.address.path)
         self._server = await loop.create_unix_server(
             lambda: Connection(self), sock=listener, backlog=BACKLOG
         )
@@ -345,7 +345,7 @@ class StreamServer:
             self._server.close()
         if not self.draining and self._socket_file is not None:
             path = self.address.path
-            if path is not None and _inode(path) == self._socket_file:  # still this server's
+            if path is not None and inode(path) == self._socket_file:  # still this server's
                 path.unlink(missing_ok=True)
         self.draining = True
         for connection in self.idle:
@@ -454,7 +454,8 @@ def unix_listener(path: Path) -> socket.socket:
     return listener
 
 
-def _inode(path: Path) -> tuple[int, int] | None:
+def inode(path: Path) -> tuple[int, int] | None:
+    """Return the device and inode of a file; None if it cannot be found."""
     try:
         status = path.stat()
     except OSError:
