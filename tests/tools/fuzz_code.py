@@ -30,7 +30,8 @@ from nciihash import errors, vpdq, wire
 from nciihash.cli import saved_hashes as saved
 from nciihash.gate.icap.content import PIECE, Content
 from nciihash.gate.icap.http_head import HttpHead, prefers_json
-from nciihash.gate.icap.messages import BadRequest, Data, End, Head, Pause, RequestParser
+from nciihash.gate.icap.messages import Data, End, Head, Pause
+from nciihash.gate.icap.parser import BadRequest, RequestParser
 from nciihash.gate.upload import Upload, UploadMemory
 from nciihash.hashing import frame_selection, hasher, image, jpeg, jpeg_repair
 from nciihash.media import formats, tiff_pages
@@ -185,7 +186,8 @@ def _read_body(head, body, memory):
     found = []
     for size in (len(body) or 1, 3):
         new_upload = functools.partial(Upload, memory, 1 << 16)
-        with Content(http, new_upload, inflated=1 << 14, keep=not head.allows_204) as content:
+        keep = not head.allows_204
+        with Content(http, new_upload, memory, inflated=1 << 14, keep=keep) as content:
             for start in range(0, len(body), size):
                 for _ in content.write(body[start : start + size]):
                     assert memory.used <= (1 << 18) + PIECE

@@ -12,7 +12,7 @@ from typing import Final, Self
 from nciihash.errors import FileRefused
 from nciihash.gate.icap.http_head import HttpHead
 from nciihash.gate.outcome import Reason
-from nciihash.gate.upload import Upload
+from nciihash.gate.upload import Upload, UploadMemory
 from nciihash.gate.uploads import BodyRefused, FormFiles, is_multipart
 from nciihash.media import formats
 
@@ -113,6 +113,7 @@ class Content:
     Args:
         head: of the message.
         new_upload: returns an empty upload.
+        memory: of uploads.
         inflated: the largest size of a decompressed body, in bytes: a compressed body is cheap to
             send, so it may not take as much as others.
         keep: whether `original` is kept.
@@ -125,9 +126,16 @@ class Content:
     """
 
     def __init__(
-        self, head: HttpHead, new_upload: Callable[[], Upload], *, inflated: int, keep: bool
+        self,
+        head: HttpHead,
+        new_upload: Callable[[], Upload],
+        memory: UploadMemory,
+        *,
+        inflated: int,
+        keep: bool,
     ) -> None:
         self._head = head
+        self._memory = memory
         self._new_upload = new_upload
         self._inflated = inflated
         self._inflated_size = 0
@@ -169,7 +177,7 @@ class Content:
     ) -> None:
         for upload in {id(each): each for each in (self.original, *self.uploads) if each}.values():
             upload.close()
-        self.overflow = None
+        self.release_overflow()
 
     @property
     def uploads(self) -> list[Upload]:
@@ -187,6 +195,7 @@ class Content:
             held, refused = self.original.data, self.original.refused
             self.original.write(data)
             if self._keep and refused is None and self.original.refused is not None:
+                self._memory.reserve(len(held))  # which was released just now
                 self.overflow = held, data
         if self._decompressor is None:
             self._take(data)
@@ -199,6 +208,12 @@ class Content:
                 self._decompressor.failed = True
                 return
             yield
+
+    def release_overflow(self) -> None:
+        """Release `overflow`."""
+        if self.overflow is not None:
+            self._memory.release(len(self.overflow[0]))
+            self.overflow = None
 
     def end(self) -> None:
         """Note that the body is complete."""

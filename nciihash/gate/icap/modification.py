@@ -43,9 +43,12 @@ class Modification:
     async def run(self) -> None:
         """Read the message and answer. Raises what `Exchange.head` does."""
         http = HttpHead.parse(self._message_head)
-        new_upload, limits = self.gate.upload, self.gate.config.limits
         with Content(
-            http, new_upload, inflated=limits.image_bytes, keep=not self.head.allows_204
+            http,
+            self.gate.upload,
+            self.gate.memory,
+            inflated=self.gate.config.limits.image_bytes,
+            keep=not self.head.allows_204,
         ) as content:
             previewing = self.head.preview is not None
             while True:
@@ -116,7 +119,7 @@ class Modification:
             return
         await self._echo(held)
         del held
-        content.overflow = None
+        content.release_overflow()
         await self.exchange.write(chunk(data))
         while isinstance(event := await self.exchange.event(), Data):
             await self.exchange.write(chunk(event.data))

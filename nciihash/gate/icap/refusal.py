@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
+from nciihash.gate.answers import retry_after
 from nciihash.gate.outcome import Decision, Outcome
 from nciihash.signals import Band
-
-RETRY_AFTER: Final = 60  # seconds, after an upload that could not be checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +106,7 @@ def refusal(outcome: Outcome, *, as_json: bool) -> tuple[bytes, bytes]:
         "X-Content-Type-Options: nosniff",
     ]
     if text.status is HTTPStatus.SERVICE_UNAVAILABLE:
-        fields.append(f"Retry-After: {RETRY_AFTER}")
+        fields.append(f"Retry-After: {retry_after(outcome)}")
     return "\r\n".join([*fields, "", ""]).encode("ascii"), body
 
 
