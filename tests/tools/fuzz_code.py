@@ -259,13 +259,13 @@ def seeds(name):
         case "frames":
             yield bytes(range(256))
         case "icap":
-            part = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\n%b\r\n'
-            form = part % b"picture" * 2 + b"--x--\r\n"
+            section = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\n%b\r\n'
+            form = section % b"picture" * 2 + b"--x--\r\n"
             multipart = "Content-Type: multipart/form-data; boundary=x\r\n"
             for body, http, preview in (
                 (b"picture", "Content-Type: image/png\r\nAccept: text/html;q=0.5\r\n", None),
                 (form, multipart, 1024),
-                (gzip.compress(form), f"{multipart}Content-Encoding: gzip\r\n", 16),
+                (gzip.compress(form, mtime=0), f"{multipart}Content-Encoding: gzip\r\n", 16),
                 (zlib.compress(b"picture" * 9), "Content-Encoding: deflate\r\n", 0),
             ):
                 for method in ("REQMOD", "RESPMOD"):

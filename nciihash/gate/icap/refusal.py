@@ -18,10 +18,8 @@ class _Text:
     paragraphs: tuple[str, ...]
 
 
-_REFERENCE: Final = (
-    "If you think that this is a mistake, write to the people who run this site, with the "
-    "reference below. They do not need the file for it."
-)
+_MISTAKE: Final = "If you think that this is a mistake, write to the people who run this site."
+_REFERENCE: Final = "Send them the reference. They do not need the file for it."
 _FINGERPRINTS: Final = (
     "It looks like one that the person shown asked sites not to share. Sites compare files with "
     "fingerprints for this; nobody has looked through yours."
@@ -37,26 +35,17 @@ _NOT_NOW: Final = (
 _MATCH: Final = _Text(
     HTTPStatus.FORBIDDEN,
     "This picture or video cannot be shared here",
-    (
-        _FINGERPRINTS,
-        _REFERENCE,
-    ),
+    (_FINGERPRINTS, _MISTAKE),
 )
 _UNREADABLE: Final = _Text(
     HTTPStatus.FORBIDDEN,
     "This file was not accepted",
-    (
-        _FORMATS,
-        "Save it as JPEG, PNG or MP4 and try again.",
-    ),
+    (_FORMATS, "Save it as JPEG, PNG or MP4 and try again."),
 )
 _UNCHECKED: Final = _Text(
     HTTPStatus.SERVICE_UNAVAILABLE,
     "This file could not be checked",
-    (
-        _NOT_NOW,
-        "Please try again in a few minutes.",
-    ),
+    (_NOT_NOW, "Please try again in a few minutes."),
 )
 _TEXTS: Final = {Decision.UNREADABLE: _UNREADABLE, Decision.UNCHECKED: _UNCHECKED}
 
@@ -126,8 +115,12 @@ def threat(outcome: Outcome) -> str:
     return f"NCII.{name}" if outcome.reference is None else f"NCII.{name}.{outcome.reference}"
 
 
+def _paragraphs(text: _Text, reference: str | None) -> list[str]:
+    return [*text.paragraphs, *([] if reference is None else [_REFERENCE])]
+
+
 def _page(text: _Text, reference: str | None) -> str:
-    lines = [f"<p>{html.escape(paragraph)}</p>" for paragraph in text.paragraphs]
+    lines = [f"<p>{html.escape(each)}</p>" for each in _paragraphs(text, reference)]
     if reference is not None:
         lines.append(f"<p>Reference: <code>{html.escape(reference)}</code></p>")
     return _PAGE.format(title=html.escape(text.title), paragraphs="\n".join(lines))
@@ -138,6 +131,6 @@ def _problem(text: _Text, reference: str | None) -> str:
         "type": "about:blank",
         "title": text.title,
         "status": text.status.value,
-        "detail": " ".join(text.paragraphs),
+        "detail": " ".join(_paragraphs(text, reference)),
     }
     return json.dumps(problem if reference is None else problem | {"reference": reference})
