@@ -20,7 +20,7 @@ these differences:
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import md5
 from itertools import chain
 from typing import Any, Final, TypeAlias
@@ -48,7 +48,14 @@ from nciihash.gate.hma_fields import (
 from nciihash.gate.outcome import Decision, Dialect, Outcome, Reason
 from nciihash.gate.pool import PoolFull
 from nciihash.gate.recent import RecentItems
-from nciihash.gate.requests import Endpoint, authorized, json_response, while_connected
+from nciihash.gate.requests import (
+    Body,
+    Endpoint,
+    authorized,
+    json_response,
+    skip_body,
+    while_connected,
+)
 from nciihash.gate.upload import Upload
 from nciihash.gate.uploads import BodyRefused, ClientGone, is_multipart, read_uploads
 from nciihash.signals import Hashed, Item, Level, Media, Signal, SignalType
@@ -59,14 +66,17 @@ _UNREADABLE: Final = "The file cannot be hashed."
 _TRY_AGAIN: Final = "The gate cannot check this now. Try again."
 
 
-def routes(gate: Gate, fetcher: Fetcher | None = None) -> list[BaseRoute]:
+def routes(
+    gate: Gate, fetcher: Fetcher | None = None, recent: RecentItems | None = None
+) -> list[BaseRoute]:
     """Return the routes of the API.
 
     Args:
         gate: checks what is looked up.
         fetcher: fetches the files of `url`; by default one with the system's resolver.
+        recent: keeps files until they are looked up by their hash.
     """
-    api = _Api(gate, fetcher or Fetcher())
+    api = _Api(gate, fetcher or Fetcher(), RecentItems() if recent is None else recent)
     curation = HmaCuration(gate)
     handlers: list[tuple[str, str, Endpoint]] = [
         ("GET", "/h/hash", api.hash),
@@ -95,7 +105,7 @@ class _Api:
 
     gate: Gate
     fetcher: Fetcher
-    recent: RecentItems = field(default_factory=RecentItems)
+    recent: RecentItems
 
     @property
     def settings(self) -> DialectConfig:
@@ -105,25 +115,34 @@ class _Api:
         """Return an endpoint that checks the token first, and whose errors have HMA's form."""
 
         async def answer(request: Request) -> Response:
-            token = self.settings.token
-            if token is not None and not authorized(request, token):
-                return _error(401, "Authentication required", Connection="close")
-            try:
-                return await endpoint(request)
-            except HmaRefused as error:
-                return _error(error.status, error.message, Connection="close")
-            except FetchRefused as error:
-                return _error(400, str(error))
-            except BodyRefused as error:
-                return _error(error.status, f"{error.title}. {error.detail}", Connection="close")
-            except ClientGone:
-                return Response(status_code=400, headers={"Connection": "close"})
-            except FileRefused:
-                return _error(400, _UNREADABLE)
-            except (PoolFull, SandboxUnavailable, ServiceError):
-                return _error(503, _TRY_AGAIN, Retry_After="1")
+            body = Body(request.receive)
+            response = await self._answer(endpoint, Request(request.scope, body))
+            if not body.complete:
+                if "expect" not in request.headers:  # else the client waits for the answer
+                    await body.drop()
+                response.headers["Connection"] = "close"
+            return response
 
         return answer
+
+    async def _answer(self, endpoint: Endpoint, request: Request) -> Response:
+        token = self.settings.token
+        if token is not None and not authorized(request, token):
+            return _error(401, "Authentication required")
+        try:
+            return await endpoint(request)
+        except HmaRefused as error:
+            return _error(error.status, error.message)
+        except FetchRefused as error:
+            return _error(400, str(error))
+        except BodyRefused as error:
+            return _error(error.status, f"{error.title}. {error.detail}")
+        except ClientGone:
+            return Response(status_code=400)
+        except FileRefused:
+            return _error(400, _UNREADABLE)
+        except (PoolFull, SandboxUnavailable, ServiceError):
+            return _error(503, _TRY_AGAIN, Retry_After="1")
 
     async def hash(self, request: Request) -> Response:
         """`GET /h/hash`: fetch a file and return its hashes."""
@@ -230,8 +249,10 @@ class _Api:
             raise HmaRefused(400, "url is required")
         if request.query_params.get("content_type", "photo") not in CONTENT_TYPES:
             raise HmaRefused(400, "no such content_type")
+        await skip_body(request)
         upload = stack.enter_context(self.gate.upload())
-        await self.fetcher.fetch(url, upload, self.settings.hosts)
+        fetching = self.fetcher.fetch(url, upload, self.settings.hosts)
+        await while_connected(request.receive, fetching)
         return upload
 
     async def _receive(self, request: Request, stack: ExitStack) -> Upload:

@@ -18,7 +18,7 @@ from nciihash.gate.fetching import Fetcher, FetchRefused
 from nciihash.gate.gate import Gate
 from nciihash.gate.outcome import Dialect, Reason
 from nciihash.gate.pool import PoolFull
-from nciihash.gate.requests import authorized, json_response, while_connected
+from nciihash.gate.requests import authorized, json_response, skip_body, while_connected
 from nciihash.gate.uploads import ClientGone
 from nciihash.signals import Item, Level, Media, SignalType
 
@@ -44,7 +44,9 @@ def routes(gate: Gate, fetcher: Fetcher | None = None) -> list[BaseRoute]:
             return _error(400, "Missing 'image_url' query parameter")
         with gate.upload() as upload:
             try:
-                await fetching.fetch(url, upload, settings.hosts)
+                await skip_body(request)
+                fetched = fetching.fetch(url, upload, settings.hosts)
+                await while_connected(request.receive, fetched)
                 if upload.refused is not None:
                     busy = upload.refused is Reason.QUEUE_FULL
                     return _error(429, _BUSY) if busy else _error(400, _NOT_HASHED)

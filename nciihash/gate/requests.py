@@ -100,7 +100,7 @@ def guarded(gate: Gate, dialect: Dialect, endpoint: Endpoint) -> Endpoint:
     """
 
     async def guard(request: Request) -> Response:
-        body = _Body(request.receive)
+        body = Body(request.receive)
         try:
             token = gate.config.dialects[dialect].token
             if token is not None and not authorized(request, token):
@@ -170,20 +170,27 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
             await asyncio.wait((working,))
 
 
-class _Body:
-    """The body of a request, as an ASGI `receive`."""
+class Body:
+    """The body of a request, as an ASGI `receive`.
+
+    Args:
+        receive: of the request.
+
+    Attributes:
+        complete: whether it has been received to its end, or the client is gone.
+    """
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._complete = False
+        self.complete = False
 
     async def __call__(self) -> Message:
         """Return the next ASGI message."""
         message = await self._receive()
-        self._complete = not message.get("more_body", False)
+        self.complete = not message.get("more_body", False)
         return message
 
-    async def drop(self, seconds: float) -> None:
+    async def drop(self, seconds: float = _DROP_SECONDS) -> None:
         """Receive some of what is unread, so that a client which still sends reads the answer.
 
         Without this the operating system answers what was not read by resetting the connection,
@@ -192,8 +199,26 @@ class _Body:
         received = 0
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not self._complete and received < _DROP_BYTES:
+                while not self.complete and received < _DROP_BYTES:
                     received += len((await self()).get("body", b""))
+
+
+async def skip_body(request: Request) -> None:
+    """Receive the body of a request that has none, or none that matters, to its end.
+
+    Without this, `while_connected` would take a body for the end of the connection.
+
+    Raises:
+        ClientGone: the client has closed the connection, or sends too much.
+    """
+    received = 0
+    while True:
+        message = await request.receive()
+        received += len(message.get("body", b""))
+        if message["type"] == "http.disconnect" or received > _DROP_BYTES:
+            raise ClientGone
+        if not message.get("more_body", False):
+            return
 
 
 def authorized(request: Request, token: str) -> bool:
