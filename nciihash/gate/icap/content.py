@@ -141,6 +141,7 @@ class Content:
         self._inflated_size = 0
         self._keep = keep
         self._start = bytearray()  # of the file, decompressed
+        self._media: bool | None = None  # whether it may be a picture or video; None: not known
         self.received = False
         self._form: FormFiles | None = None
         self._file: Upload | None = None
@@ -175,15 +176,34 @@ class Content:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for upload in {id(each): each for each in (self.original, *self.uploads) if each}.values():
-            upload.close()
-        self.release_overflow()
+        self.close()
+
+    def close(self) -> None:
+        """Release what is kept."""
+        for upload in (self.original, *self.uploads):
+            if upload is not None:
+                upload.close()
+        if self.overflow is not None:
+            self._memory.release(len(self.overflow[0]))
+            self.overflow = None
+
+    @property
+    def kept(self) -> list[bytes | bytearray]:
+        """The bytes received so far, for an echo; empty without `keep`."""
+        if self.overflow is not None:
+            return list(self.overflow)
+        return [] if self.original is None else [self.original.data]
 
     @property
     def uploads(self) -> list[Upload]:
-        """What is to be checked, so far."""
+        """What is to be checked, so far.
+
+        It includes `original` where that was refused, since the rest will not be checked.
+        """
         files = [] if self._form is None else list(self._form.uploads)
-        return files + [each for each in (self._file, self._unreadable) if each is not None]
+        rest = None if self._plain or self.overflow is None else self.original
+        others = (self._file, self._unreadable, rest)
+        return files + [each for each in others if each is not None]
 
     def write(self, data: bytes) -> Iterator[None]:
         """Take the next bytes; an iterator that yields while there is more to decompress.
@@ -209,12 +229,6 @@ class Content:
                 return
             yield
 
-    def release_overflow(self) -> None:
-        """Release `overflow`."""
-        if self.overflow is not None:
-            self._memory.release(len(self.overflow[0]))
-            self.overflow = None
-
     def end(self) -> None:
         """Note that the body is complete."""
         if self._decompressor is not None and not self._decompressor.complete:
@@ -239,9 +253,11 @@ class Content:
         Args:
             whole: whether the body is complete.
         """
-        if self.is_form or self._unknown_coding or not (whole or len(self._start) >= DETECTABLE):
+        if self.is_form or self._unknown_coding:
             return False
-        return not may_be_media(self._start)
+        if self._media is None and (whole or len(self._start) >= DETECTABLE):
+            self._media = may_be_media(self._start)
+        return self._media is False
 
     def _take(self, data: bytes) -> None:
         if len(self._start) < DETECTABLE:
