@@ -96,8 +96,10 @@ ALWAYS_MATCHED: Final = frozenset({SignalType.PDQ, SignalType.MD5, SignalType.SH
 # has 120). Mirrored collages have at least 126, blank images at most 109.
 PDQ_ONES: Final = range(120, 129)
 
-# A crop that leaves this fraction of a picture's area is reported as the whole picture.
+# A crop that leaves this fraction of a picture's area is described as the whole picture, and one
+# that is nearer to an edge than this fraction of a side as reaching it.
 _UNCUT: Final = 0.95
+_MARGIN: Final = 0.03
 
 # A PDQ hash of lower quality is too unspecific to be submitted (the same paper).
 QUALITY_MIN: Final = 50
@@ -424,22 +426,47 @@ class Edit:
     time: float | None = None
 
     def __str__(self) -> str:
-        """Return it in words, such as "cropped to 70 % of the area, mirrored"."""
+        """Return it in words, such as "cropped to the left 70 % of the picture, mirrored"."""
         words = []
         if self.part is PartKind.RECTANGLE:
             words.append("part of a larger picture")
         elif self.part is PartKind.TRIMMED:
             words.append("within a frame or a screen")
-        if self.crop is not None:
-            left, top, right, bottom = self.crop
-            area = (right - left) * (bottom - top)
-            if area < _UNCUT:
-                words.append(f"cropped to {area:.0%} of the area")
+        if self.crop is not None and (visible := _visible(*self.crop)):
+            words.append(f"cropped to {visible}")
         if self.mirrored:
             words.append("mirrored")
         if abs(self.angle) >= 1:
             words.append(f"rotated by {abs(self.angle):.0f} degrees")
+        if self.time is not None:
+            words.append(f"{self.time:.1f} seconds from the start")
         return ", ".join(words) or "a part of it matches"
+
+
+def _visible(left: float, top: float, right: float, bottom: float) -> str | None:
+    """Return which part of a picture a crop shows; None for the whole of it."""
+    width, height = right - left, bottom - top
+    across, down = _position(left, right, "left", "right"), _position(top, bottom, "top", "bottom")
+    if width * height >= _UNCUT or (across is None and down is None):
+        return None
+    if down is None:
+        return f"the {across or 'middle'} {_percent(width)} of the picture"
+    if across is None:
+        return f"the {down or 'middle'} {_percent(height)} of the picture"
+    side = f"{down} {across}".strip() or "middle"
+    return f"the {side} part of the picture, {_percent(width * height)} of its area"
+
+
+def _position(start: float, end: float, first: str, last: str) -> str | None:
+    """Return at which end of an axis an interval is; "" if at neither, None if it is all of it."""
+    at_start, at_end = start < _MARGIN, end > 1 - _MARGIN
+    if at_start and at_end:
+        return None
+    return first if at_start else last if at_end else ""
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.0f} %"
 
 
 @dataclass(frozen=True, slots=True)

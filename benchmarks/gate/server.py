@@ -20,6 +20,7 @@ from nciihash.bank.snapshot import Table
 from nciihash.gate import serve
 from nciihash.gate.bank import BankState
 from nciihash.gate.config import load
+from nciihash.gate.listeners import Listener
 from nciihash.sdk.lookup import LookupResult
 from nciihash.sdk.matcher import Matcher
 from nciihash.signals import Item, Level, Media, SignalType, Variant
@@ -69,9 +70,9 @@ def main() -> None:
     options = parser.parse_args()
     bank = FixedBank(random_contents(options.rows))
 
-    def ready(_: object, listeners: Sequence[serve.Listener]) -> None:
+    def ready(_: object, listeners: Sequence[Listener]) -> None:
         ports = {
-            dialect.value: listener.address.port
+            dialect.value: listener.server.port
             for listener in listeners
             for dialect in listener.dialects
         }

@@ -8,6 +8,7 @@ import typer
 
 from nciihash import __version__, core_dumps
 from nciihash.cli import advocate as advocate_commands
+from nciihash.cli import gate as gate_commands
 from nciihash.cli import local as local_commands
 from nciihash.cli import platform as platform_commands
 from nciihash.cli import scan as scan_commands
@@ -108,5 +109,6 @@ for commands in (
     advocate_commands.app,
     platform_commands.app,
     scan_commands.app,
+    gate_commands.app,
 ):
     app.add_typer(commands)

@@ -6,7 +6,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
-from nciihash.cli.edit_words import describe_edit
 from nciihash.cli.saved_hashes import read_saved
 from nciihash.cli.submission.preparation import too_plain
 from nciihash.cli.terminal import ExitCode, Terminal
@@ -80,8 +79,7 @@ def compare_pair(terminal: Terminal, a: str, b: str, *, sandboxed: bool = True) 
     else:
         meaning = _MEANING[_band(pair)]
         if part is not None and part.edit is not None:
-            edit = describe_edit(part.edit, "first picture")
-            meaning = f"But the second is an edited copy: {edit}."
+            meaning = f"But the second is an edited copy of the first: {part.edit}."
         terminal.show(f"{pair.distance} of {SignalType.PDQ.bits} bits differ. {meaning}")
         if first[0].plain or second[0].plain:
             terminal.show("One of them is so plain that this says little.")
@@ -179,7 +177,7 @@ def check_copy(
         }
         terminal.line(line | _share_fields(pair) | (edit_fields(best) if best and edit else {}))
     elif edit is not None:
-        terminal.show(f"It would be found: {describe_edit(edit)}. {_WHO_FINDS_PARTS}")
+        terminal.show(f"It would be found: {edit}. {_WHO_FINDS_PARTS}")
     else:
         terminal.show(_verdict(pair, plain))
         if best is not None and best.review:

@@ -168,12 +168,13 @@ class GateConfig:
     flood: FloodConfig = field(default_factory=FloodConfig)
 
 
-def load(path: Path, environ: Mapping[str, str]) -> GateConfig:
+def load(path: Path, environ: Mapping[str, str], *, with_key: bool = True) -> GateConfig:
     """Read a configuration and check all of it.
 
     Args:
         path: the file; relative paths in it begin at its folder.
         environ: the environment; NCIIHASH_KEY is the platform's key unless `key_file` names one.
+        with_key: whether the platform's key is needed; `key` is empty otherwise.
 
     Raises:
         ConfigInvalid: something is wrong; the error names all of it.
@@ -183,7 +184,7 @@ def load(path: Path, environ: Mapping[str, str]) -> GateConfig:
         raw = tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigInvalid(path, [f"It is not valid TOML: {error}."]) from None
-    loader = _Loader(path.resolve().parent, environ)
+    loader = _Loader(path.resolve().parent, environ, with_key=with_key)
     config = loader.config(raw)
     if loader.faults or config is None:
         raise ConfigInvalid(path, loader.faults)
@@ -196,12 +197,14 @@ class _Loader:
     Args:
         folder: of the file.
         environ: the environment.
+        with_key: whether the platform's key is needed.
     """
 
-    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, environ: Mapping[str, str], *, with_key: bool) -> None:
         self.faults: list[str] = []
         self._folder = folder
         self._environ = environ
+        self._with_key = with_key
 
     def config(self, raw: Mapping[str, Any]) -> GateConfig | None:
         """Return the configuration; None, or with wrong values, if there are faults."""
@@ -344,6 +347,9 @@ class _Loader:
     def _platform_key(self, top: dict[str, Any]) -> str:
         """Return the platform's key, checked; takes `key_file` out of the table."""
         where = "key_file"
+        if not self._with_key:
+            top.pop(where, None)
+            return ""
         key = self._secret(where, top.get(where))
         if top.pop(where, None) is None:
             where = "NCIIHASH_KEY"

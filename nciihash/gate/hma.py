@@ -49,10 +49,9 @@ from nciihash.gate.outcome import Decision, Dialect, Outcome, Reason
 from nciihash.gate.pool import PoolFull
 from nciihash.gate.recent import RecentItems
 from nciihash.gate.requests import (
-    BodyEnd,
+    Body,
     Endpoint,
     authorized,
-    drop_body,
     json_response,
     skip_body,
     while_connected,
@@ -116,11 +115,11 @@ class _Api:
         """Return an endpoint that checks the token first, and whose errors have HMA's form."""
 
         async def answer(request: Request) -> Response:
-            body = BodyEnd(request.receive)
-            tracked = Request(request.scope, body.receive)
-            response = await self._answer(endpoint, tracked)
-            if not body.reached:
-                await drop_body(tracked)
+            body = Body(request.receive)
+            response = await self._answer(endpoint, Request(request.scope, body))
+            if "expect" not in request.headers:  # else the client waits for the answer
+                await body.drop()
+            if not body.complete:
                 response.headers["Connection"] = "close"
             return response
 

@@ -11,7 +11,6 @@ checked is to be refused.
 With `?answer=status` the status has the decision too: see `nciihash.gate.answers.status_of`.
 """
 
-from http import HTTPStatus
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -19,12 +18,23 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from nciihash.gate import answers
+from nciihash.gate.decision_routes import decision_routes
 from nciihash.gate.gate import Gate
 from nciihash.gate.outcome import Dialect
-from nciihash.gate.requests import check_uploads, drop_body, guarded, json_response, problem
+from nciihash.gate.requests import check_uploads, guarded, json_response, problem
 from nciihash.gate.status import status_routes
+from nciihash.gate.uploads import BodyRefused
 
 _ANSWERS: Final = ("json", "status")
+
+
+class UnknownAnswer(BodyRefused):
+    """A request for a kind of answer that does not exist."""
+
+    status = 400
+    code = "unknown_answer"
+    title = "This kind of answer does not exist"
+    detail = "Use `?answer=json`, which is the default, or `?answer=status`."
 
 
 def routes(gate: Gate) -> list[BaseRoute]:
@@ -33,14 +43,7 @@ def routes(gate: Gate) -> list[BaseRoute]:
     async def check(request: Request) -> Response:
         answer = request.query_params.get("answer", "json")
         if answer not in _ANSWERS:
-            await drop_body(request)
-            return problem(
-                HTTPStatus.BAD_REQUEST,
-                "unknown_answer",
-                "This kind of answer does not exist",
-                "Use `?answer=json`, which is the default, or `?answer=status`.",
-                headers={"Connection": "close"},
-            )
+            raise UnknownAnswer
         outcomes = await check_uploads(gate, Dialect.HTTP, request)
         decisive = answers.strictest(outcomes)
         content: dict[str, Any] = answers.fields(decisive)
@@ -62,5 +65,6 @@ def routes(gate: Gate) -> list[BaseRoute]:
 
     return [
         Route("/check", guarded(gate, Dialect.HTTP, check), methods=["POST"]),
+        *decision_routes(gate),
         *status_routes(gate),
     ]

@@ -59,7 +59,7 @@ def configure(stream: TextIO | None = None) -> None:
     # one line for each malformed request would let a peer fill the disk
     for name in ("uvicorn", "python_multipart", "httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    logging.captureWarnings(True)
+    logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
 

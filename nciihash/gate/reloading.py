@@ -16,7 +16,7 @@ _AT_START: Final = (
 def reloaded(running: GateConfig, new: GateConfig) -> tuple[GateConfig, list[str]]:
     """Return the configuration of a gate after a reload, and the settings that need a restart.
 
-    Policies, levels, shares, dry runs, hosts and tokens apply at once, to the next upload. Listeners
+    Policies, levels, shares, dry runs, hosts and tokens apply from the next upload on. Listeners
     stay as they are.
 
     Args:

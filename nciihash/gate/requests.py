@@ -16,7 +16,7 @@ from starlette.types import Message, Receive
 
 from nciihash.gate.gate import Gate
 from nciihash.gate.outcome import Dialect, Outcome
-from nciihash.gate.uploads import BodyRefused, ClientGone, read_uploads
+from nciihash.gate.uploads import BodyRefused, BodyTooSlow, ClientGone, read_uploads
 
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 T = TypeVar("T")
@@ -30,6 +30,15 @@ PROBLEM: Final = "application/problem+json"  # RFC 9457
 _CLOSE: Final = {"Connection": "close"}  # because a part of the body is unread
 # a browser asks for a password, of which the token is one
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer, Basic realm="gate"'}
+
+
+class TokenNeeded(BodyRefused):
+    """A request without the token of the dialect; its body is not read."""
+
+    status = 401
+    code = "token_needed"
+    title = "The token is missing or wrong"
+    detail = "Send `Authorization: Bearer TOKEN` with the token of the gate's configuration."
 
 
 def json_response(
@@ -91,25 +100,24 @@ def guarded(gate: Gate, dialect: Dialect, endpoint: Endpoint) -> Endpoint:
     """
 
     async def guard(request: Request) -> Response:
-        token = gate.config.dialects[dialect].token
-        if token is not None and not authorized(request, token):
-            await drop_body(request)
-            return problem(
-                HTTPStatus.UNAUTHORIZED,
-                "token_needed",
-                "The token is missing or wrong",
-                "Send `Authorization: Bearer TOKEN` with the token of the gate's configuration.",
-                headers=_CLOSE | _CHALLENGE,
-            )
+        body = Body(request.receive)
         try:
-            return await endpoint(request)
+            token = gate.config.dialects[dialect].token
+            if token is not None and not authorized(request, token):
+                raise TokenNeeded
+            return await endpoint(Request(request.scope, body))
         except BodyRefused as refusal:
-            await drop_body(request)
+            if "expect" not in request.headers:  # else the client waits for the answer
+                await body.drop(0.0 if isinstance(refusal, BodyTooSlow) else _DROP_SECONDS)
             return problem(
-                refusal.status, refusal.code, refusal.title, refusal.detail, headers=_CLOSE
+                refusal.status,
+                refusal.code,
+                refusal.title,
+                refusal.detail,
+                headers=_CLOSE | (_CHALLENGE if isinstance(refusal, TokenNeeded) else {}),
             )
         except ClientGone:
-            return Response(status_code=400, headers=_CLOSE)  # nobody receives it
+            return Response(status_code=HTTPStatus.BAD_REQUEST, headers=_CLOSE)  # nobody reads it
 
     return guard
 
@@ -162,28 +170,6 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
             await asyncio.wait((working,))
 
 
-class BodyEnd:
-    """Notes whether a request's body has been received to its end.
-
-    Args:
-        receive: of the request.
-
-    Attributes:
-        reached: whether it has, or the client has closed the connection.
-    """
-
-    def __init__(self, receive: Receive) -> None:
-        self.reached = False
-        self._receive = receive
-
-    async def receive(self) -> Message:
-        """Receive the next message."""
-        message = await self._receive()
-        if not message.get("more_body", False):
-            self.reached = True
-        return message
-
-
 async def skip_body(request: Request) -> None:
     """Receive the body of a request that has none, or none that matters, to its end.
 
@@ -202,22 +188,34 @@ async def skip_body(request: Request) -> None:
             return
 
 
-async def drop_body(request: Request) -> None:
-    """Receive some of an unread body, so that a client which is still sending reads the answer.
+class Body:
+    """The body of a request, as an ASGI `receive`.
 
-    Without this the operating system answers what was not read by resetting the connection, and
-    the client may lose the answer (RFC 9112 section 9.6).
+    Attributes:
+        complete: whether it was received to its end, or the client has closed the connection.
     """
-    if "expect" in request.headers:  # the client waits for the answer before it sends the body
-        return
-    received = 0
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_DROP_SECONDS):
-            while received < _DROP_BYTES:
-                message = await request.receive()
-                received += len(message.get("body", b""))
-                if not message.get("more_body", False):  # or the client is gone
-                    return
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.complete = False
+
+    async def __call__(self) -> Message:
+        """Return the next ASGI message."""
+        message = await self._receive()
+        self.complete = not message.get("more_body", False)
+        return message
+
+    async def drop(self, seconds: float = _DROP_SECONDS) -> None:
+        """Receive some of what is unread, so that a client which still sends reads the answer.
+
+        Without this the operating system answers what was not read by resetting the connection,
+        and the client may lose the answer (RFC 9112 section 9.6).
+        """
+        received = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self.complete and received < _DROP_BYTES:
+                    received += len((await self()).get("body", b""))
 
 
 def authorized(request: Request, token: str) -> bool:

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Final
 
@@ -99,55 +99,36 @@ def _summary(state: GateState, config: GateConfig) -> tuple[str, str]:
     return "good", "Uploads are checked"
 
 
-def _alerts(state: GateState, metrics: Metrics, config: GateConfig) -> list[tuple[str, str]]:
-    """Return what needs attention: its urgency, and a sentence."""
-    found = []
+def _alerts(state: GateState, metrics: Metrics, config: GateConfig) -> Iterator[tuple[str, str]]:
+    """Yield what needs attention: its urgency, and a sentence."""
     if state.error is not None:
-        found.append(("bad" if state.stale else "warn", state.error))
+        yield "bad" if state.stale else "warn", state.error
     if state.floods:
-        found.append(
-            (
-                "bad",
-                f"Many unlike pictures match {_counted(state.floods, 'entry', 'entries')} of the "
-                "bank, which may be wrong. Such matches are reviewed instead of blocked. Decide "
-                "about these reviews: the clearinghouse looks into entries that are not_blocked.",
-            )
+        entries = _counted(state.floods, "entry", "entries")
+        yield (
+            "bad",
+            f"Many unlike pictures match {entries} of the bank, which may be wrong. Such matches "
+            "are reviewed instead of blocked. Decide about these reviews: the clearinghouse looks "
+            "into entries that are not_blocked.",
         )
     if metrics.references_not_stored:
-        found.append(
-            (
-                "bad",
-                f"No reference for {_counted(metrics.references_not_stored, 'decision')}: it could "
-                "not be stored. Is the disk full?",
-            )
-        )
+        decisions = _counted(metrics.references_not_stored, "decision")
+        yield "bad", f"No reference for {decisions}: it could not be stored. Is the disk full?"
     if state.verdicts_waiting > _VERDICTS_MANY:
-        found.append(
-            (
-                "warn",
-                f"{_counted(state.verdicts_waiting, 'verdict')} not sent yet: does the "
-                "clearinghouse accept them?",
-            )
-        )
+        verdicts = _counted(state.verdicts_waiting, "verdict")
+        yield "warn", f"{verdicts} not sent yet: does the clearinghouse accept them?"
     if state.upload_memory > _NEARLY_FULL * config.limits.memory:
-        found.append(
-            ("warn", "The memory for uploads is nearly full. Further uploads are not checked then.")
-        )
+        yield "warn", "The memory for uploads is nearly full. Further ones are not checked then."
     for media, lane in state.lanes.items():
         if lane.waiting >= config.limits.queue:
-            found.append(
-                (
-                    "warn",
-                    f"The queue of {_LANES[media]} is full, and further ones are not checked. Use "
-                    "more child processes, or a faster level.",
-                )
+            yield (
+                "warn",
+                f"The queue of {_LANES[media]} is full, and further ones are not checked. Use "
+                "more child processes, or a faster level.",
             )
     for dialect, settings in config.dialects.items():
         if settings.dry_run:
-            found.append(
-                ("warn", f"{dialect.value} is a dry run: everything is accepted and only counted.")
-            )
-    return found
+            yield "warn", f"{dialect.value} is a dry run: everything is accepted and only counted."
 
 
 def _bank(state: GateState, now: float) -> str:

@@ -73,7 +73,7 @@ class Upkeep:
             self._failing = False
 
     def last(self) -> None:
-        """Queue the verdicts of the last uploads; the counts are stored when the store is closed."""
+        """Queue the verdicts of the last uploads; closing the store stores the counts."""
         if self._reporter is not None:
             self._reporter.report()
 

@@ -6,8 +6,10 @@ from nciihash.errors import InvalidSignal, NciihashError
 from nciihash.signals import (
     FILE_SIGNAL_TYPES,
     Band,
+    Edit,
     Hashed,
     Match,
+    PartKind,
     Signal,
     SignalType,
     Variant,
@@ -112,3 +114,51 @@ def test_signals_are_immutable_and_hashable(signal):
     with pytest.raises(AttributeError):
         signal.value = b""
     assert hash(signal) == hash(Signal(signal.type, bytes(signal.value)))
+
+
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("crop", "words"),
+    [
+        ((0, 0, 0.5, 1), "the left 50 % of the picture"),
+        ((0.4, 0, 1, 1), "the right 60 % of the picture"),
+        ((0, 0, 1, 0.25), "the top 25 % of the picture"),
+        ((0, 0.4, 1, 1), "the bottom 60 % of the picture"),
+        ((0.2, 0, 0.8, 1), "the middle 60 % of the picture"),
+        ((0, 0.25, 1, 0.75), "the middle 50 % of the picture"),
+        ((0, 0, 0.5, 0.5), "the top left part of the picture, 25 % of its area"),
+        ((0.3, 0.2, 1, 1), "the bottom right part of the picture, 56 % of its area"),
+        ((0.2, 0.2, 0.8, 1), "the bottom part of the picture, 48 % of its area"),
+        ((0, 0.2, 0.5, 0.8), "the left part of the picture, 30 % of its area"),
+        ((0.2, 0.2, 0.7, 0.7), "the middle part of the picture, 25 % of its area"),
+    ],
+)
+def test_an_edit_says_to_which_part_a_picture_is_cropped(crop, words):
+    assert str(Edit(PartKind.WHOLE, WHOLE, crop)) == f"cropped to {words}"
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (Edit(PartKind.WHOLE, WHOLE), "a part of it matches"),
+        (Edit(PartKind.WHOLE, WHOLE, WHOLE), "a part of it matches"),
+        (Edit(PartKind.WHOLE, WHOLE, WHOLE, mirrored=True), "mirrored"),
+        (Edit(PartKind.WHOLE, WHOLE, (0.01, 0, 0.99, 1), mirrored=True), "mirrored"),
+        (Edit(PartKind.WHOLE, WHOLE, (0.04, 0, 1, 1), mirrored=True), "mirrored"),
+        (Edit(PartKind.RECTANGLE, WHOLE, WHOLE), "part of a larger picture"),
+        (Edit(PartKind.TRIMMED, WHOLE, WHOLE), "within a frame or a screen"),
+        (Edit(PartKind.ROTATED, WHOLE, angle=-7.0), "rotated by 7 degrees"),
+        (Edit(PartKind.WHOLE, WHOLE, angle=0.4, time=2.5), "2.5 seconds from the start"),
+        (
+            Edit(PartKind.RECTANGLE, WHOLE, (0, 0, 0.5, 1), mirrored=True, angle=90.0),
+            (
+                "part of a larger picture, cropped to the left 50 % of the picture, mirrored, "
+                "rotated by 90 degrees"
+            ),
+        ),
+    ],
+)
+def test_an_edit_in_words(edit, words):
+    assert str(edit) == words

@@ -132,9 +132,9 @@ def test_follow_and_match_and_match_remotely(run, local, pictures, photo, tmp_pa
 
 @pytest.fixture(scope="module")
 def framed(tmp_path_factory):
-    """Return a folder with copies of a photo that only their trimmed picture matches, and a film.
+    """Return a folder with copies of a photo that only their trimmed picture matches, and a video.
 
-    The photo is also one of the film's frames, but not the first one.
+    The photo is also one of the video's frames, but not the first one.
     """
     folder = tmp_path_factory.mktemp("framed")
     picture = textured(11)
@@ -145,18 +145,18 @@ def framed(tmp_path_factory):
     bordered.save(folder / "bordered.jpg", quality=85)
     screenshot.save(folder / "screenshot.png")
     scenes = [np.asarray(textured(seed)) for seed in (12, 13, 11, 14)]
-    film = make_video([frame for frame in scenes for _ in range(12)])
-    (folder / "film.mp4").write_bytes(film)
+    video = make_video([frame for frame in scenes for _ in range(12)])
+    (folder / "video.mp4").write_bytes(video)
     textured(15).save(folder / "unrelated.jpg")
     return folder
 
 
-COPIES = ("bordered.jpg", "screenshot.png", "film.mp4")
+COPIES = ("bordered.jpg", "screenshot.png", "video.mp4")
 
 
 @pytest.fixture
 def listed(local):
-    """List the photo of the copies and the film, as it is submitted by default, for one test."""
+    """List the photo of the copies and the video, as it is submitted by default, for one test."""
     photo = encode(textured(11), "PNG")
     case = local.open(hash_bytes(photo, variants="none"))
     yield hash_bytes(photo).hashes[0].signal
@@ -182,7 +182,7 @@ def test_the_copies_are_strong_matches_and_not_by_their_first_hash(
         assert (int.from_bytes(first) ^ int.from_bytes(listed.value)).bit_count() > 31
 
 
-def test_every_example_finds_copies_within_frames_and_in_films(
+def test_every_example_finds_copies_within_frames_and_in_videos(
     run, local, framed, listed, tmp_path, monkeypatch
 ):
     names = (*COPIES, "unrelated.jpg")

@@ -8,14 +8,18 @@ fail are written to `fuzz-found-TARGET…`; `--one FILE TARGET` reproduces the f
 """
 
 import argparse
+import functools
 import gc
+import gzip
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
 import tempfile
 import types
+import zlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,12 +28,18 @@ from pydantic import ValidationError
 
 from nciihash import errors, vpdq, wire
 from nciihash.cli import saved_hashes as saved
+from nciihash.gate.icap.content import PIECE, Content
+from nciihash.gate.icap.http_head import HttpHead, prefers_json
+from nciihash.gate.icap.messages import BadRequest, Data, End, Head, Pause, RequestParser
+from nciihash.gate.upload import Upload, UploadMemory
 from nciihash.hashing import frame_selection, hasher, image, jpeg, jpeg_repair
 from nciihash.media import formats, tiff_pages
 from nciihash.media.limits import Limits
 from nciihash.media.structure import check_whole
 from nciihash.sandbox import pipe, replies, warmup
 from nciihash.signals import Hashed, Item, Level, Media, Signal, SignalType, Variant
+from support.icap import chunks as icap_chunks
+from support.icap import request as icap_request
 from support.pictures import encode, exif, scene
 
 LIMITS = Limits(max_pixels=250_000, reduced_pixels=1_000_000)
@@ -130,10 +140,70 @@ def frames(data):
         assert Item(Media.VIDEO, hashes)
 
 
+def icap(data):
+    """Parse ICAP requests, whole and byte by byte, and read the HTTP bodies in them."""
+    events = _icap_events([data])
+    assert events == _icap_events([data[i : i + 1] for i in range(len(data))])
+    head = None
+    memory = UploadMemory(1 << 20)
+    for event in events:
+        match event:
+            case Head():
+                head = event
+                body = b""
+            case Data(more):
+                body += more
+            case End() if head is not None:
+                _read_body(head, body, memory)
+    assert memory.used == 0
+
+
+def _icap_events(pieces):
+    """Return the events of the pieces of a connection, with the data of a body joined."""
+    parser, events = RequestParser(), []
+    for piece in pieces:
+        parser.feed(piece)
+        try:
+            while (event := parser.next_event()) is not None:
+                if isinstance(event, Data) and isinstance(events[-1], Data):
+                    events[-1] = Data(events[-1].data + event.data)
+                else:
+                    events.append(event)
+                if isinstance(event, Pause):
+                    parser.proceed()
+                if isinstance(event, End):
+                    parser.next_request()
+        except BadRequest as error:
+            return [*events, error.status]
+    return events
+
+
+def _read_body(head, body, memory):
+    """Read the body of an encapsulated HTTP message, whole and in pieces."""
+    http = HttpHead.parse(head.response or head.request)
+    prefers_json(",".join(http.values("accept")))
+    found = []
+    for size in (len(body) or 1, 3):
+        new_upload = functools.partial(Upload, memory, 1 << 16)
+        with Content(http, new_upload, inflated=1 << 14, keep=not head.allows_204) as content:
+            for start in range(0, len(body), size):
+                for _ in content.write(body[start : start + size]):
+                    assert memory.used <= (1 << 18) + PIECE
+            content.not_a_file(whole=False)
+            content.end()
+            content.not_a_file(whole=True)
+            found.append([(each.refused, bytes(each.data)) for each in content.uploads])
+            if content.original is not None and content.original.refused is None:
+                assert content.original.data == body
+    assert found[0] == found[1]
+
+
 TARGETS = {
-    each.__name__: each for each in (structure, picture, messages, saved_hashes, child, frames)
+    each.__name__: each
+    for each in (structure, picture, messages, saved_hashes, child, frames, icap)
 }
-SIZES = {"picture": 4096, "messages": 2048, "saved_hashes": 2048, "child": 2048}  # bytes at most
+LONG = ("messages", "saved_hashes", "child", "icap")
+SIZES = {"picture": 4096} | dict.fromkeys(LONG, 2048)  # bytes at most
 
 
 def seeds(name):
@@ -186,6 +256,26 @@ def seeds(name):
             yield (1500).to_bytes(4) + b"[" * 1500
         case "frames":
             yield bytes(range(256))
+        case "icap":
+            part = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\n%b\r\n'
+            form = part % b"picture" * 2 + b"--x--\r\n"
+            multipart = "Content-Type: multipart/form-data; boundary=x\r\n"
+            for body, http, preview in (
+                (b"picture", "Content-Type: image/png\r\nAccept: text/html;q=0.5\r\n", None),
+                (form, multipart, 1024),
+                (gzip.compress(form), f"{multipart}Content-Encoding: gzip\r\n", 16),
+                (zlib.compress(b"picture" * 9), "Content-Encoding: deflate\r\n", 0),
+            ):
+                for method in ("REQMOD", "RESPMOD"):
+                    request = icap_request(method, body, http=http, preview=preview, size=50)
+                    rest = b"" if preview is None or preview >= len(body) else body[preview:]
+                    yield request + (icap_chunks(rest, 40) + b"0\r\nA: b\r\n\r\n" if rest else b"")
+            yield b"OPTIONS icap://h/s ICAP/1.0\r\nHost: h\r\n\r\n"
+
+
+def quiet():
+    """Log nothing about what is parsed."""
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
 def instrument():
@@ -197,6 +287,7 @@ def instrument():
 
 def fuzz(name, seconds, seed):
     """Fuzz a target in this process, and exit."""
+    quiet()
     instrument()
     folder = tempfile.mkdtemp()
     for number, data in enumerate(seeds(name)):

@@ -47,12 +47,12 @@ level = "thorough"
 [clamd]
 listen = "127.0.0.1:{clamd}"
 level = "thorough"
-policy = {{ review_as = "block" }}
+review_as = "block"
 
 [icap]
 listen = "127.0.0.1:{icap}"
 level = "thorough"
-policy = {{ review_as = "block" }}
+review_as = "block"
 """
 # `accel` makes Squid a reverse proxy: its clients see a web site, and the site sees requests.
 _SQUID: Final = """

@@ -5,6 +5,7 @@ A body is decompressed and a form taken apart, and the bytes that may have to be
 
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
@@ -74,10 +75,12 @@ class Decompressor:
         while data and not self.failed:
             if self._ended:  # another member (RFC 1952 section 2.2)
                 self._inflate, self._ended = zlib.decompressobj(wbits=47), False
+            before = self._inflate.copy()
             try:
                 piece = self._inflate.decompress(data, PIECE)
             except zlib.error:
                 self.failed = True
+                yield from _before_damage(before, data)
                 return
             if self._inflate.eof:
                 data, self._ended = self._inflate.unused_data, True
@@ -90,6 +93,14 @@ class Decompressor:
     def complete(self) -> bool:
         """Whether everything was received and undamaged."""
         return self._ended and not self.failed
+
+
+def _before_damage(inflate: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
+    """Yield what comes before the damage, so that it does not depend on how the data was split."""
+    with suppress(zlib.error):
+        for position in range(len(data)):
+            if piece := inflate.decompress(data[position : position + 1]):
+                yield piece
 
 
 class Content:

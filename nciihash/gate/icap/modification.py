@@ -3,7 +3,7 @@
 A message passes with `204`, or is echoed where the client does not allow 204. A stopped one is
 replaced by an HTTP response, with `X-Infection-Found` for clients that read nothing else. That is
 the answer too if an upload could not be checked and the dialect fails closed: after an ICAP error
-some clients accept the upload (OpenCloud, and Squid with `bypass=on`).
+some clients accept the upload, such as OpenCloud.
 """
 
 import asyncio
@@ -11,36 +11,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from nciihash.gate.icap.answers import refusal, threat
+from nciihash.gate.answers import strictest
 from nciihash.gate.icap.content import Content
 from nciihash.gate.icap.exchange import Exchange
 from nciihash.gate.icap.http_head import HttpHead, prefers_json
 from nciihash.gate.icap.messages import LAST_CHUNK, Data, End, Head, Pause, chunk, encapsulate
-from nciihash.gate.outcome import Decision, Dialect, Outcome
+from nciihash.gate.icap.refusal import refusal, threat
+from nciihash.gate.outcome import Dialect, Outcome
 from nciihash.gate.upload import Upload
 
 if TYPE_CHECKING:
     from nciihash.gate.gate import Gate
 
 WRITE: Final = 1 << 16  # bytes of a chunk that is echoed
-
-_STRICTNESS: Final = {
-    decision: rank
-    for rank, decision in enumerate(
-        (
-            Decision.CLEAR,
-            Decision.UNREADABLE,
-            Decision.UNCHECKED,
-            Decision.REVIEW,
-            Decision.BLOCK,
-        )
-    )
-}
-
-
-def strictest(outcomes: Iterable[Outcome]) -> Outcome | None:
-    """Return the outcome that decides about a form: one that stops it, or the gravest."""
-    return max(outcomes, key=lambda each: (each.stop, _STRICTNESS[each.decision]), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +89,8 @@ class Modification:
 
     async def _check(self, uploads: Iterable[Upload]) -> Outcome | None:
         # One after another: a form may not fill the queue alone.
-        return strictest([await self.gate.check(Dialect.ICAP, upload) for upload in uploads])
+        outcomes = [await self.gate.check(Dialect.ICAP, upload) for upload in uploads]
+        return strictest(outcomes) if outcomes else None
 
     async def _answer(self, outcome: Outcome | None, content: Content, *, may_204: bool) -> None:
         if outcome is not None and outcome.stop:

@@ -300,7 +300,7 @@ def test_check_says_what_a_copy_shows(run, saved, copies, title, words):
     out = run("check", copies / f"{title}.jpg", "--against", saved).out
     assert (line["found"], line["band"], line["review"]) == (True, "likely", True)
     assert line["aligned"] <= 16 < 31 < line["distance"]
-    assert " ".join(out.split()).startswith(f"It would be found: it shows {words}.")
+    assert " ".join(out.split()).startswith(f"It would be found: cropped to {words}.")
     assert "Only platforms that match whole hashes with this program find it" in out
 
 
@@ -327,7 +327,7 @@ def test_compare_says_which_part_the_second_shows(run, originals, copies):
     assert line["aligned"] <= 16
     assert np.abs(np.array(line["crop"]) - (0, 0, 0.7, 0.8)).max() < 0.03
     out = run("compare", originals / "0.png", copies / "crop.jpg").out
-    assert "the top left part of the first picture" in out
+    assert "an edited copy of the first: cropped to the top left part of the picture" in out
     line = run("compare", originals / "1.png", copies / "crop.jpg", "--json").line
     assert "edit" not in line
 

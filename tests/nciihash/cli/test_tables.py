@@ -28,7 +28,7 @@ LATER = datetime(2026, 5, 18, 9, tzinfo=UTC)
 
 def cells(table):
     """Return the cells of each line of a table, as it is printed."""
-    console = Console(width=200, file=None)
+    console = Console(width=250, file=None)
     with console.capture() as captured:
         console.print(table)
     return [re.split(r" {2,}", line.strip()) for line in captured.get().splitlines()]
@@ -172,7 +172,7 @@ def test_a_match_of_a_part_says_what_was_done_and_what_is_visible():
     rows = cells(match_table([("x", result), ("y", LookupResult(()))]))
     assert rows[0][-3:] == ["Signal", "Edit", "Visible"]
     assert rows[1] == ["x", "strong", "2 of 256", "pdq", "original", "a" * 32]
-    words = "cropped to 60% of the area, mirrored"
+    words = "cropped to the top right part of the picture, 60 % of its area, mirrored"
     assert rows[2][1:3] == ["likely, review", "44 of 256, 6 aligned"]
     assert rows[2][-2:] == [words, "25% to 100% across, 0% to 80% down"]
     assert rows[3][-2:] == ["mirrored", "not known"]

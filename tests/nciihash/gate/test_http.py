@@ -43,10 +43,15 @@ def gate(running, bank):
     assert until(lambda: running.call(lambda: running.gate.memory.used) == 0)
 
 
-@pytest.fixture
-def client(gate):
-    with httpx.Client(base_url=gate.urls[Dialect.HTTP], timeout=60) as client:
+@pytest.fixture(scope="module")
+def http(running):
+    with httpx.Client(base_url=running.urls[Dialect.HTTP], timeout=60) as client:
         yield client
+
+
+@pytest.fixture
+def client(gate, http):
+    return http
 
 
 def until(condition):
@@ -387,14 +392,12 @@ def test_the_status_page_has_no_script_and_shows_what_happened(gate, client, ban
 # --- pict-rs ---
 
 
-def test_pictrs_keeps_or_refuses(gate):
-    url = gate.urls[Dialect.PICTRS] + "/pictrs"
-
+def test_pictrs_keeps_or_refuses(gate, client):
     def post(data, **settings):
         gate.change(Dialect.PICTRS, **settings)
         # pict-rs streams the file, so that its length is not declared
         headers = {"Content-Type": "image/jpeg"}
-        return httpx.post(url, content=iter([data]), headers=headers).status_code
+        return client.post("/pictrs", content=iter([data]), headers=headers).status_code
 
     def review_as(action):
         return Policy(image=REVIEWED, review_as=action)
@@ -408,10 +411,9 @@ def test_pictrs_keeps_or_refuses(gate):
     assert post(b"text", policy=CLOSED) == 415
 
 
-def test_pictrs_without_a_check_keeps_or_refuses(gate, bank):
-    url = gate.urls[Dialect.PICTRS] + "/pictrs"
+def test_pictrs_without_a_check_keeps_or_refuses(gate, client, bank):
     bank.changes = {"as_of": None}
     gate.change(Dialect.PICTRS, policy=OPEN)
-    assert httpx.post(url, content=HELD).status_code == 200
+    assert client.post("/pictrs", content=HELD).status_code == 200
     gate.change(Dialect.PICTRS, policy=CLOSED)
-    assert httpx.post(url, content=HELD).status_code == 503
+    assert client.post("/pictrs", content=HELD).status_code == 503

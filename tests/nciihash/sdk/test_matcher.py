@@ -13,7 +13,6 @@ from nciihash.signals import (
     Hashed,
     Item,
     Media,
-    PartKind,
     Signal,
     SignalType,
     Variant,
@@ -182,18 +181,6 @@ def test_video_frames_have_the_time_of_the_match(thorough):
     item = Item(Media.VIDEO, (hash_image(np.asarray(textured(77))),), 2, 0.25, parts=frames)
     (match,) = thorough.find(item)
     assert (match.item, match.edit.time) == ("picture 4", 2.5)
-
-
-def test_edits_in_words():
-    from nciihash.signals import Edit
-
-    box = (0.0, 0.0, 0.5, 0.5)
-    assert str(Edit(PartKind.RECTANGLE, box, (0.0, 0.0, 1.0, 1.0))) == "part of a larger picture"
-    assert str(Edit(PartKind.WHOLE, box, (0.0, 0.0, 0.7, 1.0), mirrored=True)) == (
-        "cropped to 70% of the area, mirrored"
-    )
-    assert str(Edit(PartKind.ROTATED, box, angle=-7.0)) == "rotated by 7 degrees"
-    assert str(Edit(PartKind.WHOLE, box)) == "a part of it matches"
 
 
 def test_unknown_variants_have_no_crop(items):

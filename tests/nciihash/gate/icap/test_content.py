@@ -227,11 +227,23 @@ def test_any_split_decompresses_to_the_same(data, positions):
     assert inflate.complete
 
 
+def inflated(data, coding, size):
+    inflate = Decompressor(coding)
+    starts = range(0, len(data), size)
+    out = b"".join(piece for at in starts for piece in inflate.pieces(data[at : at + size]))
+    return out, inflate.failed
+
+
 @given(st.binary(max_size=200), st.sampled_from(["gzip", "deflate"]))
 def test_any_bytes_decompress_without_an_error(data, coding):
-    inflate = Decompressor(coding)
-    for start in range(0, len(data), 3):
-        list(inflate.pieces(data[start : start + 3]))
+    assert inflated(data, coding, 3) == inflated(data, coding, 300)
+
+
+@given(st.integers(0, 5000), st.integers(0, 255), st.integers(1, 400))
+def test_what_comes_before_damage_does_not_depend_on_the_split(position, byte, size):
+    data = bytearray(gzip.compress(picture("BMP")[:20_000]))
+    data[position % len(data)] = byte
+    assert inflated(bytes(data), "gzip", size) == inflated(bytes(data), "gzip", 1 << 20)
 
 
 @given(st.binary(max_size=200))

@@ -178,7 +178,7 @@ def test_what_cannot_be_read_passes_or_not_as_configured(icap, client, policy, h
         assert status == 204
     else:
         assert head.startswith(b"HTTP/1.1 403")
-        assert fields["x-virus-id"] == "NCII.unreadable"
+        assert fields["x-virus-id"] == "NCII.unreadable.corrupt"
         assert b"Reference" not in page
 
 
@@ -197,7 +197,7 @@ def test_what_cannot_be_checked_passes_or_not_as_configured(icap, client, policy
         assert status == 200
         assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
         assert b"Retry-After: 60\r\n" in head
-        assert fields["x-virus-id"] == "NCII.unchecked"
+        assert fields["x-virus-id"] == "NCII.unchecked.bank_stale"
         assert b"Reference" not in page
 
 
@@ -211,7 +211,7 @@ def test_a_form_that_cannot_be_read_passes_or_not_as_configured(icap, client):
     unfinished = form(PASS)[:-9]
     with icap.configured(unreadable=Fail.CLOSED):
         answer = ask(client, "REQMOD", unfinished, http=FORM)
-    assert answer[1]["x-virus-id"] == "NCII.unreadable"
+    assert answer[1]["x-virus-id"] == "NCII.unreadable.corrupt"
     assert ask(client, "REQMOD", unfinished, http=FORM)[0] == 204
 
 
@@ -224,7 +224,9 @@ def test_a_review_is_what_the_policy_says(icap, client):
     with icap.configured(image=image, review_as=Action.CLEAR):
         assert ask(client, "REQMOD", COPY, http=JPEG)[0] == 204
     with icap.configured(image=image, review_as=Action.BLOCK):
-        assert ask(client, "REQMOD", COPY, http=JPEG)[2].startswith(b"HTTP/1.1 403")
+        _, fields, head, _ = ask(client, "REQMOD", COPY, http=JPEG)
+    assert head.startswith(b"HTTP/1.1 403")
+    assert fields["x-virus-id"].startswith("NCII.review.")
 
 
 SMALL = UploadLimits(image_bytes=20_000, video_bytes=20_000)
@@ -242,7 +244,7 @@ def test_a_body_beyond_the_limits_is_stopped_if_so_configured(icap, client):
     with icap.configured(limits=SMALL, unreadable=Fail.CLOSED):
         for fields in ("", "Allow: 204\r\n"):
             client.send(request("REQMOD", PASS * 30, http=JPEG, fields=fields, size=5000))
-            assert client.answer()[1]["x-virus-id"] == "NCII.unreadable"
+            assert client.answer()[1]["x-virus-id"] == "NCII.unreadable.too_large"
     assert icap.gate.memory.used == 0
 
 
@@ -265,7 +267,7 @@ def test_no_memory_for_a_body(icap, client, policy, fields):
     finally:
         memory.release(memory.total - 9000)
     if policy is Fail.CLOSED:
-        assert answered["x-virus-id"] == "NCII.unchecked"
+        assert answered["x-virus-id"] == "NCII.unchecked.queue_full"
     else:
         assert (status, body) == ((204, b"") if fields else (200, PASS))
     assert memory.used == 0

@@ -114,13 +114,17 @@ def refusal(outcome: Outcome, *, as_json: bool) -> tuple[bytes, bytes]:
 def threat(outcome: Outcome) -> str:
     """Return the name of a finding for clients of virus scanners, which show it to people.
 
-    It ends with the reference, since such clients do not show the page.
+    It ends with the reference if there is one, since such clients do not show the page.
     """
-    if outcome.decision in _TEXTS:
-        return f"NCII.{outcome.decision}"
-    bands = {match.band for _, match in outcome.result.found} if outcome.result else set()
-    name = f"NCII.match.{Band.STRONG if Band.STRONG in bands else Band.LIKELY}"
-    return name if outcome.reference is None else f"{name}.{outcome.reference}"
+    match outcome.decision:
+        case Decision.UNREADABLE | Decision.UNCHECKED:
+            name = f"{outcome.decision}.{outcome.reason}"
+        case Decision.REVIEW:
+            name = "review"
+        case _:
+            bands = {match.band for _, match in outcome.result.found} if outcome.result else set()
+            name = f"match.{Band.STRONG if Band.STRONG in bands else Band.LIKELY}"
+    return f"NCII.{name}" if outcome.reference is None else f"NCII.{name}.{outcome.reference}"
 
 
 def _page(text: _Text, reference: str | None) -> str:
