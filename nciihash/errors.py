@@ -23,6 +23,7 @@ and what to do next.
     ├── BankError                 no bank, a closed one, or one that cannot be written
     │   ├── BankLocked            another process has the bank open for writing
     │   ├── BankCorrupt           the snapshot or the journal fails its checksum
+    │   ├── BankStale             it never had everything in the feed, or not for too long
     │   ├── WaitingFull           too many unconfirmed candidates (in `nciihash.sdk.veiled`)
     │   └── VeilChanged           the veiled feed now publishes other bits than this bank holds
     ├── EngineUnavailable         the cluster for a scan cannot be reached
@@ -184,6 +185,12 @@ class BankCorrupt(BankError):
     """The bank fails its checksum: move it away and follow the feed from the beginning."""
 
     code = "bank_corrupt"
+
+
+class BankStale(BankError):
+    """The bank never had everything in the feed, or not for too long: delay what you look up."""
+
+    code = "bank_stale"
 
 
 class VeilChanged(BankError):

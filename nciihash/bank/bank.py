@@ -5,6 +5,8 @@ A bank named FILE consists of files in one folder, all of mode 0600:
     FILE           the snapshot: signals, ids and the cursor (nciihash.bank.snapshot)
     FILE-journal   the pages since the snapshot (nciihash.bank.journal)
     FILE-lock      locked by the process that writes; always empty
+    FILE-current   when the bank last had everything in the feed, as JSON: {"bank": the lineage in
+                   hexadecimal digits, "at": Unix seconds}; replaced at most once a second
     .FILE….tmp     an unfinished snapshot or journal; deleted when the bank is next opened for
                    writing after a crash
 
@@ -25,6 +27,7 @@ after about `COMPACTION_INTERVAL` seconds. The file system and the disk may keep
 files. Readers that have the old snapshot mapped keep it until they call `refresh`.
 """
 
+import math
 import os
 import threading
 import time
@@ -54,6 +57,7 @@ SMALL_BANK: Final = 100_000  # signals in a bank that is compacted at every remo
 COMPACTION_INTERVAL: Final = 60.0  # seconds between compactions of larger banks for removals
 WITHDRAWN_MAX: Final = 1_000  # pending removals that trigger a compaction at once
 
+_NOTE_SECONDS: Final = 1.0  # the least time between two notes that the bank is current
 _ATTEMPTS: Final = 100  # of a reader to open files of one generation while the writer compacts
 
 
@@ -75,6 +79,7 @@ class Bank:
         self._contents = BankContents(snapshot.tables)
         self._write_lock = threading.Lock()
         self._failed = False
+        self._noted = -math.inf
         self._clock: Callable[[], float] = time.monotonic
         self._compacted = self._clock()
 
@@ -162,6 +167,33 @@ class Bank:
     def cursor(self) -> str | None:
         """The feed's cursor after the last page; None before the first."""
         return self._cursor
+
+    @property
+    def current_at(self) -> float | None:
+        """When the bank last had everything in the feed, in Unix seconds; None if that is unknown.
+
+        The process that follows the feed notes it with `note_current`. What this bank has in memory
+        is as new if `refresh` is called afterwards.
+        """
+        return files.read_current(self.path, self.lineage)
+
+    def note_current(self, at: float) -> None:
+        """Note that the bank has everything in the feed; at most once a second.
+
+        Args:
+            at: Unix time in seconds.
+
+        Raises:
+            OSError: the note cannot be written.
+            BankError: the bank was opened for reading, or is closed.
+        """
+        if self._lock is None:
+            raise BankError(
+                "This bank is closed or was opened for reading: use `Bank.open` to change it."
+            )
+        if not 0 <= at - self._noted < _NOTE_SECONDS:
+            files.write_current(self.path, self.lineage, at)
+            self._noted = at
 
     @property
     def withdrawn(self) -> int:

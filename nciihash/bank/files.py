@@ -2,6 +2,7 @@
 
 import fcntl
 import glob
+import json
 import os
 import secrets
 from pathlib import Path
@@ -16,6 +17,52 @@ from nciihash.errors import BankCorrupt, BankLocked
 def journal_path(path: Path) -> Path:
     """Return the path of the journal of the bank at `path`."""
     return path.with_name(f"{path.name}-journal")
+
+
+def current_path(path: Path) -> Path:
+    """Return the path of the note of when the bank at `path` had everything in the feed."""
+    return path.with_name(f"{path.name}-current")
+
+
+def write_current(path: Path, lineage: bytes, at: float) -> None:
+    """Note when the bank at `path` had everything in the feed.
+
+    The note is replaced atomically, but not fsynced: a power cut may only make the bank look older
+    than it is, or lose the note.
+
+    Args:
+        path: of the bank.
+        lineage: the bank's, so that the note of another bank is not taken for this one's.
+        at: Unix time in seconds.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    note = current_path(path)
+    temporary = note.with_name(f".{note.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb", opener=_private) as file:
+            file.write(json.dumps({"bank": lineage.hex(), "at": round(at, 3)}).encode())
+        temporary.replace(note)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_current(path: Path, lineage: bytes) -> float | None:
+    """Return when the bank at `path` had everything in the feed, in Unix seconds.
+
+    None if there is no valid note of that, or if it is about another bank.
+    """
+    try:
+        note = json.loads(current_path(path).read_bytes())
+        return float(note["at"]) if note["bank"] == lineage.hex() else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_CLOEXEC, 0o600)
 
 
 def take_lock(path: Path) -> int:
@@ -43,7 +90,7 @@ def take_lock(path: Path) -> int:
 
 def delete_temporary_files(path: Path) -> None:
     """Delete what an interrupted compaction left; it may contain withdrawn values."""
-    for name in (path.name, journal_path(path).name):
+    for name in (path.name, journal_path(path).name, current_path(path).name):
         for temporary in path.parent.glob(f".{glob.escape(name)}.{'[0-9a-f]' * 8}.tmp"):
             temporary.unlink()
 

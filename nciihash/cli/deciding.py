@@ -12,7 +12,7 @@ from typing import Final
 
 from nciihash.cli.tables import exception_table, report_table
 from nciihash.cli.terminal import ExitCode, Terminal
-from nciihash.errors import TooPlain
+from nciihash.errors import QueueInvalid, TooPlain, describe_os_error
 from nciihash.gate.decisions import DECISIONS_FILE, DecisionStore
 from nciihash.gate.records import operator_name
 from nciihash.gate.report import COLUMNS, Layout, Report, report
@@ -54,17 +54,29 @@ def _decisions(files: GateFiles) -> Iterator[DecisionStore]:
         yield store
 
 
-def _send(terminal: Terminal, files: GateFiles, store: DecisionStore) -> None:
-    """Add new verdicts to the queue, whose verdicts the gate sends."""
+@contextmanager
+def _reporting(terminal: Terminal, files: GateFiles, store: DecisionStore) -> Iterator[None]:
+    """Queue the verdicts that are stored before and in the block; the gate sends them.
+
+    Those from before come first: `not_blocked` would replace a `blocked` that is not queued yet.
+    """
+    _report(files, store)
+    yield
+    if reason := _report(files, store):
+        terminal.say(_NOT_YET.format(reason=reason), style="yellow")
+
+
+def _report(files: GateFiles, store: DecisionStore) -> str | None:
+    """Queue the stored verdicts; return why that is not possible, as a sentence."""
     try:
         with VerdictQueue(files.data / VERDICTS_FILE) as queue:
             reporter = VerdictReporter(store, queue)
-            if reporter.report():
-                return
-            reason = reporter.state.error or ""
+            reporter.report()
+            return reporter.state.error
     except OSError as error:
-        reason = str(error)
-    terminal.say(_NOT_YET.format(reason=reason), style="yellow")
+        return describe_os_error(error)
+    except QueueInvalid as error:
+        return str(error)
 
 
 # --- decide --------------------------------------------------------------------------------------
@@ -93,9 +105,8 @@ def decide(terminal: Terminal, files: GateFiles, options: DecideOptions, *, now:
         ValueError: the name is not valid.
         OSError: the decisions cannot be read or written.
     """
-    with _decisions(files) as store:
+    with _decisions(files) as store, _reporting(terminal, files, store):
         decision = store.decide(options.reference, options.verdict, by=options.by, now=now)
-        _send(terminal, files, store)
     if terminal.as_json:
         terminal.line(decision.fields())
     else:
@@ -133,12 +144,11 @@ def except_file(
         OSError: the decisions cannot be read or written.
     """
     by = operator_name(options.by)
-    with _decisions(files) as store:
+    with _decisions(files) as store, _reporting(terminal, files, store):
         store.get(options.reference, now=now)  # before the work of hashing
         hashes = _hashes(options.file)
         decision = store.decide(options.reference, Verdict.NOT_BLOCKED, by=by, now=now)
         excepted = store.exceptions.add(hashes, decision.reference, by=by, now=now)
-        _send(terminal, files, store)
     if terminal.as_json:
         terminal.line(excepted.fields())
     else:

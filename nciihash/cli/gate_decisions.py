@@ -62,7 +62,7 @@ def _files(terminal: Terminal, config: Path) -> Iterator["GateFiles"]:
         from nciihash.cli.deciding import GateFiles
         from nciihash.gate.config import load
 
-        settings = load(config, os.environ)
+        settings = load(config, os.environ, with_key=False)
         yield GateFiles(settings.data, settings.reference_days)
 
 

@@ -24,7 +24,6 @@ from nciihash.gate.answers import detail, strictest
 from nciihash.gate.clamd_protocol import (
     ANSWERED,
     ClamdProtocol,
-    Closed,
     Command,
     Data,
     EndOfStream,
@@ -150,8 +149,6 @@ class _Clamd:
                     case Refused(text):
                         await connection.write(protocol.reply(text))
                         return True
-                    case _:
-                        return False
             outcome = await check(self._gate, upload)
         await connection.write(protocol.reply(answer(outcome)))
         return False
@@ -192,7 +189,12 @@ class _Clamd:
 
 
 async def _next(connection: Connection, protocol: ClamdProtocol) -> Event | None:
-    """Return the next event; None if a command has none, and no other has begun."""
+    """Return the next event; None if a command has none, and no other has begun.
+
+    Raises:
+        TimeoutError: the peer is too slow.
+        ConnectionError: the peer ended the connection within a command.
+    """
     while (event := protocol.next_event()) is None:
         if protocol.waiting:
             return None
@@ -208,7 +210,7 @@ async def _next(connection: Connection, protocol: ClamdProtocol) -> Event | None
         elif protocol.unprefixed:
             protocol.end_packet()
         else:
-            return Closed()
+            raise ConnectionResetError
     return event
 
 

@@ -26,13 +26,22 @@ from nciihash.gate.records import (
     StoredDecision,
     operator_name,
 )
-from nciihash.gate.requests import drop_body, guarded, json_response, problem
-from nciihash.gate.uploads import ClientGone
+from nciihash.gate.requests import guarded, json_response, problem
+from nciihash.gate.uploads import BodyRefused, ClientGone
 from nciihash.signals import Verdict
 
 _BODY_MAX: Final = 4096  # bytes
 _BODY_SECONDS: Final = 20.0
 _VERDICTS: Final = {verdict.value: verdict for verdict in Verdict if verdict != Verdict.PENDING}
+
+
+class JsonNeeded(BodyRefused):
+    """A body of another type."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    code = "json_needed"
+    title = "The body is not JSON"
+    detail = "Send the header `Content-Type: application/json`."
 
 
 def decision_routes(gate: Gate, *, clock: Callable[[], float] = time.time) -> list[BaseRoute]:
@@ -52,14 +61,7 @@ def decision_routes(gate: Gate, *, clock: Callable[[], float] = time.time) -> li
         reference = request.path_params["reference"]
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type != "application/json":
-            await drop_body(request)
-            return problem(
-                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-                "json_needed",
-                "The body is not JSON",
-                "Send the header `Content-Type: application/json`.",
-                headers={"Connection": "close"},
-            )
+            raise JsonNeeded
         body = await _read(request)
         try:
             verdict, by = _parse(body)

@@ -170,29 +170,14 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
             await asyncio.wait((working,))
 
 
-async def skip_body(request: Request) -> None:
-    """Receive the body of a request that has none, or none that matters, to its end.
-
-    Without this, `while_connected` would take a body for the end of the connection.
-
-    Raises:
-        ClientGone: the client has closed the connection, or sends too much.
-    """
-    received = 0
-    while True:
-        message = await request.receive()
-        received += len(message.get("body", b""))
-        if message["type"] == "http.disconnect" or received > _DROP_BYTES:
-            raise ClientGone
-        if not message.get("more_body", False):
-            return
-
-
 class Body:
     """The body of a request, as an ASGI `receive`.
 
+    Args:
+        receive: of the request.
+
     Attributes:
-        complete: whether it was received to its end, or the client has closed the connection.
+        complete: whether it has been received to its end, or the client is gone.
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -216,6 +201,24 @@ class Body:
             async with asyncio.timeout(seconds):
                 while not self.complete and received < _DROP_BYTES:
                     received += len((await self()).get("body", b""))
+
+
+async def skip_body(request: Request) -> None:
+    """Receive the body of a request that has none, or none that matters, to its end.
+
+    Without this, `while_connected` would take a body for the end of the connection.
+
+    Raises:
+        ClientGone: the client has closed the connection, or sends too much.
+    """
+    received = 0
+    while True:
+        message = await request.receive()
+        received += len(message.get("body", b""))
+        if message["type"] == "http.disconnect" or received > _DROP_BYTES:
+            raise ClientGone
+        if not message.get("more_body", False):
+            return
 
 
 def authorized(request: Request, token: str) -> bool:

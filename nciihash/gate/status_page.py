@@ -105,12 +105,12 @@ def _alerts(state: GateState, metrics: Metrics, config: GateConfig) -> Iterator[
         yield "bad" if state.stale else "warn", state.error
     if state.floods:
         entries = _counted(state.floods, "entry", "entries")
-        yield (
-            "bad",
+        text = (
             f"Many unlike pictures match {entries} of the bank, which may be wrong. Such matches "
             "are reviewed instead of blocked. Decide about these reviews: the clearinghouse looks "
-            "into entries that are not_blocked.",
+            "into entries that are not_blocked."
         )
+        yield "bad", text
     if metrics.references_not_stored:
         decisions = _counted(metrics.references_not_stored, "decision")
         yield "bad", f"No reference for {decisions}: it could not be stored. Is the disk full?"
@@ -121,11 +121,11 @@ def _alerts(state: GateState, metrics: Metrics, config: GateConfig) -> Iterator[
         yield "warn", "The memory for uploads is nearly full. Further ones are not checked then."
     for media, lane in state.lanes.items():
         if lane.waiting >= config.limits.queue:
-            yield (
-                "warn",
-                f"The queue of {_LANES[media]} is full, and further ones are not checked. Use "
-                "more child processes, or a faster level.",
+            text = (
+                f"The queue of {_LANES[media]} is full, and further ones are not checked. Use more "
+                "child processes, or a faster level."
             )
+            yield "warn", text
     for dialect, settings in config.dialects.items():
         if settings.dry_run:
             yield "warn", f"{dialect.value} is a dry run: everything is accepted and only counted."

@@ -5,6 +5,7 @@ addition or a deletion that a power cut could undo. After a crash the next run c
 last page on disk.
 """
 
+import logging
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -17,10 +18,17 @@ from nciihash.bank.bank import Bank
 from nciihash.bank.contents import ReplacementBank
 from nciihash.client.platform import PlatformClient
 from nciihash.client.sans_io import RETRY_POLICY, RetryPolicy
-from nciihash.errors import CursorExpired, ServiceRefused, ServiceUnreachable, VeilChanged
+from nciihash.errors import (
+    CursorExpired,
+    ServiceRefused,
+    ServiceUnreachable,
+    VeilChanged,
+    describe_os_error,
+)
 from nciihash.feed import Added, FeedPage
 from nciihash.veil import VEILS, Veil
 
+_log: Final = logging.getLogger("nciihash.follower")
 _BACKOFF: Final = RetryPolicy(base=2.0, cap=60.0)
 _REPAIR_BACKOFF: Final = RetryPolicy(base=10.0, cap=300.0)
 _CONFIRM_RETRY: Final = RetryPolicy(
@@ -157,6 +165,7 @@ def follow(
     stop: Stop | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     veil: Veil | None = None,
+    now: Callable[[], float] = time.time,
 ) -> Progress:
     """Read the feed into a bank until a stop is requested.
 
@@ -173,6 +182,8 @@ def follow(
         stop: requests the end.
         on_progress: called after each page, when a rebuild begins, and when an error is retried.
         veil: the veil of a bank that contains only a part of each hash.
+        now: Unix time in seconds; it is noted next to the bank when the bank has everything in the
+            feed, for processes that read the bank (`Bank.current_at`).
 
     Returns:
         The progress at the end.
@@ -184,7 +195,7 @@ def follow(
         OSError: the disk is full or failing.
     """
     stop = stop or Stop()
-    run = _Run(client, bank, options, stop, on_progress, veil)
+    run = _Run(client, bank, options, stop, on_progress, veil, now)
     failures = 0
     while not stop.asked:
         try:
@@ -222,6 +233,7 @@ class _Run:
         stop: Stop,
         on_progress: Callable[[Progress], None] | None,
         veil: Veil | None,
+        now: Callable[[], float],
     ) -> None:
         self.progress = Progress(signals=len(bank))
         self._client = client
@@ -230,6 +242,7 @@ class _Run:
         self._stop = stop
         self._on_progress = on_progress
         self._veil = veil
+        self._now = now
         self._replacement: ReplacementBank | None = None
         # One rebuild until a cursor is accepted again: a service that refuses the cursors it has
         # just issued would otherwise be asked for its whole feed forever.
@@ -264,6 +277,8 @@ class _Run:
             self._unacknowledged = page.cursor
         elif self._bank.cursor != before:
             self._unacknowledged = self._bank.cursor
+        if not page.more:
+            self._note_current()
         self.report(
             replace(
                 self.progress,
@@ -282,6 +297,14 @@ class _Run:
         self._unacknowledged = None
         self.may_rebuild = False
         self.report(replace(self.progress, current=False, rebuilding=True))
+
+    def _note_current(self) -> None:
+        try:
+            self._bank.note_current(self._now())
+        except OSError as error:  # the bank itself is on the disk; it only looks older to readers
+            _log.warning(
+                "Other processes cannot see how old the bank is: %s", describe_os_error(error)
+            )
 
     def report(self, progress: Progress) -> None:
         """Update the progress and report it."""

@@ -19,6 +19,7 @@ from nciihash.client.platform import PlatformClient
 from nciihash.client.sans_io import RetryPolicy
 from nciihash.errors import BankError, NciihashError, ServiceError, describe_os_error
 from nciihash.sdk.background import BackgroundThread
+from nciihash.sdk.bank_age import check_age, noted_age
 from nciihash.sdk.follow_loop import DEFAULT_OPTIONS, FollowerOptions, Progress, Stop, follow
 from nciihash.sdk.veiled import Confirmer, load_veil, save_veil
 from nciihash.signals import Match, Signal, SignalType
@@ -32,9 +33,9 @@ class Health:
 
     Attributes:
         signals: the number of signals in the bank.
-        age: seconds since the bank was last known to have everything in the feed; None if it never
-            was. Without new entries it grows to `FollowerOptions.wait` and starts again at 0: alert
-            when it exceeds some minutes.
+        age: seconds since the bank was last known to have everything in the feed, in an earlier run
+            if not in this one; None if it never was. Without new entries it grows to
+            `FollowerOptions.wait` and starts again at 0: alert when it exceeds some minutes.
         current: whether the last page of the feed is in the bank.
         rebuilding: whether a new bank is being built, because the cursor has expired.
         error: why the feed cannot be read or stored at the moment, as a sentence; None while it
@@ -52,18 +53,22 @@ class BaseFollower(BackgroundThread):
     """A background thread that follows the feed into a bank.
 
     It never gives up: it reports errors in `health`, retries, and meanwhile the bank answers with
-    what it has. Leaving the block aborts the long poll.
+    what it has, unless it has never had everything in the feed or is older than `max_age`. Leaving
+    the block aborts the long poll.
 
-    Only one process may follow into a bank. Others on the same machine open the file with
-    `Bank.read` and call `refresh`.
+    Only one process may follow into a bank. Others on the same machine use a `BankReader`.
 
     Args:
         server: the address, `https://HOST`; `http://` only for a service on this machine.
         key: the platform's key, with the scope `feed`, or `veil` for a `VeiledFollower`.
         bank: the path of the bank; created if it does not exist.
         options: the page size, the retry policies and the pauses.
+        max_age: seconds after which a bank that has not had everything in the feed is too old to be
+            queried (`BankStale`); some minutes, and more than `FollowerOptions.wait`. None for no
+            limit.
         http: an httpx transport to use instead of real connections.
         clock: monotonic time in seconds.
+        now: Unix time in seconds.
 
     Raises:
         InvalidRequest: on entering the block, as the following: the address or the key is invalid.
@@ -79,8 +84,10 @@ class BaseFollower(BackgroundThread):
         bank: str | PathLike[str],
         options: FollowerOptions = DEFAULT_OPTIONS,
         *,
+        max_age: float | None = None,
         http: httpx.BaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
         self._new_client: Callable[[RetryPolicy], PlatformClient] = lambda retry: PlatformClient(
@@ -88,17 +95,20 @@ class BaseFollower(BackgroundThread):
         )
         self._path = Path(bank)
         self._options = options
+        self._max_age = max_age
         self._clock = clock
+        self._now = now
         self._bank: Bank | None = None
         self._veil: Veil | None = None
         self._ready = threading.Event()  # set when the bank is current, and when the block ends
         self._progress = Progress()
-        self._current_at: float | None = None
+        self._current_at: float | None = None  # by `clock`
+        self._noted: float | None = None  # by `now`: when it was current in an earlier run
         self._failures = 0
 
     @property
     def bank(self) -> Bank:
-        """The bank, for reading.
+        """The bank, for reading, whatever its age.
 
         Raises:
             BankError: the follower has not been started.
@@ -121,14 +131,29 @@ class BaseFollower(BackgroundThread):
 
     def health(self) -> Health:
         """Return the state of the follower and the bank."""
-        progress, current_at = self._progress, self._current_at
+        progress = self._progress
         return Health(
             signals=len(self.bank),
-            age=None if current_at is None else self._clock() - current_at,
+            age=self._age(),
             current=progress.current,
             rebuilding=progress.rebuilding,
             error=progress.error,
         )
+
+    def _age(self) -> float | None:
+        if (current_at := self._current_at) is not None:
+            return self._clock() - current_at
+        return noted_age(self._noted, self._now())
+
+    def _reliable_bank(self) -> Bank:
+        """Return the bank.
+
+        Raises:
+            BankStale: it has never had everything in the feed, or not for `max_age`.
+        """
+        bank = self.bank
+        check_age(self._age(), self._max_age)
+        return bank
 
     @abstractmethod
     def _check_bank(self) -> None:
@@ -147,6 +172,7 @@ class BaseFollower(BackgroundThread):
             opened.pop_all()
         self._ready.clear()
         self._progress, self._current_at, self._failures = Progress(), None, 0
+        self._noted = self.bank.current_at
         self._stop = Stop()
 
     def _run(self) -> None:
@@ -159,6 +185,7 @@ class BaseFollower(BackgroundThread):
                     stop=self._stop,
                     on_progress=self._on_progress,
                     veil=self._required_veil(),
+                    now=self._now,
                 )
             except Exception as error:  # noqa: BLE001 - `health` must report every error
                 self._recover(error)
@@ -226,12 +253,19 @@ class Follower(BaseFollower):
 
         Returns:
             One tuple for each signal, sorted by distance, then by id.
+
+        Raises:
+            BankStale: the bank has never had everything in the feed, or not for `max_age`.
         """
-        return self.bank.query(signals)
+        return self._reliable_bank().query(signals)
 
     def candidates(self, type: SignalType, packed: NDArray[np.uint8], reach: int) -> Candidates:
-        """Return the bank's candidates for each hash (`Bank.candidates`)."""
-        return self.bank.candidates(type, packed, reach)
+        """Return the bank's candidates for each hash (`Bank.candidates`).
+
+        Raises:
+            BankStale: the bank has never had everything in the feed, or not for `max_age`.
+        """
+        return self._reliable_bank().candidates(type, packed, reach)
 
     def _check_bank(self) -> None:
         if self._veil is not None:
@@ -260,13 +294,14 @@ class VeiledFollower(BaseFollower):
         """Return the hits of each signal; the hashes of candidates are sent to the clearinghouse.
 
         Raises:
+            BankStale: the bank has never had everything in the feed, or not for `max_age`.
             ServiceError: there are candidates, and they cannot be confirmed at the moment. Delay
                 the upload and query again. Signals without candidates cause no error, so query
                 file by file.
         """
-        if self._veil is None:  # no page has arrived yet
-            return [Hits()] * len(signals)
-        confirmer = Confirmer(self.bank, self._veil, self._confirm_client.match)
+        bank = self._reliable_bank()
+        assert self._veil is not None  # noqa: S101 - it was stored before the first page
+        confirmer = Confirmer(bank, self._veil, self._confirm_client.match)
         hits = confirmer.find(signals)
         if confirmer.error is not None:
             raise confirmer.error

@@ -110,7 +110,7 @@ def test_animated_pictures(page, image_format, lengths):
 HASH_ANIMATION = """async ([encoded, milliseconds]) => {
     const { hashAnimation } = await import("/page/worker/animation.js");
     const blob = new Blob([Uint8Array.from(atob(encoded), (c) => c.charCodeAt(0))]);
-    return hashAnimation(blob, performance.now() + milliseconds);
+    return hashAnimation("webp", blob, performance.now() + milliseconds);
 }"""
 
 

@@ -33,7 +33,7 @@ def may_be_media(start: bytes | bytearray) -> bool:
     ones, except MXF videos with other bytes before their header, which are not recognized.
     """
     data = bytes(start)
-    if data.startswith(_TIFF):  # a camera's raw file is told apart by what follows
+    if data.startswith(_TIFF):  # a camera's raw file differs in what follows
         return True
     if formats.video_format(data):
         return True

@@ -7,7 +7,7 @@ import pytest
 
 from nciihash.bank import Bank
 from nciihash.bank import bank as banks
-from nciihash.errors import BankCorrupt, BankLocked
+from nciihash.errors import BankCorrupt, BankError, BankLocked
 from nciihash.feed import FeedPage, Removed
 from support.banks import (
     a_bank_of_three_pages,
@@ -78,16 +78,51 @@ def test_every_file_is_private(path):
             bank.append(page(1))
             bank.compact()
             bank.append(page(2))
+            bank.note_current(1000.0)
     finally:
         os.umask(old)
     files = sorted(path.parent.iterdir())
-    assert [f.name.removeprefix(path.name) for f in files] == ["", "-journal", "-lock"]
+    assert [f.name.removeprefix(path.name) for f in files] == ["", "-current", "-journal", "-lock"]
     assert {stat.S_IMODE(f.stat().st_mode) for f in files} == {0o600}
+
+
+def test_the_note_of_when_the_bank_was_current(path):
+    with Bank.open(path) as bank:
+        assert bank.current_at is None
+        bank.note_current(1000.0)
+        with Bank.read(path) as reader:
+            assert bank.current_at == reader.current_at == 1000.0
+            with pytest.raises(BankError, match="opened for reading"):
+                reader.note_current(1001.0)
+        bank.note_current(1000.5)  # not twice a second
+        assert bank.current_at == 1000.0
+        bank.note_current(1001.5)
+        assert bank.current_at == 1001.5
+        bank.note_current(900.0)  # the clock was set back
+        assert bank.current_at == 900.0
+        bank.compact()
+        assert bank.current_at == 900.0
+    with pytest.raises(BankError):
+        bank.note_current(2000.0)
+    with Bank.open(path) as bank:
+        assert bank.current_at == 900.0
+
+
+def test_the_note_of_another_bank_does_not_count(path):
+    for name in ("first", "second"):
+        with Bank.open(path.with_name(name)) as bank:
+            bank.note_current(1000.0)
+    note = path.with_name("first-current")
+    note.rename(path.with_name("second-current"))
+    for name in ("first", "second"):
+        with Bank.read(path.with_name(name)) as bank:
+            assert bank.current_at is None
 
 
 def test_temporary_files_of_this_bank_are_deleted_and_of_another_are_not(path):
     a_bank_of_three_pages(path)
-    own = [path.with_name(f".{name}.0123abcd.tmp") for name in (path.name, journal_of(path).name)]
+    names = (path.name, journal_of(path).name, f"{path.name}-current")
+    own = [path.with_name(f".{name}.0123abcd.tmp") for name in names]
     others = path.with_name(f".{path.name}.old.0123abcd.tmp")
     for file in (*own, others):
         file.write_bytes(an_addition(1).signal.value)

@@ -9,11 +9,13 @@ import httpx
 import numpy as np
 import pytest
 
+from nciihash import Matcher
 from nciihash.bank import Bank
 from nciihash.bank.journal import Journal
 from nciihash.client.sans_io import RetryPolicy
-from nciihash.errors import BankError, BankLocked, InvalidRequest, ServiceRefused
+from nciihash.errors import BankError, BankLocked, BankStale, InvalidRequest, ServiceRefused
 from nciihash.feed import Removed
+from nciihash.hashing.hasher import hash_bytes
 from nciihash.sdk.follow_loop import FollowerOptions
 from nciihash.sdk.follower import Follower, VeiledFollower
 from nciihash.sdk.veiled import load_veil, save_veil
@@ -21,6 +23,7 @@ from nciihash.signals import Band, SignalType
 from nciihash.veil import Veil
 from nciihash.wire.veil import VeilReply
 from support.local import random_item
+from support.pictures import encode, textured
 from support.scripted_feed import AT_ONCE, KEY, ScriptedFeed, added, hex_id, problem
 
 AT_ONCE_OPTIONS = FollowerOptions(
@@ -38,9 +41,9 @@ class PolledFeed(ScriptedFeed):
             time.sleep(0.01)
         return response
 
-    def follower(self, path, options=AT_ONCE_OPTIONS, clock=time.monotonic):
+    def follower(self, path, options=AT_ONCE_OPTIONS, **more):
         transport = httpx.MockTransport(self.respond)
-        return Follower("https://example.org", KEY, path, options, http=transport, clock=clock)
+        return Follower("https://example.org", KEY, path, options, http=transport, **more)
 
 
 @pytest.fixture
@@ -53,6 +56,10 @@ def wait_until(condition):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def query_of(picture):
+    return hash_bytes(encode(picture, "PNG"), variants="match", level="windows")
 
 
 def ids(results):
@@ -145,6 +152,146 @@ def test_an_error_is_reported_while_the_bank_still_answers(path):
         feed.before = lambda request: None
         wait_until(lambda: follower.health().age == 0)
         assert follower.health().error is None
+
+
+def unavailable(request):
+    return problem(503, "busy")
+
+
+def veiled_follower(path, feed, **more):
+    veil = Veil(SignalType.PDQ_VEIL128, bytes(32))
+
+    def respond(request):
+        if request.url.path == "/v1/veil":
+            return httpx.Response(200, json=VeilReply.of(veil).model_dump(mode="json"))
+        return feed.respond(request)
+
+    transport = httpx.MockTransport(respond)
+    return VeiledFollower("https://example.org", KEY, path, AT_ONCE_OPTIONS, http=transport, **more)
+
+
+def whole_follower(path, feed, **more):
+    return feed.follower(path, **more)
+
+
+BOTH = pytest.mark.parametrize("make", [whole_follower, veiled_follower])
+
+
+@BOTH
+def test_a_bank_that_was_never_complete_answers_nothing(path, make):
+    feed = PolledFeed()
+    feed.before = unavailable
+    signal = added(7).signal
+    with make(path, feed) as follower:
+        wait_until(lambda: follower.health().error is not None)
+        with pytest.raises(BankStale, match="ever had everything"):
+            follower.query([signal])
+        with pytest.raises(BankStale):
+            follower.query([])
+        feed.before = lambda request: None
+        assert follower.ready()
+        assert not follower.query([signal])[0]
+
+
+def test_a_matcher_raises_what_its_follower_raises(path):
+    feed = PolledFeed()
+    feed.before = unavailable
+    item = query_of(textured(3))
+    with feed.follower(path) as follower:
+        matcher = Matcher(follower)
+        with pytest.raises(BankStale) as stale:
+            matcher.find(item)
+        assert stale.value.code == "bank_stale"
+        packed = np.frombuffer(item.hashes[0].signal.value, np.uint8).reshape(1, 32)
+        with pytest.raises(BankStale):
+            follower.candidates(SignalType.PDQ, packed, 60)
+        feed.before = lambda request: None
+        assert follower.ready()
+        assert matcher.find(item) == []
+
+
+def test_a_bank_that_has_only_the_first_page_answers_nothing(path):
+    feed = PolledFeed(added(0), added(1))
+    feed.before = lambda request: unavailable(request) if "cursor" in request.url.params else None
+    options = replace(AT_ONCE_OPTIONS, limit=1)
+    with feed.follower(path, options) as follower:
+        wait_until(lambda: len(follower.bank) == 1 and follower.health().error is not None)
+        assert follower.health().age is None
+        with pytest.raises(BankStale):
+            follower.query([added(0).signal])
+
+
+@BOTH
+def test_a_bank_older_than_max_age_answers_nothing(path, make):
+    feed, now = PolledFeed(), [1000.0]
+    signal = added(7).signal
+    with make(path, feed, max_age=300.0, clock=lambda: now[0]) as follower:
+        assert follower.ready()
+        feed.before = unavailable
+        wait_until(lambda: follower.health().error is not None)
+        now[0] = 1300.0
+        assert not follower.query([signal])[0]
+        now[0] = 1301.0
+        with pytest.raises(BankStale, match="301 seconds ago, and the limit is 300"):
+            follower.query([signal])
+        assert follower.health().age == 301.0
+        feed.before = lambda request: None
+        wait_until(lambda: follower.health().age == 0)
+        assert not follower.query([signal])[0]
+
+
+def test_the_age_of_the_last_run_counts_after_a_restart(path):
+    feed, now = PolledFeed(added(0)), [2000.0]
+    times = {"now": lambda: now[0], "max_age": 300.0}
+    with feed.follower(path, **times) as follower:
+        assert follower.ready()
+    feed.before = unavailable
+    now[0] += 200
+    with feed.follower(path, **times) as follower:
+        assert not follower.ready(0)
+        assert follower.health().age == 200
+        assert ids(follower.query([added(0).signal])) == [[hex_id(0)]]
+        now[0] += 101
+        with pytest.raises(BankStale):
+            follower.query([added(0).signal])
+        feed.before = lambda request: None
+        assert follower.ready()
+        assert ids(follower.query([added(0).signal])) == [[hex_id(0)]]
+
+
+@pytest.mark.parametrize("note", [b"", b"{}", b"[]", b'{"bank": "00", "at": 2000}', b"\xff"])
+def test_without_a_valid_note_the_age_of_the_last_run_is_unknown(path, note):
+    feed = PolledFeed(added(0))
+    with feed.follower(path) as follower:
+        assert follower.ready()
+    path.with_name("bank-current").write_bytes(note)
+    feed.before = unavailable
+    with feed.follower(path) as follower:
+        assert follower.health().age is None
+        with pytest.raises(BankStale):
+            follower.query([added(0).signal])
+
+
+def test_a_note_from_the_future_is_not_believed(path):
+    feed = PolledFeed(added(0))
+    with feed.follower(path, now=lambda: 10_000.0) as follower:
+        assert follower.ready()
+    feed.before = unavailable
+    for now, age in ((9_000.0, None), (9_990.0, 0.0), (10_005.0, 5.0)):
+        with feed.follower(path, now=lambda now=now: now) as follower:
+            assert follower.health().age == age
+
+
+def test_a_note_that_cannot_be_written_does_not_end_the_following(path, monkeypatch, caplog):
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("nciihash.bank.files.write_current", fail)
+    feed = PolledFeed(added(0))
+    with feed.follower(path) as follower:
+        assert follower.ready()
+        assert ids(follower.query([added(0).signal])) == [[hex_id(0)]]
+    assert "cannot see how old the bank is" in caplog.text
 
 
 def test_a_refused_key_does_not_end_a_follower(path):

@@ -109,9 +109,11 @@ class Site(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     stored: bytes | None = None
+    host: str | None = None
 
     def do_POST(self):
         """Store a body."""
+        Site.host = self.headers["Host"]
         Site.stored = self.rfile.read(int(self.headers["Content-Length"]))
         self._answer(201, b"stored")
 
@@ -152,7 +154,7 @@ def squid(site, icap, *, bypass="off", forward=False):
     text = text.replace("nciihash_down deny", "nciihash_down allow")
     if forward:
         text = re.sub(r"(http_port \S+) .*", r"\1", text)
-        text = re.sub(r"cache_peer .*", "", text)
+        text = re.sub(r"(cache_peer|never_direct) .*", "", text)
     folder = Path(tempfile.mkdtemp(prefix="squid-"))
     user = USER if os.geteuid() == 0 else None
     if user:
@@ -219,6 +221,12 @@ def test_squid_passes_the_gates_json_on(proxied):
     answer = upload(proxied, COPY, headers={"Accept": "application/json"})
     assert answer.status_code == 403
     assert answer.json()["reference"]
+
+
+@needs_squid
+def test_squid_passes_the_host_on_and_asks_no_other(proxied):
+    assert upload(proxied, PASS, headers={"Host": "site.invalid"}).status_code == 201
+    assert Site.host == "site.invalid"
 
 
 @needs_squid

@@ -208,7 +208,7 @@ def test_a_bomb_is_not_inflated_beyond_the_limit(icap, client):
         assert client.answer()[0] == 204  # too large to be read, and such files pass
 
 
-def test_idle_connections_make_room_for_others(icap):
+def test_idle_connections_are_closed_for_others(icap):
     clients = [IcapClient(icap.port) for _ in range(LIMITS.connections + 3)]
     try:
         clients[-1].send(request("REQMOD", PASS))
