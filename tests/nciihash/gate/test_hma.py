@@ -274,7 +274,7 @@ def test_a_video_has_an_md5_by_which_its_frames_are_found(runner, gate, items):
 
     async def run():
         frames = await gate.pool.hash(video, level=Level.FAST, then=lambda item: item)
-        gate.bank = SwitchableBank({"film": frames})
+        gate.bank = SwitchableBank({"video": frames})
         async with client(gate) as hma:
             hashed = await hma.post("/h/hash", files=form(video, "video"))
             digest = hashlib.md5(video).hexdigest()

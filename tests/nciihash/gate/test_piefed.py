@@ -91,11 +91,11 @@ def test_a_plain_image_has_a_low_quality(runner, gate):
 
 
 def test_what_cannot_be_hashed(runner, gate):
-    files = FILES | {"/film.mp4": make_video(moving_frames()), "/empty": b""}
+    files = FILES | {"/video.mp4": make_video(moving_frames()), "/empty": b""}
 
     async def run():
         async with piefed(gate, files) as ask:
-            for path in ("/static/none", "/film.mp4", "/empty"):
+            for path in ("/static/none", "/video.mp4", "/empty"):
                 answer = await ask(path)
                 assert answer.status_code == 400
                 assert answer.json() == {"error": "The image cannot be hashed."}

@@ -192,10 +192,10 @@ def _silent(port):
         yield listening
 
 
-GOOD = {"gate": "http://127.0.0.1:9870", "review": "refuse", "on_error": "accept"}
+GOOD = {"gate": "http://127.0.0.1:8460", "review": "refuse", "on_error": "accept"}
 BAD = [
     ({"gate": None}, "address of the gate"),
-    ({"gate": "127.0.0.1:9870"}, "address of the gate"),
+    ({"gate": "127.0.0.1:8460"}, "address of the gate"),
     ({"gate": "ftp://127.0.0.1"}, "address of the gate"),
     ({"gate": "http://127.0.0.1:port"}, "address of the gate"),
     ({"gate": "http://gate.example"}, "plain http"),
@@ -236,8 +236,8 @@ def test_the_settings_are_checked(tmp_path):
     good = [
         GOOD,
         GOOD | {"gate": "https://gate.example/", "token": "SECRET", "timeout": 5},
-        GOOD | {"gate": "http://gate.example:9870", "private": True},
-        GOOD | {"gate": "http://[::1]:9870"},
+        GOOD | {"gate": "http://gate.example:8460", "private": True},
+        GOOD | {"gate": "http://[::1]:8460"},
     ]
     asked = [*good, *(GOOD | changes for changes, _ in BAD)]
     command = [PYTHON, "-c", ASK, str(ROOT), json.dumps(asked)]
