@@ -93,6 +93,9 @@ class Fetcher:
         resolver: of host names.
         tls: verifies servers; by default against the authorities that httpx knows, or those of
             SSL_CERT_FILE.
+
+    Attributes:
+        running: how many fetches have begun and not ended.
     """
 
     def __init__(
@@ -105,7 +108,8 @@ class Fetcher:
         self._seconds = seconds
         self._resolve = resolver
         self._tls = tls or httpx.create_ssl_context()
-        self._running = asyncio.Semaphore(_FETCHES)
+        self._slots = asyncio.Semaphore(_FETCHES)
+        self.running = 0
 
     async def fetch(self, url: str, upload: Upload, hosts: Iterable[str]) -> str:
         """Fetch a file into an upload, which drops it if it is too large.
@@ -126,14 +130,17 @@ class Fetcher:
         """
         named = [parse_host(host) for host in hosts]
         target = _parse(url)
+        self.running += 1
         try:
-            async with asyncio.timeout(self._seconds), self._running:
+            async with asyncio.timeout(self._seconds), self._slots:
                 return await self._follow(target, upload, named)
         except TimeoutError:
             raise FetchRefused(Refusal.TIMEOUT) from None
         except (httpx.HTTPError, httpx.StreamError, OSError):
             # the errors of httpx contain the URL
             raise FetchRefused(Refusal.CONNECTION) from None
+        finally:
+            self.running -= 1
 
     async def _follow(self, url: httpx.URL, upload: Upload, hosts: Sequence[Host]) -> str:
         for _ in range(_REDIRECTS + 1):
