@@ -14,9 +14,9 @@ PHOTOS ?=
 PYTEST_ARGS ?=
 KERNEL := CMakeLists.txt $(wildcard nciihash/search/kernel/*)
 
-.PHONY: setup demo test test-quick attacks structure fuzz-service fuzz-files fuzz-code tiff-sweep lint lint-page words docs dist
+.PHONY: setup demo demo-gate test test-quick attacks structure fuzz-service fuzz-files fuzz-code tiff-sweep lint lint-page words docs dist
 .PHONY: bench bench-check bench-full bench-hashing bench-search bench-recall
-.PHONY: bench-service bench-scan bench-video bench-page bench-veil bench-inversion bench-false-matches
+.PHONY: bench-service bench-gate bench-scan bench-video bench-page bench-veil bench-inversion bench-false-matches
 .PHONY: kernels sanitize screenshots page lock clean
 
 setup: $(VENV)/.dev
@@ -24,6 +24,11 @@ setup: $(VENV)/.dev
 # The demonstration needs no test or lint tools, so it has a smaller set of packages.
 demo: $(VENV)/.demo
 	@$(BIN)/nciihash demo $(PHOTOS)
+
+# The gate in front of two sites that know nothing of hashes, the second one behind Squid if that is
+# installed; two minutes.
+demo-gate: $(VENV)/.demo
+	@$(BIN)/nciihash demo --gate $(PHOTOS)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST_ARGS)
@@ -199,6 +204,14 @@ bench-service: $(VENV)/.dev
 	$(PIP) 'nciihash[bench-service]'
 	$(BIN)/python -m benchmarks.service.locks --out benchmarks/results/locks
 	$(BIN)/python -m benchmarks.service.run --rows 1e5 1e6 --soak $(SOAK) --out benchmarks/results/service
+
+# The gate next to hashing alone: processor time, latency, load, overload, memory; 20 minutes on two
+# cores. PHOTOS are folders; by default scikit-image's few photos are used.
+bench-gate: $(VENV)/.dev
+	@$(PIP) 'nciihash[bench,gate]'
+	$(BIN)/python -m benchmarks.gate.run $(if $(PHOTOS),--photos $(PHOTOS)) --uploads $(GATE_UPLOADS) \
+	    --out benchmarks/results/gate
+GATE_UPLOADS ?= 100000
 
 # Scans of stored hashes on all cores and on a local Ray cluster of which a process is killed, and the
 # estimated cost of large scans; some minutes, 5 GB of memory and disk.

@@ -6,8 +6,32 @@ EICAR file is to virus scanners.
 
 import json
 from importlib.resources import files
+from pathlib import Path
+from typing import Final
 
+from nciihash.gate.config import GateConfig, load
 from nciihash.signals import Hashed, Item, Media, Signal, SignalType, Variant
+
+PICTURES: Final = (
+    "block.jpg is blocked, review.jpg is for a person to review, clear.jpg is accepted, and "
+    "unreadable.jpg cannot be read. They are in docs/gate of the project."
+)
+_KEY: Final = "0" * 64
+_CONFIG: Final = """
+server = "http://127.0.0.1:9"
+data = "data"
+
+[http]
+listen = "127.0.0.1:8480"
+
+[clamd]
+listen = "127.0.0.1:3310"
+review_as = "block"
+
+[icap]
+listen = "127.0.0.1:1344"
+review_as = "block"
+"""
 
 
 def picture_items() -> dict[str, Item]:
@@ -23,3 +47,20 @@ def picture_items() -> dict[str, Item]:
         )
         for name, hashes in json.loads(text).items()
     }
+
+
+def rehearsal_config(path: Path | None, folder: Path) -> GateConfig:
+    """Return the configuration of a trial.
+
+    Args:
+        path: the configuration file; None for one that listens on this machine only.
+        folder: where such a file is written.
+
+    Raises:
+        ConfigInvalid: the configuration cannot be used.
+    """
+    if path is None:
+        path = folder / "gate.toml"
+        path.write_text(_CONFIG)
+    # no clearinghouse is asked, so the key need not be one
+    return load(path, {"NCIIHASH_KEY": _KEY})

@@ -150,10 +150,10 @@ def run(terminal: Terminal, photos: Sequence[Path]) -> bool:
         admin = stack.enter_context(_gate(folder, service.address, key, ports))
         _wait(lambda: _signals(admin) > 0, "The gate did not receive the hashes.")
         terminal.show(f"The gate has {_signals(admin)} signals. Its status page: {admin}/")
-        sites = {"asks the gate as its virus scanner": stack.enter_context(_site(folder, ports[1]))}
+        sites = {"by the site with a virus scanner": stack.enter_context(_site(folder, ports[1]))}
         if squid := shutil.which("squid", path=f"{os.environ.get('PATH', '')}:/usr/sbin"):
             plain = stack.enter_context(_site(folder, None))
-            sites["behind Squid, which asks the gate"] = stack.enter_context(
+            sites["by the site behind Squid"] = stack.enter_context(
                 _squid(folder, squid, ports[3], plain, ports[2])
             )
         else:
@@ -190,7 +190,7 @@ def _score(before: Sequence[_Uploads], after: Sequence[_Uploads]) -> GateScore:
 def _table(files: DemoFiles, refused: dict[str, list[bool]]) -> Table:
     """Return a table with how many copies of each edit each site refused."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("Copies refused by the site that ...")
+    table.add_column("Copies refused")
     for site in refused:
         table.add_column(Text(site), justify="right")
     for number, edit in enumerate(EDITS):
