@@ -223,7 +223,9 @@ def redirects(answer):
     """Return what a fetch finds at a host that sends what `answer` returns, and its paths."""
 
     async def run():
-        async with origin(lambda path: answer(path, served.port)) as served:
+        ports = []
+        async with origin(lambda path: answer(path, ports[0])) as served:
+            ports.append(served.port)
             host = f"media.test:{served.port}"
             names = Names(media_test=LOCAL, public_test=LOCAL, other_test=LOCAL)
             hosts = [f"{host}@127.0.0.1", f"public.test:{served.port}"]
