@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nciihash.gate.fetching import Fetcher, FetchRefused, Refusal, resolve
+from nciihash.gate.fetching import Fetcher, FetchRefused, Refusal, system_resolver
 from nciihash.gate.outcome import Reason
 from nciihash.gate.upload import Upload, UploadMemory
 from support.origin import Names, certificate, origin, respond
@@ -98,6 +98,8 @@ def test_a_private_host_is_refused_outside_its_network():
 
 
 def test_the_real_resolver_is_checked_as_well():
+    resolve = system_resolver()
+
     async def run():
         addresses = await resolve("localhost")
         assert all(address.is_loopback for address in addresses)
