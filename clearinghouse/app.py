@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import ChainMap
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from typing import Any, Final
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from fastapi_swagger import patch_fastapi
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
@@ -73,6 +75,7 @@ _TAGS: Final = [
     },
     {"name": "health", "description": "Probes for load balancers and monitoring."},
 ]
+_OPERATION_PREFIXES: Final = {"platforms, StopNCII format": "stopncii"}
 _PROBLEMS: Final = frozenset(
     f"#/components/schemas/{model.__name__}" for model in (Problem, WorkProblem)
 )
@@ -140,6 +143,10 @@ def create_app(
     app = FastAPI(
         title="Clearinghouse",
         version=__version__,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        # relative to the document: the service does not know its own name
+        servers=[{"url": "/", "description": "this service"}],
+        generate_unique_id_function=_operation_id,
         summary="Passes hashes of intimate pictures from the people in them to platforms.",
         description=_DESCRIPTION,
         openapi_tags=_TAGS,
@@ -241,6 +248,12 @@ async def _broken(_request: Request, _error: Exception) -> Response:
 # --- the OpenAPI document --------------------------------------------------------------------
 
 
+def _operation_id(route: APIRoute) -> str:
+    """Return the id of an operation; generated clients have a method of this name."""
+    group = str(route.tags[0]) if route.tags else ""
+    return f"{_OPERATION_PREFIXES.get(group, group)}_{route.name}"
+
+
 def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(
@@ -249,6 +262,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             summary=app.summary,
             description=app.description,
             tags=app.openapi_tags,
+            servers=app.servers,
+            license_info=app.license_info,
             routes=app.routes,
         )
         components = document["components"]["schemas"]
@@ -264,6 +279,9 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             components[model.__name__] = schema
         for path in document["paths"].values():
             for operation in path.values():
+                # FastAPI lists schemes as alternatives, and StopNCII's format needs both keys
+                schemes = operation.get("security", [])
+                operation["security"] = [dict(ChainMap(*schemes))] if schemes else []
                 for response in operation["responses"].values():
                     content = response.get("content", {})
                     reference = content.get("application/json", {}).get("schema", {}).get("$ref")
