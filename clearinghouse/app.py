@@ -17,6 +17,7 @@ from fastapi.routing import APIRoute
 from fastapi_swagger import patch_fastapi
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from clearinghouse.abuse.allowlist import AllowlistIndex
@@ -153,6 +154,8 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        # a redirect would send a POST, with its hashes, to an address that clients do not check
+        redirect_slashes=False,
         swagger_ui_oauth2_redirect_url=None,
         exception_handlers={
             RequestRefused: _refused,
@@ -160,6 +163,7 @@ def create_app(
             HTTPException: _framework,
             SQLAlchemyError: _database_failed,
             OSError: _disk_failed,
+            ClientDisconnect: _client_gone,
             Exception: _broken,
         },
     )
@@ -239,6 +243,10 @@ async def _disk_failed(_request: Request, error: Exception) -> Response:
     # such as a full disk when the journal of withdrawals is written
     _log.error("Disk error.", exc_info=error)
     return problem_response(DatabaseUnavailable())
+
+
+async def _client_gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=400)  # nobody receives it; it is no error of the service
 
 
 async def _broken(_request: Request, _error: Exception) -> Response:

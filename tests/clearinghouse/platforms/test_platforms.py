@@ -455,6 +455,19 @@ def test_health_and_openapi_document(service):
     }
 
 
+def test_no_redirect_leads_a_request_to_another_address(service):
+    for method, path in (("POST", "/v1/cases/"), ("POST", "/v1/match/"), ("GET", "/v1/feed/")):
+        reply = service.client.request(method, path, follow_redirects=False)
+        assert reply.status_code == 404
+
+
+def test_probes_may_ask_for_the_headers_alone(service):
+    for path in ("/health/live", "/health/ready"):
+        reply = service.client.head(path)
+        assert reply.status_code == 200
+        assert not reply.content
+
+
 def test_clients_can_be_generated_from_the_document(service):
     """`make openapi-clients` generates some; these are the rules that it needs."""
     document = service.client.get("/openapi.json").json()
