@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from fastapi_swagger import patch_fastapi
@@ -178,15 +179,13 @@ def create_app(
         rehearsal = app.state.rehearsal = Rehearsal()
         app.include_router(rehearsals.router)
         app.add_middleware(FaultInjector, rehearsal=rehearsal)
-    patch_fastapi(
+    app.add_api_route("/docs", _documentation, include_in_schema=False)
+    patch_fastapi(  # for the files of the page
         app,
-        docs_url="/docs",
         redirect_from_root_to_docs=False,
         swagger_js_url="/docs/swagger-ui.js",
         swagger_css_url="/docs/swagger-ui.css",
         swagger_favicon_url="/docs/icon.png",
-        # never store a key that was typed into the page
-        swagger_ui_parameters={"persistAuthorization": False},
     )
     app.state.metrics = metrics = Metrics()
     app.add_middleware(
@@ -199,6 +198,19 @@ def create_app(
     app.add_middleware(MetricsMiddleware, metrics=metrics)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # as in FastAPI's docs
     return app
+
+
+async def _documentation(request: Request) -> Response:
+    # relative addresses: behind a proxy the service knows neither the scheme nor a prefix
+    return get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title=request.app.title,
+        swagger_js_url="docs/swagger-ui.js",
+        swagger_css_url="docs/swagger-ui.css",
+        swagger_favicon_url="docs/icon.png",
+        # never store a key that was typed into the page
+        swagger_ui_parameters={"persistAuthorization": False},
+    )
 
 
 # --- errors ----------------------------------------------------------------------------------

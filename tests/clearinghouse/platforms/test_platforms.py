@@ -433,7 +433,7 @@ def test_health_and_openapi_document(service):
     assert service.client.get("/health/ready").status_code == 200
     page = service.client.get("/docs")
     assert page.status_code == 200
-    assert "https://" not in page.text, "the page loads nothing from other hosts"
+    assert "http" not in re.sub(r"<!--.*?-->", "", page.text), "all addresses are relative"
     document = service.client.get("/openapi.json").json()
     assert {"/v1/cases", "/v1/case", "/v1/feed", "/v1/match"} <= set(document["paths"])
     for path in document["paths"].values():
