@@ -312,13 +312,13 @@ def seeds(name):
             yield b"STATS\r\n" + stream
             yield b"zFILDES\0\0"
         case "email":
-            message = EmailMessage()
-            message["From"], message["Subject"] = "a@example.org", "b"
-            message.set_content("c")
-            message.add_attachment(encode(scene(4, 3), "GIF"), "image", "gif", filename="d.gif")
-            yield message.as_bytes()
-            message.add_attachment(message_from_bytes(message.as_bytes()))
-            yield message.as_bytes()
+            mail = EmailMessage()
+            mail["From"], mail["Subject"] = "a@example.org", "b"
+            mail.set_content("c")
+            mail.add_attachment(encode(scene(4, 3), "GIF"), "image", "gif", filename="d.gif")
+            yield mail.as_bytes()
+            mail.add_attachment(message_from_bytes(mail.as_bytes()))
+            yield mail.as_bytes()
             start = b"Received: a\nContent-Type: image/gif\nContent-Transfer-Encoding: "
             yield start + b"quoted-printable\n\nGIF89a=00=\n"
             yield start + b"x-uuencode\n\nbegin 644 a\n#86)C\n`\nend\n"
