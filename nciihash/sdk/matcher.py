@@ -57,7 +57,7 @@ _ITEMS: Final = 32
 
 
 class SearchableBank(Protocol):
-    """What a matcher needs of a bank: `Bank`, `BankContents`, `FrozenBank` and `Follower` have it.
+    """What a matcher needs of a bank: `Bank`, `FrozenBank`, `Follower` and `BankReader` have it.
 
     A veiled bank does not: to align a window takes whole hashes.
     """
