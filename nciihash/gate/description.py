@@ -9,8 +9,8 @@ from nciihash.signals import Level
 
 _VEILED: Final = (
     "The bank is veiled: it has a part of each hash. Found are copies of the whole picture, also "
-    "within a plain frame or a screenshot: saved again, scaled, recoloured, and edited about as one "
-    "of the altered copies that were hashed at submission. Other crops, stickers and parts of "
+    "within a plain frame or a screenshot: saved again, scaled, recoloured, and edited about as "
+    "one of the altered copies that were hashed at submission. Other crops, stickers and parts of "
     "collages are not found: that takes the whole feed."
 )
 _WHOLE: Final = (
