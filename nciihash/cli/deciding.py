@@ -153,8 +153,8 @@ def except_file(
         terminal.line(excepted.fields())
     else:
         terminal.show(
-            f"Exception {excepted.number}: this file is no longer stopped. "
-            f"{decision.reference}: {decision.state}."
+            f"Exception {excepted.number}: this file passes from now on, unless the bank has the "
+            f"same picture. {decision.reference}: {decision.state}."
         )
 
 
