@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -15,6 +16,9 @@ import pytest
 from golden import formats
 from nciihash import Index
 from nciihash.bank.bank import Bank
+from nciihash.gate.decision_tables import KIND
+from nciihash.gate.decisions import DecisionStore
+from nciihash.sdk.verdict_queue import VerdictQueue
 from nciihash.search.backend import kernel
 
 ROOT = Path(__file__).parents[2]
@@ -131,3 +135,35 @@ def test_the_reader_in_javascript_reads_them_too():
     assert [page["cursor"] for page in found["pages"]] == [page["cursor"] for page in pages]
     assert [page["entries"] for page in found["pages"]] == [len(p["entries"]) for p in pages]
     assert [page["more"] for page in found["pages"]] == [page["more"] for page in pages]
+
+
+def test_the_databases_of_a_gate_are_as_described(tmp_path):
+    document = (ROOT / "docs/formats.md").read_text(encoding="utf-8")
+    section = document.partition("## A gate's files")[2].partition("\n## ")[0]
+    described, table = {}, ""
+    for row in re.findall(r"^\| (.*) \|$", section.partition("| table |")[2], re.MULTILINE):
+        name, columns, *_ = row.split("|")
+        if found := re.findall(r"`(\w+)`", name):
+            [table] = found
+        columns = columns.replace("the kind of decision", f"`{KIND.replace(', ', '` `')}`")
+        described.setdefault(table, set()).update(re.findall(r"`(\w+)`", columns))
+    DecisionStore(tmp_path / "decisions").close()
+    VerdictQueue(tmp_path / "verdicts").close()
+    with sqlite3.connect(tmp_path / "decisions") as database:
+        tables = [name for (name,) in database.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+        )]  # fmt: skip
+        stored = {
+            name: {row[1] for row in database.execute(f"PRAGMA table_info({name})")}
+            for name in tables
+        }
+    described.pop("", None)
+    assert described == stored
+    for name, digits in re.findall(r"^\| `(\w+)` \| 0x(\w{8}), `\w{4}` \| 1 \|$", section, re.M):
+        data = (tmp_path / name).read_bytes()
+        assert data[68:72].hex().upper() == digits
+        assert int.from_bytes(data[60:64], "big") == 1
+    for name in ("waiting", "sending"):
+        with sqlite3.connect(tmp_path / "verdicts") as database:
+            for row in database.execute(f"PRAGMA table_info({name})"):
+                assert f"`{row[1]}`" in section
