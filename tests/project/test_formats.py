@@ -159,7 +159,9 @@ def test_the_databases_of_a_gate_are_as_described(tmp_path):
         }
     described.pop("", None)
     assert described == stored
-    for name, digits in re.findall(r"^\| `(\w+)` \| 0x(\w{8}), `\w{4}` \| 1 \|$", section, re.M):
+    ids = re.findall(r"^\| `(\w+)` \| 0x(\w{8}), `\w{4}` \| 1 \|$", section, re.MULTILINE)
+    assert [name for name, _ in ids] == ["decisions", "verdicts"]
+    for name, digits in ids:
         data = (tmp_path / name).read_bytes()
         assert data[68:72].hex().upper() == digits
         assert int.from_bytes(data[60:64], "big") == 1
