@@ -27,6 +27,7 @@ from secrets import token_hex
 from typing import Final, cast
 
 from nciihash.gate.config import Address, UploadLimits
+from nciihash.gate.logs import describe
 
 SOCKET_MODE: Final = 0o660  # of Unix sockets
 BACKLOG: Final = 1024  # connections that the kernel keeps until they are accepted
@@ -165,7 +166,7 @@ class Connection(asyncio.BufferedProtocol):
             self._server.finished(self)
 
     async def linger(self) -> None:
-        """Let the peer read a last answer although it is still sending, which is dropped.
+        """Wait until the peer has read a last answer; what it still sends is dropped.
 
         Without this the operating system answers what was not read by resetting the connection, and
         the peer may lose the answer (RFC 9112 section 9.6).
@@ -401,7 +402,7 @@ class StreamServer:
         except (ConnectionError, ssl.SSLError):
             connection.abort()
         except Exception as error:  # noqa: BLE001 - its message is not logged
-            _log.error("Closed a connection after a fault of the gate: %s", _describe(error))
+            _log.error("Closed a connection after a fault of the gate: %s", describe(error))
             connection.abort()
         finally:
             self._drop(connection)
@@ -460,17 +461,6 @@ def inode(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def _describe(error: Exception) -> str:
-    """Return the type of an exception and where it was raised; its message may be an upload's."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return type(error).__name__
-    code = trace.tb_frame.f_code
-    return f"{type(error).__name__} at {Path(code.co_filename).name}:{trace.tb_lineno}"
 
 
 def _expire(waiter: asyncio.Future[None]) -> None:

@@ -36,7 +36,7 @@ _VERDICTS: Final = {verdict.value: verdict for verdict in Verdict if verdict != 
 
 
 class JsonNeeded(BodyRefused):
-    """A verdict of another type than JSON."""
+    """A verdict in a body that is not declared as JSON."""
 
     status = 415
     code = "json_needed"
@@ -51,8 +51,8 @@ class VerdictInvalid(BodyRefused):
     code = "verdict_invalid"
     title = "The body is not a verdict"
     detail = (
-        'Send `{"verdict": "blocked"}`, `not_blocked` or `unsure`, and if you like who decided: '
-        '`"by"`, with up to 64 characters on one line.'
+        'Send `{"verdict": "blocked"}`, or `not_blocked` or `unsure`, and if you like who decided: '
+        '`"by"`, with at most 64 characters on one line.'
     )
 
 
@@ -71,10 +71,7 @@ def decision_routes(gate: Gate, *, clock: Callable[[], float] = time.time) -> li
 
     async def decide(request: Request) -> Response:
         reference = request.path_params["reference"]
-        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type != "application/json":
-            raise JsonNeeded
-        verdict, by = _parse(await _read(request))
+        verdict, by = await _read(request)
         return await _answer(lambda: store.decide(reference, verdict, by=by, now=clock()))
 
     return [
@@ -100,13 +97,16 @@ async def _answer(find: Callable[[], StoredDecision]) -> Response:
     return json_response(decision.fields())
 
 
-async def _read(request: Request) -> bytes:
-    """Return the body of a request.
+async def _read(request: Request) -> tuple[Verdict, str]:
+    """Return the verdict in the body of a request, and the name of who decided.
 
     Raises:
-        BodyRefused: it is longer than any verdict, or does not arrive.
+        BodyRefused: the body is something else.
         ClientGone: the client has closed the connection.
     """
+    media_type = request.headers.get("content-type", "").partition(";")[0]
+    if media_type.strip().lower() != "application/json":
+        raise JsonNeeded
     body = b""
     try:
         async with asyncio.timeout(_BODY_SECONDS):
@@ -118,22 +118,25 @@ async def _read(request: Request) -> bytes:
         raise BodyTooSlow from None
     except ClientDisconnect:
         raise ClientGone from None
-    return body
+    try:
+        return _parse(body)
+    except ValueError:
+        raise VerdictInvalid from None
 
 
 def _parse(body: bytes) -> tuple[Verdict, str]:
-    """Return the verdict and the name of a body.
+    """Return the verdict and the name in a body.
 
     Raises:
-        VerdictInvalid: it is something else.
+        ValueError: it is something else.
     """
     try:
         content: Any = json.loads(body)
-        if not isinstance(content, dict) or not content.keys() <= {"verdict", "by"}:
-            raise VerdictInvalid
-        verdict, by = content.get("verdict"), content.get("by", "")
-        if not isinstance(verdict, str) or verdict not in _VERDICTS or not isinstance(by, str):
-            raise VerdictInvalid
-        return _VERDICTS[verdict], operator_name(by)
-    except (ValueError, RecursionError):
-        raise VerdictInvalid from None
+    except RecursionError:
+        raise ValueError from None
+    if not isinstance(content, dict) or not content.keys() <= {"verdict", "by"}:
+        raise ValueError
+    verdict, by = content.get("verdict"), content.get("by", "")
+    if not isinstance(verdict, str) or verdict not in _VERDICTS or not isinstance(by, str):
+        raise ValueError
+    return _VERDICTS[verdict], operator_name(by)

@@ -9,17 +9,15 @@ from hypothesis import strategies as st
 from nciihash.gate.icap.messages import (
     CONTINUE,
     LAST_CHUNK,
-    BadRequest,
     Data,
     End,
     Head,
-    MessageLimits,
     Pause,
-    RequestParser,
     chunk,
     encapsulate,
     response,
 )
+from nciihash.gate.icap.parser import BadRequest, MessageLimits, RequestParser
 
 HTTP_POST = b"POST /upload HTTP/1.1\r\nHost: site.example\r\nContent-Type: image/jpeg\r\n\r\n"
 HTTP_OK = b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n\r\n"

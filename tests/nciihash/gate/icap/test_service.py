@@ -196,7 +196,7 @@ def test_what_cannot_be_checked_passes_or_not_as_configured(icap, client, policy
     else:
         assert status == 200
         assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
-        assert b"Retry-After: 60\r\n" in head
+        assert b"\r\nRetry-After: " in head
         assert fields["x-virus-id"] == "NCII.unchecked.bank_stale"
         assert b"Reference" not in page
 
@@ -227,6 +227,23 @@ def test_a_review_is_what_the_policy_says(icap, client):
         _, fields, head, _ = ask(client, "REQMOD", COPY, http=JPEG)
     assert head.startswith(b"HTTP/1.1 403")
     assert fields["x-virus-id"].startswith("NCII.review.")
+
+
+@pytest.mark.parametrize("fields", ["", "Allow: 204\r\n"])
+@pytest.mark.parametrize("kind", ["text/html", "application/zip"])
+def test_what_is_no_picture_takes_no_memory(icap, client, fields, kind):
+    """Also without a preview: it is decided from its start, and echoed while it is received."""
+    http, body = f"Content-Type: {kind}\r\n", HTML * 30
+    memory = icap.gate.memory
+    assert memory.reserve(memory.total - 9000)
+    try:
+        with icap.configured(unchecked=Fail.CLOSED):
+            client.send(request("RESPMOD", body, http=http, fields=fields, size=5000))
+            status, _, _, echoed = client.answer()
+    finally:
+        memory.release(memory.total - 9000)
+    assert (status, echoed) == ((204, b"") if fields else (200, body))
+    assert memory.used == 0
 
 
 SMALL = UploadLimits(image_bytes=20_000, video_bytes=20_000)
