@@ -247,6 +247,29 @@ def test_what_is_no_picture_takes_no_memory(icap, client, fields, kind):
     icap.wait_until_idle()
 
 
+STREAM = "Content-Type: multipart/x-mixed-replace; boundary=xyz\r\n"
+
+
+@pytest.mark.parametrize("http", ["Content-Encoding: br\r\n", STREAM])
+def test_a_body_that_cannot_be_read_is_echoed_while_it_is_received(icap, client, http):
+    """For example a camera's pictures, which never end."""
+    part = b"--xyz\r\nContent-Type: image/jpeg\r\n\r\n%b\r\n" % encode(textured(3, 64, 64), "JPEG")
+    client.send(request("RESPMOD", part * 40, http=http, fields="")[: -len(LAST_CHUNK)])
+    assert client.head()[0] == 200
+    client.finish()
+    assert client.ended is False  # of the echo
+
+
+@pytest.mark.parametrize("preview", [0, 100])
+def test_a_body_that_cannot_be_read_is_answered_from_its_preview(icap, client, preview):
+    sent = request("RESPMOD", PASS, http="Content-Encoding: br\r\n", fields="", preview=preview)
+    client.send(sent)
+    assert client.answer()[0] == 204
+    with icap.configured(unreadable=Fail.CLOSED):
+        client.send(sent)
+        assert client.answer()[1]["x-virus-id"] == "NCII.unreadable.unsupported"
+
+
 SMALL = UploadLimits(image_bytes=20_000, video_bytes=20_000)
 
 
