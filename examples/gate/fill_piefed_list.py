@@ -6,8 +6,8 @@ BANK is the file `bank` in the gate's data folder; it must have whole hashes, so
 be `veiled`. DATABASE is the address of PieFed's PostgreSQL database, such as
 postgresql://piefed:PASSWORD@localhost/piefed. Without --every, the list is filled once.
 
-PieFed reads the table `blocked_image` at each upload, so a change counts at once. Rows that people
-added are left alone: this program's have notes that begin with "nciihash". Do not edit those.
+PieFed reads the table `blocked_image` at each upload, so a change counts at once. This program
+changes only its own rows, whose notes begin with "nciihash". Do not edit those.
 
 PieFed compares whole images, within 14 bits. So an edited copy, such as a crop, a collage or a
 mirror image, is not found this way unless its hash was submitted. The other protocols of the gate

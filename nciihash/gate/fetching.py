@@ -6,7 +6,9 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
+from functools import partial
 from typing import Final, TypeAlias
 
 import httpx
@@ -31,6 +33,7 @@ _REDIRECT_STATUS: Final = frozenset({301, 302, 303, 307, 308})
 _ADDRESSES: Final = 4  # of a host, to which connections are tried
 _CONNECT_SECONDS: Final = 5.0
 _FETCHES: Final = 32  # at a time
+_RESOLVER_THREADS: Final = 8
 
 
 class Refusal(StrEnum):
@@ -70,14 +73,19 @@ class FetchRefused(Exception):
         self.refusal = refusal
 
 
-async def resolve(name: str) -> Sequence[IPAddress]:
-    """Return the addresses of a host, as the system resolves its name.
+def system_resolver() -> Resolver:
+    """Return a resolver that asks the system, in threads of its own.
 
-    Raises:
-        OSError: it has none.
+    A slow name server then delays nothing but fetches.
     """
-    found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    return [ipaddress.ip_address(sockaddr[0]) for *_, sockaddr in found]
+    threads = ThreadPoolExecutor(_RESOLVER_THREADS, thread_name_prefix="resolver")
+
+    async def resolve(name: str) -> Sequence[IPAddress]:
+        look_up = partial(socket.getaddrinfo, name, None, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(threads, look_up)
+        return [ipaddress.ip_address(sockaddr[0]) for *_, sockaddr in found]
+
+    return resolve
 
 
 class Fetcher:
@@ -90,22 +98,26 @@ class Fetcher:
 
     Args:
         seconds: for a whole fetch, redirects included.
-        resolver: of host names.
+        resolver: of host names; None for the system's.
         tls: verifies servers; by default against the authorities that httpx knows, or those of
             SSL_CERT_FILE.
+
+    Attributes:
+        running: how many fetches have begun and not ended.
     """
 
     def __init__(
         self,
         *,
         seconds: float = 15.0,
-        resolver: Resolver = resolve,
+        resolver: Resolver | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._seconds = seconds
-        self._resolve = resolver
+        self._resolve = resolver or system_resolver()
         self._tls = tls or httpx.create_ssl_context()
-        self._running = asyncio.Semaphore(_FETCHES)
+        self._slots = asyncio.Semaphore(_FETCHES)
+        self.running = 0
 
     async def fetch(self, url: str, upload: Upload, hosts: Iterable[str]) -> str:
         """Fetch a file into an upload, which drops it if it is too large.
@@ -126,14 +138,17 @@ class Fetcher:
         """
         named = [parse_host(host) for host in hosts]
         target = _parse(url)
+        self.running += 1
         try:
-            async with asyncio.timeout(self._seconds), self._running:
+            async with asyncio.timeout(self._seconds), self._slots:
                 return await self._follow(target, upload, named)
         except TimeoutError:
             raise FetchRefused(Refusal.TIMEOUT) from None
         except (httpx.HTTPError, httpx.StreamError, OSError):
             # the errors of httpx contain the URL
             raise FetchRefused(Refusal.CONNECTION) from None
+        finally:
+            self.running -= 1
 
     async def _follow(self, url: httpx.URL, upload: Upload, hosts: Sequence[Host]) -> str:
         for _ in range(_REDIRECTS + 1):

@@ -117,9 +117,9 @@ class _Api:
         async def answer(request: Request) -> Response:
             body = Body(request.receive)
             response = await self._answer(endpoint, Request(request.scope, body))
+            if "expect" not in request.headers:  # else the client waits for the answer
+                await body.drop()
             if not body.complete:
-                if "expect" not in request.headers:  # else the client waits for the answer
-                    await body.drop()
                 response.headers["Connection"] = "close"
             return response
 

@@ -137,8 +137,8 @@ def _parse_network(text: str) -> IPNetwork:
         for private in _PRIVATE
     ):
         raise ValueError(
-            "The network after the @ of a host must be a private one. Leave it out if the host has "
-            "public addresses."
+            "The network after the @ of a host must be a private one. Write only the host if it "
+            "has public addresses."
         )
     return network
 

@@ -189,7 +189,7 @@ def _address(address: object, *, private: bool) -> str:
     except ValueError:
         host = None
     if not host or parts.scheme not in {"http", "https"}:
-        raise ConfigError("Set `gate` to the address of the gate, such as http://127.0.0.1:9870.")
+        raise ConfigError("Set `gate` to the address of the gate, such as http://127.0.0.1:8460.")
     if parts.username is not None or parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise ConfigError("`gate` may contain only a host and a port.")
     if parts.scheme == "http" and not private and not _is_loopback(host):

@@ -8,7 +8,6 @@ from typing import Final
 
 from nciihash.gate.answers import retry_after
 from nciihash.gate.outcome import Decision, Outcome
-from nciihash.signals import Band
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,22 +96,6 @@ def refusal(outcome: Outcome, *, as_json: bool) -> tuple[bytes, bytes]:
     if text.status is HTTPStatus.SERVICE_UNAVAILABLE:
         fields.append(f"Retry-After: {retry_after(outcome)}")
     return "\r\n".join([*fields, "", ""]).encode("ascii"), body
-
-
-def threat(outcome: Outcome) -> str:
-    """Return the name of a finding for clients of virus scanners, which show it to people.
-
-    It ends with the reference if there is one, since such clients do not show the page.
-    """
-    match outcome.decision:
-        case Decision.UNREADABLE | Decision.UNCHECKED:
-            name = f"{outcome.decision}.{outcome.reason}"
-        case Decision.REVIEW:
-            name = "review"
-        case _:
-            bands = {match.band for _, match in outcome.result.found} if outcome.result else set()
-            name = f"match.{Band.STRONG if Band.STRONG in bands else Band.LIKELY}"
-    return f"NCII.{name}" if outcome.reference is None else f"NCII.{name}.{outcome.reference}"
 
 
 def _paragraphs(text: _Text, reference: str | None) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nciihash.gate.fetching import Fetcher, FetchRefused, Refusal, resolve
+from nciihash.gate.fetching import Fetcher, FetchRefused, Refusal, system_resolver
 from nciihash.gate.outcome import Reason
 from nciihash.gate.upload import Upload, UploadMemory
 from support.origin import Names, certificate, origin, respond
@@ -98,6 +98,8 @@ def test_a_private_host_is_refused_outside_its_network():
 
 
 def test_the_real_resolver_is_checked_as_well():
+    resolve = system_resolver()
+
     async def run():
         addresses = await resolve("localhost")
         assert all(address.is_loopback for address in addresses)
@@ -223,7 +225,9 @@ def redirects(answer):
     """Return what a fetch finds at a host that sends what `answer` returns, and its paths."""
 
     async def run():
-        async with origin(lambda path: answer(path, served.port)) as served:
+        ports = []
+        async with origin(lambda path: answer(path, ports[0])) as served:
+            ports.append(served.port)
             host = f"media.test:{served.port}"
             names = Names(media_test=LOCAL, public_test=LOCAL, other_test=LOCAL)
             hosts = [f"{host}@127.0.0.1", f"public.test:{served.port}"]

@@ -35,7 +35,6 @@ def piefed(databases):
         plain = make_url(address).set(drivername="postgresql").render_as_string(False)
         with psycopg.connect(plain, autocommit=True) as connection:
             connection.execute(TABLE)
-            connection.address = plain
             yield connection
 
 
@@ -44,7 +43,7 @@ def fill(tmp_path, piefed, monkeypatch, capsys):
     """Return a function that runs the example once and returns what it printed."""
 
     def run():
-        arguments = ["fill_piefed_list.py", str(tmp_path / "bank"), piefed.address]
+        arguments = ["fill_piefed_list.py", str(tmp_path / "bank"), piefed.info.dsn]
         monkeypatch.setattr(sys, "argv", arguments)
         runpy.run_path(str(ROOT / "examples/gate/fill_piefed_list.py"), run_name="__main__")
         return capsys.readouterr().out.strip()

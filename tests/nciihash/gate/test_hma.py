@@ -21,6 +21,8 @@ from nciihash.errors import ServiceUnreachable
 from nciihash.gate.fetching import Fetcher
 from nciihash.gate.hma import routes
 from nciihash.gate.hma_fields import content_id, match_fields, nearest_items
+from nciihash.gate.http_connections import HttpLimits
+from nciihash.gate.http_server import HttpServer
 from nciihash.gate.outcome import Decision, Dialect
 from nciihash.gate.policy import Action, Fail, MediaPolicy, Policy
 from nciihash.gate.pool import PoolFull
@@ -274,7 +276,7 @@ def test_a_video_has_an_md5_by_which_its_frames_are_found(runner, gate, items):
 
     async def run():
         frames = await gate.pool.hash(video, level=Level.FAST, then=lambda item: item)
-        gate.bank = SwitchableBank({"film": frames})
+        gate.bank = SwitchableBank({"video": frames})
         async with client(gate) as hma:
             hashed = await hma.post("/h/hash", files=form(video, "video"))
             digest = hashlib.md5(video).hexdigest()
@@ -616,6 +618,68 @@ def test_any_parameters_and_bodies_are_answered(runner, gate, items):
 
             await asyncio.to_thread(attempt)
             assert refused
+
+    runner.run(run())
+
+
+def test_a_connection_is_kept_and_what_is_unread_is_dropped(runner, gate):
+    async def run():
+        dialect = dialect_config()
+        gate.reload(replace(gate.config, dialects={Dialect.HMA: dialect}))
+        built = routes(gate, Fetcher(resolver=Names()))
+        server = HttpServer(dialect.listen, built, HttpLimits(), close_seconds=1)
+        await server.start()
+        address = f"http://127.0.0.1:{server.port}"
+        async with httpx.AsyncClient(base_url=address) as hma:
+            ports = set()
+            large = bytes(5 << 20)
+            for method, path, body, status in (
+                ("GET", "/c/banks", None, 200),
+                ("GET", "/m/lookup", None, 400),
+                ("GET", "/m/lookup", b"a body", 400),
+                ("POST", "/m/lookup?types=SECRET", large, 400),
+                ("POST", "/c/bank/NCII/content", large, 403),
+                ("POST", "/m/compare", large, 413),
+                ("GET", "/status", None, 200),
+            ):
+                answer = await hma.request(method, path, content=body)
+                assert answer.status_code == status
+                assert answer.content
+                stream = answer.extensions["network_stream"]
+                ports.add(stream.get_extra_info("client_addr")[1])
+            assert len(ports) == 1
+        server.close()
+        await server.wait_closed()
+
+    runner.run(run())
+
+
+def test_a_client_that_leaves_ends_the_fetch(runner, gate):
+    async def run():
+        asked = asyncio.Event()
+
+        async def silent():
+            asked.set()
+            await asyncio.Event().wait()
+            yield b""
+
+        async with origin(lambda _: silent()) as served:
+            dialect = dialect_config(hosts=frozenset({f"a.test:{served.port}@127.0.0.1"}))
+            gate.reload(replace(gate.config, dialects={Dialect.HMA: dialect}))
+            fetcher = Fetcher(resolver=Names(a_test="127.0.0.1"), seconds=600)
+            server = HttpServer(
+                dialect.listen, routes(gate, fetcher), HttpLimits(), close_seconds=1
+            )
+            await server.start()
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            url = f"/m/lookup?url=http://a.test:{served.port}/"
+            writer.write(f"GET {url} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            await asked.wait()
+            writer.close()
+            while fetcher.running:  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(0.01)
+            server.close()
+            await server.wait_closed()
 
     runner.run(run())
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -18,7 +18,7 @@ from nciihash.gate.piefed import routes
 from nciihash.gate.pool import PoolFull
 from nciihash.gate.rehearsal import picture_items
 from support.gating import dialect_config, gate_config, open_gate
-from support.origin import Names, origin, respond
+from support.origin import Names, Origin, origin, respond
 from support.pictures import encode, textured
 from support.videos import make_video, moving_frames
 
@@ -41,9 +41,21 @@ def gate(runner, tmp_path_factory):
     runner.run(opening.__aexit__(None, None, None))
 
 
+@dataclass
+class Asking:
+    """Asks for the hash of a file of the platform's own host."""
+
+    client: httpx.AsyncClient
+    served: Origin
+
+    def __call__(self, path, host=None, **keywords):
+        url = f"http://{host or f'piefed.test:{self.served.port}'}{path}"
+        return self.client.get("/pdq-hash", params={"image_url": url}, **keywords)
+
+
 @asynccontextmanager
 async def piefed(gate, files=FILES, *, hosts=None, limits=None, **changes):
-    """Return a function that asks for the hash of a file of the platform's own host."""
+    """Run a gate that fetches from a host of files."""
     names = Names(piefed_test="127.0.0.1", other_test="127.0.0.1")
     async with origin(lambda path: respond(files[path])) as served:
         host = f"piefed.test:{served.port}"
@@ -52,14 +64,7 @@ async def piefed(gate, files=FILES, *, hosts=None, limits=None, **changes):
         gate.reload(replace(gate.config, dialects=dialects, limits=limits or gate.config.limits))
         transport = httpx.ASGITransport(Starlette(routes=routes(gate, Fetcher(resolver=names))))
         async with httpx.AsyncClient(transport=transport, base_url="http://gate.test") as client:
-
-            async def ask(path, host=host, **keywords):
-                parameters = {"image_url": f"http://{host}{path}"}
-                return await client.get("/pdq-hash", params=parameters, **keywords)
-
-            ask.client = client
-            ask.served = served
-            yield ask
+            yield Asking(client, served)
 
 
 def test_the_hash_is_one_that_piefed_compares(runner, gate):
@@ -91,11 +96,11 @@ def test_a_plain_image_has_a_low_quality(runner, gate):
 
 
 def test_what_cannot_be_hashed(runner, gate):
-    files = FILES | {"/film.mp4": make_video(moving_frames()), "/empty": b""}
+    files = FILES | {"/video.mp4": make_video(moving_frames()), "/empty": b""}
 
     async def run():
         async with piefed(gate, files) as ask:
-            for path in ("/static/none", "/film.mp4", "/empty"):
+            for path in ("/static/none", "/video.mp4", "/empty"):
                 answer = await ask(path)
                 assert answer.status_code == 400
                 assert answer.json() == {"error": "The image cannot be hashed."}
