@@ -5,19 +5,23 @@ date, crops and collages included. It is accepted, refused, or held until a pers
 Verdicts are queued on disk until the clearinghouse has them.
 
     POST /uploads    the bytes of a file: 201 if it may be shown, 403 if it matches, 202 if it is
-                     held
+                     held, 503 if the bank is too old to say
     GET  /health     the state of the bank and of the verdicts, for monitoring
 
 The environment has the address as NCIIHASH_SERVER, the key as NCIIHASH_KEY, with the scopes `feed`
 and `feedback`, and as NCIIHASH_FOLDER the folder for the bank and the verdicts.
 
-Run: uvicorn --factory check_uploads:create_app
+One process may follow the feed into a bank. With several workers, the first one does, and the
+others read the same bank. A worker that is started in place of the first one follows again; until
+then, the readers refuse to answer once the bank is older than `MAX_AGE`.
+
+Run: uvicorn --factory check_uploads:create_app --workers 2
 """
 
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,9 +31,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from nciihash import Follower, Match, Matcher, Verdict, VerdictQueue, VerdictSender
-from nciihash.errors import FileRefused
+from nciihash import BankReader, Follower, Match, Matcher, Verdict, VerdictQueue, VerdictSender
+from nciihash.errors import BankLocked, BankStale, FileRefused
 
+MAX_AGE = 300.0  # seconds without news of the feed, after which uploads have to wait
 UPLOAD_MAX = 50 * 2**20  # bytes
 
 
@@ -39,15 +44,19 @@ def create_app() -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        with VerdictQueue(folder / "verdicts") as verdicts:
-            async with (
-                Follower(server, key, folder / "bank") as follower,
-                VerdictSender(server, key, verdicts) as sender,
-            ):
-                # accept no upload before the bank is complete
-                await asyncio.to_thread(follower.ready)
-                app.state.checks = Checks(follower, verdicts, sender)
-                yield
+        async with AsyncExitStack() as stack:
+            verdicts = stack.enter_context(VerdictQueue(folder / "verdicts"))
+            bank: Follower | BankReader = Follower(server, key, folder / "bank", max_age=MAX_AGE)
+            try:
+                await stack.enter_async_context(bank)
+            except BankLocked:  # another worker follows
+                bank = BankReader(folder / "bank", max_age=MAX_AGE)
+                await stack.enter_async_context(bank)
+            sender = await stack.enter_async_context(VerdictSender(server, key, verdicts))
+            # accept no upload before the bank is complete
+            await asyncio.to_thread(bank.ready)
+            app.state.checks = Checks(bank, verdicts, sender)
+            yield
 
     routes = [Route("/uploads", upload, methods=["POST"]), Route("/health", health)]
     return Starlette(routes=routes, lifespan=lifespan)
@@ -56,9 +65,11 @@ def create_app() -> Starlette:
 class Checks:
     """Checks uploads against the bank and queues the verdicts."""
 
-    def __init__(self, follower: Follower, verdicts: VerdictQueue, sender: VerdictSender) -> None:
-        self.follower = follower
-        self.matcher = Matcher(follower)
+    def __init__(
+        self, bank: Follower | BankReader, verdicts: VerdictQueue, sender: VerdictSender
+    ) -> None:
+        self.bank = bank
+        self.matcher = Matcher(bank)
         self.verdicts = verdicts
         self.sender = sender
 
@@ -82,6 +93,8 @@ async def upload(request: Request) -> JSONResponse:
         matches = await run_in_threadpool(checks.matches, file)
     except FileRefused as error:  # a file that cannot be checked is not shown
         return JSONResponse({"error": str(error)}, 422)
+    except BankStale as error:
+        return JSONResponse({"error": str(error)}, 503, {"Retry-After": "30"})
     # Store the file here, unless it is refused.
     if any(not match.review for match in matches):
         return JSONResponse({"error": "This file may not be shared here."}, 403)
@@ -93,8 +106,9 @@ async def upload(request: Request) -> JSONResponse:
 
 async def health(request: Request) -> JSONResponse:
     checks: Checks = request.app.state.checks
-    bank, verdicts = checks.follower.health(), await run_in_threadpool(checks.sender.health)
+    bank, verdicts = checks.bank.health(), await run_in_threadpool(checks.sender.health)
     # Alert on an `error` that persists, and when the bank has not been current for minutes.
-    healthy = bank.age is not None and bank.age < 300
-    content = {"bank": asdict(bank), "verdicts": asdict(verdicts)}
+    healthy = bank.age is not None and bank.age < MAX_AGE
+    follows = isinstance(checks.bank, Follower)
+    content = {"bank": asdict(bank) | {"follows": follows}, "verdicts": asdict(verdicts)}
     return JSONResponse(content, 200 if healthy else 503)

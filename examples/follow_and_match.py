@@ -19,8 +19,7 @@ from nciihash.sdk import follow
 
 def main(server: str, bank_file: str, uploads: list[str]) -> None:
     with PlatformClient(server, os.environ["NCIIHASH_KEY"]) as client:
-        # In production, run `follow` without `once` in one process. Other processes open the bank
-        # with `Bank.read` and call `refresh`.
+        # In production, run `follow` without `once` in one process. Others use a `BankReader`.
         with Bank.open(bank_file) as bank:
             progress = follow(client, bank, once=True)
         print(f"{progress.signals} signals in the bank")

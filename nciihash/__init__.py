@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from nciihash.client.platform import AsyncPlatformClient, PlatformClient
     from nciihash.hashing.hasher import hash_file, hash_image
     from nciihash.sandbox.parent import hash_upload
+    from nciihash.sdk.bank_reader import BankReader
     from nciihash.sdk.follower import Follower, VeiledFollower
     from nciihash.sdk.matcher import Matcher
     from nciihash.sdk.verdict_queue import VerdictQueue, VerdictSender
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AsyncPlatformClient",
+    "BankReader",
     "Edit",
     "Follower",
     "Hashed",
@@ -63,6 +65,7 @@ __getattr__, __dir__ = attach(
         "client.platform": ("AsyncPlatformClient", "PlatformClient"),
         "hashing.hasher": ("hash_file", "hash_image"),
         "sandbox.parent": ("hash_upload",),
+        "sdk.bank_reader": ("BankReader",),
         "sdk.follower": ("Follower", "VeiledFollower"),
         "sdk.matcher": ("Matcher",),
         "sdk.verdict_queue": ("VerdictQueue", "VerdictSender"),

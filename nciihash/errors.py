@@ -29,6 +29,8 @@ and what to do next.
     ├── EngineUnavailable         the cluster for a scan cannot be reached
     ├── QueueFull                 too many verdicts are waiting to be sent
     ├── QueueInvalid              a verdict queue: damaged, foreign or newer
+    ├── DecisionsInvalid          a gate's decisions: as above (in `nciihash.gate.records`)
+    ├── ReferenceUnknown          no decision of the gate has it (in `nciihash.gate.records`)
     ├── ConfigInvalid             the configuration of a gate: `faults` has all that is wrong in it
     ├── ExtraMissing              a package from `pip install "nciihash[…]"` is missing
     └── ServiceError              anything between this client and a clearinghouse
@@ -226,6 +228,7 @@ class ConfigInvalid(NciihashError):
 
     Attributes:
         faults: the same.
+        summary: how many there are in which file.
     """
 
     code = "config_invalid"
@@ -233,6 +236,7 @@ class ConfigInvalid(NciihashError):
     def __init__(self, path: PathLike[str], faults: Sequence[str]) -> None:
         super().__init__(f"{_printable(path)} cannot be used. {' '.join(faults)}")
         self.faults = tuple(faults)
+        self.summary = f"{_printable(path)} cannot be used: it has {len(faults)} faults."
 
 
 class ExtraMissing(NciihashError):

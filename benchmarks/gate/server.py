@@ -17,6 +17,7 @@ import numpy as np
 
 from nciihash.bank.contents import BankContents
 from nciihash.bank.snapshot import Table
+from nciihash.feed import Added
 from nciihash.gate import serve
 from nciihash.gate.bank import BankState
 from nciihash.gate.config import load
@@ -56,6 +57,10 @@ class FixedBank:
     def look_up(self, items: Sequence[Item], level: Level) -> list[LookupResult]:
         """Return the matches of each item."""
         return self._matchers[level].look_up(items)
+
+    def entry(self, id: str) -> Added | None:
+        """Return a signal by its id."""
+        return self._contents.entry(id)
 
     def state(self) -> BankState:
         """Return the state, which is always current."""

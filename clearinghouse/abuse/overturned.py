@@ -2,7 +2,7 @@
 
 This happens after an appeal: a person found that an upload should not have been stopped. A single
 such mistake puts nothing on hold, since strangers' pictures sometimes resemble each other, and the
-same platform goes on blocking copies of the file. But the operator is asked, because a file on
+same platform continues to block copies of the file. But the operator is asked, because a file on
 which it happens again and again may not be what its submitter declared. The question stays open
 when the platform blocks the next copy.
 

@@ -194,7 +194,8 @@ class BankContents:
         """Return the type and row of an id, or None."""
         if (found := self._added.get(id)) is not None:
             return found
-        if id not in self._looked_up:
+        looked_up = self._looked_up  # another thread may replace it
+        if id not in looked_up:
             try:
                 raw = np.array([raw_id(id)], dtype=f"S{ID_BYTES}")
             except ValueError:
@@ -204,7 +205,7 @@ class BankContents:
                 if row >= 0 and row not in contents.removed:
                     return type, row
             return None
-        return self._looked_up[id]
+        return looked_up[id]
 
     def count_variants(self, type: SignalType, item: str) -> Counter[Variant]:
         """Count an item's hashes of one type, by variant."""

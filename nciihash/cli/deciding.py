@@ -261,10 +261,12 @@ def _csv(result: Report) -> str:
 def _sentences(result: Report) -> Iterator[str]:
     """Return the totals of a report in words."""
     yield f"{result.month}: {result.uploads:,} uploads, of which {result.stopped:,} were stopped."
-    if result.decided:
+    if result.median_hours is not None:
+        hours = result.median_hours
+        within = f"{hours:g} hours" if hours else "the same hour"
         yield (
-            f"People decided on {result.decided:,}, half of them within {result.median_hours:g} "
-            f"hours. {result.overturned:,} stopped uploads should not have been."
+            f"People decided on {result.decided:,}, half of them within {within}. "
+            f"{result.overturned:,} stopped uploads should not have been."
         )
     if result.dry_uploads:
         stopped = sum(result.dry_stopped.values())

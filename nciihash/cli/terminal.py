@@ -33,6 +33,7 @@ from nciihash.cli.interrupts import deferred_interrupt, wait_writable
 from nciihash.cli.tables import shown
 from nciihash.errors import (
     BankError,
+    ConfigInvalid,
     FileRefused,
     InvalidRequest,
     NciihashError,
@@ -249,6 +250,11 @@ class Terminal:
         """
         try:
             yield
+        except ConfigInvalid as error:
+            for fault in error.faults if len(error.faults) > 1 else ():
+                self.say(fault, style="yellow")
+            self.fail(error.code, str(error) if len(error.faults) == 1 else error.summary)
+            raise typer.Exit(ExitCode.USAGE) from None
         except NciihashError as error:
             # the service's own code is more specific
             code = error.problem if isinstance(error, ServiceRefused) else error.code

@@ -1,4 +1,4 @@
-"""Outcomes as HTTP answers: JSON fields, a sentence that says what to do, and a status."""
+"""Outcomes as answers: JSON fields, a sentence that says what to do, an HTTP status, and a name."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -8,6 +8,7 @@ from typing import Any, Final
 from nciihash.gate.outcome import Decision, Outcome, Reason
 from nciihash.sdk.lookup import LookupResult
 from nciihash.sdk.match_fields import match_fields
+from nciihash.signals import Band
 
 BLOCKED_STATUS: Final = 451  # Unavailable For Legal Reasons (RFC 7725)
 REVIEW_STATUS: Final = 202
@@ -104,6 +105,22 @@ def status_of(outcome: Outcome) -> int:
 def retry_after(outcome: Outcome) -> int:
     """Return the seconds after which a file that could not be checked is worth another try."""
     return _RETRY_AFTER.get(outcome.reason, _RETRY_LATER)
+
+
+def threat(outcome: Outcome) -> str:
+    """Return the name of a finding for clients of virus scanners, which show it to people.
+
+    It ends with the reference if there is one, since such clients do not show the page.
+    """
+    match outcome.decision:
+        case Decision.UNREADABLE | Decision.UNCHECKED:
+            name = f"{outcome.decision}.{outcome.reason}"
+        case Decision.REVIEW:
+            name = "review"
+        case _:
+            bands = {match.band for _, match in outcome.result.found} if outcome.result else set()
+            name = f"match.{Band.STRONG if Band.STRONG in bands else Band.LIKELY}"
+    return f"NCII.{name}" if outcome.reference is None else f"NCII.{name}.{outcome.reference}"
 
 
 def strictest(outcomes: Sequence[Outcome]) -> Outcome:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from nciihash.feed import Added
 from nciihash.sdk.follower import Follower, VeiledFollower
 from nciihash.sdk.lookup import LookupResult, look_up
-from nciihash.sdk.matcher import Matcher
+from nciihash.sdk.matcher import Matcher, bank_of
 from nciihash.signals import Item, Level, SignalType
 
 _VERSION_BYTES: Final = 8
@@ -45,6 +46,9 @@ class GateBank(Protocol):
             ServiceError: the bank is veiled, and the clearinghouse does not confirm candidates.
         """
 
+    def entry(self, id: str) -> Added | None:
+        """Return a signal by its id; None if it is not in the bank."""
+
     def state(self) -> BankState:
         """Return the state of the bank."""
 
@@ -75,6 +79,10 @@ class FollowedBank:
             items, lambda item: bank.count_variants(SignalType.PDQ, item)
         )
 
+    def entry(self, id: str) -> Added | None:
+        """Return a signal by its id; None if it is not in the bank."""
+        return self._follower.bank.entry(id)
+
     def state(self) -> BankState:
         """Return the state of the bank."""
         health = self._follower.health()
@@ -100,12 +108,17 @@ class StaticBank:
         self, items: Mapping[str, Item], *, clock: Callable[[], float] = time.time
     ) -> None:
         self._matchers = {level: Matcher.from_items(items, level=level) for level in Level}
+        self._contents = bank_of(items.values())  # with the same ids as the matchers'
         self._signals = [h.signal.value for item in items.values() for h in item.hashes]
         self._clock = clock
 
     def look_up(self, items: Sequence[Item], level: Level) -> list[LookupResult]:
         """Return the matches of each item."""
         return self._matchers[level].look_up(items)
+
+    def entry(self, id: str) -> Added | None:
+        """Return a signal by its id; None if it is not in the bank."""
+        return self._contents.entry(id)
 
     def state(self) -> BankState:
         """Return the state of the bank, which is always current."""

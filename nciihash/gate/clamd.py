@@ -1,26 +1,28 @@
 """The dialect of ClamAV's daemon clamd, over TCP or a Unix socket.
 
-A match is answered as a virus: `stream: NCII.match.strong FOUND`, `NCII.match.likely` or, where the
-policy says `review_as = "block"`, `NCII.review`. A file that cannot be hashed is `OK`, or
-`NCII.unreadable.REASON FOUND` if the dialect fails closed for such files: they will not become
-readable, so this is final. A file that could not be checked is `OK`, or `stream: SENTENCE ERROR` if
-the dialect fails closed: mail servers then ask the sender to try again later. Platforms differ in
-what they do about `ERROR`; see `examples/gate/`.
+A match is answered as a virus: `stream: NCII.match.strong.REFERENCE FOUND`, `NCII.match.likely` or,
+where the policy says `review_as = "block"`, `NCII.review`. The reference is that of the decision.
 
-A file over the limits is read to its end before it is answered, since some clients, when they
-cannot write, send the rest of a file as another stream.
+If the dialect fails closed, so is a file that cannot be hashed (`NCII.unreadable.REASON`) or that
+could not be checked (`NCII.unchecked.REASON`): ownCloud Infinite Scale and many versions of
+Nextcloud store a file for which clamd answers `ERROR`. An email that could not be checked is
+answered with `stream: SENTENCE ERROR` instead: mail servers then ask the sender to try again later,
+while a virus is final.
 
-The files of emails are checked one by one, and the strictest outcome is answered.
+A file over the limits is read to its end before it is answered, since Nextcloud, when it cannot
+write, sends the rest of a file as another stream. The files of emails are checked one by one, and
+the strictest outcome is answered.
 """
 
 import asyncio
+import logging
 import time
 from contextlib import suppress
 from typing import Final
 
 from nciihash import __version__
 from nciihash.gate import mail
-from nciihash.gate.answers import detail, strictest
+from nciihash.gate.answers import detail, strictest, threat
 from nciihash.gate.clamd_protocol import (
     ANSWERED,
     ClamdProtocol,
@@ -33,13 +35,15 @@ from nciihash.gate.clamd_protocol import (
 from nciihash.gate.config import DialectConfig
 from nciihash.gate.connections import Connection, StreamLimits, StreamServer
 from nciihash.gate.gate import Gate
+from nciihash.gate.logs import describe
 from nciihash.gate.outcome import Decision, Dialect, Outcome, Reason
-from nciihash.gate.upload import Upload
-from nciihash.signals import Band
 
 STREAM_MAX: Final = 1 << 32  # bytes of a stream, read to its end although the gate's limit is less
+PARSED_AT_ONCE: Final = 2  # emails; decoding one takes up to three times its size
 PACKET_SECONDS: Final = 0.2  # after which a command without prefix and newline is complete
 TIMED_OUT: Final = b"COMMAND READ TIMED OUT\n"  # clamd sends it with a newline for all commands
+
+_log: Final = logging.getLogger("nciihash.gate")
 
 
 async def serve(gate: Gate, config: DialectConfig) -> StreamServer:
@@ -54,43 +58,13 @@ async def serve(gate: Gate, config: DialectConfig) -> StreamServer:
     return server
 
 
-def answer(outcome: Outcome) -> str:
-    """Return clamd's answer about a stream."""
+def answer(outcome: Outcome, *, message: bool) -> str:
+    """Return clamd's answer about a stream; `message` is whether it is an email."""
     if not outcome.stop:
         return "stream: OK"
-    match outcome.decision:
-        case Decision.UNCHECKED:
-            return f"stream: {detail(outcome)} ERROR"
-        case Decision.UNREADABLE:
-            name = f"unreadable.{outcome.reason}"
-        case Decision.REVIEW:
-            name = "review"
-        case _:
-            name = f"match.{_band(outcome)}"
-    return f"stream: NCII.{name} FOUND"
-
-
-async def check(gate: Gate, upload: Upload) -> Outcome:
-    """Check a file, or all pictures and videos of an email."""
-    if upload.refused is not None or not mail.is_message(upload.data):
-        return await gate.check(Dialect.CLAMD, upload)
-    outcomes = []
-    files = mail.files(upload.data)
-    while True:
-        with gate.upload() as part:
-            try:
-                content = await asyncio.to_thread(next, files, None)
-            except mail.TooComplex:
-                part.refused = Reason.TOO_LARGE
-                outcomes.append(await gate.check(Dialect.CLAMD, part))
-                break
-            if content is None:
-                break
-            part.write(content)
-            outcomes.append(await gate.check(Dialect.CLAMD, part))
-        if outcomes[-1].decision is Decision.BLOCK:
-            break
-    return strictest(outcomes or [Outcome(Decision.CLEAR, Reason.NO_MATCH)])
+    if message and outcome.decision is Decision.UNCHECKED:
+        return f"stream: {detail(outcome)} ERROR"
+    return f"stream: {threat(outcome)} FOUND"
 
 
 class _Clamd:
@@ -103,6 +77,7 @@ class _Clamd:
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._scans = 0  # streams that are being received or checked
+        self._parsing = asyncio.Semaphore(PARSED_AT_ONCE)
 
     async def handle(self, connection: Connection) -> None:
         """Answer the commands of a connection."""
@@ -139,19 +114,49 @@ class _Clamd:
         return False
 
     async def _stream(self, connection: Connection, protocol: ClamdProtocol) -> bool:
+        start = b""
         with self._gate.upload() as upload:
             while True:
                 match await _next(connection, protocol):
                     case Data(content):
+                        start += content[: mail.START - len(start)]
                         upload.write(content)
                     case EndOfStream():
                         break
                     case Refused(text):
                         await connection.write(protocol.reply(text))
                         return True
-            outcome = await check(self._gate, upload)
-        await connection.write(protocol.reply(answer(outcome)))
+            message = mail.is_message(start)
+            if message and upload.refused is None:
+                outcome = await self._check_message(upload.data)
+            else:
+                outcome = await self._gate.check(Dialect.CLAMD, upload)
+        await connection.write(protocol.reply(answer(outcome, message=message)))
         return False
+
+    async def _check_message(self, data: bytes | bytearray) -> Outcome:
+        """Check the pictures and videos of an email; return the strictest outcome."""
+        outcomes: list[Outcome] = []
+        files = mail.files(data)
+        more = True
+        while more:
+            with self._gate.upload() as part:
+                try:
+                    async with self._parsing:
+                        content = await asyncio.to_thread(next, files, None)
+                except mail.TooComplex:
+                    part.refused, more = Reason.TOO_LARGE, False
+                except Exception as error:  # noqa: BLE001 - the caller needs an answer
+                    _log.error("An email could not be parsed: %s", describe(error))
+                    part.refused, more = Reason.INTERNAL, False
+                else:
+                    if content is None:
+                        break
+                    part.write(content)
+                    content = None
+                outcomes.append(await self._gate.check(Dialect.CLAMD, part))
+            more = more and outcomes[-1].decision is not Decision.BLOCK
+        return strictest(outcomes or [Outcome(Decision.CLEAR, Reason.NO_MATCH)])
 
     def _text(self, command: str) -> str:
         match command:
@@ -212,9 +217,3 @@ async def _next(connection: Connection, protocol: ClamdProtocol) -> Event | None
         else:
             raise ConnectionResetError
     return event
-
-
-def _band(outcome: Outcome) -> Band:
-    found = outcome.result.found if outcome.result else []
-    bands = {match.band for _, match in found}
-    return Band.STRONG if Band.STRONG in bands else Band.LIKELY

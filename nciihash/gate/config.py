@@ -129,7 +129,8 @@ class FloodConfig:
     """When many unlike pictures match one item, block becomes review: see `nciihash.gate.flood`.
 
     Attributes:
-        pictures: how many unlike pictures.
+        pictures: more than how many unlike pictures; at least 40, which copies of one picture never
+            exceed.
         seconds: within what time; at most an hour.
     """
 

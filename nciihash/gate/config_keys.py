@@ -166,17 +166,17 @@ LIMITS: Final = (
 FLOOD: Final = (
     Key(
         "pictures",
-        values.integer(2, 1_000_000),
+        values.integer(40, 1000),
         "40",
-        "So many pictures that are unlike each other, and match one item though not closely, make "
-        "its further matches that are not close `review` instead of `block`: a harmful entry of "
-        "the bank cannot block a whole platform.",
+        "If more than so many pictures that are unlike each other match one item, which is one "
+        "picture and its altered copies, the item is faulty: its further matches that are not "
+        "close are then `review` instead of `block`. Copies of one picture never cause this.",
     ),
     Key(
         "seconds",
         values.number(60, 3600),
         "3600",
-        "Within so many seconds. No hash of an upload is kept for longer, and none on disk.",
+        "Within so many seconds. No hash of an upload is kept for this.",
     ),
 )
 POLICY: Final = (
@@ -236,7 +236,7 @@ _LISTEN: Final = (
     Key(
         "listen",
         values.address,
-        '"127.0.0.1:8460"',
+        '"127.0.0.1:8480"',
         'Where to listen: "HOST:PORT", "[::1]:PORT", or "unix:/PATH" for a Unix socket. http, hma, '
         "pictrs and piefed may share an address.",
         required=True,

@@ -123,7 +123,7 @@ def address(value: object) -> tuple[str, int, Path | None]:
     valid = _is_ipv6(host[1:-1]) if bracketed else _is_host(host)
     if not valid or not (port.isascii() and port.isdigit()) or int(port) > 0xFFFF:
         raise ValueError(
-            'Write "HOST:PORT", such as "127.0.0.1:8460" or "[::1]:8460", or "unix:/PATH" for a '
+            'Write "HOST:PORT", such as "127.0.0.1:8480" or "[::1]:8480", or "unix:/PATH" for a '
             "Unix socket. For all interfaces, write 0.0.0.0 or [::] as the host."
         )
     return host.strip("[]"), int(port), None

@@ -27,6 +27,7 @@ from secrets import token_hex
 from typing import Final, cast
 
 from nciihash.gate.config import Address, UploadLimits
+from nciihash.gate.logs import describe
 
 SOCKET_MODE: Final = 0o660  # of Unix sockets
 BACKLOG: Final = 1024  # connections that the kernel keeps until they are accepted
@@ -165,7 +166,7 @@ class Connection(asyncio.BufferedProtocol):
             self._server.finished(self)
 
     async def linger(self) -> None:
-        """Let the peer read a last answer although it is still sending, which is dropped.
+        """Wait until the peer has read a last answer; what it still sends is dropped.
 
         Without this the operating system answers what was not read by resetting the connection, and
         the peer may lose the answer (RFC 9112 section 9.6).
@@ -333,7 +334,7 @@ class StreamServer:
             self.port = self._server.sockets[0].getsockname()[1]
             return
         listener = unix_listener(self.address.path)
-        self._socket_file = _inode(self.address.path)
+        self._socket_file = inode(self.address.path)
         self._server = await loop.create_unix_server(
             lambda: Connection(self), sock=listener, backlog=BACKLOG
         )
@@ -344,7 +345,7 @@ class StreamServer:
             self._server.close()
         if not self.draining and self._socket_file is not None:
             path = self.address.path
-            if path is not None and _inode(path) == self._socket_file:  # still this server's
+            if path is not None and inode(path) == self._socket_file:  # still this server's
                 path.unlink(missing_ok=True)
         self.draining = True
         for connection in self.idle:
@@ -401,7 +402,7 @@ class StreamServer:
         except (ConnectionError, ssl.SSLError):
             connection.abort()
         except Exception as error:  # noqa: BLE001 - its message is not logged
-            _log.error("Closed a connection after a fault of the gate: %s", _describe(error))
+            _log.error("Closed a connection after a fault of the gate: %s", describe(error))
             connection.abort()
         finally:
             self._drop(connection)
@@ -453,23 +454,13 @@ def unix_listener(path: Path) -> socket.socket:
     return listener
 
 
-def _inode(path: Path) -> tuple[int, int] | None:
+def inode(path: Path) -> tuple[int, int] | None:
+    """Return the device and inode of a file; None if it cannot be found."""
     try:
         status = path.stat()
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def _describe(error: Exception) -> str:
-    """Return the type of an exception and where it was raised; its message may be an upload's."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return type(error).__name__
-    code = trace.tb_frame.f_code
-    return f"{type(error).__name__} at {Path(code.co_filename).name}:{trace.tb_lineno}"
 
 
 def _expire(waiter: asyncio.Future[None]) -> None:

@@ -27,7 +27,7 @@ from nciihash.gate.records import (
     operator_name,
 )
 from nciihash.gate.requests import guarded, json_response, problem
-from nciihash.gate.uploads import BodyRefused, ClientGone
+from nciihash.gate.uploads import BodyRefused, BodyTooSlow, ClientGone
 from nciihash.signals import Verdict
 
 _BODY_MAX: Final = 4096  # bytes
@@ -36,12 +36,24 @@ _VERDICTS: Final = {verdict.value: verdict for verdict in Verdict if verdict != 
 
 
 class JsonNeeded(BodyRefused):
-    """A body of another type."""
+    """A verdict in a body that is not declared as JSON."""
 
-    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    status = 415
     code = "json_needed"
     title = "The body is not JSON"
     detail = "Send the header `Content-Type: application/json`."
+
+
+class VerdictInvalid(BodyRefused):
+    """A body that is not a verdict."""
+
+    status = 400
+    code = "verdict_invalid"
+    title = "The body is not a verdict"
+    detail = (
+        'Send `{"verdict": "blocked"}`, or `not_blocked` or `unsure`, and if you like who decided: '
+        '`"by"`, with at most 64 characters on one line.'
+    )
 
 
 def decision_routes(gate: Gate, *, clock: Callable[[], float] = time.time) -> list[BaseRoute]:
@@ -59,21 +71,7 @@ def decision_routes(gate: Gate, *, clock: Callable[[], float] = time.time) -> li
 
     async def decide(request: Request) -> Response:
         reference = request.path_params["reference"]
-        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type != "application/json":
-            raise JsonNeeded
-        body = await _read(request)
-        try:
-            verdict, by = _parse(body)
-        except ValueError:
-            return problem(
-                HTTPStatus.BAD_REQUEST,
-                "verdict_invalid",
-                "The body is not a verdict",
-                'Send `{"verdict": "blocked"}`, `not_blocked` or `unsure`, and if you like who '
-                'decided: `"by"`, with up to 64 characters on one line.',
-                headers={"Connection": "close"},
-            )
+        verdict, by = await _read(request)
         return await _answer(lambda: store.decide(reference, verdict, by=by, now=clock()))
 
     return [
@@ -99,32 +97,39 @@ async def _answer(find: Callable[[], StoredDecision]) -> Response:
     return json_response(decision.fields())
 
 
-async def _read(request: Request) -> bytes:
-    """Return the body of a request, cut off where it is longer than any verdict.
+async def _read(request: Request) -> tuple[Verdict, str]:
+    """Return the verdict in the body of a request, and the name of who decided.
 
     Raises:
-        ClientGone: it does not arrive.
+        BodyRefused: the body is something else.
+        ClientGone: the client has closed the connection.
     """
+    media_type = request.headers.get("content-type", "").partition(";")[0]
+    if media_type.strip().lower() != "application/json":
+        raise JsonNeeded
     body = b""
     try:
         async with asyncio.timeout(_BODY_SECONDS):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > _BODY_MAX:
-                    break
-    except (TimeoutError, ClientDisconnect):
+                    raise VerdictInvalid
+    except TimeoutError:
+        raise BodyTooSlow from None
+    except ClientDisconnect:
         raise ClientGone from None
-    return body[: _BODY_MAX + 1]
+    try:
+        return _parse(body)
+    except ValueError:
+        raise VerdictInvalid from None
 
 
 def _parse(body: bytes) -> tuple[Verdict, str]:
-    """Return the verdict and the name of a body.
+    """Return the verdict and the name in a body.
 
     Raises:
         ValueError: it is something else.
     """
-    if len(body) > _BODY_MAX:
-        raise ValueError
     try:
         content: Any = json.loads(body)
     except RecursionError:

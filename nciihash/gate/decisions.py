@@ -12,7 +12,7 @@ verdict of its own only if it says more than the one before: `blocked` unless th
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from typing import Final, Self
@@ -49,6 +49,7 @@ from nciihash.wire import Hit
 DECISIONS_FILE: Final = "decisions"  # in the gate's folder
 REFERENCE_DAYS: Final = 90
 COUNT_DAYS: Final = 1100  # three years, for yearly reports
+FILE_MAX: Final = 4 << 30  # bytes: some ten million references; a flood must not fill the disk
 MATCHES_MAX: Final = 100  # matched signals of a decision; a video may match thousands
 
 _ANY_HOUR: Final = 1 << 62
@@ -62,7 +63,7 @@ FROM decisions WHERE reference = ? AND hour >= ?
 """  # noqa: S608 - the names are constants
 _STATES: Final = f"""
 SELECT strftime('%Y-%m', hour, 'unixepoch') AS month, {KIND}, state,
-    ifnull((decided - hour) / {HOUR}, {NEVER}) AS hours, count(*) AS count
+    ifnull(max(0, decided - hour) / {HOUR}, {NEVER}) AS hours, count(*) AS count
 FROM decisions WHERE hour < ? GROUP BY month, {KIND}, state, hours
 """  # noqa: S608 - the names are constants
 _STATES_OF_MONTH: Final = f"""
@@ -94,6 +95,8 @@ class DecisionStore:
     Args:
         path: the path of the file; created if it does not exist (its folder must exist).
         reference_days: days for which references are valid.
+        max_bytes: the largest size of the file. At that size nothing is recorded, as on a full
+            disk, until `purge` makes space.
 
     Attributes:
         counts: how many uploads were decided in which way.
@@ -105,7 +108,13 @@ class DecisionStore:
         OSError: the file cannot be opened.
     """
 
-    def __init__(self, path: str | PathLike[str], *, reference_days: int = REFERENCE_DAYS) -> None:
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        *,
+        reference_days: int = REFERENCE_DAYS,
+        max_bytes: int = FILE_MAX,
+    ) -> None:
         self._reference_days = reference_days
         self._file = SQLiteFile(
             path,
@@ -114,6 +123,7 @@ class DecisionStore:
             tables=TABLES,
             content="a file of decisions",
             invalid=DecisionsInvalid,
+            max_bytes=max_bytes,
         )
         self.counts = DecisionCounts(self._file)
         self.exceptions = ExceptedFiles(self._file)
@@ -143,7 +153,7 @@ class DecisionStore:
         Args:
             kind: what was decided.
             matches: the matches that led to it, nearest first; at most `MATCHES_MAX` are stored.
-            obeyed: whether the caller must do as it was told, so that a block is `blocked`.
+            obeyed: whether the caller must obey, so that a block is `blocked`.
             now: the time, in Unix seconds.
 
         Raises:
@@ -155,7 +165,7 @@ class DecisionStore:
         signals = list(dict.fromkeys(match.id for match in chosen))
         items = dict.fromkeys(match.item for match in chosen)
         reference, hour = new_reference(), hour_of(now)
-        row = (reference, *columns(kind), " ".join(signals), " ".join(items), hour, state, hour)
+        row = (reference, *columns(kind), _joined(signals), _joined(items), hour, state, hour)
         with self._file.change() as database:
             database.execute(_INSERT, row)
             if not kind.dry_run:
@@ -280,8 +290,8 @@ class DecisionStore:
         return StoredDecision(
             reference=own,
             kind=read_kind(kind),
-            signals=tuple(signals.split()),
-            items=tuple(items.split()),
+            signals=_split(signals),
+            items=_split(items),
             hour=hour,
             state=Verdict(state),
             changed=changed,
@@ -297,6 +307,14 @@ def _chosen(matches: Sequence[Match | Hit]) -> list[Match | Hit]:
         nearest.setdefault(match.item, match)
     others = (match for match in matches if match is not nearest[match.item])
     return [*nearest.values(), *others][:MATCHES_MAX]
+
+
+def _joined(ids: Iterable[str]) -> str:
+    return "\n".join(ids)  # those of a clearinghouse are hexadecimal, others have spaces
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(text.split("\n")) if text else ()
 
 
 def _add_verdicts(

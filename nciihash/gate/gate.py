@@ -108,7 +108,7 @@ class Gate:
         self.decisions = decisions
         self.metrics = metrics
         self.memory = UploadMemory(config.limits.memory)
-        self.flood = FloodStop(config.flood)
+        self.flood = FloodStop(config.flood, bank.entry, alert=metrics.flooded)
         self._exceptions = Exceptions.of(decisions.exceptions.all())
         self._exceptions_version = decisions.exceptions.version()
         self._verdicts = verdicts

@@ -2,20 +2,26 @@
 
 Bodies are the concern of `nciihash.gate.uploads`. Addresses of clients are not read.
 
-The parser is h11. httptools needs 0.2 ms less for an upload of 300 KB, but it ends a request that
-offers another protocol (`Upgrade: h2c`, as Java's HttpClient does by default) before its body,
-which would be checked as an empty file.
+The parser is httptools, which takes 0.2 ms less than h11 for an upload of 300 KB. It ends a request
+that offers another protocol before its body, which would then be checked as an empty file. So the
+offer is removed: Java's HttpClient makes it by default (`Upgrade: h2c`). httptools has no limits on
+headers, so they are here.
 """
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEADERS_SECONDS: Final = 20.0
 ANSWER_SECONDS: Final = 60.0
+
+_HEADER_BYTES: Final = 65_536  # of a request; and of what a body has besides its content
+_PIPELINED: Final = 16  # requests that may wait on one connection
+_END: Final = b"\r\n\r\n"
+_UPGRADE: Final = re.compile(rb"(?i)\r\nupgrade[ \t]*:[^\r\n]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +61,16 @@ class ConnectionCount:
         return LimitedConnection(self, **arguments)
 
 
-class LimitedConnection(H11Protocol):
+class LimitedConnection(HttpToolsProtocol):
     """A connection of uvicorn within limits."""
 
     def __init__(self, count: ConnectionCount, **arguments: Any) -> None:  # noqa: ANN401
         super().__init__(**arguments)
         self._count = count
+        self._head = b""  # of the next request, until it is complete
+        self._parsing = False  # whether the parser is within a request
+        self._progress = False  # whether the parser has found something in the latest bytes
+        self._fruitless = 0  # bytes in which it has found nothing since
         self._timer: asyncio.TimerHandle | None = None  # of headers or of an idle connection
         self._receiving = False  # whether the headers of a request have started to arrive
         self._answer_timer: asyncio.TimerHandle | None = None
@@ -86,26 +96,79 @@ class LimitedConnection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes of a request."""
+        """Take bytes of requests; the parser gets the headers of one when they are complete."""
+        if not self._parsing:
+            data = self._head + data
+            end = data.find(_END, 0, _HEADER_BYTES)
+            if end < 0 and len(data) < _HEADER_BYTES:
+                self._head = data
+                if not self._receiving:
+                    self._wait(receiving=True)
+                return
+            self._head = b""
+            if end < 0:
+                self.send_400_response("The headers are too long.")
+                return
+            if _UPGRADE.search(data, 0, end):
+                data = _UPGRADE.sub(b"", data[:end]) + data[end:]
+        self._progress = False
         super().data_received(data)
         if self.transport.is_closing():
             return
-        if self.cycle is not None and not self.cycle.response_complete:
+        self._fruitless = 0 if self._progress else self._fruitless + len(data)
+        if self._fruitless > _HEADER_BYTES:  # in the headers of a pipelined request, or in trailers
+            self.transport.abort()
+        elif self.cycle is not None and not self.cycle.response_complete:
             self._count.idle.pop(self, None)
             self._stop_waiting()
-        elif not self._receiving:
-            self._wait(receiving=True)
+
+    def on_message_begin(self) -> None:
+        """Note that a request has started; called by the parser, as the following."""
+        self._parsing = True
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header. An offer of another protocol is only left in a pipelined request.
+
+        Raises:
+            ValueError: it is such an offer. The client gets an error.
+        """
+        if name.lower() == b"upgrade":
+            raise ValueError
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Start to answer a request.
+
+        Raises:
+            ValueError: too many requests wait.
+        """
+        self._progress = True
+        super().on_headers_complete()
+        if len(self.pipeline) > _PIPELINED:
+            raise ValueError
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of a body."""
+        self._progress = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Note that a request has been received."""
+        self._progress = True
+        self._parsing = False
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Wait for the next request; close the connection if a part of a body is unread."""
-        unread = self.conn.their_state is h11.SEND_BODY
+        unread = self.cycle.response_complete and self.cycle.more_body
         super().on_response_complete()  # starts the next request if it was pipelined
         if self.transport.is_closing():
             self._watch_answer()
         elif unread:
             self.transport.close()
         elif self.cycle.response_complete:
-            self._wait(receiving=bool(self.conn.trailing_data[0]))
+            self._wait(receiving=self._parsing or bool(self._head))
 
     def pause_writing(self) -> None:
         """Note that the client does not read as fast as the answer is written."""

@@ -2,9 +2,8 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http import HTTPStatus
-from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
@@ -14,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from nciihash.gate.config import Address
-from nciihash.gate.connections import BACKLOG, tls_context, unix_listener
+from nciihash.gate.connections import BACKLOG, inode, tls_context, unix_listener
 from nciihash.gate.http_connections import ConnectionCount, HttpLimits
 from nciihash.gate.requests import problem
 
@@ -59,6 +58,7 @@ class HttpServer:
             )
         )
         self._running: asyncio.Task[None] | None = None
+        self._socket_file: tuple[int, int] | None = None  # device and inode of the Unix socket
 
     @property
     def connections(self) -> int:
@@ -87,8 +87,9 @@ class HttpServer:
         """Return when all connections are closed, at the latest after `close_seconds`."""
         if self._running is not None:
             await self._running
-        if (path := self.address.path) is not None:
-            _unlink(path)
+        path = self.address.path
+        if path is not None and inode(path) == self._socket_file:  # still this server's
+            path.unlink(missing_ok=True)
 
     async def _listen(self) -> asyncio.Server:
         loop = asyncio.get_running_loop()
@@ -96,8 +97,10 @@ class HttpServer:
             self._server.config.load()
         tls = tls_context(self.address)
         if (path := self.address.path) is not None:
+            listener = unix_listener(path)
+            self._socket_file = inode(path)
             return await loop.create_unix_server(
-                self._server.new_connection, sock=unix_listener(path), backlog=BACKLOG
+                self._server.new_connection, sock=listener, backlog=BACKLOG
             )
         return await loop.create_server(
             self._server.new_connection,
@@ -143,8 +146,3 @@ async def _refuse(_: Request, error: Exception) -> Response:
         "docs/gate.md has the paths and methods of each dialect.",
         headers=error.headers,
     )
-
-
-def _unlink(path: Path) -> None:
-    with suppress(OSError):
-        path.unlink()

@@ -16,13 +16,13 @@ from typing import Final
 from nciihash.errors import FileRefused
 from nciihash.media import formats
 
-MAX_BYTES: Final = 128 << 20  # of a message; mail servers accept some 25 to 50 MB
+MAX_BYTES: Final = 64 << 20  # of a message; mail servers accept some 25 to 50 MB
 MAX_DEPTH: Final = 12  # of parts within parts
 MAX_PARTS: Final = 1000
 MAX_FILES: Final = 100  # pictures and videos
 _MAX_CANDIDATES: Final = 100 * MAX_PARTS  # texts that look like a boundary
 _HEADERS_MAX: Final = 1 << 16  # bytes of the headers of a message or part
-_START: Final = 32 + 4096  # bytes that are enough to detect a format
+START: Final = 4096 + 32  # bytes that are enough to detect a format, or an email
 
 _HEADER_LINE: Final = re.compile(rb"[!-9;-~]{1,76}[ \t]*:")
 _MBOX_LINE: Final = re.compile(rb"\AFrom [^\n]{1,998}\n")
@@ -55,14 +55,15 @@ class _Part:
     depth: int
 
 
-def is_message(data: bytes | bytearray) -> bool:
-    """Whether a file is an email and not a picture or video."""
-    start = bytes(data[:_HEADERS_MAX])
+def is_message(start: bytes) -> bool:
+    """Whether a file that starts so, with at least `START` bytes, is an email."""
     if _format(start):
         return False
     if mbox := _MBOX_LINE.match(start):
         start = start[mbox.end() :]
-    return bool(_HEADER_LINE.match(start) and _OF_MESSAGES.search(_header_block(start)))
+    end = _END_OF_HEADERS.search(start)
+    headers = start if end is None else start[: end.start()]
+    return bool(_HEADER_LINE.match(headers) and _OF_MESSAGES.search(headers))
 
 
 def files(data: bytes | bytearray) -> Iterator[bytes]:
@@ -97,7 +98,9 @@ def files(data: bytes | bytearray) -> Iterator[bytes]:
             found += 1
             if found > MAX_FILES:
                 break
-            yield content
+            decoded = [content]
+            del content
+            yield decoded.pop()  # so that this generator does not keep it
     raise TooComplex
 
 
@@ -150,11 +153,6 @@ def _headers(data: bytes | bytearray, part: _Part) -> tuple[bytes, int]:
     if end is None:
         return _FOLD.sub(b" ", block[skipped:]), part.end
     return _FOLD.sub(b" ", block[skipped : end.start()]), part.start + end.end()
-
-
-def _header_block(start: bytes) -> bytes:
-    end = _END_OF_HEADERS.search(start)
-    return start if end is None else start[: end.start()]
 
 
 def _value(headers: bytes, name: bytes) -> bytes:
@@ -213,7 +211,7 @@ def _uu_lines(content: bytes, start: int) -> Iterator[bytes]:
 
 def _format(content: bytes) -> bool:
     """Whether a file starts as a picture or video."""
-    start = content[:_START]
+    start = content[:START]
     try:
         return bool(formats.video_format(start) or formats.detect(start))
     except FileRefused:

@@ -82,7 +82,7 @@ class DecisionKind:
         decision: what the gate found. With `dry_run`, what it would have answered.
         reason: why.
         band: of the nearest match that led to the decision; None without any.
-        stopped: whether a caller that knows only yes and no was told to refuse the upload. With
+        stopped: whether a caller that knows only yes and no had to refuse the upload. With
             `dry_run`, whether it would have been.
         dry_run: whether the dialect only counts what it would have stopped.
     """
@@ -109,7 +109,7 @@ class StoredDecision:
         state: the latest verdict.
         changed: the hour of the latest verdict.
         decided: the hour of the first verdict of a person; None if there is none.
-        by: who gave the latest verdict, if that person said so.
+        by: the name of whose verdict is the latest; empty if unknown.
     """
 
     reference: str

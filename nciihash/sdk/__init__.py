@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from nciihash._lazy import attach
 
 if TYPE_CHECKING:
+    from nciihash.sdk.bank_reader import BankReader
     from nciihash.sdk.follow_loop import FollowerOptions, Progress, Stop, follow
     from nciihash.sdk.follower import Follower, VeiledFollower
     from nciihash.sdk.lookup import LookupResult, look_up
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from nciihash.sdk.verdict_queue import VerdictQueue, VerdictSender
 
 __all__ = [
+    "BankReader",
     "Confirmer",
     "Follower",
     "FollowerOptions",
@@ -30,6 +32,7 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
+        "bank_reader": ("BankReader",),
         "follow_loop": (
             "FollowerOptions",
             "Progress",

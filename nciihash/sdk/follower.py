@@ -1,5 +1,11 @@
-"""A bank that a background thread keeps up to date while a service matches against it."""
+"""A bank that a background thread keeps up to date while a service matches against it.
 
+The logger `nciihash.follower` gets the start and the end of following, the moments at which the
+bank has everything in the feed, and rebuilds (INFO), and errors with what is done about them
+(WARNING). No message has a hash, an id, a cursor or a key.
+"""
+
+import logging
 import threading
 import time
 from abc import abstractmethod
@@ -8,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
+from typing import Final
 
 import httpx
 import numpy as np
@@ -25,6 +32,8 @@ from nciihash.sdk.veiled import Confirmer, load_veil, save_veil
 from nciihash.signals import Match, Signal, SignalType
 from nciihash.veil import Veil
 from nciihash.wire import Hits
+
+_log: Final = logging.getLogger("nciihash.follower")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +183,7 @@ class BaseFollower(BackgroundThread):
         self._progress, self._current_at, self._failures = Progress(), None, 0
         self._noted = self.bank.current_at
         self._stop = Stop()
+        _log.info("Following the feed into %s, which has %d signals", self._path, len(self.bank))
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -191,6 +201,7 @@ class BaseFollower(BackgroundThread):
                 self._recover(error)
 
     def _on_progress(self, progress: Progress) -> None:
+        _log_change(self._progress, progress)
         if progress.error is None:
             self._failures = 0
             if progress.current:
@@ -212,7 +223,9 @@ class BaseFollower(BackgroundThread):
                 )
         self._progress = replace(self._progress, current=False, rebuilding=False, error=message)
         self._failures += 1
-        self._stopping.wait(self._options.repair_backoff.pause(self._failures))
+        pause = self._options.repair_backoff.pause(self._failures)
+        _log.warning("Following failed, and is tried again in %.0f seconds: %s", pause, message)
+        self._stopping.wait(pause)
         if isinstance(error, ServiceError) or self._stopping.is_set():
             return
         try:
@@ -233,6 +246,18 @@ class BaseFollower(BackgroundThread):
             self.bank.close()
         finally:
             self._client.close()
+        _log.info("Stopped following the feed into %s", self._path)
+
+
+def _log_change(before: Progress, after: Progress) -> None:
+    """Log what has changed, so that an outage is one message and not one for each retry."""
+    if after.error is not None:
+        if after.error != before.error:
+            _log.warning("The feed cannot be read, and that is retried: %s", after.error)
+    elif after.rebuilding and not before.rebuilding:
+        _log.info("The cursor has expired: building a new bank, while the old one answers")
+    elif after.current and (not before.current or before.error is not None):
+        _log.info("The bank has everything in the feed: %d signals", after.signals)
 
 
 class Follower(BaseFollower):

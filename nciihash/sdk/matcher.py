@@ -57,7 +57,7 @@ _ITEMS: Final = 32
 
 
 class SearchableBank(Protocol):
-    """What a matcher needs of a bank: `Bank`, `BankContents`, `FrozenBank` and `Follower` have it.
+    """What a matcher needs of a bank: `Bank`, `FrozenBank`, `Follower` and `BankReader` have it.
 
     A veiled bank does not: to align a window takes whole hashes.
     """
@@ -98,26 +98,8 @@ class Matcher:
 
         Hashes that are too plain to be submitted are left out.
         """
-        contents = BankContents()
-        names = {}
-        for number, (key, item) in enumerate(items.items()):
-            names[f"{number:032x}"] = key
-            contents.add(
-                [
-                    Added(
-                        f"{number:016x}{row:016x}",
-                        f"{number:032x}",
-                        hashed.signal,
-                        hashed.quality,
-                        item.media,
-                        hashed.variant,
-                    )
-                    for row, hashed in enumerate(item.hashes)
-                    if not hashed.plain
-                ]
-            )
-        matcher = cls(contents, level=level)
-        matcher._names = names
+        matcher = cls(bank_of(items.values()), level=level)
+        matcher._names = {f"{number:032x}": key for number, key in enumerate(items)}
         return matcher
 
     def hash(self, source: str | PathLike[str] | bytes | bytearray) -> Item:
@@ -217,6 +199,30 @@ class Matcher:
         if self._names is None:
             return matches
         return [replace(match, item=self._names[match.item]) for match in matches]
+
+
+def bank_of(items: Iterable[Item]) -> BankContents:
+    """Return a bank of some items, whose ids are their numbers in hexadecimal digits.
+
+    Hashes that are too plain to be submitted are left out.
+    """
+    contents = BankContents()
+    for number, item in enumerate(items):
+        contents.add(
+            [
+                Added(
+                    f"{number:016x}{row:016x}",
+                    f"{number:032x}",
+                    hashed.signal,
+                    hashed.quality,
+                    item.media,
+                    hashed.variant,
+                )
+                for row, hashed in enumerate(item.hashes)
+                if not hashed.plain
+            ]
+        )
+    return contents
 
 
 class _Attempts:

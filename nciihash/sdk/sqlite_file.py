@@ -28,6 +28,8 @@ class SQLiteFile:
         tables: the SQL that creates the tables.
         content: what such a database is, such as "a queue of verdicts".
         invalid: the exception for a database that is damaged, foreign or newer.
+        max_bytes: the largest size of the database; when it is reached, changes that need more
+            space fail as on a full disk. None for no limit.
 
     Raises:
         NciihashError: `invalid`, for these reasons.
@@ -43,6 +45,7 @@ class SQLiteFile:
         tables: str,
         content: str,
         invalid: type[NciihashError],
+        max_bytes: int | None = None,
     ) -> None:
         self.path = Path(path)
         self._content = content
@@ -58,6 +61,10 @@ class SQLiteFile:
         )
         try:
             self._prepare(application_id, version, tables)
+            if max_bytes is not None:
+                with self.read() as connection:
+                    pages = max_bytes // self.number("PRAGMA page_size")
+                    connection.execute(f"PRAGMA max_page_count = {pages}")
         except BaseException:
             self._connection.close()
             raise

@@ -8,8 +8,12 @@ Verdicts are sent in batches, one at a time. A batch and its idempotency key are
 sent, and no other is sent until the service has responded. So a batch whose response was lost is
 repeated unchanged and recorded once, and an older verdict can never arrive after a newer one about
 the same signal.
+
+The logger `nciihash.verdicts` gets the start and the end of sending, the first success and the
+first one after errors (INFO), and errors (WARNING). No message has an id, a verdict or a key.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -34,6 +38,7 @@ from nciihash.wire import VERDICTS_MAX, FeedbackTaken
 WAITING_MAX: Final = 100_000  # verdicts in a queue
 BACKOFF: Final = RetryPolicy(base=2.0, cap=60.0)
 
+_log: Final = logging.getLogger("nciihash.verdicts")
 _RETRY_AFTER_MAX: Final = 600.0  # seconds; the service cannot make a sender pause for longer
 _APPLICATION_ID: Final = 0x4E434951  # "NCIQ"
 _VERSION: Final = 1
@@ -287,22 +292,27 @@ class VerdictSender(BackgroundThread):
 
     def _open(self) -> None:
         self._client = self._new_client()
+        _log.info("Sending the verdicts of %s", self._queue.path)
 
     def _run(self) -> None:
-        failures = 0
+        failures, first = 0, True
         while not self._stopping.is_set():
             try:
                 reply = self._queue.send(self._client)
             except (NciihashError, OSError) as error:
-                failures += 1
                 message = describe_os_error(error) if isinstance(error, OSError) else str(error)
+                if not failures or message != self._state.error:
+                    _log.warning("Verdicts cannot be sent, and that is retried: %s", message)
                 self._state = replace(self._state, error=message)
                 retry_after = error.retry_after if isinstance(error, ServiceRefused) else None
+                failures += 1
                 pause = max(
                     self._backoff.pause(failures), min(retry_after or 0.0, _RETRY_AFTER_MAX)
                 )
             else:
-                failures = 0
+                if first or failures:
+                    _log.info("All verdicts were sent")
+                failures, first = 0, False
                 self._state = SenderState(
                     recorded=self._state.recorded + reply.recorded,
                     unknown=self._state.unknown + reply.unknown,
@@ -315,3 +325,4 @@ class VerdictSender(BackgroundThread):
 
     def _close(self) -> None:
         self._client.close()
+        _log.info("Stopped sending the verdicts of %s", self._queue.path)

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from unittest import mock
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageOps
@@ -26,6 +27,7 @@ from nciihash.hashing.hasher import hash_bytes, hash_file
 from nciihash.sdk import follow
 from nciihash.sdk.verdict_queue import VerdictQueue
 from nciihash.wire import CaseState
+from support.browsers.steering import free_port
 from support.paths import ROOT
 from support.pictures import encode, scene, textured
 from support.videos import make_video
@@ -258,6 +260,61 @@ def test_check_uploads(local, pictures, photo, tmp_path, monkeypatch):
         wait_until(lambda: post("part.jpg").status_code == 201)
         health = web.get("/health")
         assert (health.status_code, health.json()["bank"]["error"]) == (200, None)
+
+
+@contextlib.contextmanager
+def uvicorn_workers(count, **environment):
+    """Run check_uploads.py with several workers, as its docstring says; yield its address."""
+    port = free_port()
+    command = ["-m", "uvicorn", "--factory", "check_uploads:create_app", "--workers", str(count)]
+    process = subprocess.Popen(
+        [sys.executable, *command, "--app-dir", EXAMPLES, "--port", str(port)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+
+
+def ask(method, address, **content):
+    """Send a request over a new connection, which any of the workers may accept."""
+    with httpx.Client(trust_env=False, timeout=60) as client:
+        return client.request(method, address, **content)
+
+
+def test_check_uploads_with_two_workers(local, framed, tmp_path):
+    """One follows, the other reads; both find copies, and after a withdrawal neither does."""
+    photo = encode(textured(11), "PNG")
+    case = local.open(hash_bytes(photo))
+    environment = {
+        "NCIIHASH_SERVER": local.address,
+        "NCIIHASH_KEY": local.platform("feed,feedback"),
+        "NCIIHASH_FOLDER": str(tmp_path),
+    }
+    copy = (framed / "bordered.jpg").read_bytes()
+    with uvicorn_workers(2, **environment) as address:
+
+        def healths():
+            """Return whether those that answer some requests follow the feed."""
+            try:
+                found = [ask("GET", f"{address}/health") for _ in range(10)]
+            except httpx.TransportError:
+                return set()
+            assert all(health.status_code == 200 for health in found)
+            return {health.json()["bank"]["follows"] for health in found}
+
+        def answers():
+            return {ask("POST", f"{address}/uploads", content=copy).status_code for _ in range(10)}
+
+        wait_until(lambda: healths() == {True, False})
+        assert answers() == {403}
+        local.withdraw(case)
+        wait_until(lambda: answers() == {201})
+        assert healths() <= {True, False}
 
 
 def test_work_through_inbox(local, pictures, tmp_path, monkeypatch, capsys):

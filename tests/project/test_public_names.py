@@ -12,6 +12,7 @@ NAMES = {
     "nciihash": (
         *(
             "AsyncPlatformClient",
+            "BankReader",
             "Edit",
             "Follower",
             "Hashed",
@@ -28,12 +29,13 @@ NAMES = {
     ),
     "nciihash.bank": ("Bank",),
     "nciihash.client": ("AdvocateClient", "AsyncPlatformClient", "Client", "PlatformClient"),
-    "nciihash.errors": ("FileRefused", "NciihashError", "ServiceError"),
+    "nciihash.errors": ("BankLocked", "BankStale", "FileRefused", "NciihashError", "ServiceError"),
     "nciihash.feed": ("Added", "FeedPage", "Removed", "apply"),
     "nciihash.pdq": ("analyse", "hash_pixels"),
     "nciihash.sandbox": ("Sandbox", "hash_file", "hash_upload"),
     "nciihash.sdk": (
         *(
+            "BankReader",
             "Follower",
             "LookupResult",
             "Matcher",

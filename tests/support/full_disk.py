@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def full_disk(folder, spare=0):
-    """Let no file grow beyond the size of the largest one in a folder, plus `spare` bytes."""
+    """Limit all files to the size of the largest one in a folder, plus `spare` bytes."""
     largest = max(file.stat().st_size for file in folder.iterdir() if file.is_file())
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -56,6 +56,10 @@ class SwitchableBank:
             raise self.error
         return self._bank.look_up(items, level)
 
+    def entry(self, id):
+        """Return a signal."""
+        return self._bank.entry(id)
+
     def state(self) -> BankState:
         """Return the state with the changes."""
         return replace(self._bank.state(), **self.changes)

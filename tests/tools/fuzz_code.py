@@ -21,6 +21,8 @@ import tempfile
 import types
 import zlib
 from contextlib import suppress
+from email import message_from_bytes
+from email.message import EmailMessage
 from pathlib import Path
 
 import atheris
@@ -28,6 +30,7 @@ from pydantic import ValidationError
 
 from nciihash import errors, vpdq, wire
 from nciihash.cli import saved_hashes as saved
+from nciihash.gate import clamd_protocol, mail
 from nciihash.gate.icap.content import PIECE, Content
 from nciihash.gate.icap.http_head import HttpHead, prefers_json
 from nciihash.gate.icap.messages import BadRequest, Data, End, Head, Pause, RequestParser
@@ -198,11 +201,53 @@ def _read_body(head, body, memory):
     assert found[0] == found[1]
 
 
+def clamd(data):
+    """Answer clamd's commands, whole and byte by byte."""
+    whole = _clamd_conversation([data])
+    assert whole == _clamd_conversation([data[i : i + 1] for i in range(len(data))])
+
+
+def _clamd_conversation(pieces):
+    """Return the events and replies of the pieces of a connection."""
+    protocol, events, replied, content = clamd_protocol.ClamdProtocol(1 << 20), [], b"", b""
+    for piece in pieces:
+        protocol.receive(piece)
+        while (event := protocol.next_event()) is not None:
+            match event:
+                case clamd_protocol.Data(more):
+                    assert more
+                    content += more
+                    continue
+                case clamd_protocol.EndOfStream():
+                    replied += protocol.reply(f"stream: {len(content)}")
+                case clamd_protocol.Refused(text):
+                    replied += protocol.reply(text)
+                    assert protocol.closed
+                case clamd_protocol.Command(command) if command != "INSTREAM":
+                    replied += protocol.reply(command)
+            events.append((event, content))
+            content = b""
+        assert protocol.buffered <= clamd_protocol.COMMAND_MAX
+        assert not protocol.closed or protocol.buffered == 0
+    return events, replied, content, protocol.closed
+
+
+def email(data):
+    """Find the pictures of an email."""
+    mail.is_message(data)
+    with suppress(mail.TooComplex):
+        for file in mail.files(data):
+            assert len(file) <= len(data)
+
+
 TARGETS = {
     each.__name__: each
-    for each in (structure, picture, messages, saved_hashes, child, frames, icap)
+    for each in (
+        *(structure, picture, messages, saved_hashes, child, frames, icap),
+        *(clamd, email),
+    )
 }
-LONG = ("messages", "saved_hashes", "child", "icap")
+LONG = ("messages", "saved_hashes", "child", "icap", "clamd", "email")
 SIZES = {"picture": 4096} | dict.fromkeys(LONG, 2048)  # bytes at most
 
 
@@ -256,6 +301,26 @@ def seeds(name):
             yield (1500).to_bytes(4) + b"[" * 1500
         case "frames":
             yield bytes(range(256))
+        case "clamd":
+            stream = b"INSTREAM\n\0\0\0\3abc\0\0\0\1d\0\0\0\0"
+            yield b"n" + stream
+            yield b"nIDSESSION\nn" + stream + b"zPING\0n" + stream + b"nEND\n"
+            yield b"zVERSIONCOMMANDS\0"
+            yield b"zIDSESSION\0nSCAN /a\n"
+            yield b"STATS\r\n" + stream
+            yield b"zFILDES\0\0"
+        case "email":
+            message = EmailMessage()
+            message["From"], message["Subject"] = "a@example.org", "b"
+            message.set_content("c")
+            message.add_attachment(encode(scene(4, 3), "GIF"), "image", "gif", filename="d.gif")
+            yield message.as_bytes()
+            message.add_attachment(message_from_bytes(message.as_bytes()))
+            yield message.as_bytes()
+            start = b"Received: a\nContent-Type: image/gif\nContent-Transfer-Encoding: "
+            yield start + b"quoted-printable\n\nGIF89a=00=\n"
+            yield start + b"x-uuencode\n\nbegin 644 a\n#86)C\n`\nend\n"
+            yield start + b"base64\n\nbegin-base64 644 a\nYWJj\n====\n"
         case "icap":
             part = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\n%b\r\n'
             form = part % b"picture" * 2 + b"--x--\r\n"

@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from nciihash.gate.answers import strictest
+from nciihash.gate.answers import strictest, threat
 from nciihash.gate.icap.content import Content
 from nciihash.gate.icap.exchange import Exchange
 from nciihash.gate.icap.http_head import HttpHead, prefers_json
 from nciihash.gate.icap.messages import LAST_CHUNK, Data, End, Head, Pause, chunk, encapsulate
-from nciihash.gate.icap.refusal import refusal, threat
+from nciihash.gate.icap.refusal import refusal
 from nciihash.gate.outcome import Dialect, Outcome
 from nciihash.gate.upload import Upload
 

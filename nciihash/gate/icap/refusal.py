@@ -7,7 +7,6 @@ from http import HTTPStatus
 from typing import Final
 
 from nciihash.gate.outcome import Decision, Outcome
-from nciihash.signals import Band
 
 RETRY_AFTER: Final = 60  # seconds, after an upload that could not be checked
 
@@ -109,22 +108,6 @@ def refusal(outcome: Outcome, *, as_json: bool) -> tuple[bytes, bytes]:
     if text.status is HTTPStatus.SERVICE_UNAVAILABLE:
         fields.append(f"Retry-After: {RETRY_AFTER}")
     return "\r\n".join([*fields, "", ""]).encode("ascii"), body
-
-
-def threat(outcome: Outcome) -> str:
-    """Return the name of a finding for clients of virus scanners, which show it to people.
-
-    It ends with the reference if there is one, since such clients do not show the page.
-    """
-    match outcome.decision:
-        case Decision.UNREADABLE | Decision.UNCHECKED:
-            name = f"{outcome.decision}.{outcome.reason}"
-        case Decision.REVIEW:
-            name = "review"
-        case _:
-            bands = {match.band for _, match in outcome.result.found} if outcome.result else set()
-            name = f"match.{Band.STRONG if Band.STRONG in bands else Band.LIKELY}"
-    return f"NCII.{name}" if outcome.reference is None else f"NCII.{name}.{outcome.reference}"
 
 
 def _page(text: _Text, reference: str | None) -> str:

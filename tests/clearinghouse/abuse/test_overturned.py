@@ -132,20 +132,24 @@ def test_the_second_platform_to_report_not_blocked_puts_it_on_hold_as_before(ser
     assert kinds >= {"overturned", "verdicts"}
 
 
-def test_put_back_closes_what_a_misused_key_opened(service, store, peers):
+def test_one_command_closes_what_a_misused_key_opened(
+    service, store, peers, settings, capsys, monkeypatch
+):
     values = [pdq() for _ in range(3)]
     cases = [service.open(item(value)) for value in values]
     send(peers[0], values, "blocked", "not_blocked")
     send(peers[1], values[:1], "blocked", "not_blocked")
     cases[2].withdraw()
-    with store.read() as tx:
-        (first,) = [row.id for row in tx.platforms.all() if row.name == "Platform 0"]
-    assert review.put_back(store, first, now=service.clock()) == 2
+    monkeypatch.setenv("CLEARINGHOUSE_KEY_FILE", str(settings.key_file))
+    words = ("review", "put-back", "Platform 0", "--database", settings.database, "--json")
+    code, out, err = operate(capsys, monkeypatch, *words)
+    assert code == 0, err
+    assert json.loads(out) == {"kept": 2}
     assert [question.platform for question in asked(store)] == ["Platform 1"]
     with store.read() as tx:
         acts = [(row.act, row.subject, row.amount) for row in audit.entries(tx, 100)]
     assert (audit.Act.VERDICTS_UNDONE, "Platform 0", 2) in acts
-    assert review.put_back(store, first, now=service.clock()) == 0
+    assert json.loads(operate(capsys, monkeypatch, *words)[1]) == {"kept": 0}
 
 
 def test_a_platform_opens_a_limited_number_in_a_day(service, store, peers):

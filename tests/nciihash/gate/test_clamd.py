@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 import socket
+import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from email.message import EmailMessage
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nciihash.gate import clamd
+from nciihash.gate import clamd, mail
 from nciihash.gate.clamd_protocol import FILES_REFUSED, TOO_LARGE
 from nciihash.gate.config import Address, UploadLimits
 from nciihash.gate.outcome import UNCHECKED as UNCHECKED_REASONS
@@ -84,6 +85,11 @@ def email(*files, text="See the attachment."):
     return b"Received: from Haraka clamd plugin\r\n" + message.as_bytes()
 
 
+def without_reference(reply):
+    """Return a reply without the references of decisions."""
+    return re.sub(rb"\.[0-9A-Z]{4}(-[0-9A-Z]{4}){6} FOUND", b" FOUND", reply)
+
+
 def answers(folder, *files, prepare=lambda gate: None, **options):
     """Return the answers about some files."""
 
@@ -92,7 +98,7 @@ def answers(folder, *files, prepare=lambda gate: None, **options):
             prepare(gate)
             replies = [await asked(server, instream(each)) for each in files]
             assert gate.memory.used == 0
-            return replies
+            return [without_reference(reply) for reply in replies]
 
     return asyncio.run(scenario())
 
@@ -139,6 +145,8 @@ def test_when_the_memory_is_full_it_fails_as_configured(tmp_path, policy):
     if policy is OPEN:
         assert reply == b"stream: OK\0"
     else:
+        assert reply == b"stream: NCII.unchecked.queue_full FOUND\0"
+        (reply,) = answers(tmp_path, email(BLOCK), policy=policy, limits=UploadLimits(memory=10))
         assert re.fullmatch(rb"stream: [^:\0]*no capacity[^:\0]* ERROR\0", reply)
 
 
@@ -148,20 +156,25 @@ def test_without_a_current_bank_it_fails_as_configured(tmp_path, policy, state):
     def prepare(gate):
         gate.bank.changes = state
 
-    (reply,) = answers(tmp_path, BLOCK, policy=policy, prepare=prepare)
+    file, message = answers(tmp_path, BLOCK, email(BLOCK), policy=policy, prepare=prepare)
     if policy is OPEN:
-        assert reply == b"stream: OK\0"
+        assert file == message == b"stream: OK\0"
     else:
-        assert re.fullmatch(rb"stream: [^:\0]*bank[^:\0]* ERROR\0", reply)
+        assert re.fullmatch(rb"stream: NCII\.unchecked\.bank_(empty|stale) FOUND\0", file)
+        assert re.fullmatch(rb"stream: [^:\0]*bank[^:\0]* ERROR\0", message)
 
 
 def test_every_answer_is_one_that_clients_parse():
     reasons = {Decision.UNREADABLE: UNREADABLE_REASONS, Decision.UNCHECKED: UNCHECKED_REASONS}
     for decision in Decision:
         for reason in reasons.get(decision, {Reason.MATCH}):
-            assert clamd.answer(Outcome(decision, reason)) == "stream: OK"
-            text = clamd.answer(Outcome(decision, reason, stop=True))
-            assert re.fullmatch(r"stream: (NCII(\.[a-z_]+)+ FOUND|[A-Z][^:\n\0]+\. ERROR)", text)
+            for message in (False, True):
+                assert clamd.answer(Outcome(decision, reason), message=message) == "stream: OK"
+                text = clamd.answer(Outcome(decision, reason, stop=True), message=message)
+                form = r"NCII(\.[a-z_]+)+ FOUND"
+                if message and decision is Decision.UNCHECKED:
+                    form = r"[A-Z][^:\n\0]+\. ERROR"
+                assert re.fullmatch(f"stream: {form}", text)
 
 
 def test_pictures_of_emails_are_checked(tmp_path):
@@ -186,6 +199,27 @@ def test_pictures_of_emails_are_checked(tmp_path):
         b"stream: NCII.unreadable.corrupt FOUND\0",
         b"stream: NCII.unreadable.too_large FOUND\0",
     ]
+
+
+@pytest.mark.parametrize("policy", [OPEN, CLOSED])
+def test_a_fault_in_parsing_an_email_fails_as_configured(tmp_path, policy, monkeypatch, caplog):
+    def files(_data):
+        raise ValueError("holiday.jpg")
+        yield
+
+    monkeypatch.setattr(mail, "files", files)
+    (reply,) = answers(tmp_path, email(BLOCK), policy=policy)
+    assert reply == b"stream: OK\0" if policy is OPEN else reply.endswith(b". ERROR\0")
+    assert "ValueError" in caplog.text
+    assert "holiday" not in caplog.text
+
+
+def test_a_file_over_the_limits_does_not_hide_the_others_of_an_email(tmp_path):
+    limits = UploadLimits(image_bytes=len(BLOCK))
+    large = BLOCK + bytes(1000)
+    both, alone = answers(tmp_path, email(large, BLOCK), email(large), policy=CLOSED, limits=limits)
+    assert both == b"stream: NCII.match.strong FOUND\0"
+    assert alone == b"stream: NCII.unreadable.too_large FOUND\0"
 
 
 def test_commands_without_a_file(tmp_path):
@@ -231,7 +265,7 @@ def test_a_session(tmp_path):
                     *(b"nINSTREAM\n", stream(REVIEW), b"zEND\0"),
                 )
             )
-            assert await asked(server, data) == (
+            assert without_reference(await asked(server, data)) == (
                 b"1: PONG\x002: stream: NCII.match.strong FOUND\0"
                 b"3: stream: OK\x004: stream: NCII.review FOUND\n"
             )
@@ -292,7 +326,8 @@ def test_a_full_queue_is_answered(tmp_path, monkeypatch):
                 raise PoolFull
 
             monkeypatch.setattr(gate.pool, "hash", full)
-            assert re.fullmatch(rb"stream: .* ERROR\0", await asked(server, instream(BLOCK)))
+            reply = await asked(server, instream(BLOCK))
+            assert reply == b"stream: NCII.unchecked.queue_full FOUND\0"
 
     asyncio.run(scenario())
 
@@ -301,8 +336,10 @@ def test_a_unix_socket(tmp_path):
     path = tmp_path / "clamd.ctl"
 
     async def scenario():
-        async with serving(tmp_path / "gate", address=Address(path=path)) as (_, server):
-            assert await asked(server, instream(BLOCK)) == b"stream: NCII.match.strong FOUND\0"
+        async with serving(tmp_path / "gate", address=Address(path=path)) as (gate, server):
+            reply = await asked(server, instream(BLOCK))
+            found = re.fullmatch(rb"stream: NCII\.match\.strong\.([0-9A-Z-]+) FOUND\0", reply)
+            assert gate.decisions.get(found[1].decode(), now=time.time())
 
             # A file descriptor is not used: the kernel closes it.
             with socket.socket(socket.AF_UNIX) as client:
@@ -322,7 +359,7 @@ def test_closing_answers_the_stream_in_progress(tmp_path):
             while not gate.memory.used:  # noqa: ASYNC110 - real sockets notify nobody
                 await asyncio.sleep(0)
             server.close()
-            assert await scan == b"stream: NCII.match.strong FOUND\0"
+            assert (await scan).startswith(b"stream: NCII.match.strong.")
 
     asyncio.run(scenario())
 

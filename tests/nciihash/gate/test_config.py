@@ -33,7 +33,7 @@ from nciihash.signals import Level
 KEY = "npk_0123456789abcdef"
 ENVIRON = {"NCIIHASH_KEY": KEY}
 TOP = 'server = "https://clearinghouse.example"\ndata = "data"\n'
-HTTP = '[http]\nlisten = "127.0.0.1:8460"\n'
+HTTP = '[http]\nlisten = "127.0.0.1:8480"\n'
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_the_smallest_configuration(read, tmp_path):
         server="https://clearinghouse.example",
         data=tmp_path / "data",
         key=KEY,
-        dialects={Dialect.HTTP: DialectConfig(Address("127.0.0.1", 8460), Policy(), obeyed=False)},
+        dialects={Dialect.HTTP: DialectConfig(Address("127.0.0.1", 8480), Policy(), obeyed=False)},
     )
 
 
@@ -328,7 +328,7 @@ class TestAddresses:
     @pytest.mark.parametrize(
         ("written", "read"),
         [
-            ("127.0.0.1:8460", ("127.0.0.1", 8460, None)),
+            ("127.0.0.1:8480", ("127.0.0.1", 8480, None)),
             ("gate.example.org:0", ("gate.example.org", 0, None)),
             ("[::1]:65535", ("::1", 65535, None)),
             ("unix:/run/gate.sock", ("", 0, Path("/run/gate.sock"))),
@@ -369,7 +369,7 @@ class TestAddresses:
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "[::1]", "localhost"])
     def test_loopback_needs_neither_tls_nor_a_token(self, read, host):
-        assert read(TOP + f'[http]\nlisten = "{host}:8460"').dialects[Dialect.HTTP].listen.local
+        assert read(TOP + f'[http]\nlisten = "{host}:8480"').dialects[Dialect.HTTP].listen.local
 
     def test_neither_does_a_unix_socket(self, read):
         config = read(TOP + '[http]\nlisten = "unix:/run/gate.sock"')
@@ -377,13 +377,13 @@ class TestAddresses:
 
     @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "10.0.0.7", "gate.example", "8.8.8.8"])
     def test_other_addresses_need_both(self, read, faults, certificate, tmp_path, host):
-        listen = f'listen = "{host}:8460"\n'
+        listen = f'listen = "{host}:8480"\n'
         tls = f'certificate = "{certificate[0]}"\ncertificate_key = "{certificate[1]}"\n'
         (tmp_path / "token").write_text("token")
         (tmp_path / "token").chmod(0o600)
         token = 'token_file = "token"\n'
         encrypted, named = faults(TOP + "[http]\n" + listen)
-        assert encrypted.startswith(f'http.listen = "{host}:8460": Other machines')
+        assert encrypted.startswith(f'http.listen = "{host}:8480": Other machines')
         assert named.startswith("http.token_file: It is required")
         assert faults(TOP + "[http]\n" + listen + tls) == (named,)
         assert faults(TOP + "[http]\n" + listen + "private = true\n") == (named,)
@@ -396,7 +396,7 @@ class TestAddresses:
         ['[pictrs]\nreview_as = "block"', "[hma]", '[piefed]\nhosts = ["media.example"]'],
     )
     def test_callers_that_send_no_token_may_be_on_a_private_network(self, read, faults, table):
-        text = TOP + table + '\nlisten = "0.0.0.0:8460"\n'
+        text = TOP + table + '\nlisten = "0.0.0.0:8480"\n'
         assert read(text + "private = true")
         assert len(faults(text)) == 2
 
@@ -406,14 +406,14 @@ class TestAddresses:
         assert faults(text + 'token_file = "token"')[0].startswith("clamd.token_file: There is no")
 
     def test_dialects_over_http_may_share_an_address(self, read):
-        assert read(TOP + HTTP + '[hma]\nlisten = "127.0.0.1:8460"')
+        assert read(TOP + HTTP + '[hma]\nlisten = "127.0.0.1:8480"')
 
     def test_others_may_not(self, faults):
-        (fault,) = faults(TOP + HTTP + '[icap]\nlisten = "127.0.0.1:8460"\nreview_as = "clear"')
-        assert fault.startswith('icap.listen = "127.0.0.1:8460": http has the same address')
+        (fault,) = faults(TOP + HTTP + '[icap]\nlisten = "127.0.0.1:8480"\nreview_as = "clear"')
+        assert fault.startswith('icap.listen = "127.0.0.1:8480": http has the same address')
 
     def test_those_that_share_one_agree_about_it(self, faults):
-        (fault,) = faults(TOP + HTTP + '[hma]\nlisten = "127.0.0.1:8460"\nprivate = true')
+        (fault,) = faults(TOP + HTTP + '[hma]\nlisten = "127.0.0.1:8480"\nprivate = true')
         assert "both need the same" in fault
 
     def test_any_number_may_use_a_free_port(self, read):

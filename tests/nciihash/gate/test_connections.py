@@ -477,7 +477,7 @@ def test_a_fault_of_a_handler_closes_one_connection_and_logs_no_message(caplog):
 
     with caplog.at_level(logging.DEBUG):
         asyncio.run(scenario())
-    assert "ValueError at test_connections.py" in caplog.text
+    assert "ValueError (test_connections.py:" in caplog.text
     assert "holiday" not in caplog.text
     assert "127.0.0.1" not in caplog.text
 

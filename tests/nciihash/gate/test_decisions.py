@@ -121,6 +121,14 @@ def test_a_decision_is_stored_with_what_matched(store, kind, obeyed, state):
     assert (stored.decided, stored.by) == (None, "")
 
 
+def test_ids_of_a_bank_of_test_pictures_may_have_spaces(store):
+    named = Match("one two", "test picture: block", SignalType.PDQ, Variant.ORIGINAL, 0)
+    stored = store.get(store.record(BLOCK, [named], obeyed=True, now=NOW), now=NOW)
+    assert (stored.signals, stored.items) == (("one two",), ("test picture: block",))
+    empty = store.get(store.record(BLOCK, [], obeyed=True, now=NOW), now=NOW)
+    assert empty.signals == empty.items == ()
+
+
 def test_of_many_matches_each_item_keeps_its_nearest(store):
     matches = [match(n, item=n // 60) for n in range(6 * 60)]
     stored = store.get(store.record(BLOCK, matches, obeyed=True, now=NOW), now=NOW)
@@ -381,6 +389,30 @@ def test_threads_and_a_second_process_share_the_file(path):
 def fill(store):
     for _ in range(100):
         store.record(BLOCK, [match(2)], obeyed=True, now=NOW)
+
+
+def test_a_flood_of_decisions_does_not_fill_the_disk(path):
+    most = 200_000
+    with DecisionStore(path, max_bytes=most) as store:
+        references = []
+        with pytest.raises(OSError, match="full"):
+            fill_with_new(store, references)
+        assert len(references) > 100
+        assert path.stat().st_size <= most
+        assert store.get(references[-1], now=NOW).state is BLOCKED
+        assert store.purge(now=NOW + 91 * DAY) == len(references)
+        store.record(BLOCK, [match(1)], obeyed=True, now=NOW + 91 * DAY)
+
+
+def fill_with_new(store, references):
+    for number in range(10_000):
+        references.append(store.record(BLOCK, [match(number)], obeyed=True, now=NOW))
+
+
+def test_a_clock_that_was_set_back_is_no_verdict_before_the_decision(store):
+    reference = store.record(BLOCK, [match(1)], obeyed=True, now=NOW)
+    store.decide(reference, NOT_BLOCKED, now=NOW - HOUR)
+    assert store.states("2026-11") == [StateCount(BLOCK, NOT_BLOCKED, 0, 1)]
 
 
 def test_a_full_disk_is_an_error_that_loses_nothing(store, path):

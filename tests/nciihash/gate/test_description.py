@@ -9,7 +9,7 @@ from nciihash.gate.outcome import Dialect
 from nciihash.gate.policy import Action, Fail, MediaPolicy, Policy
 from nciihash.signals import Level
 
-LOOPBACK = Address("::1", 8460)
+LOOPBACK = Address("::1", 8480)
 
 
 def config(dialect: Dialect, each: DialectConfig, **fields) -> GateConfig:
@@ -30,7 +30,7 @@ def test_it_says_what_happens_to_uploads():
     each = DialectConfig(LOOPBACK, policy, share=0.25, dry_run=True, obeyed=False)
     _, text = describe(config(Dialect.ICAP, each))
     assert text == (
-        "icap on [::1]:8460: checks 0.25 of all uploads at the level windows (whole pictures and "
+        "icap on [::1]:8480: checks 0.25 of all uploads at the level windows (whole pictures and "
         "some 100 parts of each). Dry run: everything is accepted, and only counted. Pictures: "
         "close matches are blocked, others accepted (within 20 bits), uncertain ones to be "
         "reviewed. Videos: close matches are blocked, others blocked (of 50% of the frames), "
@@ -45,7 +45,7 @@ def test_piefed_only_hashes():
     each = DialectConfig(listen, Policy(), hosts=frozenset({"b.example", "a.example"}))
     _, text = describe(config(Dialect.PIEFED, each))
     assert text == (
-        "piefed on [::1]:8460 with TLS: computes hashes, decides nothing. Fetches URLs of "
+        "piefed on [::1]:8480 with TLS: computes hashes, decides nothing. Fetches URLs of "
         "a.example, b.example."
     )
 

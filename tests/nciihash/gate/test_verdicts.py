@@ -87,7 +87,7 @@ def test_a_full_queue_is_logged_once_and_loses_nothing(tmp_path, caplog):
         assert "is full" in reporter.state.error
         assert len(caplog.records) == 1
         assert not any(hex_id(n) in caplog.text for n in range(4))
-    with opened(tmp_path) as (store, queue, reporter):  # the next run, with more room
+    with opened(tmp_path) as (store, queue, reporter):  # the next run, with a larger queue
         assert reporter.report()
         assert len(queue) == 3
         assert reporter.state.queued == 3

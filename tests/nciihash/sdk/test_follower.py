@@ -1,4 +1,5 @@
 import asyncio
+import logging
 import secrets
 import socket
 import threading
@@ -292,6 +293,48 @@ def test_a_note_that_cannot_be_written_does_not_end_the_following(path, monkeypa
         assert follower.ready()
         assert ids(follower.query([added(0).signal])) == [[hex_id(0)]]
     assert "cannot see how old the bank is" in caplog.text
+
+
+def test_a_follower_logs_what_changes_and_nothing_identifying(path, caplog):
+    caplog.set_level(logging.INFO, logger="nciihash.follower")
+    feed = PolledFeed(added(0), added(1))
+    failures = []
+
+    def fail(request):
+        failures.append(request)
+        return unavailable(request)
+
+    with feed.follower(path) as follower:
+        assert follower.ready()
+        wait_until(lambda: len(feed.requested) > 5)  # empty pages are no news
+        feed.before = fail
+        wait_until(lambda: len(failures) > 5)  # an outage is one message
+        feed.before = lambda request: None
+        wait_until(lambda: follower.health().error is None)
+        wait_until(lambda: follower.health().current)
+        feed.epoch = 2
+        feed.entries = [added(2)]
+        wait_until(lambda: follower.bank.entry(hex_id(2)) is not None)
+        wait_until(lambda: follower.health().current)
+        feed.before = lambda request: problem(401, "credentials_wrong")
+        wait_until(lambda: follower.health().error is not None)
+    messages = [(r.levelno, r.getMessage()) for r in caplog.records]
+    starts = [
+        (logging.INFO, f"Following the feed into {path}, which has 0 signals"),
+        (logging.INFO, "The bank has everything in the feed: 2 signals"),
+        (logging.WARNING, "The feed cannot be read, and that is retried: "),
+        (logging.INFO, "The bank has everything in the feed: 2 signals"),
+        (logging.INFO, "The cursor has expired: building a new bank"),
+        (logging.INFO, "The bank has everything in the feed: 1 signals"),
+        (logging.WARNING, "Following failed, and is tried again in 0 seconds: "),
+    ]
+    assert len(messages) > len(starts)
+    for (level, message), (expected, start) in zip(messages, starts, strict=False):
+        assert level == expected
+        assert message.startswith(start)
+    assert messages[-1] == (logging.INFO, f"Stopped following the feed into {path}")
+    private = [KEY, *(hex_id(n) for n in range(3)), *(added(n).signal.hex for n in range(3))]
+    assert not any(secret in caplog.text for secret in [*private, feed.cursor(1)])
 
 
 def test_a_refused_key_does_not_end_a_follower(path):

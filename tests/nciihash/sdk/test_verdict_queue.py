@@ -1,5 +1,6 @@
 import asyncio
 import json
+import logging
 import secrets
 import signal
 import sqlite3
@@ -332,6 +333,37 @@ def test_a_sender_sends_new_verdicts_and_reports_errors(path, service):
         wait_until(lambda: sender.health().recorded == 2)
         assert (sender.health().waiting, sender.health().error) == (0, None)
     assert set(service.verdicts) == {hex_id(1), hex_id(2)}
+
+
+def test_a_sender_logs_an_outage_once_and_nothing_identifying(path, service, caplog):
+    caplog.set_level(logging.INFO, logger="nciihash.verdicts")
+    failing, requests = threading.Event(), []
+
+    def before(request):
+        if failing.is_set():
+            requests.append(request)
+            return problem(503, "busy")
+        return None
+
+    service.before = before
+    with VerdictQueue(path) as queue, make_sender(queue, service) as sender:
+        queue.add({hex_id(1): BLOCKED})
+        wait_until(lambda: sender.health().recorded == 1)
+        failing.set()
+        queue.add({hex_id(2): BLOCKED})
+        wait_until(lambda: len(requests) > 3)
+        failing.clear()
+        wait_until(lambda: sender.health().recorded == 2)
+    logged = [(r.levelno, r.getMessage().partition(":")[0]) for r in caplog.records]
+    assert logged == [
+        (logging.INFO, f"Sending the verdicts of {path}"),
+        (logging.INFO, "All verdicts were sent"),
+        (logging.WARNING, "Verdicts cannot be sent, and that is retried"),
+        (logging.INFO, "All verdicts were sent"),
+        (logging.INFO, f"Stopped sending the verdicts of {path}"),
+    ]
+    for secret in (KEY, hex_id(1), hex_id(2), "blocked"):
+        assert secret not in caplog.text
 
 
 def test_a_sender_in_asyncio(path, service):
