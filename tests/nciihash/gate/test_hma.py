@@ -697,6 +697,7 @@ class TestFields:
             >> 11
         )
 
+    @settings(deadline=None)
     @given(st.text())
     def test_every_id_is_a_safe_integer(self, item):
         number = content_id(item)
