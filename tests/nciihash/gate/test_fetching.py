@@ -176,7 +176,7 @@ def test_without_named_hosts_nothing_is_fetched():
     assert asyncio.run(fetch("http://media.test/", [], Names(media_test="1.1.1.1"))) is Refusal.HOST
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=60) | st.text(max_size=40).map("http://media.test".__add__))
 def test_any_other_url_is_refused_without_a_lookup(url):
     names = Names()

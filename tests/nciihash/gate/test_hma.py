@@ -697,7 +697,6 @@ class TestFields:
             >> 11
         )
 
-    @settings(deadline=None)
     @given(st.text())
     def test_every_id_is_a_safe_integer(self, item):
         number = content_id(item)

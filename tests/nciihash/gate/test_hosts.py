@@ -2,7 +2,7 @@ import ipaddress
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nciihash.gate.hosts import Host, host_name, is_host_name, is_public, parse_host
@@ -128,26 +128,22 @@ def test_other_addresses_are_not_public(address):
 v4 = st.integers(0, 2**32 - 1).map(ipaddress.IPv4Address)
 
 
-@settings(deadline=None)
 @given(v4, st.sampled_from(["::ffff:0:0", "64:ff9b::", "64:ff9b:1::", "::"]))
 def test_no_ipv6_form_of_an_ipv4_address_is_public(inner, prefix):
     outer = ipaddress.IPv6Address(int(ipaddress.IPv6Address(prefix)) | int(inner))
     assert not is_public(outer)
 
 
-@settings(deadline=None)
 @given(v4, st.integers(0, 2**80 - 1))
 def test_no_6to4_address_is_public(inner, rest):
     assert not is_public(ipaddress.IPv6Address(0x2002 << 112 | int(inner) << 80 | rest))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**96 - 1))
 def test_no_teredo_address_is_public(rest):
     assert not is_public(ipaddress.IPv6Address(0x20010000 << 96 | rest))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**128 - 1).map(ipaddress.IPv6Address) | v4)
 def test_what_is_public_is_global_unicast(address):
     """What Python counts as special is never public, and this list only adds to it."""
@@ -203,7 +199,6 @@ def test_which_urls_name_a_host(host, url, named):
     assert parse_host(host).has(httpx.URL(url)) is named
 
 
-@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_any_text_is_a_host_or_refused(text):
     try:
