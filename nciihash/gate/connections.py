@@ -16,21 +16,15 @@ Addresses of peers are not read here, and what handlers raise is logged without 
 
 import asyncio
 import logging
-import socket
 import ssl
-import stat
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
-from secrets import token_hex
-from typing import Final, cast
+from typing import cast
 
 from nciihash.gate.config import Address, UploadLimits
 from nciihash.gate.logs import describe
-
-SOCKET_MODE: Final = 0o660  # of Unix sockets
-BACKLOG: Final = 1024  # connections that the kernel keeps until they are accepted
+from nciihash.gate.sockets import BACKLOG, inode, tls_context, unix_listener
 
 _log = logging.getLogger(__name__)
 
@@ -409,6 +403,7 @@ class StreamServer:
             connection.close()
 
 
+<<<<<<< HEAD
 def tls_context(address: Address) -> ssl.SSLContext | None:
     """Return the TLS configuration of an address; None if it has no certificate.
 
@@ -463,6 +458,8 @@ def inode(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+=======
+>>>>>>> r-clamd
 def _expire(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_exception(TimeoutError())
