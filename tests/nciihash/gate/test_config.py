@@ -516,7 +516,17 @@ def test_numbers_outside_of_their_range_are_refused(written):
 def test_host_names_are_compared_in_lowercase_without_a_last_dot():
     assert hosts(["Media.Example.", "b"]) == frozenset({"media.example", "b"})
     assert hosts(["A:8443", "b@10.0.0.0/8"]) == frozenset({"a:8443", "b@10.0.0.0/8"})
-    wrong: list[object] = [["https://a"], ["a/b"], ["a:80"], ["*.a"], [""], ["a..b"], [1], "a"]
-    for value in wrong:
-        with pytest.raises(ValueError, match="Write a list of host names"):
-            hosts(value)
+    for wrong in (["https://a"], ["a/b"], ["a:0"], ["*.a"], [""], ["a..b"], ["a@1.1.1.1"]):
+        with pytest.raises(ValueError, match=r"host"):
+            hosts(wrong)
+    others: list[object] = [[1], "a", None]
+    for other in others:
+        with pytest.raises(ValueError, match="Write a list of hosts"):
+            hosts(other)
+
+
+def test_names_of_banks():
+    assert bank_names(["NCII", "COOP_1_NCII"]) == ("NCII", "COOP_1_NCII")
+    for wrong in ([], ["ncii"], ["A B"], ["A,B"], [""], ["A", "A"], ["A" * 256], [1], "A", None):
+        with pytest.raises(ValueError, match="Write a list of different names"):
+            bank_names(wrong)
