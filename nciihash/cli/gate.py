@@ -25,7 +25,7 @@ gate = typer.Typer(help="Check uploads next to a platform's upload path.")
 app.add_typer(gate, name="gate", rich_help_panel="If you run a platform")
 gate.add_typer(gate_decisions.app)
 
-_NEEDED: Final = ("httptools", "prometheus_client", "python_multipart", "starlette", "uvicorn")
+_NEEDED: Final = ("prometheus_client", "python_multipart", "starlette", "uvicorn")
 
 
 @gate.callback(invoke_without_command=True)
@@ -91,7 +91,7 @@ def _check(terminal: Terminal, path: Path | None) -> None:
 
 
 def _serve(terminal: Terminal, path: Path | None, *, sandbox: bool) -> None:
-    """Serve until the process is asked to end.
+    """Serve until the process receives SIGTERM or Ctrl-C.
 
     Raises:
         NciihashError: the configuration, a file or an address cannot be used.

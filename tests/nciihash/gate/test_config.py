@@ -519,7 +519,8 @@ def test_host_names_are_compared_in_lowercase_without_a_last_dot():
     for wrong in (["https://a"], ["a/b"], ["a:0"], ["*.a"], [""], ["a..b"], ["a@1.1.1.1"]):
         with pytest.raises(ValueError, match=r"host"):
             hosts(wrong)
-    for other in ([1], "a", None):
+    others: list[object] = [[1], "a", None]
+    for other in others:
         with pytest.raises(ValueError, match="Write a list of hosts"):
             hosts(other)
 
