@@ -14,7 +14,8 @@ PHOTOS ?=
 PYTEST_ARGS ?=
 KERNEL := CMakeLists.txt $(wildcard nciihash/search/kernel/*)
 
-.PHONY: setup demo demo-gate test test-quick attacks structure fuzz-service fuzz-files fuzz-code tiff-sweep lint lint-page words docs dist
+.PHONY: setup demo demo-gate test test-quick attacks structure fuzz-service fuzz-files fuzz-code tiff-sweep
+.PHONY: openapi-clients lint lint-page words docs dist
 .PHONY: bench bench-check bench-full bench-hashing bench-search bench-recall
 .PHONY: bench-service bench-gate bench-scan bench-video bench-page bench-veil bench-inversion bench-false-matches
 .PHONY: kernels sanitize screenshots page lock clean
@@ -60,6 +61,11 @@ lint: $(VENV)/.dev lint-page
 	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run --Werror $(wildcard nciihash/search/kernel/*)
 	$(BIN)/python tests/tools/words.py
+
+# The OpenAPI document linted by Redocly; and clients generated from it in Python and TypeScript, each of
+# which reads the feed of a real service. Needs npm and Java; a minute.
+openapi-clients: $(VENV)/.dev
+	PYTHONPATH=tests:. $(BIN)/python tests/tools/openapi_clients.py
 
 # Forbidden words and phrases in code, docs and messages, and how often each is used.
 words: $(VENV)/.dev

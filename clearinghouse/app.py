@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import ChainMap
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -11,10 +12,13 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from fastapi_swagger import patch_fastapi
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from clearinghouse.abuse.allowlist import AllowlistIndex
@@ -73,6 +77,7 @@ _TAGS: Final = [
     },
     {"name": "health", "description": "Probes for load balancers and monitoring."},
 ]
+_OPERATION_PREFIXES: Final = {"platforms, StopNCII format": "stopncii"}
 _PROBLEMS: Final = frozenset(
     f"#/components/schemas/{model.__name__}" for model in (Problem, WorkProblem)
 )
@@ -140,12 +145,18 @@ def create_app(
     app = FastAPI(
         title="Clearinghouse",
         version=__version__,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        # relative to the document: the service does not know its own name
+        servers=[{"url": "/", "description": "this service"}],
+        generate_unique_id_function=_operation_id,
         summary="Passes hashes of intimate pictures from the people in them to platforms.",
         description=_DESCRIPTION,
         openapi_tags=_TAGS,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        # a redirect would send a POST, with its hashes, to an address that clients do not check
+        redirect_slashes=False,
         swagger_ui_oauth2_redirect_url=None,
         exception_handlers={
             RequestRefused: _refused,
@@ -153,6 +164,7 @@ def create_app(
             HTTPException: _framework,
             SQLAlchemyError: _database_failed,
             OSError: _disk_failed,
+            ClientDisconnect: _client_gone,
             Exception: _broken,
         },
     )
@@ -167,15 +179,13 @@ def create_app(
         rehearsal = app.state.rehearsal = Rehearsal()
         app.include_router(rehearsals.router)
         app.add_middleware(FaultInjector, rehearsal=rehearsal)
-    patch_fastapi(
+    app.add_api_route("/docs", _documentation, include_in_schema=False)
+    patch_fastapi(  # for the files of the page
         app,
-        docs_url="/docs",
         redirect_from_root_to_docs=False,
         swagger_js_url="/docs/swagger-ui.js",
         swagger_css_url="/docs/swagger-ui.css",
         swagger_favicon_url="/docs/icon.png",
-        # never store a key that was typed into the page
-        swagger_ui_parameters={"persistAuthorization": False},
     )
     app.state.metrics = metrics = Metrics()
     app.add_middleware(
@@ -188,6 +198,19 @@ def create_app(
     app.add_middleware(MetricsMiddleware, metrics=metrics)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # as in FastAPI's docs
     return app
+
+
+async def _documentation(request: Request) -> Response:
+    # relative addresses: behind a proxy the service knows neither the scheme nor a prefix
+    return get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title=request.app.title,
+        swagger_js_url="docs/swagger-ui.js",
+        swagger_css_url="docs/swagger-ui.css",
+        swagger_favicon_url="docs/icon.png",
+        # never store a key that was typed into the page
+        swagger_ui_parameters={"persistAuthorization": False},
+    )
 
 
 # --- errors ----------------------------------------------------------------------------------
@@ -234,11 +257,21 @@ async def _disk_failed(_request: Request, error: Exception) -> Response:
     return problem_response(DatabaseUnavailable())
 
 
+async def _client_gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=400)  # nobody receives it; it is no error of the service
+
+
 async def _broken(_request: Request, _error: Exception) -> Response:
     return problem_response(InternalError())
 
 
 # --- the OpenAPI document --------------------------------------------------------------------
+
+
+def _operation_id(route: APIRoute) -> str:
+    """Return the id of an operation; generated clients have a method of this name."""
+    group = str(route.tags[0]) if route.tags else ""
+    return f"{_OPERATION_PREFIXES.get(group, group)}_{route.name}"
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
@@ -249,6 +282,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             summary=app.summary,
             description=app.description,
             tags=app.openapi_tags,
+            servers=app.servers,
+            license_info=app.license_info,
             routes=app.routes,
         )
         components = document["components"]["schemas"]
@@ -264,6 +299,9 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             components[model.__name__] = schema
         for path in document["paths"].values():
             for operation in path.values():
+                # FastAPI lists schemes as alternatives, and StopNCII's format needs both keys
+                schemes = operation.get("security", [])
+                operation["security"] = [dict(ChainMap(*schemes))] if schemes else []
                 for response in operation["responses"].values():
                     content = response.get("content", {})
                     reference = content.get("application/json", {}).get("schema", {}).get("$ref")

@@ -26,6 +26,10 @@ class KeyMissing(ClearinghouseError):
     """The key under which the database is sealed was not found; restore it or set its path."""
 
 
+class DatabaseMissing(ClearinghouseError):
+    """The database file is missing, although its key is there; restore it."""
+
+
 class KeyMismatch(ClearinghouseError):
     """The key is not the one under which the database is sealed."""
 

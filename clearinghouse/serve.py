@@ -8,7 +8,7 @@ from typing import Final
 import uvicorn
 
 from clearinghouse.app import create_app
-from clearinghouse.database.store import Store
+from clearinghouse.database.store import Store, check_not_lost
 from clearinghouse.http.connections import ConnectionLimiter
 from clearinghouse.http.import_blocker import block_decoders
 from clearinghouse.http.redacting_log import log_config
@@ -46,6 +46,7 @@ def serve(
     core_dumps.forbid()
     core_dumps.forbid_tracing()
     # Errors of the database or its key are raised here, before the server starts.
+    check_not_lost(settings)
     Store.open(settings).close()
     app = create_app(settings, sandbox=sandbox)
     connections_max = max(_raise_file_limit() - _FILES_RESERVED, 64)

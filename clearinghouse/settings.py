@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Self
 
@@ -9,6 +10,9 @@ from clearinghouse.errors import SettingInvalid
 from nciihash.signals import ALWAYS_MATCHED, FILE_SIGNAL_TYPES, SignalType
 
 _PREFIX = "CLEARINGHOUSE_"
+# variables that commands read, and that are not settings of the service
+_OF_COMMANDS = frozenset({"CLEARINGHOUSE_FOLLOW_KEY", "CLEARINGHOUSE_NEXT_KEY"})
+_OF_TESTS = "CLEARINGHOUSE_TEST_"
 _CONNECTIONS_MIN = 4
 _RELEASE_MAX = 24 * 60  # minutes
 _AT_LEAST_ONE = (
@@ -123,8 +127,10 @@ class Settings:
         """Return the settings, with those in the environment replacing the defaults.
 
         Raises:
-            SettingInvalid: a variable is not a number, or its value is not allowed.
+            SettingInvalid: a variable is not a number, its value is not allowed, or no setting has
+                its name.
         """
+        _refuse_unknown(environ, {_PREFIX + setting.name.upper() for setting in fields(cls)})
         readers: dict[str, type] = {
             "key_file": Path,
             "notes": Path,
@@ -157,6 +163,22 @@ class Settings:
                         f"{_PREFIX}{setting.name.upper()} must be a number."
                     ) from None
         return cls(**values)
+
+
+def _refuse_unknown(environ: Mapping[str, str], known: set[str]) -> None:
+    """Refuse a variable with a misspelt name, which would otherwise have no effect.
+
+    Raises:
+        SettingInvalid: with the most similar name.
+    """
+    for name in environ:
+        if not name.startswith(_PREFIX) or name in known | _OF_COMMANDS:
+            continue
+        if name.startswith(_OF_TESTS):
+            continue
+        similar = get_close_matches(name, known, 1)
+        advice = f" Did you mean {similar[0]}?" if similar else ""
+        raise SettingInvalid(f"{name} is not a setting.{advice} docs/operating.md lists them.")
 
 
 def _split(text: str) -> list[str]:

@@ -67,6 +67,7 @@ _SLOW_MODULES = (
     *("nciihash/hashing/test_video.py", "nciihash/search/test_kernel.py"),
     *("nciihash/sandbox/test_confinement.py", "nciihash/sandbox/test_lifetime.py"),
     *("nciihash/sandbox/test_parent.py", "nciihash/gate/test_pool.py"),
+    "nciihash/gate/icap/test_clients.py",
     *("nciihash/sandbox/test_pool.py", "nciihash/sandbox/test_videos.py"),
     *("nciihash/sdk/test_follow_loop.py", "nciihash/sdk/test_veiled.py", "nciihash/test_tx.py"),
 )

@@ -217,9 +217,9 @@ def compare(
                 each, cpu = peer.run(count, core)
                 sums[name].append(cpu / count)
                 times[name] += each
-    cpu = {name: statistics.median(values) for name, values in sums.items()}
+    medians = {name: statistics.median(values) for name, values in sums.items()}
     p50 = {name: statistics.median(values) for name, values in times.items()}
-    return {"cpu": cpu, "p50": p50, "uploads": rounds * count}
+    return {"cpu": medians, "p50": p50, "uploads": rounds * count}
 
 
 def load_test(

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from clearinghouse.database.store import Store
+from clearinghouse.database.store import Store, check_not_lost
 from clearinghouse.settings import Settings
 
 Database = Annotated[
@@ -36,7 +36,9 @@ def settings(database: str | None) -> Settings:
 @contextmanager
 def open_store(database: str | None) -> Iterator[Store]:
     """Open the database, and close it at the end."""
-    store = Store.open(settings(database))
+    read = settings(database)
+    check_not_lost(read)
+    store = Store.open(read)
     try:
         yield store
     finally:

@@ -20,7 +20,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Final, Self
 
-from sqlalchemy import URL, Connection, inspect, text
+from sqlalchemy import URL, Connection, inspect, make_url, text
 
 from clearinghouse.database import audit
 from clearinghouse.database.audit import Act
@@ -28,7 +28,7 @@ from clearinghouse.database.engines import Database, open_database
 from clearinghouse.database.epoch import EPOCH_BYTES, HighWaterMark, reconcile
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.database.withdrawal_journal import WithdrawalJournal
-from clearinghouse.errors import KeyMismatch, NewerDatabase
+from clearinghouse.errors import DatabaseMissing, KeyMismatch, NewerDatabase
 from clearinghouse.sealing.master_key import FACTS, KEY, STEADY, key_file, read_master_keys, unlock
 from clearinghouse.sealing.vault import KEY_BYTES, Vault
 from clearinghouse.settings import Settings
@@ -36,6 +36,7 @@ from clearinghouse.times import hour
 
 _log = logging.getLogger(__name__)
 
+_MARK: Final = "reached-"  # start of the name of the file with the high-water mark
 _BLOCK: Final = 1_000  # row numbers reserved at a time
 
 
@@ -178,7 +179,7 @@ class Store:
             database,
             lambda: read_master_keys(settings, create=False),
             argon2_memory=int.from_bytes(facts["argon2"], "big"),
-            mark_path=folder / f"reached-{identity}",
+            mark_path=folder / f"{_MARK}{identity}",
             journal=WithdrawalJournal(folder / f"withdrawals-{identity}"),
             releases=Releases(settings.release_every, clock),
         )
@@ -349,6 +350,27 @@ class Store:
             Whether it succeeded.
         """
         return self._database.checkpoint()
+
+
+def check_not_lost(settings: Settings) -> None:
+    """Refuse to create a SQLite database where there was one.
+
+    An empty one would be served as if no case had ever been opened. The folder of the key, unless
+    it was configured, belongs to this database alone, and has its high-water mark.
+
+    Raises:
+        DatabaseMissing: there was one.
+    """
+    if not settings.database.startswith("sqlite:") or settings.key_file or settings.notes:
+        return
+    file = Path(make_url(settings.database).database or "")
+    folder = key_file(settings).parent
+    if not file.exists() and any(folder.glob(f"{_MARK}*")):
+        raise DatabaseMissing(
+            f"{file} is missing, but {folder} has the key of a database that was there. Check the "
+            "path, or restore a backup with `clearinghouse restore`. To start with an empty "
+            "database, move that folder away."
+        )
 
 
 def _close(database: Database) -> None:

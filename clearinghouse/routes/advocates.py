@@ -55,7 +55,7 @@ router = APIRouter(
 )
 
 _bearer = HTTPBearer(
-    scheme_name="Advocate key",
+    scheme_name="advocate_key",
     description="The helpline's key, which the operator of the clearinghouse issues.",
     auto_error=False,
 )

@@ -12,6 +12,7 @@ from clearinghouse.routes.dependencies import ServiceDep, documented_problems
 router = APIRouter(prefix="/health", tags=["health"])
 
 
+@router.head("/live", include_in_schema=False)
 @router.get(
     "/live",
     summary="Check that the process responds",
@@ -22,6 +23,7 @@ async def live() -> dict[str, str]:
     return {"status": "live"}
 
 
+@router.head("/ready", include_in_schema=False)
 @router.get(
     "/ready",
     summary="Check that the service is ready",

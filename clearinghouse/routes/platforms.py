@@ -51,7 +51,7 @@ router = APIRouter(
 
 
 _bearer = HTTPBearer(
-    scheme_name="Platform key",
+    scheme_name="platform_key",
     description="The platform's API key, which the operator of the clearinghouse issues. Each "
     "operation needs a key with one of the scopes that its description names.",
     auto_error=False,

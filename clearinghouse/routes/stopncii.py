@@ -20,13 +20,13 @@ router = APIRouter(
 
 _function_key = APIKeyHeader(
     name="x-functions-key",
-    scheme_name="StopNCII function key",
+    scheme_name="stopncii_function_key",
     description="The platform's API key, which the operator of the clearinghouse issues.",
     auto_error=False,
 )
 _subscription_key = APIKeyHeader(
     name="Ocp-Apim-Subscription-Key",
-    scheme_name="StopNCII subscription key",
+    scheme_name="stopncii_subscription_key",
     description="The same key again, or another key of the same platform.",
     auto_error=False,
 )

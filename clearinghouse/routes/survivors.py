@@ -70,7 +70,7 @@ router = APIRouter(
 
 _header = APIKeyHeader(
     name="Authorization",
-    scheme_name="Case",
+    scheme_name="case",
     description=f"`Authorization: {CASE_SCHEME} CREDENTIALS`, where CREDENTIALS is the base64 of "
     "`number:passphrase` in UTF-8.",
     auto_error=False,

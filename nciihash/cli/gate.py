@@ -91,7 +91,7 @@ def _check(terminal: Terminal, path: Path | None) -> None:
 
 
 def _serve(terminal: Terminal, path: Path | None, *, sandbox: bool) -> None:
-    """Serve until the process is told to end.
+    """Serve until the process is asked to end.
 
     Raises:
         NciihashError: the configuration, a file or an address cannot be used.

@@ -20,7 +20,7 @@ _UNITS: Final = {
     "MIB": 1 << 20,
     "GIB": 1 << 30,
 }
-_SIZE: Final = re.compile(r"(\d{1,13})\s*([KMG]?i?B)", re.IGNORECASE)
+_SIZE: Final = re.compile(r"(\d{1,15})\s*([KMG]?i?B)", re.IGNORECASE)
 _HOST: Final = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.IGNORECASE)
 _BANK: Final = re.compile(r"[A-Z0-9_]{1,255}")
 _HOST_MAX: Final = 253  # characters, RFC 1035 2.3.4

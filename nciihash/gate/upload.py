@@ -48,8 +48,8 @@ class Upload:
 
     Attributes:
         size: bytes received, including dropped ones.
-        refused: why the bytes were dropped: `TOO_LARGE` or `QUEUE_FULL`, or what `refuse` was called
-            with; None if they are all here.
+        refused: why the bytes were dropped: `TOO_LARGE`, `QUEUE_FULL`, or the reason that `refuse`
+            was called with; None if they are all here.
     """
 
     def __init__(self, memory: UploadMemory, most: int) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Annotated, Final, Literal, Self, assert_never
 
-from pydantic import BeforeValidator, FailFast, Field, JsonValue, model_validator
+from pydantic import BeforeValidator, ConfigDict, FailFast, Field, JsonValue, model_validator
 
 from nciihash.feed import Added, FeedPage, Removed
 from nciihash.signals import Band, Media, Signal, SignalType, Variant, Verdict
@@ -45,12 +45,18 @@ def _known(name: JsonValue) -> JsonValue:
     return Variant.named(name) if isinstance(name, str) else name
 
 
+# `op` is always sent, and the OpenAPI document says so: clients tell entries apart by it
+_WITH_OP: Final = ConfigDict(json_schema_serialization_defaults_required=True)
+
+
 class AddedEntry(Message):
     """An entry of the feed: add this signal to the bank.
 
     A hash of type `pdq`, `sha256` or `sha256-veil` has 256 bits, one of `md5` or `md5-veil` 128,
     one of `phash` or `dhash` 64. `pdq-veil128`, `-veil144` and `-veil160` have 128, 144 and 160.
     """
+
+    model_config = _WITH_OP
 
     op: Literal["add"] = "add"
     id: SignalId
@@ -85,6 +91,8 @@ class RemovedEntry(Message):
 
     It carries no value. If the bank has no signal with this id, ignore the entry.
     """
+
+    model_config = _WITH_OP
 
     op: Literal["remove"] = "remove"
     id: SignalId

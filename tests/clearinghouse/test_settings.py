@@ -43,3 +43,11 @@ def test_other_invalid_values_are_refused(variable, value):
     with pytest.raises(SettingInvalid, match=f"^{variable} must ") as caught:
         Settings.from_environment({variable: value})
     assert "secret" not in str(caught.value)
+
+
+def test_a_misspelt_name_is_refused():
+    with pytest.raises(SettingInvalid, match="Did you mean CLEARINGHOUSE_RETENTION_DAYS") as caught:
+        Settings.from_environment({"CLEARINGHOUSE_RETENTION_DAY": "a secret"})
+    assert "secret" not in str(caught.value)
+    # the commands' own variables, and those of other programs
+    Settings.from_environment({"CLEARINGHOUSE_FOLLOW_KEY": "x", "CLEARING_HOUSE": "y"})

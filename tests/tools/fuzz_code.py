@@ -33,7 +33,8 @@ from nciihash.cli import saved_hashes as saved
 from nciihash.gate import clamd_protocol, mail
 from nciihash.gate.icap.content import PIECE, Content
 from nciihash.gate.icap.http_head import HttpHead, prefers_json
-from nciihash.gate.icap.messages import BadRequest, Data, End, Head, Pause, RequestParser
+from nciihash.gate.icap.messages import Data, End, Head, Pause
+from nciihash.gate.icap.parser import BadRequest, RequestParser
 from nciihash.gate.upload import Upload, UploadMemory
 from nciihash.hashing import frame_selection, hasher, image, jpeg, jpeg_repair
 from nciihash.media import formats, tiff_pages
@@ -188,7 +189,8 @@ def _read_body(head, body, memory):
     found = []
     for size in (len(body) or 1, 3):
         new_upload = functools.partial(Upload, memory, 1 << 16)
-        with Content(http, new_upload, inflated=1 << 14, keep=not head.allows_204) as content:
+        keep = not head.allows_204
+        with Content(http, new_upload, memory, inflated=1 << 14, keep=keep) as content:
             for start in range(0, len(body), size):
                 for _ in content.write(body[start : start + size]):
                     assert memory.used <= (1 << 18) + PIECE
@@ -310,25 +312,25 @@ def seeds(name):
             yield b"STATS\r\n" + stream
             yield b"zFILDES\0\0"
         case "email":
-            message = EmailMessage()
-            message["From"], message["Subject"] = "a@example.org", "b"
-            message.set_content("c")
-            message.add_attachment(encode(scene(4, 3), "GIF"), "image", "gif", filename="d.gif")
-            yield message.as_bytes()
-            message.add_attachment(message_from_bytes(message.as_bytes()))
-            yield message.as_bytes()
-            start = b"Received: a\nContent-Type: image/gif\nContent-Transfer-Encoding: "
-            yield start + b"quoted-printable\n\nGIF89a=00=\n"
-            yield start + b"x-uuencode\n\nbegin 644 a\n#86)C\n`\nend\n"
-            yield start + b"base64\n\nbegin-base64 644 a\nYWJj\n====\n"
+            letter = EmailMessage()
+            letter["From"], letter["Subject"] = "a@example.org", "b"
+            letter.set_content("c")
+            letter.add_attachment(encode(scene(4, 3), "GIF"), "image", "gif", filename="d.gif")
+            yield letter.as_bytes()
+            letter.add_attachment(message_from_bytes(letter.as_bytes()))
+            yield letter.as_bytes()
+            fields = b"Received: a\nContent-Type: image/gif\nContent-Transfer-Encoding: "
+            yield fields + b"quoted-printable\n\nGIF89a=00=\n"
+            yield fields + b"x-uuencode\n\nbegin 644 a\n#86)C\n`\nend\n"
+            yield fields + b"base64\n\nbegin-base64 644 a\nYWJj\n====\n"
         case "icap":
-            part = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\n%b\r\n'
-            form = part % b"picture" * 2 + b"--x--\r\n"
+            section = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\n%b\r\n'
+            form = section % b"picture" * 2 + b"--x--\r\n"
             multipart = "Content-Type: multipart/form-data; boundary=x\r\n"
             for body, http, preview in (
                 (b"picture", "Content-Type: image/png\r\nAccept: text/html;q=0.5\r\n", None),
                 (form, multipart, 1024),
-                (gzip.compress(form), f"{multipart}Content-Encoding: gzip\r\n", 16),
+                (gzip.compress(form, mtime=0), f"{multipart}Content-Encoding: gzip\r\n", 16),
                 (zlib.compress(b"picture" * 9), "Content-Encoding: deflate\r\n", 0),
             ):
                 for method in ("REQMOD", "RESPMOD"):

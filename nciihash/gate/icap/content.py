@@ -12,7 +12,7 @@ from typing import Final, Self
 from nciihash.errors import FileRefused
 from nciihash.gate.icap.http_head import HttpHead
 from nciihash.gate.outcome import Reason
-from nciihash.gate.upload import Upload
+from nciihash.gate.upload import Upload, UploadMemory
 from nciihash.gate.uploads import BodyRefused, FormFiles, is_multipart
 from nciihash.media import formats
 
@@ -113,6 +113,7 @@ class Content:
     Args:
         head: of the message.
         new_upload: returns an empty upload.
+        memory: of uploads.
         inflated: the largest size of a decompressed body, in bytes: a compressed body is cheap to
             send, so it may not take as much as others.
         keep: whether `original` is kept.
@@ -125,14 +126,22 @@ class Content:
     """
 
     def __init__(
-        self, head: HttpHead, new_upload: Callable[[], Upload], *, inflated: int, keep: bool
+        self,
+        head: HttpHead,
+        new_upload: Callable[[], Upload],
+        memory: UploadMemory,
+        *,
+        inflated: int,
+        keep: bool,
     ) -> None:
         self._head = head
+        self._memory = memory
         self._new_upload = new_upload
         self._inflated = inflated
         self._inflated_size = 0
         self._keep = keep
         self._start = bytearray()  # of the file, decompressed
+        self._media: bool | None = None  # whether it may be a picture or video; None: not known
         self.received = False
         self._form: FormFiles | None = None
         self._file: Upload | None = None
@@ -167,15 +176,34 @@ class Content:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for upload in {id(each): each for each in (self.original, *self.uploads) if each}.values():
-            upload.close()
-        self.overflow = None
+        self.close()
+
+    def close(self) -> None:
+        """Release what is kept."""
+        for upload in (self.original, *self.uploads):
+            if upload is not None:
+                upload.close()
+        if self.overflow is not None:
+            self._memory.release(len(self.overflow[0]))
+            self.overflow = None
+
+    @property
+    def kept(self) -> list[bytes | bytearray]:
+        """The bytes received so far, for an echo; empty without `keep`."""
+        if self.overflow is not None:
+            return list(self.overflow)
+        return [] if self.original is None else [self.original.data]
 
     @property
     def uploads(self) -> list[Upload]:
-        """What is to be checked, so far."""
+        """What is to be checked, so far.
+
+        It includes `original` where that was refused, since the rest will not be checked.
+        """
         files = [] if self._form is None else list(self._form.uploads)
-        return files + [each for each in (self._file, self._unreadable) if each is not None]
+        rest = None if self._plain or self.overflow is None else self.original
+        others = (self._file, self._unreadable, rest)
+        return files + [each for each in others if each is not None]
 
     def write(self, data: bytes) -> Iterator[None]:
         """Take the next bytes; an iterator that yields while there is more to decompress.
@@ -187,6 +215,7 @@ class Content:
             held, refused = self.original.data, self.original.refused
             self.original.write(data)
             if self._keep and refused is None and self.original.refused is not None:
+                self._memory.reserve(len(held))  # which was released just now
                 self.overflow = held, data
         if self._decompressor is None:
             self._take(data)
@@ -210,6 +239,16 @@ class Content:
             except BodyRefused:
                 self._refuse(Reason.CORRUPT)
 
+    @property
+    def settled(self) -> bool:
+        """Whether the rest of the body would not be checked, or cannot be kept."""
+        return (
+            self.overflow is not None
+            or self._unreadable is not None
+            or (self._file is not None and self._file.refused is not None)
+            or self.not_media(whole=False)
+        )
+
     def not_a_file(self, *, whole: bool) -> bool:
         """Whether the body is text by its type and no picture or video by its content.
 
@@ -224,9 +263,11 @@ class Content:
         Args:
             whole: whether the body is complete.
         """
-        if self.is_form or self._unknown_coding or not (whole or len(self._start) >= DETECTABLE):
+        if self.is_form or self._unknown_coding:
             return False
-        return not may_be_media(self._start)
+        if self._media is None and (whole or len(self._start) >= DETECTABLE):
+            self._media = may_be_media(self._start)
+        return self._media is False
 
     def _take(self, data: bytes) -> None:
         if len(self._start) < DETECTABLE:

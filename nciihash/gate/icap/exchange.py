@@ -3,16 +3,8 @@
 from collections.abc import Iterable
 
 from nciihash.gate.connections import Connection
-from nciihash.gate.icap.messages import (
-    CONTINUE,
-    BadRequest,
-    End,
-    Event,
-    Head,
-    Pause,
-    RequestParser,
-    response,
-)
+from nciihash.gate.icap.messages import CONTINUE, End, Event, Head, Pause, response
+from nciihash.gate.icap.parser import BadRequest, RequestParser
 
 
 class Exchange:

@@ -7,7 +7,6 @@ some clients accept the upload, such as OpenCloud.
 """
 
 import asyncio
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +17,6 @@ from nciihash.gate.icap.http_head import HttpHead, prefers_json
 from nciihash.gate.icap.messages import LAST_CHUNK, Data, End, Head, Pause, chunk, encapsulate
 from nciihash.gate.icap.refusal import refusal
 from nciihash.gate.outcome import Dialect, Outcome
-from nciihash.gate.upload import Upload
 
 if TYPE_CHECKING:
     from nciihash.gate.gate import Gate
@@ -43,9 +41,12 @@ class Modification:
     async def run(self) -> None:
         """Read the message and answer. Raises what `Exchange.head` does."""
         http = HttpHead.parse(self._message_head)
-        new_upload, limits = self.gate.upload, self.gate.config.limits
         with Content(
-            http, new_upload, inflated=limits.image_bytes, keep=not self.head.allows_204
+            http,
+            self.gate.upload,
+            self.gate.memory,
+            inflated=self.gate.config.limits.image_bytes,
+            keep=not self.head.allows_204,
         ) as content:
             previewing = self.head.preview is not None
             while True:
@@ -53,11 +54,11 @@ class Modification:
                     case Data(data):
                         for _ in content.write(data):
                             await asyncio.sleep(0)
-                        if content.overflow is not None and not previewing:
-                            await self._answer_overflow(content)
+                        if not previewing and content.settled:
+                            await self._answer_early(content)
                             return
                     case Pause():
-                        if self._decidable(content):
+                        if content.settled:
                             await self._answer(await self._decide(content), content, may_204=True)
                             return
                         await self.exchange.proceed()
@@ -77,19 +78,12 @@ class Modification:
     def _message_head(self) -> bytes:
         return self.head.response if self.head.method == "RESPMOD" else self.head.request
 
-    def _decidable(self, content: Content) -> bool:
-        """Whether the rest after a preview would not change the outcome."""
-        return content.overflow is not None or content.not_media(whole=False)
-
     async def _decide(self, content: Content, *, whole: bool = False) -> Outcome | None:
         """Return the outcome for the uploads in the body; None if it has none."""
-        if not content.received or content.not_a_file(whole=whole):
+        if content.not_a_file(whole=whole) or (whole and not content.received):
             return None
-        return await self._check(content.uploads)
-
-    async def _check(self, uploads: Iterable[Upload]) -> Outcome | None:
         # One after another: a form may not fill the queue alone.
-        outcomes = [await self.gate.check(Dialect.ICAP, upload) for upload in uploads]
+        outcomes = [await self.gate.check(Dialect.ICAP, upload) for upload in content.uploads]
         return strictest(outcomes) if outcomes else None
 
     async def _answer(self, outcome: Outcome | None, content: Content, *, may_204: bool) -> None:
@@ -98,40 +92,35 @@ class Modification:
         elif may_204:
             await self.exchange.answer(204)
         else:
-            await self._echo(b"" if content.original is None else content.original.data)
+            await self._echo(content)
             if self.head.has_body:
                 await self.exchange.write(LAST_CHUNK)
 
-    async def _answer_overflow(self, content: Content) -> None:
-        """Answer about a body that is too large to keep, and echo it while it is received."""
-        if content.overflow is None or content.original is None:
-            return
-        held, data = content.overflow
-        outcome = await self._check(
-            {id(u): u for u in (content.original, *content.uploads)}.values()
-        )
-        if outcome is not None and outcome.stop:
+    async def _answer_early(self, content: Content) -> None:
+        """Answer about a body of which more is received: read it to its end, or echo it."""
+        outcome = await self._decide(content)
+        if self.head.allows_204 or (outcome is not None and outcome.stop):
+            content.close()
             await self.exchange.skip_body()
-            await self._stop(outcome)
+            await self._answer(outcome, content, may_204=True)
             return
-        await self._echo(held)
-        del held
-        content.overflow = None
-        await self.exchange.write(chunk(data))
+        await self._echo(content)
+        content.close()
         while isinstance(event := await self.exchange.event(), Data):
             await self.exchange.write(chunk(event.data))
         await self.exchange.write(LAST_CHUNK)
 
-    async def _echo(self, body: bytes | bytearray) -> None:
-        """Send the message unchanged, without the end of its body."""
+    async def _echo(self, content: Content) -> None:
+        """Send the message unchanged, as far as it was received."""
         head = self._message_head
         await self.exchange.answer(
             200,
             encapsulated=encapsulate(self._kind, head, has_body=self.head.has_body),
             content=head,
         )
-        for start in range(0, len(body), WRITE):
-            await self.exchange.write(chunk(body[start : start + WRITE]))
+        for part in content.kept:
+            for start in range(0, len(part), WRITE):
+                await self.exchange.write(chunk(part[start : start + WRITE]))
 
     async def _stop(self, outcome: Outcome) -> None:
         accept = ",".join(HttpHead.parse(self.head.request).values("accept"))

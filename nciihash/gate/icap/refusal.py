@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
+from nciihash.gate.answers import retry_after
 from nciihash.gate.outcome import Decision, Outcome
-
-RETRY_AFTER: Final = 60  # seconds, after an upload that could not be checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +17,8 @@ class _Text:
     paragraphs: tuple[str, ...]
 
 
-_REFERENCE: Final = (
-    "If you think that this is a mistake, write to the people who run this site, with the "
-    "reference below. They do not need the file for it."
-)
+_MISTAKE: Final = "If you think that this is a mistake, write to the people who run this site."
+_REFERENCE: Final = "Send them the reference. They do not need the file for it."
 _FINGERPRINTS: Final = (
     "It looks like one that the person shown asked sites not to share. Sites compare files with "
     "fingerprints for this; nobody has looked through yours."
@@ -37,26 +34,17 @@ _NOT_NOW: Final = (
 _MATCH: Final = _Text(
     HTTPStatus.FORBIDDEN,
     "This picture or video cannot be shared here",
-    (
-        _FINGERPRINTS,
-        _REFERENCE,
-    ),
+    (_FINGERPRINTS, _MISTAKE),
 )
 _UNREADABLE: Final = _Text(
     HTTPStatus.FORBIDDEN,
     "This file was not accepted",
-    (
-        _FORMATS,
-        "Save it as JPEG, PNG or MP4 and try again.",
-    ),
+    (_FORMATS, "Save it as JPEG, PNG or MP4 and try again."),
 )
 _UNCHECKED: Final = _Text(
     HTTPStatus.SERVICE_UNAVAILABLE,
     "This file could not be checked",
-    (
-        _NOT_NOW,
-        "Please try again in a few minutes.",
-    ),
+    (_NOT_NOW, "Please try again in a few minutes."),
 )
 _TEXTS: Final = {Decision.UNREADABLE: _UNREADABLE, Decision.UNCHECKED: _UNCHECKED}
 
@@ -106,12 +94,16 @@ def refusal(outcome: Outcome, *, as_json: bool) -> tuple[bytes, bytes]:
         "X-Content-Type-Options: nosniff",
     ]
     if text.status is HTTPStatus.SERVICE_UNAVAILABLE:
-        fields.append(f"Retry-After: {RETRY_AFTER}")
+        fields.append(f"Retry-After: {retry_after(outcome)}")
     return "\r\n".join([*fields, "", ""]).encode("ascii"), body
 
 
+def _paragraphs(text: _Text, reference: str | None) -> list[str]:
+    return [*text.paragraphs, *([] if reference is None else [_REFERENCE])]
+
+
 def _page(text: _Text, reference: str | None) -> str:
-    lines = [f"<p>{html.escape(paragraph)}</p>" for paragraph in text.paragraphs]
+    lines = [f"<p>{html.escape(each)}</p>" for each in _paragraphs(text, reference)]
     if reference is not None:
         lines.append(f"<p>Reference: <code>{html.escape(reference)}</code></p>")
     return _PAGE.format(title=html.escape(text.title), paragraphs="\n".join(lines))
@@ -122,6 +114,6 @@ def _problem(text: _Text, reference: str | None) -> str:
         "type": "about:blank",
         "title": text.title,
         "status": text.status.value,
-        "detail": " ".join(text.paragraphs),
+        "detail": " ".join(_paragraphs(text, reference)),
     }
     return json.dumps(problem if reference is None else problem | {"reference": reference})

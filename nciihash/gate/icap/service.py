@@ -8,8 +8,8 @@ from nciihash.gate.config import DialectConfig, GateConfig
 from nciihash.gate.connections import Connection, StreamLimits, StreamServer
 from nciihash.gate.icap.content import DETECTABLE
 from nciihash.gate.icap.exchange import Exchange
-from nciihash.gate.icap.messages import BadRequest, RequestParser
 from nciihash.gate.icap.modification import Modification
+from nciihash.gate.icap.parser import BadRequest, RequestParser
 from nciihash.gate.outcome import Dialect
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class IcapService:
         parser = RequestParser()
         keep = True
         while keep:
-            if not parser.buffered:
+            while parser.idle:
                 data = await connection.read_some()
                 if not data:
                     return

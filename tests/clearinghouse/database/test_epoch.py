@@ -16,11 +16,13 @@ from starlette.testclient import TestClient
 from clearinghouse.app import create_app
 from clearinghouse.database.store import Store
 from clearinghouse.database.withdrawal_journal import WithdrawalJournal
-from clearinghouse.errors import KeyMismatch, KeyMissing
+from clearinghouse.errors import DatabaseMissing, KeyMismatch, KeyMissing
 from clearinghouse.maintenance.backup import BackupRefused, back_up, restore
 from clearinghouse.maintenance.key_rotation import rotate
 from clearinghouse.platforms import keys
 from clearinghouse.sealing.master_key import key_file
+from clearinghouse.serve import serve
+from clearinghouse.settings import Settings
 from support.service_process import command
 from support.serving import RunningService, item, pdq
 
@@ -271,6 +273,29 @@ def test_the_commands(settings, tmp_path):
     run("restore", file, code=1, typed="n\n")
     result = json.loads(run("restore", file, "--yes", "--json").stdout)
     assert result == {"signals": 1, "withdrawn_again": 1}
+
+
+@pytest.mark.sqlite
+def test_a_missing_database_is_not_replaced_by_an_empty_one(tmp_path):
+    database, backup = tmp_path / "clearinghouse.sqlite3", str(tmp_path / "backup")
+    address = f"sqlite:///{database}"
+    settings = Settings(database=address, argon2_memory=64)
+    with served(settings) as service:
+        service.open()
+    command("backup", backup, database=address)
+    for file in tmp_path.glob("clearinghouse.sqlite3*"):
+        if file.is_file():
+            file.unlink()
+    message = command("stats", database=address, code=2).stderr
+    assert "is missing" in message
+    assert "restore" in message
+    assert not database.exists()
+    with pytest.raises(DatabaseMissing):
+        serve(settings, host="127.0.0.1", port=0, ready=print)
+    command("restore", backup, "--yes", database=address)
+    with served(settings) as service:
+        assert service.parts.store
+    assert json.loads(command("stats", "--json", database=address).stdout)
 
 
 def head(rows):

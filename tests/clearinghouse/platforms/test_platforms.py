@@ -1,5 +1,6 @@
 """The platforms' API over HTTP: keys and scopes, feed, matching, verdicts."""
 
+import re
 import threading
 import time
 from dataclasses import replace
@@ -432,7 +433,7 @@ def test_health_and_openapi_document(service):
     assert service.client.get("/health/ready").status_code == 200
     page = service.client.get("/docs")
     assert page.status_code == 200
-    assert "https://" not in page.text, "the page loads nothing from other hosts"
+    assert "http" not in re.sub(r"<!--.*?-->", "", page.text), "all addresses are relative"
     document = service.client.get("/openapi.json").json()
     assert {"/v1/cases", "/v1/case", "/v1/feed", "/v1/match"} <= set(document["paths"])
     for path in document["paths"].values():
@@ -446,12 +447,48 @@ def test_health_and_openapi_document(service):
         [example] = schemas[request]["examples"]
         getattr(wire, request).model_validate(example)
     assert set(document["components"]["securitySchemes"]) == {
-        "Advocate key",
-        "Case",
-        "Platform key",
-        "StopNCII function key",
-        "StopNCII subscription key",
+        "advocate_key",
+        "case",
+        "platform_key",
+        "stopncii_function_key",
+        "stopncii_subscription_key",
     }
+
+
+def test_no_redirect_leads_a_request_to_another_address(service):
+    for method, path in (("POST", "/v1/cases/"), ("POST", "/v1/match/"), ("GET", "/v1/feed/")):
+        reply = service.client.request(method, path, follow_redirects=False)
+        assert reply.status_code == 404
+
+
+def test_probes_may_ask_for_the_headers_alone(service):
+    for path in ("/health/live", "/health/ready"):
+        reply = service.client.head(path)
+        assert reply.status_code == 200
+        assert not reply.content
+
+
+def test_clients_can_be_generated_from_the_document(service):
+    """`make openapi-clients` generates some; these are the rules that it needs."""
+    document = service.client.get("/openapi.json").json()
+    assert all(re.fullmatch(r"[a-z_]+", name) for name in document["components"]["securitySchemes"])
+    operations = [
+        (path, operation)
+        for path, methods in document["paths"].items()
+        for operation in methods.values()
+    ]
+    ids = [operation["operationId"] for _, operation in operations]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch(r"[a-z_]+", id) for id in ids)
+    assert document["servers"]
+    assert document["info"]["license"]["identifier"] == "Apache-2.0"
+    for path, operation in operations:
+        assert len(operation["security"]) <= 1  # several would be alternatives
+        if path.startswith("/stopncii"):
+            [both] = operation["security"]
+            assert set(both) == {"stopncii_function_key", "stopncii_subscription_key"}
+    for entry in ("AddedEntry", "RemovedEntry"):
+        assert "op" in document["components"]["schemas"][entry]["required"]
 
 
 def test_responses_have_security_headers(service):

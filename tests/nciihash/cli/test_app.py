@@ -42,6 +42,7 @@ def test_openblas_has_one_thread_unless_the_environment_says_otherwise(
         "match",
         "confirm",
         "scan",
+        "gate",
         "feedback",
         "demo",
     ],

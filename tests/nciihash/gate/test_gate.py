@@ -86,10 +86,10 @@ def test_what_cannot_be_read_fails_as_configured(tmp_path, items, fail):
 
 
 def _raises(error):
-    async def hash(*_, **__):
+    async def fail(*_, **__):
         raise error
 
-    return hash
+    return fail
 
 
 BREAKAGES = {

@@ -383,6 +383,7 @@ def test_the_status_page_has_no_script_and_shows_what_happened(gate, client, ban
     assert "default-src 'none'; style-src 'sha256-" in reply.headers["content-security-policy"]
     assert "<script" not in reply.text
     assert "Uploads are checked" in reply.text
+    assert 'http-equiv="refresh"' in client.get("/", params={"refresh": "yes"}).text
     bank.changes = {"as_of": None, "error": "No <b>answer</b>."}
     page = client.get("/").text
     assert "Uploads are not checked" in page

@@ -58,7 +58,7 @@ def test_takes_the_files_of_a_form_and_drops_its_fields():
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 10, 64])
-def test_pieces_of_any_size_give_the_same_files(size):
+def test_pieces_of_any_size_make_the_same_files(size):
     body = form((FIELD, b"x" * 30), (FILE, b"\r\n--xyz-12" * 9 + b"\r"), (FILE, b""), (FILE, b"2"))
     assert files(body, size=size) == [b"\r\n--xyz-12" * 9 + b"\r", b"", b"2"]
 

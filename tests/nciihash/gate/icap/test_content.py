@@ -40,7 +40,9 @@ def head(**fields):
 def received(data, *, memory=None, most=1 << 24, inflated=1 << 24, keep=False, size=None, **fields):
     """Return the content of a message with this body, received in pieces of `size` bytes."""
     memory = memory or UploadMemory(1 << 25)
-    content = Content(head(**fields), lambda: Upload(memory, most), inflated=inflated, keep=keep)
+    content = Content(
+        head(**fields), lambda: Upload(memory, most), memory, inflated=inflated, keep=keep
+    )
     size = size or max(len(data), 1)
     for start in range(0, len(data), size):
         for _ in content.write(data[start : start + size]):
@@ -144,6 +146,7 @@ def test_a_bomb_takes_a_bounded_amount_of_memory(coding):
     content = Content(
         head(Content_Encoding=coding.split()[0]),
         lambda: Upload(memory, 1 << 30),
+        memory,
         inflated=1 << 20,
         keep=False,
     )
@@ -169,10 +172,13 @@ def test_a_bomb_in_a_form_is_refused():
 
 
 def test_what_was_kept_is_available_when_the_rest_is_too_large():
-    content = received(bytes(100), size=30, most=80, keep=True)
-    held, data = content.overflow
-    assert (len(held), len(data)) == (60, 30)
-    assert content.original.refused is Reason.TOO_LARGE
+    memory = UploadMemory(1000)
+    with received(bytes(100), size=30, most=80, keep=True, memory=memory) as content:
+        held, data = content.overflow
+        assert (len(held), len(data)) == (60, 30)
+        assert memory.used == 60
+        assert content.original.refused is Reason.TOO_LARGE
+    assert memory.used == 0
 
 
 def test_nothing_is_kept_for_a_client_that_allows_204():

@@ -9,17 +9,15 @@ from hypothesis import strategies as st
 from nciihash.gate.icap.messages import (
     CONTINUE,
     LAST_CHUNK,
-    BadRequest,
     Data,
     End,
     Head,
-    MessageLimits,
     Pause,
-    RequestParser,
     chunk,
     encapsulate,
     response,
 )
+from nciihash.gate.icap.parser import BadRequest, MessageLimits, RequestParser
 
 HTTP_POST = b"POST /upload HTTP/1.1\r\nHost: site.example\r\nContent-Type: image/jpeg\r\n\r\n"
 HTTP_OK = b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n\r\n"
@@ -120,6 +118,22 @@ def test_requests_follow_each_other_on_one_connection():
     data = b"\r\n".join([reqmod(b"one"), respmod(b"two"), reqmod(b"")])
     kinds = [type(event) for event in parse(data)]
     assert kinds == [Head, Data, End, Head, Data, End, Head, End]
+
+
+def test_a_connection_is_idle_until_a_request_starts():
+    parser = RequestParser()
+    assert parser.idle
+    parser.feed(b"\r\n")
+    assert parser.idle
+    parser.feed(b"O")
+    assert not parser.idle
+    parser.feed(b"PTIONS icap://h/s ICAP/1.0\r\n\r\n")
+    assert [type(parser.next_event()) for _ in range(3)] == [Head, End, type(None)]
+    assert not parser.idle
+    parser.next_request()
+    assert parser.idle
+    parser.feed(b"\r\n" * 9)
+    assert not parser.idle  # it will be refused
 
 
 def test_a_null_body_ends_at_once():
