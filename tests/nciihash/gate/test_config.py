@@ -305,12 +305,15 @@ class TestPolicy:
         )
         video = MediaPolicy(frames=0.25)
         assert config.dialects[Dialect.HTTP].policy == Policy(
-            MediaPolicy(likely=Action.CLEAR, radius=20), video, Fail.CLOSED, Fail.CLOSED
+            MediaPolicy(likely=Action.CLEAR, radius=20),
+            video,
+            unreadable=Fail.CLOSED,
+            unchecked=Fail.CLOSED,
         )
         assert config.dialects[Dialect.ICAP].policy == Policy(
             MediaPolicy(likely=Action.REVIEW, radius=20),
             video,
-            Fail.CLOSED,
+            unreadable=Fail.CLOSED,
             review_as=Action.BLOCK,
         )
 

@@ -13,7 +13,9 @@ from support.gate_thread import GateThread, bank_of, dialect_config, gate_config
 
 HELD, OTHER = picture(1), picture(2)
 OPEN = Policy(review_as=Action.CLEAR)
-CLOSED = Policy(unreadable=Fail.CLOSED, unchecked=Fail.CLOSED, review_as=Action.CLEAR)
+CLOSED = Policy(
+    unsupported=Fail.CLOSED, unreadable=Fail.CLOSED, unchecked=Fail.CLOSED, review_as=Action.CLEAR
+)
 REVIEWED = MediaPolicy(strong=Action.REVIEW, likely=Action.REVIEW)
 CUT_PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
 LIMITS = UploadLimits(

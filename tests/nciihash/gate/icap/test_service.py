@@ -202,14 +202,14 @@ def test_what_cannot_be_checked_passes_or_not_as_configured(icap, client, policy
 
 
 def test_text_passes_although_it_cannot_be_read(icap, client):
-    with icap.configured(unreadable=Fail.CLOSED):
+    with icap.configured(unsupported=Fail.CLOSED, unreadable=Fail.CLOSED):
         assert ask(client, "RESPMOD", HTML, http="Content-Type: text/html\r\n")[0] == 204
         assert ask(client, "RESPMOD", HTML, http="Content-Type: image/webp\r\n")[0] == 200
 
 
 def test_a_form_that_cannot_be_read_passes_or_not_as_configured(icap, client):
     unfinished = form(PASS)[:-9]
-    with icap.configured(unreadable=Fail.CLOSED):
+    with icap.configured(unsupported=Fail.CLOSED, unreadable=Fail.CLOSED):
         answer = ask(client, "REQMOD", unfinished, http=FORM)
     assert answer[1]["x-virus-id"] == "NCII.unreadable.corrupt"
     assert ask(client, "REQMOD", unfinished, http=FORM)[0] == 204
@@ -265,7 +265,7 @@ def test_a_body_that_cannot_be_read_is_answered_from_its_preview(icap, client, p
     sent = request("RESPMOD", PASS, http="Content-Encoding: br\r\n", fields="", preview=preview)
     client.send(sent)
     assert client.answer()[0] == 204
-    with icap.configured(unreadable=Fail.CLOSED):
+    with icap.configured(unsupported=Fail.CLOSED, unreadable=Fail.CLOSED):
         client.send(sent)
         assert client.answer()[1]["x-virus-id"] == "NCII.unreadable.unsupported"
 
@@ -282,7 +282,7 @@ def test_a_body_beyond_the_limits_is_echoed_while_it_is_received(icap, client):
 
 
 def test_a_body_beyond_the_limits_is_stopped_if_so_configured(icap, client):
-    with icap.configured(limits=SMALL, unreadable=Fail.CLOSED):
+    with icap.configured(limits=SMALL, unsupported=Fail.CLOSED, unreadable=Fail.CLOSED):
         for fields in ("", "Allow: 204\r\n"):
             client.send(request("REQMOD", PASS * 30, http=JPEG, fields=fields, size=5000))
             assert client.answer()[1]["x-virus-id"] == "NCII.unreadable.too_large"
@@ -323,7 +323,7 @@ def test_the_tag_changes_with_the_bank_and_the_policy(icap, client):
     assert first == tag()
     assert len(first) <= 32
     assert first[0] == first[-1] == '"'
-    with icap.configured(unreadable=Fail.CLOSED):
+    with icap.configured(unsupported=Fail.CLOSED, unreadable=Fail.CLOSED):
         assert tag() != first
     icap.gate.bank.changes = {"version": "0" * 16}
     try:
