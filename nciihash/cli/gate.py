@@ -25,7 +25,7 @@ gate = typer.Typer(help="Check uploads next to a platform's upload path.")
 app.add_typer(gate, name="gate", rich_help_panel="If you run a platform")
 gate.add_typer(gate_decisions.app)
 
-_NEEDED: Final = ("prometheus_client", "python_multipart", "starlette", "uvicorn")
+_NEEDED: Final = ("httptools", "prometheus_client", "python_multipart", "starlette", "uvicorn")
 
 
 @gate.callback(invoke_without_command=True)
