@@ -61,6 +61,10 @@ def run_gate(
     `curl --data-binary @docs/gate/block.jpg http://127.0.0.1:8480/check`
     """
     if context.invoked_subcommand is not None:
+        if config is not None or print_config or check or sandbox:
+            raise typer.BadParameter(
+                f"Write options after the command: nciihash gate {context.invoked_subcommand} ..."
+            )
         return
     terminal = Terminal()
     with terminal.guard():
@@ -91,7 +95,7 @@ def _check(terminal: Terminal, path: Path | None) -> None:
 
 
 def _serve(terminal: Terminal, path: Path | None, *, sandbox: bool) -> None:
-    """Serve until the process receives SIGTERM or Ctrl-C.
+    """Serve until SIGTERM or SIGINT.
 
     Raises:
         NciihashError: the configuration, a file or an address cannot be used.
@@ -100,7 +104,7 @@ def _serve(terminal: Terminal, path: Path | None, *, sandbox: bool) -> None:
     from nciihash.gate.bank import StaticBank
     from nciihash.gate.config import load
     from nciihash.gate.description import describe
-    from nciihash.gate.rehearsal import PICTURES, picture_items, rehearsal_config
+    from nciihash.gate.rehearsal import PICTURES, TRIAL, picture_items, rehearsal_config
     from nciihash.gate.serve import serve
 
     def ready(config: "GateConfig", listeners: Sequence["Listener"]) -> None:
@@ -111,6 +115,11 @@ def _serve(terminal: Terminal, path: Path | None, *, sandbox: bool) -> None:
             terminal.show(f"gate: listening for {names} on {listener.url}")
         if sandbox:
             terminal.say(f"This is a trial with test pictures: {PICTURES}")
+        if sandbox and path is None:
+            terminal.say(
+                "Its configuration, for decide, except, exceptions and report, is "
+                f"{config.data.parent / TRIAL}, and is deleted at the end."
+            )
 
     if not sandbox:
         assert path is not None  # noqa: S101 - checked by the caller

@@ -42,7 +42,7 @@ _WHY: Final = {
 }
 _DO: Final = {
     Decision.BLOCK: "Refuse this upload, and keep the reference for an appeal.",
-    Decision.REVIEW: "Hold this upload until a person has examined it, and report the decision.",
+    Decision.REVIEW: "Hold this upload until a person has seen it, and report the decision.",
     Decision.CLEAR: "Accept this upload.",
 }
 _DO_STOPPED: Final = {

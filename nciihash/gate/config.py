@@ -13,6 +13,7 @@ from nciihash.gate.config_checks import (
     address_faults,
     key_faults,
     read_secret,
+    server_faults,
     shared_address_faults,
 )
 from nciihash.gate.config_keys import Key, render_default
@@ -214,7 +215,9 @@ class _Loader:
         veiled = bool(top.get("veiled", False))
         limits = UploadLimits(**self._table("limits", raw.get("limits", {}), keys.LIMITS))
         if limits.memory < max(limits.image_bytes, limits.video_bytes):
-            self._fault("limits.memory", "It must be as large as the largest picture and video.")
+            self._fault(
+                "limits.memory", "It must be at least as large as image_bytes and video_bytes."
+            )
         flood = FloodConfig(**self._table("flood", raw.get("flood", {}), keys.FLOOD))
         base = self._policy_tables("policy", raw.get("policy", {}))
         dialects = {
@@ -226,6 +229,8 @@ class _Loader:
             names = ", ".join(f"[{dialect}]" for dialect in Dialect)
             self.faults.append(f"No protocol is switched on. Add at least one of {names}.")
         self.faults += shared_address_faults({d: c.listen for d, c in dialects.items()})
+        if "server" in top:
+            self.faults += server_faults(top["server"])
         key = self._platform_key(top)
         if self.faults:
             return None
@@ -326,7 +331,8 @@ class _Loader:
             if STRICTNESS[policy.strong] < STRICTNESS[policy.likely]:
                 self._fault(
                     f'{where}.strong = "{policy.strong}"',
-                    "A close match must not be treated more mildly than the others.",
+                    "A close match must not be treated more mildly than the others: set likely "
+                    "too.",
                 )
             if veiled and policy.radius < SignalType.PDQ.threshold:
                 self._fault(
@@ -361,8 +367,8 @@ class _Loader:
                     "Name a file with the platform's key, or put the key into NCIIHASH_KEY. The "
                     "operator of the clearinghouse issues it.",
                 )
-        if key and "server" in top:
-            self.faults += key_faults(top["server"], key, where)
+        if key:
+            self.faults += key_faults(key, where)
         return key or ""
 
     def _secret(self, where: str, path: Path | None) -> str | None:

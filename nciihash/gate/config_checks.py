@@ -38,18 +38,21 @@ def read_secret(path: Path) -> str:
     return data.decode().strip()
 
 
-def key_faults(server: str, key: str, where: str) -> Iterator[str]:
-    """Check the address of a clearinghouse and the form of the platform's key.
-
-    Args:
-        server: the address.
-        key: the key.
-        where: where the key was found.
-    """
+def server_faults(server: str) -> Iterator[str]:
+    """Check the address of a clearinghouse."""
     try:
         server_address(server)
     except InvalidRequest as error:
         yield f"server: {error}"
+
+
+def key_faults(key: str, where: str) -> Iterator[str]:
+    """Check the form of the platform's key.
+
+    Args:
+        key: the key.
+        where: where the key was found.
+    """
     try:
         authorization_header(key)
     except InvalidRequest as error:

@@ -191,8 +191,8 @@ POLICY: Final = (
         "unreadable",
         values.choice(*Fail),
         '"open"',
-        "The same for a picture or video that cannot be hashed, because it is damaged, too large or "
-        "takes too long.",
+        "The same for a picture or video that cannot be hashed, because it is damaged, too large, "
+        "or takes too long.",
     ),
     Key(
         "unchecked",

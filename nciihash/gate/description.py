@@ -8,13 +8,13 @@ from nciihash.gate.policy import Action, Fail, MediaPolicy, Policy
 from nciihash.signals import Level
 
 _VEILED: Final = (
-    "The key is for the veiled feed. Found are copies of the whole picture, also within a plain "
-    "frame or a screenshot: saved again, scaled, recoloured, and edited about as one of the "
-    "altered copies that were hashed at submission. Other crops, stickers and parts of collages "
-    "are not found: that takes the whole feed."
+    "The bank is veiled: it has a part of each hash. Found are copies of the whole picture, also "
+    "within a plain frame or a screenshot: saved again, scaled, recoloured, and edited about as "
+    "one of the altered copies that were hashed at submission. Other crops, stickers and parts of "
+    "collages are not found: that takes the whole feed."
 )
 _WHOLE: Final = (
-    "The key is for the whole feed. Found are copies of the whole picture, also within a plain "
+    "The bank has whole hashes. Found are copies of the whole picture, also within a plain "
     "frame or a screenshot: saved again, scaled, recoloured, and edited about as one of the "
     "altered copies that were hashed at submission. At the levels windows and thorough so are "
     "parts of pictures: crops, stickers, pictures in collages; these matches are for a person to "

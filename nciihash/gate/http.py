@@ -1,7 +1,7 @@
 """The gate's own HTTP dialect: `POST /check` with a file, answered in JSON.
 
     curl --data-binary @photo.jpg http://127.0.0.1:8480/check
-    curl -F file=@photo.jpg -F file=@video.mp4 http://127.0.0.1:8480/check
+    curl -F file=@photo.jpg -F file=@clip.mp4 http://127.0.0.1:8480/check
 
 One file is the body, whatever its type, and is answered by `nciihash.gate.answers.fields`. Several
 are the files of a form, and are answered `{"decision": ..., "files": [...]}`, in their order, with

@@ -43,9 +43,12 @@ class HttpServer:
         self.address = address
         self.port = 0
         self._count = ConnectionCount(limits)
+        app = Starlette(routes=routes, exception_handlers={HTTPException: _refuse})
+        # a caller that does not follow a redirect may take its status for "not blocked"
+        app.router.redirect_slashes = False
         self._server = _Server(
             uvicorn.Config(
-                Starlette(routes=routes, exception_handlers={HTTPException: _refuse}),
+                app,
                 http=self._count.protocol,  # type: ignore[arg-type] # called like a class
                 ws="none",
                 lifespan="off",

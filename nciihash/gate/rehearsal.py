@@ -16,10 +16,14 @@ PICTURES: Final = (
     "block.jpg is blocked, review.jpg is for a person to review, clear.jpg is accepted, and "
     "unreadable.jpg cannot be read. They are in docs/gate of the project."
 )
+TRIAL: Final = "gate.toml"  # the name of the configuration of a trial that was started without one
 _KEY: Final = "0" * 64
 _CONFIG: Final = """
 server = "http://127.0.0.1:9"
 data = "data"
+
+[limits]
+connections = 1_000
 
 [http]
 listen = "127.0.0.1:8480"
@@ -60,7 +64,7 @@ def rehearsal_config(path: Path | None, folder: Path) -> GateConfig:
         ConfigInvalid: the configuration cannot be used.
     """
     if path is None:
-        path = folder / "gate.toml"
+        path = folder / TRIAL
         path.write_text(_CONFIG)
     # no clearinghouse is asked, so the key need not be one
     return load(path, {"NCIIHASH_KEY": _KEY})

@@ -50,4 +50,4 @@ def test_a_misspelt_name_is_refused():
         Settings.from_environment({"CLEARINGHOUSE_RETENTION_DAY": "a secret"})
     assert "secret" not in str(caught.value)
     # the commands' own variables, and those of other programs
-    Settings.from_environment({"CLEARINGHOUSE_FOLLOW_KEY": "x", "CLEARING_HOUSE": "y"})
+    Settings.from_environment({"CLEARINGHOUSE_FOLLOW_KEY": "x", "CLEARINGS": "y"})

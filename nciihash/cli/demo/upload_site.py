@@ -1,9 +1,9 @@
 """A small site for uploads that knows nothing of hashes, for the demonstration of the gate.
 
-    python -m nciihash.cli.demo.upload_site --folder uploads [--clamd HOST:PORT]
+    python -m nciihash.cli.demo.upload_site --folder uploads --clamd HOST:PORT
 
 Like many sites it can ask a virus scanner about each upload, in clamd's protocol. It prints its
-address when it listens.
+address when it listens: by default a free port of this machine alone.
 """
 
 import argparse
@@ -103,11 +103,11 @@ async def _scan(address: tuple[str, int], data: bytes) -> str:
         writer.close()
 
 
-async def _serve(folder: Path, clamd: tuple[str, int] | None) -> None:
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
+async def _serve(folder: Path, clamd: tuple[str, int] | None, listen: tuple[str, int]) -> None:
+    listener = socket.create_server(listen)
+    host, port = listener.getsockname()[:2]
     config = uvicorn.Config(site(folder, clamd), log_level="error", access_log=False)
-    print(f"upload site: listening on http://127.0.0.1:{port}", flush=True)  # noqa: T201
+    print(f"upload site: listening on http://{host}:{port}", flush=True)  # noqa: T201
     await uvicorn.Server(config).serve([listener])
 
 
@@ -116,13 +116,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A small site for uploads.")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--clamd", help="HOST:PORT of a virus scanner")
+    parser.add_argument("--listen", default="127.0.0.1:0", help="HOST:PORT of this site")
     options = parser.parse_args()
-    clamd = None
-    if options.clamd is not None:
-        host, _, port = options.clamd.rpartition(":")
-        clamd = host, int(port)
+    clamd = None if options.clamd is None else _address(options.clamd)
     options.folder.mkdir(exist_ok=True)
-    asyncio.run(_serve(options.folder, clamd))
+    asyncio.run(_serve(options.folder, clamd, _address(options.listen)))
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host, int(port)
 
 
 if __name__ == "__main__":

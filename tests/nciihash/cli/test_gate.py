@@ -1,11 +1,18 @@
 """The command `gate`, up to the start of the service."""
 
 import importlib.util
+import signal
+import subprocess
+import sys
+from subprocess import PIPE
 
+import httpx
 import pytest
 
 from nciihash.gate.config import load
 from nciihash.gate.config_keys import render_default
+from nciihash.gate.rehearsal import TRIAL, rehearsal_config
+from support.paths import ROOT
 
 CONFIG = """
 server = "https://clearinghouse.example"
@@ -77,6 +84,15 @@ def test_without_a_file_it_says_how_to_start(run):
         assert "--config" in result.err
 
 
+@pytest.mark.parametrize("option", ["--check", "--sandbox", "--print-config"])
+def test_options_before_a_command_are_refused(run, path, option):
+    """They would be ignored, and the command would use another configuration."""
+    for arguments in (["--config", path], [option]):
+        result = run("gate", *arguments, "report", "--month", "2026-11")
+        assert (result.code, result.out) == (2, "")
+        assert "after the command" in result.err
+
+
 def test_help(run):
     result = run("gate", "--help")
     assert result.code == 0
@@ -93,3 +109,28 @@ def test_without_the_packages_of_the_extra_it_says_how_to_install_them(run, path
     result = run("gate", "--config", path)
     assert result.code == 1
     assert 'pip install "nciihash[gate]"' in result.err
+
+
+def test_a_trial_blocks_a_test_picture(path):
+    """As docs/gate.md shows, but at a free port; Ctrl-C ends it."""
+    path.write_text(
+        'server = "http://127.0.0.1:9"\ndata = "data"\n[http]\nlisten = "127.0.0.1:0"\n'
+    )
+    command = [sys.executable, "-m", "nciihash", "gate", "--sandbox", "--config", str(path)]
+    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as process:
+        try:
+            url = process.stdout.readline().split()[-1]
+            block = (ROOT / "docs/gate/block.jpg").read_bytes()
+            found = httpx.post(f"{url}/check?answer=status", content=block, timeout=60)
+        finally:
+            process.send_signal(signal.SIGINT)
+        _, messages = process.communicate(timeout=60)
+    assert (found.status_code, process.returncode) == (451, 0)
+    assert found.json()["matches"][0]["item"] == "test picture: block"
+    assert "This is a trial with test pictures: block.jpg is blocked" in messages
+    assert not (path.parent / "data").exists()
+
+
+def test_the_configuration_of_a_trial_serves_its_commands(tmp_path):
+    trial = rehearsal_config(None, tmp_path)
+    assert load(tmp_path / TRIAL, {}, with_key=False).data == trial.data == tmp_path / "data"

@@ -242,7 +242,7 @@ class TestFaults:
             ),
             (HTTP + '[policy]\nunchecked = "maybe"', 'policy.unchecked = "maybe": Write "open" or'),
             (HTTP + '[http.policy.image]\nreview = "block"', 'http.policy.image.review = "block":'),
-            (HTTP + '[limits]\nmemory = "5 MB"', "limits.memory: It must be as large as"),
+            (HTTP + '[limits]\nmemory = "5 MB"', "limits.memory: It must be at least as large as"),
             (HTTP + '[limits]\nqueue = "' + "9" * 100 + '"', f'limits.queue = "{"9" * 56}...:'),
             (
                 HTTP + '[policy.image]\nstrong = "clear"',
@@ -290,6 +290,7 @@ class TestFaults:
     def test_the_address_of_the_clearinghouse_is_checked_and_not_repeated(self, faults, server):
         (found,) = faults(f'server = "{server}"\ndata = "data"\n' + HTTP)
         assert found.startswith("server: ")
+        assert faults(f'server = "{server}"\ndata = "data"\n' + HTTP, {})[0] == found  # no key
         assert "pw" not in found
 
 

@@ -301,7 +301,7 @@ class TestCounting:
     def test_uploads_without_matches(self):
         assert self.meet(self.stop()) == frozenset()
 
-    def test_only_the_items_that_an_upload_matches_are_returned(self):
+    def test_only_items_that_an_upload_matches_are_returned_for_it(self):
         stop = self.stop()
         assert self.is_flooded(stop, map(self.match, range(60)))
         assert self.meet(stop, self.match(0, item="other")) == frozenset()

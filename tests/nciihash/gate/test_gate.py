@@ -153,7 +153,7 @@ def test_uploads_outside_of_the_share_are_not_hashed(tmp_path, items):
     assert (outcome.decision, outcome.reason) == (Decision.CLEAR, Reason.NOT_SAMPLED)
 
 
-def test_a_block_stands_when_its_reference_cannot_be_stored(tmp_path, items):
+def test_a_block_remains_one_when_its_reference_cannot_be_stored(tmp_path, items):
     def fill_disk(gate):
         def record(*_, **__):
             raise OSError(28, "No space left on device")

@@ -245,6 +245,7 @@ def test_answers_errors_as_problem_documents(client):
     problem(client.post("/check", content=b"--x--\r\n", headers=form), 400, "no_file")
     problem(client.get("/check"), 405, "method_not_allowed")
     problem(client.get("/nothing"), 404, "not_found")
+    problem(client.post("/check/", content=HELD), 404, "not_found")
 
 
 def test_a_body_beyond_any_limit_is_refused_with_an_answer_that_arrives(client):
