@@ -29,7 +29,7 @@ from clearinghouse.cli.shared import (
 )
 from clearinghouse.database.store import Store
 from clearinghouse.errors import ClearinghouseError, SettingInvalid
-from clearinghouse.maintenance import transparency
+from clearinghouse.maintenance import clock, transparency
 from clearinghouse.maintenance.purge import purge as purge_database
 from clearinghouse.platforms import keys
 from clearinghouse.platforms.keys import Scope
@@ -252,11 +252,23 @@ def stats(
 
 @app.command()
 def purge(
+    clock_is_right: Annotated[
+        bool,
+        typer.Option(
+            "--clock-is-right",
+            help="Say that you have checked the clock of this machine, after a refusal.",
+        ),
+    ] = False,
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
-    """Expire cases, and delete data past its retention period, as the service does every hour."""
+    """Expire cases, and delete data past its retention period, as the service does every hour.
+
+    Refused if the clock may be wrong.
+    """
     days = settings(database).retention_days
     with open_store(database) as store:
-        done = purge_database(store, retention_days=days, now=now())
+        at = now()
+        clock.check(store, at, confirmed=clock_is_right)
+        done = purge_database(store, retention_days=days, now=at)
     show(as_json, done, lambda: counts(done))
