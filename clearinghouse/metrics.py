@@ -112,7 +112,7 @@ class Metrics:
         self._ready.set(live.caught_up)
         self._waiting.set(questions)
         self._failing.set(len(service.failing))
-        for what in ("clock",):
+        for what in ("clock", "expiry"):
             self._refused.labels(what).set(what in service.refused)
         self._runs.labels("check").set(service.checks.checked)
         self._runs.labels("opening").set(service.checks.made)

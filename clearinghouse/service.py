@@ -117,7 +117,8 @@ class Service:
         uses: when keys were used, until saved.
         writing: the lock held while counts are saved.
         failing: names of the maintenance tasks that fail.
-        refused: what the hourly purge refuses to do without the operator's word, and why: "clock".
+        refused: why the hourly purge waits for the operator's word, by what it doubts: "clock" or
+            "expiry".
     """
 
     settings: Settings
@@ -215,7 +216,7 @@ class Service:
             )
 
     def _purge(self) -> None:
-        """Purge, unless the clock may be wrong; log a refusal once, when it begins."""
+        """Purge, unless the clock may be wrong; log what is refused once, when it begins."""
         now = self.clock()
         try:
             clock.check(self.store, now)
@@ -223,7 +224,11 @@ class Service:
             self._refuse("clock", str(doubt))
             return
         self.refused.pop("clock", None)
-        purge(self.store, retention_days=self.settings.retention_days, now=now)
+        done = purge(self.store, retention_days=self.settings.retention_days, now=now)
+        if done.refusal is not None:
+            self._refuse("expiry", done.refusal)
+        else:
+            self.refused.pop("expiry", None)
 
     def _refuse(self, what: str, why: str) -> None:
         if what not in self.refused:

@@ -47,6 +47,7 @@ _ON_BOTH = {
     "clearinghouse/platforms/test_stopncii_contributions.py",
     "clearinghouse/platforms/test_stopncii_order.py",
     *("clearinghouse/maintenance/test_key_rotation.py", "clearinghouse/maintenance/test_clock.py"),
+    "clearinghouse/maintenance/test_purge.py",
     *("clearinghouse/abuse/test_verdict_holds.py", "clearinghouse/abuse/test_overturned.py"),
     "promises/test_service.py",
     *("clearinghouse/cases/test_counts.py", "clearinghouse/platforms/test_release.py"),

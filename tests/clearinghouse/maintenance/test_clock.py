@@ -47,7 +47,7 @@ def opened(store, at):
 
 
 def set_server(monkeypatch, at):
-    """Give the PostgreSQL server this clock, which is the machine's in these tests."""
+    """Let the PostgreSQL server's clock show this time, as the machine's does in these tests."""
     monkeypatch.setattr(Postgres, "server_time", lambda *_arguments: at)
 
 
