@@ -341,6 +341,10 @@ class Store:
         """
         self._database.listen(callback, stop)
 
+    def server_time(self, tx: Transaction) -> datetime | None:
+        """Return the time by the clock of the database server; None on SQLite, which has none."""
+        return self._database.server_time(tx.connection)
+
     def checkpoint(self) -> bool:
         """Clear what may still contain purged values outside the tables.
 
