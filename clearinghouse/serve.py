@@ -30,7 +30,7 @@ def serve(
     ready: Callable[[str], None],
     sandbox: bool = False,
 ) -> bool:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM or SIGINT; after SIGTERM, drain for `drain_seconds` first.
 
     Args:
         settings: the settings.
@@ -67,6 +67,10 @@ def serve(
         timeout_graceful_shutdown=_GRACE,
     )
 
+    def drain() -> None:
+        if service := getattr(app.state, "service", None):
+            service.draining.set()
+
     def release() -> None:
         if service := getattr(app.state, "service", None):
             service.waiters.close()
@@ -78,7 +82,13 @@ def serve(
         gc.freeze()
         ready(address)
 
-    server = Server(config, release=release, ready=started)
+    server = Server(
+        config,
+        ready=started,
+        drain=drain,
+        drain_seconds=settings.drain_seconds,
+        release=release,
+    )
     server.run()
     gc.unfreeze()
     return server.started

@@ -116,6 +116,7 @@ class Service:
         uses: when keys were used, until saved.
         writing: the lock held while counts are saved.
         failing: names of the maintenance tasks that fail.
+        draining: set when the service is about to shut down, and therefore reports not ready.
     """
 
     settings: Settings
@@ -131,6 +132,7 @@ class Service:
     uses: KeyUses = field(default_factory=KeyUses)
     writing: threading.Lock = field(default_factory=threading.Lock)
     failing: set[str] = field(default_factory=set)
+    draining: threading.Event = field(default_factory=threading.Event)
 
     async def follow_log(self) -> None:
         """Keep the live index up to date with the log, wake waiting requests, and run maintenance.
