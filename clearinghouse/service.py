@@ -119,6 +119,7 @@ class Service:
         failing: names of the maintenance tasks that fail.
         refused: why the hourly purge waits for the operator's word, by what it doubts: "clock" or
             "expiry".
+        draining: set when the service is about to shut down, and therefore reports not ready.
     """
 
     settings: Settings
@@ -135,6 +136,7 @@ class Service:
     writing: threading.Lock = field(default_factory=threading.Lock)
     failing: set[str] = field(default_factory=set)
     refused: dict[str, str] = field(default_factory=dict)
+    draining: threading.Event = field(default_factory=threading.Event)
 
     async def follow_log(self) -> None:
         """Keep the live index up to date with the log, wake waiting requests, and run maintenance.
