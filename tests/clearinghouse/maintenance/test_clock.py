@@ -47,7 +47,7 @@ def opened(store, at):
 
 
 def set_server(monkeypatch, at):
-    """Let the PostgreSQL server's clock show this time, as the machine's does in these tests."""
+    """Set the time that the PostgreSQL server's clock shows."""
     monkeypatch.setattr(Postgres, "server_time", lambda *_arguments: at)
 
 
