@@ -18,7 +18,7 @@ KERNEL := CMakeLists.txt $(wildcard nciihash/search/kernel/*)
 .PHONY: openapi-clients lint lint-page words docs dist
 .PHONY: bench bench-check bench-full bench-hashing bench-search bench-recall
 .PHONY: bench-service bench-gate bench-scan bench-video bench-page bench-veil bench-inversion bench-false-matches
-.PHONY: kernels sanitize screenshots page lock clean
+.PHONY: restart-nginx kernels sanitize screenshots page lock clean
 
 setup: $(VENV)/.dev
 
@@ -66,6 +66,11 @@ lint: $(VENV)/.dev lint-page
 # which reads the feed of a real service. Needs npm and Java; a minute.
 openapi-clients: $(VENV)/.dev
 	PYTHONPATH=tests:. $(BIN)/python tests/tools/openapi_clients.py
+
+# A rolling restart of two workers on PostgreSQL behind nginx, under load: how many requests are lost.
+# Needs nginx and PostgreSQL; two minutes.
+restart-nginx: $(VENV)/.dev
+	PYTHONPATH=tests:. $(BIN)/python tests/tools/restart_nginx.py
 
 # Forbidden words and phrases in code, docs and messages, and how often each is used.
 words: $(VENV)/.dev

@@ -30,6 +30,10 @@ class DatabaseMissing(ClearinghouseError):
     """The database file is missing, although its key is there; restore it."""
 
 
+class DatabaseServed(ClearinghouseError):
+    """Another process serves this SQLite database; there may be only one."""
+
+
 class KeyMismatch(ClearinghouseError):
     """The key is not the one under which the database is sealed."""
 

@@ -65,6 +65,12 @@ class Metrics:
         self._failing = self._gauge(
             "upkeep_failing", "Maintenance tasks that fail; the service's log has the errors."
         )
+        self._refused = Gauge(
+            "clearinghouse_purge_refused",
+            "Whether the hourly purge waits for the operator's word; the service's log says why.",
+            ("what",),
+            registry=self.registry,
+        )
         self._runs = Gauge(
             "clearinghouse_argon2_runs",
             "Passphrases checked and verifiers created by this worker since it started.",
@@ -106,6 +112,8 @@ class Metrics:
         self._ready.set(live.caught_up)
         self._waiting.set(questions)
         self._failing.set(len(service.failing))
+        for what in ("clock", "expiry"):
+            self._refused.labels(what).set(what in service.refused)
         self._runs.labels("check").set(service.checks.checked)
         self._runs.labels("opening").set(service.checks.made)
         for concern in Concern:

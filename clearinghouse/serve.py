@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Final
 
 import uvicorn
+from fastapi import FastAPI
 
 from clearinghouse.app import create_app
-from clearinghouse.database.store import Store, check_not_lost
+from clearinghouse.database.store import Store, check_not_lost, claim_serving
 from clearinghouse.http.connections import ConnectionLimiter
 from clearinghouse.http.import_blocker import block_decoders
 from clearinghouse.http.redacting_log import log_config
@@ -30,7 +31,7 @@ def serve(
     ready: Callable[[str], None],
     sandbox: bool = False,
 ) -> bool:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM or SIGINT; after SIGTERM, drain for `drain_seconds` first.
 
     Args:
         settings: the settings.
@@ -47,8 +48,18 @@ def serve(
     core_dumps.forbid_tracing()
     # Errors of the database or its key are raised here, before the server starts.
     check_not_lost(settings)
-    Store.open(settings).close()
-    app = create_app(settings, sandbox=sandbox)
+    with claim_serving(settings):
+        Store.open(settings).close()
+        app = create_app(settings, sandbox=sandbox)
+        server = _build_server(app, settings, host=host, port=port, ready=ready)
+        server.run()
+        gc.unfreeze()
+        return server.started
+
+
+def _build_server(
+    app: FastAPI, settings: Settings, *, host: str, port: int, ready: Callable[[str], None]
+) -> Server:
     connections_max = max(_raise_file_limit() - _FILES_RESERVED, 64)
     limiter = ConnectionLimiter(min(settings.clients_max, connections_max - 1))
     config = uvicorn.Config(
@@ -67,6 +78,10 @@ def serve(
         timeout_graceful_shutdown=_GRACE,
     )
 
+    def drain() -> None:
+        if service := getattr(app.state, "service", None):
+            service.draining.set()
+
     def release() -> None:
         if service := getattr(app.state, "service", None):
             service.waiters.close()
@@ -78,10 +93,13 @@ def serve(
         gc.freeze()
         ready(address)
 
-    server = Server(config, release=release, ready=started)
-    server.run()
-    gc.unfreeze()
-    return server.started
+    return Server(
+        config,
+        ready=started,
+        drain=drain,
+        drain_seconds=settings.drain_seconds,
+        release=release,
+    )
 
 
 def _raise_file_limit() -> int:

@@ -17,6 +17,7 @@ from clearinghouse.abuse.proof_of_work import ProofOfWork
 from clearinghouse.abuse.quotas import Budgets
 from clearinghouse.cases.passphrases import PassphraseChecker
 from clearinghouse.database.store import Store
+from clearinghouse.maintenance import clock
 from clearinghouse.maintenance.purge import purge
 from clearinghouse.platforms.health import Alert, KeyUses, alerts
 from clearinghouse.platforms.live_index import DatabaseRestored, LiveIndex
@@ -116,6 +117,9 @@ class Service:
         uses: when keys were used, until saved.
         writing: the lock held while counts are saved.
         failing: names of the maintenance tasks that fail.
+        refused: why the hourly purge waits for the operator's word, by what it doubts: "clock" or
+            "expiry".
+        draining: set when the service is about to shut down, and therefore reports not ready.
     """
 
     settings: Settings
@@ -131,6 +135,8 @@ class Service:
     uses: KeyUses = field(default_factory=KeyUses)
     writing: threading.Lock = field(default_factory=threading.Lock)
     failing: set[str] = field(default_factory=set)
+    refused: dict[str, str] = field(default_factory=dict)
+    draining: threading.Event = field(default_factory=threading.Event)
 
     async def follow_log(self) -> None:
         """Keep the live index up to date with the log, wake waiting requests, and run maintenance.
@@ -212,7 +218,24 @@ class Service:
             )
 
     def _purge(self) -> None:
-        purge(self.store, retention_days=self.settings.retention_days, now=self.clock())
+        """Purge, unless the clock may be wrong; log what is refused once, when it begins."""
+        now = self.clock()
+        try:
+            clock.check(self.store, now)
+        except clock.ClockDoubtful as doubt:
+            self._refuse("clock", str(doubt))
+            return
+        self.refused.pop("clock", None)
+        done = purge(self.store, retention_days=self.settings.retention_days, now=now)
+        if done.refusal is not None:
+            self._refuse("expiry", done.refusal)
+        else:
+            self.refused.pop("expiry", None)
+
+    def _refuse(self, what: str, why: str) -> None:
+        if what not in self.refused:
+            _log.warning("The hourly purge is refused. %s", why)
+        self.refused[what] = why
 
     def _alert(self, known: frozenset[Alert]) -> frozenset[Alert]:
         """Log the new alerts about platforms; return all current ones."""

@@ -15,6 +15,7 @@ _OF_COMMANDS = frozenset({"CLEARINGHOUSE_FOLLOW_KEY", "CLEARINGHOUSE_NEXT_KEY"})
 _OF_TESTS = "CLEARINGHOUSE_TEST_"
 _CONNECTIONS_MIN = 4
 _RELEASE_MAX = 24 * 60  # minutes
+_DRAIN_MAX = 600  # seconds
 _AT_LEAST_ONE = (
     *("case_months", "retention_days", "quiet_openings", "quiet_signals"),
     *("match_hour", "match_day", "oracle_edge", "oracle_any", "flag_platforms"),
@@ -67,6 +68,8 @@ class Settings:
         poll_interval: seconds between checks for writes by the command line or another worker,
             where there are no notifications.
         connections: connections of one worker to PostgreSQL, in addition to one for notifications.
+        drain_seconds: how long the service continues after SIGTERM while `/health/ready` returns
+            503, so that a load balancer stops using it first; 0 to end at once.
     """
 
     # may hold a password
@@ -93,6 +96,7 @@ class Settings:
     metrics_key: str | None = field(default=None, repr=False)
     poll_interval: float = 0.2
     connections: int = 20
+    drain_seconds: float = 5.0
 
     def __post_init__(self) -> None:
         if not self.database.startswith(("sqlite:///", "postgresql+psycopg://")):
@@ -113,6 +117,8 @@ class Settings:
             raise SettingInvalid(
                 f"{_PREFIX}RELEASE_EVERY must be from 0 to {_RELEASE_MAX} minutes."
             )
+        if not 0 <= self.drain_seconds <= _DRAIN_MAX:
+            raise SettingInvalid(f"{_PREFIX}DRAIN_SECONDS must be from 0 to {_DRAIN_MAX}.")
         for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise SettingInvalid(f"{_PREFIX}{name.upper()} must be at least 1.")
@@ -151,6 +157,7 @@ class Settings:
             "argon2_memory": int,
             "poll_interval": float,
             "connections": int,
+            "drain_seconds": float,
         }
         values = {}
         for setting in fields(cls):

@@ -29,7 +29,7 @@ from clearinghouse.cli.shared import (
 )
 from clearinghouse.database.store import Store
 from clearinghouse.errors import ClearinghouseError, SettingInvalid
-from clearinghouse.maintenance import transparency
+from clearinghouse.maintenance import clock, transparency
 from clearinghouse.maintenance.purge import purge as purge_database
 from clearinghouse.platforms import keys
 from clearinghouse.platforms.keys import Scope
@@ -252,11 +252,37 @@ def stats(
 
 @app.command()
 def purge(
+    clock_is_right: Annotated[
+        bool,
+        typer.Option(
+            "--clock-is-right",
+            help="Say that you have checked the clock of this machine, after a refusal.",
+        ),
+    ] = False,
+    may_expire: Annotated[
+        int,
+        typer.Option(
+            "--expire",
+            min=0,
+            metavar="NUMBER",
+            help="Let this many cases expire at once, after a refusal that named the number.",
+            show_default=False,
+        ),
+    ] = 0,
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
-    """Expire cases, and delete data past its retention period, as the service does every hour."""
+    """Expire cases, and delete data past its retention period, as the service does every hour.
+
+    Refused if the clock may be wrong. If many cases have expired at once, none is removed, and the
+    exit code is 1.
+    """
     days = settings(database).retention_days
     with open_store(database) as store:
-        done = purge_database(store, retention_days=days, now=now())
-    show(as_json, done, lambda: counts(done))
+        at = now()
+        clock.check(store, at, confirmed=clock_is_right)
+        done = purge_database(store, retention_days=days, now=at, may_expire=may_expire)
+    show(as_json, asdict(done), lambda: counts(asdict(done)))
+    if done.refusal:
+        typer.echo(f"clearinghouse: {done.refusal}", err=True)
+        raise typer.Exit(1)

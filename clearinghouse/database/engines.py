@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
@@ -53,6 +54,9 @@ class Database(Protocol):
         Returns:
             Whether it succeeded.
         """
+
+    def server_time(self, connection: Connection, /) -> datetime | None:
+        """Return the time by the server's clock; None if the database has no server."""
 
     def last_id(self, connection: Connection, table: str) -> int:
         """Return the last row number that was allocated in this table."""
@@ -119,6 +123,10 @@ class Sqlite:
             return not busy
         finally:
             connection.close()
+
+    def server_time(self, _connection: Connection) -> datetime | None:
+        """Return None: there is no server."""
+        return None
 
     def last_id(self, connection: Connection, table: str) -> int:
         """Return the last row number that was allocated in this table."""
@@ -203,6 +211,11 @@ class Postgres:
     def checkpoint(self) -> bool:
         """Return True: autovacuum overwrites purged rows, and the server recycles its WAL."""
         return True
+
+    def server_time(self, connection: Connection) -> datetime | None:
+        """Return the time by the server's clock."""
+        seconds = connection.scalar(text("SELECT EXTRACT(EPOCH FROM clock_timestamp())"))
+        return datetime.fromtimestamp(float(seconds or 0), UTC)
 
     def last_id(self, connection: Connection, table: str) -> int:
         """Return the last row number that was allocated in this table."""

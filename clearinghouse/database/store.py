@@ -7,7 +7,9 @@ after fsync.
 """
 
 import errno
+import fcntl
 import logging
+import os
 import secrets
 import threading
 import time
@@ -28,7 +30,7 @@ from clearinghouse.database.engines import Database, open_database
 from clearinghouse.database.epoch import EPOCH_BYTES, HighWaterMark, reconcile
 from clearinghouse.database.transaction import Transaction
 from clearinghouse.database.withdrawal_journal import WithdrawalJournal
-from clearinghouse.errors import DatabaseMissing, KeyMismatch, NewerDatabase
+from clearinghouse.errors import DatabaseMissing, DatabaseServed, KeyMismatch, NewerDatabase
 from clearinghouse.sealing.master_key import FACTS, KEY, STEADY, key_file, read_master_keys, unlock
 from clearinghouse.sealing.vault import KEY_BYTES, Vault
 from clearinghouse.settings import Settings
@@ -37,6 +39,7 @@ from clearinghouse.times import hour
 _log = logging.getLogger(__name__)
 
 _MARK: Final = "reached-"  # start of the name of the file with the high-water mark
+_SERVING: Final = "-serving"  # the end of the name of the lock file
 _BLOCK: Final = 1_000  # row numbers reserved at a time
 
 
@@ -341,6 +344,10 @@ class Store:
         """
         self._database.listen(callback, stop)
 
+    def server_time(self, tx: Transaction) -> datetime | None:
+        """Return the time by the clock of the database server; None on SQLite, which has none."""
+        return self._database.server_time(tx.connection)
+
     def checkpoint(self) -> bool:
         """Clear what may still contain purged values outside the tables.
 
@@ -371,6 +378,36 @@ def check_not_lost(settings: Settings) -> None:
             "path, or restore a backup with `clearinghouse restore`. To start with an empty "
             "database, move that folder away."
         )
+
+
+@contextmanager
+def claim_serving(settings: Settings) -> Iterator[None]:
+    """Keep other processes from serving a SQLite database, until the end or the process ends.
+
+    A process does not notice at once what another one wrote to a SQLite file. It locks a file next
+    to the database, which stays there; the system releases the lock of a process that was killed.
+    Commands are not affected. Does nothing on PostgreSQL.
+
+    Raises:
+        DatabaseServed: another process serves the database.
+        OSError: the file cannot be created.
+    """
+    if not settings.database.startswith("sqlite:"):
+        yield
+        return
+    database = Path(make_url(settings.database).database or "").resolve()
+    file = os.open(f"{database}{_SERVING}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DatabaseServed(
+                f"Another process serves {database}, and SQLite allows one. Stop it first, or use "
+                "PostgreSQL for several."
+            ) from None
+        yield
+    finally:
+        os.close(file)
 
 
 def _close(database: Database) -> None:

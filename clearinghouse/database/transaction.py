@@ -2,6 +2,7 @@
 
 from sqlalchemy import Connection
 
+from clearinghouse.database.queries.activity import Activity
 from clearinghouse.database.queries.advocates import Advocates
 from clearinghouse.database.queries.allowlist import Allowlist
 from clearinghouse.database.queries.audit import Audit
@@ -132,6 +133,11 @@ class Transaction:
     def master_key(self) -> MasterKey:
         """Sealed values, for the rotation of the master key."""
         return MasterKey(self.connection)
+
+    @property
+    def activity(self) -> Activity:
+        """When something last happened."""
+        return Activity(self.connection)
 
     @property
     def audit(self) -> Audit:

@@ -29,15 +29,19 @@ async def live() -> dict[str, str]:
     summary="Check that the service is ready",
     response_description="The service is ready.",
     responses=documented_problems(
-        {503: "`not_ready`: the index is loading; or `database_away`: the database is unavailable."}
+        {
+            503: "`not_ready`: the index is loading, or the service is shutting down; or "
+            "`database_away`: the database is unavailable."
+        }
     ),
 )
 def ready(service: ServiceDep) -> dict[str, str]:
     """Return 200 if the index is up to date with the log and the database can be read.
 
-    Use it as a readiness probe: matching fails with 503 until then.
+    Use it as a readiness probe: matching fails with 503 until then. After SIGTERM it returns 503
+    while the service still handles requests, so that a load balancer can stop sending them.
     """
-    if not service.live.caught_up:
+    if service.draining.is_set() or not service.live.caught_up:
         raise NotReady
     with service.store.read() as tx:
         tx.log.head()

@@ -181,11 +181,18 @@ FLOOD: Final = (
 )
 POLICY: Final = (
     Key(
+        "unsupported",
+        values.choice(*Fail),
+        '"open"',
+        'What happens to a file that is neither a picture nor a video, such as a document: "open" '
+        'accepts it, "closed" refuses it.',
+    ),
+    Key(
         "unreadable",
         values.choice(*Fail),
         '"open"',
-        'What happens to a file that cannot be hashed, such as a document: "open" accepts it, '
-        '"closed" refuses it.',
+        "The same for a picture or video that cannot be hashed, because it is damaged, too large, "
+        "or takes too long.",
     ),
     Key(
         "unchecked",

@@ -69,6 +69,6 @@ def _media(name: str, media: MediaPolicy) -> str:
 def _failures(policy: Policy) -> str:
     words = {Fail.OPEN: "accepted", Fail.CLOSED: "refused"}
     return (
-        f"Files that cannot be hashed are {words[policy.unreadable]}; uploads that cannot be "
-        f"checked are {words[policy.unchecked]}."
+        f"Other files are {words[policy.unsupported]}, pictures and videos that cannot be hashed "
+        f"{words[policy.unreadable]}, and uploads that cannot be checked {words[policy.unchecked]}."
     )

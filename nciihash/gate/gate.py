@@ -295,7 +295,9 @@ class Gate:
 def _without_matches(check: _Check, reason: Reason) -> Outcome:
     """Return the outcome for an upload that was not looked up."""
     policy = check.settings.policy
-    if reason in UNREADABLE:
+    if reason in {Reason.UNSUPPORTED, Reason.EMPTY}:
+        decision, fail = Decision.UNREADABLE, policy.unsupported
+    elif reason in UNREADABLE:
         decision, fail = Decision.UNREADABLE, policy.unreadable
     else:
         decision, fail = Decision.UNCHECKED, policy.unchecked

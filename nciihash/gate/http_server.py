@@ -13,9 +13,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from nciihash.gate.config import Address
-from nciihash.gate.connections import BACKLOG, inode, tls_context, unix_listener
 from nciihash.gate.http_connections import ConnectionCount, HttpLimits
 from nciihash.gate.requests import problem
+from nciihash.gate.sockets import BACKLOG, inode, tls_context, unix_listener
 
 
 class HttpServer:

@@ -57,7 +57,8 @@ class Policy:
     Attributes:
         image: pictures.
         video: videos and animations.
-        unreadable: whether a file that cannot be hashed is accepted.
+        unsupported: whether a file that is neither a picture nor a video is accepted.
+        unreadable: whether a picture or video that cannot be hashed is accepted.
         unchecked: whether a file is accepted while the gate cannot check it.
         review_as: what a dialect without an answer for `review` does about it; None if the dialect
             has one. `review` is not a choice.
@@ -65,6 +66,7 @@ class Policy:
 
     image: MediaPolicy = field(default_factory=MediaPolicy)
     video: MediaPolicy = field(default_factory=MediaPolicy)
+    unsupported: Fail = Fail.OPEN
     unreadable: Fail = Fail.OPEN
     unchecked: Fail = Fail.OPEN
     review_as: Action | None = None

@@ -1,5 +1,6 @@
 """Health checks, metrics, and the status page of a gate."""
 
+import time
 from http import HTTPStatus
 
 from starlette.requests import Request
@@ -42,9 +43,10 @@ def status_routes(gate: Gate) -> list[BaseRoute]:
             content, headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"}
         )
 
-    async def page(_: Request) -> Response:
+    async def page(request: Request) -> Response:
+        refresh = "refresh" in request.query_params
         return Response(
-            render(gate.state(), gate.metrics, gate.config),
+            render(gate.state(), gate.metrics, gate.config, now=time.time(), refresh=refresh),
             media_type="text/html",
             headers={
                 "Cache-Control": "no-store",

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Final
@@ -12,7 +11,9 @@ from nciihash.gate.metrics import GateState, Happened, Metrics
 from nciihash.gate.outcome import Decision, Dialect
 from nciihash.signals import Media
 
-_REFRESH_SECONDS: Final = 10
+_REFRESH: Final = '<meta http-equiv="refresh" content="10">\n'
+_REFRESH_LINK: Final = '<a href="?refresh=yes">Update every 10 seconds.</a>'
+_STOP_LINK: Final = 'Updated every 10 seconds. <a href="?">Stop.</a>'
 _VERDICTS_MANY: Final = 1000
 _NEARLY_FULL: Final = 0.9
 
@@ -49,7 +50,7 @@ th:first-child { text-align: left; padding-left: 0; } td:last-child, th:last-chi
 tbody th { font-weight: 500; }
 small, .none { color: var(--quiet); } td.zero { color: var(--quiet); }
 td.block { font-weight: 600; } td.unchecked { color: var(--bad); }
-footer { margin-top: 1.5rem; color: var(--quiet); font-size: .875rem; }
+footer { margin-top: 1.5rem; color: var(--quiet); font-size: .875rem; } a { color: inherit; }
 """
 _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 CONTENT_SECURITY_POLICY: Final = (
@@ -59,7 +60,7 @@ CONTENT_SECURITY_POLICY: Final = (
 
 
 def render(
-    state: GateState, metrics: Metrics, config: GateConfig, *, now: float | None = None
+    state: GateState, metrics: Metrics, config: GateConfig, *, now: float, refresh: bool = False
 ) -> str:
     """Return the status page as HTML.
 
@@ -67,23 +68,24 @@ def render(
         state: of the gate.
         metrics: of the gate, for the decisions of the last hour.
         config: of the gate.
-        now: Unix time in seconds; None for the clock's.
+        now: Unix time in seconds.
+        refresh: whether the page loads itself again from time to time. Not by default: that takes
+            readers of the screen back to its start (WCAG 2.2.1).
     """
-    now = time.time() if now is None else now
     tone, sentence = _summary(state, config)
     alerts = _alerts(state, metrics, config)
     items = "".join(f'<li class="{tone}">{escape(text)}</li>' for tone, text in alerts)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="refresh" content="{_REFRESH_SECONDS}">\n'
+        f"{_REFRESH if refresh else ''}"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>Gate: {escape(sentence)}</title>\n<style>{_STYLE}</style>\n</head>\n"
         f'<body>\n<main>\n<h1>nciihash gate</h1>\n<p class="state {tone}">{escape(sentence)}</p>\n'
         f"{f'<ul>{items}</ul>' if items else ''}\n"
         f"{_bank(state, now)}\n{_decisions(metrics.last_hour(), config)}\n{_load(state, config)}\n"
-        f"<footer>Updated every {_REFRESH_SECONDS} seconds. Counts are of the last hour, and start "
-        "again at 0 with the gate. The full figures are at <code>/metrics</code>."
-        "</footer>\n</main>\n</body>\n</html>\n"
+        f"<footer>{_STOP_LINK if refresh else _REFRESH_LINK} Counts are of the last hour, and "
+        "start again at 0 with the gate. The full figures are at <code>/metrics</code>.</footer>\n"
+        "</main>\n</body>\n</html>\n"
     )
 
 
@@ -152,7 +154,9 @@ def _decisions(last_hour: Mapping[Happened, int], config: GateConfig) -> str:
                 rows.append(_row(name if dry_run else dialect.value, counts))
     head = "".join(f'<th scope="col">{decision.value}</th>' for decision in Decision)
     return (
-        "<section>\n<h2>Decisions of the last hour</h2>\n<table>\n"
+        # reached by keyboard, so that it can be scrolled on narrow screens
+        '<section tabindex="0" aria-labelledby="decisions">\n'
+        '<h2 id="decisions">Decisions of the last hour</h2>\n<table>\n'
         f'<thead><tr><th scope="col">Dialect</th>{head}</tr></thead>\n'
         f"<tbody>{''.join(rows)}</tbody>\n</table>\n</section>"
     )

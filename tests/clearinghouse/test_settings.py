@@ -8,7 +8,7 @@ from clearinghouse.errors import SettingInvalid
 from clearinghouse.settings import Settings
 
 NUMBERS = [field.name for field in fields(Settings) if field.type in {int, float}]
-MAY_BE_ZERO = {"release_every", "argon2_memory", "poll_interval"}
+MAY_BE_ZERO = {"drain_seconds", "release_every", "argon2_memory", "poll_interval"}
 
 
 @pytest.mark.parametrize("name", NUMBERS)

@@ -1,80 +1,70 @@
 """The configuration of nginx in examples/deploy, in a real nginx in front of a real service."""
 
 import re
-import shutil
-import ssl
-import subprocess
-import time
+import secrets
+import socket
+import threading
 from contextlib import contextmanager
-from pathlib import Path
 
-import httpx
 import pytest
 
 from support.browsers.steering import free_port
+from support.nginx import NGINX, proxy
 from support.service_process import ServiceProcess, bearer
-
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-CONFIG = Path(__file__).parents[2] / "examples" / "deploy" / "nginx.conf"
+from support.serving import item, opening, pdq
 
 pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
 
 
 @contextmanager
-def proxy(folder, service_port):
-    """Run nginx on free ports with the configuration; yield its address and a trusting client."""
-    port = free_port()
-    pem, key = folder / "fullchain.pem", folder / "key.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"),
-            *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
-            *("-keyout", key, "-out", pem),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    server = CONFIG.read_text().split("\nserver {\n    listen 80;")[0]
-    server = server.replace("listen 443 ssl http2;", f"listen 127.0.0.1:{port} ssl http2;")
-    server = server.replace("    listen [::]:443 ssl http2;\n", "")
-    server = server.replace("/etc/ssl/clearinghouse", str(folder))
-    server = server.replace("/var/log/nginx/clearinghouse.log", str(folder / "error.log"))
-    server = server.replace("127.0.0.1:8000", f"127.0.0.1:{service_port}")
-    paths = "\n".join(
-        f"{name}_temp_path {folder / name};"
-        for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    main = folder / "nginx.conf"
-    main.write_text(
-        f"daemon off; master_process off; pid {folder / 'pid'}; error_log {folder / 'error.log'};\n"
-        f"events {{}}\nhttp {{\n{paths}\n{server}\n}}\n"
-    )
-    process = subprocess.Popen([NGINX, "-p", folder, "-c", main], stderr=subprocess.PIPE)
-    try:
-        with httpx.Client(
-            base_url=f"https://localhost:{port}",
-            verify=ssl.create_default_context(cafile=str(pem)),
-            trust_env=False,
-        ) as client:
-            for _ in range(200):
+def breaking_worker():
+    """Accept connections, and break each when its request has arrived; yield port and requests."""
+    requests = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve():
+            while True:
                 try:
-                    client.get("/health/live")
-                    break
-                except httpx.ConnectError:
-                    assert process.poll() is None, process.stderr.read()
-                    time.sleep(0.05)
-            yield client
-    finally:
-        process.terminate()
-        process.wait(10)
-        process.stderr.close()
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                with connection:
+                    requests.append(connection.recv(2**20).partition(b" HTTP")[0])
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listening.getsockname()[1], requests
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def test_a_request_goes_to_the_other_worker_where_that_is_safe(tmp_path):
+    (tmp_path / "service").mkdir()
+    with (
+        ServiceProcess(tmp_path / "service") as service,
+        breaking_worker() as (broken, requests),
+        proxy(tmp_path, (broken, service.address.rpartition(":")[2])) as client,
+    ):
+        key = bearer(service.platform())
+        query = {"type": "pdq", "values": [pdq()]}
+        for _ in range(4):  # in turns to both workers
+            assert client.post("/v1/match", json=query, headers=key).status_code == 200
+        for _ in range(4):
+            assert client.get("/v1/feed", headers=key).status_code == 200
+        for _ in range(4):
+            headers = {"Idempotency-Key": secrets.token_hex(16)}
+            reply = client.post("/v1/cases", json=opening(item(pdq())), headers=headers)
+            assert reply.status_code == 201
+        assert {b"POST /v1/match", b"GET /v1/feed", b"POST /v1/cases"} <= set(requests)
+        once = [client.post("/v1/cases", json=opening(item(pdq()))).status_code for _ in range(4)]
+        assert sorted(once) == [201, 201, 503, 503], "a worker may have opened these cases"
 
 
 def test_bodies_stay_in_memory_and_errors_are_problem_documents(tmp_path):
     (tmp_path / "service").mkdir()
     with ServiceProcess(tmp_path / "service") as service:
         key = service.platform("match,feed")
-        with proxy(tmp_path, service.address.rpartition(":")[2]) as client:
+        with proxy(tmp_path, (service.address.rpartition(":")[2], free_port())) as client:
             queries = b"\0" * 32 * 40_000  # 1.3 MB
             reply = client.post(
                 "/v1/match",

@@ -322,5 +322,5 @@ def test_the_operators_commands_print_json(tmp_path):
     assert json.loads(run("stats", "--json").stdout)["platforms"] == 1
     assert "cases open" in run("stats").stdout
     purged = json.loads(run("purge", "--json").stdout)
-    assert set(purged) == {"expired", "taken_out", "forgotten", "replies"}
+    assert purged["expired"] == purged["refused"] == 0
     run("purge")

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -74,6 +75,11 @@ class IcapGate:
                 server.close()
             for server in self._servers:
                 await server.wait_closed()
+
+    def wait_until_idle(self) -> None:
+        """Return when no upload takes memory; a request is answered just before its is released."""
+        while self.gate.memory.used:
+            time.sleep(0.001)
 
     def serve(self, limits: StreamLimits) -> StreamServer:
         """Start another server with limits of its own."""

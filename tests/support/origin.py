@@ -29,8 +29,16 @@ class Origin:
         self.port = 0
         self.requests = []
         self.broken = asyncio.Event()
+        self._serving = set()
+
+    async def end(self):
+        """End the connections that are open."""
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     async def serve(self, reader, writer):
+        self._serving.add(asyncio.current_task())
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             self.requests.append(head)
@@ -57,7 +65,10 @@ async def origin(answer, *, address="127.0.0.1", tls=None):
     server = await asyncio.start_server(served.serve, address, 0, ssl=tls)
     async with server:
         served.port = server.sockets[0].getsockname()[1]
-        yield served
+        try:
+            yield served
+        finally:
+            await served.end()
 
 
 class Names:

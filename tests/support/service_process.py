@@ -30,6 +30,7 @@ ENVIRONMENT = {
     "CLEARINGHOUSE_ARGON2_MEMORY": "64",
     "CLEARINGHOUSE_QUIET_OPENINGS": "1000000",  # the proof of work has tests of its own
     "CLEARINGHOUSE_QUIET_SIGNALS": "1000000000",
+    "CLEARINGHOUSE_DRAIN_SECONDS": "0",
     "PYTHONWARNINGS": "default",
 }
 
@@ -86,16 +87,17 @@ class ServiceProcess:
         database: the address of the database.
         forked: fork a process that has loaded the service, which is much faster than to start
             `python -m clearinghouse serve`.
+        port: the port; 0 for any free one.
         environment: settings to change.
     """
 
-    def __init__(self, folder, database=None, *, forked=True, **environment):
+    def __init__(self, folder, database=None, *, forked=True, port=0, **environment):
         self.database = database or f"sqlite:///{folder}/db.sqlite3"
         self.log = folder / "log.txt"
         # the default for SQLite
         key = {"CLEARINGHOUSE_KEY_FILE": str(folder / "db.sqlite3-key" / "master")}
         self.environment = _inherited() | ENVIRONMENT | key | environment
-        words = ("serve", "--database", self.database, "--port", "0")
+        words = ("serve", "--database", self.database, "--port", str(port))
         self.process = self._forked(*words) if forked else self._started(*words)
         line = self.process.stdout.readline()
         found = re.fullmatch(r"clearinghouse: listening on (http://127\.0\.0\.1:\d+)\n", line)

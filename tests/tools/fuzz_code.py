@@ -312,17 +312,17 @@ def seeds(name):
             yield b"STATS\r\n" + stream
             yield b"zFILDES\0\0"
         case "email":
-            mail = EmailMessage()
-            mail["From"], mail["Subject"] = "a@example.org", "b"
-            mail.set_content("c")
-            mail.add_attachment(encode(scene(4, 3), "GIF"), "image", "gif", filename="d.gif")
-            yield mail.as_bytes()
-            mail.add_attachment(message_from_bytes(mail.as_bytes()))
-            yield mail.as_bytes()
-            start = b"Received: a\nContent-Type: image/gif\nContent-Transfer-Encoding: "
-            yield start + b"quoted-printable\n\nGIF89a=00=\n"
-            yield start + b"x-uuencode\n\nbegin 644 a\n#86)C\n`\nend\n"
-            yield start + b"base64\n\nbegin-base64 644 a\nYWJj\n====\n"
+            letter = EmailMessage()
+            letter["From"], letter["Subject"] = "a@example.org", "b"
+            letter.set_content("c")
+            letter.add_attachment(encode(scene(4, 3), "GIF"), "image", "gif", filename="d.gif")
+            yield letter.as_bytes()
+            letter.add_attachment(message_from_bytes(letter.as_bytes()))
+            yield letter.as_bytes()
+            fields = b"Received: a\nContent-Type: image/gif\nContent-Transfer-Encoding: "
+            yield fields + b"quoted-printable\n\nGIF89a=00=\n"
+            yield fields + b"x-uuencode\n\nbegin 644 a\n#86)C\n`\nend\n"
+            yield fields + b"base64\n\nbegin-base64 644 a\nYWJj\n====\n"
         case "icap":
             section = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\n%b\r\n'
             form = section % b"picture" * 2 + b"--x--\r\n"

@@ -87,6 +87,12 @@ class Cases:
         query = select(cases.c.id).where(cases.c.state == "open", cases.c.expires <= hour)
         return list(self._run(query.limit(limit)).scalars())
 
+    def count_expired(self, hour: Hour) -> tuple[int, int]:
+        """Count the open cases that have expired by this hour, and all open cases."""
+        query = select(func.count().filter(cases.c.expires <= hour), func.count())
+        row = self._run(query.where(cases.c.state == "open")).one()
+        return row[0], row[1]
+
     def delete_closed(self, hour: Hour, limit: int) -> int:
         """Delete up to `limit` cases that were closed before this hour, and return how many.
 

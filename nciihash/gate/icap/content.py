@@ -239,6 +239,16 @@ class Content:
             except BodyRefused:
                 self._refuse(Reason.CORRUPT)
 
+    @property
+    def settled(self) -> bool:
+        """Whether the rest of the body would not be checked, or cannot be kept."""
+        return (
+            self.overflow is not None
+            or self._unreadable is not None
+            or (self._file is not None and self._file.refused is not None)
+            or self.not_media(whole=False)
+        )
+
     def not_a_file(self, *, whole: bool) -> bool:
         """Whether the body is text by its type and no picture or video by its content.
 

@@ -54,11 +54,11 @@ class Modification:
                     case Data(data):
                         for _ in content.write(data):
                             await asyncio.sleep(0)
-                        if not previewing and self._decidable(content):
+                        if not previewing and content.settled:
                             await self._answer_early(content)
                             return
                     case Pause():
-                        if self._decidable(content):
+                        if content.settled:
                             await self._answer(await self._decide(content), content, may_204=True)
                             return
                         await self.exchange.proceed()
@@ -78,13 +78,9 @@ class Modification:
     def _message_head(self) -> bytes:
         return self.head.response if self.head.method == "RESPMOD" else self.head.request
 
-    def _decidable(self, content: Content) -> bool:
-        """Whether the rest of the body would not change the outcome, or cannot be kept."""
-        return content.overflow is not None or content.not_media(whole=False)
-
     async def _decide(self, content: Content, *, whole: bool = False) -> Outcome | None:
         """Return the outcome for the uploads in the body; None if it has none."""
-        if not content.received or content.not_a_file(whole=whole):
+        if content.not_a_file(whole=whole) or (whole and not content.received):
             return None
         # One after another: a form may not fill the queue alone.
         outcomes = [await self.gate.check(Dialect.ICAP, upload) for upload in content.uploads]

@@ -100,9 +100,10 @@ class RequestParser:
         self._blank = 0  # bytes of empty lines before a request
 
     @property
-    def buffered(self) -> bool:
-        """Whether there are bytes that no event contained yet."""
-        return bool(self._buffer)
+    def idle(self) -> bool:
+        """Whether nothing of a request has arrived, apart from an empty line before it."""
+        empty = len(self._buffer) <= _BLANK and not self._buffer.strip(b"\r\n")
+        return self._state is _State.HEAD and empty
 
     def feed(self, data: bytes) -> None:
         """Add bytes that were received."""

@@ -57,7 +57,7 @@ class IcapService:
         parser = RequestParser()
         keep = True
         while keep:
-            if not parser.buffered:
+            while parser.idle:
                 data = await connection.read_some()
                 if not data:
                     return

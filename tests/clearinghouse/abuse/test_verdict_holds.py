@@ -109,16 +109,16 @@ def test_it_is_purged_after_seven_days(service, store, peers):
     case = service.open(item(value), item(pdq()))
     hold(peers, value)
     service.clock.advance(days=6, hours=23)
-    assert run_purge(service)["taken_out"] == 0
+    assert run_purge(service).taken_out == 0
     service.clock.advance(hours=1)
-    assert run_purge(service)["taken_out"] == 1
+    assert run_purge(service).taken_out == 1
     assert stored_values(store) == (1, 1)
     first, _ = case.status()["items"]
     assert (first["taken_out"], first["being_checked"]) == ("platforms", 0)
     assert first["withdrawn"] is not None
     assert asked(store) == []
     assert ("files purged after verdicts", "", 1) in acts(store)
-    assert run_purge(service)["taken_out"] == 0
+    assert run_purge(service).taken_out == 0
 
 
 def test_only_the_hashes_on_hold_of_a_file_are_purged(service, store, peers):
@@ -128,7 +128,7 @@ def test_only_the_hashes_on_hold_of_a_file_are_purged(service, store, peers):
     [file] = case.status()["items"]
     assert (file["being_checked"], file["held_back"]) == (1, False)
     service.clock.advance(days=7)
-    assert run_purge(service)["taken_out"] == 1
+    assert run_purge(service).taken_out == 1
     [file] = case.status()["items"]
     assert (file["withdrawn"], file["taken_out"], file["being_checked"]) == (None, None, 0)
     assert asked(store) == []
@@ -234,7 +234,7 @@ def test_a_withdrawal_purges_it_at_once(service, store, peers):
     assert entries(peers[3])[-1] == {"op": "remove", "id": hit["id"]}
     assert case.status()["items"][0]["taken_out"] is None
     service.clock.advance(days=8)
-    assert run_purge(service)["taken_out"] == 0
+    assert run_purge(service).taken_out == 0
 
 
 def test_it_is_purged_when_the_case_expires(service, store, peers):
@@ -243,7 +243,7 @@ def test_it_is_purged_when_the_case_expires(service, store, peers):
     service.clock.advance(days=729)
     hold([service.platform(f"New {n}") for n in range(2)], value)
     service.clock.advance(days=3)
-    assert run_purge(service)["expired"] == 1
+    assert run_purge(service).expired == 1
     assert stored_values(store) == (0, 0)
 
 
@@ -294,7 +294,7 @@ def test_a_resubmitted_file_is_on_hold_for_seven_days_at_most(service, store, pe
     assert [q.kind for q in asked(store)] == ["verdicts", "resubmitted", "resubmitted"]
     assert peers[0].match(value) == [[]]
     service.clock.advance(days=7)
-    assert run_purge(service)["taken_out"] == 1, "the first of the three"
+    assert run_purge(service).taken_out == 1, "the first of the three"
     service.parts.waiters.poke()
     assert len(peers[0].match(value)[0]) == 2
     assert not case.status()["items"][0]["held_back"]
@@ -312,7 +312,7 @@ def test_submissions_do_not_keep_each_other_on_hold(service, store, peers):
     service.clock.advance(days=6)
     service.open(item(value))
     service.clock.advance(days=1)
-    assert run_purge(service)["taken_out"] == 1
+    assert run_purge(service).taken_out == 1
     later = service.open(item(value), item(pdq()))
     assert [i["accepted"] for i in later.reply["items"]] == [1, 1]
     assert len(peers[0].match(value)[0]) == 1

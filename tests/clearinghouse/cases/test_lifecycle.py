@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from clearinghouse.maintenance.purge import expire, purge
+from clearinghouse.maintenance.purge import PurgeResult, expire, purge
 from clearinghouse.platforms.keys import Scope
 from support.serving import credentials, figures, item, near, opening, pdq, problem
 
@@ -293,12 +293,9 @@ def test_a_visit_renews_and_an_unvisited_case_expires(service):
     assert case.status()["expires"] == "2030-04-16T13:00:00Z"
     assert expire(service.parts.store, service.clock()) == 0
     service.clock.advance(days=731)
-    assert purge(service.parts.store, retention_days=400, now=service.clock()) == {
-        "expired": 1,
-        "taken_out": 0,
-        "forgotten": 0,
-        "replies": 0,
-    }
+    assert purge(service.parts.store, retention_days=400, now=service.clock()) == PurgeResult(
+        expired=1, taken_out=0, forgotten=0, replies=0, refused=0, open_cases=1
+    )
     assert case.status()["state"] == "expired"
     peer = service.platform("Another")
     assert peer.match(value) == [[]]
@@ -392,7 +389,7 @@ def test_a_retried_opening_opens_one_case_and_gets_the_same_reply(service):
     problem(bad, 400, "bad_idempotency_key")
     service.clock.advance(hours=26)
     done = purge(service.parts.store, retention_days=400, now=service.clock())
-    assert done["replies"] == 1
+    assert done.replies == 1
 
 
 def test_concurrent_retries_open_one_case(service):

@@ -90,7 +90,7 @@ def test_expired_and_contributed_values_are_not_remembered(service, peer):
     assert contributions.withdraw_all_contributions(store, number, now=service.clock()) == 1
     service.open(item(value))
     service.clock.advance(days=732)
-    assert purge(store, retention_days=400, now=service.clock())["expired"] >= 1
+    assert purge(store, retention_days=400, now=service.clock()).expired >= 1
     assert remembered(service) == 0
     assert add(service, peer, value, contributed) == 2
 

@@ -29,7 +29,9 @@ BLOCK, REVIEW, CLEAR, UNREADABLE = (
     (PICTURES / f"{name}.jpg").read_bytes() for name in ("block", "review", "clear", "unreadable")
 )
 OPEN = Policy(review_as=Action.BLOCK)
-CLOSED = Policy(review_as=Action.BLOCK, unreadable=Fail.CLOSED, unchecked=Fail.CLOSED)
+CLOSED = Policy(
+    review_as=Action.BLOCK, unsupported=Fail.CLOSED, unreadable=Fail.CLOSED, unchecked=Fail.CLOSED
+)
 
 
 @asynccontextmanager

@@ -306,12 +306,15 @@ class TestPolicy:
         )
         video = MediaPolicy(frames=0.25)
         assert config.dialects[Dialect.HTTP].policy == Policy(
-            MediaPolicy(likely=Action.CLEAR, radius=20), video, Fail.CLOSED, Fail.CLOSED
+            MediaPolicy(likely=Action.CLEAR, radius=20),
+            video,
+            unreadable=Fail.CLOSED,
+            unchecked=Fail.CLOSED,
         )
         assert config.dialects[Dialect.ICAP].policy == Policy(
             MediaPolicy(likely=Action.REVIEW, radius=20),
             video,
-            Fail.CLOSED,
+            unreadable=Fail.CLOSED,
             review_as=Action.BLOCK,
         )
 
@@ -520,7 +523,8 @@ def test_host_names_are_compared_in_lowercase_without_a_last_dot():
     for wrong in (["https://a"], ["a/b"], ["a:0"], ["*.a"], [""], ["a..b"], ["a@1.1.1.1"]):
         with pytest.raises(ValueError, match=r"host"):
             hosts(wrong)
-    for other in ([1], "a", None):
+    others: list[object] = [[1], "a", None]
+    for other in others:
         with pytest.raises(ValueError, match="Write a list of hosts"):
             hosts(other)
 

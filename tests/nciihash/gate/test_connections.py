@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from nciihash.gate.config import Address
-from nciihash.gate.connections import Connection, StreamLimits, StreamServer, unix_listener
+from nciihash.gate.connections import Connection, StreamLimits, StreamServer
+from nciihash.gate.sockets import unix_listener
 from support.certificates import self_signed
 
 NEVER = 10_000.0  # seconds

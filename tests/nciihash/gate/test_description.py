@@ -26,7 +26,7 @@ def test_it_says_which_edits_the_key_can_find():
 
 def test_it_says_what_happens_to_uploads():
     media = MediaPolicy(likely=Action.CLEAR, radius=20)
-    policy = Policy(media, MediaPolicy(frames=0.5), Fail.CLOSED, Fail.OPEN, Action.BLOCK)
+    policy = Policy(media, MediaPolicy(frames=0.5), unreadable=Fail.CLOSED, review_as=Action.BLOCK)
     each = DialectConfig(LOOPBACK, policy, share=0.25, dry_run=True, obeyed=False)
     _, text = describe(config(Dialect.ICAP, each))
     assert text == (
@@ -34,9 +34,9 @@ def test_it_says_what_happens_to_uploads():
         "some 100 parts of each). Dry run: everything is accepted, and only counted. Pictures: "
         "close matches are blocked, others accepted (within 20 bits), uncertain ones to be "
         "reviewed. Videos: close matches are blocked, others blocked (of 50% of the frames), "
-        "uncertain ones to be reviewed. Reviews are answered as block. Files that cannot be "
-        "hashed are refused; uploads that cannot be checked are accepted. Blocks are reported as "
-        "pending until they are confirmed."
+        "uncertain ones to be reviewed. Reviews are answered as block. Other files are accepted, "
+        "pictures and videos that cannot be hashed refused, and uploads that cannot be checked "
+        "accepted. Blocks are reported as pending until they are confirmed."
     )
 
 

@@ -71,7 +71,7 @@ def test_a_review_stops_only_where_the_policy_says_so(tmp_path, items):
 
 @pytest.mark.parametrize("fail", Fail)
 def test_what_cannot_be_read_fails_as_configured(tmp_path, items, fail):
-    config = one_dialect(tmp_path, policy=Policy(unreadable=fail))
+    config = one_dialect(tmp_path, policy=Policy(unsupported=fail, unreadable=fail))
     config = replace(config, limits=replace(config.limits, image_bytes=1000, video_bytes=1000))
     uploads = (b"", b"%PDF-1.7 no picture", encode(scene(20, 20), "JPEG")[:400], bytes(1001))
     outcomes = check(tmp_path, items, *uploads, config=config)
@@ -83,6 +83,13 @@ def test_what_cannot_be_read_fails_as_configured(tmp_path, items, fail):
     ]
     assert {outcome.decision for outcome in outcomes} == {Decision.UNREADABLE}
     assert {outcome.stop for outcome in outcomes} == {fail is Fail.CLOSED}
+
+
+def test_documents_may_pass_where_damaged_pictures_do_not(tmp_path, items):
+    config = one_dialect(tmp_path, policy=Policy(unreadable=Fail.CLOSED))
+    outcomes = check(tmp_path, items, b"%PDF-1.7 no picture", UNREADABLE, config=config)
+    assert [outcome.decision for outcome in outcomes] == [Decision.UNREADABLE] * 2
+    assert [outcome.stop for outcome in outcomes] == [False, True]
 
 
 def _raises(error):

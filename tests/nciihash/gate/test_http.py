@@ -13,7 +13,9 @@ from support.gate_thread import GateThread, bank_of, dialect_config, gate_config
 
 HELD, OTHER = picture(1), picture(2)
 OPEN = Policy(review_as=Action.CLEAR)
-CLOSED = Policy(unreadable=Fail.CLOSED, unchecked=Fail.CLOSED, review_as=Action.CLEAR)
+CLOSED = Policy(
+    unsupported=Fail.CLOSED, unreadable=Fail.CLOSED, unchecked=Fail.CLOSED, review_as=Action.CLEAR
+)
 REVIEWED = MediaPolicy(strong=Action.REVIEW, likely=Action.REVIEW)
 CUT_PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
 LIMITS = UploadLimits(
@@ -384,6 +386,7 @@ def test_the_status_page_has_no_script_and_shows_what_happened(gate, client, ban
     assert "default-src 'none'; style-src 'sha256-" in reply.headers["content-security-policy"]
     assert "<script" not in reply.text
     assert "Uploads are checked" in reply.text
+    assert 'http-equiv="refresh"' in client.get("/", params={"refresh": "yes"}).text
     bank.changes = {"as_of": None, "error": "No <b>answer</b>."}
     page = client.get("/").text
     assert "Uploads are not checked" in page

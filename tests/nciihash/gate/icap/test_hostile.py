@@ -33,8 +33,7 @@ def icap(tmp_path_factory):
 def client(icap):
     with IcapClient(icap.port) as client:
         yield client
-    while icap.gate.memory.used:
-        time.sleep(0.001)
+    icap.wait_until_idle()
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +47,7 @@ def slow(icap, impatient):
     """A client of the impatient server."""
     with IcapClient(impatient.port) as client:
         yield client
-    while icap.gate.memory.used:
-        time.sleep(0.001)
+    icap.wait_until_idle()
 
 
 def flood(client, data):

@@ -120,6 +120,22 @@ def test_requests_follow_each_other_on_one_connection():
     assert kinds == [Head, Data, End, Head, Data, End, Head, End]
 
 
+def test_a_connection_is_idle_until_a_request_starts():
+    parser = RequestParser()
+    assert parser.idle
+    parser.feed(b"\r\n")
+    assert parser.idle
+    parser.feed(b"O")
+    assert not parser.idle
+    parser.feed(b"PTIONS icap://h/s ICAP/1.0\r\n\r\n")
+    assert [type(parser.next_event()) for _ in range(3)] == [Head, End, type(None)]
+    assert not parser.idle
+    parser.next_request()
+    assert parser.idle
+    parser.feed(b"\r\n" * 9)
+    assert not parser.idle  # it will be refused
+
+
 def test_a_null_body_ends_at_once():
     request = (
         f"REQMOD /nciihash ICAP/1.0\r\nEncapsulated: req-hdr=0, null-body={len(HTTP_POST)}\r\n"

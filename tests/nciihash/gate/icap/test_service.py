@@ -202,14 +202,14 @@ def test_what_cannot_be_checked_passes_or_not_as_configured(icap, client, policy
 
 
 def test_text_passes_although_it_cannot_be_read(icap, client):
-    with icap.configured(unreadable=Fail.CLOSED):
+    with icap.configured(unsupported=Fail.CLOSED, unreadable=Fail.CLOSED):
         assert ask(client, "RESPMOD", HTML, http="Content-Type: text/html\r\n")[0] == 204
         assert ask(client, "RESPMOD", HTML, http="Content-Type: image/webp\r\n")[0] == 200
 
 
 def test_a_form_that_cannot_be_read_passes_or_not_as_configured(icap, client):
     unfinished = form(PASS)[:-9]
-    with icap.configured(unreadable=Fail.CLOSED):
+    with icap.configured(unsupported=Fail.CLOSED, unreadable=Fail.CLOSED):
         answer = ask(client, "REQMOD", unfinished, http=FORM)
     assert answer[1]["x-virus-id"] == "NCII.unreadable.corrupt"
     assert ask(client, "REQMOD", unfinished, http=FORM)[0] == 204
@@ -235,6 +235,7 @@ def test_what_is_no_picture_takes_no_memory(icap, client, fields, kind):
     """Also without a preview: it is decided from its start, and echoed while it is received."""
     http, body = f"Content-Type: {kind}\r\n", HTML * 30
     memory = icap.gate.memory
+    icap.wait_until_idle()
     assert memory.reserve(memory.total - 9000)
     try:
         with icap.configured(unchecked=Fail.CLOSED):
@@ -243,7 +244,30 @@ def test_what_is_no_picture_takes_no_memory(icap, client, fields, kind):
     finally:
         memory.release(memory.total - 9000)
     assert (status, echoed) == ((204, b"") if fields else (200, body))
-    assert memory.used == 0
+    icap.wait_until_idle()
+
+
+STREAM = "Content-Type: multipart/x-mixed-replace; boundary=xyz\r\n"
+
+
+@pytest.mark.parametrize("http", ["Content-Encoding: br\r\n", STREAM])
+def test_a_body_that_cannot_be_read_is_echoed_while_it_is_received(icap, client, http):
+    """For example a camera's pictures, which never end."""
+    part = b"--xyz\r\nContent-Type: image/jpeg\r\n\r\n%b\r\n" % encode(textured(3, 64, 64), "JPEG")
+    client.send(request("RESPMOD", part * 40, http=http, fields="")[: -len(LAST_CHUNK)])
+    assert client.head()[0] == 200
+    client.finish()
+    assert client.ended is False  # of the echo
+
+
+@pytest.mark.parametrize("preview", [0, 100])
+def test_a_body_that_cannot_be_read_is_answered_from_its_preview(icap, client, preview):
+    sent = request("RESPMOD", PASS, http="Content-Encoding: br\r\n", fields="", preview=preview)
+    client.send(sent)
+    assert client.answer()[0] == 204
+    with icap.configured(unsupported=Fail.CLOSED, unreadable=Fail.CLOSED):
+        client.send(sent)
+        assert client.answer()[1]["x-virus-id"] == "NCII.unreadable.unsupported"
 
 
 SMALL = UploadLimits(image_bytes=20_000, video_bytes=20_000)
@@ -254,15 +278,15 @@ def test_a_body_beyond_the_limits_is_echoed_while_it_is_received(icap, client):
         client.send(request("REQMOD", PASS * 30, http=JPEG, fields="", size=5000))
         status, _, _, body = client.answer()
     assert (status, body) == (200, PASS * 30)
-    assert icap.gate.memory.used == 0
+    icap.wait_until_idle()
 
 
 def test_a_body_beyond_the_limits_is_stopped_if_so_configured(icap, client):
-    with icap.configured(limits=SMALL, unreadable=Fail.CLOSED):
+    with icap.configured(limits=SMALL, unsupported=Fail.CLOSED, unreadable=Fail.CLOSED):
         for fields in ("", "Allow: 204\r\n"):
             client.send(request("REQMOD", PASS * 30, http=JPEG, fields=fields, size=5000))
             assert client.answer()[1]["x-virus-id"] == "NCII.unreadable.too_large"
-    assert icap.gate.memory.used == 0
+    icap.wait_until_idle()
 
 
 def test_files_before_the_limit_of_an_echoed_form_are_checked(icap, client):
@@ -276,6 +300,7 @@ def test_files_before_the_limit_of_an_echoed_form_are_checked(icap, client):
 @pytest.mark.parametrize("fields", ["", "Allow: 204\r\n"])
 def test_no_memory_for_a_body(icap, client, policy, fields):
     memory = icap.gate.memory
+    icap.wait_until_idle()
     assert memory.reserve(memory.total - 9000)
     try:
         with icap.configured(unchecked=policy):
@@ -287,7 +312,7 @@ def test_no_memory_for_a_body(icap, client, policy, fields):
         assert answered["x-virus-id"] == "NCII.unchecked.queue_full"
     else:
         assert (status, body) == ((204, b"") if fields else (200, PASS))
-    assert memory.used == 0
+    icap.wait_until_idle()
 
 
 def test_the_tag_changes_with_the_bank_and_the_policy(icap, client):
@@ -298,7 +323,7 @@ def test_the_tag_changes_with_the_bank_and_the_policy(icap, client):
     assert first == tag()
     assert len(first) <= 32
     assert first[0] == first[-1] == '"'
-    with icap.configured(unreadable=Fail.CLOSED):
+    with icap.configured(unsupported=Fail.CLOSED, unreadable=Fail.CLOSED):
         assert tag() != first
     icap.gate.bank.changes = {"version": "0" * 16}
     try:
@@ -370,5 +395,4 @@ def test_a_connection_that_breaks_releases_its_upload(icap):
         client.send(request("REQMOD", PASS)[:-2000])
         while not memory.used:
             time.sleep(0.001)
-    while memory.used:
-        time.sleep(0.001)
+    icap.wait_until_idle()
