@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import pytest
 from PIL import Image, ImageEnhance
 from skimage import data
 
+from nciihash.gate.outcome import Dialect
+from nciihash.gate.rehearsal import PICTURES, rehearsal_config
 from support.browsers.steering import free_port
 from support.paths import ROOT
 
@@ -109,7 +112,7 @@ def service(reader):
 
 def test_the_commands_of_the_readme_work(reader, service):
     [(_, look), (_, submit), (_, manage)] = blocks("If it is your picture")
-    [(_, follow), (python, script)] = blocks("If you run a platform")
+    [_, (_, follow), (python, script)] = blocks("If you run a platform")
     assert python == "python"
 
     # a survivor hashes a photo and opens a case
@@ -146,7 +149,19 @@ def test_the_commands_of_the_readme_work(reader, service):
 
 def test_every_block_of_the_readme_is_tested():
     fenced = re.findall(r"^```(\w+)\n", README, re.M)
-    assert fenced == ["sh", "sh", "sh", "sh", "python", "sh"]
+    assert fenced == ["sh", "sh", "sh", "sh", "sh", "python", "sh"]
+
+
+def test_the_trial_of_a_gate_is_the_one_of_the_command(tmp_path):
+    """tests/nciihash/cli/test_gate.py runs it, at another port."""
+    [(_, trial), *_] = blocks("If you run a platform")
+    install, start, check = (shlex.split(line, comments=True) for line in trial.splitlines())
+    assert install == ["pip", "install", ".[gate]"]
+    assert start == ["nciihash", "gate", "--sandbox"]
+    *_, file, url = check
+    address = rehearsal_config(None, tmp_path).dialects[Dialect.HTTP].listen
+    assert url == f"http://{address}/check"
+    assert (ROOT / file.removeprefix("@")).name in PICTURES
 
 
 def test_the_two_commands_are_targets_of_the_makefile():
