@@ -47,7 +47,7 @@ def opened(store, at):
 
 
 def set_server(monkeypatch, at):
-    """Let the PostgreSQL server's clock show this time, as the machine's does in these tests."""
+    """Set the clock of the PostgreSQL server to that of the machine in a test."""
     monkeypatch.setattr(Postgres, "server_time", lambda *_arguments: at)
 
 
