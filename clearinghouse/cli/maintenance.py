@@ -155,6 +155,7 @@ def restore(
     """Check a backup, and replace the database with it. If anything fails, nothing is changed.
 
     Hashes withdrawn since the backup are withdrawn again, from the journal next to the key. Cases
+    that expired since expire again only if they are due now: correct a wrong clock first. Cases
     opened since are lost. Platforms read the feed again from the beginning.
     """
     from clearinghouse.maintenance.backup import restore as restore_backup

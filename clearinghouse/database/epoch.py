@@ -6,7 +6,8 @@ high-water mark, the last position of the log, is kept in a file next to the key
 database and its backups. A database whose log ends before the mark was restored. Its log then
 begins a new epoch, in which every earlier cursor has expired, and its row numbers are advanced past
 all that may have been allocated before. Whatever was withdrawn after the backup is withdrawn again
-from the journal (`clearinghouse.database.withdrawal_journal`).
+from the journal (`clearinghouse.database.withdrawal_journal`); what expired since, only if it has
+expired by the present clock.
 """
 
 import logging
@@ -84,7 +85,7 @@ def reconcile(
         new_epoch: begin a new epoch even if the database does not look restored.
 
     Returns:
-        How many signals were withdrawn again.
+        How many signals were removed again: those withdrawn, and those of cases that have expired.
     """
     head = tx.log.head()
     last = max(mark.seq, journal.last_seq())
@@ -94,13 +95,19 @@ def reconcile(
         _log.warning("The database was restored from a backup. A new epoch of the log begins.")
     if journal.is_replayed_in(tx.log.epoch()):
         return 0
-    count = 0
-    for signals, keys in journal.replay(_BATCH):
-        count += tx.signals.withdraw_again(signals, hour)
-        tx.platforms.revoke_keys_again(keys, hour)
-    if count:
-        _log.warning("%d signals from the journal of withdrawals were withdrawn again.", count)
-    return count
+    withdrawn = expired = 0
+    for batch in journal.replay(_BATCH):
+        withdrawn += tx.signals.withdraw_again(batch.withdrawn, hour)
+        expired += tx.signals.expire_again(batch.expired, hour)
+        tx.platforms.revoke_keys_again(batch.keys, hour)
+    if withdrawn or expired:
+        _log.warning(
+            "From the journal of withdrawals, %d signals were withdrawn again, and %d of expired "
+            "cases removed again.",
+            withdrawn,
+            expired,
+        )
+    return withdrawn + expired
 
 
 def _begin_epoch(database: Database, tx: Transaction, mark: HighWaterMark) -> None:

@@ -97,6 +97,9 @@ signals = Table(
     # the hour in which verdicts put it on hold, or in which it was submitted again after that: it
     # matches nothing, and its value is kept for some days (`clearinghouse.abuse.verdict_holds`)
     Column("held", BigInteger),
+    # the hour in which it was removed because its case had expired; null if it was not, or if
+    # somebody removed it
+    Column("expired", BigInteger),
     UniqueConstraint("item_id", "ordinal"),
     Index(
         "ix_signals_held",

@@ -5,6 +5,10 @@ The journal is a file outside the database and its backups, next to the key or i
 the row number of the signal, and a line for each revoked key. It contains no value and no time. A
 withdrawal is in the journal, on the disk, before it is confirmed.
 
+Removals of cases that expired have lines of another kind. After a restore, withdrawals are replayed
+always, and expiries only if the case has expired by the present clock. So a backup is not lost to a
+clock that was wrong when the cases expired.
+
 Every machine that runs workers has its own journal with all removals; the workers of one machine
 share it. A line names the epoch of the log in which the journal was last replayed. A database with
 another epoch was restored, and the journal is replayed into it (`Store.reconcile`).
@@ -16,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 from nciihash.durable import filename_in_errors, fsync_folder
 
@@ -24,8 +28,31 @@ _PAGE: Final = 10_000  # removals read from the log at a time
 
 _END: Final = "."  # ends each line, so that a truncated number is not mistaken for another one
 
-# Called with a log position and a limit; returns the removals after it as (seq, signal), in order.
-Reader = Callable[[int, int], Sequence[tuple[int, int]]]
+
+class Removal(NamedTuple):
+    """A removal in the log.
+
+    Attributes:
+        seq: its position.
+        signal: the row number of the signal.
+        expired: whether its case had expired; otherwise somebody removed it.
+    """
+
+    seq: int
+    signal: int
+    expired: bool
+
+
+class Replay(NamedTuple):
+    """Row numbers of signals that were withdrawn, of signals that expired, and of revoked keys."""
+
+    withdrawn: list[int]
+    expired: list[int]
+    keys: list[int]
+
+
+# Called with a log position and a limit; returns the removals after it, in order.
+Reader = Callable[[int, int], Sequence[Removal]]
 
 
 class WithdrawalJournal:
@@ -57,8 +84,8 @@ class WithdrawalJournal:
         with self._locked_file() as file:
             after, appended = max(self._last, self._checked), False
             while rows := read(after, _PAGE):
-                _append(file, (f"gone {seq} {signal}" for seq, signal in rows))
-                after, appended = rows[-1][0], True
+                _append(file, map(_line, rows))
+                after, appended = rows[-1].seq, True
             if appended:
                 os.fsync(file.fileno())
             self._checked = max(after, head)
@@ -80,22 +107,23 @@ class WithdrawalJournal:
         if not known:
             self._write([f"epoch {epoch}"])
 
-    def replay(self, size: int) -> Iterator[tuple[list[int], list[int]]]:
-        """Yield the row numbers of signals and of keys in the journal, `size` entries at a time."""
-        signals: list[int] = []
-        keys: list[int] = []
+    def replay(self, size: int) -> Iterator[Replay]:
+        """Yield what is in the journal, `size` entries at a time."""
+        batch = Replay([], [], [])
         with self._locked_file() as file:
             file.seek(0)
             for line in file:
                 match _parse(line):
                     case ("gone", _, signal):
-                        signals.append(signal)
+                        batch.withdrawn.append(signal)
+                    case ("expired", _, signal):
+                        batch.expired.append(signal)
                     case ("key", key, _):
-                        keys.append(key)
-                if len(signals) + len(keys) == size:
-                    yield signals, keys
-                    signals, keys = [], []
-        yield signals, keys
+                        batch.keys.append(key)
+                if sum(map(len, batch)) == size:
+                    yield batch
+                    batch = Replay([], [], [])
+        yield batch
 
     def _write(self, lines: Iterable[str]) -> None:
         with self._locked_file() as file:
@@ -121,12 +149,16 @@ class WithdrawalJournal:
         file.seek(self._offset)
         for line in file:
             match _parse(line):
-                case ("gone", seq, _):
+                case ("gone" | "expired", seq, _):
                     self._last = max(self._last, seq)
                 case ("epoch", epoch, _):
                     self._epoch = epoch
             if line.endswith(b"\n"):
                 self._offset += len(line)
+
+
+def _line(removal: Removal) -> str:
+    return f"{'expired' if removal.expired else 'gone'} {removal.seq} {removal.signal}"
 
 
 def _append(file: BinaryIO, lines: Iterable[str]) -> None:
@@ -141,14 +173,14 @@ def _append(file: BinaryIO, lines: Iterable[str]) -> None:
 
 
 def _parse(line: bytes) -> tuple[str, int, int] | None:
-    """Return ("gone", seq, signal), ("key", key, 0) or ("epoch", epoch, 0) for a line.
+    """Return the kind and the numbers of a line: (kind, seq, signal) or (kind, number, 0).
 
     None for a truncated line, which lacks its end mark.
     """
     try:
         match line.decode().split():
-            case ["gone", seq, signal, end] if end == _END:
-                return "gone", int(seq), int(signal)
+            case ["gone" | "expired" as kind, seq, signal, end] if end == _END:
+                return kind, int(seq), int(signal)
             case ["key" | "epoch" as kind, number, end] if end == _END:
                 return kind, int(number), 0
     except ValueError:

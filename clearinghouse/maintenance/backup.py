@@ -40,7 +40,7 @@ class RestoreResult:
     Attributes:
         signals: how many signals are live now.
         withdrawn_again: how many signals of the backup were withdrawn since it was made, and have
-            been withdrawn again.
+            been withdrawn again; those of cases that expired since, and are due now, included.
     """
 
     signals: int

@@ -88,7 +88,9 @@ def _close(store: Store, case: int, now: datetime) -> None:
             row = tx.cases.read(case)
             if row.state != CaseState.OPEN or row.expires > hour(now):
                 return
-            _, done = tx.cases.withdraw_some(case, None, hour(now), limit=_WITHDRAWN_AT_ONCE)
+            _, done = tx.cases.withdraw_some(
+                case, None, hour(now), limit=_WITHDRAWN_AT_ONCE, expired=True
+            )
             if done:
                 tx.cases.update(case, state=CaseState.EXPIRED.value, closed=hour(now))
 

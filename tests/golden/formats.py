@@ -3,7 +3,8 @@
     python tests/golden/formats.py FOLDER
 
 The files in tests/golden/formats were written by this program once. A second implementation reads
-them and compares what it found with vectors.json. They change only with the version of a format.
+them and compares what it found with vectors.json, or, for `withdrawals`, with `write_withdrawals`.
+They change only with the version of a format.
 """
 
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clearinghouse.database.withdrawal_journal import Removal, WithdrawalJournal
 from clearinghouse.sealing.platform_ids import PlatformIds
 from nciihash import Index
 from nciihash.bank import snapshot
@@ -88,6 +90,15 @@ def write_index(folder):
     index.save(folder / "index")
 
 
+def write_withdrawals(folder):
+    """Write `withdrawals`: two withdrawals, an expiry, a revoked key and an epoch."""
+    journal = WithdrawalJournal(folder / "withdrawals")
+    removals = [Removal(3, 1, expired=False), Removal(7, 2, expired=True), Removal(2**32, 5, False)]
+    journal.catch_up(2**32, lambda after, _limit: [r for r in removals if r.seq > after])
+    journal.add_keys([4])
+    journal.set_epoch(2**40)
+
+
 def vectors():
     """Return what the files hold, and examples of ids, cursors and veiled values."""
     ids = PlatformIds(SECRET)
@@ -137,6 +148,7 @@ def write(folder):
     """Write all golden files into a folder."""
     write_bank(folder)
     write_index(folder)
+    write_withdrawals(folder)
     text = json.dumps(vectors(), indent=1)
     (folder / "vectors.json").write_text(text + "\n", encoding="utf-8")
 

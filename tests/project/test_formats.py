@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clearinghouse.database.withdrawal_journal import WithdrawalJournal
 from golden import formats
 from nciihash import Index
 from nciihash.bank.bank import Bank
@@ -31,10 +32,28 @@ little_endian = pytest.mark.skipif(
 
 
 @little_endian
-@pytest.mark.parametrize("name", ["bank", "bank-journal", "index", "vectors.json"])
+@pytest.mark.parametrize("name", ["bank", "bank-journal", "index", "withdrawals", "vectors.json"])
 def test_the_written_bytes_are_those_of_the_golden_file(name, tmp_path):
     formats.write(tmp_path)
     assert (tmp_path / name).read_bytes() == (GOLDEN / name).read_bytes()
+
+
+def test_the_golden_journal_of_withdrawals_is_read(tmp_path):
+    shutil.copy(GOLDEN / "withdrawals", tmp_path)
+    journal = WithdrawalJournal(tmp_path / "withdrawals")
+    assert list(journal.replay(100)) == [([1, 5], [2], [4])]
+    assert journal.last_seq() == 2**32
+    assert journal.is_replayed_in(2**40)
+
+
+def test_a_journal_of_an_earlier_version_is_read(tmp_path):
+    """It had no lines for expiries; a torn line is ignored."""
+    path = tmp_path / "withdrawals"
+    path.write_text("gone 3 1 .\ngone 7 2 .\nkey 4 .\nepoch 9 .\ngone 12")
+    journal = WithdrawalJournal(path)
+    assert list(journal.replay(100)) == [([1, 2], [], [4])]
+    assert journal.last_seq() == 7
+    assert journal.is_replayed_in(9)
 
 
 @little_endian

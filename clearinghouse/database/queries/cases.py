@@ -187,6 +187,7 @@ class Cases:
         hour: Hour,
         *,
         limit: int,
+        expired: bool = False,
         remember: bool = False,
         tags: Mapping[int, bytes] = MappingProxyType({}),
     ) -> tuple[int, bool]:
@@ -203,7 +204,7 @@ class Cases:
             signals.c.id.in_(numbers[start : start + PARAMETERS_MAX])
             for start in range(0, len(numbers), PARAMETERS_MAX)
         )
-        self._tx.signals.remove(conditions, hour, remember=remember, tags=tags)
+        self._tx.signals.remove(conditions, hour, expired=expired, remember=remember, tags=tags)
         has_live = exists().where(signals.c.item_id == items.c.id, signals.c.value.is_not(None))
         query = update(items).where(*_live_files(case, ordinal), ~has_live)
         return self._run(query.values(withdrawn=hour)).rowcount, len(numbers) < limit

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, bindparam, case, func, select
 
 from clearinghouse.database.queries.inserts import insert_rows
 from clearinghouse.database.schema import facts, items, log, signals
+from clearinghouse.database.withdrawal_journal import Removal
 
 if TYPE_CHECKING:
     from clearinghouse.database.transaction import Transaction
@@ -165,15 +166,16 @@ class Log:
         """Return the signals with a removal after this position."""
         return set(self._run(_REMOVED_AFTER, {"seq": seq}).scalars())
 
-    def list_removals(self, after: int, limit: int) -> list[tuple[int, int]]:
-        """List removals of purged signals after a position, as (position, signal).
+    def list_removals(self, after: int, limit: int) -> list[Removal]:
+        """List removals of purged signals after a position.
 
         The removal of a signal that is on hold is omitted: another one is logged when the signal is
         purged.
         """
         query = (
-            select(log.c.id, log.c.signal_id)
+            select(log.c.id, log.c.signal_id, signals.c.expired.is_not(None))
             .outerjoin(signals, signals.c.id == log.c.signal_id)
             .where(log.c.id > after, log.c.op == "remove", signals.c.value.is_(None))
         )
-        return [(row[0], row[1]) for row in self._run(query.order_by(log.c.id).limit(limit)).all()]
+        # a signal whose case was deleted meanwhile counts as withdrawn
+        return [Removal(*row) for row in self._run(query.order_by(log.c.id).limit(limit)).all()]

@@ -216,6 +216,50 @@ class Signals:
             found.update(self._run(query).scalars())
         return found
 
+    def expire_again(self, numbers: Sequence[int], hour: Hour) -> int:
+        """Remove those of these signals that are live in expired cases, after a restore.
+
+        Signals of cases that have not expired by this hour are kept: the clock was wrong when they
+        were removed. An expired case without live files is closed.
+
+        Returns:
+            How many signals were removed.
+        """
+        rows = self._run(
+            select(signals.c.id, signals.c.item_id, items.c.case_id)
+            .join(items, items.c.id == signals.c.item_id)
+            .join(cases, cases.c.id == items.c.case_id)
+            .where(signals.c.id.in_(numbers), signals.c.value.is_not(None), cases.c.expires <= hour)
+        ).all()
+        if not rows:
+            return 0
+        self.remove([signals.c.id.in_([row.id for row in rows])], hour, expired=True)
+        self._mark_withdrawn({row.item_id for row in rows}, hour)
+        with_files = select(items.c.case_id).where(items.c.withdrawn.is_(None))
+        self._run(
+            update(cases)
+            .where(
+                cases.c.id.in_({row.case_id for row in rows}),
+                cases.c.state == "open",
+                cases.c.id.not_in(with_files),
+            )
+            .values(state="expired", closed=hour)
+        )
+        return len(rows)
+
+    def _mark_withdrawn(self, files: set[int], hour: Hour) -> None:
+        """Mark those of these files as withdrawn that have no live signals."""
+        with_signals = select(signals.c.item_id).where(signals.c.value.is_not(None))
+        self._run(
+            update(items)
+            .where(
+                items.c.id.in_(files),
+                items.c.withdrawn.is_(None),
+                items.c.id.not_in(with_signals),
+            )
+            .values(withdrawn=hour)
+        )
+
     def withdraw_again(self, numbers: Sequence[int], hour: Hour) -> int:
         """Withdraw those of these signals that are live, after a restore, and return how many.
 
@@ -235,16 +279,7 @@ class Signals:
             if chosen := [row.id for row in rows if row.is_survivors == by_survivor]:
                 self.remove([signals.c.id.in_(chosen)], hour, remember=by_survivor)
         files = {row.item_id for row in rows}
-        with_signals = select(signals.c.item_id).where(signals.c.value.is_not(None))
-        self._run(
-            update(items)
-            .where(
-                items.c.id.in_(files),
-                items.c.withdrawn.is_(None),
-                items.c.id.not_in(with_signals),
-            )
-            .values(withdrawn=hour)
-        )
+        self._mark_withdrawn(files, hour)
         affected = select(items.c.case_id).where(items.c.id.in_(files))
         with_files = select(items.c.case_id).where(items.c.withdrawn.is_(None))
         self._run(
@@ -264,6 +299,7 @@ class Signals:
         conditions: Iterable[ColumnElement[bool]],
         hour: Hour,
         *,
+        expired: bool = False,
         remember: bool = False,
         tags: Mapping[int, bytes] = MappingProxyType({}),
     ) -> None:
@@ -273,6 +309,7 @@ class Signals:
             conditions: select the signals; several if their numbers are too many for one statement
                 (`PARAMETERS_MAX`).
             hour: the time.
+            expired: whether they are removed because their cases have expired.
             remember: keep tags of the values, so that contributors cannot add them again.
             tags: tags computed before this transaction (`make_tags`); missing ones are computed
                 here.
@@ -291,8 +328,10 @@ class Signals:
                 known = [all_tags[row.id] for row in rows if row.id in all_tags]
                 self._tx.withdrawn.add(known, day_of(hour))
             purged = ("value", "lookup", "next_lookup", "quality", "record_seq", "held")
-            nulls = (None,) * len(purged)
-            update_rows(self._tx.connection, signals, purged, [(*nulls, row.id) for row in rows])
+            values = *(None,) * len(purged), hour if expired else None
+            columns_set = (*purged, "expired")
+            changed = [(*values, row.id) for row in rows]
+            update_rows(self._tx.connection, signals, columns_set, changed)
             shrunk += [row.lookup for row in rows if row.record_seq is not None]
         # at the end, so that each record is renumbered once, after all its removals
         self._tx.stopncii.renumber(shrunk, hour)

@@ -7,7 +7,8 @@ import stat
 import time
 from contextlib import chdir, closing, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import create_engine, make_url
@@ -15,10 +16,11 @@ from starlette.testclient import TestClient
 
 from clearinghouse.app import create_app
 from clearinghouse.database.store import Store
-from clearinghouse.database.withdrawal_journal import WithdrawalJournal
+from clearinghouse.database.withdrawal_journal import Removal, WithdrawalJournal
 from clearinghouse.errors import DatabaseMissing, KeyMismatch, KeyMissing
 from clearinghouse.maintenance.backup import BackupRefused, back_up, restore
 from clearinghouse.maintenance.key_rotation import rotate
+from clearinghouse.maintenance.purge import purge
 from clearinghouse.platforms import keys
 from clearinghouse.sealing.master_key import key_file
 from clearinghouse.serve import serve
@@ -73,10 +75,10 @@ def backups(settings, tmp_path):
 
 
 @contextmanager
-def served(settings):
-    app = create_app(settings, clock=lambda: NOW)
+def served(settings, now=NOW):
+    app = create_app(settings, clock=lambda: now)
     with TestClient(app, raise_server_exceptions=False) as client:
-        yield RunningService(app, client, lambda: NOW, settings)
+        yield RunningService(app, client, lambda: now, settings)
 
 
 def test_what_was_withdrawn_since_the_backup_stays_withdrawn(settings, backups):
@@ -120,6 +122,69 @@ def test_what_was_withdrawn_since_the_backup_stays_withdrawn(settings, backups):
         new_epoch = service.parts.store.epoch
     with served(settings) as service:
         assert service.parts.store.epoch == new_epoch, "the restore is handled once"
+
+
+@pytest.fixture
+def opened_long_ago(settings, backups):
+    """Cases in a backup: of 2026, of 2022, and one of 2026 that was withdrawn after the backup."""
+    values = SimpleNamespace(kept=pdq(), due=pdq(), withdrawn=pdq())
+    with served(settings, datetime(2022, 5, 17, 13, tzinfo=UTC)) as service:
+        values.due_case = service.open(item(values.due))
+    with served(settings) as service:
+        values.kept_case = service.open(item(values.kept))
+        withdrawn = service.open(item(values.withdrawn))
+    backups.save()
+    with served(settings) as service:
+        withdrawn.client = service.client
+        withdrawn.withdraw()
+    return values
+
+
+def test_cases_that_expired_under_a_wrong_clock_come_back_with_the_backup(
+    settings, backups, opened_long_ago
+):
+    """Only what has expired by the present clock is removed again, and what was withdrawn."""
+    given = opened_long_ago
+    wrong = NOW + timedelta(days=5 * 365)
+    with served(settings, wrong) as service:
+        done = purge(service.parts.store, retention_days=4000, now=wrong)
+        assert done.expired == 2
+        journal = service.parts.store._journal._path.read_text()
+        assert (journal.count("expired"), journal.count("gone")) == (2, 1)
+    for _ in range(2):  # also if the same backup is restored again
+        backups.restore()
+        with served(settings) as service:
+            peer = service.platform(secrets.token_hex(4))
+            found = peer.match(given.kept, given.due, given.withdrawn)
+            assert [len(hits) for hits in found] == [1, 0, 0]
+            given.due_case.client = given.kept_case.client = service.client
+            assert given.due_case.status()["state"] == "expired"
+            assert given.kept_case.status()["state"] == "open"
+            assert [bool(i["withdrawn"]) for i in given.due_case.status()["items"]] == [True]
+            # a later withdrawal is replayed as such
+    with served(settings) as service:
+        given.kept_case.client = service.client
+        given.kept_case.withdraw()
+    backups.restore()
+    with served(settings) as service:
+        peer = service.platform(secrets.token_hex(4))
+        assert peer.match(given.kept, given.due, given.withdrawn) == [[], [], []]
+
+
+def test_expiries_in_the_journal_of_an_earlier_version_are_withdrawals(
+    settings, backups, opened_long_ago
+):
+    """It did not distinguish them: its lines are replayed whatever the clock shows."""
+    given = opened_long_ago
+    wrong = NOW + timedelta(days=5 * 365)
+    with served(settings, wrong) as service:
+        purge(service.parts.store, retention_days=4000, now=wrong)
+        journal = service.parts.store._journal._path
+    journal.write_text(journal.read_text().replace("expired", "gone"))
+    backups.restore()
+    with served(settings) as service:
+        peer = service.platform()
+        assert peer.match(given.kept, given.due, given.withdrawn) == [[], [], []]
 
 
 def test_a_restore_is_noticed_by_a_running_service(settings, backups):
@@ -305,34 +370,33 @@ def head(rows):
 def test_the_journal_has_each_removal_once_with_several_writers(tmp_path):
     path = tmp_path / "outside" / "journal"
     one, two = WithdrawalJournal(path), WithdrawalJournal(path)
-    rows = [(n, 100 + n) for n in range(1, 8)]
+    rows = [Removal(n, 100 + n, expired=False) for n in range(1, 8)]
 
     def read(after, limit):
         return [row for row in rows if row[0] > after][:limit]
 
     one.catch_up(head(rows), read)
     two.catch_up(head(rows), read)
-    rows += [(9, 109)]
+    rows += [Removal(9, 109, expired=True)]
     two.catch_up(head(rows), read)
     one.catch_up(head(rows), read)
     one.add_keys([5])
-    assert path.read_text().count("gone") == 8
+    assert (path.read_text().count("gone"), path.read_text().count("expired")) == (7, 1)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert two.last_seq() == 9
-    assert list(WithdrawalJournal(path).replay(100)) == [([r[1] for r in rows], [5])]
+    assert list(WithdrawalJournal(path).replay(100)) == [([r[1] for r in rows[:-1]], [109], [5])]
 
 
 def test_a_truncated_line_names_no_other_signal(tmp_path):
     path = tmp_path / "journal"
-    rows = [(1, 1234), (2, 5678)]
+    rows = [Removal(1, 1234, expired=False), Removal(2, 5678, expired=True)]
     WithdrawalJournal(path).catch_up(2, lambda after, _limit: [r for r in rows if r[0] > after])
     complete = path.read_bytes()
     for end in range(len(complete)):
         path.write_bytes(complete[:end])
         reopened = WithdrawalJournal(path)
         reopened.catch_up(2, lambda after, _limit: [r for r in rows if r[0] > after])
-        named = [n for signals, _ in WithdrawalJournal(path).replay(100) for n in signals]
-        assert named == [1234, 5678], complete[:end]
+        assert list(WithdrawalJournal(path).replay(100)) == [([1234], [5678], [])], complete[:end]
 
 
 def test_a_withdrawal_is_in_the_journal_before_its_response(service, settings, monkeypatch):
@@ -347,7 +411,7 @@ def test_a_withdrawal_is_in_the_journal_before_its_response(service, settings, m
     assert (reply.status_code, reply.json()["code"]) == (503, "database_away")
     monkeypatch.undo()
     assert case.withdraw().status_code == 200, "the request can be repeated"
-    assert [n for signals, _ in journal.replay(10) for n in signals] == [1]
+    assert list(journal.replay(10)) == [([1], [], [])]
 
 
 def test_journals_of_two_databases_in_one_folder_are_kept_apart(settings, tmp_path, databases):

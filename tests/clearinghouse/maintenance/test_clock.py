@@ -1,19 +1,22 @@
 """A wrong clock does not destroy the list: the purge is refused until the operator has checked."""
 
+import json
 import os
 import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from starlette.testclient import TestClient
 
+from clearinghouse.app import create_app
 from clearinghouse.database.engines import Postgres
 from clearinghouse.database.store import Store
 from clearinghouse.maintenance import clock
 from clearinghouse.maintenance.clock import GAP_DAYS, ClockDoubtful
 from clearinghouse.times import hour
 from support.service_process import ENVIRONMENT, PROGRAM
-from support.serving import figures, item, pdq
+from support.serving import RunningService, figures, item, pdq
 
 DAY = timedelta(days=1)
 YEAR = 365 * DAY
@@ -47,7 +50,7 @@ def opened(store, at):
 
 
 def set_server(monkeypatch, at):
-    """Set the time that the PostgreSQL server's clock shows."""
+    """Set the clock of the PostgreSQL server to that of the machine in a test."""
     monkeypatch.setattr(Postgres, "server_time", lambda *_arguments: at)
 
 
@@ -159,11 +162,11 @@ def test_the_service_refuses_by_itself_and_says_so(service, caplog, monkeypatch)
     assert figures(service)["cases_open"] == 0
 
 
-def purge_under(shift, settings, *options, code):
-    """Run `clearinghouse purge` in a process whose clock is shifted by faketime."""
+def run_under(shift, settings, *words, code=0):
+    """Run `clearinghouse` in a process whose clock is shifted by faketime."""
     environment = {**os.environ, **ENVIRONMENT, "CLEARINGHOUSE_KEY_FILE": str(settings.key_file)}
     done = subprocess.run(
-        ["faketime", "-f", shift, *PROGRAM, "purge", *options, "--database", settings.database],
+        ["faketime", "-f", shift, *PROGRAM, *words, "--database", settings.database],
         env=environment,
         capture_output=True,
         text=True,
@@ -173,21 +176,42 @@ def purge_under(shift, settings, *options, code):
     return done
 
 
-@pytest.mark.skipif(not shutil.which("faketime"), reason="needs faketime")
+needs_faketime = pytest.mark.skipif(not shutil.which("faketime"), reason="needs faketime")
+
+
+@needs_faketime
 def test_the_command_under_a_shifted_clock(settings, store, present):
     opened(store, present)
-    purge_under("+0", settings, code=0)
+    run_under("+0", settings, "purge")
 
-    def state():
+    def open_cases():
         with store.read() as tx:
             return tx.figures.totals()["cases_open"]
 
     for options in ((), ("--json",)):
-        refused = purge_under("+3y", settings, *options, code=2)
+        refused = run_under("+3y", settings, "purge", *options, code=2)
         assert "--clock-is-right" in refused.stderr
         assert not refused.stdout
-        assert state() == 1
-    assert "clock" in purge_under("-30d", settings, code=2).stderr
-    purge_under("+0", settings, code=0)
-    purge_under("+3y", settings, "--clock-is-right", code=0)
-    assert state() == 0
+        assert open_cases() == 1
+    assert "clock" in run_under("-30d", settings, "purge", code=2).stderr
+    run_under("+0", settings, "purge")
+    run_under("+3y", settings, "purge", "--clock-is-right")
+    assert open_cases() == 0
+
+
+@needs_faketime
+@pytest.mark.sqlite
+def test_a_backup_undoes_a_purge_under_a_wrong_clock(settings, tmp_path):
+    """Even if the operator said by mistake that the clock was right."""
+    app = create_app(settings)
+    with TestClient(app) as client:
+        service, value = RunningService(app, client, app.state.service.clock, settings), pdq()
+        service.open(item(value))
+    backup = str(tmp_path / "backup")
+    run_under("+0", settings, "backup", backup)
+    wrong = run_under("+3y", settings, "purge", "--clock-is-right", "--json")
+    assert json.loads(wrong.stdout)["expired"] == 1
+    restored = json.loads(run_under("+0", settings, "restore", backup, "--yes", "--json").stdout)
+    assert restored == {"signals": 1, "withdrawn_again": 0}
+    assert json.loads(run_under("+0", settings, "purge", "--json").stdout)["expired"] == 0
+    assert json.loads(run_under("+0", settings, "stats", "--json").stdout)["cases_open"] == 1

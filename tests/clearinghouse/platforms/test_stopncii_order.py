@@ -73,6 +73,7 @@ def test_a_database_older_than_the_stopncii_api_gets_record_seqs(settings):
         ALTER TABLE verdicts DROP COLUMN record_seq;
         ALTER TABLE signals DROP COLUMN next_lookup; DROP TABLE audit;
         DROP INDEX ix_signals_held; ALTER TABLE signals DROP COLUMN held; DROP TABLE takeouts;
+        ALTER TABLE signals DROP COLUMN expired;
         DROP TABLE withdrawn; DROP TABLE intake; ALTER TABLE verdicts DROP COLUMN earlier;
         ALTER TABLE matches DROP COLUMN day; ALTER TABLE matches DROP COLUMN earlier;
         ALTER TABLE keys DROP COLUMN used; ALTER TABLE items DROP COLUMN awaiting_after;
