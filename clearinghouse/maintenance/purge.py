@@ -15,6 +15,7 @@ from nciihash.wire import CaseState
 WITHDRAWN_DAYS: Final = 400  # how long contributors cannot add a withdrawn value again
 _BATCH: Final = 100  # expired cases listed at a time
 _DELETED_AT_ONCE: Final = 5  # cases deleted in one transaction
+_ACKNOWLEDGEMENTS_AT_ONCE: Final = 1_000  # deleted in one transaction
 _WITHDRAWN_AT_ONCE: Final = 150  # signals withdrawn in one transaction; others wait for it
 
 
@@ -55,6 +56,17 @@ def _delete_closed(store: Store, before: Hour) -> int:
             return total
 
 
+def _delete_acknowledgements(store: Store) -> None:
+    """Delete acknowledgements that were needed only for cases that have been deleted."""
+    while True:
+        with store.read() as tx:  # takes longer than other writers should wait
+            unneeded = tx.platforms.list_unneeded_acknowledgements(_ACKNOWLEDGEMENTS_AT_ONCE)
+        if not unneeded:
+            return
+        with store.write() as tx:
+            tx.platforms.delete_acknowledgements(unneeded)
+
+
 def purge(store: Store, *, retention_days: int, now: datetime) -> dict[str, int]:
     """Expire cases, and delete closed cases, replies and other data after its retention period.
 
@@ -73,6 +85,7 @@ def purge(store: Store, *, retention_days: int, now: datetime) -> dict[str, int]
     taken_out = verdict_holds.purge_undecided(store, now=now)
     before = hour(now - timedelta(days=retention_days))
     deleted = _delete_closed(store, before)
+    _delete_acknowledgements(store)
     with store.write() as tx:
         tx.reviews.delete_alarms(before)
         replies = tx.replies.delete_before(hour(now - timedelta(seconds=KEPT_SECONDS)))

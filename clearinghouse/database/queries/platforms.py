@@ -7,6 +7,7 @@ from sqlalchemy import (
     BigInteger,
     bindparam,
     case,
+    delete,
     exists,
     func,
     insert,
@@ -131,6 +132,39 @@ class Platforms:
         if last is not None and last >= seq:
             return
         self._run(insert(acknowledgements).values(platform_id=platform, seq=seq, hour=hour))
+
+    def list_unneeded_acknowledgements(self, limit: int) -> Sequence[tuple[int, int]]:
+        """List acknowledgements that no status of a case depends on: (platform, seq).
+
+        The status of a file shows the first acknowledgement at or after its entries in the log. So
+        one is needed only if, since the one before it, there is an entry about a file that still
+        exists. The newest of each platform is needed too.
+        """
+        mine = acknowledgements.c.platform_id
+        by_seq = {"partition_by": mine, "order_by": acknowledgements.c.seq}
+        listed = select(
+            mine,
+            acknowledgements.c.seq,
+            func.coalesce(func.lag(acknowledgements.c.seq).over(**by_seq), 0).label("earlier"),
+            func.lead(acknowledgements.c.seq).over(**by_seq).label("later"),
+        ).subquery()
+        covers = (
+            exists()
+            .where(log.c.id > listed.c.earlier, log.c.id <= listed.c.seq)
+            .where(signals.c.id == log.c.signal_id)
+        )
+        query = select(listed.c.platform_id, listed.c.seq).where(
+            listed.c.later.is_not(None), ~covers
+        )
+        return [(row.platform_id, row.seq) for row in self._run(query.limit(limit))]
+
+    def delete_acknowledgements(self, rows: Sequence[tuple[int, int]]) -> None:
+        """Delete acknowledgements by (platform, seq)."""
+        chosen = delete(acknowledgements).where(
+            acknowledgements.c.platform_id == bindparam("platform"),
+            acknowledgements.c.seq == bindparam("position"),
+        )
+        self._run(chosen, [{"platform": platform, "position": seq} for platform, seq in rows])
 
     def unacknowledged_since(self, platform: int) -> Hour | None:
         """Return the hour of the oldest change that a platform has not acknowledged, or None.
