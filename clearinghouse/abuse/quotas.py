@@ -23,9 +23,11 @@ class _Lease:
     """What a worker may still spend of a key's budget in one hour.
 
     `more` is None until the budget is exhausted; then it is the time at which there is more.
+    `limits` are those of an hour and of a day that it was leased under.
     """
 
     hour: Hour
+    limits: tuple[int, int]
     left: int = 0
     more: datetime | None = None
 
@@ -41,8 +43,8 @@ class Budgets:
     """The budgets that this worker has leased. Thread-safe.
 
     Args:
-        hour: hashes that a key may look up in an hour (UTC).
-        day: hashes that a key may look up in a day (UTC).
+        hour: hashes that a key may look up in an hour (UTC), unless its platform has a limit.
+        day: hashes that a key may look up in a day (UTC), likewise.
     """
 
     def __init__(self, *, hour: int, day: int) -> None:
@@ -51,22 +53,46 @@ class Budgets:
         self._leases: dict[int, _Lease] = {}  # by key
         self._lock = threading.Lock()
 
-    def take(self, store: Store, key: int, count: int, *, now: datetime) -> None:
+    def take(
+        self,
+        store: Store,
+        key: int,
+        count: int,
+        *,
+        now: datetime,
+        hour_max: int | None = None,
+        day_max: int | None = None,
+    ) -> None:
         """Spend lookups of a key, all of them or none.
+
+        Args:
+            store: the database.
+            key: its row number.
+            count: how many lookups.
+            now: the time.
+            hour_max: the platform's own limit in an hour; None for the default.
+            day_max: the platform's own limit in a day; None for the default.
 
         Raises:
             BudgetSpent: fewer are left; it carries the time to wait.
         """
+        limits = (
+            self._hour if hour_max is None else hour_max,
+            self._day if day_max is None else day_max,
+        )
         with self._lock:
             lease = self._leases.get(key)
             if lease is None or lease.hour != hour(now):
-                lease = self._leases[key] = _Lease(hour(now))
+                lease = self._leases[key] = _Lease(hour(now), limits)
+            elif lease.limits != limits:  # the operator has changed them
+                lease.limits, lease.left, lease.more = limits, 0, None
             if lease.spend(count):
                 return
             if lease.more is not None:
                 raise BudgetSpent(_seconds(lease.more - now))
         # Outside the lock, so that other keys do not wait for this write.
-        granted, more = self._lease(store, key, max(count, self._hour // _SHARE), now=now)
+        block = max(count, limits[0] // _SHARE)
+        granted, more = _lease(store, key, block, limits, now=now)
         with self._lock:
             lease.left += granted
             lease.more = more
@@ -74,29 +100,38 @@ class Budgets:
                 assert more is not None  # noqa: S101 - fewer were granted than requested
                 raise BudgetSpent(_seconds(more - now))
 
-    def _lease(
-        self, store: Store, key: int, count: int, *, now: datetime
-    ) -> tuple[int, datetime | None]:
-        """Lease up to `count` lookups.
 
-        Returns:
-            How many were leased and, if fewer than `count`, when there are more.
-        """
-        current = hour(now)
-        today = day_of(current)
-        with store.write() as tx:
-            in_hour, on_day = tx.quotas.lease(key, current, today, count)
-            excess = min(max(in_hour - self._hour, on_day - self._day, 0), count)
-            if excess:
-                tx.quotas.return_lease(key, current, excess)
-        if not excess:
-            return count, None
-        more = (
-            moment(today) + timedelta(days=1)
-            if on_day > self._day
-            else moment(current) + timedelta(hours=1)
-        )
-        return count - excess, more
+def _lease(
+    store: Store, key: int, count: int, limits: tuple[int, int], *, now: datetime
+) -> tuple[int, datetime | None]:
+    """Lease up to `count` lookups.
+
+    Args:
+        store: the database.
+        key: its row number.
+        count: how many lookups.
+        limits: of an hour and of a day.
+        now: the time.
+
+    Returns:
+        How many were leased and, if fewer than `count`, when there are more.
+    """
+    hour_max, day_max = limits
+    current = hour(now)
+    today = day_of(current)
+    with store.write() as tx:
+        in_hour, on_day = tx.quotas.lease(key, current, today, count)
+        excess = min(max(in_hour - hour_max, on_day - day_max, 0), count)
+        if excess:
+            tx.quotas.return_lease(key, current, excess)
+    if not excess:
+        return count, None
+    more = (
+        moment(today) + timedelta(days=1)
+        if on_day > day_max
+        else moment(current) + timedelta(hours=1)
+    )
+    return count - excess, more
 
 
 def _seconds(wait: timedelta) -> float:

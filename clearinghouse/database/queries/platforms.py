@@ -45,7 +45,14 @@ _veiled = (
     .correlate(keys)
 )
 _FIND_KEY: Final = (
-    select(keys, platforms.c.name, platforms.c.secret, _veiled.label("veiled"))
+    select(
+        keys,
+        platforms.c.name,
+        platforms.c.secret,
+        platforms.c.match_hour,
+        platforms.c.match_day,
+        _veiled.label("veiled"),
+    )
     .join(platforms, platforms.c.id == keys.c.platform_id)
     .where(keys.c.lookup == bindparam("lookup"))
 )
@@ -76,6 +83,10 @@ class Platforms:
         """List all platforms by name."""
         return self._run(select(platforms).order_by(platforms.c.name)).all()
 
+    def limit(self, platform: int, **limits: int | None) -> None:
+        """Set `match_hour`, `match_day` or both; None for the limit of the settings."""
+        self._run(update(platforms).where(platforms.c.id == platform).values(**limits))
+
     # --- keys --------------------------------------------------------------------------------
 
     def add_key(self, **values: Any) -> int:  # noqa: ANN401 - columns of `keys`
@@ -85,7 +96,8 @@ class Platforms:
     def find_key(self, lookup: bytes) -> AnyRow | None:
         """Return the key with this lookup value and its platform, or None.
 
-        The platform's `name`, its sealed `secret`, and `veiled`: whether it may have a veiled list.
+        The platform's `name`, its sealed `secret`, its limits `match_hour` and `match_day`, and
+        `veiled`: whether it may have a veiled list.
         """
         return self._run(_FIND_KEY, {"lookup": lookup}).one_or_none()
 

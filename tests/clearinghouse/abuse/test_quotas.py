@@ -1,5 +1,6 @@
 """Limits on the lookups of a key, per hour and day, over all workers."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,10 +16,12 @@ from clearinghouse.errors import BudgetSpent
 from clearinghouse.maintenance.purge import purge
 from clearinghouse.platforms import keys
 from clearinghouse.platforms.keys import Scope
+from clearinghouse.sealing.master_key import key_file
 from nciihash.client import PlatformClient
 from nciihash.errors import ServiceRefused
 from nciihash.signals import Signal, SignalType
-from support.serving import Clock, RunningService, pdq, problem
+from support.service_process import command
+from support.serving import Clock, Peer, RunningService, pdq, problem
 
 NOW = datetime(2026, 5, 17, 13, 45, 59, tzinfo=UTC)
 
@@ -121,6 +124,48 @@ def test_a_refusal_says_when_to_retry(service):
     other.match(*values)
     service.clock.advance(hours=1)
     peer.match(*values)
+
+
+def operate(service, *words, code=0):
+    key = {"CLEARINGHOUSE_KEY_FILE": str(key_file(service.settings))}
+    return command(*words, database=service.settings.database, code=code, **key)
+
+
+def listed(service):
+    rows = json.loads(operate(service, "platform", "list", "--json").stdout)
+    return {row["platform"]: (row["match_hour"], row["match_day"]) for row in rows}
+
+
+def test_a_platform_has_limits_of_its_own(service):
+    added = operate(service, *("platform", "add", "Small", "--match-hour", "10", "--json"))
+    small = Peer(service, "Small", json.loads(added.stdout)["key"])
+    other = service.platform("Other")
+    values = [pdq() for _ in range(11)]
+    query = {"type": "pdq", "values": values}
+    problem(small.post("/v1/match", query), 429, "budget_spent")
+    small.match(*values[:10])
+    other.match(*values)
+    assert listed(service) == {"Small": (10, None), "Other": (None, None)}
+
+    operate(service, "platform", "limit", "Small", "--match-hour", "30", "--match-day", "25")
+    small.match(*values)  # at once, although the budget was spent
+    problem(small.post("/v1/match", query), 429, "budget_spent")
+    operate(service, "platform", "limit", "Other", "--match-hour", "20")
+    problem(other.post("/v1/match", query), 429, "budget_spent")
+    table = operate(service, "platform", "list").stdout
+    assert "30" in table
+    assert "default" in table
+
+    operate(service, "platform", "limit", "Small", "--match-hour", "0")
+    assert listed(service)["Small"] == (None, 25)
+    assert "match limits set" in operate(service, "audit", "list").stdout
+
+
+def test_limits_need_a_number_and_a_known_platform(service):
+    error = operate(service, "platform", "limit", "Example", code=2).stderr
+    assert "--match-hour" in error
+    error = operate(service, "platform", "limit", "X", "--match-day", "5", code=2).stderr
+    assert "No platform" in error
 
 
 def test_the_client_does_not_wait_for_an_hour():

@@ -75,6 +75,8 @@ def test_a_database_older_than_the_stopncii_api_gets_record_seqs(settings):
         DROP INDEX ix_signals_held; ALTER TABLE signals DROP COLUMN held; DROP TABLE takeouts;
         DROP TABLE withdrawn; DROP TABLE intake; ALTER TABLE verdicts DROP COLUMN earlier;
         ALTER TABLE matches DROP COLUMN day; ALTER TABLE matches DROP COLUMN earlier;
+        ALTER TABLE platforms DROP COLUMN match_hour;
+        ALTER TABLE platforms DROP COLUMN match_day;
         ALTER TABLE keys DROP COLUMN used; ALTER TABLE items DROP COLUMN awaiting_after;
         DROP TABLE assisted; DROP TABLE advocates; DROP TABLE spent; DROP TABLE budgets;
         DROP TABLE lawful; DROP TABLE reviews;
