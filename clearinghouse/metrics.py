@@ -65,6 +65,9 @@ class Metrics:
         self._failing = self._gauge(
             "upkeep_failing", "Maintenance tasks that fail; the service's log has the errors."
         )
+        self._unsaved = self._gauge(
+            "budgets_unsaved", "Whether budgets of lookups are counted in memory, without a lease."
+        )
         self._runs = Gauge(
             "clearinghouse_argon2_runs",
             "Passphrases checked and verifiers created by this worker since it started.",
@@ -106,6 +109,7 @@ class Metrics:
         self._ready.set(live.caught_up)
         self._waiting.set(questions)
         self._failing.set(len(service.failing))
+        self._unsaved.set(service.budgets.failing)
         self._runs.labels("check").set(service.checks.checked)
         self._runs.labels("opening").set(service.checks.made)
         for concern in Concern:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from clearinghouse.times import day
 _log = logging.getLogger(__name__)
 
 _PURGE_EVERY: Final = 3600.0  # seconds
+_WRITES_EVERY: Final = 5.0  # seconds between the writes of readiness checks
 _PAUSE: Final = 0.5  # seconds before a retry after a database error
 
 
@@ -98,6 +100,25 @@ class FeedWaiters:
             self._waiting.discard(future)
 
 
+class WriteCheck:
+    """Whether the database can be written, tried at most every few seconds. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._until = -math.inf  # in seconds of `time.monotonic`
+        self._lock = threading.Lock()
+
+    def run(self, store: Store) -> None:
+        """Commit a write, unless one succeeded in the last `_WRITES_EVERY` seconds.
+
+        Raises:
+            SQLAlchemyError: the database cannot be written.
+        """
+        with self._lock:
+            if time.monotonic() >= self._until:
+                store.check_writable()
+                self._until = time.monotonic() + _WRITES_EVERY
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """The objects that the routes use.
@@ -116,6 +137,7 @@ class Service:
         uses: when keys were used, until saved.
         writing: the lock held while counts are saved.
         failing: names of the maintenance tasks that fail.
+        writable: when a write was last tried successfully for the readiness check.
         draining: set when the service is about to shut down, and therefore reports not ready.
     """
 
@@ -132,6 +154,7 @@ class Service:
     uses: KeyUses = field(default_factory=KeyUses)
     writing: threading.Lock = field(default_factory=threading.Lock)
     failing: set[str] = field(default_factory=set)
+    writable: WriteCheck = field(default_factory=WriteCheck)
     draining: threading.Event = field(default_factory=threading.Event)
 
     async def follow_log(self) -> None:

@@ -2,14 +2,18 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
+from sqlalchemy import event
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
 from starlette.testclient import TestClient
 
-from clearinghouse.abuse.quotas import Budgets
+from clearinghouse.abuse.quotas import UNSAVED_MAX, Budgets
 from clearinghouse.app import create_app
 from clearinghouse.database.store import Store
 from clearinghouse.errors import BudgetSpent
@@ -21,7 +25,7 @@ from nciihash.client import PlatformClient
 from nciihash.errors import ServiceRefused
 from nciihash.signals import Signal, SignalType
 from support.service_process import command
-from support.serving import Clock, Peer, RunningService, pdq, problem
+from support.serving import Clock, Peer, RunningService, item, pdq, problem
 
 NOW = datetime(2026, 5, 17, 13, 45, 59, tzinfo=UTC)
 
@@ -166,6 +170,76 @@ def test_limits_need_a_number_and_a_known_platform(service):
     assert "--match-hour" in error
     error = operate(service, "platform", "limit", "X", "--match-day", "5", code=2).stderr
     assert "No platform" in error
+
+
+@contextmanager
+def read_only(store):
+    """Let the database refuse writes, as on a demoted replica or a read-only file system."""
+    writer = store._database.writer
+    statement = {"sqlite": "PRAGMA query_only = ON", "postgresql": "SET TRANSACTION READ ONLY"}
+
+    def refuse(connection):
+        connection.exec_driver_sql(statement[writer.dialect.name])
+
+    event.listen(writer, "begin", refuse)
+    try:
+        yield
+    finally:
+        event.remove(writer, "begin", refuse)
+        writer.dispose()  # the setting of SQLite belongs to the connection
+
+
+def test_lookups_continue_for_a_time_while_nothing_can_be_written(store, key):
+    """Each worker counts them, within the budget of the hour, and saves the count afterwards."""
+    budgets = Budgets(hour=1000, day=1000)
+    budgets.take(store, key, 100, now=NOW)
+    assert not budgets.failing
+    with read_only(store):
+        budgets.take(store, key, 500, now=NOW)
+        assert budgets.failing
+        with pytest.raises(BudgetSpent):
+            budgets.take(store, key, 500, now=NOW)
+        budgets.take(store, key, 400, now=NOW + UNSAVED_MAX)
+        with pytest.raises(SQLAlchemyError):
+            budgets.take(store, key, 1, now=NOW + UNSAVED_MAX + timedelta(seconds=1))
+    for worker in (budgets, Budgets(hour=1000, day=1000)):
+        with pytest.raises(BudgetSpent):
+            worker.take(store, key, 1, now=NOW)
+        assert not worker.failing
+
+
+def test_a_locked_database_is_no_reason_to_go_without_a_lease(store, key, monkeypatch):
+    monkeypatch.setattr(store, "write", lambda: (_ for _ in ()).throw(PoolExhausted()))
+    budgets = Budgets(hour=10, day=10)
+    with pytest.raises(PoolExhausted):
+        budgets.take(store, key, 1, now=NOW)
+    assert not budgets.failing
+
+
+def test_matching_continues_while_nothing_can_be_written(service, caplog):
+    value = pdq()
+    peer = service.platform()
+    service.open(item(value))
+    service.caught_up()
+    ready = lambda: service.client.get("/health/ready")  # noqa: E731
+    assert ready().status_code == 200
+    with read_only(service.parts.store):
+        service.parts.writable._until = 0  # the last check is no longer recent
+        assert [len(hits) for hits in peer.match(value)] == [1]
+        problem(ready(), 503, "database_away")
+        assert b"clearinghouse_budgets_unsaved 1.0" in metrics(service)
+        service.clock.advance(minutes=11)
+        problem(
+            peer.post("/v1/match", {"type": "pdq", "values": [value] * 9}), 503, "database_away"
+        )
+    peer.match(*[value] * 9)
+    assert ready().status_code == 200
+    assert b"clearinghouse_budgets_unsaved 0.0" in metrics(service)
+    assert caplog.text.count("Budgets of lookups cannot be saved") == 1
+
+
+def metrics(service):
+    return service.app.state.metrics.read(service.parts)
 
 
 def test_the_client_does_not_wait_for_an_hour():
