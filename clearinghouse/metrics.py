@@ -71,6 +71,9 @@ class Metrics:
             ("what",),
             registry=self.registry,
         )
+        self._unsaved = self._gauge(
+            "budgets_unsaved", "Whether budgets of lookups are counted in memory, without a lease."
+        )
         self._runs = Gauge(
             "clearinghouse_argon2_runs",
             "Passphrases checked and verifiers created by this worker since it started.",
@@ -114,6 +117,7 @@ class Metrics:
         self._failing.set(len(service.failing))
         for what in ("clock", "expiry"):
             self._refused.labels(what).set(what in service.refused)
+        self._unsaved.set(service.budgets.failing)
         self._runs.labels("check").set(service.checks.checked)
         self._runs.labels("opening").set(service.checks.made)
         for concern in Concern:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from clearinghouse.times import day
 _log = logging.getLogger(__name__)
 
 _PURGE_EVERY: Final = 3600.0  # seconds
+_WRITES_EVERY: Final = 5.0  # seconds between the writes of readiness checks
 _PAUSE: Final = 0.5  # seconds before a retry after a database error
 
 
@@ -99,6 +101,25 @@ class FeedWaiters:
             self._waiting.discard(future)
 
 
+class WriteCheck:
+    """Whether the database can be written, tried at most every few seconds. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._until = -math.inf  # in seconds of `time.monotonic`
+        self._lock = threading.Lock()
+
+    def run(self, store: Store) -> None:
+        """Commit a write, unless one succeeded in the last `_WRITES_EVERY` seconds.
+
+        Raises:
+            SQLAlchemyError: the database cannot be written.
+        """
+        with self._lock:
+            if time.monotonic() >= self._until:
+                store.check_writable()
+                self._until = time.monotonic() + _WRITES_EVERY
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """The objects that the routes use.
@@ -119,6 +140,7 @@ class Service:
         failing: names of the maintenance tasks that fail.
         refused: why the hourly purge waits for the operator's word, by what it doubts: "clock" or
             "expiry".
+        writable: when a write was last tried successfully for the readiness check.
         draining: set when the service is about to shut down, and therefore reports not ready.
     """
 
@@ -136,6 +158,7 @@ class Service:
     writing: threading.Lock = field(default_factory=threading.Lock)
     failing: set[str] = field(default_factory=set)
     refused: dict[str, str] = field(default_factory=dict)
+    writable: WriteCheck = field(default_factory=WriteCheck)
     draining: threading.Event = field(default_factory=threading.Event)
 
     async def follow_log(self) -> None:

@@ -48,8 +48,9 @@ _ON_BOTH = {
     "clearinghouse/platforms/test_stopncii_order.py",
     *("clearinghouse/maintenance/test_key_rotation.py", "clearinghouse/maintenance/test_clock.py"),
     "clearinghouse/maintenance/test_purge.py",
+    "clearinghouse/maintenance/test_purge_acknowledgements.py",
     *("clearinghouse/abuse/test_verdict_holds.py", "clearinghouse/abuse/test_overturned.py"),
-    "promises/test_service.py",
+    *("promises/test_service.py", "clearinghouse/abuse/test_quotas.py"),
     *("clearinghouse/cases/test_counts.py", "clearinghouse/platforms/test_release.py"),
 }
 

@@ -11,10 +11,16 @@ match nothing, but have all or nearly all published bits of a listed file; almos
 with those bits match. So for a platform that ever had a veiled list, queries that match nothing and
 are within `VEIL_REACH` published bits of a file count as queries at an edge of it.
 
-For each key and file, the different queries of a day are counted: those at an edge, and all. Beyond
-either limit an alarm is raised for the operator. The counts are in memory only, separate in each
-worker. A query is stored as a short digest under a random key that is never saved, and deleted once
-the alarm is raised. A key that stays below the limits needs a month for one hash
+For each key and file, the different queries of a day are counted: those at an edge, and all. The
+frames of one uploaded video are different queries near one file as well, so near a listed video
+they are counted by request. All queries near any one hash are within twice the reported radius of
+each other. So a request counts as the largest number of its queries at an edge that are that near
+to one of them: each frame of another scene is free, and no hash gets more queries a day than that
+of a picture. In all, as many queries at an edge of one video are free as queries of any kind.
+
+Beyond either limit an alarm is raised for the operator. The counts are in memory only, separate in
+each worker. A query is stored as a short digest under a random key that is never saved, and deleted
+once the alarm is raised. A key that stays below the limits needs a month for one hash
 (`benchmarks/oracle/run.py`). After `_ALARMS` alarms for one key in a day, its counting stops until
 the next day: the operator knows.
 """
@@ -49,11 +55,13 @@ class _Seen:
     """Digests of the different queries of one key around one file.
 
     `edge` holds those at an edge of it or with its published bits, and is None once an alarm was
-    raised; `digests` holds all.
+    raised; `digests` holds all, of a video one for each request. `edge_count` is what the
+    requests count that had queries at an edge.
     """
 
     edge: set[bytes] | None = field(default_factory=set)
     digests: set[bytes] = field(default_factory=set)
+    edge_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +124,57 @@ class OracleDetector:
         if not type.exact:
             self._record(key, packed, queries, items, edges(type)[distances], now=now)
 
+    def record_video(
+        self,
+        key: int,
+        type: SignalType,
+        packed: NDArray[np.uint8],
+        queries: NDArray[np.int64],
+        item: int,
+        distances: NDArray[np.int64],
+        *,
+        now: datetime,
+    ) -> None:
+        """Count the queries of one request that are near one listed video.
+
+        Args:
+            key: its row number.
+            type: of the queries; exact types are skipped.
+            packed: uint8 (q, type.bits // 8).
+            queries: int64 (p,), different row indexes of `packed`.
+            item: the video.
+            distances: int64 (p,), as in `record`.
+            now: the time.
+        """
+        if type.exact:
+            return
+        digests = [self._digest(packed[query]) for query in queries.tolist()]
+        request = self._digest(np.frombuffer(b"".join(sorted(set(digests))), dtype=np.uint8))
+        at_edge = {
+            digest: query
+            for digest, query, edge in zip(
+                digests, queries.tolist(), edges(type)[distances].tolist(), strict=True
+            )
+            if edge
+        }
+        with self._lock:
+            self._start(day(now))
+            if self._raised[key] >= _ALARMS:
+                return
+            seen = self._find(key, item)
+            if seen.edge is None:
+                return
+            new = at_edge.keys() - seen.edge
+            if len(seen.edge) + len(new) > self._total_max:
+                seen.edge_count = self._edge_max + 1
+            elif new:
+                rows = packed[[at_edge[digest] for digest in new]]
+                seen.edge_count += _largest_group(rows, 2 * (type.threshold + REACH))
+            self._stored += len(new) + (request not in seen.digests)
+            seen.edge |= new
+            seen.digests.add(request)
+            self._check(key, item, seen, queries=max(len(seen.edge), len(seen.digests)))
+
     def record_misses(
         self,
         key: int,
@@ -159,7 +218,7 @@ class OracleDetector:
     ) -> None:
         pairs = zip(queries.tolist(), items.tolist(), at_edge.tolist(), strict=True)
         for query, rows in groupby(pairs, key=lambda pair: pair[0]):
-            digest = blake2b(packed[query].tobytes(), digest_size=_DIGEST, key=self._key).digest()
+            digest = self._digest(packed[query])
             with self._lock:
                 self._start(day(now))
                 for _, item, edge in rows:
@@ -174,17 +233,30 @@ class OracleDetector:
             self._raised.clear()
 
     def _note(self, key: int, item: int, digest: bytes, *, at_edge: bool) -> None:
-        seen = self._seen.setdefault((key, item), _Seen())
-        self._seen.move_to_end((key, item))
+        seen = self._find(key, item)
         if seen.edge is None:
             return
         before = len(seen.digests) + len(seen.edge)
         seen.digests.add(digest)
-        if at_edge:
+        if at_edge and digest not in seen.edge:
             seen.edge.add(digest)
+            seen.edge_count += 1
         self._stored += len(seen.digests) + len(seen.edge) - before
-        if len(seen.edge) > self._edge_max or len(seen.digests) > self._total_max:
-            self._alarms.append(Alarm(key, item, len(seen.digests)))
+        self._check(key, item, seen, queries=len(seen.digests))
+
+    def _digest(self, values: NDArray[np.uint8]) -> bytes:
+        return blake2b(values.tobytes(), digest_size=_DIGEST, key=self._key).digest()
+
+    def _find(self, key: int, item: int) -> _Seen:
+        seen = self._seen.setdefault((key, item), _Seen())
+        self._seen.move_to_end((key, item))
+        return seen
+
+    def _check(self, key: int, item: int, seen: _Seen, *, queries: int) -> None:
+        """Raise an alarm beyond a limit, and keep what is stored within its bounds."""
+        assert seen.edge is not None  # noqa: S101 - the callers have checked it
+        if seen.edge_count > self._edge_max or len(seen.digests) > self._total_max:
+            self._alarms.append(Alarm(key, item, queries))
             self._raised[key] += 1
             self._stored -= len(seen.digests) + len(seen.edge)
             seen.edge = None
@@ -192,6 +264,17 @@ class OracleDetector:
         while len(self._seen) > _PAIRS or self._stored > _QUERIES:
             _, oldest = self._seen.popitem(last=False)
             self._stored -= len(oldest.digests) + len(oldest.edge or ())
+
+
+def _largest_group(packed: NDArray[np.uint8], radius: int) -> int:
+    """Return how many of some hashes are within a radius of one of them, at most.
+
+    Args:
+        packed: uint8 (n, bytes), at least one row.
+        radius: in bits.
+    """
+    distances = np.bitwise_count(packed[:, None] ^ packed[None]).sum(axis=2, dtype=np.int64)
+    return int(np.count_nonzero(distances <= radius, axis=1).max())
 
 
 @cache

@@ -23,6 +23,24 @@ def _scopes(text: str) -> list[Scope]:
         raise typer.BadParameter(f"Use a comma-separated list of: {names}.") from None
 
 
+MatchHour = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Hashes that each key of the platform may look up in an hour; 0 for the default, "
+        "CLEARINGHOUSE_MATCH_HOUR.",
+        show_default=False,
+    ),
+]
+MatchDay = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Hashes that each key of the platform may look up in a day; 0 for the default, "
+        "CLEARINGHOUSE_MATCH_DAY.",
+        show_default=False,
+    ),
+]
 Name = Annotated[str, typer.Argument(help="Name of the platform.")]
 
 
@@ -33,6 +51,8 @@ def add_platform(
         str,
         typer.Option(help=f"What its key may do, comma-separated: {', '.join(Scope)}."),
     ] = "match",
+    match_hour: MatchHour = None,
+    match_day: MatchDay = None,
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
@@ -44,8 +64,30 @@ def add_platform(
     check_name(name)
     scopes = _scopes(scope)
     with open_store(database) as store:
-        key = keys.add_platform(store, name, scopes, now())
+        limits = {"match_hour": match_hour or None, "match_day": match_day or None}
+        key = keys.add_platform(store, name, scopes, now(), **limits)
     _print_key(name, key, as_json)
+
+
+@platform.command("limit")
+def limit(
+    name: Name,
+    match_hour: MatchHour = None,
+    match_day: MatchDay = None,
+    database: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set how many hashes each key of a platform may look up.
+
+    The service applies it from the platform's next request on.
+    """
+    given = {"match_hour": match_hour, "match_day": match_day}
+    limits = {option: count or None for option, count in given.items() if count is not None}
+    if not limits:
+        raise typer.BadParameter("Give --match-hour, --match-day, or both.")
+    with open_store(database) as store:
+        keys.set_limits(store, name, now(), **limits)
+    show(as_json, {"platform": name} | limits, lambda: f"Set the limits of {name}.")
 
 
 @platform.command("rotate")
@@ -86,10 +128,15 @@ def list_platforms(
         listed = keys.list_keys(store, now())
 
     def table() -> Table:
-        result = Table("Platform", "Key", "Scopes", "Added", "Expires", "Last used", "State")
+        result = Table(
+            *("Platform", "Key", "Scopes", "Added", "Expires", "Last used", "State"),
+            *("Match/hour", "Match/day"),
+        )
         for key in listed:
             days = (_day(at) for at in (key.added, key.expires, key.used))
-            result.add_row(key.platform, str(key.key), ", ".join(key.scopes), *days, key.state)
+            limits = ("default" if n is None else f"{n:,}" for n in (key.match_hour, key.match_day))
+            scopes = ", ".join(key.scopes)
+            result.add_row(key.platform, str(key.key), scopes, *days, key.state, *limits)
         return result
 
     rows = [

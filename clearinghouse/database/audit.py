@@ -32,6 +32,7 @@ class Act(StrEnum):
 
     PLATFORM_ADDED = "platform added"
     KEY_MADE = "key made"
+    LIMITS_SET = "match limits set"
     KEYS_REVOKED = "keys revoked"
     PLATFORM_WITHDRAWN = "platform withdrawn"
     PURGED = "purged"

@@ -329,4 +329,7 @@ _UNAVAILABLE_CLASSES: Final = frozenset({"08", "53", "57", "58"})
 # invalid_authorization_specification, invalid_catalog_name
 _UNAVAILABLE_STATES: Final = frozenset({"25006", "25P03", "28000", "3D000"})
 _LOCKED_MESSAGE: Final = "database is locked"
-_DISK_MESSAGES: Final = ("disk is full", "disk I/O error", "unable to open database file")
+_DISK_MESSAGES: Final = (
+    *("disk is full", "disk I/O error", "unable to open database file"),
+    "attempt to write a readonly database",
+)

@@ -127,6 +127,9 @@ platforms = Table(
     Column("name", String(64), nullable=False, unique=True),
     Column("secret", LargeBinary, nullable=False),  # sealed; encrypts its ids, never changes
     Column("added", BigInteger, nullable=False),
+    # lookups allowed to each of its keys in an hour and in a day; null for those of the settings
+    Column("match_hour", BigInteger),
+    Column("match_day", BigInteger),
     sqlite_autoincrement=True,
 )
 

@@ -39,6 +39,7 @@ from clearinghouse.times import hour
 _log = logging.getLogger(__name__)
 
 _MARK: Final = "reached-"  # start of the name of the file with the high-water mark
+_WRITABLE: Final = "writable"  # a fact that is written to see whether that is possible
 _SERVING: Final = "-serving"  # the end of the name of the lock file
 _BLOCK: Final = 1_000  # row numbers reserved at a time
 
@@ -302,6 +303,15 @@ class Store:
             tx = Transaction(connection)
             tx.vault, tx.period = self._unlock(tx), self.releases.period()
             yield tx
+
+    def check_writable(self) -> None:
+        """Commit a write.
+
+        Raises:
+            SQLAlchemyError: the database cannot be written.
+        """
+        with self.write() as tx:
+            tx.facts.write(_WRITABLE, b"")
 
     def reserve_items(self, count: int) -> list[int]:
         """Return row numbers that no other file will get.

@@ -91,7 +91,8 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     def _is_request_expected(self) -> bool:
-        return any(connection.cycle is None for connection in self.server_state.connections)
+        # `cycle` is the last request of a connection
+        return any(getattr(each, "cycle", self) is None for each in self.server_state.connections)
 
     def _close_after_responses(self) -> None:
         """Add `Connection: close` to the default headers of responses."""

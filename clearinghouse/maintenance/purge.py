@@ -25,6 +25,7 @@ _USUAL_SHARE: Final = 20  # one case in 20
 _USUAL_CASES: Final = 20  # in a small list, one day's cases can be a larger share
 _BATCH: Final = 100  # expired cases listed at a time
 _DELETED_AT_ONCE: Final = 5  # cases deleted in one transaction
+_ACKNOWLEDGEMENTS_AT_ONCE: Final = 1_000  # deleted in one transaction
 _WITHDRAWN_AT_ONCE: Final = 150  # signals withdrawn in one transaction; others wait for it
 
 
@@ -106,6 +107,17 @@ def _delete_closed(store: Store, before: Hour) -> int:
             return total
 
 
+def _delete_acknowledgements(store: Store) -> None:
+    """Delete acknowledgements that were needed only for cases that have been deleted."""
+    while True:
+        with store.read() as tx:  # takes longer than other writers should wait
+            unneeded = tx.platforms.list_unneeded_acknowledgements(_ACKNOWLEDGEMENTS_AT_ONCE)
+        if not unneeded:
+            return
+        with store.write() as tx:
+            tx.platforms.delete_acknowledgements(unneeded)
+
+
 def purge(store: Store, *, retention_days: int, now: datetime, may_expire: int = 0) -> PurgeResult:
     """Expire cases, and delete closed cases, replies and other data after its retention period.
 
@@ -127,6 +139,7 @@ def purge(store: Store, *, retention_days: int, now: datetime, may_expire: int =
         closed = expire(store, now)
         taken_out = verdict_holds.purge_undecided(store, now=now)
         deleted = _delete_closed(store, before)
+        _delete_acknowledgements(store)
     with store.write() as tx:
         tx.reviews.delete_alarms(before)
         replies = tx.replies.delete_before(hour(now - timedelta(seconds=KEPT_SECONDS)))

@@ -72,6 +72,8 @@ class Platform:
         ids: converts between row numbers and the ids that this platform sees.
         key: the row number of the key.
         holds_veiled: whether any of its keys ever had a veiled scope.
+        match_hour: hashes that each of its keys may look up in an hour; None for the default.
+        match_day: hashes that each of its keys may look up in a day; None for the default.
     """
 
     number: int
@@ -80,6 +82,8 @@ class Platform:
     ids: PlatformIds
     key: int
     holds_veiled: bool = False
+    match_hour: int | None = None
+    match_day: int | None = None
 
     @property
     def veil(self) -> Veil:
@@ -91,7 +95,10 @@ class Platform:
 
 @dataclass(frozen=True, slots=True)
 class KeyInfo:
-    """A key as operators see it: without the key itself. Times are Unix times, by the hour."""
+    """A key as operators see it: without the key itself. Times are Unix times, by the hour.
+
+    `match_hour` and `match_day` are the platform's, as in `Platform`.
+    """
 
     platform: str
     key: int
@@ -100,10 +107,28 @@ class KeyInfo:
     expires: Hour
     used: Hour | None
     state: str
+    match_hour: int | None
+    match_day: int | None
 
 
-def add_platform(store: Store, name: str, scopes: Iterable[Scope], now: datetime) -> str:
+def add_platform(
+    store: Store,
+    name: str,
+    scopes: Iterable[Scope],
+    now: datetime,
+    *,
+    match_hour: int | None = None,
+    match_day: int | None = None,
+) -> str:
     """Add a platform and return its first key, which is not stored and cannot be read again.
+
+    Args:
+        store: the database.
+        name: of the platform.
+        scopes: of the key.
+        now: the time.
+        match_hour: hashes that each of its keys may look up in an hour; None for the default.
+        match_day: hashes that each of its keys may look up in a day; None for the default.
 
     Raises:
         PlatformExists: a platform with this name has or had a key.
@@ -116,8 +141,27 @@ def add_platform(store: Store, name: str, scopes: Iterable[Scope], now: datetime
                 f"`clearinghouse platform rotate {name}`."
             )
         number = _insert(tx, name, now) if known is None else known.id
+        if match_hour is not None or match_day is not None:
+            tx.platforms.limit(number, match_hour=match_hour, match_day=match_day)
         audit.record(tx.vault, tx, Act.KEY_MADE, name, count=1, hour=hour(now))
         return _add_key(tx, number, ",".join(sorted(set(scopes))), now)
+
+
+def set_limits(store: Store, name: str, now: datetime, **limits: int | None) -> None:
+    """Set how many hashes each key of a platform may look up, from its next request on.
+
+    Args:
+        store: the database.
+        name: of the platform.
+        now: the time.
+        limits: `match_hour`, `match_day` or both; None for the default.
+
+    Raises:
+        PlatformUnknown: no platform has this name.
+    """
+    with store.write() as tx:
+        tx.platforms.limit(_named(tx, name).id, **limits)
+        audit.record(tx.vault, tx, Act.LIMITS_SET, name, count=len(limits), hour=hour(now))
 
 
 def find(store: Store, name: str) -> int:
@@ -212,16 +256,18 @@ def revoke_keys(store: Store, name: str, key: int | None, now: datetime) -> int:
 def list_keys(store: Store, now: datetime) -> list[KeyInfo]:
     """Return the keys of all platforms, revoked and expired ones too."""
     with store.read() as tx:
-        names = {row.id: row.name for row in tx.platforms.all()}
+        platforms = {row.id: row for row in tx.platforms.all()}
         return [
             KeyInfo(
-                platform=names[row.platform_id],
+                platform=platforms[row.platform_id].name,
                 key=row.id,
                 scopes=read_scopes(row.scopes),
                 added=row.added,
                 expires=row.expires,
                 used=row.used,
                 state="revoked" if row.revoked else "valid" if row.expires > hour(now) else "old",
+                match_hour=platforms[row.platform_id].match_hour,
+                match_day=platforms[row.platform_id].match_day,
             )
             for row in tx.platforms.list_keys()
         ]
@@ -244,7 +290,14 @@ def authenticate(store: Store, key: str | None, now: datetime) -> Platform:
     secret = store.vault.open(row.secret, "platforms", "secret", row.name)
     scopes = frozenset(read_scopes(row.scopes))
     return Platform(
-        row.platform_id, row.name, scopes, PlatformIds(secret), row.id, bool(row.veiled)
+        number=row.platform_id,
+        name=row.name,
+        scopes=scopes,
+        ids=PlatformIds(secret),
+        key=row.id,
+        holds_veiled=bool(row.veiled),
+        match_hour=row.match_hour,
+        match_day=row.match_day,
     )
 
 

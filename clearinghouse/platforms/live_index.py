@@ -32,6 +32,7 @@ from nciihash.wire import Hit, MatchReply
 _log = logging.getLogger(__name__)
 
 _PAGE: Final = 5_000  # log entries applied at a time
+_FRAMES: Final = 200_000  # queries near videos that are counted together
 _PUBLISHED: Final = SignalType.PDQ_VEIL128  # the bits that every veil reveals
 
 
@@ -66,6 +67,8 @@ class LiveIndex:
         self._veiled = Index(_PUBLISHED.bits)
         self._exact: dict[Signal, set[int]] = defaultdict(set)
         self._values: dict[int, Signal] = {}  # of exact signals, for their removal
+        # row numbers of the files that are videos; never reused, so removed ones may stay
+        self._videos: set[int] = set()
 
     def reset(self) -> None:
         """Remove everything, so that `follow` reads the log from its beginning."""
@@ -124,6 +127,8 @@ class LiveIndex:
         for entry in added:
             number, type = int(entry.id), entry.signal.type
             self._rows.add(number, type, int(entry.item), self._cases.get(number, 0))
+            if entry.media is Media.VIDEO:
+                self._videos.add(int(entry.item))
             if type.exact:
                 self._exact[entry.signal].add(number)
                 self._values[number] = entry.signal
@@ -154,6 +159,11 @@ class LiveIndex:
             self._indexes[type].remove(removed)
             if type is SignalType.PDQ:
                 self._veiled.remove(removed)
+
+    def are_videos(self, items: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which of some files, by row number, are videos."""
+        videos = self._videos
+        return np.array([item in videos for item in items.tolist()], dtype=np.bool_)
 
     def query(
         self, type: SignalType, packed: NDArray[np.uint8]
@@ -303,6 +313,8 @@ def match(
     parts: list[ChosenHits] = []
     unmatched = np.ones(len(packed), dtype=np.bool_)
     counts: Counter[int] = Counter()
+    frames: list[NDArray[np.int64]] = []  # (query, file, distance) near videos
+    pending = 0
     for near_signals in batches:
         with store.read() as tx:
             # signals withdrawn a moment ago may still be in the index, and must not match
@@ -314,10 +326,18 @@ def match(
         matching = distances <= type.threshold
         unmatched[queries[matching]] = False
         counts.update(items[matching].tolist())
-        detector.record(platform.key, type, packed, queries, items, distances, now=now)
+        video = live.are_videos(items)
+        pairs = np.stack((queries, items, distances))
+        frames.append(pairs[:, video])
+        pending += np.count_nonzero(video)
+        detector.record(platform.key, type, packed, *pairs[:, ~video], now=now)
+        if pending > _FRAMES:
+            _record_videos(detector, platform, type, packed, frames, now=now)
+            frames, pending = [], 0
         if len(matches):
             chosen = hits.choose(matches, type, platform.ids)
             parts.append(replace(chosen, cut=np.union1d(chosen.cut, dropped)))
+    _record_videos(detector, platform, type, packed, frames, now=now)
     if counts:
         # written later by the task that follows the log: a response must not wait for it
         live.count(platform.number, counts)
@@ -334,6 +354,36 @@ def match(
         truncated = sorted(usable[selected.cut].tolist())
     as_of = make_cursor(store, platform, seq)
     return MatchReply(as_of=as_of, matches=tuple(replies), truncated=tuple(truncated))
+
+
+def _record_videos(
+    detector: OracleDetector,
+    platform: Platform,
+    type: SignalType,
+    packed: NDArray[np.uint8],
+    frames: Sequence[NDArray[np.int64]],
+    *,
+    now: datetime,
+) -> None:
+    """Count the queries near videos, all those near one video together.
+
+    Args:
+        detector: the oracle detector.
+        platform: the platform that asks.
+        type: of the queries.
+        packed: uint8 (q, type.bits // 8), the queries.
+        frames: int64 (3, p) each: indexes of queries, row numbers of videos, and distances.
+        now: the time.
+    """
+    if not frames:
+        return
+    found = np.concatenate(frames, axis=1)
+    queries, items, distances = found[:, np.argsort(found[1], kind="stable")]
+    starts = np.flatnonzero(np.diff(items, prepend=-1))
+    for rows in np.split(np.arange(len(items)), starts)[1:]:
+        item = int(items[rows[0]])
+        near = queries[rows], item, distances[rows]
+        detector.record_video(platform.key, type, packed, *near, now=now)
 
 
 def _to_wire(platform: Platform, chosen: ChosenHits) -> Iterator[tuple[int, tuple[Hit, ...]]]:

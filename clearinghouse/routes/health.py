@@ -31,18 +31,21 @@ async def live() -> dict[str, str]:
     responses=documented_problems(
         {
             503: "`not_ready`: the index is loading, or the service is shutting down; or "
-            "`database_away`: the database is unavailable."
+            "`database_away`: the database is unavailable, or cannot be written."
         }
     ),
 )
 def ready(service: ServiceDep) -> dict[str, str]:
-    """Return 200 if the index is up to date with the log and the database can be read.
+    """Return 200 if the index is up to date with the log and the database can be written.
+
+    A write is tried every five seconds at most.
 
     Use it as a readiness probe: matching fails with 503 until then. After SIGTERM it returns 503
     while the service still handles requests, so that a load balancer can stop sending them.
     """
     if service.draining.is_set() or not service.live.caught_up:
         raise NotReady
+    service.writable.run(service.store)
     with service.store.read() as tx:
         tx.log.head()
     return {"status": "ready"}

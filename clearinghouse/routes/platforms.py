@@ -322,7 +322,14 @@ async def match(request: Request, platform: MatchPlatform, service: ServiceDep) 
 
     def find() -> MatchReply:
         now = service.clock()
-        service.budgets.take(service.store, platform.key, len(packed), now=now)
+        service.budgets.take(
+            service.store,
+            platform.key,
+            len(packed),
+            now=now,
+            hour_max=platform.match_hour,
+            day_max=platform.match_day,
+        )
         return live_index.match(
             service.store,
             service.live,

@@ -7,6 +7,7 @@ from sqlalchemy import (
     BigInteger,
     bindparam,
     case,
+    delete,
     exists,
     func,
     insert,
@@ -44,7 +45,14 @@ _veiled = (
     .correlate(keys)
 )
 _FIND_KEY: Final = (
-    select(keys, platforms.c.name, platforms.c.secret, _veiled.label("veiled"))
+    select(
+        keys,
+        platforms.c.name,
+        platforms.c.secret,
+        platforms.c.match_hour,
+        platforms.c.match_day,
+        _veiled.label("veiled"),
+    )
     .join(platforms, platforms.c.id == keys.c.platform_id)
     .where(keys.c.lookup == bindparam("lookup"))
 )
@@ -75,6 +83,10 @@ class Platforms:
         """List all platforms by name."""
         return self._run(select(platforms).order_by(platforms.c.name)).all()
 
+    def limit(self, platform: int, **limits: int | None) -> None:
+        """Set `match_hour`, `match_day` or both; None for the limit of the settings."""
+        self._run(update(platforms).where(platforms.c.id == platform).values(**limits))
+
     # --- keys --------------------------------------------------------------------------------
 
     def add_key(self, **values: Any) -> int:  # noqa: ANN401 - columns of `keys`
@@ -84,7 +96,8 @@ class Platforms:
     def find_key(self, lookup: bytes) -> AnyRow | None:
         """Return the key with this lookup value and its platform, or None.
 
-        The platform's `name`, its sealed `secret`, and `veiled`: whether it may have a veiled list.
+        The platform's `name`, its sealed `secret`, its limits `match_hour` and `match_day`, and
+        `veiled`: whether it may have a veiled list.
         """
         return self._run(_FIND_KEY, {"lookup": lookup}).one_or_none()
 
@@ -131,6 +144,39 @@ class Platforms:
         if last is not None and last >= seq:
             return
         self._run(insert(acknowledgements).values(platform_id=platform, seq=seq, hour=hour))
+
+    def list_unneeded_acknowledgements(self, limit: int) -> Sequence[tuple[int, int]]:
+        """List acknowledgements that no status of a case depends on: (platform, seq).
+
+        The status of a file shows the first acknowledgement at or after its entries in the log. So
+        one is needed only if, since the one before it, there is an entry about a file that still
+        exists. The newest of each platform is needed too.
+        """
+        mine = acknowledgements.c.platform_id
+        by_seq = {"partition_by": mine, "order_by": acknowledgements.c.seq}
+        listed = select(
+            mine,
+            acknowledgements.c.seq,
+            func.coalesce(func.lag(acknowledgements.c.seq).over(**by_seq), 0).label("earlier"),
+            func.lead(acknowledgements.c.seq).over(**by_seq).label("later"),
+        ).subquery()
+        covers = (
+            exists()
+            .where(log.c.id > listed.c.earlier, log.c.id <= listed.c.seq)
+            .where(signals.c.id == log.c.signal_id)
+        )
+        query = select(listed.c.platform_id, listed.c.seq).where(
+            listed.c.later.is_not(None), ~covers
+        )
+        return [(row.platform_id, row.seq) for row in self._run(query.limit(limit))]
+
+    def delete_acknowledgements(self, rows: Sequence[tuple[int, int]]) -> None:
+        """Delete acknowledgements by (platform, seq)."""
+        chosen = delete(acknowledgements).where(
+            acknowledgements.c.platform_id == bindparam("platform"),
+            acknowledgements.c.seq == bindparam("position"),
+        )
+        self._run(chosen, [{"platform": platform, "position": seq} for platform, seq in rows])
 
     def unacknowledged_since(self, platform: int) -> Hour | None:
         """Return the hour of the oldest change that a platform has not acknowledged, or None.

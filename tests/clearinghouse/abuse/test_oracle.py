@@ -311,3 +311,76 @@ def test_an_earlier_key_with_a_veil_counts(service):
         assert peer.match(f"{guess:064x}") == [[]]
     service.parts._write_counts()
     assert [q.platform for q in review.questions(store)] == ["Curious"]
+
+
+def scene_frames(count, *, apart=100):
+    """Return the hashes of frames of different scenes."""
+    chosen = []
+    while len(chosen) < count:
+        value = pdq()
+        if all((int(value, 16) ^ int(other, 16)).bit_count() > apart for other in chosen):
+            chosen.append(value)
+    return chosen
+
+
+def alarms_about(service):
+    service.parts._write_counts()
+    return [q.kind for q in review.questions(service.parts.store)]
+
+
+def test_one_matching_video_raises_no_alarm(service):
+    """A re-encoded copy: every frame matches at an edge, and all are sent in one request."""
+    frames = scene_frames(40)
+    service.open(item(*frames, media="video"))
+    peer = service.platform()
+    hits = peer.match(*(near(frame, 17) for frame in frames))
+    assert all(hits)
+    assert alarms_about(service) == []
+    peer.match(*(near(frame, 17) for frame in frames))
+    assert alarms_about(service) == []
+
+
+def test_an_exact_copy_of_a_long_still_video_raises_no_alarm(service):
+    """Its frames differ by few bits and are at no edge: such queries reveal nothing."""
+    first = pdq()
+    service.open(item(first, media="video"))
+    peer = service.platform()
+    hits = peer.match(*(near(first, 6) for _ in range(300)))
+    assert all(hits)
+    assert alarms_about(service) == []
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_many_queries_around_one_frame_raise_an_alarm(service, together):
+    """However many other frames are in the requests, and however the queries are divided."""
+    frames = scene_frames(12)
+    service.open(item(*frames, media="video"))
+    peer = service.platform("Curious")
+    start = int(near(frames[0], 31), 16)
+    chosen = [f"{start ^ (1 << bit):064x}" for bit in range(256)]
+    matched = [value for value in chosen if peer_matches(value, frames[0])][:9]
+    others = [near(frame, 17) for frame in frames[1:]]
+    if together:
+        peer.match(*matched[:8], *others)
+        assert alarms_about(service) == []
+        peer.match(matched[8])
+    else:
+        for value in matched:
+            peer.match(value, *others)
+    assert alarms_about(service) == ["oracle"]
+
+
+def peer_matches(value, frame):
+    return (int(value, 16) ^ int(frame, 16)).bit_count() <= 31
+
+
+def test_queries_spread_over_the_frames_of_a_video_are_bounded_in_all():
+    """Frames of different scenes are free only up to the limit on all queries."""
+    detector = OracleDetector(edge_max=8, total_max=250)
+    packed = queries(251)
+    rows = np.arange(251)
+    detector.record_video(1, PDQ, packed, rows[:250], 5, np.full(250, 31), now=NOW)
+    assert detector.take() == []
+    detector.record_video(1, PDQ, packed, rows[250:], 5, np.full(1, 31), now=NOW)
+    assert [alarm.queries for alarm in detector.take()] == [251]
+    assert detector._stored == 0

@@ -39,6 +39,8 @@ def test_a_newer_database_is_refused(store, settings):
 
 BEFORE_0060 = """
 ALTER TABLE signals DROP COLUMN expired;
+ALTER TABLE platforms DROP COLUMN match_hour;
+ALTER TABLE platforms DROP COLUMN match_day;
 DROP INDEX ix_signals_record_seq;
 DROP INDEX ix_verdicts_platform_id_record_seq;
 ALTER TABLE signals RENAME COLUMN record_seq TO place;

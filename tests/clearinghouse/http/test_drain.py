@@ -26,10 +26,11 @@ def service(tmp_path):
 
 def is_accepted(address):
     try:
-        socket.create_connection(address).close()
+        with socket.create_connection(address) as connection:
+            connection.sendall(REQUEST)
+            return bool(connection.recv(100))
     except ConnectionError:
         return False
-    return True
 
 
 def begin_drain(service):

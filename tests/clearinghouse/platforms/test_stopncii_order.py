@@ -76,6 +76,8 @@ def test_a_database_older_than_the_stopncii_api_gets_record_seqs(settings):
         ALTER TABLE signals DROP COLUMN expired;
         DROP TABLE withdrawn; DROP TABLE intake; ALTER TABLE verdicts DROP COLUMN earlier;
         ALTER TABLE matches DROP COLUMN day; ALTER TABLE matches DROP COLUMN earlier;
+        ALTER TABLE platforms DROP COLUMN match_hour;
+        ALTER TABLE platforms DROP COLUMN match_day;
         ALTER TABLE keys DROP COLUMN used; ALTER TABLE items DROP COLUMN awaiting_after;
         DROP TABLE assisted; DROP TABLE advocates; DROP TABLE spent; DROP TABLE budgets;
         DROP TABLE lawful; DROP TABLE reviews;
