@@ -67,7 +67,7 @@ lint: $(VENV)/.dev lint-page
 openapi-clients: $(VENV)/.dev
 	PYTHONPATH=tests:. $(BIN)/python tests/tools/openapi_clients.py
 
-# A rolling restart of two workers on PostgreSQL behind nginx, under load: how many requests are lost.
+# A rolling restart of two workers on PostgreSQL and nginx under load: how many requests are lost.
 # Needs nginx and PostgreSQL; two minutes.
 restart-nginx: $(VENV)/.dev
 	PYTHONPATH=tests:. $(BIN)/python tests/tools/restart_nginx.py

@@ -84,7 +84,7 @@ def limit(
     given = {"match_hour": match_hour, "match_day": match_day}
     limits = {option: count or None for option, count in given.items() if count is not None}
     if not limits:
-        raise typer.BadParameter("Give --match-hour, --match-day, or both.")
+        raise typer.BadParameter("Pass --match-hour, --match-day, or both.")
     with open_store(database) as store:
         keys.set_limits(store, name, now(), **limits)
     show(as_json, {"platform": name} | limits, lambda: f"Set the limits of {name}.")

@@ -329,7 +329,7 @@ def match(
         video = live.are_videos(items)
         pairs = np.stack((queries, items, distances))
         frames.append(pairs[:, video])
-        pending += np.count_nonzero(video)
+        pending += int(np.count_nonzero(video))
         detector.record(platform.key, type, packed, *pairs[:, ~video], now=now)
         if pending > _FRAMES:
             _record_videos(detector, platform, type, packed, frames, now=now)

@@ -1,4 +1,4 @@
-"""Restart two workers in turn behind nginx, under load, and count the requests that are lost.
+"""Restart two workers of nginx in turn, under load, and count the requests that are lost.
 
     make restart-nginx
 

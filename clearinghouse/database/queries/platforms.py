@@ -153,12 +153,11 @@ class Platforms:
         exists. The newest of each platform is needed too.
         """
         mine = acknowledgements.c.platform_id
-        by_seq = {"partition_by": mine, "order_by": acknowledgements.c.seq}
+        seq = acknowledgements.c.seq
+        earlier = func.lag(seq).over(partition_by=mine, order_by=seq)
+        later = func.lead(seq).over(partition_by=mine, order_by=seq)
         listed = select(
-            mine,
-            acknowledgements.c.seq,
-            func.coalesce(func.lag(acknowledgements.c.seq).over(**by_seq), 0).label("earlier"),
-            func.lead(acknowledgements.c.seq).over(**by_seq).label("later"),
+            mine, seq, func.coalesce(earlier, 0).label("earlier"), later.label("later")
         ).subquery()
         covers = (
             exists()
