@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from nciihash.gate.config import Address, UploadLimits
-from nciihash.gate.logs import describe
+from nciihash.gate.logs import RateLimitedLog, describe
 from nciihash.gate.sockets import BACKLOG, inode, tls_context, unix_listener
 
 _log = logging.getLogger(__name__)
@@ -303,6 +303,7 @@ class StreamServer:
         # Shared: asyncio fills it and calls `buffer_updated` without a switch of tasks in between.
         self.scratch = memoryview(bytearray(limits.buffer))
         self._handler = handler
+        self._errors = RateLimitedLog(_log)
         self._open: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -396,7 +397,7 @@ class StreamServer:
         except (ConnectionError, ssl.SSLError):
             connection.abort()
         except Exception as error:  # noqa: BLE001 - its message is not logged
-            _log.error("Closed a connection after a fault of the gate: %s", describe(error))
+            self._errors.error("Closed a connection after a fault of the gate: %s", describe(error))
             connection.abort()
         finally:
             self._drop(connection)

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import random
 import time
-import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,9 +21,11 @@ from nciihash.errors import (
 )
 from nciihash.gate.bank import BankState, GateBank
 from nciihash.gate.config import DialectConfig, GateConfig
+from nciihash.gate.confirmations import Confirmations, ConfirmationsFull
 from nciihash.gate.decisions import DecisionStore
 from nciihash.gate.exceptions import Exceptions
 from nciihash.gate.flood import FloodStop
+from nciihash.gate.logs import RateLimitedLog, describe
 from nciihash.gate.metrics import GateState, Metrics
 from nciihash.gate.outcome import UNREADABLE, Decision, Dialect, Outcome, Reason
 from nciihash.gate.policy import Action, Fail, judge
@@ -32,7 +33,6 @@ from nciihash.gate.pool import HashPool, PoolFull
 from nciihash.gate.records import DecisionKind
 from nciihash.gate.upload import Upload, UploadMemory
 from nciihash.sdk.lookup import LookupResult
-from nciihash.sdk.verdict_queue import VerdictQueue
 from nciihash.signals import Band, Item
 
 _log: Final = logging.getLogger("nciihash.gate")
@@ -49,11 +49,20 @@ _REFUSALS: Final[tuple[tuple[type[FileRefused], Reason], ...]] = (
 
 
 @dataclass(slots=True)
-class _Times:
-    """When the stages of a check ended, in monotonic seconds; None of those it did not reach."""
+class _Progress:
+    """The stages of a check, in monotonic seconds; None of those it did not reach.
 
+    Attributes:
+        taken: when a child process got the upload.
+        hashed: when it was hashed.
+        decided: when it was decided.
+        abandoned: whether the caller is gone.
+    """
+
+    taken: float | None = None
     hashed: float | None = None
     decided: float | None = None
+    abandoned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +72,7 @@ class _Check:
     dialect: Dialect
     settings: DialectConfig
     state: BankState
-    times: _Times
+    progress: _Progress
 
 
 class Gate:
@@ -79,7 +88,6 @@ class Gate:
         pool: hashes uploads; started and closed by the caller.
         decisions: stores references, counts and exceptions; closed by the caller.
         metrics: counts what happens.
-        verdicts: those that wait to be sent; None for a gate that sends none.
         clock: Unix time in seconds.
         monotonic: monotonic time in seconds.
         sample: returns a random number of at least 0 and less than 1.
@@ -87,6 +95,9 @@ class Gate:
     Attributes:
         memory: of all uploads.
         flood: the flood stop.
+        confirmations: runs look-ups that wait for the clearinghouse.
+        verdicts_waiting: verdicts that the clearinghouse has not confirmed yet, as they were
+            counted last.
     """
 
     def __init__(
@@ -97,7 +108,6 @@ class Gate:
         pool: HashPool,
         decisions: DecisionStore,
         metrics: Metrics,
-        verdicts: VerdictQueue | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sample: Callable[[], float] = random.random,
@@ -109,9 +119,11 @@ class Gate:
         self.metrics = metrics
         self.memory = UploadMemory(config.limits.memory)
         self.flood = FloodStop(config.flood, bank.entry, alert=metrics.flooded)
+        self.confirmations = Confirmations()
+        self.verdicts_waiting = 0
+        self._errors = RateLimitedLog(_log, monotonic=monotonic)
         self._exceptions = Exceptions.of(decisions.exceptions.all())
         self._exceptions_version = decisions.exceptions.version()
-        self._verdicts = verdicts
         self._clock = clock
         self._monotonic = monotonic
         self._sample = sample
@@ -151,24 +163,28 @@ class Gate:
     ) -> Outcome:
         """Count an outcome, and return it, or what `dry_run` makes of it."""
         started = self._monotonic()
-        check = _Check(dialect, self.config.dialects[dialect], self.bank.state(), _Times())
+        check = _Check(dialect, self.config.dialects[dialect], self.bank.state(), _Progress())
         try:
             intended = await self._intended(check, look_up)
+        except asyncio.CancelledError:
+            check.progress.abandoned = True
+            raise
         except Exception as error:  # noqa: BLE001 - the caller needs an answer, whatever happens
-            _log.error("A check failed: %s. Please report it.", _location(error))
+            self._errors.error("A check failed: %s. Please report it.", describe(error))
             intended = _without_matches(check, Reason.INTERNAL)
         outcome = intended
         if check.settings.dry_run:
             outcome = replace(intended, decision=Decision.CLEAR, stop=False, dry_run=True)
         self.decisions.counts.add(_kind(check, intended), now=self._clock())
-        times = check.times
+        progress = check.progress
         self.metrics.observe(
             dialect,
             outcome,
             intended=intended if outcome.dry_run else None,
             receive=receive,
-            hash=None if times.hashed is None else times.hashed - started,
-            match=None if times.decided is None else times.decided - (times.hashed or started),
+            wait=_between(started, progress.taken),
+            hash=_between(progress.taken, progress.hashed),
+            match=_between(progress.hashed or started, progress.decided),
         )
         return outcome
 
@@ -184,7 +200,7 @@ class Gate:
             error=bank.error,
             lanes=self.pool.state(),
             upload_memory=self.memory.used,
-            verdicts_waiting=0 if self._verdicts is None else len(self._verdicts),
+            verdicts_waiting=self.verdicts_waiting,
             floods=len(self.flood.flooded(now=self._monotonic())),
         )
 
@@ -216,9 +232,10 @@ class Gate:
         except PoolFull:
             reason = Reason.QUEUE_FULL
         except SandboxUnavailable as error:
-            _log.error("Uploads cannot be hashed: %s", error)
+            self._errors.error("Uploads cannot be hashed: %s", error)
             reason = Reason.SANDBOX_UNAVAILABLE
-        except ServiceError:
+        except (ServiceError, ConfirmationsFull) as error:
+            self._errors.error("Matches cannot be confirmed: %s", error)
             reason = Reason.UNCONFIRMED
         return _without_matches(check, reason)
 
@@ -226,16 +243,37 @@ class Gate:
         reason = upload.refused or (None if upload.size else Reason.EMPTY)
         if reason := reason or self._unusable(check.state):
             return _without_matches(check, reason)
-        return await self.pool.hash(
-            upload.data, level=check.settings.level, then=partial(self._decide, check)
+        found = await self.pool.hash(
+            upload.data,
+            level=check.settings.level,
+            then=partial(self._decide_hashed, check),
+            taken=partial(self._note_taken, check),
         )
+        return await self._confirmed(check, found)
 
     async def _check_item(self, item: Item, check: _Check) -> Outcome:
         if reason := self._unusable(check.state):
             return _without_matches(check, reason)
-        outcome = await asyncio.to_thread(self._decide, check, item)
-        check.times.hashed = None
-        return outcome
+        return await self._confirmed(
+            check, await asyncio.to_thread(self._decide_locally, check, item)
+        )
+
+    async def _confirmed(self, check: _Check, found: Outcome | Item) -> Outcome:
+        """Return an outcome, for which the clearinghouse is asked if it takes that."""
+        if isinstance(found, Outcome):
+            return found
+        return await self.confirmations.run(partial(self._decide, check, found))
+
+    def _note_taken(self, check: _Check) -> None:
+        check.progress.taken = self._monotonic()
+
+    def _decide_hashed(self, check: _Check, item: Item) -> Outcome | Item:
+        check.progress.hashed = self._monotonic()
+        return self._decide_locally(check, item)
+
+    def _decide_locally(self, check: _Check, item: Item) -> Outcome | Item:
+        """Decide about an item, or return it if the clearinghouse has to be asked about it."""
+        return item if self.bank.asks(item) else self._decide(check, item)
 
     def _unusable(self, state: BankState) -> Reason | None:
         """Return why a bank cannot be relied on; None if it can."""
@@ -248,8 +286,11 @@ class Gate:
         return state.as_of is None or self._clock() - state.as_of > self.config.max_age
 
     def _decide(self, check: _Check, item: Item) -> Outcome:
-        """Look an item up and decide; runs in a thread of the pool."""
-        check.times.hashed = self._monotonic()
+        """Look an item up and decide; runs in a thread of the pool or of the confirmations."""
+        state = self.bank.state()  # the upload may have waited
+        check = replace(check, state=state)
+        if reason := self._unusable(state):
+            return _without_matches(check, reason)
         settings = check.settings
         (result,) = self.bank.look_up([item], settings.level)
         judgement = judge(
@@ -271,9 +312,10 @@ class Gate:
             result=judgement.result,
             as_of=check.state.as_of,
         )
-        if found and not settings.dry_run:
+        # where the caller is gone, nothing was answered, so nothing may be reported as blocked
+        if found and not settings.dry_run and not check.progress.abandoned:
             outcome = replace(outcome, reference=self._record(check, outcome))
-        check.times.decided = self._monotonic()
+        check.progress.decided = self._monotonic()
         return outcome
 
     def _record(self, check: _Check, outcome: Outcome) -> str | None:
@@ -286,8 +328,8 @@ class Gate:
                 obeyed=check.settings.obeyed,
                 now=self._clock(),
             )
-        except OSError as error:
-            _log.error("A decision could not be stored: %s", type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - the decision stands, whatever happens
+            self._errors.error("A decision could not be stored: %s", describe(error))
             self.metrics.reference_not_stored()
             return None
 
@@ -322,8 +364,5 @@ def _band(result: LookupResult | None) -> Band | None:
     return Band.STRONG if Band.STRONG in bands else Band.LIKELY
 
 
-def _location(error: Exception) -> str:
-    """Return an error's class and where it was raised: its message might have values in it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f"{frames[-1].name}, line {frames[-1].lineno}" if frames else "unknown"
-    return f"{type(error).__name__} in {where}"
+def _between(start: float | None, end: float | None) -> float | None:
+    return None if start is None or end is None else end - start

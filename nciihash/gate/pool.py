@@ -22,6 +22,7 @@ from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
 
 from nciihash.errors import FileRefused, NciihashError, ProgramFault, SandboxUnavailable
 from nciihash.gate.config import UploadLimits
+from nciihash.gate.logs import RateLimitedLog, describe
 from nciihash.media.formats import video_format
 from nciihash.media.limits import LIMITS, Limits
 from nciihash.media.reading import HEAD
@@ -34,6 +35,7 @@ T = TypeVar("T")
 Data: TypeAlias = bytes | bytearray
 
 _ATTEMPTS: Final = 3  # children that one upload may end
+_WAIT_SECONDS: Final = 300.0  # for a child process; callers have given up by then
 _CHECK_SECONDS: Final = 2.0  # between checks of whether an idle child has ended
 _log: Final = logging.getLogger("nciihash.gate")
 
@@ -111,7 +113,14 @@ class HashPool:
             await self.close()
             raise failures[0]
 
-    async def hash(self, data: Data, *, level: Level, then: Callable[[Item], T]) -> T:
+    async def hash(
+        self,
+        data: Data,
+        *,
+        level: Level,
+        then: Callable[[Item], T],
+        taken: Callable[[], None] = lambda: None,
+    ) -> T:
         """Hash an upload as a query, and return what `then` returns about it.
 
         A cancelled upload leaves the queue. A picture that is being hashed is hashed to its end all
@@ -122,17 +131,22 @@ class HashPool:
             level: how thoroughly to search for a picture. Videos, and pictures at `fast`, are
                 hashed without parts (`Item.parts`), so that a `Matcher` searches for them at `fast`
                 whatever its level is.
-            then: called with the item in the same thread.
+            then: called with the item, in another thread.
+            taken: called when the upload does not wait any longer, in that thread too.
 
         Raises:
             FileRefused: the upload cannot be hashed; `ProgramFault` if it ended three children.
-            PoolFull: too many uploads of its kind wait.
+            PoolFull: too many uploads of its kind wait, or this one has waited for too long.
             SandboxUnavailable: no child can start, or the pool is not started or was closed.
             Exception: whatever `then` raises.
         """
         video = video_format(bytes(data[:HEAD])) is not None
         lane = self._lanes[Media.VIDEO if video else Media.IMAGE]
-        return await lane.run(data, None if video or level is Level.FAST else level, then)
+        job = _Job(data, None if video or level is Level.FAST else level, then, taken)
+        try:
+            return await lane.run(job)
+        finally:
+            del job  # an error's traceback would keep the job, and the job's future the error
 
     def state(self) -> Mapping[Media, LaneState]:
         """Return the state of both lanes."""
@@ -174,12 +188,19 @@ class _Job(Generic[T]):
         future: belongs to the caller's event loop.
     """
 
-    __slots__ = ("_loop", "data", "future", "level", "then")
+    __slots__ = ("_loop", "data", "future", "level", "taken", "then")
 
-    def __init__(self, data: Data, level: Level | None, then: Callable[[Item], T]) -> None:
+    def __init__(
+        self,
+        data: Data,
+        level: Level | None,
+        then: Callable[[Item], T],
+        taken: Callable[[], None],
+    ) -> None:
         self.data = data
         self.level = level
         self.then = then
+        self.taken = taken
         self._loop = asyncio.get_running_loop()
         self.future: asyncio.Future[T] = self._loop.create_future()
 
@@ -221,9 +242,8 @@ class _Lane:
         self._change = threading.Condition()
         self.open = True
 
-    async def run(self, data: Data, level: Level | None, then: Callable[[Item], T]) -> T:
+    async def run(self, job: _Job[T]) -> T:
         """Wait for a worker and hash an upload; see `HashPool.hash`."""
-        job = _Job(data, level, then)
         with self._change:
             if not self.open:
                 raise _closed()
@@ -237,13 +257,23 @@ class _Lane:
                 )
             self._jobs.append(job)
             self._change.notify()
+        timer = asyncio.get_running_loop().call_later(_WAIT_SECONDS, self._expire, job)
         try:
             return await job.future
         except asyncio.CancelledError:
             self._cancel(job)
             raise
         finally:
-            del job  # an error's traceback would keep the job, and the job's future the error
+            timer.cancel()
+            del job, timer  # as in `HashPool.hash`
+
+    def _expire(self, job: _Job[Any]) -> None:
+        """Give up an upload that still waits."""
+        with self._change:
+            if job not in self._jobs:
+                return
+            self._jobs.remove(job)
+        job.fail(PoolFull(f"The {self.media} has waited for a child process for too long."))
 
     def _cancel(self, job: _Job[Any]) -> None:
         with self._change:
@@ -324,6 +354,7 @@ class _Worker:
         self.deaths = 0
         self._lane = lane
         self._limits = limits
+        self._errors = RateLimitedLog(_log)
         self._thread = threading.Thread(
             target=self._run, name=f"hash-{lane.media.value}", daemon=True
         )
@@ -359,6 +390,7 @@ class _Worker:
     def _work(self, job: _Job[Any]) -> None:
         """Hash an upload, call the caller's function, and return the result to the caller."""
         try:
+            job.taken()
             settle = partial(job.succeed, job.then(self._hash(job.data, job.level)))
         except BaseException as error:  # noqa: BLE001 - the caller gets every error
             settle = partial(job.fail, error)
@@ -398,7 +430,9 @@ class _Worker:
         try:
             self.sandbox.start()
         except SandboxUnavailable as error:
-            _log.warning("A child process for %ss cannot start: %s", self._lane.media, error)
+            self._errors.error("A child process for %ss cannot start: %s", self._lane.media, error)
+        except Exception as error:  # noqa: BLE001 - the thread must go on, or its lane stops
+            self._errors.error("A child process could not be replaced: %s", describe(error))
 
 
 def _closed() -> SandboxUnavailable:
