@@ -684,6 +684,31 @@ def test_a_client_that_leaves_ends_the_fetch(runner, gate):
     runner.run(run())
 
 
+def test_hashing_waits_for_no_clearinghouse(runner, gate):
+    """A file that resembles something in a veiled bank is kept until its hash is looked up."""
+
+    def unanswered(*_):
+        raise ServiceUnreachable("away")
+
+    async def run():
+        async with client(gate) as hma:
+            gate.bank.remote, look_up = True, gate.bank.look_up
+            gate.bank.look_up = unanswered
+            hashed = (await hma.post("/h/hash", files={"photo": BLOCK})).json()
+            asked = {"signal": hashed["pdq"], "signal_type": "pdq"}
+            answer = await hma.get("/m/raw_lookup", params=asked)
+            assert answer.status_code == 503
+            assert answer.headers["retry-after"] == "1"
+            gate.bank.look_up = look_up
+            found = await hma.get("/m/lookup", params=asked)
+            assert found.headers["gate-decision"] == "block"
+            raw = await hma.get("/m/raw_lookup", params=asked)
+            assert raw.json()["matches"]
+            assert gate.confirmations.pending == 0
+
+    runner.run(run())
+
+
 class TestFields:
     def test_content_ids_fit_a_double_and_do_not_change(self):
         assert content_id("9f0c5d3f7be14f4e0b9d3c1f6a2e8d47") == content_id(
