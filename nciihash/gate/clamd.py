@@ -33,10 +33,11 @@ from nciihash.gate.clamd_protocol import (
     Refused,
 )
 from nciihash.gate.config import DialectConfig
-from nciihash.gate.connections import Connection, StreamLimits, StreamServer
+from nciihash.gate.connections import Connection, StreamLimits
 from nciihash.gate.gate import Gate
 from nciihash.gate.logs import RateLimitedLog, describe
 from nciihash.gate.outcome import Decision, Dialect, Outcome, Reason
+from nciihash.gate.stream_server import StreamServer
 
 STREAM_MAX: Final = 1 << 32  # bytes of a stream, read to its end although the gate's limit is less
 PARSED_AT_ONCE: Final = 2  # emails; decoding one takes up to three times its size

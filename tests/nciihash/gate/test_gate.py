@@ -14,7 +14,7 @@ from nciihash.gate.pool import PoolFull
 from nciihash.gate.records import DecisionsInvalid
 from nciihash.gate.rehearsal import picture_items
 from nciihash.signals import Verdict
-from support.gating import dialect_config, gate_config, open_gate
+from support.gating import SwitchableBank, dialect_config, gate_config, open_gate
 from support.pictures import encode, scene
 
 HTTP = Dialect.HTTP
@@ -212,20 +212,22 @@ def test_an_upload_that_waits_for_the_clearinghouse_delays_no_other(tmp_path, it
     async def run():
         async with open_gate(tmp_path, items) as gate:
             asked, answered = threading.Barrier(4), threading.Event()
-            look_up = gate.bank.look_up
+            bank = gate.bank
+            assert isinstance(bank, SwitchableBank)
+            look_up = bank.look_up
 
             def confirm(*arguments):
                 asked.wait(60)
                 answered.wait(60)
                 return look_up(*arguments)
 
-            gate.bank.look_up, gate.bank.remote = confirm, True
+            bank.look_up, bank.remote = confirm, True
             waiting = [gate.upload() for _ in range(3)]
             for upload in waiting:
                 upload.write(BLOCK)
             checks = [asyncio.create_task(gate.check(HTTP, upload)) for upload in waiting]
             await asyncio.to_thread(asked.wait, 60)
-            gate.bank.look_up, gate.bank.remote = look_up, False
+            bank.look_up, bank.remote = look_up, False
             with gate.upload() as upload:
                 upload.write(CLEAR)
                 assert (await gate.check(HTTP, upload)).decision is Decision.CLEAR

@@ -438,7 +438,7 @@ def test_an_upload_that_waits_for_too_long_leaves_the_queue(monkeypatch):
         hold = threading.Event()
         running = held(pool, PICTURE, hold)
         await until(lambda: pool.state()[Media.IMAGE].running == 1)
-        monkeypatch.setattr("nciihash.gate.pool._WAIT_SECONDS", 0.0)
+        monkeypatch.setattr("nciihash.gate.lane._WAIT_SECONDS", 0.0)
         with pytest.raises(PoolFull, match="too long"):
             await pool.hash(PICTURE, level=Level.FAST, then=same)
         assert pool.state()[Media.IMAGE].waiting == 0
@@ -450,7 +450,7 @@ def test_an_upload_that_waits_for_too_long_leaves_the_queue(monkeypatch):
 
 def test_a_lane_survives_any_failure_to_replace_a_child(monkeypatch, caplog):
     async def body(pool):
-        monkeypatch.setattr("nciihash.gate.pool._CHECK_SECONDS", 0.01)
+        monkeypatch.setattr("nciihash.gate.lane._CHECK_SECONDS", 0.01)
         worker = pool._lanes[Media.IMAGE].workers[0]
         start = worker.sandbox.start
 
