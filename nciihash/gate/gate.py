@@ -292,7 +292,7 @@ class Gate:
                 obeyed=check.settings.obeyed,
                 now=self._clock(),
             )
-        except Exception as error:  # noqa: BLE001 - the decision stands, whatever happens
+        except Exception as error:  # noqa: BLE001 - the decision is answered all the same
             self._errors.error("A decision could not be stored: %s", describe(error))
             self.metrics.reference_not_stored()
             return None

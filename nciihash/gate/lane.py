@@ -137,7 +137,7 @@ class Lane:
             del job, timer  # as in `HashPool.hash`
 
     def _expire(self, job: Job[Any]) -> None:
-        """Give up an upload that still waits."""
+        """Remove an upload that still waits, and refuse it."""
         with self._change:
             if job not in self._jobs:
                 return
@@ -300,7 +300,7 @@ class _Worker:
             self.sandbox.start()
         except SandboxUnavailable as error:
             self._errors.error("A child process for %ss cannot start: %s", self._lane.media, error)
-        except Exception as error:  # noqa: BLE001 - the thread must go on, or its lane stops
+        except Exception as error:  # noqa: BLE001 - otherwise the lane would stop
             self._errors.error("A child process could not be replaced: %s", describe(error))
 
 

@@ -76,7 +76,7 @@ def test_a_full_disk_is_logged_once_and_loses_no_count(tmp_path, messages):
 
 
 @pytest.mark.parametrize("error", [DecisionsInvalid("It is damaged."), ZeroDivisionError("secret")])
-def test_goes_on_after_any_error(tmp_path, messages, monkeypatch, error):
+def test_continues_after_any_error(tmp_path, messages, monkeypatch, error):
     monkeypatch.setattr("nciihash.gate.upkeep._SECONDS", 0.0)
 
     async def body():
