@@ -152,7 +152,7 @@ def test_uploads_outside_of_the_share_are_not_hashed(tmp_path, items):
     "error",
     [OSError(28, "No space left on device"), DecisionsInvalid("damaged"), ZeroDivisionError()],
 )
-def test_a_block_stands_when_its_reference_cannot_be_stored(tmp_path, items, error):
+def test_a_block_is_answered_when_its_reference_cannot_be_stored(tmp_path, items, error):
     def fail(gate):
         def record(*_, **__):
             raise error
