@@ -46,6 +46,9 @@ class GateBank(Protocol):
             ServiceError: the bank is veiled, and the clearinghouse does not confirm candidates.
         """
 
+    def asks(self, item: Item) -> bool:
+        """Whether `look_up` asks the clearinghouse about an item, which may take seconds."""
+
     def entry(self, id: str) -> Added | None:
         """Return a signal by its id; None if it is not in the bank."""
 
@@ -78,6 +81,12 @@ class FollowedBank:
         return self._matchers[level].look_up(
             items, lambda item: bank.count_variants(SignalType.PDQ, item)
         )
+
+    def asks(self, item: Item) -> bool:
+        """Whether an item resembles something in a veiled bank, so that it has to be confirmed."""
+        if not isinstance(self._follower, VeiledFollower):
+            return False
+        return self._follower.asks([h.signal for h in item.hashes if not h.plain])
 
     def entry(self, id: str) -> Added | None:
         """Return a signal by its id; None if it is not in the bank."""
@@ -115,6 +124,10 @@ class StaticBank:
     def look_up(self, items: Sequence[Item], level: Level) -> list[LookupResult]:
         """Return the matches of each item."""
         return self._matchers[level].look_up(items)
+
+    def asks(self, item: Item) -> bool:  # noqa: ARG002 - of `GateBank`
+        """Whether the clearinghouse is asked about an item: never."""
+        return False
 
     def entry(self, id: str) -> Added | None:
         """Return a signal by its id; None if it is not in the bank."""

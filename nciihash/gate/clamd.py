@@ -33,10 +33,11 @@ from nciihash.gate.clamd_protocol import (
     Refused,
 )
 from nciihash.gate.config import DialectConfig
-from nciihash.gate.connections import Connection, StreamLimits, StreamServer
+from nciihash.gate.connections import Connection, StreamLimits
 from nciihash.gate.gate import Gate
-from nciihash.gate.logs import describe
+from nciihash.gate.logs import RateLimitedLog, describe
 from nciihash.gate.outcome import Decision, Dialect, Outcome, Reason
+from nciihash.gate.stream_server import StreamServer
 
 STREAM_MAX: Final = 1 << 32  # bytes of a stream, read to its end although the gate's limit is less
 PARSED_AT_ONCE: Final = 2  # emails; decoding one takes up to three times its size
@@ -77,6 +78,7 @@ class _Clamd:
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._scans = 0  # streams that are being received or checked
+        self._errors = RateLimitedLog(_log)
         self._parsing = asyncio.Semaphore(PARSED_AT_ONCE)
 
     async def handle(self, connection: Connection) -> None:
@@ -147,7 +149,7 @@ class _Clamd:
                 except mail.TooComplex:
                     part.refused, more = Reason.TOO_LARGE, False
                 except Exception as error:  # noqa: BLE001 - the caller needs an answer
-                    _log.error("An email could not be parsed: %s", describe(error))
+                    self._errors.error("An email could not be parsed: %s", describe(error))
                     part.refused, more = Reason.INTERNAL, False
                 else:
                     if content is None:

@@ -4,66 +4,39 @@ import asyncio
 import logging
 import random
 import time
-import traceback
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from nciihash.errors import (
-    CorruptFile,
-    EmptyFile,
     FileRefused,
     SandboxUnavailable,
     ServiceError,
-    TimedOut,
-    TooLarge,
-    UnsupportedFormat,
 )
 from nciihash.gate.bank import BankState, GateBank
-from nciihash.gate.config import DialectConfig, GateConfig
+from nciihash.gate.checks import (
+    Check,
+    Progress,
+    between,
+    kind_of,
+    refusal_reason,
+    without_matches,
+)
+from nciihash.gate.config import GateConfig
+from nciihash.gate.confirmations import Confirmations, ConfirmationsFull
 from nciihash.gate.decisions import DecisionStore
 from nciihash.gate.exceptions import Exceptions
 from nciihash.gate.flood import FloodStop
+from nciihash.gate.logs import RateLimitedLog, describe
 from nciihash.gate.metrics import GateState, Metrics
-from nciihash.gate.outcome import UNREADABLE, Decision, Dialect, Outcome, Reason
-from nciihash.gate.policy import Action, Fail, judge
+from nciihash.gate.outcome import Decision, Dialect, Outcome, Reason
+from nciihash.gate.policy import Action, judge
 from nciihash.gate.pool import HashPool, PoolFull
-from nciihash.gate.records import DecisionKind
 from nciihash.gate.upload import Upload, UploadMemory
-from nciihash.sdk.lookup import LookupResult
-from nciihash.sdk.verdict_queue import VerdictQueue
-from nciihash.signals import Band, Item
+from nciihash.signals import Item
 
 _log: Final = logging.getLogger("nciihash.gate")
-
-# The reason for each refusal of a file. The first class that fits counts.
-_REFUSALS: Final[tuple[tuple[type[FileRefused], Reason], ...]] = (
-    (EmptyFile, Reason.EMPTY),
-    (UnsupportedFormat, Reason.UNSUPPORTED),
-    (TooLarge, Reason.TOO_LARGE),
-    (TimedOut, Reason.TIMED_OUT),
-    (CorruptFile, Reason.CORRUPT),
-    (FileRefused, Reason.FAULT),
-)
-
-
-@dataclass(slots=True)
-class _Times:
-    """When the stages of a check ended, in monotonic seconds; None of those it did not reach."""
-
-    hashed: float | None = None
-    decided: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Check:
-    """One upload's check."""
-
-    dialect: Dialect
-    settings: DialectConfig
-    state: BankState
-    times: _Times
 
 
 class Gate:
@@ -79,7 +52,6 @@ class Gate:
         pool: hashes uploads; started and closed by the caller.
         decisions: stores references, counts and exceptions; closed by the caller.
         metrics: counts what happens.
-        verdicts: those that wait to be sent; None for a gate that sends none.
         clock: Unix time in seconds.
         monotonic: monotonic time in seconds.
         sample: returns a random number of at least 0 and less than 1.
@@ -87,6 +59,9 @@ class Gate:
     Attributes:
         memory: of all uploads.
         flood: the flood stop.
+        confirmations: runs look-ups that wait for the clearinghouse.
+        verdicts_waiting: verdicts that the clearinghouse has not confirmed yet, as they were
+            counted last.
     """
 
     def __init__(
@@ -97,7 +72,6 @@ class Gate:
         pool: HashPool,
         decisions: DecisionStore,
         metrics: Metrics,
-        verdicts: VerdictQueue | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sample: Callable[[], float] = random.random,
@@ -109,9 +83,11 @@ class Gate:
         self.metrics = metrics
         self.memory = UploadMemory(config.limits.memory)
         self.flood = FloodStop(config.flood, bank.entry, alert=metrics.flooded)
+        self.confirmations = Confirmations()
+        self.verdicts_waiting = 0
+        self._errors = RateLimitedLog(_log, monotonic=monotonic)
         self._exceptions = Exceptions.of(decisions.exceptions.all())
         self._exceptions_version = decisions.exceptions.version()
-        self._verdicts = verdicts
         self._clock = clock
         self._monotonic = monotonic
         self._sample = sample
@@ -145,30 +121,34 @@ class Gate:
     async def _answer(
         self,
         dialect: Dialect,
-        look_up: Callable[[_Check], Awaitable[Outcome]],
+        look_up: Callable[[Check], Awaitable[Outcome]],
         *,
         receive: float | None = None,
     ) -> Outcome:
         """Count an outcome, and return it, or what `dry_run` makes of it."""
         started = self._monotonic()
-        check = _Check(dialect, self.config.dialects[dialect], self.bank.state(), _Times())
+        check = Check(dialect, self.config.dialects[dialect], self.bank.state(), Progress())
         try:
             intended = await self._intended(check, look_up)
+        except asyncio.CancelledError:
+            check.progress.abandoned = True
+            raise
         except Exception as error:  # noqa: BLE001 - the caller needs an answer, whatever happens
-            _log.error("A check failed: %s. Please report it.", _location(error))
-            intended = _without_matches(check, Reason.INTERNAL)
+            self._errors.error("A check failed: %s. Please report it.", describe(error))
+            intended = without_matches(check, Reason.INTERNAL)
         outcome = intended
         if check.settings.dry_run:
             outcome = replace(intended, decision=Decision.CLEAR, stop=False, dry_run=True)
-        self.decisions.counts.add(_kind(check, intended), now=self._clock())
-        times = check.times
+        self.decisions.counts.add(kind_of(check, intended), now=self._clock())
+        progress = check.progress
         self.metrics.observe(
             dialect,
             outcome,
             intended=intended if outcome.dry_run else None,
             receive=receive,
-            hash=None if times.hashed is None else times.hashed - started,
-            match=None if times.decided is None else times.decided - (times.hashed or started),
+            wait=between(started, progress.taken),
+            hash=between(progress.taken, progress.hashed),
+            match=between(progress.hashed or started, progress.decided),
         )
         return outcome
 
@@ -184,7 +164,7 @@ class Gate:
             error=bank.error,
             lanes=self.pool.state(),
             upload_memory=self.memory.used,
-            verdicts_waiting=0 if self._verdicts is None else len(self._verdicts),
+            verdicts_waiting=self.verdicts_waiting,
             floods=len(self.flood.flooded(now=self._monotonic())),
         )
 
@@ -204,7 +184,7 @@ class Gate:
             self._exceptions_version = version
 
     async def _intended(
-        self, check: _Check, look_up: Callable[[_Check], Awaitable[Outcome]]
+        self, check: Check, look_up: Callable[[Check], Awaitable[Outcome]]
     ) -> Outcome:
         """Return the outcome without regard to `dry_run`."""
         if self._sample() >= check.settings.share:
@@ -212,30 +192,52 @@ class Gate:
         try:
             return await look_up(check)
         except FileRefused as refusal:
-            reason = next(reason for kind, reason in _REFUSALS if isinstance(refusal, kind))
+            reason = refusal_reason(refusal)
         except PoolFull:
             reason = Reason.QUEUE_FULL
         except SandboxUnavailable as error:
-            _log.error("Uploads cannot be hashed: %s", error)
+            self._errors.error("Uploads cannot be hashed: %s", error)
             reason = Reason.SANDBOX_UNAVAILABLE
-        except ServiceError:
+        except (ServiceError, ConfirmationsFull) as error:
+            self._errors.error("Matches cannot be confirmed: %s", error)
             reason = Reason.UNCONFIRMED
-        return _without_matches(check, reason)
+        return without_matches(check, reason)
 
-    async def _check_upload(self, upload: Upload, check: _Check) -> Outcome:
+    async def _check_upload(self, upload: Upload, check: Check) -> Outcome:
         reason = upload.refused or (None if upload.size else Reason.EMPTY)
         if reason := reason or self._unusable(check.state):
-            return _without_matches(check, reason)
-        return await self.pool.hash(
-            upload.data, level=check.settings.level, then=partial(self._decide, check)
+            return without_matches(check, reason)
+        found = await self.pool.hash(
+            upload.data,
+            level=check.settings.level,
+            then=partial(self._decide_hashed, check),
+            taken=partial(self._note_taken, check),
+        )
+        return await self._confirmed(check, found)
+
+    async def _check_item(self, item: Item, check: Check) -> Outcome:
+        if reason := self._unusable(check.state):
+            return without_matches(check, reason)
+        return await self._confirmed(
+            check, await asyncio.to_thread(self._decide_locally, check, item)
         )
 
-    async def _check_item(self, item: Item, check: _Check) -> Outcome:
-        if reason := self._unusable(check.state):
-            return _without_matches(check, reason)
-        outcome = await asyncio.to_thread(self._decide, check, item)
-        check.times.hashed = None
-        return outcome
+    async def _confirmed(self, check: Check, found: Outcome | Item) -> Outcome:
+        """Return an outcome, for which the clearinghouse is asked if it takes that."""
+        if isinstance(found, Outcome):
+            return found
+        return await self.confirmations.run(partial(self._decide, check, found))
+
+    def _note_taken(self, check: Check) -> None:
+        check.progress.taken = self._monotonic()
+
+    def _decide_hashed(self, check: Check, item: Item) -> Outcome | Item:
+        check.progress.hashed = self._monotonic()
+        return self._decide_locally(check, item)
+
+    def _decide_locally(self, check: Check, item: Item) -> Outcome | Item:
+        """Decide about an item, or return it if the clearinghouse has to be asked about it."""
+        return item if self.bank.asks(item) else self._decide(check, item)
 
     def _unusable(self, state: BankState) -> Reason | None:
         """Return why a bank cannot be relied on; None if it can."""
@@ -247,9 +249,12 @@ class Gate:
         """Whether the bank was never complete, or is too old to rely on."""
         return state.as_of is None or self._clock() - state.as_of > self.config.max_age
 
-    def _decide(self, check: _Check, item: Item) -> Outcome:
-        """Look an item up and decide; runs in a thread of the pool."""
-        check.times.hashed = self._monotonic()
+    def _decide(self, check: Check, item: Item) -> Outcome:
+        """Look an item up and decide; runs in a thread of the pool or of the confirmations."""
+        state = self.bank.state()  # the upload may have waited
+        check = replace(check, state=state)
+        if reason := self._unusable(state):
+            return without_matches(check, reason)
         settings = check.settings
         (result,) = self.bank.look_up([item], settings.level)
         judgement = judge(
@@ -271,61 +276,23 @@ class Gate:
             result=judgement.result,
             as_of=check.state.as_of,
         )
-        if found and not settings.dry_run:
+        # where the caller is gone, nothing was answered, so nothing may be reported as blocked
+        if found and not settings.dry_run and not check.progress.abandoned:
             outcome = replace(outcome, reference=self._record(check, outcome))
-        check.times.decided = self._monotonic()
+        check.progress.decided = self._monotonic()
         return outcome
 
-    def _record(self, check: _Check, outcome: Outcome) -> str | None:
+    def _record(self, check: Check, outcome: Outcome) -> str | None:
         """Store a decision and return its reference; None if it cannot be stored."""
         matches = [match for _, match in outcome.result.found] if outcome.result else []
         try:
             return self.decisions.record(
-                _kind(check, outcome),
+                kind_of(check, outcome),
                 matches,
                 obeyed=check.settings.obeyed,
                 now=self._clock(),
             )
-        except OSError as error:
-            _log.error("A decision could not be stored: %s", type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - the decision is answered all the same
+            self._errors.error("A decision could not be stored: %s", describe(error))
             self.metrics.reference_not_stored()
             return None
-
-
-def _without_matches(check: _Check, reason: Reason) -> Outcome:
-    """Return the outcome for an upload that was not looked up."""
-    policy = check.settings.policy
-    if reason in {Reason.UNSUPPORTED, Reason.EMPTY}:
-        decision, fail = Decision.UNREADABLE, policy.unsupported
-    elif reason in UNREADABLE:
-        decision, fail = Decision.UNREADABLE, policy.unreadable
-    else:
-        decision, fail = Decision.UNCHECKED, policy.unchecked
-    return Outcome(decision, reason, stop=fail is Fail.CLOSED, as_of=check.state.as_of)
-
-
-def _kind(check: _Check, outcome: Outcome) -> DecisionKind:
-    return DecisionKind(
-        check.dialect,
-        outcome.media,
-        outcome.decision,
-        outcome.reason,
-        _band(outcome.result),
-        stopped=outcome.stop,
-        dry_run=check.settings.dry_run,
-    )
-
-
-def _band(result: LookupResult | None) -> Band | None:
-    """Return the strongest band of the matches that led to a decision."""
-    if result is None:
-        return None
-    bands = {match.band for _, match in result.found}
-    return Band.STRONG if Band.STRONG in bands else Band.LIKELY
-
-
-def _location(error: Exception) -> str:
-    """Return an error's class and where it was raised: its message might have values in it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f"{frames[-1].name}, line {frames[-1].lineno}" if frames else "unknown"
-    return f"{type(error).__name__} in {where}"

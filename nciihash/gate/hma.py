@@ -21,6 +21,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from hashlib import md5
 from itertools import chain
 from typing import Any, Final, TypeAlias
@@ -31,6 +32,7 @@ from starlette.routing import BaseRoute, Route
 
 from nciihash.errors import FileRefused, SandboxUnavailable, ServiceError
 from nciihash.gate.config import DialectConfig
+from nciihash.gate.confirmations import ConfirmationsFull
 from nciihash.gate.fetching import Fetcher, FetchRefused
 from nciihash.gate.gate import Gate
 from nciihash.gate.hma_curation import HmaCuration
@@ -58,6 +60,7 @@ from nciihash.gate.requests import (
 )
 from nciihash.gate.upload import Upload
 from nciihash.gate.uploads import BodyRefused, ClientGone, is_multipart, read_uploads
+from nciihash.sdk.lookup import LookupResult
 from nciihash.signals import Hashed, Item, Level, Media, Signal, SignalType
 
 Read: TypeAlias = Callable[[Request, ExitStack], Awaitable[Upload]]
@@ -141,7 +144,7 @@ class _Api:
             return Response(status_code=400)
         except FileRefused:
             return _error(400, _UNREADABLE)
-        except (PoolFull, SandboxUnavailable, ServiceError):
+        except (PoolFull, SandboxUnavailable, ServiceError, ConfirmationsFull):
             return _error(503, _TRY_AGAIN, Retry_After="1")
 
     async def hash(self, request: Request) -> Response:
@@ -171,11 +174,14 @@ class _Api:
         return json_response({name: value for name, value in hashes.items() if name in types})
 
     def _matches(self, item: Item) -> tuple[Item, bool]:
-        """Return an item, and whether it has a match; runs in a thread of the pool."""
-        try:
-            (result,) = self.gate.bank.look_up([item], self.settings.level)
-        except ServiceError:
-            return item, False
+        """Return an item, and whether it has a match; runs in a thread of the pool.
+
+        If the clearinghouse would have to be asked, it counts as a match.
+        """
+        bank = self.gate.bank
+        if bank.asks(item):
+            return item, True
+        (result,) = bank.look_up([item], self.settings.level)
         return item, bool(result.found)
 
     # matching
@@ -220,7 +226,7 @@ class _Api:
         with_distance = parse_boolean(query.get("include_distance", "false"))
         if self.gate.bank.state().as_of is None:
             raise HmaRefused(503, "index not yet ready")
-        (result,) = await asyncio.to_thread(self.gate.bank.look_up, [_item(signal)], Level.FAST)
+        (result,) = await self._look_up_item(_item(signal))
         nearest = (
             nearest_items(result).get(SIGNAL_NAMES[signal.type], {}) if self._banks(request) else {}
         )
@@ -228,6 +234,12 @@ class _Api:
         return json_response(
             {"matches": entries if with_distance else [each["bank_content_id"] for each in entries]}
         )
+
+    async def _look_up_item(self, item: Item) -> list[LookupResult]:
+        look_up = partial(self.gate.bank.look_up, [item], Level.FAST)
+        if await asyncio.to_thread(self.gate.bank.asks, item):
+            return await self.gate.confirmations.run(look_up)
+        return await asyncio.to_thread(look_up)
 
     async def compare(self, request: Request) -> Response:
         """`POST /m/compare`: return whether two hashes of a type match, and their distance."""

@@ -9,13 +9,19 @@ import json
 import logging
 import sys
 import threading
+import time
 import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Final, TextIO
 
+from nciihash.errors import NciihashError, describe_os_error
+
 _OWN: Final = "nciihash"
+_REPEAT_SECONDS: Final = 60.0
+_FRAMES_MAX: Final = 12  # of one exception, in a log
 _log: Final = logging.getLogger("nciihash.gate")
 
 
@@ -42,10 +48,48 @@ def describe(error: BaseException) -> str:
     cause: BaseException | None = error
     while cause is not None:
         frames = traceback.extract_tb(cause.__traceback__)
-        where = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames))
+        inner = reversed(frames[-_FRAMES_MAX:])
+        where = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in inner)
         described.append(f"{type(cause).__name__} ({where})")
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return " from ".join(described)
+
+
+def sentence(error: NciihashError | OSError) -> str:
+    """Return an error as a sentence without paths of uploads or other values."""
+    return describe_os_error(error) if isinstance(error, OSError) else str(error)
+
+
+class RateLimitedLog:
+    """Logs errors that every upload may cause, each at most once a minute. Usable from any thread.
+
+    Args:
+        log: gets the errors.
+        monotonic: monotonic time in seconds.
+    """
+
+    def __init__(
+        self, log: logging.Logger, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._log = log
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._logged: dict[str, float] = {}  # when, by message
+
+    def error(self, message: str, *values: object) -> None:
+        """Log an error, unless the same message was logged within the last minute.
+
+        Args:
+            message: a constant, in the form of `logging`.
+            values: of its fields; they do not make it another message.
+        """
+        with self._lock:
+            now = self._monotonic()
+            before = self._logged.get(message)
+            if before is not None and now - before < _REPEAT_SECONDS:
+                return
+            self._logged[message] = now
+        self._log.error(message, *values)
 
 
 def configure(stream: TextIO | None = None) -> None:
@@ -62,6 +106,7 @@ def configure(stream: TextIO | None = None) -> None:
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
+    sys.unraisablehook = _log_unraisable
 
 
 def _log_uncaught(
@@ -74,3 +119,9 @@ def _log_uncaught_in_thread(arguments: threading.ExceptHookArgs) -> None:
     error = arguments.exc_value
     if error is not None:
         _log.critical("A thread failed. Please report it.", exc_info=error)
+
+
+def _log_unraisable(arguments: "sys.UnraisableHookArgs") -> None:
+    error = arguments.exc_value
+    if error is not None:  # the default would print its message, and the object that raised it
+        _log.error("An object could not be closed. Please report it.", exc_info=error)

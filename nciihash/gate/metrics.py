@@ -28,6 +28,7 @@ _SECONDS: Final = (
 )
 _RECENT_SECONDS: Final = 3600
 _INTERVAL_SECONDS: Final = 60  # the resolution of the last hour
+_INTERVALS: Final = _RECENT_SECONDS // _INTERVAL_SECONDS + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._clock = clock
         self.references_not_stored = 0
-        self._recent: deque[tuple[int, Counted[Happened]]] = deque()
+        # bounded, since after the clock was set back the oldest ones seem to be new
+        self._recent: deque[tuple[int, Counted[Happened]]] = deque(maxlen=_INTERVALS)
         self._decisions = self._counter(
             "decisions", "Uploads by what was decided.", "dialect", "decision", "reason", "media"
         )

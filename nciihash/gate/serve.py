@@ -73,6 +73,7 @@ async def _serve(
             for listener in listeners:
                 listener.server.close()
         await gate.pool.close()
+        gate.confirmations.close()
         await asyncio.to_thread(upkeep.last)
         _log.info("The gate has ended.")
 
@@ -101,7 +102,6 @@ async def _open(
         pool=pool,
         decisions=decisions,
         metrics=Metrics(),
-        verdicts=queue,
     )
     return gate, Upkeep(gate, reporter)
 

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from nciihash.errors import describe_os_error
+from nciihash.errors import NciihashError
 from nciihash.gate.gate import Gate
+from nciihash.gate.logs import RateLimitedLog, describe, sentence
 from nciihash.gate.verdicts import VerdictReporter
 
 _SECONDS: Final = 2.0  # between two rounds
@@ -42,18 +43,24 @@ class Upkeep:
         self._purged: float | None = None
         self._stale: bool | None = None
         self._failing = False
+        self._errors = RateLimitedLog(_log, monotonic=monotonic)
 
     async def run(self) -> None:
         """Repeat the work until cancelled."""
         while True:
-            await asyncio.to_thread(self.round)
+            try:
+                await asyncio.to_thread(self.round)
+            except Exception as error:  # noqa: BLE001 - the next round must come
+                self._errors.error(
+                    "The regular work failed: %s. Please report it.", describe(error)
+                )
             await asyncio.sleep(_SECONDS)
 
     def round(self) -> None:
         """Do what is due."""
         self._notice_bank()
-        if self._reporter is not None:
-            self._reporter.report()  # logs its failures
+        if self._reporter is not None and self._reporter.report():  # it logs its failures
+            self._gate.verdicts_waiting = self._reporter.state.waiting
         try:
             self._gate.refresh_exceptions()
             now = self._monotonic()
@@ -63,9 +70,9 @@ class Upkeep:
             if self._purged is None or now - self._purged >= _PURGE_SECONDS:
                 self._gate.decisions.purge(now=self._clock())
                 self._purged = now
-        except OSError as error:
+        except (OSError, NciihashError) as error:
             if not self._failing:
-                _log.error("The file of decisions cannot be used: %s", describe_os_error(error))
+                _log.error("The file of decisions cannot be used: %s", sentence(error))
             self._failing = True
         else:
             if self._failing:

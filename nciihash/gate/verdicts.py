@@ -9,8 +9,9 @@ import threading
 from dataclasses import dataclass, replace
 from typing import Final
 
-from nciihash.errors import QueueFull, describe_os_error
+from nciihash.errors import NciihashError
 from nciihash.gate.decisions import DecisionStore
+from nciihash.gate.logs import sentence
 from nciihash.sdk.verdict_queue import VerdictQueue
 from nciihash.signals import Verdict
 
@@ -25,11 +26,13 @@ class ReporterState:
 
     Attributes:
         queued: verdicts added to the queue since the start.
+        waiting: verdicts in the queue when it was last used.
         failures: how often that failed.
         error: why it failed last, as a sentence; None if it works.
     """
 
     queued: int = 0
+    waiting: int = 0
     failures: int = 0
     error: str | None = None
 
@@ -59,8 +62,8 @@ class VerdictReporter:
         """Add all verdicts that are not in the queue yet; return whether that worked.
 
         Call it after each change of a decision, and from time to time: on a full disk, or if the
-        queue is full, nothing is raised, and the verdicts are added by a later call. The first
-        failure is logged.
+        queue is full or damaged, nothing is raised, and the verdicts are added by a later call. The
+        first failure is logged.
 
         A `not_blocked` is held back while a `blocked` on the same signal is in the queue and would
         be replaced by it: the clearinghouse asks its operator about overturned blocks only if it
@@ -70,8 +73,9 @@ class VerdictReporter:
             try:
                 while queued := self._queue_some():
                     self._state = replace(self._state, queued=self._state.queued + queued)
-            except (OSError, QueueFull) as error:
-                message = describe_os_error(error) if isinstance(error, OSError) else str(error)
+                self._state = replace(self._state, waiting=len(self._queue))
+            except (OSError, NciihashError) as error:
+                message = sentence(error)
                 if self._state.error is None:
                     _log.warning("Verdicts are not being reported: %s", message)
                 failures = self._state.failures + 1

@@ -324,13 +324,24 @@ class VeiledFollower(BaseFollower):
                 the upload and query again. Signals without candidates cause no error, so query
                 file by file.
         """
-        bank = self._reliable_bank()
-        assert self._veil is not None  # noqa: S101 - it was stored before the first page
-        confirmer = Confirmer(bank, self._veil, self._confirm_client.match)
+        confirmer = self._confirmer()
         hits = confirmer.find(signals)
         if confirmer.error is not None:
             raise confirmer.error
         return hits
+
+    def asks(self, signals: Sequence[Signal]) -> bool:
+        """Whether a query of these signals asks the clearinghouse, because one is a candidate.
+
+        Raises:
+            BankStale: the bank has never had everything in the feed, or not for `max_age`.
+        """
+        return bool(self._confirmer().candidates(signals))
+
+    def _confirmer(self) -> Confirmer:
+        bank = self._reliable_bank()
+        assert self._veil is not None  # noqa: S101 - it was stored before the first page
+        return Confirmer(bank, self._veil, self._confirm_client.match)
 
     def _check_bank(self) -> None:
         if self._veil is None and self.bank.cursor is not None:

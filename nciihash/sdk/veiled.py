@@ -91,6 +91,13 @@ class Confirmer:
         self.unanswered: frozenset[Signal] = frozenset()
         self.error: ServiceError | None = None
 
+    def candidates(self, signals: Sequence[Signal]) -> list[int]:
+        """Return the indices of the signals that resemble something in the bank."""
+        veiled = self._veil.over(signals)
+        rows = [row for row, part in enumerate(veiled) if part is not None]
+        matches = self._bank.query([part for part in veiled if part is not None])
+        return [row for row, found in zip(rows, matches, strict=True) if found]
+
     def find(self, signals: Sequence[Signal]) -> list[Hits]:
         """Return the hits of each signal. Only the hashes of candidates leave this machine.
 
@@ -98,10 +105,7 @@ class Confirmer:
             ServiceError: the key is wrong, or a response is invalid. Transient errors are stored in
                 `error` instead.
         """
-        veiled = self._veil.over(signals)
-        rows = [row for row, part in enumerate(veiled) if part is not None]
-        matches = self._bank.query([part for part in veiled if part is not None])
-        candidates = [row for row, found in zip(rows, matches, strict=True) if found]
+        candidates = self.candidates(signals)
         hits = [Hits()] * len(signals)
         self.unanswered = frozenset()
         if not candidates:

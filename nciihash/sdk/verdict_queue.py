@@ -299,8 +299,8 @@ class VerdictSender(BackgroundThread):
         while not self._stopping.is_set():
             try:
                 reply = self._queue.send(self._client)
-            except (NciihashError, OSError) as error:
-                message = describe_os_error(error) if isinstance(error, OSError) else str(error)
+            except Exception as error:  # noqa: BLE001 - it never gives up
+                message = _message(error)
                 if not failures or message != self._state.error:
                     _log.warning("Verdicts cannot be sent, and that is retried: %s", message)
                 self._state = replace(self._state, error=message)
@@ -326,3 +326,15 @@ class VerdictSender(BackgroundThread):
     def _close(self) -> None:
         self._client.close()
         _log.info("Stopped sending the verdicts of %s", self._queue.path)
+
+
+def _message(error: Exception) -> str:
+    match error:
+        case NciihashError():
+            return str(error)
+        case OSError():
+            return describe_os_error(error)
+    return (
+        f"Sending failed with an unexpected error ({type(error).__name__}). It is retried; please "
+        "report it."
+    )

@@ -43,18 +43,24 @@ class SwitchableBank:
     Attributes:
         changes: replace fields of its state.
         error: raised by look-ups; None for none.
+        remote: whether look-ups count as questions to a clearinghouse.
     """
 
     def __init__(self, items: Mapping[str, Item]) -> None:
         self._bank = StaticBank(items)
         self.changes: dict[str, object] = {}
         self.error: Exception | None = None
+        self.remote = False
 
     def look_up(self, items, level):
         """Look items up, or raise the error."""
         if self.error is not None:
             raise self.error
         return self._bank.look_up(items, level)
+
+    def asks(self, item):
+        """Whether the clearinghouse is asked."""
+        return self.remote
 
     def entry(self, id):
         """Return a signal."""

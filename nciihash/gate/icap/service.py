@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from nciihash.gate.config import DialectConfig, GateConfig
-from nciihash.gate.connections import Connection, StreamLimits, StreamServer
+from nciihash.gate.connections import Connection, StreamLimits
 from nciihash.gate.icap.content import DETECTABLE
 from nciihash.gate.icap.exchange import Exchange
 from nciihash.gate.icap.modification import Modification
 from nciihash.gate.icap.parser import BadRequest, RequestParser
 from nciihash.gate.outcome import Dialect
+from nciihash.gate.stream_server import StreamServer
 
 if TYPE_CHECKING:
     from nciihash.gate.gate import Gate

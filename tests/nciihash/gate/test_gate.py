@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,9 +11,10 @@ from nciihash.gate.decisions import DecisionStore
 from nciihash.gate.outcome import Decision, Dialect, Reason
 from nciihash.gate.policy import Action, Fail, Policy
 from nciihash.gate.pool import PoolFull
+from nciihash.gate.records import DecisionsInvalid
 from nciihash.gate.rehearsal import picture_items
 from nciihash.signals import Verdict
-from support.gating import dialect_config, gate_config, open_gate
+from support.gating import SwitchableBank, dialect_config, gate_config, open_gate
 from support.pictures import encode, scene
 
 HTTP = Dialect.HTTP
@@ -153,15 +155,123 @@ def test_uploads_outside_of_the_share_are_not_hashed(tmp_path, items):
     assert (outcome.decision, outcome.reason) == (Decision.CLEAR, Reason.NOT_SAMPLED)
 
 
-def test_a_block_remains_one_when_its_reference_cannot_be_stored(tmp_path, items):
-    def fill_disk(gate):
+@pytest.mark.parametrize(
+    "error",
+    [OSError(28, "No space left on device"), DecisionsInvalid("damaged"), ZeroDivisionError()],
+)
+def test_a_block_is_answered_when_its_reference_cannot_be_stored(tmp_path, items, error):
+    def fail(gate):
         def record(*_, **__):
-            raise OSError(28, "No space left on device")
+            raise error
 
         gate.decisions.record = record
 
-    (outcome,) = check(tmp_path, items, BLOCK, prepare=fill_disk)
+    (outcome,) = check(tmp_path, items, BLOCK, prepare=fail)
     assert (outcome.decision, outcome.stop, outcome.reference) == (Decision.BLOCK, True, None)
+
+
+def test_a_bank_that_becomes_stale_while_an_upload_waits_is_noticed(tmp_path, items):
+    def age(gate):
+        def asks(_):
+            gate.bank.changes.update(as_of=1.0)
+            return False
+
+        gate.bank.asks = asks
+
+    (outcome,) = check(tmp_path, items, CLEAR, prepare=age)
+    assert (outcome.decision, outcome.reason) == (Decision.UNCHECKED, Reason.BANK_STALE)
+    assert outcome.as_of == 1.0
+
+
+def test_nothing_is_stored_about_an_upload_whose_caller_is_gone(tmp_path, items):
+    async def run():
+        async with open_gate(tmp_path, items) as gate:
+            found, gone = threading.Event(), threading.Event()
+            look_up = gate.bank.look_up
+
+            def wait(*arguments):
+                result = look_up(*arguments)
+                found.set()
+                gone.wait(60)
+                return result
+
+            gate.bank.look_up = wait
+            with gate.upload() as upload:
+                upload.write(BLOCK)
+                checking = asyncio.create_task(gate.check(HTTP, upload))
+                await asyncio.to_thread(found.wait, 60)
+                checking.cancel()
+                await asyncio.wait((checking,))
+                gone.set()
+            gate.bank.look_up = look_up
+            with gate.upload() as upload:  # after that one, in the only child
+                upload.write(CLEAR)
+                await gate.check(HTTP, upload)
+            with gate.decisions.unqueued_verdicts(10) as verdicts:
+                assert verdicts == {}
+
+    asyncio.run(run())
+
+
+def test_an_upload_that_waits_for_the_clearinghouse_delays_no_other(tmp_path, items):
+    """There is one child, and one upload waits for the clearinghouse."""
+
+    async def run():
+        async with open_gate(tmp_path, items) as gate:
+            asked, answered = threading.Barrier(4), threading.Event()
+            bank = gate.bank
+            assert isinstance(bank, SwitchableBank)
+            look_up = bank.look_up
+
+            def confirm(*arguments):
+                asked.wait(60)
+                answered.wait(60)
+                return look_up(*arguments)
+
+            bank.look_up, bank.remote = confirm, True
+            waiting = [gate.upload() for _ in range(3)]
+            for upload in waiting:
+                upload.write(BLOCK)
+            checks = [asyncio.create_task(gate.check(HTTP, upload)) for upload in waiting]
+            await asyncio.to_thread(asked.wait, 60)
+            bank.look_up, bank.remote = look_up, False
+            with gate.upload() as upload:
+                upload.write(CLEAR)
+                assert (await gate.check(HTTP, upload)).decision is Decision.CLEAR
+            assert not any(check.done() for check in checks)
+            answered.set()
+            assert {(await check).decision for check in checks} == {Decision.BLOCK}
+            assert gate.confirmations.pending == 0
+
+    asyncio.run(run())
+
+
+def test_only_so_many_uploads_wait_for_the_clearinghouse(tmp_path, items):
+    def fill(gate):
+        gate.bank.remote = True
+        gate.confirmations.pending = 64
+
+    (outcome,) = check(tmp_path, items, BLOCK, prepare=fill)
+    assert (outcome.decision, outcome.reason) == (Decision.UNCHECKED, Reason.UNCONFIRMED)
+
+
+def test_the_time_of_each_stage_is_measured(tmp_path, items):
+    async def run():
+        async with open_gate(tmp_path, items) as gate:
+            with gate.upload() as upload:
+                upload.write(BLOCK)
+                await gate.check(HTTP, upload, receive=0.1)
+            text = gate.metrics.read(gate.state()).decode()
+            for stage in ("receive", "wait", "hash", "match"):
+                counted = f'stage_seconds_count{{media="image",stage="{stage}"}} 1.0'
+                assert counted in text
+
+    asyncio.run(run())
+
+
+def test_an_error_of_many_uploads_is_logged_once(tmp_path, items, caplog):
+    check(tmp_path, items, *[BLOCK] * 3, prepare=BREAKAGES[Reason.UNCONFIRMED])
+    assert caplog.text.count("Matches cannot be confirmed: away") == 1
 
 
 def test_a_reference_leads_to_the_decision(tmp_path, items):

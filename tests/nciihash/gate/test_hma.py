@@ -423,7 +423,7 @@ def test_a_token_is_required_where_one_is_set(runner, gate, items):
 @pytest.mark.parametrize("fail", Fail)
 def test_what_cannot_be_read_fails_as_configured(runner, gate, items, fail):
     async def run():
-        async with client(gate, policy=Policy(unreadable=fail)) as hma:
+        async with client(gate, policy=Policy(unsupported=fail, unreadable=fail)) as hma:
             for data in (UNREADABLE, b"%PDF", b"x" * 100):
                 found = await hma.post("/m/lookup", files=form(data))
                 if fail is Fail.OPEN:
@@ -680,6 +680,31 @@ def test_a_client_that_leaves_ends_the_fetch(runner, gate):
                 await asyncio.sleep(0.01)
             server.close()
             await server.wait_closed()
+
+    runner.run(run())
+
+
+def test_hashing_waits_for_no_clearinghouse(runner, gate):
+    """A file that resembles something in a veiled bank is kept until its hash is looked up."""
+
+    def unanswered(*_):
+        raise ServiceUnreachable("away")
+
+    async def run():
+        async with client(gate) as hma:
+            gate.bank.remote, look_up = True, gate.bank.look_up
+            gate.bank.look_up = unanswered
+            hashed = (await hma.post("/h/hash", files={"photo": BLOCK})).json()
+            asked = {"signal": hashed["pdq"], "signal_type": "pdq"}
+            answer = await hma.get("/m/raw_lookup", params=asked)
+            assert answer.status_code == 503
+            assert answer.headers["retry-after"] == "1"
+            gate.bank.look_up = look_up
+            found = await hma.get("/m/lookup", params=asked)
+            assert found.headers["gate-decision"] == "block"
+            raw = await hma.get("/m/raw_lookup", params=asked)
+            assert raw.json()["matches"]
+            assert gate.confirmations.pending == 0
 
     runner.run(run())
 

@@ -17,12 +17,12 @@ def written():
     root = logging.getLogger()
     names = ("nciihash", "uvicorn", "python_multipart", "httpx", "httpcore")
     before = root.handlers[:], root.level, {name: logging.getLogger(name).level for name in names}
-    hooks = sys.excepthook, threading.excepthook
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
     stream = io.StringIO()
     logs.configure(stream)
     yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
     logging.captureWarnings(capture=False)
-    sys.excepthook, threading.excepthook = hooks
+    sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
     root.handlers[:], level, levels = before
     root.setLevel(level)
     for name, number in levels.items():
@@ -93,3 +93,40 @@ def test_the_cause_of_an_exception_that_hides_it_is_not_written():
     described = logs.describe(caught.value)
     assert described.startswith("KeyError (test_logs.py:")
     assert "ValueError" not in described
+
+
+class Unclosable:
+    def __del__(self):
+        raise ValueError(SECRET)
+
+    def __repr__(self):
+        return SECRET
+
+
+def test_logs_exceptions_of_finalizers_in_the_same_form(written, capfd):
+    Unclosable()
+    (line,) = written()
+    assert "ValueError (test_logs.py:" in line["error"]
+    assert SECRET not in str(line) + "".join(capfd.readouterr())
+
+
+def recursing():
+    recursing()
+
+
+def test_describes_the_end_of_a_long_traceback():
+    with pytest.raises(RecursionError) as caught:
+        recursing()
+    described = logs.describe(caught.value)
+    assert described.count("test_logs.py") == 12
+
+
+def test_an_error_is_logged_once_a_minute(caplog):
+    now = 0.0
+    errors = logs.RateLimitedLog(logging.getLogger("nciihash.gate"), monotonic=lambda: now)
+    for now in (0.0, 1.0, 59.0, 60.0, 61.0):
+        errors.error("It failed at %s.", now)
+        errors.error("So did this.")
+    assert [record.getMessage() for record in caplog.records] == [
+        *("It failed at 0.0.", "So did this.", "It failed at 60.0.", "So did this."),
+    ]

@@ -119,6 +119,15 @@ def test_decisions_are_forgotten_after_an_hour(metrics, clock):
     assert metrics.last_hour() == {}
 
 
+def test_a_clock_that_is_set_back_keeps_no_more_than_an_hour(metrics, clock):
+    metrics.observe(Dialect.HTTP, BLOCK)
+    clock.now -= 10 * 3600
+    for _ in range(600):
+        clock.now += 60
+        metrics.observe(Dialect.HTTP, BLOCK)
+    assert sum(metrics.last_hour().values()) <= 61
+
+
 def test_two_gates_have_metrics_of_their_own(metrics):
     metrics.observe(Dialect.HTTP, BLOCK)
     assert not [key for key in samples(Metrics()) if key[0] == "decisions_total"]

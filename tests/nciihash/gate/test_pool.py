@@ -431,3 +431,38 @@ def test_many_uploads_at_once_are_each_hashed_right(tmp_path):
         assert await asyncio.gather(*hashing) == expected * 3
 
     run(UploadLimits(queue=200), body, jobs=3)
+
+
+def test_an_upload_that_waits_for_too_long_leaves_the_queue(monkeypatch):
+    async def body(pool):
+        hold = threading.Event()
+        running = held(pool, PICTURE, hold)
+        await until(lambda: pool.state()[Media.IMAGE].running == 1)
+        monkeypatch.setattr("nciihash.gate.lane._WAIT_SECONDS", 0.0)
+        with pytest.raises(PoolFull, match="too long"):
+            await pool.hash(PICTURE, level=Level.FAST, then=same)
+        assert pool.state()[Media.IMAGE].waiting == 0
+        hold.set()
+        assert await running == query(PICTURE)
+
+    run(UploadLimits(), body)
+
+
+def test_a_lane_survives_any_failure_to_replace_a_child(monkeypatch, caplog):
+    async def body(pool):
+        monkeypatch.setattr("nciihash.gate.lane._CHECK_SECONDS", 0.01)
+        worker = pool._lanes[Media.IMAGE].workers[0]
+        start = worker.sandbox.start
+
+        def fail():
+            raise MemoryError("secret")
+
+        worker.sandbox.start = fail
+        os.kill(child(pool, Media.IMAGE), signal.SIGKILL)
+        await until(lambda: "could not be replaced" in caplog.text)
+        worker.sandbox.start = start
+        assert await pool.hash(PICTURE, level=Level.FAST, then=same) == query(PICTURE)
+
+    run(UploadLimits(), body)
+    assert caplog.text.count("could not be replaced") == 1
+    assert "secret" not in caplog.text

@@ -314,3 +314,25 @@ def test_follows_the_feed_and_reports_what_it_blocked(tmp_path):
             assert until(lambda: verdicts() >= 1)
             service.withdraw((opened.case, opened.passphrase))
             assert until(lambda: check(gate, picture.read_bytes()).json()["decision"] == "clear")
+
+
+def test_a_veiled_bank_confirms_candidates_at_the_clearinghouse(tmp_path):
+    picture = tmp_path / "held.jpg"
+    picture.write_bytes(encode(textured(5), "JPEG"))
+    other = encode(textured(6), "JPEG")
+    (tmp_path / "service").mkdir()
+    (tmp_path / "gate").mkdir()
+    with ServiceProcess(tmp_path / "service") as service:
+        key = service.platform("veil,match,feedback")
+        service.open(hash_file(picture, variants="standard"))
+        table = f'veiled = true\n{HTTP}[http.policy]\nunchecked = "closed"\n'
+        with GateProcess(tmp_path / "gate", table, server=service.address, key=key) as gate:
+            assert until(lambda: check(gate, other).status_code == 200)
+            found = check(gate, picture.read_bytes()).json()
+            assert (found["decision"], found["matches"][0]["band"]) == ("block", "strong")
+            assert check(gate, other).json()["decision"] == "clear"
+            service.end()
+            answer = check(gate, picture.read_bytes())
+            assert (answer.status_code, answer.json()["code"]) == (503, "unconfirmed")
+            assert check(gate, other).json()["decision"] == "clear"
+            gate.logged("Matches cannot be confirmed")

@@ -1,11 +1,15 @@
 import asyncio
 import logging
+from dataclasses import replace
 
 import pytest
 
 from nciihash.gate.outcome import Decision, Dialect, Reason
-from nciihash.gate.records import DecisionKind
+from nciihash.gate.records import DecisionKind, DecisionsInvalid
 from nciihash.gate.upkeep import Upkeep
+from nciihash.gate.verdicts import VerdictReporter
+from nciihash.sdk.verdict_queue import VerdictQueue
+from nciihash.signals import Match, SignalType, Variant
 from support.full_disk import full_disk
 from support.gating import open_gate
 
@@ -69,6 +73,51 @@ def test_a_full_disk_is_logged_once_and_loses_no_count(tmp_path, messages):
         assert messages()[-1] == "The file of decisions can be used again."
 
     run(tmp_path, test)
+
+
+@pytest.mark.parametrize("error", [DecisionsInvalid("It is damaged."), ZeroDivisionError("secret")])
+def test_continues_after_any_error(tmp_path, messages, monkeypatch, error):
+    monkeypatch.setattr("nciihash.gate.upkeep._SECONDS", 0.0)
+
+    async def body():
+        async with open_gate(tmp_path, {}) as gate:
+            rounds = iter(range(3))
+            last, loop = asyncio.Event(), asyncio.get_running_loop()
+
+            def refresh():
+                if next(rounds, None) is None:
+                    loop.call_soon_threadsafe(last.set)
+                raise error
+
+            gate.refresh_exceptions = refresh
+            running = asyncio.create_task(Upkeep(gate, None).run())
+            reached = asyncio.create_task(last.wait())
+            await asyncio.wait((running, reached), return_when=asyncio.FIRST_COMPLETED)
+            assert reached.done()
+            running.cancel()
+            await asyncio.wait((running,))
+
+    asyncio.run(body())
+    assert len(messages()) == 2  # that the bank is current, and this
+    assert "secret" not in messages()[1]
+
+
+def test_counts_the_waiting_verdicts(tmp_path):
+    match = Match("ab" * 16, "cd" * 16, SignalType.PDQ, Variant.ORIGINAL, 3)
+
+    async def body():
+        async with open_gate(tmp_path / "gate", {}) as gate:
+            with VerdictQueue(tmp_path / "verdicts") as queue:
+                upkeep = Upkeep(gate, VerdictReporter(gate.decisions, queue))
+                upkeep.round()
+                assert gate.state().verdicts_waiting == 0
+                blocked = replace(KIND, decision=Decision.BLOCK, reason=Reason.MATCH)
+                gate.decisions.record(blocked, [match], obeyed=True, now=NOW)
+                upkeep.round()
+            # the queue is closed: monitoring reads no file
+            assert gate.state().verdicts_waiting == 1
+
+    asyncio.run(body())
 
 
 def test_logs_when_uploads_are_checked_and_when_not(tmp_path, messages):

@@ -169,7 +169,7 @@ def test_limits_are_arguments():
         image.decode(data, limits=Limits(max_pixels=9_999))
     with pytest.raises(errors.TooLarge):
         image.read_pixels(scene(100, 100), limits=Limits(max_pixels=9_999))
-    with pytest.raises(errors.TooLarge, match="MiB"):
+    with pytest.raises(errors.TooLarge, match="KiB"):
         image.read_bytes(io.BytesIO(data), limits=Limits(max_bytes=len(data) - 1))
     assert image.read_bytes(io.BytesIO(data), limits=Limits(max_bytes=len(data))) == data
 

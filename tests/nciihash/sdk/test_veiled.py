@@ -57,6 +57,7 @@ def test_only_candidates_leave_this_machine(bank, listed):
     confirmer = Confirmer(bank, VEIL, ask)
     unlisted = [signal() for _ in range(20)]
     assert confirmer.find(unlisted) == [()] * 20
+    assert confirmer.candidates([*unlisted, listed[2]]) == [20]
     assert sent == []
     other = Signal(SignalType.PHASH, bytes(8))
     found = confirmer.find([unlisted[0], listed[1], other, listed[3]])

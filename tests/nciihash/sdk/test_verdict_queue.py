@@ -366,6 +366,26 @@ def test_a_sender_logs_an_outage_once_and_nothing_identifying(path, service, cap
         assert secret not in caplog.text
 
 
+def test_no_error_ends_a_sender(path, service):
+    with VerdictQueue(path) as queue:
+        failing, send = threading.Event(), queue.send
+
+        def fail(client):
+            if failing.is_set():
+                raise LookupError(hex_id(1))
+            return send(client)
+
+        failing.set()
+        queue.send = fail
+        with make_sender(queue, service) as sender:
+            queue.add({hex_id(1): BLOCKED})
+            wait_until(lambda: sender.health().error is not None)
+            assert "LookupError" in sender.health().error
+            assert hex_id(1) not in sender.health().error
+            failing.clear()
+            wait_until(lambda: sender.health().recorded == 1)
+
+
 def test_a_sender_in_asyncio(path, service):
     async def run():
         with VerdictQueue(path) as queue:
