@@ -63,6 +63,7 @@ _SLOW_MODULES = (
     *("project/test_docs.py", "project/test_readme.py"),
     *("clearinghouse/database/test_epoch.py", "clearinghouse/http/test_connections.py"),
     *("clearinghouse/maintenance/test_key_rotation.py", "clearinghouse/test_workers.py"),
+    "clearinghouse/maintenance/test_clock.py",
     *("clearinghouse/abuse/test_proof_of_work.py", "clearinghouse/platforms/test_federation.py"),
     *("nciihash/bank/test_kills.py", "nciihash/cli/demo/", "nciihash/cli/test_terminal.py"),
     *("nciihash/cli/test_submission.py", "nciihash/client/test_transport.py"),
