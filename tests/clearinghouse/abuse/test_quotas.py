@@ -174,7 +174,7 @@ def test_limits_need_a_number_and_a_known_platform(service):
 
 @contextmanager
 def read_only(store):
-    """Let the database refuse writes, as on a demoted replica or a read-only file system."""
+    """Make the database refuse writes, as on a demoted replica or a read-only file system."""
     writer = store._database.writer
     statement = {"sqlite": "PRAGMA query_only = ON", "postgresql": "SET TRANSACTION READ ONLY"}
 
