@@ -29,8 +29,8 @@ and what to do next.
     ├── EngineUnavailable         the cluster for a scan cannot be reached
     ├── QueueFull                 too many verdicts are waiting to be sent
     ├── QueueInvalid              a verdict queue: damaged, foreign or newer
-    ├── DecisionsInvalid          a gate's decisions: as above (in `nciihash.gate.records`)
-    ├── ReferenceUnknown          no decision of the gate has it (in `nciihash.gate.records`)
+    ├── DecisionsInvalid          a gate's decisions: as above (in `nciihash.gate.decisions`)
+    ├── ReferenceUnknown          no decision of the gate has it (in `nciihash.gate.decisions`)
     ├── ConfigInvalid             the configuration of a gate: `faults` has all that is wrong in it
     ├── ExtraMissing              a package from `pip install "nciihash[…]"` is missing
     └── ServiceError              anything between this client and a clearinghouse

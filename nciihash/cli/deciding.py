@@ -14,9 +14,9 @@ from nciihash.cli.tables import exception_table, report_table
 from nciihash.cli.terminal import ExitCode, Terminal
 from nciihash.errors import QueueInvalid, TooPlain, describe_os_error
 from nciihash.gate.decisions import DECISIONS_FILE, DecisionStore
-from nciihash.gate.records import operator_name
-from nciihash.gate.report import COLUMNS, Layout, Report, report
-from nciihash.gate.verdicts import VERDICTS_FILE, VerdictReporter
+from nciihash.gate.decisions.records import operator_name
+from nciihash.gate.decisions.report import COLUMNS, Layout, Report, report
+from nciihash.gate.decisions.verdicts import VERDICTS_FILE, VerdictReporter
 from nciihash.sandbox.parent import Sandbox
 from nciihash.sdk.verdict_queue import VerdictQueue
 from nciihash.signals import Signal, VariantSet, Verdict

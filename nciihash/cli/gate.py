@@ -69,7 +69,7 @@ def run_gate(
     terminal = Terminal()
     with terminal.guard():
         _check_installed()
-        from nciihash.gate.config_keys import render_default
+        from nciihash.gate.config.keys import render_default
 
         if print_config:
             terminal.raw(render_default())
@@ -86,7 +86,7 @@ def run_gate(
 
 def _check(terminal: Terminal, path: Path | None) -> None:
     from nciihash.gate.config import load
-    from nciihash.gate.description import describe
+    from nciihash.gate.config.description import describe
 
     if path is None:
         raise typer.BadParameter("--check needs --config.")
@@ -103,7 +103,7 @@ def _serve(terminal: Terminal, path: Path | None, *, sandbox: bool) -> None:
     """
     from nciihash.gate.bank import StaticBank
     from nciihash.gate.config import load
-    from nciihash.gate.description import describe
+    from nciihash.gate.config.description import describe
     from nciihash.gate.rehearsal import PICTURES, TRIAL, picture_items, rehearsal_config
     from nciihash.gate.serve import serve
 

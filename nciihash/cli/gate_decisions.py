@@ -13,8 +13,8 @@ import typer
 
 from nciihash.cli.options import AsJson
 from nciihash.cli.terminal import ExitCode, Terminal
-from nciihash.gate.records import operator_name
-from nciihash.gate.report import Layout
+from nciihash.gate.decisions.records import operator_name
+from nciihash.gate.decisions.report import Layout
 from nciihash.signals import Verdict
 
 # The client takes a while to load. It is imported where it is used, so that others start fast.

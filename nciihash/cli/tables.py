@@ -9,7 +9,7 @@ from typing import Final
 from rich.table import Table
 from rich.text import Text
 
-from nciihash.gate.report import Report
+from nciihash.gate.decisions.report import Report
 from nciihash.sdk.lookup import LookupResult
 from nciihash.signals import QUALITY_MIN, Band, Hashed, Item, Match, SignalType, Verdict
 from nciihash.vpdq import Share

@@ -13,9 +13,9 @@ from nciihash.errors import (
 )
 from nciihash.gate.bank import BankState
 from nciihash.gate.config import DialectConfig
+from nciihash.gate.decisions.records import DecisionKind
 from nciihash.gate.outcome import UNREADABLE, Decision, Dialect, Outcome, Reason
 from nciihash.gate.policy import Fail
-from nciihash.gate.records import DecisionKind
 from nciihash.sdk.lookup import LookupResult
 from nciihash.signals import Band
 

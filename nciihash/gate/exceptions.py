@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nciihash import hamming
-from nciihash.gate.records import ExceptedFile
+from nciihash.gate.decisions.records import ExceptedFile
 from nciihash.sdk.lookup import LookupResult
 from nciihash.signals import Band, Item, Match, Signal, SignalType
 from nciihash.wire import Hit

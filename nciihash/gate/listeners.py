@@ -8,12 +8,12 @@ from typing import Final, Protocol, TypeAlias
 from starlette.routing import BaseRoute
 
 from nciihash.errors import NciihashError, describe_os_error
-from nciihash.gate import clamd, hma, http, icap, pictrs, piefed
 from nciihash.gate.config import Address, DialectConfig
+from nciihash.gate.dialects import clamd, hma, http, icap, pictrs, piefed
 from nciihash.gate.gate import Gate
-from nciihash.gate.http_connections import HttpLimits
-from nciihash.gate.http_server import HttpServer
 from nciihash.gate.outcome import Dialect
+from nciihash.gate.transport.http_connections import HttpLimits
+from nciihash.gate.transport.http_server import HttpServer
 
 CLOSE_SECONDS: Final = 30  # for requests in progress when the gate is ended
 

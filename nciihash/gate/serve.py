@@ -12,13 +12,13 @@ from nciihash.gate import logs, process
 from nciihash.gate.bank import FollowedBank, GateBank
 from nciihash.gate.config import GateConfig
 from nciihash.gate.decisions import DECISIONS_FILE, DecisionStore
+from nciihash.gate.decisions.verdicts import VERDICTS_FILE, VerdictReporter
 from nciihash.gate.gate import Gate
 from nciihash.gate.listeners import CLOSE_SECONDS, Listener, listen
 from nciihash.gate.metrics import Metrics
 from nciihash.gate.pool import HashPool
 from nciihash.gate.reloading import reloaded
 from nciihash.gate.upkeep import Upkeep
-from nciihash.gate.verdicts import VERDICTS_FILE, VerdictReporter
 from nciihash.sdk.follower import Follower, VeiledFollower
 from nciihash.sdk.verdict_queue import VerdictQueue, VerdictSender
 

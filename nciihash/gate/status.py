@@ -7,11 +7,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from nciihash.gate.dialects.requests import guarded, json_response, problem
+from nciihash.gate.dialects.status_page import CONTENT_SECURITY_POLICY, render
 from nciihash.gate.gate import Gate
 from nciihash.gate.metrics import CONTENT_TYPE
 from nciihash.gate.outcome import Dialect
-from nciihash.gate.requests import guarded, json_response, problem
-from nciihash.gate.status_page import CONTENT_SECURITY_POLICY, render
 
 
 def status_routes(gate: Gate) -> list[BaseRoute]:

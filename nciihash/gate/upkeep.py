@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Final
 
 from nciihash.errors import NciihashError
+from nciihash.gate.decisions.verdicts import VerdictReporter
 from nciihash.gate.gate import Gate
 from nciihash.gate.logs import RateLimitedLog, describe, sentence
-from nciihash.gate.verdicts import VerdictReporter
 
 _SECONDS: Final = 2.0  # between two rounds
 _COUNT_SECONDS: Final = 60.0  # a crash loses the counts since the last time

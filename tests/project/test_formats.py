@@ -17,8 +17,8 @@ from clearinghouse.database.withdrawal_journal import WithdrawalJournal
 from golden import formats
 from nciihash import Index
 from nciihash.bank.bank import Bank
-from nciihash.gate.decision_tables import KIND
 from nciihash.gate.decisions import DecisionStore
+from nciihash.gate.decisions.tables import KIND
 from nciihash.sdk.verdict_queue import VerdictQueue
 from nciihash.search.backend import kernel
 

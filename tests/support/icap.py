@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from nciihash.gate.config import UploadLimits
-from nciihash.gate.connections import StreamLimits
+from nciihash.gate.dialects.icap import IcapService
+from nciihash.gate.dialects.icap.messages import LAST_CHUNK, chunk
 from nciihash.gate.gate import Gate
-from nciihash.gate.icap import IcapService
-from nciihash.gate.icap.messages import LAST_CHUNK, chunk
 from nciihash.gate.outcome import Dialect
 from nciihash.gate.policy import Action, Policy
-from nciihash.gate.stream_server import StreamServer
+from nciihash.gate.transport.connections import StreamLimits
+from nciihash.gate.transport.stream_server import StreamServer
 from nciihash.signals import Item
 from support.gating import dialect_config, gate_config, open_gate
 

@@ -30,11 +30,11 @@ from pydantic import ValidationError
 
 from nciihash import errors, vpdq, wire
 from nciihash.cli import saved_hashes as saved
-from nciihash.gate import clamd_protocol, mail
-from nciihash.gate.icap.content import PIECE, Content
-from nciihash.gate.icap.http_head import HttpHead, prefers_json
-from nciihash.gate.icap.messages import Data, End, Head, Pause
-from nciihash.gate.icap.parser import BadRequest, RequestParser
+from nciihash.gate.dialects import clamd_protocol, mail
+from nciihash.gate.dialects.icap.content import PIECE, Content
+from nciihash.gate.dialects.icap.http_head import HttpHead, prefers_json
+from nciihash.gate.dialects.icap.messages import Data, End, Head, Pause
+from nciihash.gate.dialects.icap.parser import BadRequest, RequestParser
 from nciihash.gate.upload import Upload, UploadMemory
 from nciihash.hashing import frame_selection, hasher, image, jpeg, jpeg_repair
 from nciihash.media import formats, tiff_pages

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from nciihash.gate.config import load
-from nciihash.gate.config_keys import render_default
+from nciihash.gate.config.keys import render_default
 from nciihash.gate.rehearsal import TRIAL, rehearsal_config
 from support.paths import ROOT
 

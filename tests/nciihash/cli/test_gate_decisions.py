@@ -10,11 +10,11 @@ from PIL import Image
 
 from nciihash.client import PlatformClient
 from nciihash.gate.decisions import DecisionStore
+from nciihash.gate.decisions.records import DecisionKind, new_reference
+from nciihash.gate.decisions.report import COLUMNS
+from nciihash.gate.decisions.verdicts import VerdictReporter
 from nciihash.gate.exceptions import Exceptions
 from nciihash.gate.outcome import Decision, Dialect, Reason
-from nciihash.gate.records import DecisionKind, new_reference
-from nciihash.gate.report import COLUMNS
-from nciihash.gate.verdicts import VerdictReporter
 from nciihash.hashing.hasher import hash_file
 from nciihash.sdk.lookup import LookupResult
 from nciihash.sdk.verdict_queue import VerdictQueue

@@ -1,6 +1,6 @@
 import pytest
 
-from nciihash.gate import answers
+from nciihash.gate.dialects import answers
 from nciihash.gate.outcome import UNCHECKED, UNREADABLE, Decision, Outcome, Reason
 from nciihash.sdk.lookup import LookupResult, SharedFrames
 from nciihash.signals import Band, Media, SignalType

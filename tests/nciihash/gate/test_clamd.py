@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from nciihash.gate import clamd, mail
-from nciihash.gate.clamd_protocol import FILES_REFUSED, TOO_LARGE
 from nciihash.gate.config import Address, UploadLimits
+from nciihash.gate.dialects import clamd, mail
+from nciihash.gate.dialects.clamd_protocol import FILES_REFUSED, TOO_LARGE
 from nciihash.gate.outcome import UNCHECKED as UNCHECKED_REASONS
 from nciihash.gate.outcome import UNREADABLE as UNREADABLE_REASONS
 from nciihash.gate.outcome import Decision, Dialect, Outcome, Reason

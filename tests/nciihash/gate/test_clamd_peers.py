@@ -21,9 +21,9 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageEnhance
 
-from nciihash.gate import clamd as dialect
-from nciihash.gate.clamd_protocol import FILES_REFUSED
 from nciihash.gate.config import Address
+from nciihash.gate.dialects import clamd as dialect
+from nciihash.gate.dialects.clamd_protocol import FILES_REFUSED
 from nciihash.gate.outcome import Dialect
 from nciihash.gate.policy import Action, Fail, Policy
 from nciihash.gate.rehearsal import picture_items

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nciihash.gate.clamd_protocol import (
+from nciihash.gate.dialects.clamd_protocol import (
     COMMAND_MAX,
     FILES_REFUSED,
     INVALID_IN_SESSION,

@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nciihash.errors import ConfigInvalid
-from nciihash.gate import config_keys
 from nciihash.gate.config import (
     Address,
     DialectConfig,
@@ -25,7 +24,8 @@ from nciihash.gate.config import (
     load,
     render_default,
 )
-from nciihash.gate.config_values import address, bank_names, hosts, number, shown_size, size
+from nciihash.gate.config import keys as config_keys
+from nciihash.gate.config.readers import address, bank_names, hosts, number, shown_size, size
 from nciihash.gate.outcome import Dialect
 from nciihash.gate.policy import Action, Fail, MediaPolicy, Policy
 from nciihash.signals import Level

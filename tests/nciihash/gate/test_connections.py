@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from nciihash.gate.config import Address
-from nciihash.gate.connections import Connection, StreamLimits
-from nciihash.gate.sockets import unix_listener
-from nciihash.gate.stream_server import StreamServer
+from nciihash.gate.transport.connections import Connection, StreamLimits
+from nciihash.gate.transport.sockets import unix_listener
+from nciihash.gate.transport.stream_server import StreamServer
 from support.certificates import self_signed
 
 NEVER = 10_000.0  # seconds

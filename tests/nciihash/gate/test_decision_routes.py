@@ -9,15 +9,15 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from nciihash.gate.decision_routes import decision_routes
 from nciihash.gate.decisions import DecisionStore
+from nciihash.gate.decisions.records import DecisionKind, new_reference
+from nciihash.gate.dialects.decision_routes import decision_routes
+from nciihash.gate.dialects.http import routes
+from nciihash.gate.dialects.uploads import BodyTooSlow
 from nciihash.gate.gate import Gate
-from nciihash.gate.http import routes
 from nciihash.gate.metrics import Metrics
 from nciihash.gate.outcome import Decision, Dialect, Reason
 from nciihash.gate.pool import HashPool
-from nciihash.gate.records import DecisionKind, new_reference
-from nciihash.gate.uploads import BodyTooSlow
 from nciihash.signals import Band, Match, Media, SignalType, Variant, Verdict
 from support.full_disk import full_disk
 from support.gating import SwitchableBank, dialect_config, gate_config
@@ -153,7 +153,7 @@ def test_a_body_that_does_not_arrive_is_given_up(tmp_path, monkeypatch):
         assert reply.status_code == BodyTooSlow.status
         assert store.get(reference, now=NOW).decided is None
 
-    monkeypatch.setattr("nciihash.gate.decision_routes._BODY_SECONDS", 0.05)
+    monkeypatch.setattr("nciihash.gate.dialects.decision_routes._BODY_SECONDS", 0.05)
     run(tmp_path, test)
 
 

@@ -10,8 +10,7 @@ import threading
 import pytest
 
 from nciihash.gate.decisions import MATCHES_MAX, DecisionStore
-from nciihash.gate.outcome import Decision, Dialect, Reason
-from nciihash.gate.records import (
+from nciihash.gate.decisions.records import (
     DecisionKind,
     DecisionsInvalid,
     KindCount,
@@ -20,6 +19,7 @@ from nciihash.gate.records import (
     new_reference,
     read_reference,
 )
+from nciihash.gate.outcome import Decision, Dialect, Reason
 from nciihash.signals import Band, Match, Media, Signal, SignalType, Variant, Verdict
 from nciihash.wire import Hit
 from support.full_disk import full_disk
@@ -438,7 +438,7 @@ PROGRAM = """
 import sys
 from nciihash.gate.decisions import DecisionStore
 from nciihash.gate.outcome import Decision, Dialect, Reason
-from nciihash.gate.records import DecisionKind
+from nciihash.gate.decisions.records import DecisionKind
 from nciihash.signals import Match, Media, SignalType, Variant, Verdict
 
 store = DecisionStore(sys.argv[1])

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nciihash.gate.config import Address, DialectConfig, GateConfig
-from nciihash.gate.description import describe
+from nciihash.gate.config.description import describe
 from nciihash.gate.outcome import Dialect
 from nciihash.gate.policy import Action, Fail, MediaPolicy, Policy
 from nciihash.signals import Level

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from nciihash.gate.decisions.records import ExceptedFile
 from nciihash.gate.exceptions import SAME_FILE, Exceptions
-from nciihash.gate.records import ExceptedFile
 from nciihash.hashing.hasher import hash_bytes
 from nciihash.sdk.lookup import LookupResult
 from nciihash.sdk.matcher import Matcher

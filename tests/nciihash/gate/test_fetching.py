@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nciihash.gate.fetching import Fetcher, FetchRefused, Refusal, system_resolver
+from nciihash.gate.dialects.fetching import Fetcher, FetchRefused, Refusal, system_resolver
 from nciihash.gate.outcome import Reason
 from nciihash.gate.upload import Upload, UploadMemory
 from support.origin import Names, certificate, origin, respond

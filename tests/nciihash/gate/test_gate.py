@@ -8,10 +8,10 @@ import pytest
 
 from nciihash.errors import SandboxUnavailable, ServiceUnreachable
 from nciihash.gate.decisions import DecisionStore
+from nciihash.gate.decisions.records import DecisionsInvalid
 from nciihash.gate.outcome import Decision, Dialect, Reason
 from nciihash.gate.policy import Action, Fail, Policy
 from nciihash.gate.pool import PoolFull
-from nciihash.gate.records import DecisionsInvalid
 from nciihash.gate.rehearsal import picture_items
 from nciihash.signals import Verdict
 from support.gating import SwitchableBank, dialect_config, gate_config, open_gate

@@ -18,16 +18,16 @@ from hypothesis import strategies as st
 from starlette.applications import Starlette
 
 from nciihash.errors import ServiceUnreachable
-from nciihash.gate.fetching import Fetcher
-from nciihash.gate.hma import routes
-from nciihash.gate.hma_fields import content_id, match_fields, nearest_items
-from nciihash.gate.http_connections import HttpLimits
-from nciihash.gate.http_server import HttpServer
+from nciihash.gate.dialects.fetching import Fetcher
+from nciihash.gate.dialects.hma import routes
+from nciihash.gate.dialects.hma_fields import content_id, match_fields, nearest_items
+from nciihash.gate.dialects.recent import RecentItems
 from nciihash.gate.outcome import Decision, Dialect
 from nciihash.gate.policy import Action, Fail, MediaPolicy, Policy
 from nciihash.gate.pool import PoolFull
-from nciihash.gate.recent import RecentItems
 from nciihash.gate.rehearsal import picture_items
+from nciihash.gate.transport.http_connections import HttpLimits
+from nciihash.gate.transport.http_server import HttpServer
 from nciihash.sdk.lookup import LookupResult
 from nciihash.signals import Band, Level, Match, SignalType, Variant
 from nciihash.wire import Hit

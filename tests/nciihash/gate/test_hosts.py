@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nciihash.gate.hosts import Host, host_name, is_host_name, is_public, parse_host
+from nciihash.gate.config.hosts import Host, host_name, is_host_name, is_public, parse_host
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from nciihash.gate.config import Address
-from nciihash.gate.http_connections import HttpLimits
-from nciihash.gate.http_server import HttpServer
+from nciihash.gate.transport.http_connections import HttpLimits
+from nciihash.gate.transport.http_server import HttpServer
 
 POST = b"POST /size HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = b"POST /size HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"

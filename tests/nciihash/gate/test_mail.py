@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nciihash.gate import mail
+from nciihash.gate.dialects import mail
 from support.pictures import encode, scene
 
 JPEG = encode(scene(64, 48), "JPEG")

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from starlette.applications import Starlette
 
 from nciihash.errors import SandboxUnavailable
-from nciihash.gate.fetching import Fetcher
+from nciihash.gate.dialects.fetching import Fetcher
+from nciihash.gate.dialects.piefed import routes
 from nciihash.gate.outcome import Dialect
-from nciihash.gate.piefed import routes
 from nciihash.gate.pool import PoolFull
 from nciihash.gate.rehearsal import picture_items
 from support.gating import dialect_config, gate_config, open_gate

@@ -1,6 +1,6 @@
 import random
 
-from nciihash.gate.recent import RecentItems
+from nciihash.gate.dialects.recent import RecentItems
 from nciihash.signals import Hashed, Item, Media, Signal, SignalType
 
 

@@ -1,8 +1,8 @@
 import pytest
 
+from nciihash.gate.decisions.records import DecisionKind, KindCount, StateCount
+from nciihash.gate.decisions.report import COLUMNS, report
 from nciihash.gate.outcome import Decision, Dialect, Reason
-from nciihash.gate.records import DecisionKind, KindCount, StateCount
-from nciihash.gate.report import COLUMNS, report
 from nciihash.signals import Band, Media, Verdict
 
 BLOCKED, NOT_BLOCKED, PENDING = Verdict.BLOCKED, Verdict.NOT_BLOCKED, Verdict.PENDING

@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 
+from nciihash.gate.dialects.status_page import CONTENT_SECURITY_POLICY, render
 from nciihash.gate.metrics import GateState, LaneState, Metrics
 from nciihash.gate.outcome import Decision, Dialect, Outcome, Reason
-from nciihash.gate.status_page import CONTENT_SECURITY_POLICY, render
 from nciihash.signals import Media
 from support.browsers.axe import Axe
 from support.browsers.chromium import find_browser, launched

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from nciihash.gate import http
-from nciihash.gate.http_connections import HttpLimits
-from nciihash.gate.http_server import HttpServer
+from nciihash.gate.dialects import http
 from nciihash.gate.outcome import Dialect
 from nciihash.gate.policy import Fail, Policy
 from nciihash.gate.rehearsal import picture_items
+from nciihash.gate.transport.http_connections import HttpLimits
+from nciihash.gate.transport.http_server import HttpServer
 from support.gating import dialect_config, gate_config, open_gate
 from support.home_server import free_port, home_server, synapse
 from support.paths import ROOT

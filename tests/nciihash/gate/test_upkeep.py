@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from nciihash.gate.decisions.records import DecisionKind, DecisionsInvalid
+from nciihash.gate.decisions.verdicts import VerdictReporter
 from nciihash.gate.outcome import Decision, Dialect, Reason
-from nciihash.gate.records import DecisionKind, DecisionsInvalid
 from nciihash.gate.upkeep import Upkeep
-from nciihash.gate.verdicts import VerdictReporter
 from nciihash.sdk.verdict_queue import VerdictQueue
 from nciihash.signals import Match, SignalType, Variant
 from support.full_disk import full_disk

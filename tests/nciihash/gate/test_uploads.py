@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
 from nciihash.gate.config import UploadLimits
-from nciihash.gate.outcome import Reason
-from nciihash.gate.upload import Upload, UploadMemory
-from nciihash.gate.uploads import (
+from nciihash.gate.dialects.uploads import (
     FILES_MAX,
     PARTS_MAX,
     BodyRefused,
@@ -24,6 +22,8 @@ from nciihash.gate.uploads import (
     is_multipart,
     read_uploads,
 )
+from nciihash.gate.outcome import Reason
+from nciihash.gate.upload import Upload, UploadMemory
 
 B = "xyz-123"
 TYPE = f"multipart/form-data; boundary={B}"

@@ -5,9 +5,9 @@ import pytest
 
 from nciihash.client import PlatformClient
 from nciihash.gate.decisions import DecisionStore
+from nciihash.gate.decisions.records import DecisionKind
+from nciihash.gate.decisions.verdicts import VerdictReporter
 from nciihash.gate.outcome import Decision, Dialect, Reason
-from nciihash.gate.records import DecisionKind
-from nciihash.gate.verdicts import VerdictReporter
 from nciihash.sdk.verdict_queue import VerdictQueue
 from nciihash.signals import Match, Media, SignalType, Variant, Verdict
 from support.full_disk import full_disk

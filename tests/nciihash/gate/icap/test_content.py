@@ -8,8 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nciihash.gate.icap.content import DETECTABLE, PIECE, Content, Decompressor, may_be_media
-from nciihash.gate.icap.http_head import HttpHead, prefers_json
+from nciihash.gate.dialects.icap.content import (
+    DETECTABLE,
+    PIECE,
+    Content,
+    Decompressor,
+    may_be_media,
+)
+from nciihash.gate.dialects.icap.http_head import HttpHead, prefers_json
 from nciihash.gate.outcome import Reason
 from nciihash.gate.upload import Upload, UploadMemory
 from support.pictures import encode, scene

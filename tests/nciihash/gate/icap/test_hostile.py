@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from nciihash.gate.config import UploadLimits
-from nciihash.gate.connections import StreamLimits
-from nciihash.gate.icap.messages import LAST_CHUNK
+from nciihash.gate.dialects.icap.messages import LAST_CHUNK
+from nciihash.gate.transport.connections import StreamLimits
 from nciihash.hashing.hasher import hash_bytes
 from support.icap import IcapClient, chunks, icap_gate, request
 from support.pictures import encode, textured

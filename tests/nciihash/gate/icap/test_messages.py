@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nciihash.gate.icap.messages import (
+from nciihash.gate.dialects.icap.messages import (
     CONTINUE,
     LAST_CHUNK,
     Data,
@@ -17,7 +17,7 @@ from nciihash.gate.icap.messages import (
     encapsulate,
     response,
 )
-from nciihash.gate.icap.parser import BadRequest, MessageLimits, RequestParser
+from nciihash.gate.dialects.icap.parser import BadRequest, MessageLimits, RequestParser
 
 HTTP_POST = b"POST /upload HTTP/1.1\r\nHost: site.example\r\nContent-Type: image/jpeg\r\n\r\n"
 HTTP_OK = b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n\r\n"

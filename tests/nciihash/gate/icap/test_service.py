@@ -7,7 +7,7 @@ import time
 import pytest
 
 from nciihash.gate.config import UploadLimits
-from nciihash.gate.icap.messages import LAST_CHUNK
+from nciihash.gate.dialects.icap.messages import LAST_CHUNK
 from nciihash.gate.policy import Action, Fail, MediaPolicy
 from nciihash.hashing.hasher import hash_bytes
 from support.icap import IcapClient, chunks, icap_gate, request

@@ -1,0 +1,1 @@
+"""Servers of connections with limits: streams, and HTTP."""
