@@ -7,8 +7,8 @@ hour. Only a file that an operator excepts has its hashes here.
 When `record` or `decide` returns, the change survives a power cut. In the same transaction, a
 verdict on each matched signal is stored, until `nciihash.gate.decisions.verdicts` has added it to
 the queue for the clearinghouse, which keeps one verdict of a platform on each signal. So the gate
-sends a verdict of its own only if it says more than the one before: `blocked` unless that is `blocked`, and
-`pending` only if there is none. A person's verdict is always sent.
+sends a verdict of its own only if it says more than the one before: `blocked` unless that is
+`blocked`, and `pending` only if there is none. A person's verdict is always sent.
 """
 
 import sqlite3

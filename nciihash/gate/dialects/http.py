@@ -4,8 +4,8 @@
     curl -F file=@photo.jpg -F file=@clip.mp4 http://127.0.0.1:8480/check
 
 One file is the body, whatever its type, and is answered by
-`nciihash.gate.dialects.answers.fields`. Several are the files of a form, and are answered `{"decision": ..., "files": [...]}`, in their order, with
-the strictest decision. The status is 200, or 503 with `Retry-After` if a file that could not be
+`nciihash.gate.dialects.answers.fields`. Several are the files of a form, and are answered
+`{"decision": ..., "files": [...]}`, in their order, with the strictest decision. The status is 200, or 503 with `Retry-After` if a file that could not be
 checked is to be refused.
 
 With `?answer=status` the status has the decision too: see
