@@ -5,8 +5,8 @@
 
 One file is the body, whatever its type, and is answered by
 `nciihash.gate.dialects.answers.fields`. Several are the files of a form, and are answered
-`{"decision": ..., "files": [...]}`, in their order, with the strictest decision. The status is 200, or 503 with `Retry-After` if a file that could not be
-checked is to be refused.
+`{"decision": ..., "files": [...]}`, in their order, with the strictest decision. The status is 200,
+or 503 with `Retry-After` if a file that could not be checked is to be refused.
 
 With `?answer=status` the status has the decision too: see
 `nciihash.gate.dialects.answers.status_of`.
