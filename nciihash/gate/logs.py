@@ -20,6 +20,8 @@ from typing import Final, TextIO
 from nciihash.errors import NciihashError, describe_os_error
 
 _OWN: Final = "nciihash"
+# other libraries' loggers, of which only errors are logged
+QUIET: Final = ("uvicorn", "uvicorn.error", "python_multipart", "httpx", "httpcore")
 _REPEAT_SECONDS: Final = 60.0
 _FRAMES_MAX: Final = 12  # of one exception, in a log
 _log: Final = logging.getLogger("nciihash.gate")
@@ -101,8 +103,10 @@ def configure(stream: TextIO | None = None) -> None:
     root.setLevel(logging.WARNING)
     logging.getLogger(_OWN).setLevel(logging.INFO)
     # one line for each malformed request would let a peer fill the disk
-    for name in ("uvicorn", "python_multipart", "httpx", "httpcore"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name in QUIET:
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.ERROR)
+        logger.handlers[:], logger.propagate = [], True
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread

@@ -15,18 +15,20 @@ SECRET = "telltale-4711"
 def written():
     """Configure logging for a test, and return what is written."""
     root = logging.getLogger()
-    names = ("nciihash", "uvicorn", "python_multipart", "httpx", "httpcore")
-    before = root.handlers[:], root.level, {name: logging.getLogger(name).level for name in names}
+    loggers = [logging.getLogger(name) for name in ("nciihash", *logs.QUIET)]
+    states = [(each, each.level, each.handlers[:], each.propagate) for each in loggers]
+    before = root.handlers[:], root.level
     hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
     stream = io.StringIO()
     logs.configure(stream)
     yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
     logging.captureWarnings(capture=False)
     sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
-    root.handlers[:], level, levels = before
+    root.handlers[:], level = before
     root.setLevel(level)
-    for name, number in levels.items():
-        logging.getLogger(name).setLevel(number)
+    for logger, number, handlers, propagate in states:
+        logger.setLevel(number)
+        logger.handlers[:], logger.propagate = handlers, propagate
 
 
 def failing():

@@ -133,7 +133,7 @@ def test_a_review_does_as_configured(server):
 @needs_synapse
 @pytest.mark.parametrize("fail", Fail)
 def test_files_that_cannot_be_hashed_do_as_the_gate_is_configured(server, gate, fail):
-    settings = dialect_config(token=TOKEN, policy=Policy(unreadable=fail))
+    settings = dialect_config(token=TOKEN, policy=Policy(unsupported=fail, unreadable=fail))
     gate.gate.reload(gate_config(gate.gate.config.data, {Dialect.HTTP: settings}))
     for data, media_type in ((UNREADABLE, "image/jpeg"), (b"%PDF-1.7", "application/pdf")):
         answer = server.upload(data, media_type)
