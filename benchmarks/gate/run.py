@@ -284,8 +284,7 @@ def main() -> None:
     cores = sorted(os.sched_getaffinity(0))
     core, own = cores[0], cores[-1]
     os.sched_setaffinity(0, {own})
-    results: Results = {
-        "environment": reporting.environment(["nciihash", "uvicorn", "h11", "simplejpeg"]),
+    results: Results = reporting.environment(["nciihash", "uvicorn", "httptools", "simplejpeg"]) | {
         "rows": options.rows,
         "compared": [],
         "load": {},
