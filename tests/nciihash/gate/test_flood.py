@@ -39,7 +39,7 @@ from nciihash.wire import Hit
 from support.pictures import encode, textured
 
 PICTURES = FloodConfig().pictures
-PHOTOS = ("kodak__19.jpg", "scikit-image__rocket.jpg", "sklearn__china.jpg")
+PHOTOS = ("kodak__19.jpg",)
 SETS = (VariantSet.STANDARD, VariantSet.FULL, VariantSet.THOROUGH)
 
 
