@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from nciihash.errors import FileRefused, describe_os_error
 from nciihash.media.reading import files_in, name_fields
 from nciihash.sandbox.pool import cores, hash_files
 from nciihash.sdk.lookup import LookupResult, look_up, plain_signals, result_of_hits
-from nciihash.sdk.match_fields import match_fields
+from nciihash.sdk.match_fields import result_fields
 from nciihash.signals import Item, Level, SignalType, VariantSet
 
 # Banks need file locks as POSIX has them, and clients take a while to load. Both are imported where
@@ -232,7 +232,7 @@ class _ResultWriter:
         """Add the result of a file."""
         self._summary.done()
         self.review |= result.review
-        line = name_fields(path) | _result_line(result)
+        line = name_fields(path) | result_fields(result)
         stored = None
         if self._unconfirmed:
             stored = self._unconfirmed.add(path, item)
@@ -322,7 +322,7 @@ def confirm_candidates(terminal: Terminal, client: "PlatformClient", bank: Path)
                 result = result_of_hits(answered, candidate.plain)
                 review |= result.review
                 if terminal.as_json:
-                    terminal.line(name_fields(candidate.file) | _result_line(result))
+                    terminal.line(name_fields(candidate.file) | result_fields(result))
                 else:
                     rows.append((candidate.file, result))
             pending.drop(len(batch))
@@ -333,24 +333,3 @@ def confirm_candidates(terminal: Terminal, client: "PlatformClient", bank: Path)
         terminal.say("There is nothing to confirm.")
     if review:
         terminal.say(_REVIEW)
-
-
-def _result_line(result: LookupResult) -> dict[str, object]:
-    line: dict[str, object] = {
-        "matches": [
-            match_fields(type, match, review=result.needs_review(match))
-            for type, match in result.found
-        ]
-    }
-    if result.truncated:
-        line["truncated"] = True
-    if result.shared:
-        line["items"] = [
-            {
-                "item": shared.item,
-                "query": asdict(shared.query),
-                "bank": None if shared.bank is None else asdict(shared.bank),
-            }
-            for shared in result.shared
-        ]
-    return line

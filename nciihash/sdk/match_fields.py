@@ -1,8 +1,10 @@
 """Matches as fields of JSON lines and as rows of tables: `match` and `scan` write the same."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
+from nciihash.sdk.lookup import LookupResult
 from nciihash.signals import Match, SignalType
 from nciihash.wire import Hit
 
@@ -49,6 +51,28 @@ def match_fields(type: SignalType, match: Match | Hit, *, review: bool | None) -
         "review": review,
     }
     return fields | edit_fields(match)
+
+
+def result_fields(result: LookupResult) -> dict[str, Any]:
+    """Return the matches of a file, and of a video the items that share frames, as JSON fields."""
+    fields: dict[str, Any] = {
+        "matches": [
+            match_fields(type, match, review=result.needs_review(match))
+            for type, match in result.found
+        ]
+    }
+    if result.truncated:
+        fields["truncated"] = True
+    if result.shared:
+        fields["items"] = [
+            {
+                "item": shared.item,
+                "query": asdict(shared.query),
+                "bank": None if shared.bank is None else asdict(shared.bank),
+            }
+            for shared in result.shared
+        ]
+    return fields
 
 
 def edit_fields(match: Match) -> dict[str, Any]:

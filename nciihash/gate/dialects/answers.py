@@ -1,13 +1,11 @@
 """Outcomes as answers: JSON fields, a sentence that says what to do, an HTTP status, and a name."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from nciihash.gate.outcome import Decision, Outcome, Reason
-from nciihash.sdk.lookup import LookupResult
-from nciihash.sdk.match_fields import match_fields
+from nciihash.sdk.match_fields import result_fields
 from nciihash.signals import Band
 
 BLOCKED_STATUS: Final = 451  # Unavailable For Legal Reasons (RFC 7725)
@@ -70,7 +68,7 @@ def fields(outcome: Outcome) -> dict[str, Any]:
     if outcome.dry_run:
         answer["dry_run"] = True
     if outcome.result is not None:
-        answer |= _result_fields(outcome.result)
+        answer |= result_fields(outcome.result)
     return answer
 
 
@@ -144,27 +142,6 @@ def _leniency(outcome: Outcome) -> int:
             return 3
         case Decision.CLEAR:
             return 6
-
-
-def _result_fields(result: LookupResult) -> dict[str, Any]:
-    answer: dict[str, Any] = {
-        "matches": [
-            match_fields(type, match, review=result.needs_review(match))
-            for type, match in result.found
-        ]
-    }
-    if result.truncated:
-        answer["truncated"] = True
-    if result.shared:
-        answer["items"] = [
-            {
-                "item": shared.item,
-                "query": asdict(shared.query),
-                "bank": None if shared.bank is None else asdict(shared.bank),
-            }
-            for shared in result.shared
-        ]
-    return answer
 
 
 def _rfc3339(seconds: float | None) -> str | None:
