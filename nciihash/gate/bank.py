@@ -118,7 +118,8 @@ class StaticBank:
     ) -> None:
         self._matchers = {level: Matcher.from_items(items, level=level) for level in Level}
         self._contents = bank_of(items.values())  # with the same ids as the matchers'
-        self._signals = [h.signal.value for item in items.values() for h in item.hashes]
+        signals = [h.signal.value for item in items.values() for h in item.hashes]
+        self._size, self._version = len(signals), _version(b"".join(signals))
         self._clock = clock
 
     def look_up(self, items: Sequence[Item], level: Level) -> list[LookupResult]:
@@ -136,10 +137,10 @@ class StaticBank:
     def state(self) -> BankState:
         """Return the state of the bank, which is always current."""
         return BankState(
-            signals=len(self._signals),
+            signals=self._size,
             as_of=self._clock(),
             current=True,
-            version=_version(b"".join(self._signals)),
+            version=self._version,
         )
 
 

@@ -16,8 +16,6 @@ from nciihash.gate.config import DialectConfig
 from nciihash.gate.decisions.records import DecisionKind
 from nciihash.gate.outcome import UNREADABLE, Decision, Dialect, Outcome, Reason
 from nciihash.gate.policy import Fail
-from nciihash.sdk.lookup import LookupResult
-from nciihash.signals import Band
 
 # The reason for each refusal of a file. The first class that fits counts.
 _REFUSALS: Final[tuple[tuple[type[FileRefused], Reason], ...]] = (
@@ -81,18 +79,10 @@ def kind_of(check: Check, outcome: Outcome) -> DecisionKind:
         outcome.media,
         outcome.decision,
         outcome.reason,
-        _band(outcome.result),
+        outcome.band,
         stopped=outcome.stop,
         dry_run=check.settings.dry_run,
     )
-
-
-def _band(result: LookupResult | None) -> Band | None:
-    """Return the strongest band of the matches that led to a decision."""
-    if result is None:
-        return None
-    bands = {match.band for _, match in result.found}
-    return Band.STRONG if Band.STRONG in bands else Band.LIKELY
 
 
 def between(start: float | None, end: float | None) -> float | None:

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Final
 
 from nciihash.sdk.lookup import LookupResult
-from nciihash.signals import Media
+from nciihash.signals import Band, Media
 
 
 class Dialect(StrEnum):
@@ -107,3 +107,11 @@ class Outcome:
     result: LookupResult | None = None
     as_of: float | None = None
     dry_run: bool = False
+
+    @property
+    def band(self) -> Band | None:
+        """The strongest band of the matches that led to the decision; None without any."""
+        if self.result is None:
+            return None
+        bands = {match.band for _, match in self.result.found}
+        return Band.STRONG if Band.STRONG in bands else Band.LIKELY

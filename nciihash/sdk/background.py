@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Self
 
+from nciihash.errors import NciihashError, describe_os_error
+
 
 class BackgroundThread(ABC):
     """A thread that runs for the length of a `with` or `async with` block.
@@ -71,3 +73,21 @@ class BackgroundThread(ABC):
 
     async def __aexit__(self, *_: object) -> None:
         await asyncio.to_thread(self.__exit__)
+
+
+def failure(error: Exception, work: str) -> str:
+    """Return why the work of a background thread failed, as a sentence.
+
+    Args:
+        error: what was raised.
+        work: the work, as the subject of a sentence: "Following".
+    """
+    match error:
+        case NciihashError():
+            return str(error)
+        case OSError():
+            return describe_os_error(error)
+    return (
+        f"{work} failed with an unexpected error ({type(error).__name__}). It is retried; please "
+        "report it."
+    )

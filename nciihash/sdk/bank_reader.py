@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from nciihash.bank.bank import Bank
 from nciihash.bank.candidates import Candidates
-from nciihash.errors import BankError, NciihashError, describe_os_error
-from nciihash.sdk.background import BackgroundThread
+from nciihash.errors import BankError
+from nciihash.sdk.background import BackgroundThread, failure
 from nciihash.sdk.bank_age import check_age, noted_age
 from nciihash.sdk.follower import Health
 from nciihash.sdk.veiled import load_veil
@@ -143,7 +143,7 @@ class BankReader(BackgroundThread):
             try:
                 self._read()
             except Exception as error:  # noqa: BLE001 - `health` must report every error
-                self._report(_message(error))
+                self._report(failure(error, "Reading"))
             else:
                 self._report(None)
 
@@ -177,15 +177,3 @@ class BankReader(BackgroundThread):
     def _close(self) -> None:
         if self._bank is not None:
             self._bank.close()
-
-
-def _message(error: Exception) -> str:
-    match error:
-        case NciihashError():
-            return str(error)
-        case OSError():
-            return describe_os_error(error)
-    return (
-        f"Reading failed with an unexpected error ({type(error).__name__}). It is retried; please "
-        "report it."
-    )

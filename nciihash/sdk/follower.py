@@ -24,8 +24,8 @@ from nciihash.bank.bank import Bank
 from nciihash.bank.candidates import Candidates
 from nciihash.client.platform import PlatformClient
 from nciihash.client.sans_io import RetryPolicy
-from nciihash.errors import BankError, NciihashError, ServiceError, describe_os_error
-from nciihash.sdk.background import BackgroundThread
+from nciihash.errors import BankError, NciihashError, ServiceError
+from nciihash.sdk.background import BackgroundThread, failure
 from nciihash.sdk.bank_age import check_age, noted_age
 from nciihash.sdk.follow_loop import DEFAULT_OPTIONS, FollowerOptions, Progress, Stop, follow
 from nciihash.sdk.veiled import Confirmer, load_veil, save_veil
@@ -211,16 +211,7 @@ class BaseFollower(BackgroundThread):
 
     def _recover(self, error: Exception) -> None:
         """Report an error that ended `follow`, pause, and reopen the bank if that may help."""
-        match error:
-            case NciihashError():
-                message = str(error)
-            case OSError():
-                message = describe_os_error(error)
-            case _:
-                message = (
-                    f"Following failed with an unexpected error ({type(error).__name__}). It is "
-                    "retried; please report it."
-                )
+        message = failure(error, "Following")
         self._progress = replace(self._progress, current=False, rebuilding=False, error=message)
         self._failures += 1
         pause = self._options.repair_backoff.pause(self._failures)

@@ -24,13 +24,11 @@ import httpx
 from nciihash.client.platform import PlatformClient, check_ids
 from nciihash.client.sans_io import RETRY_POLICY, RetryPolicy, new_idempotency_key
 from nciihash.errors import (
-    NciihashError,
     QueueFull,
     QueueInvalid,
     ServiceRefused,
-    describe_os_error,
 )
-from nciihash.sdk.background import BackgroundThread
+from nciihash.sdk.background import BackgroundThread, failure
 from nciihash.sdk.sqlite_file import SQLiteFile
 from nciihash.signals import Verdict
 from nciihash.wire import VERDICTS_MAX, FeedbackTaken
@@ -300,7 +298,7 @@ class VerdictSender(BackgroundThread):
             try:
                 reply = self._queue.send(self._client)
             except Exception as error:  # noqa: BLE001 - it never gives up
-                message = _message(error)
+                message = failure(error, "Sending")
                 if not failures or message != self._state.error:
                     _log.warning("Verdicts cannot be sent, and that is retried: %s", message)
                 self._state = replace(self._state, error=message)
@@ -326,15 +324,3 @@ class VerdictSender(BackgroundThread):
     def _close(self) -> None:
         self._client.close()
         _log.info("Stopped sending the verdicts of %s", self._queue.path)
-
-
-def _message(error: Exception) -> str:
-    match error:
-        case NciihashError():
-            return str(error)
-        case OSError():
-            return describe_os_error(error)
-    return (
-        f"Sending failed with an unexpected error ({type(error).__name__}). It is retried; please "
-        "report it."
-    )

@@ -1,5 +1,6 @@
 """The configuration of a gate: its values, its keys, and how they are read and described."""
 
+from nciihash.gate.config.keys import render_default
 from nciihash.gate.config.settings import (
     Address,
     DialectConfig,
@@ -7,7 +8,6 @@ from nciihash.gate.config.settings import (
     GateConfig,
     UploadLimits,
     load,
-    render_default,
 )
 
 __all__ = [

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nciihash.errors import ConfigInvalid
-from nciihash.gate.config import keys as keys
+from nciihash.gate.config import keys
 from nciihash.gate.config.checks import (
     address_faults,
     key_faults,
@@ -16,21 +16,11 @@ from nciihash.gate.config.checks import (
     server_faults,
     shared_address_faults,
 )
-from nciihash.gate.config.keys import Key, render_default
+from nciihash.gate.config.keys import Key
 from nciihash.gate.config.readers import is_loopback, shown
 from nciihash.gate.outcome import Dialect
 from nciihash.gate.policy import STRICTNESS, Action, MediaPolicy, Policy
 from nciihash.signals import Level, SignalType
-
-__all__ = [
-    "Address",
-    "DialectConfig",
-    "FloodConfig",
-    "GateConfig",
-    "UploadLimits",
-    "load",
-    "render_default",
-]
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,8 +116,7 @@ def threat(outcome: Outcome) -> str:
         case Decision.REVIEW:
             name = "review"
         case _:
-            bands = {match.band for _, match in outcome.result.found} if outcome.result else set()
-            name = f"match.{Band.STRONG if Band.STRONG in bands else Band.LIKELY}"
+            name = f"match.{outcome.band or Band.LIKELY}"
     return f"NCII.{name}" if outcome.reference is None else f"NCII.{name}.{outcome.reference}"
 
 

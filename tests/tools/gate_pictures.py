@@ -1,6 +1,6 @@
 """Draw the pictures with which an administrator tests a gate, and write the hashes of their bank.
 
-    python tests/tools/test_pictures.py
+    python tests/tools/gate_pictures.py
 
 Writes docs/gate/*.jpg and nciihash/gate/test_bank.json. A test checks that the gate decides about
 each picture as its name says.
